@@ -1,0 +1,1 @@
+"""One ComfyUI: the only room that speaks its protocol."""

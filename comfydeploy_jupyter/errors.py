@@ -1,0 +1,237 @@
+"""The error tree of the project.
+
+Each error has the HTTP status and the ``code`` of the route contract. The handlers turn an error
+into its JSON reply; the Python client turns the reply back into the same error::
+
+    ComfyDeployError                 500 internal_error
+    ├── InvalidJSONError             400 invalid_json
+    ├── InvalidRequestError          400 invalid_request     details name the field
+    │   └── UnknownInputError        400 unknown_input       details hold the candidates
+    ├── PromptInvalidError           400 prompt_invalid      details hold ComfyUI's error object
+    ├── NoAPIKeyError                401 no_api_key
+    ├── UnauthorizedError            403 unauthorized
+    ├── ForbiddenPathError           403 forbidden_path
+    ├── ForbiddenAPIURLError         403 forbidden_api_url
+    ├── NotFoundError                404 not_found
+    ├── MethodNotAllowedError        405 method_not_allowed
+    ├── ConflictError                409 conflict
+    ├── TooLargeError                413 too_large
+    ├── CloudError                   502 cloud_error         or the service's own 4xx
+    ├── TunnelFailedError            502 tunnel_failed
+    ├── ComfyUIUnavailableError      503 comfyui_unavailable with a hint
+    ├── RunTimeoutError              504 timeout             with the prompt_id
+    └── RunError                     raised by the Python client only, never a reply
+        ├── RunFailedError           a node failed; names the node
+        └── RunCancelledError
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class ComfyDeployError(Exception):
+    """Base of all errors of this package.
+
+    Parameters
+    ----------
+    message : str
+        One sentence for the user.
+    details : dict, optional
+        JSON-serialisable facts about the error, sent as ``details``.
+    extra : dict, optional
+        Further top-level keys of the JSON reply, such as ``prompt_id`` or ``hint``.
+    """
+
+    status: int = 500
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        details: dict[str, Any] | None = None,
+        extra: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details = details or {}
+        self.extra = extra or {}
+
+    def to_reply(self) -> dict[str, Any]:
+        """Return the JSON body that the routes send for this error."""
+        return {
+            **self.extra,
+            "success": False,
+            "error": self.message,
+            "code": self.code,
+            "message": self.message,
+            "details": self.details,
+        }
+
+    @classmethod
+    def from_reply(cls, status: int, reply: dict[str, Any]) -> ComfyDeployError:
+        """Return the error that a JSON reply of the routes stands for."""
+        kind = _BY_CODE.get(str(reply.get("code")), ComfyDeployError)
+        message = reply.get("error") or reply.get("message") or f"the server answered {status}"
+        details = reply.get("details")
+        known = {"success", "error", "code", "message", "details"}
+        error = kind(
+            str(message),
+            details=details if isinstance(details, dict) else {},
+            extra={key: value for key, value in reply.items() if key not in known},
+        )
+        error.status = status
+        return error
+
+
+class InvalidJSONError(ComfyDeployError):
+    """The body is not JSON, or not a JSON object."""
+
+    status = 400
+    code = "invalid_json"
+
+
+class InvalidRequestError(ComfyDeployError):
+    """A field is missing or wrong; ``details["field"]`` names it."""
+
+    status = 400
+    code = "invalid_request"
+
+    @classmethod
+    def of_field(cls, field: str, problem: str) -> InvalidRequestError:
+        """Return the error for one field, e.g. ``of_field("timeout", "must be positive")``."""
+        return cls(f"{field}: {problem}", details={"field": field, "problem": problem})
+
+
+class UnknownInputError(InvalidRequestError):
+    """A key of ``inputs`` matches no input of the graph, or several."""
+
+    code = "unknown_input"
+
+
+class PromptInvalidError(ComfyDeployError):
+    """ComfyUI refused the graph; ``details`` is its error object, ``node_errors`` its own."""
+
+    status = 400
+    code = "prompt_invalid"
+
+
+class NoAPIKeyError(ComfyDeployError):
+    """The ComfyDeploy service is asked for, but no API key is known."""
+
+    status = 401
+    code = "no_api_key"
+
+
+class UnauthorizedError(ComfyDeployError):
+    """The request has no valid Jupyter credentials, or its user may not do this."""
+
+    status = 403
+    code = "unauthorized"
+
+
+class ForbiddenPathError(ComfyDeployError):
+    """A path leads outside the folders that the routes may touch."""
+
+    status = 403
+    code = "forbidden_path"
+
+
+class ForbiddenAPIURLError(ComfyDeployError):
+    """An address is not on the list ``allowed_api_urls``."""
+
+    status = 403
+    code = "forbidden_api_url"
+
+
+class NotFoundError(ComfyDeployError):
+    """The thing asked for does not exist."""
+
+    status = 404
+    code = "not_found"
+
+
+class MethodNotAllowedError(ComfyDeployError):
+    """The route exists, but not with this HTTP method."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
+class ConflictError(ComfyDeployError):
+    """The request contradicts the state of things, e.g. an id that is taken."""
+
+    status = 409
+    code = "conflict"
+
+
+class TooLargeError(ComfyDeployError):
+    """The body is larger than the configured limit."""
+
+    status = 413
+    code = "too_large"
+
+
+class CloudError(ComfyDeployError):
+    """The ComfyDeploy service failed or refused."""
+
+    status = 502
+    code = "cloud_error"
+
+
+class TunnelFailedError(ComfyDeployError):
+    """The tunnel could not be started; ``details`` holds the last lines of its log."""
+
+    status = 502
+    code = "tunnel_failed"
+
+
+class ComfyUIUnavailableError(ComfyDeployError):
+    """No ComfyUI answers; ``hint`` says how to start or configure one."""
+
+    status = 503
+    code = "comfyui_unavailable"
+
+
+class RunTimeoutError(ComfyDeployError):
+    """The time given for a request is over; a run named by ``prompt_id`` goes on."""
+
+    status = 504
+    code = "timeout"
+
+
+class RunError(ComfyDeployError):
+    """A run did not end with success. Raised by the Python client.
+
+    Attributes
+    ----------
+    result : object
+        The result of the run, with whatever outputs it made before it ended.
+    """
+
+    def __init__(self, message: str, *, result: Any = None, **kwargs: Any) -> None:
+        super().__init__(message, **kwargs)
+        self.result = result
+
+
+class RunFailedError(RunError):
+    """A node failed while running; ``details`` has its ``node_id`` and ``node_type``."""
+
+    code = "run_failed"
+
+
+class RunCancelledError(RunError):
+    """The run was cancelled before it ended."""
+
+    code = "run_cancelled"
+
+
+def _tree(root: type[ComfyDeployError]) -> dict[str, type[ComfyDeployError]]:
+    found = {root.code: root}
+    for child in root.__subclasses__():
+        found = {**_tree(child), **found}
+    return found
+
+
+_BY_CODE = _tree(ComfyDeployError)

@@ -1,0 +1,1 @@
+"""Pure functions on workflow graphs: no I/O, no state, no Jupyter."""

@@ -1,0 +1,1 @@
+"""Machines: the ComfyUI instances that a run can go to."""

@@ -1,0 +1,1 @@
+"""The records that outlive a restart, in SQLite."""
