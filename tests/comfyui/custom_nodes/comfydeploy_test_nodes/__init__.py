@@ -1,0 +1,180 @@
+"""Small nodes for the tests: slow ones, failing ones, and ones that show progress.
+
+Every node takes ``anything`` (optional, any type), so that nodes can be chained, and ``token``, so
+that a test can make ComfyUI run a node again that it would otherwise take from its cache.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import ClassVar
+
+import torch
+from comfy.model_management import throw_exception_if_processing_interrupted
+from comfy.utils import ProgressBar
+from comfy_execution.graph_utils import ExecutionBlocker
+from PIL import Image
+
+
+class AnyType(str):
+    """A type name that ComfyUI's check takes for equal to every other."""
+
+    __slots__ = ()
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+
+ANY = AnyType("*")
+
+
+def sleep(seconds: float) -> None:
+    """Sleep, but let ComfyUI interrupt the node."""
+    end = time.monotonic() + seconds
+    while True:
+        throw_exception_if_processing_interrupted()
+        left = end - time.monotonic()
+        if left <= 0:
+            return
+        time.sleep(min(left, 0.02))
+
+
+class TestNode:
+    """What the nodes have in common; a subclass adds its inputs to ``INPUTS``."""
+
+    INPUTS: ClassVar[dict[str, tuple]] = {}
+    RETURN_TYPES: tuple[str, ...] = (ANY,)
+    FUNCTION = "run"
+    CATEGORY = "comfydeploy tests"
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802 - the name that ComfyUI calls
+        return {
+            "required": dict(cls.INPUTS),
+            "optional": {"anything": (ANY,), "token": ("STRING", {"default": ""})},
+        }
+
+
+class TestSleep(TestNode):
+    """Waits, then passes ``anything`` on."""
+
+    INPUTS: ClassVar = {
+        "seconds": ("FLOAT", {"default": 0.1, "min": 0.0, "max": 3600.0, "step": 0.01})
+    }
+
+    def run(self, seconds, anything=None, token=""):
+        sleep(seconds)
+        return (anything,)
+
+
+class TestProgress(TestNode):
+    """Counts to ``steps``, ``delay`` seconds apart, and tells each step."""
+
+    INPUTS: ClassVar = {
+        "steps": ("INT", {"default": 4, "min": 1, "max": 1_000_000}),
+        "delay": ("FLOAT", {"default": 0.05, "min": 0.0, "max": 60.0, "step": 0.001}),
+    }
+
+    def run(self, steps, delay, anything=None, token=""):
+        bar = ProgressBar(steps)
+        for step in range(steps):
+            sleep(delay)
+            bar.update_absolute(step + 1)
+        return (anything,)
+
+
+class TestPreview(TestNode):
+    """As TestProgress, with a preview of ``size`` x ``size`` pixels at each step."""
+
+    INPUTS: ClassVar = {
+        **TestProgress.INPUTS,
+        "size": ("INT", {"default": 64, "min": 1, "max": 4096}),
+    }
+    RETURN_TYPES = ("IMAGE",)
+
+    def run(self, steps, delay, size, anything=None, token=""):
+        bar = ProgressBar(steps)
+        for step in range(steps):
+            sleep(delay)
+            image = Image.new("RGB", (size, size), (255 * (step + 1) // steps, 64, 128))
+            bar.update_absolute(step + 1, steps, ("JPEG", image, size))
+        return (torch.full((1, size, size, 3), 0.5),)
+
+
+class TestFail(TestNode):
+    """Raises ValueError."""
+
+    INPUTS: ClassVar = {"message": ("STRING", {"default": "failed on purpose"})}
+
+    def run(self, message, anything=None, token=""):
+        raise ValueError(message)
+
+
+class TestFailIf(TestNode):
+    """Raises ValueError where ``condition`` is true, else passes ``anything`` on."""
+
+    INPUTS: ClassVar = {"condition": ("BOOLEAN", {"default": False}), **TestFail.INPUTS}
+
+    def run(self, condition, message, anything=None, token=""):
+        if condition:
+            raise ValueError(message)
+        return (anything,)
+
+
+class TestText(TestNode):
+    """An output node that shows ``text``."""
+
+    INPUTS: ClassVar = {"text": ("STRING", {"default": "", "multiline": True})}
+    RETURN_TYPES = ("STRING",)
+    OUTPUT_NODE = True
+
+    def run(self, text, anything=None, token=""):
+        return {"ui": {"text": (text,)}, "result": (text,)}
+
+
+class TestSeed(TestNode):
+    """An output node that shows the seed it was given."""
+
+    INPUTS: ClassVar = {
+        "seed": ("INT", {"default": 0, "min": 0, "max": 2**64 - 1, "control_after_generate": True})
+    }
+    RETURN_TYPES = ("INT",)
+    OUTPUT_NODE = True
+
+    def run(self, seed, anything=None, token=""):
+        return {"ui": {"text": (str(seed),)}, "result": (seed,)}
+
+
+class TestCrash(TestNode):
+    """Ends the whole ComfyUI at once, as a driver fault would."""
+
+    INPUTS: ClassVar = {"exit_code": ("INT", {"default": 70, "min": 0, "max": 255})}
+
+    def run(self, exit_code, anything=None, token=""):
+        os._exit(exit_code)
+
+
+class TestBlock(TestNode):
+    """Blocks whatever hangs on its output, with ``message``."""
+
+    INPUTS: ClassVar = {"message": ("STRING", {"default": "blocked on purpose"})}
+
+    def run(self, message, anything=None, token=""):
+        return (ExecutionBlocker(message),)
+
+
+NODE_CLASS_MAPPINGS = {
+    node.__name__: node
+    for node in (
+        TestSleep,
+        TestProgress,
+        TestPreview,
+        TestFail,
+        TestFailIf,
+        TestText,
+        TestSeed,
+        TestCrash,
+        TestBlock,
+    )
+}

@@ -1,0 +1,182 @@
+"""A real ComfyUI for the tests, and the fixtures that hand it out.
+
+``COMFYUI_TEST_PATH`` names the ComfyUI tree (default: ``.comfyui`` in the repository) and
+``COMFYUI_TEST_PYTHON`` its interpreter (default: ``venv/bin/python`` in that tree). Every instance
+has a base directory of its own, so that tests share no models, inputs, outputs or queues.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+TEST_NODES = REPOSITORY / "tests" / "comfyui" / "custom_nodes"
+
+
+def comfyui_tree() -> tuple[Path, Path]:
+    """Return the ComfyUI tree and the interpreter that the tests use; fail where there is none."""
+    path = Path(os.environ.get("COMFYUI_TEST_PATH") or REPOSITORY / ".comfyui").absolute()
+    python = Path(os.environ.get("COMFYUI_TEST_PYTHON") or path / "venv/bin/python").absolute()
+    if not (path / "main.py").is_file() or not python.is_file():
+        pytest.fail(
+            f"These tests need a real ComfyUI, and there is none at {path} (interpreter {python}). "
+            "Install one with: python -m comfydeploy_jupyter.comfyui.install --path .comfyui",
+            pytrace=False,
+        )
+    return path, python
+
+
+def free_port() -> int:
+    """Return a port of 127.0.0.1 that is free now."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+class ComfyUIServer:
+    """One running ComfyUI with its own base directory, on a port of its own.
+
+    Parameters
+    ----------
+    base_dir : pathlib.Path
+        Where its models, custom nodes, inputs, outputs and log are.
+    args : sequence of str
+        Further arguments for ComfyUI's ``main.py``.
+    env : dict, optional
+        Environment variables added to those of the test.
+
+    Attributes
+    ----------
+    url : str
+        ``http://127.0.0.1:<port>``, the same after a restart.
+    path, python : pathlib.Path
+        The ComfyUI tree and its interpreter.
+    input_dir, output_dir, models_dir : pathlib.Path
+        Its folders in ``base_dir``.
+    log_path : pathlib.Path
+        What it printed.
+    """
+
+    def __init__(
+        self, base_dir: Path, *, args: Sequence[str] = (), env: dict[str, str] | None = None
+    ) -> None:
+        self.path, self.python = comfyui_tree()
+        self.base_dir = base_dir
+        self.input_dir = base_dir / "input"
+        self.output_dir = base_dir / "output"
+        self.models_dir = base_dir / "models"
+        self.log_path = base_dir / "comfyui.log"
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._args = list(args)
+        self._env = env or {}
+        self._process: subprocess.Popen[bytes] | None = None
+        for folder in (self.input_dir, self.output_dir, self.models_dir):
+            folder.mkdir(parents=True, exist_ok=True)
+        custom_nodes = base_dir / "custom_nodes"
+        custom_nodes.mkdir(exist_ok=True)
+        for pack in TEST_NODES.iterdir():
+            link = custom_nodes / pack.name
+            if pack.is_dir() and not link.exists():
+                link.symlink_to(pack)
+
+    @property
+    def pid(self) -> int:
+        """The process id of the running ComfyUI."""
+        assert self._process is not None, "this ComfyUI is not running"
+        return self._process.pid
+
+    def has_ended(self) -> bool:
+        """Whether the process is gone."""
+        return self._process is None or self._process.poll() is not None
+
+    def start(self, timeout: float = 90.0) -> None:
+        """Start ComfyUI and wait until it answers; fail with its log otherwise."""
+        command = [
+            *(str(self.python), "-u", "main.py", "--cpu", "--port", str(self.port)),
+            *("--base-directory", str(self.base_dir), "--database-url", "sqlite:///:memory:"),
+            *("--preview-method", "auto", "--disable-api-nodes", *self._args),
+        ]
+        with self.log_path.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                cwd=self.path,
+                env={**os.environ, **self._env},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + timeout
+        while not self._answers():
+            exit_code = self._process.poll()
+            if exit_code is not None or time.monotonic() > deadline:
+                self.kill()
+                why = "did not answer in time" if exit_code is None else f"exited with {exit_code}"
+                pytest.fail(f"ComfyUI {why}. Its log:\n{self.log()}", pytrace=False)
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """End it the hard way (``kill -9``), as a crash would."""
+        if self._process is not None:
+            if self._process.poll() is None:
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def restart(self) -> None:
+        """Kill it and start it again with the same port and base directory."""
+        self.kill()
+        self.start()
+
+    def log(self, characters: int = 8000) -> str:
+        """Return the end of what it printed."""
+        return self.log_path.read_text(encoding="utf-8", errors="replace")[-characters:]
+
+    def _answers(self) -> bool:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
+        try:
+            connection.request("GET", "/system_stats")
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+
+@pytest.fixture(scope="session")
+def comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyUIServer]:
+    """A ComfyUI that all tests share; do not kill it, and leave its queue empty."""
+    server = ComfyUIServer(tmp_path_factory.mktemp("comfyui"))
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def start_comfyui(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[..., ComfyUIServer]]:
+    """A function that starts a ComfyUI of the test's own; takes ``args`` and ``env``."""
+    servers: list[ComfyUIServer] = []
+
+    def start(*, args: Sequence[str] = (), env: dict[str, str] | None = None) -> ComfyUIServer:
+        servers.append(ComfyUIServer(tmp_path_factory.mktemp("comfyui"), args=args, env=env))
+        servers[-1].start()
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.kill()

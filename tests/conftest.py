@@ -1,0 +1,5 @@
+"""Fixtures for all tests: a Jupyter server with the extension's needs, and a real ComfyUI."""
+
+from __future__ import annotations
+
+pytest_plugins = ["pytest_jupyter.jupyter_server", "tests.comfyui_server"]
