@@ -1,0 +1,214 @@
+"""A tiny parent for one child process, so that the child never outlives its owner.
+
+The owner starts the command of :func:`guarded_command` with ``stdin`` as a pipe and keeps that
+pipe open. The guard runs the child in a session of its own and ends it, with all that the child
+started, when the pipe closes (the owner closed it, or died, even by ``kill -9``), when the owner is
+no longer its parent, or on SIGTERM. On Linux a guard that is killed itself takes the child along.
+
+Once the child's program runs, the guard prints the child's process id, its first and only line. It
+exits with the child's exit code (128 + n where signal n ended it; 127 where the program cannot be
+started, and the log says why). It runs as a script with the standard library only, so that it
+starts in milliseconds and needs few megabytes.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+import time
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def guarded_command(
+    argv: list[str],
+    *,
+    log: str | os.PathLike[str],
+    cwd: str | os.PathLike[str] | None = None,
+    grace: float = 5.0,
+    rotate_at: int = 8 * 1024 * 1024,
+) -> list[str]:
+    """Return the command that runs ``argv`` under a guard; start it with ``stdin`` as a pipe.
+
+    The process that calls this must be the one that starts the command: it is the owner.
+
+    Parameters
+    ----------
+    argv : list of str
+        The child's command line; the program is looked up in ``PATH``.
+    log : path
+        What the child prints is appended to this file; its folder must exist.
+    cwd : path, optional
+        The child's working directory; default the owner's.
+    grace : float
+        Seconds between SIGTERM and SIGKILL when the child is ended.
+    rotate_at : int
+        A log of more bytes than this is renamed to ``<log>.1`` first.
+
+    Returns
+    -------
+    list of str
+        The command line of the guard.
+    """
+    settings = [str(os.getpid()), os.fspath(log), os.fspath(cwd or ""), str(grace), str(rotate_at)]
+    return [sys.executable, "-I", "-S", os.path.abspath(__file__), *settings, *argv]
+
+
+class _Guard:
+    """The guard's side: starts the child and waits for its end, or brings it about."""
+
+    def __init__(self, owner: int, grace: float) -> None:
+        self.owner = owner
+        self.grace = grace
+        self.child = 0
+        self.exit_code: int | None = None
+        self.terminated = False
+        self.owner_reads = True
+        self.wake, wake_writer = os.pipe()
+        os.set_blocking(self.wake, False)
+        os.set_blocking(wake_writer, False)
+        signal.set_wakeup_fd(wake_writer, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGTERM, self._terminate)
+        # Ctrl-C and a closed terminal are for the owner to judge
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def _terminate(self, *_: object) -> None:
+        self.terminated = True
+
+    def start(self, argv: list[str], log: int, cwd: str) -> None:
+        """Start the child in a session of its own, its output going to ``log``."""
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        guard = os.getpid()
+        started, starting = os.pipe()
+        self.child = os.fork()
+        if self.child == 0:
+            _become(argv, log, cwd, guard)
+        os.close(starting)
+        # the child's end closes with its exec: a signal before that would be lost
+        os.read(started, 1)
+        os.close(started)
+
+    def wait(self) -> int:
+        """Wait until the child and all that it started are gone; return the child's exit code."""
+        kill_at: float | None = None
+        while self._reap():
+            if self.exit_code is not None and kill_at is None:
+                kill_at = 0.0
+            elif kill_at is None and (self.terminated or self._owner_is_gone()):
+                self._signal_group(signal.SIGTERM)
+                kill_at = time.monotonic() + self.grace
+            if kill_at is not None and time.monotonic() >= kill_at:
+                self._kill_all()
+            self._sleep(1.0 if kill_at is None else 0.02)
+        return 1 if self.exit_code is None else self.exit_code
+
+    def _owner_is_gone(self) -> bool:
+        return not self.owner_reads or os.getppid() != self.owner
+
+    def _sleep(self, seconds: float) -> None:
+        """Sleep until something happens: a child ended, a signal came, the owner's pipe closed."""
+        readable, _, _ = select.select(
+            [self.wake, 0] if self.owner_reads else [self.wake], [], [], seconds
+        )
+        if self.wake in readable:
+            os.read(self.wake, 4096)
+        if 0 in readable and not os.read(0, 4096):
+            self.owner_reads = False
+
+    def _reap(self) -> bool:
+        """Collect ended children; return whether any process is left to wait for."""
+        try:
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    return True
+                if pid == self.child:
+                    code = os.waitstatus_to_exitcode(status)
+                    self.exit_code = code if code >= 0 else 128 - code
+        except ChildProcessError:
+            # where orphans are not handed to the guard, the group may still have members
+            return self._signal_group(0)
+
+    def _signal_group(self, number: int) -> bool:
+        """Signal the child's process group; return whether it has members."""
+        try:
+            os.killpg(self.child, number)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
+
+    def _kill_all(self) -> None:
+        self._signal_group(signal.SIGKILL)
+        for pid in _children():
+            # its own children stay zombies until it reaps them, so none can be missing
+            os.kill(pid, signal.SIGKILL)
+
+
+def _become(argv: list[str], log: int, cwd: str, guard: int) -> None:
+    """Turn this freshly forked process into the child; never returns."""
+    try:
+        os.setsid()
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != guard:
+            os._exit(1)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        if cwd:
+            os.chdir(cwd)
+        os.execvp(argv[0], argv)  # noqa: S606 - starting a program is what a guard is for
+    except OSError as error:
+        os.write(2, f"cannot start {argv[0]}: {error}\n".encode())
+    finally:
+        os._exit(127)
+
+
+def _prctl(option: int, value: int) -> None:
+    """Call Linux's ``prctl``; elsewhere the pipe alone keeps the promise."""
+    if sys.platform == "linux":
+        try:
+            import ctypes
+        except ImportError:
+            return
+        ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
+
+
+def _children() -> list[int]:
+    """Return the guard's children, orphans handed to it included (Linux; elsewhere none)."""
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children") as file:
+            return [int(pid) for pid in file.read().split()]
+    except OSError:
+        return []
+
+
+def _open_log(path: str, rotate_at: int) -> int:
+    try:
+        if os.stat(path).st_size > rotate_at:
+            os.replace(path, path + ".1")
+    except FileNotFoundError:
+        pass
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+
+
+def main(arguments: list[str]) -> int:
+    """Run one guarded child, as :func:`guarded_command` asks for; return its exit code."""
+    owner, log_path, cwd, grace, rotate_at, *argv = arguments
+    if os.getpid() != os.getpgrp():
+        os.setsid()
+    guard = _Guard(int(owner), float(grace))
+    log = _open_log(log_path, int(rotate_at))
+    guard.start(argv, log, cwd)
+    os.write(1, b"%d\n" % guard.child)
+    return guard.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,227 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from comfydeploy_jupyter.guard import guarded_command
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+# A child with a grandchild and a grandchild that left its session; none heeds SIGTERM.
+STUBBORN_FAMILY = """
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)", "FAMILY"])
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)", "FAMILY"],
+                 start_new_session=True)
+print("ready", flush=True)
+time.sleep(1000)
+"""
+OWNER = """
+import subprocess, sys, time
+from comfydeploy_jupyter.guard import guarded_command
+command = guarded_command([sys.executable, "-c", sys.argv[1], sys.argv[2]], log=sys.argv[3],
+                          grace=0.2)
+guard = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+print(guard.pid, int(guard.stdout.readline()), flush=True)
+time.sleep(1000)
+"""
+
+
+def process_group(pid: int) -> int | None:
+    """The process group of a process that runs; a zombie does not."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] == "Z" else int(fields[2])
+
+
+def alive(pid: int) -> bool:
+    return process_group(pid) is not None
+
+
+def command_line(pid: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+def family(mark: str, *, but: int = 0) -> list[int]:
+    """All processes whose command line has ``mark``, except those of the process group ``but``."""
+    pids = [entry.name for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+    marked = [int(pid) for pid in pids if mark.encode() in command_line(pid)]
+    return [pid for pid in marked if process_group(pid) not in {None, but}]
+
+
+def wait_until(condition: Callable[[], Any], timeout: float = 10.0) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def wait_until_ready(log: Path) -> None:
+    """Wait until the child, which has set itself up, printed ``ready``."""
+    wait_until(lambda: log.exists() and "ready" in log.read_text())
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """A function that starts a Python script under a guard, logging to ``tmp_path / log``."""
+    guards = []
+
+    def run(script: str, *arguments: str, **settings: Any) -> subprocess.Popen[bytes]:
+        settings.setdefault("log", tmp_path / "log")
+        guard = subprocess.Popen(
+            guarded_command([sys.executable, "-c", script, *arguments], **settings),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        guards.append(guard)
+        return guard
+
+    yield run
+    for guard in guards:
+        with guard:
+            guard.kill()
+
+
+def child_of(guard: subprocess.Popen[bytes]) -> int:
+    assert guard.stdout is not None
+    return int(guard.stdout.readline())
+
+
+@pytest.mark.parametrize(
+    ("script", "code"),
+    [
+        ("raise SystemExit(0)", 0),
+        ("raise SystemExit(7)", 7),
+        ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", 128 + signal.SIGSEGV),
+    ],
+)
+def test_exit_code_is_the_childs(start: Any, script: str, code: int) -> None:
+    assert start(script).wait(10) == code
+
+
+def test_program_that_cannot_be_started_is_127_and_logged(tmp_path: Path) -> None:
+    command = guarded_command(["/no/such/program"], log=tmp_path / "log")
+    guard = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with guard:
+        assert guard.wait(10) == 127
+    assert "cannot start /no/such/program" in (tmp_path / "log").read_text()
+
+
+def test_output_is_appended_to_the_log_in_the_given_folder(start: Any, tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("before\n")
+    script = "import os, sys; print(os.getcwd(), flush=True); print('oops', file=sys.stderr)"
+    assert start(script, cwd=tmp_path).wait(10) == 0
+    assert (tmp_path / "log").read_text() == f"before\n{tmp_path}\noops\n"
+
+
+def test_large_log_is_rotated(start: Any, tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("x" * 101)
+    assert start("print('new')", rotate_at=100).wait(10) == 0
+    assert (tmp_path / "log").read_text() == "new\n"
+    assert (tmp_path / "log.1").read_text() == "x" * 101
+
+
+def test_closing_the_pipe_ends_the_child_politely(start: Any, tmp_path: Path) -> None:
+    script = (
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(print('goodbye') or 5))\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(1000)\n"
+    )
+    guard = start(script)
+    wait_until_ready(tmp_path / "log")
+    guard.stdin.close()
+    assert guard.wait(10) == 5
+    assert "goodbye" in (tmp_path / "log").read_text()
+
+
+def test_sigterm_ends_a_stubborn_family_after_the_grace(start: Any, tmp_path: Path) -> None:
+    mark = f"FAMILY-{os.getpid()}-term"
+    guard = start(STUBBORN_FAMILY.replace("FAMILY", mark), mark, grace=0.3)
+    wait_until_ready(tmp_path / "log")
+    assert len(family(mark)) >= 3
+    begin = time.monotonic()
+    guard.terminate()
+    assert guard.wait(10) == 128 + signal.SIGKILL
+    assert 0.25 < time.monotonic() - begin < 2
+    assert family(mark) == []
+
+
+def test_control_c_is_left_to_the_owner(start: Any, tmp_path: Path) -> None:
+    guard = start("import time; print('ready', flush=True); time.sleep(1000)")
+    child = child_of(guard)
+    wait_until_ready(tmp_path / "log")
+    guard.send_signal(signal.SIGINT)
+    guard.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        guard.wait(0.3)
+    assert alive(child)
+
+
+def test_grandchildren_of_a_crashed_child_are_ended(start: Any, tmp_path: Path) -> None:
+    mark = f"FAMILY-{os.getpid()}-crash"
+    guard = start(STUBBORN_FAMILY.replace("FAMILY", mark), mark)
+    child = child_of(guard)
+    wait_until_ready(tmp_path / "log")
+    begin = time.monotonic()
+    os.kill(child, signal.SIGKILL)
+    assert guard.wait(10) == 128 + signal.SIGKILL
+    assert time.monotonic() - begin < 1
+    assert family(mark) == []
+
+
+@pytest.mark.parametrize("fork", [False, True], ids=["plain", "a fork holds the pipe"])
+def test_killed_owner_takes_the_family_along(tmp_path: Path, fork: bool) -> None:
+    mark = f"FAMILY-{os.getpid()}-{fork}"
+    log = tmp_path / "log"
+    script = OWNER
+    if fork:
+        script = OWNER.replace(
+            "time.sleep(1000)", "import os; os.fork(); print('forked', flush=True); time.sleep(20)"
+        )
+    owner = subprocess.Popen(
+        [sys.executable, "-c", script, STUBBORN_FAMILY.replace("FAMILY", mark), mark, str(log)],
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parent.parent,
+        start_new_session=True,
+    )
+    with owner:
+        assert owner.stdout is not None
+        guard, child = map(int, owner.stdout.readline().split())
+        wait_until_ready(log)
+        assert alive(guard)
+        assert alive(child)
+        os.kill(owner.pid, signal.SIGKILL)
+        wait_until(lambda: not alive(guard) and not family(mark, but=owner.pid), timeout=4)
+        if fork:
+            os.killpg(owner.pid, signal.SIGKILL)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs PR_SET_PDEATHSIG")
+def test_killed_guard_takes_the_child_along(start: Any) -> None:
+    guard = start("import time; time.sleep(1000)")
+    child = child_of(guard)
+    assert alive(child)
+    guard.kill()
+    guard.wait(10)
+    wait_until(lambda: not alive(child), timeout=2)
+
+
+def test_guard_starts_fast(start: Any) -> None:
+    begin = time.monotonic()
+    child_of(start("pass"))
+    assert time.monotonic() - begin < 0.5
