@@ -1,0 +1,591 @@
+"""The folders of a ComfyUI on this machine, and which paths the routes may touch.
+
+Everything here reads the disk, which may be a slow network drive: the functions are plain and
+synchronous, and are meant to be called in worker threads, never on the event loop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import io
+import logging
+import os
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import yaml
+
+from comfydeploy_jupyter.errors import (
+    ConflictError,
+    ForbiddenPathError,
+    InvalidRequestError,
+    NotFoundError,
+)
+
+log = logging.getLogger(__name__)
+
+Kind = Literal["file", "directory", "any"]
+
+MAX_PATH_BYTES = 4095
+MAX_COMPONENT_BYTES = 255
+
+MODEL_EXTENSIONS = frozenset(
+    {".ckpt", ".pt", ".pt2", ".bin", ".pth", ".safetensors", ".pkl", ".sft"}
+)
+"""Extensions of weights, as ComfyUI 0.3.75 folder_paths.py lists them."""
+
+UNREGISTERED_EXTENSIONS = MODEL_EXTENSIONS | {".gguf", ".onnx"}
+"""Extensions shown of folders under ``models/`` that only custom nodes register."""
+
+LEGACY_NAMES = {"unet": "diffusion_models", "clip": "text_encoders"}
+"""Former names of model folders (ComfyUI 0.3.75 folder_paths.py)."""
+
+NOT_MODELS = frozenset({"configs", "custom_nodes"})
+"""Registered folders that hold no models (ComfyUI 0.3.75 app/model_manager.py)."""
+
+_FOLDERS = (
+    "checkpoints",
+    "configs",
+    "loras",
+    "vae",
+    "text_encoders",
+    "diffusion_models",
+    "clip_vision",
+    "style_models",
+    "embeddings",
+    "diffusers",
+    "vae_approx",
+    "controlnet",
+    "gligen",
+    "upscale_models",
+    "latent_upscale_models",
+    "custom_nodes",
+    "hypernetworks",
+    "photomaker",
+    "classifiers",
+    "model_patches",
+    "audio_encoders",
+)
+_DIRECTORIES = {
+    "text_encoders": ("text_encoders", "clip"),
+    "diffusion_models": ("unet", "diffusion_models"),
+    "controlnet": ("controlnet", "t2i_adapter"),
+}
+_EXTENSIONS = {
+    "configs": frozenset({".yaml"}),
+    "diffusers": frozenset({"folder"}),
+    "custom_nodes": frozenset[str](),
+    "classifiers": frozenset({""}),
+}
+_SAVED_UNDER_OUTPUT = ("checkpoints", "clip", "vae", "diffusion_models", "loras")
+
+
+@dataclass(frozen=True)
+class ModelFolder:
+    """One model folder of ComfyUI, such as ``checkpoints``.
+
+    Attributes
+    ----------
+    name : str
+        Its registered name.
+    paths : tuple of Path
+        The directories it is made of, absolute; the first is where new models go.
+    extensions : frozenset of str
+        Lower-case extensions, with their dot, of the files in it; empty: every file.
+    """
+
+    name: str
+    paths: tuple[Path, ...]
+    extensions: frozenset[str]
+
+    def holds(self, filename: str) -> bool:
+        """Return whether a file of this name counts as one of the folder's."""
+        extension = os.path.splitext(filename)[1]  # noqa: PTH122 - a Path per name is slow
+        return not self.extensions or extension.lower() in self.extensions
+
+
+class _ArgumentParser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InvalidRequestError.of_field("launch_args", message)
+
+
+class Folders:
+    """The folders of one local ComfyUI, and the confinement of paths to them.
+
+    What the launch arguments and ``extra_model_paths.yaml`` say is read once, as ComfyUI reads it
+    at its own start: build a new object when ComfyUI was restarted or its arguments changed.
+
+    Parameters
+    ----------
+    comfyui_path : str or Path, optional
+        The folder of ComfyUI's ``main.py``. None: no local ComfyUI is known, so only Jupyter's
+        root and the extra roots may be touched.
+    argv : sequence of str
+        ComfyUI's launch arguments; of a running one its ``system_stats.system.argv``. Arguments
+        that are not about folders are ignored.
+    cwd : str or Path, optional
+        What relative paths in `argv` start from; default: `comfyui_path`.
+    jupyter_root : str or Path, optional
+        Jupyter's root directory.
+    extra_roots : sequence of str or Path
+        Further directories that may be touched, such as a shared model cache.
+
+    Raises
+    ------
+    InvalidRequestError
+        The launch arguments are malformed.
+
+    Notes
+    -----
+    Source of the rules: ComfyUI 0.3.75 folder_paths.py, main.py and utils/extra_config.py.
+    """
+
+    def __init__(
+        self,
+        comfyui_path: str | Path | None,
+        *,
+        argv: Sequence[str] = (),
+        cwd: str | Path | None = None,
+        jupyter_root: str | Path | None = None,
+        extra_roots: Sequence[str | Path] = (),
+    ) -> None:
+        self.jupyter_root = _absolute(jupyter_root) if jupyter_root is not None else None
+        self.extra_roots = tuple(_absolute(root) for root in extra_roots)
+        self.comfyui_path: Path | None = None
+        self.base: Path | None = None
+        self._types: dict[str, Path] = {}
+        self._registered: dict[str, ModelFolder] = {}
+        if comfyui_path is not None:
+            self._read_comfyui(_absolute(comfyui_path), argv, cwd)
+
+    def _read_comfyui(self, home: Path, argv: Sequence[str], cwd: str | Path | None) -> None:
+        start = _absolute(cwd) if cwd is not None else home
+        given = _parse_arguments(argv)
+
+        def from_argument(value: str | None, default: Path) -> Path:
+            return Path(os.path.normpath(start / value)) if value else default
+
+        self.comfyui_path = home
+        self.base = base = from_argument(given.base_directory, Path(os.path.realpath(home)))
+        self._types = {
+            "input": from_argument(given.input_directory, base / "input"),
+            "output": from_argument(given.output_directory, base / "output"),
+            "temp": from_argument(given.temp_directory, base) / "temp",
+        }
+        registry = _Registry(base)
+        configs = [start / name for name in chain(*given.extra_model_paths_config)]
+        if (home / "extra_model_paths.yaml").is_file():
+            configs.insert(0, home / "extra_model_paths.yaml")
+        for config in configs:
+            for name, path, is_default in _read_extra_paths(config):
+                registry.add(name, path, is_default=is_default)
+        for name in _SAVED_UNDER_OUTPUT:
+            registry.add(name, str(self._types["output"] / name))
+        self._registered = registry.folders()
+
+    @property
+    def models_directory(self) -> Path | None:
+        """ComfyUI's own ``models/``, whether or not it exists; None without a local ComfyUI."""
+        return self.base / "models" if self.base is not None else None
+
+    def model_folders(self) -> dict[str, ModelFolder]:
+        """Return every model folder by name, in ComfyUI's order.
+
+        After the registered folders come directories directly under ``models/`` that belong to
+        none of them: custom nodes register such folders under the directory's name.
+        """
+        found = dict(self._registered)
+        used = {os.path.realpath(path) for folder in found.values() for path in folder.paths}
+        for entry in self._directories_under_models():
+            if entry.name not in found and os.path.realpath(entry.path) not in used:
+                found[entry.name] = ModelFolder(
+                    entry.name, (Path(entry.path),), UNREGISTERED_EXTENSIONS
+                )
+        return found
+
+    def model_folder(self, name: str) -> ModelFolder:
+        """Return one model folder; former names such as ``unet`` are understood.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such folder; ``details["folders"]`` lists those that are.
+        """
+        folders = self.model_folders()
+        folder = folders.get(LEGACY_NAMES.get(name, name))
+        if folder is None:
+            raise NotFoundError(
+                f"There is no model folder {name!r}.", details={"folders": list(folders)}
+            )
+        return folder
+
+    def directory(self, kind: str) -> Path:
+        """Return the directory that an upload ``type`` means; it need not exist yet.
+
+        Parameters
+        ----------
+        kind : str
+            ``input``, ``output``, ``temp``, or ``models/<folder>``.
+
+        Raises
+        ------
+        InvalidRequestError
+            `kind` is none of these.
+        NotFoundError
+            No local ComfyUI is known.
+        """
+        if self.base is None:
+            raise NotFoundError(
+                "The folders of ComfyUI are not known; set `comfyui_path` to its directory."
+            )
+        if kind in self._types:
+            return self._types[kind]
+        family, _, name = kind.partition("/")
+        if family == "models" and LEGACY_NAMES.get(name, name) != "custom_nodes":
+            folder = self.model_folders().get(LEGACY_NAMES.get(name, name))
+            if folder is not None:
+                own = self.base / "models" / name
+                has_default = folder.paths[0].parent != own.parent
+                return folder.paths[0] if has_default or own not in folder.paths else own
+        raise InvalidRequestError.of_field(
+            "type", "must be input, output, temp or models/<folder> with a known model folder"
+        )
+
+    def roots(self) -> list[Path]:
+        """Return the directories that may be touched with all that is in them, links resolved."""
+        return list(dict.fromkeys(self._roots()))
+
+    def resolve(
+        self,
+        name: str,
+        *,
+        must_exist: bool = True,
+        kind: Kind = "file",
+        field: str = "filename",
+    ) -> Path:
+        """Return the real path that a name means, once it is known to be within the roots.
+
+        The first reading of the name that exists wins: relative to ComfyUI (``models/…``,
+        ``<model folder>/…`` in each directory of that folder, ``input/…``, ``output/…``,
+        ``temp/…``), then to Jupyter's root, then to ``input/``. A reading that leads outside
+        ends the search, whether or not anything is there, so that the answer tells nothing about
+        the rest of the disk. Names are taken as they are: ``%2e`` and ``~`` mean themselves.
+        Where no file has a backslash in its name, a backslash separates folders, as in
+        workflows made on Windows.
+
+        Parameters
+        ----------
+        name : str
+            The path as the user wrote it.
+        must_exist : bool
+            False: a path where nothing is yet is returned too.
+        kind : {"file", "directory", "any"}
+            What may be there.
+        field : str
+            The request's field, for messages.
+
+        Returns
+        -------
+        Path
+            Absolute, without links.
+
+        Raises
+        ------
+        InvalidRequestError
+            The name is empty, too long, holds NUL or is not Unicode text; or a directory is
+            there instead of a file or the other way round.
+        ForbiddenPathError
+            The path is outside the roots, may not be read, or is a device, pipe or socket.
+        NotFoundError
+            Nothing is there, or the links lead in a circle.
+        """
+        _check_name(name, field)
+        spellings = [name, name.replace("\\", "/")] if "\\" in name else [name]
+        missing: Path | None = None
+        for candidate in chain.from_iterable(self._readings(spelling) for spelling in spellings):
+            with _as_user_errors(name):
+                path = Path(os.path.realpath(candidate))
+            self._check_within(path, field)
+            if _check_kind(path, kind, name, field):
+                return path
+            missing = missing or path
+        if must_exist or missing is None:
+            raise NotFoundError(f"{name} does not exist.", details={"field": field, "name": name})
+        return missing
+
+    def open_for_read(self, path: str | Path) -> io.FileIO:
+        """Open a file that `resolve` returned, unbuffered.
+
+        The path is walked anew from its root without following any link, so that one swapped in
+        since the check leads nowhere; a pipe or device swapped in is not waited for.
+
+        Raises
+        ------
+        ForbiddenPathError
+            The path is outside the roots, holds a link, may not be read, or is no regular file.
+        NotFoundError
+            It is gone.
+        """
+        path = Path(os.path.normpath(path))
+        with _as_user_errors(path):
+            parent = self._open_parent(path, create=False)
+            try:
+                flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+                descriptor = os.open(path.name, flags, dir_fd=parent)
+            finally:
+                os.close(parent)
+            try:
+                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                    raise _not_regular(path)
+                return io.FileIO(descriptor, "rb")
+            except BaseException:
+                os.close(descriptor)
+                raise
+
+    def open_directory(self, path: str | Path, *, create: bool = False) -> int:
+        """Open a directory within the roots, for the functions of `os` that take a ``dir_fd``.
+
+        Parameters
+        ----------
+        path : str or Path
+            Absolute, without links, as `resolve` returns it.
+        create : bool
+            Make what is missing of it.
+
+        Returns
+        -------
+        int
+            A file descriptor, to be closed by the caller.
+
+        Raises
+        ------
+        ForbiddenPathError, NotFoundError
+            As `open_for_read`.
+        ConflictError
+            A file is where a directory should be.
+        """
+        with _as_user_errors(path):
+            return self._open_parent(Path(os.path.normpath(path)) / "_", create=create)
+
+    def _open_parent(self, path: Path, *, create: bool) -> int:
+        root = self._check_within(path.parent, "path")
+        if create:
+            root.mkdir(parents=True, exist_ok=True)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(root, flags)
+        for component in path.parent.relative_to(root).parts:
+            try:
+                if create:
+                    _make_directory(component, descriptor)
+                inner = os.open(component, flags, dir_fd=descriptor)
+            finally:
+                os.close(descriptor)
+            descriptor = inner
+        return descriptor
+
+    def _check_within(self, path: Path, field: str) -> Path:
+        for root in self._roots():
+            if path.is_relative_to(root):
+                return root
+        raise ForbiddenPathError(
+            "This path is outside the folders that may be used: those of ComfyUI, Jupyter's root "
+            "directory, folders linked directly under models/, and what the setting `extra_roots` "
+            "names.",
+            details={
+                "field": field,
+                "roots": [str(root) for root in self.roots()],
+                "extra_roots": [str(root) for root in self.extra_roots],
+            },
+        )
+
+    def _readings(self, name: str) -> Iterator[Path]:
+        if name.startswith("/"):
+            yield Path("/", name.lstrip("/"))
+            return
+        first, _, rest = name.partition("/")
+        if first == "models" and self.models_directory is not None:
+            yield self.models_directory / rest.lstrip("/")
+            yield from self._in_model_folder(rest)
+        if first in self._types:
+            yield self._types[first] / rest.lstrip("/")
+        yield from self._in_model_folder(name)
+        if self.jupyter_root is not None:
+            yield self.jupyter_root / name
+        if "input" in self._types:
+            yield self._types["input"] / name
+
+    def _in_model_folder(self, name: str) -> Iterator[Path]:
+        first, _, rest = name.lstrip("/").partition("/")
+        folder = self._registered.get(LEGACY_NAMES.get(first, first))
+        if folder is None and self.models_directory is not None:
+            if first not in {"", ".", ".."} and (self.models_directory / first).is_dir():
+                yield self.models_directory / first / rest.lstrip("/")
+        elif folder is not None and folder.name != "custom_nodes":
+            yield from (path / rest.lstrip("/") for path in folder.paths)
+
+    def _roots(self) -> Iterator[Path]:
+        """Yield the roots, those most often asked for first: each costs a look at the disk."""
+        own = [self.models_directory, *self._types.values(), self.jupyter_root]
+        paths = [path for path in own if path is not None]
+        paths += [*self.extra_roots, *self._model_paths()]
+        yield from (Path(os.path.realpath(path)) for path in paths)
+        for entry in self._directories_under_models():
+            if entry.is_symlink():
+                yield Path(os.path.realpath(entry.path))
+
+    def _model_paths(self) -> Iterator[Path]:
+        """Yield the registered directories of models, except what lies under ``output/``."""
+        output = self._types.get("output")
+        for folder in self._registered.values():
+            if folder.name != "custom_nodes":
+                yield from (path for path in folder.paths if output not in path.parents)
+
+    def _directories_under_models(self) -> list[os.DirEntry[str]]:
+        if self.models_directory is None:
+            return []
+        try:
+            with os.scandir(self.models_directory) as entries:
+                found = [entry for entry in entries if entry.is_dir() and entry.name[0] != "."]
+        except OSError:
+            return []
+        return sorted(found, key=lambda entry: entry.name)
+
+
+class _Registry:
+    """ComfyUI's table of model folders while it is being filled."""
+
+    def __init__(self, base: Path) -> None:
+        self._paths: dict[str, list[str]] = {}
+        for name in _FOLDERS:
+            parent = base if name == "custom_nodes" else base / "models"
+            self._paths[name] = [str(parent / part) for part in _DIRECTORIES.get(name, (name,))]
+
+    def add(self, name: str, path: str, *, is_default: bool = False) -> None:
+        paths = self._paths.setdefault(LEGACY_NAMES.get(name, name), [])
+        if is_default and path in paths:
+            paths.remove(path)
+        if path not in paths:
+            paths.insert(0 if is_default else len(paths), path)
+
+    def folders(self) -> dict[str, ModelFolder]:
+        known = dict.fromkeys(_FOLDERS, MODEL_EXTENSIONS) | _EXTENSIONS
+        return {
+            name: ModelFolder(name, tuple(map(Path, paths)), known.get(name, frozenset()))
+            for name, paths in self._paths.items()
+        }
+
+
+def _parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
+    parser = _ArgumentParser(add_help=False)
+    for flag in ("base", "output", "input", "temp"):
+        parser.add_argument(f"--{flag}-directory")
+    parser.add_argument("--extra-model-paths-config", nargs="+", action="append", default=[])
+    known, _ = parser.parse_known_args(list(argv))
+    return known
+
+
+def _read_extra_paths(config: Path) -> Iterator[tuple[str, str, bool]]:
+    """Yield ``(folder name, absolute path, is_default)`` of an ``extra_model_paths.yaml``.
+
+    A file or section that cannot be understood is logged and skipped: the rest still counts.
+    """
+    try:
+        sections = yaml.safe_load(config.read_text("utf-8")) or {}
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        log.warning("The model paths in %s are ignored: %s", config, error)
+        return
+    for title, section in sections.items() if isinstance(sections, Mapping) else ():
+        if isinstance(section, Mapping):
+            yield from _read_section(config, dict(section))
+        elif section is not None:
+            log.warning("The section %r of %s is ignored: it is no mapping", title, config)
+
+
+def _read_section(config: Path, section: dict[Any, Any]) -> Iterator[tuple[str, str, bool]]:
+    base = Path(str(section.pop("base_path", None) or "")).expanduser()
+    start = _absolute(config.parent) / os.path.expandvars(base)
+    is_default = bool(section.pop("is_default", False))
+    for name, lines in section.items():
+        if not isinstance(lines, str):
+            log.warning("%r in %s is ignored: it is no text", name, config)
+            continue
+        for line in filter(None, lines.split("\n")):
+            yield str(name), os.path.normpath(start / line), is_default
+
+
+def _check_name(name: str, field: str) -> None:
+    if not name:
+        raise InvalidRequestError.of_field(field, "must name a file")
+    if "\0" in name:
+        raise InvalidRequestError.of_field(field, "must not hold NUL characters")
+    try:
+        encoded = name.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InvalidRequestError.of_field(field, "is not valid Unicode text") from None
+    longest = max(map(len, encoded.split(b"/")))
+    if len(encoded) > MAX_PATH_BYTES or longest > MAX_COMPONENT_BYTES:
+        raise InvalidRequestError.of_field(
+            field,
+            f"is too long (at most {MAX_PATH_BYTES} bytes, {MAX_COMPONENT_BYTES} in each part)",
+        )
+
+
+def _check_kind(path: Path, kind: Kind, name: str, field: str) -> bool:
+    """Return whether something is there, and refuse what is not of the wanted kind."""
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}:
+            return False
+        if error.errno == errno.ENAMETOOLONG:
+            raise InvalidRequestError.of_field(field, "is too long") from None
+        raise _unreadable(name) from error
+    if stat.S_ISDIR(mode):
+        if kind == "file":
+            raise InvalidRequestError.of_field(field, f"{name} is a directory, not a file")
+    elif not stat.S_ISREG(mode):
+        raise _not_regular(name)
+    elif kind == "directory":
+        raise InvalidRequestError.of_field(field, f"{name} is a file, not a directory")
+    elif name.endswith(("/", "/.")):
+        return False
+    return True
+
+
+@contextmanager
+def _as_user_errors(path: str | Path) -> Iterator[None]:
+    """Turn the errors of the operating system into those of the routes."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            raise NotFoundError(f"{path} does not exist.") from error
+        if error.errno in {errno.ENOTDIR, errno.ELOOP}:
+            raise ForbiddenPathError(f"{path} leads through a link or a file.") from error
+        raise _unreadable(path) from error
+
+
+def _make_directory(name: str, parent: int) -> None:
+    try:
+        os.mkdir(name, dir_fd=parent)
+    except FileExistsError:
+        if stat.S_ISREG(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode):
+            raise ConflictError(f"{name} is a file, so no folder can be made there.") from None
+
+
+def _not_regular(path: str | Path) -> ForbiddenPathError:
+    return ForbiddenPathError(f"{path} is a device, pipe or socket, not a regular file.")
+
+
+def _unreadable(path: str | Path) -> ForbiddenPathError:
+    return ForbiddenPathError(f"{path} may not be read by the Jupyter server.")
+
+
+def _absolute(path: str | Path) -> Path:
+    return Path(os.path.normpath(Path(path).expanduser().absolute()))

@@ -1,0 +1,618 @@
+"""Which folders a ComfyUI has, and which paths may be touched."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from comfydeploy_jupyter.comfyui.folders import Folders
+from comfydeploy_jupyter.errors import (
+    ComfyDeployError,
+    ConflictError,
+    ForbiddenPathError,
+    InvalidRequestError,
+    NotFoundError,
+)
+
+Forbidden, Invalid, Missing = ForbiddenPathError, InvalidRequestError, NotFoundError
+
+
+def write(path: Path, content: str = "content") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    return path
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ComfyUI, a Jupyter root, things outside both, and links between them."""
+    top = tmp_path_factory.mktemp("world").resolve()
+    write(top / "secret/passwd", "secret")
+    write(top / "shared/s.safetensors")
+    write(top / "cache/deep/l.safetensors")
+    write(top / "comfy-evil/input/a.png")
+    comfy = top / "comfy"
+    for name in (
+        "main.py",
+        "models/checkpoints/a.safetensors",
+        "models/checkpoints/sub/b.safetensors",
+        "models/checkpoints/モデル ü.safetensors",
+        "models/checkpoints/a.safetensors .txt",
+        "models/clip/c.safetensors",
+        "models/ipadapter/i.bin",
+        "input/a.png",
+        "input/in\\side.png",
+        "input/..hidden/x.png",
+        "input/%2e%2e",
+        "output/o.png",
+        "output/checkpoints/saved.safetensors",
+        "temp/t.png",
+        "user/default/settings.json",
+        "custom_nodes/pack/keys.json",
+    ):
+        write(comfy / name)
+    jupyter = top / "jupyter"
+    write(jupyter / "notes.txt")
+    write(jupyter / "deep/er/n.txt")
+    write(jupyter / "..dots.txt")
+    (comfy / "models/linked").symlink_to(top / "cache")
+    (comfy / "models/.hidden").symlink_to(top / "secret")
+    (comfy / "models/checkpoints/nested").symlink_to(top / "secret")
+    (comfy / "models/checkpoints/stolen.safetensors").symlink_to(top / "secret/passwd")
+    (comfy / "models/checkpoints/shared.safetensors").symlink_to(top / "shared/s.safetensors")
+    (comfy / "input/everything").symlink_to("/")
+    (jupyter / "out").symlink_to(top / "secret/passwd")
+    (jupyter / "out-relative").symlink_to("../secret/passwd")
+    (jupyter / "out-missing").symlink_to(top / "secret/none")
+    (jupyter / "in").symlink_to("notes.txt")
+    (jupyter / "dangling").symlink_to("nothing")
+    (jupyter / "loop").symlink_to("loop")
+    (jupyter / "chain").symlink_to(comfy / "input/everything")
+    (jupyter / "null").symlink_to("/dev/null")
+    os.mkfifo(jupyter / "pipe")
+    (jupyter / "pipe-link").symlink_to("pipe")
+    (jupyter / "locked").mkdir()
+    with socket.socket(socket.AF_UNIX) as listener:
+        home = Path.cwd()
+        os.chdir(jupyter)  # the path of a socket may have 107 bytes only
+        listener.bind("socket")
+        os.chdir(home)
+    return top
+
+
+@pytest.fixture(scope="module")
+def folders(world: Path) -> Folders:
+    return Folders(world / "comfy", jupyter_root=world / "jupyter", extra_roots=[world / "shared"])
+
+
+OK = {
+    "models/checkpoints/a.safetensors": "comfy/models/checkpoints/a.safetensors",
+    "checkpoints/a.safetensors": "comfy/models/checkpoints/a.safetensors",
+    "checkpoints/sub/b.safetensors": "comfy/models/checkpoints/sub/b.safetensors",
+    "checkpoints\\sub\\b.safetensors": "comfy/models/checkpoints/sub/b.safetensors",
+    "models\\checkpoints\\a.safetensors": "comfy/models/checkpoints/a.safetensors",
+    "checkpoints/モデル ü.safetensors": "comfy/models/checkpoints/モデル ü.safetensors",
+    "checkpoints//a.safetensors": "comfy/models/checkpoints/a.safetensors",
+    "checkpoints/./a.safetensors": "comfy/models/checkpoints/a.safetensors",
+    "./checkpoints/../notes.txt": "jupyter/notes.txt",
+    "checkpoints/sub/../a.safetensors": "comfy/models/checkpoints/a.safetensors",
+    "models/../input/a.png": "comfy/input/a.png",
+    "text_encoders/c.safetensors": "comfy/models/clip/c.safetensors",
+    "clip/c.safetensors": "comfy/models/clip/c.safetensors",
+    "models/clip/c.safetensors": "comfy/models/clip/c.safetensors",
+    "checkpoints/saved.safetensors": "comfy/output/checkpoints/saved.safetensors",
+    "models/checkpoints/saved.safetensors": "comfy/output/checkpoints/saved.safetensors",
+    "ipadapter/i.bin": "comfy/models/ipadapter/i.bin",
+    "models/linked/deep/l.safetensors": "cache/deep/l.safetensors",
+    "linked/deep/l.safetensors": "cache/deep/l.safetensors",
+    "checkpoints/shared.safetensors": "shared/s.safetensors",
+    "input/a.png": "comfy/input/a.png",
+    "a.png": "comfy/input/a.png",
+    "input/in\\side.png": "comfy/input/in\\side.png",
+    "input/..hidden/x.png": "comfy/input/..hidden/x.png",
+    "input/%2e%2e": "comfy/input/%2e%2e",
+    "output/o.png": "comfy/output/o.png",
+    "temp/t.png": "comfy/temp/t.png",
+    "notes.txt": "jupyter/notes.txt",
+    "deep/er/n.txt": "jupyter/deep/er/n.txt",
+    "..dots.txt": "jupyter/..dots.txt",
+    "in": "jupyter/in",
+    "{top}/jupyter/notes.txt": "jupyter/notes.txt",
+    "//{top}/jupyter/notes.txt": "jupyter/notes.txt",
+    "{top}/comfy/input/a.png": "comfy/input/a.png",
+    "{top}/shared/s.safetensors": "shared/s.safetensors",
+    "{top}/cache/deep/l.safetensors": "cache/deep/l.safetensors",
+    "{top}/secret/../jupyter/notes.txt": "jupyter/notes.txt",
+    "/proc/self/root{top}/jupyter/notes.txt": "jupyter/notes.txt",
+    "input/everything{top}/jupyter/notes.txt": "jupyter/notes.txt",
+}
+
+REFUSED: dict[str, type[ComfyDeployError]] = {
+    # upwards
+    "../secret/passwd": Forbidden,
+    "../secret/none": Forbidden,
+    "..": Forbidden,
+    "../": Forbidden,
+    "../../../../../../../etc/passwd": Forbidden,
+    "deep/../../secret/passwd": Forbidden,
+    "input/../../secret/passwd": Forbidden,
+    "models/../../secret/passwd": Forbidden,
+    "models/checkpoints/../../../secret/passwd": Forbidden,
+    "checkpoints/../../../secret/passwd": Forbidden,
+    "models/../user/default/settings.json": Forbidden,
+    "input/../main.py": Forbidden,
+    "none/../../secret/passwd": Forbidden,
+    "notes.txt/../../secret/passwd": Forbidden,
+    "....//....//secret/passwd": Missing,
+    # backslashes
+    "..\\secret\\passwd": Forbidden,
+    "..\\..\\..\\..\\..\\..\\etc\\passwd": Forbidden,
+    "models\\..\\..\\secret\\passwd": Forbidden,
+    "\\etc\\passwd": Forbidden,
+    "C:\\Windows\\win.ini": Missing,
+    "\\\\server\\share\\x": Forbidden,
+    "..\\/secret/passwd": Forbidden,
+    # absolute
+    "/": Forbidden,
+    "/etc/passwd": Forbidden,
+    "//etc/passwd": Forbidden,
+    "///etc///passwd": Forbidden,
+    "/etc/none": Forbidden,
+    "{top}/secret/passwd": Forbidden,
+    "{top}": Forbidden,
+    "{top}/comfy": Forbidden,
+    "{top}/comfy/main.py": Forbidden,
+    "{top}/comfy/user/default/settings.json": Forbidden,
+    "{top}/comfy/custom_nodes/pack/keys.json": Forbidden,
+    "{top}/comfy-evil/input/a.png": Forbidden,
+    "{top}/jupyter/../secret/passwd": Forbidden,
+    "{top}/JUPYTER/notes.txt": Forbidden,
+    "file:///etc/passwd": Missing,
+    "/proc/self/root/etc/passwd": Forbidden,
+    "/proc/self/cwd/../../../../etc/passwd": Forbidden,
+    "/proc/1/root/etc/passwd": Forbidden,
+    "/proc/self/environ": Forbidden,
+    "/proc/self/fd/0": Forbidden,
+    # encoded: names are never decoded again
+    "%2e%2e/secret/passwd": Missing,
+    "%2e%2e%2fsecret%2fpasswd": Missing,
+    "%252e%252e%252fsecret": Missing,
+    "..%2fsecret%2fpasswd": Missing,
+    "..%c0%afsecret": Missing,
+    "input/%2e%2e/%2e%2e/secret/passwd": Missing,
+    "&#46;&#46;/secret/passwd": Missing,
+    # look-alikes
+    "\u2024\u2024/secret/passwd": Missing,
+    "\uff0e\uff0e/secret/passwd": Missing,
+    "..\uff0fsecret\uff0fpasswd": Missing,
+    "..\u2215secret\u2215passwd": Missing,
+    "\u202e../secret/passwd": Missing,
+    "\uff0e\uff0e\\secret": Missing,
+    # links
+    "out": Forbidden,
+    "out-relative": Forbidden,
+    "out-missing": Forbidden,
+    "chain/etc/passwd": Forbidden,
+    "checkpoints/stolen.safetensors": Forbidden,
+    "models/checkpoints/stolen.safetensors": Forbidden,
+    "checkpoints/nested/passwd": Forbidden,
+    "models/.hidden/passwd": Forbidden,
+    "input/everything/etc/passwd": Forbidden,
+    "input/everything": Forbidden,
+    "linked/../secret/passwd": Forbidden,
+    "dangling": Missing,
+    "loop": Missing,
+    "loop/x": Missing,
+    # devices, and what would hang
+    "/dev/zero": Forbidden,
+    "/dev/stdin": Forbidden,
+    "/dev/fd/0": Forbidden,
+    "/dev/tty": Forbidden,
+    "null": Forbidden,
+    "pipe": Forbidden,
+    "pipe-link": Forbidden,
+    "{top}/jupyter/pipe": Forbidden,
+    "socket": Forbidden,
+    # text that is no name
+    "": Invalid,
+    "\0": Invalid,
+    "notes.txt\0": Invalid,
+    "notes.txt\0.png": Invalid,
+    "../secret/passwd\0.png": Invalid,
+    "\ud800.png": Invalid,
+    "a\udcff.png": Invalid,
+    "x" * 256: Invalid,
+    "é" * 128: Invalid,
+    "deep/" + "x" * 300 + "/n": Invalid,
+    "d/" * 2100: Invalid,
+    "../" * 1500 + "etc/passwd": Invalid,
+    # nearly
+    "~/notes.txt": Missing,
+    "~root/.bashrc": Missing,
+    "$HOME/notes.txt": Missing,
+    "notes.txt.": Missing,
+    "notes.txt ": Missing,
+    " notes.txt": Missing,
+    "notes.txt/": Missing,
+    "notes.txt/.": Missing,
+    "notes.txt::$DATA": Missing,
+    "NOTES.TXT": Missing,
+    "none/none": Missing,
+    "checkpoints/none.safetensors": Missing,
+    "custom_nodes/pack/keys.json": Missing,
+    "user/default/settings.json": Missing,
+    "CON": Missing,
+    "deep": Invalid,
+    "deep/": Invalid,
+    ".": Invalid,
+    "models": Invalid,
+    "input": Invalid,
+    "checkpoints": Invalid,
+    "{top}/jupyter": Invalid,
+}
+
+
+def label(name: str) -> str:
+    return ascii(name)[:60]
+
+
+@pytest.mark.parametrize(("name", "real"), OK.items(), ids=label)
+def test_names_within_the_roots(folders: Folders, world: Path, name: str, real: str) -> None:
+    found = folders.resolve(name.replace("{top}", str(world)))
+    assert found == (world / real).resolve()
+    with folders.open_for_read(found) as file:
+        assert file.read() == b"content"
+
+
+@pytest.mark.parametrize(("name", "error"), REFUSED.items(), ids=label)
+@pytest.mark.timeout(5)
+def test_names_that_are_refused(
+    folders: Folders, world: Path, name: str, error: type[ComfyDeployError]
+) -> None:
+    with pytest.raises(error) as caught:
+        folders.resolve(name.replace("{top}", str(world)), field="file_path")
+    assert type(caught.value) is error
+    assert "secret" not in caught.value.message or "secret" in name
+    if error is not Forbidden:
+        assert caught.value.details["field"] == "file_path"
+
+
+def test_the_corpus_is_large() -> None:
+    assert len(OK) + len(REFUSED) >= 120
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=400)
+@given(
+    parts=st.lists(
+        st.sampled_from(
+            ["..", ".", "", "/", "\\", "~", "\0", "secret", "etc", "passwd", "proc", "self", "root"]
+        )
+        | st.sampled_from(
+            ["models", "checkpoints", "input", "everything", "out", "nested", "linked", "loop"]
+        )
+        | st.text(max_size=3),
+        max_size=8,
+    )
+)
+def test_whatever_the_spelling_nothing_outside_is_found(folders: Folders, parts: list[str]) -> None:
+    try:
+        found = folders.resolve("/".join(parts), kind="any")
+    except ComfyDeployError:
+        return
+    assert found == found.resolve()
+    assert any(found.is_relative_to(root) for root in folders.roots())
+
+
+def test_a_refusal_says_what_would_be_allowed(folders: Folders, world: Path) -> None:
+    with pytest.raises(Forbidden, match="extra_roots") as caught:
+        folders.resolve("/etc/passwd")
+    assert str(world / "jupyter") in caught.value.details["roots"]
+    assert str(world / "cache") in caught.value.details["roots"]
+    assert caught.value.details["extra_roots"] == [str(world / "shared")]
+
+
+def test_what_is_missing_outside_is_refused_as_what_is_there(folders: Folders, world: Path) -> None:
+    replies = []
+    for name in ("passwd", "none"):
+        with pytest.raises(Forbidden) as caught:
+            folders.resolve(str(world / "secret" / name), must_exist=False)
+        replies.append(caught.value.to_reply())
+    assert replies[0] == replies[1]
+
+
+def test_new_files_and_directories(folders: Folders, world: Path) -> None:
+    found = folders.resolve("input/new/x.png", must_exist=False)
+    assert found == world / "comfy/input/new/x.png"
+    assert folders.resolve("deep", kind="directory") == world / "jupyter/deep"
+    assert folders.resolve("deep", kind="any") == world / "jupyter/deep"
+    with pytest.raises(Invalid, match="not a directory"):
+        folders.resolve("notes.txt", kind="directory")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_what_may_not_be_read_is_refused(folders: Folders, world: Path) -> None:
+    locked = world / "jupyter/locked"
+    locked.chmod(0)
+    try:
+        with pytest.raises(Forbidden):
+            folders.resolve("locked/x")
+    finally:
+        locked.chmod(0o700)
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> tuple[Path, Folders]:
+    top = tmp_path.resolve()
+    write(top / "secret/a", "secret")
+    write(top / "root/d/a", "fine")
+    return top, Folders(None, jupyter_root=top / "root")
+
+
+def test_a_link_swapped_in_after_the_check_leads_nowhere(small: tuple[Path, Folders]) -> None:
+    top, folders = small
+    path = folders.resolve("d/a")
+    path.unlink()
+    path.symlink_to(top / "secret/a")
+    with pytest.raises(Forbidden):
+        folders.open_for_read(path)
+
+
+def test_a_directory_swapped_in_after_the_check_leads_nowhere(small: tuple[Path, Folders]) -> None:
+    top, folders = small
+    path = folders.resolve("d/a")
+    (top / "root/d").rename(top / "root/e")
+    (top / "root/d").symlink_to(top / "secret")
+    with pytest.raises(Forbidden):
+        folders.open_for_read(path)
+    with pytest.raises(Forbidden):
+        folders.open_directory(top / "root/d/new", create=True)
+    assert [path.name for path in (top / "secret").iterdir()] == ["a"]
+
+
+def test_swapping_all_the_time_never_escapes(small: tuple[Path, Folders]) -> None:
+    top, folders = small
+    stop = threading.Event()
+    (top / "root/link").symlink_to(top / "secret/a")
+    write(top / "root/plain", "fine")
+
+    def swap() -> None:
+        while not stop.is_set():
+            for source in ("link", "plain"):
+                os.link(top / "root" / source, top / "root/next", follow_symlinks=False)
+                (top / "root/next").replace(top / "root/target")
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    opened = refused = 0
+    try:
+        while opened < 100 or refused < 100:
+            refused += 1
+            with (
+                suppress(Forbidden, Missing),
+                folders.open_for_read(folders.resolve("target")) as file,
+            ):
+                assert file.read() == b"fine"
+                opened, refused = opened + 1, refused - 1
+    finally:
+        stop.set()
+        thread.join()
+
+
+@pytest.mark.timeout(5)
+def test_a_pipe_swapped_in_does_not_hang(small: tuple[Path, Folders]) -> None:
+    _, folders = small
+    path = folders.resolve("d/a")
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(Forbidden, match="pipe"):
+        folders.open_for_read(path)
+
+
+def test_only_checked_paths_can_be_opened(small: tuple[Path, Folders]) -> None:
+    top, folders = small
+    for path in (top / "secret/a", top / "root/../secret/a", top / "root/d/../../secret/a"):
+        with pytest.raises(Forbidden):
+            folders.open_for_read(path)
+    with pytest.raises(Missing):
+        folders.open_for_read(top / "root/none")
+    with pytest.raises(Forbidden):
+        folders.open_directory(top / "secret")
+    with pytest.raises(ConflictError):
+        folders.open_directory(top / "root/d/a/b", create=True)
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def test_no_descriptor_is_left_open(small: tuple[Path, Folders]) -> None:
+    top, folders = small
+    (top / "root/link").symlink_to(top / "secret/a")
+    before = open_descriptors()
+    for name in ("d/a", "link", "none", "d", "d/a/x"):
+        with suppress(ComfyDeployError):
+            folders.open_for_read(top / "root" / name).close()
+    os.close(folders.open_directory(top / "root/p/q", create=True))
+    assert (top / "root/p/q").is_dir()
+    assert open_descriptors() == before
+
+
+def comfy_tree(top: Path) -> Path:
+    write(top / "comfy/main.py")
+    return top / "comfy"
+
+
+def test_stock_folders(tmp_path: Path) -> None:
+    comfy = comfy_tree(tmp_path.resolve())
+    folders = Folders(comfy)
+    found = folders.model_folders()
+    assert len(found) == 21
+    assert found["text_encoders"].paths == (
+        comfy / "models/text_encoders",
+        comfy / "models/clip",
+        comfy / "output/clip",
+    )
+    assert found["custom_nodes"].paths == (comfy / "custom_nodes",)
+    assert found["configs"].extensions == {".yaml"}
+    assert found["checkpoints"].holds("A.SafeTensors")
+    assert not found["checkpoints"].holds("readme.md")
+    assert not found["checkpoints"].holds(".safetensors")
+    assert found["classifiers"].holds("model")
+    assert not found["diffusers"].holds("x.safetensors")
+    assert folders.model_folder("unet").name == "diffusion_models"
+    with pytest.raises(Missing) as caught:
+        folders.model_folder("nope")
+    assert "checkpoints" in caught.value.details["folders"]
+
+
+def test_directories_of_upload_types(tmp_path: Path) -> None:
+    comfy = comfy_tree(tmp_path.resolve())
+    write(comfy / "extra_model_paths.yaml", "x:\n  is_default: true\n  vae: /mnt/vae\n")
+    folders = Folders(comfy)
+    assert folders.directory("input") == comfy / "input"
+    assert folders.directory("temp") == comfy / "temp"
+    assert folders.directory("models/checkpoints") == comfy / "models/checkpoints"
+    assert folders.directory("models/diffusion_models") == comfy / "models/diffusion_models"
+    assert folders.directory("models/clip") == comfy / "models/clip"
+    assert folders.directory("models/vae") == Path("/mnt/vae")
+    for wrong in ("", "models", "models/", "models/nope", "models/custom_nodes", "/", "../input"):
+        with pytest.raises(Invalid):
+            folders.directory(wrong)
+    with pytest.raises(Missing, match="comfyui_path"):
+        Folders(None).directory("input")
+
+
+def test_launch_arguments(tmp_path: Path) -> None:
+    comfy = comfy_tree(tmp_path.resolve())
+    folders = Folders(
+        comfy,
+        argv=[
+            *("main.py", "--cpu", "--base-directory", "/base", "--port", "8199"),
+            *("--output-directory=out", "--temp-dir", "/t", "--preview-method", "auto"),
+        ],
+    )
+    assert folders.directory("input") == Path("/base/input")
+    assert folders.directory("output") == comfy / "out"
+    assert folders.directory("temp") == Path("/t/temp")
+    checkpoints = folders.model_folders()["checkpoints"]
+    assert checkpoints.paths == (Path("/base/models/checkpoints"), comfy / "out/checkpoints")
+    assert folders.models_directory == Path("/base/models")
+    elsewhere = Folders(comfy, argv=["--input-directory", "i"], cwd="/start")
+    assert elsewhere.directory("input") == Path("/start/i")
+    with pytest.raises(Invalid, match="launch_args"):
+        Folders(comfy, argv=["--base-directory"])
+
+
+def test_extra_model_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STORAGE", "/storage")
+    comfy = comfy_tree(tmp_path.resolve())
+    write(
+        comfy / "extra_model_paths.yaml",
+        """
+        empty:
+        a1111:
+            base_path: $STORAGE/webui
+            checkpoints: models/Stable-diffusion
+            loras: |
+                 models/Lora
+                 models/LyCORIS/
+            custom_nodes: nodes
+            unet: models/unet
+        relative:
+            base_path: ../near
+            vae: v
+        first:
+            is_default: true
+            checkpoints: /fast/ckpt
+            brand_new: here
+        """,
+    )
+    write(comfy / "more.yaml", f"own:\n  is_default: 1\n  loras: {comfy}/models/loras\n  vae: v2\n")
+    folders = Folders(comfy, argv=["--extra-model-paths-config", "more.yaml", "none.yaml", "--cpu"])
+    found = folders.model_folders()
+    models, output = comfy / "models", comfy / "output"
+    webui = Path("/storage/webui")
+    assert found["checkpoints"].paths == (
+        Path("/fast/ckpt"),
+        models / "checkpoints",
+        webui / "models/Stable-diffusion",
+        output / "checkpoints",
+    )
+    assert found["loras"].paths == (
+        models / "loras",
+        webui / "models/Lora",
+        webui / "models/LyCORIS",
+        output / "loras",
+    )
+    assert webui / "models/unet" in found["diffusion_models"].paths
+    assert found["vae"].paths == (
+        comfy / "v2",
+        models / "vae",
+        tmp_path.resolve() / "near/v",
+        output / "vae",
+    )
+    assert found["brand_new"].paths == (comfy / "here",)
+    assert found["brand_new"].holds("anything.xyz")
+    assert found["custom_nodes"].paths == (comfy / "custom_nodes", webui / "nodes")
+    roots = folders.roots()
+    assert webui / "models/Lora" in roots
+    assert webui / "nodes" not in roots
+    assert webui not in roots
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2]", "a: 1", "a: {checkpoints: [x]}", "a: {b: {", "\0"])
+def test_a_broken_yaml_does_not_take_the_rest_along(
+    tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    comfy = comfy_tree(tmp_path.resolve())
+    write(comfy / "extra_model_paths.yaml", text)
+    assert len(Folders(comfy).model_folders()) == 21
+
+
+def test_directories_that_custom_nodes_register(tmp_path: Path) -> None:
+    comfy = comfy_tree(tmp_path.resolve())
+    write(comfy / "models/ipadapter/i.safetensors")
+    write(comfy / "models/clip/c.safetensors")
+    write(comfy / "models/file.txt")
+    (comfy / "models/.cache").mkdir()
+    (comfy / "models/same").symlink_to("clip")
+    found = Folders(comfy).model_folders()
+    assert set(found) - set(Folders(tmp_path).model_folders()) == {"ipadapter"}
+
+
+def test_names_in_several_directories_of_one_folder(tmp_path: Path) -> None:
+    top = tmp_path.resolve()
+    comfy = comfy_tree(top)
+    write(comfy / "extra_model_paths.yaml", f"x:\n  checkpoints: {top}/big\n")
+    write(top / "big/only.safetensors")
+    write(top / "big/both.safetensors")
+    write(comfy / "models/checkpoints/both.safetensors")
+    folders = Folders(comfy, jupyter_root=top / "home")
+    for prefix in ("", "models/"):
+        only = folders.resolve(f"{prefix}checkpoints/only.safetensors")
+        both = folders.resolve(f"{prefix}checkpoints/both.safetensors")
+        assert only == top / "big/only.safetensors"
+        assert both == comfy / "models/checkpoints/both.safetensors"
+
+
+def test_folders_that_are_links_themselves(tmp_path: Path) -> None:
+    top = tmp_path.resolve()
+    comfy = comfy_tree(top)
+    write(top / "disk/checkpoints/a.safetensors")
+    write(top / "pictures/a.png")
+    (comfy / "models").symlink_to(top / "disk")
+    (comfy / "input").symlink_to(top / "pictures")
+    folders = Folders(comfy)
+    assert folders.resolve("checkpoints/a.safetensors") == top / "disk/checkpoints/a.safetensors"
+    assert folders.resolve("input/a.png") == top / "pictures/a.png"
+    (comfy / "output").mkdir()
+    (comfy / "output/checkpoints").symlink_to(top)
+    with pytest.raises(Forbidden):
+        folders.resolve("output/checkpoints/comfy/main.py")
