@@ -1,0 +1,291 @@
+"""What kind of JSON is this, and how to read it without tripping over it.
+
+Two formats describe the same workflow. The *API format* is what ComfyUI runs::
+
+    {"3": {"class_type": "KSampler", "inputs": {"seed": 42, "model": ["4", 0]},
+           "_meta": {"title": "Sampler"}}}
+
+An input is a literal or a link ``[node id, output slot]``. The *UI format* is what the editor
+saves: a list of ``nodes`` with positions, ``links`` and positional ``widgets_values``.
+
+The functions of this package never change their arguments. A graph they return may share unchanged
+values with the graph they were given, so treat graphs as read-only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, NamedTuple, TypeAlias, TypeGuard
+
+from comfydeploy_jupyter.errors import InvalidRequestError
+
+Node: TypeAlias = dict[str, Any]
+Graph: TypeAlias = dict[str, Node]
+UIGraph: TypeAlias = Mapping[str, Any]
+Definitions: TypeAlias = Mapping[str, Any]
+"""ComfyUI's ``GET /object_info``: class name -> definition of the node."""
+
+
+class GraphFormat(str, Enum):
+    """The two formats of a workflow."""
+
+    API = "api"
+    UI = "ui"
+
+
+class InputSpec(NamedTuple):
+    """How a node class declares one input.
+
+    Attributes
+    ----------
+    type : str
+        ``"INT"``, ``"STRING"``, ``"MODEL"``, …; ``"COMBO"`` for a choice.
+    options : dict
+        What the class says of it: ``default``, ``min``, ``max``, ``step``, ``tooltip``, …
+    choices : list or None
+        The values of a choice.
+    """
+
+    type: str
+    options: dict[str, Any]
+    choices: list[Any] | None
+
+
+@dataclass(frozen=True)
+class UIPlace:
+    """Where a node stands in a UI workflow.
+
+    Attributes
+    ----------
+    node : dict
+        The node as the editor saved it.
+    scope : dict
+        The graph or the subgraph definition that holds it, with its ``links``.
+    """
+
+    node: Mapping[str, Any]
+    scope: Mapping[str, Any]
+
+
+def detect_format(value: object, *, field: str = "workflow_api") -> GraphFormat:
+    """Tell whether a JSON value is a workflow in API or in UI format.
+
+    Parameters
+    ----------
+    value : object
+        Parsed JSON.
+    field : str
+        The request field it came in, for the error.
+
+    Returns
+    -------
+    GraphFormat
+        ``UI`` for an object with a list of ``nodes``, ``API`` for an object of objects.
+
+    Raises
+    ------
+    InvalidRequestError
+        It is neither.
+    """
+    if not isinstance(value, Mapping):
+        raise InvalidRequestError.of_field(
+            field, f"must be a workflow, a JSON object, not {_json_type(value)}"
+        )
+    if isinstance(value.get("nodes"), list):
+        return GraphFormat.UI
+    if not value:
+        raise InvalidRequestError.of_field(field, "is an empty object, not a workflow")
+    for key, node in value.items():
+        if not isinstance(node, Mapping):
+            raise InvalidRequestError.of_field(
+                field, f"is not a workflow: {key!r} must be a node object, not {_json_type(node)}"
+            )
+    return GraphFormat.API
+
+
+def check_api_graph(value: object, *, field: str = "workflow_api") -> Graph:
+    """Return a graph in API format, or refuse what is no such graph at all.
+
+    Faults which ComfyUI itself reports as ``prompt_invalid`` (no ``class_type``, an unknown
+    class, no or odd ``inputs``) pass, so that its own words reach the user. Refused is what makes
+    ComfyUI 0.3.75 answer a bare 500: nodes that are not objects, a ``class_type`` that is a list
+    or an object.
+
+    Parameters
+    ----------
+    value : object
+        Parsed JSON.
+    field : str
+        The request field it came in, for the error.
+
+    Returns
+    -------
+    Graph
+        The same nodes under string ids.
+
+    Raises
+    ------
+    InvalidRequestError
+        Not a graph in API format.
+    """
+    if detect_format(value, field=field) is GraphFormat.UI:
+        raise InvalidRequestError.of_field(
+            field, "is in the editor's format; send it as workflow, or export it in API format"
+        )
+    assert isinstance(value, Mapping)  # noqa: S101 - detect_format has seen to it
+    graph: Graph = {}
+    for key, node in value.items():
+        node_id = str(key)
+        if node_id in graph:
+            raise InvalidRequestError.of_field(field, f"has two nodes with the id {node_id!r}")
+        if isinstance(node.get("class_type"), (list, Mapping)):
+            raise InvalidRequestError.of_field(
+                field, f"the class_type of node {node_id!r} must be a string"
+            )
+        graph[node_id] = dict(node)
+    return graph
+
+
+def copy_graph(graph: Mapping[str, Mapping[str, Any]]) -> Graph:
+    """Return a copy whose nodes and ``inputs`` may be changed; the input values are shared."""
+    return {
+        node_id: {**node, "inputs": dict(inputs)}
+        if isinstance(inputs := node.get("inputs"), Mapping)
+        else dict(node)
+        for node_id, node in graph.items()
+    }
+
+
+def class_of(node: Mapping[str, Any]) -> str:
+    """Return the class of a node, ``""`` where it names none."""
+    name = node.get("class_type")
+    return name if isinstance(name, str) else ""
+
+
+def inputs_of(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the ``inputs`` of a node, empty where it has none."""
+    inputs = node.get("inputs")
+    return inputs if isinstance(inputs, dict) else {}
+
+
+def title_of(node: Mapping[str, Any]) -> str:
+    """Return the title that a node of an API graph carries in ``_meta``, or ``""``."""
+    meta = node.get("_meta")
+    title = meta.get("title") if isinstance(meta, Mapping) else None
+    return title if isinstance(title, str) else ""
+
+
+def is_link(value: object) -> TypeGuard[list[Any]]:
+    """Tell whether an input is a link: a list of a node id (str) and an output slot (number).
+
+    ComfyUI 0.3.75 comfy_execution/graph_utils.py decides the same way.
+    """
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and isinstance(value[0], str)
+        and isinstance(value[1], (int, float))
+    )
+
+
+def same_graph(a: Mapping[str, Mapping[str, Any]], b: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Tell whether ComfyUI would run the same: ids, classes and inputs; ``_meta`` is ignored."""
+
+    def essence(graph: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[Any, Any]]:
+        return {key: (node.get("class_type"), inputs_of(node)) for key, node in graph.items()}
+
+    return essence(a) == essence(b)
+
+
+def declared_inputs(definitions: Definitions | None, class_type: str) -> dict[str, InputSpec]:
+    """Return the inputs that a node class declares, in the order of its widgets.
+
+    Parameters
+    ----------
+    definitions : dict or None
+        ComfyUI's ``object_info``.
+    class_type : str
+        The class; one that is not in the definitions declares nothing.
+
+    Returns
+    -------
+    dict of str to InputSpec
+        Required inputs first, then optional ones. Hidden inputs are not included.
+    """
+    definition = (definitions or {}).get(class_type)
+    declared = definition.get("input") if isinstance(definition, Mapping) else None
+    found: dict[str, InputSpec] = {}
+    for section in ("required", "optional"):
+        entries = declared.get(section) if isinstance(declared, Mapping) else None
+        for name, entry in entries.items() if isinstance(entries, Mapping) else ():
+            if isinstance(entry, (list, tuple)) and entry:
+                options = entry[1] if len(entry) > 1 and isinstance(entry[1], Mapping) else {}
+                choices = entry[0] if isinstance(entry[0], list) else options.get("options")
+                kind = "COMBO" if isinstance(entry[0], list) else str(entry[0])
+                combo = choices if kind == "COMBO" and isinstance(choices, list) else None
+                found[name] = InputSpec(kind, dict(options), combo)
+    return found
+
+
+def ui_path(ui: UIGraph, node_id: str) -> list[UIPlace]:
+    """Find a node of the API graph in the UI workflow it was made from.
+
+    Parameters
+    ----------
+    ui : dict
+        The workflow in UI format.
+    node_id : str
+        An id of the API graph; ``"12:3"`` is node 3 inside the subgraph node 12.
+
+    Returns
+    -------
+    list of UIPlace
+        From the outermost container to the node; empty if it is not there. The nodes of an old
+        *group node* have no place of their own: their path ends at the group.
+    """
+    definitions = ui.get("definitions")
+    subgraphs = definitions.get("subgraphs") if isinstance(definitions, Mapping) else None
+    by_id = {
+        item.get("id"): item for item in _objects(subgraphs) if isinstance(item.get("id"), str)
+    }
+    scope: Mapping[str, Any] = ui
+    path: list[UIPlace] = []
+    for part in node_id.split(":"):
+        node = next((n for n in _objects(scope.get("nodes")) if str(n.get("id")) == part), None)
+        if node is None:
+            return []
+        path.append(UIPlace(node, scope))
+        inner = by_id.get(str(node.get("type")))
+        if inner is None:
+            break
+        scope = inner
+    return path
+
+
+def ui_link_source(scope: Mapping[str, Any], link_id: object) -> tuple[str, int] | None:
+    """Return where a link of a UI graph starts: node id and output slot.
+
+    Links are arrays ``[id, from, slot, to, slot, type]`` in version 0.4 and objects in version 1
+    and in subgraphs. A link that comes in through the wall of a subgraph starts at node
+    ``"-10"``.
+    """
+    links = scope.get("links")
+    for link in links if isinstance(links, list) else ():
+        if isinstance(link, Mapping) and link.get("id") == link_id:
+            return str(link.get("origin_id")), int(link.get("origin_slot") or 0)
+        if isinstance(link, list) and len(link) >= 3 and link[0] == link_id:
+            return str(link[1]), int(link[2])
+    return None
+
+
+def _objects(value: object) -> list[Mapping[str, Any]]:
+    return [v for v in value if isinstance(v, Mapping)] if isinstance(value, list) else []
+
+
+def _json_type(value: object) -> str:
+    if value is None:
+        return "null"
+    names = {bool: "a boolean", int: "a number", float: "a number", str: "a string"}
+    return names.get(type(value), "a list")

@@ -1,0 +1,336 @@
+"""Which seeds a run uses, and which come next."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from itertools import pairwise
+from typing import Any
+
+from comfydeploy_jupyter.graphs.formats import (
+    Definitions,
+    Graph,
+    InputSpec,
+    UIGraph,
+    UIPlace,
+    class_of,
+    copy_graph,
+    declared_inputs,
+    inputs_of,
+    ui_link_source,
+    ui_path,
+)
+
+MAX_SEED = 2**53 - 1
+"""The largest seed we draw. Editors, notebooks in the browser and the widgets keep numbers as
+JavaScript does, exactly only up to here: a larger seed would come back as another one and its
+picture be lost."""
+
+SEED_NAMES = ("seed", "noise_seed")
+_EXTERNAL_SEED = "ComfyUIDeployExternalSeed"
+_CONTROLS = frozenset({"fixed", "increment", "increment-wrap", "decrement", "randomize"})
+_CONTROL_LIMIT = 2**50
+# Smaller than what these classes declare: the ComfyUI Deploy node 2.3.10 (custom_routes.py) knows
+# that the first keeps its seed as int32 and draws eight digits for the second.
+_CLASS_LIMITS = {"SONICSampler": 2**31 - 1, "PromptExpansion": 10**8 - 1}
+
+
+class SeedMode(str, Enum):
+    """What to do with the seeds of a workflow."""
+
+    SAVED = "saved"
+    AUTO = "auto"
+    RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class Seeds:
+    """A graph with its seeds settled.
+
+    Attributes
+    ----------
+    graph : Graph
+        The graph to run.
+    seeds : dict of str to int
+        Every seed it uses, by ``"<node id>.<input>"``.
+    next_seeds : dict of str to int
+        Mode ``auto``: the seeds the editor would show after this run. Those it would draw are
+        absent.
+    """
+
+    graph: Graph
+    seeds: dict[str, int]
+    next_seeds: dict[str, int]
+
+
+@dataclass(frozen=True)
+class _Control:
+    word: str = ""
+    owner: str = ""  # the PrimitiveNode that hands one seed to several nodes
+
+
+_NO_CONTROL = _Control()
+
+
+def apply_seeds(
+    graph: Mapping[str, Mapping[str, Any]],
+    mode: SeedMode,
+    *,
+    given: Collection[tuple[str, str]] = frozenset(),
+    ui: UIGraph | None = None,
+    node_form: bool = False,
+    rng: random.Random | None = None,
+    definitions: Definitions | None = None,
+) -> Seeds:
+    """Settle the seeds of a graph: keep them, draw new ones, or do as the editor would.
+
+    Seeds are the literal inputs ``seed`` and ``noise_seed`` and, with ``definitions``, whatever
+    integer has the editor's *control after generate* (for instance the value of a
+    ``PrimitiveInt``; such inputs are touched in mode ``AUTO`` only). Linked seeds and those in
+    ``given`` are never touched.
+
+    An External Seed node whose ``default_value`` lies outside its ``min_value`` … ``max_value``
+    means *draw one when you run*. It is drawn here, in every mode, so that ``seeds`` can name it.
+
+    Parameters
+    ----------
+    graph : Graph
+        API format.
+    mode : SeedMode
+        ``SAVED`` keeps all; ``RANDOM`` draws all; ``AUTO`` follows the control-after-generate of
+        each seed in ``ui`` and keeps all without ``ui``.
+    given : collection of (node id, input name)
+        Inputs set by the user.
+    ui : dict, optional
+        The same workflow in UI format.
+    node_form : bool
+        With ``RANDOM``: keep the seeds that ``ui`` says are fixed, the default of the ComfyUI
+        Deploy node's own requests.
+    rng : random.Random, optional
+        The source of new seeds.
+    definitions : dict, optional
+        ComfyUI's ``object_info``; new seeds stay within the declared ``min`` and ``max``.
+
+    Returns
+    -------
+    Seeds
+        New seeds lie in 0 … 2**53 - 1.
+    """
+    rng = rng or random.Random()
+    result = copy_graph(graph)
+    seeds: dict[str, int] = {}
+    next_seeds: dict[str, int] = {}
+    drawn: dict[tuple[str, int, int], int] = {}
+    use_ui = ui is not None and (mode is SeedMode.AUTO or (mode is SeedMode.RANDOM and node_form))
+    for node_id, node in result.items():
+        class_type, inputs = class_of(node), inputs_of(node)
+        if class_type == _EXTERNAL_SEED:
+            seed = draw_external_seed(inputs, rng)
+            if seed is not None:
+                inputs["default_value"] = seeds[f"{node_id}.default_value"] = seed
+            continue
+        specs = declared_inputs(definitions, class_type)
+        controlled = _controlled(specs, inputs)
+        for name in dict.fromkeys([*controlled, *SEED_NAMES]):
+            spec = specs.get(name)
+            if isinstance(inputs.get(name, []), list) or (spec and spec.type != "INT"):
+                continue
+            key, value = f"{node_id}.{name}", _as_int(inputs[name])
+            control = _NO_CONTROL
+            if use_ui and ui is not None:
+                control = _find_control(ui, node_id, class_type, name, value, controlled)
+            is_given, is_seed = (node_id, name) in given, name in SEED_NAMES
+            if mode is SeedMode.RANDOM:
+                draw = is_seed and not is_given and control.word != "fixed"
+            else:
+                draw = not is_given and control.word == "randomize"
+            if draw:
+                low, high = _bounds(class_type, spec)
+                source = ((control.owner if mode is SeedMode.AUTO else "") or key, low, high)
+                if source not in drawn:
+                    drawn[source] = rng.randint(low, high)
+                inputs[name] = value = drawn[source]
+            elif value is not None and mode is SeedMode.AUTO and control.word and not is_given:
+                next_seeds[key] = _next_seed(value, control.word, spec)
+            if value is not None and (draw or name.endswith("seed")):
+                seeds[key] = value
+    return Seeds(result, seeds, next_seeds)
+
+
+def draw_external_seed(inputs: Mapping[str, Any], rng: random.Random) -> int | None:
+    """Return the seed of an External Seed node, drawing one if its value asks for it.
+
+    Parameters
+    ----------
+    inputs : dict
+        The node's inputs: ``default_value``, ``min_value``, ``max_value``.
+    rng : random.Random
+        The source of a new seed.
+
+    Returns
+    -------
+    int or None
+        ``default_value`` where it lies in the range, else a number drawn from the range. The
+        range is cut to 1 … 999999999999999 and turned round if upside down (ComfyUI Deploy node
+        2.3.10 external_seed.py). None where an input is linked or no number.
+    """
+    limit = 999_999_999_999_999
+    wanted = _as_int(inputs.get("default_value", -1))
+    low = _as_int(inputs.get("min_value", 1))
+    high = _as_int(inputs.get("max_value", 4294967295))
+    if wanted is None or low is None or high is None:
+        return None
+    low, high = sorted((max(1, low), min(limit, high)))
+    return wanted if low <= wanted <= high else rng.randint(low, high)
+
+
+def _controlled(specs: Mapping[str, InputSpec], inputs: Mapping[str, Any]) -> list[str]:
+    """Return the inputs that the editor gives a control, in widget order.
+
+    An INT with the flag, or named seed or noise_seed where the flag is absent (frontend 1.32.9).
+    """
+    if not specs:
+        return [name for name in inputs if name in SEED_NAMES]
+    return [
+        name
+        for name, spec in specs.items()
+        if spec.type == "INT"
+        and not spec.options.get("forceInput")
+        and spec.options.get("control_after_generate", name in SEED_NAMES)
+    ]
+
+
+def _find_control(
+    ui: UIGraph,
+    node_id: str,
+    class_type: str,
+    name: str,
+    value: int | None,
+    controlled: Sequence[str],
+) -> _Control:
+    path = ui_path(ui, node_id)
+    if not path:
+        return _NO_CONTROL
+    primitive = _feeding_primitive(path, name)
+    if primitive is not None:
+        containers, node = primitive
+        word = _word_for(node.get("widgets_values"), name, value, [name])
+        return _Control(word, f"{containers}:{node.get('id')}")
+    node = path[-1].node
+    if len(path) == node_id.count(":") + 1 and node.get("type") != class_type:
+        return _NO_CONTROL
+    promoted = _promoted_word(path) if len(controlled) == 1 else ""
+    return _Control(promoted or _word_for(node.get("widgets_values"), name, value, controlled))
+
+
+def _word_for(values: object, name: str, value: int | None, controlled: Sequence[str]) -> str:
+    """Read the control of one seed from a node's ``widgets_values``.
+
+    A list is positional: the control follows its seed. The n-th such pair belongs to the n-th
+    controlled input; where the numbers do not match (an edited graph, a group node), the saved
+    value decides.
+    """
+    if isinstance(values, Mapping):
+        word = values.get("control_after_generate")
+        return word if isinstance(word, str) and word in _CONTROLS else ""
+    if not isinstance(values, list):
+        return ""
+    pairs = [
+        (_as_int(seed), word)
+        for seed, word in pairwise(values)
+        if isinstance(word, str) and word in _CONTROLS and _as_int(seed) is not None
+    ]
+    if name in controlled and len(pairs) == len(controlled):
+        return pairs[controlled.index(name)][1]
+    words = {word for seed, word in pairs if seed == value}
+    return words.pop() if len(words) == 1 else ""
+
+
+def _promoted_word(path: Sequence[UIPlace]) -> str:
+    """Read the control that a subgraph shows on its outside, which goes before the one within."""
+    if len(path) < 2:
+        return ""
+    container, inner_id = path[-2].node, str(path[-1].node.get("id"))
+    properties, values = container.get("properties"), container.get("widgets_values")
+    proxies = properties.get("proxyWidgets") if isinstance(properties, Mapping) else None
+    if not isinstance(proxies, list) or not isinstance(values, list):
+        return ""
+    for proxy, word in zip(proxies, values, strict=False):
+        if proxy == [inner_id, "control_after_generate"] and word in _CONTROLS:
+            return str(word)
+    return ""
+
+
+def _feeding_primitive(path: Sequence[UIPlace], name: str) -> tuple[str, Mapping[str, Any]] | None:
+    """Return the PrimitiveNode that feeds an input, and the ids of the containers around it."""
+    slot = next((s for s in _slots(path[-1].node) if name in (s.get("name"), _widget(s))), None)
+    for depth in range(len(path) - 1, -1, -1):
+        scope = path[depth].scope
+        source = ui_link_source(scope, slot.get("link")) if slot else None
+        if source is None:
+            return None
+        if source[0] != "-10":
+            containers = ":".join(str(outer.node.get("id")) for outer in path[:depth])
+            for node in scope.get("nodes") or ():
+                if str(node.get("id")) == source[0] and node.get("type") == "PrimitiveNode":
+                    return containers, node
+            return None
+        walls = _slots(scope)
+        if not depth or source[1] >= len(walls):
+            return None
+        outside = walls[source[1]].get("name")
+        slot = next((s for s in _slots(path[depth - 1].node) if s.get("name") == outside), None)
+    return None
+
+
+def _slots(holder: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    slots = holder.get("inputs")
+    return [s for s in slots if isinstance(s, Mapping)] if isinstance(slots, list) else []
+
+
+def _widget(slot: Mapping[str, Any]) -> object:
+    widget = slot.get("widget")
+    return widget.get("name") if isinstance(widget, Mapping) else None
+
+
+def _next_seed(value: int, word: str, spec: InputSpec | None) -> int:
+    """Return what the editor shows next: one step on, held within min, max and ±2**50.
+
+    Frontend 1.32.9 does not wrap numbers round; ``increment-wrap`` moves choices only.
+    """
+    options = spec.options if spec else {}
+    step = _as_int(options.get("step")) or 1
+    if word == "increment":
+        value += step
+    elif word == "decrement":
+        value -= step
+    else:
+        return value
+    low = max(-_CONTROL_LIMIT, _or(_as_int(options.get("min")), 0))
+    high = min(_CONTROL_LIMIT, _or(_as_int(options.get("max")), _CONTROL_LIMIT))
+    return min(max(value, low), high)
+
+
+def _bounds(class_type: str, spec: InputSpec | None) -> tuple[int, int]:
+    options = spec.options if spec else {}
+    least = _or(_as_int(options.get("min")), 0)
+    most = _or(_as_int(options.get("max")), MAX_SEED)
+    low = max(0, least)
+    high = min(MAX_SEED, most, _CLASS_LIMITS.get(class_type, MAX_SEED))
+    return (low, high) if low <= high else (min(least, most), most)
+
+
+def _or(value: int | None, default: int) -> int:
+    return default if value is None else value
+
+
+def _as_int(value: object) -> int | None:
+    """Return a literal as ComfyUI's ``int()`` would take it; None for what is no whole number."""
+    if isinstance(value, str) and re.fullmatch(r"\s*-?\d{1,30}\s*", value):
+        return int(value)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None

@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from comfydeploy_jupyter.errors import InvalidRequestError
+from comfydeploy_jupyter.graphs.formats import (
+    GraphFormat,
+    check_api_graph,
+    copy_graph,
+    declared_inputs,
+    detect_format,
+    is_link,
+    same_graph,
+    ui_link_source,
+    ui_path,
+)
+
+API = {
+    "1": {"class_type": "EmptyImage", "inputs": {"width": 64}, "_meta": {"title": "Empty"}},
+    "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+}
+UI = {"nodes": [{"id": 1, "type": "EmptyImage"}], "links": [], "version": 0.4}
+
+
+def test_detect_format():
+    assert detect_format(API) is GraphFormat.API
+    assert detect_format(UI) is GraphFormat.UI
+    assert detect_format({"nodes": {"class_type": "X", "inputs": {}}}) is GraphFormat.API
+
+
+@pytest.mark.parametrize("value", [None, [], "{}", 3, True, {}, {"1": None}, {"version": 0.4}])
+@pytest.mark.parametrize("check", [detect_format, check_api_graph])
+def test_what_is_no_workflow_is_refused_by_the_name_of_its_field(check, value):
+    with pytest.raises(InvalidRequestError) as caught:
+        check(value, field="workflow")
+    assert caught.value.details["field"] == "workflow"
+    assert caught.value.message.startswith("workflow: ")
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        {},
+        {"class_type": "NoSuchClass", "inputs": {}},
+        {"class_type": "EmptyImage"},
+        {"class_type": "EmptyImage", "inputs": [1]},
+        {"class_type": "EmptyImage", "inputs": None},
+        {"class_type": None, "inputs": {}},
+    ],
+)
+def test_faults_that_comfyui_reports_itself_pass(node):
+    assert check_api_graph({"1": node}) == {"1": node}
+
+
+@pytest.mark.parametrize("class_type", [[], {}])
+def test_a_class_type_that_crashes_comfyui_is_refused(class_type):
+    with pytest.raises(InvalidRequestError, match="class_type of node '7'"):
+        check_api_graph({"7": {"class_type": class_type, "inputs": {}}})
+
+
+def test_ui_format_is_refused_as_api_graph():
+    with pytest.raises(InvalidRequestError, match="editor's format"):
+        check_api_graph(UI)
+
+
+def test_ids_become_strings():
+    assert check_api_graph({1: API["1"], "2": API["2"]}) == API
+    with pytest.raises(InvalidRequestError, match="two nodes"):
+        check_api_graph({1: API["1"], "1": API["1"]})
+
+
+def test_is_link():
+    assert is_link(["1", 0])
+    for value in ("1", [1, 0], ["1"], ["1", 0, 0], ["1", "0"], ("1", 0), {"1": 0}, None):
+        assert not is_link(value)
+
+
+def test_same_graph_ignores_meta_alone():
+    bare = {key: {k: v for k, v in node.items() if k != "_meta"} for key, node in API.items()}
+    assert same_graph(API, bare)
+    other = copy.deepcopy(API)
+    other["1"]["inputs"]["width"] = 65
+    assert not same_graph(API, other)
+    assert not same_graph(API, {"1": API["1"]})
+    assert not same_graph(API, {**API, "2": {**API["2"], "class_type": "SaveImage"}})
+
+
+def test_a_copy_can_be_changed():
+    before = copy.deepcopy(API)
+    changed = copy_graph(API)
+    changed["1"]["inputs"]["width"] = 1
+    changed["2"]["class_type"] = "SaveImage"
+    assert before == API
+
+
+def test_declared_inputs_reads_both_ways_to_write_a_choice():
+    definitions = {
+        "A": {
+            "input": {
+                "required": {
+                    "n": ["INT", {"min": 1}],
+                    "old": [["a", "b"]],
+                    "new": ["COMBO", {"options": ["c"], "tooltip": "t"}],
+                    "model": ["MODEL"],
+                },
+                "optional": {"more": ["STRING", {}]},
+                "hidden": {"prompt": "PROMPT"},
+            }
+        }
+    }
+    specs = declared_inputs(definitions, "A")
+    assert list(specs) == ["n", "old", "new", "model", "more"]
+    assert specs["n"] == ("INT", {"min": 1}, None)
+    assert specs["old"] == ("COMBO", {}, ["a", "b"])
+    assert specs["new"].choices == ["c"]
+    assert declared_inputs(definitions, "B") == {} == declared_inputs(None, "A")
+
+
+def test_ui_path_goes_into_subgraphs():
+    inner = {"id": "uuid", "nodes": [{"id": 3, "type": "KSampler"}], "links": []}
+    ui = {
+        "nodes": [{"id": 12, "type": "uuid"}, {"id": 17, "type": "workflow>old"}],
+        "definitions": {"subgraphs": [inner]},
+    }
+    container, node = ui_path(ui, "12:3")
+    assert (container.node["id"], container.scope) == (12, ui)
+    assert (node.node["type"], node.scope) == ("KSampler", inner)
+    assert [place.node["id"] for place in ui_path(ui, "17:1")] == [17]
+    assert ui_path(ui, "12:4") == ui_path(ui, "5") == []
+
+
+def test_ui_links_are_arrays_or_objects():
+    assert ui_link_source({"links": [None, [7, 1, 2, 3, 4, "INT"]]}, 7) == ("1", 2)
+    link = {"id": 8, "origin_id": -10, "origin_slot": 1, "target_id": 3, "target_slot": 0}
+    assert ui_link_source({"links": [link]}, 8) == ("-10", 1)
+    assert ui_link_source({}, 7) is None

@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import copy
+import random
+
+import pytest
+from hypothesis import given as for_all
+from hypothesis import strategies as st
+
+from comfydeploy_jupyter.graphs.seeds import MAX_SEED, SeedMode, apply_seeds
+
+SAVED, AUTO, RANDOM = SeedMode.SAVED, SeedMode.AUTO, SeedMode.RANDOM
+KSAMPLER = {
+    "KSampler": {
+        "input": {
+            "required": {
+                "model": ["MODEL"],
+                "seed": ["INT", {"min": 0, "max": 2**64 - 1, "control_after_generate": True}],
+                "steps": ["INT", {"min": 1, "max": 10000}],
+            }
+        }
+    },
+    "PrimitiveInt": {
+        "input": {"required": {"value": ["INT", {"control_after_generate": True, "min": -9}]}}
+    },
+}
+
+
+def sampler(seed=5, **inputs):
+    return {"class_type": "KSampler", "inputs": {"seed": seed, "steps": 20, **inputs}}
+
+
+def ui_sampler(control, seed=5, node_id=3):
+    return {"id": node_id, "type": "KSampler", "widgets_values": [seed, control, 20, 8, "euler"]}
+
+
+def run(graph, mode, **kwargs):
+    kwargs.setdefault("rng", random.Random(1))
+    before = copy.deepcopy((graph, kwargs.get("ui")))
+    seeds = apply_seeds(graph, mode, **kwargs)
+    assert (graph, kwargs.get("ui")) == before
+    return seeds
+
+
+def test_saved_names_every_literal_seed_and_changes_nothing():
+    graph = {
+        "3": sampler(),
+        "4": {"class_type": "RandomNoise", "inputs": {"noise_seed": 7}},
+        "5": sampler(["4", 0]),
+        "6": {"class_type": "EmptyImage", "inputs": {"width": 1}},
+        "7": {"class_type": "Broken"},
+    }
+    seeds = run(graph, SAVED)
+    assert seeds.graph == graph
+    assert seeds.seeds == {"3.seed": 5, "4.noise_seed": 7}
+    assert seeds.next_seeds == {}
+
+
+def test_random_redraws_all_but_given_and_linked_seeds():
+    graph = {"3": sampler(), "4": sampler(6), "5": sampler(["3", 0]), "6": sampler("8")}
+    seeds = run(graph, RANDOM, given={("4", "seed")}, ui={"nodes": [ui_sampler("fixed")]})
+    assert seeds.seeds["4.seed"] == 6
+    assert seeds.graph["5"] == graph["5"]
+    assert seeds.seeds["3.seed"] != 5
+    assert seeds.seeds["6.seed"] != 8
+    assert seeds.graph["3"]["inputs"] == {"seed": seeds.seeds["3.seed"], "steps": 20}
+    assert set(seeds.seeds) == {"3.seed", "4.seed", "6.seed"}
+
+
+def test_the_same_random_source_draws_the_same_seeds_and_another_one_others():
+    graph = {"3": sampler()}
+    one, two = (run(graph, RANDOM, rng=random.Random(7)).seeds for _ in "ab")
+    assert one == two != run(graph, RANDOM, rng=random.Random(8)).seeds
+
+
+@pytest.mark.parametrize("dict_form", [False, True])
+@pytest.mark.parametrize("definitions", [None, KSAMPLER])
+@pytest.mark.parametrize(
+    ("control", "following"),
+    [("fixed", 5), ("increment", 6), ("decrement", 4), ("increment-wrap", 5), ("randomize", None)],
+)
+def test_auto_follows_the_control_of_the_editor(control, following, definitions, dict_form):
+    node = ui_sampler(control)
+    if dict_form:
+        node["widgets_values"] = {"seed": 5, "control_after_generate": control, "steps": 20}
+    seeds = run({"3": sampler()}, AUTO, ui={"nodes": [node]}, definitions=definitions)
+    if following is None:
+        assert seeds.seeds["3.seed"] != 5
+        assert seeds.next_seeds == {}
+    else:
+        assert seeds.seeds == {"3.seed": 5}
+        assert seeds.next_seeds == {"3.seed": following}
+
+
+def test_auto_without_a_matching_ui_node_is_saved():
+    for ui in (None, {}, {"nodes": [{**ui_sampler("randomize"), "type": "Other"}]}):
+        assert run({"3": sampler()}, AUTO, ui=ui).seeds == {"3.seed": 5}
+
+
+def test_auto_leaves_given_seeds_and_says_nothing_of_what_follows():
+    for control in ("randomize", "increment"):
+        seeds = run(
+            {"3": sampler()},
+            AUTO,
+            given={("3", "seed")},
+            ui={"nodes": [ui_sampler(control)]},
+        )
+        assert (seeds.seeds, seeds.next_seeds) == ({"3.seed": 5}, {})
+
+
+@pytest.mark.parametrize(
+    ("seed", "control", "following"),
+    [(0, "decrement", 0), (99, "increment", 99), (2**60, "increment", 99)],
+)
+def test_next_seeds_are_held_in_the_declared_range(seed, control, following):
+    definitions = {"KSampler": {"input": {"required": {"seed": ["INT", {"min": 0, "max": 99}]}}}}
+    ui = {"nodes": [ui_sampler(control, seed)]}
+    seeds = run({"3": sampler(seed)}, AUTO, ui=ui, definitions=definitions)
+    assert seeds.next_seeds == {"3.seed": following}
+
+
+def test_next_seeds_stop_where_the_editor_stops_counting():
+    ui = {"nodes": [ui_sampler("increment", 2**50)]}
+    assert run({"3": sampler(2**50)}, AUTO, ui=ui).next_seeds == {"3.seed": 2**50}
+
+
+def test_several_seeds_of_one_node_keep_their_own_controls():
+    names = ["image_seed", "model_seed"]
+    flagged = {name: ["INT", {"control_after_generate": True}] for name in names}
+    definitions = {"Two": {"input": {"required": {"quality": ["INT", {}], **flagged}}}}
+    graph = {"1": {"class_type": "Two", "inputs": {"quality": 1, "image_seed": 4, "model_seed": 4}}}
+    ui = {"nodes": [{"id": 1, "type": "Two", "widgets_values": [1, 4, "fixed", 4, "randomize"]}]}
+    seeds = run(graph, AUTO, ui=ui, definitions=definitions)
+    assert seeds.seeds["1.image_seed"] == 4
+    assert seeds.seeds["1.model_seed"] != 4
+    assert seeds.next_seeds == {"1.image_seed": 4}
+    assert run(graph, RANDOM, definitions=definitions).graph == graph
+
+
+def test_a_number_with_a_control_is_followed_but_only_a_drawn_one_is_called_a_seed():
+    graph = {"1": {"class_type": "PrimitiveInt", "inputs": {"value": 512}}}
+
+    def auto(control):
+        node = {"id": 1, "type": "PrimitiveInt", "widgets_values": [512, control]}
+        return run(graph, AUTO, ui={"nodes": [node]}, definitions=KSAMPLER)
+
+    assert auto("fixed").seeds == {}
+    assert auto("increment").next_seeds == {"1.value": 513}
+    drawn = auto("randomize")
+    assert drawn.graph["1"]["inputs"]["value"] == drawn.seeds["1.value"] != 512
+
+
+def test_one_primitive_gives_its_samplers_the_same_new_seed():
+    def ui(control):
+        slot = {"name": "seed", "widget": {"name": "seed"}, "link": 9}
+        samplers = [{**ui_sampler("fixed", node_id=i), "inputs": [slot]} for i in (3, 4)]
+        primitive = {"id": 1, "type": "PrimitiveNode", "widgets_values": [5, control]}
+        return {"nodes": [*samplers, primitive], "links": [[9, 1, 0, 3, 0, "INT"]]}
+
+    graph = {"3": sampler(), "4": sampler()}
+    seeds = run(graph, AUTO, ui=ui("randomize")).seeds
+    assert seeds["3.seed"] == seeds["4.seed"] != 5
+    assert run(graph, AUTO, ui=ui("increment")).next_seeds == {"3.seed": 6, "4.seed": 6}
+
+
+def subgraph(inner_control, **container):
+    inner = ui_sampler(inner_control)
+    definition = {"id": "uuid", "nodes": [inner], "links": [], "inputs": [{"name": "seed"}]}
+    node = {"id": 12, "type": "uuid", **container}
+    return {"nodes": [node], "links": [], "definitions": {"subgraphs": [definition]}}
+
+
+def test_auto_finds_controls_inside_subgraphs():
+    graph = {"12:3": sampler()}
+    assert run(graph, AUTO, ui=subgraph("increment")).next_seeds == {"12:3.seed": 6}
+    assert run(graph, AUTO, ui=subgraph("randomize")).seeds["12:3.seed"] != 5
+
+
+def test_a_control_promoted_to_the_container_goes_first():
+    proxies = [["3", "seed"], ["3", "control_after_generate"]]
+    ui = subgraph(
+        "randomize", properties={"proxyWidgets": proxies}, widgets_values=[5, "increment"]
+    )
+    seeds = run({"12:3": sampler()}, AUTO, ui=ui)
+    assert (seeds.seeds, seeds.next_seeds) == ({"12:3.seed": 5}, {"12:3.seed": 6})
+
+
+def test_a_primitive_outside_a_subgraph_controls_the_seed_inside():
+    ui = subgraph("fixed", inputs=[{"name": "other"}, {"name": "seed", "link": 9}])
+    ui["nodes"].append({"id": 1, "type": "PrimitiveNode", "widgets_values": [5, "decrement"]})
+    ui["links"] = [[9, 1, 0, 12, 1, "INT"]]
+    (definition,) = ui["definitions"]["subgraphs"]
+    definition["nodes"][0]["inputs"] = [{"name": "seed", "link": 2}]
+    definition["links"] = [{"id": 2, "origin_id": -10, "origin_slot": 0, "target_id": 3}]
+    assert run({"12:3": sampler()}, AUTO, ui=ui).next_seeds == {"12:3.seed": 4}
+
+
+def test_auto_finds_controls_of_old_group_nodes_by_value():
+    values = [513, 513, 2, 5, "decrement", 21, 7, "fixed"]
+    ui = {"nodes": [{"id": 17, "type": "workflow>sam", "widgets_values": values}]}
+    assert run({"17:1": sampler()}, AUTO, ui=ui).next_seeds == {"17:1.seed": 4}
+
+
+def test_node_form_redraws_all_but_fixed_seeds():
+    graph = {"3": sampler(), "4": sampler(), "5": sampler(), "6": sampler()}
+    controls = {3: "fixed", 4: "increment", 5: "randomize"}
+    ui = {"nodes": [ui_sampler(word, node_id=i) for i, word in controls.items()]}
+    seeds = run(graph, RANDOM, ui=ui, node_form=True)
+    assert {key for key, seed in seeds.seeds.items() if seed == 5} == {"3.seed"}
+    assert seeds.next_seeds == {}
+
+
+def external_seed(default, low=1, high=100):
+    inputs = {"input_id": "s", "default_value": default, "min_value": low, "max_value": high}
+    return {"1": {"class_type": "ComfyUIDeployExternalSeed", "inputs": inputs}}
+
+
+@pytest.mark.parametrize("mode", list(SeedMode))
+def test_external_seeds_are_drawn_only_where_the_node_would_draw(mode):
+    assert run(external_seed(7), mode).seeds == {"1.default_value": 7}
+    for node in (external_seed(-1, 40, 42), external_seed(50, 42, 40)):
+        seeds = run(node, mode, given={("1", "default_value")})
+        assert 40 <= seeds.seeds["1.default_value"] <= 42
+        assert seeds.graph["1"]["inputs"]["default_value"] == seeds.seeds["1.default_value"]
+    linked = external_seed(["2", 0])
+    assert (run(linked, mode).graph, run(linked, mode).seeds) == (linked, {})
+
+
+@for_all(
+    bounds=st.none() | st.tuples(st.integers(-5, 2**64), st.integers(0, 2**64)),
+    class_type=st.sampled_from(["KSampler", "SONICSampler", "PromptExpansion"]),
+    rng=st.randoms(use_true_random=False),
+)
+def test_drawn_seeds_stay_in_range(bounds, class_type, rng):
+    definitions = None
+    low, high = 0, MAX_SEED
+    if bounds is not None:
+        low, high = bounds[0], bounds[0] + bounds[1]
+        options = {"min": low, "max": high}
+        definitions = {class_type: {"input": {"required": {"seed": ["INT", options]}}}}
+    graph = {"1": {"class_type": class_type, "inputs": {"seed": 1}}}
+    seed = run(graph, RANDOM, definitions=definitions, rng=rng).seeds["1.seed"]
+    limit = {"SONICSampler": 2**31 - 1, "PromptExpansion": 10**8 - 1}.get(class_type, MAX_SEED)
+    assert low <= seed <= high
+    if low <= limit and high >= 0:
+        assert 0 <= seed <= limit
+
+
+def test_what_no_integer_fits_is_left_alone():
+    definitions = {"A": {"input": {"required": {"seed": ["STRING", {}]}}}}
+    graph = {"1": {"class_type": "A", "inputs": {"seed": "a word"}}}
+    seeds = run(graph, RANDOM, definitions=definitions)
+    assert (seeds.graph, seeds.seeds) == (graph, {})
