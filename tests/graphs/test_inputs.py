@@ -1,0 +1,660 @@
+from __future__ import annotations
+
+import copy
+import json
+import random
+
+import pytest
+from hypothesis import given as for_all
+from hypothesis import strategies as st
+
+from comfydeploy_jupyter.errors import InvalidRequestError, UnknownInputError
+from comfydeploy_jupyter.graphs.inputs import (
+    EXTERNAL_PREFIX,
+    EXTERNAL_VALUE_FIELD,
+    apply_inputs,
+    external_inputs,
+    inline_external,
+    input_form,
+    place_files,
+)
+
+GRAPH = {
+    "3": {
+        "class_type": "KSampler",
+        "inputs": {"seed": 1, "steps": 20, "model": ["4", 0], "positive": ["6", 0]},
+        "_meta": {"title": "Sampler v1.5"},
+    },
+    "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "a.safetensors"}},
+    "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a"}, "_meta": {"title": "Prompt"}},
+    "12:7": {"class_type": "CLIPTextEncode", "inputs": {"text": "b"}, "_meta": {"title": "Prompt"}},
+}
+
+
+def external(name, input_id="thing", **inputs):
+    return {
+        "class_type": EXTERNAL_PREFIX + name,
+        "inputs": {"input_id": input_id, **inputs},
+        "_meta": {"title": f"External {name}"},
+    }
+
+
+def apply(graph, inputs, **kwargs):
+    before = copy.deepcopy((graph, inputs))
+    applied = apply_inputs(graph, inputs, **kwargs)
+    assert (graph, inputs) == before
+    return applied
+
+
+# ------------------------------------------------------------------------ apply_inputs
+
+
+@pytest.mark.parametrize(
+    ("key", "target"),
+    [
+        ("3.steps", ("3", "steps")),
+        ("12:7.text", ("12:7", "text")),
+        ("Sampler v1.5.steps", ("3", "steps")),
+        ("ckpt_name", ("4", "ckpt_name")),
+        ("3.model", ("3", "model")),
+    ],
+)
+def test_a_key_names_one_input(key, target):
+    applied = apply(GRAPH, {key: "new"})
+    node_id, name = target
+    expected = copy.deepcopy(GRAPH)
+    expected[node_id]["inputs"][name] = "new"
+    assert applied.graph == expected
+    assert applied.given == {target: key}
+    assert applied.unknown == {}
+
+
+def test_lookup_order():
+    graph = {
+        "a": external("Text", "x.y", default_value="0"),
+        "x": {"class_type": "A", "inputs": {"y": 0, "z": 0, "x.z": 0}},
+        "t": {"class_type": "A", "inputs": {"z": 0, "v": 0}, "_meta": {"title": "x"}},
+        "w": {"class_type": "A", "inputs": {"x.v": 0}},
+    }
+    assert set(apply(graph, {"x.y": 1}).given) == {("a", "input_id"), ("a", "default_value")}
+    assert set(apply(graph, {"x.z": 1}).given) == {("x", "z")}
+    assert set(apply(graph, {"x.v": 1}).given) == {("t", "v")}
+    assert set(apply({"w": graph["w"]}, {"x.v": 1}).given) == {("w", "x.v")}
+
+
+@pytest.mark.parametrize(
+    ("key", "candidates"),
+    [
+        ("text", ["6.text", "12:7.text"]),
+        ("Prompt.text", ["6.text", "12:7.text"]),
+        ("3.step", ["3.steps"]),
+        ("Sampler v1.5.sed", ["3.seed"]),
+        ("4.nothing_like_it", ["4.ckpt_name"]),
+        ("ckpt_nam", ["ckpt_name", "4.ckpt_name"]),
+        ("99.seed", ["3.seed", "seed"]),
+        ("", []),
+    ],
+)
+def test_what_matches_nothing_or_several_is_refused_with_candidates(key, candidates):
+    with pytest.raises(UnknownInputError) as caught:
+        apply(GRAPH, {"steps": 3, key: 1})
+    details = caught.value.details
+    assert details["field"] == f"inputs.{key}"
+    assert details["unknown"] == {key: candidates}
+    assert f"inputs.{key}: " in caught.value.message
+    loose = apply(GRAPH, {"steps": 3, key: 1}, strict=False)
+    assert loose.unknown == {key: candidates}
+    assert loose.given == {("3", "steps"): "steps"}
+
+
+def test_every_bad_key_is_reported_at_once():
+    with pytest.raises(UnknownInputError) as caught:
+        apply(GRAPH, {"text": 1, "nope": 2})
+    assert list(caught.value.details["unknown"]) == ["text", "nope"]
+    assert "matches several inputs" in caught.value.message
+    assert "no input of the workflow" in caught.value.message
+
+
+def test_unknown_names_of_a_workflow_with_external_inputs_get_these_as_candidates():
+    graph = {**GRAPH, "1": external("Text", "caption", default_value="")}
+    assert apply(graph, {"zzzzz": 1}, strict=False).unknown == {"zzzzz": ["caption"]}
+
+
+def test_declared_inputs_can_be_added_only_where_definitions_tell():
+    definitions = {"CLIPTextEncode": {"input": {"optional": {"weight": ["FLOAT", {}]}}}}
+    applied = apply(GRAPH, {"6.weight": 2.0}, definitions=definitions)
+    assert applied.graph["6"]["inputs"] == {"text": "a", "weight": 2.0}
+    for key, known in (("6.weight", None), ("4.weight", definitions), ("weight", definitions)):
+        assert key in apply(GRAPH, {key: 2.0}, definitions=known, strict=False).unknown
+
+
+def test_links_and_lists_as_values():
+    applied = apply(GRAPH, {"3.seed": ["4", 0], "6.text": ["x", 0], "12:7.text": [1, 2, 3]})
+    assert applied.graph["3"]["inputs"]["seed"] == ["4", 0]
+    assert applied.graph["6"]["inputs"]["text"] == {"__value__": ["x", 0]}
+    assert applied.graph["12:7"]["inputs"]["text"] == {"__value__": [1, 2, 3]}
+
+
+def test_nodes_without_inputs_do_no_harm():
+    graph = {"1": {"class_type": "A"}, "2": {}, "3": {"class_type": "B", "inputs": None}}
+    assert apply(graph, {"1.a": 1}, strict=False).graph == graph
+
+
+CONTRACT_FIELDS = {
+    **dict.fromkeys(
+        ["Text", "TextAny", "Number", "NumberInt", "NumberSlider", "NumberSliderInt", "Slider"],
+        "default_value",
+    ),
+    **dict.fromkeys(["Boolean", "Enum", "Seed", "Checkpoint"], "default_value"),
+    "Lora": "lora_url",
+    "ImageBatch": "images",
+    "Audio": "audio_file",
+    "EXR": "exr_file",
+    "File": "file_url",
+    "FaceModel": "face_model_url",
+}
+
+
+def test_the_fields_of_the_contract():
+    assert {f"{EXTERNAL_PREFIX}{k}": v for k, v in CONTRACT_FIELDS.items()} == dict(
+        EXTERNAL_VALUE_FIELD
+    )
+
+
+@pytest.mark.parametrize(("name", "field"), CONTRACT_FIELDS.items())
+def test_an_external_value_goes_to_its_field_and_to_input_id(name, field):
+    value = "https://x/y" if name != "ImageBatch" else '["https://x/y"]'
+    applied = apply({"1": external(name, "in"), "2": external(name, "out")}, {"in": value})
+    assert applied.graph["1"]["inputs"] == {"input_id": value, field: value}
+    assert applied.graph["2"]["inputs"] == {"input_id": "out"}
+    assert applied.given == {("1", "input_id"): "in", ("1", field): "in"}
+
+
+@pytest.mark.parametrize("name", ["Image", "ImageAlpha", "Video", "Vid"])
+def test_images_and_videos_read_their_input_id(name):
+    applied = apply({"1": external(name, "in")}, {"in": "https://x/y"})
+    assert applied.graph["1"]["inputs"] == {"input_id": "https://x/y"}
+
+
+@pytest.mark.parametrize(
+    ("name", "field"),
+    [
+        ("Video", "default_video"),
+        ("Vid", "default_value"),
+        ("FaceModel", "default_face_model_name"),
+    ],
+)
+def test_a_name_goes_where_the_pack_looks_for_names(name, field):
+    applied = apply({"1": external(name, "in")}, {"in": "a.mp4"})
+    assert applied.graph["1"]["inputs"][field] == "a.mp4"
+
+
+def test_all_external_nodes_of_one_input_id_are_set():
+    graph = {"1": external("Text", "t"), "2": external("NumberInt", "t")}
+    applied = apply(graph, {"t": 4})
+    assert [node["inputs"]["default_value"] for node in applied.graph.values()] == [4, 4]
+
+
+def test_a_value_that_is_another_nodes_input_id_is_not_taken_for_a_name():
+    graph = {"1": external("Text", "a"), "2": external("Text", "b")}
+    applied = apply(graph, {"a": "b", "b": "c"})
+    assert applied.graph["1"]["inputs"]["default_value"] == "b"
+    assert applied.graph["2"]["inputs"]["default_value"] == "c"
+
+
+@pytest.mark.parametrize(
+    ("value", "stored"),
+    [(["a", "b"], '["a", "b"]'), ("a", '["a"]'), ('["a"]', '["a"]'), ([], "[]"), ("", "[]")],
+)
+def test_a_batch_of_images_becomes_the_text_the_node_reads(value, stored):
+    inputs = apply({"1": external("ImageBatch", "in")}, {"in": value}).graph["1"]["inputs"]
+    assert inputs == {"input_id": stored, "images": stored}
+
+
+@pytest.mark.parametrize(("value", "stored"), [("false", False), ("True", True), (False, False)])
+def test_switches_understand_words(value, stored):
+    inputs = apply({"1": external("Boolean", "in")}, {"in": value}).graph["1"]["inputs"]
+    assert inputs["default_value"] is stored
+
+
+names = st.sampled_from(["a", "b", "a.b", "b.a", "3", "text", "3.a", ""])
+graphs = st.dictionaries(
+    names,
+    st.builds(
+        lambda title, inputs: {"class_type": "A", "inputs": inputs, "_meta": {"title": title}},
+        names,
+        st.dictionaries(names, st.integers(), max_size=3),
+    ),
+    max_size=4,
+)
+
+
+@for_all(graph=graphs, keys=st.dictionaries(st.text("ab3.", max_size=5), st.integers()))
+def test_every_key_is_either_set_or_reported(graph, keys):
+    applied = apply(graph, keys, strict=False)
+    assert not set(applied.given.values()) & set(applied.unknown)
+    for (node_id, name), key in applied.given.items():
+        assert applied.graph[node_id]["inputs"][name] == keys[key]
+    for node_id, node in graph.items():
+        for name, value in node["inputs"].items():
+            if (node_id, name) not in applied.given:
+                assert applied.graph[node_id]["inputs"][name] == value
+    overwritten = set(keys) - set(applied.unknown) - set(applied.given.values())
+    targets = {apply(graph, {key: 0}).given.popitem()[0] for key in overwritten}
+    assert targets <= set(applied.given)
+
+
+# ------------------------------------------------------------------------ external_inputs
+
+
+def test_external_inputs_tell_what_the_author_wrote():
+    graph = {
+        "1": external("Text", "prompt", default_value="hi", display_name="Prompt", description="d"),
+        "2": external("NumberSlider", "s", default_value=0.5, min_value=0, max_value=2.0),
+        "3": external("Enum", "e", default_value="a", options='["a", "b"]'),
+        "4": external("Enum", "f", default_value="a", options="a\nb"),
+        "5": external("Lora", "l", default_lora_name="x.safetensors", lora_url=""),
+        "6": external("Image", "i", default_value=["9", 0], default_value_url="https://x/y.png"),
+        "7": external("ImageAlpha", "j", default_value=["9", 0]),
+        "8": external("Text", ["1", 0], default_value="hi"),
+        "9": {"class_type": "LoadImage", "inputs": {"input_id": "no", "image": "a.png"}},
+    }
+    found = {item.input_id: item for item in external_inputs(graph)}
+    assert list(found) == ["prompt", "s", "e", "f", "l", "i", "j"]
+    prompt = found["prompt"]
+    assert (prompt.node_id, prompt.kind, prompt.default) == ("1", "text", "hi")
+    assert (prompt.display_name, prompt.description) == ("Prompt", "d")
+    assert (found["s"].min, found["s"].max, found["s"].kind) == (0, 2.0, "float")
+    assert (found["e"].options, found["f"].options) == (["a", "b"], None)
+    assert found["l"].default == "x.safetensors"
+    assert found["i"].default == "https://x/y.png"
+    assert found["j"].default is None
+
+
+# ------------------------------------------------------------------------ inline_external
+
+
+def inline(graph, known=(), **kwargs):
+    before = copy.deepcopy(graph)
+    inlined = inline_external(graph, known, **kwargs)
+    assert graph == before
+    return inlined
+
+
+def reads(*links):
+    return {"class_type": "Out", "inputs": {f"i{n}": link for n, link in enumerate(links)}}
+
+
+def value_of(node):
+    inlined = inline({"1": node, "2": reads(["1", 0])})
+    assert inlined.files == []
+    assert list(inlined.graph) == ["2"]
+    return inlined.graph["2"]["inputs"]["i0"]
+
+
+@pytest.mark.parametrize(
+    ("node", "value"),
+    [
+        (external("Text", default_value="a"), "a"),
+        (external("TextAny", default_value=5), "5"),
+        (external("Enum", default_value="b", options='["a","b"]'), "b"),
+        (external("Number", "name", default_value=2), 2.0),
+        (external("Number", "1.5", default_value=2), 1.5),
+        (external("Number", "-1e3", default_value=2), -1000.0),
+        (external("Number", "nan", default_value=2), 2.0),
+        (external("NumberInt", "name", default_value=7), 7),
+        (external("NumberInt", "12", default_value=7), 12),
+        (external("NumberInt", 0, default_value=7), 0),
+        (external("NumberInt", "-12", default_value=7), 7),
+        (external("NumberInt", "1.5", default_value=7.9), 7),
+        (external("NumberInt", str(2**63), default_value=7), 2**63),
+        (external("NumberSlider", "0.25", default_value=0.5), 0.25),
+        (external("NumberSlider", "3", default_value=0.5), 0.5),
+        (external("NumberSlider", "3", default_value=0.5, min_value=2, max_value=4), 3.0),
+        (external("NumberSliderInt", "9.6", default_value=1), 10),
+        (external("NumberSliderInt", "10.6", default_value=1), 1),
+        (external("NumberSliderInt", "x", default_value=1), 1),
+        (external("Boolean", default_value=False), False),
+        (external("Boolean", default_value=1), True),
+        (external("Seed", default_value=9, min_value=1, max_value=10), 9),
+        (external("Checkpoint", default_value="a.ckpt"), "a.ckpt"),
+        (external("Lora", lora_url="", default_lora_name="a"), "a"),
+        (external("Lora", lora_url="b", default_lora_name="a"), "b"),
+        (external("FaceModel", face_model_url="b", default_face_model_name="a"), "b"),
+        (external("FaceModel", default_face_model_name="a"), "a"),
+        (external("Text", default_value=["8", 1]), ["8", 1]),
+        (external("NumberInt", default_value=["8", 1]), ["8", 1]),
+        (external("Seed", default_value=["8", 1]), ["8", 1]),
+        (external("File", file_url=""), ""),
+        (external("Image", default_value=["8", 1]), ["8", 1]),
+        (external("ImageBatch", "x", images="[]", default_value=["8", 1]), ["8", 1]),
+        (external("Audio", audio_file="", default_value=["8", 1]), ["8", 1]),
+    ],
+)
+def test_a_link_becomes_what_the_node_would_return(node, value):
+    found = value_of(node)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_a_drawn_seed_is_the_same_for_all_and_in_range():
+    node = external("Seed", default_value=-1, min_value=1, max_value=2**40)
+    inlined = inline({"1": node, "2": reads(["1", 0], ["1", 0]), "3": reads(["1", 0])})
+    seeds = {v for n in inlined.graph.values() for v in n["inputs"].values()}
+    assert len(seeds) == 1
+    assert 1 <= seeds.pop() <= 2**40
+    one, two = (inline({"1": node, "2": reads(["1", 0])}, rng=random.Random(3)).graph for _ in "ab")
+    assert one == two
+
+
+def test_values_given_reach_the_links():
+    graph = {"1": external("NumberInt", "steps", default_value=20), "2": reads(["1", 0])}
+    applied = apply(graph, {"steps": -3})
+    inlined = inline(applied.graph, given=applied.given)
+    assert inlined.graph == {"2": reads(-3)}
+
+
+def test_external_nodes_in_a_row_are_followed_to_the_end():
+    links = {str(i): external("Text", default_value=[str(i + 1), 0]) for i in range(3000)}
+    graph = {**links, "3000": external("Text", default_value="end"), "out": reads(["0", 0])}
+    assert inline(graph).graph == {"out": reads("end")}
+
+
+def test_external_nodes_in_a_circle_are_refused():
+    graph = {
+        "1": external("Text", default_value=["2", 0]),
+        "2": external("Text", default_value=["1", 0]),
+        "3": reads(["1", 0]),
+    }
+    with pytest.raises(InvalidRequestError, match="linked to itself"):
+        inline(graph)
+
+
+def test_known_classes_and_other_nodes_of_the_pack_are_left_alone():
+    graph = {
+        "1": external("Text", default_value="a"),
+        "2": {"class_type": "ComfyUIDeployStringCombine", "inputs": {"text_a": ["1", 0]}},
+        "3": external("SomethingNew", default_value="a"),
+        "4": reads(["3", 0]),
+    }
+    assert inline(graph, {EXTERNAL_PREFIX + "Text"}).graph == graph
+    assert set(inline(graph).graph) == {"2", "3", "4"}
+
+
+@pytest.mark.parametrize(
+    ("node", "problem"),
+    [
+        (external("Image"), "inputs.thing: no value"),
+        (external("Text"), "inputs.thing: no value"),
+        (external("NumberInt", default_value="x"), "inputs.thing: must be a number"),
+        (external("Seed", default_value="x"), "inputs.thing: must be an integer"),
+        (external("Checkpoint", default_value="https://x/y"), "volume/model"),
+        (external("Lora", lora_url="https://x/y"), "volume/model"),
+        (external("FaceModel", face_model_url="https://x/y"), "volume/model"),
+        (external("EXR", exr_file="a.exr"), "EXR"),
+        (external("EXR", exr_file=""), "no value"),
+        (external("ImageBatch", images="{"), "list of images"),
+        (external("ImageBatch", images="[1]"), "list of images"),
+        (external("Video", "https://x/y.mp4", frame_load_cap=16), "frame_load_cap"),
+    ],
+)
+def test_what_stock_nodes_cannot_do_is_refused(node, problem):
+    with pytest.raises(InvalidRequestError, match=problem):
+        inline({"1": node, "2": reads(["1", 0])})
+    assert inline({"1": node, "2": reads()}).graph == {"2": reads()}
+
+
+def test_an_error_names_the_key_the_user_gave():
+    applied = apply({"1": external("NumberInt", "n"), "2": reads(["1", 0])}, {"n": "many"})
+    with pytest.raises(InvalidRequestError) as caught:
+        inline(applied.graph, given=applied.given)
+    assert caught.value.details["field"] == "inputs.n"
+
+
+def test_exr_defaults_go_to_their_slots():
+    node = external("EXR", exr_file="", default_image=["8", 0], default_mask=["9", 1])
+    inlined = inline({"1": node, "2": reads(["1", 0], ["1", 1])})
+    assert inlined.graph == {"2": reads(["8", 0], ["9", 1])}
+
+
+@pytest.mark.parametrize(
+    ("node", "kind", "sources"),
+    [
+        (external("Image", "https://x/a.png"), "image", ("https://x/a.png",)),
+        (external("Image", "data:image/png;base64,AA=="), "image", ("data:image/png;base64,AA==",)),
+        (external("Image", default_value_url="https://x/a"), "image", ("https://x/a",)),
+        (external("ImageAlpha", "https://x/a.png"), "image_alpha", ("https://x/a.png",)),
+        (external("ImageBatch", images='["a", "b"]'), "image_batch", ("a", "b")),
+        (external("Video", default_video="a.mp4"), "video", ("a.mp4",)),
+        (external("Vid", default_value="a.mp4"), "video_path", ("a.mp4",)),
+        (external("Audio", audio_file="a.wav"), "audio", ("a.wav",)),
+        (external("File", file_url="/data/a.bin"), "file", ("/data/a.bin",)),
+    ],
+)
+def test_files_are_asked_for(node, kind, sources):
+    inlined = inline({"1": node, "2": reads(["1", 0])})
+    (need,) = inlined.files
+    assert (need.node_id, need.kind, need.sources) == ("1", kind, sources)
+    assert inline({"1": node, "2": reads()}).files == []
+
+
+@pytest.mark.parametrize("name", ["Image", "ImageAlpha", "Vid", "Video", "Audio", "File"])
+def test_a_given_name_is_a_file_and_goes_before_defaults(name):
+    node = external(name, "pic", default_value=["9", 0], default_value_url="https://x/y")
+    applied = apply({"1": node, "2": reads(["1", 0])}, {"pic": "cat.png"})
+    (need,) = inline(applied.graph, given=applied.given).files
+    assert (need.input_id, need.sources) == ("pic", ("cat.png",))
+
+
+# ------------------------------------------------------------------------ place_files
+
+
+def place(node, files, *slots):
+    inlined = inline({"1": node, "2": reads(*(["1", slot] for slot in slots))})
+    before = copy.deepcopy(inlined.graph)
+    placed = place_files(inlined.graph, {"1": files})
+    assert inlined.graph == before
+    assert not any(n["class_type"].startswith(EXTERNAL_PREFIX) for n in placed.values())
+    return placed
+
+
+def test_an_image_is_loaded_under_the_same_id():
+    placed = place(external("Image", "https://x/y"), "y.png", 0)
+    title = {"title": "External Image"}
+    loader = {"class_type": "LoadImage", "inputs": {"image": "y.png"}, "_meta": title}
+    assert placed == {"2": reads(["1", 0]), "1": loader}
+
+
+def test_alpha_is_joined_again():
+    placed = place(external("ImageAlpha", "https://x/y"), "y.png", 0)
+    assert placed["1"]["class_type"] == "JoinImageWithAlpha"
+    assert placed["1"]["inputs"] == {"image": ["1:1", 0], "alpha": ["1:1", 1]}
+    assert placed["1:1"] == {"class_type": "LoadImage", "inputs": {"image": "y.png"}}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 8, 33])
+def test_a_batch_keeps_the_order_of_its_images_in_a_flat_tree(count):
+    files = [f"{n}.png" for n in range(count)]
+    placed = place(external("ImageBatch", images=json.dumps(files)), files, 0)
+
+    def leaves(node_id):
+        inputs = placed[node_id]["inputs"]
+        if placed[node_id]["class_type"] == "LoadImage":
+            return [inputs["image"]], 1
+        (left, a), (right, b) = leaves(inputs["image1"][0]), leaves(inputs["image2"][0])
+        return left + right, 1 + max(a, b)
+
+    order, depth = leaves("1")
+    assert order == files
+    assert depth <= 1 + (count - 1).bit_length()
+
+
+def test_an_empty_batch_cannot_be_placed():
+    with pytest.raises(InvalidRequestError, match="no image"):
+        place(external("ImageBatch", images='["https://x/a.zip"]'), [], 0)
+
+
+def test_a_video_gives_frames_their_number_and_sound():
+    placed = place(external("Video", "https://x/y.mp4"), "y.mp4", 0, 1, 2)
+    assert placed["1"]["class_type"] == "GetVideoComponents"
+    assert placed["1"]["inputs"] == {"video": ["1:1", 0]}
+    assert placed["1:1"] == {"class_type": "LoadVideo", "inputs": {"file": "y.mp4"}}
+    assert placed["1:2"] == {"class_type": "GetImageSize", "inputs": {"image": ["1", 0]}}
+    assert placed["2"] == reads(["1", 0], ["1:2", 2], ["1", 1])
+    assert "1:2" not in place(external("Video", "https://x/y.mp4"), "y.mp4", 2)
+
+
+@pytest.mark.parametrize("slot", [3, 4])
+def test_outputs_of_a_video_that_stock_nodes_lack_are_refused(slot):
+    with pytest.raises(InvalidRequestError, match="External Video"):
+        place(external("Video", "https://x/y.mp4"), "y.mp4", slot)
+
+
+def test_audio_and_paths():
+    placed = place(external("Audio", audio_file="https://x/a.wav"), "a.wav", 0)
+    assert placed["1"]["class_type"] == "LoadAudio"
+    assert placed["1"]["inputs"] == {"audio": "a.wav"}
+    for node in (external("Vid", "https://x/a"), external("File", file_url="https://x/a")):
+        assert place(node, "/in/a", 0, 0) == {"2": reads("/in/a", "/in/a")}
+
+
+def test_helpers_do_not_take_an_id_that_exists():
+    graph = {"1": external("ImageAlpha", "https://x/y"), "1:1": reads(["1", 0])}
+    placed = place_files(inline(graph).graph, {"1": "y.png"})
+    assert placed["1:1"] == reads(["1", 0])
+    assert placed["1:2"]["class_type"] == "LoadImage"
+
+
+# ------------------------------------------------------------------------ input_form
+
+DEFINITIONS = {
+    "KSampler": {
+        "display_name": "KSampler",
+        "input": {
+            "required": {
+                "seed": ["INT", {"default": 0, "min": 0, "max": 2**64 - 1}],
+                "steps": ["INT", {"default": 20, "min": 1, "max": 10000, "tooltip": "How many."}],
+                "cfg": ["FLOAT", {"default": 8.0, "min": 0.0, "max": 100.0, "step": 0.1}],
+                "sampler_name": [["euler", "ddim"], {}],
+                "denoise": ["FLOAT", {"default": 1.0, "advanced": True}],
+            }
+        },
+    },
+    "CLIPTextEncode": {
+        "display_name": "CLIP Text Encode (Prompt)",
+        "input": {"required": {"text": ["STRING", {"multiline": True}], "clip": ["CLIP"]}},
+    },
+    "LoadImage": {"input": {"required": {"image": [["a.png"], {"image_upload": True}]}}},
+    "SaveImage": {"input": {"required": {"filename_prefix": ["STRING", {"default": "ComfyUI"}]}}},
+    "Blend": {"input": {"required": {"on": ["BOOLEAN", {}], "mode": ["COMBO", {"options": [1]}]}}},
+}
+FORM_GRAPH = {
+    "9": {"class_type": "SaveImage", "inputs": {"filename_prefix": "x", "images": ["3", 0]}},
+    "8": {"class_type": "Blend", "inputs": {"on": True, "mode": 1, "amount": 0.5}},
+    "3": {
+        "class_type": "KSampler",
+        "inputs": {
+            "seed": 5,
+            "steps": 20,
+            "cfg": 8,
+            "sampler_name": "euler",
+            "denoise": 1.0,
+            "positive": ["11", 0],
+            "negative": ["11", 1],
+        },
+        "_meta": {"title": "Main sampler"},
+    },
+    "11": {
+        "class_type": "ControlNetApplyAdvanced",
+        "inputs": {"positive": ["6", 0], "negative": ["7", 0], "strength": 1.0},
+    },
+    "7": {"class_type": "CLIPTextEncode", "inputs": {"text": "bad", "clip": ["4", 1]}},
+    "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "good", "clip": ["4", 1]}},
+    "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 32, "batch_size": 1}},
+    "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "a.safetensors"}},
+    "2": {"class_type": "LoadImage", "inputs": {"image": "a.png"}},
+    "1": external("NumberInt", "count", default_value=4, display_name="How many?"),
+}
+
+
+@pytest.mark.parametrize("definitions", [None, DEFINITIONS])
+def test_the_form_shows_what_matters_first(definitions):
+    before = copy.deepcopy(FORM_GRAPH)
+    fields = input_form(FORM_GRAPH, definitions)
+    assert before == FORM_GRAPH
+    keys = [field.key for field in fields]
+    first = ["count", "6.text", "7.text", "2.image", "5.width", "5.height", "5.batch_size"]
+    assert keys[: len(first)] == first
+    assert [k for k in keys if k.startswith("3.")][:4] == [
+        "3.steps",
+        "3.cfg",
+        "3.seed",
+        "3.sampler_name",
+    ]
+    labels = {field.key: field.label for field in fields}
+    assert labels["count"] == "How many?"
+    assert labels["6.text"] == "Positive prompt"
+    assert labels["7.text"] == "Negative prompt"
+    assert labels["3.sampler_name"] == "Main sampler: sampler name"
+    kinds = {field.key: field.kind for field in fields}
+    assert kinds["6.text"] == "multiline"
+    assert kinds["3.seed"] == "seed"
+    assert kinds["2.image"] == "image"
+    assert kinds["3.sampler_name"] == "combo"
+    assert kinds["8.on"] == "bool"
+    assert kinds["8.amount"] == "float"
+    assert kinds["count"] == "int"
+    assert {field.key for field in fields if field.advanced} >= {"9.filename_prefix"}
+    assert keys[-1] in {"9.filename_prefix", "4.ckpt_name", "8.amount", "3.denoise"}
+
+
+def test_definitions_tell_types_ranges_and_choices():
+    fields = {field.key: field for field in input_form(FORM_GRAPH, DEFINITIONS)}
+    cfg, steps = fields["3.cfg"], fields["3.steps"]
+    assert (cfg.kind, cfg.min, cfg.max, cfg.step, cfg.default) == ("float", 0.0, 100.0, 0.1, 8.0)
+    assert steps.tooltip == "How many."
+    assert fields["3.sampler_name"].options == ["euler", "ddim"]
+    assert (fields["8.mode"].kind, fields["8.mode"].options) == ("combo", [1])
+    assert fields["2.image"].options == ["a.png"]
+    assert fields["3.denoise"].advanced
+    assert fields["8.amount"].advanced
+
+
+def test_external_fields_carry_ranges_choices_and_appear_once():
+    graph = {
+        "1": external("Enum", "style", default_value="a", options='["a", "b"]', description="Look"),
+        "2": external("Enum", "style", default_value="b"),
+        "3": external("NumberSlider", "w", default_value=0.5, min_value=0, max_value=2),
+        "4": external("Lora", "lora", default_lora_name="x"),
+        "5": external("Image", "pic"),
+        "6": external("Enum", "free", default_value="b"),
+    }
+    lora = {"input": {"optional": {"default_lora_name": [["x", "y"]], "lora_url": ["STRING", {}]}}}
+    fields = {f.key: f for f in input_form(graph, {EXTERNAL_PREFIX + "Lora": lora})}
+    assert list(fields) == ["style", "w", "lora", "pic", "free"]
+    style = fields["style"]
+    assert (style.kind, style.options, style.value) == ("combo", ["a", "b"], "a")
+    assert (style.label, style.tooltip, style.input_name) == ("style", "Look", "default_value")
+    assert (fields["w"].min, fields["w"].max) == (0, 2)
+    assert (fields["lora"].kind, fields["lora"].options) == ("combo", ["x", "y"])
+    assert (fields["pic"].kind, fields["pic"].input_name) == ("image", "input_id")
+    assert fields["free"].kind == "text"
+
+
+def test_equal_labels_name_their_nodes_and_titles_come_from_the_ui():
+    graph = {i: {"class_type": "Blend", "inputs": {"on": True}} for i in ("1", "2", "3")}
+    ui = {"nodes": [{"id": 3, "type": "Blend", "title": "Mixer"}]}
+    labels = [field.label for field in input_form(graph, ui=ui)]
+    assert labels == ["Blend: on (node 1)", "Blend: on (node 2)", "Mixer: on"]
+
+
+@for_all(graph=graphs)
+def test_every_field_of_the_form_can_be_set_by_its_key(graph):
+    fields = input_form(graph)
+    for field in fields:
+        applied = apply(graph, {field.key: field.value}, strict=False)
+        assert applied.graph == graph
+        if applied.unknown:  # two ids and names that spell the same key
+            assert len(applied.unknown[field.key]) > 1
+        else:
+            assert set(applied.given) == {(field.node_id, field.input_name)}
