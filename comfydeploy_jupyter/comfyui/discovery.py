@@ -1,0 +1,304 @@
+"""Which ComfyUI is there: one that answers, one that can be started, and what it runs on.
+
+Everything here looks without importing torch or running ComfyUI. Functions that are not coroutines
+touch files or start short programs: call them in a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import aiohttp
+
+from ..errors import ComfyUIUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+INSTALL_COMMAND = "python -m comfydeploy_jupyter.comfyui.install"
+INSTALL_PATH = "~/ComfyUI"
+
+USUAL_PLACES: tuple[str, ...] = (
+    INSTALL_PATH,  # the installer's default, AWS and Lambda images
+    "/workspace/ComfyUI",  # RunPod, vast.ai
+    "/workspace/madapps/ComfyUI",  # RunPod "madapps" templates
+    "/workspace/runpod-slim/ComfyUI",  # RunPod slim template
+    "/opt/ComfyUI",
+    "/opt/workspace-internal/ComfyUI",  # ai-dock, vast.ai
+    "/comfyui",  # runpod-workers
+    "/ComfyUI",
+    "/app/ComfyUI",
+    "/root/ComfyUI",
+    "~/comfy/ComfyUI",  # comfy-cli
+    "~/Documents/ComfyUI",  # ComfyUI Desktop
+    "/notebooks/ComfyUI",  # Paperspace
+    "/storage/ComfyUI",  # Paperspace, persistent
+    "/content/ComfyUI",  # Colab
+    "/content/drive/MyDrive/ComfyUI",  # Colab with Drive
+    "/kaggle/working/ComfyUI",
+    "/teamspace/studios/this_studio/ComfyUI",  # Lightning
+    "~/SageMaker/ComfyUI",
+    "/home/jovyan/ComfyUI",  # Jupyter images
+    "/mnt/ComfyUI",
+    "/data/ComfyUI",
+)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A ComfyUI that :func:`discover` found.
+
+    Attributes
+    ----------
+    kind : {"url", "path"}
+        ``url``: it runs, or is configured to run elsewhere, and is never started by us. ``path``:
+        it lies here and is to be started.
+    url : str or None
+        Its address without a trailing slash, for ``url``.
+    path : pathlib.Path or None
+        Its folder, where known.
+    python : pathlib.Path or None
+        The interpreter to start it with, where one was found.
+    """
+
+    kind: Literal["url", "path"]
+    url: str | None = None
+    path: Path | None = None
+    python: Path | None = None
+
+
+async def discover(
+    *,
+    comfyui_url: str = "",
+    comfyui_path: str = "",
+    comfyui_python: str = "",
+    places: Sequence[str] = USUAL_PLACES,
+    port: int = 8188,
+) -> Found:
+    """Return the ComfyUI to use.
+
+    In this order: the configured address; one that answers at ``port`` of this box; the configured
+    folder; the first of ``places`` that holds one. A configured address is not asked whether it
+    answers, so that a ComfyUI that comes up later is not passed over.
+
+    Parameters
+    ----------
+    comfyui_url, comfyui_path, comfyui_python : str
+        The configuration; empty where unset. Beside ``comfyui_url`` the path only tells where the
+        folders are.
+    places : sequence of str
+        Folders to look at, ``~`` allowed.
+    port : int
+        Where a ComfyUI usually answers.
+
+    Raises
+    ------
+    ComfyUIUnavailableError
+        There is none, or the configured folder holds none; ``hint`` has the command that helps.
+    """
+    path = _configured(comfyui_path)
+    python = _configured(comfyui_python)
+    if comfyui_url:
+        return Found("url", url=comfyui_url.rstrip("/"), path=path, python=python)
+    url = f"http://127.0.0.1:{port}"
+    if await answers(url):
+        return Found("url", url=url, path=path, python=python)
+    if path is not None and not await asyncio.to_thread(is_comfyui_tree, path):
+        raise ComfyUIUnavailableError(
+            f"comfyui_path: there is no ComfyUI in {path}.",
+            extra={
+                "hint": f"Correct comfyui_path, or install one: {INSTALL_COMMAND} --path {path}"
+            },
+        )
+    if path is None:
+        path = await asyncio.to_thread(_first_tree, places)
+    if path is None:
+        raise ComfyUIUnavailableError(
+            f"No ComfyUI was found: none answers at {url}, and none lies in the usual places.",
+            details={"places": list(places)},
+            extra={
+                "hint": f"Install one with: {INSTALL_COMMAND} — or set comfyui_url or comfyui_path."
+            },
+        )
+    if python is None:
+        python = await asyncio.to_thread(find_python, path)
+    return Found("path", path=path, python=python)
+
+
+def _configured(path: str) -> Path | None:
+    return Path(path).expanduser() if path else None
+
+
+async def answers(url: str, timeout: float = 1.5) -> bool:
+    """Return whether a ComfyUI answers at ``url`` within ``timeout`` seconds.
+
+    ``GET /system_stats`` must give JSON with ``devices`` and a ``system`` that tells ComfyUI's
+    version, or its ``argv`` as older ones do (ComfyUI 0.3.75 server.py).
+    """
+    limit = aiohttp.ClientTimeout(total=timeout)
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=limit) as session,
+            session.get(f"{url.rstrip('/')}/system_stats", allow_redirects=False) as reply,
+        ):
+            if reply.status != 200:
+                return False
+            stats: Any = json.loads(await reply.content.read(1_000_000))
+    except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError):
+        return False
+    return (
+        isinstance(stats, dict)
+        and isinstance(stats.get("devices"), list)
+        and isinstance(stats.get("system"), dict)
+        and not stats["system"].keys().isdisjoint({"comfyui_version", "argv"})
+    )
+
+
+def is_comfyui_tree(path: Path) -> bool:
+    """Return whether ``path`` is a folder with ComfyUI's program."""
+    try:
+        return (path / "main.py").is_file() and (path / "comfy").is_dir()
+    except OSError:
+        return False
+
+
+def _first_tree(places: Sequence[str]) -> Path | None:
+    trees = (Path(place).expanduser() for place in places)
+    return next((tree for tree in trees if is_comfyui_tree(tree)), None)
+
+
+def find_python(path: Path) -> Path | None:
+    """Return the interpreter that a ComfyUI folder is run with.
+
+    That is a virtual environment in the folder (``venv``, ``.venv``) or beside it, else the
+    running interpreter where it has torch, else None.
+    """
+    for environment in (path / "venv", path / ".venv", path.parent / "venv", path.parent / ".venv"):
+        python = environment / "bin" / "python"
+        if os.access(python, os.X_OK):
+            return python
+    return Path(sys.executable) if importlib.util.find_spec("torch") else None
+
+
+def installed_version(path: Path) -> tuple[str | None, str | None]:
+    """Return version and git commit of the ComfyUI in ``path``, each None where unknown.
+
+    The version is read from ``comfyui_version.py`` (else ``pyproject.toml``), the commit from
+    ``.git`` without running git.
+    """
+    version = _search(path / "comfyui_version.py", r'__version__\s*=\s*"([^"]+)"') or _search(
+        path / "pyproject.toml", r'^version\s*=\s*"([^"]+)"'
+    )
+    return version, _commit(path / ".git")
+
+
+def _search(file: Path, pattern: str) -> str | None:
+    try:
+        match = re.search(pattern, file.read_text(encoding="utf-8"), re.MULTILINE)
+    except (OSError, UnicodeDecodeError):
+        return None
+    return match[1] if match else None
+
+
+def _commit(git: Path) -> str | None:
+    # a work tree of its own, or a submodule, has a file that names the folder
+    elsewhere = _search(git, r"^gitdir:\s*(.+)$")
+    if elsewhere:
+        git = git.parent / elsewhere
+    head = _search(git / "HEAD", r"^(.+)$")
+    if head is None or not head.startswith("ref: "):
+        return head
+    reference = head.removeprefix("ref: ").strip()
+    shared = git / (_search(git / "commondir", r"^(.+)$") or "")
+    return _search(shared / reference, r"^([0-9a-f]{40,})") or _search(
+        shared / "packed-refs", rf"^([0-9a-f]{{40,}}) {re.escape(reference)}$"
+    )
+
+
+def has_gpu(env: Mapping[str, str] | None = None) -> bool:
+    """Return whether this box has a GPU that ComfyUI can use, without importing torch.
+
+    Looked for are NVIDIA's and AMD's devices, WSL's, an ``nvidia-smi`` that lists a GPU, and
+    Apple's chips. GPUs that ``CUDA_VISIBLE_DEVICES`` hides do not count.
+
+    Parameters
+    ----------
+    env : mapping, optional
+        The environment that ComfyUI will have; default that of this process.
+    """
+    env = os.environ if env is None else env
+    if sys.platform == "darwin":
+        return os.uname().machine == "arm64"
+    if env.get("CUDA_VISIBLE_DEVICES", "0").strip() in {"", "-1", "NoDevFiles"}:
+        return False
+    devices = Path("/dev")
+    if any(devices.glob("nvidia[0-9]*")) or any(
+        (devices / name).exists() for name in ("kfd", "dxg")
+    ):
+        return True
+    nvidia_smi = shutil.which("nvidia-smi", path=env.get("PATH"))
+    if nvidia_smi is None:
+        return False
+    try:
+        listed = subprocess.run(
+            [nvidia_smi, "-L"], stdin=subprocess.DEVNULL, capture_output=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return listed.returncode == 0 and listed.stdout.startswith(b"GPU ")
+
+
+@dataclass(frozen=True)
+class TorchBuild:
+    """The torch of an interpreter, as its files tell.
+
+    Attributes
+    ----------
+    version : str
+        For example ``2.9.1+cu128``.
+    accelerated : bool
+        Whether it is built for a GPU (CUDA, ROCm, XPU, Apple).
+    site : pathlib.Path
+        The folder that holds it, a ``site-packages``.
+    """
+
+    version: str
+    accelerated: bool
+    site: Path
+
+
+def torch_build(python: Path | str) -> TorchBuild | None:
+    """Return the torch that ``python`` would import, None where it has none or does not run."""
+    script = (
+        "import importlib.util; spec = importlib.util.find_spec('torch'); "
+        "print(spec.origin or '' if spec else '')"
+    )
+    try:
+        done = subprocess.run(
+            [str(python), "-c", script],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            cwd="/",
+            timeout=60,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if done.returncode != 0 or not done.stdout.strip():
+        return None
+    package = Path(done.stdout.strip()).parent
+    version = _search(package / "version.py", r"^__version__[^=]*=\s*['\"]([^'\"]+)")
+    if version is None:
+        return None
+    accelerator = _search(package / "version.py", r"^(?:cuda|hip|xpu)[^=]*=\s*['\"]([^'\"]+)")
+    return TorchBuild(version, sys.platform == "darwin" or bool(accelerator), package.parent)
