@@ -1,0 +1,501 @@
+"""A ComfyUI that this server starts, supervises and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import random
+import signal
+import socket
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..errors import ComfyUIUnavailableError
+from ..guard import guarded_command
+from . import discovery
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+logger = logging.getLogger("comfydeploy_jupyter")
+
+State = Literal["stopped", "starting", "running", "backoff", "failed"]
+
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 60.0
+STABLE_AFTER = 60.0
+_ROTATE_AT = 8 * 1024 * 1024
+_TAIL_BYTES = 256 * 1024
+# what lets its holder act as the Jupyter user, or spend the ComfyDeploy account: not for nodes
+_SECRETS = (
+    "COMFYDEPLOY_API_KEY",
+    "COMFYDEPLOY_MACHINE_TOKEN",
+    "COMFY_DEPLOY_API_KEY",
+    "JPY_API_TOKEN",
+    "JUPYTERHUB_API_TOKEN",
+    "JUPYTER_TOKEN",
+)
+
+
+class ComfyUIProcess:
+    """Starts one ComfyUI, keeps it running, and ends it with this process at the latest.
+
+    A ComfyUI that ends by itself is started again after a pause that doubles from 1 s to 60 s and
+    is forgotten once it ran for 60 s. Only a ComfyUI that never answered since :meth:`start` is
+    left alone: its state is ``failed``, and a further :meth:`start` tries again.
+
+    Parameters
+    ----------
+    path : path
+        The folder with ComfyUI's ``main.py``.
+    python : path, optional
+        The interpreter; default as :func:`~.discovery.find_python` finds it.
+    launch_args : sequence of str
+        Arguments for ``main.py``. They win over the defaults ``--listen 127.0.0.1``, ``--port``,
+        ``--preview-method auto``, and ``--cpu`` where there is no GPU.
+    port : int, optional
+        Its port; default a free one, kept over restarts as long as it stays free.
+    log_path : path
+        Where its output goes; a JSON file of the same name beside it records the running process.
+    env : mapping, optional
+        Environment variables added to those of this process. Credentials of Jupyter and ComfyDeploy
+        are not handed down, unless named here.
+    grace : float
+        Seconds between asking it to end and killing it.
+    start_timeout : float
+        Seconds until it must answer.
+
+    Attributes
+    ----------
+    restarts : int
+        How often it was started again after it ended by itself.
+    last_exit : int or None
+        Its last exit code, 128 + n where signal n ended it.
+    last_error : ComfyUIUnavailableError or None
+        Why it does not run; None while it does.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        log_path: str | os.PathLike[str],
+        python: str | os.PathLike[str] | None = None,
+        launch_args: Sequence[str] = (),
+        port: int | None = None,
+        env: Mapping[str, str] | None = None,
+        grace: float = 5.0,
+        start_timeout: float = 300.0,
+    ) -> None:
+        self.path = Path(path)
+        self.log_path = Path(log_path)
+        self.restarts = 0
+        self.last_exit: int | None = None
+        self.last_error: ComfyUIUnavailableError | None = None
+        self._python = Path(python) if python else None
+        self._launch_args = list(launch_args)
+        self._wanted_port = port
+        self._env = dict(env or {})
+        self._grace = grace
+        self._start_timeout = start_timeout
+        self._state: State = "stopped"
+        self._callbacks: list[Callable[[State], object]] = []
+        self._url: str | None = None
+        self._port: int | None = None
+        self._pid: int | None = None
+        self._log_start = 0
+        self._guard: asyncio.subprocess.Process | None = None
+        self._lock = asyncio.Lock()
+        self._hurry = asyncio.Event()
+        self._supervisor: asyncio.Task[None] | None = None
+        self._stopping: asyncio.Future[None] | None = None
+        self._attempt: asyncio.Future[ComfyUIUnavailableError | None] | None = None
+
+    @property
+    def state(self) -> State:
+        """``stopped``, ``starting``, ``running``, ``backoff`` (before a restart) or ``failed``."""
+        return self._state
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of ComfyUI itself, None while it does not run."""
+        return self._pid
+
+    @property
+    def url(self) -> str | None:
+        """Its address, known from the first start on."""
+        return self._url
+
+    def on_state(self, callback: Callable[[State], object]) -> None:
+        """Have ``callback`` called with the new state at every change, on the event loop."""
+        self._callbacks.append(callback)
+
+    async def start(self) -> None:
+        """Start ComfyUI, unless it runs, and wait until it answers.
+
+        A pause before a restart is cut short. Where several wait, or one that waits is cancelled,
+        there is still one start.
+
+        Raises
+        ------
+        ComfyUIUnavailableError
+            It ended, did not answer in time, cannot be started, or was stopped meanwhile; with its
+            last lines as ``details["log"]`` and a ``hint``.
+        """
+        async with self._lock:
+            if self._attempt is None or self._supervisor is None or self._supervisor.done():
+                self._attempt = asyncio.get_running_loop().create_future()
+                self._supervisor = asyncio.create_task(self._supervise())
+            self._hurry.set()
+            attempt = self._attempt
+        error = await asyncio.shield(attempt)
+        if error is not None:
+            raise error
+
+    async def stop(self) -> None:
+        """End ComfyUI and its supervision; without effect where it does not run."""
+        self._stopping = asyncio.ensure_future(self._stop())
+        await asyncio.shield(self._stopping)
+
+    async def restart(self) -> None:
+        """Stop and start again, with what :meth:`start` says of waiting and errors."""
+        await self.stop()
+        await self.start()
+
+    async def log_tail(self, lines: int = 100) -> list[str]:
+        """Return the last ``lines`` lines of its log (at most 256 KiB of them)."""
+        return await asyncio.to_thread(_tail, self.log_path, lines, 0)
+
+    # --- supervision
+
+    async def _supervise(self) -> None:
+        try:
+            await self._keep_running()
+        except Exception as fault:
+            logger.exception("The supervision of ComfyUI failed")
+            await self._end()
+            self._fail(self._unavailable(f"The supervision of ComfyUI failed: {fault}"))
+
+    async def _keep_running(self) -> None:
+        has_run = False
+        failures = 0
+        while True:
+            self._set_state("starting")
+            error = await self._launch()
+            if error is None:
+                has_run = True
+                self.last_error = None
+                self._set_state("running")
+                self._settle(None)
+                since = time.monotonic()
+                await self._end_of_run()
+                error = self._unavailable(f"ComfyUI ended unexpectedly ({self._exit_text()})")
+                if time.monotonic() - since >= STABLE_AFTER:
+                    failures = 0
+            if not has_run:
+                self._fail(error)
+                return
+            self.last_error = error
+            self._settle(error)
+            self._attempt = asyncio.get_running_loop().create_future()
+            self._hurry.clear()
+            failures += 1
+            pause = _pause(failures)
+            logger.warning("%s It is started again in %.1f s.", error.message, pause)
+            self._set_state("backoff")
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), pause)
+            self.restarts += 1
+
+    async def _stop(self) -> None:
+        async with self._lock:
+            if self._supervisor is not None:
+                self._supervisor.cancel()
+                await asyncio.wait([self._supervisor])
+            await self._end()
+            self._settle(ComfyUIUnavailableError("ComfyUI was stopped before it answered."))
+            self.last_error = None
+            self._set_state("stopped")
+
+    def _fail(self, error: ComfyUIUnavailableError) -> None:
+        self.last_error = error
+        self._set_state("failed")
+        self._settle(error)
+
+    def _settle(self, outcome: ComfyUIUnavailableError | None) -> None:
+        """Tell those who wait in :meth:`start`."""
+        if self._attempt is not None and not self._attempt.done():
+            self._attempt.set_result(outcome)
+
+    def _set_state(self, state: State) -> None:
+        if state == self._state:
+            return
+        self._state = state
+        for callback in list(self._callbacks):
+            _tell(callback, state)
+
+    # --- one start, one end
+
+    async def _launch(self) -> ComfyUIUnavailableError | None:
+        """Start ComfyUI and wait until it answers; return why it does not, and leave none then."""
+        try:
+            command, url, env = await asyncio.to_thread(self._prepare)
+            guarded = guarded_command(
+                command, log=self.log_path, cwd=self.path, grace=self._grace, rotate_at=_ROTATE_AT
+            )
+            self._guard = await asyncio.create_subprocess_exec(
+                *guarded,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env=env,
+                start_new_session=True,
+            )
+            first_line = await self._guard.stdout.readline() if self._guard.stdout else b""
+            if first_line:
+                self._pid = int(first_line)
+                await asyncio.to_thread(
+                    _write_record, self._record_path, self._pid, self._guard.pid, command
+                )
+            return await self._until_it_answers(url)
+        except ComfyUIUnavailableError as error:
+            return error
+        except OSError as error:
+            await self._end()
+            return self._unavailable(f"ComfyUI cannot be started: {error}")
+
+    async def _until_it_answers(self, url: str) -> ComfyUIUnavailableError | None:
+        ended = asyncio.ensure_future(self._end_of_run())
+        deadline = time.monotonic() + self._start_timeout
+        try:
+            while not ended.done() and time.monotonic() < deadline:
+                if await discovery.answers(url):
+                    return None
+                await asyncio.wait([ended], timeout=0.05)
+        finally:
+            ended.cancel()
+        timed_out = not ended.done()
+        await self._end()
+        log = await asyncio.to_thread(_tail, self.log_path, 30, self._log_start)
+        if timed_out:
+            why = f"ComfyUI did not answer within {self._start_timeout:g} s"
+        else:
+            why = f"ComfyUI ended while it started ({self._exit_text()})"
+        return self._unavailable(why, log)
+
+    async def _end_of_run(self) -> None:
+        """Wait until ComfyUI has ended, and note how."""
+        if self._guard is None:
+            return
+        code = await self._guard.wait()
+        self.last_exit = code if code >= 0 else 128 - code
+        if code < 0 and self._pid is not None:
+            # the guard itself was killed: what ComfyUI had started may still be there
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._pid, signal.SIGKILL)
+        self._pid = None
+
+    async def _end(self) -> None:
+        """End ComfyUI, if it runs."""
+        if self._guard is None:
+            return
+        if self._guard.stdin is not None:
+            self._guard.stdin.close()
+        try:
+            await asyncio.wait_for(self._end_of_run(), self._grace + 5.0)
+        except asyncio.TimeoutError:
+            self._guard.kill()
+            await self._end_of_run()
+        self._guard = None
+
+    # --- what a start needs; runs in a thread
+
+    @property
+    def _record_path(self) -> Path:
+        return self.log_path.with_suffix(".json")
+
+    def _prepare(self) -> tuple[list[str], str, dict[str, str]]:
+        """Return command line, address and environment; clear what an earlier owner left."""
+        if not discovery.is_comfyui_tree(self.path):
+            raise self._unavailable(f"There is no ComfyUI in {self.path}")
+        python = self._python or discovery.find_python(self.path)
+        if python is None:
+            raise self._unavailable(
+                f"No Python with torch was found for the ComfyUI in {self.path}"
+            )
+        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        _end_leftover(self._record_path, self._grace)
+        size = self.log_path.stat().st_size if self.log_path.exists() else 0
+        self._log_start = 0 if size > _ROTATE_AT else size
+        env = {key: value for key, value in os.environ.items() if key not in _SECRETS}
+        env |= {"PYTHONUNBUFFERED": "1", **self._env}
+        host = _connect_host(_option(self._launch_args, "--listen"))
+        self._port = self._choose_port(host, _option(self._launch_args, "--port"))
+        self._url = f"http://{f'[{host}]' if ':' in host else host}:{self._port}"
+        command = [str(python), "main.py", *self._arguments(python, env)]
+        return command, self._url, env
+
+    def _arguments(self, python: Path, env: Mapping[str, str]) -> list[str]:
+        given = self._launch_args
+        arguments: list[str] = []
+        if _option(given, "--listen") is None:
+            arguments += ["--listen", "127.0.0.1"]
+        if _option(given, "--port") is None:
+            arguments += ["--port", str(self._port)]
+        if _option(given, "--preview-method") is None:
+            arguments += ["--preview-method", "auto"]
+        if _option(given, "--cpu") is None and _option(given, "--directml") is None:
+            torch = discovery.torch_build(python)
+            if not discovery.has_gpu(env) or (torch is not None and not torch.accelerated):
+                arguments.append("--cpu")
+        return [*arguments, *given]
+
+    def _choose_port(self, host: str, given: str | None) -> int:
+        wanted: int | str | None = self._wanted_port if given is None else given
+        if wanted is None:
+            if self._port is not None and _is_free(host, self._port):
+                return self._port
+            return _free_port(host)
+        try:
+            port = int(wanted)
+        except ValueError:
+            raise self._unavailable(f"launch_args: --port {wanted!r} is not a number") from None
+        if not _is_free(host, port):
+            raise self._unavailable(f"ComfyUI cannot be started: port {port} of {host} is taken")
+        return port
+
+    def _exit_text(self) -> str:
+        code = self.last_exit
+        if code is not None and code > 128:
+            with contextlib.suppress(ValueError):
+                return f"signal {signal.Signals(code - 128).name}"
+        return f"exit code {code}"
+
+    def _unavailable(self, why: str, log: list[str] | None = None) -> ComfyUIUnavailableError:
+        details: dict[str, Any] = {"exit_code": self.last_exit, "log_path": str(self.log_path)}
+        if log is not None:
+            details["log"] = log
+        hint = (
+            f"Its output is in {self.log_path}. Check comfyui_path, comfyui_python and "
+            f"launch_args, or install a ComfyUI: {discovery.INSTALL_COMMAND}"
+        )
+        return ComfyUIUnavailableError(f"{why}.", details=details, extra={"hint": hint})
+
+
+def _tell(callback: Callable[[State], object], state: State) -> None:
+    try:
+        callback(state)
+    except Exception:
+        logger.exception("A callback failed at ComfyUI's new state %s", state)
+
+
+def _pause(failures: int) -> float:
+    """Return the seconds to wait after so many failures in a row, with jitter."""
+    pause = FIRST_PAUSE * 2.0 ** min(failures - 1, 10)
+    return min(LONGEST_PAUSE, pause * random.uniform(1.0, 1.25))
+
+
+def _option(arguments: Sequence[str], name: str) -> str | None:
+    """Return the value of a command-line option, "" where it has none, None where it is absent."""
+    value = None
+    for index, argument in enumerate(arguments):
+        if argument == name:
+            following = arguments[index + 1] if index + 1 < len(arguments) else ""
+            value = "" if following.startswith("-") else following
+        elif argument.startswith(f"{name}="):
+            value = argument.partition("=")[2]
+    return value
+
+
+def _connect_host(listen: str | None) -> str:
+    """Return the host at which a ComfyUI with this ``--listen`` can be reached from here."""
+    hosts = [host.strip() for host in (listen or "").split(",") if host.strip()]
+    if not hosts or "0.0.0.0" in hosts or "127.0.0.1" in hosts:  # noqa: S104 - compared, not bound
+        return "127.0.0.1"
+    return "::1" if "::" in hosts else hosts[0]
+
+
+def _bind(host: str, port: int) -> int:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        return int(sock.getsockname()[1])
+
+
+def _free_port(host: str) -> int:
+    return _bind(host, 0)
+
+
+def _is_free(host: str, port: int) -> bool:
+    try:
+        return _bind(host, port) == port
+    except (OSError, OverflowError):
+        return False
+
+
+def _tail(log: Path, lines: int, start: int) -> list[str]:
+    """Return the last lines of a log, none of what lies before byte ``start``."""
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            begin = max(start if start <= size else 0, size - _TAIL_BYTES)
+            file.seek(begin)
+            text = file.read(_TAIL_BYTES).decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    return text.splitlines()[-lines:] if lines > 0 else []
+
+
+# --- the record of the running process, for the next owner
+
+
+def _started_at(pid: int) -> int | None:
+    """Return when a process started, in clock ticks since boot; None if it is gone or unknown."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in {"Z", "X"} else int(fields[19])
+
+
+def _write_record(path: Path, pid: int, guard: int, command: list[str]) -> None:
+    record = {
+        "pid": pid,
+        "started_at": _started_at(pid),
+        "guard": guard,
+        "guard_started_at": _started_at(guard),
+        "command": command,
+    }
+    beside = path.with_suffix(".json.new")
+    beside.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    beside.replace(path)
+
+
+def _end_leftover(record_path: Path, grace: float) -> None:
+    """End the ComfyUI of the record if neither its owner nor its guard are there any more."""
+    try:
+        record = json.loads(record_path.read_text(encoding="utf-8"))
+        pid, started_at = int(record["pid"]), record["started_at"]
+        guard, guard_started_at = int(record["guard"]), record["guard_started_at"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return
+    if started_at is None or _started_at(pid) != started_at:
+        return
+    if guard_started_at is not None and _started_at(guard) == guard_started_at:
+        return
+    logger.warning("Ending the ComfyUI (pid %d) that a killed Jupyter left behind.", pid)
+    deadline = time.monotonic() + grace
+    number = signal.SIGTERM
+    while _started_at(pid) == started_at:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, number)
+        if time.monotonic() > deadline + 5.0:
+            return
+        if time.monotonic() > deadline:
+            number = signal.SIGKILL
+        time.sleep(0.05)

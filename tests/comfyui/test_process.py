@@ -1,0 +1,403 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+
+from comfydeploy_jupyter.comfyui.process import ComfyUIProcess
+from comfydeploy_jupyter.errors import ComfyUIUnavailableError
+from tests.comfyui_server import REPOSITORY, comfyui_tree, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+# A program that starts in no time and answers as ComfyUI does; what it is told by a file
+# "orders" in its folder: to end, to be slow, to have a child of its own.
+STAND_IN = """
+import http.server, json, os, pathlib, subprocess, sys, time
+orders = pathlib.Path("orders")
+order = orders.read_text() if orders.exists() else ""
+print("argv", json.dumps(sys.argv[1:]), flush=True)
+print("environment", json.dumps(dict(os.environ)), flush=True)
+if "end" in order:
+    sys.exit("told to end at once")
+if "hang" in order:
+    time.sleep(1000)
+if "child" in order:
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)", os.getcwd()])
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == "/crash":
+            os._exit(70)
+        body = json.dumps({"system": {"comfyui_version": "0"}, "devices": []}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+    def log_message(self, *_):
+        pass
+
+port = int(sys.argv[sys.argv.index("--port") + 1])
+http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+"""
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    """A folder that looks like ComfyUI, with the stand-in as its program."""
+    path = tmp_path / "ComfyUI"
+    (path / "comfy").mkdir(parents=True)
+    (path / "main.py").write_text(STAND_IN)
+    return path
+
+
+@contextlib.asynccontextmanager
+async def process_of(tree: Path, **settings: Any) -> AsyncIterator[ComfyUIProcess]:
+    settings.setdefault("python", sys.executable)
+    settings.setdefault("grace", 0.5)
+    process = ComfyUIProcess(tree, log_path=tree.parent / "logs" / "comfyui.log", **settings)
+    try:
+        yield process
+    finally:
+        await process.stop()
+
+
+async def until(condition: Callable[[], Any], timeout: float = 5.0) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        await asyncio.sleep(0.005)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def processes_in(folder: Path) -> list[int]:
+    """All processes that run in ``folder``."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdecimal() and (entry / "cwd").readlink() == folder:
+                found.append(int(entry.name))
+    return found
+
+
+def started_at(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+
+
+def spawn(*arguments: str, cwd: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, *arguments], cwd=cwd, stdout=subprocess.PIPE, start_new_session=True
+    )
+
+
+async def argv(process: ComfyUIProcess) -> list[str]:
+    lines = [line for line in await process.log_tail(50) if line.startswith("argv ")]
+    return list(json.loads(lines[-1].removeprefix("argv ")))
+
+
+async def crash(process: ComfyUIProcess) -> None:
+    async with aiohttp.ClientSession() as session:
+        with pytest.raises(aiohttp.ClientError):
+            await session.get(f"{process.url}/crash")
+
+
+async def test_start_answer_and_stop(tree: Path) -> None:
+    states: list[str] = []
+    async with process_of(tree) as process:
+        assert (process.state, process.pid, process.url) == ("stopped", None, None)
+        process.on_state(states.append)
+        await process.start()
+        pid = process.pid
+        assert pid is not None
+        assert alive(pid)
+        assert process.state == "running"
+        async with aiohttp.ClientSession() as session, session.get(f"{process.url}/") as reply:
+            assert reply.status == 200
+        await process.start()
+        assert process.pid == pid, "a second start changes nothing"
+        await process.stop()
+        assert not alive(pid)
+        assert (process.state, process.pid) == ("stopped", None)
+        await process.stop()
+    assert states == ["starting", "running", "stopped"]
+
+
+async def test_default_arguments_and_environment(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setenv("JUPYTER_TOKEN", "secret-of-jupyter")
+    monkeypatch.setenv("COMFY_DEPLOY_API_KEY", "secret-of-comfydeploy")
+    async with process_of(tree, env={"OWN": "value"}) as process:
+        await process.start()
+        port = str(process.url).rpartition(":")[2]
+        expected = ["--listen", "127.0.0.1", "--port", port, "--preview-method", "auto", "--cpu"]
+        assert await argv(process) == expected
+        log = process.log_path.read_text()
+        assert '"OWN": "value"' in log
+        assert "secret-of" not in log
+
+
+async def test_launch_arguments_win(tree: Path) -> None:
+    port = free_port()
+    given = ["--port", str(port), "--preview-method=none", "--listen", "127.0.0.1", "--cpu"]
+    async with process_of(tree, launch_args=given) as process:
+        await process.start()
+        assert process.url == f"http://127.0.0.1:{port}"
+        assert await argv(process) == given
+
+
+async def test_concurrent_starts_are_one_start(tree: Path) -> None:
+    async with process_of(tree) as process:
+        given_up = asyncio.ensure_future(process.start())
+        await asyncio.sleep(0)
+        others = [asyncio.ensure_future(process.start()) for _ in range(5)]
+        await asyncio.sleep(0.01)
+        given_up.cancel()
+        await asyncio.gather(*others)
+        assert process.log_path.read_text().count("argv ") == 1
+
+
+async def test_crash_is_noticed_and_told_and_comfyui_comes_back(tree: Path) -> None:
+    told: list[tuple[str, float]] = []
+    async with process_of(tree) as process:
+        await process.start()
+        url, first = process.url, process.pid
+        process.on_state(lambda state: told.append((state, time.monotonic())))
+        crashed = time.monotonic()
+        await crash(process)
+        await until(lambda: process.state == "backoff", timeout=1.0)
+        assert (process.last_exit, process.pid) == (70, None)
+        assert process.last_error is not None
+        assert "exit code 70" in process.last_error.message
+        await until(lambda: process.state == "running")
+        assert process.restarts == 1
+        assert process.url == url
+        assert process.pid != first
+        assert process.last_error is None
+        assert [state for state, _ in told] == ["backoff", "starting", "running"]
+        assert told[0][1] - crashed < 1.0
+        assert 1.0 <= told[1][1] - told[0][1] < 1.5
+
+
+async def test_pauses_grow_while_it_fails_and_start_cuts_them_short(tree: Path) -> None:
+    times: list[float] = []
+    async with process_of(tree) as process:
+        await process.start()
+        process.on_state(
+            lambda state: times.append(time.monotonic()) if state == "backoff" else None
+        )
+        (tree / "orders").write_text("end")
+        await crash(process)
+        await until(lambda: len(times) == 3, timeout=6)
+        assert times[1] - times[0] >= 1.0
+        assert times[2] - times[1] >= 2.0
+        (tree / "orders").unlink()
+        begin = time.monotonic()
+        await process.start()
+        assert time.monotonic() - begin < 2.0, "the third pause is 4 s"
+        assert process.state == "running"
+
+
+async def test_stop_ends_the_pause(tree: Path) -> None:
+    async with process_of(tree) as process:
+        await process.start()
+        await crash(process)
+        await until(lambda: process.state == "backoff")
+        await process.stop()
+        await asyncio.sleep(1.3)
+        assert (process.state, processes_in(tree)) == ("stopped", [])
+
+
+async def test_stop_while_starting_tells_the_waiting(tree: Path) -> None:
+    (tree / "orders").write_text("hang")
+    async with process_of(tree) as process:
+        waiting = asyncio.ensure_future(process.start())
+        await until(lambda: process.pid is not None)
+        await process.stop()
+        with pytest.raises(ComfyUIUnavailableError, match="stopped before it answered"):
+            await waiting
+        assert processes_in(tree) == []
+
+
+async def test_failed_start_tells_why(tree: Path) -> None:
+    (tree / "orders").write_text("end")
+    async with process_of(tree) as process:
+        process.log_path.parent.mkdir()
+        process.log_path.write_text("of an earlier start\n")
+        with pytest.raises(ComfyUIUnavailableError, match="ended while it started") as raised:
+            await process.start()
+        error = raised.value
+        assert error.details["log"][-1] == "told to end at once"
+        assert "of an earlier start" not in error.details["log"]
+        assert error.details["exit_code"] == 1
+        assert str(process.log_path) in error.extra["hint"]
+        assert process.state == "failed"
+        (tree / "orders").unlink()
+        await process.start()
+        assert process.state == "running"
+
+
+async def test_start_that_takes_too_long_is_ended(tree: Path) -> None:
+    (tree / "orders").write_text("hang")
+    async with process_of(tree, start_timeout=0.5) as process:
+        with pytest.raises(ComfyUIUnavailableError, match=r"did not answer within 0\.5 s"):
+            await process.start()
+        assert processes_in(tree) == []
+
+
+async def test_folder_interpreter_and_port_are_checked(tree: Path, tmp_path: Path) -> None:
+    async with process_of(tmp_path / "nothing") as process:
+        with pytest.raises(ComfyUIUnavailableError, match="no ComfyUI in"):
+            await process.start()
+    async with process_of(tree, python=tmp_path / "no-python") as process:
+        with pytest.raises(ComfyUIUnavailableError, match="ended while it started") as raised:
+            await process.start()
+        assert "cannot start" in raised.value.details["log"][-1]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        async with process_of(tree, port=port) as process:
+            with pytest.raises(ComfyUIUnavailableError, match=f"port {port}.* is taken"):
+                await process.start()
+
+
+async def test_restart_is_a_new_process_and_the_log_is_kept(tree: Path) -> None:
+    async with process_of(tree) as process:
+        await process.start()
+        url, first = process.url, process.pid
+        await process.restart()
+        assert process.url == url
+        assert process.pid != first
+        assert process.restarts == 0
+        assert process.log_path.read_text().count("argv ") == 2
+        assert len(await process.log_tail(3)) == 3
+        assert await process.log_tail(0) == []
+
+
+async def test_killed_guard_leaves_nothing_behind(tree: Path) -> None:
+    (tree / "orders").write_text("child")
+    async with process_of(tree) as process:
+        await process.start()
+        before = processes_in(tree)
+        assert len(before) == 2
+        record = json.loads(process.log_path.with_suffix(".json").read_text())
+        assert record["pid"] == process.pid
+        os.kill(record["guard"], signal.SIGKILL)
+        await until(lambda: process.state == "backoff", timeout=1.0)
+        await until(lambda: not any(map(alive, before)), timeout=1.0)
+
+
+async def test_event_loop_is_not_held_up(tree: Path) -> None:
+    gaps: list[float] = []
+
+    async def heartbeat() -> None:
+        last = time.monotonic()
+        while True:
+            await asyncio.sleep(0.001)
+            gaps.append(time.monotonic() - last)
+            last = time.monotonic()
+
+    async with process_of(tree) as process:
+        await process.start()
+        beat = asyncio.ensure_future(heartbeat())
+        await process.restart()
+        beat.cancel()
+    gaps.sort()
+    # the largest gap may be a hiccup of a busy machine
+    assert gaps[-2] < 0.05, gaps[-5:]
+
+
+OWNER = """
+import asyncio, sys
+from comfydeploy_jupyter.comfyui.process import ComfyUIProcess
+async def main():
+    process = ComfyUIProcess(sys.argv[1], log_path=sys.argv[2], python=sys.executable)
+    await process.start()
+    print(process.pid, flush=True)
+    await asyncio.sleep(1000)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+async def test_comfyui_does_not_outlive_its_owner(tree: Path, number: int) -> None:
+    (tree / "orders").write_text("child")
+    log_path = tree.parent / "logs" / "comfyui.log"
+    owner = spawn("-c", OWNER, str(tree), str(log_path), cwd=REPOSITORY)
+    with owner:
+        assert owner.stdout is not None
+        assert alive(int(owner.stdout.readline()))
+        owner.send_signal(number)
+        await until(lambda: not processes_in(tree), timeout=3.0)
+
+
+async def test_comfyui_that_was_left_behind_is_ended_at_the_next_start(tree: Path) -> None:
+    """What remains where owner and guard were killed and the system has no PR_SET_PDEATHSIG."""
+    async with process_of(tree) as process:
+        await process.start()
+        record_path = process.log_path.with_suffix(".json")
+        record = json.loads(record_path.read_text())
+        await process.stop()
+        with spawn("main.py", "--port", str(free_port()), cwd=tree) as left:
+            record |= {"pid": left.pid, "started_at": started_at(left.pid) + 1}
+            record_path.write_text(json.dumps(record))
+            await process.restart()
+            assert left.poll() is None, "another process that got the pid is left alone"
+            await process.stop()
+            record |= {"pid": left.pid, "started_at": started_at(left.pid)}
+            record_path.write_text(json.dumps(record))
+            await process.start()
+            assert left.wait(5) == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"pid": "x"}', '{"pid": 1}'])
+async def test_broken_record_does_not_matter(tree: Path, content: str) -> None:
+    async with process_of(tree) as process:
+        process.log_path.parent.mkdir()
+        process.log_path.with_suffix(".json").write_text(content)
+        await process.start()
+        assert process.state == "running"
+
+
+async def test_real_comfyui(tmp_path: Path) -> None:
+    path, python = comfyui_tree()
+    (tmp_path / "base" / "custom_nodes").mkdir(parents=True)
+    arguments = ["--base-directory", str(tmp_path / "base"), "--disable-api-nodes"]
+    arguments += ["--database-url", "sqlite:///:memory:"]
+    process = ComfyUIProcess(
+        path, python=python, launch_args=arguments, log_path=tmp_path / "comfyui.log"
+    )
+    try:
+        await process.start()
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"{process.url}/system_stats") as reply,
+        ):
+            system = (await reply.json())["system"]
+        assert "--preview-method" in system["argv"]
+        assert any("To see the GUI go to" in line for line in await process.log_tail(20))
+        assert process.pid is not None
+        killed = time.monotonic()
+        os.kill(process.pid, signal.SIGKILL)
+        await until(lambda: process.state == "backoff")
+        assert time.monotonic() - killed < 1.0
+    finally:
+        await process.stop()
