@@ -134,7 +134,7 @@ def check_api_graph(value: object, *, field: str = "workflow_api") -> Graph:
         raise InvalidRequestError.of_field(
             field, "is in the editor's format; send it as workflow, or export it in API format"
         )
-    assert isinstance(value, Mapping)  # noqa: S101 - detect_format has seen to it
+    assert isinstance(value, Mapping)
     graph: Graph = {}
     for key, node in value.items():
         node_id = str(key)

@@ -1,0 +1,239 @@
+"""HTTP to one ComfyUI."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from ..errors import ComfyUIUnavailableError, PromptInvalidError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+LARGE = 64 * 1024  # bytes of JSON above which parsing leaves the event loop
+
+
+class ComfyUIClient:
+    """The HTTP routes of ComfyUI that we use (ComfyUI 0.3.75, ``server.py``).
+
+    Parameters
+    ----------
+    url : str
+        Base URL, e.g. ``http://127.0.0.1:8188``.
+    timeout : float
+        Seconds that ComfyUI has to answer one request.
+    """
+
+    def __init__(self, url: str, *, timeout: float = 30.0) -> None:
+        self.url = url.rstrip("/")
+        self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=min(timeout, 5.0))
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """The connection pool, also used by the WebSocket."""
+        if self._session is None:
+            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
+            self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout)
+        return self._session
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def system_stats(self) -> dict[str, Any]:
+        """Return ComfyUI's version, arguments, memory and devices."""
+        return await self._get("/system_stats")
+
+    async def queue_remaining(self) -> int:
+        """Return how many prompts wait or run: a small answer, however long the queue is."""
+        answer = await self._get("/prompt")
+        return int(answer["exec_info"]["queue_remaining"])
+
+    async def queue(self) -> tuple[list[str], list[str]]:
+        """Return the prompt ids that run and those that wait, next one first."""
+        answer = await self._get("/queue")
+        running = [str(item[1]) for item in answer["queue_running"]]
+        pending = [str(item[1]) for item in sorted(answer["queue_pending"], key=_by_number)]
+        return running, pending
+
+    async def history(self, prompt_id: str) -> dict[str, Any] | None:
+        """Return what ComfyUI remembers of a prompt that ended, or None."""
+        answer = await self._get(f"/history/{prompt_id}")
+        found = answer.get(prompt_id)
+        return found if isinstance(found, dict) else None
+
+    async def object_info(self) -> dict[str, Any]:
+        """Return the definitions of all nodes."""
+        return await self._get("/object_info")
+
+    async def object_info_text(self) -> bytes:
+        """Return the definitions of all nodes, as the JSON text that ComfyUI sent."""
+        return await self._request("GET", "/object_info")
+
+    async def post_prompt(
+        self,
+        prompt: bytes,
+        *,
+        prompt_id: str,
+        client_id: str,
+        workflow: bytes | None = None,
+        front: bool = False,
+    ) -> dict[str, Any]:
+        """Queue a prompt.
+
+        Parameters
+        ----------
+        prompt : bytes
+            The graph in API format, as JSON.
+        prompt_id : str
+            The id it shall have.
+        client_id : str
+            The WebSocket session that gets its events.
+        workflow : bytes, optional
+            The graph in UI format, as JSON; ComfyUI writes it into the pictures.
+        front : bool
+            Whether it goes to the head of the queue.
+
+        Returns
+        -------
+        dict
+            ``prompt_id``, ``number``, ``node_errors``.
+
+        Raises
+        ------
+        PromptInvalidError
+            If ComfyUI refuses the graph.
+        ComfyUIUnavailableError
+            If ComfyUI does not answer.
+        """
+        extra = b"{}" if workflow is None else b'{"extra_pnginfo": {"workflow": %s}}' % workflow
+        body = b'{"prompt": %s, "prompt_id": %s, "client_id": %s, "extra_data": %s%s}' % (
+            prompt,
+            json.dumps(prompt_id).encode(),
+            json.dumps(client_id).encode(),
+            extra,
+            b', "front": true' if front else b"",
+        )
+        text = await self._request("POST", "/prompt", body=body, passes=(400, 500))
+        return await _parse(text)
+
+    async def delete_queued(self, prompt_id: str) -> None:
+        """Take a prompt off the queue; one that runs or is unknown is left alone."""
+        await self._request("POST", "/queue", body=json.dumps({"delete": [prompt_id]}).encode())
+
+    async def interrupt(self, prompt_id: str) -> None:
+        """Interrupt the running prompt if it is this one."""
+        await self._request(
+            "POST", "/interrupt", body=json.dumps({"prompt_id": prompt_id}).encode()
+        )
+
+    async def upload(self, path: Path, filename: str, *, subfolder: str = "") -> str:
+        """Put a file into ComfyUI's ``input/`` and return the name a loader node takes."""
+        file = await asyncio.to_thread(path.open, "rb")
+        try:
+            form = aiohttp.FormData()
+            form.add_field("image", file, filename=filename)
+            form.add_field("subfolder", subfolder)
+            answer = await _parse(await self._request("POST", "/upload/image", body=form))
+        finally:
+            await asyncio.to_thread(file.close)
+        folder = answer.get("subfolder")
+        return f"{folder}/{answer['name']}" if folder else str(answer["name"])
+
+    def view(
+        self, query: Mapping[str, str], headers: Mapping[str, str]
+    ) -> aiohttp.client._RequestContextManager:
+        """Ask for an output or input file; the caller streams the answer."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
+        return self.session.get(
+            f"{self.url}/view", params=dict(query), headers=dict(headers), timeout=timeout
+        )
+
+    def unavailable(self, reason: str) -> ComfyUIUnavailableError:
+        """Return the error for a ComfyUI that does not answer."""
+        return ComfyUIUnavailableError(
+            f"ComfyUI at {self.url} does not answer: {reason}",
+            details={"url": self.url, "reason": reason},
+            extra={"hint": f"Start ComfyUI so that it listens at {self.url}, or set comfyui_url."},
+        )
+
+    async def _get(self, path: str) -> dict[str, Any]:
+        return await _parse(await self._request("GET", path))
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: bytes | aiohttp.FormData | None = None,
+        passes: tuple[int, ...] = (),
+    ) -> bytes:
+        headers = {"Content-Type": "application/json"} if isinstance(body, bytes) else None
+        try:
+            async with self.session.request(
+                method, f"{self.url}{path}", data=body, headers=headers
+            ) as response:
+                text = await response.read()
+        except asyncio.TimeoutError:
+            raise self.unavailable(f"no answer within {self._timeout.total:g} s") from None
+        except (aiohttp.ClientError, OSError) as fault:
+            raise self.unavailable(str(fault) or type(fault).__name__) from fault
+        if response.status in passes:
+            raise await self._refusal(response.status, text)
+        if response.status >= 400:
+            raise self.unavailable(f"it answered {response.status} to {method} {path}")
+        return text
+
+    async def _refusal(
+        self, status: int, text: bytes
+    ) -> PromptInvalidError | ComfyUIUnavailableError:
+        answer: Any = None
+        if status == 400:
+            try:
+                answer = await _parse(text)
+            except ComfyUIUnavailableError:
+                answer = None
+        if not isinstance(answer, dict) or "error" not in answer:
+            # ComfyUI answers 500 with plain text where its own checks raise on a broken graph.
+            sentence = f"ComfyUI could not read the graph (it answered {status})"
+            return PromptInvalidError(
+                sentence,
+                details={"type": "prompt_unreadable", "message": sentence, "details": ""},
+                extra={"node_errors": {}},
+            )
+        error = answer["error"]
+        if not isinstance(error, dict):
+            error = {"type": "prompt_invalid", "message": str(error), "details": ""}
+        message = str(error.get("message") or "ComfyUI refused the graph")
+        if error.get("details"):
+            message = f"{message}: {error['details']}"
+        return PromptInvalidError(
+            message, details=error, extra={"node_errors": answer.get("node_errors") or {}}
+        )
+
+
+def _by_number(item: list[Any]) -> tuple[Any, Any]:
+    return item[0], str(item[1])
+
+
+async def _parse(text: bytes) -> dict[str, Any]:
+    try:
+        if len(text) > LARGE:
+            found = await asyncio.to_thread(json.loads, text)
+        else:
+            found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ComfyUIUnavailableError(
+            "ComfyUI's answer is not the JSON object that was asked for",
+            extra={"hint": "Check that the address really is ComfyUI's."},
+        )
+    return found

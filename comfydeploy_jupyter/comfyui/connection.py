@@ -1,0 +1,159 @@
+"""The one WebSocket to a ComfyUI."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from .client import LARGE
+from .events import Event, Preview, decode_binary, decode_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .client import ComfyUIClient
+
+log = logging.getLogger(__name__)
+
+# With this flag ComfyUI names the node and the prompt of each preview (0.3.75, feature_flags.py).
+FEATURE_FLAGS = json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
+FIRST_DELAY, LAST_DELAY = 0.05, 3.0  # seconds between attempts to connect
+MAX_FRAME = 512 * 1024 * 1024  # bytes; video previews are large, endless frames are a fault
+
+
+class Connection:
+    """A WebSocket to ComfyUI which comes back whenever it breaks.
+
+    ComfyUI sends the events of a run only to the client id that queued it, so all runs of one
+    ComfyUI are queued with the id of this connection.
+
+    Parameters
+    ----------
+    client : ComfyUIClient
+        The ComfyUI.
+    client_id : str
+        The session id; the same over reconnects, so that events of running prompts come back.
+    on_event : callable
+        Called on the event loop with each `Event` or `Preview`, as it arrives.
+    on_connect, on_disconnect : callable
+        Called at each change.
+    """
+
+    def __init__(
+        self,
+        client: ComfyUIClient,
+        client_id: str,
+        *,
+        on_event: Callable[[Event | Preview], None],
+        on_connect: Callable[[], None],
+        on_disconnect: Callable[[], None],
+    ) -> None:
+        self._client = client
+        self.client_id = client_id
+        self._on_event = on_event
+        self._on_connect = on_connect
+        self._on_disconnect = on_disconnect
+        self._task: asyncio.Task[None] | None = None
+        self._socket: aiohttp.ClientWebSocketResponse[Any] | None = None
+        self._up = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self.last_event_at: float | None = None  # seconds since the epoch
+        self.last_heard = time.monotonic()
+        self.failure: str | None = None
+
+    @property
+    def connected(self) -> bool:
+        """Whether ComfyUI's events reach us now."""
+        return self._up.is_set()
+
+    def start(self) -> None:
+        """Begin to connect; returns at once."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="comfydeploy-connection")
+
+    async def close(self) -> None:
+        """End the connection for good."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    async def wait_connected(self, timeout: float) -> bool:
+        """Wait up to ``timeout`` seconds for the connection; return whether it is there."""
+        if self._up.is_set():
+            return True
+        try:
+            await asyncio.wait_for(self._up.wait(), timeout)
+        except asyncio.TimeoutError:
+            return False
+        return True
+
+    def hurry(self) -> None:
+        """Try to connect now instead of after the pause between attempts."""
+        self._hurry.set()
+
+    async def reconnect(self) -> None:
+        """Drop the socket and connect anew, e.g. because ComfyUI has forgotten us."""
+        if self._socket is not None:
+            await self._socket.close()
+
+    async def _run(self) -> None:
+        delay = FIRST_DELAY
+        while True:
+            try:
+                async with self._client.session.ws_connect(
+                    f"{self._client.url}/ws",
+                    params={"clientId": self.client_id},
+                    max_msg_size=MAX_FRAME,
+                    timeout=aiohttp.ClientWSTimeout(ws_close=2.0),
+                    compress=0,
+                ) as socket:
+                    self._socket = socket
+                    await socket.send_str(FEATURE_FLAGS)
+                    self.failure = None
+                    delay = FIRST_DELAY
+                    self.last_heard = time.monotonic()
+                    self._up.set()
+                    self._on_connect()
+                    await self._receive(socket)
+                    self.failure = "ComfyUI closed the connection"
+            except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as fault:
+                self.failure = str(fault) or type(fault).__name__
+            finally:
+                self._socket = None
+                if self._up.is_set():
+                    self._up.clear()
+                    self._on_disconnect()
+            self._hurry.clear()
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._hurry.wait(), delay)
+            delay = min(delay * 2, LAST_DELAY)
+
+    async def _receive(self, socket: aiohttp.ClientWebSocketResponse[Any]) -> None:
+        async for message in socket:
+            if message.type is aiohttp.WSMsgType.TEXT:
+                text: str = message.data
+                if len(text) > LARGE:
+                    event: Event | Preview | None = await asyncio.to_thread(decode_text, text)
+                else:
+                    event = decode_text(text)
+            elif message.type is aiohttp.WSMsgType.BINARY:
+                event = decode_binary(message.data)
+            else:
+                continue
+            self.last_heard = time.monotonic()
+            self.last_event_at = time.time()
+            if event is None:
+                log.debug("ComfyUI at %s sent a frame that is not known", self._client.url)
+                continue
+            try:
+                self._on_event(event)
+            except Exception:
+                log.exception("An event of ComfyUI at %s could not be handled", self._client.url)

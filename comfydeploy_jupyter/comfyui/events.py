@@ -1,0 +1,106 @@
+"""What a ComfyUI says on its WebSocket, typed.
+
+The frames are those of ComfyUI 0.3.75 (``server.py``, ``protocol.py``): text frames are
+``{"type": …, "data": {…}}``; binary frames begin with a big-endian 32-bit type.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import dataclass, field
+from typing import Any
+
+PREVIEW_IMAGE = 1
+PROGRESS_TEXT = 3
+PREVIEW_IMAGE_WITH_METADATA = 4
+
+_IMAGE_TYPES = {1: "image/jpeg", 2: "image/png", 3: "image/webp"}
+
+
+@dataclass(frozen=True)
+class Event:
+    """A text frame.
+
+    Attributes
+    ----------
+    type : str
+        ``status``, ``execution_start``, ``executing``, ``progress``, ``executed``, …
+    data : dict
+        As ComfyUI sent it.
+    """
+
+    type: str
+    data: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def prompt_id(self) -> str | None:
+        """The run that the event belongs to, if it belongs to one."""
+        found = self.data.get("prompt_id")
+        return found if isinstance(found, str) else None
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A preview image.
+
+    Attributes
+    ----------
+    mime : str
+        Such as ``image/jpeg``.
+    image : bytes
+        The encoded image.
+    frame : bytes
+        The whole frame as ComfyUI sent it.
+    node : str or None
+        The node that shows it; None in the old form of the frame.
+    prompt_id : str or None
+        The run; None in the old form of the frame.
+    """
+
+    mime: str
+    image: bytes
+    frame: bytes
+    node: str | None = None
+    prompt_id: str | None = None
+
+
+def decode_text(frame: str) -> Event | None:
+    """Return the event of a text frame, or None if it is not one of ComfyUI's."""
+    try:
+        message = json.loads(frame)
+    except ValueError:
+        return None
+    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
+        return None
+    data = message.get("data")
+    return Event(message["type"], data if isinstance(data, dict) else {})
+
+
+def decode_binary(frame: bytes) -> Preview | Event | None:
+    """Return the preview or progress text of a binary frame, or None if it is neither.
+
+    A progress text becomes the event ``progress_text`` with ``node`` and ``text``.
+    """
+    try:
+        (kind,) = struct.unpack_from(">I", frame)
+        if kind == PREVIEW_IMAGE:
+            (image_type,) = struct.unpack_from(">I", frame, 4)
+            return Preview(_IMAGE_TYPES[image_type], frame[8:], frame)
+        if kind == PREVIEW_IMAGE_WITH_METADATA:
+            (length,) = struct.unpack_from(">I", frame, 4)
+            metadata = json.loads(frame[8 : 8 + length])
+            return Preview(
+                str(metadata["image_type"]),
+                frame[8 + length :],
+                frame,
+                node=str(metadata.get("display_node_id") or metadata["node_id"]),
+                prompt_id=str(metadata["prompt_id"]),
+            )
+        if kind == PROGRESS_TEXT:
+            (length,) = struct.unpack_from(">I", frame, 4)
+            node = frame[8 : 8 + length].decode()
+            return Event("progress_text", {"node": node, "text": frame[8 + length :].decode()})
+    except (struct.error, KeyError, TypeError, ValueError):
+        return None
+    return None

@@ -1,0 +1,182 @@
+"""The server extension: every setting, start and stop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jupyter_core.paths import jupyter_data_dir
+from jupyter_server.extension.application import ExtensionApp
+from traitlets import Bool, Float, Int, List, TraitType, Unicode, default
+
+from ._version import __version__
+from .handlers import ROUTES
+
+if TYPE_CHECKING:
+    from .handlers.ws import EventSocket
+    from .services import Services
+
+ENV_PREFIX = "COMFYDEPLOY_"
+MIB = 1024 * 1024
+
+
+class ComfyDeploy(ExtensionApp):
+    """ComfyUI workflows under Jupyter's own address.
+
+    Each setting can also be given by an environment variable: ``COMFYDEPLOY_`` and its name in
+    capitals. Configuration files and the command line win over the environment.
+    """
+
+    name = "comfydeploy"
+    version = __version__
+    load_other_extensions = True
+    open_browser = False
+
+    comfyui_url = Unicode(
+        "",
+        help="Address of a ComfyUI that somebody else runs, e.g. http://127.0.0.1:8188."
+        " It is never started or stopped here. Empty: the one on port 8188, else one is started.",
+    ).tag(config=True)
+    comfyui_path = Unicode(
+        "",
+        help="Folder of a ComfyUI on this machine, with its main.py. It is started and supervised,"
+        " unless comfyui_url is set: then it only tells where models and outputs are.",
+    ).tag(config=True)
+    comfyui_python = Unicode(
+        "",
+        help="The Python that runs ComfyUI. Empty: that of a venv in its folder, else Jupyter's.",
+    ).tag(config=True)
+    launch_args = List(
+        Unicode(),
+        help="Further arguments for ComfyUI's main.py, e.g. ['--lowvram'].",
+    ).tag(config=True)
+    autostart = Bool(
+        True,
+        help="Whether ComfyUI is found, or started, together with Jupyter; else at the first use.",
+    ).tag(config=True)
+    comfyui_timeout = Float(
+        30.0, min=0.1, help="Seconds that ComfyUI has to answer one request."
+    ).tag(config=True)
+    comfyui_start_timeout = Float(
+        300.0, min=1.0, help="Seconds that a ComfyUI which is started here has until it answers."
+    ).tag(config=True)
+    data_dir = Unicode(
+        help="Folder of the store and the logs. Default: comfydeploy in Jupyter's data folder.",
+    ).tag(config=True)
+    extra_roots = List(
+        Unicode(),
+        help="Further folders that the routes may read, such as a shared model cache.",
+    ).tag(config=True)
+    max_json_size = Int(64 * MIB, min=1024, help="Largest JSON body of a request, in bytes.").tag(
+        config=True
+    )
+    api_key = Unicode(
+        "",
+        help="API key of the ComfyDeploy service. Also from COMFY_DEPLOY_API_KEY.",
+    ).tag(config=True)
+    allowed_api_urls = List(
+        Unicode(),
+        ["https://api.comfydeploy.com", "https://www.comfydeploy.com"],
+        help="Addresses that may receive a ComfyDeploy API key.",
+    ).tag(config=True)
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.sockets: set[EventSocket] = set()
+        self._services: Services | None = None
+        self._opening = asyncio.Lock()
+        self._read_environment()
+
+    @default("data_dir")
+    def _default_data_dir(self) -> str:
+        return str(Path(jupyter_data_dir()) / "comfydeploy")
+
+    @property
+    def services(self) -> Services:
+        """The rooms; there once `open_services` is done."""
+        if self._services is None:
+            raise RuntimeError("the services are not open")
+        return self._services
+
+    def initialize_settings(self) -> None:
+        """Make this extension known to its handlers."""
+        self.settings["comfydeploy"] = self
+
+    def initialize_handlers(self) -> None:
+        """Mount every route."""
+        self.handlers.extend(ROUTES)
+
+    async def open_services(self) -> None:
+        """Build and open the services, once.
+
+        Their heavy imports happen in a thread: other people's kernels wait for this event loop.
+        """
+        if self._services is not None:
+            return
+        async with self._opening:
+            if self._services is None:
+                services = await asyncio.to_thread(self._build)
+                await services.open()
+                self._services = services
+
+    async def _start_jupyter_server_extension(self, serverapp: Any) -> None:
+        """Open the services without making Jupyter wait for them."""
+        self._warm_up = asyncio.ensure_future(self._open_early())
+
+    async def stop_extension(self) -> None:
+        """Close everything; a ComfyUI that was started here ends too."""
+        async with self._opening:
+            services, self._services = self._services, None
+            if services is not None:
+                await services.close()
+
+    async def _open_early(self) -> None:
+        try:
+            await self.open_services()
+        except Exception:
+            self.log.exception("ComfyDeploy could not be started; each request tries again")
+
+    def _build(self) -> Services:
+        from .machines.machine import MachineSettings
+        from .services import Services, Settings
+
+        assert self.serverapp is not None
+        root = Path(self.serverapp.root_dir)
+        roots = tuple(Path(folder).expanduser() for folder in self.extra_roots)
+        return Services(
+            Settings(
+                data_dir=Path(self.data_dir).expanduser(),
+                base_url=self.serverapp.base_url,
+                local=MachineSettings(
+                    comfyui_url=self.comfyui_url,
+                    comfyui_path=self.comfyui_path,
+                    comfyui_python=self.comfyui_python,
+                    launch_args=tuple(self.launch_args),
+                    request_timeout=self.comfyui_timeout,
+                    start_timeout=self.comfyui_start_timeout,
+                    jupyter_root=root,
+                    extra_roots=roots,
+                ),
+                autostart=self.autostart,
+                allowed_api_urls=tuple(self.allowed_api_urls),
+                api_key=self.api_key or os.environ.get("COMFY_DEPLOY_API_KEY") or None,
+            )
+        )
+
+    def _read_environment(self) -> None:
+        """Take settings from the environment; what is configured replaces them later."""
+        for name, trait in self.class_own_traits(config=True).items():
+            text = os.environ.get(f"{ENV_PREFIX}{name.upper()}")
+            if text is not None:
+                setattr(self, name, _from_text(trait, text))
+
+
+def _from_text(trait: TraitType[Any, Any], text: str) -> Any:
+    if isinstance(trait, List):
+        return shlex.split(text)
+    if isinstance(trait, Bool):
+        return text.strip().lower() in ("1", "true", "yes", "on")
+    return trait.from_string(text)

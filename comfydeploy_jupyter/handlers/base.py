@@ -1,0 +1,224 @@
+"""What all handlers share: authentication, authorization, bodies, errors. Once, for all."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from jupyter_server.auth.decorator import allow_unauthenticated
+from jupyter_server.base.handlers import APIHandler, JupyterHandler
+from jupyter_server.utils import ensure_async
+from tornado import web
+
+from ..errors import (
+    ComfyDeployError,
+    InvalidJSONError,
+    InvalidRequestError,
+    MethodNotAllowedError,
+    NotFoundError,
+    TooLargeError,
+    UnauthorizedError,
+)
+from ..schemas import Model, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from ..extension import ComfyDeploy
+    from ..services import Services
+
+AUTH_RESOURCE = "comfydeploy"
+ACTIONS = {"GET": "read", "HEAD": "read", "POST": "write"}
+LARGE = 64 * 1024  # bytes of JSON above which parsing leaves the event loop
+MAX_DEPTH = 200  # a JSON nested deeper is an attack, not a workflow
+
+M = TypeVar("M", bound=Model)
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def load_json(text: bytes | str) -> dict[str, Any]:
+    """Return the JSON object in a body.
+
+    Raises
+    ------
+    InvalidJSONError
+        If it is not JSON, or not an object.
+    """
+    try:
+        found = json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as fault:
+        raise InvalidJSONError(f"The body is not JSON: {fault}") from None
+    if not isinstance(found, dict):
+        raise InvalidJSONError("The body must be a JSON object")
+    return found
+
+
+class Base(JupyterHandler):
+    """The way to the services, and the guard at the door."""
+
+    auth_action: str | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Tell Jupyter that our verbs are authenticated: `prepare` does it for all of them."""
+        super().__init_subclass__(**kwargs)
+        for verb in ("get", "head", "post"):
+            method = cls.__dict__.get(verb)
+            if method is not None:
+                method.__allow_unauthenticated = False
+
+    @property
+    def extension(self) -> ComfyDeploy:
+        """The extension that mounted this handler."""
+        return cast("ComfyDeploy", self.settings["comfydeploy"])
+
+    @property
+    def services(self) -> Services:
+        """The rooms, open."""
+        return self.extension.services
+
+    async def admit(self) -> None:
+        """Let in who may do this, and make sure that the services are there.
+
+        Raises
+        ------
+        UnauthorizedError
+            If the user is unknown, or the authorizer says no.
+        """
+        if not self.current_user:
+            raise UnauthorizedError("Jupyter's token or login is needed for this")
+        action = self.auth_action or ACTIONS.get(self.request.method or "", "write")
+        allowed = await ensure_async(
+            self.authorizer.is_authorized(self, self.current_user, action, AUTH_RESOURCE)
+        )
+        if not allowed:
+            raise UnauthorizedError(f"You may not {action} {AUTH_RESOURCE} on this server")
+        await self.extension.open_services()
+
+    def describe(self, exception: BaseException | None, status: int) -> ComfyDeployError:
+        """Return the error to tell for an exception.
+
+        What we did not foresee becomes an ``internal_error`` whose id is in the log.
+        """
+        if isinstance(exception, ComfyDeployError):
+            return exception
+        if isinstance(exception, web.HTTPError):
+            return _of_http(exception)
+        if exception is None and status < 500:
+            return ComfyDeployError(f"HTTP status {status}")
+        fault_id = uuid.uuid4().hex[:12]
+        self.log.error("comfydeploy error %s", fault_id, exc_info=exception)
+        return ComfyDeployError(
+            f"Something went wrong that should not have; Jupyter's log has it as {fault_id}",
+            details={"id": fault_id},
+        )
+
+
+class Handler(Base, APIHandler):
+    """Base of all JSON routes."""
+
+    async def prepare(self) -> None:  # type: ignore[override]
+        """Check who asks, before anything else happens."""
+        await cast("Awaitable[None]", super().prepare())
+        if self._finished:
+            return
+        if self.request.method != "OPTIONS":
+            await self.admit()
+
+    def get_login_url(self) -> str:
+        """Answer 403 instead of sending anybody to a login page."""
+        raise UnauthorizedError("Jupyter's token or login is needed for this")
+
+    async def body(self, model: type[M]) -> M:
+        """Return the request's JSON body, checked.
+
+        Raises
+        ------
+        TooLargeError, InvalidJSONError, InvalidRequestError
+            If it is not what the route takes.
+        """
+        return parse(model, await self.json_body())
+
+    async def json_body(self) -> dict[str, Any]:
+        """Return the request's JSON object; an empty body is an empty object."""
+        text = self.request.body
+        limit = self.extension.max_json_size
+        if len(text) > limit:
+            raise TooLargeError(
+                f"The body has {len(text)} bytes, the limit is {limit}",
+                details={"size": len(text), "limit": limit},
+            )
+        if not text.strip():
+            return {}
+        if len(text) > LARGE:
+            return await asyncio.to_thread(load_json, text)
+        return load_json(text)
+
+    def query(self, model: type[M]) -> M:
+        """Return the request's query arguments, checked; a doubled one is refused."""
+        fields: dict[str, Any] = {}
+        for name, values in self.request.query_arguments.items():
+            if len(values) > 1 and name in model.model_fields:
+                raise InvalidRequestError.of_field(name, "is given more than once")
+            fields[name] = self.decode_argument(values[0], name)
+        return parse(model, {k: v for k, v in fields.items() if v != ""}, lax=True)
+
+    def reply(self, body: Any, *, status: int = 200) -> None:
+        """Answer with JSON."""
+        self.set_status(status)
+        self.finish(json.dumps(body))
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Answer with the JSON form of an error, whatever went wrong."""
+        exception = kwargs.get("exc_info", (None, None, None))[1]
+        error = self.describe(exception, status_code)
+        self.set_status(error.status)
+        self.set_header("Content-Type", "application/json")
+        self.finish(json.dumps(error.to_reply()))
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        """Keep foreseen errors out of the log; `describe` logs the others under their id."""
+
+    @allow_unauthenticated
+    def options(self, *_: Any, **__: Any) -> None:
+        """Answer a browser's question before a cross-origin request."""
+        super().options()
+
+
+class NotFound(Handler):
+    """Every path under our prefixes that is no route."""
+
+    async def get(self) -> None:
+        """Answer 404, as JSON."""
+        raise NotFoundError(f"There is no route {self.request.path}")
+
+    async def post(self) -> None:
+        """Answer 404, as JSON."""
+        raise NotFoundError(f"There is no route {self.request.path}")
+
+
+def _of_http(fault: web.HTTPError) -> ComfyDeployError:
+    message = fault.log_message or fault.reason or "the request was refused"
+    if fault.log_message and fault.args:
+        try:
+            message = fault.log_message % fault.args
+        except TypeError:
+            message = fault.log_message
+    kinds: dict[int, type[ComfyDeployError]] = {
+        403: UnauthorizedError,
+        404: NotFoundError,
+        405: MethodNotAllowedError,
+        413: TooLargeError,
+    }
+    kind = kinds.get(fault.status_code)
+    if kind is None:
+        kind = InvalidRequestError if fault.status_code < 500 else ComfyDeployError
+    if kind is MethodNotAllowedError:
+        message = "This route does not take that method"
+    error = kind(str(message))
+    error.status = fault.status_code
+    return error

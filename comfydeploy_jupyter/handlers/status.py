@@ -1,0 +1,98 @@
+"""Status of the service, of its WebSocket and of ComfyUI."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+from .._version import __version__
+from ..errors import ComfyUIUnavailableError, NotFoundError
+from ..schemas import LogQuery, MachineQuery, SocketStatusQuery, StatusQuery
+from .base import Handler
+
+
+class CheckStatusHandler(Handler):
+    """``GET check-status``: how the service is, or how a run is. Never fails with ComfyUI."""
+
+    async def get(self) -> None:
+        """Answer with the record of ``prompt_id``, else with the state of the service."""
+        query = self.query(StatusQuery)
+        services = self.services
+        if query.prompt_id is not None:
+            self.reply(services.runs.reply(await services.runs.record(query.prompt_id)))
+            return
+        comfyui = services.machines.get().status()
+        self.reply(
+            {
+                "status": "ok" if comfyui["reachable"] else "degraded",
+                "version": __version__,
+                "comfyui": comfyui,
+                "queue": services.runs.counts(),
+                "uploads": {"queue_size": 0, "pending_uploads": 0, "active": 0},
+                "tunnel": {"running": False, "url": None},
+            }
+        )
+
+
+class CheckWSStatusHandler(Handler):
+    """``GET check-ws-status``: whether events flow, and to how many."""
+
+    async def get(self) -> None:
+        """Answer for the server's socket to ComfyUI and for the clients' sockets to us."""
+        query = self.query(SocketStatusQuery)
+        machine = self.services.machines.get()
+        connection = machine.connection
+        last = connection.last_event_at if connection is not None else None
+        body = {
+            "connected": machine.connected,
+            "clients": len(self.extension.sockets),
+            "last_event_at": None
+            if last is None
+            else datetime.fromtimestamp(last, timezone.utc).isoformat().replace("+00:00", "Z"),
+        }
+        if query.client_id is not None:
+            runs = self.services.runs
+            remaining = runs.open_runs(query.client_id)
+            here = any(s.client_id == query.client_id for s in self.extension.sockets)
+            if not here and not remaining and not await runs.has_runs(query.client_id):
+                raise NotFoundError(
+                    f"client_id: there is no client {query.client_id!r}",
+                    details={"field": "client_id"},
+                )
+            body["remaining_queue"] = remaining
+        self.reply(body)
+
+
+class ComfyUIVersionHandler(Handler):
+    """``GET comfyui-version``: which ComfyUI runs, or is installed."""
+
+    async def get(self) -> None:
+        """Answer with version and commit."""
+        machine = self.services.machines.get(self.query(MachineQuery).machine)
+        self.reply({"success": True, **await machine.version()})
+
+
+class ObjectInfoHandler(Handler):
+    """``GET object_info``: ComfyUI's node definitions."""
+
+    async def get(self) -> None:
+        """Answer with what ComfyUI says, as it says it."""
+        machine = self.services.machines.get(self.query(MachineQuery).machine)
+        client = await machine.ready()
+        await self.finish(await machine.definitions.fresh(client))
+
+
+class ComfyUILogHandler(Handler):
+    """``GET comfyui/log``: the last lines of a ComfyUI that we started."""
+
+    async def get(self) -> None:
+        """Answer with ``path`` and ``lines``."""
+        query = self.query(LogQuery)
+        machine = self.services.machines.get(query.machine)
+        process = machine.process
+        if process is None:
+            raise ComfyUIUnavailableError(
+                f"The ComfyUI of machine {machine.id!r} was not started here: its log is elsewhere",
+                extra={"hint": "Set comfyui_path instead of comfyui_url to have it started here."},
+            )
+        lines = await process.log_tail(query.lines)
+        self.reply({"path": str(process.log_path), "lines": lines})

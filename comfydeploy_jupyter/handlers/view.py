@@ -1,0 +1,143 @@
+"""``GET view``: an output or input file of ComfyUI, streamed."""
+
+from __future__ import annotations
+
+import asyncio
+import mimetypes
+import os
+import re
+from email.utils import formatdate
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from tornado.iostream import StreamClosedError
+
+from ..errors import ComfyUIUnavailableError, InvalidRequestError, NotFoundError
+from ..schemas import ViewQuery
+from .base import Handler
+
+if TYPE_CHECKING:
+    import io
+
+    from ..comfyui.client import ComfyUIClient
+
+CHUNK = 256 * 1024  # bytes read at once
+# What a browser may show in Jupyter's own origin: none of these can run a script.
+INLINE = re.compile(r"(image/(?!svg)|video/|audio/|text/plain$)")
+PASSED_ON = ("Range", "If-None-Match", "If-Modified-Since", "If-Range")
+PASSED_BACK = (
+    "Content-Length",
+    "Content-Range",
+    "Accept-Ranges",
+    "ETag",
+    "Last-Modified",
+)
+
+
+class ViewHandler(Handler):
+    """``GET view``: from the disk where ComfyUI's folders are known, else through its API."""
+
+    async def head(self) -> None:
+        """Answer as `get` does, without the file."""
+        await self.get()
+
+    async def get(self) -> None:
+        """Send the file, or the range of it that is asked for."""
+        query = self.query(ViewQuery)
+        if "/" in query.filename or "\\" in query.filename or "\0" in query.filename:
+            raise InvalidRequestError.of_field("filename", "must be a name without folders")
+        machine = self.services.machines.get(query.machine)
+        self._describe(query.filename)
+        try:
+            file = await machine.open_file(query.type, query.subfolder, query.filename)
+            if file is not None:
+                await self._send_file(file)
+            else:
+                await self._send_on(await machine.ready(), query)
+        except StreamClosedError:
+            self.log.debug("A client left before it had all of %s", query.filename)
+
+    def _describe(self, filename: str) -> None:
+        """Set the headers that keep a file from being more than a file."""
+        guess = mimetypes.guess_type(filename)[0] or "application/octet-stream"
+        inline = INLINE.match(guess) is not None
+        self._type = guess if inline else "application/octet-stream"
+        kind = "inline" if inline else "attachment"
+        self.set_header("Content-Disposition", f"{kind}; filename*=UTF-8''{quote(filename)}")
+        self.set_header("Content-Security-Policy", "default-src 'none'; sandbox")
+        self.set_header("Cache-Control", "private, no-cache")
+
+    async def _send_file(self, file: io.FileIO) -> None:
+        try:
+            facts = os.fstat(file.fileno())
+            etag = f'"{facts.st_mtime_ns:x}-{facts.st_size:x}"'
+            self.set_header("Content-Type", self._type)
+            self.set_header("ETag", etag)
+            self.set_header("Last-Modified", formatdate(facts.st_mtime, usegmt=True))
+            self.set_header("Accept-Ranges", "bytes")
+            if etag in self.request.headers.get("If-None-Match", ""):
+                self.set_status(304)
+                await self.finish(set_content_type=self._type)
+                return
+            start, end = self._range(facts.st_size, etag)
+            self.set_header("Content-Length", str(end - start))
+            if self.request.method != "HEAD":
+                await self._copy(file, start, end)
+            await self.finish(set_content_type=self._type)
+        finally:
+            await asyncio.to_thread(file.close)
+
+    async def _copy(self, file: io.FileIO, start: int, end: int) -> None:
+        file.seek(start)
+        while start < end:
+            chunk = await asyncio.to_thread(file.read, min(CHUNK, end - start))
+            if not chunk:
+                raise NotFoundError("The file became shorter while it was read")
+            start += len(chunk)
+            self.write(chunk)
+            await self.flush()
+
+    def _range(self, size: int, etag: str) -> tuple[int, int]:
+        """Return start and end of what is asked for, and set the status that fits."""
+        found = re.fullmatch(r"bytes=(\d*)-(\d*)", self.request.headers.get("Range", "").strip())
+        if not found or found.groups() == ("", ""):
+            return 0, size
+        if self.request.headers.get("If-Range", etag) != etag:
+            return 0, size
+        first, last = found.groups()
+        start = int(first) if first else max(0, size - int(last))
+        end = min(int(last) + 1, size) if first and last else size
+        if start >= end:
+            self.set_header("Content-Range", f"bytes */{size}")
+            error = InvalidRequestError.of_field("Range", f"is outside the file's {size} bytes")
+            error.status = 416
+            raise error
+        self.set_status(206)
+        self.set_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
+        return start, end
+
+    async def _send_on(self, client: ComfyUIClient, query: ViewQuery) -> None:
+        headers = {
+            name: self.request.headers[name] for name in PASSED_ON if name in self.request.headers
+        }
+        asked = {"filename": query.filename, "subfolder": query.subfolder, "type": query.type}
+        async with client.view(asked, headers) as answer:
+            if answer.status in (400, 403, 404):
+                raise NotFoundError(
+                    f"filename: ComfyUI has no {query.type} file {query.filename!r}",
+                    details={"field": "filename"},
+                )
+            if answer.status >= 400 and answer.status != 416:
+                raise ComfyUIUnavailableError(
+                    f"ComfyUI answered {answer.status} to the request for {query.filename!r}"
+                )
+            self.set_status(answer.status)
+            for name in PASSED_BACK:
+                if name in answer.headers:
+                    self.set_header(name, answer.headers[name])
+            self.set_header("Content-Type", self._type)
+            if self.request.method != "HEAD":
+                async for chunk in answer.content.iter_chunked(CHUNK):
+                    self.write(chunk)
+                    await self.flush()
+            await self.finish(set_content_type=self._type)

@@ -1,0 +1,166 @@
+"""The WebSocket: events of runs as they happen, and commands."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections import deque
+from typing import TYPE_CHECKING, Any, cast
+
+from jupyter_server.base.websocket import WebSocketMixin
+from tornado.websocket import WebSocketClosedError, WebSocketHandler
+
+from ..errors import InvalidRequestError
+from ..schemas import InterruptRequest, RunRequest, SocketQuery, parse
+from .base import Base, load_json
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ..runs.log import RunEvent
+    from ..runs.run import Run
+
+MAX_PREVIEWS = 2  # waiting for a slow client; older ones are dropped
+MAX_WAITING = 32 * 1024 * 1024  # bytes waiting for a client that does not read at all
+TOO_SLOW = 1013  # close code "try again later"
+
+
+class EventSocket(WebSocketMixin, Base, WebSocketHandler):
+    """``GET ws``: a client's socket. Many may be open; one client may have several."""
+
+    auth_action = "execute"
+
+    client_id: str = ""
+
+    async def prepare(self, *args: Any, **kwargs: Any) -> None:
+        """Check who asks before the handshake."""
+        await cast("Awaitable[None]", super().prepare(*args, **kwargs))
+        await self.admit()
+
+    async def get(self, *args: Any, **kwargs: Any) -> None:
+        """Shake hands, once the query is known to be right."""
+        fields = {
+            name: self.decode_argument(values[0], name)
+            for name, values in self.request.query_arguments.items()
+        }
+        self.asked = parse(SocketQuery, fields, lax=True)
+        await super().get(*args, **kwargs)
+
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Refuse the handshake with the JSON form of an error."""
+        error = self.describe(kwargs.get("exc_info", (None, None, None))[1], status_code)
+        self.set_status(error.status)
+        self.set_header("Content-Type", "application/json")
+        self.finish(json.dumps(error.to_reply()))
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        """Keep foreseen errors out of the log; `describe` logs the others under their id."""
+
+    def open(self, *args: Any, **kwargs: Any) -> None:
+        """Begin to pass events on."""
+        super().open(*args, **kwargs)
+        given = self.asked.client_id
+        self.client_id = given or uuid.uuid4().hex
+        self._all_runs = given is None
+        self._inputs: dict[str, Any] = {}
+        self._waiting: deque[tuple[str | bytes, bool]] = deque()
+        self._waiting_bytes = 0
+        self._something = asyncio.Event()
+        self._unfollow: Callable[[], None] = self.services.runs.follow(self._pass_on)
+        self._writer = asyncio.ensure_future(self._write())
+        self.extension.sockets.add(self)
+        queue = self.services.runs.counts()
+        self.send("status", {"sid": self.client_id, "queue": queue})
+
+    def on_close(self) -> None:
+        """Forget the client; its runs go on."""
+        super().on_close()
+        self.extension.sockets.discard(self)
+        if hasattr(self, "_writer"):
+            self._unfollow()
+            self._writer.cancel()
+
+    async def on_message(self, message: str | bytes) -> None:
+        """Carry out a command; a bad one is answered, and the socket stays open."""
+        try:
+            await self._command(message)
+        except Exception as fault:
+            error = self.describe(fault, 500)
+            self.send("error", error.to_reply())
+
+    def send(self, event: str, data: dict[str, Any]) -> None:
+        """Send ``{"event", "data"}`` in its turn."""
+        self._enqueue(json.dumps({"event": event, "data": data}))
+
+    async def _command(self, message: str | bytes) -> None:
+        if isinstance(message, bytes):
+            raise InvalidRequestError("Binary messages are not understood; send JSON text")
+        body = load_json(message)
+        command = body.pop("event", None)
+        if command == "queue_prompt":
+            await self._queue_prompt(body)
+        elif command == "input":
+            inputs = body.get("inputs")
+            if not isinstance(inputs, dict):
+                raise InvalidRequestError.of_field("inputs", "must be a JSON object")
+            self._inputs.update(inputs)
+        elif command == "interrupt":
+            request = parse(InterruptRequest, body)
+            prompt_id, was = await self.services.runs.interrupt(request.prompt_id, request.machine)
+            self.send("interrupted", {"prompt_id": prompt_id, "was": was})
+        else:
+            raise InvalidRequestError.of_field(
+                "event", "must be one of queue_prompt, input, interrupt"
+            )
+
+    async def _queue_prompt(self, body: dict[str, Any]) -> None:
+        chosen = self.asked.model_dump(exclude_none=True, exclude={"client_id"})
+        request = parse(
+            RunRequest,
+            {
+                **chosen,
+                **body,
+                "inputs": {**self._inputs, **(body.get("inputs") or {})} or None,
+                "client_id": self.client_id,
+            },
+        )
+        await self.services.runs.submit(request)
+        self._inputs.clear()
+
+    def _pass_on(self, run: Run, event: RunEvent) -> None:
+        if not self._all_runs and run.record.client_id != self.client_id:
+            return
+        if event.preview is not None:
+            self._enqueue(event.preview.frame, preview=True)
+        elif event.event:
+            self._enqueue(event.text)
+        else:
+            self.send("queued", event.data)
+
+    def _enqueue(self, message: str | bytes, *, preview: bool = False) -> None:
+        self._waiting.append((message, preview))
+        self._waiting_bytes += len(message)
+        if preview and sum(is_preview for _, is_preview in self._waiting) > MAX_PREVIEWS:
+            oldest = next(entry for entry in self._waiting if entry[1])
+            self._waiting.remove(oldest)
+            self._waiting_bytes -= len(oldest[0])
+        if self._waiting_bytes > MAX_WAITING:
+            self.log.warning("A WebSocket client does not read its events; it is cut off")
+            self._waiting.clear()
+            self._waiting_bytes = 0
+            self.close(TOO_SLOW, "too slow")
+        self._something.set()
+
+    async def _write(self) -> None:
+        """Send what waits, one after the other, each once the one before has left."""
+        while True:
+            await self._something.wait()
+            self._something.clear()
+            while self._waiting:
+                message, _ = self._waiting.popleft()
+                self._waiting_bytes -= len(message)
+                try:
+                    await self.write_message(message, binary=isinstance(message, bytes))
+                except WebSocketClosedError:
+                    return

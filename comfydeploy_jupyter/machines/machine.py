@@ -1,0 +1,400 @@
+"""One ComfyUI that runs can go to."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..comfyui.client import ComfyUIClient
+from ..comfyui.connection import Connection
+from ..comfyui.definitions import Definitions
+from ..comfyui.discovery import discover, installed_version
+from ..comfyui.folders import Folders
+from ..comfyui.process import ComfyUIProcess
+from ..errors import ComfyUIUnavailableError, ForbiddenPathError
+
+if TYPE_CHECKING:
+    import io
+
+    from ..comfyui.discovery import Found
+    from ..comfyui.events import Event, Preview
+
+log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT = 5.0  # seconds for a ComfyUI that answers HTTP to take our WebSocket too
+
+
+@dataclass(frozen=True)
+class MachineSettings:
+    """Where a machine's ComfyUI is, and how to start it.
+
+    Attributes
+    ----------
+    comfyui_url : str
+        A ComfyUI that somebody else runs; empty if none is configured.
+    comfyui_path : str
+        A ComfyUI folder; without a URL it is started from there.
+    comfyui_python : str
+        The interpreter that runs it; found when empty.
+    launch_args : tuple of str
+        Further arguments for its ``main.py``.
+    request_timeout : float
+        Seconds that ComfyUI has to answer one request.
+    start_timeout : float
+        Seconds that a ComfyUI which we start has until it answers.
+    jupyter_root : pathlib.Path or None
+        The folder that Jupyter shows.
+    extra_roots : tuple of pathlib.Path
+        Further folders that may be read.
+    """
+
+    comfyui_url: str = ""
+    comfyui_path: str = ""
+    comfyui_python: str = ""
+    launch_args: tuple[str, ...] = ()
+    request_timeout: float = 30.0
+    start_timeout: float = 300.0
+    jupyter_root: Path | None = None
+    extra_roots: tuple[Path, ...] = ()
+
+
+class MachineListener(Protocol):
+    """What wants to hear of a machine. Called on the event loop, must not wait."""
+
+    def machine_event(self, machine: Machine, event: Event | Preview) -> None:
+        """Take an event of the machine's ComfyUI."""
+
+    def machine_connected(self, machine: Machine) -> None:
+        """Note that events arrive again."""
+
+    def machine_disconnected(self, machine: Machine) -> None:
+        """Note that no events arrive until further notice."""
+
+    def machine_ended(self, machine: Machine, reason: str) -> None:
+        """Note that the machine's ComfyUI is dead, and with it all that it was doing."""
+
+
+@dataclass
+class _Link:
+    """The present way to the ComfyUI; replaced as a whole where another one is found."""
+
+    found: Found
+    client: ComfyUIClient
+    connection: Connection
+    process: ComfyUIProcess | None = None
+    system: dict[str, Any] = field(default_factory=dict)
+    folders: Folders | None = None
+
+
+class Machine:
+    """A ComfyUI with its client, its connection and, where we started it, its process.
+
+    Parameters
+    ----------
+    machine_id : str
+        Its name in requests, e.g. ``local``.
+    settings : MachineSettings
+        Where it is.
+    session_id : str
+        The ComfyUI client id of this server.
+    folder : pathlib.Path
+        Where its log is kept.
+    listener : MachineListener
+        Who hears of it.
+    """
+
+    def __init__(
+        self,
+        machine_id: str,
+        settings: MachineSettings,
+        *,
+        session_id: str,
+        folder: Path,
+        listener: MachineListener,
+    ) -> None:
+        self.id = machine_id
+        self.settings = settings
+        self.definitions = Definitions()
+        self._session_id = session_id
+        self._folder = folder
+        self._listener = listener
+        self._link: _Link | None = None
+        self._lock = asyncio.Lock()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._failure: ComfyUIUnavailableError | None = None
+        self.disconnected_at = time.monotonic()
+
+    @property
+    def connected(self) -> bool:
+        """Whether events of its ComfyUI reach us now."""
+        return self._link is not None and self._link.connection.connected
+
+    @property
+    def connection(self) -> Connection | None:
+        """The WebSocket, once a ComfyUI has been found."""
+        return self._link.connection if self._link is not None else None
+
+    @property
+    def url(self) -> str | None:
+        """Address of its ComfyUI, once found."""
+        return (self._link.client.url if self._link is not None else None) or None
+
+    @property
+    def path(self) -> Path | None:
+        """Folder of its ComfyUI, where it is on this box and known."""
+        if self._link is not None:
+            return self._link.found.path
+        given = self.settings.comfyui_path
+        return Path(given).expanduser() if given else None
+
+    @property
+    def process(self) -> ComfyUIProcess | None:
+        """The process, where we started it."""
+        return self._link.process if self._link is not None else None
+
+    def open(self) -> None:
+        """Find its ComfyUI, start it if it is ours to start, connect; in the background."""
+        self._background(self._warm_up())
+
+    async def close(self) -> None:
+        """Close the connection and end a ComfyUI that we started."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        async with self._lock:
+            await self._unlink()
+
+    async def ready(self) -> ComfyUIClient:
+        """Return the client of a ComfyUI that answers and sends us its events.
+
+        Raises
+        ------
+        ComfyUIUnavailableError
+            If there is none, with a ``hint`` on what to do.
+        """
+        link = self._link
+        if link is not None and link.connection.connected:
+            return link.client
+        async with self._lock:
+            return await self._bring_up()
+
+    def reachable_client(self) -> ComfyUIClient | None:
+        """Return the client if its ComfyUI is connected, without waiting for anything."""
+        return self._link.client if self._link is not None and self.connected else None
+
+    def status(self) -> dict[str, Any]:
+        """Return what is known of its ComfyUI, without asking it."""
+        link = self._link
+        process = link.process if link is not None else None
+        known: dict[str, Any] = {
+            "reachable": self.connected,
+            "url": self.url or self.settings.comfyui_url or None,
+            "version": link.system.get("comfyui_version") if link is not None else None,
+            "managed": process is not None,
+        }
+        if self.path is not None:
+            known["path"] = str(self.path)
+        if process is not None:
+            known.update(
+                state=process.state,
+                pid=process.pid,
+                restarts=process.restarts,
+                last_exit=process.last_exit,
+                log=str(process.log_path),
+            )
+        if not self.connected:
+            if self._failure is not None:
+                known["error"] = self._failure.message
+                known["hint"] = self._failure.extra.get("hint")
+            elif link is not None and link.connection.failure is not None:
+                known["error"] = link.connection.failure
+        return known
+
+    async def version(self) -> dict[str, Any]:
+        """Return ``version``, ``commit`` and whether they are of the running or installed one.
+
+        Raises
+        ------
+        ComfyUIUnavailableError
+            If none runs and none is installed at a known place.
+        """
+        commit = None
+        installed = None
+        if self.path is not None:
+            installed, commit = await asyncio.to_thread(installed_version, self.path)
+        running = self._link.system.get("comfyui_version") if self._link is not None else None
+        if running is not None and self.connected:
+            same = installed is None or installed == running
+            return {
+                "version": running,
+                "commit": commit if same else None,
+                "source": "running",
+            }
+        if installed is not None:
+            return {"version": installed, "commit": commit, "source": "installed"}
+        client = await self.ready()
+        system = (await client.system_stats()).get("system", {})
+        return {"version": system.get("comfyui_version"), "commit": None, "source": "running"}
+
+    async def folders(self) -> Folders:
+        """Return ComfyUI's folders and the confinement of paths to them."""
+        link = self._link
+        if link is not None and link.folders is not None:
+            return link.folders
+        told = link.system.get("argv") if link is not None else None
+        argv = told[1:] if isinstance(told, list) else self.settings.launch_args
+        found = await asyncio.to_thread(
+            Folders,
+            self.path,
+            argv=argv,
+            jupyter_root=self.settings.jupyter_root,
+            extra_roots=self.settings.extra_roots,
+        )
+        if link is not None and told is not None:
+            link.folders = found
+        return found
+
+    async def open_file(self, kind: str, subfolder: str, filename: str) -> io.FileIO | None:
+        """Open a file of ComfyUI's ``output``, ``input`` or ``temp`` folder.
+
+        Returns
+        -------
+        io.FileIO or None
+            None where the folders are not known; ComfyUI itself has to be asked then.
+
+        Raises
+        ------
+        NotFoundError, ForbiddenPathError, InvalidRequestError
+            If there is no such file, or it is not one of these folders' files.
+        """
+        if self.path is None:
+            return None
+        folders = await self.folders()
+        return await asyncio.to_thread(_open_within, folders, kind, subfolder, filename)
+
+    async def _warm_up(self) -> None:
+        try:
+            await self.ready()
+        except ComfyUIUnavailableError as fault:
+            log.warning("No ComfyUI for machine %r: %s", self.id, fault.message)
+            if fault.extra.get("hint"):
+                log.warning("%s", fault.extra["hint"])
+
+    async def _bring_up(self) -> ComfyUIClient:
+        try:
+            client = await self._reach()
+        except ComfyUIUnavailableError as fault:
+            self._failure = fault
+            raise
+        self._failure = None
+        return client
+
+    async def _reach(self) -> ComfyUIClient:
+        link = self._link
+        if link is not None and link.process is None and not link.connection.connected:
+            try:
+                await link.client.system_stats()
+            except ComfyUIUnavailableError:
+                if self.settings.comfyui_url:
+                    raise
+                # It was only found by chance: look again, perhaps there is another one.
+                await self._unlink()
+                link = None
+        if link is None:
+            link = self._link = await self._establish()
+        if link.process is not None:
+            await link.process.start()
+            link.client.url = link.process.url or link.client.url
+        link.connection.start()
+        link.connection.hurry()
+        if not await link.connection.wait_connected(CONNECT_TIMEOUT):
+            raise link.client.unavailable(link.connection.failure or "its WebSocket does not open")
+        return link.client
+
+    async def _establish(self) -> _Link:
+        settings = self.settings
+        found = await discover(
+            comfyui_url=settings.comfyui_url,
+            comfyui_path=settings.comfyui_path,
+            comfyui_python=settings.comfyui_python,
+        )
+        process = None
+        if found.kind == "path":
+            assert found.path is not None
+            process = ComfyUIProcess(
+                found.path,
+                python=found.python,
+                launch_args=list(settings.launch_args),
+                log_path=self._folder / "comfyui.log",
+                start_timeout=settings.start_timeout,
+            )
+            process.on_state(self._process_changed)
+        client = ComfyUIClient(found.url or "", timeout=settings.request_timeout)
+        connection = Connection(
+            client,
+            self._session_id,
+            on_event=lambda event: self._listener.machine_event(self, event),
+            on_connect=self._connected,
+            on_disconnect=self._disconnected,
+        )
+        return _Link(found, client, connection, process)
+
+    async def _unlink(self) -> None:
+        link, self._link = self._link, None
+        if link is None:
+            return
+        await link.connection.close()
+        await link.client.close()
+        if link.process is not None:
+            await link.process.stop()
+
+    def _connected(self) -> None:
+        link = self._link
+        if link is not None:
+            self._background(self._learn(link))
+            self.definitions.attach(link.client)
+        self._listener.machine_connected(self)
+
+    def _disconnected(self) -> None:
+        self.disconnected_at = time.monotonic()
+        self._listener.machine_disconnected(self)
+
+    def _process_changed(self, state: str) -> None:
+        link = self._link
+        if link is None or link.process is None:
+            return
+        if state in ("backoff", "failed"):
+            code = link.process.last_exit
+            self._listener.machine_ended(self, f"ComfyUI ended with exit code {code}")
+        elif state == "running":
+            link.client.url = link.process.url or link.client.url
+            link.connection.hurry()
+
+    async def _learn(self, link: _Link) -> None:
+        """Ask a ComfyUI that has just connected who it is."""
+        try:
+            stats = await link.client.system_stats()
+        except ComfyUIUnavailableError as fault:
+            log.warning("%s", fault.message)
+            return
+        system = stats.get("system")
+        link.system = system if isinstance(system, dict) else {}
+
+    def _background(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _open_within(folders: Folders, kind: str, subfolder: str, filename: str) -> io.FileIO:
+    folder = folders.directory(kind)
+    path = folders.resolve(str(folder / subfolder / filename))
+    if not path.is_relative_to(folder.resolve()):
+        raise ForbiddenPathError(
+            f"filename: the file is outside the {kind} folder", details={"field": "filename"}
+        )
+    return folders.open_for_read(path)

@@ -1,0 +1,224 @@
+"""Bring the files that a graph's external inputs name to where ComfyUI's loaders find them."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import contextlib
+import hashlib
+import io
+import os
+import re
+import tempfile
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+import aiohttp
+
+from ..errors import InvalidRequestError, NotFoundError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ..comfyui.client import ComfyUIClient
+    from ..comfyui.folders import Folders
+    from ..graphs.external import FileNeed
+    from ..machines.machine import Machine
+
+SUBFOLDER = "comfydeploy"  # of ComfyUI's input/
+MAX_BYTES = 4 * 1024**3  # of one file
+MAX_ZIP_IMAGES = 1000
+CHUNK = 1024 * 1024
+DOWNLOAD_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=15, sock_read=60)
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+PATH_KINDS = ("video_path", "file")
+
+
+async def bring_files(needs: Iterable[FileNeed], machine: Machine) -> dict[str, str | list[str]]:
+    """Bring each needed file into ComfyUI's ``input/`` and return what the loaders are given.
+
+    Parameters
+    ----------
+    needs : iterable of FileNeed
+        URLs, ``data:`` URLs, paths that the routes may read, or names in ``input/``.
+    machine : Machine
+        Where the run will go.
+
+    Returns
+    -------
+    dict
+        Node id -> name in ``input/``, a list of names for an image batch, an absolute path where
+        the node stands for a path.
+
+    Raises
+    ------
+    InvalidRequestError, NotFoundError, ForbiddenPathError
+        If a file cannot be had; names the input.
+    """
+    client = await machine.ready()
+    folders = await machine.folders()
+    placed: dict[str, str | list[str]] = {}
+    for need in needs:
+        names: list[str] = []
+        for source in need.sources:
+            names += await _bring(source, need, folders, client)
+        if need.kind in PATH_KINDS:
+            names = [str(_input_folder(folders, need) / name) for name in names]
+        placed[need.node_id] = names if need.kind == "image_batch" else names[0]
+    return placed
+
+
+async def _bring(source: str, need: FileNeed, folders: Folders, client: ComfyUIClient) -> list[str]:
+    field = f"inputs.{need.input_id}"
+    if source.startswith(("http://", "https://")):
+        with _temporary_file() as path:
+            await _download(source, path, field)
+            name = PurePosixPath(unquote(urlsplit(source).path)).name or "download"
+            if need.kind == "image_batch" and zipfile.is_zipfile(path):
+                images = await asyncio.to_thread(_unzip, path, field)
+                return [await _place_bytes(data, n, folders, client) for n, data in images]
+            return [await _place(path, name, folders, client)]
+    if source.startswith("data:"):
+        data, suffix = await asyncio.to_thread(_decode, source, field)
+        return [await _place_bytes(data, f"image{suffix}", folders, client)]
+    return [await _place_named(source, field, folders, client)]
+
+
+async def _place_named(name: str, field: str, folders: Folders, client: ComfyUIClient) -> str:
+    """Return the loader's name for a file that the user named; bring it in if it is elsewhere."""
+    plain = re.sub(r" \[(input|output|temp)\]$", "", name)
+    try:
+        path = await asyncio.to_thread(folders.resolve, plain, field=field)
+    except NotFoundError:
+        if folders.base is None and not os.path.isabs(name):  # noqa: PTH117 - only text is looked at
+            return name  # ComfyUI is elsewhere and may well have it; it says so if not
+        raise
+    if folders.base is not None:
+        for kind in ("input", "output", "temp"):
+            root = folders.directory(kind).resolve()
+            if path.is_relative_to(root):
+                inside = path.relative_to(root).as_posix()
+                return inside if kind == "input" else f"{inside} [{kind}]"
+    return await _place(path, path.name, folders, client)
+
+
+async def _place_bytes(data: bytes, name: str, folders: Folders, client: ComfyUIClient) -> str:
+    with _temporary_file() as path:
+        await asyncio.to_thread(path.write_bytes, data)
+        return await _place(path, name, folders, client)
+
+
+async def _place(path: Path, name: str, folders: Folders, client: ComfyUIClient) -> str:
+    """Put a file under ``input/`` by a name made of its content, so that it is there only once."""
+    digest = await asyncio.to_thread(_digest, path)
+    safe = re.sub(r"[^\w.-]+", "_", name)[-80:].lstrip(".") or "file"
+    target = f"{digest[:16]}-{safe}"
+    if folders.base is None:
+        return await client.upload(path, target, subfolder=SUBFOLDER)
+    folder = folders.directory("input") / SUBFOLDER
+    await asyncio.to_thread(_copy, path, folder / target)
+    return f"{SUBFOLDER}/{target}"
+
+
+async def _download(url: str, path: Path, field: str) -> None:
+    size = 0
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=DOWNLOAD_TIMEOUT) as session,
+            session.get(url) as answer,
+        ):
+            if answer.status >= 400:
+                raise InvalidRequestError.of_field(field, f"{url} answered {answer.status}")
+            with path.open("wb") as file:
+                async for chunk in answer.content.iter_chunked(CHUNK):
+                    size += len(chunk)
+                    if size > MAX_BYTES:
+                        raise InvalidRequestError.of_field(field, f"{url} is larger than 4 GiB")
+                    await asyncio.to_thread(file.write, chunk)
+    except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as fault:
+        reason = str(fault) or type(fault).__name__
+        raise InvalidRequestError.of_field(field, f"{url} cannot be fetched: {reason}") from fault
+
+
+def _decode(url: str, field: str) -> tuple[bytes, str]:
+    """Return the bytes of a ``data:`` URL and the file suffix of their type."""
+    head, _, text = url.partition(",")
+    subtype = re.match(r"data:\w+/([\w.+-]+)", head)
+    suffix = f".{subtype.group(1)}" if subtype else ".png"
+    try:
+        return base64.b64decode(text, validate=True), suffix.replace(".jpeg", ".jpg")
+    except binascii.Error:
+        raise InvalidRequestError.of_field(field, "is a data: URL without valid base64") from None
+
+
+def _unzip(path: Path, field: str) -> list[tuple[str, bytes]]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = [
+                item
+                for item in archive.infolist()
+                if item.filename.lower().endswith(IMAGE_SUFFIXES)
+            ]
+            if len(found) > MAX_ZIP_IMAGES or sum(item.file_size for item in found) > MAX_BYTES:
+                raise InvalidRequestError.of_field(field, "the archive holds too much")
+            return [
+                (PurePosixPath(item.filename).name, _read_item(archive, item)) for item in found
+            ]
+    except (zipfile.BadZipFile, RuntimeError, EOFError) as fault:
+        raise InvalidRequestError.of_field(field, f"the archive is broken: {fault}") from fault
+
+
+def _read_item(archive: zipfile.ZipFile, item: zipfile.ZipInfo) -> bytes:
+    """Read no more than the archive says: what it says has been counted."""
+    with archive.open(item) as file:
+        return file.read(item.file_size)
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        buffer = bytearray(CHUNK)
+        view = memoryview(buffer)
+        while count := file.readinto(view):
+            digest.update(view[:count])
+    return digest.hexdigest()
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file so that under its name there is all of it or nothing."""
+    if target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, beside = tempfile.mkstemp(dir=target.parent, prefix=".part-")
+    try:
+        with source.open("rb") as read, io.FileIO(descriptor, "wb") as write:
+            while chunk := read.read(CHUNK):
+                write.write(chunk)
+        Path(beside).chmod(0o644)
+        Path(beside).replace(target)
+    except BaseException:
+        Path(beside).unlink(missing_ok=True)
+        raise
+
+
+def _input_folder(folders: Folders, need: FileNeed) -> Path:
+    if folders.base is None:
+        raise InvalidRequestError.of_field(
+            f"inputs.{need.input_id}",
+            "this node gives a path, and the folders of that ComfyUI are not known;"
+            " set comfyui_path",
+        )
+    return folders.directory("input")
+
+
+@contextlib.contextmanager
+def _temporary_file() -> Iterator[Path]:
+    descriptor, name = tempfile.mkstemp(prefix="comfydeploy-")
+    os.close(descriptor)
+    try:
+        yield Path(name)
+    finally:
+        Path(name).unlink(missing_ok=True)

@@ -1,0 +1,183 @@
+"""The events of one run, kept for everybody who follows it."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from ..comfyui.events import Preview
+
+MAX_BYTES = 8 * 1024 * 1024  # of encoded events that a log keeps
+MAX_PREVIEWS = 4  # previews are large and soon stale
+# Events that a later one of the same run makes stale: dropped first where a log grows too large.
+PASSING = frozenset({"progress", "progress_state", "live_status", "progress_text"})
+
+
+class RunEvent:
+    """One event of a run, encoded once for all its readers.
+
+    Parameters
+    ----------
+    event_id : int
+        Position in the run's log, from 1.
+    event : str
+        Its name; empty for the first message, which has no name.
+    data : dict
+        Its data.
+    preview : Preview, optional
+        The image, for an event named ``preview``.
+    """
+
+    __slots__ = ("_sse", "_text", "data", "event", "id", "preview")
+
+    def __init__(
+        self, event_id: int, event: str, data: dict[str, Any], preview: Preview | None = None
+    ) -> None:
+        self.id = event_id
+        self.event = event
+        self.data = data
+        self.preview = preview
+        self._text: str | None = None
+        self._sse: bytes | None = None
+
+    @property
+    def text(self) -> str:
+        """The event as JSON: ``{"event", "data"}``."""
+        if self._text is None:
+            data = self.data
+            if self.preview is not None:
+                image = base64.b64encode(self.preview.image).decode()
+                data = {**data, "mime": self.preview.mime, "image": image}
+            self._text = json.dumps({"event": self.event, "data": data} if self.event else data)
+        return self._text
+
+    @property
+    def sse(self) -> bytes:
+        """The event as one message of a ``text/event-stream``."""
+        if self._sse is None:
+            self._sse = f"id: {self.id}\nevent: event_update\ndata: {self.text}\n\n".encode()
+        return self._sse
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds in memory, roughly."""
+        return len(self.preview.image) if self.preview is not None else len(self.text)
+
+
+class EventLog:
+    """The events of a run in order, with any number of readers.
+
+    A reader is only a position, so a slow one costs nothing: where the log has outgrown its bounds
+    it misses stale progress and previews, never anything else.
+
+    Parameters
+    ----------
+    first_id : int
+        Id of the first event; larger than 1 where earlier events were told before a restart.
+    """
+
+    def __init__(self, first_id: int = 1) -> None:
+        self._events: deque[RunEvent] = deque()
+        self._next_id = first_id
+        self._bytes = 0
+        self._previews = 0
+        self._waiting: set[asyncio.Future[None]] = set()
+        self.closed = False
+
+    def append(self, event: str, data: dict[str, Any], preview: Preview | None = None) -> RunEvent:
+        """Add an event and wake the readers."""
+        entry = RunEvent(self._next_id, event, data, preview)
+        self._next_id += 1
+        self._events.append(entry)
+        self._bytes += entry.size
+        if preview is not None:
+            self._previews += 1
+            if self._previews > MAX_PREVIEWS:
+                self._drop(next(e for e in self._events if e.preview is not None))
+        if self._bytes > MAX_BYTES:
+            self._shrink()
+        self._wake()
+        return entry
+
+    def close(self) -> None:
+        """Say that no event will follow; readers end after the last one."""
+        self.closed = True
+        for entry in [e for e in self._events if e.preview is not None]:
+            self._drop(entry)
+        self._wake()
+
+    def after(self, event_id: int) -> list[RunEvent]:
+        """Return the kept events with a larger id."""
+        found: list[RunEvent] = []
+        for entry in reversed(self._events):
+            if entry.id <= event_id:
+                break
+            found.append(entry)
+        return found[::-1]
+
+    @property
+    def last_id(self) -> int:
+        """Id of the newest event, 0 before the first."""
+        return self._next_id - 1
+
+    async def read(
+        self, event_id: int = 0, *, pause: float, until: float | None = None
+    ) -> AsyncIterator[list[RunEvent]]:
+        """Yield batches of events after ``event_id``, as they come, until the log is closed.
+
+        Parameters
+        ----------
+        event_id : int
+            The last event that the reader has.
+        pause : float
+            Seconds without an event after which an empty batch is yielded.
+        until : float, optional
+            Time of the event loop's clock at which to end in any case.
+        """
+        clock = asyncio.get_running_loop().time
+        while until is None or clock() < until:
+            batch = self.after(event_id)
+            if batch:
+                event_id = batch[-1].id
+                yield batch
+            elif self.closed:
+                return
+            else:
+                wait = pause if until is None else min(pause, until - clock())
+                if not await self._changed(wait) and wait == pause:
+                    yield []
+
+    async def _changed(self, timeout: float) -> bool:
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.add(waiter)
+        try:
+            await asyncio.wait_for(waiter, timeout)
+        except asyncio.TimeoutError:
+            return False
+        finally:
+            self._waiting.discard(waiter)
+        return True
+
+    def _wake(self) -> None:
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._waiting.clear()
+
+    def _drop(self, entry: RunEvent) -> None:
+        self._events.remove(entry)
+        self._bytes -= entry.size
+        self._previews -= entry.preview is not None
+
+    def _shrink(self) -> None:
+        """Drop the older half of the passing events: rarely, so that appending stays cheap."""
+        passing = [e for e in self._events if e.event in PASSING]
+        stale = {e.id for e in passing[: (len(passing) + 1) // 2]}
+        self._events = deque(e for e in self._events if e.id not in stale)
+        self._bytes = sum(e.size for e in self._events)

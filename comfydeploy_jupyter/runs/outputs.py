@@ -1,0 +1,129 @@
+"""What a run's reply says of its outputs and its end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+if TYPE_CHECKING:
+    from ..store.runs import RunRecord
+
+
+def with_urls(output: dict[str, Any], view_url: str, machine: str) -> dict[str, Any]:
+    """Return one node's output with a ``url`` beside each file in it.
+
+    Parameters
+    ----------
+    output : dict
+        Lists of items by kind, e.g. ``{"images": [{"filename", "subfolder", "type"}]}``, as
+        ComfyUI has it. Items that are no files stay as they are.
+    view_url : str
+        Address of our ``view`` route.
+    machine : str
+        Id of the machine that has the files.
+    """
+    return {
+        kind: [_linked(item, view_url, machine) for item in items]
+        if isinstance(items, list)
+        else items
+        for kind, items in output.items()
+    }
+
+
+def _linked(item: Any, view_url: str, machine: str) -> Any:
+    if not isinstance(item, dict) or not isinstance(item.get("filename"), str):
+        return item
+    query = {
+        "filename": item["filename"],
+        "subfolder": item.get("subfolder") or "",
+        "type": item.get("type") or "output",
+    }
+    if machine != "local":
+        query["machine"] = machine
+    return {**item, "url": f"{view_url}?{urlencode(query)}"}
+
+
+def reply(record: RunRecord, view_url: str) -> dict[str, Any]:
+    """Return the body of ``POST run`` for a run.
+
+    ``success`` is false once the run has failed or was cancelled.
+    """
+    body: dict[str, Any] = {
+        "success": record.status not in ("failed", "cancelled"),
+        "prompt_id": record.prompt_id,
+        "number": record.number,
+        "status": record.status,
+        "node_errors": record.node_errors,
+        "outputs": {
+            node: with_urls(output, view_url, record.machine)
+            for node, output in record.outputs.items()
+        },
+        "error": record.error,
+        "seeds": record.seeds,
+        "execution_time": record.execution_time,
+        "cached_nodes": record.cached_nodes,
+        "node_times": record.node_times,
+        "machine": record.machine,
+        "created_at": record.created_at,
+        "started_at": record.started_at,
+        "finished_at": record.finished_at,
+    }
+    if record.next_seeds:
+        body["next_seeds"] = record.next_seeds
+    return body
+
+
+def read_history(record: RunRecord, entry: dict[str, Any]) -> None:
+    """Fill a record's end from what ComfyUI's history says of it.
+
+    Parameters
+    ----------
+    record : RunRecord
+        Changed: status, error, outputs, cached nodes and, where still unknown, the times.
+    entry : dict
+        ``outputs`` and ``status`` as ``GET /history/{prompt_id}`` has them (ComfyUI 0.3.75).
+    """
+    status = entry.get("status") or {}
+    messages: dict[str, dict[str, Any]] = {}
+    for message in status.get("messages") or ():
+        if isinstance(message, (list, tuple)) and len(message) == 2:
+            name, data = message
+            if isinstance(name, str) and isinstance(data, dict):
+                messages[name] = data
+    outputs = entry.get("outputs")
+    if isinstance(outputs, dict):
+        record.outputs = {
+            str(node): output for node, output in outputs.items() if isinstance(output, dict)
+        }
+    cached = messages.get("execution_cached", {}).get("nodes")
+    if isinstance(cached, list):
+        record.cached_nodes = [str(node) for node in cached]
+    if status.get("status_str") == "success":
+        record.status, record.error = "success", None
+    elif "execution_interrupted" in messages:
+        record.status, record.error = "cancelled", None
+    else:
+        record.status = "failed"
+        record.error = node_error(messages.get("execution_error", {}))
+    _read_times(record, messages)
+
+
+def node_error(data: dict[str, Any]) -> dict[str, Any]:
+    """Return ``{"type", "message", "node_id", "node_type"}`` of ComfyUI's ``execution_error``."""
+    return {
+        "type": data.get("exception_type") or "UnknownError",
+        "message": str(data.get("exception_message") or "ComfyUI gave no reason").strip(),
+        "node_id": data.get("node_id"),
+        "node_type": data.get("node_type"),
+    }
+
+
+def _read_times(record: RunRecord, messages: dict[str, dict[str, Any]]) -> None:
+    stamps = [
+        data["timestamp"]
+        for data in messages.values()
+        if isinstance(data.get("timestamp"), (int, float))
+    ]
+    if not stamps or record.execution_time is not None:
+        return
+    record.execution_time = round((max(stamps) - min(stamps)) / 1000, 3)

@@ -1,0 +1,164 @@
+"""From the body of a run to the prompt that ComfyUI gets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InvalidRequestError
+from ..graphs.formats import Graph, check_api_graph, detect_format, same_graph, title_of
+from ..graphs.formats import GraphFormat as Format
+from ..graphs.inputs import (
+    EXTERNAL_PREFIX,
+    AppliedInputs,
+    apply_inputs,
+    inline_external,
+    place_files,
+)
+from ..graphs.seeds import SeedMode, Seeds, apply_seeds
+from .bring import bring_files
+from .run import NodeName
+
+if TYPE_CHECKING:
+    from ..graphs.external import Target
+    from ..machines.machine import Machine
+    from ..schemas import RunRequest
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is ready to be queued.
+
+    Attributes
+    ----------
+    prompt : bytes
+        The graph in API format, as JSON.
+    workflow : bytes or None
+        The graph in UI format, as JSON.
+    nodes : dict of str to NodeName
+        What the nodes are called.
+    seeds, next_seeds : dict of str to int
+        The seeds in it, and those that the editor would show next.
+    """
+
+    prompt: bytes
+    workflow: bytes | None
+    nodes: dict[str, NodeName]
+    seeds: dict[str, int]
+    next_seeds: dict[str, int]
+
+
+async def prepare(request: RunRequest, machine: Machine) -> Prepared:
+    """Turn a request into the prompt for a machine.
+
+    Parameters
+    ----------
+    request : RunRequest
+        The body of the run.
+    machine : Machine
+        Asked for its node definitions where the graph has external-input nodes.
+
+    Raises
+    ------
+    InvalidRequestError
+        If there is no graph, or several that disagree.
+    UnknownInputError
+        If an input fits nothing in the graph.
+    """
+    applied, seeds, ui = await asyncio.to_thread(_settle, request)
+    graph = seeds.graph
+    if any(str(node.get("class_type")).startswith(EXTERNAL_PREFIX) for node in graph.values()):
+        graph = await _resolve_external(graph, applied.given, machine)
+    return await asyncio.to_thread(_encode, graph, ui, seeds)
+
+
+def node_names(graph: dict[str, Any]) -> dict[str, NodeName]:
+    """Return what the nodes of a graph in API format are called."""
+    names = {}
+    for node_id, node in graph.items():
+        class_type = node.get("class_type") if isinstance(node, dict) else None
+        known = class_type if isinstance(class_type, str) else None
+        names[node_id] = NodeName(title_of(node) or known or f"node {node_id}", known)
+    return names
+
+
+def _settle(request: RunRequest) -> tuple[AppliedInputs, Seeds, dict[str, Any] | None]:
+    graph, ui = _choose(request)
+    strict = request.strict_inputs
+    if strict is None:
+        strict = not request.node_form
+    applied = apply_inputs(graph, request.inputs or {}, strict=strict)
+    node_default = request.node_form and request.seed_mode is None
+    mode = SeedMode(request.seed_mode or ("random" if request.node_form else "auto"))
+    seeds = apply_seeds(applied.graph, mode, given=applied.given, ui=ui, node_form=node_default)
+    return applied, seeds, ui
+
+
+def _choose(request: RunRequest) -> tuple[Graph, dict[str, Any] | None]:
+    """Return the graph to run and, where given, the same graph in UI format."""
+    if request.workflow_id is not None:
+        raise InvalidRequestError.of_field(
+            "workflow_id", "runs of stored workflows are not available yet; send the graph itself"
+        )
+    graph: Graph | None = None
+    for field in ("workflow_api", "workflow_api_raw"):
+        value = getattr(request, field)
+        if value is None:
+            continue
+        found = check_api_graph(value, field=field)
+        if graph is not None and not same_graph(graph, found):
+            raise InvalidRequestError.of_field(field, "is another graph than workflow_api")
+        graph = graph or found
+    ui = request.workflow
+    if ui is not None and detect_format(ui, field="workflow") is Format.API:
+        raise InvalidRequestError.of_field("workflow", "is in API format; send it as workflow_api")
+    if graph is None and ui is not None:
+        raise InvalidRequestError.of_field(
+            "workflow",
+            "is in the editor's format, which cannot be run yet; export the workflow in API format"
+            " and send it as workflow_api",
+        )
+    if graph is None:
+        raise InvalidRequestError.of_field(
+            "workflow_api", "no graph: one of workflow_api, workflow, workflow_id is needed"
+        )
+    if ui is not None and not request.node_form:
+        _check_agreement(graph, ui)
+    return graph, ui
+
+
+def _check_agreement(graph: Graph, ui: dict[str, Any]) -> None:
+    """Refuse a picture of another graph: it would be written into the outputs as their origin."""
+    types = {
+        str(node.get("id")): node.get("type") for node in ui["nodes"] if isinstance(node, dict)
+    }
+    for node_id, node in graph.items():
+        top, _, inner = node_id.partition(":")
+        if top not in types or (not inner and types[top] != node.get("class_type")):
+            raise InvalidRequestError(
+                f"workflow: is another graph than workflow_api: node {node_id!r}"
+                f" ({node.get('class_type')}) is not in it",
+                details={"field": "workflow", "node_id": node_id},
+            )
+
+
+async def _resolve_external(graph: Graph, given: dict[Target, str], machine: Machine) -> Graph:
+    client = await machine.ready()
+    known = await machine.definitions.get(client)
+    inlined = inline_external(graph, known.keys(), given=given)
+    if not inlined.files:
+        return inlined.graph
+    placed = await bring_files(inlined.files, machine)
+    return place_files(inlined.graph, placed)
+
+
+def _encode(graph: Graph, ui: dict[str, Any] | None, seeds: Seeds) -> Prepared:
+    return Prepared(
+        prompt=json.dumps(graph).encode(),
+        workflow=None if ui is None else json.dumps(ui).encode(),
+        nodes=node_names(graph),
+        seeds=seeds.seeds,
+        next_seeds=seeds.next_seeds,
+    )

@@ -1,0 +1,262 @@
+"""One run while it is followed: its record, its progress, its events."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .log import EventLog
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..comfyui.events import Event, Preview
+    from ..store.runs import RunRecord
+    from .log import RunEvent
+
+LIVE_STEP = 0.01  # smallest change of the overall progress that is worth an event
+_NODE_STARTED = "running"
+_NODE_FINISHED = "finished"
+
+
+def utcnow() -> str:
+    """Return the present time as ISO 8601 in UTC, with milliseconds."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class NodeName(NamedTuple):
+    """What a node is called.
+
+    Attributes
+    ----------
+    title : str
+        Its title, else its class.
+    class_type : str or None
+        Its class.
+    """
+
+    title: str
+    class_type: str | None
+
+
+class Run:
+    """A run that somebody may be waiting for.
+
+    Parameters
+    ----------
+    record : RunRecord
+        Its record; changed here, written to the store by the manager.
+    nodes : dict of str to NodeName
+        The nodes of its graph.
+    whole : bool
+        Whether every event since the queueing reaches us. False for a run taken over from a
+        server that died: its outputs are then read from ComfyUI's history.
+    """
+
+    def __init__(
+        self, record: RunRecord, nodes: dict[str, NodeName], *, whole: bool = True
+    ) -> None:
+        self.record = record
+        self.nodes = nodes
+        self.whole = whole
+        self.log = EventLog()
+        self.posting = False  # ComfyUI has been asked to queue it and has not answered yet
+        self.accepted = False  # ComfyUI has it
+        self.succeeded = False  # ComfyUI has said so, but is not done with it yet
+        self.ending = False  # its end is being stored
+        self.ended = asyncio.Event()
+        self.current_node: str | None = None
+        self.progress = 0.0
+        self.listener: Callable[[Run, RunEvent], None] | None = None
+        self.with_urls: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+        self._early: list[tuple[str, dict[str, Any], Preview | None]] = []
+        self._done: set[str] = set()
+        self._fraction: dict[str, float] = {}
+        self._node_started: dict[str, float] = {}
+        self._started = time.monotonic()
+        self._told_progress = -1.0
+
+    @property
+    def prompt_id(self) -> str:
+        """The id of the run."""
+        return self.record.prompt_id
+
+    def accept(self, number: float | None, node_errors: dict[str, Any]) -> None:
+        """Note that ComfyUI has queued the prompt, and tell so before anything else."""
+        self.record.number = number
+        self.record.node_errors = node_errors
+        self.record.attempts += 1
+        self.resume()
+
+    def resume(self) -> None:
+        """Note that ComfyUI is known to have the prompt."""
+        if self.record.status == "not-started":
+            self.record.status = "queued"
+        self._open()
+
+    def tell(self, event: str, data: dict[str, Any], preview: Preview | None = None) -> None:
+        """Add an event; one that overtakes ComfyUI's acceptance waits for it."""
+        if self.accepted:
+            self._publish(event, data, preview)
+        else:
+            self._early.append((event, data, preview))
+
+    def restart(self) -> None:
+        """Forget the progress of an attempt that ComfyUI did not live to finish."""
+        self.current_node = None
+        self.whole = True
+        self.succeeded = False
+        self._done.clear()
+        self._fraction.clear()
+        self._node_started.clear()
+
+    def see(self, event: Event) -> bool:
+        """Take in one of ComfyUI's events and pass it on.
+
+        Returns
+        -------
+        bool
+            Whether the record changed in a way that must be stored now.
+        """
+        must_store = False
+        data = event.data
+        if event.type == "execution_start":
+            must_store = self.begin()
+        elif event.type == "execution_cached":
+            nodes = [str(node) for node in data.get("nodes") or ()]
+            self.record.cached_nodes = nodes
+            self._done.update(nodes)
+        elif event.type == "executing" and data.get("node") is not None:
+            self.current_node = str(data["node"])
+        elif event.type == "progress" and data.get("node") is not None:
+            self._note_progress(str(data["node"]), data)
+        elif event.type == "progress_state":
+            self._note_states(data.get("nodes"))
+        elif event.type == "executed" and isinstance(data.get("output"), dict):
+            self.record.outputs[str(data.get("node"))] = data["output"]
+        elif event.type == "execution_success":
+            self.succeeded = True
+        elif event.type == "executed":
+            # ComfyUI also sends it, without output, for nodes it took from its cache.
+            self._done.add(str(data.get("node")))
+        self.tell(event.type, data)
+        if event.type == "executed" and isinstance(data.get("output"), dict):
+            output = data["output"]
+            linked = self.with_urls(output) if self.with_urls is not None else output
+            self.tell("output_ready", {**data, "output": linked})
+        if event.type != "executed":
+            self._tell_live(force=event.type == "executing" and data.get("node") is not None)
+        return must_store
+
+    def see_preview(self, preview: Preview) -> None:
+        """Pass a preview on."""
+        self.tell("preview", {"prompt_id": self.prompt_id, "node": preview.node}, preview)
+
+    def begin(self) -> bool:
+        """Note that ComfyUI executes the prompt now; return whether that is news."""
+        if self.record.status not in ("not-started", "queued"):
+            return False
+        self.record.status = "running"
+        self.record.started_at = utcnow()
+        self._started = time.monotonic()
+        return True
+
+    def stop_clock(self) -> None:
+        """Note when the run ended and how long it took, the first time."""
+        if self.record.finished_at is not None:
+            return
+        self.record.finished_at = utcnow()
+        if self.record.started_at is not None and self.record.execution_time is None:
+            self.record.execution_time = round(time.monotonic() - self._started, 4)
+        for node in list(self._node_started):
+            self._end_node(node)
+
+    def close(self, reply: dict[str, Any]) -> None:
+        """Tell the end, after which nothing follows.
+
+        Parameters
+        ----------
+        reply : dict
+            The body that ``POST run`` answers for the run.
+        """
+        self._open()
+        self._publish("result", reply)
+        self._publish("status", {"prompt_id": self.prompt_id, "status": self.record.status})
+        self.log.close()
+        self.ended.set()
+
+    def name(self, node: str) -> NodeName:
+        """Return what to call a node; one that a node made while running goes by its maker's."""
+        found = self.nodes.get(node) or self.nodes.get(node.split(".", 1)[0])
+        return found or NodeName(f"node {node}", None)
+
+    def _open(self) -> None:
+        """Tell the first message, and then what came before its time."""
+        if self.accepted:
+            return
+        self.accepted = True
+        first = {
+            "prompt_id": self.prompt_id,
+            "number": self.record.number,
+            "node_errors": self.record.node_errors,
+        }
+        self._publish("", first)
+        for event, data, preview in self._early:
+            self._publish(event, data, preview)
+        self._early.clear()
+
+    def _publish(
+        self, event: str, data: dict[str, Any], preview: Preview | None = None
+    ) -> RunEvent:
+        entry = self.log.append(event, data, preview)
+        if self.listener is not None:
+            self.listener(self, entry)
+        return entry
+
+    def _note_progress(self, node: str, data: dict[str, Any]) -> None:
+        value, maximum = data.get("value"), data.get("max")
+        if isinstance(value, (int, float)) and isinstance(maximum, (int, float)) and maximum > 0:
+            self._fraction[node] = min(max(value / maximum, 0.0), 1.0)
+
+    def _note_states(self, states: object) -> None:
+        if not isinstance(states, dict):
+            return
+        for node, state in states.items():
+            if not isinstance(state, dict) or node in self.record.node_times:
+                continue
+            if state.get("state") == _NODE_STARTED:
+                self._node_started.setdefault(node, time.monotonic())
+            elif state.get("state") == _NODE_FINISHED:
+                self._end_node(node)
+
+    def _end_node(self, node: str) -> None:
+        self._done.add(node)
+        started = self._node_started.pop(node, None)
+        if started is not None:
+            self.record.node_times[node] = round(time.monotonic() - started, 4)
+
+    def _tell_live(self, *, force: bool) -> None:
+        """Tell the overall progress, when it has moved."""
+        if self.record.status != "running" or not self.nodes:
+            return
+        done = sum(1 for node in self.nodes if node in self._done)
+        within = self._fraction.get(self.current_node or "", 0.0)
+        part = 0.0 if self.current_node in self._done else within
+        # Nodes that no output needs never run: the end alone is 1.
+        self.progress = max(self.progress, min((done + part) / len(self.nodes), 1.0))
+        if not force and self.progress - self._told_progress < LIVE_STEP:
+            return
+        self._told_progress = self.progress
+        self.tell(
+            "live_status",
+            {
+                "prompt_id": self.prompt_id,
+                "live_status": f"Executing {self.name(self.current_node).title}"
+                if self.current_node
+                else "Executing",
+                "progress": round(self.progress, 4),
+                "current_node": self.current_node,
+            },
+        )

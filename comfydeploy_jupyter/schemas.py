@@ -1,0 +1,161 @@
+"""What the routes take: the one source of the checks."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from .errors import InvalidRequestError
+
+Graph = dict[str, dict[str, Any]]
+Status = Literal["not-started", "queued", "running", "uploading", "success", "failed", "cancelled"]
+# An id that can stand in a URL and a header line.
+Identifier = Annotated[
+    str, Field(min_length=1, max_length=200, pattern=r"^[^\s/?#\x00-\x1f\x7f]+$")
+]
+
+
+class Model(BaseModel):
+    """Base of all request models: exact types, unknown fields ignored."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+
+class RunRequest(Model):
+    """Body of ``POST run`` and ``POST run/streaming``.
+
+    Exactly one source of the graph is needed; ``workflow`` may stand beside the others as the
+    picture that ComfyUI writes into its outputs. A field that is null counts as not given.
+    """
+
+    workflow_api: dict[str, Any] | None = None
+    workflow_api_raw: dict[str, Any] | None = None
+    workflow: dict[str, Any] | None = None
+    workflow_id: Identifier | None = None
+    version: Annotated[int, Field(ge=1)] | Literal["latest"] | None = None
+
+    inputs: dict[str, Any] | None = None
+    prompt_id: Identifier | None = None
+    client_id: Identifier | None = None
+    machine: Identifier | None = None
+    wait: bool | None = None
+    timeout: Annotated[float, Field(gt=0, le=30 * 24 * 3600, allow_inf_nan=False)] | None = None
+    front: bool | None = None
+    seed_mode: Literal["saved", "auto", "random"] | None = None
+    strict_inputs: bool | None = None
+    previews: bool | None = None
+
+    status_endpoint: str | None = None
+    file_upload_endpoint: str | None = None
+    gpu_event_id: str | None = None
+    cd_token: str | None = Field(default=None, repr=False)
+    token: str | None = Field(default=None, repr=False)
+
+    is_native_run: bool | None = None
+    native_run_api_endpoint: str | None = None
+
+    @property
+    def node_form(self) -> bool:
+        """Whether the request has the form of the ComfyUI node, with its own defaults."""
+        return self.workflow_api_raw is not None
+
+
+class InterruptRequest(Model):
+    """Body of ``POST interrupt``."""
+
+    prompt_id: Identifier | None = None
+    machine: Identifier | None = None
+
+
+class JoinQuery(Model):
+    """Query of ``GET run/streaming``."""
+
+    prompt_id: Identifier
+    previews: bool = False
+
+
+class RunsQuery(Model):
+    """Query of ``GET runs``."""
+
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    offset: Annotated[int, Field(ge=0)] = 0
+    status: Status | None = None
+
+
+class StatusQuery(Model):
+    """Query of ``GET check-status``."""
+
+    prompt_id: Identifier | None = None
+
+
+class SocketStatusQuery(Model):
+    """Query of ``GET check-ws-status``."""
+
+    client_id: Identifier | None = None
+
+
+class SocketQuery(Model):
+    """Query of ``GET ws``; ``workflow_id`` and ``version`` choose the graph of ``queue_prompt``."""
+
+    client_id: Identifier | None = Field(default=None, alias="clientId")
+    workflow_id: Identifier | None = None
+    version: Annotated[int, Field(ge=1)] | Literal["latest"] | None = None
+
+
+class MachineQuery(Model):
+    """Query of the routes that ask a ComfyUI something."""
+
+    machine: Identifier | None = None
+
+
+class ViewQuery(MachineQuery):
+    """Query of ``GET view``; the names are those of ComfyUI's outputs."""
+
+    filename: Annotated[str, Field(min_length=1, max_length=1024)]
+    subfolder: Annotated[str, Field(max_length=4096)] = ""
+    type: Literal["output", "input", "temp"] = "output"
+
+
+class LogQuery(MachineQuery):
+    """Query of ``GET comfyui/log``."""
+
+    lines: Annotated[int, Field(ge=1, le=10_000)] = 200
+
+
+M = TypeVar("M", bound=Model)
+
+
+def parse(model: type[M], fields: dict[str, Any], *, lax: bool = False) -> M:
+    """Return ``fields`` as a checked model.
+
+    Parameters
+    ----------
+    model : type
+        The request model.
+    fields : dict
+        A JSON object, or the arguments of a query.
+    lax : bool
+        Whether numbers may be given as text, as in a query.
+
+    Raises
+    ------
+    InvalidRequestError
+        Naming the first field that is wrong; ``details["errors"]`` has all of them.
+    """
+    try:
+        return model.model_validate(fields, strict=False if lax else None)
+    except ValidationError as fault:
+        problems = [
+            {"field": _place(error["loc"]), "problem": error["msg"]} for error in fault.errors()
+        ]
+        first = problems[0]
+        raise InvalidRequestError(
+            f"{first['field']}: {first['problem']}",
+            details={**first, "errors": problems},
+        ) from None
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    """Name a field; pydantic adds the tried types of a union, which mean nothing to users."""
+    return str(location[0]) if location else "body"

@@ -1,0 +1,75 @@
+"""The schema, as the list of steps that led to it.
+
+A step is never changed once released; a new need is a new step at the end.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import sqlite3
+
+MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (
+        "runs",
+        (
+            # Graphs are content-addressed: a graph that many runs use is stored once.
+            """
+            CREATE TABLE graphs (
+                hash TEXT PRIMARY KEY,
+                body BLOB NOT NULL
+            ) WITHOUT ROWID
+            """,
+            """
+            CREATE TABLE runs (
+                id INTEGER PRIMARY KEY,
+                prompt_id TEXT NOT NULL UNIQUE,
+                machine TEXT NOT NULL,
+                session TEXT NOT NULL,
+                client_id TEXT,
+                status TEXT NOT NULL,
+                number REAL,
+                prompt_hash TEXT NOT NULL REFERENCES graphs (hash),
+                workflow_hash TEXT REFERENCES graphs (hash),
+                created_at TEXT NOT NULL,
+                started_at TEXT,
+                finished_at TEXT,
+                execution_time REAL,
+                record TEXT NOT NULL
+            )
+            """,
+            "CREATE INDEX runs_by_status ON runs (status, id)",
+            "CREATE INDEX runs_by_client ON runs (client_id)",
+        ),
+    ),
+)
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Apply the missing steps, each in one transaction together with its record.
+
+    Parameters
+    ----------
+    connection : sqlite3.Connection
+        A connection in autocommit mode (``isolation_level=None``) that may write.
+    """
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, applied_at TEXT NOT NULL)"
+    )
+    for name, statements in MIGRATIONS:
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            known = connection.execute("SELECT 1 FROM migrations WHERE name = ?", (name,))
+            if known.fetchone() is None:
+                for statement in statements:
+                    connection.execute(statement)
+                connection.execute(
+                    "INSERT INTO migrations (name, applied_at)"
+                    " VALUES (?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))",
+                    (name,),
+                )
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")

@@ -1,0 +1,241 @@
+"""The record of every run."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import zlib
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConflictError
+
+if TYPE_CHECKING:
+    from .database import Database
+
+ACTIVE = ("not-started", "queued", "running", "uploading")
+FINAL = ("success", "failed", "cancelled")
+
+
+@dataclass
+class RunRecord:
+    """What is known of one run.
+
+    Attributes
+    ----------
+    prompt_id : str
+        The id of the run, here and in ComfyUI.
+    machine : str
+        Id of the machine it went to.
+    session : str
+        The ComfyUI client id it was queued with; its events go there.
+    client_id : str or None
+        The client of our WebSocket that started it.
+    status : str
+        One of ``not-started``, ``queued``, ``running``, ``uploading``, ``success``, ``failed``,
+        ``cancelled``.
+    number : float or None
+        ComfyUI's queue number; smaller runs first.
+    created_at, started_at, finished_at : str or None
+        ISO 8601, UTC.
+    execution_time : float or None
+        Seconds from the start to the end of the execution.
+    attempts : int
+        How often it was handed to ComfyUI; more than once where ComfyUI restarted before it began.
+    """
+
+    prompt_id: str
+    machine: str
+    session: str
+    created_at: str
+    client_id: str | None = None
+    status: str = "not-started"
+    number: float | None = None
+    started_at: str | None = None
+    finished_at: str | None = None
+    execution_time: float | None = None
+    outputs: dict[str, Any] = field(default_factory=dict)
+    error: dict[str, Any] | None = None
+    node_errors: dict[str, Any] = field(default_factory=dict)
+    seeds: dict[str, int] = field(default_factory=dict)
+    next_seeds: dict[str, int] = field(default_factory=dict)
+    cached_nodes: list[str] = field(default_factory=list)
+    node_times: dict[str, float] = field(default_factory=dict)
+    front: bool = False
+    attempts: int = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has reached its end."""
+        return self.status in FINAL
+
+
+_COLUMNS = (
+    "prompt_id",
+    "machine",
+    "session",
+    "client_id",
+    "status",
+    "number",
+    "created_at",
+    "started_at",
+    "finished_at",
+    "execution_time",
+)
+_DETAILS = (
+    "outputs",
+    "error",
+    "node_errors",
+    "seeds",
+    "next_seeds",
+    "cached_nodes",
+    "node_times",
+    "front",
+    "attempts",
+)
+
+
+class RunRepository:
+    """Reads and writes run records.
+
+    Parameters
+    ----------
+    database : Database
+        The opened database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, record: RunRecord, prompt: bytes, workflow: bytes | None) -> None:
+        """Keep a new run with its graph.
+
+        Parameters
+        ----------
+        record : RunRecord
+            The new run.
+        prompt : bytes
+            The graph in API format, as JSON.
+        workflow : bytes or None
+            The graph in UI format, as JSON.
+
+        Raises
+        ------
+        ConflictError
+            If the prompt id is taken.
+        """
+        await self._database.write(_add, record, prompt, workflow)
+
+    async def save(self, record: RunRecord) -> None:
+        """Write the present state of a run; a run that is not there stays away."""
+        await self._database.write(_save, _row(record))
+
+    async def discard(self, prompt_id: str) -> None:
+        """Forget a run that ComfyUI never heard of."""
+        await self._database.write(_discard, prompt_id)
+
+    async def get(self, prompt_id: str) -> RunRecord | None:
+        """Return a run, or None."""
+        return await self._database.read(_get, prompt_id)
+
+    async def prompt(self, prompt_id: str) -> tuple[bytes, bytes | None] | None:
+        """Return the JSON of a run's graph in API format and, where known, in UI format."""
+        return await self._database.read(_prompt, prompt_id)
+
+    async def newest(
+        self, *, limit: int = 100, offset: int = 0, status: str | None = None
+    ) -> list[RunRecord]:
+        """Return runs, newest first."""
+        return await self._database.read(_list, limit, offset, (status,) if status else None)
+
+    async def has_client(self, client_id: str) -> bool:
+        """Return whether a client of our WebSocket ever started a run."""
+        return await self._database.read(_has_client, client_id)
+
+    async def active(self) -> list[RunRecord]:
+        """Return the runs that have not ended, oldest first."""
+        found = await self._database.read(_list, -1, 0, ACTIVE)
+        return found[::-1]
+
+
+def _row(record: RunRecord) -> dict[str, Any]:
+    """Flatten a record on the caller's side: the record may change while the writer waits."""
+    row = {name: getattr(record, name) for name in _COLUMNS}
+    row["record"] = json.dumps({name: getattr(record, name) for name in _DETAILS})
+    return row
+
+
+def _record(row: sqlite3.Row) -> RunRecord:
+    return RunRecord(**{name: row[name] for name in _COLUMNS}, **json.loads(row["record"]))
+
+
+def _keep_graph(connection: sqlite3.Connection, body: bytes) -> str:
+    digest = sha256(body).hexdigest()
+    connection.execute(
+        "INSERT INTO graphs (hash, body) VALUES (?, ?) ON CONFLICT DO NOTHING",
+        (digest, zlib.compress(body, 1)),
+    )
+    return digest
+
+
+def _add(
+    connection: sqlite3.Connection, record: RunRecord, prompt: bytes, workflow: bytes | None
+) -> None:
+    row = _row(record)
+    row["prompt_hash"] = _keep_graph(connection, prompt)
+    row["workflow_hash"] = None if workflow is None else _keep_graph(connection, workflow)
+    names = ", ".join(row)
+    marks = ", ".join(f":{name}" for name in row)
+    try:
+        connection.execute(f"INSERT INTO runs ({names}) VALUES ({marks})", row)  # noqa: S608 - our own column names
+    except sqlite3.IntegrityError:
+        raise ConflictError(
+            f"prompt_id: a run {record.prompt_id!r} exists already",
+            details={"field": "prompt_id", "prompt_id": record.prompt_id},
+        ) from None
+
+
+def _save(connection: sqlite3.Connection, row: dict[str, Any]) -> None:
+    changes = ", ".join(f"{name} = :{name}" for name in row)
+    connection.execute(f"UPDATE runs SET {changes} WHERE prompt_id = :prompt_id", row)  # noqa: S608 - our own column names
+
+
+def _discard(connection: sqlite3.Connection, prompt_id: str) -> None:
+    connection.execute("DELETE FROM runs WHERE prompt_id = ?", (prompt_id,))
+
+
+def _get(connection: sqlite3.Connection, prompt_id: str) -> RunRecord | None:
+    row = connection.execute("SELECT * FROM runs WHERE prompt_id = ?", (prompt_id,)).fetchone()
+    return None if row is None else _record(row)
+
+
+def _prompt(connection: sqlite3.Connection, prompt_id: str) -> tuple[bytes, bytes | None] | None:
+    row = connection.execute(
+        "SELECT p.body AS prompt, w.body AS workflow FROM runs"
+        " JOIN graphs p ON p.hash = prompt_hash LEFT JOIN graphs w ON w.hash = workflow_hash"
+        " WHERE prompt_id = ?",
+        (prompt_id,),
+    ).fetchone()
+    if row is None:
+        return None
+    workflow = row["workflow"]
+    return zlib.decompress(row["prompt"]), None if workflow is None else zlib.decompress(workflow)
+
+
+def _list(
+    connection: sqlite3.Connection, limit: int, offset: int, statuses: tuple[str, ...] | None
+) -> list[RunRecord]:
+    where = ""
+    if statuses is not None:
+        where = f"WHERE status IN ({', '.join('?' * len(statuses))})"
+    rows = connection.execute(
+        f"SELECT * FROM runs {where} ORDER BY id DESC LIMIT ? OFFSET ?",  # noqa: S608 - only marks are put in
+        (*(statuses or ()), limit, offset),
+    )
+    return [_record(row) for row in rows]
+
+
+def _has_client(connection: sqlite3.Connection, client_id: str) -> bool:
+    found = connection.execute("SELECT 1 FROM runs WHERE client_id = ? LIMIT 1", (client_id,))
+    return found.fetchone() is not None

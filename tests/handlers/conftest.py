@@ -1,0 +1,133 @@
+"""A Jupyter server with the extension, in front of a real ComfyUI."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tornado.httpclient import HTTPClientError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture
+def extension_config(comfyui, tmp_path) -> dict[str, Any]:
+    """The extension's settings; a test module may override it."""
+    return {"comfyui_url": comfyui.url, "data_dir": str(tmp_path / "data")}
+
+
+@pytest.fixture
+def jp_server_config(extension_config):
+    return {
+        "ServerApp": {"jpserver_extensions": {"comfydeploy_jupyter": True}},
+        "ComfyDeploy": extension_config,
+    }
+
+
+@pytest.fixture
+def extension(jp_serverapp, jp_asyncio_loop) -> Iterator[Any]:
+    """The running extension, closed after the test."""
+    app = jp_serverapp.extension_manager.extension_points["comfydeploy"].app
+    yield app
+    jp_asyncio_loop.run_until_complete(app.stop_extension())
+
+
+class Api:
+    """Calls routes and returns status and JSON, whatever the status is."""
+
+    def __init__(self, fetch: Callable[..., Any]) -> None:
+        self._fetch = fetch
+
+    async def get(self, path: str, **params: str) -> tuple[int, Any]:
+        return await self.call("GET", path, params=params)
+
+    async def post(self, path: str, body: Any = None, **kwargs: Any) -> tuple[int, Any]:
+        text = body if isinstance(body, (str, bytes)) else json.dumps(body)
+        return await self.call("POST", path, body=text, **kwargs)
+
+    async def call(self, method: str, path: str, **kwargs: Any) -> tuple[int, Any]:
+        response = await self.raw(method, path, **kwargs)
+        return response.code, json.loads(response.body)
+
+    async def raw(self, method: str, path: str, **kwargs: Any) -> Any:
+        try:
+            return await self._fetch(
+                "comfyui-deploy", *path.split("/"), method=method, request_timeout=60, **kwargs
+            )
+        except HTTPClientError as error:
+            if error.response is None:
+                raise
+            return error.response
+
+    async def until(self, prompt_id: str, *statuses: str, timeout: float = 30) -> dict[str, Any]:
+        """Wait until a run has one of the statuses."""
+        deadline = time.monotonic() + timeout
+        while True:
+            code, body = await self.get("check-status", prompt_id=prompt_id)
+            if code == 200 and body["status"] in statuses:
+                return body
+            assert time.monotonic() < deadline, body
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def api(extension, jp_fetch) -> Api:
+    return Api(jp_fetch)
+
+
+@pytest.fixture
+def events(extension, jp_fetch) -> Callable[..., Any]:
+    """Return a function that reads a stream to its end: a list of (id, data)."""
+
+    async def read(method: str = "POST", body: Any = None, **kwargs: Any) -> list[tuple[int, Any]]:
+        received = bytearray()
+        if method == "POST":
+            kwargs["body"] = json.dumps(body)
+        await jp_fetch(
+            "comfyui-deploy",
+            "run",
+            "streaming",
+            method=method,
+            streaming_callback=received.extend,
+            request_timeout=60,
+            **kwargs,
+        )
+        return parse_stream(bytes(received))
+
+    return read
+
+
+def parse_stream(text: bytes) -> list[tuple[int, Any]]:
+    """Return the messages of a ``text/event-stream``: id and parsed data."""
+    messages = []
+    for block in text.decode().split("\n\n"):
+        lines = [line for line in block.split("\n") if line and not line.startswith(":")]
+        if not lines:
+            continue
+        fields = dict(line.split(": ", 1) for line in lines)
+        assert fields["event"] == "event_update"
+        messages.append((int(fields["id"]), json.loads(fields["data"])))
+    return messages
+
+
+def chain(*nodes: tuple[str, dict[str, Any]], token: bool = True) -> dict[str, Any]:
+    """Return a graph of test nodes one after the other, ending in a TestText."""
+    stamp = uuid.uuid4().hex if token else ""
+    graph: dict[str, Any] = {}
+    previous = None
+    for number, (class_type, inputs) in enumerate([*nodes, ("TestText", {"text": "done"})], 1):
+        graph[str(number)] = {"class_type": class_type, "inputs": {**inputs, "token": stamp}}
+        if previous is not None:
+            graph[str(number)]["inputs"]["anything"] = [previous, 0]
+        previous = str(number)
+    return graph
+
+
+@pytest.fixture(name="chain")
+def chain_fixture() -> Callable[..., dict[str, Any]]:
+    return chain

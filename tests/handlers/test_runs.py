@@ -1,0 +1,324 @@
+"""Runs over the routes, on a real ComfyUI."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+
+import pytest
+import requests
+
+IMAGE = {
+    "1": {
+        "class_type": "EmptyImage",
+        "inputs": {"width": 32, "height": 32, "batch_size": 1, "color": 255},
+    },
+    "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "runs"}},
+}
+
+
+async def test_run_answers_with_its_result(api, comfyui, jp_base_url):
+    code, body = await api.post("run", {"workflow_api": IMAGE, "inputs": {"width": 48}})
+    assert code == 200
+    assert body["success"] is True
+    assert body["status"] == "success"
+    assert body["machine"] == "local"
+    assert body["error"] is None
+    assert body["node_errors"] == {}
+    assert body["execution_time"] > 0
+    assert set(body["node_times"]) <= {"1", "2"}
+    assert body["created_at"] <= body["started_at"] <= body["finished_at"]
+    (image,) = body["outputs"]["2"]["images"]
+    assert image["type"] == "output"
+    assert image["url"].startswith(f"{jp_base_url}comfyui-deploy/view?filename=runs")
+    assert (comfyui.output_dir / image["filename"]).is_file()
+
+
+async def test_second_run_of_the_same_graph_comes_from_the_cache(api, chain):
+    graph = chain(("TestSleep", {"seconds": 0.01}))
+    await api.post("run", {"workflow_api": graph})
+    code, body = await api.post("run", {"workflow_api": graph})
+    assert code == 200
+    assert sorted(body["cached_nodes"]) == ["1", "2"]
+    assert body["outputs"]["2"] == {"text": ["done"]}
+
+
+async def test_node_failure_is_told_in_the_reply(api, chain):
+    graph = chain(("TestFail", {"message": "no such sampler"}))
+    code, body = await api.post("run", {"workflow_api": graph})
+    assert code == 200
+    assert body["success"] is False
+    assert body["status"] == "failed"
+    assert body["error"] == {
+        "type": "ValueError",
+        "message": "no such sampler",
+        "node_id": "1",
+        "node_type": "TestFail",
+    }
+
+
+async def test_blocked_branch_does_not_fail_the_run(api, chain):
+    code, body = await api.post("run", {"workflow_api": chain(("TestBlock", {"message": "stop"}))})
+    assert code == 200
+    assert body["status"] == "success"
+
+
+async def test_refused_graph_passes_on_comfyuis_words(api):
+    graph = json.loads(json.dumps(IMAGE))
+    graph["1"]["inputs"]["width"] = "wide"
+    prompt_id = uuid.uuid4().hex
+    code, body = await api.post("run", {"workflow_api": graph, "prompt_id": prompt_id})
+    assert code == 400
+    assert body["code"] == "prompt_invalid"
+    assert body["details"]["type"] == "prompt_outputs_failed_validation"
+    assert body["node_errors"]["1"]["errors"][0]["type"] == "invalid_input_type"
+    code, record = await api.get("check-status", prompt_id=prompt_id)
+    assert code == 200
+    assert record["status"] == "failed"
+    assert record["error"]["node_id"] == "1"
+
+
+async def test_graph_that_comfyui_cannot_read_is_a_refusal_too(api):
+    code, body = await api.post("run", {"workflow_api": {"1": {"class_type": "TestText"}}})
+    assert code == 400
+    assert body["code"] == "prompt_invalid"
+
+
+async def test_partly_good_graph_runs_and_says_so(api, chain):
+    graph = chain()
+    graph["9"] = {"class_type": "SaveImage", "inputs": {"filename_prefix": "x"}}
+    code, body = await api.post("run", {"workflow_api": graph})
+    assert code == 200
+    assert body["status"] == "success"
+    assert body["node_errors"]["9"]["errors"][0]["type"] == "required_input_missing"
+
+
+async def test_without_wait_it_answers_at_once_and_the_record_follows(api, chain):
+    graph = chain(("TestSleep", {"seconds": 0.3}))
+    code, body = await api.post("run", {"workflow_api": graph, "wait": False})
+    assert code == 200
+    assert body["success"] is True
+    assert body["status"] in ("queued", "running")
+    assert isinstance(body["number"], (int, float))
+    done = await api.until(body["prompt_id"], "success")
+    assert done["outputs"]["2"] == {"text": ["done"]}
+
+
+async def test_timeout_answers_504_and_the_run_goes_on(api, chain):
+    graph = chain(("TestSleep", {"seconds": 0.5}))
+    code, body = await api.post("run", {"workflow_api": graph, "timeout": 0.1})
+    assert code == 504
+    assert body["code"] == "timeout"
+    assert (await api.until(body["prompt_id"], "success"))["success"] is True
+
+
+async def test_prompt_id_given_twice_is_a_conflict(api, chain):
+    prompt_id = uuid.uuid4().hex
+    request = {"workflow_api": chain(), "prompt_id": prompt_id}
+    code, body = await api.post("run", request)
+    assert (code, body["prompt_id"]) == (200, prompt_id)
+    code, body = await api.post("run", request)
+    assert (code, body["code"], body["details"]["field"]) == (409, "conflict", "prompt_id")
+
+
+async def test_two_requests_with_one_prompt_id_at_once_give_one_run(api, chain):
+    request = {"workflow_api": chain(), "prompt_id": uuid.uuid4().hex}
+    answers = await asyncio.gather(*(api.post("run", request) for _ in range(4)))
+    assert sorted(code for code, _ in answers) == [200, 409, 409, 409]
+
+
+async def test_cancel_while_queued(api, chain):
+    _, blocker = await api.post(
+        "run", {"workflow_api": chain(("TestSleep", {"seconds": 30})), "wait": False}
+    )
+    _, queued = await api.post("run", {"workflow_api": chain(), "wait": False})
+    code, body = await api.post("interrupt", {"prompt_id": queued["prompt_id"]})
+    assert (code, body["success"], body["was"]) == (200, True, "queued")
+    assert (await api.until(queued["prompt_id"], "cancelled"))["success"] is False
+    _, other = await api.get("check-status", prompt_id=blocker["prompt_id"])
+    assert other["status"] in ("queued", "running")
+    await api.until(blocker["prompt_id"], "running")
+    code, body = await api.post("interrupt", {})
+    assert (code, body["was"], body["prompt_id"]) == (200, "running", blocker["prompt_id"])
+    await api.until(blocker["prompt_id"], "cancelled")
+
+
+async def test_interrupting_what_has_ended_or_never_was(api, chain):
+    _, body = await api.post("run", {"workflow_api": chain()})
+    code, answer = await api.post("interrupt", {"prompt_id": body["prompt_id"]})
+    assert (code, answer["code"]) == (409, "conflict")
+    code, answer = await api.post("interrupt", {"prompt_id": "never-was"})
+    assert (code, answer["code"]) == (404, "not_found")
+    code, answer = await api.post("interrupt", {})
+    assert (code, answer["code"]) == (409, "conflict")
+
+
+async def test_prompt_removed_behind_our_back_ends_cancelled(api, chain, comfyui):
+    _, blocker = await api.post(
+        "run", {"workflow_api": chain(("TestSleep", {"seconds": 30})), "wait": False}
+    )
+    _, queued = await api.post("run", {"workflow_api": chain(), "wait": False})
+    await asyncio.to_thread(requests.post, f"{comfyui.url}/queue", json={"clear": True}, timeout=9)
+    await api.until(queued["prompt_id"], "cancelled")
+    await api.until(blocker["prompt_id"], "running")
+    await api.post("interrupt", {"prompt_id": blocker["prompt_id"]})
+    await api.until(blocker["prompt_id"], "cancelled")
+
+
+async def test_front_goes_before_what_waits(api, chain):
+    sleep = chain(("TestSleep", {"seconds": 0.4}))
+    _, first = await api.post("run", {"workflow_api": sleep, "wait": False})
+    _, second = await api.post("run", {"workflow_api": chain(), "wait": False})
+    _, front = await api.post("run", {"workflow_api": chain(), "wait": False, "front": True})
+    assert front["number"] < 0
+    second = await api.until(second["prompt_id"], "success")
+    front = await api.until(front["prompt_id"], "success")
+    assert front["finished_at"] <= second["started_at"]
+    await api.until(first["prompt_id"], "success")
+
+
+async def test_twenty_runs_at_once(api):
+    async def one(seed: int) -> None:
+        graph = {"7": {"class_type": "TestSeed", "inputs": {"seed": 1, "token": uuid.uuid4().hex}}}
+        code, body = await api.post("run", {"workflow_api": graph, "inputs": {"seed": seed}})
+        assert code == 200
+        assert body["outputs"]["7"] == {"text": [str(seed)]}
+        assert body["seeds"] == {"7.seed": seed}
+
+    await asyncio.gather(*(one(seed) for seed in range(20)))
+
+
+async def test_runs_lists_newest_first(api, chain):
+    ids = [(await api.post("run", {"workflow_api": chain()}))[1]["prompt_id"] for _ in range(3)]
+    code, body = await api.get("runs")
+    assert code == 200
+    assert [run["prompt_id"] for run in body] == ids[::-1]
+    _, page = await api.get("runs", limit="1", offset="1")
+    assert [run["prompt_id"] for run in page] == [ids[1]]
+    _, failed = await api.get("runs", status="failed")
+    assert failed == []
+
+
+@pytest.mark.parametrize(("mode", "drawn"), [("saved", False), ("auto", False), ("random", True)])
+async def test_seed_mode(api, mode, drawn):
+    graph = {"7": {"class_type": "TestSeed", "inputs": {"seed": 5, "token": uuid.uuid4().hex}}}
+    code, body = await api.post("run", {"workflow_api": graph, "seed_mode": mode})
+    assert code == 200
+    assert (body["seeds"]["7.seed"] != 5) is drawn
+    assert body["outputs"]["7"]["text"] == [str(body["seeds"]["7.seed"])]
+
+
+async def test_node_form_has_its_own_defaults(api):
+    graph = {"7": {"class_type": "TestSeed", "inputs": {"seed": 5, "token": uuid.uuid4().hex}}}
+    request = {
+        "prompt_id": uuid.uuid4().hex,
+        "workflow_api_raw": graph,
+        "workflow": {"nodes": [], "links": []},
+        "inputs": {"not_there": 1},
+        "status_endpoint": None,
+        "gpu_event_id": None,
+    }
+    code, body = await api.post("run", request)
+    assert code == 200
+    assert body["status"] in ("queued", "running")
+    done = await api.until(request["prompt_id"], "success")
+    assert done["seeds"]["7.seed"] != 5
+
+
+async def test_external_inputs_run_on_a_stock_comfyui(api, comfyui, jp_root_dir):
+    from PIL import Image
+
+    Image.new("RGB", (20, 10), "red").save(jp_root_dir / "mine.png")
+    graph = {
+        "1": {
+            "class_type": "ComfyUIDeployExternalImage",
+            "inputs": {"input_id": "photo", "default_value_url": ""},
+        },
+        "2": {
+            "class_type": "ComfyUIDeployExternalNumberInt",
+            "inputs": {"input_id": "width", "default_value": 8},
+        },
+        "3": {
+            "class_type": "ImageScale",
+            "inputs": {
+                "image": ["1", 0],
+                "width": ["2", 0],
+                "height": 30,
+                "upscale_method": "bilinear",
+                "crop": "disabled",
+            },
+        },
+        "4": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "ext"}},
+    }
+    request = {"workflow_api": graph, "inputs": {"photo": "mine.png", "width": 40}}
+    code, body = await api.post("run", request)
+    assert code == 200, body
+    assert body["status"] == "success", body
+    (image,) = body["outputs"]["4"]["images"]
+    with Image.open(comfyui.output_dir / image["filename"]) as picture:
+        assert picture.size == (40, 30)
+        assert picture.convert("RGB").getpixel((20, 15)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "field"),
+    [
+        ("{", "invalid_json", None),
+        ("[1]", "invalid_json", None),
+        ('{"timeout": NaN}', "invalid_json", None),
+        ("[" * 100_000, "invalid_json", None),
+        ({}, "invalid_request", "workflow_api"),
+        ({"workflow_api": []}, "invalid_request", "workflow_api"),
+        ({"workflow_api": {}}, "invalid_request", "workflow_api"),
+        ({"workflow_api": {"1": 5}}, "invalid_request", "workflow_api"),
+        ({"workflow_api": {"nodes": [], "links": []}}, "invalid_request", "workflow_api"),
+        ({"workflow": {"nodes": [], "links": []}}, "invalid_request", "workflow"),
+        ({"workflow": IMAGE}, "invalid_request", "workflow"),
+        ({"workflow_id": "w1"}, "invalid_request", "workflow_id"),
+        ({"workflow_api": IMAGE, "wait": "yes"}, "invalid_request", "wait"),
+        ({"workflow_api": IMAGE, "timeout": -1}, "invalid_request", "timeout"),
+        ({"workflow_api": IMAGE, "timeout": True}, "invalid_request", "timeout"),
+        ({"workflow_api": IMAGE, "inputs": [1]}, "invalid_request", "inputs"),
+        ({"workflow_api": IMAGE, "seed_mode": "none"}, "invalid_request", "seed_mode"),
+        ({"workflow_api": IMAGE, "prompt_id": "a b"}, "invalid_request", "prompt_id"),
+        ({"workflow_api": IMAGE, "prompt_id": 5}, "invalid_request", "prompt_id"),
+        ({"workflow_api": IMAGE, "inputs": {"nope": 1}}, "unknown_input", "inputs.nope"),
+        (
+            {"workflow_api": IMAGE, "workflow_api_raw": {"1": {"class_type": "X", "inputs": {}}}},
+            "invalid_request",
+            "workflow_api_raw",
+        ),
+        (
+            {"workflow_api": IMAGE, "workflow": {"nodes": [{"id": 1, "type": "LoadImage"}]}},
+            "invalid_request",
+            "workflow",
+        ),
+        (
+            {"is_native_run": True, "native_run_api_endpoint": "https://evil.example/x"},
+            "forbidden_api_url",
+            "native_run_api_endpoint",
+        ),
+    ],
+)
+async def test_bad_bodies(api, body, code, field):
+    status, answer = await api.post("run", body)
+    assert answer["success"] is False
+    assert answer["code"] == code
+    assert answer["message"] == answer["error"]
+    assert status == (403 if code == "forbidden_api_url" else 400)
+    if field is not None:
+        assert answer["details"]["field"] == field
+    assert (await api.get("runs"))[1] == []
+
+
+async def test_unknown_machine(api):
+    code, body = await api.post("run", {"workflow_api": IMAGE, "machine": "moon"})
+    assert (code, body["code"], body["details"]["field"]) == (404, "not_found", "machine")
+
+
+async def test_unknown_route_and_method(api):
+    code, body = await api.get("no/such/route")
+    assert (code, body["code"]) == (404, "not_found")
+    code, body = await api.get("run")
+    assert (code, body["code"]) == (405, "method_not_allowed")

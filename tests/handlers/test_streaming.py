@@ -1,0 +1,176 @@
+"""Event streams of runs."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import time
+import uuid
+
+import pytest
+from PIL import Image
+from tornado.httpclient import HTTPClientError
+
+from .conftest import parse_stream
+
+
+def names(messages):
+    return [data.get("event") for _, data in messages]
+
+
+async def test_stream_tells_everything_in_order(events, chain):
+    graph = chain(("TestProgress", {"steps": 3, "delay": 0.01}))
+    messages = await events(body={"workflow_api": graph})
+    assert [number for number, _ in messages] == list(range(1, len(messages) + 1))
+    first = messages[0][1]
+    assert set(first) == {"prompt_id", "number", "node_errors"}
+    found = names(messages)
+    assert found[1] == "execution_start"
+    for event in (
+        *("execution_cached", "executing", "progress", "progress_state", "executed"),
+        *("live_status", "output_ready", "execution_success", "result", "status"),
+    ):
+        assert event in found, event
+    assert found[-2:] == ["result", "status"]
+    assert found.count("status") == 1
+    result = messages[-2][1]["data"]
+    assert result["prompt_id"] == first["prompt_id"]
+    assert result["outputs"]["2"] == {"text": ["done"]}
+    assert messages[-1][1]["data"] == {"prompt_id": first["prompt_id"], "status": "success"}
+    progress = [d["data"]["progress"] for _, d in messages if d.get("event") == "live_status"]
+    assert progress == sorted(progress)
+    assert all(0 <= value <= 1 for value in progress)
+
+
+async def test_two_hundred_steps_arrive_all(events, chain):
+    graph = chain(("TestProgress", {"steps": 200, "delay": 0.001}))
+    messages = await events(body={"workflow_api": graph})
+    steps = [d["data"]["value"] for _, d in messages if d.get("event") == "progress"]
+    assert steps == list(range(1, 201))
+
+
+async def test_outputs_that_are_ready_have_their_address(events, jp_base_url):
+    graph = {
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 1},
+        },
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+    }
+    messages = await events(body={"workflow_api": graph})
+    (ready,) = [d["data"] for _, d in messages if d.get("event") == "output_ready"]
+    (image,) = ready["output"]["images"]
+    assert image["url"].startswith(f"{jp_base_url}comfyui-deploy/view?")
+    assert "type=temp" in image["url"]
+
+
+@pytest.mark.parametrize(("wanted", "count"), [(True, 3), (False, 0)])
+async def test_previews_only_where_asked_for(events, chain, wanted, count):
+    graph = chain(("TestPreview", {"steps": 3, "delay": 0.02, "size": 16}))
+    messages = await events(body={"workflow_api": graph, "previews": wanted})
+    previews = [d["data"] for _, d in messages if d.get("event") == "preview"]
+    assert len(previews) == count
+    for preview in previews:
+        assert (preview["node"], preview["mime"]) == ("1", "image/jpeg")
+        assert Image.open(io.BytesIO(base64.b64decode(preview["image"]))).size == (16, 16)
+
+
+async def test_failed_run_ends_its_stream(events, chain):
+    messages = await events(body={"workflow_api": chain(("TestFail", {"message": "oh"}))})
+    assert names(messages)[-2:] == ["result", "status"]
+    assert messages[-1][1]["data"]["status"] == "failed"
+    assert messages[-2][1]["data"]["error"]["message"] == "oh"
+
+
+async def test_cancelled_run_ends_its_stream(events, api, chain):
+    prompt_id = uuid.uuid4().hex
+    graph = chain(("TestSleep", {"seconds": 30}))
+    stream = asyncio.ensure_future(events(body={"workflow_api": graph, "prompt_id": prompt_id}))
+    await api.until(prompt_id, "running")
+    await api.post("interrupt", {"prompt_id": prompt_id})
+    messages = await stream
+    assert messages[-1][1]["data"] == {"prompt_id": prompt_id, "status": "cancelled"}
+
+
+async def test_refusal_is_an_ordinary_error(events):
+    with pytest.raises(HTTPClientError) as refusal:
+        await events(body={"workflow_api": {"1": {"class_type": "NoSuchNode", "inputs": {}}}})
+    assert refusal.value.code == 400
+    assert refusal.value.response.headers["Content-Type"].startswith("application/json")
+
+
+async def test_timeout_ends_the_stream_but_not_the_run(events, api, chain):
+    graph = chain(("TestSleep", {"seconds": 0.5}))
+    messages = await events(body={"workflow_api": graph, "timeout": 0.15})
+    assert names(messages)[-2:] == ["error", "status"]
+    assert messages[-2][1]["data"]["code"] == "timeout"
+    assert messages[-1][1]["data"]["status"] == "running"
+    await api.until(messages[0][1]["prompt_id"], "success")
+
+
+async def test_many_streams_follow_one_run(events, api, chain):
+    graph = chain(("TestProgress", {"steps": 20, "delay": 0.01}))
+    _, run = await api.post("run", {"workflow_api": graph, "wait": False})
+    params = {"prompt_id": run["prompt_id"]}
+    streams = await asyncio.gather(*(events("GET", params=params) for _ in range(5)))
+    assert all(stream == streams[0] for stream in streams)
+    assert names(streams[0])[-1] == "status"
+    late = await events("GET", params=params)
+    assert late == streams[0]
+
+
+async def test_stream_joined_after_an_event_goes_on_from_there(events, api, chain):
+    _, run = await api.post("run", {"workflow_api": chain()})
+    params = {"prompt_id": run["prompt_id"]}
+    whole = await events("GET", params=params)
+    rest = await events("GET", params=params, headers={"Last-Event-ID": "4"})
+    assert rest == whole[4:]
+    assert await events("GET", params=params, headers={"Last-Event-ID": "999"}) == []
+
+
+async def test_joining_what_never_was(events):
+    with pytest.raises(HTTPClientError) as refusal:
+        await events("GET", params={"prompt_id": "never-was"})
+    assert refusal.value.code == 404
+    with pytest.raises(HTTPClientError) as refusal:
+        await events("GET", params={"prompt_id": "x"}, headers={"Last-Event-ID": "two"})
+    assert refusal.value.code == 400
+
+
+async def test_client_that_goes_away_does_not_stop_the_run(
+    extension, api, chain, jp_serverapp, jp_base_url, jp_auth_header, jp_http_port
+):
+    graph = chain(("TestSleep", {"seconds": 0.3}))
+    prompt_id = uuid.uuid4().hex
+    body = json.dumps({"workflow_api": graph, "prompt_id": prompt_id}).encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", jp_http_port)
+    writer.write(
+        f"POST {jp_base_url}comfyui-deploy/run/streaming HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        f"Authorization: {jp_auth_header['Authorization']}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n".encode()
+        + body
+    )
+    assert b"200 OK" in await reader.readline()
+    writer.close()
+    assert (await api.until(prompt_id, "success"))["outputs"]["2"] == {"text": ["done"]}
+
+
+async def test_events_leave_as_they_arrive(extension, jp_fetch, chain):
+    arrivals: list[tuple[float, bytes]] = []
+    graph = chain(("TestProgress", {"steps": 5, "delay": 0.1}))
+    await jp_fetch(
+        *("comfyui-deploy", "run", "streaming"),
+        method="POST",
+        body=json.dumps({"workflow_api": graph}),
+        streaming_callback=lambda chunk: arrivals.append((time.monotonic(), chunk)),
+    )
+    steps = [
+        when
+        for when, chunk in arrivals
+        for _, data in parse_stream(chunk)
+        if data.get("event") == "progress"
+    ]
+    assert len(steps) == 5
+    assert steps[-1] - steps[0] > 0.3
