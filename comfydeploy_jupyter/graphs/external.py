@@ -466,22 +466,22 @@ def _read_number(inputs: Mapping[str, Any], class_type: str, rng: random.Random)
     """Read a number as the pack does: a numeric ``input_id`` (of sliders: in range) goes first."""
     whole = _KINDS[class_type] == "int"
     default = inputs.get("default_value")
-    number = _finite(inputs.get("input_id"))
+    number = _finite(inputs.get("input_id"), whole)
     if class_type.endswith("NumberInt") and number is not None:
         number = number if str(inputs["input_id"]).strip().isdigit() else None
     if "Slider" in class_type and number is not None:
+        low = _finite(inputs.get("min_value", 0), whole)
+        high = _finite(inputs.get("max_value", 10 if whole else 1), whole)
         number = round(number) if whole else number
-        low = _finite(inputs.get("min_value", 0))
-        high = _finite(inputs.get("max_value", 10 if whole else 1))
-        if low is None or high is None or not low <= number <= high:
+        if low is None or high is None or not (int(low) if whole else low) <= number <= high:
             number = None
     if number is None:
         if default is None or is_link(default):
             return default
-        number = _finite(default)
+        number = _finite(default, whole)
     if number is None:
         raise ValueError(f"must be a number, not {default!r}")
-    return int(number) if whole else float(number)
+    return int(number) if whole else number
 
 
 def _read_seed(inputs: Mapping[str, Any], class_type: str, rng: random.Random) -> Any:
@@ -512,17 +512,16 @@ _VALUE_READERS: Mapping[str, Callable[[Mapping[str, Any], str, random.Random], A
 }
 
 
-def _finite(value: object) -> float | None:
-    """Return an int, a float, or a text with one; None for anything else, inf and nan."""
+def _finite(value: object, whole: bool) -> float | None:
+    """Return a number or the text of one, whole ones exactly; None for all else, inf and nan."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
-    if isinstance(value, int):
-        return value
+    exact = whole and (isinstance(value, int) or str(value).strip().isdigit())
     try:
-        number = int(value) if isinstance(value, str) and value.strip().isdigit() else float(value)
-    except ValueError:
+        number = int(value) if exact else float(value)
+        return number if math.isfinite(number) else None
+    except (ValueError, OverflowError):
         return None
-    return number if math.isfinite(number) else None
 
 
 def place_files(

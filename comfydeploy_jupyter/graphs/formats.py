@@ -229,55 +229,80 @@ def declared_inputs(definitions: Definitions | None, class_type: str) -> dict[st
     return found
 
 
-def ui_path(ui: UIGraph, node_id: str) -> list[UIPlace]:
-    """Find a node of the API graph in the UI workflow it was made from.
+class UINodes:
+    """Finds the nodes and links of a UI workflow, subgraphs included.
 
     Parameters
     ----------
     ui : dict
-        The workflow in UI format.
-    node_id : str
-        An id of the API graph; ``"12:3"`` is node 3 inside the subgraph node 12.
-
-    Returns
-    -------
-    list of UIPlace
-        From the outermost container to the node; empty if it is not there. The nodes of an old
-        *group node* have no place of their own: their path ends at the group.
+        The workflow in UI format. It must not change while this object is in use.
     """
-    definitions = ui.get("definitions")
-    subgraphs = definitions.get("subgraphs") if isinstance(definitions, Mapping) else None
-    by_id = {
-        item.get("id"): item for item in _objects(subgraphs) if isinstance(item.get("id"), str)
-    }
-    scope: Mapping[str, Any] = ui
-    path: list[UIPlace] = []
-    for part in node_id.split(":"):
-        node = next((n for n in _objects(scope.get("nodes")) if str(n.get("id")) == part), None)
-        if node is None:
-            return []
-        path.append(UIPlace(node, scope))
-        inner = by_id.get(str(node.get("type")))
-        if inner is None:
-            break
-        scope = inner
-    return path
+
+    def __init__(self, ui: UIGraph) -> None:
+        definitions = ui.get("definitions")
+        subgraphs = definitions.get("subgraphs") if isinstance(definitions, Mapping) else None
+        self._ui = ui
+        self._subgraphs = {str(subgraph.get("id")): subgraph for subgraph in _objects(subgraphs)}
+        self._nodes: dict[int, dict[str, Mapping[str, Any]]] = {}
+        self._sources: dict[int, dict[Any, tuple[str, int]]] = {}
+
+    def node(self, scope: Mapping[str, Any], node_id: str) -> Mapping[str, Any] | None:
+        """Return one node of a graph or subgraph definition."""
+        if id(scope) not in self._nodes:
+            nodes = _objects(scope.get("nodes"))
+            self._nodes[id(scope)] = {str(node.get("id")): node for node in nodes}
+        return self._nodes[id(scope)].get(node_id)
+
+    def path(self, node_id: str) -> list[UIPlace]:
+        """Find a node of the API graph that was made from this workflow.
+
+        Parameters
+        ----------
+        node_id : str
+            An id of the API graph; ``"12:3"`` is node 3 inside the subgraph node 12.
+
+        Returns
+        -------
+        list of UIPlace
+            From the outermost container to the node; empty if it is not there. The nodes of an old
+            *group node* have no place of their own: their path ends at the group.
+        """
+        scope: Mapping[str, Any] = self._ui
+        path: list[UIPlace] = []
+        for part in node_id.split(":"):
+            node = self.node(scope, part)
+            if node is None:
+                return []
+            path.append(UIPlace(node, scope))
+            inner = self._subgraphs.get(str(node.get("type")))
+            if inner is None:
+                break
+            scope = inner
+        return path
+
+    def link_source(self, scope: Mapping[str, Any], link_id: object) -> tuple[str, int] | None:
+        """Return where a link starts: node id and output slot.
+
+        Links are arrays ``[id, from, slot, to, slot, type]`` in version 0.4 and objects in version
+        1 and in subgraphs. A link through the wall of a subgraph starts at node ``"-10"``.
+        """
+        if id(scope) not in self._sources:
+            links = scope.get("links")
+            self._sources[id(scope)] = dict(
+                source
+                for link in (links if isinstance(links, list) else ())
+                if (source := _source(link)) is not None
+            )
+        known = isinstance(link_id, (int, str))
+        return self._sources[id(scope)].get(link_id) if known else None
 
 
-def ui_link_source(scope: Mapping[str, Any], link_id: object) -> tuple[str, int] | None:
-    """Return where a link of a UI graph starts: node id and output slot.
-
-    Links are arrays ``[id, from, slot, to, slot, type]`` in version 0.4 and objects in version 1
-    and in subgraphs. A link that comes in through the wall of a subgraph starts at node
-    ``"-10"``.
-    """
-    links = scope.get("links")
-    for link in links if isinstance(links, list) else ():
-        if isinstance(link, Mapping) and link.get("id") == link_id:
-            return str(link.get("origin_id")), int(link.get("origin_slot") or 0)
-        if isinstance(link, list) and len(link) >= 3 and link[0] == link_id:
-            return str(link[1]), int(link[2])
-    return None
+def _source(link: object) -> tuple[Any, tuple[str, int]] | None:
+    if isinstance(link, Mapping):
+        link = [link.get("id"), link.get("origin_id"), link.get("origin_slot")]
+    if not isinstance(link, list) or len(link) < 3 or not isinstance(link[2], int):
+        return None
+    return (link[0], (str(link[1]), link[2])) if isinstance(link[0], (int, str)) else None
 
 
 def _objects(value: object) -> list[Mapping[str, Any]]:

@@ -36,13 +36,13 @@ from comfydeploy_jupyter.graphs.formats import (
     Graph,
     InputSpec,
     UIGraph,
+    UINodes,
     class_of,
     copy_graph,
     declared_inputs,
     inputs_of,
     is_link,
     title_of,
-    ui_path,
 )
 from comfydeploy_jupyter.graphs.seeds import SEED_NAMES
 
@@ -192,12 +192,23 @@ class _Names:
             for name in inputs:
                 self._names[name].append(node_id)
 
+        self._longest = max(map(len, [*graph, *self._titles]), default=0)
+
     def find(self, key: str) -> list[Target]:
-        by_id = [t for head, name in _splits(key) for t in self._having([head], name)]
+        """Return every input that the key names, by the first rule that finds any."""
+        splits = list(self._splits(key))
+        by_id = [t for head, name in splits for t in self._having([head], name)]
         by_title = [
-            t for head, name in _splits(key) for t in self._having(self._titles.get(head, ()), name)
+            t for head, name in splits for t in self._having(self._titles.get(head, ()), name)
         ]
         return by_id or by_title or [(node_id, key) for node_id in self._names.get(key, ())]
+
+    def _splits(self, key: str) -> Iterator[tuple[str, str]]:
+        """Cut the key at each dot that may end an id or a title: these contain dots themselves."""
+        dot = key.find(".", 0, self._longest + 1)
+        while dot >= 0:
+            yield key[:dot], key[dot + 1 :]
+            dot = key.find(".", dot + 1, self._longest + 1)
 
     def _having(self, node_ids: Iterable[str], name: str) -> Iterator[Target]:
         for node_id in node_ids:
@@ -210,23 +221,25 @@ class _Names:
 
     def close_to(self, key: str) -> list[str]:
         """Return what the user may have meant, closest first."""
-        for head, _ in _splits(key):
-            heads = [head] if head in self._graph else self._titles.get(head, [])
-            names = [f"{i}.{name}" for i in heads for name in inputs_of(self._graph[i])]
+        for head, tail in self._splits(key):
+            node_ids = [head] if head in self._graph else self._titles.get(head, [])
+            names = list(dict.fromkeys(n for i in node_ids for n in inputs_of(self._graph[i])))
             if names:
-                asked = [f"{heads[0]}.{key[len(head) + 1 :]}"]
-                return difflib.get_close_matches(asked[0], names, n=5, cutoff=0.7) or names
-        every = [
-            *self.external,
-            *(name for name, holders in self._names.items() if len(holders) == 1),
-            *(f"{i}.{name}" for i, node in self._graph.items() for name in inputs_of(node)),
+                close = difflib.get_close_matches(tail, names, n=5) or names
+                return [
+                    f"{i}.{n}" for n in close for i in node_ids if n in inputs_of(self._graph[i])
+                ]
+        close = [
+            *difflib.get_close_matches(key, [*self.external, *self._names], n=5),
+            *difflib.get_close_matches(key.rpartition(".")[2], self._names, n=5),
         ]
-        return difflib.get_close_matches(key, every, n=5) or list(self.external)
-
-
-def _splits(key: str) -> list[tuple[str, str]]:
-    """Return the key cut at each of its dots: node ids, titles and names may contain dots."""
-    return [(key[:i], key[i + 1 :]) for i, char in enumerate(key) if char == "."]
+        found: dict[str, None] = {}
+        for name in close:
+            holders = [] if name in self.external else self._names[name]
+            found.update(
+                dict.fromkeys([name] if len(holders) < 2 else [f"{i}.{name}" for i in holders])
+            )
+        return list(found)[:8] or list(self.external)
 
 
 def _complaint(key: str, candidates: Sequence[str], ambiguous: bool) -> str:
@@ -314,12 +327,13 @@ def input_form(
     external_ids = {external.node_id for external in externals}
     by_input_id = {external.input_id: external for external in reversed(externals)}
     roles = _prompt_roles(graph)
+    ui_nodes = UINodes(ui) if ui is not None else None
     ranked: list[tuple[tuple[int, int, int], FormField]] = []
     for position, (node_id, node) in enumerate(graph.items()):
         if node_id in external_ids:
             continue
         specs = declared_inputs(definitions, class_of(node))
-        title = title_of(node) or _ui_title(ui, node_id)
+        title = title_of(node) or _ui_title(ui_nodes, node_id)
         shown = title or _display_name(definitions, node)
         for name, value in inputs_of(node).items():
             kind = _kind_of(class_of(node), name, value, specs.get(name))
@@ -455,8 +469,8 @@ def _display_name(definitions: Definitions | None, node: Mapping[str, Any]) -> s
     return name if isinstance(name, str) and name else class_of(node)
 
 
-def _ui_title(ui: UIGraph | None, node_id: str) -> str:
-    path = ui_path(ui, node_id) if ui else []
+def _ui_title(nodes: UINodes | None, node_id: str) -> str:
+    path = nodes.path(node_id) if nodes else []
     title = path[-1].node.get("title") if len(path) == node_id.count(":") + 1 else None
     return title if isinstance(title, str) else ""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -15,13 +14,12 @@ from comfydeploy_jupyter.graphs.formats import (
     Graph,
     InputSpec,
     UIGraph,
+    UINodes,
     UIPlace,
     class_of,
     copy_graph,
     declared_inputs,
     inputs_of,
-    ui_link_source,
-    ui_path,
 )
 
 MAX_SEED = 2**53 - 1
@@ -124,7 +122,8 @@ def apply_seeds(
     seeds: dict[str, int] = {}
     next_seeds: dict[str, int] = {}
     drawn: dict[tuple[str, int, int], int] = {}
-    use_ui = ui is not None and (mode is SeedMode.AUTO or (mode is SeedMode.RANDOM and node_form))
+    follow_ui = mode is SeedMode.AUTO or (mode is SeedMode.RANDOM and node_form)
+    nodes = UINodes(ui) if ui is not None and follow_ui else None
     for node_id, node in result.items():
         class_type, inputs = class_of(node), inputs_of(node)
         if class_type == _EXTERNAL_SEED:
@@ -140,8 +139,8 @@ def apply_seeds(
                 continue
             key, value = f"{node_id}.{name}", _as_int(inputs[name])
             control = _NO_CONTROL
-            if use_ui and ui is not None:
-                control = _find_control(ui, node_id, class_type, name, value, controlled)
+            if nodes is not None:
+                control = _find_control(nodes, node_id, class_type, name, value, controlled)
             is_given, is_seed = (node_id, name) in given, name in SEED_NAMES
             if mode is SeedMode.RANDOM:
                 draw = is_seed and not is_given and control.word != "fixed"
@@ -204,17 +203,17 @@ def _controlled(specs: Mapping[str, InputSpec], inputs: Mapping[str, Any]) -> li
 
 
 def _find_control(
-    ui: UIGraph,
+    nodes: UINodes,
     node_id: str,
     class_type: str,
     name: str,
     value: int | None,
     controlled: Sequence[str],
 ) -> _Control:
-    path = ui_path(ui, node_id)
+    path = nodes.path(node_id)
     if not path:
         return _NO_CONTROL
-    primitive = _feeding_primitive(path, name)
+    primitive = _feeding_primitive(nodes, path, name)
     if primitive is not None:
         containers, node = primitive
         word = _word_for(node.get("widgets_values"), name, value, [name])
@@ -239,9 +238,12 @@ def _word_for(values: object, name: str, value: int | None, controlled: Sequence
     if not isinstance(values, list):
         return ""
     pairs = [
-        (_as_int(seed), word)
+        (seed, word)
         for seed, word in pairwise(values)
-        if isinstance(word, str) and word in _CONTROLS and _as_int(seed) is not None
+        if isinstance(word, str)
+        and word in _CONTROLS
+        and isinstance(seed, int)
+        and not isinstance(seed, bool)
     ]
     if name in controlled and len(pairs) == len(controlled):
         return pairs[controlled.index(name)][1]
@@ -259,27 +261,27 @@ def _promoted_word(path: Sequence[UIPlace]) -> str:
     if not isinstance(proxies, list) or not isinstance(values, list):
         return ""
     for proxy, word in zip(proxies, values, strict=False):
-        if proxy == [inner_id, "control_after_generate"] and word in _CONTROLS:
-            return str(word)
+        if proxy == [inner_id, "control_after_generate"] and isinstance(word, str):
+            return word if word in _CONTROLS else ""
     return ""
 
 
-def _feeding_primitive(path: Sequence[UIPlace], name: str) -> tuple[str, Mapping[str, Any]] | None:
+def _feeding_primitive(
+    nodes: UINodes, path: Sequence[UIPlace], name: str
+) -> tuple[str, Mapping[str, Any]] | None:
     """Return the PrimitiveNode that feeds an input, and the ids of the containers around it."""
     slot = next((s for s in _slots(path[-1].node) if name in (s.get("name"), _widget(s))), None)
     for depth in range(len(path) - 1, -1, -1):
         scope = path[depth].scope
-        source = ui_link_source(scope, slot.get("link")) if slot else None
+        source = nodes.link_source(scope, slot.get("link")) if slot else None
         if source is None:
             return None
         if source[0] != "-10":
             containers = ":".join(str(outer.node.get("id")) for outer in path[:depth])
-            for node in scope.get("nodes") or ():
-                if str(node.get("id")) == source[0] and node.get("type") == "PrimitiveNode":
-                    return containers, node
-            return None
+            node = nodes.node(scope, source[0])
+            return (containers, node) if node and node.get("type") == "PrimitiveNode" else None
         walls = _slots(scope)
-        if not depth or source[1] >= len(walls):
+        if not depth or not 0 <= source[1] < len(walls):
             return None
         outside = walls[source[1]].get("name")
         slot = next((s for s in _slots(path[depth - 1].node) if s.get("name") == outside), None)
@@ -328,9 +330,10 @@ def _or(value: int | None, default: int) -> int:
 
 
 def _as_int(value: object) -> int | None:
-    """Return a literal as ComfyUI's ``int()`` would take it; None for what is no whole number."""
-    if isinstance(value, str) and re.fullmatch(r"\s*-?\d{1,30}\s*", value):
+    """Return a literal as ComfyUI's ``int()`` takes it; None for booleans and what is no number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
         return int(value)
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    except (ValueError, OverflowError):
+        return None

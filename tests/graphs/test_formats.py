@@ -7,14 +7,13 @@ import pytest
 from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.graphs.formats import (
     GraphFormat,
+    UINodes,
     check_api_graph,
     copy_graph,
     declared_inputs,
     detect_format,
     is_link,
     same_graph,
-    ui_link_source,
-    ui_path,
 )
 
 API = {
@@ -124,15 +123,18 @@ def test_ui_path_goes_into_subgraphs():
         "nodes": [{"id": 12, "type": "uuid"}, {"id": 17, "type": "workflow>old"}],
         "definitions": {"subgraphs": [inner]},
     }
-    container, node = ui_path(ui, "12:3")
+    nodes = UINodes(ui)
+    container, node = nodes.path("12:3")
     assert (container.node["id"], container.scope) == (12, ui)
     assert (node.node["type"], node.scope) == ("KSampler", inner)
-    assert [place.node["id"] for place in ui_path(ui, "17:1")] == [17]
-    assert ui_path(ui, "12:4") == ui_path(ui, "5") == []
+    assert [place.node["id"] for place in nodes.path("17:1")] == [17]
+    assert nodes.path("12:4") == nodes.path("5") == []
 
 
 def test_ui_links_are_arrays_or_objects():
-    assert ui_link_source({"links": [None, [7, 1, 2, 3, 4, "INT"]]}, 7) == ("1", 2)
+    nodes = UINodes({})
+    assert nodes.link_source({"links": [None, [7, 1, 2, 3, 4, "INT"]]}, 7) == ("1", 2)
     link = {"id": 8, "origin_id": -10, "origin_slot": 1, "target_id": 3, "target_slot": 0}
-    assert ui_link_source({"links": [link]}, 8) == ("-10", 1)
-    assert ui_link_source({}, 7) is None
+    assert nodes.link_source({"links": [link]}, 8) == ("-10", 1)
+    assert nodes.link_source({"links": [link]}, None) is None
+    assert nodes.link_source({}, 7) is None

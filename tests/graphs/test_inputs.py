@@ -90,8 +90,9 @@ def test_lookup_order():
         ("3.step", ["3.steps"]),
         ("Sampler v1.5.sed", ["3.seed"]),
         ("4.nothing_like_it", ["4.ckpt_name"]),
-        ("ckpt_nam", ["ckpt_name", "4.ckpt_name"]),
-        ("99.seed", ["3.seed", "seed"]),
+        ("ckpt_nam", ["ckpt_name"]),
+        ("99.seed", ["seed"]),
+        ("99.txt", ["6.text", "12:7.text"]),
         ("", []),
     ],
 )
@@ -308,12 +309,14 @@ def value_of(node):
         (external("NumberInt", "-12", default_value=7), 7),
         (external("NumberInt", "1.5", default_value=7.9), 7),
         (external("NumberInt", str(2**63), default_value=7), 2**63),
+        (external("NumberInt", default_value=2**60 + 1), 2**60 + 1),
         (external("NumberSlider", "0.25", default_value=0.5), 0.25),
         (external("NumberSlider", "3", default_value=0.5), 0.5),
         (external("NumberSlider", "3", default_value=0.5, min_value=2, max_value=4), 3.0),
         (external("NumberSliderInt", "9.6", default_value=1), 10),
         (external("NumberSliderInt", "10.6", default_value=1), 1),
         (external("NumberSliderInt", "x", default_value=1), 1),
+        (external("NumberSliderInt", "0", default_value=7, min_value=0.5), 0),
         (external("Boolean", default_value=False), False),
         (external("Boolean", default_value=1), True),
         (external("Seed", default_value=9, min_value=1, max_value=10), 9),
@@ -387,6 +390,7 @@ def test_known_classes_and_other_nodes_of_the_pack_are_left_alone():
         (external("Image"), "inputs.thing: no value"),
         (external("Text"), "inputs.thing: no value"),
         (external("NumberInt", default_value="x"), "inputs.thing: must be a number"),
+        (external("Number", default_value=10**400), "inputs.thing: must be a number"),
         (external("Seed", default_value="x"), "inputs.thing: must be an integer"),
         (external("Checkpoint", default_value="https://x/y"), "volume/model"),
         (external("Lora", lora_url="https://x/y"), "volume/model"),
@@ -516,6 +520,16 @@ def test_audio_and_paths():
     assert placed["1"]["inputs"] == {"audio": "a.wav"}
     for node in (external("Vid", "https://x/a"), external("File", file_url="https://x/a")):
         assert place(node, "/in/a", 0, 0) == {"2": reads("/in/a", "/in/a")}
+
+
+def test_texts_that_look_like_the_id_are_no_links():
+    for node, file in ((external("Video", "https://x/y"), "a.mp4"), (external("Vid", "x"), "/a")):
+        applied = apply(
+            {"1": node, "2": reads(["1", 0], "1", "1.5")}, {node["inputs"]["input_id"]: file}
+        )
+        inlined = inline(applied.graph, given=applied.given)
+        placed = place_files(inlined.graph, {"1": file})
+        assert list(placed["2"]["inputs"].values())[1:] == ["1", "1.5"]
 
 
 def test_helpers_do_not_take_an_id_that_exists():

@@ -246,6 +246,42 @@ def test_drawn_seeds_stay_in_range(bounds, class_type, rng):
         assert 0 <= seed <= limit
 
 
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-10, 20)
+    | st.floats()
+    | st.sampled_from(["3", "fixed"]),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["id", "type", "nodes", "links", "inputs", "link", "widgets_values"]),
+            inner,
+        )
+    ),
+    max_leaves=8,
+)
+
+
+@for_all(node=json_values, links=json_values, inner=json_values, container=json_values)
+def test_no_ui_workflow_however_odd_stops_a_run(node, links, inner, container):
+    odd = subgraph("fixed")
+    odd["links"] = links
+    odd["nodes"][0].update(
+        inputs=container,
+        properties={"proxyWidgets": [["3", "control_after_generate"]]},
+        widgets_values=[container],
+    )
+    odd["definitions"]["subgraphs"][0]["links"] = inner
+    odd["definitions"]["subgraphs"][0]["nodes"][0]["inputs"] = node
+    slots = [{"name": "seed", "link": link} for link in (node, 1)]
+    flat = {"nodes": [{"id": 3, "type": "KSampler", "inputs": slots, "widgets_values": node}]}
+    for ui in (odd, {**flat, "links": [links, [1, node, inner]]}, {"nodes": node, "links": links}):
+        for graph in ({"3": sampler()}, {"12:3": sampler()}):
+            seeds = apply_seeds(graph, AUTO, ui=ui, definitions={"KSampler": inner})
+            assert len(seeds.seeds) == 1
+
+
 def test_what_no_integer_fits_is_left_alone():
     definitions = {"A": {"input": {"required": {"seed": ["STRING", {}]}}}}
     graph = {"1": {"class_type": "A", "inputs": {"seed": "a word"}}}
