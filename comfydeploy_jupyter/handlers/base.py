@@ -69,7 +69,7 @@ class Base(JupyterHandler):
         for verb in ("get", "head", "post"):
             method = cls.__dict__.get(verb)
             if method is not None:
-                method.__allow_unauthenticated = False
+                setattr(method, "__allow_unauthenticated", False)
 
     @property
     def extension(self) -> ComfyDeploy:

@@ -116,15 +116,8 @@ class EventSocket(WebSocketMixin, Base, WebSocketHandler):
 
     async def _queue_prompt(self, body: dict[str, Any]) -> None:
         chosen = self.asked.model_dump(exclude_none=True, exclude={"client_id"})
-        request = parse(
-            RunRequest,
-            {
-                **chosen,
-                **body,
-                "inputs": {**self._inputs, **(body.get("inputs") or {})} or None,
-                "client_id": self.client_id,
-            },
-        )
+        request = parse(RunRequest, {**chosen, **body, "client_id": self.client_id})
+        request.inputs = {**self._inputs, **(request.inputs or {})}
         await self.services.runs.submit(request)
         self._inputs.clear()
 

@@ -245,6 +245,8 @@ class Machine:
         link = self._link
         if link is not None and link.folders is not None:
             return link.folders
+        if link is not None and link.connection.connected and not link.system:
+            await self._learn(link)
         told = link.system.get("argv") if link is not None else None
         argv = told[1:] if isinstance(told, list) else self.settings.launch_args
         found = await asyncio.to_thread(

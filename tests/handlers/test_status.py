@@ -1,0 +1,52 @@
+"""Status, version, definitions."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from comfydeploy_jupyter import __version__
+
+
+async def test_service_is_ok(api, comfyui, chain):
+    await api.post("run", {"workflow_api": chain()})
+    code, body = await api.get("check-status")
+    assert code == 200
+    assert body["status"] == "ok"
+    assert body["version"] == __version__
+    assert body["comfyui"]["reachable"] is True
+    assert body["comfyui"]["url"] == comfyui.url
+    assert body["comfyui"]["managed"] is False
+    assert body["queue"] == {"running": 0, "pending": 0}
+
+
+async def test_unknown_run_is_not_done(api):
+    code, body = await api.get("check-status", prompt_id="never-was")
+    assert (code, body["code"]) == (404, "not_found")
+
+
+async def test_version_of_the_running_comfyui(api, comfyui):
+    code, body = await api.get("comfyui-version")
+    assert code == 200
+    text = (comfyui.path / "comfyui_version.py").read_text()
+    assert body["success"] is True
+    assert f'"{body["version"]}"' in text
+    assert body["source"] == "running"
+
+
+async def test_definitions_are_passed_on(api, comfyui):
+    response = await api.raw("GET", "object_info")
+    assert response.code == 200
+    assert "TestSleep" in json.loads(response.body)
+
+
+async def test_log_of_a_comfyui_that_is_not_ours(api):
+    code, body = await api.get("comfyui/log")
+    assert (code, body["code"]) == (503, "comfyui_unavailable")
+
+
+@pytest.mark.parametrize(("name", "value"), [("limit", "x"), ("limit", "0"), ("offset", "-1")])
+async def test_bad_query(api, name, value):
+    code, body = await api.get("runs", **{name: value})
+    assert (code, body["code"], body["details"]["field"]) == (400, "invalid_request", name)
