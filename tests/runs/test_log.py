@@ -1,0 +1,90 @@
+"""The event log of a run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from comfydeploy_jupyter.comfyui.events import Preview
+from comfydeploy_jupyter.runs import log as module
+from comfydeploy_jupyter.runs.log import EventLog
+
+IMAGE = Preview("image/png", b"x" * 10, b"frame", node="1", prompt_id="p")
+
+
+async def drain(log: EventLog, after: int = 0) -> list[int]:
+    return [event.id async for batch in log.read(after, pause=5) for event in batch]
+
+
+async def test_every_reader_gets_everything_in_order():
+    log = EventLog()
+    readers = [asyncio.ensure_future(drain(log)) for _ in range(3)]
+    for number in range(20):
+        log.append("progress", {"value": number})
+        if number % 7 == 0:
+            await asyncio.sleep(0)
+    log.close()
+    assert await asyncio.gather(*readers) == [list(range(1, 21))] * 3
+
+
+async def test_reader_goes_on_after_an_event():
+    log = EventLog()
+    for _ in range(5):
+        log.append("executing", {})
+    log.close()
+    assert await drain(log, 3) == [4, 5]
+    assert await drain(log, 99) == []
+
+
+async def test_silence_gives_empty_batches():
+    log = EventLog()
+    batches = log.read(pause=0.01)
+    assert await batches.__anext__() == []
+    log.append("executing", {})
+    assert [event.id for event in await batches.__anext__()] == [1]
+
+
+async def test_reading_ends_in_time():
+    log = EventLog()
+    until = asyncio.get_running_loop().time() + 0.05
+    assert [batch async for batch in log.read(pause=5, until=until)] == []
+
+
+def test_only_the_last_previews_are_kept():
+    log = EventLog()
+    for _ in range(10):
+        log.append("preview", {"node": "1"}, IMAGE)
+    log.append("executed", {})
+    kept = log.after(0)
+    assert [event.id for event in kept] == [7, 8, 9, 10, 11]
+    log.close()
+    assert [event.event for event in log.after(0)] == ["executed"]
+
+
+def test_large_log_drops_stale_progress_only():
+    log = EventLog()
+    log.append("execution_start", {})
+    text = "x" * (module.MAX_BYTES // 100)
+    for number in range(150):
+        log.append("progress_state", {"text": text, "number": number})
+        if number % 10 == 0:
+            log.append("executed", {"number": number})
+    kept = log.after(0)
+    assert sum(event.size for event in kept) <= module.MAX_BYTES
+    assert [event.event for event in kept].count("executed") == 15
+    assert kept[0].event == "execution_start"
+    assert [e.data["number"] for e in kept if e.event == "progress_state"][-1] == 149
+    assert [event.id for event in kept] == sorted(event.id for event in kept)
+
+
+def test_message_has_the_form_of_the_contract():
+    log = EventLog()
+    first = log.append("", {"prompt_id": "p", "number": 1, "node_errors": {}})
+    assert first.sse.startswith(b"id: 1\nevent: event_update\ndata: {")
+    assert first.sse.endswith(b"}\n\n")
+    assert json.loads(first.text) == {"prompt_id": "p", "number": 1, "node_errors": {}}
+    second = log.append("preview", {"prompt_id": "p", "node": "1"}, IMAGE)
+    data = json.loads(second.text)
+    assert data["event"] == "preview"
+    assert data["data"]["mime"] == "image/png"
+    assert data["data"]["image"] == "eHh4eHh4eHh4eA=="

@@ -1,0 +1,121 @@
+"""The store: transactions, migrations, several processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import pytest
+
+from comfydeploy_jupyter.store.database import Database
+from comfydeploy_jupyter.store.migrations import MIGRATIONS, migrate
+
+
+@pytest.fixture
+def database(tmp_path, jp_asyncio_loop):
+    made = Database(tmp_path / "deep" / "comfydeploy.db")
+    jp_asyncio_loop.run_until_complete(made.open())
+    yield made
+    jp_asyncio_loop.run_until_complete(made.close())
+
+
+def fill(connection: sqlite3.Connection, count: int) -> None:
+    for number in range(count):
+        connection.execute("INSERT INTO graphs VALUES (?, ?)", (str(number), b""))
+
+
+def count(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT count(*) FROM graphs").fetchone()[0])
+
+
+async def test_write_is_all_or_nothing(database):
+    def half(connection: sqlite3.Connection) -> None:
+        fill(connection, 3)
+        raise RuntimeError("half-way")
+
+    with pytest.raises(RuntimeError, match="half-way"):
+        await database.write(half)
+    assert await database.read(count) == 0
+    await database.write(fill, 3)
+    assert await database.read(count) == 3
+
+
+async def test_writes_keep_their_order(database):
+    def put(connection: sqlite3.Connection, number: int) -> None:
+        connection.execute("INSERT INTO graphs VALUES (?, ?)", (f"{number:03}", b""))
+
+    await asyncio.gather(*(database.write(put, number) for number in range(50)))
+    rows = await database.read(
+        lambda connection: [row[0] for row in connection.execute("SELECT hash FROM graphs")]
+    )
+    assert rows == [f"{number:03}" for number in range(50)]
+
+
+async def test_reader_cannot_write(database):
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        await database.read(fill, 1)
+
+
+async def test_loop_runs_while_the_store_works(database):
+    def slow(_: sqlite3.Connection) -> None:
+        time.sleep(0.3)
+
+    work = asyncio.ensure_future(database.write(slow))
+    ticks = 0
+    while not work.done():
+        await asyncio.sleep(0.01)
+        ticks += 1
+    assert ticks > 10
+
+
+async def test_two_servers_share_the_file(database, jp_asyncio_loop):
+    other = Database(database.path)
+    await other.open()
+    try:
+        await asyncio.gather(
+            database.write(fill, 3),
+            *(
+                other.write(lambda c, n=n: c.execute("INSERT INTO graphs VALUES (?, '')", (n,)))
+                for n in "ab"
+            ),
+        )
+        assert await other.read(count) == await database.read(count) == 5
+    finally:
+        await other.close()
+
+
+def test_migration_and_its_record_are_one(tmp_path):
+    path = tmp_path / "db"
+    with sqlite3.connect(path, isolation_level=None) as connection:
+        migrate(connection)
+        migrate(connection)
+        names = [row[0] for row in connection.execute("SELECT name FROM migrations")]
+    connection.close()
+    assert names == [name for name, _ in MIGRATIONS]
+
+
+def test_kill_in_a_transaction_leaves_nothing(tmp_path):
+    path = tmp_path / "db"
+    code = (
+        "import sys, asyncio, time\n"
+        "from pathlib import Path\n"
+        "from comfydeploy_jupyter.store.database import Database\n"
+        "def half(c):\n"
+        "    c.execute(\"INSERT INTO graphs VALUES ('x', '')\"); print('in', flush=True); time.sleep(60)\n"
+        "async def main():\n"
+        "    db = Database(Path(sys.argv[1])); await db.open(); await db.write(half)\n"
+        "asyncio.run(main())\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"in\n"
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    connection = sqlite3.connect(path)
+    assert count(connection) == 0
+    connection.close()

@@ -1,0 +1,102 @@
+"""Records of runs, and the session that owns them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from comfydeploy_jupyter.errors import ConflictError
+from comfydeploy_jupyter.store.database import Database
+from comfydeploy_jupyter.store.runs import RunRecord, RunRepository
+from comfydeploy_jupyter.store.session import Session
+
+
+@pytest.fixture
+def repository(tmp_path, jp_asyncio_loop):
+    database = Database(tmp_path / "db")
+    jp_asyncio_loop.run_until_complete(database.open())
+    yield RunRepository(database)
+    jp_asyncio_loop.run_until_complete(database.close())
+
+
+def record(prompt_id: str, **fields) -> RunRecord:
+    return RunRecord(
+        prompt_id, machine="local", session="s", created_at="2026-01-01T00:00:00.000Z", **fields
+    )
+
+
+async def test_everything_comes_back(repository):
+    made = record("a", client_id="me", seeds={"3.seed": 2**53 - 1}, front=True, attempts=2)
+    await repository.add(made, b'{"1": {}}', b'{"nodes": []}')
+    assert await repository.get("a") == made
+    assert await repository.prompt("a") == (b'{"1": {}}', b'{"nodes": []}')
+    changed = replace(made, status="failed", error={"type": "X"}, execution_time=1.5)
+    await repository.save(changed)
+    assert await repository.get("a") == changed
+    assert await repository.get("b") is None
+    assert await repository.prompt("b") is None
+
+
+async def test_prompt_id_is_taken_once(repository):
+    await repository.add(record("a"), b"{}", None)
+    with pytest.raises(ConflictError) as refusal:
+        await repository.add(record("a"), b"{}", None)
+    assert refusal.value.details["field"] == "prompt_id"
+
+
+async def test_equal_graphs_are_stored_once(repository):
+    for name in "abc":
+        await repository.add(record(name), b'{"same": 1}', None)
+    rows = await repository._database.read(
+        lambda connection: connection.execute("SELECT count(*) FROM graphs").fetchone()[0]
+    )
+    assert rows == 1
+
+
+async def test_lists(repository):
+    for number, status in enumerate(["success", "queued", "running", "failed", "not-started"]):
+        await repository.add(record(str(number), status=status), b"{}", None)
+    assert [r.prompt_id for r in await repository.newest()] == ["4", "3", "2", "1", "0"]
+    assert [r.prompt_id for r in await repository.newest(limit=2, offset=1)] == ["3", "2"]
+    assert [r.prompt_id for r in await repository.newest(status="failed")] == ["3"]
+    assert [r.prompt_id for r in await repository.active()] == ["1", "2", "4"]
+
+
+async def test_discarded_run_is_gone(repository):
+    await repository.add(record("a", client_id="me"), b"{}", None)
+    assert await repository.has_client("me")
+    await repository.discard("a")
+    assert await repository.get("a") is None
+    assert not await repository.has_client("me")
+
+
+def test_session_is_kept_and_not_shared(tmp_path):
+    first = Session(tmp_path)
+    second = Session(tmp_path)
+    assert first.id != second.id
+    assert first.claimed == {first.id}
+    assert second.claimed == {second.id}
+    ids = {first.id, second.id}
+    first.close()
+    third = Session(tmp_path)
+    assert third.id == first.id
+    second.close()
+    third.close()
+    heir = Session(tmp_path)
+    assert heir.claimed == ids
+    heir.close()
+
+
+def test_killed_server_leaves_its_session_to_the_next(tmp_path):
+    code = (
+        "import os, sys\nfrom pathlib import Path\n"
+        "from comfydeploy_jupyter.store.session import Session\n"
+        "print(Session(Path(sys.argv[1])).id, flush=True)\nos.kill(os.getpid(), 9)\n"
+    )
+    process = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True)
+    session = Session(tmp_path)
+    assert session.id == process.stdout.decode().strip()
+    session.close()

@@ -1,0 +1,56 @@
+"""The extension as Jupyter sees it: settings, documentation of settings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from comfydeploy_jupyter.extension import ComfyDeploy
+from comfydeploy_jupyter.handlers import ROUTES
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("comfyui_url", "http://127.0.0.1:1", "http://127.0.0.1:1"),
+        (
+            "launch_args",
+            "--lowvram --output-directory '/a b'",
+            ["--lowvram", "--output-directory", "/a b"],
+        ),
+        ("autostart", "false", False),
+        ("autostart", "1", True),
+        ("comfyui_timeout", "2.5", 2.5),
+        ("max_json_size", "2048", 2048),
+    ],
+)
+def test_setting_from_the_environment(monkeypatch, name, text, value):
+    monkeypatch.setenv(f"COMFYDEPLOY_{name.upper()}", text)
+    assert getattr(ComfyDeploy(), name) == value
+
+
+def test_configuration_wins_over_the_environment(monkeypatch):
+    monkeypatch.setenv("COMFYDEPLOY_COMFYUI_URL", "http://from.environment")
+    from traitlets.config import Config
+
+    app = ComfyDeploy()
+    app.update_config(Config({"ComfyDeploy": {"comfyui_url": "http://configured"}}))
+    assert app.comfyui_url == "http://configured"
+
+
+@pytest.mark.parametrize("name", sorted(ComfyDeploy.class_own_traits(config=True)))
+def test_every_setting_is_explained(name):
+    trait = ComfyDeploy.class_own_traits()[name]
+    assert trait.help
+    assert f"`{name}`" in (DOCS / "configuration.md").read_text()
+
+
+@pytest.mark.parametrize("path", [pattern for pattern, _ in ROUTES if "(" not in pattern])
+def test_every_route_is_in_the_docs(path):
+    assert (
+        f"`{path}" in (DOCS / "routes.md").read_text()
+        or f" {path}`" in (DOCS / "routes.md").read_text()
+    )
