@@ -86,6 +86,7 @@ def node_names(graph: dict[str, Any]) -> dict[str, NodeName]:
 
 def _settle(request: RunRequest) -> tuple[AppliedInputs, Seeds, dict[str, Any] | None]:
     graph, ui = _choose(request)
+    graph = _with_inputs(graph)
     strict = request.strict_inputs
     if strict is None:
         strict = not request.node_form
@@ -127,6 +128,21 @@ def _choose(request: RunRequest) -> tuple[Graph, dict[str, Any] | None]:
     if ui is not None and not request.node_form:
         _check_agreement(graph, ui)
     return graph, ui
+
+
+def _with_inputs(graph: Graph) -> Graph:
+    """Give every node its ``inputs`` object.
+
+    ComfyUI 0.3.75 accepts a prompt in which a node that no output needs has none, and then its
+    worker thread dies of it: nothing runs until ComfyUI is started again.
+    """
+    for node_id, node in graph.items():
+        if not isinstance(node.get("inputs", {}), dict):
+            raise InvalidRequestError(
+                f"workflow_api: the inputs of node {node_id!r} must be a JSON object",
+                details={"field": "workflow_api", "node_id": node_id},
+            )
+    return {node_id: {"inputs": {}, **node} for node_id, node in graph.items()}
 
 
 def _check_agreement(graph: Graph, ui: dict[str, Any]) -> None:

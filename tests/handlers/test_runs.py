@@ -85,6 +85,18 @@ async def test_graph_that_comfyui_cannot_read_is_a_refusal_too(api):
     assert body["code"] == "prompt_invalid"
 
 
+async def test_nodes_without_inputs_do_not_stop_comfyuis_worker(api, chain):
+    graph = chain()
+    graph["8"] = {"class_type": "TestSleep"}
+    code, body = await api.post("run", {"workflow_api": graph})
+    assert (code, body["status"]) == (200, "success")
+    graph["8"]["inputs"] = True
+    code, body = await api.post("run", {"workflow_api": graph})
+    assert (code, body["details"]["node_id"]) == (400, "8")
+    code, body = await api.post("run", {"workflow_api": chain()})
+    assert (code, body["status"]) == (200, "success")
+
+
 async def test_partly_good_graph_runs_and_says_so(api, chain):
     graph = chain()
     graph["9"] = {"class_type": "SaveImage", "inputs": {"filename_prefix": "x"}}
