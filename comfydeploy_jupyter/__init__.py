@@ -6,12 +6,49 @@ Python client with ipywidgets panels for the kernel. Nothing heavy is imported b
 
 from __future__ import annotations
 
-from typing import Any
-
 from ._version import __version__
 
-__all__ = ["__version__"]
+TYPE_CHECKING = False  # what type checkers take for true; importing typing would take 15 ms
+if TYPE_CHECKING:
+    from typing import Any
 
+    from .client import Comfy
+
+__all__ = ["__version__", "connect"]
+
+
+def connect(url: str | None = None, token: str | None = None, *, start: bool = True) -> Comfy:
+    """Find the Jupyter server with the routes, and return a client that shows progress.
+
+    Asked in this order: the arguments; ``COMFYDEPLOY_JUPYTER_URL`` and
+    ``COMFYDEPLOY_JUPYTER_TOKEN``; the single-user server of JupyterHub; the server that started
+    this kernel; any other server of this user. Where none has the routes, the same application is
+    started on loopback; it ends with this process.
+
+    Parameters
+    ----------
+    url : str, optional
+        Address of a Jupyter server, with its base URL.
+    token : str, optional
+        Its token.
+    start : bool
+        Whether a server may be started.
+
+    Returns
+    -------
+    Comfy
+        The client; its server has answered.
+
+    Raises
+    ------
+    comfydeploy_jupyter.errors.ComfyDeployError
+        The server does not answer, wants other credentials, or does not have the extension
+        enabled; the message says what to do.
+    """
+    from .client import connect as connect_client
+    from .display import progress_display
+
+    return connect_client(url, token, start=start, display=progress_display)
 
 def _jupyter_server_extension_points() -> list[dict[str, Any]]:
     from .extension import ComfyDeploy

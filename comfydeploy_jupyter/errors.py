@@ -20,7 +20,8 @@ into its JSON reply; the Python client turns the reply back into the same error:
     ├── TunnelFailedError            502 tunnel_failed
     ├── ComfyUIUnavailableError      503 comfyui_unavailable with a hint
     ├── RunTimeoutError              504 timeout             with the prompt_id
-    └── RunError                     raised by the Python client only, never a reply
+    ├── ServerUnreachableError       raised by the Python client only, never a reply
+    └── RunError                     likewise
         ├── RunFailedError           a node failed; names the node
         └── RunCancelledError
 """
@@ -199,6 +200,13 @@ class RunTimeoutError(ComfyDeployError):
 
     status = 504
     code = "timeout"
+
+
+class ServerUnreachableError(ComfyDeployError):
+    """The Jupyter server with the routes does not answer. Raised by the Python client."""
+
+    status = 503
+    code = "server_unreachable"
 
 
 class RunError(ComfyDeployError):

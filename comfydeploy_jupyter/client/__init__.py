@@ -1,0 +1,25 @@
+"""The Python client of the routes, for notebooks, scripts and the panels."""
+
+from __future__ import annotations
+
+from .comfy import Comfy
+from .discovery import connect
+from .events import Event, RunProgress
+from .graph import NodeName, Workflow
+from .results import Images, OutputFile, Result
+from .runs import Run
+from .stream import EventStream
+
+__all__ = [
+    "Comfy",
+    "Event",
+    "EventStream",
+    "Images",
+    "NodeName",
+    "OutputFile",
+    "Result",
+    "Run",
+    "RunProgress",
+    "Workflow",
+    "connect",
+]

@@ -1,0 +1,359 @@
+"""The client: one object with a method for each thing to do."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import uuid
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+from ..errors import ComfyDeployError, InvalidRequestError, PromptInvalidError
+from .events import RunProgress
+from .graph import Workflow
+from .results import Result
+from .runs import Run
+from .server import READ_TIMEOUT, Server
+from .stream import EventStream
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+WorkflowSource: TypeAlias = dict[str, Any] | str | os.PathLike[str] | None
+
+# Fields of the routes that need no word of ours; each is described in the route contract.
+OPTIONS = frozenset(
+    {
+        "client_id",
+        "file_upload_endpoint",
+        "front",
+        "gpu_event_id",
+        "prompt_id",
+        "seed_mode",
+        "status_endpoint",
+        "strict_inputs",
+        "version",
+        "workflow_id",
+    }
+)
+
+
+class Display(Protocol):
+    """Makes the view of one run; the view is a context in which the run is followed."""
+
+    def __call__(self, progress: RunProgress) -> AbstractContextManager[object]:
+        """Return the view of a run."""
+
+
+class Comfy:
+    """Runs ComfyUI workflows through the routes of a Jupyter server.
+
+    Made by `comfydeploy_jupyter.connect`.
+
+    Parameters
+    ----------
+    url : str
+        Address of the Jupyter server, with its base URL.
+    token : str, optional
+        Its token.
+    display : callable, optional
+        Makes the live view of `run`; without one, `run` is silent.
+
+    Examples
+    --------
+    >>> comfy = connect()                                          # doctest: +SKIP
+    >>> result = comfy.run("portrait.json", inputs={"6.text": "a cat"}, seed=7)  # doctest: +SKIP
+    >>> result.images[0]                                           # doctest: +SKIP
+    """
+
+    def __init__(
+        self, url: str, token: str | None = None, *, display: Display | None = None
+    ) -> None:
+        self.server = Server(url, token)
+        self._display = display
+
+    @property
+    def url(self) -> str:
+        """Address of the Jupyter server."""
+        return self.server.url
+
+    def __repr__(self) -> str:
+        return f"<Comfy at {self.url}>"
+
+    def run(
+        self,
+        workflow: WorkflowSource = None,
+        inputs: dict[str, Any] | None = None,
+        *,
+        seed: int | None = None,
+        machine: str | None = None,
+        previews: bool = True,
+        progress: bool | Literal["auto"] | Display = "auto",
+        timeout: float | None = None,
+        cancel_on_interrupt: bool = True,
+        **options: Any,
+    ) -> Result:
+        """Run a workflow, show how far it is, return its result.
+
+        Parameters
+        ----------
+        workflow : dict, str or path
+            In API format or in the format of ComfyUI's editor: a dict, JSON text, or the path of
+            a JSON file. Leave it out and give ``workflow_id=`` for one in the store.
+        inputs : dict, optional
+            New values by ``"<node id>.<input>"``, ``"<node title>.<input>"``, the ``input_id`` of
+            an external-input node, or the bare name of an input that only one node has.
+        seed : int, optional
+            Set every seed of the workflow: each ``seed`` and ``noise_seed`` that is no link.
+            `inputs` have the last word. Of a workflow in the editor's format or in the store the
+            inputs are not known here; then it is the input ``seed``, which only one node may have.
+        machine : str, optional
+            The ComfyUI that shall run it; the default one if left out.
+        previews : bool
+            Whether to see the pictures of samplers while they work.
+        progress : bool, "auto" or callable
+            Whether to show progress; ``"auto"`` does in a notebook and in a terminal. A callable
+            gets the `RunProgress` and returns a context manager.
+        timeout : float, optional
+            Wait at most this long, s.
+        cancel_on_interrupt : bool
+            Whether interrupting the kernel (the stop button, Ctrl-C) cancels the run.
+        **options
+            ``workflow_id``, ``version``, ``prompt_id``, ``client_id``, ``front`` (head of the
+            queue), ``seed_mode`` (``"saved"``, ``"auto"``, ``"random"``), ``strict_inputs``,
+            ``status_endpoint``, ``file_upload_endpoint``, ``gpu_event_id``: as the route ``run``
+            takes them.
+
+        Returns
+        -------
+        Result
+            Shows its pictures, texts and timings when displayed.
+
+        Raises
+        ------
+        RunFailedError
+            A node failed; the message names it, ``error.result`` has what there is.
+        RunCancelledError
+            The run was cancelled.
+        RunTimeoutError
+            ``timeout`` is over; the run goes on.
+        PromptInvalidError
+            ComfyUI refuses the workflow; the message names the nodes.
+        UnknownInputError
+            A key of `inputs` is no input of the workflow, or several.
+        """
+        source = Workflow(workflow)
+        body = self._body(source, inputs, seed, machine, options, previews=previews)
+        state = RunProgress(source)
+        reply: dict[str, Any] = {}
+        try:
+            with self._view(progress, state), self._start(source, body, timeout) as events:
+                for event in events:
+                    state.feed(event)
+                    if event.event == "result":
+                        reply = event.data
+        except KeyboardInterrupt:
+            if cancel_on_interrupt:
+                with suppress(ComfyDeployError):
+                    self.server.post("interrupt", {"prompt_id": body["prompt_id"]}, timeout=5)
+            raise
+        if not reply:
+            reply = self.server.get("check-status", prompt_id=body["prompt_id"])
+        return Result(self.server, reply, source).raise_for_status()
+
+    def stream(
+        self,
+        workflow: WorkflowSource = None,
+        inputs: dict[str, Any] | None = None,
+        *,
+        seed: int | None = None,
+        machine: str | None = None,
+        previews: bool = False,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> EventStream:
+        """Start a workflow and give its events as they arrive.
+
+        Parameters are those of `run`. Leaving the loop does not end the run; `interrupt` does.
+
+        Returns
+        -------
+        EventStream
+            Iterates over `Event`; the last is the final ``status``, whatever it is.
+        """
+        source = Workflow(workflow)
+        body = self._body(source, inputs, seed, machine, options, previews=previews)
+        return self._start(source, body, timeout)
+
+    def submit(
+        self,
+        workflow: WorkflowSource = None,
+        inputs: dict[str, Any] | None = None,
+        *,
+        seed: int | None = None,
+        machine: str | None = None,
+        **options: Any,
+    ) -> Run:
+        """Start a workflow in the background; return as soon as ComfyUI has accepted it.
+
+        Parameters are those of `run`.
+
+        Returns
+        -------
+        Run
+            The handle: ``wait()``, ``cancel()``, ``status``, ``result``, ``events()``.
+        """
+        source = Workflow(workflow)
+        body = self._body(source, inputs, seed, machine, options, wait=False)
+        with _naming_nodes(source):
+            return Run(self.server, self.server.post("run", body), source)
+
+    def interrupt(self, prompt_id: str | None = None, *, machine: str | None = None) -> str:
+        """Cancel a run; without an id the one that runs now.
+
+        Returns
+        -------
+        str
+            The id of the cancelled run.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such run.
+        ConflictError
+            It has ended already, or none runs.
+        """
+        fields = {"prompt_id": prompt_id, "machine": machine}
+        body = {key: value for key, value in fields.items() if value is not None}
+        return str(self.server.post("interrupt", body)["prompt_id"])
+
+    def get(self, prompt_id: str) -> Run:
+        """Return the handle of a run that exists, by its id.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such run.
+        """
+        record = self.server.get("check-status", prompt_id=prompt_id)
+        return Run(self.server, {"prompt_id": prompt_id, **record})
+
+    def runs(
+        self, limit: int | None = None, offset: int | None = None, status: str | None = None
+    ) -> list[Run]:
+        """Return handles of the runs, newest first.
+
+        Parameters
+        ----------
+        limit, offset : int, optional
+            How many, and after how many.
+        status : str, optional
+            Only those that are ``queued``, ``running``, ``uploading``, ``success``, ``failed`` or
+            ``cancelled``.
+        """
+        records = self.server.get("runs", limit=limit, offset=offset, status=status)
+        return [Run(self.server, record) for record in records]
+
+    def status(self) -> dict[str, Any]:
+        """Return how the service is: ComfyUI, queue, uploads, tunnel."""
+        return _object(self.server.get("check-status"))
+
+    def object_info(self, *, machine: str | None = None) -> dict[str, Any]:
+        """Return the definitions of all node classes, as ComfyUI gives them."""
+        return _object(self.server.get("object_info", machine=machine))
+
+    def version(self, *, machine: str | None = None) -> str:
+        """Return the version of ComfyUI."""
+        return str(_object(self.server.get("comfyui-version", machine=machine)).get("version"))
+
+    def view(
+        self,
+        filename: str,
+        *,
+        subfolder: str = "",
+        type: str = "output",  # noqa: A002 - the name that ComfyUI gives it
+        machine: str | None = None,
+    ) -> bytes:
+        """Return the content of an output or input file of ComfyUI.
+
+        Parameters
+        ----------
+        filename, subfolder, type : str
+            As in the outputs of a run; `type` is ``output``, ``input`` or ``temp``.
+        machine : str, optional
+            The ComfyUI that has it.
+        """
+        fields = {"filename": filename, "subfolder": subfolder, "type": type, "machine": machine}
+        address = self.server.address("view", fields)
+        with self.server.request("GET", address, timeout=READ_TIMEOUT) as response:
+            return response.content
+
+    def _start(self, source: Workflow, body: dict[str, Any], timeout: float | None) -> EventStream:
+        with _naming_nodes(source):
+            return EventStream(self.server, body["prompt_id"], body=body, timeout=timeout)
+
+    def _view(
+        self, progress: bool | Literal["auto"] | Display, state: RunProgress
+    ) -> AbstractContextManager[object]:
+        chosen = self._display if progress in (True, "auto") else progress
+        return chosen(state) if callable(chosen) else nullcontext()
+
+    def _body(
+        self,
+        source: Workflow,
+        inputs: dict[str, Any] | None,
+        seed: int | None,
+        machine: str | None,
+        options: dict[str, Any],
+        **fields: Any,
+    ) -> dict[str, Any]:
+        _check(options)
+        if source.graph is None and not options.get("workflow_id"):
+            raise InvalidRequestError.of_field(
+                "workflow", "is missing; give a workflow, or workflow_id="
+            )
+        body: dict[str, Any] = {**source.body(), **fields, **options}
+        # The id is ours, so that a run can be found again whose very first reply got lost.
+        body.setdefault("prompt_id", str(uuid.uuid4()))
+        seeds = {} if seed is None else source.seed_inputs(seed)
+        values = {**seeds, **(inputs or {})}
+        if values:
+            body["inputs"] = values
+        if machine is not None:
+            body["machine"] = machine
+        return body
+
+
+def _check(options: dict[str, Any]) -> None:
+    named = {"workflow", "inputs", "seed", "machine", "previews", "progress", "timeout"}
+    for name in options:
+        if name in OPTIONS:
+            continue
+        if name == "wait":
+            raise TypeError("wait: run() waits and submit() does not")
+        close = difflib.get_close_matches(name, OPTIONS | named, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"options are {', '.join(sorted(OPTIONS))}"
+        raise TypeError(f"unknown option {name!r}; {hint}")
+
+
+@contextmanager
+def _naming_nodes(source: Workflow) -> Iterator[None]:
+    """Add to a refusal what ComfyUI says of each node, by the names that the user knows."""
+    try:
+        yield
+    except PromptInvalidError as error:
+        complaints = []
+        for node_id, fault in _object(error.extra.get("node_errors")).items():
+            name = source.name(node_id, _object(fault).get("class_type"))
+            for item in _object(fault).get("errors") or ():
+                facts = _object(item)
+                words = [str(facts[key]) for key in ("message", "details") if facts.get(key)]
+                complaints.append(f"node {name}: {': '.join(words)}")
+        if complaints:
+            error.message = "\n- ".join([error.message, *complaints])
+            error.args = (error.message,)
+        raise
+
+
+def _object(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,251 @@
+"""Finding the Jupyter server with the routes, or starting one."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit, urlunsplit
+
+from jupyter_core.paths import jupyter_runtime_dir
+
+from ..errors import ComfyDeployError, ServerUnreachableError, UnauthorizedError
+from .comfy import Comfy, Display
+from .own_server import own_server
+from .server import HOW_TO_ENABLE, ExtensionMissingError, Server
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+ENV_URL = "COMFYDEPLOY_JUPYTER_URL"
+ENV_TOKEN = "COMFYDEPLOY_JUPYTER_TOKEN"  # noqa: S105 - the name of a variable
+
+CHECK_TIMEOUT = 10.0
+"""How long a server may take to say that it has the routes, s."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A Jupyter server that may have the routes.
+
+    Attributes
+    ----------
+    url, token : str
+        Where it is and its token.
+    mine : bool
+        Whether this process was started by it.
+    sock : str
+        The Unix socket it listens on; empty where it has a port.
+    """
+
+    url: str
+    token: str
+    mine: bool
+    sock: str = ""
+
+
+def connect(
+    url: str | None = None,
+    token: str | None = None,
+    *,
+    start: bool = True,
+    display: Display | None = None,
+) -> Comfy:
+    """Find the Jupyter server with the routes, and return a client for it.
+
+    Asked in this order: the arguments; ``COMFYDEPLOY_JUPYTER_URL`` and
+    ``COMFYDEPLOY_JUPYTER_TOKEN``; the single-user server of JupyterHub; the server that started
+    this kernel; any other server of this user. Where none has the routes, the same application is
+    started on loopback; it ends with this process.
+
+    Parameters
+    ----------
+    url : str, optional
+        Address of a Jupyter server, with its base URL.
+    token : str, optional
+        Its token.
+    start : bool
+        Whether a server may be started.
+    display : callable, optional
+        Makes the live view of `Comfy.run`.
+
+    Returns
+    -------
+    Comfy
+        The client; its server has answered.
+
+    Raises
+    ------
+    ServerUnreachableError
+        The server does not answer, or there is none and ``start`` is false.
+    UnauthorizedError
+        It wants another token, or only has a password.
+    ComfyDeployError
+        It does not have this extension enabled; the message says how to enable it.
+    """
+    url = url or os.environ.get(ENV_URL)
+    token = token if token is not None else os.environ.get(ENV_TOKEN)
+    if url:
+        server = Server(url, token)
+        _check(server)
+        return Comfy(server.url, server.token, display=display)
+    server = _find(token) or _start(start)
+    return Comfy(server.url, server.token, display=display)
+
+
+def candidates(environ: Mapping[str, str] | None = None) -> Iterator[Candidate]:
+    """Give the Jupyter servers that may have the routes, the likeliest first.
+
+    Parameters
+    ----------
+    environ : mapping, optional
+        The environment of this process.
+
+    Yields
+    ------
+    Candidate
+        First JupyterHub's, then the one that started this process, then others of this user,
+        the newest first.
+    """
+    environ = os.environ if environ is None else environ
+    hub = _of_hub(environ)
+    if hub is not None:
+        yield hub
+    ancestors = set(_ancestors(environ))
+    infos = sorted(_runtime_infos(), key=lambda info: (info.pid not in ancestors, -info.modified))
+    for info in infos:
+        if _alive(info.pid):
+            yield Candidate(info.url, info.token, info.pid in ancestors, info.sock)
+
+
+def _check(server: Server) -> None:
+    server.get("check-status", timeout=CHECK_TIMEOUT)
+
+
+def _find(token: str | None) -> Server | None:
+    for candidate in candidates():
+        if candidate.sock:
+            if candidate.mine:
+                raise ServerUnreachableError(
+                    f"the Jupyter server of this kernel listens on the Unix socket "
+                    f"{candidate.sock}, which is not supported; start Jupyter with a port"
+                )
+            continue
+        server = Server(candidate.url, candidate.token if token is None else token)
+        try:
+            _check(server)
+        except ExtensionMissingError:
+            if candidate.mine:
+                _warn(
+                    f"the Jupyter server of this kernel does not have comfydeploy_jupyter enabled "
+                    f"({HOW_TO_ENABLE}); another server is used until then"
+                )
+        except UnauthorizedError as error:
+            if candidate.mine:
+                raise UnauthorizedError(
+                    "the Jupyter server of this kernel accepts only a password, which a program "
+                    "cannot give; start Jupyter with a token and give it to connect(token=…) or in "
+                    f"{ENV_TOKEN}"
+                    if not server.token
+                    else f"the Jupyter server at {server.url} refuses the token; give the right "
+                    f"one to connect(token=…) or in {ENV_TOKEN}"
+                ) from error
+        except ComfyDeployError as error:
+            if candidate.mine:
+                _warn(f"{error}; another server is used instead")
+        else:
+            return server
+    return None
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, UserWarning, stacklevel=4)
+
+
+def _start(allowed: bool) -> Server:
+    if not allowed:
+        raise ServerUnreachableError(
+            f"no Jupyter server with comfydeploy_jupyter was found; give its url and token, or "
+            f"{HOW_TO_ENABLE}"
+        )
+    return own_server()
+
+
+def _of_hub(environ: Mapping[str, str]) -> Candidate | None:
+    token, service = environ.get("JUPYTERHUB_API_TOKEN"), environ.get("JUPYTERHUB_SERVICE_URL")
+    if not token or not service:
+        return None
+    url = _reachable(service)
+    prefix = environ.get("JUPYTERHUB_SERVICE_PREFIX")
+    if prefix:
+        parts = urlsplit(url)
+        url = urlunsplit((parts.scheme, parts.netloc, prefix, "", ""))
+    return Candidate(url, token, mine=True)
+
+
+@dataclass(frozen=True)
+class _Info:
+    """What a running Jupyter server says of itself in its runtime file."""
+
+    url: str
+    token: str
+    pid: int
+    sock: str
+    modified: float
+
+
+def _runtime_infos() -> Iterator[_Info]:
+    for path in Path(jupyter_runtime_dir()).glob("jpserver-*.json"):
+        try:
+            facts = path.stat()
+            info = json.loads(path.read_bytes())
+            if facts.st_uid != os.getuid():
+                continue
+            yield _Info(
+                _reachable(str(info["url"])),
+                str(info.get("token") or ""),
+                int(info["pid"]),
+                str(info.get("sock") or ""),
+                facts.st_mtime,
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            # A file that is being written, or of a server of another age.
+            continue
+
+
+def _reachable(url: str) -> str:
+    """Return an address that this machine reaches, of a server that may listen everywhere."""
+    parts = urlsplit(url)
+    if parts.hostname not in {None, "", "0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
+        return url
+    port = f":{parts.port}" if parts.port else ""
+    return urlunsplit((parts.scheme, f"127.0.0.1{port}", parts.path, "", ""))
+
+
+def _ancestors(environ: Mapping[str, str]) -> Iterator[int]:
+    """Give the processes above this one; Jupyter names itself to its kernels."""
+    parent = environ.get("JPY_PARENT_PID", "")
+    if parent.isdigit():
+        yield int(parent)
+    pid = os.getppid()
+    while pid > 1:
+        yield pid
+        try:
+            # "<pid> (<any name>) <state> <parent> …"; only Linux has this file
+            stat = Path(f"/proc/{pid}/stat").read_text()
+            pid = int(stat.rpartition(")")[2].split()[1])
+        except (OSError, ValueError, IndexError):
+            return
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return pid > 0

@@ -1,0 +1,144 @@
+"""What the client needs to know of a workflow before it sends it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import InvalidRequestError
+
+SEED_INPUTS = ("seed", "noise_seed")
+
+
+@dataclass(frozen=True)
+class NodeName:
+    """How a node is called: its title, its class and its id."""
+
+    id: str
+    type: str = ""
+    title: str = ""
+
+    def __str__(self) -> str:
+        if self.title and self.title != self.type:
+            return f'"{self.title}" ({self.type or "node"}, id {self.id})'
+        return f"{self.type or 'node'} (id {self.id})"
+
+    @property
+    def short(self) -> str:
+        """The title, else the class, else the id."""
+        return self.title or self.type or f"node {self.id}"
+
+
+class Workflow:
+    """A workflow as the user gave it, ready to be sent.
+
+    Parameters
+    ----------
+    source : dict, str or path
+        A workflow in API format or in the format of ComfyUI's editor: as a dict, as JSON text, or
+        as the path of a JSON file. None where ``workflow_id`` names one in the store.
+
+    Raises
+    ------
+    InvalidRequestError
+        It is none of these.
+    FileNotFoundError
+        There is no such file.
+    """
+
+    def __init__(self, source: dict[str, Any] | str | os.PathLike[str] | None) -> None:
+        self.graph = None if source is None else _load(source)
+        self.names = {} if self.graph is None else _names(self.graph)
+
+    @property
+    def is_ui(self) -> bool:
+        """Whether this is the format of ComfyUI's editor."""
+        return self.graph is not None and isinstance(self.graph.get("nodes"), list)
+
+    def body(self) -> dict[str, Any]:
+        """Return the field of the request that carries the graph."""
+        if self.graph is None:
+            return {}
+        return {"workflow" if self.is_ui else "workflow_api": self.graph}
+
+    def seed_inputs(self, seed: int) -> dict[str, int]:
+        """Return the entries of ``inputs`` that set every seed of the workflow.
+
+        Parameters
+        ----------
+        seed : int
+            The seed.
+
+        Returns
+        -------
+        dict
+            ``"<node id>.<input>"`` for each ``seed`` and ``noise_seed`` of the graph that is a
+            number and not a link. Where the graph is not in API format the client does not know
+            its inputs; then it is ``{"seed": seed}``, which the server takes for the one node that
+            has a seed (of several it names the candidates).
+
+        Raises
+        ------
+        InvalidRequestError
+            The graph has no seed.
+        """
+        if self.graph is None or self.is_ui:
+            return {"seed": seed}
+        found = {
+            f"{node_id}.{name}": seed
+            for node_id, node in self.graph.items()
+            if isinstance(node, dict) and isinstance(node.get("inputs"), dict)
+            for name in SEED_INPUTS
+            if isinstance(node["inputs"].get(name), int)
+        }
+        if not found:
+            raise InvalidRequestError.of_field("seed", "no node of this workflow has a seed")
+        return found
+
+    def name(self, node_id: object, node_type: object = "") -> NodeName:
+        """Return how a node is called, also one that a node made while running (``"5.0.1"``)."""
+        key = str(node_id)
+        known = self.names.get(key) or self.names.get(re.split(r"[.:]", key, maxsplit=1)[0])
+        type_ = str(node_type or "") or (known.type if known else "")
+        return NodeName(key, type_, known.title if known else "")
+
+
+def _load(source: dict[str, Any] | str | os.PathLike[str]) -> dict[str, Any]:
+    if isinstance(source, dict):
+        return source
+    if isinstance(source, str) and source.lstrip().startswith("{"):
+        text, what = source.encode(), "the text"
+    elif isinstance(source, (str, os.PathLike)):
+        text, what = Path(source).expanduser().read_bytes(), os.fspath(source)
+    else:
+        raise InvalidRequestError.of_field(
+            "workflow", f"must be a dict, JSON text or a path, not a {type(source).__name__}"
+        )
+    try:
+        graph = json.loads(text)
+    except ValueError as error:
+        raise InvalidRequestError.of_field("workflow", f"{what} is not JSON: {error}") from error
+    if not isinstance(graph, dict):
+        raise InvalidRequestError.of_field("workflow", f"{what} is not a JSON object")
+    return graph
+
+
+def _names(graph: dict[str, Any]) -> dict[str, NodeName]:
+    nodes = graph.get("nodes")
+    names = {}
+    if isinstance(nodes, list):
+        for node in nodes:
+            if isinstance(node, dict) and "id" in node:
+                key, title = str(node["id"]), str(node.get("title") or "")
+                names[key] = NodeName(key, str(node.get("type") or ""), title)
+        return names
+    for key, node in graph.items():
+        if isinstance(node, dict):
+            meta = node.get("_meta")
+            title = str(meta.get("title") or "") if isinstance(meta, dict) else ""
+            names[key] = NodeName(key, str(node.get("class_type") or ""), title)
+    return names

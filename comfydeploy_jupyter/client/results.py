@@ -1,0 +1,482 @@
+"""What a run made, and how it shows itself in a notebook."""
+
+from __future__ import annotations
+
+import base64
+import filecmp
+import html
+import io
+import mimetypes
+import os
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING, Any, overload
+
+from ..errors import ComfyDeployError, RunCancelledError, RunFailedError
+from .graph import Workflow
+from .server import READ_TIMEOUT, Server
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    import requests
+    from PIL.Image import Image
+
+INLINE_IMAGES = 24
+"""How many pictures a result shows inline; `Result.images` has them all."""
+
+INLINE_BYTES = 1_500_000
+"""A larger picture is shown inline as a smaller copy, so that notebooks stay light."""
+
+INLINE_MEDIA_BYTES = 8_000_000
+"""A larger video or sound is named inline, not embedded."""
+
+PREVIEW_SIDE = 1024
+"""Longest side of the smaller copy, pixels."""
+
+# What browsers show in <img>; anything else is offered as a name only.
+_WEB_IMAGES = frozenset(
+    {"image/png", "image/jpeg", "image/webp", "image/gif", "image/avif", "image/svg+xml"}
+)
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    """One file that a run made.
+
+    Attributes
+    ----------
+    node_id : str
+        The node that made it.
+    kind : str
+        Where the node lists it: ``images``, ``audio``, ``video``, …
+    filename, subfolder, type : str
+        Where it is in ComfyUI; `type` is ``output``, ``temp`` or ``input``.
+    """
+
+    node_id: str
+    kind: str
+    filename: str
+    subfolder: str
+    type: str
+    _server: Server = field(repr=False, compare=False)
+    _address: str = field(repr=False, compare=False)
+    _cache: dict[str, bytes] = field(repr=False, compare=False, default_factory=dict)
+    _lock: threading.Lock = field(repr=False, compare=False, default_factory=threading.Lock)
+
+    @property
+    def mime(self) -> str:
+        """The MIME type that the name stands for."""
+        known = {".webp": "image/webp", ".avif": "image/avif", ".flac": "audio/flac"}
+        suffix = PurePosixPath(self.filename).suffix.lower()
+        return (
+            known.get(suffix)
+            or mimetypes.guess_type(self.filename)[0]
+            or "application/octet-stream"
+        )
+
+    @property
+    def is_image(self) -> bool:
+        """Whether Pillow can open it, by its name."""
+        return self.mime.startswith("image/") and self.mime != "image/svg+xml"
+
+    @property
+    def size(self) -> int:
+        """Its size in bytes, asked of the server."""
+        if "content" in self._cache:
+            return len(self._cache["content"])
+        with self._request() as response:
+            return int(response.headers.get("Content-Length", -1))
+
+    def read(self) -> bytes:
+        """Return its content; fetched once."""
+        with self._lock:
+            if "content" not in self._cache:
+                with self._request() as response:
+                    self._cache["content"] = response.content
+            return self._cache["content"]
+
+    def save(self, directory: str | os.PathLike[str] = ".") -> Path:
+        """Write it into a folder, which is made where it is missing.
+
+        Parameters
+        ----------
+        directory : path
+            The folder.
+
+        Returns
+        -------
+        Path
+            Where it is now. A file of that name with other content is left alone; then this one
+            gets a free name, ``a (1).png``.
+        """
+        folder = Path(directory).expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+        name = PurePosixPath(self.filename.replace("\\", "/")).name
+        if name in {"", ".", ".."}:
+            raise ComfyDeployError(f"{self.filename!r} is not the name of a file")
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", delete=False) as file:
+            try:
+                self._copy_to(file)
+                file.close()
+                return _put(Path(file.name), folder / name)
+            finally:
+                Path(file.name).unlink(missing_ok=True)
+
+    def _request(self) -> AbstractContextManager[requests.Response]:
+        return self._server.request("GET", self._address, timeout=READ_TIMEOUT)
+
+    def _copy_to(self, file: IO[bytes]) -> None:
+        if "content" in self._cache:
+            file.write(self._cache["content"])
+            return
+        with self._request() as response:
+            for chunk in response.iter_content(1 << 20):
+                file.write(chunk)
+
+
+def _put(file: Path, wanted: Path) -> Path:
+    """Give a finished file its name, or the next free one; never replace another content."""
+    umask = os.umask(0)
+    os.umask(umask)
+    file.chmod(0o666 & ~umask)
+    path, number = wanted, 0
+    while not _reserve(path):
+        if path.is_file() and filecmp.cmp(file, path, shallow=False):
+            return path
+        number += 1
+        path = wanted.with_name(f"{wanted.stem} ({number}){wanted.suffix}")
+    return file.replace(path)
+
+
+def _reserve(path: Path) -> bool:
+    try:
+        path.open("xb").close()
+    except FileExistsError:
+        return False
+    return True
+
+
+class Images(Sequence["Image"]):
+    """The pictures of a result, each fetched when it is first looked at.
+
+    Parameters
+    ----------
+    files : list of OutputFile
+        Where they come from.
+    """
+
+    def __init__(self, files: list[OutputFile]) -> None:
+        self._files = files
+        self._open: dict[int, Image] = {}
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+    @overload
+    def __getitem__(self, index: int) -> Image: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Image]: ...
+    def __getitem__(self, index: int | slice) -> Image | list[Image]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        place = range(len(self))[index]
+        if place not in self._open:
+            import PIL.Image
+
+            image = PIL.Image.open(io.BytesIO(self._files[place].read()))
+            image.load()
+            self._open[place] = image
+        return self._open[place]
+
+    def __repr__(self) -> str:
+        return f"<{_count(len(self), 'image')}: {', '.join(f.filename for f in self._files)}>"
+
+
+class Result(Mapping[str, Any]):
+    """The reply of a run: a mapping with the keys of the route, and what they stand for.
+
+    Displayed in a notebook it shows the pictures, texts and timings of the run. The pictures are
+    embedded, so they stay in the saved notebook.
+
+    Parameters
+    ----------
+    server : Server
+        Where its files are.
+    reply : dict
+        The reply of ``run``, or the record of a run.
+    workflow : Workflow, optional
+        The graph, for the titles of nodes.
+    """
+
+    def __init__(
+        self, server: Server, reply: dict[str, Any], workflow: Workflow | None = None
+    ) -> None:
+        self._server = server
+        self._reply = reply
+        self._workflow = workflow or Workflow(None)
+        self.files = list(self._files())
+        self.images = Images([file for file in self.files if file.is_image])
+
+    def __getitem__(self, key: str) -> Any:
+        return self._reply[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._reply)
+
+    def __len__(self) -> int:
+        return len(self._reply)
+
+    def __repr__(self) -> str:
+        parts = [self.status]
+        if self.execution_time is not None:
+            parts.append(f"{self.execution_time:.2f} s")
+        if self.files:
+            parts.append(_count(len(self.files), "file"))
+        if self.texts:
+            parts.append(_count(len(self.texts), "text"))
+        if self.status == "failed":
+            parts.append(self.failure)
+        return f"<Result {self.prompt_id}: {', '.join(parts)}>"
+
+    @property
+    def status(self) -> str:
+        """``success``, ``failed``, ``cancelled``, or where the run is."""
+        return str(self._reply.get("status", "not-started"))
+
+    @property
+    def prompt_id(self) -> str:
+        """The id of the run."""
+        return str(self._reply.get("prompt_id", ""))
+
+    @property
+    def outputs(self) -> dict[str, Any]:
+        """What each node put out, by node id, as ComfyUI tells it."""
+        return _dict(self._reply.get("outputs"))
+
+    @property
+    def seeds(self) -> dict[str, int]:
+        """Every seed that the run used, by ``"<node id>.<input>"``."""
+        return _dict(self._reply.get("seeds"))
+
+    @property
+    def node_times(self) -> dict[str, float]:
+        """How long each node took, s, by node id; nodes from the cache are missing."""
+        return _dict(self._reply.get("node_times"))
+
+    @property
+    def execution_time(self) -> float | None:
+        """How long the run took, s."""
+        value = self._reply.get("execution_time")
+        return float(value) if isinstance(value, (int, float)) else None
+
+    @property
+    def cached_nodes(self) -> list[str]:
+        """The nodes whose result ComfyUI had already."""
+        value = self._reply.get("cached_nodes")
+        return [str(node) for node in value] if isinstance(value, list) else []
+
+    @property
+    def error(self) -> dict[str, Any] | None:
+        """What went wrong: ``type``, ``message``, ``node_id``, ``node_type``."""
+        return _dict(self._reply.get("error")) or None
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts that nodes put out."""
+        return [
+            item
+            for output in self.outputs.values()
+            for items in _dict(output).values()
+            if isinstance(items, list)
+            for item in items
+            if isinstance(item, str)
+        ]
+
+    @property
+    def failure(self) -> str:
+        """Why the run failed, in one sentence that names the node; empty if it did not."""
+        error = self.error
+        if error is None:
+            return ""
+        what = ": ".join(str(error[key]).strip() for key in ("type", "message") if error.get(key))
+        if error.get("node_id") is None:
+            return what or "the run failed"
+        name = self._workflow.name(error["node_id"], error.get("node_type"))
+        return f"node {name} failed: {what}"
+
+    def raise_for_status(self) -> Result:
+        """Return this result if the run succeeded.
+
+        Raises
+        ------
+        RunFailedError
+            A node failed; the message names it.
+        RunCancelledError
+            The run was cancelled.
+        """
+        if self.status == "failed":
+            details = {} if self.error is None else self.error
+            raise RunFailedError(self.failure or "the run failed", details=details, result=self)
+        if self.status == "cancelled":
+            raise RunCancelledError(f"the run {self.prompt_id} was cancelled", result=self)
+        return self
+
+    def save(self, directory: str | os.PathLike[str] = ".") -> list[Path]:
+        """Write every file of the run into a folder; return where they are now."""
+        return [file.save(directory) for file in self.files]
+
+    def _files(self) -> Iterator[OutputFile]:
+        for node_id, output in self.outputs.items():
+            for kind, items in _dict(output).items():
+                for item in items if isinstance(items, list) else ():
+                    if isinstance(item, dict) and isinstance(item.get("filename"), str):
+                        yield self._file(node_id, kind, item)
+
+    def _file(self, node_id: str, kind: str, item: dict[str, Any]) -> OutputFile:
+        name, subfolder = str(item["filename"]), str(item.get("subfolder") or "")
+        type_ = str(item.get("type") or "output")
+        # An address elsewhere never gets the token: such a file is asked for by its name.
+        address = self._server.owns(str(item.get("url") or "")) or self._server.address(
+            "view",
+            {
+                "filename": name,
+                "subfolder": subfolder,
+                "type": type_,
+                "machine": self._reply.get("machine"),
+            },
+        )
+        return OutputFile(node_id, kind, name, subfolder, type_, self._server, address)
+
+    def _repr_html_(self) -> str:
+        parts = [self._headline()]
+        if self.status == "failed":
+            parts.append(_box(self.failure or "the run failed"))
+        refused = _dict(self._reply.get("node_errors"))
+        if refused:
+            names = ", ".join(
+                str(self._workflow.name(key, _dict(value).get("class_type")))
+                for key, value in refused.items()
+            )
+            parts.append(_box(f"left out, since ComfyUI refused their inputs: {names}"))
+        parts.extend(self._media())
+        parts.extend(
+            '<pre style="margin:8px 0 0;padding:8px 12px;max-height:240px;overflow:auto;'
+            "white-space:pre-wrap;border-left:3px solid var(--jp-border-color1,#bdbdbd)"
+            f'">{html.escape(text)}</pre>'
+            for text in self.texts
+        )
+        parts.append(self._timings())
+        return f'<div style="max-width:100%">{"".join(parts)}</div>'
+
+    def _headline(self) -> str:
+        colour = {
+            "success": "var(--jp-success-color1,#388e3c)",
+            "failed": "var(--jp-error-color1,#d32f2f)",
+            "cancelled": "var(--jp-warn-color1,#f57c00)",
+        }.get(self.status, "var(--jp-brand-color1,#1976d2)")
+        facts = [f'<b style="color:{colour}">{html.escape(self.status.capitalize())}</b>']
+        if self.execution_time is not None:
+            facts.append(f"{self.execution_time:.2f} s")
+        if self.cached_nodes:
+            facts.append(f"{_count(len(self.cached_nodes), 'node')} from the cache")
+        values = sorted({str(seed) for seed in self.seeds.values()})
+        if values:
+            facts.append(html.escape(f"seed {', '.join(values)}"))
+        return f'<div style="margin-bottom:4px">{" · ".join(facts)}</div>'
+
+    def _media(self) -> Iterator[str]:
+        shown: list[str] = []
+        pictures = 0
+        for file in self.files:
+            if file.mime in _WEB_IMAGES or file.is_image:
+                pictures += 1
+                if pictures > INLINE_IMAGES:
+                    continue
+            shown.append(_inline(file))
+        if shown:
+            yield (
+                '<div style="display:flex;flex-wrap:wrap;gap:8px;align-items:flex-start">'
+                f"{''.join(shown)}</div>"
+            )
+        if pictures > INLINE_IMAGES:
+            yield f"<div>and {pictures - INLINE_IMAGES} more in <code>result.images</code></div>"
+
+    def _timings(self) -> str:
+        times = sorted(self.node_times.items(), key=lambda item: -float(item[1]))
+        if not times:
+            return ""
+        cell = 'style="text-align:left;padding:2px 12px 2px 0"'
+        number = 'style="text-align:right;padding:2px 0;font-variant-numeric:tabular-nums"'
+        rows = "".join(
+            f"<tr><td {cell}>{html.escape(name.short)}</td><td {cell}>{html.escape(name.type)}</td>"
+            f"<td {cell}>{html.escape(name.id)}</td><td {number}>{float(seconds):.3f}</td></tr>"
+            for name, seconds in ((self._workflow.name(key), value) for key, value in times)
+        )
+        head = (
+            f"<tr><th {cell}>node</th><th {cell}>class</th><th {cell}>id</th>"
+            f"<th {number}>seconds</th></tr>"
+        )
+        return (
+            '<details style="margin-top:8px"><summary style="cursor:pointer">Timings</summary>'
+            f"<table><thead>{head}</thead><tbody>{rows}</tbody></table></details>"
+        )
+
+
+def _inline(file: OutputFile) -> str:
+    name = html.escape(file.filename, quote=True)
+    try:
+        if file.mime in _WEB_IMAGES or file.is_image:
+            mime, content = _picture(file)
+            return (
+                f'<img alt="{name}" title="{name}" src="{_data_url(mime, content)}" '
+                'style="max-width:min(100%,512px);height:auto;margin:0">'
+            )
+        media = file.mime.partition("/")[0]
+        if media in {"video", "audio"} and 0 <= file.size <= INLINE_MEDIA_BYTES:
+            source = _data_url(file.mime, file.read())
+            return (
+                f'<{media} controls title="{name}" src="{source}" '
+                f'style="max-width:min(100%,512px)"></{media}>'
+            )
+    except (ComfyDeployError, OSError, ValueError) as error:
+        return _box(f"{file.filename}: {error}")
+    return f"<code>{name}</code>"
+
+
+def _picture(file: OutputFile) -> tuple[str, bytes]:
+    content = file.read()
+    if file.mime in _WEB_IMAGES and len(content) <= INLINE_BYTES:
+        return file.mime, content
+    import PIL.Image
+
+    with PIL.Image.open(io.BytesIO(content)) as image:
+        image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
+        smaller = io.BytesIO()
+        image.convert("RGBA" if "A" in image.getbands() else "RGB").save(
+            smaller, "WEBP", quality=90
+        )
+    return "image/webp", smaller.getvalue()
+
+
+def _data_url(mime: str, content: bytes) -> str:
+    return f"data:{mime};base64,{base64.b64encode(content).decode()}"
+
+
+def _box(message: str) -> str:
+    return (
+        '<div style="margin:4px 0;padding:6px 12px;white-space:pre-wrap;'
+        "border-left:3px solid var(--jp-error-color1,#d32f2f)"
+        f'">{html.escape(message)}</div>'
+    )
+
+
+def _dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

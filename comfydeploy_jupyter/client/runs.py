@@ -1,0 +1,132 @@
+"""A run in the background."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConflictError
+from .events import FINAL
+from .graph import Workflow
+from .results import Result
+from .stream import EventStream
+
+if TYPE_CHECKING:
+    from .server import Server
+
+
+class Run:
+    """A handle on one run, whether it waits, runs or has ended.
+
+    Made by `Comfy.submit`, `Comfy.get` and `Comfy.runs`. It needs no open connection: it may be
+    kept, forgotten, or made anew from the id after the kernel was restarted.
+
+    Parameters
+    ----------
+    server : Server
+        Where the run is.
+    record : dict
+        What is known of it; has its ``prompt_id``.
+    workflow : Workflow, optional
+        The graph, for the titles of nodes.
+    """
+
+    def __init__(
+        self, server: Server, record: dict[str, Any], workflow: Workflow | None = None
+    ) -> None:
+        self._server = server
+        self._record = record
+        self._workflow = workflow or Workflow(None)
+
+    @property
+    def prompt_id(self) -> str:
+        """The id of the run."""
+        return str(self._record["prompt_id"])
+
+    @property
+    def status(self) -> str:
+        """Where the run is now: ``queued``, ``running``, …; asked of the server until it ended."""
+        return str(self._refresh().get("status", "not-started"))
+
+    @property
+    def done(self) -> bool:
+        """Whether the run has ended, in whatever way."""
+        return self.status in FINAL
+
+    @property
+    def result(self) -> Result | None:
+        """The result if the run has ended, in whatever way; else None."""
+        return self._result() if self.done else None
+
+    def events(self, *, timeout: float | None = None) -> EventStream:
+        """Give the events of the run from its start, and go on with those to come.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Follow at most this long, s.
+        """
+        return EventStream(self._server, self.prompt_id, timeout=timeout)
+
+    def wait(self, timeout: float | None = None) -> Result:
+        """Wait until the run has ended.
+
+        Interrupting the kernel ends the waiting, not the run.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Wait at most this long, s.
+
+        Returns
+        -------
+        Result
+            Of a run that succeeded.
+
+        Raises
+        ------
+        RunFailedError
+            A node failed; the message names it.
+        RunCancelledError
+            The run was cancelled.
+        RunTimeoutError
+            It has not ended in time; it goes on.
+        """
+        if not self.done:
+            with self.events(timeout=timeout) as events:
+                for _ in events:
+                    pass
+            self._refresh()
+        return self._result().raise_for_status()
+
+    def cancel(self) -> bool:
+        """Take the run off the queue, or interrupt it.
+
+        Returns
+        -------
+        bool
+            False if it had ended already.
+        """
+        try:
+            self._server.post("interrupt", {"prompt_id": self.prompt_id})
+        except ConflictError:
+            return False
+        return True
+
+    def _refresh(self) -> dict[str, Any]:
+        if self._record.get("status") not in FINAL:
+            self._record = self._server.get("check-status", prompt_id=self.prompt_id)
+        return self._record
+
+    def _result(self) -> Result:
+        return Result(self._server, self._record, self._workflow)
+
+    def __repr__(self) -> str:
+        return f"<Run {self.prompt_id}: {self.status}>"
+
+    def _repr_html_(self) -> str:
+        result = self.result
+        if result is not None:
+            return result._repr_html_()
+        status = html.escape(str(self._record.get("status", "not-started")))
+        return f"<div>Run <code>{html.escape(self.prompt_id)}</code>: <b>{status}</b></div>"

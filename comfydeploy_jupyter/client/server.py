@@ -1,0 +1,307 @@
+"""HTTP with the Jupyter server: addresses, credentials, errors."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import uuid
+from contextlib import contextmanager
+from http.cookiejar import DefaultCookiePolicy
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qs, urlencode, urljoin, urlsplit, urlunsplit
+
+import requests
+from requests.auth import AuthBase
+
+from .._version import __version__
+from ..errors import (
+    ComfyDeployError,
+    InvalidRequestError,
+    NotFoundError,
+    ServerUnreachableError,
+    UnauthorizedError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+PREFIX = "comfyui-deploy"
+HOW_TO_ENABLE = (
+    "enable it with `jupyter server extension enable comfydeploy_jupyter` in the environment of "
+    "that server and restart the server"
+)
+CONNECT_TIMEOUT = 10.0
+READ_TIMEOUT = 120.0
+
+
+class Server:
+    """One Jupyter server that has the routes of this package.
+
+    Safe to use from several threads.
+
+    Parameters
+    ----------
+    url : str
+        Address of the server with its base URL, e.g. ``http://127.0.0.1:8888/user/ada/``. An
+        address copied from the browser (``…/lab?token=…``) is understood.
+    token : str, optional
+        Token of the server or of JupyterHub; by default the one in the address, if any.
+
+    Raises
+    ------
+    InvalidRequestError
+        The address is not one of HTTP.
+    """
+
+    def __init__(self, url: str, token: str | None = None) -> None:
+        self.url, found = _split_address(url)
+        self.token = (found if token is None else token) or ""
+
+    def __repr__(self) -> str:
+        return f"Server({self.url!r})"
+
+    def session(self) -> requests.Session:
+        """Return a new session with the credentials of this server.
+
+        It follows no redirects, keeps no cookies, and does not send a request for this machine
+        through a proxy.
+        """
+        session = requests.Session()
+        session.auth = _Credentials(self.token)
+        session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        session.headers["User-Agent"] = f"comfydeploy-jupyter/{__version__}"
+        session.trust_env = not _is_loopback(urlsplit(self.url).hostname or "")
+        return session
+
+    def address(self, path: str, params: dict[str, Any] | None = None) -> str:
+        """Return the full address of a route, e.g. of ``"run"``.
+
+        Parameters
+        ----------
+        path : str
+            The route below ``comfyui-deploy/``.
+        params : dict, optional
+            The query; parameters that are None are left out.
+        """
+        query = {key: value for key, value in (params or {}).items() if value is not None}
+        return f"{self.url}{PREFIX}/{path}" + (f"?{urlencode(query)}" if query else "")
+
+    def owns(self, url: str) -> str | None:
+        """Return the full address if ``url`` is one of this server's routes, else None.
+
+        Parameters
+        ----------
+        url : str
+            Absolute, or relative to the host as in the replies of the routes.
+        """
+        address = urljoin(self.url, url)
+        return address if address.startswith(f"{self.url}{PREFIX}/") else None
+
+    def get(self, path: str, *, timeout: float = READ_TIMEOUT, **params: Any) -> Any:
+        """Return the JSON reply of a GET route; parameters that are None are left out."""
+        with self.request("GET", self.address(path, params), timeout=timeout) as response:
+            return _json(response)
+
+    def post(self, path: str, body: dict[str, Any], *, timeout: float = READ_TIMEOUT) -> Any:
+        """Return the JSON reply of a POST route."""
+        with self.request("POST", self.address(path), body=body, timeout=timeout) as response:
+            return _json(response)
+
+    @contextmanager
+    def request(
+        self, method: str, address: str, *, body: dict[str, Any] | None = None, timeout: float
+    ) -> Generator[requests.Response]:
+        """Send one request and give its response, the body not yet read.
+
+        Parameters
+        ----------
+        method : str
+            ``GET`` or ``POST``.
+        address : str
+            Full address, as `address` makes it.
+        body : dict, optional
+            Sent as JSON; numpy scalars and paths in it are turned into plain values.
+        timeout : float
+            Longest silence of the server, s.
+
+        Raises
+        ------
+        ComfyDeployError
+            The error that the server answered, as its class of `comfydeploy_jupyter.errors`.
+        ServerUnreachableError
+            The server does not answer.
+        """
+        with self.session() as session:
+            response = send(session, method, address, body=body, timeout=timeout)
+            with response:
+                yield response
+
+
+def send(
+    session: requests.Session,
+    method: str,
+    address: str,
+    *,
+    body: dict[str, Any] | None = None,
+    headers: dict[str, str] | None = None,
+    timeout: float,
+) -> requests.Response:
+    """Send one request; return the response, its body not yet read, or raise the error it is.
+
+    Raises
+    ------
+    ComfyDeployError
+        The error that the server answered.
+    ServerUnreachableError
+        The server does not answer; ``extra["sent"]`` tells whether it may have got the request.
+    """
+    data = None
+    headers = dict(headers or {})
+    if body is not None:
+        data = _encode(body)
+        headers["Content-Type"] = "application/json"
+    try:
+        response = session.request(
+            method,
+            address,
+            data=data,
+            headers=headers,
+            timeout=(CONNECT_TIMEOUT, timeout),
+            stream=True,
+            allow_redirects=False,
+        )
+    except requests.RequestException as error:
+        raise unreachable(address, error) from error
+    if response.is_redirect or not response.ok:
+        with response:
+            raise _error_of(response)
+    return response
+
+
+def unreachable(address: str, error: Exception) -> ServerUnreachableError:
+    """Return the error for a request that got no reply, or only the beginning of one."""
+    parts = urlsplit(address)
+    where = f"{parts.scheme}://{parts.netloc}{parts.path}"
+    if isinstance(error, requests.exceptions.SSLError):
+        return ServerUnreachableError(
+            f"the certificate of {where} is not trusted (set REQUESTS_CA_BUNDLE to the file of "
+            "its authority)",
+            extra={"sent": False},
+        )
+    refused = _never_connected(error)
+    why = "does not answer" if refused else "broke the connection"
+    if isinstance(error, requests.ReadTimeout):
+        why = "is silent for too long"
+    return ServerUnreachableError(
+        f"the Jupyter server at {where} {why}", extra={"sent": not refused}
+    )
+
+
+def _never_connected(error: Exception) -> bool:
+    cause: object = error.args[0] if error.args else None
+    reason = getattr(cause, "reason", cause)
+    return isinstance(error, requests.ConnectTimeout) or (
+        type(reason).__name__ in {"NewConnectionError", "NameResolutionError"}
+    )
+
+
+def _encode(body: dict[str, Any]) -> bytes:
+    def plain(value: Any) -> Any:
+        if isinstance(value, PurePath):
+            return str(value)
+        for convert in ("tolist", "item"):
+            if hasattr(value, convert):
+                return getattr(value, convert)()
+        raise TypeError(f"a {type(value).__name__} cannot be sent as JSON")
+
+    try:
+        return json.dumps(body, default=plain, allow_nan=False).encode()
+    except (TypeError, ValueError) as error:
+        raise InvalidRequestError(f"the request is not JSON: {error}") from error
+
+
+def _json(response: requests.Response) -> Any:
+    try:
+        return json.loads(response.content)
+    except requests.RequestException as error:
+        raise unreachable(response.url, error) from error
+    except ValueError as error:
+        raise ComfyDeployError(
+            f"{urlsplit(response.url).path} answered something that is not JSON; is there a proxy "
+            "or a login page in between?"
+        ) from error
+
+
+def _error_of(response: requests.Response) -> ComfyDeployError:
+    path = urlsplit(response.url).path
+    if response.is_redirect:
+        location = urlsplit(urljoin(response.url, response.headers.get("Location", "")))
+        return UnauthorizedError(
+            f"{path} leads elsewhere ({location.netloc}{location.path}): the server is not "
+            "running, wants a log-in, or has another address"
+        )
+    try:
+        reply = json.loads(response.content)
+    except (requests.RequestException, ValueError):
+        reply = None
+    if isinstance(reply, dict) and isinstance(reply.get("code"), str):
+        if reply.get("hint"):
+            reply = {**reply, "error": f"{reply.get('error')} ({reply['hint']})"}
+        return ComfyDeployError.from_reply(response.status_code, reply)
+    if response.status_code == NotFoundError.status:
+        return ExtensionMissingError(
+            f"the Jupyter server answers, but has no {path}: comfydeploy_jupyter is not enabled "
+            f"there; {HOW_TO_ENABLE}"
+        )
+    if response.status_code in {401, UnauthorizedError.status}:
+        return UnauthorizedError(f"{path}: the Jupyter server refuses the token")
+    error = ComfyDeployError(f"{path} answered {response.status_code} {response.reason}")
+    error.status = response.status_code
+    return error
+
+
+class ExtensionMissingError(NotFoundError):
+    """A Jupyter server answers, but does not have this extension enabled."""
+
+
+class _Credentials(AuthBase):
+    # An auth object, since requests lets ~/.netrc replace an Authorization header. Without a
+    # token, Jupyter compares a cookie with a header to see that no other web site sent this.
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._token:
+            request.headers["Authorization"] = f"token {self._token}"
+        else:
+            nonce = uuid.uuid4().hex
+            request.headers["Cookie"] = f"_xsrf={nonce}"
+            request.headers["X-XSRFToken"] = nonce
+        return request
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _split_address(url: str) -> tuple[str, str | None]:
+    parts = urlsplit(url.strip())
+    if parts.scheme == "http+unix":
+        raise InvalidRequestError.of_field(
+            "url", "Unix sockets are not supported; start Jupyter with a port"
+        )
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise InvalidRequestError.of_field(
+            "url", f"must start with http:// or https:// and name a host, not {url!r}"
+        )
+    path = parts.path.rstrip("/")
+    for page in ("/lab", "/tree"):
+        path = path.removesuffix(page)
+    token = parse_qs(parts.query).get("token", [None])[0]
+    return urlunsplit((parts.scheme, parts.netloc, f"{path}/", "", "")), token

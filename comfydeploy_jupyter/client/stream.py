@@ -1,0 +1,262 @@
+"""Following a run over a connection that may break."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import requests
+
+from ..errors import ComfyDeployError, NotFoundError, RunTimeoutError, ServerUnreachableError
+from .events import FINAL, Event
+from .server import Server, send, unreachable
+from .sse import Message, SSEParser
+
+SILENCE = 50.0
+"""Longest silence of a healthy stream, s; the server says something every 15 s."""
+
+PATIENCE = 60.0
+"""How long a server may be away before a run is given up, s; enough for Jupyter to restart."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
+"""Pause before the first try to join again, s, and the longest after it was doubled each time."""
+
+
+class EventStream(Iterator[Event]):
+    """The events of one run, as they arrive; ends after its final ``status``.
+
+    When the connection breaks, the run is joined again where it was left. To stop listening before
+    the end, leave the loop and call `close`; the run goes on.
+
+    Parameters
+    ----------
+    server : Server
+        Where the run is.
+    prompt_id : str
+        Its id.
+    body : dict, optional
+        The request that starts the run; without it a run that exists is joined, from its start.
+    timeout : float, optional
+        Follow at most this long, s.
+    patience : float
+        How long the server may be away, s.
+
+    Raises
+    ------
+    ComfyDeployError
+        The server refuses the run, as the class that says why.
+    RunTimeoutError
+        ``timeout`` is over; the run goes on.
+    ServerUnreachableError
+        The server cannot be reached any more; the run may go on.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        prompt_id: str,
+        *,
+        body: dict[str, Any] | None = None,
+        timeout: float | None = None,
+        patience: float = PATIENCE,
+    ) -> None:
+        self.prompt_id = prompt_id
+        self._server = server
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._timeout = timeout
+        self._closed = threading.Event()
+        self._lock = threading.Lock()
+        self._response: requests.Response | None = None
+        self._timer: threading.Timer | None = None
+        self._last_id: str | None = None
+        self._patience = patience
+        self._heard = time.monotonic()
+        self._pause = FIRST_PAUSE
+        self._problem: ComfyDeployError | None = None
+        self._session = server.session()
+        self._open(body)
+        if timeout is not None:
+            self._timer = threading.Timer(timeout, self._hang_up)
+            self._timer.daemon = True
+            self._timer.start()
+        self._events = self._follow()
+
+    def __iter__(self) -> EventStream:
+        return self
+
+    def __next__(self) -> Event:
+        return next(self._events)
+
+    def __enter__(self) -> EventStream:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        with suppress(Exception):
+            self.close()
+
+    def close(self) -> None:
+        """Stop listening, also from another thread; a waiting ``next`` ends at once."""
+        self._closed.set()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._hang_up()
+        with self._lock:
+            if self._response is not None:
+                self._response.close()
+            self._session.close()
+
+    def _hang_up(self) -> None:
+        # Closing a file descriptor does not wake a thread that reads from it; a shutdown does.
+        with self._lock, suppress(OSError, ValueError, AttributeError):
+            if self._response is not None:
+                with socket.socket(fileno=os.dup(self._response.raw.fileno())) as connection:
+                    connection.shutdown(socket.SHUT_RDWR)
+
+    def _open(self, body: dict[str, Any] | None) -> None:
+        if body is None:
+            self._join()
+            return
+        try:
+            self._use(self._send("POST", self._server.address("run/streaming"), body=body))
+        except ServerUnreachableError as error:
+            if not error.extra.get("sent"):
+                raise
+            # Whether the server has the run is not known: with it, joining will tell.
+            try:
+                self._join()
+            except NotFoundError:
+                raise error from None
+
+    def _join(self) -> None:
+        headers = {} if self._last_id is None else {"Last-Event-ID": self._last_id}
+        address = self._server.address("run/streaming", {"prompt_id": self.prompt_id})
+        self._use(self._send("GET", address, headers=headers))
+
+    def _send(self, method: str, address: str, **kwargs: Any) -> requests.Response:
+        silence = SILENCE
+        if self._deadline is not None:
+            silence = min(SILENCE, max(0.1, self._deadline - time.monotonic()))
+        return send(self._session, method, address, timeout=silence, **kwargs)
+
+    def _use(self, response: requests.Response) -> None:
+        with self._lock:
+            if self._response is not None:
+                self._response.close()
+            self._response = response
+
+    def _follow(self) -> Iterator[Event]:
+        while True:
+            for message in self._messages():
+                self._last_id = message.id
+                event = _event(message)
+                if event is not None:
+                    yield event
+                    if event.is_final:
+                        self.close()
+                        return
+            if self._closed.is_set():
+                return
+            self._check_deadline()
+            record = self._record()
+            if record.get("status") in FINAL:
+                # The run ended while nobody listened: its record says the rest.
+                yield Event("result", record)
+                yield Event("status", {"prompt_id": self.prompt_id, "status": record["status"]})
+                self.close()
+                return
+            self._wait()
+            if self._closed.is_set():
+                return
+            self._rejoin()
+
+    def _messages(self) -> Iterator[Message]:
+        """Give what arrives until the connection ends, however it ends."""
+        response = self._response
+        if response is None:
+            return
+        parser = SSEParser()
+        # Without chunked encoding, requests would collect as much as it is asked for.
+        chunks = response.iter_content(None if getattr(response.raw, "chunked", False) else 1)
+        while True:
+            try:
+                chunk = next(chunks, None)
+            except (requests.RequestException, OSError, AttributeError, ValueError) as error:
+                # The last two are what urllib3 says when `close` came from another thread.
+                self._problem = unreachable(response.url, error)
+                return
+            if chunk is None:
+                return
+            self._heard, self._pause = time.monotonic(), FIRST_PAUSE
+            yield from parser.feed(chunk)
+
+    def _record(self) -> dict[str, Any]:
+        record: dict[str, Any] = {}
+        with self._tolerating_absence():
+            record.update(self._server.get("check-status", prompt_id=self.prompt_id, timeout=10))
+        return record
+
+    def _rejoin(self) -> None:
+        with self._lock:
+            if self._response is not None:
+                self._response.close()
+            self._response = None
+        with self._tolerating_absence():
+            self._join()
+
+    @contextmanager
+    def _tolerating_absence(self) -> Iterator[None]:
+        """Let a server pass that is away or about to restart; refusals are raised."""
+        try:
+            yield
+        except ComfyDeployError as error:
+            if error.status < 500:
+                raise
+            self._problem = error
+
+    def _wait(self) -> None:
+        if time.monotonic() - self._heard > self._patience:
+            self.close()
+            problem = "" if self._problem is None else f": {self._problem}"
+            raise ServerUnreachableError(
+                f"the run {self.prompt_id} cannot be followed any more{problem}; it may go on: "
+                f"ask for it with get({self.prompt_id!r})",
+                extra={"prompt_id": self.prompt_id},
+            ) from self._problem
+        pause = self._pause
+        if self._deadline is not None:
+            pause = min(pause, max(0.0, self._deadline - time.monotonic()))
+        self._closed.wait(pause)
+        self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        self._check_deadline()
+
+    def _check_deadline(self) -> None:
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            self.close()
+            raise RunTimeoutError(
+                f"the run {self.prompt_id} is not finished after {self._timeout:g} s; it goes on",
+                extra={"prompt_id": self.prompt_id},
+            )
+
+
+def _event(message: Message) -> Event | None:
+    try:
+        content = json.loads(message.data)
+    except ValueError:
+        return None
+    if not isinstance(content, dict):
+        return None
+    name, inner = content.get("event"), content.get("data")
+    if isinstance(name, str) and isinstance(inner, dict):
+        return Event(name, inner, message.id)
+    if "prompt_id" in content:
+        return Event("queued", content, message.id)
+    return None

@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import base64
+import io
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from PIL import Image
+
+from comfydeploy_jupyter.client import Result, Workflow
+from comfydeploy_jupyter.client.results import INLINE_BYTES, INLINE_IMAGES
+from comfydeploy_jupyter.client.server import Server
+from comfydeploy_jupyter.errors import ComfyDeployError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.client.small_server import Reply, Request, SmallServer
+
+    Start = Callable[[Callable[[Request, Reply], None]], SmallServer]
+
+EVIL = "<script>alert(1)</script>"
+
+
+def png(colour: str = "red", size: tuple[int, int] = (4, 3)) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size, colour).save(file, "PNG")
+    return file.getvalue()
+
+
+def files(request: Request, reply: Reply) -> None:
+    name = request.query["filename"]
+    if name == "gone.png":
+        reply.json({"error": "no such file", "code": "not_found"}, 404)
+    elif name == "sound.wav":
+        reply.raw(b"RIFF", content_type="audio/wav")
+    else:
+        reply.raw(png("blue" if "b" in name else "red"), content_type="image/png")
+
+
+def reply_with(outputs: dict[str, object], **more: object) -> dict[str, object]:
+    return {"prompt_id": "p", "status": "success", "outputs": outputs, **more}
+
+
+def image(name: str, **more: str) -> dict[str, object]:
+    return {"images": [{"filename": name, "subfolder": "", "type": "output", **more}]}
+
+
+def test_pictures_are_fetched_when_looked_at(small_server: Start) -> None:
+    server = small_server(files)
+    path = "/user/a%40b/comfyui-deploy/view?filename=a.png&x=1"
+    outputs = {"9": image("a.png", url=path), "10": image("b.png", url="http://evil/b.png")}
+    result = Result(Server(server.url, "secret"), reply_with(outputs, machine="m1"))
+    assert len(result.images) == 2
+    assert server.requests == []
+    assert result.images[0].getpixel((0, 0)) == (255, 0, 0)
+    assert result.images[-1].getpixel((0, 0)) == (0, 0, 255)
+    assert result.images[0] is result.images[0]
+    first, second = server.requests
+    assert first.query == {"filename": "a.png", "x": "1"}
+    assert second.query == {
+        "filename": "b.png",
+        "type": "output",
+        "machine": "m1",
+    }
+    assert first.headers["Authorization"] == second.headers["Authorization"] == "token secret"
+    with pytest.raises(IndexError):
+        result.images[2]
+
+
+def test_it_is_a_mapping_of_the_reply() -> None:
+    reply = reply_with({"1": {"text": ["a", "b"]}}, seeds={"3.seed": 4}, execution_time=1.5)
+    result = Result(Server("http://h/"), reply)
+    assert dict(result) == reply
+    assert (result.texts, result.seeds, result.execution_time) == (["a", "b"], {"3.seed": 4}, 1.5)
+    assert repr(result) == "<Result p: success, 1.50 s, 2 texts>"
+
+
+def test_odd_replies_do_no_harm() -> None:
+    for odd in ({}, {"outputs": None}, {"outputs": {"1": None, "2": {"images": [None, 3, {}]}}}):
+        result = Result(Server("http://h/"), odd)
+        assert (list(result.images), result.texts, result.files) == ([], [], [])
+        assert "<div" in result._repr_html_()
+
+
+def test_shown_in_a_notebook(small_server: Start) -> None:
+    outputs = {"1": {**image("a.png"), "text": [EVIL]}, "2": {"audio": [{"filename": "sound.wav"}]}}
+    graph = {"1": {"class_type": EVIL, "inputs": {}, "_meta": {"title": EVIL}}}
+    reply = reply_with(
+        outputs,
+        node_times={"1": 0.25, EVIL: 1},
+        cached_nodes=["2"],
+        seeds={"1.seed": 42},
+        execution_time=1.84,
+        node_errors={"1": {"class_type": EVIL, "errors": []}},
+    )
+    shown = Result(Server(small_server(files).url), reply, Workflow(graph))._repr_html_()
+    assert 'src="data:image/png;base64,' in shown
+    assert '<audio controls title="sound.wav" src="data:audio/' in shown
+    assert "<script" not in shown
+    assert shown.count("&lt;script&gt;") >= 4
+    for fact in ("Success", "1.84 s", "seed 42", "1 node from the cache", "0.250"):
+        assert fact in shown
+
+
+def test_a_file_that_is_gone_does_not_hide_the_others(small_server: Start) -> None:
+    outputs = {"1": image("gone.png"), "2": image("a.png")}
+    shown = Result(Server(small_server(files).url), reply_with(outputs))._repr_html_()
+    assert "gone.png: no such file" in shown
+    assert "data:image/png;base64," in shown
+
+
+def test_large_pictures_are_shown_smaller(small_server: Start) -> None:
+    file = io.BytesIO()
+    Image.effect_noise((2000, 1500), 80).save(file, "PNG")
+    assert len(file.getvalue()) > INLINE_BYTES
+    server = small_server(lambda _, reply: reply.raw(file.getvalue()))
+    shown = Result(Server(server.url), reply_with({"1": image("a.png")}))._repr_html_()
+    (embedded,) = re.findall(r'src="data:image/webp;base64,([^"]*)"', shown)
+    assert Image.open(io.BytesIO(base64.b64decode(embedded))).size == (1024, 768)
+
+
+def test_many_pictures_are_not_all_embedded(small_server: Start) -> None:
+    items = [{"filename": f"a{i}.png"} for i in range(INLINE_IMAGES + 5)]
+    server = small_server(files)
+    shown = Result(Server(server.url), reply_with({"1": {"images": items}}))._repr_html_()
+    assert shown.count("<img") == INLINE_IMAGES == len(server.requests)
+    assert "and 5 more" in shown
+
+
+def test_saving_replaces_nothing(small_server: Start, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"mine")
+    result = Result(Server(small_server(files).url), reply_with({"1": image("a.png")}))
+    (saved,) = result.save(tmp_path)
+    assert saved == tmp_path / "a (1).png"
+    assert saved.read_bytes() == png()
+    assert result.save(tmp_path) == [saved]
+    assert (tmp_path / "a.png").read_bytes() == b"mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a (1).png", "a.png"]
+
+
+@pytest.mark.parametrize("name", ["../../evil.png", "..\\evil.png", "/etc/evil.png"])
+def test_names_cannot_leave_the_folder(small_server: Start, tmp_path: Path, name: str) -> None:
+    result = Result(Server(small_server(files).url), reply_with({"1": image(name)}))
+    assert result.save(tmp_path / "in") == [tmp_path / "in" / "evil.png"]
+
+
+def test_a_name_that_is_none_is_refused(small_server: Start, tmp_path: Path) -> None:
+    result = Result(Server(small_server(files).url), reply_with({"1": image("..")}))
+    with pytest.raises(ComfyDeployError, match="not the name of a file"):
+        result.save(tmp_path)

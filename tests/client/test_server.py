@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from comfydeploy_jupyter.client import Comfy
+from comfydeploy_jupyter.client.server import Server
+from comfydeploy_jupyter.errors import (
+    ComfyDeployError,
+    ComfyUIUnavailableError,
+    InvalidRequestError,
+    NotFoundError,
+    UnauthorizedError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.client.small_server import Reply, Request, SmallServer
+
+    Start = Callable[[Callable[[Request, Reply], None]], SmallServer]
+
+GRAPH = {"1": {"class_type": "EmptyImage", "inputs": {"seed": 1}}}
+
+
+@pytest.mark.parametrize(
+    ("given", "url", "token"),
+    [
+        ("http://h:8888", "http://h:8888/", ""),
+        ("http://h:8888/user/a%40b", "http://h:8888/user/a%40b/", ""),
+        ("https://h/lab?token=abc", "https://h/", "abc"),
+        (" http://h:1/base/tree?token=abc#x ", "http://h:1/base/", "abc"),
+    ],
+)
+def test_addresses_as_people_copy_them(given: str, url: str, token: str) -> None:
+    server = Server(given)
+    assert (server.url, server.token) == (url, token)
+
+
+@pytest.mark.parametrize("url", ["localhost:8888", "ftp://h/", "http+unix://%2Ftmp%2Fs", "", "x"])
+def test_other_addresses_are_refused(url: str) -> None:
+    with pytest.raises(InvalidRequestError, match="url: "):
+        Server(url)
+
+
+def test_only_own_routes_are_owned() -> None:
+    server = Server("http://h:1/user/x/")
+    assert server.owns("/user/x/comfyui-deploy/view?filename=a")
+    assert server.owns("http://h:1/user/x/comfyui-deploy/view?filename=a")
+    assert server.owns("//evil/user/x/comfyui-deploy/view") is None
+    assert server.owns("http://evil/user/x/comfyui-deploy/view") is None
+    assert server.owns("/user/y/comfyui-deploy/view") is None
+    assert server.owns("") is None
+
+
+def test_values_of_numpy_and_paths_are_sent(small_server: Start) -> None:
+    server = small_server(lambda request, reply: reply.json({"prompt_id": "p", "status": "queued"}))
+    inputs = {"a": np.float64(0.5), "b": np.int64(3), "c": Path("/x"), "d": np.array([1, 2])}
+    Comfy(server.url).submit(GRAPH, inputs)
+    assert server.requests[0].body["inputs"] == {"a": 0.5, "b": 3, "c": "/x", "d": [1, 2]}
+
+
+@pytest.mark.parametrize("value", [float("nan"), {1, 2}, object()])
+def test_other_values_are_refused(value: object) -> None:
+    with pytest.raises(InvalidRequestError, match="not JSON"):
+        Comfy("http://127.0.0.1:9").submit(GRAPH, {"a": value})
+
+
+def test_inputs_win_over_seed(small_server: Start) -> None:
+    server = small_server(lambda request, reply: reply.json({"prompt_id": "p", "status": "queued"}))
+    Comfy(server.url).submit(GRAPH, {"1.seed": 5}, seed=7)
+    Comfy(server.url).submit(GRAPH, seed=7)
+    assert [r.body["inputs"] for r in server.requests] == [{"1.seed": 5}, {"1.seed": 7}]
+    assert all(request.body["wait"] is False for request in server.requests)
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("imputs", "did you mean inputs"),
+        ("seedmode", "did you mean seed_mode"),
+        ("wait", "run\\(\\) waits and submit\\(\\) does not"),
+        ("zzz", "options are client_id"),
+    ],
+)
+def test_unknown_options_are_refused_with_a_hint(name: str, hint: str) -> None:
+    comfy = Comfy("http://127.0.0.1:9")
+    for call in (comfy.run, comfy.stream, comfy.submit):
+        with pytest.raises(TypeError, match=hint):
+            call(GRAPH, **{name: 1})
+
+
+def test_a_workflow_is_needed() -> None:
+    with pytest.raises(InvalidRequestError, match="workflow: is missing"):
+        Comfy("http://127.0.0.1:9").run()
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "error", "message"),
+    [
+        (
+            503,
+            {"error": "no ComfyUI", "code": "comfyui_unavailable", "hint": "set comfyui_url"},
+            ComfyUIUnavailableError,
+            r"no ComfyUI \(set comfyui_url\)",
+        ),
+        (403, {"message": "Forbidden"}, UnauthorizedError, "refuses the token"),
+        (404, {"message": "Not Found"}, NotFoundError, "jupyter server extension enable"),
+        (502, None, ComfyDeployError, "answered 502"),
+        (200, None, ComfyDeployError, "not JSON"),
+    ],
+)
+def test_replies_become_errors(
+    small_server: Start, status: int, content: object, error: type[Exception], message: str
+) -> None:
+    body = b"<h1>proxy</h1>" if content is None else json.dumps(content).encode()
+    server = small_server(lambda request, reply: reply.raw(body, status))
+    with pytest.raises(error, match=message):
+        Comfy(server.url).status()
+
+
+def test_a_login_page_is_not_followed(small_server: Start) -> None:
+    def answer(request: Request, reply: Reply) -> None:
+        reply.raw(b"", 302, headers={"Location": "/hub/login?next=x"})
+
+    server = small_server(answer)
+    with pytest.raises(UnauthorizedError, match=r"leads elsewhere .*/hub/login"):
+        Comfy(server.url, "secret").status()
+    assert len(server.requests) == 1
+
+
+def test_importing_the_package_is_light() -> None:
+    heavy = {"requests", "PIL", "pydantic", "ipywidgets", "IPython", "tornado", "jupyter_server"}
+    code = f"import comfydeploy_jupyter, sys; print(sorted({heavy} & set(sys.modules)))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
+
+
+def test_importing_the_client_brings_no_widgets() -> None:
+    heavy = {"PIL", "pydantic", "ipywidgets", "IPython", "tornado", "jupyter_server"}
+    code = f"import comfydeploy_jupyter.client, sys; print(sorted({heavy} & set(sys.modules)))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"

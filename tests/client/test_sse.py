@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from comfydeploy_jupyter.client.sse import Message, SSEParser
+
+STREAM = (
+    "\ufeff: a comment\n\n"
+    'id: 1\nevent: event_update\ndata: {"a": "ü…😀"}\n\n'
+    "data: two\r\ndata:  lines\r\n\r\n"
+    "id: 3\rdata\rdata:x\r\r"
+    "event: nothing\n\n"
+    "id\ndata: no id any more\n\n"
+    "data: never finished\n"
+).encode()
+MESSAGES = [
+    Message('{"a": "ü…😀"}', "event_update", "1"),
+    Message("two\n lines", "message", "1"),
+    Message("\nx", "message", "3"),
+    Message("no id any more", "message", ""),
+]
+
+
+def test_reads_the_format_of_the_standard() -> None:
+    assert SSEParser().feed(STREAM) == MESSAGES
+
+
+@given(st.lists(st.integers(0, len(STREAM)), max_size=20))
+def test_cuts_do_not_matter(cuts: list[int]) -> None:
+    parser = SSEParser()
+    edges = [0, *sorted(cuts), len(STREAM)]
+    got = [
+        message
+        for start, end in itertools.pairwise(edges)
+        for message in parser.feed(STREAM[start:end])
+    ]
+    assert got == MESSAGES
+
+
+def test_byte_by_byte() -> None:
+    parser = SSEParser()
+    got = [m for i in range(len(STREAM)) for m in parser.feed(STREAM[i : i + 1])]
+    assert got == MESSAGES
