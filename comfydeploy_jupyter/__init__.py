@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .client import Comfy
+    from .widgets import RunPanel
 
-__all__ = ["__version__", "connect"]
+__all__ = ["RunPanel", "__version__", "connect"]
 
 
 def connect(url: str | None = None, token: str | None = None, *, start: bool = True) -> Comfy:
@@ -50,7 +51,16 @@ def connect(url: str | None = None, token: str | None = None, *, start: bool = T
 
     return connect_client(url, token, start=start, display=progress_display)
 
+
 def _jupyter_server_extension_points() -> list[dict[str, Any]]:
     from .extension import ComfyDeploy
 
     return [{"module": "comfydeploy_jupyter.extension", "app": ComfyDeploy}]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "RunPanel":
+        from .widgets import RunPanel
+
+        return RunPanel
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,4 +2,8 @@
 
 from __future__ import annotations
 
-pytest_plugins = ["pytest_jupyter.jupyter_server", "tests.comfyui_server"]
+pytest_plugins = [
+    "pytest_jupyter.jupyter_server",
+    "tests.comfyui_server",
+    "tests.jupyter_process",
+]

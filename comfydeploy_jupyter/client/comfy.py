@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import uuid
+import warnings
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
@@ -129,6 +130,11 @@ class Comfy:
         Result
             Shows its pictures, texts and timings when displayed.
 
+        Warns
+        -----
+        UserWarning
+            ComfyUI refused some outputs of the workflow and ran the others.
+
         Raises
         ------
         RunFailedError
@@ -159,7 +165,13 @@ class Comfy:
             raise
         if not reply:
             reply = self.server.get("check-status", prompt_id=body["prompt_id"])
-        return Result(self.server, reply, source).raise_for_status()
+        result = Result(self.server, reply, source).raise_for_status()
+        if result.left_out:
+            warnings.warn(
+                "\n- ".join(["ComfyUI left out a part of the workflow", *result.left_out]),
+                stacklevel=2,
+            )
+        return result
 
     def stream(
         self,
@@ -342,13 +354,7 @@ def _naming_nodes(source: Workflow) -> Iterator[None]:
     try:
         yield
     except PromptInvalidError as error:
-        complaints = []
-        for node_id, fault in _object(error.extra.get("node_errors")).items():
-            name = source.name(node_id, _object(fault).get("class_type"))
-            for item in _object(fault).get("errors") or ():
-                facts = _object(item)
-                words = [str(facts[key]) for key in ("message", "details") if facts.get(key)]
-                complaints.append(f"node {name}: {': '.join(words)}")
+        complaints = source.complaints(error.extra.get("node_errors"))
         if complaints:
             error.message = "\n- ".join([error.message, *complaints])
             error.args = (error.message,)

@@ -122,7 +122,19 @@ def candidates(environ: Mapping[str, str] | None = None) -> Iterator[Candidate]:
 
 
 def _check(server: Server) -> None:
-    server.get("check-status", timeout=CHECK_TIMEOUT)
+    """Ask the server whether it has the routes; raise the error that says what to do."""
+    try:
+        server.get("check-status", timeout=CHECK_TIMEOUT)
+    except UnauthorizedError as error:
+        how = f"give one to connect(token=…) or in {ENV_TOKEN}"
+        if server.token:
+            raise UnauthorizedError(
+                f"the Jupyter server at {server.url} refuses the token; {how} that it knows"
+            ) from error
+        raise UnauthorizedError(
+            f"the Jupyter server at {server.url} wants a token, and none is known (a password is "
+            f"nothing that a program could give); start Jupyter with a token and {how}"
+        ) from error
 
 
 def _find(token: str | None) -> Server | None:
@@ -143,16 +155,9 @@ def _find(token: str | None) -> Server | None:
                     f"the Jupyter server of this kernel does not have comfydeploy_jupyter enabled "
                     f"({HOW_TO_ENABLE}); another server is used until then"
                 )
-        except UnauthorizedError as error:
+        except UnauthorizedError:
             if candidate.mine:
-                raise UnauthorizedError(
-                    "the Jupyter server of this kernel accepts only a password, which a program "
-                    "cannot give; start Jupyter with a token and give it to connect(token=…) or in "
-                    f"{ENV_TOKEN}"
-                    if not server.token
-                    else f"the Jupyter server at {server.url} refuses the token; give the right "
-                    f"one to connect(token=…) or in {ENV_TOKEN}"
-                ) from error
+                raise
         except ComfyDeployError as error:
             if candidate.mine:
                 _warn(f"{error}; another server is used instead")

@@ -106,6 +106,26 @@ class Workflow:
         type_ = str(node_type or "") or (known.type if known else "")
         return NodeName(key, type_, known.title if known else "")
 
+    def complaints(self, node_errors: object) -> list[str]:
+        """Return ComfyUI's ``node_errors`` as sentences that name the nodes.
+
+        Parameters
+        ----------
+        node_errors : dict
+            By node id, ``{"class_type", "errors": [{"message", "details"}]}`` (ComfyUI 0.3.75
+            execution.py); anything else counts as none.
+        """
+        found = []
+        for node_id, fault in node_errors.items() if isinstance(node_errors, dict) else ():
+            if not isinstance(fault, dict):
+                continue
+            name = self.name(node_id, fault.get("class_type"))
+            for item in fault.get("errors") or ():
+                if isinstance(item, dict):
+                    words = [str(item[key]) for key in ("message", "details") if item.get(key)]
+                    found.append(f"node {name}: {': '.join(words)}")
+        return found
+
 
 def _load(source: dict[str, Any] | str | os.PathLike[str]) -> dict[str, Any]:
     if isinstance(source, dict):

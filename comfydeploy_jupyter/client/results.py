@@ -285,6 +285,11 @@ class Result(Mapping[str, Any]):
         return _dict(self._reply.get("error")) or None
 
     @property
+    def left_out(self) -> list[str]:
+        """Why ComfyUI left out some outputs of the workflow, by node; empty if it ran all."""
+        return self._workflow.complaints(self._reply.get("node_errors"))
+
+    @property
     def texts(self) -> list[str]:
         """The texts that nodes put out."""
         return [
@@ -351,18 +356,21 @@ class Result(Mapping[str, Any]):
         )
         return OutputFile(node_id, kind, name, subfolder, type_, self._server, address)
 
-    def _repr_html_(self) -> str:
+    def to_html(self, *, files: bool = True) -> str:
+        """Return the result as HTML in which everything that the run made up is escaped.
+
+        Parameters
+        ----------
+        files : bool
+            Whether to embed its pictures, videos and sounds.
+        """
         parts = [self._headline()]
         if self.status == "failed":
             parts.append(_box(self.failure or "the run failed"))
-        refused = _dict(self._reply.get("node_errors"))
-        if refused:
-            names = ", ".join(
-                str(self._workflow.name(key, _dict(value).get("class_type")))
-                for key, value in refused.items()
-            )
-            parts.append(_box(f"left out, since ComfyUI refused their inputs: {names}"))
-        parts.extend(self._media())
+        if self.left_out:
+            parts.append(_box("\n".join(["Left out by ComfyUI:", *self.left_out])))
+        if files:
+            parts.extend(self._media())
         parts.extend(
             '<pre style="margin:8px 0 0;padding:8px 12px;max-height:240px;overflow:auto;'
             "white-space:pre-wrap;border-left:3px solid var(--jp-border-color1,#bdbdbd)"
@@ -371,6 +379,9 @@ class Result(Mapping[str, Any]):
         )
         parts.append(self._timings())
         return f'<div style="max-width:100%">{"".join(parts)}</div>'
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
 
     def _headline(self) -> str:
         colour = {
@@ -430,7 +441,7 @@ def _inline(file: OutputFile) -> str:
     name = html.escape(file.filename, quote=True)
     try:
         if file.mime in _WEB_IMAGES or file.is_image:
-            mime, content = _picture(file)
+            mime, content = inline_picture(file)
             return (
                 f'<img alt="{name}" title="{name}" src="{_data_url(mime, content)}" '
                 'style="max-width:min(100%,512px);height:auto;margin:0">'
@@ -447,7 +458,8 @@ def _inline(file: OutputFile) -> str:
     return f"<code>{name}</code>"
 
 
-def _picture(file: OutputFile) -> tuple[str, bytes]:
+def inline_picture(file: OutputFile) -> tuple[str, bytes]:
+    """Return a picture that a browser shows, small enough for a notebook, and its MIME type."""
     content = file.read()
     if file.mime in _WEB_IMAGES and len(content) <= INLINE_BYTES:
         return file.mime, content

@@ -44,9 +44,14 @@ class Run:
         return str(self._record["prompt_id"])
 
     @property
+    def record(self) -> dict[str, Any]:
+        """What the server knows of the run, with the keys of ``run``'s reply."""
+        return self._refresh()
+
+    @property
     def status(self) -> str:
         """Where the run is now: ``queued``, ``running``, …; asked of the server until it ended."""
-        return str(self._refresh().get("status", "not-started"))
+        return str(self.record.get("status", "not-started"))
 
     @property
     def done(self) -> bool:
@@ -58,15 +63,17 @@ class Run:
         """The result if the run has ended, in whatever way; else None."""
         return self._result() if self.done else None
 
-    def events(self, *, timeout: float | None = None) -> EventStream:
+    def events(self, *, previews: bool = False, timeout: float | None = None) -> EventStream:
         """Give the events of the run from its start, and go on with those to come.
 
         Parameters
         ----------
+        previews : bool
+            Whether to see the pictures of samplers while they work.
         timeout : float, optional
             Follow at most this long, s.
         """
-        return EventStream(self._server, self.prompt_id, timeout=timeout)
+        return EventStream(self._server, self.prompt_id, previews=previews, timeout=timeout)
 
     def wait(self, timeout: float | None = None) -> Result:
         """Wait until the run has ended.

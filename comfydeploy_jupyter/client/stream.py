@@ -42,6 +42,8 @@ class EventStream(Iterator[Event]):
         Its id.
     body : dict, optional
         The request that starts the run; without it a run that exists is joined, from its start.
+    previews : bool
+        Whether a run that is joined shall tell its previews; a ``body`` says so itself.
     timeout : float, optional
         Follow at most this long, s.
     patience : float
@@ -63,11 +65,13 @@ class EventStream(Iterator[Event]):
         prompt_id: str,
         *,
         body: dict[str, Any] | None = None,
+        previews: bool = False,
         timeout: float | None = None,
         patience: float = PATIENCE,
     ) -> None:
         self.prompt_id = prompt_id
         self._server = server
+        self._previews = previews or bool(body and body.get("previews"))
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._timeout = timeout
         self._closed = threading.Event()
@@ -138,7 +142,8 @@ class EventStream(Iterator[Event]):
 
     def _join(self) -> None:
         headers = {} if self._last_id is None else {"Last-Event-ID": self._last_id}
-        address = self._server.address("run/streaming", {"prompt_id": self.prompt_id})
+        query = {"prompt_id": self.prompt_id, "previews": "true" if self._previews else None}
+        address = self._server.address("run/streaming", query)
         self._use(self._send("GET", address, headers=headers))
 
     def _send(self, method: str, address: str, **kwargs: Any) -> requests.Response:

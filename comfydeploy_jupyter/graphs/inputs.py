@@ -267,7 +267,7 @@ class FormField:
     label : str
         For people: what the author of the workflow wrote, or the node's title and the input.
     kind : str
-        text, multiline, int, float, bool, combo, image or seed.
+        text, multiline, int, float, bool, combo, color (0xRRGGBB), image or seed.
     node_id, input_name : str
         The field of the graph.
     value, default : object
@@ -304,9 +304,10 @@ def input_form(
 ) -> list[FormField]:
     """List what a user may want to change, the most likely first.
 
-    External inputs come first, as the author of the workflow chose them; then prompts (positive,
-    negative, other texts), images, sizes, sampling, choices, numbers, switches; last and
-    ``advanced`` single-line texts and what the definitions call advanced or do not know.
+    External inputs come first, as the author of the workflow chose them, then primitive nodes,
+    which stand in a graph for the same reason; then prompts (positive, negative, other texts),
+    images, colours, sizes, sampling, choices, numbers, switches; last and ``advanced``
+    single-line texts and what the definitions call advanced or do not know.
 
     Parameters
     ----------
@@ -334,6 +335,7 @@ def input_form(
             continue
         specs = declared_inputs(definitions, class_of(node))
         title = title_of(node) or _ui_title(ui_nodes, node_id)
+        primitive = class_of(node).startswith("Primitive")
         shown = title or _display_name(definitions, node)
         for name, value in inputs_of(node).items():
             kind = _kind_of(class_of(node), name, value, specs.get(name))
@@ -341,17 +343,18 @@ def input_form(
                 continue
             role = roles.get(node_id) if kind == "multiline" else None
             plain = title in (*_PLAIN_TITLES, _display_name(definitions, node))
+            label = shown if primitive and title else f"{shown}: {_words(name)}"
             field = FormField(
                 f"{node_id}.{name}",
-                f"{role} prompt".capitalize() if role and plain else f"{shown}: {_words(name)}",
+                f"{role} prompt".capitalize() if role and plain else label,
                 kind,
                 node_id,
                 name,
                 value,
                 **_declared(specs.get(name)),
-                advanced=kind == "text" or _is_advanced(specs, name),
+                advanced=(kind == "text" and not primitive) or _is_advanced(specs, name),
             )
-            group, rank = _rank(field, role)
+            group, rank = (-1, 0) if primitive and not field.advanced else _rank(field, role)
             ranked.append(((group, position, rank), field))
     ranked.sort(key=lambda item: item[0])
     fields = [_external_field(e, definitions) for e in externals if by_input_id[e.input_id] is e]
@@ -385,6 +388,8 @@ def _kind_of(class_type: str, name: str, value: object, spec: InputSpec | None) 
     if not isinstance(value, (str, int, float)):
         return None
     if spec is not None and spec.type in ("INT", "FLOAT", "BOOLEAN", "STRING", "COMBO"):
+        if spec.type == "INT" and spec.options.get("display") == "color":
+            return "color"
         if spec.type == "INT":
             return "seed" if name.endswith("seed") else "int"
         if spec.type == "STRING":
@@ -428,8 +433,8 @@ def _rank(field: FormField, role: str | None) -> tuple[int, int]:
         return 9, 0
     if field.kind == "multiline":
         return {"positive": 0, "negative": 1}.get(role or "", 2), 0
-    if field.kind == "image":
-        return 3, 0
+    if field.kind in ("image", "color"):
+        return 3, int(field.kind == "color")
     if field.input_name in _SIZES:
         return 4, _SIZES.index(field.input_name)
     if field.input_name in _SAMPLING:

@@ -1,1 +1,8 @@
 """Panels for the notebook, made of ipywidgets."""
+
+from __future__ import annotations
+
+from .base import Panel
+from .run_panel import RunPanel
+
+__all__ = ["Panel", "RunPanel"]

@@ -94,7 +94,7 @@ def test_shown_in_a_notebook(small_server: Start) -> None:
         cached_nodes=["2"],
         seeds={"1.seed": 42},
         execution_time=1.84,
-        node_errors={"1": {"class_type": EVIL, "errors": []}},
+        node_errors={"1": {"class_type": EVIL, "errors": [{"message": EVIL, "details": ""}]}},
     )
     shown = Result(Server(small_server(files).url), reply, Workflow(graph))._repr_html_()
     assert 'src="data:image/png;base64,' in shown

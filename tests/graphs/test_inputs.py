@@ -672,3 +672,30 @@ def test_every_field_of_the_form_can_be_set_by_its_key(graph):
             assert len(applied.unknown[field.key]) > 1
         else:
             assert set(applied.given) == {(field.node_id, field.input_name)}
+
+
+def test_primitives_and_colours_come_before_sizes_in_the_form() -> None:
+    graph = {
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 8, "color": 255},
+            "_meta": {"title": "Sky"},
+        },
+        "2": {
+            "class_type": "PrimitiveString",
+            "inputs": {"value": "hello"},
+            "_meta": {"title": "Caption"},
+        },
+    }
+    definitions = {
+        "EmptyImage": {
+            "input": {"required": {"width": ["INT", {}], "color": ["INT", {"display": "color"}]}}
+        },
+        "PrimitiveString": {"input": {"required": {"value": ["STRING", {}]}}},
+    }
+    form = input_form(graph, definitions)
+    assert [(field.label, field.kind, field.advanced) for field in form] == [
+        ("Caption", "text", False),
+        ("Sky: color", "color", False),
+        ("Sky: width", "int", False),
+    ]

@@ -1,0 +1,227 @@
+"""The client with a real Jupyter server and a real ComfyUI."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from comfydeploy_jupyter.client import Comfy, Run
+from comfydeploy_jupyter.errors import (
+    NotFoundError,
+    PromptInvalidError,
+    RunCancelledError,
+    RunFailedError,
+    RunTimeoutError,
+    UnauthorizedError,
+    UnknownInputError,
+)
+from tests.jupyter_process import REPOSITORY, JupyterProcess
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SUNSET = REPOSITORY / "notebooks" / "sunset.json"
+
+
+def slow(seconds: float = 30) -> dict[str, Any]:
+    return {
+        "1": {
+            "class_type": "TestSleep",
+            "inputs": {"seconds": seconds, "token": uuid.uuid4().hex},
+            "_meta": {"title": "Nap"},
+        },
+        "2": {"class_type": "TestText", "inputs": {"text": "awake", "anything": ["1", 0]}},
+    }
+
+
+def stepping(steps: int, delay: float) -> dict[str, Any]:
+    return {
+        "1": {
+            "class_type": "TestPreview",
+            "inputs": {"steps": steps, "delay": delay, "size": 32, "token": uuid.uuid4().hex},
+            "_meta": {"title": "Stepper"},
+        },
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+    }
+
+
+@pytest.fixture
+def comfy(jupyter: JupyterProcess) -> Comfy:
+    return Comfy(jupyter.url, jupyter.token)
+
+
+def until(condition, timeout: float = 20) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_result_has_its_picture_text_and_timings(comfy: Comfy, tmp_path: Path) -> None:
+    inputs = {"Width.value": 320, "2.value": 200, "Sky.color": 0x101040, "Caption.value": "hello"}
+    result = comfy.run(SUNSET, inputs, seed=int(time.time()))
+    assert result.status == "success"
+    assert result.images[0].size == (320, 200)
+    assert result.texts == ["hello"]
+    assert result.node_times["29"] > 0
+    assert result.execution_time > 0
+    (saved,) = result.save(tmp_path)
+    assert saved.read_bytes() == result.files[0].read()
+    assert result.files[0].size == saved.stat().st_size
+    assert "data:image/png;base64," in result._repr_html_()
+
+
+def test_seed_reaches_the_node_and_the_result(comfy: Comfy) -> None:
+    graph = {"1": {"class_type": "TestSeed", "inputs": {"seed": 1}}}
+    result = comfy.run(graph, seed=2**63 + 5)
+    assert result.texts == [str(2**63 + 5)]
+    assert result.seeds == {"1.seed": 2**63 + 5}
+
+
+def test_stream_has_steps_previews_and_a_last_status(comfy: Comfy) -> None:
+    events = list(comfy.stream(stepping(4, 0.1), previews=True))
+    names = [event.event for event in events]
+    assert names[0] == "queued"
+    assert names[-2:] == ["result", "status"]
+    assert "progress" in names
+    previews = [event for event in events if event.event == "preview"]
+    assert previews
+    assert previews[0].image.size == (32, 32)
+    assert previews[0].node == "1"
+
+
+def test_submit_wait_and_find_again(comfy: Comfy) -> None:
+    run = comfy.submit(slow(0.3))
+    assert run.result is None or run.done
+    assert run.wait(20).texts == ["awake"]
+    assert run.status == "success"
+    again = comfy.get(run.prompt_id)
+    assert again.result.texts == ["awake"]
+    assert run.prompt_id in [r.prompt_id for r in comfy.runs(limit=5, status="success")]
+    assert [event.event for event in again.events()][-1] == "status"
+
+
+def test_cancel_running_and_queued(comfy: Comfy) -> None:
+    first, second = comfy.submit(slow()), comfy.submit(slow())
+    until(lambda: first.status == "running")
+    assert second.status == "queued"
+    assert second.cancel()
+    assert first.cancel()
+    for run in (first, second):
+        with pytest.raises(RunCancelledError):
+            run.wait(10)
+        assert run.cancel() is False
+        assert run.result.status == "cancelled"
+
+
+def test_interrupt_without_an_id_takes_the_running_one(comfy: Comfy) -> None:
+    run = comfy.submit(slow())
+    until(lambda: run.status == "running")
+    assert comfy.interrupt() == run.prompt_id
+    with pytest.raises(RunCancelledError):
+        run.wait(10)
+
+
+def test_a_failing_node_is_named(comfy: Comfy) -> None:
+    graph = slow(0)
+    graph["1"] = {
+        "class_type": "TestFail",
+        "inputs": {"message": "no more <blue>"},
+        "_meta": {"title": "Painter"},
+    }
+    with pytest.raises(RunFailedError) as caught:
+        comfy.run(graph)
+    message = str(caught.value)
+    assert '"Painter" (TestFail, id 1)' in message
+    assert "ValueError: no more <blue>" in message
+    assert "no more &lt;blue&gt;" in caught.value.result._repr_html_()
+
+
+def test_refusals(comfy: Comfy, jupyter: JupyterProcess) -> None:
+    graph = slow(0)
+    with pytest.raises(UnknownInputError, match=r"secs"):
+        comfy.run(graph, {"1.secs": 3})
+    graph["1"]["inputs"]["seconds"] = -1
+    with pytest.raises(PromptInvalidError, match=r'node "Nap" \(TestSleep, id 1\): .*min'):
+        comfy.run(graph)
+    with pytest.raises(NotFoundError):
+        comfy.get("no-such-run")
+    with pytest.raises(UnauthorizedError):
+        Comfy(jupyter.url, "wrong").status()
+
+
+def test_outputs_that_comfyui_leaves_out_are_told(comfy: Comfy) -> None:
+    with pytest.warns(UserWarning, match=r'left out.*\n- node "Clouds" \(ImageAddNoise, id 9\): '):
+        result = comfy.run(SUNSET, {"Clouds.strength": 9.0})
+    assert (len(result.texts), len(result.images)) == (1, 0)
+    assert "Left out by ComfyUI" in result._repr_html_()
+
+
+def test_timeout_leaves_the_run_alone(comfy: Comfy) -> None:
+    with pytest.raises(RunTimeoutError) as caught:
+        comfy.run(slow(1.5), timeout=0.5)
+    assert comfy.get(caught.value.extra["prompt_id"]).wait(20).texts == ["awake"]
+
+
+def test_files_definitions_and_versions(comfy: Comfy) -> None:
+    result = comfy.run(stepping(1, 0))
+    file = result.files[0]
+    assert comfy.view(file.filename, subfolder=file.subfolder, type=file.type) == file.read()
+    assert "KSampler" in comfy.object_info()
+    assert comfy.version() == "0.3.75"
+    assert comfy.status()["comfyui"]["reachable"] is True
+
+
+def test_a_run_outlives_a_killed_jupyter(start_jupyter, comfyui, tmp_path: Path) -> None:
+    config = {"comfyui_url": comfyui.url, "data_dir": str(tmp_path / "data")}
+    server = start_jupyter(ComfyDeploy=config)
+    stream = Comfy(server.url, server.token).stream(slow(4))
+    for event in stream:
+        if event.event == "executing":
+            break
+    server.kill()
+    server.start()
+    rest = list(stream)
+    assert rest[-1].is_final
+    assert rest[-1].data["status"] == "success"
+    server.stop()
+
+
+def test_without_a_token_where_the_server_wants_none(start_jupyter, comfyui, tmp_path) -> None:
+    server = start_jupyter(
+        ComfyDeploy={"comfyui_url": comfyui.url, "data_dir": str(tmp_path / "data")},
+        IdentityProvider={"token": ""},
+    )
+    assert Comfy(server.url).run(slow(0)).texts == ["awake"]
+    server.stop()
+
+
+def test_interrupting_the_kernel_cancels_the_run(jupyter: JupyterProcess, comfy: Comfy) -> None:
+    code = (
+        "import json, sys; from comfydeploy_jupyter.client import Comfy\n"
+        "print('ready', flush=True)\n"
+        "Comfy(sys.argv[1], sys.argv[2]).run(json.loads(sys.argv[3]), prompt_id=sys.argv[4])"
+    )
+    prompt_id = str(uuid.uuid4())
+    arguments = [jupyter.url, jupyter.token, json.dumps(slow()), prompt_id]
+    with subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stderr=subprocess.PIPE,
+    ) as process:
+        until(lambda: any(run.prompt_id == prompt_id for run in comfy.runs(limit=3)))
+        run: Run = comfy.get(prompt_id)
+        until(lambda: run.status == "running")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=20)
+    assert b"KeyboardInterrupt" in errors
+    with pytest.raises(RunCancelledError):
+        run.wait(10)

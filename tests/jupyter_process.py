@@ -1,0 +1,183 @@
+"""A real Jupyter server in a process of its own, as users start it: with kernels and a page."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+TOKEN = "sesame"
+BASE_URL = "/a%40b/"
+LAB = ("jupyterlab", "jupyter_lsp", "jupyter_server_terminals", "notebook", "notebook_shim")
+
+
+class JupyterProcess:
+    """One Jupyter server with this extension, under an odd base URL.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Where its configuration, its runtime files, its log and its root directory are.
+    config : dict
+        Further configuration, by class.
+    lab : bool
+        Whether it has JupyterLab; without, it starts faster.
+
+    Attributes
+    ----------
+    root : pathlib.Path
+        Its root directory.
+    url, token : str
+        Its address and its token; the address is the same after a restart.
+    """
+
+    def __init__(
+        self, folder: Path, config: dict[str, dict[str, Any]], *, lab: bool = False
+    ) -> None:
+        self.folder = folder
+        self.root = folder / "root"
+        self.runtime_dir = folder / "runtime"
+        self.token = TOKEN
+        self.url = ""
+        self._log = folder / "jupyter.log"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._port = 0
+        self._config = config
+        self._lab = lab
+        self.root.mkdir(parents=True)
+        self.env = {
+            **os.environ,
+            "PYTHONPATH": str(REPOSITORY),
+            "JUPYTER_RUNTIME_DIR": str(self.runtime_dir),
+            "JUPYTER_CONFIG_DIR": str(folder / "config"),
+            "JUPYTER_DATA_DIR": str(folder / "data"),
+            "IPYTHONDIR": str(folder / "ipython"),
+        }
+        for name in ("COMFYDEPLOY_JUPYTER_URL", "COMFYDEPLOY_JUPYTER_TOKEN", "JPY_PARENT_PID"):
+            self.env.pop(name, None)
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self) -> None:
+        """Start it and wait until it answers; fail with its log otherwise."""
+        config: dict[str, dict[str, Any]] = {
+            "ServerApp": {
+                "ip": "127.0.0.1",
+                "port": self._port,
+                "port_retries": 0,
+                "base_url": BASE_URL,
+                "root_dir": str(self.root),
+                "open_browser": False,
+                "allow_root": True,
+                "jpserver_extensions": {
+                    "comfydeploy_jupyter": True,
+                    **dict.fromkeys(LAB, self._lab),
+                },
+            },
+            "IdentityProvider": {"token": TOKEN},
+            "LabApp": {
+                "news_url": None,
+                "check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
+            },
+        }
+        for name, values in self._config.items():
+            config[name] = {**config.get(name, {}), **values}
+        path = self.folder / "jupyter_config.json"
+        path.write_text(json.dumps(config))
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "jupyter_server", f"--config={path}"],
+                cwd=self.root,
+                env=self.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + 60
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.kill()
+                pytest.fail(f"Jupyter did not start. Its log:\n{self.log()}", pytrace=False)
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """End it the hard way (``kill -9``), as a crash would; its kernels too."""
+        if self._process is not None:
+            if self._process.poll() is None:
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+            for path in self.runtime_dir.glob("jpserver-*"):
+                path.unlink()
+
+    def stop(self) -> None:
+        """End it the polite way."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(15)
+        self.kill()
+
+    def log(self) -> str:
+        """Return what it printed."""
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def _answers(self) -> bool:
+        for path in self.runtime_dir.glob("jpserver-*.json"):
+            try:
+                info = json.loads(path.read_bytes())
+            except ValueError:
+                return False
+            self.url, self._port = info["url"], info["port"]
+            connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=5)
+            try:
+                connection.request("GET", f"{urlsplit(self.url).path}api")
+                return connection.getresponse().status == 200
+            except (OSError, http.client.HTTPException):
+                return False
+            finally:
+                connection.close()
+        return False
+
+
+@pytest.fixture(scope="session")
+def start_jupyter(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[..., JupyterProcess]]:
+    """A function that starts a Jupyter server; takes configuration by class."""
+    servers: list[JupyterProcess] = []
+
+    def start(*, lab: bool = False, **config: dict[str, Any]) -> JupyterProcess:
+        servers.append(JupyterProcess(tmp_path_factory.mktemp("jupyter"), config, lab=lab))
+        servers[-1].start()
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def jupyter(start_jupyter, comfyui, tmp_path_factory) -> JupyterProcess:
+    """A Jupyter server in front of the real ComfyUI that all tests share."""
+    data_dir = tmp_path_factory.mktemp("comfydeploy")
+    return start_jupyter(ComfyDeploy={"comfyui_url": comfyui.url, "data_dir": str(data_dir)})
