@@ -1,0 +1,49 @@
+# make run    sets everything up, runs the quickstart workflow once, leaves JupyterLab running
+# make run SMOKE=1   the same, but ends after the workflow
+# make test   sets up what the tests need and runs all of them
+
+PYTHON  ?= python3
+VENV    ?= .venv
+COMFYUI ?= .comfyui
+
+BIN   := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: run test check unit setup comfyui browser clean
+
+run: $(STAMP)-lab comfyui
+	$(BIN)/python scripts/run.py --comfyui $(COMFYUI) $(if $(SMOKE),--smoke)
+
+test: check unit
+
+check: $(STAMP)-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m mypy
+	$(BIN)/lint-imports
+
+unit: $(STAMP)-test comfyui browser
+	COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest $(ARGS)
+
+comfyui: $(STAMP)-lab
+	$(BIN)/python -m comfydeploy_jupyter.comfyui.install --path $(COMFYUI)
+
+browser:
+	@scripts/browser.sh
+
+$(VENV):
+	@echo "Making a Python environment in $(VENV)"
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP)-lab: pyproject.toml | $(VENV)
+	@echo "Installing the package with JupyterLab into $(VENV)"
+	$(BIN)/pip install --quiet --editable '.[lab]'
+	@touch $@
+
+$(STAMP)-test: pyproject.toml $(STAMP)-lab
+	@echo "Installing what the tests need into $(VENV)"
+	$(BIN)/pip install --quiet --editable '.[lab,test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) $(COMFYUI)
