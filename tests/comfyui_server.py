@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from comfydeploy_jupyter.guard import guarded_command
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -82,7 +84,8 @@ class ComfyUIServer:
         self.url = f"http://127.0.0.1:{self.port}"
         self._args = list(args)
         self._env = env or {}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._pid = 0
+        self._guard: subprocess.Popen[bytes] | None = None
         for folder in (self.input_dir, self.output_dir, self.models_dir):
             folder.mkdir(parents=True, exist_ok=True)
         custom_nodes = base_dir / "custom_nodes"
@@ -95,33 +98,32 @@ class ComfyUIServer:
     @property
     def pid(self) -> int:
         """The process id of the running ComfyUI."""
-        assert self._process is not None, "this ComfyUI is not running"
-        return self._process.pid
+        assert self._guard is not None, "this ComfyUI is not running"
+        return self._pid
 
     def has_ended(self) -> bool:
         """Whether the process is gone."""
-        return self._process is None or self._process.poll() is not None
+        return self._guard is None or self._guard.poll() is not None
 
-    def start(self, timeout: float = 90.0) -> None:
+    def start(self, timeout: float = 150.0) -> None:
         """Start ComfyUI and wait until it answers; fail with its log otherwise."""
         command = [
             *(str(self.python), "-u", "main.py", "--cpu", "--port", str(self.port)),
             *("--base-directory", str(self.base_dir), "--database-url", "sqlite:///:memory:"),
             *("--preview-method", "auto", "--disable-api-nodes", *self._args),
         ]
-        with self.log_path.open("ab") as log:
-            self._process = subprocess.Popen(
-                command,
-                cwd=self.path,
-                env={**os.environ, **self._env},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        # under a guard, so that it does not outlive tests that are killed
+        self._guard = subprocess.Popen(
+            guarded_command(command, log=self.log_path, cwd=self.path),
+            env={**os.environ, **self._env},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self._guard.stdout is not None
+        self._pid = int(self._guard.stdout.readline())
         deadline = time.monotonic() + timeout
         while not self._answers():
-            exit_code = self._process.poll()
+            exit_code = self._guard.poll()
             if exit_code is not None or time.monotonic() > deadline:
                 self.kill()
                 why = "did not answer in time" if exit_code is None else f"exited with {exit_code}"
@@ -130,11 +132,12 @@ class ComfyUIServer:
 
     def kill(self) -> None:
         """End it the hard way (``kill -9``), as a crash would."""
-        if self._process is not None:
-            if self._process.poll() is None:
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._process = None
+        if self._guard is None:
+            return
+        with self._guard:
+            if self._guard.poll() is None:
+                os.kill(self._pid, signal.SIGKILL)
+        self._guard = None
 
     def restart(self) -> None:
         """Kill it and start it again with the same port and base directory."""

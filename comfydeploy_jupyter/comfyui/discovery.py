@@ -139,8 +139,10 @@ def _configured(path: str) -> Path | None:
     return Path(path).expanduser() if path else None
 
 
-async def answers(url: str, timeout: float = 1.5) -> bool:
+async def answers(url: str, timeout: float = 5.0) -> bool:
     """Return whether a ComfyUI answers at ``url`` within ``timeout`` seconds.
+
+    A port at which nothing listens is told at once; one that is busy with a model may take seconds.
 
     ``GET /system_stats`` must give JSON with ``devices`` and a ``system`` that tells ComfyUI's
     version, or its ``argv`` as older ones do (ComfyUI 0.3.75 server.py).
