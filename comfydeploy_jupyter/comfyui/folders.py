@@ -21,7 +21,7 @@ from typing import Any, Literal, NoReturn
 
 import yaml
 
-from comfydeploy_jupyter.errors import (
+from ..errors import (
     ConflictError,
     ForbiddenPathError,
     InvalidRequestError,
@@ -256,6 +256,11 @@ class Folders:
         raise InvalidRequestError.of_field(
             "type", "must be input, output, temp or models/<folder> with a known model folder"
         )
+
+    def upload_directories(self) -> list[Path]:
+        """Return every directory that an upload may go to, subfolders apart."""
+        models = [path for folder in self.model_folders().values() for path in folder.paths]
+        return list(dict.fromkeys([*self._types.values(), *models]))
 
     def roots(self) -> list[Path]:
         """Return the directories that may be touched with all that is in them, links resolved."""

@@ -1,0 +1,76 @@
+"""An upload against a plain copy: 1 GiB as multipart body to disk, parsed and hashed on the way.
+
+Prints the speed of both and their ratio; the upload should reach 0.6 of the copy.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from comfydeploy_jupyter.comfyui.folders import Folders
+from comfydeploy_jupyter.files.uploads import Uploads
+
+SIZE = 1024**3  # bytes
+CHUNK = 65536  # bytes, as tornado hands them on
+HEAD = (
+    b"--boundary\r\nContent-Disposition: form-data; name=file; filename=a.safetensors\r\n"
+    b"Content-Type: application/octet-stream\r\n\r\n"
+)
+TAIL = b"\r\n--boundary--\r\n"
+
+
+async def upload(source: Path, folders: Folders) -> float:
+    """Return the seconds that one upload takes, reading the body included."""
+    start = time.perf_counter()
+    uploads = Uploads()
+    receiver = uploads.receive(folders, "multipart/form-data; boundary=boundary")
+    await receiver.write(HEAD)
+    with source.open("rb", buffering=0) as file:
+        while chunk := file.read(CHUNK):
+            await receiver.write(chunk)
+    await receiver.write(TAIL)
+    [stored] = await receiver.finish()
+    seconds = time.perf_counter() - start
+    await uploads.close()
+    stored.path.unlink()
+    return seconds
+
+
+def copy(source: Path, target: Path) -> float:
+    """Return the seconds that a plain copy takes, through memory as the upload goes."""
+    start = time.perf_counter()
+    with source.open("rb", buffering=0) as reader, target.open("wb", buffering=0) as writer:
+        shutil.copyfileobj(reader, writer, CHUNK)
+    seconds = time.perf_counter() - start
+    target.unlink()
+    return seconds
+
+
+def main(rounds: int = 5) -> None:
+    """Alternate both, so that neither has the better moments of the machine."""
+    with tempfile.TemporaryDirectory() as name:
+        top = Path(name)
+        source = top / "source"
+        with source.open("wb") as file:
+            for _ in range(SIZE // (16 * 1024**2)):
+                file.write(os.urandom(16 * 1024**2))
+        folders = Folders(top)
+        copies, uploads = [], []
+        for _ in range(rounds):
+            copies.append(copy(source, top / "copy"))
+            uploads.append(asyncio.run(upload(source, folders)))
+    copied, uploaded = statistics.median(copies), statistics.median(uploads)
+    print(f"copy   {SIZE / copied / 1e6:7.0f} MB/s")
+    print(f"upload {SIZE / uploaded / 1e6:7.0f} MB/s")
+    print(f"ratio  {copied / uploaded:7.2f}")
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Files: uploads in, hashes, listings, statistics. All disk access happens in threads."""

@@ -1,0 +1,648 @@
+"""Uploads: multipart bodies to files."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from comfydeploy_jupyter.comfyui.folders import Folders
+from comfydeploy_jupyter.errors import (
+    ComfyDeployError,
+    ConflictError,
+    ForbiddenPathError,
+    InvalidRequestError,
+    NotFoundError,
+    TooLargeError,
+)
+from comfydeploy_jupyter.files.uploads import STAGING_PREFIX, StoredFile, Uploads
+
+BOUNDARY = "----WebKitFormBoundary7MA4YWxk"
+CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
+
+
+def part(disposition: str, content: bytes, *headers: str) -> bytes:
+    lines = [f"--{BOUNDARY}", f"Content-Disposition: form-data; {disposition}", *headers, "", ""]
+    return "\r\n".join(lines).encode() + content + b"\r\n"
+
+
+def file_part(name: str, content: bytes, *headers: str) -> bytes:
+    return part(f'name="file"; filename="{name}"', content, *headers)
+
+
+def field(name: str, value: str) -> bytes:
+    return part(f'name="{name}"', value.encode())
+
+
+def body(*parts: bytes) -> bytes:
+    return b"".join(parts) + f"--{BOUNDARY}--\r\n".encode()
+
+
+@pytest.fixture
+def comfy(tmp_path: Path) -> Path:
+    home = tmp_path.resolve() / "comfy"
+    (home / "input").mkdir(parents=True)
+    (home / "main.py").touch()
+    return home
+
+
+@pytest.fixture
+def folders(comfy: Path) -> Folders:
+    return Folders(comfy)
+
+
+async def send(
+    uploads: Uploads,
+    folders: Folders,
+    data: bytes,
+    *,
+    chunk: int = 65536,
+    content_type: str = CONTENT_TYPE,
+    length: int | None = None,
+) -> list[StoredFile]:
+    upload = uploads.receive(folders, content_type, length)
+    for start in range(0, len(data), chunk):
+        await upload.write(data[start : start + chunk])
+    return await upload.finish()
+
+
+Receive = Callable[..., list[StoredFile]]
+
+
+@pytest.fixture
+def receive(folders: Folders, comfy: Path) -> Iterator[Receive]:
+    """Receive a body; afterwards nothing may be left over."""
+
+    def run(data: bytes, **options: object) -> list[StoredFile]:
+        async def once() -> list[StoredFile]:
+            uploads = Uploads()
+            try:
+                return await send(uploads, folders, data, **options)  # type: ignore[arg-type]
+            finally:
+                await uploads.close()
+
+        return asyncio.run(once())
+
+    before = open_descriptors()
+    yield run
+    assert leftovers(comfy) == []
+    assert open_descriptors() == before
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def leftovers(top: Path) -> list[Path]:
+    return [path for path in top.rglob("*") if path.name.startswith(STAGING_PREFIX)]
+
+
+def wait_for_leftovers(top: Path) -> None:
+    while not leftovers(top):
+        time.sleep(0.001)
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_a_file_into_input(receive: Receive, comfy: Path) -> None:
+    content = os.urandom(3_000_000)
+    [stored] = receive(body(file_part("a.png", content, "Content-Type: image/png")))
+    assert stored == StoredFile(
+        name="a.png",
+        subfolder="",
+        type="input",
+        path=comfy / "input/a.png",
+        size=3_000_000,
+        content_type="image/png",
+        sha256=hashlib.sha256(content).hexdigest(),
+        reused=False,
+    )
+    assert stored.path.read_bytes() == content
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["fields-first", "file-first"])
+def test_fields_before_or_after_the_file(receive: Receive, comfy: Path, first: bool) -> None:
+    fields = [field("type", "models/loras"), field("subfolder", "xl\\new"), field("extra", "y")]
+    file = file_part("l.safetensors", b"weights")
+    [stored] = receive(body(*fields, file) if first else body(file, *fields))
+    assert stored.path == comfy / "models/loras/xl/new/l.safetensors"
+    assert stored.path.read_bytes() == b"weights"
+    assert (stored.type, stored.subfolder) == ("models/loras", "xl/new")
+    assert stored.content_type == "application/octet-stream"
+    assert names(comfy / "input") == []
+
+
+def test_several_files(receive: Receive, comfy: Path) -> None:
+    parts = [file_part(f"{i}.txt", b"x" * i) for i in range(200)]
+    found = receive(body(*parts, field("type", "temp")))
+    assert [(stored.name, stored.size) for stored in found] == [(f"{i}.txt", i) for i in range(200)]
+    assert len(names(comfy / "temp")) == 200
+    assert {stored.content_type for stored in found} == {"text/plain"}
+
+
+def test_permissions_are_as_for_any_new_file(receive: Receive, comfy: Path) -> None:
+    old = os.umask(0o027)
+    try:
+        [stored] = receive(body(file_part("a", b"1"), field("subfolder", "s")))
+    finally:
+        os.umask(old)
+    assert stored.path.stat().st_mode & 0o777 == 0o640
+    assert stored.path.parent.stat().st_mode & 0o777 == 0o750
+    assert stored.path.stat().st_nlink == 1
+
+
+def test_the_same_content_is_reused_and_other_content_gets_a_free_name(
+    receive: Receive, comfy: Path
+) -> None:
+    def send_one(content: bytes) -> tuple[str, bool]:
+        [stored] = receive(body(file_part("a.png", content)))
+        return stored.name, stored.reused
+
+    assert send_one(b"one") == ("a.png", False)
+    inode = (comfy / "input/a.png").stat().st_ino
+    assert send_one(b"one") == ("a.png", True)
+    assert send_one(b"two") == ("a (1).png", False)
+    assert send_one(b"333") == ("a (2).png", False)
+    assert send_one(b"two") == ("a (1).png", True)
+    assert names(comfy / "input") == ["a (1).png", "a (2).png", "a.png"]
+    assert (comfy / "input/a.png").stat().st_ino == inode
+
+
+@pytest.mark.parametrize("yes", ["true", "1", "True"])
+def test_overwrite(receive: Receive, comfy: Path, yes: str) -> None:
+    receive(body(file_part("a.png", b"one")))
+    [stored] = receive(body(file_part("a.png", b"two"), field("overwrite", yes)))
+    assert (stored.name, stored.reused) == ("a.png", False)
+    assert (comfy / "input/a.png").read_bytes() == b"two"
+    [stored] = receive(body(field("overwrite", "false"), file_part("a.png", b"three")))
+    assert stored.name == "a (1).png"
+
+
+def test_a_folder_or_link_of_that_name_is_left_alone(
+    receive: Receive, comfy: Path, tmp_path: Path
+) -> None:
+    outside = tmp_path / "outside"
+    outside.write_bytes(b"same")
+    (comfy / "input/d").mkdir()
+    (comfy / "input/l").symlink_to(outside)
+    [stored] = receive(body(file_part("d", b"x")))
+    assert stored.name == "d (1)"
+    [stored] = receive(body(file_part("l", b"same")))
+    assert (stored.name, stored.reused) == ("l (1)", False)
+    with pytest.raises(ConflictError, match="folder"):
+        receive(body(file_part("d", b"x"), field("overwrite", "1")))
+    receive(body(file_part("l", b"new"), field("overwrite", "1")))
+    assert outside.read_bytes() == b"same"
+    assert (comfy / "input/l").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_many_at_once_never_overwrite_each_other(folders: Folders, comfy: Path, same: bool) -> None:
+    async def all_at_once() -> list[StoredFile]:
+        uploads = Uploads()
+        contents = [b"x" if same else b"%d" % i for i in range(40)]
+        found = await asyncio.gather(
+            *(send(uploads, folders, body(file_part("a.png", content))) for content in contents)
+        )
+        await uploads.close()
+        for content, [stored] in zip(contents, found, strict=True):
+            assert stored.path.read_bytes() == content
+        return [stored for [stored] in found]
+
+    found = asyncio.run(all_at_once())
+    assert len({stored.name for stored in found}) == (1 if same else 40)
+    assert len(names(comfy / "input")) == (1 if same else 40)
+    assert sum(stored.reused for stored in found) == (39 if same else 0)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 7, 64, 1000])
+def test_any_chunking(receive: Receive, chunk: int) -> None:
+    content = b"\r\n--" + BOUNDARY.encode()[:-1] + b"\r\r\n--\r\n\r" + bytes(range(256)) * 4
+    [stored] = receive(body(field("type", "output"), file_part("a", content)), chunk=chunk)
+    assert stored.path.read_bytes() == content
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    pieces=st.lists(
+        st.sampled_from([b"\r", b"\n", b"-", b"--", BOUNDARY.encode(), BOUNDARY.encode()[:5]])
+        | st.binary(max_size=9),
+        max_size=12,
+    ),
+    chunk=st.integers(1, 50),
+)
+def test_any_content(
+    tmp_path_factory: pytest.TempPathFactory, pieces: list[bytes], chunk: int
+) -> None:
+    content = b"".join(pieces)
+    if b"\r\n--" + BOUNDARY.encode() in b"\r\n" + content:
+        return
+    home = tmp_path_factory.mktemp("comfy").resolve()
+
+    async def once() -> None:
+        uploads = Uploads()
+        [stored] = await send(uploads, Folders(home), body(file_part("a", content)), chunk=chunk)
+        await uploads.close()
+        assert stored.path.read_bytes() == content
+        assert stored.sha256 == hashlib.sha256(content).hexdigest()
+
+    asyncio.run(once())
+
+
+@pytest.mark.parametrize(
+    ("disposition", "name"),
+    [
+        ('filename="猫.png"', "猫.png"),
+        ("filename=plain.png", "plain.png"),
+        ('filename="a;b=c.png"', "a;b=c.png"),
+        ('filename="say %22hi%22.png"', 'say "hi".png'),
+        ('filename="say \\"hi\\".png"', 'say "hi".png'),
+        ('filename="C:\\dir\\x.png"', "x.png"),
+        ("filename*=UTF-8''%E7%8C%AB.png", "猫.png"),
+        ("filename=\"cat.png\"; filename*=UTF-8''%E7%8C%AB.png", "猫.png"),
+        ("filename*=iso-8859-1'en'%E4.png", "ä.png"),
+        ('FileName="a.png"', "a.png"),
+        ('filename="a%20b.png"', "a%20b.png"),
+    ],
+)
+def test_spellings_of_the_filename(receive: Receive, disposition: str, name: str) -> None:
+    [stored] = receive(body(part(f'name="file"; {disposition}', b"x")))
+    assert stored.name == name
+
+
+FILE = file_part("a.png", b"x")
+
+
+@pytest.mark.parametrize(
+    ("data", "named", "error"),
+    [
+        (body(), "file", InvalidRequestError),
+        (body(field("type", "input")), "file", InvalidRequestError),
+        (body(field("file", "text")), "file", InvalidRequestError),
+        (body(file_part("", b"")), "file", InvalidRequestError),
+        (body(file_part("..", b"x")), "file", InvalidRequestError),
+        (body(file_part("a\0b", b"x")), "file", InvalidRequestError),
+        (body(FILE).replace(b"a.png", b"\xff\xfe"), "file", InvalidRequestError),
+        (body(part("name=file; filename*=utf-8''%ff", b"")), "file", InvalidRequestError),
+        (body(part("name=file; filename*=none''a", b"")), "file", InvalidRequestError),
+        (body(part('name="image"; filename="a"', b"x")), "file", InvalidRequestError),
+        (body(FILE, field("type", "nope")), "type", InvalidRequestError),
+        (body(field("type", "models/nope"), FILE), "type", InvalidRequestError),
+        (body(field("type", "models/custom_nodes"), FILE), "type", InvalidRequestError),
+        (body(field("type", "../input"), FILE), "type", InvalidRequestError),
+        (body(field("type", "temp"), FILE, field("type", "temp")), "type", InvalidRequestError),
+        (body(field("overwrite", "maybe"), FILE), "overwrite", InvalidRequestError),
+        (body(FILE, field("subfolder", "../x")), "subfolder", ForbiddenPathError),
+        (body(field("subfolder", "/etc"), FILE), "subfolder", ForbiddenPathError),
+        (body(field("subfolder", "a/.git"), FILE), "subfolder", InvalidRequestError),
+        (body(field("subfolder", "x" * 300), FILE), "subfolder", InvalidRequestError),
+        (body(field("subfolder", "x/" * 4000), FILE), "subfolder", InvalidRequestError),
+        (body(part('name="type"', b"\xff"), FILE), "type", InvalidRequestError),
+        (b"", "body", InvalidRequestError),
+        (b"no form at all", "body", InvalidRequestError),
+        (body(FILE)[:-8], "body", InvalidRequestError),
+        (FILE[:-3], "body", InvalidRequestError),
+        (FILE[:40], "body", InvalidRequestError),
+        (body(b"--" + BOUNDARY.encode() + b"\r\n:\r\n\r\n"), "body", InvalidRequestError),
+        (body(part("x", b"", "X: " + "y" * 100_000)), "body", InvalidRequestError),
+    ],
+)
+def test_what_is_wrong_is_named_and_leaves_nothing(
+    receive: Receive, comfy: Path, data: bytes, named: str, error: type[ComfyDeployError]
+) -> None:
+    with pytest.raises(error) as caught:
+        receive(data)
+    assert caught.value.details["field"] == named
+    assert [path for path in comfy.rglob("*") if path.is_file()] == [comfy / "main.py"]
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        "",
+        "application/json",
+        "multipart/form-data",
+        "multipart/form-data; boundary=",
+        "multipart/mixed; boundary=x",
+        f"multipart/form-data; boundary={'x' * 71}",
+        "multipart/form-data; boundary=ü",
+    ],
+)
+def test_other_content_types_are_refused(receive: Receive, content_type: str) -> None:
+    with pytest.raises(InvalidRequestError):
+        receive(body(FILE), content_type=content_type)
+
+
+def test_a_quoted_boundary(receive: Receive) -> None:
+    content_type = f'Multipart/Form-Data; charset=utf-8; Boundary="{BOUNDARY}"'
+    assert receive(body(FILE), content_type=content_type)
+
+
+def test_a_wrong_field_is_told_before_the_file_arrives(folders: Folders, comfy: Path) -> None:
+    async def begin() -> int:
+        uploads = Uploads()
+        upload = uploads.receive(folders, CONTENT_TYPE)
+        await upload.write(field("type", "nope") + file_part("a", b"")[:-2])
+        sent = 0
+        with suppress(InvalidRequestError):
+            while sent < 100:
+                await upload.write(bytes(500_000))
+                sent += 1
+        with pytest.raises(InvalidRequestError):
+            await upload.finish()
+        await uploads.close()
+        return sent
+
+    assert asyncio.run(begin()) < 10
+
+
+def test_links_out_of_the_folder_are_refused(receive: Receive, comfy: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").mkdir()
+    (comfy / "input/link").symlink_to(tmp_path / "secret")
+    for subfolder in ("link", "link/deeper"):
+        with pytest.raises(ForbiddenPathError):
+            receive(body(field("subfolder", subfolder), FILE))
+    assert names(tmp_path / "secret") == []
+
+
+def test_a_file_in_the_way_of_a_folder(receive: Receive, comfy: Path) -> None:
+    (comfy / "input/taken").touch()
+    with pytest.raises(InvalidRequestError, match="not a directory"):
+        receive(body(field("subfolder", "taken"), FILE))
+    with pytest.raises(ConflictError):
+        receive(body(field("subfolder", "taken/deeper"), FILE))
+
+
+def test_without_a_local_comfyui(tmp_path: Path) -> None:
+    async def once() -> None:
+        uploads = Uploads()
+        with pytest.raises(NotFoundError, match="comfyui_path"):
+            await send(uploads, Folders(None, jupyter_root=tmp_path), body(FILE))
+        await uploads.close()
+
+    asyncio.run(once())
+
+
+def test_an_aborted_upload_leaves_nothing(folders: Folders, comfy: Path) -> None:
+    async def once() -> None:
+        uploads = Uploads()
+        upload = uploads.receive(folders, CONTENT_TYPE)
+        await upload.write(file_part("a", bytes(5_000_000))[:-2])
+        await upload.write(bytes(2_000_000))
+        assert len(leftovers(comfy)) == 1
+        await upload.abort()
+        await upload.abort()
+        assert leftovers(comfy) == []
+        await upload.write(bytes(2_000_000))
+        with pytest.raises(ConflictError, match="aborted"):
+            await upload.finish()
+        await uploads.close()
+
+    asyncio.run(once())
+    assert names(comfy / "input") == []
+
+
+def test_closing_aborts_what_is_open(folders: Folders, comfy: Path) -> None:
+    async def once() -> None:
+        uploads = Uploads()
+        for _ in range(5):
+            upload = uploads.receive(folders, CONTENT_TYPE)
+            await upload.write(file_part("a", bytes(3_000_000))[:-2])
+        await uploads.close()
+
+    asyncio.run(once())
+    assert names(comfy / "input") == []
+
+
+def test_a_cancelled_handler_leaves_nothing(folders: Folders, comfy: Path) -> None:
+    async def once() -> None:
+        uploads = Uploads()
+        data = file_part("a", bytes(80_000_000)) + file_part("b", b"")
+
+        task = asyncio.create_task(send(uploads, folders, data))
+        await asyncio.to_thread(wait_for_leftovers, comfy)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await uploads.close()
+
+    asyncio.run(once())
+    assert names(comfy / "input") == []
+
+
+def test_too_large_for_the_disk_is_told_at_once(receive: Receive, comfy: Path) -> None:
+    with pytest.raises(TooLargeError, match="disk") as caught:
+        receive(body(FILE), length=10**18)
+    assert caught.value.details["free"] > 0
+    assert names(comfy / "input") == []
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """Another file system, of 4 MiB."""
+    disk = tmp_path.resolve() / "disk"
+    disk.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(disk)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("only root can mount a file system")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk(receive: Receive, comfy: Path, small_disk: Path) -> None:
+    (comfy / "output").symlink_to(small_disk)
+    with pytest.raises(TooLargeError, match="no space left"):
+        receive(body(field("type", "output"), file_part("a", bytes(6_000_000))))
+    assert names(small_disk) == []
+
+
+@pytest.mark.parametrize("linked", ["models/checkpoints", "models/checkpoints/sub"])
+def test_a_type_on_another_disk_that_comes_after_the_file(
+    comfy: Path, small_disk: Path, linked: str, receive: Receive
+) -> None:
+    """The file was staged where the default type is, so it is copied over."""
+    (comfy / linked).parent.mkdir(parents=True, exist_ok=True)
+    (comfy / linked).symlink_to(small_disk)
+    (comfy / "models/root").symlink_to(small_disk)
+    fields = [field("type", "models/checkpoints"), field("subfolder", "sub")]
+    content = os.urandom(1_000_000)
+    [stored] = receive(body(file_part("a.ckpt", content), *fields))
+    assert stored.path.is_relative_to(small_disk)
+    assert stored.path.read_bytes() == content
+    assert leftovers(small_disk) == []
+    [again] = receive(body(file_part("a.ckpt", content), *fields))
+    assert again.reused
+    with pytest.raises(TooLargeError):
+        receive(body(file_part("b.ckpt", bytes(5_000_000)), *fields))
+    assert [path.name for path in small_disk.rglob("*") if path.is_file()] == ["a.ckpt"]
+
+
+KILLED = """
+import asyncio, os, sys
+from comfydeploy_jupyter.comfyui.folders import Folders
+from comfydeploy_jupyter.files.uploads import Uploads
+from tests.files.test_uploads import *
+
+async def main():
+    uploads = Uploads()
+    upload = uploads.receive(Folders(sys.argv[1]), CONTENT_TYPE)
+    await upload.write(field("type", "models/loras") + file_part("a", bytes(3_000_000))[:-2])
+    await upload.write(bytes(2_000_000))
+    print("ready", flush=True)
+    await asyncio.sleep(100)
+
+asyncio.run(main())
+"""
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(
+    folders: Folders, comfy: Path
+) -> None:
+    root = Path(__file__).parents[2]
+    process = subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(comfy)],
+        stdout=subprocess.PIPE,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    with process:
+        assert process.stdout
+        assert process.stdout.readline() == b"ready\n"
+        mine = comfy / "models/loras/mine.safetensors"
+        mine.touch()
+
+        async def clean() -> int:
+            uploads = Uploads()
+            count = await uploads.clean(folders)
+            await uploads.close()
+            return count
+
+        assert asyncio.run(clean()) == 0
+        assert len(leftovers(comfy)) == 1
+        process.send_signal(signal.SIGKILL)
+    assert len(leftovers(comfy)) == 1
+    assert asyncio.run(clean()) == 1
+    assert leftovers(comfy) == []
+    assert mine.exists()
+
+
+def test_memory_stays_small_whatever_the_size(folders: Folders) -> None:
+    async def once() -> None:
+        uploads = Uploads()
+        upload = uploads.receive(folders, CONTENT_TYPE)
+        await upload.write(file_part("a", b"")[:-2])
+        chunk = bytes(65536)
+        for _ in range(4000):
+            await upload.write(chunk)
+        await upload.abort()
+        await uploads.close()
+
+    tracemalloc.start()
+    asyncio.run(once())
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8_000_000
+
+
+def test_the_event_loop_stays_free(folders: Folders) -> None:
+    """While 200 MB come in, a timer on the same loop is never late by much."""
+
+    async def once() -> float:
+        uploads = Uploads()
+        worst = 0.0
+        done = asyncio.Event()
+
+        async def tick() -> None:
+            nonlocal worst
+            loop = asyncio.get_running_loop()
+            while not done.is_set():
+                before = loop.time()
+                await asyncio.sleep(0.005)
+                worst = max(worst, loop.time() - before - 0.005)
+
+        ticking = asyncio.create_task(tick())
+        await send(uploads, folders, body(file_part("a", bytes(200_000_000))))
+        done.set()
+        await ticking
+        await uploads.close()
+        return worst
+
+    assert asyncio.run(once()) < 0.25
+
+
+WITHOUT_LINKS = """
+import ctypes, platform, struct, sys
+from tests.files.test_uploads import *
+
+# the kernel answers EPERM to linkat, as file systems without hard links do
+number = {"x86_64": 265, "aarch64": 37}[platform.machine()]
+steps = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x50001), (0x06, 0, 0, 0x7FFF0000)]
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+program = struct.pack("HxxxxxxQ", len(steps), ctypes.addressof(code))
+prctl = ctypes.CDLL(None, use_errno=True).prctl
+assert prctl(38, 1, 0, 0, 0) == 0 and prctl(22, 2, program, 0, 0) == 0
+
+async def main():
+    uploads, folders = Uploads(), Folders(sys.argv[1])
+    try:
+        os.link(sys.argv[1] + "/main.py", sys.argv[1] + "/link", follow_symlinks=False)
+    except PermissionError:
+        print("no links")
+    contents = [b"%d" % i for i in range(10)] * 2
+    found = await asyncio.gather(
+        *(send(uploads, folders, body(file_part("a.png", content))) for content in contents)
+    )
+    for content, [stored] in zip(contents, found, strict=True):
+        assert stored.path.read_bytes() == content
+    [again] = await send(uploads, folders, body(file_part("a.png", contents[0])))
+    print(again.reused)
+    await uploads.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="uses seccomp")
+def test_a_file_system_without_hard_links(comfy: Path) -> None:
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_LINKS, str(comfy)],
+        capture_output=True,
+        check=False,
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
+    )
+    assert done.stdout == b"no links\nTrue\n", done.stderr.decode()
+    assert 10 <= len(names(comfy / "input")) <= 20
+    assert leftovers(comfy) == []
+
+
+def test_the_errors_of_a_read_only_folder(receive: Receive, comfy: Path, small_disk: Path) -> None:
+    (comfy / "output").symlink_to(small_disk)
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with pytest.raises(ForbiddenPathError):
+        receive(body(field("type", "output"), FILE))
+
+
+def test_fsync(folders: Folders, comfy: Path) -> None:
+    async def once() -> None:
+        uploads = Uploads(fsync=True)
+        await send(uploads, folders, body(FILE))
+        await uploads.close()
+
+    asyncio.run(once())
+    assert (comfy / "input/a.png").read_bytes() == b"x"
