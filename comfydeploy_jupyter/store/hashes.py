@@ -1,0 +1,102 @@
+"""The hashes of files, so that no file is hashed twice while it stays as it is."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from .database import Database
+
+
+@dataclass(frozen=True)
+class FileKey:
+    """What tells one state of a file from another.
+
+    Attributes
+    ----------
+    path : str
+        Absolute, without links.
+    size : int
+        Bytes.
+    mtime_ns : int
+        Nanoseconds since 1970.
+    inode : int
+        Of the file system.
+    """
+
+    path: str
+    size: int
+    mtime_ns: int
+    inode: int
+
+    @classmethod
+    def of(cls, path: str | Path, status: os.stat_result) -> FileKey:
+        """Return the key of a file of which `os.stat` said this."""
+        return cls(str(path), status.st_size, status.st_mtime_ns, status.st_ino)
+
+
+class HashRepository:
+    """Keeps the SHA-256 of files; a file has one row, that of its last known state.
+
+    Parameters
+    ----------
+    database : Database
+        The opened database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get(self, key: FileKey) -> str | None:
+        """Return the hexadecimal SHA-256 of a file in exactly this state, or None."""
+        return await self._database.read(_get, key)
+
+    async def put(self, key: FileKey, sha256: str) -> None:
+        """Keep the SHA-256 of a file, instead of that of any earlier state."""
+        await self._database.write(_put, key, sha256)
+
+    async def prune(self) -> int:
+        """Forget files that are gone, and return how many.
+
+        A file whose folder is gone too is kept: its disk may just not be mounted.
+        """
+        gone = await self._database.read(_gone)
+        await self._database.write(_forget, gone)
+        return len(gone)
+
+
+def _row(key: FileKey) -> tuple[str, int, int, int]:
+    """Return the key as SQLite takes it: text that is Unicode, numbers of 64 bits with a sign."""
+    path = os.fsencode(key.path).decode(errors="backslashreplace")
+    inode = key.inode if key.inode < 1 << 63 else key.inode - (1 << 64)
+    return path, key.size, key.mtime_ns, inode
+
+
+def _get(connection: sqlite3.Connection, key: FileKey) -> str | None:
+    row = connection.execute(
+        "SELECT sha256 FROM hashes WHERE path = ? AND size = ? AND mtime_ns = ? AND inode = ?",
+        _row(key),
+    ).fetchone()
+    return None if row is None else str(row[0])
+
+
+def _put(connection: sqlite3.Connection, key: FileKey, sha256: str) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO hashes (path, size, mtime_ns, inode, sha256)"
+        " VALUES (?, ?, ?, ?, ?)",
+        (*_row(key), sha256),
+    )
+
+
+def _gone(connection: sqlite3.Connection) -> list[str]:
+    paths = [Path(row[0]) for row in connection.execute("SELECT path FROM hashes")]
+    return [str(path) for path in paths if not path.exists() and path.parent.exists()]
+
+
+def _forget(connection: sqlite3.Connection, paths: list[str]) -> None:
+    connection.executemany("DELETE FROM hashes WHERE path = ?", [(path,) for path in paths])

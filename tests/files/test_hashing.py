@@ -1,0 +1,298 @@
+"""Hashes of files: right, remembered, computed once, never stale."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import time
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from comfydeploy_jupyter.comfyui.folders import Folders
+from comfydeploy_jupyter.errors import ConflictError, ForbiddenPathError, NotFoundError
+from comfydeploy_jupyter.files.hashing import BLOCK, Hasher, HashingProgress
+from comfydeploy_jupyter.store.database import Database
+from comfydeploy_jupyter.store.hashes import FileKey, HashRepository
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import AsyncIterator, Callable
+
+TABLE = """
+    CREATE TABLE IF NOT EXISTS hashes (
+        path TEXT PRIMARY KEY, size INT, mtime_ns INT, inode INT, sha256 TEXT
+    )
+"""
+
+
+def create(connection: sqlite3.Connection) -> None:
+    connection.execute(TABLE)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path.resolve() / "root"
+    root.mkdir()
+    return root
+
+
+@pytest.fixture
+def folders(root: Path) -> Folders:
+    return Folders(None, jupyter_root=root)
+
+
+@asynccontextmanager
+async def opened(root: Path) -> AsyncIterator[HashRepository]:
+    database = Database(root.parent / "store.sqlite")
+    await database.open()
+    await database.write(create)
+    try:
+        yield HashRepository(database)
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def hashing(root: Path) -> AsyncIterator[Hasher]:
+    async with opened(root) as repository:
+        hasher = Hasher(repository)
+        try:
+            yield hasher
+        finally:
+            await hasher.close()
+
+
+def sparse(path: Path, size: int = 1_000_000_000) -> Path:
+    """Make a file that takes no room but long enough to read."""
+    with path.open("wb") as file:
+        file.truncate(size)
+    return path
+
+
+async def begun(hasher: Hasher, more_than: int = 0) -> HashingProgress:
+    """Wait until the first file is being read."""
+
+    def wait() -> HashingProgress:
+        while not hasher.progress or hasher.progress[0].done <= more_than:
+            time.sleep(0.001)
+        return hasher.progress[0]
+
+    return await asyncio.to_thread(wait)
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("size", [0, 1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 5])
+def test_hashes_are_right_and_remembered(root: Path, folders: Folders, size: int) -> None:
+    content = os.urandom(size)
+    (root / "a").write_bytes(content)
+
+    async def run() -> None:
+        async with hashing(root) as hasher:
+            first = await hasher.hash(folders, root / "a")
+            again = await hasher.hash(folders, root / "a")
+        assert (first.sha256, first.size, first.cached) == (sha256(content), size, False)
+        assert (again.sha256, again.size, again.cached) == (sha256(content), size, True)
+        async with hashing(root) as after_restart:
+            assert (await after_restart.hash(folders, root / "a")).cached
+
+    asyncio.run(run())
+
+
+def rewrite(path: Path) -> None:
+    path.write_bytes(b"other")
+
+
+def replace_keeping_the_time(path: Path) -> None:
+    status = path.stat()
+    new = path.with_name("new")
+    new.write_bytes(b"other")
+    os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns))
+    new.replace(path)
+
+
+def grow_keeping_the_time(path: Path) -> None:
+    status = path.stat()
+    path.write_bytes(b"other")
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + 1))
+
+
+@pytest.mark.parametrize("change", [rewrite, replace_keeping_the_time, grow_keeping_the_time])
+def test_a_changed_file_gets_a_new_hash(
+    root: Path, folders: Folders, change: Callable[[Path], None]
+) -> None:
+    async def run() -> None:
+        async with hashing(root) as hasher:
+            for _ in range(20):
+                (root / "a").write_bytes(b"first")
+                assert (await hasher.hash(folders, root / "a")).sha256 == sha256(b"first")
+                change(root / "a")
+                found = await hasher.hash(folders, root / "a")
+                assert (found.sha256, found.cached) == (sha256(b"other"), False)
+
+    asyncio.run(run())
+
+
+def test_a_second_request_joins_the_first(root: Path, folders: Folders) -> None:
+    path = sparse(root / "big")
+
+    async def run() -> None:
+        async with hashing(root) as hasher:
+            first = asyncio.create_task(hasher.hash(folders, path))
+            done = (await begun(hasher)).done
+            others = [asyncio.create_task(hasher.hash(folders, path)) for _ in range(5)]
+            assert (await begun(hasher, done)).size == 1_000_000_000
+            assert len(hasher.progress) == 1
+            found = await asyncio.gather(first, *others)
+            assert len({(hashed.sha256, hashed.cached) for hashed in found}) == 1
+            assert hasher.progress == []
+
+    asyncio.run(run())
+
+
+def test_a_known_file_does_not_wait_for_others(root: Path, folders: Folders) -> None:
+    (root / "small").write_bytes(b"x")
+    paths = [sparse(root / f"big{i}") for i in range(4)]
+
+    async def run() -> None:
+        async with hashing(root) as hasher:
+            await hasher.hash(folders, root / "small")
+            tasks = [asyncio.create_task(hasher.hash(folders, path)) for path in paths]
+            await begun(hasher)
+            assert (await hasher.hash(folders, root / "small")).cached
+            assert len(hasher.progress) == 4
+            assert sum(file.done > 0 for file in hasher.progress) <= 2
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(run())
+
+
+def test_a_file_that_changes_once_is_read_again(root: Path, folders: Folders) -> None:
+    path = sparse(root / "big", 300_000_000)
+
+    async def run() -> str:
+        async with hashing(root) as hasher:
+            task = asyncio.create_task(hasher.hash(folders, path))
+            await begun(hasher)
+            with path.open("r+b") as file:
+                file.write(b"changed")
+            return (await task).sha256
+
+    found = asyncio.run(run())
+    with path.open("rb") as file:
+        assert found == hashlib.sha256(file.read()).hexdigest()
+
+
+def test_a_file_that_keeps_changing_is_a_conflict(root: Path, folders: Folders) -> None:
+    path = sparse(root / "big", 300_000_000)
+
+    async def run() -> None:
+        async with hashing(root) as hasher:
+            task = asyncio.create_task(hasher.hash(folders, path))
+            while not task.done():
+                os.utime(path)
+                await asyncio.sleep(0.002)
+            with pytest.raises(ConflictError, match="changes"):
+                await task
+
+    asyncio.run(run())
+
+
+def test_a_file_that_is_replaced_gets_the_hash_of_the_new_one(root: Path, folders: Folders) -> None:
+    path = sparse(root / "big")
+
+    async def run() -> None:
+        async with hashing(root) as hasher:
+            task = asyncio.create_task(hasher.hash(folders, path))
+            await begun(hasher)
+            (root / "new").write_bytes(b"new")
+            (root / "new").replace(path)
+            assert (await task).sha256 == sha256(b"new")
+
+    asyncio.run(run())
+
+
+def test_a_file_that_vanishes_is_not_found(root: Path, folders: Folders) -> None:
+    path = sparse(root / "big")
+
+    async def run() -> None:
+        async with hashing(root) as hasher:
+            task = asyncio.create_task(hasher.hash(folders, path))
+            await begun(hasher)
+            path.unlink()
+            with pytest.raises(NotFoundError):
+                await task
+            with pytest.raises(NotFoundError):
+                await hasher.hash(folders, path)
+            with pytest.raises(ForbiddenPathError):
+                await hasher.hash(folders, Path("/etc/passwd"))
+
+    asyncio.run(run())
+
+
+def test_closing_stops_at_once(root: Path, folders: Folders) -> None:
+    path = sparse(root / "huge", 1_000_000_000_000)
+
+    async def run() -> float:
+        async with hashing(root) as hasher:
+            task = asyncio.create_task(hasher.hash(folders, path))
+            await begun(hasher)
+            started = time.monotonic()
+            await hasher.close()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            return time.monotonic() - started
+
+    assert asyncio.run(run()) < 5
+
+
+def test_a_cancelled_caller_does_not_stop_the_hashing(root: Path, folders: Folders) -> None:
+    path = sparse(root / "big", 300_000_000)
+
+    async def run() -> None:
+        async with hashing(root) as hasher:
+            first = asyncio.create_task(hasher.hash(folders, path))
+            await begun(hasher)
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+            assert len(hasher.progress) == 1
+            await hasher.hash(folders, path)
+            assert (await hasher.hash(folders, path)).cached
+
+    asyncio.run(run())
+
+
+def test_pruning_forgets_what_is_gone_but_not_what_is_unmounted(root: Path) -> None:
+    (root / "here").write_bytes(b"x")
+    names = [root / "here", root / "gone", root / "unmounted/file"]
+    keys = [FileKey(str(name), 1, 2, 3) for name in names]
+
+    async def run() -> None:
+        async with opened(root) as repository:
+            for key in keys:
+                await repository.put(key, "hash")
+            assert await repository.prune() == 1
+            assert [await repository.get(key) for key in keys] == ["hash", None, "hash"]
+
+    asyncio.run(run())
+
+
+def test_odd_keys_are_kept_too(root: Path) -> None:
+    key = FileKey(os.fsdecode(b"/not-utf8-\xff"), 2**62, -5, 2**64 - 1)
+
+    async def run() -> None:
+        async with opened(root) as repository:
+            await repository.put(key, "hash")
+            assert await repository.get(key) == "hash"
+            assert await repository.get(FileKey(key.path, key.size, key.mtime_ns, 1)) is None
+
+    asyncio.run(run())
