@@ -462,6 +462,12 @@ class Folders:
         return sorted(found, key=lambda entry: entry.name)
 
 
+def registered_extensions(name: str) -> frozenset[str]:
+    """Return the extensions of a model folder as ComfyUI registers it; empty: every file."""
+    known = dict.fromkeys(_FOLDERS, MODEL_EXTENSIONS) | _EXTENSIONS
+    return known.get(name, frozenset())
+
+
 class _Registry:
     """ComfyUI's table of model folders while it is being filled."""
 
@@ -479,9 +485,8 @@ class _Registry:
             paths.insert(0 if is_default else len(paths), path)
 
     def folders(self) -> dict[str, ModelFolder]:
-        known = dict.fromkeys(_FOLDERS, MODEL_EXTENSIONS) | _EXTENSIONS
         return {
-            name: ModelFolder(name, tuple(map(Path, paths)), known.get(name, frozenset()))
+            name: ModelFolder(name, tuple(map(Path, paths)), registered_extensions(name))
             for name, paths in self._paths.items()
         }
 

@@ -1,0 +1,342 @@
+"""The models of a ComfyUI: from its folders where they are on this machine, else from its API.
+
+Both kinds of `ModelListing` give the same answers. Names are exactly those that the loaders of
+ComfyUI offer: relative to the folder, without duplicates, sorted (ComfyUI 0.3.75 folder_paths.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from urllib.parse import quote
+
+from ..comfyui.folders import LEGACY_NAMES, NOT_MODELS, ModelFolder, registered_extensions
+from ..errors import NotFoundError
+from .uploads import STAGING_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from ..comfyui.folders import Folders
+
+log = logging.getLogger(__name__)
+
+TICK_NS = 20_000_000  # nanoseconds in which two changes of a directory may carry the same time
+MOST_DIRECTORIES = 100_000  # under one root: a bound for links that multiply
+
+
+class ModelListing(Protocol):
+    """Lists the models of one ComfyUI.
+
+    Raises
+    ------
+    NotFoundError
+        Every method: there is no such folder.
+    ComfyUIUnavailableError
+        Every method, where ComfyUI's API is asked: it does not answer.
+    """
+
+    async def models(self, *, folder: str | None = None, search: str = "") -> list[dict[str, Any]]:
+        """Return the models.
+
+        Parameters
+        ----------
+        folder : str, optional
+            Only those of this folder; former names such as ``unet`` are understood.
+        search : str
+            Only those with all of these words in ``folder/name``, in any case.
+
+        Returns
+        -------
+        list of dict
+            ``name``, ``folder``, ``path``, ``size`` (bytes), ``modified`` (seconds since 1970),
+            by folder in ComfyUI's order, then by name. Size and time are None where ComfyUI's
+            API does not tell them. The dicts are kept for the next answer: do not change them.
+        """
+
+    async def folders(self) -> dict[str, list[list[str]]]:
+        """Return ``{folder: [directories, extensions, names]}`` of every registered folder."""
+
+    async def names(self) -> dict[str, list[str]]:
+        """Return ``{folder: names}`` of every folder but that of custom nodes."""
+
+
+def flat(names: Mapping[str, Iterable[str]]) -> list[str]:
+    """Return ``["checkpoints/a.safetensors", …]`` for what `ModelListing.names` returned."""
+    return [f"{folder}/{name}" for folder, found in names.items() for name in found]
+
+
+class _Directory(NamedTuple):
+    """What a directory held when it had this modification time."""
+
+    mtime_ns: int
+    files: tuple[tuple[str, str], ...]  # name and lower-case extension
+    directories: tuple[str, ...]
+
+
+class DirectoryCache:
+    """Remembers what directories hold, for as long as their modification times stay.
+
+    A file or folder that comes, goes or is renamed changes the time of its directory, so a listing
+    only has to look at the directories. Safe to use from several threads.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, _Directory] = {}
+
+    def files(self, root: str) -> Iterator[tuple[str, tuple[tuple[str, str], ...]]]:
+        """Yield every directory under a root, the root first, with its files.
+
+        Links to directories are followed, but never back into a directory that they are in.
+
+        Yields
+        ------
+        tuple
+            The path relative to the root, empty or with ``/`` at its end; then name and
+            lower-case extension of each file.
+        """
+        waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
+        for _ in range(MOST_DIRECTORIES):
+            if not waiting:
+                return
+            prefix, around = waiting.pop()
+            try:
+                status = os.stat(root + prefix)  # noqa: PTH116 - text: a Path for each is slow
+                identity = status.st_dev, status.st_ino
+                if identity in around:
+                    continue
+                found = self._directory(root + prefix, status.st_mtime_ns)
+            except OSError:
+                self._known.pop(root + prefix, None)
+                continue
+            yield prefix, found.files
+            inside = around | {identity}
+            waiting.extend((f"{prefix}{name}/", inside) for name in found.directories)
+        log.warning("%s has more than %d directories; not all are listed", root, MOST_DIRECTORIES)
+
+    def _directory(self, path: str, mtime_ns: int) -> _Directory:
+        known = self._known.get(path)
+        if known is not None and known.mtime_ns == mtime_ns:
+            return known
+        now = time.time_ns()
+        found = _scan(path, mtime_ns)
+        if now - mtime_ns > TICK_NS:
+            self._known[path] = found
+        return found
+
+
+def _scan(path: str, mtime_ns: int) -> _Directory:
+    files, directories = [], []
+    with os.scandir(path) as entries:
+        for entry in entries:
+            name = entry.name
+            if not _is_text(name) or name == ".git" or name.startswith(STAGING_PREFIX):
+                continue
+            if entry.is_dir():
+                directories.append(name)
+            else:
+                files.append((name, os.path.splitext(name)[1].lower()))  # noqa: PTH122 - a name
+    return _Directory(mtime_ns, tuple(files), tuple(directories))
+
+
+def _is_text(name: str) -> bool:
+    """Return whether a name is Unicode, so that JSON can carry it."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+class LocalModels:
+    """The models in the folders of a ComfyUI on this machine.
+
+    Parameters
+    ----------
+    folders : Folders
+        Its folders.
+    cache : DirectoryCache, optional
+        May be shared with other listings.
+    """
+
+    def __init__(self, folders: Folders, cache: DirectoryCache | None = None) -> None:
+        self._folders = folders
+        self._cache = cache or DirectoryCache()
+        self._entries: dict[str, dict[str, dict[str, Any]]] = {}
+
+    async def models(self, *, folder: str | None = None, search: str = "") -> list[dict[str, Any]]:
+        """Return the models; see `ModelListing`."""
+        return await asyncio.to_thread(self._models, folder, search)
+
+    async def folders(self) -> dict[str, list[list[str]]]:
+        """Return directories, extensions and names by folder; see `ModelListing`."""
+        return await asyncio.to_thread(self._by_folder)
+
+    async def names(self) -> dict[str, list[str]]:
+        """Return the names by folder; see `ModelListing`."""
+        return await asyncio.to_thread(self._names)
+
+    def _models(self, folder: str | None, search: str) -> list[dict[str, Any]]:
+        words = search.lower().split()
+        return [
+            entry
+            for chosen in self._chosen(folder)
+            for entry in self._in_folder(chosen)
+            if not words or _matches(words, entry)
+        ]
+
+    def _in_folder(self, folder: ModelFolder) -> Iterable[dict[str, Any]]:
+        """Return what is told of each file; the same object while a file stays the same."""
+        known = self._entries.get(folder.name, {})
+        found: dict[str, dict[str, Any]] = {}
+        for name, root in self._files(folder):
+            path = root + name
+            try:
+                status = os.stat(path)  # noqa: PTH116 - text: a Path for each is slow
+            except OSError:
+                continue
+            entry = known.get(path)
+            size, modified = status.st_size, status.st_mtime
+            if entry is None or entry["size"] != size or entry["modified"] != modified:
+                entry = {
+                    "name": name,
+                    "folder": folder.name,
+                    "path": path,
+                    "size": size,
+                    "modified": modified,
+                }
+            found[path] = entry
+        self._entries[folder.name] = found
+        return found.values()
+
+    def _chosen(self, folder: str | None) -> list[ModelFolder]:
+        if folder is not None:
+            return [self._folders.model_folder(folder)]
+        found = self._folders.model_folders().values()
+        return [folder for folder in found if folder.name not in NOT_MODELS]
+
+    def _by_folder(self) -> dict[str, list[list[str]]]:
+        return {
+            folder.name: [
+                [str(path) for path in folder.paths],
+                sorted(folder.extensions),
+                [name for name, _ in self._files(folder)],
+            ]
+            for folder in self._folders.model_folders().values()
+        }
+
+    def _names(self) -> dict[str, list[str]]:
+        return {
+            folder.name: [name for name, _ in self._files(folder)]
+            for folder in self._folders.model_folders().values()
+            if folder.name != "custom_nodes"
+        }
+
+    def _files(self, folder: ModelFolder) -> list[tuple[str, str]]:
+        """Return name and directory of each file; the first directory that has a name wins."""
+        found: dict[str, str] = {}
+        for path in folder.paths:
+            root = f"{path}/"
+            for prefix, files in self._cache.files(root):
+                for name, extension in files:
+                    if not folder.extensions or extension in folder.extensions:
+                        found.setdefault(prefix + name, root)
+        return sorted(found.items())
+
+
+def _matches(words: Iterable[str], entry: Mapping[str, Any]) -> bool:
+    text = f"{entry['folder']}/{entry['name']}".lower()
+    return all(word in text for word in words)
+
+
+class JSONSource(Protocol):
+    """What is needed of a client of ComfyUI's API."""
+
+    async def get_json(self, path: str) -> Any:
+        """Return the JSON that ComfyUI answers to a GET of this path."""
+
+
+class RemoteModels:
+    """The models of a ComfyUI elsewhere, as its API tells them.
+
+    Parameters
+    ----------
+    client : JSONSource
+        Reaches that ComfyUI.
+
+    Notes
+    -----
+    Of ComfyUI 0.3.75: ``/models`` and ``/models/<folder>`` have the names of all folders;
+    ``/experiment/models`` has directories, sizes and times, but not for configs, custom nodes and
+    files with unusual extensions.
+    """
+
+    def __init__(self, client: JSONSource) -> None:
+        self._client = client
+
+    async def models(self, *, folder: str | None = None, search: str = "") -> list[dict[str, Any]]:
+        """Return the models; see `ModelListing`."""
+        names, directories = await asyncio.gather(self._registered(), self._directories())
+        chosen = [name for name in names if name not in NOT_MODELS]
+        if folder is not None:
+            chosen = [LEGACY_NAMES.get(folder, folder)]
+            if chosen[0] not in names:
+                raise NotFoundError(
+                    f"There is no model folder {folder!r}.", details={"folders": names}
+                )
+        found = await asyncio.gather(
+            *(self._entries(name, directories.get(name)) for name in chosen)
+        )
+        words = search.lower().split()
+        return [entry for entries in found for entry in entries if _matches(words, entry)]
+
+    async def folders(self) -> dict[str, list[list[str]]]:
+        """Return directories, extensions and names by folder; see `ModelListing`."""
+        names, directories = await asyncio.gather(self._registered(), self._directories())
+        found = await asyncio.gather(*(self._names_in(name) for name in names))
+        return {
+            name: [directories.get(name, []), sorted(registered_extensions(name)), files]
+            for name, files in zip(names, found, strict=True)
+        }
+
+    async def names(self) -> dict[str, list[str]]:
+        """Return the names by folder; see `ModelListing`."""
+        names = [name for name in await self._registered() if name != "custom_nodes"]
+        found = await asyncio.gather(*(self._names_in(name) for name in names))
+        return dict(zip(names, found, strict=True))
+
+    async def _registered(self) -> list[str]:
+        return list(map(str, await self._client.get_json("/models")))
+
+    async def _directories(self) -> dict[str, list[str]]:
+        found = await self._client.get_json("/experiment/models")
+        return {folder["name"]: folder["folders"] for folder in found}
+
+    async def _names_in(self, folder: str) -> list[str]:
+        return list(map(str, await self._client.get_json(f"/models/{quote(folder, safe='')}")))
+
+    async def _entries(self, folder: str, directories: list[str] | None) -> list[dict[str, Any]]:
+        names, told = await asyncio.gather(self._names_in(folder), self._told(folder))
+        entries = []
+        for name in names:
+            facts = told.get(name, {})
+            index = facts.get("pathIndex")
+            parent = directories[index] if directories and index is not None else None
+            entries.append(
+                {
+                    "name": name,
+                    "folder": folder,
+                    "path": f"{parent}/{name}" if parent else f"models/{folder}/{name}",
+                    "size": facts.get("size"),
+                    "modified": facts.get("modified"),
+                }
+            )
+        return entries
+
+    async def _told(self, folder: str) -> dict[str, dict[str, Any]]:
+        """Return what is known of the files of a folder, by name; the first directory wins."""
+        found = await self._client.get_json(f"/experiment/models/{quote(folder, safe='')}")
+        return {file["name"]: file for file in reversed(found)}
