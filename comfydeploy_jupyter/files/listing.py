@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from ..comfyui.folders import LEGACY_NAMES, NOT_MODELS, ModelFolder, registered_extensions
 from ..errors import NotFoundError
-from .uploads import STAGING_PREFIX
+from .staging import STAGING_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -66,7 +66,7 @@ async def hashing(root: Path) -> AsyncIterator[Hasher]:
             await hasher.close()
 
 
-def sparse(path: Path, size: int = 1_000_000_000) -> Path:
+def sparse(path: Path, size: int = 400_000_000) -> Path:
     """Make a file that takes no room but long enough to read."""
     with path.open("wb") as file:
         file.truncate(size)
@@ -147,7 +147,7 @@ def test_a_second_request_joins_the_first(root: Path, folders: Folders) -> None:
             first = asyncio.create_task(hasher.hash(folders, path))
             done = (await begun(hasher)).done
             others = [asyncio.create_task(hasher.hash(folders, path)) for _ in range(5)]
-            assert (await begun(hasher, done)).size == 1_000_000_000
+            assert (await begun(hasher, done)).size == 400_000_000
             assert len(hasher.progress) == 1
             found = await asyncio.gather(first, *others)
             assert len({(hashed.sha256, hashed.cached) for hashed in found}) == 1
@@ -176,7 +176,7 @@ def test_a_known_file_does_not_wait_for_others(root: Path, folders: Folders) -> 
 
 
 def test_a_file_that_changes_once_is_read_again(root: Path, folders: Folders) -> None:
-    path = sparse(root / "big", 300_000_000)
+    path = sparse(root / "big")
 
     async def run() -> str:
         async with hashing(root) as hasher:
@@ -192,7 +192,7 @@ def test_a_file_that_changes_once_is_read_again(root: Path, folders: Folders) ->
 
 
 def test_a_file_that_keeps_changing_is_a_conflict(root: Path, folders: Folders) -> None:
-    path = sparse(root / "big", 300_000_000)
+    path = sparse(root / "big")
 
     async def run() -> None:
         async with hashing(root) as hasher:
@@ -255,7 +255,7 @@ def test_closing_stops_at_once(root: Path, folders: Folders) -> None:
 
 
 def test_a_cancelled_caller_does_not_stop_the_hashing(root: Path, folders: Folders) -> None:
-    path = sparse(root / "big", 300_000_000)
+    path = sparse(root / "big")
 
     async def run() -> None:
         async with hashing(root) as hasher:

@@ -16,7 +16,7 @@ from aiohttp import web
 from comfydeploy_jupyter.comfyui.folders import Folders
 from comfydeploy_jupyter.errors import NotFoundError
 from comfydeploy_jupyter.files.listing import LocalModels, RemoteModels, flat
-from comfydeploy_jupyter.files.uploads import STAGING_PREFIX
+from comfydeploy_jupyter.files.staging import STAGING_PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -200,10 +200,10 @@ def test_a_folder_that_cannot_be_read_is_empty(comfy: Path) -> None:
 
 
 def test_many_models_are_listed_quickly(comfy: Path) -> None:
-    for number in range(20_000):
-        path = comfy / f"models/loras/{number % 100}/{number}.safetensors"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+    for folder in range(100):
+        (comfy / f"models/loras/{folder}").mkdir(parents=True)
+        for number in range(200):
+            (comfy / f"models/loras/{folder}/{number}.safetensors").touch()
     local = LocalModels(Folders(comfy))
 
     async def run() -> tuple[float, float]:

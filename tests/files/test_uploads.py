@@ -27,7 +27,8 @@ from comfydeploy_jupyter.errors import (
     NotFoundError,
     TooLargeError,
 )
-from comfydeploy_jupyter.files.uploads import STAGING_PREFIX, StoredFile, Uploads
+from comfydeploy_jupyter.files.staging import STAGING_PREFIX
+from comfydeploy_jupyter.files.uploads import StoredFile, Uploads
 
 BOUNDARY = "----WebKitFormBoundary7MA4YWxk"
 CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"

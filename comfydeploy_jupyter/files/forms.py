@@ -1,0 +1,444 @@
+"""The body of an upload: its fields, and its files on their way to the disk."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import mimetypes
+import os
+import re
+import shutil
+import threading
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser
+
+from ..errors import (
+    ComfyDeployError,
+    ConflictError,
+    ForbiddenPathError,
+    InvalidRequestError,
+    TooLargeError,
+)
+from .hashing import sha256_of
+from .names import numbered, safe_filename, safe_subfolder
+from .staging import Staging
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from concurrent.futures import Future, ThreadPoolExecutor
+    from pathlib import Path
+
+    from ..comfyui.folders import Folders
+
+COPY_BLOCK = 1024 * 1024  # bytes copied at once between file systems
+MAX_FIELD = 4096  # bytes in the value of a form field
+MAX_BOUNDARY = 70  # characters, RFC 2046
+MOST_NAMES = 10_000  # how many names are tried for one file
+
+_FIELDS = ("type", "subfolder", "overwrite")
+_FLAGS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(
+    ("false", "0", "no", "off", ""), False
+)
+_MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+", re.ASCII)
+_PARAMETER = re.compile(r';\s*([^\s=;]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)')
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file that was uploaded.
+
+    Attributes
+    ----------
+    name : str
+        The name it got, which may differ from the one asked for.
+    subfolder : str
+        Its folder below that of `type`, with ``/``; empty: directly in it.
+    type : str
+        ``input``, ``output``, ``temp`` or ``models/<folder>``.
+    path : Path
+        Where it is.
+    size : int
+        Bytes.
+    content_type : str
+        As the request said, else guessed from the name.
+    sha256 : str
+        Hexadecimal.
+    reused : bool
+        True: the same content was there already under this name, so nothing was written.
+    """
+
+    name: str
+    subfolder: str
+    type: str
+    path: Path
+    size: int
+    content_type: str
+    sha256: str
+    reused: bool
+
+
+@dataclass
+class _Part:
+    """A file of the form, in a staging directory."""
+
+    name: str
+    content_type: str
+    staging: Staging
+    staged: str
+    digest: hashlib._Hash
+    size: int = 0
+
+
+@dataclass(frozen=True)
+class _Destination:
+    """Where the files of a form go.
+
+    Attributes
+    ----------
+    kind, subfolder : str
+        As `StoredFile` has them.
+    top, directory : Path
+        The directory of the kind, and in it that of the subfolder; without links.
+    """
+
+    kind: str
+    subfolder: str
+    top: Path
+    directory: Path
+
+
+class UploadForm:
+    """The fields and files of one multipart body, on their way to the disk.
+
+    All of it is meant to be called in threads, by one at a time.
+
+    Parameters
+    ----------
+    folders : Folders
+        Where the files may go.
+    content_type : str
+        The request's Content-Type, with its boundary.
+    content_length : int or None
+        Bytes of the body, to refuse at once what cannot fit on the disk.
+    hashers : ThreadPoolExecutor
+        Hashes what is written, meanwhile.
+    fsync : bool
+        Wait until each file is safe from a power cut before it gets its name.
+
+    Raises
+    ------
+    InvalidRequestError
+        The body is not ``multipart/form-data``.
+    """
+
+    def __init__(
+        self,
+        folders: Folders,
+        content_type: str,
+        content_length: int | None,
+        hashers: ThreadPoolExecutor,
+        *,
+        fsync: bool,
+    ) -> None:
+        self._folders = folders
+        self._hashers = hashers
+        self._hashing: Future[None] | None = None
+        self._unhashed: list[memoryview] = []
+        self._content_length = content_length or 0
+        self._fsync = fsync
+        self._guard = threading.Lock()
+        self._closed = False
+        self._complete = False
+        self._fields: dict[str, str] = {}
+        self._parts: list[_Part] = []
+        self._stagings: list[Staging] = []
+        self._headers: dict[str, str] = {}
+        self._header = bytearray()
+        self._header_value = bytearray()
+        self._field: str | None = None
+        self._value = bytearray()
+        self._descriptor: int | None = None
+        self._parser = MultipartParser(
+            _boundary(content_type),
+            {
+                "on_part_begin": self._headers.clear,
+                "on_header_field": self._on_header_field,
+                "on_header_value": self._on_header_value,
+                "on_header_end": self._on_header_end,
+                "on_headers_finished": self._on_headers_finished,
+                "on_part_data": self._on_part_data,
+                "on_part_end": self._on_part_end,
+                "on_end": self._on_end,
+            },
+        )
+
+    def feed(self, chunks: Sequence[bytes]) -> None:
+        """Parse the next bytes and write those of files to the disk."""
+        with self._guard, _user_errors():
+            for chunk in chunks:
+                if not self._closed:
+                    self._parser.write(chunk)
+            self._hash()
+
+    def finish(self) -> list[StoredFile]:
+        """Give the files their names."""
+        with self._guard, _user_errors():
+            if self._closed:
+                raise ConflictError("The upload was aborted.")
+            if not self._complete:
+                raise InvalidRequestError.of_field("body", "ends before its last boundary")
+            if not self._parts:
+                raise InvalidRequestError.of_field(
+                    "file", "is missing; send the file as the multipart field `file`"
+                )
+            self._settle_hashes()
+            where = self._destination()
+            target = self._folders.open_directory(where.directory, create=True)
+            try:
+                return [self._publish(part, where, target) for part in self._parts]
+            finally:
+                os.close(target)
+
+    def close(self) -> None:
+        """Remove what has no name yet."""
+        with self._guard:
+            if self._closed:
+                return
+            self._closed = True
+            if self._descriptor is not None:
+                os.close(self._descriptor)
+            for staging in self._stagings:
+                with suppress(OSError):
+                    staging.remove()
+
+    def _destination(self) -> _Destination:
+        """Return where the fields, as far as they are known, send the files."""
+        kind = self._fields.get("type") or "input"
+        subfolder = safe_subfolder(self._fields.get("subfolder", ""))
+        top = self._folders.directory(kind)
+        real = [
+            self._folders.resolve(str(path), must_exist=False, kind="directory", field="subfolder")
+            for path in (top, top / subfolder)
+        ]
+        return _Destination(kind, subfolder, *real)
+
+    def _publish(self, part: _Part, where: _Destination, target: int) -> StoredFile:
+        overwrite = _FLAGS[self._fields.get("overwrite", "").lower()]
+        digest = part.digest.hexdigest()
+        for number in range(MOST_NAMES):
+            name = numbered(part.name, number)
+            placed = self._place(part, name, where, target, overwrite=overwrite)
+            if placed or self._holds(where.directory / name, part.size, digest):
+                return StoredFile(
+                    name=name,
+                    subfolder=where.subfolder,
+                    type=where.kind,
+                    path=where.directory / name,
+                    size=part.size,
+                    content_type=part.content_type,
+                    sha256=digest,
+                    reused=not placed,
+                )
+        raise ConflictError(f"file: there are {MOST_NAMES} files named like {part.name} already")
+
+    def _place(
+        self, part: _Part, name: str, where: _Destination, target: int, *, overwrite: bool
+    ) -> bool:
+        """Give a staged file its name; return False where another has it already."""
+        try:
+            return part.staging.publish(part.staged, name, target, overwrite=overwrite)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+        same_disk = where.top.stat().st_dev == os.fstat(target).st_dev
+        self._bring_over(part, where.top if same_disk else where.directory)
+        return part.staging.publish(part.staged, name, target, overwrite=overwrite)
+
+    def _bring_over(self, part: _Part, near: Path) -> None:
+        """Copy a staged file to the file system of its place."""
+        staging = self._stage(near, part.size)
+        with (
+            os.fdopen(part.staging.open(part.staged), "rb") as reader,
+            os.fdopen(staging.create(part.staged), "wb") as writer,
+        ):
+            shutil.copyfileobj(reader, writer, COPY_BLOCK)
+            self._make_safe(writer.fileno())
+        part.staging = staging
+
+    def _holds(self, path: Path, size: int, digest: str) -> bool:
+        """Return whether a file has this content already."""
+        try:
+            with self._folders.open_for_read(self._folders.resolve(str(path))) as file:
+                return os.fstat(file.fileno()).st_size == size and sha256_of(file) == digest
+        except ComfyDeployError:
+            return False
+
+    def _stage(self, directory: Path, size: int) -> Staging:
+        staging = Staging(self._folders, directory)
+        self._stagings.append(staging)
+        free = staging.free()
+        if size > free:
+            raise TooLargeError(
+                f"file: needs {size} bytes, but the disk has {free} left",
+                details={"field": "file", "size": size, "free": free},
+            )
+        return staging
+
+    def _hash(self) -> None:
+        """Hash in another thread what was written last, while more is being written."""
+        if self._unhashed:
+            self._settle_hashes()
+            views, self._unhashed = self._unhashed, []
+            self._hashing = self._hashers.submit(_update, self._parts[-1].digest, views)
+
+    def _settle_hashes(self) -> None:
+        if self._hashing is not None:
+            self._hashing.result()
+
+    def _make_safe(self, descriptor: int) -> None:
+        if self._fsync:
+            os.fsync(descriptor)
+
+    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
+        self._header_value += data[start:end]
+
+    def _on_header_end(self) -> None:
+        try:
+            self._headers[self._header.decode().lower()] = self._header_value.decode().strip()
+        except UnicodeDecodeError:
+            raise InvalidRequestError.of_field("file", "its name is not UTF-8") from None
+        self._header.clear()
+        self._header_value.clear()
+
+    def _on_headers_finished(self) -> None:
+        disposition = _parameters(self._headers.get("content-disposition", ""))
+        field = disposition.get("name")
+        self._field = None
+        if field == "file":
+            self._begin_file(disposition)
+        elif field in _FIELDS:
+            if field in self._fields:
+                raise InvalidRequestError.of_field(field, "is given twice")
+            self._field = field
+            self._value.clear()
+
+    def _begin_file(self, disposition: Mapping[str, str]) -> None:
+        if "filename" not in disposition:
+            raise InvalidRequestError.of_field("file", "must be a file with a filename")
+        name = safe_filename(disposition["filename"])
+        if not self._stagings:
+            self._stage(self._destination().top, self._content_length)
+        staging, staged = self._stagings[0], str(len(self._parts))
+        self._descriptor = staging.create(staged)
+        content_type = _content_type(self._headers.get("content-type", ""), name)
+        self._parts.append(_Part(name, content_type, staging, staged, hashlib.sha256()))
+
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
+        if self._descriptor is not None:
+            view = memoryview(data)[start:end]
+            part = self._parts[-1]
+            part.size += len(view)
+            self._unhashed.append(view)
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+        elif self._field is not None:
+            self._value += data[start:end]
+            if len(self._value) > MAX_FIELD:
+                raise InvalidRequestError.of_field(self._field, "is too long")
+
+    def _on_part_end(self) -> None:
+        if self._descriptor is not None:
+            self._hash()
+            self._make_safe(self._descriptor)
+            descriptor, self._descriptor = self._descriptor, None
+            os.close(descriptor)
+        elif self._field is not None:
+            self._take_field(self._field)
+
+    def _take_field(self, field: str) -> None:
+        try:
+            self._fields[field] = value = self._value.decode().strip()
+        except UnicodeDecodeError:
+            raise InvalidRequestError.of_field(field, "is not UTF-8 text") from None
+        if field != "overwrite":
+            self._destination()
+        elif value.lower() not in _FLAGS:
+            raise InvalidRequestError.of_field(field, "must be true or false")
+
+    def _on_end(self) -> None:
+        self._complete = True
+
+
+def _update(digest: hashlib._Hash, views: Sequence[memoryview]) -> None:
+    for view in views:
+        digest.update(view)
+
+
+@contextmanager
+def _user_errors() -> Iterator[None]:
+    """Turn the errors of the parser and of the operating system into those of the routes."""
+    try:
+        yield
+    except FormParserError:
+        raise InvalidRequestError.of_field(
+            "body", "is not well-formed multipart/form-data"
+        ) from None
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+            raise TooLargeError(
+                "file: there is no space left for it on the disk", details={"field": "file"}
+            ) from error
+        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            raise ForbiddenPathError(
+                "The Jupyter server may not write to the folder of this upload.",
+                details={"field": "type"},
+            ) from error
+        if error.errno in {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ}:
+            raise InvalidRequestError.of_field(
+                "file", "the disk it is for cannot have a file of this name"
+            ) from error
+        raise
+
+
+def _boundary(content_type: str) -> bytes:
+    boundary = _parameters(content_type).get("boundary", "")
+    if not content_type.lower().startswith("multipart/form-data") or not boundary:
+        raise InvalidRequestError.of_field("body", "must be multipart/form-data with a boundary")
+    if not boundary.isascii() or len(boundary) > MAX_BOUNDARY:
+        raise InvalidRequestError.of_field("body", "its boundary is not as RFC 2046 has it")
+    return boundary.encode()
+
+
+def _parameters(header: str) -> dict[str, str]:
+    """Return the parameters of a header; ``filename*`` (RFC 5987) counts more than ``filename``."""
+    found: dict[str, str] = {}
+    for key, value in _PARAMETER.findall(header):
+        if len(value) > 1 and value[0] == value[-1] == '"':
+            # browsers write a quote in a name as %22 (WHATWG), others as \"
+            value = value[1:-1].replace('\\"', '"').replace("%22", '"')
+        found.setdefault(key.lower(), value.strip())
+    extended = found.pop("filename*", None)
+    if extended is not None:
+        charset, _, rest = extended.partition("'")
+        try:
+            if charset.lower() not in {"utf-8", "iso-8859-1"}:
+                raise LookupError(charset)
+            found["filename"] = unquote(rest.partition("'")[2], charset, "strict")
+        except (LookupError, UnicodeDecodeError):
+            raise InvalidRequestError.of_field("file", "its name cannot be decoded") from None
+    return found
+
+
+def _content_type(header: str, name: str) -> str:
+    kind = header.partition(";")[0].strip().lower()
+    if _MEDIA_TYPE.fullmatch(kind) and kind != "application/octet-stream":
+        return kind
+    return mimetypes.guess_type(name)[0] or "application/octet-stream"
