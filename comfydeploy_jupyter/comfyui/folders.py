@@ -259,7 +259,10 @@ class Folders:
 
     def upload_directories(self) -> list[Path]:
         """Return every directory that an upload may go to, subfolders apart."""
-        models = [path for folder in self.model_folders().values() for path in folder.paths]
+        folders = [
+            folder for folder in self.model_folders().values() if folder.name != "custom_nodes"
+        ]
+        models = chain.from_iterable(folder.paths for folder in folders)
         return list(dict.fromkeys([*self._types.values(), *models]))
 
     def roots(self) -> list[Path]:

@@ -487,6 +487,10 @@ def test_directories_of_upload_types(tmp_path: Path) -> None:
             folders.directory(wrong)
     with pytest.raises(Missing, match="comfyui_path"):
         Folders(None).directory("input")
+    everywhere = folders.upload_directories()
+    assert {Path("/mnt/vae"), comfy / "models/vae", comfy / "input"} < set(everywhere)
+    assert comfy / "custom_nodes" not in everywhere
+    assert len(everywhere) == len(set(everywhere))
 
 
 def test_launch_arguments(tmp_path: Path) -> None:
