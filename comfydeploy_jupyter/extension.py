@@ -73,6 +73,9 @@ class ComfyDeploy(ExtensionApp):
     max_json_size = Int(64 * MIB, min=1024, help="Largest JSON body of a request, in bytes.").tag(
         config=True
     )
+    max_upload_size = Int(
+        0, min=0, help="Largest body of an upload, in bytes; 0: as large as the disk has room for."
+    ).tag(config=True)
     api_key = Unicode(
         "",
         help="API key of the ComfyDeploy service. Also from COMFY_DEPLOY_API_KEY.",

@@ -109,6 +109,32 @@ class MachineQuery(Model):
     machine: Identifier | None = None
 
 
+class ListQuery(MachineQuery):
+    """Query of ``GET filename_list_cache``."""
+
+    format: Literal["flat", "folders"] = "flat"
+
+
+class ModelsQuery(ListQuery):
+    """Query of ``GET models``."""
+
+    folder: Annotated[str, Field(max_length=255)] | None = None
+    search: Annotated[str, Field(max_length=1000)] = ""
+
+
+class FileQuery(MachineQuery):
+    """Query of ``GET get-file-hash``; ``file_path`` is the name of the ComfyUI node."""
+
+    filename: str | None = None
+    file_path: str | None = None
+
+
+class StatQuery(MachineQuery):
+    """Query of ``GET fs/stat``."""
+
+    path: str | None = None
+
+
 class ViewQuery(MachineQuery):
     """Query of ``GET view``; the names are those of ComfyUI's outputs."""
 

@@ -7,15 +7,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .cloud.native import CloudAccess
+from .files.hashing import Hasher
+from .files.inbox import Inbox, RemoteInbox
+from .files.listing import DirectoryCache, LocalModels, ModelListing, RemoteModels
+from .files.uploads import Uploads
 from .machines.machine import Machine, MachineSettings
 from .machines.registry import LOCAL, MachineRegistry
 from .runs.manager import RunManager
 from .store.database import Database
+from .store.hashes import HashRepository
 from .store.runs import RunRepository
 from .store.session import Session
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from .comfyui.folders import Folders
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,9 @@ class Services:
         self.cloud = CloudAccess(settings.allowed_api_urls, settings.api_key)
         self.database = Database(settings.data_dir / "comfydeploy.db")
         self.machines = MachineRegistry()
+        self.hasher = Hasher(HashRepository(self.database))
+        self._uploads = Uploads()
+        self._directories = DirectoryCache()
         self._session: Session | None = None
         self._runs: RunManager | None = None
         self._opened = False
@@ -85,6 +95,8 @@ class Services:
     async def close(self) -> None:
         """Close every room in the reverse order."""
         async with self._lock:
+            await self._uploads.close()
+            await self.hasher.close()
             if self._runs is not None:
                 await self._runs.close()
             await self.machines.close()
@@ -93,6 +105,29 @@ class Services:
                 self._session.close()
             await self.cloud.close()
             self._opened = False
+
+    async def models(self, machine_id: str | None) -> ModelListing:
+        """Return the model files of a machine: from its folders where known, else from its API."""
+        machine = self.machines.get(machine_id)
+        folders = await self._folders(machine)
+        if folders is not None:
+            return LocalModels(folders, self._directories)
+        return RemoteModels(await machine.ready())
+
+    async def inbox(self, machine: Machine) -> Inbox:
+        """Return where uploads to a machine go: its folders where known, else its API."""
+        folders = await self._folders(machine)
+        if folders is not None:
+            return Inbox(self._uploads, folders)
+        outbox = self.settings.data_dir / "outbox"
+        return RemoteInbox(self._uploads, outbox, await machine.ready())
+
+    async def _folders(self, machine: Machine) -> Folders | None:
+        """Return a machine's folders, or None where they are not on this box."""
+        if machine.path is None:
+            await machine.ready()  # only now it is known where its ComfyUI is
+        folders = await machine.folders()
+        return folders if folders.base is not None else None
 
     async def _open(self) -> None:
         await self.database.open()

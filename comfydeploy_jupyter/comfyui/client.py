@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+UNHURRIED = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=300)
 LARGE = 64 * 1024  # bytes of JSON above which parsing leaves the event loop
 
 
@@ -134,18 +135,48 @@ class ComfyUIClient:
             "POST", "/interrupt", body=json.dumps({"prompt_id": prompt_id}).encode()
         )
 
-    async def upload(self, path: Path, filename: str, *, subfolder: str = "") -> str:
-        """Put a file into ComfyUI's ``input/`` and return the name a loader node takes."""
+    async def upload(
+        self,
+        path: Path,
+        filename: str,
+        *,
+        subfolder: str = "",
+        kind: str = "input",
+        overwrite: bool = False,
+    ) -> tuple[str, str]:
+        """Put a file into one of ComfyUI's folders, streamed from the disk.
+
+        Parameters
+        ----------
+        path : pathlib.Path
+            The file.
+        filename, subfolder : str
+            What it shall be called, and where below the folder it goes.
+        kind : str
+            ``input``, ``output`` or ``temp``.
+        overwrite : bool
+            Whether a file of that name is replaced; else the same content is reused and other
+            content gets a free name (ComfyUI 0.3.75, ``server.py``).
+
+        Returns
+        -------
+        tuple of str
+            The name and the subfolder that it got.
+        """
         file = await asyncio.to_thread(path.open, "rb")
         try:
-            form = aiohttp.FormData()
+            form = aiohttp.FormData(quote_fields=False)  # ComfyUI takes names as they are
             form.add_field("image", file, filename=filename)
-            form.add_field("subfolder", subfolder)
-            answer = await _parse(await self._request("POST", "/upload/image", body=form))
+            for name, value in (("subfolder", subfolder), ("type", kind)):
+                form.add_field(name, value)
+            if overwrite:
+                form.add_field("overwrite", "true")
+            answer = await _parse(
+                await self._request("POST", "/upload/image", body=form, timeout=UNHURRIED)
+            )
         finally:
             await asyncio.to_thread(file.close)
-        folder = answer.get("subfolder")
-        return f"{folder}/{answer['name']}" if folder else str(answer["name"])
+        return str(answer["name"]), str(answer.get("subfolder") or "")
 
     def view(
         self, query: Mapping[str, str], headers: Mapping[str, str]
@@ -164,6 +195,11 @@ class ComfyUIClient:
             extra={"hint": f"Start ComfyUI so that it listens at {self.url}, or set comfyui_url."},
         )
 
+    async def get_json(self, path: str) -> Any:
+        """Return the JSON that ComfyUI answers for a path."""
+        text = await self._request("GET", path)
+        return await asyncio.to_thread(json.loads, text)
+
     async def _get(self, path: str) -> dict[str, Any]:
         return await _parse(await self._request("GET", path))
 
@@ -174,11 +210,16 @@ class ComfyUIClient:
         *,
         body: bytes | aiohttp.FormData | None = None,
         passes: tuple[int, ...] = (),
+        timeout: aiohttp.ClientTimeout | None = None,
     ) -> bytes:
         headers = {"Content-Type": "application/json"} if isinstance(body, bytes) else None
         try:
             async with self.session.request(
-                method, f"{self.url}{path}", data=body, headers=headers
+                method,
+                f"{self.url}{path}",
+                data=body,
+                headers=headers,
+                timeout=timeout or self._timeout,
             ) as response:
                 text = await response.read()
         except asyncio.TimeoutError:

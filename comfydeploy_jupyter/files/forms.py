@@ -177,6 +177,11 @@ class UploadForm:
             },
         )
 
+    @property
+    def overwrite(self) -> bool:
+        """Whether files of the same name are to be replaced."""
+        return _FLAGS[self._fields.get("overwrite", "").lower()]
+
     def feed(self, chunks: Sequence[bytes]) -> None:
         """Parse the next bytes and write those of files to the disk."""
         with self._guard, _user_errors():
@@ -228,11 +233,10 @@ class UploadForm:
         return _Destination(kind, subfolder, *real)
 
     def _publish(self, part: _Part, where: _Destination, target: int) -> StoredFile:
-        overwrite = _FLAGS[self._fields.get("overwrite", "").lower()]
         digest = part.digest.hexdigest()
         for number in range(MOST_NAMES):
             name = numbered(part.name, number)
-            placed = self._place(part, name, where, target, overwrite=overwrite)
+            placed = self._place(part, name, where, target, overwrite=self.overwrite)
             if placed or self._holds(where.directory / name, part.size, digest):
                 return StoredFile(
                     name=name,

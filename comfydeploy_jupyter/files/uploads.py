@@ -96,6 +96,11 @@ class Upload:
         self._writing: asyncio.Future[None] | None = None
         self._ended = False
 
+    @property
+    def overwrite(self) -> bool:
+        """Whether the form asks to replace files of the same name; known once it is complete."""
+        return self._form.overwrite
+
     async def write(self, chunk: bytes) -> None:
         """Take the next bytes of the body; returns when there is room for more.
 

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 from .base import NotFound
+from .files import (
+    FileHashHandler,
+    FilenameListHandler,
+    ModelsHandler,
+    StatHandler,
+    UploadFileHandler,
+)
 from .runs import InterruptHandler, RunHandler, RunsHandler, StreamHandler
 from .status import (
     CheckStatusHandler,
@@ -23,6 +30,12 @@ ROUTES = (
     (f"{PREFIX}/interrupt", InterruptHandler),
     (f"{PREFIX}/runs", RunsHandler),
     (f"{PREFIX}/view", ViewHandler),
+    # Models and files
+    (f"{PREFIX}/models", ModelsHandler),
+    (f"{PREFIX}/filename_list_cache", FilenameListHandler),
+    (f"{PREFIX}/get-file-hash", FileHashHandler),
+    (f"{PREFIX}/upload-file", UploadFileHandler),
+    (f"{PREFIX}/fs/stat", StatHandler),
     # WebSocket and status
     (f"{PREFIX}/ws", EventSocket),
     (f"{PREFIX}/check-status", CheckStatusHandler),

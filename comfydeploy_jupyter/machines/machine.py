@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from dataclasses import dataclass, field
@@ -241,7 +242,15 @@ class Machine:
         return {"version": system.get("comfyui_version"), "commit": None, "source": "running"}
 
     async def folders(self) -> Folders:
-        """Return ComfyUI's folders and the confinement of paths to them."""
+        """Return ComfyUI's folders and the confinement of paths to them.
+
+        Its launch arguments decide where they are. Those of a ComfyUI that somebody else started
+        are asked for; where it does not answer, the usual places below its folder are taken.
+        """
+        with contextlib.suppress(ComfyUIUnavailableError):
+            await self._find()
+            if self.process is None:
+                await self.ready()
         link = self._link
         if link is not None and link.folders is not None:
             return link.folders
@@ -285,6 +294,12 @@ class Machine:
             log.warning("No ComfyUI for machine %r: %s", self.id, fault.message)
             if fault.extra.get("hint"):
                 log.warning("%s", fault.extra["hint"])
+
+    async def _find(self) -> None:
+        """Look for a ComfyUI, if none has been found yet; start nothing."""
+        async with self._lock:
+            if self._link is None:
+                self._link = await self._establish()
 
     async def _bring_up(self) -> ComfyUIClient:
         try:

@@ -117,7 +117,8 @@ async def _place(path: Path, name: str, folders: Folders, client: ComfyUIClient)
     safe = re.sub(r"[^\w.-]+", "_", name)[-80:].lstrip(".") or "file"
     target = f"{digest[:16]}-{safe}"
     if folders.base is None:
-        return await client.upload(path, target, subfolder=SUBFOLDER)
+        stored, subfolder = await client.upload(path, target, subfolder=SUBFOLDER)
+        return f"{subfolder}/{stored}" if subfolder else stored
     folder = folders.directory("input") / SUBFOLDER
     await asyncio.to_thread(_copy, path, folder / target)
     return f"{SUBFOLDER}/{target}"

@@ -43,12 +43,12 @@ class Api:
     def __init__(self, fetch: Callable[..., Any]) -> None:
         self._fetch = fetch
 
-    async def get(self, path: str, **params: str) -> tuple[int, Any]:
-        return await self.call("GET", path, params=params)
+    async def get(self, route: str, /, **params: str) -> tuple[int, Any]:
+        return await self.call("GET", route, params=params)
 
-    async def post(self, path: str, body: Any = None, **kwargs: Any) -> tuple[int, Any]:
+    async def post(self, route: str, body: Any = None, **kwargs: Any) -> tuple[int, Any]:
         text = body if isinstance(body, (str, bytes)) else json.dumps(body)
-        return await self.call("POST", path, body=text, **kwargs)
+        return await self.call("POST", route, body=text, **kwargs)
 
     async def call(self, method: str, path: str, **kwargs: Any) -> tuple[int, Any]:
         response = await self.raw(method, path, **kwargs)

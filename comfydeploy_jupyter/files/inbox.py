@@ -1,0 +1,87 @@
+"""Where uploads go: the folders of a ComfyUI on this machine, or the API of one elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import uuid
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..comfyui.folders import Folders
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..comfyui.client import ComfyUIClient
+    from .uploads import StoredFile, Upload, Uploads
+
+
+class Inbox:
+    """Takes one upload into the folders of a ComfyUI on this machine.
+
+    Parameters
+    ----------
+    uploads : Uploads
+        Receives the body.
+    folders : Folders
+        Where the files go.
+    """
+
+    def __init__(self, uploads: Uploads, folders: Folders) -> None:
+        self._uploads = uploads
+        self._folders = folders
+
+    def receive(self, content_type: str, size: int | None) -> Upload:
+        """Begin to receive a body; see `Uploads.receive`."""
+        return self._uploads.receive(self._folders, content_type, size)
+
+    async def place(self, upload: Upload) -> list[StoredFile]:
+        """Give the files of a complete body their names; see `Upload.finish`."""
+        return await upload.finish()
+
+
+class RemoteInbox(Inbox):
+    """Passes one upload on to a ComfyUI elsewhere.
+
+    ComfyUI 0.3.75 decides on the names (``POST /upload/image``), and it wants to know how long a
+    file is, so a file is first received whole into a folder of ours and then streamed from there.
+
+    Parameters
+    ----------
+    uploads : Uploads
+        Receives the body.
+    outbox : pathlib.Path
+        Folder for files on their way.
+    client : ComfyUIClient
+        The ComfyUI.
+    """
+
+    def __init__(self, uploads: Uploads, outbox: Path, client: ComfyUIClient) -> None:
+        self._folder = outbox / uuid.uuid4().hex
+        super().__init__(uploads, Folders(self._folder))
+        self._client = client
+
+    async def place(self, upload: Upload) -> list[StoredFile]:
+        """Send the files of a complete body on.
+
+        Raises
+        ------
+        ComfyUIUnavailableError
+            If ComfyUI does not take them.
+        """
+        try:
+            files = await super().place(upload)
+            return [await self._pass_on(file, upload.overwrite) for file in files]
+        finally:
+            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+
+    async def _pass_on(self, file: StoredFile, overwrite: bool) -> StoredFile:
+        name, subfolder = await self._client.upload(
+            file.path,
+            file.name,
+            subfolder=file.subfolder,
+            kind=file.type,
+            overwrite=overwrite,
+        )
+        return replace(file, name=name, subfolder=subfolder)

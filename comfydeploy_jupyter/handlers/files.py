@@ -1,0 +1,172 @@
+"""Models and files."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+from tornado.web import stream_request_body
+
+from ..errors import InvalidRequestError, TooLargeError
+from ..files.listing import flat
+from ..files.stat import fs_stat
+from ..schemas import FileQuery, ListQuery, MachineQuery, ModelsQuery, StatQuery
+from .base import Handler, load_json
+
+if TYPE_CHECKING:
+    from ..files.uploads import StoredFile, Upload
+
+ENDLESS = 1 << 50  # bytes; tornado wants a number
+
+
+class ModelsHandler(Handler):
+    """``GET models``: the model files."""
+
+    async def get(self) -> None:
+        """Answer with an array of models, or in the node's form by folder."""
+        query = self.query(ModelsQuery)
+        models = await self.services.models(query.machine)
+        if query.format == "folders":
+            self.reply(await models.folders())
+            return
+        found = await models.models(folder=query.folder, search=query.search)
+        await self.finish(await asyncio.to_thread(self.dumps, found))
+
+
+class FilenameListHandler(Handler):
+    """``GET filename_list_cache``: the names of all model files."""
+
+    async def get(self) -> None:
+        """Answer with an array of names, or in the node's form by folder."""
+        query = self.query(ListQuery)
+        names = await (await self.services.models(query.machine)).names()
+        body: Any = {"filename_list": names} if query.format == "folders" else flat(names)
+        await self.finish(await asyncio.to_thread(self.dumps, body))
+
+
+class FileHashHandler(Handler):
+    """``GET get-file-hash``: the SHA-256 of a file."""
+
+    async def get(self) -> None:
+        """Hash a file, or remember its hash."""
+        query = self.query(FileQuery)
+        if (query.filename is None) == (query.file_path is None):
+            raise InvalidRequestError.of_field("filename", "is needed, once")
+        field = "filename" if query.filename is not None else "file_path"
+        name = query.filename or query.file_path or ""
+        services = self.services
+        folders = await services.machines.get(query.machine).folders()
+        path = await asyncio.to_thread(folders.resolve, name, field=field)
+        found = await services.hasher.hash(folders, path)
+        self.reply(
+            {
+                "filename": name,
+                "file_hash": found.sha256,
+                "algorithm": "sha256",
+                "size": found.size,
+                "cached": found.cached,
+            }
+        )
+
+
+class StatHandler(Handler):
+    """``GET fs/stat``: facts of a path and of its file system."""
+
+    async def get(self) -> None:
+        """Answer for ``path``, else for the folder of the models."""
+        query = self.query(StatQuery)
+        folders = await self.services.machines.get(query.machine).folders()
+        self.reply(await asyncio.to_thread(fs_stat, folders, query.path))
+
+
+@stream_request_body
+class UploadFileHandler(Handler):
+    """``POST upload-file``: files into ComfyUI's folders, written while they arrive."""
+
+    _upload: Upload | None = None
+    _fault: Exception | None = None
+
+    async def prepare(self) -> None:  # type: ignore[override]  # as in Handler
+        """Check who asks, then get ready for a body of any size."""
+        await super().prepare()
+        if self._finished or self.request.method != "POST":
+            return
+        self._text = bytearray()
+        self._multipart = "multipart/form-data" in self.request.headers.get("Content-Type", "")
+        connection: Any = self.request.connection
+        if not self._multipart:
+            return
+        limit = self.extension.max_upload_size or ENDLESS
+        length = self.request.headers.get("Content-Length", "")
+        size = int(length) if length.isdecimal() else None
+        if size is not None and size > limit:
+            raise TooLargeError(
+                f"The body has {size} bytes, the limit is {limit}",
+                details={"size": size, "limit": limit},
+            )
+        connection.set_max_body_size(limit)
+        machine = self.services.machines.get(self.query(MachineQuery).machine)
+        self._inbox = await self.services.inbox(machine)
+        self._upload = self._inbox.receive(self.request.headers["Content-Type"], size)
+
+    async def data_received(self, chunk: bytes) -> None:
+        """Write the next piece; after a fault the rest is read past, so that the reply arrives."""
+        if self._fault is not None:
+            return
+        try:
+            if self._upload is not None:
+                await self._upload.write(chunk)
+            else:
+                self._collect(chunk)
+        except Exception as fault:
+            self._fault = fault
+
+    async def post(self) -> None:
+        """Give the files their names and answer with them."""
+        if self._fault is not None:
+            raise self._fault
+        if self._upload is None:
+            await self.send_local_file(load_json(bytes(self._text)))
+            return
+        files = [self._told(file) for file in await self._inbox.place(self._upload)]
+        body = {"success": True, **files[0]}
+        if len(files) > 1:
+            body["files"] = files
+        self.reply(body)
+
+    async def send_local_file(self, body: dict[str, Any]) -> None:
+        """Send a file of this machine to a presigned address, the node's form of the request."""
+        raise InvalidRequestError.of_field("file", "send the file as multipart/form-data")
+
+    def on_connection_close(self) -> None:
+        """Remove what has arrived of a body that will not be complete."""
+        super().on_connection_close()
+        if self._upload is not None:
+            self._aborting = asyncio.ensure_future(self._upload.abort())
+
+    def on_finish(self) -> None:
+        """Remove what a refused upload has left."""
+        if self._upload is not None:
+            self._aborting = asyncio.ensure_future(self._upload.abort())
+
+    def _collect(self, chunk: bytes) -> None:
+        self._text += chunk
+        if len(self._text) > self.extension.max_json_size:
+            raise TooLargeError(f"The body is larger than {self.extension.max_json_size} bytes")
+
+    def _told(self, file: StoredFile) -> dict[str, Any]:
+        query = {"filename": file.name, "subfolder": file.subfolder, "type": file.type}
+        told: dict[str, Any] = {
+            "filename": file.name,
+            "name": file.name,
+            "subfolder": file.subfolder,
+            "type": file.type,
+            "size": file.size,
+            "content_type": file.content_type,
+            "file_hash": file.sha256,
+            "reused": file.reused,
+        }
+        if not file.type.startswith("models/"):
+            told["url"] = f"{self.base_url}comfyui-deploy/view?{urlencode(query)}"
+        return told

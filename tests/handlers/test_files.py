@@ -1,0 +1,234 @@
+"""Models and files over the routes."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import uuid
+
+import pytest
+
+
+@pytest.fixture(params=["folders", "remote"])
+def where(request):
+    return request.param
+
+
+@pytest.fixture
+def extension_config(comfyui, tmp_path, where):
+    config = {"comfyui_url": comfyui.url, "data_dir": str(tmp_path / "data")}
+    if where == "folders":
+        config["comfyui_path"] = str(comfyui.path)
+    return config
+
+
+def form(*parts: tuple[str, str | None, bytes]) -> tuple[bytes, dict[str, str]]:
+    """Return a multipart body of (field, filename, content) and its headers."""
+    boundary = uuid.uuid4().hex
+    body = b""
+    for name, filename, content in parts:
+        extra = f'; filename="{filename}"' if filename is not None else ""
+        body += (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"{extra}\r\n\r\n'.encode()
+        )
+        body += content + b"\r\n"
+    body += f"--{boundary}--\r\n".encode()
+    return body, {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+
+
+@pytest.fixture
+def upload(api):
+    async def send(*parts: tuple[str, str | None, bytes]):
+        body, headers = form(*parts)
+        return await api.post("upload-file", body, headers=headers)
+
+    return send
+
+
+async def test_upload_and_view(upload, api, comfyui):
+    content = os.urandom(300_000)
+    name = f"{uuid.uuid4().hex} ü.png"
+    code, body = await upload(("subfolder", None, b"pics"), ("file", name, content))
+    assert code == 200, body
+    assert body["success"] is True
+    assert (body["filename"], body["name"]) == (name, name)
+    assert (body["subfolder"], body["type"], body["size"]) == ("pics", "input", len(content))
+    assert body["content_type"] == "image/png"
+    assert body["file_hash"] == hashlib.sha256(content).hexdigest()
+    assert (comfyui.input_dir / "pics" / name).read_bytes() == content
+    seen = await api.raw(
+        "GET", "view", params={"filename": name, "subfolder": "pics", "type": "input"}
+    )
+    assert seen.body == content
+    assert body["url"].endswith("type=input")
+
+
+async def test_same_content_is_reused_and_other_gets_a_free_name(upload):
+    name = uuid.uuid4().hex
+    assert (await upload(("file", f"{name}.png", b"one")))[1]["name"] == f"{name}.png"
+    assert (await upload(("file", f"{name}.png", b"one")))[1]["name"] == f"{name}.png"
+    assert (await upload(("file", f"{name}.png", b"two")))[1]["name"] == f"{name} (1).png"
+
+
+async def test_overwrite(upload, comfyui):
+    name = f"{uuid.uuid4().hex}.png"
+    await upload(("file", name, b"one"))
+    _, body = await upload(("overwrite", None, b"true"), ("file", name, b"two"))
+    assert body["name"] == name
+    assert (comfyui.input_dir / name).read_bytes() == b"two"
+
+
+async def test_several_files(upload):
+    stem = uuid.uuid4().hex
+    code, body = await upload(("file", f"{stem}-1.txt", b"1"), ("file", f"{stem}-2.txt", b"22"))
+    assert code == 200
+    assert [file["name"] for file in body["files"]] == [f"{stem}-1.txt", f"{stem}-2.txt"]
+    assert body["name"] == f"{stem}-1.txt"
+
+
+@pytest.mark.parametrize(
+    ("parts", "code", "field"),
+    [
+        ([("type", None, b"input")], 400, "file"),
+        ([("type", None, b"moon"), ("file", "a", b"1")], 400, "type"),
+        ([("subfolder", None, b"../.."), ("file", "a", b"1")], 403, "subfolder"),
+        ([("overwrite", None, b"perhaps"), ("file", "a", b"1")], 400, "overwrite"),
+        ([("type", None, b"input"), ("type", None, b"temp"), ("file", "a", b"1")], 400, "type"),
+    ],
+)
+async def test_bad_forms(upload, comfyui, parts, code, field):
+    before = sorted(comfyui.input_dir.rglob("*"))
+    status, body = await upload(*parts)
+    assert status == code, body
+    assert body["details"]["field"] == field
+    assert sorted(comfyui.input_dir.rglob("*")) == before
+
+
+async def test_body_that_is_no_form(api):
+    code, body = await api.post("upload-file", {})
+    assert (code, body["code"]) == (400, "invalid_request")
+    code, body = await api.post("upload-file", "{")
+    assert (code, body["code"]) == (400, "invalid_json")
+
+
+async def test_upload_larger_than_jupyters_own_limit(upload, http_server):
+    http_server.conn_params.max_body_size = 1024
+    content = os.urandom(100_000)
+    code, body = await upload(("file", f"{uuid.uuid4().hex}.bin", content))
+    assert (code, body["size"]) == (200, len(content))
+
+
+async def test_aborted_upload_leaves_nothing(
+    extension, comfyui, jp_http_port, jp_base_url, jp_auth_header
+):
+    before = sorted(comfyui.base_dir.rglob("*"))
+    body, headers = form(("file", "half.bin", os.urandom(3_000_000)))
+    _, writer = await asyncio.open_connection("127.0.0.1", jp_http_port)
+    writer.write(
+        f"POST {jp_base_url}comfyui-deploy/upload-file HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        f"Authorization: {jp_auth_header['Authorization']}\r\n"
+        f"Content-Type: {headers['Content-Type']}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+        + body[:2_500_000]
+    )
+    await writer.drain()
+    await asyncio.sleep(0.5)
+    writer.close()
+    for _ in range(100):
+        await asyncio.sleep(0.05)
+        if sorted(comfyui.base_dir.rglob("*")) == before:
+            return
+    assert sorted(comfyui.base_dir.rglob("*")) == before
+
+
+@pytest.mark.parametrize("where", ["folders"], indirect=True)
+class TestFolders:
+    """What needs ComfyUI's folders."""
+
+    async def test_hash(self, api, comfyui):
+        path = comfyui.input_dir / f"{uuid.uuid4().hex}.bin"
+        path.write_bytes(b"abc")
+        digest = hashlib.sha256(b"abc").hexdigest()
+        code, body = await api.get("get-file-hash", filename=f"input/{path.name}")
+        assert code == 200
+        assert body == {
+            "filename": f"input/{path.name}",
+            "file_hash": digest,
+            "algorithm": "sha256",
+            "size": 3,
+            "cached": False,
+        }
+        _, again = await api.get("get-file-hash", file_path=str(path))
+        assert again["cached"] is True
+        path.write_bytes(b"abcd")
+        _, changed = await api.get("get-file-hash", filename=f"input/{path.name}")
+        assert (changed["cached"], changed["size"]) == (False, 4)
+        assert changed["file_hash"] == hashlib.sha256(b"abcd").hexdigest()
+
+    @pytest.mark.parametrize(
+        ("params", "code", "error"),
+        [
+            ({}, 400, "invalid_request"),
+            ({"filename": "input/not-there"}, 404, "not_found"),
+            ({"filename": "/etc/passwd"}, 403, "forbidden_path"),
+            ({"filename": "input/../../../../etc/passwd"}, 403, "forbidden_path"),
+            ({"filename": "/proc/self/environ"}, 403, "forbidden_path"),
+        ],
+    )
+    async def test_hash_of_what_may_not_be_read(self, api, params, code, error):
+        status, body = await api.get("get-file-hash", **params)
+        assert (status, body["code"]) == (code, error)
+
+    async def test_stat(self, api, comfyui):
+        code, body = await api.get("fs/stat")
+        assert code == 200
+        assert body["filesystem"]["free"] > 0
+        code, body = await api.get("fs/stat", path="input")
+        assert (code, body["type"]) == (200, "directory")
+        code, body = await api.get("fs/stat", path="input/not-there")
+        assert (code, body["code"]) == (404, "not_found")
+        code, body = await api.get("fs/stat", path="/etc")
+        assert (code, body["code"]) == (403, "forbidden_path")
+
+
+async def test_models(api, comfyui):
+    folder = comfyui.models_dir / "checkpoints"
+    folder.mkdir(exist_ok=True)
+    name = f"{uuid.uuid4().hex}.safetensors"
+    (folder / name).write_bytes(b"12345")
+    code, body = await api.get("models", search=name)
+    assert code == 200
+    (model,) = body
+    assert (model["name"], model["folder"], model["size"]) == (name, "checkpoints", 5)
+    assert model["modified"] > 0
+    code, names = await api.get("filename_list_cache")
+    assert code == 200
+    assert f"checkpoints/{name}" in names
+    _, by_folder = await api.get("filename_list_cache", format="folders")
+    assert name in by_folder["filename_list"]["checkpoints"]
+    _, folders = await api.get("models", format="folders")
+    directories, extensions, files = folders["checkpoints"]
+    assert name in files
+    assert ".safetensors" in extensions
+    assert directories
+    (folder / name).unlink()
+    assert f"checkpoints/{name}" not in (await api.get("filename_list_cache"))[1]
+    code, body = await api.get("models", format="tree")
+    assert (code, body["details"]["field"]) == (400, "format")
+
+
+async def test_uploaded_picture_runs(upload, api):
+    from io import BytesIO
+
+    from PIL import Image
+
+    picture = BytesIO()
+    Image.new("RGB", (12, 9), "blue").save(picture, "PNG")
+    _, stored = await upload(("file", f"{uuid.uuid4().hex}.png", picture.getvalue()))
+    graph = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": stored["name"]}},
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+    }
+    code, body = await api.post("run", json.loads(json.dumps({"workflow_api": graph})))
+    assert (code, body["status"]) == (200, "success"), body
