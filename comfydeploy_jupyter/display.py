@@ -180,7 +180,7 @@ class ProgressWidgets:
             format="jpeg", layout=w.Layout(max_width="320px", margin="4px 0 0", display="none")
         )
         self._step.layout.visibility = "hidden"
-        self._step.layout.height = "8px"
+        self._step.layout.height = "14px"
         self._shown_preview = b""
         self.box = w.VBox(
             [self._text, self._overall, self._step, self._preview],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,18 +16,23 @@ from ..client.results import INLINE_IMAGES, inline_picture
 from ..display import Live, ProgressWidgets
 from ..errors import ComfyDeployError, ConflictError
 from ..graphs.inputs import input_form
-from .base import GAP, LABEL_WIDTH, Panel
+from .base import GAP, LABEL_WIDTH, Panel, close_tree
 from .form import Form
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ..client import Comfy, EventStream
+    from ..client import Comfy, EventStream, OutputFile
 
 MOST_FILES = 200
 LARGEST_FILE = 20 * 1024 * 1024
 SKIPPED_FOLDERS = frozenset({"node_modules", "__pycache__", "site-packages"})
 DEEPEST = 4
+
+UI_NOTE = (
+    '<div class="comfydeploy-note">This file has the format of ComfyUI\'s editor. It runs with the '
+    "values it has; to change them here, export it in API format.</div>"
+)
 
 
 class RunPanel(Panel):
@@ -65,7 +71,9 @@ class RunPanel(Panel):
         self._directory = Path(directory)
         self._workflow: Workflow | None = None
         self._definitions: dict[str, Any] | None = None
+        self._opened = False
         self._form = Form([])
+        self._form_lock = threading.Lock()
         self._stream: EventStream | None = None
         self._build()
         self.start(self._open, workflow)
@@ -115,9 +123,9 @@ class RunPanel(Panel):
         self._upload = w.FileUpload(
             accept=".json",
             multiple=False,
-            description="Open file",
+            description="Upload",
             tooltip="Open a workflow file from your computer",
-            layout=w.Layout(width="110px", margin="0"),
+            layout=w.Layout(width="120px", margin="0"),
         )
         self._refresh = w.Button(
             icon="refresh",
@@ -150,9 +158,11 @@ class RunPanel(Panel):
         self._progress = ProgressWidgets()
         self._progress.box.layout.display = "none"
         self._progress.box.layout.max_width = "100%"
-        self._gallery = w.Box(layout=w.Layout(flex_flow="row wrap", grid_gap=GAP, width="100%"))
+        self._gallery = w.Box(
+            layout=w.Layout(flex_flow="row wrap", grid_gap=GAP, width="100%", display="none")
+        )
         self._gallery.add_class("comfydeploy-gallery")
-        self._report = w.HTML(layout=w.Layout(width="100%", margin="0"))
+        self._report = w.HTML(layout=w.Layout(width="100%", margin="0", display="none"))
         row = {"align_items": "center", "grid_gap": GAP, "width": "100%"}
         self.fill(
             w.HBox([self._files, self._refresh, self._upload], layout=w.Layout(**row)),
@@ -178,19 +188,18 @@ class RunPanel(Panel):
         self._cancel_button.disabled = not running
 
     def _open(self, workflow: dict[str, Any] | str | os.PathLike[str] | None) -> None:
-        """Show the first workflow; then ask ComfyUI what its inputs are."""
+        """Find the workflows, ask ComfyUI what their inputs are, then show the first form."""
         self._list_files(workflow)
         self._say("Connecting …")
         try:
             self._definitions = self.comfy.object_info()
-        except ComfyDeployError:
-            self._say("")
-            raise
-        if self.closing:
-            return
-        self._say("Ready" if self._workflow else "Choose a workflow")
-        if self._workflow is not None:
+        except ComfyDeployError as error:
+            self.show_error(error)
+        self._opened = True
+        if not self.closing:
             self._show_form()
+            self._busy(self._stream is not None)
+            self._say("Ready" if self._workflow else "Choose a workflow")
 
     def _list_files(self, workflow: dict[str, Any] | str | os.PathLike[str] | None = None) -> None:
         found = {path.relative_to(self._directory).as_posix(): path for path in self._found()}
@@ -230,8 +239,9 @@ class RunPanel(Panel):
         if chosen is not None:
             source = chosen.source if isinstance(chosen, _Choice) else chosen
             self._workflow = Workflow(source)
-        self._show_form()
-        self._busy(self._stream is not None)
+        if self._opened:
+            self._show_form()
+            self._busy(self._stream is not None)
 
     def _take(self, files: tuple[dict[str, Any], ...]) -> None:
         """Open a file that the user's browser sent."""
@@ -242,20 +252,17 @@ class RunPanel(Panel):
             self._files.value = choice
 
     def _show_form(self) -> None:
-        self._form.close()
         workflow = self._workflow
-        self._form = Form(
-            input_form(workflow.graph, self._definitions)
-            if workflow is not None and workflow.graph is not None and not workflow.is_ui
-            else []
-        )
-        note = w.HTML(
-            '<div class="comfydeploy-note">This file has the format of ComfyUI\'s editor. It runs '
-            "with the values it has; to change them here, export it in API format.</div>"
-        )
+        graph = None if workflow is None or workflow.is_ui else workflow.graph
         is_ui = workflow is not None and workflow.is_ui
-        self._form_box.children = [note] if is_ui else [self._form.box]
-        self._random.layout.display = "" if self._form.has_seed or is_ui else "none"
+        with self._form_lock:
+            # The old form goes last: a page does not bear widgets that are gone before it
+            # has shown what takes their place.
+            old = self._form
+            self._form = Form([] if graph is None else input_form(graph, self._definitions))
+            self._form_box.children = [w.HTML(UI_NOTE) if is_ui else self._form.box]
+            self._random.layout.display = "" if self._form.has_seed or is_ui else "none"
+            old.close()
 
     def _run(self, workflow: Workflow) -> None:
         try:
@@ -264,12 +271,10 @@ class RunPanel(Panel):
             self._stream = self.comfy.stream(workflow.graph, self.inputs, previews=True, **options)
             self._say("")
             self._follow(workflow, self._stream)
-        except Exception:
-            self._say("")
-            raise
         finally:
             self._stream = None
             if not self.closing:
+                self._say("")
                 self._progress.box.layout.display = "none"
                 self._busy(False)
 
@@ -290,20 +295,14 @@ class RunPanel(Panel):
     def _show(self, result: Result) -> None:
         self.result = result
         self._report.value = result.to_html(files=False)
+        self._report.layout.display = ""
         pictures = [file for file in result.files if file.mime.startswith("image/")]
-        images = []
-        for file in pictures[:INLINE_IMAGES]:
-            mime, content = inline_picture(file)
-            image = w.Image(
-                value=content,
-                format=mime.partition("/")[2].partition("+")[0],
-                layout=w.Layout(max_width="min(100%, 384px)", margin="0"),
-            )
-            image.tooltip = file.filename
-            images.append(image)
-        for old in self._gallery.children:
-            old.close()
+        images = [_framed(file) for file in pictures[:INLINE_IMAGES]]
+        old = self._gallery.children
         self._gallery.children = images
+        self._gallery.layout.display = "flex" if images else "none"
+        for image in old:
+            close_tree(image)
 
     def _cancel(self) -> None:
         stream = self._stream
@@ -316,6 +315,19 @@ class RunPanel(Panel):
         except Exception:
             self._cancel_button.disabled = False
             raise
+
+
+def _framed(file: OutputFile) -> w.Widget:
+    """Return a picture over its name; ipywidgets has no alternative text for pictures."""
+    mime, content = inline_picture(file)
+    image = w.Image(
+        value=content,
+        format=mime.partition("/")[2].partition("+")[0],
+        layout=w.Layout(max_width="min(100%, 384px)", margin="0"),
+    )
+    name = html.escape(file.filename)
+    caption = w.HTML(f'<div class="comfydeploy-note">{name}</div>', layout=w.Layout(margin="0"))
+    return w.VBox([image, caption], layout=w.Layout(max_width="100%"))
 
 
 class _Choice:

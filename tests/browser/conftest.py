@@ -1,0 +1,105 @@
+"""A real JupyterLab in a real browser."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+import pytest
+from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.jupyter_process import REPOSITORY, JupyterProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="session")
+def lab(start_jupyter, comfyui, tmp_path_factory) -> JupyterProcess:
+    """JupyterLab in front of the real ComfyUI."""
+    server = start_jupyter(
+        lab=True,
+        ComfyDeploy={"comfyui_url": comfyui.url, "data_dir": str(tmp_path_factory.mktemp("d"))},
+    )
+    shutil.copy(REPOSITORY / "notebooks" / "sunset.json", server.root)
+    return server
+
+
+@pytest.fixture(autouse=True)
+def jp_server_cleanup() -> None:
+    """Nothing to clean up: no server lives in this process, and the browser has the event loop."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium; ``CHROMIUM`` names another one than that on the path."""
+    program = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, headless=True, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class LabPage:
+    """One notebook in JupyterLab."""
+
+    def __init__(self, page: Page, shots: Path) -> None:
+        self.page = page
+        self.shots = shots
+
+    def run_first_cell(self) -> None:
+        """Execute the notebook's first cell, once its kernel is there."""
+        self.page.locator(".jp-Notebook .jp-CodeCell .cm-content").first.click()
+        expect(self.page.locator(".jp-Notebook-ExecutionIndicator")).to_have_attribute(
+            "data-status", "idle", timeout=60_000
+        )
+        self.page.keyboard.press("Shift+Enter")
+
+    def shoot(self, name: str) -> None:
+        """Take a picture of the page."""
+        self.page.screenshot(path=self.shots / f"{name}.png")
+
+
+@pytest.fixture
+def open_notebook(lab: JupyterProcess, browser: Browser, tmp_path_factory) -> Iterator[Any]:
+    """A function that opens a notebook with one cell in JupyterLab, in a light or dark theme."""
+    contexts = []
+    shots = Path(os.environ.get("SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
+    shots.mkdir(parents=True, exist_ok=True)
+
+    def start(name: str, code: str, *, theme: str = "JupyterLab Light") -> LabPage:
+        cell = nbformat.v4.new_code_cell(code)
+        notebook = nbformat.v4.new_notebook(
+            cells=[cell], metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+        )
+        nbformat.write(notebook, lab.root / f"{name}.ipynb")
+        settings = lab.folder / "config/lab/user-settings/@jupyterlab/apputils-extension"
+        settings.mkdir(parents=True, exist_ok=True)
+        (settings / "themes.jupyterlab-settings").write_text(json.dumps({"theme": theme}))
+        context = browser.new_context(viewport={"width": 1280, "height": 1000})
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.goto(f"{lab.url}lab/tree/{name}.ipynb?token={lab.token}&reset")
+        opened = LabPage(page, shots)
+        opened.run_first_cell()
+        return opened
+
+    yield start
+    for context in contexts:
+        context.close()
