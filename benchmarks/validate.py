@@ -1,0 +1,92 @@
+"""Claim: judging a prompt takes well under a millisecond, and a 2,000-node graph under 15 ms.
+
+Run ``python benchmarks/validate.py``. Prints the median over the golden prompts of the tests, once
+with prepared definitions and once from the bare ``object_info``, and graphs of 2,000 and 10,000
+nodes; each with its ratio to parsing the same prompt from JSON.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from comfydeploy_jupyter.graphs.validation import NodeRules, validate_prompt
+
+GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
+
+
+def seconds(call: Callable[[], object], repeat: int = 21) -> float:
+    """Return the median duration of a call, in seconds."""
+    times = []
+    for _ in range(repeat):
+        start = perf_counter()
+        call()
+        times.append(perf_counter() - start)
+    return median(times)
+
+
+def wide(streams: int, length: int) -> dict[str, Any]:
+    """Return parallel chains of image nodes; each but the first also looks at its neighbour."""
+    prompt: dict[str, Any] = {}
+    for stream in range(streams):
+        size = {"width": 64, "height": 64, "batch_size": 1, "color": 0}
+        prompt[f"{stream}_0"] = {"class_type": "EmptyImage", "inputs": size}
+        for step in range(1, length - 1):
+            inputs: dict[str, Any] = {
+                "image1": [f"{stream}_{step - 1}", 0],
+                "image2": [f"{max(stream - 1, 0)}_{step - 1}", 0],
+                "blend_factor": 0.5,
+                "blend_mode": "normal",
+            }
+            prompt[f"{stream}_{step}"] = {"class_type": "ImageBlend", "inputs": inputs}
+        saved: dict[str, Any] = {"images": [f"{stream}_{length - 2}", 0], "filename_prefix": "x"}
+        prompt[f"{stream}_{length - 1}"] = {"class_type": "SaveImage", "inputs": saved}
+    return prompt
+
+
+def chain(length: int) -> dict[str, Any]:
+    """Return one chain of image nodes, deeper than ComfyUI can follow."""
+    prompt: dict[str, Any] = wide(1, 2)
+    for step in range(2, length):
+        inputs = {"image": ["0_0" if step == 2 else str(step - 1), 0]}
+        prompt[str(step)] = {"class_type": "ImageInvert", "inputs": inputs}
+    prompt["0_1"]["inputs"]["images"] = [str(length - 1), 0]
+    return prompt
+
+
+def main() -> None:
+    """Print the durations."""
+    object_info = json.loads(gzip.decompress((GOLDEN / "validate.object_info.json.gz").read_bytes()))
+    lines = gzip.decompress((GOLDEN / "validate.jsonl.gz").read_bytes()).splitlines()
+    prompts = [json.loads(line)["prompt"] for line in lines]
+    rules = NodeRules(object_info)
+    for title, definitions in (("prepared", rules), ("object_info", object_info)):
+        times = [seconds(lambda p=p, d=definitions: validate_prompt(p, d), 5) for p in prompts]
+        parse = [seconds(lambda p=json.dumps(p): json.loads(p), 5) for p in prompts]
+        ratio = median(times) / median(parse)
+        print(f"{len(prompts)} golden prompts, {title}: median {median(times) * 1e3:.3f} ms, {ratio:.1f} x json.loads")
+    bad = wide(50, 40)
+    bad["0_0"]["inputs"]["width"] = -1
+    graphs = {
+        "wide, 2,000 nodes": wide(50, 40),
+        "wide, 2,000 nodes, all outputs bad": bad,
+        "wide, 2,000 nodes, 500 outputs": wide(500, 4),
+        "chain, 10,000 nodes": chain(10_000),
+    }
+    for title, prompt in graphs.items():
+        text = json.dumps(prompt)
+        time = seconds(lambda p=prompt: validate_prompt(p, rules))
+        ratio = time / seconds(lambda t=text: json.loads(t))
+        print(f"{title}: {time * 1e3:.1f} ms, {ratio:.1f} x json.loads")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""Which inputs name model files, in which folder those are, and where they can be got."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+_SUFFIXES = (
+    ".safetensors",
+    ".sft",
+    ".ckpt",
+    ".pt",
+    ".pt2",
+    ".pth",
+    ".bin",
+    ".pkl",
+    ".gguf",
+    ".onnx",
+)
+
+_FOLDERS: Mapping[str, str] = {
+    "ckpt_name": "checkpoints",
+    "lora_name": "loras",
+    "existing_lora": "loras",
+    "vae_name": "vae",
+    "unet_name": "diffusion_models",
+    "clip_name": "text_encoders",
+    "clip_name1": "text_encoders",
+    "clip_name2": "text_encoders",
+    "clip_name3": "text_encoders",
+    "clip_name4": "text_encoders",
+    "control_net_name": "controlnet",
+    "style_model_name": "style_models",
+    "gligen_name": "gligen",
+    "hypernetwork_name": "hypernetworks",
+    "photomaker_model_name": "photomaker",
+    "audio_encoder_name": "audio_encoders",
+    "config_name": "configs",
+}
+
+_FOLDERS_OF_CLASS: Mapping[tuple[str, str], str] = {
+    ("CLIPVisionLoader", "clip_name"): "clip_vision",
+    ("UpscaleModelLoader", "model_name"): "upscale_models",
+    ("LatentUpscaleModelLoader", "model_name"): "latent_upscale_models",
+    ("ModelPatchLoader", "name"): "model_patches",
+    ("DiffusersLoader", "model_path"): "diffusers",
+}
+
+
+@dataclass(frozen=True)
+class ModelLink:
+    """Where a workflow says that a model file can be got.
+
+    Attributes
+    ----------
+    url : str
+        The download link.
+    folder : str or None
+        The folder for it under ``models``, such as ``"loras"``.
+    """
+
+    url: str
+    folder: str | None
+
+
+def model_folder(class_type: str, name: str, options: Sequence[object]) -> tuple[bool, str | None]:
+    """Tell whether a choice is one of model files, and in which folder of ``models`` they are.
+
+    Source: the loaders of ComfyUI 0.3.75. Choices of other nodes count when an option looks like
+    a model file; their folder is unknown unless the input is called as ComfyUI calls it.
+
+    Parameters
+    ----------
+    class_type, name : str
+        The node class and its input.
+    options : sequence
+        The values offered.
+
+    Returns
+    -------
+    is_model : bool
+    folder : str or None
+    """
+    folder = _FOLDERS_OF_CLASS.get((class_type, name)) or _FOLDERS.get(name)
+    if folder is not None:
+        return True, folder
+    return any(isinstance(o, str) and o.lower().endswith(_SUFFIXES) for o in options), None
+
+
+def workflow_nodes(workflow: object) -> Iterator[dict[str, Any]]:
+    """Yield the nodes of a graph as the editor saves it, those of its subgraphs included.
+
+    Anything that is not shaped like a workflow yields nothing.
+    """
+    if not isinstance(workflow, dict):
+        return
+    graphs: list[object] = [workflow]
+    definitions = workflow.get("definitions")
+    if isinstance(definitions, dict) and isinstance(definitions.get("subgraphs"), list):
+        graphs += definitions["subgraphs"]
+    for graph in graphs:
+        nodes = graph.get("nodes") if isinstance(graph, dict) else None
+        for node in nodes if isinstance(nodes, list) else ():
+            if isinstance(node, dict):
+                yield node
+
+
+def _properties(node: dict[str, Any]) -> dict[str, Any]:
+    properties = node.get("properties")
+    return properties if isinstance(properties, dict) else {}
+
+
+def model_links(workflow: object) -> dict[str, ModelLink]:
+    """Return the download links that a workflow carries, by the file name of the model.
+
+    Templates list them as ``{name, url, directory}`` in ``properties.models`` of the loader, older
+    ones in ``models`` of the whole workflow.
+
+    Parameters
+    ----------
+    workflow : object
+        A graph as the editor saves it.
+    """
+    lists: list[object] = [_properties(node).get("models") for node in workflow_nodes(workflow)]
+    if isinstance(workflow, dict):
+        lists.append(workflow.get("models"))
+    links: dict[str, ModelLink] = {}
+    for entry in (entry for entries in lists if isinstance(entries, list) for entry in entries):
+        if isinstance(entry, dict):
+            name, url, folder = (entry.get(key) for key in ("name", "url", "directory"))
+            if isinstance(name, str) and isinstance(url, str):
+                links.setdefault(name, ModelLink(url, folder if isinstance(folder, str) else None))
+    return links
+
+
+def node_packs(workflow: object) -> dict[str, str]:
+    """Return the node pack of each node class, as far as a workflow names it.
+
+    The editor notes the pack's registry id (``cnr_id``) or its GitHub repository (``aux_id``).
+
+    Parameters
+    ----------
+    workflow : object
+        A graph as the editor saves it.
+    """
+    packs: dict[str, str] = {}
+    for node in workflow_nodes(workflow):
+        properties = _properties(node)
+        pack = properties.get("cnr_id") or properties.get("aux_id")
+        class_type = node.get("type")
+        if isinstance(pack, str) and isinstance(class_type, str):
+            packs.setdefault(class_type, pack)
+    return packs

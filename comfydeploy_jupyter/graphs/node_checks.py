@@ -1,0 +1,157 @@
+"""The checks that ComfyUI's own nodes make of their inputs, beyond what their definitions say.
+
+A node class may bring a function that judges its inputs (``VALIDATE_INPUTS``, in the newer schema
+``validate_inputs``). Node definitions do not show it, so the few that ComfyUI 0.3.75 ships are
+written down here: which arguments they take and what they answer. Nodes of others may have such
+functions too; what those say only their code knows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Exists = Callable[[Any], bool]
+
+
+@dataclass(frozen=True)
+class NodeCheck:
+    """What a node class itself checks.
+
+    Attributes
+    ----------
+    function : str
+        Qualified name of the function, as it stands in the texts of Python's exceptions.
+    arguments : tuple of str
+        The inputs it takes. ComfyUI checks these for neither bounds nor options.
+    decide : callable
+        ``decide(values, exists)`` with the values of `arguments`; returns True, or the reason
+        why not. ``exists`` tells whether an annotated file name leads to a file. An exception is
+        the node's answer too.
+    takes_types : bool
+        Whether it takes the types of linked inputs, as ``values["input_types"]``. ComfyUI then
+        does not compare the types of the node's links.
+    """
+
+    function: str
+    arguments: tuple[str, ...]
+    decide: Callable[[Mapping[str, Any], Exists], bool | str]
+    takes_types: bool = False
+
+    def run(self, values: Mapping[str, Any], exists: Exists) -> bool | str:
+        """Return the node's answer.
+
+        Parameters
+        ----------
+        values : mapping
+            The inputs that the node has; links are None.
+        exists : callable
+            Tells whether an annotated file name leads to a file.
+
+        Raises
+        ------
+        TypeError
+            An argument is absent; the text is Python's.
+        Exception
+            Whatever the node's function raises.
+        """
+        absent = [f"'{name}'" for name in self.arguments if name not in values]
+        if absent:
+            plural = "s" if len(absent) > 1 else ""
+            *others, last = absent
+            names = f"{', '.join(others)}{',' * (len(others) > 1)} and {last}" if others else last
+            raise TypeError(
+                f"{self.function}() missing {len(absent)} required positional "
+                f"argument{plural}: {names}"
+            )
+        return self.decide(values, exists)
+
+
+def split_annotated(name: str) -> tuple[str, str]:
+    """Return folder and path of a file name such as ``"cat.png [output]"``.
+
+    Source: ComfyUI 0.3.75, folder_paths.py: the annotation counts together with the one character
+    before it, whatever that is.
+
+    Parameters
+    ----------
+    name : str
+        A file name, with or without ``[input]``, ``[output]`` or ``[temp]`` at its end.
+
+    Returns
+    -------
+    folder : str
+        ``"input"``, ``"output"`` or ``"temp"``.
+    path : str
+        The name without its annotation, relative to that folder.
+    """
+    for folder in ("output", "input", "temp"):
+        if name.endswith(f"[{folder}]"):
+            return folder, name[: -len(folder) - 3]
+    return "input", name
+
+
+def _file_check(owner: str, argument: str, kind: str, function: str) -> NodeCheck:
+    def decide(values: Mapping[str, Any], exists: Exists) -> bool | str:
+        name = values[argument]
+        return exists(name) or f"Invalid {kind} file: {name}"
+
+    return NodeCheck(f"{owner}.{function}", (argument,), decide)
+
+
+def _camera_moves(values: Mapping[str, Any], _exists: Exists) -> bool | str:
+    if any(not math.isclose(values[name], 0.0) for name in _CAMERA):
+        return True
+    return "Invalid camera control configs: at least one of the values must be non-zero"
+
+
+def _aspect_ratio(values: Mapping[str, Any], _exists: Exists) -> bool:
+    text = values["aspect_ratio"]
+    parts = text.split(":")
+    if len(parts) != 2:
+        raise ValueError(f"Aspect ratio must be 'X:Y' (e.g., 16:9), got '{text}'.")
+    try:
+        width, height = (int(part.strip()) for part in parts)
+    except ValueError:
+        raise ValueError(
+            f"Aspect ratio must contain integers separated by ':', got '{text}'."
+        ) from None
+    if width <= 0 or height <= 0:
+        raise ValueError(f"Aspect ratio parts must be positive integers, got {width}:{height}.")
+    ratio = width / height
+    # ComfyUI writes the same sign for both bounds
+    for outside, bound in ((ratio < 1 / 4, "0.25"), (ratio > 4, "4")):
+        if outside:
+            raise ValueError(f"Aspect ratio `{ratio:.2g}` must be ≤ {bound}.")
+    return True
+
+
+def _task_type(values: Mapping[str, Any], _exists: Exists) -> bool | str:
+    types = ("MODEL_TASK_ID", "RIG_TASK_ID", "RETARGET_TASK_ID")
+    if values["input_types"]["original_model_task_id"] in types:
+        return True
+    return "original_model_task_id must be MODEL_TASK_ID, RIG_TASK_ID or RETARGET_TASK_ID type"
+
+
+_CAMERA = ("horizontal_movement", "vertical_movement", "pan", "tilt", "roll", "zoom")
+_IMAGE = _file_check("LoadImage", "image", "image", "VALIDATE_INPUTS")
+
+NODE_CHECKS: Mapping[str, NodeCheck] = {
+    "LoadImage": _IMAGE,
+    "LoadImageOutput": _IMAGE,
+    "WebcamCapture": _IMAGE,
+    "LoadImageMask": _file_check("LoadImageMask", "image", "image", "VALIDATE_INPUTS"),
+    "LoadLatent": _file_check("LoadLatent", "latent", "latent", "VALIDATE_INPUTS"),
+    "LoadAudio": _file_check("LoadAudio", "audio", "audio", "VALIDATE_INPUTS"),
+    "LoadVideo": _file_check("LoadVideo", "file", "video", "validate_inputs"),
+    "KlingCameraControls": NodeCheck("KlingCameraControls.validate_inputs", _CAMERA, _camera_moves),
+    "FluxProUltraImageNode": NodeCheck(
+        "FluxProUltraImageNode.validate_inputs", ("aspect_ratio",), _aspect_ratio
+    ),
+    "TripoConversionNode": NodeCheck(
+        "TripoConversionNode.validate_inputs", (), _task_type, takes_types=True
+    ),
+}
+"""The classes of ComfyUI 0.3.75 that check their inputs themselves."""
