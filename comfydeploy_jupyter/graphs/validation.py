@@ -25,9 +25,11 @@ FileExists = Callable[[str, str], bool]
 
 Issue = dict[str, Any]
 
-# How deep ComfyUI gets before Python stops its recursion, output nodes having depth 1. Seen with
-# Python 3.11; what its server has on the stack by then makes it a few nodes more or less.
-_DEEPEST = 984
+# How deep ComfyUI gets before Python stops its recursion, output nodes having depth 1; and how much
+# higher up the report of that finds room on the stack. Seen with Python 3.11; whatever else its
+# server has on the stack shifts both by a few nodes.
+_DEEPEST = 989
+_DEEPEST_REPORT = 984
 _NOT_IN_JSON = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
 _RECURSION = "maximum recursion depth exceeded while calling a Python object"
 
@@ -107,7 +109,10 @@ class InputRule:
         "convert",
         "definition",
         "extra",
+        "high",
+        "low",
         "name",
+        "number",
         "required",
         "sound",
         "type",
@@ -133,6 +138,18 @@ class InputRule:
             self.choices = self.type
         elif self.type == "COMBO" and plain and isinstance(self.extra.get("options"), list):
             self.choices = self.extra["options"]
+        self.low: Any = self.extra.get("min", -math.inf) if plain else None
+        self.high: Any = self.extra.get("max", math.inf) if plain else None
+        numeric = isinstance(self.low, (int, float)) and isinstance(self.high, (int, float))
+        self.number = self.convert if numeric and self.convert in (int, float) else None
+
+    def is_plainly_good(self, value: Any) -> bool:
+        """Tell whether a literal is good beyond doubt: the short way for the usual ones."""
+        if type(value) is self.number:
+            return bool(self.low <= value <= self.high)
+        if type(value) is not str or self.bounded:
+            return False
+        return self.convert is str if self.choices is None else value in self.choices
 
     def read(self) -> tuple[Any, Any]:
         """Return type and options of the definition, or raise what ComfyUI raises on it."""
@@ -184,7 +201,7 @@ class NodeRule:
         self.own: NodeCheck | None = None if self.foreign else NODE_CHECKS.get(class_type)
         # only classes of the third schema show all three
         self.schema3 = info.keys() >= {"api_node", "deprecated", "experimental"}
-        returns = info.get("output") or ()
+        returns = info.get("output", [])
         self.returns: Any = (
             tuple(returns) if isinstance(returns, list) and not self.schema3 else returns
         )
@@ -344,8 +361,8 @@ class _Judgement:
         self.prompt = prompt
         self.nodes = nodes
         self.files = files
-        self.results: dict[Any, tuple[bool, list[Issue]]] = {}
-        self.bad: list[Any] = []  # ids of nodes that are not good, in the order of their verdicts
+        self.good: set[Any] = set()  # ids of nodes that are good, with all they depend on
+        self.errors: dict[Any, list[Issue]] = {}  # of the others; empty if the fault is upstream
         self.warnings: dict[str, None] = {}  # a set that keeps its order
 
     def answer(self) -> Validation:
@@ -353,30 +370,30 @@ class _Judgement:
         good: list[Any] = []
         failed: list[Any] = []
         lines: list[str] = []
-        met_by: dict[Any, int] = {}  # node with errors -> index of the failed output that met it
-        reported = 0
+        met: list[int] = []  # how many bad nodes were known after each failed output
         for output, rule in self.nodes.items():
             if not rule.is_output:
                 continue
-            is_good, errors = self.results.get(output) or self._judge(output)
-            if is_good:
+            if output not in self.good and output not in self.errors:
+                self._judge(output)
+            if output in self.good:
                 good.append(output)
                 continue
-            lines += [f"{error['message']}: {error['details']}" for error in errors]
-            for node_id in self.bad[reported:]:
-                if self.results[node_id][1]:
-                    met_by[node_id] = len(failed)
-            reported = len(self.bad)
+            lines += [f"{error['message']}: {error['details']}" for error in self.errors[output]]
             failed.append(output)
-        node_errors = {
-            node_id: {
-                "errors": self.results[node_id][1],
-                # ComfyUI names every output that fails from then on, dependent or not
-                "dependent_outputs": failed[since:],
-                "class_type": self.nodes[node_id].class_type,
-            }
-            for node_id, since in met_by.items()
-        }
+            met.append(len(self.errors))
+        node_errors = {}
+        first = 0  # the failed output that met the node
+        for index, (node_id, errors) in enumerate(self.errors.items()):
+            while met[first] <= index:
+                first += 1
+            if errors:
+                node_errors[node_id] = {
+                    "errors": errors,
+                    # ComfyUI names every output that fails from then on, dependent or not
+                    "dependent_outputs": failed[first:],
+                    "class_type": self.nodes[node_id].class_type,
+                }
         error = None
         if not good:
             message = "Prompt outputs failed validation"
@@ -384,11 +401,20 @@ class _Judgement:
         else:
             for node_id in failed:
                 self._warn(node_id, "has errors or depends on nodes that have; it will be left out")
+            for node_id in self.nodes:
+                if not isinstance(self.prompt[node_id].get("inputs"), dict):
+                    # seen with 0.3.75: it reads the inputs of all nodes first, needed or not
+                    self._warn(
+                        node_id,
+                        "has no object of inputs; ComfyUI accepts the prompt all the same, "
+                        "and then its worker breaks down and runs nothing more until a restart",
+                    )
         for node_id in node_errors:
             self._doubt(node_id)
         return Validation(bool(good), error, node_errors, good, warnings=list(self.warnings))
 
-    def _judge(self, output: Any) -> tuple[bool, list[Issue]]:
+    def _judge(self, output: Any) -> None:
+        """Give a verdict on an output node and all it depends on."""
         stack = [_Frame(output, self.nodes[output])]
         while stack:
             frame = stack[-1]
@@ -400,10 +426,12 @@ class _Judgement:
                 continue
             if source is None:
                 stack.pop()
-                good = frame.good and not frame.errors
-                self._settle(frame.node_id, good, frame.errors)
-                if stack and not good:
-                    stack[-1].good = False
+                if frame.good and not frame.errors:
+                    self.good.add(frame.node_id)
+                else:
+                    self.errors[frame.node_id] = frame.errors
+                    if stack:
+                        stack[-1].good = False
             elif len(stack) < _DEEPEST:
                 stack.append(source)
             else:
@@ -413,15 +441,13 @@ class _Judgement:
                     "ComfyUI cannot follow it",
                 )
                 self._fail(source, stack, RecursionError(_RECURSION))
-        return self.results[output]
-
-    def _settle(self, node_id: Any, good: bool, errors: list[Issue]) -> None:
-        if not good and node_id not in self.results:
-            self.bad.append(node_id)
-        self.results[node_id] = (good, errors)
 
     def _fail(self, failed: _Frame, stack: list[_Frame], error: Exception) -> None:
         """Turn an exception into an error of its node, told by the node that follows it."""
+        if len(stack) > _DEEPEST_REPORT:
+            error = RecursionError(_RECURSION)
+            failed = stack[_DEEPEST_REPORT]
+            del stack[_DEEPEST_REPORT:]
         text = str(error)
         extra: Issue = {"exception_type": type(error).__name__, "traceback": []}
         if not stack:
@@ -439,7 +465,7 @@ class _Judgement:
             )
             message = "Exception when validating inner node"
             issue = _issue("exception_during_inner_validation", message, text, extra)
-        self._settle(failed.node_id, False, [issue])
+        self.errors[failed.node_id] = [issue]
 
     def _check(self, frame: _Frame) -> _Frame | None:
         """Check the inputs of a node up to a link that leads to a node without verdict yet.
@@ -474,7 +500,8 @@ class _Judgement:
                 continue
             value = inputs[name]
             if not isinstance(value, list):
-                self._check_literal(frame, wanted, value)
+                if own is not None or not wanted.is_plainly_good(value):
+                    self._check_literal(frame, wanted, value)
                 continue
             if len(value) != 2:
                 message = "Bad linked input, must be a length-2 list of [node_id, slot_index]"
@@ -490,12 +517,12 @@ class _Judgement:
             ):
                 frame.errors.append(_mismatch(wanted, received, value))
                 continue
-            verdict = self.results.get(source)
-            if verdict is None:
+            if source in self.good:
+                continue
+            if source not in self.errors:
                 frame.link = (wanted, value)
                 return _Frame(source, source_rule)
-            if not verdict[0]:
-                frame.good = False
+            frame.good = False
         if own is not None:
             self._ask(frame, own)
         return None
@@ -603,7 +630,7 @@ class _Judgement:
     def _doubt(self, node_id: Any) -> None:
         """Warn where a node of others has errors that a check of its own could take back."""
         if self.nodes[node_id].foreign:
-            kinds = {error["type"] for error in self.results[node_id][1]}
+            kinds = {error["type"] for error in self.errors[node_id]}
             if not kinds.isdisjoint(_REVOCABLE):
                 self._warn(
                     node_id,

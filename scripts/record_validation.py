@@ -1,0 +1,75 @@
+"""Record what real ComfyUI servers answer to the prompts of tests/graphs/validation_prompts.py.
+
+Usage::
+
+    python scripts/record_validation.py --base DIR URL [URL ...]
+
+for servers that run on the base directory DIR; the files that the prompts name are created there.
+Several servers, each with a ``PYTHONHASHSEED`` of its own, tell apart what the order of a set
+decides: prompts to which they answer differently are left out. Valid prompts are queued by this,
+and taken out of the queue at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import requests
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from tests.graphs.answers import ask, comparable
+from tests.graphs.validation_prompts import WHOLE, all_prompts, make_files
+
+GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
+EVERY = 11
+"""How many of the prompts are kept: one of so many, and all that are written out whole."""
+
+
+def record(urls: list[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return the recorded answers and the definitions that belong to them."""
+    object_info = requests.get(f"{urls[0]}/object_info", timeout=60).json()
+    used = set()
+    lines = []
+    for index, (name, prompt) in enumerate(all_prompts()):
+        if name not in WHOLE and index % EVERY:
+            continue
+        answers = [ask(url, prompt) for url in urls]
+        if any(answer.keys() != answers[0].keys() for answer in answers) or (
+            "node_errors" in answers[0]
+            and any(comparable(**answer) != comparable(**answers[0]) for answer in answers)
+        ):
+            print(f"left out: {name}")
+            continue
+        lines.append({"name": name, "prompt": prompt, **answers[0]})
+        for node in prompt.values() if isinstance(prompt, dict) else ():
+            class_type = node.get("class_type") if isinstance(node, dict) else None
+            used.update([class_type] if isinstance(class_type, str) else [])
+    return lines, {name: object_info[name] for name in object_info if name in used}
+
+
+def write(path: Path, data: str) -> None:
+    """Write a gzip file that depends on its contents only."""
+    path.write_bytes(gzip.compress(data.encode(), 9, mtime=0))
+
+
+def main() -> None:
+    """Parse the command line and do it."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--base", type=Path, required=True, help="base directory of the servers")
+    parser.add_argument("urls", nargs="+", metavar="URL")
+    arguments = parser.parse_args()
+    make_files(arguments.base)
+    lines, definitions = record(arguments.urls)
+    write(GOLDEN / "validate.jsonl.gz", "".join(json.dumps(line) + "\n" for line in lines))
+    write(GOLDEN / "validate.object_info.json.gz", json.dumps(definitions))
+    print(f"{len(lines)} answers, {len(definitions)} classes")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Answers to a prompt: get them from a server, compare them with ours."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import requests
+
+if TYPE_CHECKING:
+    from comfydeploy_jupyter.graphs.validation import Validation
+
+_FOLLOWER = {"traceback", "input_name", "input_config", "linked_node"}
+
+
+def ask(url: str, prompt: Any) -> dict[str, Any]:
+    """Return the answer of a ComfyUI, and leave its queue empty.
+
+    Returns
+    -------
+    dict
+        ``valid``, ``error``, ``node_errors`` without tracebacks; or ``raises`` if the server fails.
+    """
+    reply = requests.post(f"{url}/prompt", data=json.dumps({"prompt": prompt}), timeout=60)
+    if reply.status_code == 500:
+        return {"raises": True}
+    if reply.ok:
+        requests.post(f"{url}/queue", json={"clear": True}, timeout=60).raise_for_status()
+        requests.post(f"{url}/interrupt", json={}, timeout=60).raise_for_status()
+    answer = json.loads(reply.text, parse_constant=str)
+    for entry in answer["node_errors"].values():
+        for error in entry["errors"]:
+            error["extra_info"].pop("traceback", None)
+    return {
+        "valid": reply.ok,
+        "error": answer.get("error"),
+        "node_errors": answer["node_errors"],
+    }
+
+
+def wait_until_idle(url: str) -> None:
+    """Wait until a ComfyUI runs nothing any more."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        queue = requests.get(f"{url}/queue", timeout=60).json()
+        if not queue["queue_running"] and not queue["queue_pending"]:
+            return
+        time.sleep(0.1)
+    raise TimeoutError(f"ComfyUI is still busy: {queue}")
+
+
+def comparable(valid: bool, error: dict[str, Any] | None, node_errors: dict[str, Any]) -> Any:
+    """Return an answer with everything sorted or left out that ComfyUI takes from sets."""
+    if error is not None:
+        error = {**error, "details": sorted(error["details"].split("\n"))}
+    nodes = {}
+    for node_id, entry in node_errors.items():
+        # an output also counts to bad nodes that were met before it, depending on it or not
+        one = len(node_errors) == 1
+        dependents = sorted(entry["dependent_outputs"]) if one else bool(entry["dependent_outputs"])
+        errors = sorted(_error(error) for error in entry["errors"])
+        nodes[node_id] = {**entry, "errors": errors, "dependent_outputs": dependents}
+    return valid, error, nodes
+
+
+def _error(error: dict[str, Any]) -> str:
+    extra = dict(error["extra_info"])
+    if error["type"].startswith("exception_"):
+        # which of several followers reports an exception is a matter of order, too
+        extra = {key: value for key, value in extra.items() if key not in _FOLLOWER}
+    return json.dumps({**error, "extra_info": extra}, sort_keys=True)
+
+
+def comparable_result(result: Validation) -> Any:
+    """Return the same of our own answer, after a round through JSON."""
+    text = json.dumps([result.valid, result.error, result.node_errors])
+    return comparable(*json.loads(text, parse_constant=str))
