@@ -1,0 +1,480 @@
+"""Node definitions: what ComfyUI's ``object_info`` says of the inputs and widgets of each class.
+
+The editor builds its nodes from ``object_info``: which inputs are sockets, which have a widget,
+in which order the widgets save their values, and which of them go into a prompt. `NodeDefinitions`
+reads that once per class, on first use, and keeps it; the JSON itself may be many megabytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from comfydeploy_jupyter.errors import InvalidRequestError
+
+
+class _Missing:
+    """The type of `MISSING`."""
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Final = _Missing()
+"""No value at all, which JSON's null is not."""
+
+CONTROL: Final = "control_after_generate"
+_SEEDS = frozenset({"seed", "noise_seed"})
+_UPLOADS = ("image_upload", "animated_image_upload", "video_upload")
+_AUDIO_PLAYERS = frozenset(
+    {
+        "LoadAudio",
+        "PreviewAudio",
+        "SaveAudio",
+        "SaveAudioAdvanced",
+        "SaveAudioMP3",
+        "SaveAudioOpus",
+    }
+)
+_MODEL_VIEWERS = frozenset({"Preview3D", "Preview3DAnimation", "SaveGLB"})
+_TEXTS = frozenset({"STRING", "MARKDOWN", "TEXTAREA"})
+_DEFAULTS: Mapping[str, Any] = {
+    "INT": 0,
+    "FLOAT": 0,
+    "STRING": "",
+    "BOOLEAN": False,
+    "MARKDOWN": "",
+    "TEXTAREA": "",
+    "COLOR": "#000000",
+    "COLORS": [],
+    "RANGE": {"min": 0.0, "max": 1.0},
+    "BOUNDING_BOX": {"x": 0, "y": 0, "width": 512, "height": 512},
+    "BOUNDING_BOXES": MISSING,
+    "CURVE": MISSING,
+    "PAINTER": MISSING,
+    "WEBCAM": "",
+    "PREVIEW_3D": "",
+}
+_LOAD_3D_BUTTONS = (
+    ("upload 3d model", "upload3dmodel"),
+    ("upload extra resources", "uploadExtraResources"),
+    ("clear", "clear"),
+)
+_DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
+_AUTOGROW = "COMFY_AUTOGROW_V3"
+_MATCH = "COMFY_MATCHTYPE_V3"
+_MOST_GROWN = 100
+
+
+@dataclass(frozen=True)
+class Widget:
+    """One widget of a node class.
+
+    Attributes
+    ----------
+    name : str
+        Its name, which is the name of the input that it feeds.
+    type : str
+        ``INT``, ``FLOAT``, ``STRING``, ``BOOLEAN``, ``COMBO`` or what else the definition says.
+    owner : str
+        The declared input it belongs to: `name`, or for a companion such as
+        ``control_after_generate`` the input that this one accompanies.
+    default : object
+        The value of a fresh node; `MISSING` where it has none and so stays out of the prompt.
+    stored : bool
+        Whether ``widgets_values`` has a place for it.
+    emitted : bool
+        Whether it goes into the prompt.
+    multiline : bool
+        A text area: what it holds becomes text.
+    dynamic_prompts : bool
+        Whether ``{a|b}`` and comments in its text are resolved when queued.
+    choices : tuple
+        The entries of a combo.
+    options : Mapping
+        The options of the definition: ``min``, ``max``, ``step``, ``round`` and so on.
+    branches : Mapping of str to tuple of Widget
+        For a dynamic combo: the widgets that follow it, by its value.
+    """
+
+    name: str
+    type: str
+    owner: str
+    default: Any = MISSING
+    stored: bool = True
+    emitted: bool = True
+    multiline: bool = False
+    dynamic_prompts: bool = False
+    choices: tuple[Any, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    branches: Mapping[str, tuple[Widget, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Socket:
+    """One input of a node class: its name, its type, and whether a widget feeds it."""
+
+    name: str
+    type: str
+    has_widget: bool = False
+
+
+@dataclass(frozen=True)
+class NodeClass:
+    """What the editor makes of one entry of ``object_info``.
+
+    Attributes
+    ----------
+    name, title : str
+        The class and the title of a node that has none of its own.
+    sockets : tuple of Socket
+        Every input, in the editor's order: first those without a widget.
+    outputs : tuple of str
+        The types of the outputs.
+    widgets : tuple of Widget
+        In the order in which ``widgets_values`` stores them.
+    declared : tuple of str
+        The inputs in the order of the definition itself, which may not be the editor's.
+    growing : tuple of str
+        Prefixes (``"images."``) of inputs that the editor adds as they are connected.
+    legacy_slots : tuple of bool
+        How editors before 1.16 stored values: one flag per place, true where it belongs to an
+        input that has lost its widget (``forceInput``). Empty where there is nothing to skip.
+    output_node : bool
+        Whether the class is an output node.
+    """
+
+    name: str
+    title: str
+    sockets: tuple[Socket, ...]
+    outputs: tuple[str, ...]
+    widgets: tuple[Widget, ...]
+    declared: tuple[str, ...]
+    growing: tuple[str, ...]
+    legacy_slots: tuple[bool, ...]
+    output_node: bool
+
+    def lay_out(self, stored: Any) -> list[tuple[Widget, Any]]:
+        """Return the widgets of a node and their values.
+
+        Parameters
+        ----------
+        stored : list, dict or None
+            ``widgets_values`` of a saved node. A list is positional: places beyond it give
+            defaults, surplus values are ignored. A dict is read by name.
+
+        Returns
+        -------
+        list of (Widget, object)
+            In order; the value is `MISSING` where there is neither a value nor a default.
+        """
+        named = stored if isinstance(stored, dict) else {}
+        values = self._without_forced(stored) if isinstance(stored, list) else []
+        laid: list[tuple[Widget, Any]] = []
+        pending = list(reversed(self.widgets))
+        place = 0
+        while pending:
+            widget = pending.pop()
+            value = named.get(widget.name, widget.default) if named else widget.default
+            if widget.stored:
+                if place < len(values):
+                    value = values[place]
+                place += 1
+            laid.append((widget, value))
+            if widget.branches and isinstance(value, str):
+                pending.extend(reversed(widget.branches.get(value, ())))
+        return laid
+
+    def _without_forced(self, values: list[Any]) -> list[Any]:
+        slots = self.legacy_slots
+        if not slots:
+            return values
+        if any(slots) or len(values) != sum(widget.stored for widget in self.widgets):
+            kept = [
+                value
+                for place, value in enumerate(values)
+                if place >= len(self.widgets) or self.widgets[place].stored
+            ]
+            aligned = kept if len(kept) == len(slots) else values
+            if len(aligned) == len(slots):
+                return [value for value, skip in zip(aligned, slots, strict=True) if not skip]
+        return values
+
+
+class NodeDefinitions:
+    """The node classes of a ComfyUI.
+
+    Parameters
+    ----------
+    object_info : Mapping
+        The JSON of ``GET /object_info``. It is kept, not copied, and must not change.
+
+    Raises
+    ------
+    InvalidRequestError
+        `object_info` is not an object.
+    """
+
+    def __init__(self, object_info: Mapping[str, Any]) -> None:
+        if not isinstance(object_info, Mapping):
+            raise InvalidRequestError.of_field("object_info", "must be an object")
+        self._object_info = object_info
+        self._classes: dict[str, NodeClass | None] = {}
+
+    def get(self, class_type: str) -> NodeClass | None:
+        """Return a class by its name, or None if this ComfyUI does not have it."""
+        try:
+            return self._classes[class_type]
+        except KeyError:
+            entry = self._object_info.get(class_type)
+            found = _read_class(class_type, entry) if isinstance(entry, Mapping) else None
+            self._classes[class_type] = found
+            return found
+
+    def __contains__(self, class_type: object) -> bool:
+        return class_type in self._object_info
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._object_info)
+
+    def __len__(self) -> int:
+        return len(self._object_info)
+
+
+def _read_class(name: str, entry: Mapping[str, Any]) -> NodeClass:
+    declared = _declared_inputs(name, entry)
+    inputs = _ordered_inputs(declared, entry.get("input_order"))
+    widgets: list[Widget] = []
+    sockets: list[Socket] = []
+    widget_sockets: list[Socket] = []
+    growing: list[str] = []
+    for key, spec in inputs:
+        kind, options = _type_of(spec), _options_of(spec)
+        made = _widgets_of(key, kind, spec, options, widgets)
+        widgets.extend(made)
+        if kind == _AUTOGROW:
+            growing.append(f"{key}.")
+            widget_sockets.extend(
+                Socket(widget.name, widget.type, has_widget=True)
+                for widget in made
+                if widget.name == widget.owner
+            )
+        elif made:
+            widget_sockets.append(Socket(key, kind, has_widget=True))
+        else:
+            sockets.append(Socket(key, _socket_type(kind, options)))
+    if name == "WebcamCapture":
+        widgets.append(_button("waiting for camera...", "capture", emitted=False))
+    return NodeClass(
+        name=name,
+        title=str(entry.get("display_name") or name),
+        sockets=(*sockets, *widget_sockets),
+        outputs=tuple(_output_types(entry.get("output"))),
+        widgets=tuple(widgets),
+        declared=tuple({**declared["required"], **declared["optional"]}),
+        growing=tuple(growing),
+        legacy_slots=_legacy_slots(inputs, widgets),
+        output_node=bool(entry.get("output_node")),
+    )
+
+
+def _declared_inputs(name: str, entry: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the declared inputs by section, with those that the editor adds itself."""
+    declared = _mapping(entry.get("input"))
+    required = dict(_mapping(declared.get("required")))
+    if name in _AUDIO_PLAYERS:
+        required["audioUI"] = ["AUDIO_UI", {}]
+    if name in _MODEL_VIEWERS:
+        required["image"] = ["PREVIEW_3D", {}]
+    if _options_of(required.get("audio")).get("audio_upload") is True:
+        required["upload"] = ["AUDIOUPLOAD", {}]
+    if any(_is_media_upload(spec) for spec in required.values()):
+        required["upload"] = ["IMAGEUPLOAD", {}]
+    return {"required": required, "optional": dict(_mapping(declared.get("optional")))}
+
+
+def _ordered_inputs(declared: Mapping[str, dict[str, Any]], order: Any) -> list[tuple[str, Any]]:
+    """Return the inputs in the editor's order: as ``input_order`` says, then the others."""
+    named: list[str] = []
+    if isinstance(order, Mapping):
+        for section, inputs in declared.items():
+            ordered = _sequence(order.get(section))
+            named.extend(key for key in ordered if isinstance(key, str) and key in inputs)
+    every = {**declared["required"], **declared["optional"]}
+    return [(key, every[key]) for key in dict.fromkeys([*named, *every])]
+
+
+def _is_media_upload(spec: Any) -> bool:
+    options = _options_of(spec)
+    return _type_of(spec) == "COMBO" and any(options.get(key) for key in _UPLOADS)
+
+
+def _type_of(spec: Any) -> str:
+    kind = spec[0] if isinstance(spec, (list, tuple)) and spec else spec
+    return kind if isinstance(kind, str) else "COMBO"
+
+
+def _options_of(spec: Any) -> Mapping[str, Any]:
+    return _mapping(spec[1]) if isinstance(spec, (list, tuple)) and len(spec) > 1 else {}
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _sequence(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else ()
+
+
+def _socket_type(kind: str, options: Mapping[str, Any]) -> str:
+    if kind != _MATCH:
+        return kind
+    allowed = _mapping(options.get("template")).get("allowed_types")
+    return allowed if isinstance(allowed, str) else "*"
+
+
+def _output_types(outputs: Any) -> Iterable[str]:
+    for kind in _sequence(outputs):
+        if not isinstance(kind, str):
+            yield "COMBO"
+        else:
+            yield "*" if kind == _MATCH else kind
+
+
+def _widgets_of(
+    name: str, kind: str, spec: Any, options: Mapping[str, Any], before: list[Widget]
+) -> list[Widget]:
+    """Return the widgets that the editor makes for one input; none for a mere socket."""
+    if options.get("forceInput"):
+        return []
+    kind = options["widgetType"] if isinstance(options.get("widgetType"), str) else kind
+    if kind == "COMBO":
+        return _combo(name, spec, options)
+    if kind == _DYNAMIC_COMBO:
+        return [_dynamic_combo(name, options)]
+    if kind == _AUTOGROW:
+        return list(_grown(name, options.get("template")))
+    if kind in ("IMAGEUPLOAD", "AUDIOUPLOAD"):
+        return [Widget(name, kind, name, default="image", emitted=False)]
+    if kind in ("AUDIO_UI", "IMAGECOMPARE", "RESOLUTION_PREVIEW"):
+        return [Widget(name, kind, name, default="", stored=False, emitted=False)]
+    if kind == "AUDIO_RECORD":
+        return [Widget(name, kind, name, default=""), _button(name, "", emitted=False)]
+    if kind == "LOAD_3D":
+        has_model = any(widget.name == "model_file" for widget in before)
+        buttons = _LOAD_3D_BUTTONS if has_model else ()
+        return [*(_button(*pair) for pair in buttons), Widget("image", kind, name, default="")]
+    if kind not in _DEFAULTS:
+        return []
+    return _plain(name, kind, options)
+
+
+def _plain(name: str, kind: str, options: Mapping[str, Any]) -> list[Widget]:
+    default = options.get("default")
+    dynamic = options.get("dynamicPrompts")
+    widget = Widget(
+        name,
+        kind,
+        name,
+        default=_DEFAULTS[kind] if default is None else default,
+        multiline=kind in _TEXTS and (kind == "MARKDOWN" or bool(options.get("multiline"))),
+        dynamic_prompts=kind == "STRING" and dynamic is True,
+        options=options,
+    )
+    control = options.get(CONTROL)
+    if kind == "INT" and control is None:
+        control = name in _SEEDS
+    return [widget, _control(name)] if kind in ("INT", "FLOAT") and control else [widget]
+
+
+def _combo(name: str, spec: Any, options: Mapping[str, Any]) -> list[Widget]:
+    listed = spec[0] if isinstance(spec, (list, tuple)) and spec else None
+    choices = tuple(_sequence(listed) or _sequence(options.get("options")))
+    if options.get("multi_select"):
+        widgets = [Widget(name, "COMBO", name, default=[], choices=choices, options=options)]
+        return [*widgets, *_combo_control(name, options)]
+    default = options.get("default") or (choices[0] if choices else MISSING)
+    remote = options.get("remote")
+    if default is MISSING and isinstance(remote, Mapping):
+        default = "Loading..."
+    widgets = [Widget(name, "COMBO", name, default=default, choices=choices, options=options)]
+    if isinstance(remote, Mapping):
+        widgets.append(_button("Auto-refresh after generation", value=False, emitted=False))
+        if remote.get("refresh_button"):
+            widgets.append(_button("refresh", "refresh"))
+    return [*widgets, *_combo_control(name, options)]
+
+
+def _combo_control(name: str, options: Mapping[str, Any]) -> list[Widget]:
+    if not options.get(CONTROL):
+        return []
+    return [
+        _control(name),
+        Widget("control_filter_list", "STRING", name, default="", emitted=False),
+    ]
+
+
+def _control(owner: str) -> Widget:
+    return Widget(CONTROL, "COMBO", owner, default="randomize", emitted=False)
+
+
+def _button(name: str, value: Any, *, emitted: bool = True) -> Widget:
+    return Widget(name, "BUTTON", name, default=value, emitted=emitted)
+
+
+def _dynamic_combo(name: str, options: Mapping[str, Any]) -> Widget:
+    branches: dict[str, tuple[Widget, ...]] = {}
+    for option in _sequence(options.get("options")):
+        if isinstance(option, Mapping) and isinstance(option.get("key"), str):
+            branches[option["key"]] = tuple(_branch(name, option.get("inputs")))
+    keys = tuple(branches)
+    return Widget(
+        name,
+        "COMBO",
+        name,
+        default=keys[0] if keys else MISSING,
+        choices=keys,
+        options=options,
+        branches=branches,
+    )
+
+
+def _grown(group: str, template: Any) -> Iterator[Widget]:
+    """Yield the widgets that a fresh node has for a growing group of inputs."""
+    template = _mapping(template)
+    declared = _mapping(template.get("input"))
+    inputs = {**_mapping(declared.get("required")), **_mapping(declared.get("optional"))}
+    names = template.get("names")
+    names = names if isinstance(names, list) and names else None
+    prefix = template.get("prefix") or ""
+    least, most = template.get("min", 1), len(names) if names else template.get("max", 100)
+    if not isinstance(least, int) or not isinstance(most, int):
+        return
+    for number in range(min(max(least, 0) + 1, most, _MOST_GROWN)):
+        for key, spec in inputs.items():
+            own = names[number] if names else f"{prefix if len(inputs) == 1 else key}{number}"
+            name = f"{group}.{own}"
+            yield from _widgets_of(name, _type_of(spec), spec, _options_of(spec), [])
+
+
+def _branch(parent: str, inputs: Any) -> Iterator[Widget]:
+    for section in ("required", "optional"):
+        for key, spec in _mapping(_mapping(inputs).get(section)).items():
+            name = f"{parent}.{key}"
+            yield from _widgets_of(name, _type_of(spec), spec, _options_of(spec), [])
+
+
+def _legacy_slots(inputs: list[tuple[str, Any]], widgets: list[Widget]) -> tuple[bool, ...]:
+    names = {widget.name: widget.stored for widget in widgets}
+    slots: list[bool] = []
+    for key, spec in inputs:
+        options = _options_of(spec)
+        forced = bool(options.get("forceInput"))
+        if not (forced or key in names) or not names.get(key, True):
+            continue
+        slots.append(forced)
+        if options.get(CONTROL):
+            slots.append(False)
+    stored = sum(widget.stored for widget in widgets)
+    return tuple(slots) if any(slots) or stored != len(widgets) else ()

@@ -1,0 +1,93 @@
+"""How JavaScript reads and writes values: ComfyUI's editor is written in it.
+
+Numbers there are doubles, so what the editor queues differs from what Python would write: large
+integers lose digits, ``8.0`` is ``8``, and halves are rounded upwards.
+"""
+
+from __future__ import annotations
+
+import math
+from decimal import ROUND_HALF_UP, Context, Decimal
+from typing import Any
+
+_SAFE = 2**53
+_CONTEXT = Context(prec=800, rounding=ROUND_HALF_UP)
+
+
+def number(value: float) -> float | int | None:
+    """Return a number as ``JSON.stringify`` writes it and Python reads it back.
+
+    Parameters
+    ----------
+    value : int or float
+        Any number; booleans are not numbers here.
+
+    Returns
+    -------
+    int, float or None
+        An integer where JavaScript writes one, with the digits of the nearest double; None for
+        what JSON cannot say (infinities and NaN).
+    """
+    if isinstance(value, int):
+        if -_SAFE <= value <= _SAFE:
+            return value
+        try:
+            value = float(value)
+        except OverflowError:
+            return None
+    if not math.isfinite(value):
+        return None
+    if not value.is_integer() or abs(value) >= 1e21:
+        return value
+    if abs(value) <= _SAFE:
+        return int(value)
+    return int(Decimal(repr(value)))
+
+
+def scalar(value: Any) -> Any:
+    """Return numbers as `number` does, and everything else as it is."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return number(value)
+    return value
+
+
+def text(value: Any) -> str:
+    """Return what ``String(value)`` gives for a JSON value."""
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return _number_text(value)
+    if isinstance(value, list):
+        return ",".join("" if item is None else text(item) for item in value)
+    return "[object Object]"
+
+
+def round_half_up(value: float) -> float:
+    """Return what ``Math.round`` gives: halves go upwards, also below zero."""
+    return float(math.floor(value + 0.5)) if abs(value) < _SAFE else value
+
+
+def to_fixed(value: float, digits: int) -> float:
+    """Return ``Number(value.toFixed(digits))``; `digits` from 0 to 100."""
+    if abs(value) >= 1e21:
+        return value
+    return float(Decimal(value).quantize(Decimal(1).scaleb(-digits), context=_CONTEXT))
+
+
+def _number_text(value: float) -> str:
+    written = number(value)
+    if written is None:
+        return "NaN" if value != value else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(written, int):
+        return str(written)
+    mantissa, _, exponent = repr(written).partition("e")
+    if not exponent:
+        return mantissa
+    power = int(exponent)
+    if -7 < power < 0:
+        return format(Decimal(repr(written)), "f")
+    return f"{mantissa.removesuffix('.0')}e{power:+d}"

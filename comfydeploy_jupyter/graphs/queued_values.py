@@ -1,0 +1,214 @@
+"""What the editor does to the values of widgets when it queues a prompt.
+
+Dynamic prompts (``{red|green}``, comments), patterns in file names (``%KSampler.seed%``), the
+steps that numbers snap to, and the wrapping of lists, which would be read as links.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+from comfydeploy_jupyter.graphs import javascript
+
+if TYPE_CHECKING:
+    import random
+    from collections.abc import Callable, Mapping
+    from datetime import datetime
+
+_COMMENTS = re.compile(r"/\*[\s\S]*?\*/|//[^\n\r\u2028\u2029]*")
+_ESCAPES = re.compile(r"\\([{}|])")
+_PATTERN = re.compile(r"%([^%]+)%")
+_UNSAFE = re.compile(r'[/?<>\\:*|"\x00-\x1f\x7f]')
+_DATE_PARTS = re.compile("dd?|MM?|hh?|mm?|ss?|yyy?y?")
+_DEEPEST = 64
+_RANGE = {"min", "max", "step"}
+_NEUTRAL = {
+    "control_after_generate",
+    "default",
+    "defaultInput",
+    "dynamicPrompts",
+    "forceInput",
+    "multiline",
+    "tooltip",
+}
+
+
+def wrapped(value: Any) -> Any:
+    """Return a value as it stands in a prompt: lists wrapped, numbers as JavaScript has them."""
+    if isinstance(value, list):
+        return {"__value__": list(value)}
+    return javascript.scalar(value)
+
+
+def dynamic_prompt(text: str, rng: random.Random, depth: int = 0) -> str:
+    r"""Resolve a dynamic prompt.
+
+    Parameters
+    ----------
+    text : str
+        Comments (``/* */`` and ``//``) are stripped, ``{a|b}`` becomes one of its options,
+        ``{a}`` becomes ``a``, and ``\{`` ``\}`` ``\|`` stand for themselves.
+    rng : random.Random
+        Chooses among options.
+    depth : int
+        How deep in braces `text` was; from 64 on it stays as it is.
+
+    Returns
+    -------
+    str
+    """
+    if depth >= _DEEPEST or not ("{" in text or "/" in text or "\\" in text):
+        return text
+    text = _COMMENTS.sub("", text)
+    resolved: list[str] = []
+    place = 0
+    while place < len(text):
+        character = text[place]
+        if character == "{":
+            options, place = _options(text, place + 1)
+            chosen = options[int(rng.random() * len(options))]
+            resolved.append(dynamic_prompt(chosen, rng, depth + 1))
+        else:
+            length = 2 if character == "\\" else 1
+            resolved.append(text[place : place + length])
+            place += length
+    return _ESCAPES.sub(r"\1", "".join(resolved))
+
+
+def _options(text: str, place: int) -> tuple[list[str], int]:
+    """Split the inside of braces at its own bars; return the options and where they end."""
+    options: list[str] = []
+    start = place
+    depth = 0
+    while place < len(text):
+        character = text[place]
+        if character == "\\":
+            place += 1
+        elif character == "{":
+            depth += 1
+        elif character == "}" and depth == 0:
+            break
+        elif character == "}":
+            depth -= 1
+        elif character == "|" and depth == 0:
+            options.append(text[start:place])
+            start = place + 1
+        place += 1
+    options.append(text[start:place])
+    return options, place + 1
+
+
+def file_name(text: str, widget_text: Callable[[str, str], str | None], now: datetime) -> str:
+    """Fill the patterns of a file name.
+
+    Parameters
+    ----------
+    text : str
+        ``%node.widget%`` and ``%date:yyyy-MM-dd%`` are filled; what is unknown stays.
+    widget_text : callable
+        The text of a widget by the name of its node and its own, or None.
+    now : datetime
+        The time for dates.
+    """
+    if "%" not in text:
+        return text
+
+    def fill(match: re.Match[str]) -> str:
+        parts = match[1].split(".")
+        if len(parts) != 2:
+            return _date(parts[0][5:], now) if parts[0].startswith("date:") else match[0]
+        found = widget_text(parts[0], parts[1])
+        return match[0] if found is None else _UNSAFE.sub("_", found)
+
+    return _PATTERN.sub(fill, text)
+
+
+def _date(template: str, now: datetime) -> str:
+    fields = {"d": now.day, "M": now.month, "h": now.hour, "m": now.minute, "s": now.second}
+
+    def fill(match: re.Match[str]) -> str:
+        letters = match[0]
+        if letters[0] in fields:
+            return str(fields[letters[0]]).rjust(len(letters), "0")
+        return {"yy": f"{now.year:04}"[2:], "yyyy": str(now.year)}.get(letters, letters)
+
+    return _DATE_PARTS.sub(fill, template)
+
+
+def snapped(kind: str, options: Mapping[str, Any], value: Any) -> Any:
+    """Return a number as a widget takes it when a primitive node writes it there.
+
+    Parameters
+    ----------
+    kind : str
+        ``INT`` snaps to steps from the minimum; ``FLOAT`` to the decimals of its step and into
+        its range. Other kinds take any value.
+    options : Mapping
+        ``min``, ``max``, ``step`` and ``round`` of the definition.
+    value : object
+        Text is read as a number; what is none becomes NaN, which `wrapped` makes null.
+    """
+    if kind not in ("INT", "FLOAT") or isinstance(value, (list, dict)):
+        return value
+    try:
+        given = float(value or 0)
+    except (ValueError, OverflowError):
+        return math.nan
+    return _snapped_int(options, given) if kind == "INT" else _snapped_float(options, given)
+
+
+def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the options of a number that suits two widgets; None where there is none.
+
+    The range is what both have in common, the step the least common multiple; other options
+    must agree, but for those that say nothing about the value.
+    """
+    low = max(_option(one, "min", -math.inf), _option(other, "min", -math.inf))
+    high = min(_option(one, "max", math.inf), _option(other, "max", math.inf))
+    keys = ({*one} | {*other}) - _RANGE - _NEUTRAL
+    if low > high or any(one.get(key) != other.get(key) for key in keys):
+        return None
+    step = _common_step(_step(one, 1), _step(other, 1))
+    return {**one, **other, "min": low, "max": high, "step": step}
+
+
+def _common_step(one: float, other: float) -> float:
+    larger, smaller = max(one, other), min(one, other)
+    while smaller > 1e-10:
+        larger, smaller = smaller, math.fmod(larger, smaller)
+    return one * other / larger
+
+
+def _snapped_int(options: Mapping[str, Any], value: float) -> Any:
+    step = _step(options, 1)
+    if not math.isfinite(value):
+        return math.nan
+    if step == 1:
+        return javascript.number(javascript.round_half_up(value))
+    low = _option(options, "min", 0)
+    offset = math.fmod(low, step) if math.isfinite(low) else 0.0
+    return javascript.number(javascript.round_half_up((value - offset) / step) * step + offset)
+
+
+def _snapped_float(options: Mapping[str, Any], value: float) -> Any:
+    digits = max(0, -math.floor(math.log10(_step(options, 0.5))))
+    rounding = _option(options, "round", 0) or (10.0**-digits if digits else 0)
+    if not rounding or not math.isfinite(value):
+        return value
+    fixed = javascript.to_fixed(javascript.round_half_up(value / rounding) * rounding, digits)
+    low, high = _option(options, "min", 0), _option(options, "max", 2048)
+    return javascript.number(min(max(fixed, low), high))
+
+
+def _step(options: Mapping[str, Any], default: float) -> float:
+    step = _option(options, "step", default)
+    return step if 0 < step < math.inf else default
+
+
+def _option(options: Mapping[str, Any], key: str, default: float) -> float:
+    value = options.get(key)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return default
+    return float(value)

@@ -1,0 +1,84 @@
+"""Record what ComfyUI's editor queues for the workflows in `ui_cases`.
+
+Run by hand, with two ComfyUI servers whose editors have the versions in the order given::
+
+    python -m tests.golden.record_ui_to_api http://127.0.0.1:8301 http://127.0.0.1:8302
+
+The first is frontend 1.32.9, the second 1.58.1 (``--front-end-root``). Node definitions are put
+under the editor, so the servers need no nodes of ours. Each line of ``ui_to_api.jsonl.gz`` has
+``name``, ``ui``, ``api`` (or ``error``) of the first and, where it differs, ``api_new``.
+"""
+
+from __future__ import annotations
+
+import copy
+import gzip
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Route, sync_playwright
+
+from tests.golden.ui_cases import CASES, DEFINITIONS
+
+HERE = Path(__file__).parent
+QUEUE = """async (ui) => {
+    try {
+        await app.loadGraphData(ui, true, false)
+        const { output } = await app.graphToPrompt()
+        return { api: JSON.parse(JSON.stringify(output)) }
+    } catch (error) {
+        return { error: error.message }
+    }
+}"""
+READY = "window.app?.graph && Object.keys(LiteGraph.registered_node_types).length > 20"
+
+
+def record(address: str, workflows: dict[str, Any]) -> dict[str, Any]:
+    body = json.dumps(DEFINITIONS)
+
+    def answer(route: Route) -> None:
+        route.fulfill(status=200, body=body, content_type="application/json")
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=os.environ.get("CHROMIUM"), args=["--no-sandbox"]
+        )
+        page = browser.new_page()
+        page.route("**/api/object_info", answer)
+        page.goto(address)
+        page.wait_for_function(READY)
+        page.wait_for_timeout(2000)
+        found = {name: page.evaluate(QUEUE, copy.deepcopy(ui)) for name, ui in workflows.items()}
+        browser.close()
+    return found
+
+
+def without_titles(row: dict[str, Any]) -> dict[str, Any]:
+    for node in row.get("api", {}).values():
+        node.pop("_meta", None)
+    return row
+
+
+def write(path: Path, text: str) -> None:
+    path.write_bytes(gzip.compress(text.encode(), mtime=0))
+
+
+def main() -> None:
+    workflows = {name: compose() for name, compose in CASES.items()}
+    old, new = (record(address, workflows) for address in sys.argv[1:3])
+    lines = []
+    for name, ui in workflows.items():
+        first, second = without_titles(old[name]), without_titles(new[name])
+        row = {"name": name, "ui": ui, **first}
+        if second != first:
+            row |= {f"{key}_new": value for key, value in second.items()}
+        lines.append(json.dumps(row))
+    write(HERE / "ui_to_api.jsonl.gz", "\n".join(lines))
+    write(HERE / "ui_to_api.object_info.json.gz", json.dumps(DEFINITIONS))
+
+
+if __name__ == "__main__":
+    main()

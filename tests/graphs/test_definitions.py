@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from comfydeploy_jupyter.errors import InvalidRequestError
+from comfydeploy_jupyter.graphs.definitions import MISSING, NodeDefinitions
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "ui_to_api.object_info.json.gz"
+
+
+@pytest.fixture(scope="module")
+def definitions() -> NodeDefinitions:
+    return NodeDefinitions(json.loads(gzip.decompress(GOLDEN.read_bytes())))
+
+
+def shape(definitions: NodeDefinitions, name: str) -> list[tuple[str, bool, bool]]:
+    known = definitions.get(name)
+    assert known is not None
+    return [(widget.name, widget.stored, widget.emitted) for widget in known.widgets]
+
+
+def test_control_widgets_are_stored_and_never_emitted(definitions: NodeDefinitions) -> None:
+    control = ("control_after_generate", True, False)
+    assert shape(definitions, "PControl") == [
+        ("noise_seed", True, True),
+        control,
+        ("ctl", True, True),
+        control,
+        ("seed", True, True),
+        ("combo", True, True),
+        control,
+        ("control_filter_list", True, False),
+        ("fl", True, True),
+        control,
+        ("last", True, True),
+    ]
+
+
+def test_widgets_that_only_the_editor_has(definitions: NodeDefinitions) -> None:
+    assert shape(definitions, "PUpload")[-1] == ("upload", True, False)
+    assert shape(definitions, "LoadAudio") == [
+        ("audio", True, True),
+        ("audioUI", False, False),
+        ("upload", True, False),
+    ]
+    assert shape(definitions, "PreviewAny") == []
+
+
+def test_sockets_come_before_widget_inputs(definitions: NodeDefinitions) -> None:
+    known = definitions.get("PKinds")
+    assert known is not None
+    names = [(socket.name, socket.type, socket.has_widget) for socket in known.sockets]
+    assert names[0] == ("forced", "FLOAT", False)
+    assert ("c", "COMBO", True) in names
+
+
+def test_an_empty_combo_has_no_default(definitions: NodeDefinitions) -> None:
+    known = definitions.get("LoadVideo")
+    assert known is not None
+    assert known.lay_out(None)[0][1] is MISSING
+    assert known.lay_out(["a.mp4"])[0][1] == "a.mp4"
+
+
+def test_unknown_classes_and_foreign_json(definitions: NodeDefinitions) -> None:
+    assert definitions.get("Nope") is None
+    assert "PInt" in definitions
+    assert len(definitions) == len(list(definitions))
+    with pytest.raises(InvalidRequestError, match="object_info"):
+        NodeDefinitions([])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {},
+        {"input": None, "output": None},
+        {"input": {"required": {"a": [], "b": "INT", "c": None, "d": ["COMBO"], "e": [5]}}},
+        {"input": {"required": []}, "input_order": {"required": 5}, "output": 3},
+        {"input": {"required": {"a": ["COMFY_DYNAMICCOMBO_V3"], "b": ["COMFY_AUTOGROW_V3", {}]}}},
+    ],
+)
+def test_bears_odd_definitions(entry: dict[str, Any]) -> None:
+    known = NodeDefinitions({"Odd": entry}).get("Odd")
+    assert known is not None
+    assert known.title == "Odd"
+    known.lay_out([1, 2, 3])
