@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ..comfyui.folders import Folders
 
 COPY_BLOCK = 1024 * 1024  # bytes copied at once between file systems
+VIEWS_AT_ONCE = 16  # of 64 KiB: fewer hold threads up, more make some kernels slow
 MAX_FIELD = 4096  # bytes in the value of a form field
 MAX_BOUNDARY = 70  # characters, RFC 2046
 MOST_NAMES = 10_000  # how many names are tried for one file
@@ -148,7 +149,7 @@ class UploadForm:
         self._folders = folders
         self._hashers = hashers
         self._hashing: Future[None] | None = None
-        self._unhashed: list[memoryview] = []
+        self._arrived: list[memoryview] = []
         self._content_length = content_length or 0
         self._fsync = fsync
         self._guard = threading.Lock()
@@ -188,7 +189,7 @@ class UploadForm:
             for chunk in chunks:
                 if not self._closed:
                     self._parser.write(chunk)
-            self._hash()
+            self._write()
 
     def finish(self) -> list[StoredFile]:
         """Give the files their names."""
@@ -293,12 +294,14 @@ class UploadForm:
             )
         return staging
 
-    def _hash(self) -> None:
-        """Hash in another thread what was written last, while more is being written."""
-        if self._unhashed:
+    def _write(self) -> None:
+        """Write what has arrived of the present file, and hash it meanwhile in another thread."""
+        if self._descriptor is not None and self._arrived:
             self._settle_hashes()
-            views, self._unhashed = self._unhashed, []
+            views, self._arrived = self._arrived, []
             self._hashing = self._hashers.submit(_update, self._parts[-1].digest, views)
+            for start in range(0, len(views), VIEWS_AT_ONCE):
+                _write_all(self._descriptor, views[start : start + VIEWS_AT_ONCE])
 
     def _settle_hashes(self) -> None:
         if self._hashing is not None:
@@ -347,12 +350,8 @@ class UploadForm:
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._descriptor is not None:
-            view = memoryview(data)[start:end]
-            part = self._parts[-1]
-            part.size += len(view)
-            self._unhashed.append(view)
-            while view:
-                view = view[os.write(self._descriptor, view) :]
+            self._arrived.append(memoryview(data)[start:end])
+            self._parts[-1].size += end - start
         elif self._field is not None:
             self._value += data[start:end]
             if len(self._value) > MAX_FIELD:
@@ -360,7 +359,7 @@ class UploadForm:
 
     def _on_part_end(self) -> None:
         if self._descriptor is not None:
-            self._hash()
+            self._write()
             self._make_safe(self._descriptor)
             descriptor, self._descriptor = self._descriptor, None
             os.close(descriptor)
@@ -379,6 +378,14 @@ class UploadForm:
 
     def _on_end(self) -> None:
         self._complete = True
+
+
+def _write_all(descriptor: int, views: Sequence[memoryview]) -> None:
+    written = os.writev(descriptor, views)
+    if written < sum(map(len, views)):  # a disk that gets full, a signal
+        rest = memoryview(b"".join(views))[written:]
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
 
 
 def _update(digest: hashlib._Hash, views: Sequence[memoryview]) -> None:

@@ -22,7 +22,7 @@ __all__ = ["StoredFile", "Upload", "Uploads"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-BATCH = 1024 * 1024  # bytes that are collected before a thread is asked to write them
+BATCH = 4 * 1024 * 1024  # bytes that are collected before a thread is asked to write them
 
 
 class Uploads:
@@ -80,7 +80,7 @@ class Uploads:
 class Upload:
     """One request body on its way to the disk; made by `Uploads.receive`.
 
-    However large the body is, at most three batches of about 1 MiB are in memory: one is being
+    However large the body is, at most three batches of about 4 MiB are in memory: one is being
     hashed and one written in threads, while another fills. After an error nothing of the upload
     is left and nothing more is taken.
     """
