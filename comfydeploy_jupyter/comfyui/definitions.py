@@ -1,44 +1,161 @@
-"""The node definitions (``object_info``) of a ComfyUI."""
+"""The node definitions (``object_info``) of a ComfyUI: live, cached or bundled."""
 
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
-from typing import TYPE_CHECKING, Any
+import os
+import tempfile
+import time
+from dataclasses import dataclass
+from hashlib import sha256
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..graphs.definitions import NodeDefinitions
+from ..graphs.validation import NodeRules
 
 if TYPE_CHECKING:
     from .client import ComfyUIClient
 
+BUNDLE = "core_nodes.json.gz"  # made by scripts/bundle_definitions.py
 
-class Definitions:
-    """The definitions of the ComfyUI that is attached, fetched when first asked for.
 
-    They are asked for anew after each connect: a restarted ComfyUI may have other nodes. Model
-    lists inside them change while ComfyUI runs, so whoever shows them uses `fresh`.
+class Knowledge:
+    """The node definitions of one ComfyUI, in the forms that graphs are read with.
+
+    Parameters
+    ----------
+    object_info : dict
+        What ``GET /object_info`` answers.
+    source : str
+        ``live``: asked for now; ``cached``: from the last time ComfyUI answered; ``bundled``: the
+        core nodes of the ComfyUI version that this package was made with.
+    comfyui_version : str or None
+        Of the ComfyUI that they are from.
     """
 
-    def __init__(self) -> None:
-        self._client: ComfyUIClient | None = None
-        self._known: dict[str, Any] | None = None
+    def __init__(
+        self,
+        object_info: dict[str, Any],
+        source: Literal["live", "cached", "bundled"],
+        comfyui_version: str | None,
+    ) -> None:
+        self.object_info = object_info
+        self.source = source
+        self.comfyui_version = comfyui_version
+        self.layouts = NodeDefinitions(object_info)
+        self.rules = NodeRules(object_info)
+
+    def origin(self) -> dict[str, Any]:
+        """Return ``{"source", "comfyui_version"}``, as replies tell it."""
+        return {"source": self.source, "comfyui_version": self.comfyui_version}
+
+
+@dataclass(frozen=True)
+class _Live:
+    client: ComfyUIClient
+    knowledge: Knowledge
+    digest: str
+    asked_at: float  # of the monotonic clock
+
+
+class Definitions:
+    """The definitions of the ComfyUI that is attached, else the last ones that are known.
+
+    They are asked for anew after each connect, since a restarted ComfyUI may have other nodes.
+    The lists of model files in them change while ComfyUI runs: whoever judges by these gives a
+    ``max_age``.
+
+    Parameters
+    ----------
+    cache : pathlib.Path
+        File that keeps them for the time when ComfyUI is down.
+    """
+
+    def __init__(self, cache: Path) -> None:
+        self._cache = cache
+        self._live: _Live | None = None
+        self._offline: Knowledge | None = None
         self._lock = asyncio.Lock()
 
-    def attach(self, client: ComfyUIClient) -> None:
-        """Note which ComfyUI is there now; what was known of the one before may be wrong."""
-        self._client = client
-        self._known = None
+    def attach(self) -> None:
+        """Note that a ComfyUI has connected; what was known of the one before may be wrong."""
+        self._live = None
 
-    async def get(self, client: ComfyUIClient) -> dict[str, Any]:
-        """Return the definitions by class name, from memory where possible."""
+    async def get(
+        self, client: ComfyUIClient, version: str | None, *, max_age: float | None = None
+    ) -> Knowledge:
+        """Return the definitions of a ComfyUI that answers.
+
+        Parameters
+        ----------
+        client : ComfyUIClient
+            The ComfyUI.
+        version : str or None
+            Its version.
+        max_age : float, optional
+            Seconds after which they are asked for anew.
+
+        Raises
+        ------
+        ComfyUIUnavailableError
+            If it does not answer.
+        """
         async with self._lock:
-            if self._known is None or client is not self._client:
-                self._client = client
-                self._known = await client.object_info()
-            return self._known
+            live = self._live
+            if live is not None and live.client is client:
+                age = time.monotonic() - live.asked_at
+                if max_age is None or age <= max_age:
+                    return live.knowledge
+            return (await self._ask(client, version))[1]
 
-    async def fresh(self, client: ComfyUIClient) -> bytes:
+    async def text(self, client: ComfyUIClient, version: str | None) -> bytes:
         """Return the definitions as JSON text, asked for now."""
-        text = await client.object_info_text()
-        known = await asyncio.to_thread(json.loads, text)
         async with self._lock:
-            self._client, self._known = client, known
-        return text
+            return (await self._ask(client, version))[0]
+
+    async def offline(self) -> Knowledge:
+        """Return the last definitions that were seen, else those of the core nodes."""
+        async with self._lock:
+            if self._offline is None:
+                self._offline = await asyncio.to_thread(self._read)
+            return self._offline
+
+    async def _ask(self, client: ComfyUIClient, version: str | None) -> tuple[bytes, Knowledge]:
+        asked_at = time.monotonic()
+        text = await client.object_info_text()
+        live = self._live
+        digest = sha256(text).hexdigest()
+        if live is not None and live.digest == digest:
+            knowledge = live.knowledge
+        else:
+            knowledge = await asyncio.to_thread(self._learn, text, version)
+        self._live = _Live(client, knowledge, digest, asked_at)
+        self._offline = None
+        return text, knowledge
+
+    def _learn(self, text: bytes, version: str | None) -> Knowledge:
+        object_info = json.loads(text)
+        self._cache.parent.mkdir(parents=True, exist_ok=True)
+        kept = b'{"comfyui_version": %s, "object_info": %s}' % (json.dumps(version).encode(), text)
+        descriptor, beside = tempfile.mkstemp(dir=self._cache.parent, prefix=".definitions-")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(gzip.compress(kept, 1))
+            Path(beside).replace(self._cache)
+        except BaseException:
+            Path(beside).unlink(missing_ok=True)
+            raise
+        return Knowledge(object_info, "live", version)
+
+    def _read(self) -> Knowledge:
+        try:
+            kept = json.loads(gzip.decompress(self._cache.read_bytes()))
+            return Knowledge(kept["object_info"], "cached", kept["comfyui_version"])
+        except (OSError, EOFError, ValueError, KeyError, TypeError):
+            bundle = files(__package__).joinpath(BUNDLE).read_bytes()
+            kept = json.loads(gzip.decompress(bundle))
+            return Knowledge(kept["object_info"], "bundled", kept["comfyui_version"])

@@ -77,8 +77,7 @@ class ObjectInfoHandler(Handler):
     async def get(self) -> None:
         """Answer with what ComfyUI says, as it says it."""
         machine = self.services.machines.get(self.query(MachineQuery).machine)
-        client = await machine.ready()
-        await self.finish(await machine.definitions.fresh(client))
+        await self.finish(await machine.object_info())
 
 
 class ComfyUILogHandler(Handler):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..comfyui.client import ComfyUIClient
 from ..comfyui.connection import Connection
-from ..comfyui.definitions import Definitions
+from ..comfyui.definitions import Definitions, Knowledge
 from ..comfyui.discovery import discover, installed_version
 from ..comfyui.folders import Folders
 from ..comfyui.process import ComfyUIProcess
@@ -119,7 +119,7 @@ class Machine:
     ) -> None:
         self.id = machine_id
         self.settings = settings
-        self.definitions = Definitions()
+        self._definitions = Definitions(folder / "definitions" / f"{machine_id}.json.gz")
         self._session_id = session_id
         self._folder = folder
         self._listener = listener
@@ -240,6 +240,33 @@ class Machine:
         client = await self.ready()
         system = (await client.system_stats()).get("system", {})
         return {"version": system.get("comfyui_version"), "commit": None, "source": "running"}
+
+    async def knowledge(self, *, max_age: float | None = None) -> Knowledge:
+        """Return the node definitions of the running ComfyUI, else the last ones known.
+
+        Parameters
+        ----------
+        max_age : float, optional
+            Seconds after which those of a running ComfyUI are asked for anew.
+        """
+        client = self.reachable_client()
+        if client is not None:
+            with contextlib.suppress(ComfyUIUnavailableError):
+                return await self._definitions.get(client, self._version(), max_age=max_age)
+        return await self._definitions.offline()
+
+    async def object_info(self) -> bytes:
+        """Return the node definitions of the running ComfyUI as JSON text.
+
+        Raises
+        ------
+        ComfyUIUnavailableError
+            If none answers.
+        """
+        return await self._definitions.text(await self.ready(), self._version())
+
+    def _version(self) -> str | None:
+        return self._link.system.get("comfyui_version") if self._link is not None else None
 
     async def folders(self) -> Folders:
         """Return ComfyUI's folders and the confinement of paths to them.
@@ -373,7 +400,7 @@ class Machine:
         link = self._link
         if link is not None:
             self._background(self._learn(link))
-            self.definitions.attach(link.client)
+            self._definitions.attach()
         self._listener.machine_connected(self)
 
     def _disconnected(self) -> None:

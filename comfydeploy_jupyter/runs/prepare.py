@@ -161,8 +161,8 @@ def _check_agreement(graph: Graph, ui: dict[str, Any]) -> None:
 
 
 async def _resolve_external(graph: Graph, given: dict[Target, str], machine: Machine) -> Graph:
-    client = await machine.ready()
-    known = await machine.definitions.get(client)
+    await machine.ready()
+    known = (await machine.knowledge()).object_info
     inlined = inline_external(graph, known.keys(), given=given)
     if not inlined.files:
         return inlined.graph
