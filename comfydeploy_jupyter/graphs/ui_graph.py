@@ -69,6 +69,8 @@ class Node:
         As saved.
     stored : object
         ``widgets_values`` as saved.
+    named : Mapping
+        ``widgets_values_named`` as saved, which counts only where there is nothing else.
     known : NodeClass or None
         Its class, where the definitions have it.
     subgraph : str or None
@@ -90,6 +92,7 @@ class Node:
     outputs: list[str]
     properties: Mapping[str, Any]
     stored: Any
+    named: Mapping[str, Any] = field(default_factory=dict)
     known: NodeClass | None = None
     subgraph: str | None = None
     widgets: list[Widget] = field(default_factory=list)
@@ -293,7 +296,7 @@ class _Reader:
             raise InvalidRequestError.of_field(f"{place}.id", "must be a number or text")
         mode = raw.get("mode")
         properties = raw.get("properties")
-        stored = raw.get("widgets_values")
+        named = raw.get("widgets_values_named")
         node = Node(
             id=renamed.get(own, own),
             type=kind,
@@ -302,7 +305,8 @@ class _Reader:
             inputs=[],
             outputs=[],
             properties=properties if isinstance(properties, dict) else {},
-            stored=raw.get("widgets_values_named") if stored is None else stored,
+            stored=raw.get("widgets_values"),
+            named=named if isinstance(named, dict) else {},
         )
         inputs = _list_of(raw, "inputs", place)
         outputs = _list_of(raw, "outputs", place)
@@ -348,6 +352,9 @@ class _Reader:
                 value = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
             node.widgets.append(Widget(name, "*", name))
             node.values[name] = value
+        for name, value in node.named.items() if node.stored is None else ():
+            node.widgets.append(Widget(name, "*", name))
+            node.values[name] = value
 
 
 class _Numbers:
@@ -366,7 +373,7 @@ def _read_known(node: Node, known: NodeClass, inputs: list[Any], outputs: list[A
     """Give a node what its class has; of the file it keeps the links and what is beyond."""
     node.known = known
     node.title = node.title or known.title
-    for widget, value in known.lay_out(node.stored):
+    for widget, value in known.lay_out(node.named if node.stored is None else node.stored):
         node.widgets.append(widget)
         node.values.setdefault(widget.name, _held(node, widget, value))
     saved = {str(raw.get("name")): raw for raw in _objects(inputs)}

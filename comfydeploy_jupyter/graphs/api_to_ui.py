@@ -1,0 +1,262 @@
+"""API format → UI format: a workflow that opens in ComfyUI's editor, laid out in columns.
+
+A prompt has no positions, no titles of its own making and only the inputs that count. What the
+editor needs beyond that comes from the node definitions, and `ui_to_api` of the result gives the
+prompt again, with these exceptions, which lie in the format:
+
+- widgets that the prompt leaves out get their defaults;
+- literal inputs that the class does not declare have no place in the editor;
+- text with comments (``//``) in a widget with dynamic prompts loses them once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from comfydeploy_jupyter.errors import InvalidRequestError
+from comfydeploy_jupyter.graphs.definitions import (
+    CONTROL,
+    MISSING,
+    NodeClass,
+    NodeDefinitions,
+    Socket,
+    Widget,
+)
+
+COLUMN_WIDTH, COLUMN_GAP = 400, 100
+ROW_GAP = 80
+_TITLE, _SLOT, _WIDGET, _TEXT_AREA, _PICTURE = 40, 22, 30, 180, 300
+
+Prompt = Mapping[str, Mapping[str, Any]]
+
+
+def api_to_ui(graph: Prompt, definitions: NodeDefinitions | Mapping[str, Any]) -> dict[str, Any]:
+    """Convert a workflow from the API format to the UI format.
+
+    Parameters
+    ----------
+    graph : Mapping
+        A prompt: nodes by id, each with ``class_type`` and ``inputs``.
+    definitions : NodeDefinitions or Mapping
+        The node classes, or the JSON of ``object_info``. A class that they do not have is kept:
+        its inputs by name, which `ui_to_api` reads again.
+
+    Returns
+    -------
+    dict
+        A workflow of version 0.4. Every node stands right of all that it depends on; nodes do
+        not overlap. Seeds are set to ``fixed``, so that queueing it repeats the run.
+
+    Raises
+    ------
+    InvalidRequestError
+        It is no prompt; the place is named.
+    """
+    known = (
+        definitions if isinstance(definitions, NodeDefinitions) else NodeDefinitions(definitions)
+    )
+    _check(graph)
+    sketch = _Sketch(graph, known)
+    nodes = [sketch.node(key) for key in graph]
+    _place(nodes, _columns(sketch.feeders))
+    numbers = [node["id"] for node in nodes if isinstance(node["id"], int)]
+    return {
+        "last_node_id": max(numbers, default=0),
+        "last_link_id": len(sketch.links),
+        "nodes": nodes,
+        "links": sketch.links,
+        "groups": [],
+        "config": {},
+        "extra": {},
+        "version": 0.4,
+    }
+
+
+def _check(graph: Any) -> None:
+    if not isinstance(graph, Mapping):
+        raise InvalidRequestError.of_field("workflow_api", "must be an object")
+    for key, node in graph.items():
+        if not isinstance(node, Mapping):
+            raise InvalidRequestError.of_field(f"workflow_api.{key}", "must be an object")
+        if not isinstance(node.get("class_type"), str):
+            raise InvalidRequestError.of_field(f"workflow_api.{key}.class_type", "must be text")
+        if not isinstance(node.get("inputs", {}), Mapping):
+            raise InvalidRequestError.of_field(f"workflow_api.{key}.inputs", "must be an object")
+
+
+class _Sketch:
+    """The nodes and links of the workflow, not yet placed."""
+
+    def __init__(self, graph: Prompt, definitions: NodeDefinitions) -> None:
+        self._graph = graph
+        self._classes = {key: definitions.get(node["class_type"]) for key, node in graph.items()}
+        self._leaving: dict[str, dict[int, list[int]]] = {key: {} for key in graph}
+        self._entering: dict[str, dict[str, int]] = {key: {} for key in graph}
+        self.feeders: dict[str, list[str]] = {key: [] for key in graph}
+        self.links: list[list[Any]] = []
+        self._sockets = {key: self._sockets_of(key) for key in graph}
+        for key in graph:
+            places = {socket.name: place for place, socket in enumerate(self._sockets[key])}
+            for name, value in self._inputs(key).items():
+                if self._is_link(value):
+                    self._link(str(value[0]), value[1], key, name, places[name])
+
+    def node(self, key: str) -> dict[str, Any]:
+        """Return one node as the editor saves it."""
+        known = self._classes[key]
+        kind = self._graph[key]["class_type"]
+        slots = self._slots(key)
+        node: dict[str, Any] = {
+            "id": _id(key),
+            "type": kind,
+            "pos": [0, 0],
+            "size": [COLUMN_WIDTH, _height(known, len(slots), len(self._outputs(key)))],
+            "flags": {},
+            "order": 0,
+            "mode": 0,
+            "inputs": slots,
+            "outputs": self._outputs(key),
+            "properties": {"Node name for S&R": kind},
+        }
+        literals = {
+            name: _unwrapped(value)
+            for name, value in self._inputs(key).items()
+            if name not in self._entering[key]
+        }
+        if known is None:
+            node["widgets_values_named"] = literals
+        elif known.widgets:
+            node["widgets_values"] = _stored(known, literals)
+        title = _title(self._graph[key])
+        if title and (known is None or title != known.title):
+            node["title"] = title
+        return node
+
+    def _inputs(self, key: str) -> Mapping[str, Any]:
+        inputs: Mapping[str, Any] = self._graph[key].get("inputs", {})
+        return inputs
+
+    def _is_link(self, value: Any) -> bool:
+        return (
+            isinstance(value, list)
+            and len(value) == 2
+            and isinstance(value[0], (str, int))
+            and isinstance(value[1], int)
+            and value[1] >= 0
+            and str(value[0]) in self._graph
+        )
+
+    def _link(self, origin: str, slot: int, target: str, name: str, place: int) -> None:
+        number = len(self.links) + 1
+        self._entering[target][name] = number
+        self._leaving[origin].setdefault(slot, []).append(number)
+        self.feeders[target].append(origin)
+        known = self._classes[origin]
+        kind = known.outputs[slot] if known is not None and slot < len(known.outputs) else "*"
+        self.links.append([number, _id(origin), slot, _id(target), place, kind])
+
+    def _sockets_of(self, key: str) -> list[Socket]:
+        """Return the inputs of a node: what its class has, then what only the prompt has."""
+        known = self._classes[key]
+        declared = () if known is None else known.sockets
+        names = {socket.name for socket in declared}
+        linked = (name for name, value in self._inputs(key).items() if self._is_link(value))
+        return [*declared, *(Socket(name, "*") for name in linked if name not in names)]
+
+    def _slots(self, key: str) -> list[dict[str, Any]]:
+        slots = []
+        for socket in self._sockets[key]:
+            slot: dict[str, Any] = {
+                "name": socket.name,
+                "type": socket.type,
+                "link": self._entering[key].get(socket.name),
+            }
+            if socket.has_widget:
+                slot["widget"] = {"name": socket.name}
+            slots.append(slot)
+        return slots
+
+    def _outputs(self, key: str) -> list[dict[str, Any]]:
+        known = self._classes[key]
+        leaving = self._leaving[key]
+        kinds = [] if known is None else list(known.outputs)
+        kinds += ["*"] * (max(leaving, default=-1) + 1 - len(kinds))
+        return [
+            {"name": kind, "type": kind, "links": leaving.get(slot, [])}
+            for slot, kind in enumerate(kinds)
+        ]
+
+
+def _stored(known: NodeClass, literals: Mapping[str, Any]) -> list[Any]:
+    values = []
+    for widget, value in known.lay_out({**literals, CONTROL: "fixed"}):
+        if not widget.stored:
+            continue
+        if value is MISSING:
+            value = None
+        values.append(_escaped(widget, value))
+    return values
+
+
+def _escaped(widget: Widget, value: Any) -> Any:
+    """Keep braces in a text from being read as a dynamic prompt."""
+    if not widget.dynamic_prompts or not isinstance(value, str):
+        return value
+    return value.replace("{", "\\{").replace("}", "\\}")
+
+
+def _unwrapped(value: Any) -> Any:
+    if isinstance(value, Mapping) and set(value) == {"__value__"}:
+        return value["__value__"]
+    return value
+
+
+def _title(node: Mapping[str, Any]) -> str:
+    meta = node.get("_meta")
+    title = meta.get("title") if isinstance(meta, Mapping) else None
+    return title if isinstance(title, str) else ""
+
+
+def _id(key: str) -> int | str:
+    """Return an id as the editor saves it: a number where it is one."""
+    number = int(key) if key.isascii() and key.isdecimal() and len(key) < 16 else None
+    return number if number is not None and str(number) == key else key
+
+
+def _height(known: NodeClass | None, inputs: int, outputs: int) -> int:
+    widgets = () if known is None else known.widgets
+    height = _TITLE + _SLOT * (inputs + outputs)
+    height += sum(_TEXT_AREA if widget.multiline else _WIDGET for widget in widgets)
+    uploads = any(widget.type == "IMAGEUPLOAD" for widget in widgets)
+    return height + (_PICTURE if uploads or (known is not None and known.output_node) else 0)
+
+
+def _columns(feeders: Mapping[str, list[str]]) -> list[int]:
+    """Return the column of each node: one more than the last column that it depends on."""
+    readers: dict[str, list[str]] = {key: [] for key in feeders}
+    waiting = {key: len(origins) for key, origins in feeders.items()}
+    for key, origins in feeders.items():
+        for origin in origins:
+            readers[origin].append(key)
+    columns = dict.fromkeys(feeders, 0)
+    ready = [key for key, count in waiting.items() if not count]
+    while ready:
+        key = ready.pop()
+        for reader in readers[key]:
+            columns[reader] = max(columns[reader], columns[key] + 1)
+            waiting[reader] -= 1
+            if not waiting[reader]:
+                ready.append(reader)
+    return list(columns.values())
+
+
+def _place(nodes: list[dict[str, Any]], columns: list[int]) -> None:
+    bottoms: dict[int, int] = {}
+    for node, column in zip(nodes, columns, strict=True):
+        top = bottoms.get(column, 0)
+        node["pos"] = [column * (COLUMN_WIDTH + COLUMN_GAP), top]
+        bottoms[column] = top + node["size"][1] + ROW_GAP
+    order = sorted(range(len(nodes)), key=lambda place: columns[place])
+    for rank, place in enumerate(order):
+        nodes[place]["order"] = rank

@@ -1,0 +1,199 @@
+"""API → UI: the way back to the same prompt, a layout without overlaps, clear refusals."""
+
+from __future__ import annotations
+
+import copy
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from comfydeploy_jupyter.errors import InvalidRequestError
+from comfydeploy_jupyter.graphs.api_to_ui import api_to_ui
+from comfydeploy_jupyter.graphs.definitions import MISSING, NodeClass, NodeDefinitions, Widget
+from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "ui_to_api.object_info.json.gz"
+DEFINITIONS = NodeDefinitions(json.loads(gzip.decompress(GOLDEN.read_bytes())))
+# one input with two widgets of the same name; recording needs the editor anyway
+CLASSES = sorted({*DEFINITIONS} - {"RecordAudio"})
+TITLE_HEIGHT = 30
+
+Graph = dict[str, dict[str, Any]]
+
+
+def plain(graph: Graph) -> Graph:
+    return {
+        key: {"class_type": node["class_type"], "inputs": node["inputs"]}
+        for key, node in graph.items()
+    }
+
+
+def every_widget(known: NodeClass) -> list[Widget]:
+    found: list[Widget] = []
+    pending = list(known.widgets)
+    while pending:
+        widget = pending.pop()
+        found.append(widget)
+        for branch in widget.branches.values():
+            pending.extend(branch)
+    return [widget for widget in found if widget.emitted]
+
+
+def values_for(widget: Widget) -> st.SearchStrategy[Any]:
+    if widget.type == "INT":
+        return st.integers(-(2**53), 2**53)
+    if widget.type == "FLOAT":
+        return st.floats(-1e9, 1e9, allow_nan=False)
+    if widget.type == "BOOLEAN":
+        return st.booleans()
+    if widget.type == "BUTTON":
+        return st.just(widget.default)
+    if isinstance(widget.default, list):
+        return st.lists(st.sampled_from(widget.choices), unique=True)
+    if widget.choices:
+        return st.sampled_from(widget.choices)
+    if widget.dynamic_prompts:  # comments and backslashes have no way back
+        return st.text("ab{}|%, \n\u00e9")
+    if widget.name == "filename_prefix":
+        return st.text(st.characters(codec="utf-8", exclude_characters="%"))
+    return st.text(st.characters(codec="utf-8"))
+
+
+def wrapped(value: Any) -> Any:
+    return {"__value__": value} if isinstance(value, list) else value
+
+
+@st.composite
+def prompts(draw: st.DrawFn) -> Graph:
+    """Draw prompts with every widget that a class has, and some unknown classes."""
+    number = st.integers(0, 300).map(str)
+    inside = st.tuples(number, number).map(":".join)
+    keys = draw(st.lists(st.one_of(number, inside), unique=True, min_size=1, max_size=8))
+    graph: Graph = {}
+    for place, key in enumerate(keys):
+        kind = draw(st.sampled_from([*CLASSES, "Mystery"]))
+        known = DEFINITIONS.get(kind)
+        inputs: dict[str, Any] = {}
+        sockets = ["one", "two"]
+        if known is None:
+            scalars = st.one_of(st.none(), st.booleans(), st.integers(-9, 9), st.text())
+            names = st.text(st.characters(categories=["L"]), min_size=1)
+            inputs |= draw(st.dictionaries(names, scalars, max_size=3))
+        else:
+            drawn = {w.name: draw(values_for(w)) for w in every_widget(known)}
+            laid = known.lay_out(drawn) if drawn else []
+            inputs |= {
+                widget.name: wrapped(value)
+                for widget, value in laid
+                if widget.emitted and value is not MISSING
+            }
+            steering = {widget.name for widget in known.widgets if widget.branches}
+            sockets = [s.name for s in known.sockets if s.name not in steering]
+        if place and sockets:
+            for name in draw(st.lists(st.sampled_from(sockets), unique=True, max_size=3)):
+                if name in inputs or (known is None or name in free_sockets(known)):
+                    origin = draw(st.sampled_from(keys[:place]))
+                    inputs[name] = [origin, draw(st.integers(0, 2))]
+        graph[key] = {"class_type": kind, "inputs": inputs}
+    return graph
+
+
+def free_sockets(known: NodeClass) -> set[str]:
+    return {socket.name for socket in known.sockets if not socket.has_widget}
+
+
+def overlapping(nodes: list[dict[str, Any]]) -> list[tuple[Any, Any]]:
+    boxes = [
+        (x, y - TITLE_HEIGHT, x + width, y + height)
+        for (x, y), (width, height) in ((node["pos"], node["size"]) for node in nodes)
+    ]
+    return [
+        (one, other)
+        for place, one in enumerate(boxes)
+        for other in boxes[place + 1 :]
+        if one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+    ]
+
+
+@settings(max_examples=200, deadline=None)
+@given(prompts())
+def test_converts_back_to_the_same_prompt(graph: Graph) -> None:
+    before = copy.deepcopy(graph)
+    saved = json.loads(json.dumps(api_to_ui(graph, DEFINITIONS)))
+    back = ui_to_api(saved, DEFINITIONS)
+    assert plain(back.graph) == graph == before
+    assert not overlapping(saved["nodes"])
+
+
+@settings(max_examples=50, deadline=None)
+@given(prompts())
+def test_a_node_stands_right_of_what_it_depends_on(graph: Graph) -> None:
+    saved = api_to_ui(graph, DEFINITIONS)
+    left = {str(node["id"]): node["pos"][0] for node in saved["nodes"]}
+    for _, origin, _, target, _, _ in saved["links"]:
+        assert left[str(origin)] < left[str(target)]
+
+
+def test_saves_what_the_editor_needs() -> None:
+    graph = {
+        "4": {"class_type": "PSrc", "inputs": {"name": "b.ckpt"}},
+        "2:7": {
+            "class_type": "PSampler",
+            "inputs": {"seed": 5, "steps": ["9", 0], "model": ["4", 0]},
+            "_meta": {"title": "Mine"},
+        },
+        "9": {"class_type": "PInt", "inputs": {"value": 3}},
+    }
+    saved = api_to_ui(graph, DEFINITIONS)
+    assert (saved["version"], saved["last_node_id"], saved["last_link_id"]) == (0.4, 9, 2)
+    source, sampler, number = saved["nodes"]
+    assert [source["id"], sampler["id"], number["id"]] == [4, "2:7", 9]
+    assert sampler["title"] == "Mine"
+    assert "title" not in source
+    assert sampler["widgets_values"] == [5, "fixed", 20, 8.0, "euler", 1.0]
+    model, steps = (
+        next(slot for slot in sampler["inputs"] if slot["name"] == name)
+        for name in ("model", "steps")
+    )
+    assert model == {"name": "model", "type": "MODEL", "link": 2}
+    assert steps["widget"] == {"name": "steps"}
+    assert [2, 4, 0, "2:7", 0, "MODEL"] in saved["links"]
+    assert source["outputs"][0]["links"] == [2]
+
+
+def test_circles_are_laid_out_too() -> None:
+    graph = {
+        "1": {"class_type": "PPass", "inputs": {"amount": 1, "image": ["2", 0]}},
+        "2": {"class_type": "PPass", "inputs": {"amount": 2, "image": ["1", 0]}},
+    }
+    saved = api_to_ui(graph, DEFINITIONS)
+    assert not overlapping(saved["nodes"])
+    assert plain(ui_to_api(saved, DEFINITIONS).graph) == graph
+
+
+def test_long_chains() -> None:
+    graph: Graph = {"0": {"class_type": "PPass", "inputs": {"amount": 1}}}
+    for key in range(1, 10_000):
+        inputs = {"amount": key, "image": [str(key - 1), 0]}
+        graph[str(key)] = {"class_type": "PPass", "inputs": inputs}
+    assert plain(ui_to_api(api_to_ui(graph, DEFINITIONS), DEFINITIONS).graph) == graph
+
+
+@pytest.mark.parametrize(
+    ("graph", "field"),
+    [
+        ([], "workflow_api"),
+        ({"1": 5}, "workflow_api.1"),
+        ({"1": {"inputs": {}}}, "workflow_api.1.class_type"),
+        ({"1": {"class_type": "PInt", "inputs": []}}, "workflow_api.1.inputs"),
+    ],
+)
+def test_names_the_place_of_what_is_no_prompt(graph: Any, field: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        api_to_ui(graph, DEFINITIONS)
+    assert caught.value.details["field"] == field
