@@ -61,6 +61,25 @@ class RunRequest(Model):
         return self.workflow_api_raw is not None
 
 
+class GraphRequest(Model):
+    """A graph in one of its formats."""
+
+    workflow_api: dict[str, Any] | None = None
+    workflow: dict[str, Any] | None = None
+    machine: Identifier | None = None
+
+
+class ValidateRequest(GraphRequest):
+    """Body of ``POST workflow/validate``."""
+
+
+class ConvertRequest(GraphRequest):
+    """Body of ``POST workflow/convert``."""
+
+    to: Literal["api", "ui"] | None = None
+    object_info: dict[str, Any] | None = None
+
+
 class InterruptRequest(Model):
     """Body of ``POST interrupt``."""
 

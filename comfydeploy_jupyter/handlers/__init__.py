@@ -10,6 +10,7 @@ from .files import (
     StatHandler,
     UploadFileHandler,
 )
+from .graphs import ConvertHandler, ValidateHandler
 from .runs import InterruptHandler, RunHandler, RunsHandler, StreamHandler
 from .status import (
     CheckStatusHandler,
@@ -36,6 +37,9 @@ ROUTES = (
     (f"{PREFIX}/get-file-hash", FileHashHandler),
     (f"{PREFIX}/upload-file", UploadFileHandler),
     (f"{PREFIX}/fs/stat", StatHandler),
+    # Workflows
+    (f"{PREFIX}/workflow/convert", ConvertHandler),
+    (f"{PREFIX}/workflow/validate", ValidateHandler),
     # WebSocket and status
     (f"{PREFIX}/ws", EventSocket),
     (f"{PREFIX}/check-status", CheckStatusHandler),

@@ -1,0 +1,88 @@
+"""What ComfyUI would say to a graph, without queueing it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ComfyDeployError
+from ..graphs.ui_to_api import ui_to_api
+from ..graphs.validation import Validation, validate_prompt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..comfyui.definitions import Knowledge
+    from ..comfyui.folders import Folders
+    from ..machines.machine import Machine
+
+MODELS_MAX_AGE = 3.0  # seconds; a model file that was just added is to be seen
+
+
+async def judge(
+    machine: Machine, *, workflow_api: dict[str, Any] | None, workflow: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Return what ``POST /prompt`` of a machine's ComfyUI would answer to a graph.
+
+    Parameters
+    ----------
+    machine : Machine
+        Its node definitions decide: live, else the last ones known.
+    workflow_api, workflow : dict or None
+        The graph in API format or, without it, in UI format. With both, the second one only
+        tells of packs and of the addresses of models.
+
+    Returns
+    -------
+    dict
+        ``valid``, ``error``, ``node_errors``, ``outputs``, ``missing_nodes``, ``missing_models``,
+        ``warnings``, ``definitions``.
+    """
+    knowledge = await machine.knowledge(max_age=MODELS_MAX_AGE)
+    folders = await machine.folders() if machine.path is not None else None
+    result, warnings = await asyncio.to_thread(_judge, knowledge, folders, workflow_api, workflow)
+    error = result.error
+    if result.raises is not None:
+        error = {
+            "type": "prompt_unreadable",
+            "message": "ComfyUI could not read the graph",
+            "details": result.raises,
+            "extra_info": {},
+        }
+    return {
+        "valid": result.valid,
+        "error": error,
+        "node_errors": result.node_errors,
+        "outputs": result.outputs,
+        "missing_nodes": result.missing_nodes,
+        "missing_models": result.missing_models,
+        "warnings": [*warnings, *result.warnings],
+        "definitions": knowledge.origin(),
+    }
+
+
+def _judge(
+    knowledge: Knowledge,
+    folders: Folders | None,
+    workflow_api: dict[str, Any] | None,
+    workflow: dict[str, Any] | None,
+) -> tuple[Validation, list[str]]:
+    warnings: list[str] = []
+    prompt = workflow_api
+    if prompt is None and workflow is not None:
+        converted = ui_to_api(workflow, knowledge.layouts)
+        prompt, warnings = converted.graph, converted.warnings
+    exists = None if folders is None else _lookup(folders)
+    return validate_prompt(prompt, knowledge.rules, files=exists, workflow=workflow), warnings
+
+
+def _lookup(folders: Folders) -> Callable[[str, str], bool]:
+    def exists(folder: str, name: str) -> bool:
+        try:
+            directory = folders.directory(folder)
+            path = folders.resolve(str(directory / name), kind="any")
+        except ComfyDeployError:
+            return False
+        return path.is_relative_to(directory.resolve())
+
+    return exists

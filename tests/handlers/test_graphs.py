@@ -1,0 +1,194 @@
+"""Converting and validating over the routes."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+
+import pytest
+import requests
+
+GRAPH = {
+    "1": {
+        "class_type": "EmptyImage",
+        "inputs": {"width": 32, "height": 16, "batch_size": 1, "color": 255},
+        "_meta": {"title": "Red"},
+    },
+    "2": {
+        "class_type": "ImageScale",
+        "inputs": {
+            "image": ["1", 0],
+            "upscale_method": "bilinear",
+            "width": 8,
+            "height": 8,
+            "crop": "disabled",
+        },
+    },
+    "3": {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}},
+}
+
+
+def essence(graph):
+    return {key: (node["class_type"], node["inputs"]) for key, node in graph.items()}
+
+
+async def connected(api):
+    await api.get("object_info")
+
+
+async def test_there_and_back(api):
+    await connected(api)
+    code, body = await api.post("workflow/convert", {"workflow_api": GRAPH})
+    assert code == 200, body
+    assert (body["success"], body["from"], body["to"]) == (True, "api", "ui")
+    assert len(body["workflow"]["nodes"]) == 3
+    code, back = await api.post("workflow/convert", {"workflow": body["workflow"]})
+    assert (code, back["from"], back["to"], back["warnings"]) == (200, "ui", "api", [])
+    assert essence(back["workflow_api"]) == essence(GRAPH)
+
+
+async def test_definitions_of_the_request_are_used(api):
+    object_info = {
+        "Mine": {"input": {"required": {"x": ["INT", {}]}}, "output": [], "output_node": True}
+    }
+    ui = {
+        "nodes": [{"id": 5, "type": "Mine", "widgets_values": [7], "inputs": [], "mode": 0}],
+        "links": [],
+        "version": 0.4,
+    }
+    code, body = await api.post("workflow/convert", {"workflow": ui, "object_info": object_info})
+    assert code == 200, body
+    assert essence(body["workflow_api"]) == {"5": ("Mine", {"x": 7})}
+
+
+async def test_unknown_nodes_are_kept_with_a_warning(api):
+    ui = {
+        "nodes": [{"id": 5, "type": "NoSuchNode", "widgets_values": [7], "inputs": [], "mode": 0}],
+        "links": [],
+        "version": 0.4,
+    }
+    code, body = await api.post("workflow/convert", {"workflow": ui})
+    assert code == 200
+    assert body["workflow_api"]["5"]["class_type"] == "NoSuchNode"
+    assert "NoSuchNode" in body["warnings"][0]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "workflow"),
+        ({"workflow": {"nodes": []}, "workflow_api": GRAPH}, "workflow"),
+        ({"workflow": 3}, "workflow"),
+        ({"workflow": {}}, "workflow"),
+        ({"workflow_api": {"1": []}}, "workflow_api"),
+        ({"workflow_api": GRAPH, "to": "xml"}, "to"),
+        ({"workflow_api": GRAPH, "object_info": []}, "object_info"),
+    ],
+)
+async def test_bad_conversions(api, body, field):
+    code, answer = await api.post("workflow/convert", body)
+    assert (code, answer["code"], answer["details"]["field"]) == (400, "invalid_request", field)
+
+
+def broken(**changes):
+    graph = copy.deepcopy(GRAPH)
+    for place, value in changes.items():
+        node, name = place.split("_", 1)
+        graph[node[1:]]["inputs"][name] = value
+    return graph
+
+
+def without_tracebacks(errors):
+    """Leave out the lines of ComfyUI's own code, which only it can know."""
+    for node in errors.values():
+        for error in node["errors"]:
+            error["extra_info"].pop("traceback", None)
+    return errors
+
+
+@pytest.mark.parametrize(
+    "graph",
+    [
+        GRAPH,
+        broken(n1_width="wide"),
+        broken(n2_crop="sideways"),
+        broken(n2_image=["1", 1]),
+        broken(n3_images=["2", 0, 1]),
+        {"1": GRAPH["1"]},
+        {"1": {"class_type": "NoSuchNode", "inputs": {}}},
+        {"1": {"inputs": {}}},
+        {**GRAPH, "9": {"class_type": "SaveImage", "inputs": {}}},
+        {"1": {"class_type": "LoadImage", "inputs": {"image": "not-there.png"}}},
+    ],
+)
+async def test_verdict_is_comfyuis_own(api, comfyui, graph):
+    await connected(api)
+    code, judged = await api.post("workflow/validate", {"workflow_api": graph})
+    assert code == 200
+    assert judged["definitions"]["source"] == "live"
+    told = await asyncio.to_thread(
+        requests.post, f"{comfyui.url}/prompt", json={"prompt": graph}, timeout=20
+    )
+    answer = told.json()
+    assert judged["valid"] is (told.status_code == 200)
+    assert judged["error"] == answer.get("error")
+    assert without_tracebacks(judged["node_errors"]) == without_tracebacks(answer["node_errors"])
+
+
+async def test_missing_nodes_and_models_are_named(api):
+    await connected(api)
+    graph = {
+        "1": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "none.safetensors"}},
+        "2": {"class_type": "NoSuchNode", "inputs": {"model": ["1", 0]}},
+    }
+    code, body = await api.post("workflow/validate", {"workflow_api": graph})
+    assert (code, body["valid"]) == (200, False)
+    assert body["missing_nodes"][0]["class_type"] == "NoSuchNode"
+    (model,) = body["missing_models"]
+    assert (model["name"], model["folder"]) == ("none.safetensors", "checkpoints")
+
+
+async def test_ui_graph_is_judged_too(api):
+    await connected(api)
+    _, converted = await api.post("workflow/convert", {"workflow_api": broken(n1_width="wide")})
+    code, body = await api.post("workflow/validate", {"workflow": converted["workflow"]})
+    assert (code, body["valid"]) == (200, False)
+    assert body["node_errors"]["1"]["errors"][0]["type"] == "invalid_input_type"
+
+
+async def test_deep_and_circular_graphs_get_an_answer(api):
+    await connected(api)
+    chain = {
+        str(n): {"class_type": "ImageInvert", "inputs": {"image": [str(n - 1), 0]}}
+        for n in range(1, 5000)
+    }
+    chain["0"] = {"class_type": "ImageInvert", "inputs": {"image": ["4999", 0]}}
+    chain["x"] = {"class_type": "PreviewImage", "inputs": {"images": ["4999", 0]}}
+    code, body = await api.post("workflow/validate", {"workflow_api": chain})
+    assert (code, body["valid"]) == (200, False)
+
+
+class TestComfyUIDown:
+    """Judging goes on from what is known."""
+
+    @pytest.fixture
+    def extension_config(self, tmp_path):
+        return {"comfyui_url": "http://127.0.0.1:9", "data_dir": str(tmp_path / "data")}
+
+    async def test_core_nodes_are_bundled(self, api):
+        code, body = await api.post("workflow/validate", {"workflow_api": GRAPH})
+        assert (code, body["valid"]) == (200, True)
+        assert body["definitions"]["source"] == "bundled"
+        assert body["definitions"]["comfyui_version"]
+        code, body = await api.post("workflow/convert", {"workflow_api": GRAPH})
+        assert code == 200
+
+
+async def test_last_definitions_are_kept(api, start_comfyui, extension, jp_asyncio_loop):
+    await connected(api)
+    machine = extension.services.machines.get()
+    await machine.close()
+    graph = {"1": {"class_type": "TestText", "inputs": {"text": "x"}}}
+    code, body = await api.post("workflow/validate", {"workflow_api": graph})
+    assert (code, body["valid"]) == (200, True)
+    assert body["definitions"]["source"] == "cached"
