@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from ..errors import ComfyDeployError, InvalidRequestError, PromptInvalidError
 from .events import RunProgress
+from .files import Model, UploadedFile, is_file, upload
 from .graph import Workflow
 from .results import Result
 from .runs import Run
@@ -19,6 +20,8 @@ from .stream import EventStream
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+HASH_TIMEOUT = 600.0  # s; a large file on a slow disk takes its time
 
 WorkflowSource: TypeAlias = dict[str, Any] | str | os.PathLike[str] | None
 
@@ -103,7 +106,8 @@ class Comfy:
             a JSON file. Leave it out and give ``workflow_id=`` for one in the store.
         inputs : dict, optional
             New values by ``"<node id>.<input>"``, ``"<node title>.<input>"``, the ``input_id`` of
-            an external-input node, or the bare name of an input that only one node has.
+            an external-input node, or the bare name of an input that only one node has. A path,
+            a PIL image or an array is uploaded, and the input is set to its name.
         seed : int, optional
             Set every seed of the workflow: each ``seed`` and ``noise_seed`` that is no link.
             `inputs` have the last word. Of a workflow in the editor's format or in the store the
@@ -300,6 +304,75 @@ class Comfy:
         with self.server.request("GET", address, timeout=READ_TIMEOUT) as response:
             return response.content
 
+    def upload(
+        self,
+        source: Any,
+        *,
+        name: str | None = None,
+        type: str = "input",  # noqa: A002 - the name that ComfyUI gives it
+        subfolder: str = "",
+        overwrite: bool = False,
+        machine: str | None = None,
+    ) -> UploadedFile:
+        """Put a file into one of ComfyUI's folders.
+
+        Parameters
+        ----------
+        source : path, bytes, open file, PIL image or array
+            A file of this kernel's machine, read while it is sent; a picture is sent as PNG. An
+            array has the shape (height, width[, 1, 3 or 4]), uint8 or 0 … 1.
+        name : str, optional
+            What it shall be called; by default as it is.
+        type : str
+            ``input``, ``output``, ``temp`` or ``models/<folder>``.
+        subfolder : str
+            Where below that folder.
+        overwrite : bool
+            Whether a file of that name is replaced. Else the same content is not stored twice, and
+            other content gets a free name.
+        machine : str, optional
+            The ComfyUI that shall have it.
+
+        Returns
+        -------
+        UploadedFile
+            ``str()`` of it is what a loader node takes.
+        """
+        return upload(
+            self.server,
+            source,
+            name=name,
+            type=type,
+            subfolder=subfolder,
+            overwrite=overwrite,
+            machine=machine,
+        )
+
+    def models(
+        self, folder: str | None = None, *, search: str | None = None, machine: str | None = None
+    ) -> list[Model]:
+        """Return the model files of ComfyUI.
+
+        Parameters
+        ----------
+        folder : str, optional
+            Only those of one folder, e.g. ``checkpoints``.
+        search : str, optional
+            Words that must be in the name.
+        machine : str, optional
+            The ComfyUI that has them.
+        """
+        found = self.server.get("models", folder=folder, search=search, machine=machine)
+        names = Model.__dataclass_fields__
+        return [Model(**{k: v for k, v in model.items() if k in names}) for model in found]
+
+    def hash(self, filename: str | os.PathLike[str], *, machine: str | None = None) -> str:
+        """Return the SHA-256 of a file of ComfyUI or below Jupyter's root, hexadecimal."""
+        reply = self.server.get(
+            "get-file-hash", filename=os.fspath(filename), machine=machine, timeout=HASH_TIMEOUT
+        )
+        return str(reply["file_hash"])
+
     def _start(self, source: Workflow, body: dict[str, Any], timeout: float | None) -> EventStream:
         with _naming_nodes(source):
             return EventStream(self.server, body["prompt_id"], body=body, timeout=timeout)
@@ -329,6 +402,9 @@ class Comfy:
         body.setdefault("prompt_id", str(uuid.uuid4()))
         seeds = {} if seed is None else source.seed_inputs(seed)
         values = {**seeds, **(inputs or {})}
+        for key, value in values.items():
+            if is_file(value):
+                values[key] = str(self.upload(value, machine=machine))
         if values:
             body["inputs"] = values
         if machine is not None:

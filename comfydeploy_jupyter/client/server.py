@@ -24,7 +24,7 @@ from ..errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import Generator, Iterable
 
 PREFIX = "comfyui-deploy"
 HOW_TO_ENABLE = (
@@ -108,6 +108,17 @@ class Server:
         with self.request("POST", self.address(path), body=body, timeout=timeout) as response:
             return _json(response)
 
+    def send_form(
+        self, address: str, form: Iterable[bytes], content_type: str, *, timeout: float
+    ) -> Any:
+        """Return the JSON reply to a form, whose length ``len()`` tells, sent piece by piece."""
+        headers = {"Content-Type": content_type}
+        with (
+            self.session() as session,
+            send(session, "POST", address, data=form, headers=headers, timeout=timeout) as response,
+        ):
+            return _json(response)
+
     @contextmanager
     def request(
         self, method: str, address: str, *, body: dict[str, Any] | None = None, timeout: float
@@ -144,6 +155,7 @@ def send(
     address: str,
     *,
     body: dict[str, Any] | None = None,
+    data: Iterable[bytes] | None = None,
     headers: dict[str, str] | None = None,
     timeout: float,
 ) -> requests.Response:
@@ -156,16 +168,16 @@ def send(
     ServerUnreachableError
         The server does not answer; ``extra["sent"]`` tells whether it may have got the request.
     """
-    data = None
     headers = dict(headers or {})
+    payload: bytes | Iterable[bytes] | None = data
     if body is not None:
-        data = _encode(body)
+        payload = _encode(body)
         headers["Content-Type"] = "application/json"
     try:
         response = session.request(
             method,
             address,
-            data=data,
+            data=payload,
             headers=headers,
             timeout=(CONNECT_TIMEOUT, timeout),
             stream=True,

@@ -1,0 +1,204 @@
+"""Files and models of ComfyUI, from the notebook."""
+
+from __future__ import annotations
+
+import io
+import mimetypes
+import os
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from ..errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .server import Server
+
+CHUNK = 1024 * 1024
+UPLOAD_TIMEOUT = 600.0  # s without an answer; ComfyUI's disk may be slow
+SIZE_STEP = 1024
+
+
+@dataclass(frozen=True)
+class UploadedFile:
+    """A file in one of ComfyUI's folders.
+
+    Attributes
+    ----------
+    name, subfolder, type : str
+        As ComfyUI has it; the name may differ from the one asked for.
+    size : int
+        Bytes.
+    hash : str
+        SHA-256, hexadecimal.
+    """
+
+    name: str
+    subfolder: str
+    type: str
+    size: int
+    hash: str
+
+    def __str__(self) -> str:
+        """Return what a loader node takes for this file."""
+        path = f"{self.subfolder}/{self.name}" if self.subfolder else self.name
+        return path if self.type == "input" else f"{path} [{self.type}]"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model file of ComfyUI.
+
+    Attributes
+    ----------
+    name, folder : str
+        What a loader node takes, and the folder it looks in.
+    path : str
+        Where the file is.
+    size : int or None
+        Bytes; None where ComfyUI is elsewhere and does not tell.
+    modified : float or None
+        Seconds since 1970.
+    """
+
+    name: str
+    folder: str
+    path: str | None = None
+    size: int | None = None
+    modified: float | None = None
+
+    def __repr__(self) -> str:
+        size = "" if self.size is None else f", {human_size(self.size)}"
+        return f"<Model {self.folder}/{self.name}{size}>"
+
+
+def human_size(size: float) -> str:
+    """Return a size in bytes as people read it, e.g. ``"1.4 GiB"``."""
+    for unit in ("B", "KiB", "MiB"):
+        if size < SIZE_STEP:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= SIZE_STEP
+    return f"{size:.1f} GiB"
+
+
+def upload(
+    server: Server,
+    source: Any,
+    *,
+    name: str | None = None,
+    type: str = "input",  # noqa: A002 - the name that ComfyUI gives it
+    subfolder: str = "",
+    overwrite: bool = False,
+    machine: str | None = None,
+) -> UploadedFile:
+    """Send a file, a picture or an array to one of ComfyUI's folders; see `Comfy.upload`."""
+    fields = {"type": type, "subfolder": subfolder, "overwrite": str(overwrite).lower()}
+    with _opened(source) as file:
+        form = _Form(fields, name or _name_of(source, file), file)
+        address = server.address("upload-file", {"machine": machine})
+        reply = server.send_form(address, form, form.content_type, timeout=UPLOAD_TIMEOUT)
+    return UploadedFile(
+        reply["name"], reply["subfolder"], reply["type"], reply["size"], reply["file_hash"]
+    )
+
+
+def is_file(value: Any) -> bool:
+    """Tell whether an input of a run is a file to upload: a path, a picture or an array."""
+    return isinstance(value, os.PathLike) or _is_picture(value) or _is_array(value)
+
+
+class _Form:
+    """A multipart body that is read from its file while it is sent."""
+
+    def __init__(self, fields: dict[str, str], name: str, file: IO[bytes]) -> None:
+        boundary = uuid.uuid4().hex
+        head = "".join(
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'
+            for key, value in fields.items()
+        )
+        quoted = name.replace("\\", "\\\\").replace('"', '\\"')
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        head += (
+            f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{quoted}"\r\n'
+            f"Content-Type: {kind}\r\n\r\n"
+        )
+        self.content_type = f"multipart/form-data; boundary={boundary}"
+        self._head = head.encode()
+        self._tail = f"\r\n--{boundary}--\r\n".encode()
+        self._file = file
+        self._size = file.seek(0, os.SEEK_END)
+
+    def __len__(self) -> int:
+        return len(self._head) + self._size + len(self._tail)
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._head
+        self._file.seek(0)
+        left = self._size
+        while left > 0 and (chunk := self._file.read(min(CHUNK, left))):
+            left -= len(chunk)
+            yield chunk
+        if left:
+            raise InvalidRequestError.of_field("file", "became shorter while it was sent")
+        yield self._tail
+
+
+def _opened(source: Any) -> IO[bytes]:
+    if isinstance(source, (str, os.PathLike)):
+        path = Path(source).expanduser()
+        if not path.is_file():
+            raise InvalidRequestError.of_field("file", f"there is no file {path}")
+        return path.open("rb")
+    if isinstance(source, (bytes, bytearray)):
+        return io.BytesIO(source)
+    if _is_array(source):
+        source = _picture_of(source)
+    if _is_picture(source):
+        encoded = io.BytesIO()
+        source.save(encoded, "PNG")
+        return encoded
+    if hasattr(source, "read") and hasattr(source, "seek"):
+        return io.BytesIO(source.read())
+    raise InvalidRequestError.of_field(
+        "file", f"must be a path, bytes, an open file, a PIL image or an array, not {source!r}"
+    )
+
+
+def _name_of(source: Any, file: IO[bytes]) -> str:
+    if isinstance(source, (str, os.PathLike)):
+        return Path(source).name
+    name = getattr(source, "name", None) or getattr(source, "filename", None)
+    if isinstance(name, str) and name and not _is_picture(source):
+        return Path(name).name
+    suffix = "png" if _is_picture(source) or _is_array(source) else "bin"
+    return f"upload-{uuid.uuid4().hex[:12]}.{suffix}"
+
+
+def _is_picture(value: Any) -> bool:
+    return hasattr(value, "save") and hasattr(value, "getbands")
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "__array__") and getattr(value, "ndim", 0) >= 2
+
+
+def _picture_of(array: Any) -> Any:
+    """Return the picture in an array of shape (height, width[, channels]), uint8 or 0 … 1."""
+    import numpy as np
+    from PIL import Image
+
+    values = np.asarray(array)
+    if values.ndim == 4 and values.shape[0] == 1:
+        values = values[0]
+    if values.ndim == 3 and values.shape[2] == 1:
+        values = values[:, :, 0]
+    if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] not in (3, 4)):
+        raise InvalidRequestError.of_field(
+            "file", f"an array of shape {values.shape} is no picture: (height, width[, 1, 3 or 4])"
+        )
+    if values.dtype.kind == "f":
+        values = np.clip(values * 255.0 + 0.5, 0, 255)
+    return Image.fromarray(values.astype(np.uint8))

@@ -1,0 +1,101 @@
+"""Files and models from the notebook, on a real Jupyter and a real ComfyUI."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import uuid
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from comfydeploy_jupyter.client import Comfy
+from comfydeploy_jupyter.client.files import human_size
+from comfydeploy_jupyter.errors import InvalidRequestError, NotFoundError
+
+
+@pytest.fixture(scope="module")
+def comfy(jupyter):
+    return Comfy(jupyter.url, jupyter.token)
+
+
+def scaled(image: str) -> dict:
+    return {
+        "1": {"class_type": "LoadImage", "inputs": {"image": image}},
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+    }
+
+
+def test_a_path_is_uploaded_and_reused(comfy, comfyui, tmp_path):
+    path = tmp_path / f'{uuid.uuid4().hex} "ü".txt'
+    path.write_bytes(b"hello" * 500_000)
+    stored = comfy.upload(path, subfolder="mine")
+    assert str(stored) == f"mine/{path.name}"
+    assert stored.hash == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (comfyui.input_dir / "mine" / path.name).read_bytes() == path.read_bytes()
+    assert comfy.upload(path, subfolder="mine") == stored
+
+
+def test_an_open_file_and_bytes(comfy, comfyui):
+    name = f"{uuid.uuid4().hex}.bin"
+    assert comfy.upload(b"abc", name=name, type="temp").type == "temp"
+    with io.BytesIO(b"abcd") as file:
+        assert comfy.upload(file, name=name).size == 4
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        Image.new("RGB", (6, 4), (255, 0, 0)),
+        np.full((4, 6, 3), (255, 0, 0), np.uint8),
+        np.broadcast_to(np.array([1.0, 0.0, 0.0]), (1, 4, 6, 3)),
+    ],
+    ids=["pil", "uint8", "float"],
+)
+def test_a_picture_as_input_of_a_run(comfy, picture):
+    result = comfy.run(scaled("example.png"), inputs={"image": picture}, progress=False)
+    (image,) = result.images
+    assert image.size == (6, 4)
+    assert image.convert("RGB").getpixel((2, 2)) == (255, 0, 0)
+
+
+def test_a_path_as_input_of_a_run(comfy, tmp_path):
+    Image.new("RGB", (5, 3), "green").save(tmp_path / "small.png")
+    result = comfy.run(scaled("x.png"), inputs={"1.image": tmp_path / "small.png"}, progress=False)
+    assert result.images[0].size == (5, 3)
+
+
+def test_what_is_no_file_is_refused(comfy, tmp_path):
+    with pytest.raises(InvalidRequestError, match="no file"):
+        comfy.upload(tmp_path / "not-there.png")
+    with pytest.raises(InvalidRequestError, match="shape"):
+        comfy.upload(np.zeros((4, 4, 7)))
+    with pytest.raises(InvalidRequestError, match="must be a path"):
+        comfy.upload(3)
+
+
+def test_models(comfy, comfyui):
+    name = f"{uuid.uuid4().hex}.safetensors"
+    folder = comfyui.models_dir / "loras"
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_bytes(b"12345")
+    (model,) = comfy.models("loras", search=name)
+    assert (model.name, model.folder, model.size) == (name, "loras", 5)
+    assert repr(model) == f"<Model loras/{name}, 5 B>"
+    assert comfy.models(search="no such model") == []
+
+
+def test_hash_of_a_file_that_is_not_there(comfy):
+    with pytest.raises(NotFoundError):
+        comfy.hash("input/not-there.png")
+
+
+def test_sizes_for_people():
+    assert [human_size(n) for n in (5, 2048, 3 * 1024**2, 5.5 * 1024**3, 9 * 1024**4)] == [
+        "5 B",
+        "2.0 KiB",
+        "3.0 MiB",
+        "5.5 GiB",
+        "9216.0 GiB",
+    ]
