@@ -93,10 +93,6 @@ class JupyterProcess:
                 },
             },
             "IdentityProvider": {"token": TOKEN},
-            "LabApp": {
-                "news_url": None,
-                "check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
-            },
         }
         for name, values in self._config.items():
             config[name] = {**config.get(name, {}), **values}

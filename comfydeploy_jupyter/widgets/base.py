@@ -67,7 +67,11 @@ class Panel(w.VBox):  # type: ignore[misc]
         self._connecting = threading.Lock()
         self._closing = threading.Event()
         self._threads: list[threading.Thread] = []
-        _refuse_unknown(type(self).__name__, self.OWN_ARGUMENTS, self.trait_names(), kwargs)
+        try:
+            _refuse_unknown(type(self).__name__, self.OWN_ARGUMENTS, self.trait_names(), kwargs)
+        except TypeError:
+            self._closing.set()  # ipywidgets closes every widget in the end, this one too
+            raise
         self._errors = w.HTML()
         self._errors.layout.display = "none"
         super().__init__(**{"layout": w.Layout(grid_gap=GAP, width="100%"), **kwargs})

@@ -71,7 +71,8 @@ class RunPanel(Panel):
         self._directory = Path(directory)
         self._workflow: Workflow | None = None
         self._definitions: dict[str, Any] | None = None
-        self._opened = False
+        self._opened = threading.Event()
+        self._running = False
         self._form = Form([])
         self._form_lock = threading.Lock()
         self._stream: EventStream | None = None
@@ -93,9 +94,41 @@ class RunPanel(Panel):
         """
         self._form.set(key, value)
 
+    @property
+    def ready(self) -> bool:
+        """Whether the form is there, or the error why ComfyUI could not be asked for it."""
+        return self._opened.is_set()
+
+    @property
+    def running(self) -> bool:
+        """Whether a run is being followed."""
+        return self._running
+
+    @property
+    def report(self) -> str:
+        """What the panel says of the last run, as HTML; the pictures are beside it."""
+        return str(self._report.value)
+
+    @property
+    def workflows(self) -> list[str]:
+        """The workflows that can be chosen, by name."""
+        return [name for name, value in self._files.options if value is not None]
+
+    def choose(self, name: str) -> None:
+        """Choose one of `workflows`.
+
+        Raises
+        ------
+        KeyError
+            There is none of that name.
+        """
+        if name not in self.workflows:
+            raise KeyError(name)
+        self._files.value = dict(self._files.options)[name]
+
     def run(self) -> None:
         """Do what the Run button does: start the workflow, do not wait for it."""
-        if self._workflow is None or self._run_button.disabled:
+        if self._workflow is None or self._running:
             return
         self.clear_error()
         self._busy(True)
@@ -184,6 +217,7 @@ class RunPanel(Panel):
         self._state.value = f"<div {attributes}>{html.escape(text)}</div>"
 
     def _busy(self, running: bool) -> None:
+        self._running = running
         self._run_button.disabled = running or self._workflow is None
         self._cancel_button.disabled = not running
 
@@ -195,11 +229,11 @@ class RunPanel(Panel):
             self._definitions = self.comfy.object_info()
         except ComfyDeployError as error:
             self.show_error(error)
-        self._opened = True
         if not self.closing:
             self._show_form()
-            self._busy(self._stream is not None)
+            self._busy(False)
             self._say("Ready" if self._workflow else "Choose a workflow")
+        self._opened.set()
 
     def _list_files(self, workflow: dict[str, Any] | str | os.PathLike[str] | None = None) -> None:
         found = {path.relative_to(self._directory).as_posix(): path for path in self._found()}
@@ -239,9 +273,9 @@ class RunPanel(Panel):
         if chosen is not None:
             source = chosen.source if isinstance(chosen, _Choice) else chosen
             self._workflow = Workflow(source)
-        if self._opened:
+        if self.ready:
             self._show_form()
-            self._busy(self._stream is not None)
+            self._busy(self._running)
 
     def _take(self, files: tuple[dict[str, Any], ...]) -> None:
         """Open a file that the user's browser sent."""

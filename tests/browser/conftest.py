@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from playwright.sync_api import Browser
+
+expect.set_options(timeout=30_000)
 
 FLAGS = [
     "--no-sandbox",
@@ -40,9 +44,15 @@ def lab(start_jupyter, comfyui, tmp_path_factory) -> JupyterProcess:
     return server
 
 
+# Playwright keeps an event loop running in this thread, so pytest-jupyter must leave it alone.
+@pytest.fixture(autouse=True)
+def jp_asyncio_loop() -> None:
+    """No loop of pytest-jupyter."""
+
+
 @pytest.fixture(autouse=True)
 def jp_server_cleanup() -> None:
-    """Nothing to clean up: no server lives in this process, and the browser has the event loop."""
+    """No server in this process to clean up."""
 
 
 @pytest.fixture(scope="module")
@@ -63,12 +73,23 @@ class LabPage:
         self.shots = shots
 
     def run_first_cell(self) -> None:
-        """Execute the notebook's first cell, once its kernel is there."""
-        self.page.locator(".jp-Notebook .jp-CodeCell .cm-content").first.click()
-        expect(self.page.locator(".jp-Notebook-ExecutionIndicator")).to_have_attribute(
-            "data-status", "idle", timeout=60_000
-        )
-        self.page.keyboard.press("Shift+Enter")
+        """Execute the notebook's first cell.
+
+        JupyterLab drops an execution that comes before its kernel is quite there, although it
+        calls the kernel idle; so it is asked until the cell has a number.
+        """
+        prompt = self.page.locator(".jp-Notebook .jp-InputPrompt").first
+        deadline = time.monotonic() + 60
+        while True:
+            self.page.locator(".jp-Notebook .jp-CodeCell .cm-content").first.click()
+            self.page.keyboard.press("Control+Enter")
+            try:
+                expect(prompt).to_have_text(re.compile(r"\[[\d*]+\]:"), timeout=5_000)
+            except AssertionError:
+                if time.monotonic() > deadline:
+                    raise
+            else:
+                return
 
     def shoot(self, name: str) -> None:
         """Take a picture of the page."""
@@ -90,6 +111,8 @@ def open_notebook(lab: JupyterProcess, browser: Browser, tmp_path_factory) -> It
         nbformat.write(notebook, lab.root / f"{name}.ipynb")
         settings = lab.folder / "config/lab/user-settings/@jupyterlab/apputils-extension"
         settings.mkdir(parents=True, exist_ok=True)
+        quiet = {"fetchNews": "false", "checkForUpdates": False}
+        (settings / "notification.jupyterlab-settings").write_text(json.dumps(quiet))
         (settings / "themes.jupyterlab-settings").write_text(json.dumps({"theme": theme}))
         context = browser.new_context(viewport={"width": 1280, "height": 1000})
         contexts.append(context)

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import io
+import os
+import pty
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from comfydeploy_jupyter.client import Event, RunProgress, Workflow
+from comfydeploy_jupyter.display import (
+    Live,
+    ProgressWidgets,
+    TerminalView,
+    activity,
+    progress_display,
+)
+from tests.jupyter_process import REPOSITORY, JupyterProcess
+
+if TYPE_CHECKING:
+    import pytest
+
+GRAPH = {
+    "3": {"class_type": "KSampler", "inputs": {}, "_meta": {"title": "Paint\x1b[31m <b>it</b>"}},
+    "4": {"class_type": "SaveImage", "inputs": {}},
+}
+
+
+def started(step: int = 3, steps: int = 20) -> RunProgress:
+    progress = RunProgress(Workflow(GRAPH))
+    progress.feed(Event("execution_start", {}))
+    progress.feed(Event("executing", {"node": "3"}))
+    progress.feed(Event("progress", {"node": "3", "value": step, "max": steps}))
+    progress.feed(Event("live_status", {"live_status": "Executing", "progress": 0.25}))
+    return progress
+
+
+class Recorder:
+    def __init__(self) -> None:
+        self.shown: list[int] = []
+        self.ended: str | None = None
+
+    def show(self, progress: RunProgress) -> None:
+        self.shown.append(progress.step)
+
+    def end(self, progress: RunProgress) -> None:
+        self.ended = progress.status
+
+
+class Broken(Recorder):
+    def show(self, progress: RunProgress) -> None:
+        raise RuntimeError("the page is gone")
+
+
+def test_what_events_add_up_to() -> None:
+    progress = started()
+    assert (progress.status, progress.fraction, progress.step, progress.steps) == (
+        *("running", 0.25),
+        *(3, 20),
+    )
+    progress.feed(Event("live_status", {"progress": 0.1}))
+    assert progress.fraction == 0.25, "progress never goes back"
+    progress.feed(Event("executing", {"node": "4"}))
+    assert (activity(progress), progress.steps) == ("SaveImage", 0)
+    progress.feed(Event("unknown", {"node": None}))
+    progress.feed(Event("status", {"status": "success"}))
+    assert (progress.status, progress.fraction, activity(progress)) == ("success", 1.0, "Success")
+    took = progress.elapsed
+    time.sleep(0.01)
+    assert progress.elapsed == took
+
+
+def test_at_most_ten_updates_a_second() -> None:
+    progress, view = started(), Recorder()
+    began = time.monotonic()
+    with Live(progress, view):
+        for step in range(400):
+            progress.feed(Event("progress", {"node": "3", "value": step, "max": 400}))
+            time.sleep(0.001)
+        progress.feed(Event("status", {"status": "success"}))
+    took = time.monotonic() - began
+    assert 2 <= len(view.shown) <= 10 * took + 2
+    assert view.ended == "success"
+
+
+def test_the_clock_goes_on_while_a_node_is_silent() -> None:
+    view = Recorder()
+    with Live(started(), view):
+        time.sleep(1.2)
+    assert len(view.shown) >= 3
+    assert view.ended == "left"
+
+
+def test_a_view_that_fails_does_not_harm_the_run() -> None:
+    errors: list[Exception] = []
+    progress, view = started(), Broken()
+    with Live(progress, view, on_error=errors.append):
+        time.sleep(0.3)
+        progress.feed(Event("status", {"status": "success"}))
+    assert [str(error) for error in errors] == ["the page is gone"]
+    assert view.ended == "success"
+
+
+def test_the_line_of_a_terminal() -> None:
+    stream = io.StringIO()
+    view = TerminalView(stream)
+    view.show(started())
+    line = stream.getvalue()
+    assert line.startswith("\r█████░░░")
+    assert " 25%" in line
+    assert "3/20" in line
+    assert "\x1b[31m" not in line, "a title must not steer the terminal"
+    assert "\n" not in line
+    view.end(started())
+    assert stream.getvalue().endswith("\r\x1b[K")
+
+
+def test_widgets_show_it_escaped() -> None:
+    widgets = ProgressWidgets()
+    widgets.show(started())
+    text, overall, step, _ = widgets.box.children
+    assert "&lt;b&gt;it&lt;/b&gt;" in text.value
+    assert "3/20" in text.value
+    assert (overall.value, step.value, step.max) == (0.25, 3.0, 20.0)
+    widgets.close()
+
+
+def test_silent_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_display(started()):
+        time.sleep(0.15)
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+
+
+def test_a_script_in_a_terminal_shows_a_line_and_clears_it(jupyter: JupyterProcess) -> None:
+    code = (
+        "import comfydeploy_jupyter, sys\n"
+        "graph = {'1': {'class_type': 'TestProgress', 'inputs': {'steps': 8, 'delay': 0.1,"
+        " 'token': sys.argv[1]}, '_meta': {'title': 'Counter'}},\n"
+        " '2': {'class_type': 'TestText', 'inputs': {'text': 'done', 'anything': ['1', 0]}}}\n"
+        "print(comfydeploy_jupyter.connect(start=False).run(graph).texts)"
+    )
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(time.time())],
+        env={**jupyter.env, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "100"},
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+    ) as process:
+        os.close(theirs)
+        drawn = _drawn(ours)
+        out, _ = process.communicate(timeout=60)
+    os.close(ours)
+    assert out.strip() == "['done']"
+    assert "Counter (TestProgress)" in drawn
+    assert "/8" in drawn
+    assert drawn.endswith("\r\x1b[K")
+
+
+def _drawn(terminal: int) -> str:
+    content: Any = b""
+    while True:
+        try:
+            chunk = os.read(terminal, 4096)
+        except OSError:
+            break
+        if not chunk:
+            break
+        content += chunk
+    return bytes(content).decode(errors="replace")
