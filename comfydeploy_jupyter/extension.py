@@ -80,6 +80,10 @@ class ComfyDeploy(ExtensionApp):
         "",
         help="API key of the ComfyDeploy service. Also from COMFY_DEPLOY_API_KEY.",
     ).tag(config=True)
+    cloud_url = Unicode(
+        "https://api.comfydeploy.com/api",
+        help="Address of the ComfyDeploy API; must be on allowed_api_urls.",
+    ).tag(config=True)
     allowed_api_urls = List(
         Unicode(),
         ["https://api.comfydeploy.com", "https://www.comfydeploy.com"],
@@ -166,6 +170,7 @@ class ComfyDeploy(ExtensionApp):
                 autostart=self.autostart,
                 allowed_api_urls=tuple(self.allowed_api_urls),
                 api_key=self.api_key or os.environ.get("COMFY_DEPLOY_API_KEY") or None,
+                cloud_url=self.cloud_url,
             )
         )
 

@@ -6,7 +6,9 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .cloud.native import CloudAccess
+from .cloud.access import CloudAccess
+from .cloud.client import DEFAULT_URL, CloudClient
+from .cloud.credentials import Credentials
 from .files.hashing import Hasher
 from .files.inbox import Inbox, RemoteInbox
 from .files.listing import DirectoryCache, LocalModels, ModelListing, RemoteModels
@@ -45,6 +47,8 @@ class Settings:
         The addresses that may receive a ComfyDeploy API key.
     api_key : str or None
         The configured ComfyDeploy API key.
+    cloud_url : str
+        Address of the ComfyDeploy API.
     """
 
     data_dir: Path
@@ -54,6 +58,7 @@ class Settings:
     autostart: bool = True
     allowed_api_urls: tuple[str, ...] = ()
     api_key: str | None = field(default=None, repr=False)
+    cloud_url: str = DEFAULT_URL
 
 
 class Services:
@@ -67,7 +72,10 @@ class Services:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.cloud = CloudAccess(settings.allowed_api_urls, settings.api_key)
+        self.credentials = Credentials(settings.data_dir / "credentials.json")
+        self.cloud = CloudClient(
+            settings.cloud_url, access=CloudAccess(settings.allowed_api_urls, settings.api_key)
+        )
         self.database = Database(settings.data_dir / "comfydeploy.db")
         self.machines = MachineRegistry()
         self.hasher = Hasher(HashRepository(self.database))
@@ -133,6 +141,8 @@ class Services:
         await self.database.open()
         settings = self.settings
         self._session = await asyncio.to_thread(Session, settings.data_dir / "sessions")
+        account = await asyncio.to_thread(self.credentials.load)
+        self.cloud.access.signed_in_key = account.api_key if account is not None else None
         self._runs = RunManager(
             RunRepository(self.database),
             self.machines,

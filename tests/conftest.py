@@ -5,5 +5,6 @@ from __future__ import annotations
 pytest_plugins = [
     "pytest_jupyter.jupyter_server",
     "tests.comfyui_server",
+    "tests.fake_comfydeploy",
     "tests.jupyter_process",
 ]

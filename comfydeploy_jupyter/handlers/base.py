@@ -172,6 +172,28 @@ class Handler(Base, APIHandler):
         """Return the JSON of a reply; large ones are made in a thread."""
         return json.dumps(body)
 
+    def given_key(self, in_body: str | None = None) -> str | None:
+        """Return the ComfyDeploy key that the request brings along.
+
+        Parameters
+        ----------
+        in_body : str, optional
+            The ``cd_token`` or ``token`` of its body.
+
+        Returns
+        -------
+        str or None
+            The header ``X-ComfyDeploy-Token`` comes first, then the body, then
+            ``Authorization: Bearer`` where that is not what Jupyter let the user in for.
+        """
+        named = self.request.headers.get("X-ComfyDeploy-Token") or in_body
+        if named:
+            return named
+        scheme, _, value = self.request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and not self.token_authenticated:
+            return value.strip() or None
+        return None
+
     def reply(self, body: Any, *, status: int = 200) -> None:
         """Answer with JSON."""
         self.set_status(status)

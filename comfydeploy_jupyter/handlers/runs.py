@@ -32,24 +32,12 @@ class RunBase(Handler):
                 raise InvalidRequestError.of_field(
                     "native_run_api_endpoint", "is needed where is_native_run is true"
                 )
-            cloud = self.services.cloud
-            cloud.check_url(endpoint, field="native_run_api_endpoint")
-            key = cloud.key(self.given_key(request))
             body = await self.json_body()
             body = {k: v for k, v in body.items() if k not in ("cd_token", "token")}
-            answer = await cloud.native_run(endpoint, body, key)
+            key = self.given_key(request.cd_token or request.token)
+            answer = await self.services.cloud.native_run(endpoint, body, key)
             request = parse(RunRequest, {**answer, "is_native_run": None})
         return await self.services.runs.submit(request)
-
-    def given_key(self, request: RunRequest) -> str | None:
-        """Return the ComfyDeploy key that a request brings along."""
-        header = self.request.headers.get("X-ComfyDeploy-Token")
-        if header or request.cd_token or request.token:
-            return header or request.cd_token or request.token
-        scheme, _, value = self.request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and not self.token_authenticated:
-            return value.strip() or None
-        return None
 
 
 class RunHandler(RunBase):

@@ -1,0 +1,88 @@
+"""Who may receive a ComfyDeploy API key, and which key that is."""
+
+from __future__ import annotations
+
+from urllib.parse import unquote
+
+from yarl import URL
+
+from ..errors import ForbiddenAPIURLError, NoAPIKeyError
+
+
+class CloudAccess:
+    """The allow list and the keys for the ComfyDeploy service.
+
+    Parameters
+    ----------
+    allowed_api_urls : tuple of str
+        Addresses that may receive a key; a longer path below one of them is allowed too.
+    api_key : str or None
+        The configured key.
+
+    Attributes
+    ----------
+    signed_in_key : str or None
+        The key that a sign-in brought; it comes before the configured one.
+    """
+
+    def __init__(self, allowed_api_urls: tuple[str, ...], api_key: str | None) -> None:
+        self._allowed = tuple(URL(url) for url in allowed_api_urls)
+        self._api_key = api_key
+        self.signed_in_key: str | None = None
+
+    def check_url(self, url: str, *, field: str) -> str:
+        """Return ``url``, normalised, if it may receive a key.
+
+        Raises
+        ------
+        ForbiddenAPIURLError
+            If its scheme, host, port or path is not below an allowed address.
+        """
+        try:
+            asked = URL(url)
+        except ValueError:
+            asked = URL()
+        if any(_is_below(asked, allowed) for allowed in self._allowed):
+            return str(asked)
+        raise ForbiddenAPIURLError(
+            f"{field}: {_shown(asked)!r} is not on the list allowed_api_urls",
+            details={"field": field, "allowed_api_urls": [str(url) for url in self._allowed]},
+        )
+
+    def key(self, given: str | None) -> str:
+        """Return the key to use: that of the request, of the sign-in, or the configured one.
+
+        Raises
+        ------
+        NoAPIKeyError
+            If there is none, or it cannot be one.
+        """
+        key = (given or self.signed_in_key or self._api_key or "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise NoAPIKeyError("The ComfyDeploy API key has characters that no key has")
+        if not key:
+            raise NoAPIKeyError(
+                "No ComfyDeploy API key: send it as X-ComfyDeploy-Token, sign in, or configure"
+                " api_key"
+            )
+        return key
+
+
+def _is_below(asked: URL, allowed: URL) -> bool:
+    prefix = allowed.path.rstrip("/")
+    return (
+        (asked.scheme, asked.host, asked.port) == (allowed.scheme, allowed.host, allowed.port)
+        and asked.user is None
+        and asked.password is None
+        and (asked.path == prefix or asked.path.startswith(f"{prefix}/"))
+        # Decoded twice: what a proxy may make of %252e%252e.
+        and ".." not in unquote(asked.path).split("/")
+    )
+
+
+def _shown(url: URL) -> str:
+    """Return an address without what may be secret in it."""
+    try:
+        return str(url.with_user(None).with_query(None).with_fragment(None))
+    except ValueError:
+        return str(url.with_query(None).with_fragment(None))

@@ -1,0 +1,392 @@
+"""HTTP to the ComfyDeploy service."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import aiohttp
+from yarl import URL
+
+from ..errors import CloudError, InvalidRequestError
+
+if TYPE_CHECKING:
+    from .access import CloudAccess
+
+DEFAULT_URL = "https://api.comfydeploy.com/api"
+ATTEMPTS = 4
+LARGE = 64 * 1024  # bytes of JSON above which parsing leaves the event loop
+MAX_SENTENCE = 500  # characters of the service's own words that are passed on
+
+
+class CloudClient:
+    """The connection pool to the service, and how its answers are read.
+
+    Parameters
+    ----------
+    base_url : str
+        Address of the API, with its ``/api``.
+    access : CloudAccess
+        Says where a key may go, and which key that is.
+    timeout : float
+        Seconds for one call, its repetitions included.
+    pause : float
+        Seconds before the first repetition; each further one waits twice as long.
+    """
+
+    def __init__(
+        self,
+        base_url: str = DEFAULT_URL,
+        *,
+        access: CloudAccess,
+        timeout: float = 30.0,
+        pause: float = 0.25,
+    ) -> None:
+        self.base_url = base_url.rstrip("/")
+        self.access = access
+        self._timeout = timeout
+        self._pause = pause
+        self._session: aiohttp.ClientSession | None = None
+
+    def __repr__(self) -> str:
+        return f"<CloudClient of {self.base_url}>"
+
+    async def close(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def account(self, given_key: str | None = None, *, api_url: str | None = None) -> CloudAccount:
+        """Return the service as one key sees it; nothing is sent yet.
+
+        Parameters
+        ----------
+        given_key : str, optional
+            The key that a request brought.
+        api_url : str, optional
+            The ``api_url`` of a request. As with the ComfyUI node, the API is at its ``/api``.
+
+        Raises
+        ------
+        ForbiddenAPIURLError
+            If the address is not on the allow list.
+        NoAPIKeyError
+            If there is no key.
+        """
+        if api_url:
+            url = URL(self.access.check_url(api_url, field="api_url"))
+            path = url.path.rstrip("/")
+            url = url.with_path(path if path.endswith("/api") else f"{path}/api")
+        else:
+            url = URL(self.access.check_url(self.base_url, field="cloud_url"))
+        return CloudAccount(self, url, self.access.key(given_key))
+
+    async def native_run(
+        self, endpoint: str, body: dict[str, Any], given_key: str | None
+    ) -> dict[str, Any]:
+        """Ask the service for the body of a native run.
+
+        Parameters
+        ----------
+        endpoint : str
+            ``native_run_api_endpoint`` of the request.
+        body : dict
+            The request's body, without its credentials.
+        given_key : str or None
+            The key that the request brought.
+
+        Returns
+        -------
+        dict
+            The body of the run; ``workflow_api_json`` in it is a ``workflow_api``.
+
+        Raises
+        ------
+        ForbiddenAPIURLError
+            If the endpoint is not on the allow list.
+        NoAPIKeyError
+            If there is no key.
+        CloudError
+            If the service does not answer with a JSON object.
+        """
+        url = URL(self.access.check_url(endpoint, field="native_run_api_endpoint"))
+        answer = await self.call("POST", url, key=self.access.key(given_key), body=body)
+        if not isinstance(answer, dict):
+            raise unreadable("the native run")
+        if "workflow_api_json" in answer:
+            answer["workflow_api"] = answer.pop("workflow_api_json")
+        return answer
+
+    async def call(
+        self,
+        method: str,
+        url: URL,
+        *,
+        key: str | None,
+        params: dict[str, str] | None = None,
+        body: dict[str, Any] | None = None,
+        idempotent: bool | None = None,
+    ) -> Any:
+        """Send one request and return the JSON of its answer.
+
+        A 429 is repeated: the service has not done anything then. So is a connection that never
+        came about, and for idempotent calls also a 5xx and a broken connection.
+
+        Parameters
+        ----------
+        method : str
+            HTTP method.
+        url : yarl.URL
+            The address, checked.
+        key : str or None
+            The API key, for the few routes that need none.
+        params : dict, optional
+            The query.
+        body : dict, optional
+            Sent as JSON.
+        idempotent : bool, optional
+            Whether doing it twice is the same as once; by default all but POST.
+
+        Raises
+        ------
+        CloudError
+            With the service's own 4xx; else 502.
+        """
+        repeatable = method != "POST" if idempotent is None else idempotent
+        data = None if body is None else await asyncio.to_thread(_encode, body)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self._timeout
+        attempt = 0
+        while True:
+            attempt += 1
+            left = deadline - loop.time()
+            try:
+                return await self._attempt(method, url, key, params, data, left)
+            except _CallError as fault:
+                # Jitter keeps many clients that failed together from coming back together.
+                pause = self._pause * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
+                pause = max(pause, fault.retry_after or 0.0)
+                again = fault.undone or (repeatable and fault.passing)
+                if not again or attempt == ATTEMPTS or loop.time() + pause > deadline:
+                    raise fault.error from None
+            await asyncio.sleep(pause)
+
+    async def _attempt(
+        self,
+        method: str,
+        url: URL,
+        key: str | None,
+        params: dict[str, str] | None,
+        data: bytes | None,
+        timeout: float,
+    ) -> Any:
+        headers = {"Accept": "application/json"}
+        if key is not None:
+            headers["Authorization"] = f"Bearer {key}"
+        if data is not None:
+            headers["Content-Type"] = "application/json"
+        if self._session is None:
+            self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+        what = f"{method} {url.path}"
+        try:
+            async with self._session.request(
+                method,
+                url,
+                params=params,
+                data=data,
+                headers=headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=5.0),
+            ) as response:
+                text = await response.read()
+        except asyncio.TimeoutError:
+            error = CloudError(f"ComfyDeploy does not answer {what} in time")
+            raise _CallError(error, passing=True) from None
+        except aiohttp.ClientConnectorError as fault:
+            reason = fault.os_error.strerror or type(fault.os_error).__name__
+            error = CloudError(f"ComfyDeploy at {url.host} cannot be reached: {reason}")
+            raise _CallError(error, undone=True) from None
+        except (aiohttp.ClientError, OSError, ValueError) as fault:
+            # Not chained: aiohttp's errors carry the request's headers, and so the key.
+            error = CloudError(
+                f"ComfyDeploy broke off its answer to {what}: {type(fault).__name__}"
+            )
+            raise _CallError(error, passing=True) from None
+        return await _read(response, text, what, key)
+
+
+class CloudAccount:
+    """The service as one key sees it.
+
+    Made by `CloudClient.account`.
+
+    Parameters
+    ----------
+    client : CloudClient
+        Sends the requests.
+    url : yarl.URL
+        Address of the API, checked.
+    key : str
+        The API key.
+    """
+
+    def __init__(self, client: CloudClient, url: URL, key: str) -> None:
+        self.url = url
+        self._client = client
+        self._key = key
+
+    def __repr__(self) -> str:
+        return f"<CloudAccount at {self.url}>"
+
+    async def get(self, *path: str | int, **params: str | int | None) -> Any:
+        """Return the answer to a GET; parameters that are None are left out.
+
+        Raises
+        ------
+        CloudError
+            With the service's own 4xx; else 502.
+        """
+        query = {name: str(value) for name, value in params.items() if value is not None}
+        return await self._client.call("GET", self._address(path), key=self._key, params=query)
+
+    async def post(self, *path: str | int, body: dict[str, Any], idempotent: bool = False) -> Any:
+        """Return the answer to a POST.
+
+        Parameters
+        ----------
+        *path : str or int
+            The route below the API, piece by piece.
+        body : dict
+            Sent as JSON.
+        idempotent : bool
+            Whether it may be repeated when its answer got lost.
+
+        Raises
+        ------
+        CloudError
+            With the service's own 4xx; else 502.
+        """
+        address = self._address(path)
+        return await self._client.call(
+            "POST", address, key=self._key, body=body, idempotent=idempotent
+        )
+
+    async def patch(self, *path: str | int, body: dict[str, Any]) -> Any:
+        """Return the answer to a PATCH.
+
+        Raises
+        ------
+        CloudError
+            With the service's own 4xx; else 502.
+        """
+        return await self._client.call("PATCH", self._address(path), key=self._key, body=body)
+
+    def _address(self, path: tuple[str | int, ...]) -> URL:
+        pieces = [str(piece) for piece in path]
+        for piece in pieces:
+            if piece in ("", ".", ".."):
+                raise InvalidRequestError(f"{piece!r} is not an id", details={"value": piece})
+        tail = "/".join(quote(piece, safe="") for piece in pieces)
+        return URL(f"{self.url}/{tail}", encoded=True)
+
+
+class _CallError(Exception):
+    """One attempt failed; whether another one makes sense is in its attributes."""
+
+    def __init__(
+        self,
+        error: CloudError,
+        *,
+        undone: bool = False,
+        passing: bool = False,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.undone = undone
+        self.passing = passing
+        self.retry_after = retry_after
+
+
+def unreadable(what: str) -> CloudError:
+    """Return the error for an answer that is not what the service should have answered."""
+    return CloudError(f"ComfyDeploy's answer to {what} is not what it should be")
+
+
+async def _read(response: aiohttp.ClientResponse, text: bytes, what: str, key: str | None) -> Any:
+    status = response.status
+    try:
+        answer = await _decode(text)
+    except ValueError:
+        answer = None
+        if status < 300:
+            raise _CallError(unreadable(what)) from None
+    if status < 300:
+        return answer
+    if status < 400:
+        raise _CallError(CloudError(f"ComfyDeploy answers {what} with a redirect"))
+    sentence = _sentence(answer)
+    if key is not None:
+        sentence = sentence.replace(key, "***")
+    error = CloudError(
+        f"ComfyDeploy: {sentence}" if sentence else f"ComfyDeploy answered {status} to {what}",
+        details={"status": status},
+    )
+    if status >= 500:
+        raise _CallError(error, passing=True)
+    error.status = status
+    if status != 429:
+        raise _CallError(error)
+    retry_after = _seconds(response.headers.get("Retry-After"))
+    if retry_after is not None:
+        error.details["retry_after"] = retry_after
+    raise _CallError(error, undone=True, retry_after=retry_after)
+
+
+def _sentence(answer: Any) -> str:
+    """Return what the service says is wrong; its errors have one of three shapes.
+
+    ``{"detail": "…"}`` from the middleware, ``{"error": "…"}`` from some routes, and
+    ``{"detail": [{"loc": […], "msg": "…"}]}`` for a body it refuses.
+    """
+    if not isinstance(answer, dict):
+        return ""
+    found = next((answer[key] for key in ("detail", "error", "message") if answer.get(key)), "")
+    if isinstance(found, dict):
+        found = found.get("message") or found.get("error") or found.get("msg") or ""
+    if isinstance(found, list):
+        found = "; ".join(
+            f"{_place(item.get('loc'))}{item['msg']}"
+            for item in found
+            if isinstance(item, dict) and isinstance(item.get("msg"), str)
+        )
+    words = " ".join(found.split()) if isinstance(found, str) else ""
+    return words if len(words) <= MAX_SENTENCE else f"{words[:MAX_SENTENCE]}…"
+
+
+def _place(location: Any) -> str:
+    parts = location if isinstance(location, list) else []
+    name = ".".join(str(part) for part in parts if part != "body")
+    return f"{name}: " if name else ""
+
+
+def _seconds(header: str | None) -> float | None:
+    try:
+        seconds = float(header or "")
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds < float("inf") else None
+
+
+def _encode(body: dict[str, Any]) -> bytes:
+    return json.dumps(body).encode()
+
+
+async def _decode(text: bytes) -> Any:
+    if len(text) > LARGE:
+        return await asyncio.to_thread(json.loads, text)
+    return json.loads(text)

@@ -1,0 +1,42 @@
+"""Dates as the ComfyDeploy service writes them, in several forms."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta, timezone
+
+_DATE = re.compile(
+    r"(?P<day>\d{4}-\d\d-\d\d)"
+    r"(?:[Tt ](?P<time>\d\d:\d\d(?::\d\d)?)(?:[.,](?P<fraction>\d+))?)?"
+    r"\s*(?:(?P<sign>[+-])(?P<hours>\d\d)(?::?(?P<minutes>\d\d))?)?\s*[Zz]?"
+)
+
+
+def iso_utc(value: object) -> str | None:
+    """Return a date of the service as ISO 8601 in UTC, with milliseconds.
+
+    Parameters
+    ----------
+    value : object
+        ``2026-03-01T10:00:00.123Z``, ``2026-03-01 10:00:00.123456``, ``…+00:00``, ``…+00Z`` and
+        the like; without an offset it is UTC.
+
+    Returns
+    -------
+    str or None
+        E.g. ``2026-03-01T10:00:00.123Z``; None for what is no date.
+    """
+    found = _DATE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None:
+        return None
+    time = found["time"] or "00:00"
+    try:
+        date = datetime.fromisoformat(f"{found['day']}T{time}")
+        milliseconds = int(((found["fraction"] or "") + "000")[:3])
+        offset = timedelta(hours=int(found["hours"] or 0), minutes=int(found["minutes"] or 0))
+        date += timedelta(milliseconds=milliseconds)
+        date += offset if found["sign"] == "-" else -offset
+    except (ValueError, OverflowError):
+        return None
+    text = date.replace(tzinfo=timezone.utc).isoformat(timespec="milliseconds")
+    return text.replace("+00:00", "Z")
