@@ -57,6 +57,43 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             """,
         ),
     ),
+    (
+        "workflows",
+        (
+            # Versions are never deleted: latest_version is their count too.
+            # changed orders what updated_at cannot: changes within a millisecond, clocks set back.
+            # search is the name and every comment, case-folded, a line each.
+            """
+            CREATE TABLE workflows (
+                id INTEGER PRIMARY KEY,
+                workflow_id TEXT NOT NULL UNIQUE,
+                name TEXT NOT NULL,
+                machine_id TEXT,
+                latest_version INTEGER NOT NULL,
+                created_at TEXT NOT NULL,
+                updated_at TEXT NOT NULL,
+                changed INTEGER NOT NULL,
+                search TEXT NOT NULL
+            )
+            """,
+            # With the words, so that a search reads this index alone.
+            "CREATE INDEX workflows_by_change ON workflows (changed, search)",
+            # The contents tell the same graph from another one, however its JSON is written.
+            """
+            CREATE TABLE workflow_versions (
+                workflow INTEGER NOT NULL REFERENCES workflows (id),
+                version INTEGER NOT NULL,
+                workflow_hash TEXT REFERENCES graphs (hash),
+                workflow_content BLOB,
+                api_hash TEXT REFERENCES graphs (hash),
+                api_content BLOB,
+                comment TEXT NOT NULL,
+                created_at TEXT NOT NULL,
+                PRIMARY KEY (workflow, version)
+            ) WITHOUT ROWID
+            """,
+        ),
+    ),
 )
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import zlib
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConflictError
+from .graphs import keep_graph, read_graph
 
 if TYPE_CHECKING:
     from .database import Database
@@ -170,21 +169,12 @@ def _record(row: sqlite3.Row) -> RunRecord:
     return RunRecord(**{name: row[name] for name in _COLUMNS}, **json.loads(row["record"]))
 
 
-def _keep_graph(connection: sqlite3.Connection, body: bytes) -> str:
-    digest = sha256(body).hexdigest()
-    connection.execute(
-        "INSERT INTO graphs (hash, body) VALUES (?, ?) ON CONFLICT DO NOTHING",
-        (digest, zlib.compress(body, 1)),
-    )
-    return digest
-
-
 def _add(
     connection: sqlite3.Connection, record: RunRecord, prompt: bytes, workflow: bytes | None
 ) -> None:
     row = _row(record)
-    row["prompt_hash"] = _keep_graph(connection, prompt)
-    row["workflow_hash"] = None if workflow is None else _keep_graph(connection, workflow)
+    row["prompt_hash"] = keep_graph(connection, prompt)
+    row["workflow_hash"] = None if workflow is None else keep_graph(connection, workflow)
     names = ", ".join(row)
     marks = ", ".join(f":{name}" for name in row)
     try:
@@ -217,10 +207,8 @@ def _prompt(connection: sqlite3.Connection, prompt_id: str) -> tuple[bytes, byte
         " WHERE prompt_id = ?",
         (prompt_id,),
     ).fetchone()
-    if row is None:
-        return None
-    workflow = row["workflow"]
-    return zlib.decompress(row["prompt"]), None if workflow is None else zlib.decompress(workflow)
+    prompt = read_graph(row["prompt"]) if row is not None else None
+    return None if prompt is None else (prompt, read_graph(row["workflow"]))
 
 
 def _list(

@@ -1,0 +1,143 @@
+"""The store with 10,000 workflows of 10 versions each: every list and every save under 20 ms.
+
+Prints the median and the worst time of each call, and the ratio of the median to the reference:
+one transaction that writes a single row, for saves, and one row read by its key, for reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from comfydeploy_jupyter.store.database import Database
+from comfydeploy_jupyter.store.workflows import Content, WorkflowStore
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Awaitable, Callable
+
+WORKFLOWS = 10_000
+VERSIONS = 10
+NODES = 40
+LIMIT = 0.020  # seconds
+
+
+def graph(stamp: int) -> dict[str, Any]:
+    """Return a graph in API format of some 8 kB, like a workflow for video."""
+    text = "a prompt of the length that people write for pictures, " * 2
+    return {
+        str(node): {
+            "class_type": "CLIPTextEncode",
+            "inputs": {"text": f"{stamp} {text}", "clip": ["4", 1]},
+            "_meta": {"title": "CLIP Text Encode (Prompt)"},
+        }
+        for node in range(NODES)
+    }
+
+
+async def fill(store: WorkflowStore, database: Database) -> list[str]:
+    """Store the workflows with one version each, and then their further versions in bulk."""
+    contents = [Content({"nodes": [n], "links": []}, None) for n in range(WORKFLOWS)]
+    saved = await asyncio.gather(
+        *(
+            store.create(f"workflow {number}", content, comment="initial version")
+            for number, content in enumerate(contents)
+        )
+    )
+    await database.write(add_versions)
+    return [made.workflow.workflow_id for made in saved]
+
+
+def add_versions(connection: sqlite3.Connection) -> None:
+    """Write the rows that 90,000 calls of `WorkflowStore.update` would."""
+    for version in range(2, VERSIONS + 1):
+        connection.execute(
+            "INSERT INTO graphs SELECT hash || ?, body FROM graphs WHERE length(hash) = 64",
+            (version,),
+        )
+        connection.execute(
+            "INSERT INTO workflow_versions SELECT workflow, ?1, workflow_hash || ?1,"
+            " workflow_content, NULL, NULL, 'change ' || ?1 || ' of ' || workflow, created_at"
+            " FROM workflow_versions WHERE version = 1",
+            (version,),
+        )
+        connection.execute(
+            "UPDATE workflows SET latest_version = ?1,"
+            " search = search || char(10) || 'change ' || ?1 || ' of ' || id",
+            (version,),
+        )
+
+
+def write_row(connection: sqlite3.Connection, number: int) -> None:
+    """Write one row, the least that a save costs."""
+    connection.execute("INSERT OR REPLACE INTO graphs VALUES (?, x'00')", (f"reference {number}",))
+
+
+def read_row(connection: sqlite3.Connection) -> None:
+    """Read one row, the least that a read costs."""
+    connection.execute("SELECT * FROM workflows WHERE id = 5000").fetchone()
+
+
+async def measure(call: Callable[[int], Awaitable[Any]], rounds: int) -> list[float]:
+    """Return the seconds of each call."""
+    times = []
+    for number in range(rounds):
+        start = time.perf_counter()
+        await call(number)
+        times.append(time.perf_counter() - start)
+    return times
+
+
+async def main(rounds: int = 50) -> int:
+    """Measure every call; return 1 if the median of any is over the limit."""
+    with tempfile.TemporaryDirectory() as name:
+        database = Database(Path(name, "db"))
+        await database.open()
+        store = WorkflowStore(database)
+        start = time.perf_counter()
+        ids = await fill(store, database)
+        took = time.perf_counter() - start
+        print(f"filled with {WORKFLOWS * VERSIONS:,} versions in {took:.0f} s")
+        size = len(json.dumps(graph(0)))
+        middle = ids[WORKFLOWS // 2]
+        reads: dict[str, Callable[[int], Awaitable[Any]]] = {
+            "list": lambda _: store.newest(limit=100),
+            "list, last page": lambda _: store.newest(limit=100, offset=WORKFLOWS - 100),
+            "search, first page": lambda _: store.newest(search="WORKFLOW 9", limit=100),
+            "search, one found": lambda _: store.newest(search="change 7 of 4321", limit=100),
+            "search, none found": lambda _: store.newest(search="no such words", limit=100),
+            "versions": lambda _: store.versions(middle),
+            "search in versions": lambda _: store.versions(middle, search="CHANGE 3"),
+            "one version": lambda _: store.version(middle, 5),
+        }
+        saves: dict[str, Callable[[int], Awaitable[Any]]] = {
+            f"create ({size // 1000} kB)": lambda n: store.create(
+                f"n {n}", Content(None, graph(n))
+            ),
+            "new version": lambda n: store.update(middle, Content(None, graph(n + 1000))),
+            "same content": lambda _: store.update(ids[0], Content(None, graph(0))),
+        }
+        read = statistics.median(await measure(lambda _: database.read(read_row), rounds))
+        write = statistics.median(await measure(lambda n: database.write(write_row, n), rounds))
+        worst = 0.0
+        for calls, reference in ((reads, read), (saves, write)):
+            for what, call in calls.items():
+                times = await measure(call, rounds)
+                median = statistics.median(times)
+                worst = max(worst, median)
+                print(
+                    f"{what:20} {median * 1e3:6.2f} ms  (worst {max(times) * 1e3:6.2f} ms)"
+                    f"  {median / reference:6.1f} x reference"
+                )
+        await database.close()
+    return int(worst > LIMIT)
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))

@@ -1,0 +1,447 @@
+"""Workflows and their immutable, numbered versions."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+import uuid
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import NotFoundError
+from .graphs import keep_graph, read_graph
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from .database import Database
+
+
+@dataclass(frozen=True)
+class WorkflowRecord:
+    """One workflow.
+
+    Attributes
+    ----------
+    workflow_id : str
+        Its id.
+    name : str
+        Need not be unique.
+    machine_id : str or None
+        The machine it is meant for.
+    latest_version : int
+        Number of its newest version, and how many there are.
+    created_at, updated_at : str
+        ISO 8601, UTC.
+    """
+
+    workflow_id: str
+    name: str
+    machine_id: str | None
+    latest_version: int
+    created_at: str
+    updated_at: str
+
+
+@dataclass(frozen=True)
+class VersionRecord:
+    """One version of a workflow.
+
+    Attributes
+    ----------
+    workflow_id : str
+        The workflow.
+    version : int
+        From 1, without gaps.
+    comment : str
+        What its author says of it.
+    created_at : str
+        ISO 8601, UTC.
+    workflow, workflow_api : bytes or None
+        The graph in UI and in API format, as JSON; None too where graphs were not asked for.
+    """
+
+    workflow_id: str
+    version: int
+    comment: str
+    created_at: str
+    workflow: bytes | None = None
+    workflow_api: bytes | None = None
+
+    @property
+    def id(self) -> str:
+        """An id of the version's own, the same at every time."""
+        return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{self.workflow_id}/{self.version}"))
+
+
+class Saved(NamedTuple):
+    """What became of a save.
+
+    Attributes
+    ----------
+    workflow : WorkflowRecord
+        The workflow afterwards.
+    version : VersionRecord
+        The version that has the content, with its graphs.
+    created : bool
+        Whether that version is new.
+    """
+
+    workflow: WorkflowRecord
+    version: VersionRecord
+    created: bool
+
+
+class Content:
+    """The graphs of a version, ready to be stored.
+
+    Making one encodes megabytes: do it in a thread.
+
+    Parameters
+    ----------
+    workflow : dict or None
+        The graph in UI format.
+    workflow_api : dict or None
+        The graph in API format.
+
+    Attributes
+    ----------
+    workflow, workflow_api : bytes or None
+        As JSON.
+    workflow_content, api_content : bytes or None
+        SHA-256 of the graph with its keys sorted: equal for equal graphs.
+    """
+
+    def __init__(
+        self, workflow: dict[str, Any] | None, workflow_api: dict[str, Any] | None
+    ) -> None:
+        self.workflow, self.workflow_content = _encode(workflow)
+        self.workflow_api, self.api_content = _encode(workflow_api)
+
+
+class WorkflowStore:
+    """Reads and writes workflows; every write is one transaction.
+
+    Parameters
+    ----------
+    database : Database
+        The opened database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def create(
+        self, name: str, content: Content, *, comment: str = "", machine_id: str | None = None
+    ) -> Saved:
+        """Keep a new workflow with its first version."""
+        return await self._database.write(_create, name, content, comment, machine_id)
+
+    async def update(
+        self,
+        workflow_id: str,
+        content: Content,
+        *,
+        comment: str = "",
+        name: str | None = None,
+        machine_id: str | None = None,
+        force: bool = False,
+    ) -> Saved:
+        """Keep what is new of a workflow.
+
+        Parameters
+        ----------
+        workflow_id : str
+            The workflow.
+        content : Content
+            Becomes a new version if it differs from the latest one. A graph in API format that
+            is missing here does not count as a difference.
+        comment : str
+            Of the new version.
+        name, machine_id : str, optional
+            New values for the workflow.
+        force : bool
+            Make a new version even of the same content.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such workflow.
+        """
+        return await self._database.write(
+            _update, workflow_id, content, comment, name, machine_id, force
+        )
+
+    async def newest(
+        self, *, search: str = "", limit: int = 100, offset: int = 0
+    ) -> list[WorkflowRecord]:
+        """Return workflows, the one changed last first.
+
+        Parameters
+        ----------
+        search : str
+            Only those whose name, or a comment of one of their versions, contains this, in
+            whatever case.
+        limit, offset : int
+            How many, and after how many.
+        """
+        return await self._database.read(_newest, search, limit, offset)
+
+    async def get(self, workflow_id: str) -> WorkflowRecord:
+        """Return a workflow.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such workflow.
+        """
+        return await self._database.read(_get, workflow_id)
+
+    async def versions(
+        self, workflow_id: str, *, search: str = "", limit: int = 100, offset: int = 0
+    ) -> list[VersionRecord]:
+        """Return versions without their graphs, newest first.
+
+        Parameters
+        ----------
+        workflow_id : str
+            The workflow.
+        search : str
+            Only those whose comment contains this, in whatever case.
+        limit, offset : int
+            How many, and after how many.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such workflow.
+        """
+        return await self._database.read(_versions, workflow_id, search, limit, offset)
+
+    async def version(
+        self, workflow_id: str, number: int | None = None
+    ) -> tuple[WorkflowRecord, VersionRecord]:
+        """Return a workflow with one of its versions, graphs included.
+
+        Parameters
+        ----------
+        workflow_id : str
+            The workflow.
+        number : int, optional
+            The version; by default the latest.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such workflow or version.
+        """
+        return await self._database.read(_workflow_and_version, workflow_id, number)
+
+
+def _encode(graph: dict[str, Any] | None) -> tuple[bytes | None, bytes | None]:
+    if graph is None:
+        return None, None
+    content = json.dumps(graph, sort_keys=True, separators=(",", ":"))
+    return json.dumps(graph).encode(), sha256(content.encode()).digest()
+
+
+def _fold(text: str) -> str:
+    """Return text as it is searched: one line, without the differences that nobody means."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def _create(
+    connection: sqlite3.Connection,
+    name: str,
+    content: Content,
+    comment: str,
+    machine_id: str | None,
+) -> Saved:
+    now = _now(connection)
+    cursor = connection.execute(
+        "INSERT INTO workflows (workflow_id, name, machine_id, latest_version, created_at,"
+        " updated_at, changed, search) VALUES (?, ?, ?, 0, ?, ?, ?, ?)",
+        (str(uuid.uuid4()), name, machine_id, now, now, _next_change(connection), _fold(name)),
+    )
+    row = connection.execute("SELECT * FROM workflows WHERE id = ?", (cursor.lastrowid,)).fetchone()
+    version = _add_version(connection, row, content, comment, now)
+    return Saved(_get(connection, row["workflow_id"]), version, created=True)
+
+
+def _update(
+    connection: sqlite3.Connection,
+    workflow_id: str,
+    content: Content,
+    comment: str,
+    name: str | None,
+    machine_id: str | None,
+    force: bool,
+) -> Saved:
+    row = _row(connection, workflow_id)
+    name = row["name"] if name is None else name
+    machine_id = row["machine_id"] if machine_id is None else machine_id
+    created = force or not _is_latest(connection, row, content)
+    if created or (name, machine_id) != (row["name"], row["machine_id"]):
+        now = _now(connection)
+        comments = row["search"].partition("\n")[2]
+        connection.execute(
+            "UPDATE workflows SET name = ?, machine_id = ?, updated_at = ?, changed = ?, search = ?"
+            " WHERE id = ?",
+            (
+                name,
+                machine_id,
+                now,
+                _next_change(connection),
+                f"{_fold(name)}\n{comments}",
+                row["id"],
+            ),
+        )
+    if created:
+        version = _add_version(connection, row, content, comment, now)
+    else:
+        version = _version(connection, row, row["latest_version"])
+    return Saved(_get(connection, workflow_id), version, created)
+
+
+def _add_version(
+    connection: sqlite3.Connection, row: sqlite3.Row, content: Content, comment: str, now: str
+) -> VersionRecord:
+    number = row["latest_version"] + 1
+    hashes = [
+        None if body is None else keep_graph(connection, body)
+        for body in (content.workflow, content.workflow_api)
+    ]
+    connection.execute(
+        "INSERT INTO workflow_versions (workflow, version, workflow_hash, workflow_content,"
+        " api_hash, api_content, comment, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            row["id"],
+            number,
+            hashes[0],
+            content.workflow_content,
+            hashes[1],
+            content.api_content,
+            comment,
+            now,
+        ),
+    )
+    words = _fold(comment)
+    connection.execute(
+        "UPDATE workflows SET latest_version = :number,"
+        " search = CASE WHEN instr(search, :line) THEN search ELSE search || :line END"
+        " WHERE id = :id",
+        {"number": number, "line": f"\n{words}" if words else "", "id": row["id"]},
+    )
+    return VersionRecord(
+        row["workflow_id"], number, comment, now, content.workflow, content.workflow_api
+    )
+
+
+def _is_latest(connection: sqlite3.Connection, row: sqlite3.Row, content: Content) -> bool:
+    latest = connection.execute(
+        "SELECT workflow_content, api_content FROM workflow_versions"
+        " WHERE workflow = ? AND version = ?",
+        (row["id"], row["latest_version"]),
+    ).fetchone()
+    same_api = content.api_content == latest["api_content"]
+    if content.api_content is None:
+        same_api = content.workflow_content is not None
+    return bool(latest["workflow_content"] == content.workflow_content and same_api)
+
+
+def _newest(
+    connection: sqlite3.Connection, search: str, limit: int, offset: int
+) -> list[WorkflowRecord]:
+    rows = connection.execute(
+        "SELECT * FROM workflows WHERE :words = '' OR instr(search, :words)"
+        " ORDER BY changed DESC LIMIT :limit OFFSET :offset",
+        {"words": _fold(search), "limit": limit, "offset": offset},
+    )
+    return [_record(row) for row in rows]
+
+
+def _get(connection: sqlite3.Connection, workflow_id: str) -> WorkflowRecord:
+    return _record(_row(connection, workflow_id))
+
+
+def _versions(
+    connection: sqlite3.Connection, workflow_id: str, search: str, limit: int, offset: int
+) -> list[VersionRecord]:
+    row = _row(connection, workflow_id)
+    connection.create_function("fold", 1, _fold, deterministic=True)
+    rows = connection.execute(
+        "SELECT version, comment, created_at FROM workflow_versions"
+        " WHERE workflow = :id AND (:words = '' OR instr(fold(comment), :words))"
+        " ORDER BY version DESC LIMIT :limit OFFSET :offset",
+        {"id": row["id"], "words": _fold(search), "limit": limit, "offset": offset},
+    )
+    return [VersionRecord(workflow_id, *found) for found in rows]
+
+
+def _workflow_and_version(
+    connection: sqlite3.Connection, workflow_id: str, number: int | None
+) -> tuple[WorkflowRecord, VersionRecord]:
+    row = _row(connection, workflow_id)
+    number = row["latest_version"] if number is None else number
+    return _record(row), _version(connection, row, number)
+
+
+def _version(connection: sqlite3.Connection, row: sqlite3.Row, number: int) -> VersionRecord:
+    found = connection.execute(
+        "SELECT version, comment, created_at, ui.body AS workflow, api.body AS workflow_api"
+        " FROM workflow_versions LEFT JOIN graphs ui ON ui.hash = workflow_hash"
+        " LEFT JOIN graphs api ON api.hash = api_hash WHERE workflow = ? AND version = ?",
+        (row["id"], min(number, row["latest_version"] + 1)),
+    ).fetchone()
+    if found is None:
+        raise NotFoundError(
+            f"version: the workflow {row['name']!r} has no version {number}",
+            details={
+                "field": "version",
+                "version": number,
+                "latest_version": row["latest_version"],
+            },
+        )
+    return VersionRecord(
+        row["workflow_id"],
+        found["version"],
+        found["comment"],
+        found["created_at"],
+        read_graph(found["workflow"]),
+        read_graph(found["workflow_api"]),
+    )
+
+
+def _row(connection: sqlite3.Connection, workflow_id: str) -> sqlite3.Row:
+    row: sqlite3.Row | None = connection.execute(
+        "SELECT * FROM workflows WHERE workflow_id = ?", (workflow_id,)
+    ).fetchone()
+    if row is None:
+        raise NotFoundError(
+            f"workflow_id: there is no workflow {workflow_id!r}",
+            details={"field": "workflow_id", "workflow_id": workflow_id},
+        )
+    return row
+
+
+def _record(row: sqlite3.Row) -> WorkflowRecord:
+    return WorkflowRecord(
+        row["workflow_id"],
+        row["name"],
+        row["machine_id"],
+        row["latest_version"],
+        row["created_at"],
+        row["updated_at"],
+    )
+
+
+def _next_change(connection: sqlite3.Connection) -> int:
+    (latest,) = connection.execute("SELECT max(changed) FROM workflows").fetchone()
+    return (latest or 0) + 1
+
+
+def _now(connection: sqlite3.Connection) -> str:
+    """Return the present time; within the transaction, so that times are in order too."""
+    (now,) = connection.execute("SELECT strftime('%Y-%m-%dT%H:%M:%fZ', 'now')").fetchone()
+    return str(now)

@@ -1,0 +1,210 @@
+"""Workflows and their versions in the store."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+
+import pytest
+
+from comfydeploy_jupyter.errors import NotFoundError
+from comfydeploy_jupyter.store.database import Database
+from comfydeploy_jupyter.store.runs import RunRecord, RunRepository
+from comfydeploy_jupyter.store.workflows import Content, WorkflowStore
+
+
+def graph(text: str = "a") -> dict:
+    return {"1": {"class_type": "TestText", "inputs": {"text": text}}}
+
+
+def ui(text: str = "a") -> dict:
+    return {"nodes": [{"id": 1, "type": "TestText", "widgets_values": [text]}], "links": []}
+
+
+def content(text: str = "a", *, api: bool = True) -> Content:
+    return Content(ui(text), graph(text) if api else None)
+
+
+@pytest.fixture
+def database(tmp_path, jp_asyncio_loop):
+    made = Database(tmp_path / "db")
+    jp_asyncio_loop.run_until_complete(made.open())
+    yield made
+    jp_asyncio_loop.run_until_complete(made.close())
+
+
+@pytest.fixture
+def store(database):
+    return WorkflowStore(database)
+
+
+def graphs(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("SELECT count(*) FROM graphs").fetchone()[0])
+
+
+async def test_graphs_are_stored_once(store, database):
+    first = await store.create("a", content("a"))
+    await store.create("b", content("a"))
+    await store.update(first.workflow.workflow_id, content("b"))
+    await store.update(first.workflow.workflow_id, content("a"))
+    assert await database.read(graphs) == 4
+    record = RunRecord("p", machine="local", session="s", created_at="2026-01-01T00:00:00.000Z")
+    await RunRepository(database).add(record, content().workflow_api, content().workflow)
+    assert await database.read(graphs) == 4
+    prompt, workflow = await RunRepository(database).prompt("p")
+    assert (prompt, workflow) == (content().workflow_api, content().workflow)
+
+
+async def test_order_of_keys_is_no_difference(store):
+    saved = await store.create("a", Content({"nodes": [], "links": [], "b": 1}, None))
+    same = Content({"b": 1, "links": [], "nodes": []}, None)
+    again = await store.update(saved.workflow.workflow_id, same)
+    assert (again.version.version, again.created) == (1, False)
+    other = Content({"b": True, "links": [], "nodes": []}, None)
+    assert (await store.update(saved.workflow.workflow_id, other)).created
+
+
+async def test_a_graph_that_could_not_be_converted_is_no_difference(store):
+    saved = await store.create("a", content("a"))
+    workflow_id = saved.workflow.workflow_id
+    again = await store.update(workflow_id, content("a", api=False))
+    assert (again.version.version, again.created) == (1, False)
+    assert again.version.workflow_api == content("a").workflow_api
+    only_api = await store.create("b", Content(None, graph("a")))
+    changed = await store.update(only_api.workflow.workflow_id, Content(None, graph("b")))
+    assert changed.created
+    back = await store.update(workflow_id, Content(ui("a"), graph("b")))
+    assert back.created
+
+
+async def test_back_to_an_older_content_is_a_change(store):
+    saved = await store.create("a", content("a"))
+    await store.update(saved.workflow.workflow_id, content("b"))
+    back = await store.update(saved.workflow.workflow_id, content("a"))
+    assert (back.version.version, back.created) == (3, True)
+
+
+async def test_changes_within_a_millisecond_keep_their_order(store):
+    saved = [await store.create(str(number), content()) for number in range(20)]
+    await store.update(saved[3].workflow.workflow_id, content("b"))
+    names = [workflow.name for workflow in await store.newest()]
+    assert names == ["3", *(str(n) for n in range(19, -1, -1) if n != 3)]
+
+
+async def test_nothing_new_changes_nothing(store):
+    first = await store.create("a", content(), machine_id="m")
+    await store.create("b", content())
+    again = await store.update(first.workflow.workflow_id, content(), name="a", machine_id="m")
+    assert again.workflow == first.workflow
+    assert [w.name for w in await store.newest()] == ["b", "a"]
+    renamed = await store.update(first.workflow.workflow_id, content(), name="c")
+    assert (renamed.workflow.name, renamed.created) == ("c", False)
+    assert renamed.workflow.machine_id == "m"
+    assert [w.name for w in await store.newest()] == ["c", "b"]
+
+
+@pytest.mark.parametrize(
+    ("search", "found"),
+    [
+        ("STRASSE", ["Große Straße"]),
+        ("e\u0301TÉ", ["été"]),
+        ("100%", ["100% _wool_"]),
+        ("_", ["100% _wool_"]),
+        ("second", ["Große Straße"]),
+        ("ONE  TWO", ["été"]),
+        ("nothing", []),
+        ("été one", []),
+        ("'; DROP TABLE workflows; --", []),
+        ("  ", ["100% _wool_", "été", "Große Straße"]),
+    ],
+)
+async def test_search(store, search, found):
+    saved = await store.create("Große Straße", content("a"), comment="first")
+    await store.update(saved.workflow.workflow_id, content("b"), comment="Second")
+    await store.create("été", content("a"), comment="one\ntwo")
+    await store.create("100% _wool_", content("a"))
+    assert [w.name for w in await store.newest(search=search)] == found
+
+
+async def test_search_follows_a_rename(store):
+    saved = await store.create("old", content(), comment="words")
+    await store.update(saved.workflow.workflow_id, content(), name="new")
+    assert await store.newest(search="old") == []
+    assert [w.name for w in await store.newest(search="words")] == ["new"]
+    assert [w.name for w in await store.newest(search="NEW")] == ["new"]
+
+
+async def test_versions_are_found_by_comment(store):
+    saved = await store.create("a", content("0"), comment="Größe 0")
+    for number in range(1, 5):
+        await store.update(saved.workflow.workflow_id, content(str(number)), comment=f"no {number}")
+    workflow_id = saved.workflow.workflow_id
+    assert [v.version for v in await store.versions(workflow_id)] == [5, 4, 3, 2, 1]
+    assert [v.version for v in await store.versions(workflow_id, search="GRÖSSE")] == [1]
+    page = await store.versions(workflow_id, search="no", limit=2, offset=1)
+    assert [v.version for v in page] == [4, 3]
+
+
+async def test_unknown_ones(store):
+    for call in (store.get("x"), store.versions("x"), store.version("x")):
+        with pytest.raises(NotFoundError, match="workflow_id"):
+            await call
+    with pytest.raises(NotFoundError, match="workflow_id"):
+        await store.update("x", content())
+    saved = await store.create("a", content())
+    for number in (2, 0, -1, 10**30):
+        with pytest.raises(NotFoundError, match="version"):
+            await store.version(saved.workflow.workflow_id, number)
+
+
+async def test_two_servers_number_versions_together(store, database):
+    other = Database(database.path)
+    await other.open()
+    saved = await store.create("a", content("first"))
+    workflow_id = saved.workflow.workflow_id
+    stores = (store, WorkflowStore(other))
+    results = await asyncio.gather(
+        *(stores[n % 2].update(workflow_id, content(str(n))) for n in range(40))
+    )
+    await other.close()
+    assert sorted(result.version.version for result in results) == list(range(2, 42))
+    for result in results:
+        _, stored = await store.version(workflow_id, result.version.version)
+        assert stored == result.version
+
+
+def test_kill_leaves_whole_versions(tmp_path):
+    path = tmp_path / "db"
+    code = (
+        "import asyncio, sys\n"
+        "from pathlib import Path\n"
+        "from comfydeploy_jupyter.store.database import Database\n"
+        "from comfydeploy_jupyter.store.workflows import Content, WorkflowStore\n"
+        "async def main():\n"
+        "    db = Database(Path(sys.argv[1])); await db.open(); store = WorkflowStore(db)\n"
+        "    graph = lambda n: Content({'nodes': [n, 'x' * 100_000], 'links': []}, None)\n"
+        "    id = (await store.create('a', graph(0))).workflow.workflow_id\n"
+        "    for n in range(1, 10**6):\n"
+        "        print((await store.update(id, graph(n))).version.version, flush=True)\n"
+        "asyncio.run(main())\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(0.2)
+    os.kill(process.pid, signal.SIGKILL)
+    told = [int(line) for line in process.communicate()[0].split(b"\n")[:-1]]
+    connection = sqlite3.connect(path)
+    rows = connection.execute(
+        "SELECT version, body IS NOT NULL FROM workflow_versions"
+        " LEFT JOIN graphs ON hash = workflow_hash ORDER BY version"
+    ).fetchall()
+    (latest,) = connection.execute("SELECT latest_version FROM workflows").fetchone()
+    connection.close()
+    assert rows == [(number, 1) for number in range(1, latest + 1)]
+    assert latest >= max(told, default=2)
