@@ -44,8 +44,28 @@ def number(value: float) -> float | int | None:
     return int(Decimal(repr(value)))
 
 
-def scalar(value: Any) -> Any:
-    """Return numbers as `number` does, and everything else as it is."""
+def plain(value: Any) -> Any:
+    """Return a copy of a JSON value with its numbers as `number` gives them, however deep."""
+    if not isinstance(value, (list, dict)):
+        return _scalar(value)
+    copy: Any = _empty(value)
+    pending = [(value, copy)]
+    while pending:
+        source, target = pending.pop()
+        for key, item in source.items() if isinstance(source, dict) else enumerate(source):
+            if isinstance(item, (list, dict)):
+                target[key] = _empty(item)
+                pending.append((item, target[key]))
+            else:
+                target[key] = _scalar(item)
+    return copy
+
+
+def _empty(value: list[Any] | dict[Any, Any]) -> Any:
+    return {} if isinstance(value, dict) else [None] * len(value)
+
+
+def _scalar(value: Any) -> Any:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return number(value)
     return value
@@ -62,8 +82,21 @@ def text(value: Any) -> str:
     if isinstance(value, (int, float)):
         return _number_text(value)
     if isinstance(value, list):
-        return ",".join("" if item is None else text(item) for item in value)
+        return ",".join(_leaves(value))
     return "[object Object]"
+
+
+def _leaves(value: list[Any]) -> list[str]:
+    """Return the texts of a list and of all lists in it; an empty list and null are empty."""
+    found: list[str] = []
+    pending: list[Any] = [value]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, list) and item:
+            pending.extend(reversed(item))
+        else:
+            found.append("" if item is None or item == [] else text(item))
+    return found
 
 
 def round_half_up(value: float) -> float:

@@ -37,9 +37,8 @@ _NEUTRAL = {
 
 def wrapped(value: Any) -> Any:
     """Return a value as it stands in a prompt: lists wrapped, numbers as JavaScript has them."""
-    if isinstance(value, list):
-        return {"__value__": list(value)}
-    return javascript.scalar(value)
+    written = javascript.plain(value)
+    return {"__value__": written} if isinstance(written, list) else written
 
 
 def dynamic_prompt(text: str, rng: random.Random, depth: int = 0) -> str:

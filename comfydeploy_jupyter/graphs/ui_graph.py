@@ -349,7 +349,7 @@ class _Reader:
         for number, value in enumerate(stored):
             name = f"UNKNOWN_{number}" if number else "UNKNOWN"
             if value is None or isinstance(value, (list, dict)):
-                value = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+                value = _json(value, f"node {node.id}")
             node.widgets.append(Widget(name, "*", name))
             node.values[name] = value
         for name, value in node.named.items() if node.stored is None else ():
@@ -403,6 +403,13 @@ def _held(node: Node, widget: Widget, value: Any) -> Any:
     ):
         return value.removeprefix("sample_")
     return value
+
+
+def _json(value: Any, place: str) -> str:
+    try:
+        return json.dumps(javascript.plain(value), ensure_ascii=False, separators=(",", ":"))
+    except RecursionError:
+        raise InvalidRequestError.of_field(place, "has values nested too deeply") from None
 
 
 def _saved_slot(raw: Mapping[str, Any]) -> Slot:

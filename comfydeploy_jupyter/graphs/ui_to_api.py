@@ -213,20 +213,36 @@ def _apply_proxies(
     """
     entries = host.properties.get("proxyWidgets")
     values = host.stored if isinstance(host.stored, list) else []
-    for entry, value in zip(entries if isinstance(entries, list) else (), values, strict=False):
-        if value is None or not isinstance(entry, list) or len(entry) < 2:
+    for place, entry in enumerate(entries if isinstance(entries, list) else ()):
+        if not isinstance(entry, list) or len(entry) < 2:
             continue
         owner, name = str(entry[0]), str(entry[1])
+        node = inner.nodes.get(owner)
+        value = values[place] if place < len(values) else _behind_primitive(node, inner)
+        if value is None:
+            continue
         number = _promoted_input(host, owner, name, sources)
         if number is not None:
             host.promoted[number] = value
             continue
-        node = inner.nodes.get(owner)
         for target in _proxied(node, name, inner, flow) if node is not None else ():
             if target in sources:
                 host.promoted[sources[target]] = value
             else:
                 host.overrides[target] = value
+
+
+def _behind_primitive(node: Node | None, inner: Graph) -> Any:
+    """Return what a promoted primitive node stands for where no value is stored.
+
+    That is what the widget of its first target holds (1.58.1); None where there is no widget.
+    """
+    if node is None or node.type != PRIMITIVE:
+        return None
+    for target, slot in inner.fed_by(node.id, 0)[:1]:
+        widget = _widget_of(target, slot)
+        return None if widget is None else _value_of(target, slot, widget)
+    return None
 
 
 def _promoted_input(

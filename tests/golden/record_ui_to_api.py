@@ -47,6 +47,7 @@ def record(address: str, workflows: dict[str, Any]) -> dict[str, Any]:
             executable_path=os.environ.get("CHROMIUM"), args=["--no-sandbox"]
         )
         page = browser.new_page()
+        page.set_default_timeout(120_000)
         page.route("**/api/object_info", answer)
         page.goto(address)
         page.wait_for_function(READY)

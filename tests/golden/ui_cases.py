@@ -1647,3 +1647,22 @@ def group_upload() -> Raw:
     )
     canvas.group(["b.png", 4, "image", "E", 1, 2.5, "s", "m", False, "one", "q", 8], [], ["IMAGE"])
     return canvas.saved()
+
+
+@case
+def primitive_proxied_onto_an_unknown_node() -> Raw:
+    inside = Canvas()
+    slot = {"name": "size", "type": "COMBO", "widget": {"name": "size"}, "link": None}
+    unknown = inside.node("Nope", ["x"], key=21, inputs=[slot], outputs=ports(["IMAGE"]))
+    sampler = inside.node("PSampler", [1, "fixed", 20, 8, "euler", 1], key=23)
+    primitive = inside.primitive("COMBO", ["ddim", "fixed", ""], key=22)
+    inside.link(primitive, 0, sampler, "sampler_name")
+    inside.link(primitive, 0, unknown, "size")
+    slot = {"name": "more", "type": "COMBO", "widget": {"name": "more"}, "link": None}
+    lone = inside.node("Nope", ["y"], key=24, inputs=[slot])
+    inside.link(inside.primitive("COMBO", ["a", "fixed", ""], key=25), 0, lone, "more")
+    definition = subgraph("Unknown inside", inside, [], [("IMAGE", unknown, 0)])
+    canvas = Canvas()
+    host = canvas.instance(definition, [], [["22", "value"], ["25", "value"]])
+    canvas.link(host, 0, canvas.node("PSink"), "any")
+    return canvas.saved()

@@ -84,6 +84,11 @@ JUDGED: dict[str, tuple[str, dict[str, Any], str]] = {
         {"2": {"class_type": "SetNode"}, "3": {"class_type": "GetNode"}},
         CLASS_NAMED,
     ),
+    "primitive_proxied_onto_an_unknown_node": (
+        "api_new",
+        {"1:21": {"class_type": "Nope"}, "1:24": {"class_type": "Nope"}},
+        CLASS_NAMED,
+    ),
     "promoted_proxy_null": (
         "api",
         {"1:11": {"text": "inner text"}, "1:12": {"seed": 5, "steps": 21}},
@@ -470,6 +475,31 @@ def test_numbers_are_written_as_javascript_does(
     assert json.dumps(graph["1"]["inputs"]["value"]) == queued
 
 
+def test_values_are_copied_however_deep(definitions: NodeDefinitions) -> None:
+    deep: list[Any] = [float("nan"), 2.0]
+    for _ in range(5_000):
+        deep = [deep]
+    saved = workflow([node(1, "PMulti", widgets_values=[deep, 1])])
+    value = ui_to_api(saved, definitions).graph["1"]["inputs"]["tags"]["__value__"]
+    for _ in range(5_000):
+        assert value is not deep
+        value, deep = value[0], deep[0]
+    assert json.dumps(value) == "[null, 2]"
+
+
+@pytest.mark.parametrize("kind", ["PText", "Nope"])
+def test_values_too_deep_for_text_do_no_harm(kind: str, definitions: NodeDefinitions) -> None:
+    deep: list[Any] = ["a", [], None, [["b", 1.0]]]
+    for _ in range(50_000):
+        deep = [deep]
+    saved = workflow([node(1, kind, widgets_values=[deep])])
+    if kind == "Nope":
+        with pytest.raises(InvalidRequestError, match="nested too deeply"):
+            ui_to_api(saved, definitions)
+    else:
+        assert ui_to_api(saved, definitions).graph["1"]["inputs"]["text"] == "a,,,b,1"
+
+
 JUNK_NUMBERS = [True, -1, 0, 2, 4, 10**30, 1.5, float("inf")]
 JUNK = st.sampled_from([None, *JUNK_NUMBERS, "", "x", "-10", [], [1], [[]], {}, {"a": 1}])
 
@@ -505,5 +535,5 @@ def test_odd_input_gives_a_graph_or_a_clear_refusal(
     except InvalidRequestError as error:
         assert error.details["field"]  # noqa: PT017
     else:
-        assert all(entry["class_type"] for entry in graph.values())
+        assert all(isinstance(entry["class_type"], str) for entry in graph.values())
         json.dumps(graph, allow_nan=False)
