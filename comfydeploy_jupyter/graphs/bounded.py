@@ -1,0 +1,82 @@
+"""Reading files that anybody may have made, within bounds."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, BinaryIO
+
+MAX_METADATA = 64 << 20
+"""How much metadata is read of one file, bytes."""
+
+MAX_PARTS = 1_000_000
+"""How many parts (chunks, boxes, frames) of one file are looked at."""
+
+
+class BrokenFileError(Exception):
+    """The file ends too early, says nonsense, or has more metadata than is read."""
+
+
+class BoundedReader:
+    """A seekable stream, read at places, never more of it than the bounds allow.
+
+    Parameters
+    ----------
+    stream : binary file
+        Seekable. Its position is of no meaning, before and after.
+
+    Attributes
+    ----------
+    size : int
+        Length of the stream, bytes.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._budget = MAX_METADATA
+        self._parts = MAX_PARTS
+        self.size = stream.seek(0, 2)
+
+    def peek(self, offset: int, size: int) -> bytes:
+        """Return up to ``size`` bytes, at most 64 KiB; fewer at the end of the file."""
+        self._stream.seek(offset)
+        return self._stream.read(min(size, 1 << 16))
+
+    def take(self, offset: int, size: int) -> bytes:
+        """Return exactly ``size`` bytes of metadata.
+
+        Raises
+        ------
+        BrokenFileError
+            The file has fewer, or more metadata was read than `MAX_METADATA`.
+        """
+        if offset < 0 or size < 0 or offset + size > self.size:
+            raise BrokenFileError("the file ends too early")
+        self.spend(size)
+        self._stream.seek(offset)
+        return self._stream.read(size)
+
+    def unpack(self, format: str, offset: int) -> tuple[Any, ...]:  # noqa: A002 - as struct has it
+        """Return the fields of one part's head, as `struct.unpack` does; counts the part.
+
+        Raises
+        ------
+        BrokenFileError
+            The file ends before, or has more parts than `MAX_PARTS`.
+        """
+        self._parts -= 1
+        head = self.peek(offset, struct.calcsize(format))
+        if self._parts < 0 or len(head) < struct.calcsize(format):
+            raise BrokenFileError("the file ends too early, or never")
+        return struct.unpack(format, head)
+
+    def spend(self, size: int) -> None:
+        """Count bytes of metadata that are about to be worked on.
+
+        Raises
+        ------
+        BrokenFileError
+            These are more than `MAX_METADATA`, with all that were counted before.
+        """
+        self._budget -= size
+        if self._budget < 0:
+            raise BrokenFileError(f"more than {MAX_METADATA >> 20} MiB of metadata")

@@ -1,0 +1,165 @@
+"""Record the files in ``media/``, as a real ComfyUI writes them.
+
+    python -m tests.golden.record_media
+
+needs a ComfyUI (see ``tests/comfyui_server.py``). Pictures and videos are written by its own nodes.
+Its audio nodes need torchaudio, which not every installation has, so sounds are written by PyAV in
+ComfyUI's interpreter with the calls that ComfyUI 0.3.75 makes (comfy_api/latest/_ui.py).
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+
+from tests.comfyui_server import ComfyUIServer
+
+MEDIA = Path(__file__).parent / "media"
+
+TEXT = 'Größe "ü" 猫 \\ \n%s</metadata>'
+
+PROMPT: dict[str, Any] = {
+    "1": {"class_type": "LoadImage", "inputs": {"image": "tiny.png"}},
+    "2": {
+        "class_type": "PrimitiveStringMultiline",
+        "inputs": {"value": TEXT},
+        "_meta": {"title": TEXT},
+    },
+    "3": {"class_type": "PreviewAny", "inputs": {"source": ["2", 0]}},
+    "4": {
+        "class_type": "RepeatImageBatch",
+        "inputs": {"image": ["1", 0], "amount": 3},
+        "_meta": {"title": "Three"},
+    },
+}
+
+WORKFLOW: dict[str, Any] = {
+    "version": 0.4,
+    "last_node_id": 4,
+    "nodes": [
+        {"id": int(key), "type": node["class_type"], "title": node.get("_meta", {}).get("title")}
+        for key, node in PROMPT.items()
+    ],
+    "links": [],
+}
+
+SAVERS: dict[str, dict[str, Any]] = {
+    "image.png": {"class_type": "SaveImage", "inputs": {"images": ["4", 0]}},
+    "animation.png": {
+        "class_type": "SaveAnimatedPNG",
+        "inputs": {"images": ["4", 0], "fps": 6.0, "compress_level": 4},
+    },
+    "animation.webp": {
+        "class_type": "SaveAnimatedWEBP",
+        "inputs": {
+            "images": ["4", 0],
+            "fps": 6.0,
+            "lossless": True,
+            "quality": 80,
+            "method": "default",
+        },
+    },
+    "video.webm": {
+        "class_type": "SaveWEBM",
+        "inputs": {"images": ["4", 0], "codec": "vp9", "fps": 24.0, "crf": 32.0},
+    },
+    "video.mp4": {
+        "class_type": "SaveVideo",
+        "inputs": {"video": ["5", 0], "format": "mp4", "codec": "h264"},
+    },
+    "latent.latent": {"class_type": "SaveLatent", "inputs": {"samples": ["6", 0]}},
+}
+
+HELPERS: dict[str, Any] = {
+    "5": {"class_type": "CreateVideo", "inputs": {"images": ["4", 0], "fps": 24.0}},
+    "6": {"class_type": "EmptyLatentImage", "inputs": {"width": 16, "height": 16, "batch_size": 1}},
+}
+
+WRITE_SOUND = """
+import json, sys
+import av, numpy
+name, format, codec, rate, metadata = sys.argv[1:]
+with av.open(name, mode="w", format=format) as container:
+    for key, value in json.loads(metadata).items():
+        container.metadata[key] = value
+    stream = container.add_stream(codec, rate=int(rate), layout="mono")
+    silence = numpy.zeros((1, 2000), "float32")
+    frame = av.AudioFrame.from_ndarray(silence, format="flt", layout="mono")
+    frame.sample_rate = int(rate)
+    frame.pts = 0
+    container.mux(stream.encode(frame))
+    container.mux(stream.encode(None))
+"""
+
+SOUNDS = {
+    "sound.flac": ("flac", "flac", "44100"),
+    "sound.opus": ("opus", "libopus", "48000"),
+    "sound.mp3": ("mp3", "libmp3lame", "44100"),
+}
+
+
+def prompt_of(name: str) -> dict[str, Any]:
+    """Return the graph that is in a file: all but sounds have a node that saved them."""
+    saver = SAVERS.get(name)
+    if saver is None:
+        return PROMPT
+    inputs = {**saver["inputs"], "filename_prefix": Path(name).stem}
+    return {**PROMPT, **HELPERS, "9": {**saver, "inputs": inputs}}
+
+
+def main() -> None:
+    """Write every file anew."""
+    MEDIA.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        server = ComfyUIServer(Path(folder))
+        PIL.Image.new("RGB", (64, 64), "teal").save(server.input_dir / "tiny.png")
+        server.start()
+        try:
+            for name in SAVERS:
+                shutil.copyfile(_save(server, name), MEDIA / name)
+        finally:
+            server.kill()
+        metadata = {"prompt": json.dumps(PROMPT), "workflow": json.dumps(WORKFLOW)}
+        for name, (kind, codec, rate) in SOUNDS.items():
+            subprocess.run(
+                [
+                    *(str(server.python), "-c", WRITE_SOUND, str(MEDIA / name)),
+                    *(kind, codec, rate, json.dumps(metadata)),
+                ],
+                check=True,
+            )
+
+
+def _save(server: ComfyUIServer, name: str) -> Path:
+    body = {"prompt": prompt_of(name), "extra_data": {"extra_pnginfo": {"workflow": WORKFLOW}}}
+    request = urllib.request.Request(
+        f"{server.url}/prompt", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request) as response:
+        prompt_id = json.load(response)["prompt_id"]
+    deadline = time.monotonic() + 60
+    while True:
+        with urllib.request.urlopen(f"{server.url}/history/{prompt_id}") as response:
+            entry = json.load(response).get(prompt_id)
+        if entry is not None and entry["status"]["completed"]:
+            ((items, *_),) = [
+                [value for value in output.values() if isinstance(value[0], dict)]
+                for key, output in entry["outputs"].items()
+                if key == "9"
+            ]
+            return server.output_dir / items[0]["subfolder"] / items[0]["filename"]
+        if entry is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"{name}: {entry}")
+        time.sleep(0.05)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import io
+import json
+import struct
+import zlib
+from typing import Any
+
+import PIL.Image
+import PIL.PngImagePlugin
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from comfydeploy_jupyter.errors import InvalidRequestError
+from comfydeploy_jupyter.graphs.bounded import MAX_METADATA
+from comfydeploy_jupyter.graphs.image_metadata import embedded_workflow
+from tests.golden.record_media import MEDIA, PROMPT, SAVERS, SOUNDS, TEXT, WORKFLOW, prompt_of
+
+FILES = sorted([*SAVERS, *SOUNDS])
+BOTH = {"workflow": WORKFLOW, "prompt": PROMPT}
+TEXTS = {name: json.dumps(value) for name, value in BOTH.items()}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_comfyui_wrote_is_read(name: str) -> None:
+    with (MEDIA / name).open("rb") as file:
+        found = embedded_workflow(file)
+    assert found == {"workflow": WORKFLOW, "prompt": prompt_of(name)}
+
+
+def test_the_recorded_files_are_small() -> None:
+    assert {path.name for path in MEDIA.iterdir()} == set(FILES)
+    assert sum(path.stat().st_size for path in MEDIA.iterdir()) < 200_000
+
+
+def test_the_mark_that_hides_new_input_files_is_taken_off() -> None:
+    content = (MEDIA / "image.png").read_bytes()
+    assert b'"is_changed"' in content, "else this test says nothing"
+    prompt = embedded_workflow(content)["prompt"]
+    assert prompt is not None
+    assert set(prompt["1"]) == {"class_type", "inputs"}
+
+
+def png(*chunks: tuple[bytes, bytes]) -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*c) for c in [*chunks, (b"IEND", b"")])
+
+
+def test_compressed_and_international_texts_of_png() -> None:
+    info = PIL.PngImagePlugin.PngInfo()
+    info.add_text("prompt", TEXTS["prompt"], zip=True)
+    info.add_itxt("workflow", json.dumps(WORKFLOW, ensure_ascii=False), "de", "Ablauf", zip=True)
+    file = io.BytesIO()
+    PIL.Image.new("L", (4, 4)).save(file, "PNG", pnginfo=info)
+    assert embedded_workflow(file) == BOTH
+    plain = png((b"iTXt", b"prompt\0\0\0de\0x\0" + json.dumps(PROMPT, ensure_ascii=False).encode()))
+    assert embedded_workflow(plain) == {"workflow": None, "prompt": PROMPT}
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP"])
+def test_exif(kind: str) -> None:
+    exif = PIL.Image.Exif()
+    exif[0x0110] = f"prompt:{TEXTS['prompt']}"
+    exif[0x010F] = f"Workflow:{TEXTS['workflow']}"
+    exif[0x0131] = "no workflow: this"
+    file = io.BytesIO()
+    PIL.Image.new("RGB", (4, 4)).save(file, kind, exif=exif)
+    assert embedded_workflow(file) == BOTH
+
+
+def test_exif_of_the_other_byte_order() -> None:
+    text = f"prompt:{TEXTS['prompt']}\0".encode()
+    tiff = b"MM\0*" + struct.pack(">IH", 8, 1) + struct.pack(">HHII", 0x110, 2, len(text), 26)
+    tiff += bytes(4) + text
+    file = b"RIFF" + struct.pack("<I", 12 + len(tiff)) + b"WEBPEXIF" + struct.pack("<I", len(tiff))
+    assert embedded_workflow(file + tiff)["prompt"] == PROMPT
+
+
+def box(kind: bytes, *parts: bytes, wide: bool = False) -> bytes:
+    content = b"".join(parts)
+    if wide:
+        return struct.pack(">I4sQ", 1, kind, len(content) + 16) + content
+    return struct.pack(">I4s", len(content) + 8, kind) + content
+
+
+def test_mp4_with_a_comment_and_its_index_behind_a_large_film() -> None:
+    comment = json.dumps({"prompt": TEXTS["prompt"], "workflow": WORKFLOW, "made": 1}).encode()
+    data = box(b"data", struct.pack(">II", 1, 0), comment)
+    meta = box(b"meta", bytes(4), box(b"hdlr", bytes(25)), box(b"ilst", box(b"\xa9cmt", data)))
+    file = box(b"ftyp", b"isom") + box(b"mdat", bytes(100), wide=True)
+    assert embedded_workflow(file + box(b"moov", box(b"udta", meta))) == BOTH
+
+
+@pytest.mark.parametrize(
+    ("codec", "number"), [("latin-1", 0), ("utf-16", 1), ("utf-16-be", 2), ("utf-8", 3)]
+)
+@pytest.mark.parametrize("major", [3, 4])
+def test_texts_of_id3(codec: str, number: int, major: int) -> None:
+    frames = b""
+    for name, text in TEXTS.items():
+        end = "\0".encode("utf-16-be" if "16" in codec else codec)
+        content = bytes([number]) + name.encode(codec) + end + text.encode(codec) + end
+        frames += b"TXXX" + _size(len(content), major) + b"\0\0" + content
+    tag = b"ID3" + bytes([major, 0, 0]) + _size(len(frames), 4) + frames
+    assert embedded_workflow(tag) == BOTH
+
+
+def _size(value: int, major: int) -> bytes:
+    bits = 7 if major == 4 else 8
+    return bytes(value >> bits * place & (1 << bits) - 1 for place in (3, 2, 1, 0))
+
+
+def test_glb_svg_and_json() -> None:
+    content = json.dumps({"asset": {"version": "2.0", "extras": TEXTS}}).encode()
+    glb = b"glTF" + struct.pack("<IIII", 2, 0, len(content), 0x4E4F534A) + content
+    assert embedded_workflow(glb) == BOTH
+    svg = (
+        f'<svg a="{{">\n <metadata>\n<![CDATA[\n{json.dumps(BOTH, indent=2)}\n]]></metadata></svg>'
+    )
+    assert embedded_workflow(svg.encode()) == BOTH
+    assert embedded_workflow(b"\xef\xbb\xbf" + TEXTS["prompt"].encode())["prompt"] == PROMPT
+    assert embedded_workflow(TEXTS["workflow"].encode())["workflow"] == WORKFLOW
+    assert embedded_workflow(json.dumps({"workflow_api": PROMPT}).encode())["prompt"] == PROMPT
+
+
+def test_no_number_of_json_becomes_none() -> None:
+    graph = {"1": {"class_type": "A", "inputs": {"x": float("nan")}}}
+    found = embedded_workflow(png((b"tEXt", b"prompt\0" + json.dumps(graph).encode())))
+    assert found["prompt"] == {"1": {"class_type": "A", "inputs": {"x": None}}}
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"", "no kind of file"),
+        (b"%PDF-1.7", "no kind of file"),
+        (png(), "has no workflow"),
+        (png((b"tEXt", b"prompt\0{broken")), "has no workflow"),
+        (png((b"tEXt", b'workflow\0{"a": 1}')), "has no workflow"),
+        (png((b"tEXt", b"prompt\0" + b"[" * 100_000)), "has no workflow"),
+        (b"{}", "has no workflow"),
+        (b"<svg></svg>", "has no workflow"),
+        ((MEDIA / "video.mp4").read_bytes()[:500], "has no workflow"),
+    ],
+)
+def test_a_file_without_a_workflow(content: bytes, problem: str) -> None:
+    with pytest.raises(InvalidRequestError, match=f"^picture: .*{problem}") as caught:
+        embedded_workflow(content, field="picture")
+    assert caught.value.details["field"] == "picture"
+
+
+def test_what_comes_before_the_break_counts() -> None:
+    content = (MEDIA / "image.png").read_bytes()
+    cut = content.index(b"IDAT") + 6
+    assert embedded_workflow(content[:cut])["workflow"] == WORKFLOW
+
+
+def test_a_compression_bomb_is_not_unpacked() -> None:
+    bomb = zlib.compress(bytes(MAX_METADATA + 1), 1)
+    with pytest.raises(InvalidRequestError, match="larger than is read"):
+        embedded_workflow(png((b"zTXt", b"prompt\0\0" + bomb)))
+    half = zlib.compress(b" " * (MAX_METADATA // 2 + 1), 1)
+    with pytest.raises(InvalidRequestError, match="more than 64 MiB"):
+        embedded_workflow(png(*[(b"zTXt", b"prompt\0\0" + half)] * 3))
+
+
+@settings(deadline=None)
+@given(st.sampled_from(FILES), st.data())
+def test_damaged_files_give_an_answer_or_a_refusal(name: str, data: Any) -> None:
+    content = bytearray((MEDIA / name).read_bytes())
+    for _ in range(data.draw(st.integers(1, 4))):
+        place = data.draw(st.integers(0, len(content) - 1))
+        content[place] = data.draw(st.integers(0, 255))
+    size = data.draw(st.integers(0, len(content)))
+    try:
+        found = embedded_workflow(bytes(content[:size]))
+    except InvalidRequestError:
+        return
+    assert found["workflow"] or found["prompt"]
+
+
+def test_the_text_of_the_tests_is_nasty() -> None:
+    assert embedded_workflow((MEDIA / "sound.mp3").read_bytes())["prompt"]["2"]["inputs"] == {
+        "value": TEXT
+    }
