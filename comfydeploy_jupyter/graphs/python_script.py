@@ -1,0 +1,267 @@
+"""A workflow as a Python script that runs it.
+
+`notebook` makes its cells of the same pieces.
+"""
+
+from __future__ import annotations
+
+import builtins
+import keyword
+import math
+import re
+import textwrap
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from comfydeploy_jupyter.errors import InvalidRequestError
+
+from .formats import class_of, title_of
+from .inputs import FormField, input_form
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+WIDTH = 88
+"""Width of the generated code, columns; longer texts stay in one piece."""
+
+MAX_VARIABLES = 24
+"""How many inputs become variables, the most likely ones; the graph beside them has the others."""
+
+MAX_OPTIONS, MAX_COMMENT, MAX_MAKERS = 12, 300, 6
+"""How many options and characters a comment has, how many nodes the introduction names."""
+
+MAX_BOUND = 1e6
+"""A bound of a number beyond it says nothing to anybody."""
+
+MAX_DEPTH = 80
+"""Python's parser takes 100 levels of brackets at least; some are around the graph."""
+
+_TAKEN = frozenset(
+    {*dir(builtins), "comfy", "comfydeploy_jupyter", "path", "result", "text", "workflow"}
+)
+
+
+@dataclass(frozen=True)
+class ScriptParts:
+    """The pieces of a script or notebook that runs a workflow.
+
+    Attributes
+    ----------
+    title, about : str
+        One line each, of printable characters; what it is, and what it does.
+    variables : str
+        Code: an assignment for each input, each with a comment.
+    workflow : str
+        Code: ``workflow = comfy.load({…})``.
+    run : str
+        Code: ``result = comfy.run(workflow, inputs={…})``.
+    """
+
+    title: str
+    about: str
+    variables: str
+    workflow: str
+    run: str
+
+
+def python_script(
+    graph: Mapping[str, Mapping[str, Any]],
+    fields: Sequence[FormField] | None = None,
+    *,
+    title: str = "",
+) -> str:
+    """Return a script that runs a workflow and saves what it makes.
+
+    Parameters
+    ----------
+    graph : Graph
+        API format.
+    fields : sequence of FormField, optional
+        Its inputs, of which the first `MAX_VARIABLES` become variables; by default what
+        `input_form` finds without definitions.
+    title : str
+        What the workflow is called.
+
+    Returns
+    -------
+    str
+        Python source. Whatever the texts of the workflow are, they stay texts in it.
+
+    Raises
+    ------
+    InvalidRequestError
+        The graph is nested too deeply for Python.
+    """
+    parts = script_parts(graph, fields, title=title)
+    variables = f"{parts.variables}\n\n" if parts.variables else ""
+    return (
+        f'"""{_in_docstring(parts.title)}.\n\n{_in_docstring(parts.about)}\n"""\n\n'
+        "import comfydeploy_jupyter\n\n"
+        f"{variables}"
+        "comfy = comfydeploy_jupyter.connect()\n\n"
+        f"{parts.workflow}\n\n"
+        f"{parts.run}\n\n"
+        'print(f"{result.status} after {result.execution_time or 0:.2f} s")\n'
+        "for text in result.texts:\n"
+        "    print(text)\n"
+        'for path in result.save("outputs"):\n'
+        "    print(path)\n"
+    )
+
+
+def script_parts(
+    graph: Mapping[str, Mapping[str, Any]],
+    fields: Sequence[FormField] | None = None,
+    *,
+    title: str = "",
+) -> ScriptParts:
+    """Return the pieces that scripts and notebooks are made of; parameters as `python_script`."""
+    form = input_form(graph) if fields is None else fields
+    chosen, others = form[:MAX_VARIABLES], form[MAX_VARIABLES:]
+    named = list(zip(variable_names(chosen), chosen, strict=True))
+    assignments = [_assignment(name, field) for name, field in named]
+    if others:
+        keys = ", ".join(repr(field.key) for field in others[:3])
+        more = _count(len(others), "more input")
+        assignments.append(f"# {one_line(f'{more} can be given to run() by their keys: {keys} …')}")
+    inputs = "".join(f"    {field.key!r}: {name},\n" for name, field in named)
+    given = f", inputs={{\n{inputs}}}" if named else ""
+    return ScriptParts(
+        one_line(title) or "ComfyUI workflow",
+        _about(graph, len(form)),
+        "\n\n".join(assignments),
+        f"workflow = comfy.load({literal(graph)})",
+        f"result = comfy.run(workflow{given})",
+    )
+
+
+def variable_names(fields: Iterable[FormField]) -> list[str]:
+    """Return a name for each field: a valid identifier, unique, not taken by Python.
+
+    The shortest that tells the fields apart is chosen: the ``input_id`` that the author of the
+    workflow gave, ``positive_prompt``, the name of the input, that with the title of its node.
+    """
+    names: list[str] = []
+    taken = set(_TAKEN)
+    for field in fields:
+        name = next(name for name in _candidates(field) if name not in taken)
+        taken.add(name)
+        names.append(name)
+    return names
+
+
+def _candidates(field: FormField) -> Iterator[str]:
+    own = field.key if field.key != f"{field.node_id}.{field.input_name}" else ""
+    prompt = field.label if field.label in ("Positive prompt", "Negative prompt") else ""
+    first = _identifier(own or prompt or field.input_name)
+    if first not in ("value", "text", "string"):
+        yield first
+    yield _identifier(field.label.replace(":", " "))
+    yield (numbered := _identifier(f"{first}_{field.node_id}"))
+    number = 2
+    while True:
+        yield f"{numbered}_{number}"
+        number += 1
+
+
+def _identifier(text: str) -> str:
+    name = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:60].strip("_") or "value"
+    if name[0].isdigit() or keyword.iskeyword(name) or keyword.issoftkeyword(name):
+        return f"input_{name}"
+    return name
+
+
+def _assignment(name: str, field: FormField) -> str:
+    comment = one_line("; ".join(_facts(field)))
+    if len(comment) > MAX_COMMENT:
+        comment = f"{comment[:MAX_COMMENT]} …"
+    lines = textwrap.wrap(comment, WIDTH - 2, break_long_words=False, break_on_hyphens=False)
+    value = f"0x{field.value:06X}" if _is_colour(field) else literal(field.value)
+    return "\n".join([*(f"# {line}" for line in lines), f"{name} = {value}"])
+
+
+def _facts(field: FormField) -> Iterator[str]:
+    yield field.label
+    if field.min is not None and abs(field.min) < MAX_BOUND:
+        bounded = field.max is not None and abs(field.max) < MAX_BOUND
+        yield f"{field.min:g} to {field.max:g}" if bounded else f"at least {field.min:g}"
+    if field.options:
+        more = len(field.options) - MAX_OPTIONS
+        shown = ", ".join(repr(option) for option in field.options[:MAX_OPTIONS])
+        yield f"one of {shown} and {more} more" if more > 0 else f"one of {shown}"
+    if field.tooltip:
+        yield field.tooltip
+    if field.advanced:
+        yield "rarely changed"
+
+
+def _is_colour(field: FormField) -> bool:
+    return field.kind == "color" and type(field.value) is int and field.value >= 0
+
+
+def one_line(text: str) -> str:
+    """Return a text as one line of printable characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _in_docstring(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _about(graph: Mapping[str, Mapping[str, Any]], inputs: int) -> str:
+    ends = [node for node in graph.values() if class_of(node).startswith(("Save", "Preview"))]
+    makers = list(dict.fromkeys(one_line(title_of(node) or class_of(node)) for node in ends))
+    sentences = [f"Runs a ComfyUI workflow of {_count(len(graph), 'node')}."]
+    if inputs:
+        sentences.append(f"It has {_count(inputs, 'input')} to change.")
+    if makers:
+        sentences.append(f"What it makes comes from {', '.join(makers[:MAX_MAKERS])}.")
+    return " ".join(sentences)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def literal(value: object, indent: int = 0) -> str:
+    """Return a JSON value as a Python literal, broken into lines where it is long.
+
+    Parameters
+    ----------
+    value : object
+        Of JSON: dict, list, str, number, bool, None. Numbers that JSON lacks are made by calls.
+    indent : int
+        By how many columns the line is indented that it is put into.
+
+    Raises
+    ------
+    InvalidRequestError
+        It is nested more deeply than Python's own parser allows.
+    """
+    if not isinstance(value, (dict, list)):
+        return _flat(value)
+    holds_nodes = isinstance(value, dict) and any(isinstance(v, dict) and v for v in value.values())
+    flat = _flat(value)
+    if not holds_nodes and indent + len(flat) <= WIDTH:
+        return flat
+    if isinstance(value, dict):
+        items = [f"{key!r}: {literal(item, indent + 4)}" for key, item in value.items()]
+    else:
+        items = [literal(item, indent + 4) for item in value]
+    lines = "".join(f"{' ' * (indent + 4)}{item},\n" for item in items)
+    return f"{flat[0]}\n{lines}{' ' * indent}{flat[-1]}"
+
+
+def _flat(value: object, depth: int = 0) -> str:
+    if depth > MAX_DEPTH:
+        raise InvalidRequestError.of_field(
+            "workflow_api", f"is nested more than {MAX_DEPTH} levels deep, too deep for Python"
+        )
+    if isinstance(value, dict):
+        items = ", ".join(f"{key!r}: {_flat(item, depth + 1)}" for key, item in value.items())
+        return f"{{{items}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(_flat(item, depth + 1) for item in value)}]"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f'float("{value}")'
+    return repr(value)
