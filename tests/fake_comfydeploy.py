@@ -68,7 +68,7 @@ class FakeComfyDeploy:
         self.uploads: dict[str, dict[str, Any]] = {}
         self.sign_ins: dict[str, str] = {}
         self.keys = {KEY}
-        self._faults: deque[Respond] = deque()
+        self._faults: deque[Respond | None] = deque()
         self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
         self._ready = threading.Event()
@@ -96,6 +96,18 @@ class FakeComfyDeploy:
             return web.Response(status=status, text=text, content_type=kind, headers=headers)
 
         self._faults.extend([answer] * times)
+
+    def answer(self, body: Any) -> None:
+        """Answer the next request with this JSON."""
+
+        async def answer(_: web.Request) -> web.StreamResponse:
+            return web.json_response(body)
+
+        self._faults.append(answer)
+
+    def let_pass(self) -> None:
+        """Answer the next request as it should be, before the faults that follow."""
+        self._faults.append(None)
 
     def hang(self) -> None:
         """Do not answer the next request."""
@@ -179,8 +191,9 @@ class FakeComfyDeploy:
                 json.loads(text) if text and request.path.startswith("/api") else text,
             )
         )
-        if self._faults:
-            return await self._faults.popleft()(request)
+        fault = self._faults.popleft() if self._faults else None
+        if fault is not None:
+            return await fault(request)
         public = ("/api/platform/comfyui/auth-response", "/bucket/")
         if not request.path.startswith(public):
             scheme, _, key = request.headers.get("Authorization", "").partition(" ")
@@ -188,8 +201,8 @@ class FakeComfyDeploy:
                 return web.json_response({"detail": "Invalid or expired token"}, status=401)
         try:
             return await handler(request)
-        except UnprocessableError as fault:
-            detail = [{"type": "missing", "loc": ["body", fault.name], "msg": fault.problem}]
+        except UnprocessableError as error:
+            detail = [{"type": "missing", "loc": ["body", error.name], "msg": error.problem}]
             return web.json_response({"detail": detail}, status=422)
 
     # -- workflows ---------------------------------------------------------------------------

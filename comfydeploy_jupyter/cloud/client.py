@@ -383,7 +383,10 @@ def _seconds(header: str | None) -> float | None:
 
 
 def _encode(body: dict[str, Any]) -> bytes:
-    return json.dumps(body).encode()
+    try:
+        return json.dumps(body).encode()
+    except RecursionError:
+        raise InvalidRequestError("The body is nested too deeply") from None
 
 
 async def _decode(text: bytes) -> Any:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..errors import NotFoundError
+from ..errors import InvalidRequestError, NotFoundError
 from .graphs import keep_graph, read_graph
 
 if TYPE_CHECKING:
@@ -105,6 +105,11 @@ class Content:
     workflow_api : dict or None
         The graph in API format.
 
+    Raises
+    ------
+    InvalidRequestError
+        If a graph is nested deeper than JSON can be written.
+
     Attributes
     ----------
     workflow, workflow_api : bytes or None
@@ -118,6 +123,15 @@ class Content:
     ) -> None:
         self.workflow, self.workflow_content = _encode(workflow)
         self.workflow_api, self.api_content = _encode(workflow_api)
+
+    def adds_nothing_to(self, workflow_content: bytes | None, api_content: bytes | None) -> bool:
+        """Tell whether a version with these hashes has this content already.
+
+        A graph in API format that is missing here is no difference: it could not be made.
+        """
+        if self.api_content is None and self.workflow_content is not None:
+            api_content = None
+        return (self.workflow_content, self.api_content) == (workflow_content, api_content)
 
 
 class WorkflowStore:
@@ -242,8 +256,11 @@ class WorkflowStore:
 def _encode(graph: dict[str, Any] | None) -> tuple[bytes | None, bytes | None]:
     if graph is None:
         return None, None
-    content = json.dumps(graph, sort_keys=True, separators=(",", ":"))
-    return json.dumps(graph).encode(), sha256(content.encode()).digest()
+    try:
+        content = json.dumps(graph, sort_keys=True, separators=(",", ":"))
+        return json.dumps(graph).encode(), sha256(content.encode()).digest()
+    except RecursionError:
+        raise InvalidRequestError.of_field("workflow", "is nested too deeply") from None
 
 
 def _fold(text: str) -> str:
@@ -344,10 +361,7 @@ def _is_latest(connection: sqlite3.Connection, row: sqlite3.Row, content: Conten
         " WHERE workflow = ? AND version = ?",
         (row["id"], row["latest_version"]),
     ).fetchone()
-    same_api = content.api_content == latest["api_content"]
-    if content.api_content is None:
-        same_api = content.workflow_content is not None
-    return bool(latest["workflow_content"] == content.workflow_content and same_api)
+    return content.adds_nothing_to(latest["workflow_content"], latest["api_content"])
 
 
 def _newest(

@@ -1,0 +1,262 @@
+"""Workflows in the ComfyDeploy service."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from ..cloud.client import unreadable
+from ..cloud.dates import iso_utc
+from ..errors import CloudError, InvalidRequestError, NotFoundError
+from ..store.workflows import Content
+from .draft import completed
+
+if TYPE_CHECKING:
+    from ..cloud.client import CloudAccount
+    from .draft import Convert, Draft
+
+GRAPHS = ("workflow", "workflow_api")
+
+
+class CloudWorkflows:
+    """A `WorkflowRepository` over the API of ComfyDeploy.
+
+    What the service says beyond the protocol (``pinned``, ``user_name``, …) is passed on. It does
+    not say in its lists how many versions a workflow has: ``latest_version`` and ``versions`` are
+    None there. It cannot rename a workflow: the ``name`` of a draft counts for a new one only.
+
+    Parameters
+    ----------
+    account : CloudAccount
+        The service as the user's key sees it.
+    convert : callable, optional
+        Makes the graph in API format where only the editor's is given.
+    """
+
+    def __init__(self, account: CloudAccount, convert: Convert | None = None) -> None:
+        self._account = account
+        self._convert = convert
+
+    async def save(self, draft: Draft) -> dict[str, Any]:
+        """Create a workflow, or add a version to the one that the draft names.
+
+        Raises
+        ------
+        InvalidRequestError
+            If a graph is missing that the service needs.
+        CloudError
+            If the service refuses or fails; 404 for a workflow that does not exist.
+        """
+        draft = await completed(draft, self._convert)
+        if draft.workflow_id is None:
+            return await self._create(draft)
+        found = await self.workflow(draft.workflow_id)
+        new = draft.force or not await asyncio.to_thread(_same_content, draft, found)
+        if new:
+            version = await self._add(draft)
+            found["latest_version"] = found["version"] = version["version"]
+            found["updated_at"] = version["created_at"] or found["updated_at"]
+        hidden = (*GRAPHS, "comment")
+        summary = {key: value for key, value in found.items() if key not in hidden}
+        return {
+            **summary,
+            "versions": found["latest_version"],
+            "created": False,
+            "new_version": new,
+        }
+
+    async def add_version(self, draft: Draft) -> dict[str, Any]:
+        """Add a version to the workflow that the draft names: always, as the service does.
+
+        Raises
+        ------
+        InvalidRequestError
+            If a graph is missing that the service needs.
+        CloudError
+            If the service refuses or fails; 404 for a workflow that does not exist.
+        """
+        return {**await self._add(await completed(draft, self._convert)), "created": True}
+
+    async def workflows(
+        self, *, search: str = "", limit: int = 100, offset: int = 0
+    ) -> list[dict[str, Any]]:
+        """Return workflows in the order of the service; it searches their names.
+
+        Raises
+        ------
+        CloudError
+            If the service refuses or fails.
+        """
+        rows = await self._account.get(
+            "workflows", search=search or None, limit=limit, offset=offset
+        )
+        return [_workflow(row) for row in _rows(rows, "workflows")]
+
+    async def workflow(self, workflow_id: str) -> dict[str, Any]:
+        """Return a workflow with the graphs of its latest version.
+
+        Raises
+        ------
+        CloudError
+            If the service refuses or fails; 404 for a workflow that does not exist.
+        """
+        row = await self._account.get("workflow", workflow_id, limit=1)
+        if not isinstance(row, dict):
+            raise unreadable("workflow")
+        rows = _rows(row.get("versions") or [], "workflow")
+        versions = [await _with_graphs(found) for found in rows[:1]]
+        latest = versions[0] if versions else {}
+        return {
+            **_workflow(row),
+            **{key: latest.get(key) for key in ("version", "comment", *GRAPHS)},
+            "latest_version": latest.get("version"),
+            "versions": versions,
+        }
+
+    async def versions(
+        self, workflow_id: str, *, search: str = "", limit: int = 100, offset: int = 0
+    ) -> list[dict[str, Any]]:
+        """Return versions without their graphs, newest first.
+
+        Raises
+        ------
+        CloudError
+            If the service refuses or fails; 404 for a workflow that does not exist.
+        """
+        rows = await self._account.get(
+            "workflow", workflow_id, "versions", search=search or None, limit=limit, offset=offset
+        )
+        return [_version(row) for row in _rows(rows, "versions")]
+
+    async def version(self, workflow_id: str, number: int | None = None) -> dict[str, Any]:
+        """Return one version with its graphs; without a number the latest.
+
+        Raises
+        ------
+        NotFoundError
+            If the workflow has no such version.
+        CloudError
+            If the service refuses or fails; 404 for what does not exist.
+        """
+        if number is None:
+            versions: list[dict[str, Any]] = (await self.workflow(workflow_id))["versions"]
+        else:
+            row = await self._account.get("workflow", workflow_id, "version", number)
+            versions = [await _with_graphs(found) for found in _rows([row], "version")]
+        if not versions:
+            raise NotFoundError(
+                "version: the workflow has no such version", details={"field": "version"}
+            )
+        return versions[0]
+
+    async def _create(self, draft: Draft) -> dict[str, Any]:
+        workflow = _needed(draft.workflow, "workflow")
+        body = await asyncio.to_thread(
+            lambda: {
+                "name": draft.name,
+                "workflow_json": json.dumps(workflow),
+                "workflow_api": (
+                    None if draft.workflow_api is None else json.dumps(draft.workflow_api)
+                ),
+                "machine_id": draft.machine_id,
+            }
+        )
+        answer = await self._account.post(
+            "workflow", body={key: value for key, value in body.items() if value is not None}
+        )
+        workflow_id = answer.get("workflow_id") if isinstance(answer, dict) else None
+        if not isinstance(workflow_id, str):
+            raise unreadable("the new workflow")
+        row = {
+            "id": workflow_id,
+            "name": draft.name,
+            "selected_machine_id": answer.get("machine_id"),
+        }
+        # It is there now; that the service cannot tell its times must not look like a failure.
+        with contextlib.suppress(CloudError):
+            row = {**row, **(await self._account.get("workflow", workflow_id, limit=1))}
+        row.pop("versions", None)
+        first = {"latest_version": 1, "versions": 1, "version": 1}
+        return {**_workflow(row), **first, "created": True, "new_version": True}
+
+    async def _add(self, draft: Draft) -> dict[str, Any]:
+        workflow_id = draft.workflow_id or ""
+        body = {
+            "workflow": _needed(draft.workflow, "workflow"),
+            "workflow_api": _needed(draft.workflow_api, "workflow_api"),
+            "comment": draft.comment,
+            "machine_id": draft.machine_id,
+        }
+        body = {key: value for key, value in body.items() if value is not None}
+        try:
+            row = await self._account.post("workflow", workflow_id, "version", body=body)
+        except CloudError as fault:
+            # To the service, a workflow that does not exist is a failure of its own.
+            if fault.status == CloudError.status:
+                await self._account.get("workflow", workflow_id, limit=1)
+            raise
+        if not isinstance(row, dict) or not isinstance(row.get("version"), int):
+            raise unreadable("the new version")
+        return await _with_graphs({**body, **row})
+
+
+def _needed(graph: dict[str, Any] | None, field: str) -> dict[str, Any]:
+    if graph is None:
+        kind = "the editor's" if field == "workflow" else "API"
+        raise InvalidRequestError.of_field(
+            field, f"ComfyDeploy needs the graph in {kind} format too"
+        )
+    return graph
+
+
+def _same_content(draft: Draft, found: dict[str, Any]) -> bool:
+    latest = Content(found["workflow"], found["workflow_api"])
+    new = Content(draft.workflow, draft.workflow_api)
+    return new.adds_nothing_to(latest.workflow_content, latest.api_content)
+
+
+def _rows(answer: Any, what: str) -> list[dict[str, Any]]:
+    """Return the rows of an array; the service puts null where a join found nothing."""
+    if not isinstance(answer, list):
+        raise unreadable(what)
+    return [row for row in answer if isinstance(row, dict)]
+
+
+def _workflow(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **row,
+        "id": row.get("id"),
+        "workflow_id": row.get("id"),
+        "name": row.get("name"),
+        "machine_id": row.get("selected_machine_id"),
+        "created_at": iso_utc(row.get("created_at")),
+        "updated_at": iso_utc(row.get("updated_at")),
+        "latest_version": None,
+        "versions": None,
+    }
+
+
+def _version(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a version without its graphs."""
+    kept = {key: value for key, value in row.items() if key not in GRAPHS}
+    if "updated_at" in row:
+        kept["updated_at"] = iso_utc(row["updated_at"])
+    created_at = iso_utc(row.get("created_at"))
+    return {**kept, "created_at": created_at, "comment": row.get("comment") or ""}
+
+
+async def _with_graphs(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a version with its graphs, which the service sometimes sends as text."""
+    graphs = await asyncio.to_thread(lambda: {key: _graph(row.get(key)) for key in GRAPHS})
+    return {**_version(row), **graphs}
+
+
+def _graph(value: Any) -> dict[str, Any] | None:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return None
+    return value if isinstance(value, dict) else None

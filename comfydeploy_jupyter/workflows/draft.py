@@ -1,0 +1,107 @@
+"""A workflow as it is handed in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from ..errors import InvalidRequestError
+from ..graphs.formats import GraphFormat, check_api_graph, detect_format
+
+Convert: TypeAlias = Callable[[dict[str, Any]], Awaitable["dict[str, Any] | None"]]
+"""Makes the graph in API format of one in UI format; None where that is not possible now."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What shall be saved.
+
+    Attributes
+    ----------
+    workflow, workflow_api : dict or None
+        The graph in UI and in API format; at least one of them is there.
+    name : str or None
+        Needed for a new workflow.
+    workflow_id : str or None
+        The workflow that gets a new version.
+    comment : str
+        Of the version.
+    machine_id : str or None
+        The machine it is meant for.
+    force : bool
+        Make a version even where the content is that of the latest one.
+    """
+
+    workflow: dict[str, Any] | None
+    workflow_api: dict[str, Any] | None
+    name: str | None = None
+    workflow_id: str | None = None
+    comment: str = ""
+    machine_id: str | None = None
+    force: bool = False
+
+
+def read_graphs(
+    workflow: Any, workflow_json: Any, workflow_api: Any
+) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Return the graphs of a request in UI and in API format.
+
+    Parameters
+    ----------
+    workflow, workflow_json, workflow_api : dict, str or None
+        The fields of the request, as JSON or as text with JSON. The first two are names for the
+        same; a graph in API format that comes as one of them is understood.
+
+    Raises
+    ------
+    InvalidRequestError
+        If there is no graph, or something else than a graph.
+    """
+    graphs = {
+        field: _parsed(value, field)
+        for field, value in (("workflow", workflow), ("workflow_json", workflow_json))
+        if value is not None
+    }
+    field = next(iter(graphs), "workflow")
+    ui = graphs.get(field)
+    if len(graphs) == 2 and graphs["workflow_json"] != ui:
+        raise InvalidRequestError.of_field("workflow_json", "is another graph than workflow")
+    api = None if workflow_api is None else _parsed(workflow_api, "workflow_api")
+    if ui is not None and detect_format(ui, field=field) is GraphFormat.API:
+        if api is not None:
+            raise InvalidRequestError.of_field(
+                field, "is in API format, and workflow_api is there too; send one of them"
+            )
+        check_api_graph(ui, field=field)
+        return None, ui
+    if api is not None:
+        check_api_graph(api)
+    elif ui is None:
+        raise InvalidRequestError.of_field(
+            "workflow", "no graph: one of workflow, workflow_json, workflow_api is needed"
+        )
+    return ui, api
+
+
+async def completed(draft: Draft, convert: Convert | None) -> Draft:
+    """Return the draft with its graph in API format, where that can be made."""
+    if draft.workflow_api is None and draft.workflow is not None and convert is not None:
+        return replace(draft, workflow_api=await convert(draft.workflow))
+    return draft
+
+
+def _parsed(value: Any, field: str) -> dict[str, Any]:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value, parse_constant=_refuse)
+        except (ValueError, RecursionError) as fault:
+            raise InvalidRequestError.of_field(field, f"is not JSON: {fault}") from None
+    if not isinstance(value, dict):
+        raise InvalidRequestError.of_field(field, "must be a workflow, a JSON object")
+    return value
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")

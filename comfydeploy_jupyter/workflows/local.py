@@ -1,0 +1,156 @@
+"""Workflows in the local store."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+from ..store.workflows import Content
+from .draft import completed
+
+if TYPE_CHECKING:
+    from ..store.workflows import Saved, VersionRecord, WorkflowRecord, WorkflowStore
+    from .draft import Convert, Draft
+
+
+class LocalWorkflows:
+    """A `WorkflowRepository` over the store.
+
+    Parameters
+    ----------
+    store : WorkflowStore
+        The tables.
+    convert : callable, optional
+        Makes the graph in API format where only the editor's is given.
+    """
+
+    def __init__(self, store: WorkflowStore, convert: Convert | None = None) -> None:
+        self._store = store
+        self._convert = convert
+
+    async def save(self, draft: Draft) -> dict[str, Any]:
+        """Create a workflow, or update the one that the draft names.
+
+        Raises
+        ------
+        NotFoundError
+            If the draft names a workflow that does not exist.
+        InvalidRequestError
+            If the graph cannot be stored.
+        """
+        saved = await self._keep(draft)
+        return {
+            **_workflow(saved.workflow),
+            "version": saved.version.version,
+            "created": draft.workflow_id is None,
+            "new_version": saved.created,
+        }
+
+    async def add_version(self, draft: Draft) -> dict[str, Any]:
+        """Add a version to the workflow that the draft names, unless its content is the latest.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such workflow.
+        InvalidRequestError
+            If the graph cannot be stored.
+        """
+        saved = await self._keep(draft)
+        return {**await _with_graphs(saved.version), "created": saved.created}
+
+    async def workflows(
+        self, *, search: str = "", limit: int = 100, offset: int = 0
+    ) -> list[dict[str, Any]]:
+        """Return workflows, the one changed last first."""
+        found = await self._store.newest(search=search, limit=limit, offset=offset)
+        return [_workflow(record) for record in found]
+
+    async def workflow(self, workflow_id: str) -> dict[str, Any]:
+        """Return a workflow with the graphs of its latest version.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such workflow.
+        """
+        record, latest = await self._store.version(workflow_id)
+        version = await _with_graphs(latest)
+        shown = {key: version[key] for key in ("version", "comment", "workflow", "workflow_api")}
+        return {**_workflow(record), **shown, "versions": [version]}
+
+    async def versions(
+        self, workflow_id: str, *, search: str = "", limit: int = 100, offset: int = 0
+    ) -> list[dict[str, Any]]:
+        """Return versions without their graphs, newest first.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such workflow.
+        """
+        found = await self._store.versions(workflow_id, search=search, limit=limit, offset=offset)
+        return [_version(record) for record in found]
+
+    async def version(self, workflow_id: str, number: int | None = None) -> dict[str, Any]:
+        """Return one version with its graphs; without a number the latest.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such workflow or version.
+        """
+        _, record = await self._store.version(workflow_id, number)
+        return await _with_graphs(record)
+
+    async def _keep(self, draft: Draft) -> Saved:
+        draft = await completed(draft, self._convert)
+        content = await asyncio.to_thread(Content, draft.workflow, draft.workflow_api)
+        if draft.workflow_id is None:
+            return await self._store.create(
+                draft.name or "", content, comment=draft.comment, machine_id=draft.machine_id
+            )
+        return await self._store.update(
+            draft.workflow_id,
+            content,
+            comment=draft.comment,
+            name=draft.name,
+            machine_id=draft.machine_id,
+            force=draft.force,
+        )
+
+
+def _workflow(record: WorkflowRecord) -> dict[str, Any]:
+    return {
+        "id": record.workflow_id,
+        "workflow_id": record.workflow_id,
+        "name": record.name,
+        "machine_id": record.machine_id,
+        "created_at": record.created_at,
+        "updated_at": record.updated_at,
+        "latest_version": record.latest_version,
+        "versions": record.latest_version,
+    }
+
+
+def _version(record: VersionRecord) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "workflow_id": record.workflow_id,
+        "version": record.version,
+        "comment": record.comment,
+        "created_at": record.created_at,
+    }
+
+
+async def _with_graphs(record: VersionRecord) -> dict[str, Any]:
+    return await asyncio.to_thread(
+        lambda: {
+            **_version(record),
+            "workflow": None if record.workflow is None else json.loads(record.workflow),
+            "workflow_api": (
+                None if record.workflow_api is None else json.loads(record.workflow_api)
+            ),
+        }
+    )

@@ -1,0 +1,217 @@
+"""What every repository of workflows does: the local store and ComfyDeploy alike."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from comfydeploy_jupyter.cloud.access import CloudAccess
+from comfydeploy_jupyter.cloud.client import CloudClient
+from comfydeploy_jupyter.errors import ComfyDeployError
+from comfydeploy_jupyter.store.database import Database
+from comfydeploy_jupyter.store.workflows import WorkflowStore
+from comfydeploy_jupyter.workflows.cloud import CloudWorkflows
+from comfydeploy_jupyter.workflows.draft import Draft
+from comfydeploy_jupyter.workflows.local import LocalWorkflows
+from tests.fake_comfydeploy import KEY
+
+if TYPE_CHECKING:
+    from comfydeploy_jupyter.workflows.repository import WorkflowRepository
+
+ISO_UTC = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+
+
+def ui(text: str) -> dict[str, Any]:
+    return {"nodes": [{"id": 1, "type": "TestText", "widgets_values": [text]}], "links": []}
+
+
+def api(text: str) -> dict[str, Any]:
+    return {"1": {"class_type": "TestText", "inputs": {"text": text}}}
+
+
+def draft(text: str = "a", **fields: Any) -> Draft:
+    return Draft(ui(text), api(text), **fields)
+
+
+@pytest.fixture(params=["local", "cloud"])
+def make(request, tmp_path, jp_asyncio_loop):
+    """Return a function that makes a repository, all of them over the same records."""
+    run = jp_asyncio_loop.run_until_complete
+    if request.param == "local":
+        database = Database(tmp_path / "db")
+        run(database.open())
+        store = WorkflowStore(database)
+        yield lambda convert=None: LocalWorkflows(store, convert)
+        run(database.close())
+        return
+    service = request.getfixturevalue("comfydeploy")
+    client = CloudClient(service.url, access=CloudAccess((service.root,), KEY), pause=0.01)
+    yield lambda convert=None: CloudWorkflows(client.account(), convert)
+    run(client.close())
+
+
+@pytest.fixture
+def repository(make) -> WorkflowRepository:
+    return make()
+
+
+async def test_a_new_workflow(repository):
+    saved = await repository.save(draft(name="Portrait", machine_id="m1"))
+    assert saved["workflow_id"] == saved["id"]
+    assert (saved["name"], saved["version"], saved["created"]) == ("Portrait", 1, True)
+    assert (saved["latest_version"], saved["versions"], saved["new_version"]) == (1, 1, True)
+    assert saved["machine_id"] == "m1"
+    assert ISO_UTC.fullmatch(saved["created_at"])
+    assert ISO_UTC.fullmatch(saved["updated_at"])
+    assert "workflow" not in saved
+
+
+async def test_an_update_makes_a_version_when_the_graph_changed(repository):
+    saved = await repository.save(draft("a", name="w"))
+    workflow_id = saved["workflow_id"]
+    same = await repository.save(draft("a", workflow_id=workflow_id))
+    assert (same["version"], same["created"], same["new_version"]) == (1, False, False)
+    assert (same["id"], same["name"]) == (workflow_id, "w")
+    changed = await repository.save(draft("b", workflow_id=workflow_id, comment="brighter"))
+    assert (changed["version"], changed["created"], changed["new_version"]) == (2, False, True)
+    assert changed["versions"] == changed["latest_version"] == 2
+    assert changed["updated_at"] >= saved["updated_at"]
+    assert changed["created_at"] == saved["created_at"]
+    forced = await repository.save(draft("b", workflow_id=workflow_id, force=True))
+    assert (forced["version"], forced["new_version"]) == (3, True)
+
+
+async def test_a_version_by_itself(repository):
+    workflow_id = (await repository.save(draft("a", name="w")))["workflow_id"]
+    version = await repository.add_version(
+        draft("b", workflow_id=workflow_id, comment="no hands", force=True)
+    )
+    assert (version["workflow_id"], version["version"]) == (workflow_id, 2)
+    assert (version["comment"], version["created"]) == ("no hands", True)
+    assert (version["workflow"], version["workflow_api"]) == (ui("b"), api("b"))
+    assert ISO_UTC.fullmatch(version["created_at"])
+    again = await repository.version(workflow_id, 2)
+    assert again == {key: version[key] for key in again}
+
+
+async def test_versions_never_change(repository):
+    workflow_id = (await repository.save(draft("0", name="w")))["workflow_id"]
+    before = await repository.version(workflow_id, 1)
+    for number in range(1, 4):
+        await repository.save(draft(str(number), workflow_id=workflow_id))
+    assert await repository.version(workflow_id, 1) == before
+    assert (before["workflow"], before["workflow_api"]) == (ui("0"), api("0"))
+
+
+async def test_details_of_a_workflow(repository):
+    workflow_id = (await repository.save(draft("a", name="w")))["workflow_id"]
+    await repository.add_version(draft("b", workflow_id=workflow_id, comment="second"))
+    found = await repository.workflow(workflow_id)
+    assert (found["id"], found["workflow_id"], found["name"]) == (workflow_id, workflow_id, "w")
+    assert (found["latest_version"], found["version"], found["comment"]) == (2, 2, "second")
+    assert (found["workflow"], found["workflow_api"]) == (ui("b"), api("b"))
+    (latest,) = found["versions"]
+    assert latest == await repository.version(workflow_id)
+    assert latest == await repository.version(workflow_id, 2)
+
+
+async def test_list_of_workflows(repository):
+    ids = [(await repository.save(draft(name=f"No {n}")))["id"] for n in range(5)]
+    await repository.save(draft("new", workflow_id=ids[1]))
+    found = await repository.workflows()
+    assert [row["id"] for row in found] == [ids[1], ids[4], ids[3], ids[2], ids[0]]
+    for row in found:
+        assert row["workflow_id"] == row["id"]
+        assert {"latest_version", "versions", "machine_id"} <= row.keys()
+        assert ISO_UTC.fullmatch(row["created_at"])
+        assert ISO_UTC.fullmatch(row["updated_at"])
+    page = await repository.workflows(limit=2, offset=1)
+    assert [row["id"] for row in page] == [ids[4], ids[3]]
+    assert [row["name"] for row in await repository.workflows(search="nO 3")] == ["No 3"]
+    assert await repository.workflows(search="nowhere") == []
+
+
+async def test_list_of_versions(repository):
+    workflow_id = (await repository.save(draft("0", name="w")))["workflow_id"]
+    for number in range(1, 5):
+        await repository.add_version(
+            draft(str(number), workflow_id=workflow_id, comment=f"Take {number}")
+        )
+    found = await repository.versions(workflow_id)
+    assert [row["version"] for row in found] == [5, 4, 3, 2, 1]
+    assert len({row["id"] for row in found}) == 5
+    for row in found:
+        assert row["workflow_id"] == workflow_id
+        assert ISO_UTC.fullmatch(row["created_at"])
+        assert not {"workflow", "workflow_api"} & row.keys()
+    page = await repository.versions(workflow_id, limit=2, offset=1)
+    assert [row["version"] for row in page] == [4, 3]
+    found = await repository.versions(workflow_id, search="tAKE 2")
+    assert [row["comment"] for row in found] == ["Take 2"]
+
+
+async def test_what_does_not_exist(repository):
+    workflow_id = (await repository.save(draft(name="w")))["workflow_id"]
+    nobody = "00000000-0000-4000-8000-000000000000"
+    for call in (
+        repository.workflow(nobody),
+        repository.versions(nobody),
+        repository.version(nobody),
+        repository.version(nobody, 1),
+        repository.version(workflow_id, 2),
+        repository.save(draft(workflow_id=nobody)),
+        repository.add_version(draft(workflow_id=nobody)),
+    ):
+        with pytest.raises(ComfyDeployError) as caught:
+            await call
+        assert caught.value.status == 404
+    assert [row["id"] for row in await repository.workflows()] == [workflow_id]
+
+
+async def test_concurrent_versions_get_consecutive_numbers(repository):
+    workflow_id = (await repository.save(draft("first", name="w")))["workflow_id"]
+    made = await asyncio.gather(
+        *(
+            repository.add_version(draft(str(n), workflow_id=workflow_id, comment=str(n)))
+            for n in range(20)
+        )
+    )
+    assert sorted(version["version"] for version in made) == list(range(2, 22))
+    for version in made:
+        stored = await repository.version(workflow_id, version["version"])
+        assert stored["comment"] == version["comment"]
+
+
+async def test_the_api_graph_is_made_where_it_is_missing(make):
+    async def convert(workflow: dict[str, Any]) -> dict[str, Any]:
+        return api(workflow["nodes"][0]["widgets_values"][0])
+
+    repository = make(convert)
+    bare = replace(draft("a", name="w"), workflow_api=None)
+    workflow_id = (await repository.save(bare))["workflow_id"]
+    assert (await repository.workflow(workflow_id))["workflow_api"] == api("a")
+    bare = replace(draft("b", workflow_id=workflow_id), workflow_api=None)
+    assert (await repository.add_version(bare))["workflow_api"] == api("b")
+
+
+async def test_a_workflow_whose_api_graph_cannot_be_made(make):
+    async def convert(_: dict[str, Any]) -> None:
+        return None
+
+    repository = make(convert)
+    bare = replace(draft("a", name="w"), workflow_api=None)
+    workflow_id = (await repository.save(bare))["workflow_id"]
+    assert (await repository.workflow(workflow_id))["workflow_api"] is None
+    again = await repository.save(replace(bare, workflow_id=workflow_id))
+    assert again["new_version"] is False
+
+
+async def test_odd_but_good_json(repository):
+    odd = {"nodes": [], "links": [], "ü": ["\u2028", "😀", None, 1e300, -0.5, 2**53]}
+    workflow_id = (await repository.save(Draft(odd, api("☃"), name="Ünïcode ☃")))["workflow_id"]
+    found = await repository.workflow(workflow_id)
+    assert (found["workflow"], found["workflow_api"], found["name"]) == (odd, api("☃"), "Ünïcode ☃")
