@@ -14,6 +14,10 @@ Status = Literal["not-started", "queued", "running", "uploading", "success", "fa
 Identifier = Annotated[
     str, Field(min_length=1, max_length=200, pattern=r"^[^\s/?#\x00-\x1f\x7f]+$")
 ]
+# One line of text that is not blank.
+Name = Annotated[
+    str, Field(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$")
+]
 
 
 class Model(BaseModel):
@@ -120,6 +124,70 @@ class SocketQuery(Model):
     client_id: Identifier | None = Field(default=None, alias="clientId")
     workflow_id: Identifier | None = None
     version: Annotated[int, Field(ge=1)] | Literal["latest"] | None = None
+
+
+class CloudTarget(Model):
+    """What sends a request to the ComfyDeploy API instead of to the local store."""
+
+    target: Literal["local", "cloud"] | None = None
+    api_url: Annotated[str, Field(max_length=2000)] | None = None
+
+    @property
+    def in_cloud(self) -> bool:
+        """Whether the request is for ComfyDeploy."""
+        return self.target == "cloud" or bool(self.api_url)
+
+
+class CloudBody(CloudTarget):
+    """The same in a body, which may bring the API key."""
+
+    cd_token: str | None = Field(default=None, repr=False)
+    token: str | None = Field(default=None, repr=False)
+
+
+class WorkflowRequest(CloudBody):
+    """Body of ``POST workflow``; ``workflow`` and ``workflow_json`` are names for the same."""
+
+    name: Name | None = None
+    workflow: dict[str, Any] | str | None = None
+    workflow_json: dict[str, Any] | str | None = None
+    workflow_api: dict[str, Any] | str | None = None
+    workflow_id: Identifier | None = None
+    comment: Annotated[str, Field(max_length=10_000)] | None = None
+    machine_id: Identifier | None = None
+    force: bool | None = None
+
+
+class VersionRequest(WorkflowRequest):
+    """Body of ``POST workflow/version``."""
+
+    workflow_id: Identifier
+
+
+class WorkflowsQuery(CloudTarget):
+    """Query of ``GET workflows``."""
+
+    search: Annotated[str, Field(max_length=1000)] = ""
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    offset: Annotated[int, Field(ge=0, le=10**9)] = 0
+
+
+class WorkflowQuery(CloudTarget):
+    """Query of ``GET workflow``."""
+
+    workflow_id: Identifier
+
+
+class VersionsQuery(WorkflowsQuery):
+    """Query of ``GET workflow/versions``."""
+
+    workflow_id: Identifier
+
+
+class VersionQuery(WorkflowQuery):
+    """Query of ``GET workflow/version``."""
+
+    version: Annotated[int, Field(ge=1, le=10**9)] | Literal["latest"] = "latest"
 
 
 class MachineQuery(Model):

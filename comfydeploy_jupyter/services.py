@@ -20,11 +20,16 @@ from .store.database import Database
 from .store.hashes import HashRepository
 from .store.runs import RunRepository
 from .store.session import Session
+from .store.workflows import WorkflowStore
+from .workflows.cloud import CloudWorkflows
+from .workflows.local import LocalWorkflows
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from .cloud.client import CloudAccount
     from .comfyui.folders import Folders
+    from .workflows.repository import WorkflowRepository
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,7 @@ class Services:
         self.hasher = Hasher(HashRepository(self.database))
         self._uploads = Uploads()
         self._directories = DirectoryCache()
+        self._local_workflows = LocalWorkflows(WorkflowStore(self.database))
         self._session: Session | None = None
         self._runs: RunManager | None = None
         self._opened = False
@@ -92,6 +98,10 @@ class Services:
         if self._runs is None:
             raise RuntimeError("the services are not open")
         return self._runs
+
+    def workflows(self, account: CloudAccount | None = None) -> WorkflowRepository:
+        """Return the workflows of the local store or, for an account, those in ComfyDeploy."""
+        return self._local_workflows if account is None else CloudWorkflows(account)
 
     async def open(self) -> None:
         """Open every room; the second call only waits for the first."""

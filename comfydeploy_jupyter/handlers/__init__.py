@@ -20,6 +20,7 @@ from .status import (
     ObjectInfoHandler,
 )
 from .view import ViewHandler
+from .workflows import VersionHandler, VersionsHandler, WorkflowHandler, WorkflowsHandler
 from .ws import EventSocket
 
 PREFIX = "comfyui-deploy"
@@ -44,6 +45,11 @@ ROUTES = (
     (f"{PREFIX}/ws", EventSocket),
     (f"{PREFIX}/check-status", CheckStatusHandler),
     (f"{PREFIX}/check-ws-status", CheckWSStatusHandler),
+    # Workflow management
+    (f"{PREFIX}/workflow", WorkflowHandler),
+    (f"{PREFIX}/workflows", WorkflowsHandler),
+    (f"{PREFIX}/workflow/version", VersionHandler),
+    (f"{PREFIX}/workflow/versions", VersionsHandler),
     # Miscellaneous
     (f"{PREFIX}/comfyui-version", ComfyUIVersionHandler),
     (f"{PREFIX}/comfyui/log", ComfyUILogHandler),

@@ -199,6 +199,10 @@ class Handler(Base, APIHandler):
         self.set_status(status)
         self.finish(self.dumps(body))
 
+    async def reply_large(self, body: Any) -> None:
+        """Answer with JSON that may have megabytes, such as graphs."""
+        self.finish(await asyncio.to_thread(json.dumps, body))
+
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Answer with the JSON form of an error, whatever went wrong."""
         exception = kwargs.get("exc_info", (None, None, None))[1]

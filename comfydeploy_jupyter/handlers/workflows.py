@@ -1,0 +1,130 @@
+"""Workflow management."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from ..errors import InvalidRequestError
+from ..schemas import (
+    CloudBody,
+    CloudTarget,
+    VersionQuery,
+    VersionRequest,
+    VersionsQuery,
+    WorkflowQuery,
+    WorkflowRequest,
+    WorkflowsQuery,
+)
+from ..workflows.draft import Draft, read_graphs
+from .base import Handler
+
+if TYPE_CHECKING:
+    from ..workflows.repository import WorkflowRepository
+
+
+class WorkflowBase(Handler):
+    """What the workflow routes share."""
+
+    def repository(self, asked: CloudTarget) -> WorkflowRepository:
+        """Return where the workflows are that a request means.
+
+        Parameters
+        ----------
+        asked : CloudTarget
+            Its checked query or body.
+
+        Raises
+        ------
+        ForbiddenAPIURLError, NoAPIKeyError
+            If it is for ComfyDeploy, and may not or cannot go there.
+        """
+        query = self.query(CloudTarget)
+        if not (asked.in_cloud or query.in_cloud):
+            return self.services.workflows()
+        in_body = (asked.cd_token or asked.token) if isinstance(asked, CloudBody) else None
+        account = self.services.cloud.account(
+            self.given_key(in_body), api_url=asked.api_url or query.api_url
+        )
+        return self.services.workflows(account)
+
+    async def draft(self, request: WorkflowRequest) -> Draft:
+        """Return what a request wants to save.
+
+        Raises
+        ------
+        InvalidRequestError
+            If it holds no graph, or a new workflow has no name.
+        """
+        if request.workflow_id is None and request.name is None:
+            raise InvalidRequestError.of_field("name", "is needed for a new workflow")
+        workflow, workflow_api = await asyncio.to_thread(
+            read_graphs, request.workflow, request.workflow_json, request.workflow_api
+        )
+        return Draft(
+            workflow,
+            workflow_api,
+            name=request.name,
+            workflow_id=request.workflow_id,
+            comment=request.comment or "",
+            machine_id=request.machine_id,
+            force=bool(request.force),
+        )
+
+
+class WorkflowHandler(WorkflowBase):
+    """``workflow``: one workflow with its latest version."""
+
+    async def get(self) -> None:
+        """Answer with a workflow."""
+        query = self.query(WorkflowQuery)
+        await self.reply_large(await self.repository(query).workflow(query.workflow_id))
+
+    async def post(self) -> None:
+        """Create a workflow, or update the one that is named."""
+        request = await self.body(WorkflowRequest)
+        draft = await self.draft(request)
+        self.reply({"success": True, **await self.repository(request).save(draft)})
+
+
+class WorkflowsHandler(WorkflowBase):
+    """``GET workflows``: all of them, the one changed last first."""
+
+    async def get(self) -> None:
+        """Answer with an array."""
+        query = self.query(WorkflowsQuery)
+        self.reply(
+            await self.repository(query).workflows(
+                search=query.search, limit=query.limit, offset=query.offset
+            )
+        )
+
+
+class VersionHandler(WorkflowBase):
+    """``workflow/version``: one version with its graphs."""
+
+    async def get(self) -> None:
+        """Answer with a version."""
+        query = self.query(VersionQuery)
+        number = None if query.version == "latest" else query.version
+        await self.reply_large(await self.repository(query).version(query.workflow_id, number))
+
+    async def post(self) -> None:
+        """Add a version to a workflow."""
+        request = await self.body(VersionRequest)
+        draft = await self.draft(request)
+        version = await self.repository(request).add_version(draft)
+        await self.reply_large({"success": True, **version})
+
+
+class VersionsHandler(WorkflowBase):
+    """``GET workflow/versions``: those of one workflow, newest first."""
+
+    async def get(self) -> None:
+        """Answer with an array, without graphs."""
+        query = self.query(VersionsQuery)
+        self.reply(
+            await self.repository(query).versions(
+                query.workflow_id, search=query.search, limit=query.limit, offset=query.offset
+            )
+        )

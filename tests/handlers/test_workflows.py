@@ -1,0 +1,298 @@
+"""Workflow management, in the local store and in ComfyDeploy."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from jupyter_server.utils import url_path_join
+from tornado.httpclient import HTTPClientError
+
+from comfydeploy_jupyter.cloud.credentials import Account, Credentials
+from tests.fake_comfydeploy import KEY
+
+API: dict[str, Any] = {"1": {"class_type": "TestText", "inputs": {"text": "a"}}}
+
+
+def ui(text: str = "a") -> dict[str, Any]:
+    return {"nodes": [{"id": 1, "type": "TestText", "widgets_values": [text]}], "links": []}
+
+
+@pytest.fixture
+def settings() -> dict[str, Any]:
+    """Further settings of the extension; a test may override them."""
+    return {}
+
+
+@pytest.fixture
+def extension_config(tmp_path, comfydeploy, settings, monkeypatch):
+    monkeypatch.delenv("COMFY_DEPLOY_API_KEY", raising=False)
+    return {
+        "comfyui_url": "http://127.0.0.1:9",  # no ComfyUI is needed to keep workflows
+        "data_dir": str(tmp_path / "data"),
+        "autostart": False,
+        "cloud_url": comfydeploy.url,
+        "allowed_api_urls": [comfydeploy.root],
+        **settings,
+    }
+
+
+async def create(api, name: str = "w", text: str = "a", **fields: Any) -> str:
+    body = {"name": name, "workflow": ui(text), "workflow_api": API, **fields}
+    code, saved = await api.post("workflow", body)
+    assert code == 200, saved
+    return saved["workflow_id"]
+
+
+async def test_create_update_and_read(api):
+    code, saved = await api.post(
+        "workflow",
+        {"name": "Portrait", "workflow_json": json.dumps(ui()), "workflow_api": json.dumps(API)},
+    )
+    assert code == 200
+    assert saved["success"] is True
+    assert (saved["name"], saved["version"], saved["created"]) == ("Portrait", 1, True)
+    workflow_id = saved["workflow_id"]
+    assert saved["id"] == workflow_id
+    code, again = await api.post(
+        "workflow", {"workflow_id": workflow_id, "workflow": ui(), "workflow_api": API}
+    )
+    assert (code, again["version"], again["created"]) == (200, 1, False)
+    code, version = await api.post(
+        "workflow/version",
+        {"workflow_id": workflow_id, "workflow": ui("b"), "comment": "Brighter"},
+    )
+    assert (code, version["success"], version["version"]) == (200, True, 2)
+    assert (version["workflow"], version["workflow_api"]) == (ui("b"), None)
+
+    code, found = await api.get("workflow", workflow_id=workflow_id)
+    assert (code, found["latest_version"], found["workflow"]) == (200, 2, ui("b"))
+    code, rows = await api.get("workflow/versions", workflow_id=workflow_id)
+    assert (code, [row["version"] for row in rows]) == (200, [2, 1])
+    code, rows = await api.get("workflow/versions", workflow_id=workflow_id, search="BRIGHT")
+    assert [row["comment"] for row in rows] == ["Brighter"]
+    for asked, number in (("1", 1), ("2", 2), ("latest", 2)):
+        code, row = await api.get("workflow/version", workflow_id=workflow_id, version=asked)
+        assert (code, row["version"]) == (200, number)
+    code, row = await api.get("workflow/version", workflow_id=workflow_id)
+    assert row["version"] == 2
+    code, rows = await api.get("workflows")
+    assert [(row["id"], row["versions"]) for row in rows] == [(workflow_id, 2)]
+
+
+async def test_lists_are_paged_and_searched(api):
+    ids = [await create(api, f"No {number}") for number in range(4)]
+    _, rows = await api.get("workflows", limit="2", offset="1")
+    assert [row["id"] for row in rows] == [ids[2], ids[1]]
+    _, rows = await api.get("workflows", search="no 3")
+    assert [row["id"] for row in rows] == [ids[3]]
+
+
+async def test_an_api_graph_alone(api):
+    code, saved = await api.post("workflow", {"name": "w", "workflow": API})
+    assert code == 200
+    _, found = await api.get("workflow", workflow_id=saved["id"])
+    assert (found["workflow"], found["workflow_api"]) == (None, API)
+    _, again = await api.post("workflow", {"workflow_id": saved["id"], "workflow_api": API})
+    assert again["new_version"] is False
+
+
+async def test_concurrent_versions(api):
+    workflow_id = await create(api)
+    answers = await asyncio.gather(
+        *(
+            api.post("workflow/version", {"workflow_id": workflow_id, "workflow": ui(str(n))})
+            for n in range(10)
+        )
+    )
+    assert sorted(body["version"] for _, body in answers) == list(range(2, 12))
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "field"),
+    [
+        ("workflow", {"workflow": ui()}, "name"),
+        ("workflow", {"name": " ", "workflow": ui()}, "name"),
+        ("workflow", {"name": "a\nb", "workflow": ui()}, "name"),
+        ("workflow", {"name": 1, "workflow": ui()}, "name"),
+        ("workflow", {"name": "\ud800", "workflow": ui()}, "name"),
+        ("workflow", {"name": "w", "workflow": ui(), "comment": "\ud800"}, "comment"),
+        ("workflow", {"name": "n" * 256, "workflow": ui()}, "name"),
+        ("workflow", {"name": "w"}, "workflow"),
+        ("workflow", {"name": "w", "workflow": {}}, "workflow"),
+        ("workflow", {"name": "w", "workflow": [1]}, "workflow"),
+        ("workflow", {"name": "w", "workflow": "{not json"}, "workflow"),
+        ("workflow", {"name": "w", "workflow_json": "[1]"}, "workflow_json"),
+        ("workflow", {"name": "w", "workflow_json": '{"nodes": [NaN]}'}, "workflow_json"),
+        ("workflow", {"name": "w", "workflow_json": '{"a":' * 100_000}, "workflow_json"),
+        ("workflow", {"name": "w", "workflow": ui(), "workflow_api": ui()}, "workflow_api"),
+        ("workflow", {"name": "w", "workflow": API, "workflow_api": API}, "workflow"),
+        ("workflow", {"name": "w", "workflow": ui(), "workflow_json": ui("b")}, "workflow_json"),
+        ("workflow", {"name": "w", "workflow": ui(), "comment": 5}, "comment"),
+        ("workflow", {"name": "w", "workflow": ui(), "target": "moon"}, "target"),
+        ("workflow/version", {"workflow": ui()}, "workflow_id"),
+        ("workflow/version", {"workflow_id": "a/b", "workflow": ui()}, "workflow_id"),
+        ("workflow/version", {"workflow_id": "x"}, "workflow"),
+    ],
+)
+async def test_bad_bodies(api, route, body, field):
+    code, answer = await api.post(route, body)
+    assert (code, answer["code"]) == (400, "invalid_request")
+    assert answer["details"]["field"] == field
+    assert (await api.get("workflows"))[1] == []
+
+
+@pytest.mark.parametrize(
+    ("route", "query", "field"),
+    [
+        ("workflow", {}, "workflow_id"),
+        ("workflow/versions", {}, "workflow_id"),
+        ("workflow/version", {}, "workflow_id"),
+        ("workflow/version", {"workflow_id": "x", "version": "0"}, "version"),
+        ("workflow/version", {"workflow_id": "x", "version": "newest"}, "version"),
+        ("workflows", {"limit": "0"}, "limit"),
+        ("workflows", {"offset": "9" * 30}, "offset"),
+        ("workflows", {"target": "moon"}, "target"),
+    ],
+)
+async def test_bad_queries(api, route, query, field):
+    code, answer = await api.get(route, **query)
+    assert (code, answer["code"], answer["details"]["field"]) == (400, "invalid_request", field)
+
+
+async def test_what_does_not_exist(api):
+    workflow_id = await create(api)
+    calls = (
+        await api.get("workflow", workflow_id="x"),
+        await api.get("workflow/versions", workflow_id="x"),
+        await api.get("workflow/version", workflow_id="x", version="1"),
+        await api.get("workflow/version", workflow_id=workflow_id, version="2"),
+        await api.post("workflow", {"workflow_id": "x", "workflow": ui()}),
+        await api.post("workflow/version", {"workflow_id": "x", "workflow": ui()}),
+    )
+    assert [(code, body["code"]) for code, body in calls] == [(404, "not_found")] * 6
+
+
+async def test_in_comfydeploy(api, comfydeploy):
+    key = {"X-ComfyDeploy-Token": KEY}
+    body = {"name": "w", "workflow": ui(), "workflow_api": API, "api_url": comfydeploy.root}
+    code, saved = await api.post("workflow", body, headers=key)
+    assert (code, saved["success"], saved["version"]) == (200, True, 1)
+    workflow_id = saved["workflow_id"]
+    assert list(comfydeploy.workflows) == [workflow_id]
+    body = {"workflow_id": workflow_id, "workflow": ui("b"), "workflow_api": API}
+    code, version = await api.post(
+        "workflow/version", body, headers=key, params={"target": "cloud"}
+    )
+    assert (code, version["version"]) == (200, 2)
+    for where in ({"target": "cloud"}, {"api_url": comfydeploy.root}):
+        asked = {"params": where, "headers": key}
+        code, rows = await api.call("GET", "workflows", **asked)
+        assert [row["id"] for row in rows] == [workflow_id]
+        asked["params"] = {**where, "workflow_id": workflow_id}
+        code, found = await api.call("GET", "workflow", **asked)
+        assert (found["latest_version"], found["versions"][0]["workflow"]) == (2, ui("b"))
+        code, rows = await api.call("GET", "workflow/versions", **asked)
+        assert [row["version"] for row in rows] == [2, 1]
+        code, row = await api.call("GET", "workflow/version", **asked)
+        assert row["workflow"] == ui("b")
+    assert (await api.get("workflows"))[1] == []
+    assert (await api.get("workflow", workflow_id=workflow_id))[0] == 404
+
+
+async def test_errors_of_comfydeploy(api, comfydeploy):
+    key = {"headers": {"X-ComfyDeploy-Token": KEY}}
+    asked = {"target": "cloud", "workflow_id": "no-such"}
+    code, body = await api.call("GET", "workflow", params=asked, **key)
+    assert (code, body["code"], body["error"]) == (
+        404,
+        "cloud_error",
+        "ComfyDeploy: Workflow not found",
+    )
+    comfydeploy.fail(500, times=9, body="<html>")
+    code, body = await api.call("GET", "workflow", params=asked, **key)
+    assert (code, body["code"]) == (502, "cloud_error")
+
+
+async def test_addresses_off_the_list(api, comfydeploy):
+    body = {"name": "w", "workflow": ui(), "cd_token": KEY, "api_url": "https://evil.example"}
+    code, answer = await api.post("workflow", body)
+    assert (code, answer["code"]) == (403, "forbidden_api_url")
+    code, answer = await api.get("workflows", api_url=f"{comfydeploy.root}.evil.example")
+    assert (code, answer["code"], answer["details"]["field"]) == (
+        403,
+        "forbidden_api_url",
+        "api_url",
+    )
+    assert comfydeploy.seen == []
+
+
+def keys_of(comfydeploy) -> list[str]:
+    return [seen.headers["Authorization"].removeprefix("Bearer ") for seen in comfydeploy.seen]
+
+
+async def test_no_key(api, comfydeploy):
+    code, body = await api.get("workflows", target="cloud")
+    assert (code, body["code"]) == (401, "no_api_key")
+    assert comfydeploy.seen == []
+
+
+@pytest.mark.parametrize("settings", [{"api_key": "configured"}])
+async def test_order_of_the_keys(api, comfydeploy, extension):
+    comfydeploy.keys |= {"header", "cd_token", "token", "session", "configured"}
+    header = {"X-ComfyDeploy-Token": "header"}
+    body = {"name": "w", "workflow": ui(), "target": "cloud", "force": True}
+    await api.post("workflow", {**body, "cd_token": "cd_token", "token": "token"}, headers=header)
+    await api.post("workflow", {**body, "cd_token": "cd_token", "token": "token"})
+    await api.post("workflow", {**body, "token": "token"})
+    await api.get("workflows", target="cloud")
+    extension.services.cloud.access.signed_in_key = "session"
+    await api.get("workflows", target="cloud")
+    sent = list(dict.fromkeys(keys_of(comfydeploy)))
+    assert sent == ["header", "cd_token", "token", "configured", "session"]
+
+
+async def test_a_sign_in_outlives_a_restart(api, comfydeploy, extension, tmp_path):
+    Credentials(tmp_path / "data" / "credentials.json").keep(Account(KEY, "Ada"))
+    await extension.stop_extension()
+    code, rows = await api.get("workflows", target="cloud")
+    assert (code, rows) == (200, [])
+    assert keys_of(comfydeploy) == [KEY]
+
+
+async def test_jupyters_token_is_never_taken_for_the_key(api, comfydeploy, jp_auth_header):
+    token = jp_auth_header["Authorization"].split()[-1]
+    headers = {"Authorization": f"Bearer {token}"}
+    code, body = await api.call("GET", "workflows", params={"target": "cloud"}, headers=headers)
+    assert (code, body["code"]) == (401, "no_api_key")
+    assert comfydeploy.seen == []
+
+
+async def test_a_bearer_beside_a_cookie_is_the_key(
+    api, comfydeploy, http_server_client, jp_base_url, jp_auth_header
+):
+    async def fetch(headers: dict[str, str]) -> Any:
+        url = url_path_join(jp_base_url, "comfyui-deploy/workflows?target=cloud")
+        try:
+            return await http_server_client.fetch(url, headers=headers)
+        except HTTPClientError as error:
+            return error.response
+
+    login = await fetch(dict(jp_auth_header))
+    cookies = [value.split(";")[0] for value in login.headers.get_list("Set-Cookie")]
+    cookie = {"Cookie": "; ".join(cookies)}
+    assert (await fetch({**cookie, "Authorization": f"Bearer {KEY}"})).code == 200
+    assert keys_of(comfydeploy) == [KEY]
+    assert (await fetch({"Authorization": f"Bearer {KEY}"})).code == 403
+
+
+@pytest.mark.parametrize("settings", [{"cloud_url": "https://evil.example/api", "api_key": KEY}])
+async def test_a_configured_address_off_the_list(api):
+    code, body = await api.get("workflows", target="cloud")
+    assert (code, body["code"], body["details"]["field"]) == (
+        403,
+        "forbidden_api_url",
+        "cloud_url",
+    )
