@@ -63,6 +63,18 @@ class ComfyDeploy(ExtensionApp):
     comfyui_start_timeout = Float(
         300.0, min=1.0, help="Seconds that a ComfyUI which is started here has until it answers."
     ).tag(config=True)
+    comfyui_lost_after = Float(
+        30.0,
+        min=0.1,
+        help="Seconds for which ComfyUI may be away until a run that it was executing counts as"
+        " failed. One that comes back is asked what became of the run.",
+    ).tag(config=True)
+    comfyui_gone_after = Float(
+        600.0,
+        min=0.1,
+        help="Seconds for which ComfyUI may be away until runs that wait in its queue count as"
+        " failed; also for the run that it executes where it may be there, but does not answer.",
+    ).tag(config=True)
     data_dir = Unicode(
         help="Folder of the store and the logs. Default: comfydeploy in Jupyter's data folder.",
     ).tag(config=True)
@@ -168,6 +180,8 @@ class ComfyDeploy(ExtensionApp):
                     extra_roots=roots,
                 ),
                 autostart=self.autostart,
+                lost_after=self.comfyui_lost_after,
+                gone_after=self.comfyui_gone_after,
                 allowed_api_urls=tuple(self.allowed_api_urls),
                 api_key=self.api_key or os.environ.get("COMFY_DEPLOY_API_KEY") or None,
                 cloud_url=self.cloud_url,

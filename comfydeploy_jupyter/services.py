@@ -48,6 +48,8 @@ class Settings:
         The default machine.
     autostart : bool
         Whether the local ComfyUI is found, or started, when Jupyter starts.
+    lost_after, gone_after : float
+        Seconds without ComfyUI after which runs that executed, or waited, are given up.
     allowed_api_urls : tuple of str
         The addresses that may receive a ComfyDeploy API key.
     api_key : str or None
@@ -61,6 +63,8 @@ class Settings:
     root_dir: Path | None = None
     local: MachineSettings = field(default_factory=MachineSettings)
     autostart: bool = True
+    lost_after: float = 30.0
+    gone_after: float = 600.0
     allowed_api_urls: tuple[str, ...] = ()
     api_key: str | None = field(default=None, repr=False)
     cloud_url: str = DEFAULT_URL
@@ -158,6 +162,8 @@ class Services:
             self.machines,
             self._session,
             view_url=f"{settings.base_url}comfyui-deploy/view",
+            lost_after=settings.lost_after,
+            gone_after=settings.gone_after,
         )
         local = Machine(
             LOCAL,

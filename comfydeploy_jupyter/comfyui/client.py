@@ -31,7 +31,7 @@ class ComfyUIClient:
 
     def __init__(self, url: str, *, timeout: float = 30.0) -> None:
         self.url = url.rstrip("/")
-        self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=min(timeout, 5.0))
+        self.timeout = timeout
         self._session: aiohttp.ClientSession | None = None
 
     @property
@@ -39,7 +39,8 @@ class ComfyUIClient:
         """The connection pool, also used by the WebSocket."""
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
-            self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout)
+            timeout = aiohttp.ClientTimeout(total=self.timeout)
+            self._session = aiohttp.ClientSession(connector=connector, timeout=timeout)
         return self._session
 
     async def close(self) -> None:
@@ -52,16 +53,28 @@ class ComfyUIClient:
         """Return ComfyUI's version, arguments, memory and devices."""
         return await self._get("/system_stats")
 
-    async def queue_remaining(self) -> int:
-        """Return how many prompts wait or run: a small answer, however long the queue is."""
-        answer = await self._get("/prompt")
-        return int(answer["exec_info"]["queue_remaining"])
+    async def queue_remaining(self, *, within: float | None = None) -> int:
+        """Return how many prompts wait or run: a small answer, however long the queue is.
+
+        Parameters
+        ----------
+        within : float, optional
+            Seconds that ComfyUI has to answer, where that is less than the usual time.
+        """
+        answer = await _parse(await self._request("GET", "/prompt", within=within))
+        try:
+            return int(answer["exec_info"]["queue_remaining"])
+        except (LookupError, TypeError, ValueError):
+            raise _not_comfyui("/prompt") from None
 
     async def queue(self) -> tuple[list[str], list[str]]:
         """Return the prompt ids that run and those that wait, next one first."""
         answer = await self._get("/queue")
-        running = [str(item[1]) for item in answer["queue_running"]]
-        pending = [str(item[1]) for item in sorted(answer["queue_pending"], key=_by_number)]
+        try:
+            running = [str(item[1]) for item in answer["queue_running"]]
+            pending = [str(item[1]) for item in sorted(answer["queue_pending"], key=_by_number)]
+        except (LookupError, TypeError):
+            raise _not_comfyui("/queue") from None
         return running, pending
 
     async def history(self, prompt_id: str) -> dict[str, Any] | None:
@@ -112,7 +125,8 @@ class ComfyUIClient:
         PromptInvalidError
             If ComfyUI refuses the graph.
         ComfyUIUnavailableError
-            If ComfyUI does not answer.
+            If ComfyUI does not answer, or does not queue the prompt under this id;
+            ``details["sent"]`` is false where it cannot have heard of the prompt.
         """
         extra = b"{}" if workflow is None else b'{"extra_pnginfo": {"workflow": %s}}' % workflow
         body = b'{"prompt": %s, "prompt_id": %s, "client_id": %s, "extra_data": %s%s}' % (
@@ -122,8 +136,10 @@ class ComfyUIClient:
             extra,
             b', "front": true' if front else b"",
         )
-        text = await self._request("POST", "/prompt", body=body, passes=(400, 500))
-        return await _parse(text)
+        answer = await _parse(await self._request("POST", "/prompt", body=body, passes=(400, 500)))
+        if answer.get("prompt_id") != prompt_id:
+            raise _not_comfyui("/prompt")
+        return answer
 
     async def delete_queued(self, prompt_id: str) -> None:
         """Take a prompt off the queue; one that runs or is unknown is left alone."""
@@ -187,11 +203,11 @@ class ComfyUIClient:
             f"{self.url}/view", params=dict(query), headers=dict(headers), timeout=timeout
         )
 
-    def unavailable(self, reason: str) -> ComfyUIUnavailableError:
+    def unavailable(self, reason: str, **details: Any) -> ComfyUIUnavailableError:
         """Return the error for a ComfyUI that does not answer."""
         return ComfyUIUnavailableError(
             f"ComfyUI at {self.url} does not answer: {reason}",
-            details={"url": self.url, "reason": reason},
+            details={"url": self.url, "reason": reason, **details},
             extra={"hint": f"Start ComfyUI so that it listens at {self.url}, or set comfyui_url."},
         )
 
@@ -211,19 +227,21 @@ class ComfyUIClient:
         body: bytes | aiohttp.FormData | None = None,
         passes: tuple[int, ...] = (),
         timeout: aiohttp.ClientTimeout | None = None,
+        within: float | None = None,
     ) -> bytes:
         headers = {"Content-Type": "application/json"} if isinstance(body, bytes) else None
+        limit = min(self.timeout, within or self.timeout)
+        if timeout is None:
+            timeout = aiohttp.ClientTimeout(total=limit, sock_connect=min(limit, 5.0))
         try:
             async with self.session.request(
-                method,
-                f"{self.url}{path}",
-                data=body,
-                headers=headers,
-                timeout=timeout or self._timeout,
+                method, f"{self.url}{path}", data=body, headers=headers, timeout=timeout
             ) as response:
                 text = await response.read()
         except asyncio.TimeoutError:
-            raise self.unavailable(f"no answer within {self._timeout.total:g} s") from None
+            raise self.unavailable(f"no answer within {limit:g} s", hangs=True) from None
+        except aiohttp.ClientConnectorError as fault:
+            raise self.unavailable(str(fault), sent=False) from fault
         except (aiohttp.ClientError, OSError) as fault:
             raise self.unavailable(str(fault) or type(fault).__name__) from fault
         if response.status in passes:
@@ -270,7 +288,7 @@ async def _parse(text: bytes) -> dict[str, Any]:
             found = await asyncio.to_thread(json.loads, text)
         else:
             found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise ComfyUIUnavailableError(
@@ -278,3 +296,10 @@ async def _parse(text: bytes) -> dict[str, Any]:
             extra={"hint": "Check that the address really is ComfyUI's."},
         )
     return found
+
+
+def _not_comfyui(path: str) -> ComfyUIUnavailableError:
+    return ComfyUIUnavailableError(
+        f"What answers {path} is not ComfyUI, or another version of it than is understood",
+        extra={"hint": "Check that the address really is ComfyUI's; 0.3.75 is known to work."},
+    )

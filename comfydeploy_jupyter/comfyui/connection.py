@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from ..errors import ComfyUIUnavailableError
 from .client import LARGE
 from .events import Event, Preview, decode_binary, decode_text
 
@@ -24,6 +25,9 @@ log = logging.getLogger(__name__)
 # With this flag ComfyUI names the node and the prompt of each preview (0.3.75, feature_flags.py).
 FEATURE_FLAGS = json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
 FIRST_DELAY, LAST_DELAY = 0.05, 3.0  # seconds between attempts to connect
+KNOCK_TIMEOUT = 5.0  # seconds that ComfyUI has to answer HTTP before a socket is opened
+HEARTBEAT = 20.0  # seconds of silence after which a ping asks whether the way is still there
+FIRST_DOUBT, LAST_DOUBT = 8.0, 300.0  # seconds of silence after which a socket may be deaf
 MAX_FRAME = 512 * 1024 * 1024  # bytes; video previews are large, endless frames are a fault
 
 
@@ -32,6 +36,12 @@ class Connection:
 
     ComfyUI sends the events of a run only to the client id that queued it, so all runs of one
     ComfyUI are queued with the id of this connection.
+
+    ComfyUI keeps its sockets by client id, and a socket that ends takes away whatever is kept under
+    its id, even where that is its successor (ComfyUI 0.3.75 ``server.py``). So a socket that broke
+    without a goodbye can, whenever ComfyUI notices, make the next one deaf: open, but without
+    events. Against that, a new socket is opened only once ComfyUI has answered HTTP, which means
+    that it has mostly dealt with what came before; and `may_be_deaf` tells when to `reconnect`.
 
     Parameters
     ----------
@@ -65,7 +75,12 @@ class Connection:
         self._hurry = asyncio.Event()
         self.last_event_at: float | None = None  # seconds since the epoch
         self.last_heard = time.monotonic()
+        self.queue_remaining: int | None = None  # as ComfyUI last told it on this socket
         self.failure: str | None = None
+        self.hangs = False  # the last attempt failed because nobody answered, not even with a no
+        self._leaving = asyncio.Lock()
+        self._left: aiohttp.ClientWebSocketResponse[Any] | None = None
+        self._doubt: float | None = None  # seconds of silence that are one too many
 
     @property
     def connected(self) -> bool:
@@ -84,6 +99,8 @@ class Connection:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
+            if self._up.is_set():
+                self._down()
 
     async def wait_connected(self, timeout: float) -> bool:
         """Wait up to ``timeout`` seconds for the connection; return whether it is there."""
@@ -99,42 +116,73 @@ class Connection:
         """Try to connect now instead of after the pause between attempts."""
         self._hurry.set()
 
+    @property
+    def may_be_deaf(self) -> bool:
+        """Whether an earlier socket may have made this one deaf, judged by the silence on it."""
+        return self._doubt is not None and time.monotonic() - self.last_heard > self._doubt
+
     async def reconnect(self) -> None:
-        """Drop the socket and connect anew, e.g. because ComfyUI has forgotten us."""
-        if self._socket is not None:
-            await self._socket.close()
+        """Take leave of ComfyUI and connect anew: the new socket hears the events."""
+        socket = self._socket
+        if socket is None:
+            return
+        if self._doubt is not None:
+            self._doubt = min(self._doubt * 2, LAST_DOUBT)
+        self._left = socket
+        async with self._leaving:
+            await socket.close()
 
     async def _run(self) -> None:
         delay = FIRST_DELAY
         while True:
+            self._hurry.clear()
             try:
-                async with self._client.session.ws_connect(
-                    f"{self._client.url}/ws",
-                    params={"clientId": self.client_id},
-                    max_msg_size=MAX_FRAME,
-                    timeout=aiohttp.ClientWSTimeout(ws_close=2.0),
-                    compress=0,
-                ) as socket:
-                    self._socket = socket
-                    await socket.send_str(FEATURE_FLAGS)
-                    self.failure = None
-                    delay = FIRST_DELAY
-                    self.last_heard = time.monotonic()
-                    self._up.set()
-                    self._on_connect()
-                    await self._receive(socket)
-                    self.failure = "ComfyUI closed the connection"
+                await self._connect()
+                self.failure, self.hangs = "ComfyUI closed the connection", False
+            except ComfyUIUnavailableError as fault:
+                self.failure = fault.details.get("reason") or fault.message
+                self.hangs = bool(fault.details.get("hangs"))
             except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as fault:
                 self.failure = str(fault) or type(fault).__name__
-            finally:
-                self._socket = None
-                if self._up.is_set():
-                    self._up.clear()
-                    self._on_disconnect()
-            self._hurry.clear()
+                self.hangs = isinstance(fault, asyncio.TimeoutError)
+            except Exception as fault:
+                log.exception("The connection to ComfyUI at %s failed", self._client.url)
+                self.failure, self.hangs = f"{type(fault).__name__}: {fault}", False
+            if self._up.is_set():
+                delay = FIRST_DELAY
+                self._down()
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), delay)
             delay = min(delay * 2, LAST_DELAY)
+
+    async def _connect(self) -> None:
+        """Open a socket and hear what comes, until it ends."""
+        async with self._leaving:  # the last socket must be gone before the next one comes
+            await self._client.queue_remaining(within=KNOCK_TIMEOUT)
+        async with self._client.session.ws_connect(
+            f"{self._client.url}/ws",
+            params={"clientId": self.client_id},
+            max_msg_size=MAX_FRAME,
+            timeout=aiohttp.ClientWSTimeout(ws_close=2.0),
+            heartbeat=HEARTBEAT,
+            compress=0,
+        ) as socket:
+            await socket.send_str(FEATURE_FLAGS)
+            self._socket = socket
+            self.failure, self.hangs = None, False
+            self.last_heard = time.monotonic()
+            self.queue_remaining = None
+            self._up.set()
+            self._on_connect()
+            await self._receive(socket)
+        said_goodbye = socket is self._left and socket.close_code == aiohttp.WSCloseCode.OK
+        if not said_goodbye and self._doubt is None:
+            self._doubt = FIRST_DOUBT
+
+    def _down(self) -> None:
+        self._socket = None
+        self._up.clear()
+        self._on_disconnect()
 
     async def _receive(self, socket: aiohttp.ClientWebSocketResponse[Any]) -> None:
         async for message in socket:
@@ -150,6 +198,8 @@ class Connection:
                 continue
             self.last_heard = time.monotonic()
             self.last_event_at = time.time()
+            if isinstance(event, Event) and event.type == "status":
+                self.queue_remaining = event.queue_remaining
             if event is None:
                 log.debug("ComfyUI at %s sent a frame that is not known", self._client.url)
                 continue

@@ -39,6 +39,14 @@ class Event:
         found = self.data.get("prompt_id")
         return found if isinstance(found, str) else None
 
+    @property
+    def queue_remaining(self) -> int | None:
+        """How many prompts wait or run, where the event is a ``status`` that says so."""
+        found: Any = self.data
+        for key in ("status", "exec_info", "queue_remaining"):
+            found = found.get(key) if isinstance(found, dict) else None
+        return found if isinstance(found, int) else None
+
 
 @dataclass(frozen=True)
 class Preview:
@@ -69,7 +77,7 @@ def decode_text(frame: str) -> Event | None:
     """Return the event of a text frame, or None if it is not one of ComfyUI's."""
     try:
         message = json.loads(frame)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
         return None
@@ -101,6 +109,6 @@ def decode_binary(frame: bytes) -> Preview | Event | None:
             (length,) = struct.unpack_from(">I", frame, 4)
             node = frame[8 : 8 + length].decode()
             return Event("progress_text", {"node": node, "text": frame[8 + length :].decode()})
-    except (struct.error, KeyError, TypeError, ValueError):
+    except (struct.error, KeyError, TypeError, ValueError, RecursionError):
         return None
     return None

@@ -8,21 +8,24 @@ import logging
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..comfyui.client import ComfyUIClient
 from ..comfyui.connection import Connection
 from ..comfyui.definitions import Definitions, Knowledge
-from ..comfyui.discovery import discover, installed_version
+from ..comfyui.discovery import answers, discover, installed_version
 from ..comfyui.folders import Folders
 from ..comfyui.process import ComfyUIProcess
 from ..errors import ComfyUIUnavailableError, ForbiddenPathError
 
 if TYPE_CHECKING:
     import io
+    from collections.abc import Coroutine
 
     from ..comfyui.discovery import Found
     from ..comfyui.events import Event, Preview
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -125,8 +128,10 @@ class Machine:
         self._listener = listener
         self._link: _Link | None = None
         self._lock = asyncio.Lock()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._attempt: asyncio.Task[ComfyUIClient] | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._failure: ComfyUIUnavailableError | None = None
+        self._warned = ""
         self.disconnected_at = time.monotonic()
 
     @property
@@ -158,8 +163,12 @@ class Machine:
         return self._link.process if self._link is not None else None
 
     def open(self) -> None:
-        """Find its ComfyUI, start it if it is ours to start, connect; in the background."""
-        self._background(self._warm_up())
+        """Find its ComfyUI, start it if it is ours to start, connect; in the background.
+
+        Without effect once one is found: its connection and its process come back by themselves.
+        """
+        if self._link is None and (self._attempt is None or self._attempt.done()):
+            self._background(self._warm_up())
 
     async def close(self) -> None:
         """Close the connection and end a ComfyUI that we started."""
@@ -180,8 +189,21 @@ class Machine:
         link = self._link
         if link is not None and link.connection.connected:
             return link.client
-        async with self._lock:
-            return await self._bring_up()
+        if self._attempt is None or self._attempt.done():
+            # One attempt for all who wait: behind a ComfyUI that hangs they would queue up.
+            self._attempt = self._background(self._bring_up())
+        return await asyncio.shield(self._attempt)
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether its ComfyUI certainly does not run: it would be our own process."""
+        process = self.process
+        return process is not None and process.pid is None
+
+    @property
+    def hangs(self) -> bool:
+        """Whether its ComfyUI may well be there, but does not answer."""
+        return self._link is not None and self._link.connection.hangs
 
     def reachable_client(self) -> ComfyUIClient | None:
         """Return the client if its ComfyUI is connected, without waiting for anything."""
@@ -318,9 +340,10 @@ class Machine:
         try:
             await self.ready()
         except ComfyUIUnavailableError as fault:
-            log.warning("No ComfyUI for machine %r: %s", self.id, fault.message)
-            if fault.extra.get("hint"):
-                log.warning("%s", fault.extra["hint"])
+            if fault.message != self._warned:
+                self._warned = fault.message
+                log.warning("No ComfyUI for machine %r: %s", self.id, fault.message)
+                log.warning("%s", fault.extra.get("hint", ""))
 
     async def _find(self) -> None:
         """Look for a ComfyUI, if none has been found yet; start nothing."""
@@ -330,7 +353,8 @@ class Machine:
 
     async def _bring_up(self) -> ComfyUIClient:
         try:
-            client = await self._reach()
+            async with self._lock:
+                client = await self._reach()
         except ComfyUIUnavailableError as fault:
             self._failure = fault
             raise
@@ -339,21 +363,20 @@ class Machine:
 
     async def _reach(self) -> ComfyUIClient:
         link = self._link
-        if link is not None and link.process is None and not link.connection.connected:
-            try:
-                await link.client.system_stats()
-            except ComfyUIUnavailableError:
-                if self.settings.comfyui_url:
-                    raise
-                # It was only found by chance: look again, perhaps there is another one.
-                await self._unlink()
-                link = None
+        chance = link is not None and link.process is None and not self.settings.comfyui_url
+        if link is not None and chance and not await answers(link.client.url):
+            # It was only found by chance: look again, perhaps there is another one.
+            await self._unlink()
+            link = None
         if link is None:
             link = self._link = await self._establish()
         if link.process is not None:
             await link.process.start()
             link.client.url = link.process.url or link.client.url
         link.connection.start()
+        if link.process is None:
+            # Where nothing listens, the answer is there at once.
+            await link.client.queue_remaining(within=CONNECT_TIMEOUT)
         link.connection.hurry()
         if not await link.connection.wait_connected(CONNECT_TIMEOUT):
             raise link.client.unavailable(link.connection.failure or "its WebSocket does not open")
@@ -428,10 +451,17 @@ class Machine:
         system = stats.get("system")
         link.system = system if isinstance(system, dict) else {}
 
-    def _background(self, work: Any) -> None:
+    def _background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        fault = None if task.cancelled() else task.exception()
+        if fault is not None and not isinstance(fault, ComfyUIUnavailableError):
+            log.error("A step of machine %r failed", self.id, exc_info=fault)
 
 
 def _open_within(folders: Folders, kind: str, subfolder: str, filename: str) -> io.FileIO:

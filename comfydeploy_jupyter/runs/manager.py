@@ -40,10 +40,14 @@ log = logging.getLogger(__name__)
 
 KEPT_RUNS = 100  # finished runs whose events stay in memory for late readers
 WATCH_EVERY = 2.0  # seconds
-SILENCE = 8.0  # seconds without a word from ComfyUI after which it is asked
-LOST_AFTER = 30.0  # seconds without ComfyUI after which a run that was executing counts as lost
-GONE_AFTER = 600.0  # seconds without ComfyUI after which runs that wait for it are given up
-MAX_ATTEMPTS = 3  # times that a run is queued anew because ComfyUI restarted before it began
+SILENCE = 3.0  # seconds without a word from ComfyUI after which it is asked
+IN_FLIGHT = 0.25  # seconds that an event may take to arrive
+ASK_WITHIN = 5.0  # seconds that ComfyUI has to answer where somebody waits for more than this
+RECHECK = 30.0  # seconds after which the runs are looked up in ComfyUI, whatever was heard
+GRACE = 10.0  # seconds at most until a prompt whose queueing was not answered counts as not queued
+# Events that do not name their prompt: ComfyUI 0.3.75 sends them for the one that runs.
+NAMELESS = ("progress_text", "executing")
+MAX_ATTEMPTS = 2  # times that ComfyUI may die with a run as the next one, until the run is at fault
 
 
 class RunManager:
@@ -62,6 +66,10 @@ class RunManager:
         The identity of this server towards ComfyUI.
     view_url : str
         Address of the ``view`` route, for the outputs' URLs.
+    lost_after : float
+        Seconds without ComfyUI after which a run that it was executing is given up.
+    gone_after : float
+        The same for runs that wait for it, and where it may be there but does not answer.
     """
 
     def __init__(
@@ -71,6 +79,8 @@ class RunManager:
         session: Session,
         *,
         view_url: str,
+        lost_after: float = 30.0,
+        gone_after: float = 600.0,
     ) -> None:
         self._repository = repository
         self._machines = machines
@@ -81,12 +91,20 @@ class RunManager:
         self._followers: set[Callable[[Run, RunEvent], None]] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._reconciling: dict[str, asyncio.Lock] = {}
+        self._to_reconcile: set[str] = set()
+        self._reconciled_at: dict[str, float] = {}
+        self._watched: set[str] = set()
+        self._lost_after = lost_after
+        self._gone_after = gone_after
 
     async def open(self) -> None:
         """Take over the runs that did not end before the last stop, and watch all runs."""
         for record in await self._repository.active():
             if record.session in self._session.claimed:
                 await self._adopt(record)
+        for machine in self._machines:
+            if self._of(machine):
+                machine.open()
         self._background(self._watch())
 
     async def close(self) -> None:
@@ -130,9 +148,9 @@ class RunManager:
             seeds=prepared.seeds,
             next_seeds=prepared.next_seeds,
             front=bool(request.front),
+            attempts=1,
         )
-        await self._repository.add(record, prepared.prompt, prepared.workflow)
-        run = self._follow(Run(record, prepared.nodes))
+        run = await self._add(Run(record, prepared.nodes), prepared.prompt, prepared.workflow)
         try:
             await self._post(run, client, prepared.prompt, prepared.workflow)
         except PromptInvalidError as fault:
@@ -226,10 +244,9 @@ class RunManager:
             found = self._runs.get(prompt_id)
             if found is None:
                 record = await self.record(prompt_id)
-                raise ConflictError(
-                    f"The run {prompt_id!r} has ended already: {record.status}",
-                    details={"prompt_id": prompt_id, "status": record.status},
-                )
+                if record.finished:
+                    raise _ended_already(record)
+                return prompt_id, await self._cancel_foreign(record)
             run = found
         return run.prompt_id, await self._cancel(run)
 
@@ -241,8 +258,7 @@ class RunManager:
             self._check_queue(machine, event)
             return
         run = self._runs.get(event.prompt_id) if event.prompt_id is not None else None
-        if run is None and event.prompt_id is None:
-            # Old previews and progress texts do not name their prompt: it is the one that runs.
+        if event.prompt_id is None and (isinstance(event, Preview) or event.type in NAMELESS):
             run = self.running(machine.id)
         if run is None or run.record.machine != machine.id or run.ending:
             return
@@ -251,8 +267,13 @@ class RunManager:
             return
         if run.see(event):
             self._background(self._repository.save(replace(run.record)))
+        if event.type == "execution_start" and run.record.cancelling:
+            # ComfyUI forgets at the start of a prompt that it was to interrupt it (0.3.75,
+            # execution.py): what was asked for a moment before is asked for again.
+            self._background(self._interrupt_again(run, machine))
         if event.type == "executing" and event.data.get("node") is None:
-            run.stop_clock()
+            if run.whole:
+                run.stop_clock()
             self._background(self._conclude(run, machine))
 
     def machine_connected(self, machine: Machine) -> None:
@@ -261,24 +282,44 @@ class RunManager:
 
     def machine_disconnected(self, machine: Machine) -> None:
         """Note that events of the machine's runs are being missed."""
-        for run in self._of(machine):
+        runs = self._of(machine)
+        for run in runs:
+            if run.succeeded and run.whole:
+                # All that is missing is ComfyUI's leave-taking.
+                self._background(self._succeed(run))
             run.whole = False
+        queued = [run for run in runs if run.record.status == "queued"]
+        if queued and not any(run.record.status == "running" for run in runs):
+            # Should ComfyUI be dead, it died before it told what it was about to do.
+            min(queued, key=lambda run: (run.record.number is None, run.record.number)).next = True
 
     def machine_ended(self, machine: Machine, reason: str) -> None:
         """End what a dead ComfyUI was executing; what only waited will be queued anew."""
+        self.machine_disconnected(machine)
         for run in self._of(machine):
-            run.whole = False
-            if run.record.status == "running":
+            run.death = reason
+            if run.record.status == "running" or run.record.cancelling:
                 self._background(self._lose(run, reason))
 
     # -- queueing ----------------------------------------------------------------------------
 
     async def _check_free(self, prompt_id: str) -> None:
         if prompt_id in self._runs or await self._repository.get(prompt_id) is not None:
-            raise ConflictError(
-                f"prompt_id: a run {prompt_id!r} exists already",
-                details={"field": "prompt_id", "prompt_id": prompt_id},
-            )
+            raise _taken(prompt_id)
+
+    async def _add(self, run: Run, prompt: bytes, workflow: bytes | None) -> Run:
+        """Keep a new run; whoever finds its record finds the run, and waits until it is posted."""
+        if run.prompt_id in self._runs:
+            raise _taken(run.prompt_id)
+        run.posted.clear()
+        self._follow(run)
+        try:
+            await self._repository.add(run.record, prompt, workflow)
+        except BaseException:
+            self._runs.pop(run.prompt_id, None)
+            run.posted.set()
+            raise
+        return run
 
     def _follow(self, run: Run) -> Run:
         run.listener = self._tell_followers
@@ -293,7 +334,9 @@ class RunManager:
     async def _post(
         self, run: Run, client: ComfyUIClient, prompt: bytes, workflow: bytes | None
     ) -> None:
-        run.posting = True
+        machine = self._machines.find(run.record.machine)
+        run.whole = machine is not None and machine.connected
+        run.posted.clear()
         try:
             answer = await client.post_prompt(
                 prompt,
@@ -302,8 +345,13 @@ class RunManager:
                 workflow=workflow,
                 front=run.record.front,
             )
+        except ComfyUIUnavailableError as fault:
+            run.unanswered = bool(fault.details.get("sent", True))
+            run.missed_at = None
+            run.whole = False
+            raise
         finally:
-            run.posting = False
+            run.posted.set()
         run.accept(answer.get("number"), answer.get("node_errors") or {})
         if not run.ending:
             self._background(self._repository.save(replace(run.record)))
@@ -326,29 +374,37 @@ class RunManager:
         self, run: Run, client: ComfyUIClient, fault: ComfyUIUnavailableError
     ) -> None:
         """Find out whether a prompt whose queueing was not answered is queued all the same."""
-        if fault.details.get("sent", True):
-            try:
-                running, pending = await client.queue()
-                entry = await client.history(run.prompt_id)
-            except ComfyUIUnavailableError:
-                # ComfyUI hangs. The record stays as not started and is judged when it is back.
-                fault.extra["prompt_id"] = run.prompt_id
-                raise fault from None
-            if run.prompt_id in running or run.prompt_id in pending or entry is not None:
-                run.accept(None, {})
-                if entry is not None:
-                    self._background(self._settle(run, entry))
+        if not run.unanswered:
+            self._runs.pop(run.prompt_id, None)
+            await self._repository.discard(run.prompt_id)
+            raise fault
+        try:
+            if await asyncio.wait_for(self._has(client, run), ASK_WITHIN):
                 return
-        self._runs.pop(run.prompt_id, None)
-        await self._repository.discard(run.prompt_id)
+        except (ComfyUIUnavailableError, asyncio.TimeoutError):
+            log.warning("Whether ComfyUI has run %s is not known yet", run.prompt_id)
+        # ComfyUI may still be about to queue it. It is judged once that can no longer be.
+        fault.extra["prompt_id"] = run.prompt_id
         raise fault
+
+    async def _has(self, client: ComfyUIClient, run: Run) -> bool:
+        """Return whether ComfyUI has a run, in its queue or in its history, and note it."""
+        running, pending = await client.queue()
+        if run.prompt_id in running or run.prompt_id in pending:
+            run.resume()
+            return True
+        entry = await client.history(run.prompt_id)
+        if entry is None:
+            return False
+        await self._settle(run, entry)
+        return True
 
     # -- ending ------------------------------------------------------------------------------
 
     async def _conclude(self, run: Run, machine: Machine) -> None:
         """Decide how a run ended that ComfyUI has just stopped executing."""
         if run.succeeded and run.whole:
-            await self._end(run, replace(run.record, status="success"))
+            await self._succeed(run)
             return
         client = machine.reachable_client()
         if client is None:
@@ -361,24 +417,34 @@ class RunManager:
         if entry is not None:
             await self._settle(run, entry)
 
+    async def _succeed(self, run: Run) -> None:
+        """End a run of whose success all events have arrived."""
+        run.stop_clock()
+        await self._end(run, replace(run.record, status="success"))
+
     async def _settle(self, run: Run, entry: dict[str, Any]) -> None:
         """End a run as ComfyUI's history has it."""
         if run.whole:
             run.stop_clock()
         record = replace(run.record)
+        if not run.whole:
+            # What was seen of it may have been seen late: ComfyUI knows better.
+            record.started_at = record.finished_at = record.execution_time = None
         read_history(record, entry)
-        record.finished_at = record.finished_at or utcnow()
-        record.started_at = record.started_at or record.created_at
+        record.started_at = record.started_at or run.record.started_at or record.created_at
         await self._end(run, record)
 
-    async def _lose(self, run: Run, reason: str) -> None:
-        """End a run that died with its ComfyUI."""
+    async def _lose(self, run: Run, reason: str, *, kind: str = "ComfyUIEnded") -> None:
+        """End a run of which nothing will come any more; ``kind`` is the type of its error."""
         run.stop_clock()
+        if run.record.cancelling:
+            await self._end(run, replace(run.record, status="cancelled"))
+            return
         node = run.current_node
         name = run.name(node) if node is not None else None
         where = f" while {name.title} was executing" if name is not None else ""
         error = {
-            "type": "ComfyUIEnded",
+            "type": kind,
             "message": f"{reason}{where}",
             "node_id": node,
             "node_type": name.class_type if name is not None else None,
@@ -386,8 +452,9 @@ class RunManager:
         await self._end(run, replace(run.record, status="failed", error=error))
 
     async def _end(self, run: Run, record: RunRecord) -> None:
-        """Keep the end of a run, then tell it. The first end counts."""
+        """Keep the end of a run, then tell it. The first end counts, and others wait for it."""
         if run.ending:
+            await run.ended.wait()
             return
         run.ending = True
         record.finished_at = record.finished_at or utcnow()
@@ -405,28 +472,58 @@ class RunManager:
     # -- cancelling --------------------------------------------------------------------------
 
     async def _cancel(self, run: Run) -> str:
+        """Have a run end; return what it was.
+
+        The wish is kept with the run: where ComfyUI cannot be asked now, it is asked when it is
+        back, and a run that it has lost by then is not queued anew.
+        """
+        run.record.cancelling = True
+        await run.posted.wait()
+        was = "running" if run.record.status == "running" else "queued"
+        if self._runs.get(run.prompt_id) is not run:
+            return _unless_ended_otherwise(await self.record(run.prompt_id), was)
+        await self._repository.save(replace(run.record))
         machine = self._machines.find(run.record.machine)
-        client = machine.reachable_client() if machine is not None else None
-        if client is None:
-            # Nobody executes it: the record is all there is of the run.
-            was = "running" if run.record.status == "running" else "queued"
+        if machine is None or machine.is_dead:
             await self._end(run, replace(run.record, status="cancelled"))
             return was
+        client = machine.reachable_client()
+        if client is None:
+            return was
+        try:
+            return await self._cancel_at(client, run)
+        except ComfyUIUnavailableError as fault:
+            log.warning("Run %s cannot be cancelled yet: %s", run.prompt_id, fault.message)
+            return was
+
+    async def _cancel_at(self, client: ComfyUIClient, run: Run) -> str:
         if run.record.status != "running":
             await client.delete_queued(run.prompt_id)
             running, pending = await client.queue()
             if run.prompt_id not in running and run.prompt_id not in pending:
                 entry = await client.history(run.prompt_id)
-                if entry is None:
+                if entry is not None:
+                    await self._settle(run, entry)
+                else:
                     await self._end(run, replace(run.record, status="cancelled"))
-                    return "queued"
-                await self._settle(run, entry)
-                raise ConflictError(
-                    f"The run {run.prompt_id!r} has ended already: {run.record.status}",
-                    details={"prompt_id": run.prompt_id, "status": run.record.status},
-                )
+                return _unless_ended_otherwise(run.record, "queued")
         await client.interrupt(run.prompt_id)
         return "running"
+
+    async def _cancel_foreign(self, record: RunRecord) -> str:
+        """Have a run of another Jupyter server end, which will see it; return what it was."""
+        client = await self._machines.get(record.machine).ready()
+        await client.delete_queued(record.prompt_id)
+        await client.interrupt(record.prompt_id)
+        return "running" if record.status == "running" else "queued"
+
+    async def _interrupt_again(self, run: Run, machine: Machine) -> None:
+        client = machine.reachable_client()
+        if client is not None:
+            try:
+                await client.interrupt(run.prompt_id)
+            except ComfyUIUnavailableError as fault:
+                log.warning("Run %s cannot be cancelled yet: %s", run.prompt_id, fault.message)
 
     # -- after a gap -------------------------------------------------------------------------
 
@@ -435,21 +532,25 @@ class RunManager:
 
     async def _adopt(self, record: RunRecord) -> None:
         stored = await self._repository.prompt(record.prompt_id)
-        graph = json.loads(stored[0]) if stored is not None else {}
-        run = self._follow(Run(record, node_names(graph), whole=False))
-        if record.attempts:
+        graph = await asyncio.to_thread(json.loads, stored[0]) if stored is not None else {}
+        # Its events go on with ids that are larger than any that was told before.
+        first_id = int(time.time() * 1000)
+        run = self._follow(Run(record, node_names(graph), whole=False, first_id=first_id))
+        if record.status != "not-started":
             run.resume()
+        if self._machines.find(record.machine) is None:
+            self._background(self._lose(run, f"There is no machine {record.machine!r} any more"))
 
     def _check_queue(self, machine: Machine, event: Event) -> None:
         """Notice that ComfyUI's queue is shorter than ours: somebody else has changed it."""
-        remaining = ((event.data.get("status") or {}).get("exec_info") or {}).get("queue_remaining")
-        if isinstance(remaining, int) and remaining < self._expected(machine):
-            self._background(self._reconcile(machine))
-
-    def _expected(self, machine: Machine) -> int:
-        return sum(
-            run.accepted and not run.ending and not run.succeeded for run in self._of(machine)
+        # One that has succeeded leaves the queue a moment before ComfyUI says that it is done.
+        expected = sum(
+            run.accepted and not run.ending and not (run.succeeded and run.whole)
+            for run in self._of(machine)
         )
+        remaining = event.queue_remaining
+        if remaining is not None and remaining < expected:
+            self._background(self._reconcile(machine))
 
     async def _reconcile(self, machine: Machine) -> bool:
         """Compare the machine's runs with ComfyUI's queue and history.
@@ -457,32 +558,55 @@ class RunManager:
         Returns
         -------
         bool
-            Whether a run had ended without our hearing of it.
+            Whether a run had begun or ended without our hearing of it.
         """
+        if machine.id in self._to_reconcile:
+            return False  # the one that waits will see everything
+        self._to_reconcile.add(machine.id)
         lock = self._reconciling.setdefault(machine.id, asyncio.Lock())
         async with lock:
+            self._to_reconcile.discard(machine.id)
+            self._reconciled_at[machine.id] = time.monotonic()
             runs = [run for run in self._of(machine) if not run.ending and not run.posting]
             client = machine.reachable_client()
             if not runs or client is None:
                 return False
-            news = False
             try:
-                running, pending = await client.queue()
-                missing = []
-                for run in runs:
-                    if run.prompt_id in running:
-                        run.resume()
-                        if run.begin():
-                            await self._repository.save(replace(run.record))
-                    elif run.prompt_id in pending:
-                        run.resume()
-                    else:
-                        missing.append(run)
-                for run in missing:
-                    news = await self._judge(run, client) or news
+                return await self._compare(runs, client)
             except ComfyUIUnavailableError as fault:
                 log.warning("The runs of machine %r cannot be checked: %s", machine.id, fault)
-            return news
+                return False
+
+    async def _compare(self, runs: list[Run], client: ComfyUIClient) -> bool:
+        news = False
+        running, pending = await client.queue()
+        missing, unwanted = [], []
+        for run in runs:
+            if run.ending:
+                continue
+            if run.prompt_id in running:
+                changed = run.resume()
+                if run.begin():
+                    changed = True
+                    news = news or run.whole
+                if changed:
+                    await self._repository.save(replace(run.record))
+                if run.record.cancelling:
+                    unwanted.append(run)
+            elif run.prompt_id in pending:
+                if run.resume():
+                    await self._repository.save(replace(run.record))
+                if run.record.cancelling:
+                    await client.delete_queued(run.prompt_id)
+                    missing.append(run)
+            else:
+                missing.append(run)
+        for run in unwanted:
+            # Not before those that wait and are unwanted too: they would begin.
+            await client.interrupt(run.prompt_id)
+        for run in missing:
+            news = await self._judge(run, client) or news
+        return news
 
     async def _judge(self, run: Run, client: ComfyUIClient) -> bool:
         """Decide what became of a run that is not in ComfyUI's queue."""
@@ -492,19 +616,28 @@ class RunManager:
                 return False
             await self._settle(run, entry)
             return True
-        if run.ending or run.posting or (run.succeeded and run.whole):
+        if run.ending or run.posting:
             return False
+        if run.succeeded and run.whole:
+            await self._succeed(run)
+            return True
         running, pending = await client.queue()
         if run.prompt_id in running or run.prompt_id in pending:
             return False  # it was queued in the meantime
+        if run.unanswered and not run.is_late(min(GRACE, client.timeout)):
+            return False  # it may be queued yet
         if run.record.status == "running":
             await self._lose(run, "ComfyUI restarted or forgot the run")
+        elif not run.accepted and run.unanswered:
+            await self._lose(run, "ComfyUI did not take the run", kind="NotQueued")
         elif not run.accepted:
-            await self._lose(run, "The run was not handed to ComfyUI before Jupyter stopped")
-        elif run.whole:
+            reason = "The run was not handed to ComfyUI before Jupyter stopped"
+            await self._lose(run, reason, kind="NotQueued")
+        elif run.whole or run.record.cancelling:
             await self._end(run, replace(run.record, status="cancelled"))
-        elif run.record.attempts >= MAX_ATTEMPTS:
-            await self._lose(run, f"ComfyUI ended {run.record.attempts} times before the run began")
+        elif run.next and run.record.attempts >= MAX_ATTEMPTS:
+            times = f"{run.record.attempts} times when the run was about to begin"
+            await self._lose(run, f"{run.death or 'ComfyUI ended'}, {times}")
         else:
             await self._queue_anew(run, client)
         return True
@@ -515,8 +648,10 @@ class RunManager:
             await self._lose(run, "The graph of the run is not in the store")
             return
         log.info("ComfyUI restarted; run %s is queued anew", run.prompt_id)
-        run.restart()
         run.record.session = self._session.id
+        run.record.attempts += run.next
+        await self._repository.save(replace(run.record))
+        run.restart()
         try:
             await self._post(run, client, *stored)
         except PromptInvalidError as fault:
@@ -527,37 +662,62 @@ class RunManager:
         while True:
             await asyncio.sleep(WATCH_EVERY)
             for machine in self._machines:
-                try:
-                    await self._watch_machine(machine)
-                except ComfyDeployError as fault:
-                    log.debug("Machine %r cannot be checked: %s", machine.id, fault)
-                except Exception:
-                    log.exception("The watch over machine %r failed", machine.id)
+                if machine.id not in self._watched:
+                    self._background(self._look_after(machine))
 
-    async def _watch_machine(self, machine: Machine) -> None:
-        runs = self._of(machine)
-        connection = machine.connection
+    async def _look_after(self, machine: Machine) -> None:
+        runs = [run for run in self._of(machine) if not run.ending]
         if not runs:
             return
-        if not machine.connected:
-            away = time.monotonic() - machine.disconnected_at
-            for run in runs:
-                limit = LOST_AFTER if run.record.status == "running" else GONE_AFTER
-                if away > limit and not run.posting:
-                    await self._lose(run, f"ComfyUI has been unreachable for {away:.0f} s")
-            return
+        self._watched.add(machine.id)
+        try:
+            if machine.connected:
+                await self._check(machine, runs)
+            else:
+                await self._wait_for(machine, runs)
+        except ComfyDeployError as fault:
+            log.debug("Machine %r cannot be checked: %s", machine.id, fault)
+        finally:
+            self._watched.discard(machine.id)
+
+    async def _wait_for(self, machine: Machine, runs: list[Run]) -> None:
+        """Give up runs whose ComfyUI has been away for too long."""
+        machine.open()
+        away = time.monotonic() - machine.disconnected_at
+        for run in runs:
+            pressing = run.record.status == "running" or run.record.cancelling
+            limit = self._lost_after if pressing and not machine.hangs else self._gone_after
+            if away > limit and not run.posting:
+                await self._lose(run, f"ComfyUI has been unreachable for {away:.0f} s")
+
+    async def _check(self, machine: Machine, runs: list[Run]) -> None:
+        """Ask ComfyUI about the runs where its events do not tell enough."""
+        client, connection = machine.reachable_client(), machine.connection
+        assert client is not None
         assert connection is not None
+        heard = connection.last_heard
+        silent = time.monotonic() - heard > SILENCE
         strangers = any(run.record.session != self._session.id for run in runs)
-        silent = time.monotonic() - connection.last_heard > SILENCE
-        if not strangers and not silent:
+        due = time.monotonic() - self._reconciled_at.get(machine.id, 0.0) > RECHECK
+        remaining = await client.queue_remaining(within=ASK_WITHIN) if silent else len(runs)
+        unheard = False
+        if (
+            strangers
+            or due
+            or remaining < len(runs)
+            or any(run.record.cancelling or run.unanswered for run in runs)
+        ):
+            unheard = await self._reconcile(machine) and not strangers
+        if not silent:
             return
-        client = machine.reachable_client()
-        if client is None:
-            return
-        if not strangers and await client.queue_remaining() >= self._expected(machine):
-            return
-        if await self._reconcile(machine) and silent and not strangers:
-            # A run ended and we heard nothing: ComfyUI has lost our socket.
+        # ComfyUI tells everybody whenever its queue changes. A socket that has not been told is
+        # deaf, and so may be one that has an ill-ended predecessor.
+        await asyncio.sleep(IN_FLIGHT)
+        untold = connection.queue_remaining not in (None, remaining)
+        executing = any(run.record.status == "running" for run in runs)
+        if connection.last_heard == heard and (
+            unheard or untold or (executing and connection.may_be_deaf)
+        ):
             await connection.reconnect()
 
     def _background(self, work: Coroutine[Any, Any, Any]) -> None:
@@ -569,3 +729,24 @@ class RunManager:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
             log.error("A step of a run failed", exc_info=task.exception())
+
+
+def _taken(prompt_id: str) -> ConflictError:
+    return ConflictError(
+        f"prompt_id: a run {prompt_id!r} exists already",
+        details={"field": "prompt_id", "prompt_id": prompt_id},
+    )
+
+
+def _ended_already(record: RunRecord) -> ConflictError:
+    return ConflictError(
+        f"The run {record.prompt_id!r} has ended already: {record.status}",
+        details={"prompt_id": record.prompt_id, "status": record.status},
+    )
+
+
+def _unless_ended_otherwise(record: RunRecord, was: str) -> str:
+    """Return what a run was that is now cancelled; raise where its end came first."""
+    if record.status != "cancelled":
+        raise _ended_already(record)
+    return was

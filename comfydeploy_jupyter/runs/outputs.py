@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from .run import timestamp
+
 if TYPE_CHECKING:
     from ..store.runs import RunRecord
+
+
+_LAST_STAMP = 1e13  # milliseconds since the epoch; later ones are garbage
 
 
 def with_urls(output: dict[str, Any], view_url: str, machine: str) -> dict[str, Any]:
@@ -119,11 +124,15 @@ def node_error(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_times(record: RunRecord, messages: dict[str, dict[str, Any]]) -> None:
+    """Fill in times that are not known, from the milliseconds that each message carries."""
     stamps = [
         data["timestamp"]
         for data in messages.values()
-        if isinstance(data.get("timestamp"), (int, float))
+        if isinstance(data.get("timestamp"), (int, float)) and 0 < data["timestamp"] < _LAST_STAMP
     ]
-    if not stamps or record.execution_time is not None:
+    if not stamps:
         return
-    record.execution_time = round((max(stamps) - min(stamps)) / 1000, 3)
+    record.started_at = record.started_at or timestamp(min(stamps) / 1000)
+    record.finished_at = record.finished_at or timestamp(max(stamps) / 1000)
+    if record.execution_time is None:
+        record.execution_time = round((max(stamps) - min(stamps)) / 1000, 3)

@@ -23,7 +23,13 @@ _NODE_FINISHED = "finished"
 
 def utcnow() -> str:
     """Return the present time as ISO 8601 in UTC, with milliseconds."""
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return timestamp(time.time())
+
+
+def timestamp(seconds: float) -> str:
+    """Return a time in seconds since the epoch as ISO 8601 in UTC, with milliseconds."""
+    moment = datetime.fromtimestamp(seconds, timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class NodeName(NamedTuple):
@@ -53,17 +59,29 @@ class Run:
     whole : bool
         Whether every event since the queueing reaches us. False for a run taken over from a
         server that died: its outputs are then read from ComfyUI's history.
+    first_id : int
+        Id of its first event.
     """
 
     def __init__(
-        self, record: RunRecord, nodes: dict[str, NodeName], *, whole: bool = True
+        self,
+        record: RunRecord,
+        nodes: dict[str, NodeName],
+        *,
+        whole: bool = True,
+        first_id: int = 1,
     ) -> None:
         self.record = record
         self.nodes = nodes
         self.whole = whole
-        self.log = EventLog()
-        self.posting = False  # ComfyUI has been asked to queue it and has not answered yet
+        self.log = EventLog(first_id)
+        self.posted = asyncio.Event()  # not set while ComfyUI is being asked to queue it
+        self.posted.set()
+        self.unanswered = False  # ComfyUI was asked to queue it, and did not say whether it did
+        self.missed_at: float | None = None  # when it was first looked for in vain, monotonic
         self.accepted = False  # ComfyUI has it
+        self.next = False  # it was the next one to be executed when the connection broke
+        self.death: str | None = None  # how the ComfyUI that had it ended, where that is known
         self.succeeded = False  # ComfyUI has said so, but is not done with it yet
         self.ending = False  # its end is being stored
         self.ended = asyncio.Event()
@@ -75,7 +93,7 @@ class Run:
         self._done: set[str] = set()
         self._fraction: dict[str, float] = {}
         self._node_started: dict[str, float] = {}
-        self._started = time.monotonic()
+        self._started: float | None = None
         self._told_progress = -1.0
 
     @property
@@ -83,18 +101,32 @@ class Run:
         """The id of the run."""
         return self.record.prompt_id
 
+    @property
+    def posting(self) -> bool:
+        """Whether ComfyUI has been asked to queue it and has not answered yet."""
+        return not self.posted.is_set()
+
     def accept(self, number: float | None, node_errors: dict[str, Any]) -> None:
         """Note that ComfyUI has queued the prompt, and tell so before anything else."""
         self.record.number = number
         self.record.node_errors = node_errors
-        self.record.attempts += 1
         self.resume()
 
-    def resume(self) -> None:
-        """Note that ComfyUI is known to have the prompt."""
-        if self.record.status == "not-started":
+    def resume(self) -> bool:
+        """Note that ComfyUI is known to have the prompt; return whether that is news."""
+        self.unanswered = False
+        self.missed_at = None
+        news = self.record.status == "not-started"
+        if news:
             self.record.status = "queued"
         self._open()
+        return news
+
+    def is_late(self, grace: float) -> bool:
+        """Return whether ComfyUI, which does not have it, has had ``grace`` seconds to take it."""
+        if self.missed_at is None:
+            self.missed_at = time.monotonic()
+        return time.monotonic() - self.missed_at > grace
 
     def tell(self, event: str, data: dict[str, Any], preview: Preview | None = None) -> None:
         """Add an event; one that overtakes ComfyUI's acceptance waits for it."""
@@ -106,7 +138,7 @@ class Run:
     def restart(self) -> None:
         """Forget the progress of an attempt that ComfyUI did not live to finish."""
         self.current_node = None
-        self.whole = True
+        self.next = False
         self.succeeded = False
         self._done.clear()
         self._fraction.clear()
@@ -168,7 +200,7 @@ class Run:
         if self.record.finished_at is not None:
             return
         self.record.finished_at = utcnow()
-        if self.record.started_at is not None and self.record.execution_time is None:
+        if self._started is not None and self.record.execution_time is None:
             self.record.execution_time = round(time.monotonic() - self._started, 4)
         for node in list(self._node_started):
             self._end_node(node)

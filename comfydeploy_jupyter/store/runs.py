@@ -41,7 +41,9 @@ class RunRecord:
     execution_time : float or None
         Seconds from the start to the end of the execution.
     attempts : int
-        How often it was handed to ComfyUI; more than once where ComfyUI restarted before it began.
+        How often ComfyUI may have begun it; more than once where it died as the run was to begin.
+    cancelling : bool
+        Whether its end was asked for, and ComfyUI may not have done it yet.
     """
 
     prompt_id: str
@@ -63,6 +65,7 @@ class RunRecord:
     node_times: dict[str, float] = field(default_factory=dict)
     front: bool = False
     attempts: int = 0
+    cancelling: bool = False
 
     @property
     def finished(self) -> bool:
@@ -92,6 +95,7 @@ _DETAILS = (
     "node_times",
     "front",
     "attempts",
+    "cancelling",
 )
 
 
@@ -127,7 +131,7 @@ class RunRepository:
         await self._database.write(_add, record, prompt, workflow)
 
     async def save(self, record: RunRecord) -> None:
-        """Write the present state of a run; a run that is not there stays away."""
+        """Write the present state of a run; one that is not there, or has ended, stays as it is."""
         await self._database.write(_save, _row(record))
 
     async def discard(self, prompt_id: str) -> None:
@@ -188,7 +192,11 @@ def _add(
 
 def _save(connection: sqlite3.Connection, row: dict[str, Any]) -> None:
     changes = ", ".join(f"{name} = :{name}" for name in row)
-    connection.execute(f"UPDATE runs SET {changes} WHERE prompt_id = :prompt_id", row)  # noqa: S608 - our own column names
+    ended = ", ".join(f"'{status}'" for status in FINAL)
+    connection.execute(
+        f"UPDATE runs SET {changes} WHERE prompt_id = :prompt_id AND status NOT IN ({ended})",  # noqa: S608 - our own names
+        row,
+    )
 
 
 def _discard(connection: sqlite3.Connection, prompt_id: str) -> None:

@@ -1,0 +1,217 @@
+"""A ComfyUI that is killed, and servers at its address that are not what they should be."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+import time
+import uuid
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from .conftest import until_connected
+
+
+class TestKilledComfyUI:
+    @pytest.fixture
+    def mortal(self, start_comfyui):
+        return start_comfyui()
+
+    @pytest.fixture
+    def extension_config(self, mortal, tmp_path):
+        return {
+            "comfyui_url": mortal.url,
+            "comfyui_lost_after": 120.0,  # a busy machine may need that long to start ComfyUI
+            "data_dir": str(tmp_path / "data"),
+        }
+
+    async def test_killed_in_mid_run_and_started_again(self, api, events, chain, mortal):
+        graph = chain(("TestSleep", {"seconds": 120}))
+        running = asyncio.ensure_future(api.post("run", {"workflow_api": graph}))
+        await until_queue(api, running=1, pending=0)
+        (record,) = (await api.get("runs"))[1]
+        stream = asyncio.ensure_future(events("GET", params={"prompt_id": record["prompt_id"]}))
+        queued = asyncio.gather(
+            *(api.post("run", {"workflow_api": chain(), "client_id": "c"}) for _ in range(3)),
+            events(body={"workflow_api": chain()}),
+        )
+        await until_queue(api, running=1, pending=4)
+        await asyncio.to_thread(mortal.kill)
+        await asyncio.sleep(0.3)
+        code, status = await api.get("check-status")
+        assert (code, status["status"]) == (200, "degraded")
+        assert status["comfyui"]["reachable"] is False
+        assert status["comfyui"]["error"]
+        assert status["queue"] == {"running": 1, "pending": 4}
+        begin = time.monotonic()
+        code, body = await api.post("run", {"workflow_api": chain()})
+        assert time.monotonic() - begin < 2.0
+        assert (code, body["code"]) == (503, "comfyui_unavailable")
+        assert mortal.url in body["hint"]
+
+        await asyncio.to_thread(mortal.start)
+        back = time.monotonic()
+        code, body = await running
+        assert time.monotonic() - back < 5.0
+        assert (code, body["success"], body["status"]) == (200, False, "failed")
+        assert body["error"]["type"] == "ComfyUIEnded"
+        assert "ComfyUI restarted" in body["error"]["message"]
+        assert body["error"]["node_type"] == "TestSleep"
+        assert body["finished_at"] >= body["started_at"]
+        assert (await stream)[-1][1]["data"]["status"] == "failed"
+        *posts, messages = await queued
+        for code, body in posts:
+            assert (code, body["status"]) == (200, "success")
+            assert body["outputs"] == {"1": {"text": ["done"]}}
+        assert messages[-1][1]["data"]["status"] == "success"
+        assert sum(d.get("event") == "execution_start" for _, d in messages) == 1
+        assert (await api.get("check-status"))[1]["status"] == "ok"
+
+
+async def until_queue(api, **wanted: int) -> None:
+    deadline = time.monotonic() + 10
+    while (found := (await api.get("check-status"))[1]["queue"]) != wanted:
+        assert time.monotonic() < deadline, found
+        await asyncio.sleep(0.02)
+
+
+class Impostor:
+    """A server at ComfyUI's address; ``mode`` says what is wrong with it."""
+
+    def __init__(self) -> None:
+        self.mode = ""
+        self.url = ""
+        self.sockets: list[web.WebSocketResponse] = []
+        self.transports: list[asyncio.Transport] = []
+        self._over = asyncio.Event()
+
+    async def start(self) -> None:
+        app = web.Application()
+        app.router.add_get("/ws", self._socket)
+        app.router.add_get("/prompt", self._remaining)
+        app.router.add_post("/prompt", self._prompt)
+        app.router.add_get("/{tail:.*}", self._anything)
+        self._runner = web.AppRunner(app, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    async def close(self) -> None:
+        self._over.set()
+        for socket in self.sockets:
+            await socket.close()
+        await self._runner.cleanup()
+
+    async def _socket(self, request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        self.sockets.append(socket)
+        assert request.transport is not None
+        self.transports.append(request.transport)
+        async for _ in socket:
+            pass
+        return socket
+
+    async def _remaining(self, request: web.Request) -> web.Response:
+        if self.mode == "no exec_info":
+            return web.json_response({"exec_info": None})
+        return web.json_response({"exec_info": {"queue_remaining": 0}})
+
+    async def _prompt(self, request: web.Request) -> web.StreamResponse:
+        await request.read()
+        answer: dict[str, Any] = {"prompt_id": str(uuid.uuid4()), "number": 1, "node_errors": {}}
+        if self.mode == "silence":
+            await self._over.wait()
+        if self.mode == "closed":
+            assert request.transport is not None
+            request.transport.abort()
+        if self.mode == "error page":
+            return web.Response(status=502, text="<html>Bad gateway</html>")
+        if self.mode == "text":
+            return web.Response(text="hello")
+        if self.mode == "deep":
+            return web.Response(text="[" * 50_000)
+        return web.json_response(answer)
+
+    async def _anything(self, request: web.Request) -> web.Response:
+        if self.mode == "another id" and request.path == "/queue":
+            return web.json_response({"queue_running": 5, "queue_pending": [[]]})
+        if request.path == "/queue":
+            return web.json_response({"queue_running": [], "queue_pending": []})
+        return web.json_response({})
+
+
+class TestImpostor:
+    @pytest.fixture
+    def impostor(self, jp_asyncio_loop):
+        server = Impostor()
+        jp_asyncio_loop.run_until_complete(server.start())
+        yield server
+        jp_asyncio_loop.run_until_complete(server.close())
+
+    @pytest.fixture
+    def extension_config(self, impostor, tmp_path):
+        return {
+            "comfyui_url": impostor.url,
+            "comfyui_timeout": 0.5,
+            "data_dir": str(tmp_path / "data"),
+        }
+
+    @pytest.mark.parametrize(
+        "mode", ["silence", "closed", "error page", "text", "deep", "another id"]
+    )
+    async def test_prompt_without_a_proper_answer(self, api, chain, impostor, mode):
+        impostor.mode = mode
+        prompt_id = uuid.uuid4().hex
+        begin = time.monotonic()
+        code, body = await api.post("run", {"workflow_api": chain(), "prompt_id": prompt_id})
+        assert time.monotonic() - begin < 3.0
+        assert (code, body["code"]) == (503, "comfyui_unavailable"), body
+        assert body["hint"]
+        assert body["prompt_id"] == prompt_id
+        _, record = await api.get("check-status", prompt_id=prompt_id)
+        assert record["status"] == "not-started"
+        if mode in ("text", "deep", "error page"):
+            return  # what becomes of the record is the same for all
+        impostor.mode = ""
+        record = await api.until(prompt_id, "failed", timeout=10)
+        assert record["error"]["type"] == "NotQueued"
+        assert record["error"]["message"] == "ComfyUI did not take the run"
+
+    async def test_what_is_no_comfyui_is_refused(self, api, chain, impostor):
+        impostor.mode = "no exec_info"
+        code, body = await api.post("run", {"workflow_api": chain()})
+        assert (code, body["code"]) == (503, "comfyui_unavailable")
+        assert "ComfyUI" in body["error"]
+        assert body["hint"]
+        assert (await api.get("check-status"))[1]["status"] == "degraded"
+
+    async def test_frames_that_make_no_sense(self, api, impostor, connected):
+        (socket,) = impostor.sockets
+        for text in (
+            *("", "null", "[]", "{}", "{", "[" * 100_000, '{"type": 1}', '{"type": "status"}'),
+            '{"type": "status", "data": {"status": 5}}',
+            '{"type": "progress", "data": [1]}',
+            '{"type": "progress_state", "data": {"prompt_id": "p", "nodes": [1]}}',
+            '{"type": "execution_cached", "data": {"nodes": 5, "prompt_id": "p"}}',
+            json.dumps({"type": "executed", "data": {"output": "x" * 3_000_000}}),
+        ):
+            await socket.send_str(text)
+        metadata = struct.pack(">II", 4, 100_000) + b"[" * 100_000
+        for frame in (b"", b"\0", b"\0\0\0\1", struct.pack(">I", 99), metadata, b"\xff" * 50):
+            await socket.send_bytes(frame)
+        await socket.send_json({"type": "status", "data": {"status": {}}})
+        await asyncio.sleep(0.3)
+        _, body = await api.get("check-ws-status")
+        assert body["connected"] is True
+        assert len(impostor.sockets) == 1, "the socket is still the same"
+
+    async def test_frame_that_is_no_frame(self, api, impostor, connected):
+        impostor.transports[0].write(b"\xff\xff not a frame of the WebSocket protocol")
+        await until_connected(api, wanted=False)
+        await until_connected(api)
+        assert len(impostor.sockets) == 2

@@ -1,0 +1,281 @@
+"""Runs over a network that breaks, freezes and lies, in front of a real ComfyUI."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+import requests
+
+from comfydeploy_jupyter.comfyui.discovery import USUAL_PLACES, is_comfyui_tree
+from tests.relay import Relay
+
+from .conftest import until_connected
+
+
+@pytest.fixture
+def extension_config(relay, tmp_path):
+    return {
+        "comfyui_url": relay.url,
+        "comfyui_timeout": 1.0,
+        "comfyui_lost_after": 1.0,
+        "comfyui_gone_after": 4.0,
+        "data_dir": str(tmp_path / "data"),
+    }
+
+
+async def test_websocket_that_breaks_again_and_again(api, chain, relay, connected, verdict):
+    graphs = [chain(("TestProgress", {"steps": 5, "delay": 0.03})) for _ in range(12)]
+    graphs[5] = chain(("TestFail", {"message": "real"}))
+    posts = (api.post("run", {"workflow_api": graph, "wait": False}) for graph in graphs)
+    ids = [body["prompt_id"] for _, body in await asyncio.gather(*posts)]
+    waiting = asyncio.gather(*(api.until(i, "success", "failed", "cancelled") for i in ids))
+    cuts = 0
+    while not waiting.done():
+        cuts += relay.cut(websockets_only=True)
+        await asyncio.sleep(random.uniform(0.05, 0.4))
+    assert cuts >= 3
+    records = dict(zip(ids, await waiting, strict=True))
+    for number, prompt_id in enumerate(ids):
+        record = records[prompt_id]
+        assert record["status"] == verdict(prompt_id) == ("failed" if number == 5 else "success")
+        assert record["finished_at"] >= record["started_at"]
+        if number == 5:
+            assert record["error"]["message"] == "real"
+        else:
+            assert record["outputs"] == {"2": {"text": ["done"]}}
+            assert record["execution_time"] > 0.1
+
+
+async def test_stream_goes_on_after_a_gap(events, api, chain, relay, connected):
+    prompt_id = uuid.uuid4().hex
+    graph = chain(("TestProgress", {"steps": 40, "delay": 0.05}))
+    stream = asyncio.ensure_future(events(body={"workflow_api": graph, "prompt_id": prompt_id}))
+    await api.until(prompt_id, "running")
+    await asyncio.sleep(0.3)
+    relay.cut(websockets_only=True)
+    messages = await stream
+    assert [number for number, _ in messages] == list(range(1, len(messages) + 1))
+    steps = [d["data"]["value"] for _, d in messages if d.get("event") == "progress"]
+    assert steps == sorted(set(steps))
+    assert steps[-1] == 40
+    assert len(steps) > 25, "the gap is short"
+    assert messages[-1][1]["data"]["status"] == "success"
+    assert messages[-2][1]["data"]["outputs"] == {"2": {"text": ["done"]}}
+
+
+async def test_comfyui_that_freezes(api, chain, relay, connected, verdict):
+    graph = chain(("TestSleep", {"seconds": 0.5}))
+    _, before = await api.post("run", {"workflow_api": graph, "wait": False})
+    await api.until(before["prompt_id"], "running")
+    relay.freeze()
+    begin = time.monotonic()
+    code, body = await api.post("run", {"workflow_api": chain()})
+    assert time.monotonic() - begin < 5.0
+    assert (code, body["code"]) == (503, "comfyui_unavailable")
+    assert "no answer within 1 s" in body["error"]
+    assert body["hint"]
+    assert (await api.get("check-status"))[0] == 200
+    _, record = await api.get("check-status", prompt_id=body["prompt_id"])
+    assert record["status"] == "not-started"
+    relay.thaw()
+    await api.until(before["prompt_id"], "success")
+    late = await api.until(body["prompt_id"], "success", "failed", timeout=15)
+    assert late["status"] == (verdict(body["prompt_id"]) or "failed")
+    if late["status"] == "failed":
+        assert late["error"]["type"] == "NotQueued"
+
+
+async def test_frozen_comfyui_keeps_nobody_waiting_behind_others(api, chain, relay):
+    await relay.refuse()
+    await until_connected(api, wanted=False)
+    with socket.create_server(("127.0.0.1", relay.port)):  # its connections are never taken
+        begin = time.monotonic()
+        posts = [api.post("run", {"workflow_api": chain()}) for _ in range(5)]
+        answers = await asyncio.gather(*posts)
+        assert time.monotonic() - begin < 6.0
+        assert {(code, body["code"]) for code, body in answers} == {(503, "comfyui_unavailable")}
+        assert all(body["hint"] for _, body in answers)
+        assert (await api.get("runs"))[1] == []
+
+
+async def test_comfyui_that_comes_up_later(api, chain, relay):
+    await relay.refuse()
+    await until_connected(api, wanted=False)
+    prompt_id = uuid.uuid4().hex
+    request = {"workflow_api": chain(), "prompt_id": prompt_id}
+    begin = time.monotonic()
+    code, body = await api.post("run", request)
+    assert time.monotonic() - begin < 2.0
+    assert (code, body["code"]) == (503, "comfyui_unavailable")
+    assert relay.url in body["hint"]
+    code, status = await api.get("check-status")
+    assert (code, status["status"], status["comfyui"]["reachable"]) == (200, "degraded", False)
+    assert status["comfyui"]["hint"]
+    assert (await api.get("check-status", prompt_id=prompt_id))[0] == 404
+    await relay.listen()
+    code, body = await api.post("run", request)
+    assert (code, body["status"]) == (200, "success")
+    assert (await api.get("check-status"))[1]["status"] == "ok"
+
+
+async def test_refused_prompt_between_connect_and_post_leaves_nothing(api, chain, relay, connected):
+    """A prompt that certainly did not reach ComfyUI is forgotten: its id can be used again."""
+    for _ in range(10):
+        request = {"workflow_api": chain(), "prompt_id": uuid.uuid4().hex}
+        post = asyncio.ensure_future(api.post("run", request))
+        await asyncio.sleep(random.uniform(0.0, 0.02))
+        await relay.refuse()
+        code, body = await post
+        await relay.listen()
+        if code == 503 and "prompt_id" not in body:
+            assert (await api.post("run", request))[1]["status"] == "success"
+        else:
+            await api.until(request["prompt_id"], "success", "failed", timeout=15)
+        await until_connected(api)
+
+
+async def test_comfyui_that_stays_away(api, events, chain, relay, connected, idle):
+    graph = chain(("TestSleep", {"seconds": 60}))
+    _, running = await api.post("run", {"workflow_api": graph, "wait": False})
+    await api.until(running["prompt_id"], "running")
+    waiting = asyncio.ensure_future(api.post("run", {"workflow_api": chain()}))
+    stream = asyncio.ensure_future(events("GET", params={"prompt_id": running["prompt_id"]}))
+    await asyncio.sleep(0.2)
+    await relay.refuse()
+    begin = time.monotonic()
+    lost = await api.until(running["prompt_id"], "failed")
+    assert 1.0 < time.monotonic() - begin < 4.0
+    assert lost["error"]["type"] == "ComfyUIEnded"
+    assert "unreachable" in lost["error"]["message"]
+    assert "TestSleep" in lost["error"]["message"]
+    assert (await stream)[-1][1]["data"]["status"] == "failed"
+    assert not waiting.done()
+    code, body = await waiting
+    assert 4.0 < time.monotonic() - begin < 8.0
+    assert (code, body["success"], body["status"]) == (200, False, "failed")
+    idle()
+
+
+async def test_cancel_while_comfyui_cannot_be_reached(api, chain, relay, connected, verdict):
+    graph = chain(("TestSleep", {"seconds": 60}))
+    _, running = await api.post("run", {"workflow_api": graph, "wait": False})
+    _, queued = await api.post("run", {"workflow_api": chain(), "wait": False})
+    await api.until(running["prompt_id"], "running")
+    await relay.refuse()
+    await until_connected(api, wanted=False)
+    for run, was in ((queued, "queued"), (running, "running")):
+        code, body = await api.post("interrupt", {"prompt_id": run["prompt_id"]})
+        assert (code, body["was"]) == (200, was)
+        assert (await api.get("check-status", prompt_id=run["prompt_id"]))[1]["status"] == was
+    await relay.listen()
+    await api.until(running["prompt_id"], "cancelled")
+    await api.until(queued["prompt_id"], "cancelled")
+    assert verdict(running["prompt_id"]) == "cancelled"
+    assert verdict(queued["prompt_id"]) is None
+
+
+async def test_cancel_while_the_prompt_is_on_its_way(api, chain, relay, connected, verdict):
+    relay.delay = 0.3
+    relay.cut()
+    await until_connected(api, wanted=False)
+    await until_connected(api)
+    prompt_id = uuid.uuid4().hex
+    request = {"workflow_api": chain(("TestSleep", {"seconds": 60})), "prompt_id": prompt_id}
+    post = asyncio.ensure_future(api.post("run", request))
+    await api.until(prompt_id, "not-started")
+    code, _ = await api.post("interrupt", {"prompt_id": prompt_id})
+    assert code == 200
+    code, body = await post
+    assert (code, body["status"]) == (200, "cancelled")
+    assert verdict(prompt_id) in (None, "cancelled")
+    relay.delay = 0.0
+
+
+async def test_socket_that_comfyui_made_deaf_while_idle(api, chain, relay, connected):
+    await make_deaf(api, relay)
+    begin = time.monotonic()
+    code, body = await api.post("run", {"workflow_api": chain()})
+    assert (code, body["status"]) == (200, "success")
+    assert time.monotonic() - begin < 8.0
+    await asyncio.sleep(0.5)
+    begin = time.monotonic()
+    assert (await api.post("run", {"workflow_api": chain()}))[1]["status"] == "success"
+    assert time.monotonic() - begin < 2.0, "events arrive again"
+
+
+async def test_socket_that_comfyui_made_deaf_in_mid_run(api, events, chain, relay, connected):
+    prompt_id = uuid.uuid4().hex
+    graph = chain(("TestProgress", {"steps": 130, "delay": 0.1}))
+    stream = asyncio.ensure_future(events(body={"workflow_api": graph, "prompt_id": prompt_id}))
+    await api.until(prompt_id, "running")
+    await make_deaf(api, relay)
+    messages = await stream
+    steps = [d["data"]["value"] for _, d in messages if d.get("event") == "progress"]
+    assert 100 not in steps or 40 not in steps, "the socket was deaf for a while"
+    assert 130 in steps, "events arrive again before the run ends"
+    assert messages[-1][1]["data"]["status"] == "success"
+
+
+async def make_deaf(api, relay: Relay) -> None:
+    """Have ComfyUI see the end of our first socket only after the second one is there."""
+    assert relay.orphan() == 1
+    await until_connected(api, wanted=False)
+    await until_connected(api)
+    await asyncio.sleep(0.1)
+    assert relay.bury() == 1
+
+
+class TestNothingConfigured:
+    @pytest.fixture
+    def extension_config(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        with socket.socket() as usual:
+            usual.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                usual.bind(("127.0.0.1", 8188))
+            except OSError:
+                pytest.skip("something uses port 8188 of this box")
+        if any(is_comfyui_tree(Path(place).expanduser()) for place in USUAL_PLACES):
+            pytest.skip("this box has a ComfyUI in one of the usual places")
+        return {"data_dir": str(tmp_path / "data")}
+
+    async def test_comfyui_that_comes_up_later_on_the_usual_port(self, api, chain, comfyui):
+        code, body = await api.post("run", {"workflow_api": chain()})
+        assert (code, body["code"]) == (503, "comfyui_unavailable")
+        assert "comfydeploy_jupyter.comfyui.install" in body["hint"]
+        assert (await api.get("check-status"))[1]["status"] == "degraded"
+        usual = Relay(comfyui.port, 8188)
+        await usual.listen()
+        try:
+            code, body = await api.post("run", {"workflow_api": chain()})
+            assert (code, body["status"]) == (200, "success")
+            await usual.refuse()
+            await until_connected(api, wanted=False)
+            code, body = await api.post("run", {"workflow_api": chain()})
+            assert (code, body["code"]) == (503, "comfyui_unavailable")
+            await usual.listen()
+            code, body = await api.post("run", {"workflow_api": chain()})
+            assert (code, body["status"]) == (200, "success")
+        finally:
+            await usual.close()
+
+
+async def test_history_is_what_decides(api, chain, relay, connected, comfyui):
+    """A history that was wiped leaves nothing to go by: the run counts as lost, not as success."""
+    graph = chain(("TestSleep", {"seconds": 0.6}))
+    _, run = await api.post("run", {"workflow_api": graph, "wait": False})
+    await api.until(run["prompt_id"], "running")
+    await relay.refuse()
+    await asyncio.sleep(0.8)
+    wipe = {"url": f"{comfyui.url}/history", "json": {"clear": True}, "timeout": 10}
+    await asyncio.to_thread(requests.post, **wipe)
+    await relay.listen()
+    record = await api.until(run["prompt_id"], "failed", "success")
+    assert record["status"] == "failed"
+    assert "forgot" in record["error"]["message"]

@@ -1,0 +1,117 @@
+"""Runs that are cancelled at every moment, many at once, on a real ComfyUI."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import uuid
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def leave_comfyui_idle(idle):
+    """Whatever a test leaves behind, the next one finds an empty queue."""
+
+
+async def test_hundred_runs_with_random_cancels(api, chain, verdict):
+    """Whatever the moment, a run's record says what ComfyUI's history says."""
+
+    async def one() -> tuple[str, int]:
+        seconds = random.choice([0.0, 0.01, 0.05])
+        prompt_id = uuid.uuid4().hex
+        request = {"workflow_api": chain(("TestSleep", {"seconds": seconds}))}
+        post = asyncio.ensure_future(api.post("run", {**request, "prompt_id": prompt_id}))
+        told = 0
+        if random.random() < 0.5:
+            await asyncio.sleep(random.uniform(0.0, 2.0))
+            told, body = await api.post("interrupt", {"prompt_id": prompt_id})
+            assert told in (200, 404, 409), body
+        code, body = await post
+        assert code == 200
+        assert body["status"] in ("success", "cancelled")
+        return prompt_id, told
+
+    ended = dict(await asyncio.gather(*(one() for _ in range(100))))
+    for prompt_id, told in ended.items():
+        _, record = await api.get("check-status", prompt_id=prompt_id)
+        found = verdict(prompt_id)
+        assert record["status"] == (found or "cancelled"), prompt_id
+        if record["status"] == "cancelled":
+            assert told == 200
+        if found is None:
+            assert record["started_at"] is None
+        if told == 0:
+            assert record["outputs"] == {"2": {"text": ["done"]}}
+    _, status = await api.get("check-status")
+    assert status["queue"] == {"running": 0, "pending": 0}
+
+
+async def test_cancel_at_the_moment_a_run_starts(api, chain, verdict):
+    """ComfyUI forgets an interrupt that comes just before a prompt starts; we do not."""
+    for _ in range(20):
+        graph = chain(("TestSleep", {"seconds": 20}))
+        _, run = await api.post("run", {"workflow_api": graph, "wait": False})
+        await asyncio.sleep(random.uniform(0.0, 0.01))
+        begin = time.monotonic()
+        code, _ = await api.post("interrupt", {"prompt_id": run["prompt_id"]})
+        assert code == 200
+        await api.until(run["prompt_id"], "cancelled", timeout=10)
+        assert time.monotonic() - begin < 5.0
+        assert verdict(run["prompt_id"]) in (None, "cancelled")
+
+
+async def test_cancel_at_the_moment_a_run_ends(api, chain, verdict):
+    for _ in range(30):
+        prompt_id = uuid.uuid4().hex
+        request = {"workflow_api": chain(("TestSleep", {"seconds": 0.05}))}
+        post = asyncio.ensure_future(api.post("run", {**request, "prompt_id": prompt_id}))
+        await api.until(prompt_id, "running", "success")
+        await asyncio.sleep(random.uniform(0.03, 0.07))
+        code, answer = await api.post("interrupt", {"prompt_id": prompt_id})
+        _, body = await post
+        assert body["status"] == verdict(prompt_id)
+        if code == 409:
+            assert answer["details"]["status"] == body["status"] == "success"
+        else:
+            assert code == 200
+
+
+async def test_cancelling_twice_and_at_once(api, chain):
+    _, run = await api.post(
+        "run", {"workflow_api": chain(("TestSleep", {"seconds": 20})), "wait": False}
+    )
+    _, queued = await api.post("run", {"workflow_api": chain(), "wait": False})
+    for prompt_id in (queued["prompt_id"], run["prompt_id"]):
+        cancels = [api.post("interrupt", {"prompt_id": prompt_id}) for _ in range(5)]
+        answers = await asyncio.gather(*cancels)
+        assert answers[0][0] == 200
+        assert {code for code, _ in answers} <= {200, 409}
+        await api.until(prompt_id, "cancelled")
+        code, body = await api.post("interrupt", {"prompt_id": prompt_id})
+        assert (code, body["details"]["status"]) == (409, "cancelled")
+
+
+async def test_cancel_while_the_prompt_is_being_queued(api, chain, verdict):
+    for _ in range(20):
+        prompt_id = uuid.uuid4().hex
+        request = {"workflow_api": chain(("TestSleep", {"seconds": 20})), "prompt_id": prompt_id}
+        post = asyncio.ensure_future(api.post("run", request))
+        code = 404
+        while code == 404:
+            code, _ = await api.post("interrupt", {"prompt_id": prompt_id})
+        assert code == 200
+        code, body = await post
+        assert (code, body["status"]) == (200, "cancelled")
+        assert verdict(prompt_id) in (None, "cancelled")
+
+
+async def test_prompt_id_of_a_refused_run_stays_taken(api, chain):
+    prompt_id = uuid.uuid4().hex
+    bad = {"1": {"class_type": "NoSuchNode", "inputs": {}}}
+    for graph, status in ((bad, 400), (chain(), 409)):
+        code, body = await api.post("run", {"workflow_api": graph, "prompt_id": prompt_id})
+        assert code == status, body
+    _, record = await api.get("check-status", prompt_id=prompt_id)
+    assert record["status"] == "failed"
