@@ -7,4 +7,5 @@ pytest_plugins = [
     "tests.comfyui_server",
     "tests.fake_comfydeploy",
     "tests.jupyter_process",
+    "tests.mortal_jupyter",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tornado.iostream import StreamClosedError
 
@@ -14,8 +14,10 @@ from .base import Handler
 
 if TYPE_CHECKING:
     from ..runs.run import Run
+    from ..store.runs import RunRecord
 
 KEEP_AWAKE = 15.0  # seconds between comment lines on a silent stream
+LOOK_EVERY = 1.0  # seconds between looks at the record of a run that another server follows
 
 
 class RunBase(Handler):
@@ -80,7 +82,7 @@ class StreamHandler(RunBase):
             await self.stream(run, previews=query.previews, last_id=last_id)
             return
         record = await self.services.runs.record(query.prompt_id)
-        await self.stream_record(self.services.runs.reply(record), last_id)
+        await self.stream_record(record, last_id)
 
     async def stream(
         self, run: Run, *, previews: bool, last_id: int = 0, timeout: float | None = None
@@ -107,14 +109,25 @@ class StreamHandler(RunBase):
             return
         self.finish_stream()
 
-    async def stream_record(self, reply: dict[str, Any], last_id: int) -> None:
-        """Send the end of a run whose events are no longer in memory."""
+    async def stream_record(self, record: RunRecord, last_id: int) -> None:
+        """Send the end of a run whose events are not here: an old one, or another server's."""
         self.begin_stream()
-        first = {key: reply[key] for key in ("prompt_id", "number", "node_errors")}
-        status = {key: reply[key] for key in ("prompt_id", "status")}
+        first = self.services.runs.reply(record)
+        names = ("prompt_id", "number", "node_errors")
         if not last_id:
-            self.write(RunEvent(1, "", first).sse)
-        self.write(RunEvent(last_id + 2, "result", reply).sse)
+            self.write(RunEvent(1, "", {key: first[key] for key in names}).sse)
+        try:
+            await self.flush()
+            while not record.finished:
+                await asyncio.sleep(LOOK_EVERY)
+                self.write(b": keep awake\n\n")
+                await self.flush()
+                record = await self.services.runs.record(record.prompt_id)
+        except StreamClosedError:
+            self.log.debug("A client left the stream of run %s", record.prompt_id)
+            return
+        self.write(RunEvent(last_id + 2, "result", self.services.runs.reply(record)).sse)
+        status = {"prompt_id": record.prompt_id, "status": record.status}
         self.write(RunEvent(last_id + 3, "status", status).sse)
         self.finish_stream()
 
@@ -143,7 +156,7 @@ class InterruptHandler(Handler):
         """Cancel exactly one run, queued or running."""
         request = await self.body(InterruptRequest)
         prompt_id, was = await self.services.runs.interrupt(request.prompt_id, request.machine)
-        message = "Interrupting the run" if was == "running" else "Taken off the queue"
+        message = "Interrupting the run" if was == "running" else "Taking the run off the queue"
         self.reply({"success": True, "message": message, "prompt_id": prompt_id, "was": was})
 
 

@@ -1,0 +1,110 @@
+"""A Jupyter server that tests kill and start again, and whose routes they call."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+
+from tests.jupyter_process import JupyterProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+
+class MortalJupyter(JupyterProcess):
+    """A Jupyter server with one data folder over all its lives.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Where its folders are.
+    settings : dict
+        The extension's settings; ``data_dir`` is ``folder / "comfydeploy"`` unless given.
+    """
+
+    def __init__(self, folder: Path, settings: dict[str, Any]) -> None:
+        settings = {"data_dir": str(folder / "comfydeploy"), **settings}
+        super().__init__(folder, {"ComfyDeploy": settings})
+
+    def start(self) -> None:
+        """Start it and wait until the extension answers."""
+        super().start()
+        deadline = time.monotonic() + 60
+        while self.get("check-status")[0] != 200:
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """End it by ``kill -9``: it alone, as the kernel's out-of-memory killer would."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGKILL)
+        super().kill()
+
+    def get(self, path: str, **params: str) -> tuple[int, Any]:
+        return self._call("GET", path, params=params)
+
+    def post(self, path: str, body: Any, *, timeout: float = 60.0) -> tuple[int, Any]:
+        return self._call("POST", path, json=body, timeout=timeout)
+
+    def until(self, prompt_id: str, *statuses: str, timeout: float = 30.0) -> dict[str, Any]:
+        """Wait until a run has one of the statuses."""
+        deadline = time.monotonic() + timeout
+        while True:
+            code, body = self.get("check-status", prompt_id=prompt_id)
+            if code == 200 and body["status"] in statuses:
+                return dict(body)
+            assert time.monotonic() < deadline, body
+            time.sleep(0.03)
+
+    def stream(self, prompt_id: str, *, last_id: int = 0) -> list[tuple[int, Any]]:
+        """Read the stream of a run to its end: a list of (id, data)."""
+        found: list[tuple[int, Any]] = []
+        with requests.get(
+            self._url("run/streaming"),
+            params={"prompt_id": prompt_id},
+            headers={**self._headers, "Last-Event-ID": str(last_id)},
+            stream=True,
+            timeout=60,
+        ) as answer:
+            assert answer.status_code == 200, answer.text
+            event_id = 0
+            for line in answer.iter_lines():
+                name, _, value = line.decode().partition(": ")
+                if name == "id":
+                    event_id = int(value)
+                elif name == "data":
+                    found.append((event_id, json.loads(value)))
+        return found
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"token {self.token}"}
+
+    def _url(self, path: str) -> str:
+        return f"{self.url}comfyui-deploy/{path}"
+
+    def _call(self, method: str, path: str, **kwargs: Any) -> tuple[int, Any]:
+        kwargs.setdefault("timeout", 60)
+        answer = requests.request(method, self._url(path), headers=self._headers, **kwargs)
+        return answer.status_code, answer.json()
+
+
+@pytest.fixture
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., MortalJupyter]]:
+    """A function that starts a Jupyter server; takes the extension's settings."""
+    servers: list[MortalJupyter] = []
+
+    def start(**settings: Any) -> MortalJupyter:
+        servers.append(MortalJupyter(tmp_path_factory.mktemp("jupyter"), settings))
+        servers[-1].start()
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.kill()

@@ -1,0 +1,201 @@
+"""A Jupyter that is killed, while ComfyUI goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+
+from comfydeploy_jupyter.store.database import Database
+from comfydeploy_jupyter.store.runs import RunRecord, RunRepository
+from comfydeploy_jupyter.store.session import Session
+from tests.handlers.conftest import chain
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture(autouse=True)
+def leave_comfyui_idle(idle):
+    """Whatever a test leaves behind, the next one finds an empty queue."""
+
+
+def sleep(seconds: float) -> dict[str, Any]:
+    return {"workflow_api": chain(("TestSleep", {"seconds": seconds})), "wait": False}
+
+
+def post(jupyter, request: dict[str, Any]) -> str:
+    code, body = jupyter.post("run", request)
+    assert code == 200, body
+    return str(body["prompt_id"])
+
+
+def names(messages: list[tuple[int, Any]]) -> list[str]:
+    return [data.get("event") for _, data in messages]
+
+
+def test_runs_are_found_again_after_kill_9(serve, comfyui, verdict):
+    """Ended meanwhile well and badly, executing, and waiting: all at once."""
+    jupyter = serve(comfyui_url=comfyui.url)
+    good = post(jupyter, sleep(0.8))
+    bad = post(jupyter, {"workflow_api": chain(("TestFail", {"message": "bad"})), "wait": False})
+    progress = chain(("TestProgress", {"steps": 60, "delay": 0.1}))
+    running = post(jupyter, {"workflow_api": progress, "wait": False})
+    waiting = [post(jupyter, sleep(0.05)) for _ in range(3)]
+    doomed = post(jupyter, sleep(60))
+    jupyter.until(good, "running")
+    jupyter.kill()
+    deadline = time.monotonic() + 10
+    while verdict(bad) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    jupyter.start()
+    assert jupyter.until(good, "success")["outputs"] == {"2": {"text": ["done"]}}
+    record = jupyter.until(bad, "failed")
+    assert record["error"]["message"] == "bad"
+    assert record["error"]["node_id"] == "1"
+    assert record["created_at"] <= record["started_at"] <= record["finished_at"]
+    jupyter.until(running, "running", timeout=5)
+    assert jupyter.get("check-status", prompt_id=waiting[0])[1]["status"] == "queued"
+
+    messages = jupyter.stream(running, last_id=100_000)
+    assert messages[0][0] > 100_000, "who read the stream before goes on with larger ids"
+    assert set(messages[0][1]) == {"prompt_id", "number", "node_errors"}
+    steps = [d["data"]["value"] for _, d in messages if d.get("event") == "progress"]
+    assert len(steps) > 3
+    assert steps[-1] == 60
+    assert {"executed", "output_ready", "live_status"} <= set(names(messages))
+    assert messages[-1][1]["data"] == {"prompt_id": running, "status": "success"}
+    record = messages[-2][1]["data"]
+    assert record["outputs"] == {"2": {"text": ["done"]}}
+    assert 5.5 < record["execution_time"] < 12, "as ComfyUI measured it"
+    for prompt_id in waiting:
+        assert jupyter.until(prompt_id, "success")["outputs"] == {"2": {"text": ["done"]}}
+    jupyter.until(doomed, "running")
+    code, body = jupyter.post("interrupt", {"prompt_id": doomed})
+    assert (code, body["was"]) == (200, "running")
+    jupyter.until(doomed, "cancelled")
+
+
+def test_killed_again_and_again(serve, comfyui, verdict):
+    jupyter = serve(comfyui_url=comfyui.url)
+    ids = [post(jupyter, sleep(0.7)) for _ in range(8)]
+    for _ in range(2):
+        jupyter.kill()
+        jupyter.start()
+    for prompt_id in ids:
+        jupyter.until(prompt_id, "success")
+        assert verdict(prompt_id) == "success"
+    _, runs = jupyter.get("runs")
+    assert [run["prompt_id"] for run in runs] == ids[::-1]
+
+
+def test_killed_while_prompts_are_being_posted(serve, comfyui, verdict):
+    """At whatever line Jupyter dies, each run that it knows of ends as ComfyUI says."""
+    jupyter = serve(comfyui_url=comfyui.url, comfyui_timeout=2.0)
+
+    def submit() -> None:
+        try:
+            while True:
+                post(jupyter, sleep(0.0))
+        except (requests.RequestException, AssertionError):
+            pass
+
+    threads = [threading.Thread(target=submit) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    time.sleep(1.0)
+    jupyter.kill()
+    for thread in threads:
+        thread.join(20)
+    jupyter.start()
+    _, runs = jupyter.get("runs", limit="1000")
+    assert len(runs) > 5
+    for run in runs:
+        record = jupyter.until(run["prompt_id"], "success", "failed", timeout=20)
+        assert record["status"] == (verdict(run["prompt_id"]) or "failed")
+        if record["status"] == "failed":
+            assert record["error"]["type"] == "NotQueued"
+
+
+def prepare(data_dir: Path, *prompt_ids: str) -> None:
+    """Leave a store as a Jupyter does that was killed between the record and the deed."""
+
+    async def insert() -> None:
+        database = Database(data_dir / "comfydeploy.db")
+        await database.open()
+        session = Session(data_dir / "sessions")
+        for prompt_id in prompt_ids:
+            created = "2026-01-01T00:00:00.000Z"
+            record = RunRecord(prompt_id, "local", session.id, created, attempts=1)
+            await RunRepository(database).add(record, b'{"1": {"class_type": "TestText"}}', None)
+        session.close()
+        await database.close()
+
+    asyncio.run(insert())
+
+
+@pytest.mark.parametrize("autostart", [True, False])
+def test_killed_between_record_and_deed(serve, comfyui, tmp_path, verdict, autostart):
+    never, queued, ended = (uuid.uuid4().hex for _ in range(3))
+    prepare(tmp_path, never, queued, ended)
+    for prompt_id, seconds in ((ended, 0.0), (queued, 3.0)):
+        graph = chain(("TestSleep", {"seconds": seconds}))
+        body = {"prompt": graph, "prompt_id": prompt_id}
+        requests.post(f"{comfyui.url}/prompt", json=body, timeout=10).raise_for_status()
+    jupyter = serve(
+        comfyui_url=comfyui.url, data_dir=str(tmp_path), comfyui_timeout=2.0, autostart=autostart
+    )
+    lost = jupyter.until(never, "failed")
+    assert lost["error"]["type"] == "NotQueued"
+    assert "not handed to ComfyUI before Jupyter stopped" in lost["error"]["message"]
+    for prompt_id in (ended, queued):
+        assert jupyter.until(prompt_id, "success")["outputs"] == {"2": {"text": ["done"]}}
+
+
+def test_two_servers_on_one_store_and_a_third(serve, comfyui, tmp_path):
+    settings = {"comfyui_url": comfyui.url, "data_dir": str(tmp_path)}
+    first = serve(**settings)
+    second = serve(**settings)
+    of_first = post(first, sleep(4.0))
+    of_second = post(second, sleep(0.3))
+    messages = second.stream(of_second)
+    assert "progress_state" in names(messages), "the events of its own run reach the second"
+    assert messages[-1][1]["data"]["status"] == "success"
+    assert second.get("check-status", prompt_id=of_first)[1]["status"] == "success"
+    assert first.until(of_first, "success")["outputs"] == {"2": {"text": ["done"]}}
+
+    long = post(first, sleep(60))
+    first.until(long, "running")
+    queued = post(first, sleep(0.1))
+    code, body = second.post("interrupt", {"prompt_id": long})
+    assert (code, body["was"]) == (200, "running"), body
+    assert second.stream(long)[-1][1]["data"]["status"] == "cancelled"
+    first.until(queued, "success")
+
+    running = post(first, sleep(5.0))
+    waiting = post(first, sleep(0.1))
+    first.until(running, "running")
+    first.kill()
+    third = serve(**settings)
+    assert third.stream(running)[-1][1]["data"]["status"] == "success"
+    third.until(waiting, "success")
+    mine = post(second, sleep(0.1))
+    assert second.until(mine, "success")["success"] is True
+
+
+def test_restart_by_signal_leaves_runs_alone(serve, comfyui):
+    """An orderly restart is no end for what ComfyUI executes."""
+    jupyter = serve(comfyui_url=comfyui.url)
+    running = post(jupyter, sleep(3.0))
+    queued = post(jupyter, sleep(0.0))
+    jupyter.until(running, "running")
+    jupyter.stop()
+    jupyter.start()
+    for prompt_id in (running, queued):
+        assert jupyter.until(prompt_id, "success")["outputs"] == {"2": {"text": ["done"]}}
