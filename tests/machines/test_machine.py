@@ -1,0 +1,130 @@
+"""A ComfyUI that Jupyter starts, supervises and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.comfyui_server import TEST_NODES, comfyui_tree
+from tests.handlers.conftest import chain
+
+
+@pytest.fixture
+def managed(tmp_path) -> dict[str, Any]:
+    """Settings with which ComfyUI is started from its folder."""
+    path, python = comfyui_tree()
+    nodes = tmp_path / "base" / "custom_nodes"
+    nodes.mkdir(parents=True)
+    for pack in TEST_NODES.iterdir():
+        if pack.is_dir():
+            (nodes / pack.name).symlink_to(pack)
+    return {
+        "comfyui_path": str(path),
+        "comfyui_python": str(python),
+        "launch_args": [
+            *("--base-directory", str(tmp_path / "base"), "--disable-api-nodes", "--cpu"),
+            *("--database-url", "sqlite:///:memory:"),
+        ],
+        "data_dir": str(tmp_path / "data"),
+    }
+
+
+@pytest.fixture
+def extension_config(managed):
+    return managed
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.timeout(300)
+async def test_comfyui_that_dies_in_mid_run(api, events, chain):
+    """By ``kill -9`` and by a node that takes it along: the runs that wait go on."""
+    sleep = {"workflow_api": chain(("TestSleep", {"seconds": 300}))}
+    stream = asyncio.ensure_future(events(body=sleep))
+    deadline = time.monotonic() + 120
+    while (await api.get("check-status"))[1]["queue"]["running"] != 1:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+    crash = chain(("TestCrash", {"exit_code": 70}))
+    ids = []
+    for graph in (chain(), crash, chain()):
+        _, body = await api.post("run", {"workflow_api": graph, "wait": False})
+        ids.append(body["prompt_id"])
+    _, status = await api.get("check-status")
+    assert status["queue"] == {"running": 1, "pending": 3}
+    comfyui = status["comfyui"]
+    assert (status["status"], comfyui["managed"], comfyui["state"]) == ("ok", True, "running")
+
+    os.kill(comfyui["pid"], signal.SIGKILL)
+    begin = time.monotonic()
+    messages = await stream
+    assert time.monotonic() - begin < 1.0
+    assert messages[-1][1]["data"]["status"] == "failed"
+    error = messages[-2][1]["data"]["error"]
+    assert error["type"] == "ComfyUIEnded"
+    assert "exit code 137" in error["message"]
+    assert (error["node_id"], error["node_type"]) == ("1", "TestSleep")
+    code, status = await api.get("check-status")
+    assert (code, status["status"], status["comfyui"]["pid"]) == (200, "degraded", None)
+    assert status["comfyui"]["last_exit"] == 137
+
+    crashed = await api.until(ids[1], "failed", timeout=150)
+    assert crashed["error"]["type"] == "ComfyUIEnded"
+    assert "exit code 70" in crashed["error"]["message"]
+    for prompt_id in (ids[0], ids[2]):
+        record = await api.until(prompt_id, "success", timeout=60)
+        assert record["outputs"] == {"1": {"text": ["done"]}}
+    _, status = await api.get("check-status")
+    assert (status["status"], status["comfyui"]["last_exit"]) == ("ok", 70)
+    assert 2 <= status["comfyui"]["restarts"] <= 3
+    code, log = await api.get("comfyui/log", lines="1000")
+    assert code == 200
+    assert log["path"] == status["comfyui"]["log"]
+    assert sum("To see the GUI go to" in line for line in log["lines"]) >= 3
+
+
+def test_comfyui_dies_with_a_killed_jupyter(start_jupyter, managed):
+    jupyter = start_jupyter(**managed)
+    code, body = jupyter.post("run", {"workflow_api": chain()}, timeout=120)
+    assert (code, body["status"]) == (200, "success"), body
+    sleep = {"workflow_api": chain(("TestSleep", {"seconds": 300})), "wait": False}
+    _, running = jupyter.post("run", sleep)
+    _, queued = jupyter.post("run", {"workflow_api": chain(), "wait": False})
+    jupyter.until(running["prompt_id"], "running")
+    first = jupyter.get("check-status")[1]["comfyui"]["pid"]
+    assert alive(first)
+    jupyter.kill()
+    deadline = time.monotonic() + 10
+    while alive(first):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    jupyter.start()
+    lost = jupyter.until(running["prompt_id"], "failed", timeout=120)
+    assert lost["error"]["type"] == "ComfyUIEnded"
+    assert jupyter.until(queued["prompt_id"], "success", timeout=120)["success"] is True
+    second = jupyter.get("check-status")[1]["comfyui"]["pid"]
+    assert second != first
+    jupyter.stop()
+    assert not alive(second)
+
+
+class TestComfyUIOfSomebodyElse:
+    @pytest.fixture
+    def extension_config(self, tmp_path):
+        return {"comfyui_url": "http://127.0.0.1:9", "data_dir": str(tmp_path / "data")}
+
+    async def test_its_log_is_elsewhere(self, api):
+        code, body = await api.get("comfyui/log")
+        assert (code, body["code"]) == (503, "comfyui_unavailable")
+        assert "comfyui_path" in body["hint"]
