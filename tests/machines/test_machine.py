@@ -94,8 +94,8 @@ async def test_comfyui_that_dies_in_mid_run(api, events, chain):
     assert sum("To see the GUI go to" in line for line in log["lines"]) >= 3
 
 
-def test_comfyui_dies_with_a_killed_jupyter(start_jupyter, managed):
-    jupyter = start_jupyter(**managed)
+def test_comfyui_dies_with_a_killed_jupyter(serve, managed):
+    jupyter = serve(**managed)
     code, body = jupyter.post("run", {"workflow_api": chain()}, timeout=120)
     assert (code, body["status"]) == (200, "success"), body
     sleep = {"workflow_api": chain(("TestSleep", {"seconds": 300})), "wait": False}
