@@ -44,6 +44,7 @@ class MortalJupyter(JupyterProcess):
         """End it by ``kill -9``: it alone, as the kernel's out-of-memory killer would."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGKILL)
+            self._process.wait()
         super().kill()
 
     def get(self, path: str, **params: str) -> tuple[int, Any]:
