@@ -161,6 +161,7 @@ class Services:
             RunRepository(self.database),
             self.machines,
             self._session,
+            stored_version=self._local_workflows.version,
             view_url=f"{settings.base_url}comfyui-deploy/view",
             lost_after=settings.lost_after,
             gone_after=settings.gone_after,

@@ -21,11 +21,12 @@ from ..errors import (
     TooLargeError,
     UnauthorizedError,
 )
-from ..schemas import Model, parse
+from ..lazy import lazy_module
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+    from .. import schemas as schemas
     from ..extension import ComfyDeploy
     from ..services import Services
 
@@ -34,7 +35,10 @@ ACTIONS = {"GET": "read", "HEAD": "read", "POST": "write"}
 LARGE = 64 * 1024  # bytes of JSON above which parsing leaves the event loop
 MAX_DEPTH = 200  # a JSON nested deeper is an attack, not a workflow
 
-M = TypeVar("M", bound=Model)
+if not TYPE_CHECKING:
+    schemas = lazy_module("schemas")
+
+M = TypeVar("M", bound="schemas.Model")
 
 
 def _refuse_constant(name: str) -> Any:
@@ -141,7 +145,7 @@ class Handler(Base, APIHandler):
         TooLargeError, InvalidJSONError, InvalidRequestError
             If it is not what the route takes.
         """
-        return parse(model, await self.json_body())
+        return schemas.parse(model, await self.json_body())
 
     async def json_body(self) -> dict[str, Any]:
         """Return the request's JSON object; an empty body is an empty object."""
@@ -165,7 +169,7 @@ class Handler(Base, APIHandler):
             if len(values) > 1 and name in model.model_fields:
                 raise InvalidRequestError.of_field(name, "is given more than once")
             fields[name] = self.decode_argument(values[0], name)
-        return parse(model, {k: v for k, v in fields.items() if v != ""}, lax=True)
+        return schemas.parse(model, {k: v for k, v in fields.items() if v != ""}, lax=True)
 
     @staticmethod
     def dumps(body: Any) -> str:

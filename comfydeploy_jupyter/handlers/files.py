@@ -9,13 +9,14 @@ from urllib.parse import urlencode
 from tornado.web import stream_request_body
 
 from ..errors import InvalidRequestError, TooLargeError
-from ..files.listing import flat
-from ..files.stat import fs_stat
-from ..schemas import FileQuery, ListQuery, MachineQuery, ModelsQuery, StatQuery
-from .base import Handler, load_json
+from ..lazy import lazy_module
+from .base import Handler, load_json, schemas
 
 if TYPE_CHECKING:
+    from ..files import listing, stat
     from ..files.uploads import StoredFile, Upload
+else:
+    listing, stat = lazy_module("files.listing"), lazy_module("files.stat")
 
 ENDLESS = 1 << 50  # bytes; tornado wants a number
 
@@ -25,7 +26,7 @@ class ModelsHandler(Handler):
 
     async def get(self) -> None:
         """Answer with an array of models, or in the node's form by folder."""
-        query = self.query(ModelsQuery)
+        query = self.query(schemas.ModelsQuery)
         models = await self.services.models(query.machine)
         if query.format == "folders":
             self.reply(await models.folders())
@@ -39,9 +40,9 @@ class FilenameListHandler(Handler):
 
     async def get(self) -> None:
         """Answer with an array of names, or in the node's form by folder."""
-        query = self.query(ListQuery)
+        query = self.query(schemas.ListQuery)
         names = await (await self.services.models(query.machine)).names()
-        body: Any = {"filename_list": names} if query.format == "folders" else flat(names)
+        body: Any = {"filename_list": names} if query.format == "folders" else listing.flat(names)
         await self.finish(await asyncio.to_thread(self.dumps, body))
 
 
@@ -50,7 +51,7 @@ class FileHashHandler(Handler):
 
     async def get(self) -> None:
         """Hash a file, or remember its hash."""
-        query = self.query(FileQuery)
+        query = self.query(schemas.FileQuery)
         if (query.filename is None) == (query.file_path is None):
             raise InvalidRequestError.of_field("filename", "is needed, once")
         field = "filename" if query.filename is not None else "file_path"
@@ -75,9 +76,9 @@ class StatHandler(Handler):
 
     async def get(self) -> None:
         """Answer for ``path``, else for the folder of the models."""
-        query = self.query(StatQuery)
+        query = self.query(schemas.StatQuery)
         folders = await self.services.machines.get(query.machine).folders()
-        self.reply(await asyncio.to_thread(fs_stat, folders, query.path))
+        self.reply(await asyncio.to_thread(stat.fs_stat, folders, query.path))
 
 
 @stream_request_body
@@ -106,7 +107,7 @@ class UploadFileHandler(Handler):
                 details={"size": size, "limit": limit},
             )
         connection.set_max_body_size(limit)
-        machine = self.services.machines.get(self.query(MachineQuery).machine)
+        machine = self.services.machines.get(self.query(schemas.MachineQuery).machine)
         self._inbox = await self.services.inbox(machine)
         self._upload = self._inbox.receive(self.request.headers["Content-Type"], size)
 

@@ -6,8 +6,7 @@ from datetime import datetime, timezone
 
 from .._version import __version__
 from ..errors import ComfyUIUnavailableError, NotFoundError
-from ..schemas import LogQuery, MachineQuery, SocketStatusQuery, StatusQuery
-from .base import Handler
+from .base import Handler, schemas
 
 
 class CheckStatusHandler(Handler):
@@ -15,7 +14,7 @@ class CheckStatusHandler(Handler):
 
     async def get(self) -> None:
         """Answer with the record of ``prompt_id``, else with the state of the service."""
-        query = self.query(StatusQuery)
+        query = self.query(schemas.StatusQuery)
         services = self.services
         if query.prompt_id is not None:
             self.reply(services.runs.reply(await services.runs.record(query.prompt_id)))
@@ -38,7 +37,7 @@ class CheckWSStatusHandler(Handler):
 
     async def get(self) -> None:
         """Answer for the server's socket to ComfyUI and for the clients' sockets to us."""
-        query = self.query(SocketStatusQuery)
+        query = self.query(schemas.SocketStatusQuery)
         machine = self.services.machines.get()
         connection = machine.connection
         last = connection.last_event_at if connection is not None else None
@@ -67,7 +66,7 @@ class ComfyUIVersionHandler(Handler):
 
     async def get(self) -> None:
         """Answer with version and commit."""
-        machine = self.services.machines.get(self.query(MachineQuery).machine)
+        machine = self.services.machines.get(self.query(schemas.MachineQuery).machine)
         self.reply({"success": True, **await machine.version()})
 
 
@@ -76,7 +75,7 @@ class ObjectInfoHandler(Handler):
 
     async def get(self) -> None:
         """Answer with what ComfyUI says, as it says it."""
-        machine = self.services.machines.get(self.query(MachineQuery).machine)
+        machine = self.services.machines.get(self.query(schemas.MachineQuery).machine)
         await self.finish(await machine.object_info())
 
 
@@ -85,7 +84,7 @@ class ComfyUILogHandler(Handler):
 
     async def get(self) -> None:
         """Answer with ``path`` and ``lines``."""
-        query = self.query(LogQuery)
+        query = self.query(schemas.LogQuery)
         machine = self.services.machines.get(query.machine)
         process = machine.process
         if process is None:

@@ -13,8 +13,7 @@ from urllib.parse import quote
 from tornado.iostream import StreamClosedError
 
 from ..errors import ComfyUIUnavailableError, InvalidRequestError, NotFoundError
-from ..schemas import ViewQuery
-from .base import Handler
+from .base import Handler, schemas
 
 if TYPE_CHECKING:
     import io
@@ -43,7 +42,7 @@ class ViewHandler(Handler):
 
     async def get(self) -> None:
         """Send the file, or the range of it that is asked for."""
-        query = self.query(ViewQuery)
+        query = self.query(schemas.ViewQuery)
         if "/" in query.filename or "\\" in query.filename or "\0" in query.filename:
             raise InvalidRequestError.of_field("filename", "must be a name without folders")
         machine = self.services.machines.get(query.machine)
@@ -116,7 +115,7 @@ class ViewHandler(Handler):
         self.set_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
         return start, end
 
-    async def _send_on(self, client: ComfyUIClient, query: ViewQuery) -> None:
+    async def _send_on(self, client: ComfyUIClient, query: schemas.ViewQuery) -> None:
         headers = {
             name: self.request.headers[name] for name in PASSED_ON if name in self.request.headers
         }

@@ -6,32 +6,25 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidRequestError
-from ..schemas import (
-    CloudBody,
-    CloudTarget,
-    VersionQuery,
-    VersionRequest,
-    VersionsQuery,
-    WorkflowQuery,
-    WorkflowRequest,
-    WorkflowsQuery,
-)
-from ..workflows.draft import Draft, read_graphs
-from .base import Handler
+from ..lazy import lazy_module
+from .base import Handler, schemas
 
 if TYPE_CHECKING:
+    from ..workflows import draft
     from ..workflows.repository import WorkflowRepository
+else:
+    draft = lazy_module("workflows.draft")
 
 
 class WorkflowBase(Handler):
     """What the workflow routes share."""
 
-    def repository(self, asked: CloudTarget) -> WorkflowRepository:
+    def repository(self, asked: schemas.CloudTarget) -> WorkflowRepository:
         """Return where the workflows are that a request means.
 
         Parameters
         ----------
-        asked : CloudTarget
+        asked : schemas.CloudTarget
             Its checked query or body.
 
         Raises
@@ -39,16 +32,16 @@ class WorkflowBase(Handler):
         ForbiddenAPIURLError, NoAPIKeyError
             If it is for ComfyDeploy, and may not or cannot go there.
         """
-        query = self.query(CloudTarget)
+        query = self.query(schemas.CloudTarget)
         if not (asked.in_cloud or query.in_cloud):
             return self.services.workflows()
-        in_body = (asked.cd_token or asked.token) if isinstance(asked, CloudBody) else None
+        in_body = (asked.cd_token or asked.token) if isinstance(asked, schemas.CloudBody) else None
         account = self.services.cloud.account(
             self.given_key(in_body), api_url=asked.api_url or query.api_url
         )
         return self.services.workflows(account)
 
-    async def draft(self, request: WorkflowRequest) -> Draft:
+    async def read(self, request: schemas.WorkflowRequest) -> draft.Draft:
         """Return what a request wants to save.
 
         Raises
@@ -59,9 +52,9 @@ class WorkflowBase(Handler):
         if request.workflow_id is None and request.name is None:
             raise InvalidRequestError.of_field("name", "is needed for a new workflow")
         workflow, workflow_api = await asyncio.to_thread(
-            read_graphs, request.workflow, request.workflow_json, request.workflow_api
+            draft.read_graphs, request.workflow, request.workflow_json, request.workflow_api
         )
-        return Draft(
+        return draft.Draft(
             workflow,
             workflow_api,
             name=request.name,
@@ -77,14 +70,14 @@ class WorkflowHandler(WorkflowBase):
 
     async def get(self) -> None:
         """Answer with a workflow."""
-        query = self.query(WorkflowQuery)
+        query = self.query(schemas.WorkflowQuery)
         await self.reply_large(await self.repository(query).workflow(query.workflow_id))
 
     async def post(self) -> None:
         """Create a workflow, or update the one that is named."""
-        request = await self.body(WorkflowRequest)
-        draft = await self.draft(request)
-        self.reply({"success": True, **await self.repository(request).save(draft)})
+        request = await self.body(schemas.WorkflowRequest)
+        handed_in = await self.read(request)
+        self.reply({"success": True, **await self.repository(request).save(handed_in)})
 
 
 class WorkflowsHandler(WorkflowBase):
@@ -92,7 +85,7 @@ class WorkflowsHandler(WorkflowBase):
 
     async def get(self) -> None:
         """Answer with an array."""
-        query = self.query(WorkflowsQuery)
+        query = self.query(schemas.WorkflowsQuery)
         self.reply(
             await self.repository(query).workflows(
                 search=query.search, limit=query.limit, offset=query.offset
@@ -105,15 +98,15 @@ class VersionHandler(WorkflowBase):
 
     async def get(self) -> None:
         """Answer with a version."""
-        query = self.query(VersionQuery)
+        query = self.query(schemas.VersionQuery)
         number = None if query.version == "latest" else query.version
         await self.reply_large(await self.repository(query).version(query.workflow_id, number))
 
     async def post(self) -> None:
         """Add a version to a workflow."""
-        request = await self.body(VersionRequest)
-        draft = await self.draft(request)
-        version = await self.repository(request).add_version(draft)
+        request = await self.body(schemas.VersionRequest)
+        handed_in = await self.read(request)
+        version = await self.repository(request).add_version(handed_in)
         await self.reply_large({"success": True, **version})
 
 
@@ -122,7 +115,7 @@ class VersionsHandler(WorkflowBase):
 
     async def get(self) -> None:
         """Answer with an array, without graphs."""
-        query = self.query(VersionsQuery)
+        query = self.query(schemas.VersionsQuery)
         self.reply(
             await self.repository(query).versions(
                 query.workflow_id, search=query.search, limit=query.limit, offset=query.offset

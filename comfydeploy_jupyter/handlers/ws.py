@@ -12,8 +12,7 @@ from jupyter_server.base.websocket import WebSocketMixin
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from ..errors import InvalidRequestError
-from ..schemas import InterruptRequest, RunRequest, SocketQuery, parse
-from .base import Base, load_json
+from .base import Base, load_json, schemas
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -44,7 +43,7 @@ class EventSocket(WebSocketMixin, Base, WebSocketHandler):
             name: self.decode_argument(values[0], name)
             for name, values in self.request.query_arguments.items()
         }
-        self.asked = parse(SocketQuery, fields, lax=True)
+        self.asked = schemas.parse(schemas.SocketQuery, fields, lax=True)
         await super().get(*args, **kwargs)
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
@@ -106,7 +105,7 @@ class EventSocket(WebSocketMixin, Base, WebSocketHandler):
                 raise InvalidRequestError.of_field("inputs", "must be a JSON object")
             self._inputs.update(inputs)
         elif command == "interrupt":
-            request = parse(InterruptRequest, body)
+            request = schemas.parse(schemas.InterruptRequest, body)
             prompt_id, was = await self.services.runs.interrupt(request.prompt_id, request.machine)
             self.send("interrupted", {"prompt_id": prompt_id, "was": was})
         else:
@@ -116,7 +115,7 @@ class EventSocket(WebSocketMixin, Base, WebSocketHandler):
 
     async def _queue_prompt(self, body: dict[str, Any]) -> None:
         chosen = self.asked.model_dump(exclude_none=True, exclude={"client_id"})
-        request = parse(RunRequest, {**chosen, **body, "client_id": self.client_id})
+        request = schemas.parse(schemas.RunRequest, {**chosen, **body, "client_id": self.client_id})
         request.inputs = {**self._inputs, **(request.inputs or {})}
         await self.services.runs.submit(request)
         self._inputs.clear()

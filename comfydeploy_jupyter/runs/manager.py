@@ -16,6 +16,7 @@ from ..errors import (
     ComfyDeployError,
     ComfyUIUnavailableError,
     ConflictError,
+    InvalidRequestError,
     NotFoundError,
     PromptInvalidError,
 )
@@ -25,7 +26,7 @@ from .prepare import node_names, prepare
 from .run import Run, utcnow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine
 
     from ..comfyui.client import ComfyUIClient
     from ..comfyui.events import Event
@@ -64,6 +65,8 @@ class RunManager:
         Where runs can go.
     session : Session
         The identity of this server towards ComfyUI.
+    stored_version : callable
+        Returns a version of a stored workflow, by its id and number (None: the latest).
     view_url : str
         Address of the ``view`` route, for the outputs' URLs.
     lost_after : float
@@ -78,6 +81,7 @@ class RunManager:
         machines: MachineRegistry,
         session: Session,
         *,
+        stored_version: Callable[[str, int | None], Awaitable[dict[str, Any]]],
         view_url: str,
         lost_after: float = 30.0,
         gone_after: float = 600.0,
@@ -85,6 +89,7 @@ class RunManager:
         self._repository = repository
         self._machines = machines
         self._session = session
+        self._stored_version = stored_version
         self._view_url = view_url
         self._runs: dict[str, Run] = {}
         self._recent: OrderedDict[str, Run] = OrderedDict()
@@ -115,8 +120,15 @@ class RunManager:
 
     # -- what handlers ask for ---------------------------------------------------------------
 
-    async def submit(self, request: RunRequest) -> Run:
+    async def submit(self, request: RunRequest, *, small: bool = False) -> Run:
         """Queue a run.
+
+        Parameters
+        ----------
+        request : RunRequest
+            What to run.
+        small : bool
+            Whether the request is so small that it can be prepared on the event loop.
 
         Returns
         -------
@@ -137,7 +149,11 @@ class RunManager:
         machine = self._machines.get(request.machine)
         if request.prompt_id is not None:
             await self._check_free(request.prompt_id)
-        prepared = await prepare(request, machine)
+        version = None
+        if request.workflow_id is not None:
+            request, version = await self._from_store(request)
+            small = False
+        prepared = await prepare(request, machine, small=small)
         client = await machine.ready()
         record = RunRecord(
             prompt_id=request.prompt_id or str(uuid.uuid4()),
@@ -149,6 +165,9 @@ class RunManager:
             next_seeds=prepared.next_seeds,
             front=bool(request.front),
             attempts=1,
+            workflow_id=request.workflow_id,
+            version=version,
+            warnings=prepared.warnings,
         )
         run = await self._add(Run(record, prepared.nodes), prepared.prompt, prepared.workflow)
         try:
@@ -159,6 +178,19 @@ class RunManager:
         except ComfyUIUnavailableError as fault:
             await self._unanswered(run, client, fault)
         return run
+
+    async def _from_store(self, request: RunRequest) -> tuple[RunRequest, int]:
+        """Return a request with the graph of the stored version that it names, and its number."""
+        for field in ("workflow_api", "workflow_api_raw", "workflow"):
+            if getattr(request, field) is not None:
+                raise InvalidRequestError.of_field(
+                    field, "is given beside workflow_id; the graph comes from one of them"
+                )
+        assert request.workflow_id is not None
+        number = request.version if isinstance(request.version, int) else None
+        stored = await self._stored_version(request.workflow_id, number)
+        graphs = {"workflow_api": stored["workflow_api"], "workflow": stored["workflow"]}
+        return request.model_copy(update=graphs), stored["version"]
 
     def find(self, prompt_id: str) -> Run | None:
         """Return a run whose events are in memory, or None."""

@@ -75,6 +75,10 @@ def reply(record: RunRecord, view_url: str) -> dict[str, Any]:
     }
     if record.next_seeds:
         body["next_seeds"] = record.next_seeds
+    if record.workflow_id is not None:
+        body["workflow_id"], body["version"] = record.workflow_id, record.version
+    if record.warnings:
+        body["warnings"] = record.warnings
     return body
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import InvalidRequestError
 from ..graphs.formats import Graph, check_api_graph, detect_format, same_graph, title_of
@@ -18,10 +18,12 @@ from ..graphs.inputs import (
     place_files,
 )
 from ..graphs.seeds import SeedMode, Seeds, apply_seeds
+from ..graphs.ui_to_api import ui_to_api
 from .bring import bring_files
 from .run import NodeName
 
 if TYPE_CHECKING:
+    from ..graphs.definitions import NodeDefinitions
     from ..graphs.external import Target
     from ..machines.machine import Machine
     from ..schemas import RunRequest
@@ -41,6 +43,8 @@ class Prepared:
         What the nodes are called.
     seeds, next_seeds : dict of str to int
         The seeds in it, and those that the editor would show next.
+    warnings : list of str
+        What did not come along from the UI format.
     """
 
     prompt: bytes
@@ -48,9 +52,19 @@ class Prepared:
     nodes: dict[str, NodeName]
     seeds: dict[str, int]
     next_seeds: dict[str, int]
+    warnings: list[str]
 
 
-async def prepare(request: RunRequest, machine: Machine) -> Prepared:
+class _Unresolved(NamedTuple):
+    """A graph with external-input nodes, with its inputs and seeds in it."""
+
+    applied: AppliedInputs
+    seeds: Seeds
+    ui: dict[str, Any] | None
+    warnings: list[str]
+
+
+async def prepare(request: RunRequest, machine: Machine, *, small: bool = False) -> Prepared:
     """Turn a request into the prompt for a machine.
 
     Parameters
@@ -58,7 +72,10 @@ async def prepare(request: RunRequest, machine: Machine) -> Prepared:
     request : RunRequest
         The body of the run.
     machine : Machine
-        Asked for its node definitions where the graph has external-input nodes.
+        Asked for its node definitions where the graph has external-input nodes, or is given in UI
+        format only.
+    small : bool
+        Whether the request is so small that a trip to a thread costs more than the work itself.
 
     Raises
     ------
@@ -67,11 +84,20 @@ async def prepare(request: RunRequest, machine: Machine) -> Prepared:
     UnknownInputError
         If an input fits nothing in the graph.
     """
-    applied, seeds, ui = await asyncio.to_thread(_settle, request)
-    graph = seeds.graph
-    if any(str(node.get("class_type")).startswith(EXTERNAL_PREFIX) for node in graph.values()):
-        graph = await _resolve_external(graph, applied.given, machine)
-    return await asyncio.to_thread(_encode, graph, ui, seeds)
+    layouts = None
+    only_ui = request.workflow_api is None and request.workflow_api_raw is None
+    if only_ui and request.workflow is not None:
+        await machine.ready()
+        layouts = (await machine.knowledge()).layouts
+        small = False
+    if small:
+        settled = _settle(request, layouts)
+    else:
+        settled = await asyncio.to_thread(_settle, request, layouts)
+    if isinstance(settled, Prepared):
+        return settled
+    graph = await _resolve_external(settled.seeds.graph, settled.applied.given, machine)
+    return await asyncio.to_thread(_encode, graph, settled.ui, settled.seeds, settled.warnings)
 
 
 def node_names(graph: dict[str, Any]) -> dict[str, NodeName]:
@@ -84,8 +110,9 @@ def node_names(graph: dict[str, Any]) -> dict[str, NodeName]:
     return names
 
 
-def _settle(request: RunRequest) -> tuple[AppliedInputs, Seeds, dict[str, Any] | None]:
-    graph, ui = _choose(request)
+def _settle(request: RunRequest, layouts: NodeDefinitions | None) -> Prepared | _Unresolved:
+    """Do all that needs no ComfyUI in one go: each trip to a thread costs time."""
+    graph, ui, warnings = _choose(request, layouts)
     graph = _with_inputs(graph)
     strict = request.strict_inputs
     if strict is None:
@@ -94,15 +121,16 @@ def _settle(request: RunRequest) -> tuple[AppliedInputs, Seeds, dict[str, Any] |
     node_default = request.node_form and request.seed_mode is None
     mode = SeedMode(request.seed_mode or ("random" if request.node_form else "auto"))
     seeds = apply_seeds(applied.graph, mode, given=applied.given, ui=ui, node_form=node_default)
-    return applied, seeds, ui
+    graph = seeds.graph
+    if any(str(node.get("class_type")).startswith(EXTERNAL_PREFIX) for node in graph.values()):
+        return _Unresolved(applied, seeds, ui, warnings)
+    return _encode(graph, ui, seeds, warnings)
 
 
-def _choose(request: RunRequest) -> tuple[Graph, dict[str, Any] | None]:
-    """Return the graph to run and, where given, the same graph in UI format."""
-    if request.workflow_id is not None:
-        raise InvalidRequestError.of_field(
-            "workflow_id", "runs of stored workflows are not available yet; send the graph itself"
-        )
+def _choose(
+    request: RunRequest, layouts: NodeDefinitions | None
+) -> tuple[Graph, dict[str, Any] | None, list[str]]:
+    """Return the graph to run, the same graph in UI format where given, and warnings."""
     graph: Graph | None = None
     for field in ("workflow_api", "workflow_api_raw"):
         value = getattr(request, field)
@@ -115,19 +143,18 @@ def _choose(request: RunRequest) -> tuple[Graph, dict[str, Any] | None]:
     ui = request.workflow
     if ui is not None and detect_format(ui, field="workflow") is Format.API:
         raise InvalidRequestError.of_field("workflow", "is in API format; send it as workflow_api")
-    if graph is None and ui is not None:
-        raise InvalidRequestError.of_field(
-            "workflow",
-            "is in the editor's format, which cannot be run yet; export the workflow in API format"
-            " and send it as workflow_api",
-        )
+    if graph is None and ui is not None and layouts is not None:
+        converted = ui_to_api(ui, layouts)
+        if not converted.graph:
+            raise InvalidRequestError.of_field("workflow", "has no node that would run")
+        return converted.graph, ui, converted.warnings
     if graph is None:
         raise InvalidRequestError.of_field(
             "workflow_api", "no graph: one of workflow_api, workflow, workflow_id is needed"
         )
     if ui is not None and not request.node_form:
         _check_agreement(graph, ui)
-    return graph, ui
+    return graph, ui, []
 
 
 def _with_inputs(graph: Graph) -> Graph:
@@ -170,8 +197,9 @@ async def _resolve_external(graph: Graph, given: dict[Target, str], machine: Mac
     return place_files(inlined.graph, placed)
 
 
-def _encode(graph: Graph, ui: dict[str, Any] | None, seeds: Seeds) -> Prepared:
+def _encode(graph: Graph, ui: dict[str, Any] | None, seeds: Seeds, warnings: list[str]) -> Prepared:
     return Prepared(
+        warnings=warnings,
         prompt=json.dumps(graph).encode(),
         workflow=None if ui is None else json.dumps(ui).encode(),
         nodes=node_names(graph),

@@ -44,6 +44,10 @@ class RunRecord:
         How often ComfyUI may have begun it; more than once where it died as the run was to begin.
     cancelling : bool
         Whether its end was asked for, and ComfyUI may not have done it yet.
+    workflow_id, version : str and int, or None
+        The stored workflow and its version that it ran.
+    warnings : list of str
+        What did not come along when its graph was converted.
     """
 
     prompt_id: str
@@ -66,6 +70,9 @@ class RunRecord:
     front: bool = False
     attempts: int = 0
     cancelling: bool = False
+    workflow_id: str | None = None
+    version: int | None = None
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def finished(self) -> bool:
@@ -96,6 +103,9 @@ _DETAILS = (
     "front",
     "attempts",
     "cancelling",
+    "workflow_id",
+    "version",
+    "warnings",
 )
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import uuid
 
 import pytest
 import requests
+from PIL import Image
 
 IMAGE = {
     "1": {
@@ -239,7 +241,6 @@ async def test_node_form_has_its_own_defaults(api):
 
 
 async def test_external_inputs_run_on_a_stock_comfyui(api, comfyui, jp_root_dir):
-    from PIL import Image
 
     Image.new("RGB", (20, 10), "red").save(jp_root_dir / "mine.png")
     graph = {
@@ -286,8 +287,8 @@ async def test_external_inputs_run_on_a_stock_comfyui(api, comfyui, jp_root_dir)
         ({"workflow_api": {"1": 5}}, "invalid_request", "workflow_api"),
         ({"workflow_api": {"nodes": [], "links": []}}, "invalid_request", "workflow_api"),
         ({"workflow": {"nodes": [], "links": []}}, "invalid_request", "workflow"),
+        ({"workflow_id": "w1", "workflow_api": IMAGE}, "invalid_request", "workflow_api"),
         ({"workflow": IMAGE}, "invalid_request", "workflow"),
-        ({"workflow_id": "w1"}, "invalid_request", "workflow_id"),
         ({"workflow_api": IMAGE, "wait": "yes"}, "invalid_request", "wait"),
         ({"workflow_api": IMAGE, "timeout": -1}, "invalid_request", "timeout"),
         ({"workflow_api": IMAGE, "timeout": True}, "invalid_request", "timeout"),
@@ -322,6 +323,54 @@ async def test_bad_bodies(api, body, code, field):
     if field is not None:
         assert answer["details"]["field"] == field
     assert (await api.get("runs"))[1] == []
+
+
+async def test_ui_format_is_converted_and_its_picture_kept(api, comfyui):
+    _, converted = await api.post("workflow/convert", {"workflow_api": IMAGE})
+    ui = converted["workflow"]
+    code, body = await api.post("run", {"workflow": ui, "inputs": {"1.width": 24}})
+    assert (code, body["status"]) == (200, "success"), body
+    (image,) = body["outputs"]["2"]["images"]
+    seen = await api.raw("GET", "view", params={"filename": image["filename"]})
+    with Image.open(io.BytesIO(seen.body)) as picture:
+        assert picture.size == (24, 32)
+        assert json.loads(picture.info["workflow"])["nodes"] == ui["nodes"]
+
+
+async def test_seed_control_of_the_ui_format_is_followed(api):
+    ui = {
+        "nodes": [
+            {
+                "id": 7,
+                "type": "TestSeed",
+                "mode": 0,
+                "inputs": [],
+                "widgets_values": [5, "increment", uuid.uuid4().hex],
+            }
+        ],
+        "links": [],
+        "version": 0.4,
+    }
+    code, body = await api.post("run", {"workflow": ui})
+    assert (code, body["status"]) == (200, "success"), body
+    assert body["seeds"] == {"7.seed": 5}
+    assert body["next_seeds"] == {"7.seed": 6}
+
+
+async def test_stored_version_runs_and_the_run_remembers_it(api):
+    _, saved = await api.post("workflow", {"name": "image", "workflow_api": IMAGE})
+    other = json.loads(json.dumps(IMAGE))
+    other["1"]["inputs"]["color"] = 7
+    await api.post("workflow", {"workflow_id": saved["workflow_id"], "workflow_api": other})
+    for version, number in ((1, 1), ("latest", 2), (None, 2)):
+        request = {"workflow_id": saved["workflow_id"], "version": version}
+        code, body = await api.post("run", request)
+        assert (code, body["status"]) == (200, "success"), body
+        assert (body["workflow_id"], body["version"]) == (saved["workflow_id"], number)
+        _, record = await api.get("check-status", prompt_id=body["prompt_id"])
+        assert record["version"] == number
+    code, body = await api.post("run", {"workflow_id": "never-was"})
+    assert (code, body["code"]) == (404, "not_found")
 
 
 async def test_unknown_machine(api):
