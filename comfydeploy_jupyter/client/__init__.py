@@ -9,6 +9,7 @@ from .graph import NodeName, Workflow
 from .results import Images, OutputFile, Result
 from .runs import Run
 from .stream import EventStream
+from .workflows import StoredWorkflow, Workflows, WorkflowVersion
 
 __all__ = [
     "Comfy",
@@ -20,6 +21,9 @@ __all__ = [
     "Result",
     "Run",
     "RunProgress",
+    "StoredWorkflow",
     "Workflow",
+    "WorkflowVersion",
+    "Workflows",
     "connect",
 ]

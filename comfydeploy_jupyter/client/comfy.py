@@ -17,6 +17,7 @@ from .results import Result
 from .runs import Run
 from .server import READ_TIMEOUT, Server
 from .stream import EventStream
+from .workflows import Workflows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,6 +64,13 @@ class Comfy:
     display : callable, optional
         Makes the live view of `run`; without one, `run` is silent.
 
+    Attributes
+    ----------
+    server : Server
+        HTTP with the Jupyter server.
+    workflows : Workflows
+        The workflows that it keeps.
+
     Examples
     --------
     >>> comfy = connect()                                          # doctest: +SKIP
@@ -74,6 +82,7 @@ class Comfy:
         self, url: str, token: str | None = None, *, display: Display | None = None
     ) -> None:
         self.server = Server(url, token)
+        self.workflows = Workflows(self.server)
         self._display = display
 
     @property

@@ -1,0 +1,342 @@
+"""Workflows that are kept on the server, and their versions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from ..errors import InvalidRequestError
+from ..graphs.diff import GraphDiff, diff_graphs
+from .graph import Workflow
+
+if TYPE_CHECKING:
+    import os
+
+    from .server import Server
+
+
+class WorkflowVersion:
+    """One version of a kept workflow. It never changes.
+
+    Made by `Workflows.version` and `Workflows.versions`. In a list it comes without its graphs;
+    these are then asked for when they are needed.
+
+    Parameters
+    ----------
+    home : Workflows
+        Where it is.
+    record : dict
+        What the server says of it.
+    """
+
+    def __init__(self, home: Workflows, record: dict[str, Any]) -> None:
+        self._home = home
+        self._record = record
+
+    @property
+    def workflow_id(self) -> str:
+        """The workflow."""
+        return str(self._record["workflow_id"])
+
+    @property
+    def number(self) -> int:
+        """The number of the version, from 1."""
+        return int(self._record["version"])
+
+    @property
+    def comment(self) -> str:
+        """What its author says of it."""
+        return str(self._record.get("comment") or "")
+
+    @property
+    def created_at(self) -> str:
+        """When it was made: ISO 8601, UTC."""
+        return str(self._record.get("created_at") or "")
+
+    @property
+    def workflow(self) -> dict[str, Any] | None:
+        """The graph as the editor saves it, where it was given."""
+        return self._graph("workflow")
+
+    @property
+    def workflow_api(self) -> dict[str, Any] | None:
+        """The graph in API format, where it was given or could be made."""
+        return self._graph("workflow_api")
+
+    @property
+    def graph(self) -> dict[str, Any]:
+        """A graph that can be given to ``comfy.run``: in API format if there is one."""
+        return self.workflow_api or self.workflow or {}
+
+    def _graph(self, field: str) -> dict[str, Any] | None:
+        if field not in self._record:
+            self._record = self._home.version(self.workflow_id, self.number)._record
+        graph = self._record.get(field)
+        return graph if isinstance(graph, dict) else None
+
+    def __repr__(self) -> str:
+        comment = f" {self.comment!r}" if self.comment else ""
+        return f"<version {self.number}{comment}, {_day(self.created_at)}>"
+
+
+class StoredWorkflow:
+    """A workflow that is kept on the server.
+
+    Made by `Workflows`.
+
+    Parameters
+    ----------
+    home : Workflows
+        Where it is.
+    record : dict
+        What the server says of it.
+    """
+
+    def __init__(self, home: Workflows, record: dict[str, Any]) -> None:
+        self._home = home
+        self.record = record
+
+    @property
+    def id(self) -> str:
+        """Its id, the ``workflow_id`` of the routes."""
+        return str(self.record["id"])
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return str(self.record.get("name") or "")
+
+    @property
+    def latest_version(self) -> int | None:
+        """The number of its newest version; None in lists of ComfyDeploy, which do not say."""
+        return self.record.get("latest_version")
+
+    @property
+    def updated_at(self) -> str:
+        """When it was last changed: ISO 8601, UTC."""
+        return str(self.record.get("updated_at") or "")
+
+    def version(self, number: int | Literal["latest"] = "latest") -> WorkflowVersion:
+        """Return one version, with its graphs."""
+        return self._home.version(self.id, number)
+
+    def versions(self, search: str = "") -> VersionList:
+        """Return its versions, newest first."""
+        return self._home.versions(self.id, search)
+
+    def __repr__(self) -> str:
+        latest = f" v{self.latest_version}" if self.latest_version else ""
+        return f"<workflow {self.name!r}{latest}, {_day(self.updated_at)}, id {self.id}>"
+
+
+VersionList: TypeAlias = list[WorkflowVersion]
+WorkflowList: TypeAlias = list[StoredWorkflow]
+
+
+class Workflows:
+    """The workflows that a server keeps: ``comfy.workflows``.
+
+    Parameters
+    ----------
+    server : Server
+        The Jupyter server.
+    target : "local" or "cloud"
+        The server's own store, or ComfyDeploy with the API key that the server has.
+
+    Examples
+    --------
+    >>> saved = comfy.workflows.save("portrait.json", comment="softer light")  # doctest: +SKIP
+    >>> comfy.workflows.list(search="portrait")                     # doctest: +SKIP
+    >>> comfy.run(saved.version(1).graph)                           # doctest: +SKIP
+    """
+
+    def __init__(self, server: Server, target: Literal["local", "cloud"] = "local") -> None:
+        self._server = server
+        self._target = target
+
+    @property
+    def cloud(self) -> Workflows:
+        """The workflows in ComfyDeploy."""
+        return Workflows(self._server, "cloud")
+
+    def list(self, search: str = "", *, limit: int = 100, offset: int = 0) -> WorkflowList:
+        """Return workflows, the one changed last first.
+
+        Parameters
+        ----------
+        search : str
+            Only those whose name or comments contain this, in whatever case.
+        limit, offset : int
+            How many, and after how many.
+        """
+        rows = self._get("workflows", search=search or None, limit=limit, offset=offset)
+        return [StoredWorkflow(self, row) for row in rows]
+
+    def get(self, workflow_id: str) -> StoredWorkflow:
+        """Return a workflow by its id.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such workflow.
+        """
+        return StoredWorkflow(self, self._get("workflow", workflow_id=workflow_id))
+
+    def save(
+        self,
+        workflow: dict[str, Any] | str | os.PathLike[str],
+        name: str | None = None,
+        *,
+        workflow_id: str | None = None,
+        workflow_api: dict[str, Any] | None = None,
+        comment: str = "",
+        machine_id: str | None = None,
+        force: bool = False,
+    ) -> StoredWorkflow:
+        """Keep a workflow, or a new version of one.
+
+        Parameters
+        ----------
+        workflow : dict, str or path
+            In API format or in the editor's: a dict, JSON text, or the path of a JSON file.
+        name : str, optional
+            What it is called; of a file, by default, the name of the file.
+        workflow_id : str, optional
+            The workflow that gets a new version, if the graph is another one.
+        workflow_api : dict, optional
+            The same graph in API format, where `workflow` is in the editor's.
+        comment : str
+            What is new in this version.
+        machine_id : str, optional
+            The machine it is meant for.
+        force : bool
+            Make a new version even of the same graph.
+
+        Returns
+        -------
+        StoredWorkflow
+            Its ``record`` says in ``new_version`` whether there was anything new.
+
+        Raises
+        ------
+        NotFoundError
+            There is no workflow of that id.
+        InvalidRequestError
+            It is no workflow, or a new one without a name.
+        """
+        source = Workflow(workflow)
+        if workflow_api is not None and not source.is_ui:
+            raise InvalidRequestError.of_field("workflow_api", "workflow is in API format itself")
+        if name is None and workflow_id is None:
+            name = _name_of_file(workflow)
+        fields = {
+            "name": name,
+            "workflow_id": workflow_id,
+            "workflow_api": workflow_api,
+            "comment": comment or None,
+            "machine_id": machine_id,
+            "force": force or None,
+            "target": self._target,
+        }
+        given = {key: value for key, value in fields.items() if value is not None}
+        return StoredWorkflow(self, self._server.post("workflow", {**source.body(), **given}))
+
+    def versions(
+        self, workflow_id: str, search: str = "", *, limit: int = 100, offset: int = 0
+    ) -> VersionList:
+        """Return the versions of a workflow, newest first.
+
+        Parameters
+        ----------
+        workflow_id : str
+            The workflow.
+        search : str
+            Only those whose comment contains this, in whatever case.
+        limit, offset : int
+            How many, and after how many.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such workflow.
+        """
+        rows = self._get(
+            "workflow/versions",
+            workflow_id=workflow_id,
+            search=search or None,
+            limit=limit,
+            offset=offset,
+        )
+        return [WorkflowVersion(self, row) for row in rows]
+
+    def version(
+        self, workflow_id: str, number: int | Literal["latest"] = "latest"
+    ) -> WorkflowVersion:
+        """Return one version with its graphs.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such workflow or version.
+        """
+        record = self._get("workflow/version", workflow_id=workflow_id, version=number)
+        return WorkflowVersion(self, record)
+
+    def diff(
+        self,
+        workflow_id: str,
+        old: int | Literal["latest"],
+        new: int | Literal["latest"] = "latest",
+    ) -> GraphDiff:
+        """Return what is different between two versions, in plain words.
+
+        Parameters
+        ----------
+        workflow_id : str
+            The workflow.
+        old, new : int or "latest"
+            The versions.
+
+        Returns
+        -------
+        GraphDiff
+            Of the graphs in API format where both versions have one and these differ; else of
+            those in the editor's format.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such workflow or version.
+        InvalidRequestError
+            The versions have no format in common.
+        """
+        a, b = self.version(workflow_id, old), self.version(workflow_id, new)
+        found = [
+            diff_graphs(before, after)
+            for before, after in ((a.workflow_api, b.workflow_api), (a.workflow, b.workflow))
+            if before is not None and after is not None
+        ]
+        if not found:
+            raise InvalidRequestError(
+                f"versions {a.number} and {b.number} have no graph in the same format"
+            )
+        return next((diff for diff in found if diff), found[-1])
+
+    def _get(self, path: str, **params: Any) -> Any:
+        return self._server.get(path, target=self._target, **params)
+
+    def __repr__(self) -> str:
+        where = "ComfyDeploy, through " if self._target == "cloud" else ""
+        return f"<Workflows of {where}{self._server.url}>"
+
+
+def _name_of_file(workflow: dict[str, Any] | str | os.PathLike[str]) -> str | None:
+    if isinstance(workflow, dict):
+        return None
+    if isinstance(workflow, str) and workflow.lstrip().startswith("{"):
+        return None
+    return Path(workflow).stem
+
+
+def _day(moment: str) -> str:
+    return moment[:16].replace("T", " ") or "at an unknown time"

@@ -1,0 +1,326 @@
+"""What is different between two versions of a workflow, in plain words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from comfydeploy_jupyter.errors import InvalidRequestError
+
+from .formats import GraphFormat, UINodes, class_of, detect_format, inputs_of, is_link, title_of
+
+SHOWN = 60  # characters of a value that are shown
+LEAD = 20  # of these, how many stand before the first difference
+CONTROLS = frozenset({"fixed", "increment", "decrement", "randomize"})
+# LiteGraph's modes of a node; what is not here counts as active.
+MODES = {2: "muted", 4: "bypassed"}
+
+
+@dataclass(frozen=True)
+class Change:
+    """One difference.
+
+    Attributes
+    ----------
+    kind : str
+        ``removed``, ``added``, ``replaced`` (another class), ``switched`` (muted, bypassed,
+        active), ``renamed``, ``rewired`` or ``changed`` (a value).
+    node_id : str
+        The node; ``"<subgraph id>:<node id>"`` inside the definition of a subgraph.
+    text : str
+        The difference in words.
+    input_name : str or None
+        The input that was rewired or changed.
+    old, new : object
+        The values of a change; what a rewired input was linked to, in words.
+    """
+
+    kind: str
+    node_id: str
+    text: str
+    input_name: str | None = None
+    old: Any = None
+    new: Any = None
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True)
+class GraphDiff:
+    """All differences between two graphs: removed nodes, added nodes, then node by node.
+
+    It is true where there are any, and prints as one line for each.
+
+    Attributes
+    ----------
+    changes : tuple of Change
+        What matters for a run, and what nodes are called.
+    layout : bool
+        Whether something else differs, such as where nodes stand.
+    """
+
+    changes: tuple[Change, ...]
+    layout: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.changes)
+
+    def __len__(self) -> int:
+        return len(self.changes)
+
+    def __iter__(self) -> Iterator[Change]:
+        return iter(self.changes)
+
+    def __str__(self) -> str:
+        if self.changes:
+            return "\n".join(change.text for change in self.changes)
+        return "only the layout differs" if self.layout else "no differences"
+
+    __repr__ = __str__
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A node of either format, as far as it is compared."""
+
+    id: str
+    class_type: str
+    title: str = ""
+    mode: str = "active"
+    place: str = ""
+    values: dict[str, Any] = field(default_factory=dict)
+    links: dict[str, tuple[str, Any]] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        own_id = self.id.rpartition(":")[2] if self.place else self.id
+        kind = self.class_type or "node"
+        if self.title and self.title != self.class_type:
+            return f'"{self.title}" ({kind}, id {own_id}){self.place}'
+        return f"{kind} (id {own_id}){self.place}"
+
+
+def diff_graphs(old: Mapping[str, Any], new: Mapping[str, Any]) -> GraphDiff:
+    """Return the differences between two graphs of the same format.
+
+    Nodes are matched by their ids, which ComfyUI's editor keeps. Graphs in API format tell every
+    input by its name. In UI format, the values of a node have names only where the editor saved
+    them with its inputs; otherwise they are numbered.
+
+    Parameters
+    ----------
+    old, new : dict
+        Both in API format, or both in UI format, subgraphs included.
+
+    Returns
+    -------
+    GraphDiff
+
+    Raises
+    ------
+    InvalidRequestError
+        One of them is no graph, or their formats differ.
+    """
+    kind = detect_format(old, field="old")
+    if detect_format(new, field="new") is not kind:
+        raise InvalidRequestError.of_field("new", "is in another format than the old graph")
+    read = _api_nodes if kind is GraphFormat.API else _ui_nodes
+    before, after = read(old), read(new)
+    changes = [
+        Change("removed", key, f"removed {node.name}")
+        for key, node in before.items()
+        if key not in after
+    ]
+    changes += [
+        Change("added", key, f"added {node.name}")
+        for key, node in after.items()
+        if key not in before
+    ]
+    for key, node in after.items():
+        if key in before:
+            changes += _compare(before[key], node, before, after)
+    return GraphDiff(tuple(changes), layout=not changes and old != new)
+
+
+def _compare(
+    old: _Node, new: _Node, before: Mapping[str, _Node], after: Mapping[str, _Node]
+) -> Iterator[Change]:
+    if old.class_type != new.class_type:
+        yield Change(
+            "replaced",
+            new.id,
+            f"{old.name} became {new.name}",
+            None,
+            old.class_type,
+            new.class_type,
+        )
+        return
+    if old.mode != new.mode:
+        yield Change("switched", new.id, f"{new.name} is now {new.mode}", None, old.mode, new.mode)
+    if old.title != new.title:
+        text = f"{old.name} is now called {new.title or new.class_type!r}"
+        yield Change("renamed", new.id, text, None, old.title, new.title)
+    for name in dict.fromkeys((*new.links, *new.values, *old.links, *old.values)):
+        was, now = old.links.get(name), new.links.get(name)
+        if was != now:
+            yield _rewired(old, new, name, _source(was, before), _source(now, after))
+        elif now is None and not _same(old.values.get(name, _UNSET), new.values.get(name, _UNSET)):
+            a, b = _excerpts(old.values.get(name, _UNSET), new.values.get(name, _UNSET))
+            yield Change(
+                "changed",
+                new.id,
+                f"{new.name}: {name} {a} → {b}",
+                name,
+                old.values.get(name),
+                new.values.get(name),
+            )
+
+
+def _rewired(old: _Node, new: _Node, name: str, was: str | None, now: str | None) -> Change:
+    if was is None:
+        value = f", was {_shown(old.values[name])}" if name in old.values else ""
+        text = f"{name} now comes from {now}{value}"
+    elif now is None:
+        value = f", but is {_shown(new.values[name])}" if name in new.values else ""
+        text = f"{name} no longer comes from {was}{value}"
+    else:
+        text = f"{name} now comes from {now}, was {was}"
+    return Change("rewired", new.id, f"{new.name}: {text}", name, was, now)
+
+
+def _source(link: tuple[str, Any] | None, nodes: Mapping[str, _Node]) -> str | None:
+    """Return what a link comes from, in words."""
+    if link is None:
+        return None
+    node_id, slot = link
+    node = nodes.get(node_id)
+    if node is None:
+        inner = node_id.rpartition(":")[2]
+        return f"input {slot} of the subgraph" if inner == "-10" else f"node {inner}, output {slot}"
+    return f"{node.name}, output {slot}"
+
+
+def _api_nodes(graph: Mapping[str, Any]) -> dict[str, _Node]:
+    found = {}
+    for key, node in graph.items():
+        inputs = inputs_of(node)
+        found[str(key)] = _Node(
+            str(key),
+            class_of(node),
+            title_of(node),
+            values={name: value for name, value in inputs.items() if not is_link(value)},
+            links={name: (v[0], v[1]) for name, v in inputs.items() if is_link(v)},
+        )
+    return found
+
+
+def _ui_nodes(ui: Mapping[str, Any]) -> dict[str, _Node]:
+    finder = UINodes(ui)
+    definitions = ui.get("definitions")
+    subgraphs = definitions.get("subgraphs") if isinstance(definitions, Mapping) else None
+    inner = [s for s in subgraphs if isinstance(s, Mapping)] if isinstance(subgraphs, list) else []
+    names = {str(subgraph.get("id")): str(subgraph.get("name") or "") for subgraph in inner}
+    found = {}
+    for scope in (ui, *inner):
+        prefix = "" if scope is ui else f"{scope.get('id')}:"
+        place = "" if scope is ui else f' in subgraph "{names[str(scope.get("id"))]}"'
+        nodes = scope.get("nodes")
+        for node in nodes if isinstance(nodes, list) else ():
+            if isinstance(node, Mapping):
+                made = _ui_node(node, scope, finder, prefix, place, names)
+                found[made.id] = made
+    return found
+
+
+def _ui_node(
+    node: Mapping[str, Any],
+    scope: Mapping[str, Any],
+    finder: UINodes,
+    prefix: str,
+    place: str,
+    names: Mapping[str, str],
+) -> _Node:
+    links = {}
+    for index, item in enumerate(_inputs(node)):
+        source = finder.link_source(scope, item.get("link"))
+        if source is not None:
+            name = item.get("name") or item.get("label") or f"input {index}"
+            links[str(name)] = (f"{prefix}{source[0]}", source[1])
+    kind, title, mode = str(node.get("type") or ""), node.get("title"), node.get("mode")
+    return _Node(
+        f"{prefix}{node.get('id')}",
+        names.get(kind) or kind,
+        title if isinstance(title, str) else "",
+        MODES.get(mode, "active") if isinstance(mode, int) else "active",
+        place,
+        _widget_values(node),
+        links,
+    )
+
+
+def _widget_values(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Name the values of a node's widgets.
+
+    Newer editors save every widget as an input; the control of a seed has a value, but no input.
+    """
+    values = node.get("widgets_values")
+    if isinstance(values, Mapping):
+        return {str(name): value for name, value in values.items()}
+    if not isinstance(values, list):
+        return {}
+    names = [str(i.get("name")) for i in _inputs(node) if isinstance(i.get("widget"), Mapping)]
+    if len(names) != len(values):
+        for place in range(1, len(values)):
+            control = isinstance(values[place], str) and values[place] in CONTROLS
+            if control and names[place - 1 : place] and names[place - 1].endswith("seed"):
+                names.insert(place, f"{names[place - 1]} control")
+    if len(names) != len(values) or len(set(names)) != len(names):
+        names = [f"value {place}" for place in range(1, len(values) + 1)]
+    return dict(zip(names, values, strict=True))
+
+
+def _inputs(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    inputs = node.get("inputs")
+    return [i for i in inputs if isinstance(i, Mapping)] if isinstance(inputs, list) else []
+
+
+class _Unset:
+    def __repr__(self) -> str:
+        return "not set"
+
+
+_UNSET = _Unset()
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Tell whether JSON values are equal; true is not 1, but 1 is 1.0."""
+    if isinstance(a, bool) or isinstance(b, bool):
+        return a is b
+    return bool(a == b)
+
+
+def _shown(value: Any) -> str:
+    if value is _UNSET:
+        return repr(value)
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"
+
+
+def _excerpts(a: Any, b: Any) -> tuple[str, str]:
+    """Return both values, of long texts the part where they begin to differ."""
+    if not (isinstance(a, str) and isinstance(b, str)) or max(len(a), len(b)) <= SHOWN:
+        return _shown(a), _shown(b)
+    same = next(
+        (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
+    )
+    start = max(0, same - LEAD)
+    return _excerpt(a, start), _excerpt(b, start)
+
+
+def _excerpt(text: str, start: int) -> str:
+    end = start + SHOWN
+    shown = json.dumps(text[start:end], ensure_ascii=False)[1:-1]
+    return f'"{"…" if start else ""}{shown}{"…" if end < len(text) else ""}"'

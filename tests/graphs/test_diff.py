@@ -1,0 +1,285 @@
+"""Differences between graphs, in plain words."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from comfydeploy_jupyter.errors import InvalidRequestError
+from comfydeploy_jupyter.graphs.diff import diff_graphs
+
+API: dict[str, Any] = {
+    "3": {
+        "class_type": "KSampler",
+        "inputs": {"seed": 1, "steps": 20, "cfg": 8.0, "model": ["4", 0], "positive": ["6", 0]},
+        "_meta": {"title": "Sampler"},
+    },
+    "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "a.safetensors"}},
+    "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a cat", "clip": ["4", 1]}},
+}
+
+UI: dict[str, Any] = {
+    "nodes": [
+        {
+            "id": 3,
+            "type": "KSampler",
+            "pos": [0, 0],
+            "mode": 0,
+            "inputs": [
+                {"name": "model", "type": "MODEL", "link": 1},
+                {"name": "seed", "type": "INT", "widget": {"name": "seed"}, "link": None},
+                {"name": "steps", "type": "INT", "widget": {"name": "steps"}, "link": None},
+            ],
+            "widgets_values": [1, "randomize", 20],
+        },
+        {"id": 4, "type": "Loader", "title": "Base", "inputs": [], "widgets_values": ["a"]},
+        {"id": 9, "type": "sub-1", "inputs": [], "widgets_values": []},
+    ],
+    "links": [[1, 4, 0, 3, 0, "MODEL"]],
+    "definitions": {
+        "subgraphs": [
+            {
+                "id": "sub-1",
+                "name": "Upscale",
+                "nodes": [
+                    {
+                        "id": 1,
+                        "type": "Scale",
+                        "inputs": [{"name": "image", "link": 5}],
+                        "widgets_values": [2.0],
+                    },
+                    {"id": 2, "type": "Blur", "inputs": [], "widgets_values": {"radius": 1}},
+                ],
+                "links": [{"id": 5, "origin_id": -10, "origin_slot": 0, "target_id": 1}],
+            }
+        ]
+    },
+}
+
+
+def edited(graph: dict[str, Any], edit: Any) -> dict[str, Any]:
+    changed = copy.deepcopy(graph)
+    edit(changed)
+    return changed
+
+
+def nap(graph: dict[str, Any]) -> None:
+    graph["7"] = {"class_type": "Nap", "inputs": {}, "_meta": {"title": "Nap"}}
+
+
+def lora(graph: dict[str, Any]) -> None:
+    graph["10"] = {"class_type": "LoraLoader", "inputs": {}, "_meta": {"title": "Hair"}}
+    graph["3"]["inputs"]["model"] = ["10", 0]
+
+
+@pytest.mark.parametrize(
+    ("edit", "lines"),
+    [
+        (lambda g: None, []),
+        (nap, ["added Nap (id 7)"]),
+        (lambda g: g.pop("6"), ["removed CLIPTextEncode (id 6)"]),
+        (
+            lambda g: g["3"]["inputs"].update(steps=30),
+            ['"Sampler" (KSampler, id 3): steps 20 → 30'],
+        ),
+        (
+            lambda g: g["3"]["inputs"].update(cfg=8),
+            [],
+        ),
+        (
+            lambda g: g["3"]["inputs"].update(seed=True),
+            ['"Sampler" (KSampler, id 3): seed 1 → true'],
+        ),
+        (
+            lambda g: g["3"]["inputs"].pop("cfg"),
+            ['"Sampler" (KSampler, id 3): cfg 8.0 → not set'],
+        ),
+        (
+            lambda g: g["3"]["inputs"].update(denoise=None),
+            ['"Sampler" (KSampler, id 3): denoise not set → null'],
+        ),
+        (
+            lora,
+            [
+                'added "Hair" (LoraLoader, id 10)',
+                (
+                    '"Sampler" (KSampler, id 3): model now comes from "Hair" (LoraLoader, id 10),'
+                    " output 0, was CheckpointLoaderSimple (id 4), output 0"
+                ),
+            ],
+        ),
+        (
+            lambda g: g["3"]["inputs"].update(seed=["6", 1]),
+            [
+                (
+                    '"Sampler" (KSampler, id 3): seed now comes from CLIPTextEncode (id 6), output'
+                    " 1, was 1"
+                )
+            ],
+        ),
+        (
+            lambda g: g["3"]["inputs"].update(positive="x"),
+            [
+                (
+                    '"Sampler" (KSampler, id 3): positive no longer comes from CLIPTextEncode (id'
+                    ' 6), output 0, but is "x"'
+                )
+            ],
+        ),
+        (
+            lambda g: g["3"]["inputs"].pop("positive"),
+            [
+                (
+                    '"Sampler" (KSampler, id 3): positive no longer comes from CLIPTextEncode (id'
+                    " 6), output 0"
+                )
+            ],
+        ),
+        (
+            lambda g: g["3"]["inputs"].update(model=["99", 2]),
+            [
+                (
+                    '"Sampler" (KSampler, id 3): model now comes from node 99, output 2,'
+                    " was CheckpointLoaderSimple (id 4), output 0"
+                )
+            ],
+        ),
+        (
+            lambda g: g["3"].update(class_type="KSamplerAdvanced"),
+            ['"Sampler" (KSampler, id 3) became "Sampler" (KSamplerAdvanced, id 3)'],
+        ),
+        (
+            lambda g: g["3"]["_meta"].update(title="Final"),
+            ["\"Sampler\" (KSampler, id 3) is now called 'Final'"],
+        ),
+    ],
+)
+def test_api_graphs(edit, lines):
+    assert [str(change) for change in diff_graphs(API, edited(API, edit))] == lines
+
+
+def node(graph: dict[str, Any], node_id: int) -> dict[str, Any]:
+    return next(n for n in graph["nodes"] if n["id"] == node_id)
+
+
+def inner(graph: dict[str, Any], node_id: int) -> dict[str, Any]:
+    return node(graph["definitions"]["subgraphs"][0], node_id)
+
+
+@pytest.mark.parametrize(
+    ("edit", "lines"),
+    [
+        (
+            lambda g: node(g, 3).update(widgets_values=[1, "fixed", 30]),
+            [
+                'KSampler (id 3): seed control "randomize" → "fixed"',
+                "KSampler (id 3): steps 20 → 30",
+            ],
+        ),
+        (
+            lambda g: node(g, 4).update(widgets_values=["b"]),
+            ['"Base" (Loader, id 4): value 1 "a" → "b"'],
+        ),
+        (lambda g: node(g, 3).update(mode=2), ["KSampler (id 3) is now muted"]),
+        (lambda g: node(g, 3).update(mode=4), ["KSampler (id 3) is now bypassed"]),
+        (
+            lambda g: g.update(links=[]),
+            ['KSampler (id 3): model no longer comes from "Base" (Loader, id 4), output 0'],
+        ),
+        (
+            lambda g: g["nodes"].pop(2),
+            ["removed Upscale (id 9)"],
+        ),
+        (
+            lambda g: inner(g, 2).update(widgets_values={"radius": 3}),
+            ['Blur (id 2) in subgraph "Upscale": radius 1 → 3'],
+        ),
+        (
+            lambda g: inner(g, 1)["inputs"][0].update(link=None),
+            [
+                (
+                    'Scale (id 1) in subgraph "Upscale": image no longer comes from input 0 of the'
+                    " subgraph"
+                )
+            ],
+        ),
+    ],
+)
+def test_ui_graphs(edit, lines):
+    assert [str(change) for change in diff_graphs(UI, edited(UI, edit))] == lines
+
+
+def test_an_input_without_a_name_is_told_by_its_place():
+    bare = edited(UI, lambda g: node(g, 3)["inputs"][0].update(name=""))
+    (change,) = diff_graphs(bare, edited(bare, lambda g: g.update(links=[])))
+    assert change.text.startswith("KSampler (id 3): input 0 no longer comes from")
+
+
+def test_layout_is_not_what_matters():
+    moved = edited(UI, lambda g: node(g, 3).update(pos=[5, 5]))
+    diff = diff_graphs(UI, moved)
+    assert (bool(diff), diff.layout, str(diff)) == (False, True, "only the layout differs")
+    same = diff_graphs(UI, copy.deepcopy(UI))
+    assert (bool(same), same.layout, str(same)) == (False, False, "no differences")
+
+
+def test_long_texts_are_shown_where_they_differ():
+    text = "a very long prompt, " * 10
+    old = edited(API, lambda g: g["6"]["inputs"].update(text=f"{text}of a cat{text}"))
+    new = edited(API, lambda g: g["6"]["inputs"].update(text=f"{text}of a dog{text}"))
+    (change,) = diff_graphs(old, new)
+    assert (change.old, change.new) == (f"{text}of a cat{text}", f"{text}of a dog{text}")
+    assert "of a cat" in change.text
+    assert "of a dog" in change.text
+    assert len(change.text) < 250
+
+
+def test_both_ways_tell_the_same_nodes():
+    new = edited(API, lora)
+    forth, back = diff_graphs(API, new), diff_graphs(new, API)
+    assert {c.kind for c in forth} == {"added", "rewired"}
+    assert {c.kind for c in back} == {"removed", "rewired"}
+    assert {c.node_id for c in forth} == {c.node_id for c in back}
+
+
+def test_formats_do_not_mix():
+    with pytest.raises(InvalidRequestError, match="new: "):
+        diff_graphs(API, UI)
+    with pytest.raises(InvalidRequestError, match="old: "):
+        diff_graphs({}, API)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=6,
+)
+FIELDS = st.sampled_from(
+    ["id", "type", "title", "mode", "inputs", "widgets_values", "class_type", "_meta"]
+)
+NODES = st.dictionaries(FIELDS, JSON, max_size=5)
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(st.lists(NODES | JSON, max_size=3), st.lists(NODES | JSON, max_size=3), JSON, JSON)
+def test_odd_ui_graphs_do_no_harm(old, new, links, definitions):
+    a = {"nodes": old, "links": links, "definitions": {"subgraphs": definitions}}
+    b = {"nodes": new, "links": links, "definitions": {"subgraphs": [{"nodes": old}]}}
+    str(diff_graphs(a, b))
+    assert not diff_graphs(a, copy.deepcopy(a))
+
+
+@settings(deadline=None)  # the machine may be busy
+@given(
+    st.dictionaries(st.text(max_size=2), NODES, min_size=1),
+    st.dictionaries(st.text(max_size=2), NODES, min_size=1),
+)
+def test_odd_api_graphs_do_no_harm(old, new):
+    if isinstance(old.get("nodes"), list) or isinstance(new.get("nodes"), list):
+        return
+    str(diff_graphs(old, new))
+    assert not diff_graphs(old, copy.deepcopy(old))
