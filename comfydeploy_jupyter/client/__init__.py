@@ -5,10 +5,11 @@ from __future__ import annotations
 from .comfy import Comfy
 from .discovery import connect
 from .events import Event, RunProgress
-from .graph import NodeName, Workflow
+from .graph import NodeName
 from .results import Images, OutputFile, Result
 from .runs import Run
 from .stream import EventStream
+from .workflow import Inputs, Node, UnknownNameError, Validation, Workflow
 from .workflows import StoredWorkflow, Workflows, WorkflowVersion
 
 __all__ = [
@@ -16,12 +17,16 @@ __all__ = [
     "Event",
     "EventStream",
     "Images",
+    "Inputs",
+    "Node",
     "NodeName",
     "OutputFile",
     "Result",
     "Run",
     "RunProgress",
     "StoredWorkflow",
+    "UnknownNameError",
+    "Validation",
     "Workflow",
     "WorkflowVersion",
     "Workflows",

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from ..errors import ComfyDeployError, InvalidRequestError, PromptInvalidError
 from .events import RunProgress
 from .files import Model, UploadedFile, is_file, upload
-from .graph import Workflow
+from .graph import Source
 from .results import Result
 from .runs import Run
 from .server import READ_TIMEOUT, Server
 from .stream import EventStream
+from .workflow import Workflow
 from .workflows import Workflows
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 HASH_TIMEOUT = 600.0  # s; a large file on a slow disk takes its time
 
-WorkflowSource: TypeAlias = dict[str, Any] | str | os.PathLike[str] | None
+WorkflowSource: TypeAlias = Workflow | dict[str, Any] | str | bytes | os.PathLike[str] | None
 
 # Fields of the routes that need no word of ours; each is described in the route contract.
 OPTIONS = frozenset(
@@ -93,6 +94,31 @@ class Comfy:
     def __repr__(self) -> str:
         return f"<Comfy at {self.url}>"
 
+    def load(
+        self, workflow: Workflow | dict[str, Any] | str | bytes | os.PathLike[str]
+    ) -> Workflow:
+        """Take a workflow into the hand: look at it, change it, check it, keep it, run it.
+
+        Parameters
+        ----------
+        workflow : dict, str, bytes, path or Workflow
+            In API format or in the format of ComfyUI's editor: as a dict, as JSON text, or as the
+            path or content of a JSON file or of a picture, video or sound that ComfyUI saved.
+
+        Returns
+        -------
+        Workflow
+            A copy; what is done to it changes nothing else.
+
+        Raises
+        ------
+        InvalidRequestError
+            There is no workflow in it.
+        FileNotFoundError
+            There is no such file.
+        """
+        return Workflow(self.server, workflow)
+
     def run(
         self,
         workflow: WorkflowSource = None,
@@ -110,9 +136,10 @@ class Comfy:
 
         Parameters
         ----------
-        workflow : dict, str or path
-            In API format or in the format of ComfyUI's editor: a dict, JSON text, or the path of
-            a JSON file. Leave it out and give ``workflow_id=`` for one in the store.
+        workflow : Workflow, dict, str, bytes or path
+            In API format or in the format of ComfyUI's editor: what `load` returned, a dict, JSON
+            text, or the path or content of a file that `load` takes. Leave it out and give
+            ``workflow_id=`` for one in the store.
         inputs : dict, optional
             New values by ``"<node id>.<input>"``, ``"<node title>.<input>"``, the ``input_id`` of
             an external-input node, or the bare name of an input that only one node has. A path,
@@ -161,7 +188,7 @@ class Comfy:
         UnknownInputError
             A key of `inputs` is no input of the workflow, or several.
         """
-        source = Workflow(workflow)
+        source = _source(workflow)
         body = self._body(source, inputs, seed, machine, options, previews=previews)
         state = RunProgress(source)
         reply: dict[str, Any] = {}
@@ -206,7 +233,7 @@ class Comfy:
         EventStream
             Iterates over `Event`; the last is the final ``status``, whatever it is.
         """
-        source = Workflow(workflow)
+        source = _source(workflow)
         body = self._body(source, inputs, seed, machine, options, previews=previews)
         return self._start(source, body, timeout)
 
@@ -228,7 +255,7 @@ class Comfy:
         Run
             The handle: ``wait()``, ``cancel()``, ``status``, ``result``, ``events()``.
         """
-        source = Workflow(workflow)
+        source = _source(workflow)
         body = self._body(source, inputs, seed, machine, options, wait=False)
         with _naming_nodes(source):
             return Run(self.server, self.server.post("run", body), source)
@@ -382,7 +409,7 @@ class Comfy:
         )
         return str(reply["file_hash"])
 
-    def _start(self, source: Workflow, body: dict[str, Any], timeout: float | None) -> EventStream:
+    def _start(self, source: Source, body: dict[str, Any], timeout: float | None) -> EventStream:
         with _naming_nodes(source):
             return EventStream(self.server, body["prompt_id"], body=body, timeout=timeout)
 
@@ -394,7 +421,7 @@ class Comfy:
 
     def _body(
         self,
-        source: Workflow,
+        source: Source,
         inputs: dict[str, Any] | None,
         seed: int | None,
         machine: str | None,
@@ -410,7 +437,9 @@ class Comfy:
         # The id is ours, so that a run can be found again whose very first reply got lost.
         body.setdefault("prompt_id", str(uuid.uuid4()))
         seeds = {} if seed is None else source.seed_inputs(seed)
-        values = {**seeds, **(inputs or {})}
+        # Only where the editor's seed widgets decide, the server must know what the user has set.
+        set_before = source.given if options.get("seed_mode", "auto") == "auto" else {}
+        values = {**set_before, **seeds, **(inputs or {})}
         for key, value in values.items():
             if is_file(value):
                 values[key] = str(self.upload(value, machine=machine))
@@ -419,6 +448,10 @@ class Comfy:
         if machine is not None:
             body["machine"] = machine
         return body
+
+
+def _source(workflow: WorkflowSource) -> Source:
+    return workflow.source if isinstance(workflow, Workflow) else Source(workflow)
 
 
 def _check(options: dict[str, Any]) -> None:
@@ -434,7 +467,7 @@ def _check(options: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _naming_nodes(source: Workflow) -> Iterator[None]:
+def _naming_nodes(source: Source) -> Iterator[None]:
     """Add to a refusal what ComfyUI says of each node, by the names that the user knows."""
     try:
         yield

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from .graph import NodeName, Workflow
+    from .graph import NodeName, Source
 
 FINAL = frozenset({"success", "failed", "cancelled"})
 
@@ -97,7 +97,7 @@ class RunProgress:
         Grows with each change.
     """
 
-    workflow: Workflow
+    workflow: Source
     status: str = "queued"
     fraction: float = 0.0
     node: NodeName | None = None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 import json
 import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from ..errors import InvalidRequestError
 
@@ -33,14 +35,27 @@ class NodeName:
         return self.title or self.type or f"node {self.id}"
 
 
-class Workflow:
+class Source:
     """A workflow as the user gave it, ready to be sent.
 
     Parameters
     ----------
-    source : dict, str or path
+    source : dict, str, bytes or path
         A workflow in API format or in the format of ComfyUI's editor: as a dict, as JSON text, or
-        as the path of a JSON file. None where ``workflow_id`` names one in the store.
+        as the path or content of a JSON file or of a picture, video or sound that ComfyUI saved.
+        None where ``workflow_id`` names one in the store.
+    ui : dict, optional
+        The same workflow in the editor's format, beside ``source`` in API format.
+    given : dict, optional
+        Entries of ``inputs`` for what the user has set in the graph already, so that its seeds are
+        not drawn anew.
+
+    Attributes
+    ----------
+    graph : dict or None
+        The workflow, in either format.
+    ui : dict or None
+        The workflow in the editor's format, where it is known beside the API format.
 
     Raises
     ------
@@ -50,8 +65,19 @@ class Workflow:
         There is no such file.
     """
 
-    def __init__(self, source: dict[str, Any] | str | os.PathLike[str] | None) -> None:
-        self.graph = None if source is None else _load(source)
+    def __init__(
+        self,
+        source: dict[str, Any] | str | bytes | os.PathLike[str] | None,
+        *,
+        ui: dict[str, Any] | None = None,
+        given: dict[str, Any] | None = None,
+    ) -> None:
+        self.graph: dict[str, Any] | None = None
+        self.ui = ui
+        self.given = given or {}
+        if source is not None:
+            self.graph, found = _load(source)
+            self.ui = ui or found
         self.names = {} if self.graph is None else _names(self.graph)
 
     @property
@@ -60,10 +86,11 @@ class Workflow:
         return self.graph is not None and isinstance(self.graph.get("nodes"), list)
 
     def body(self) -> dict[str, Any]:
-        """Return the field of the request that carries the graph."""
+        """Return the fields of the request that carry the graph."""
         if self.graph is None:
             return {}
-        return {"workflow" if self.is_ui else "workflow_api": self.graph}
+        fields = {"workflow" if self.is_ui else "workflow_api": self.graph}
+        return fields if self.ui is None else {**fields, "workflow": self.ui}
 
     def seed_inputs(self, seed: int) -> dict[str, int]:
         """Return the entries of ``inputs`` that set every seed of the workflow.
@@ -127,24 +154,46 @@ class Workflow:
         return found
 
 
-def _load(source: dict[str, Any] | str | os.PathLike[str]) -> dict[str, Any]:
+def _load(
+    source: dict[str, Any] | str | bytes | os.PathLike[str],
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return a workflow and, where it is known beside the API format, the editor's format."""
     if isinstance(source, dict):
-        return source
+        return source, None
+    if isinstance(source, bytes):
+        return _load_stream(io.BytesIO(source), "the content")
     if isinstance(source, str) and source.lstrip().startswith("{"):
-        text, what = source.encode(), "the text"
-    elif isinstance(source, (str, os.PathLike)):
-        text, what = Path(source).expanduser().read_bytes(), os.fspath(source)
-    else:
-        raise InvalidRequestError.of_field(
-            "workflow", f"must be a dict, JSON text or a path, not a {type(source).__name__}"
-        )
+        return _load_stream(io.BytesIO(source.encode("utf-8", "surrogatepass")), "the text")
+    if isinstance(source, (str, os.PathLike)):
+        with Path(source).expanduser().open("rb") as file:
+            return _load_stream(file, os.fspath(source))
+    raise InvalidRequestError.of_field(
+        "workflow", f"must be a dict, JSON text or a path, not a {type(source).__name__}"
+    )
+
+
+def _load_stream(stream: BinaryIO, what: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    head = stream.read(64)
+    stream.seek(0)
+    if not head.removeprefix(codecs.BOM_UTF8).lstrip().startswith((b"{", b"[")):
+        from ..graphs.image_metadata import embedded_workflow
+
+        try:
+            found = embedded_workflow(stream)
+        except InvalidRequestError as error:
+            problem = f"{what} {error.details['problem']}"
+            raise InvalidRequestError.of_field("workflow", problem) from error
+        if found["prompt"] is not None:
+            return found["prompt"], found["workflow"]
+        assert found["workflow"] is not None
+        return found["workflow"], None
     try:
-        graph = json.loads(text)
-    except ValueError as error:
+        graph = json.loads(stream.read())
+    except (ValueError, RecursionError) as error:
         raise InvalidRequestError.of_field("workflow", f"{what} is not JSON: {error}") from error
     if not isinstance(graph, dict):
         raise InvalidRequestError.of_field("workflow", f"{what} is not a JSON object")
-    return graph
+    return graph, None
 
 
 def _names(graph: dict[str, Any]) -> dict[str, NodeName]:

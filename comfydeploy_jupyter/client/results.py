@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, overload
 
 from ..errors import ComfyDeployError, RunCancelledError, RunFailedError
-from .graph import Workflow
+from .graph import Source
 from .server import READ_TIMEOUT, Server
 
 if TYPE_CHECKING:
@@ -208,16 +208,16 @@ class Result(Mapping[str, Any]):
         Where its files are.
     reply : dict
         The reply of ``run``, or the record of a run.
-    workflow : Workflow, optional
+    workflow : Source, optional
         The graph, for the titles of nodes.
     """
 
     def __init__(
-        self, server: Server, reply: dict[str, Any], workflow: Workflow | None = None
+        self, server: Server, reply: dict[str, Any], workflow: Source | None = None
     ) -> None:
         self._server = server
         self._reply = reply
-        self._workflow = workflow or Workflow(None)
+        self._workflow = workflow or Source(None)
         self.files = list(self._files())
         self.images = Images([file for file in self.files if file.is_image])
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConflictError
 from .events import FINAL
-from .graph import Workflow
+from .graph import Source
 from .results import Result
 from .stream import EventStream
 
@@ -27,16 +27,16 @@ class Run:
         Where the run is.
     record : dict
         What is known of it; has its ``prompt_id``.
-    workflow : Workflow, optional
+    workflow : Source, optional
         The graph, for the titles of nodes.
     """
 
     def __init__(
-        self, server: Server, record: dict[str, Any], workflow: Workflow | None = None
+        self, server: Server, record: dict[str, Any], workflow: Source | None = None
     ) -> None:
         self._server = server
         self._record = record
-        self._workflow = workflow or Workflow(None)
+        self._workflow = workflow or Source(None)
 
     @property
     def prompt_id(self) -> str:

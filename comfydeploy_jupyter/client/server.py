@@ -171,7 +171,7 @@ def send(
     headers = dict(headers or {})
     payload: bytes | Iterable[bytes] | None = data
     if body is not None:
-        payload = _encode(body)
+        payload = encode(body)
         headers["Content-Type"] = "application/json"
     try:
         response = session.request(
@@ -218,7 +218,15 @@ def _never_connected(error: Exception) -> bool:
     )
 
 
-def _encode(body: dict[str, Any]) -> bytes:
+def encode(body: dict[str, Any]) -> bytes:
+    """Return an object as JSON; numpy scalars, arrays and paths in it become plain values.
+
+    Raises
+    ------
+    InvalidRequestError
+        Something in it has no JSON.
+    """
+
     def plain(value: Any) -> Any:
         if isinstance(value, PurePath):
             return str(value)

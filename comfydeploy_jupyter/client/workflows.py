@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ..errors import InvalidRequestError
 from ..graphs.diff import GraphDiff, diff_graphs
-from .graph import Workflow
+from .graph import Source
 
 if TYPE_CHECKING:
     import os
@@ -224,7 +224,7 @@ class Workflows:
         InvalidRequestError
             It is no workflow, or a new one without a name.
         """
-        source = Workflow(workflow)
+        source = Source(workflow)
         if workflow_api is not None and not source.is_ui:
             raise InvalidRequestError.of_field("workflow_api", "workflow is in API format itself")
         if name is None and workflow_id is None:

@@ -59,6 +59,7 @@ __all__ = [
     "inline_external",
     "input_form",
     "place_files",
+    "stored_value",
 ]
 
 _KIND_OF_EXTERNAL = {
@@ -160,7 +161,7 @@ def apply_inputs(
             continue
         ((node_id, name),) = targets
         node = result[node_id]
-        node["inputs"] = {**inputs_of(node), name: _literal(value, graph)}
+        node["inputs"] = {**inputs_of(node), name: stored_value(value, graph)}
         given[node_id, name] = key
     if unknown and strict:
         raise UnknownInputError(
@@ -250,7 +251,11 @@ def _complaint(key: str, candidates: Sequence[str], ambiguous: bool) -> str:
     return f"inputs.{key}: no input of the workflow has this name{hint}"
 
 
-def _literal(value: object, graph: Mapping[str, Any]) -> object:
+def stored_value(value: object, graph: Mapping[str, Any]) -> object:
+    """Return a value as the graph holds it: a list that is no link to a node is wrapped.
+
+    ComfyUI would take a bare list of two for a link, and otherwise hand out its items one by one.
+    """
     if isinstance(value, list) and not (is_link(value) and value[0] in graph):
         return {"__value__": value}
     return value

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
-from ..client import Result, RunProgress, Workflow
+from ..client import Result, RunProgress
+from ..client.graph import Source
 from ..client.results import INLINE_IMAGES, inline_picture
 from ..display import Live, ProgressWidgets
 from ..errors import ComfyDeployError, ConflictError
@@ -69,7 +70,7 @@ class RunPanel(Panel):
         super().__init__(comfy, **kwargs)
         self.result: Result | None = None
         self._directory = Path(directory)
-        self._workflow: Workflow | None = None
+        self._workflow: Source | None = None
         self._definitions: dict[str, Any] | None = None
         self._opened = threading.Event()
         self._running = False
@@ -272,7 +273,7 @@ class RunPanel(Panel):
         self._workflow = None
         if chosen is not None:
             source = chosen.source if isinstance(chosen, _Choice) else chosen
-            self._workflow = Workflow(source)
+            self._workflow = Source(source)
         if self.ready:
             self._show_form()
             self._busy(self._running)
@@ -281,7 +282,7 @@ class RunPanel(Panel):
         """Open a file that the user's browser sent."""
         for file in files:
             text = bytes(file["content"]).decode("utf-8-sig")
-            choice = _Choice(str(file["name"]), Workflow(text).graph or {})
+            choice = _Choice(str(file["name"]), Source(text).graph or {})
             self._files.options = [*self._files.options, (choice.title, choice)]
             self._files.value = choice
 
@@ -298,7 +299,7 @@ class RunPanel(Panel):
             self._random.layout.display = "" if self._form.has_seed or is_ui else "none"
             old.close()
 
-    def _run(self, workflow: Workflow) -> None:
+    def _run(self, workflow: Source) -> None:
         try:
             self._say("Queueing …")
             options: dict[str, Any] = {"seed_mode": "random"} if self._random.value else {}
@@ -312,7 +313,7 @@ class RunPanel(Panel):
                 self._progress.box.layout.display = "none"
                 self._busy(False)
 
-    def _follow(self, workflow: Workflow, stream: EventStream) -> None:
+    def _follow(self, workflow: Source, stream: EventStream) -> None:
         progress = RunProgress(workflow)
         reply: dict[str, Any] = {}
         self._progress.reset()

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from comfydeploy_jupyter.client.graph import Workflow
+from comfydeploy_jupyter.client.graph import Source
 from comfydeploy_jupyter.errors import InvalidRequestError
 
 if TYPE_CHECKING:
@@ -27,41 +27,41 @@ def test_takes_a_dict_text_or_path(tmp_path: Path) -> None:
     path = tmp_path / "graph.json"
     path.write_text(json.dumps(API), encoding="utf-8-sig")
     for source in (API, json.dumps(API), path, str(path)):
-        assert Workflow(source).body() == {"workflow_api": API}
-    assert Workflow(UI).body() == {"workflow": UI}
-    assert Workflow(None).body() == {}
+        assert Source(source).body() == {"workflow_api": API}
+    assert Source(UI).body() == {"workflow": UI}
+    assert Source(None).body() == {}
 
 
 def test_refuses_what_is_no_workflow(tmp_path: Path) -> None:
     (tmp_path / "broken.json").write_text("{,}")
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(InvalidRequestError, match=r"workflow: .*broken\.json is not JSON"):
-        Workflow(tmp_path / "broken.json")
+        Source(tmp_path / "broken.json")
     with pytest.raises(InvalidRequestError, match="not a JSON object"):
-        Workflow(tmp_path / "list.json")
+        Source(tmp_path / "list.json")
     with pytest.raises(InvalidRequestError, match="not a list"):
-        Workflow([])  # type: ignore[arg-type] - what users do
+        Source([])  # type: ignore[arg-type] - what users do
     with pytest.raises(FileNotFoundError):
-        Workflow(tmp_path / "missing.json")
+        Source(tmp_path / "missing.json")
 
 
 def test_seed_sets_every_literal_seed() -> None:
-    assert Workflow(API).seed_inputs(7) == {"3.seed": 7, "4.noise_seed": 7}
+    assert Source(API).seed_inputs(7) == {"3.seed": 7, "4.noise_seed": 7}
 
 
 def test_seed_of_an_unknown_graph_is_left_to_the_server() -> None:
-    assert Workflow(UI).seed_inputs(7) == {"seed": 7}
-    assert Workflow(None).seed_inputs(7) == {"seed": 7}
+    assert Source(UI).seed_inputs(7) == {"seed": 7}
+    assert Source(None).seed_inputs(7) == {"seed": 7}
 
 
 def test_seed_without_a_seed_is_refused() -> None:
     with pytest.raises(InvalidRequestError, match="no node of this workflow has a seed"):
-        Workflow({"1": {"class_type": "EmptyImage", "inputs": {}}}).seed_inputs(7)
+        Source({"1": {"class_type": "EmptyImage", "inputs": {}}}).seed_inputs(7)
 
 
 def test_names_of_nodes() -> None:
-    assert str(Workflow(API).name("3")) == '"Paint" (KSampler, id 3)'
-    assert str(Workflow(API).name(4)) == "RandomNoise (id 4)"
-    assert str(Workflow(UI).name("3")) == '"Paint" (KSampler, id 3)'
-    assert str(Workflow(None).name("9", "SaveImage")) == "SaveImage (id 9)"
-    assert str(Workflow(API).name("3.0.1", "Inner")) == '"Paint" (Inner, id 3.0.1)'
+    assert str(Source(API).name("3")) == '"Paint" (KSampler, id 3)'
+    assert str(Source(API).name(4)) == "RandomNoise (id 4)"
+    assert str(Source(UI).name("3")) == '"Paint" (KSampler, id 3)'
+    assert str(Source(None).name("9", "SaveImage")) == "SaveImage (id 9)"
+    assert str(Source(API).name("3.0.1", "Inner")) == '"Paint" (Inner, id 3.0.1)'

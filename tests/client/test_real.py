@@ -86,6 +86,17 @@ def test_seed_reaches_the_node_and_the_result(comfy: Comfy) -> None:
     assert result.seeds == {"1.seed": 2**63 + 5}
 
 
+def test_a_picture_that_was_made_can_be_changed_and_run_again(comfy: Comfy, tmp_path: Path) -> None:
+    workflow = comfy.load(SUNSET)
+    workflow["Height"].value = 208
+    (picture,) = comfy.run(workflow).save(tmp_path)
+    again = comfy.load(picture)
+    assert again.to_api() == workflow.to_api()
+    again["Width"].value = 96
+    assert comfy.run(again, {"Caption.value": "again"}).images[0].size == (96, 208)
+    assert comfy.submit(picture).wait(30).images[0].size == (640, 208)
+
+
 def test_stream_has_steps_previews_and_a_last_status(comfy: Comfy) -> None:
     events = list(comfy.stream(stepping(4, 0.1), previews=True))
     names = [event.event for event in events]

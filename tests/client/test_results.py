@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from PIL import Image
 
-from comfydeploy_jupyter.client import Result, Workflow
+from comfydeploy_jupyter.client import Result
+from comfydeploy_jupyter.client.graph import Source
 from comfydeploy_jupyter.client.results import INLINE_BYTES, INLINE_IMAGES
 from comfydeploy_jupyter.client.server import Server
 from comfydeploy_jupyter.errors import ComfyDeployError
@@ -96,7 +97,7 @@ def test_shown_in_a_notebook(small_server: Start) -> None:
         execution_time=1.84,
         node_errors={"1": {"class_type": EVIL, "errors": [{"message": EVIL, "details": ""}]}},
     )
-    shown = Result(Server(small_server(files).url), reply, Workflow(graph))._repr_html_()
+    shown = Result(Server(small_server(files).url), reply, Source(graph))._repr_html_()
     assert 'src="data:image/png;base64,' in shown
     assert '<audio controls title="sound.wav" src="data:audio/' in shown
     assert "<script" not in shown

@@ -1,0 +1,91 @@
+"""How graphs and tables of names show themselves, as text and as HTML."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING, Any
+
+from ..graphs.formats import Graph, class_of, inputs_of, is_link, title_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+MAX_VALUE = 40
+"""Longest value of an input that is shown in full, characters."""
+
+
+def run_order(graph: Graph) -> list[str]:
+    """Return the node ids so that each comes after what it is linked to.
+
+    Else the order of the graph is kept. Nodes of a circle, which ComfyUI would refuse, come where
+    the circle is first entered.
+    """
+    order: dict[str, None] = {}
+    entered: set[str] = set()
+    for start in graph:
+        stack: list[tuple[str, Iterator[str]]] = []
+        waiting = iter([start])
+        while True:
+            node_id = next(waiting, None)
+            if node_id is None:
+                if not stack:
+                    break
+                done, waiting = stack.pop()
+                order[done] = None
+            elif node_id in graph and node_id not in entered:
+                entered.add(node_id)
+                stack.append((node_id, waiting))
+                links = inputs_of(graph[node_id]).values()
+                waiting = iter([link[0] for link in links if is_link(link)])
+    return list(order)
+
+
+def graph_rows(graph: Graph) -> list[tuple[str, str, str, str]]:
+    """Return id, class, title and inputs of each node, in the order in which they run."""
+    return [
+        (
+            node_id,
+            class_of(graph[node_id]),
+            title if (title := title_of(graph[node_id])) != class_of(graph[node_id]) else "",
+            inputs_text(inputs_of(graph[node_id])),
+        )
+        for node_id in run_order(graph)
+    ]
+
+
+def inputs_text(inputs: dict[str, Any]) -> str:
+    """Return the inputs of a node on one line: values first, then links as ``model ← 4.0``."""
+    values = [f"{name}={shown(value)}" for name, value in inputs.items() if not is_link(value)]
+    links = [f"{name} ← {value[0]}.{value[1]}" for name, value in inputs.items() if is_link(value)]
+    return ", ".join([*values, *links])
+
+
+def shown(value: object) -> str:
+    """Return a value on one line, shortened."""
+    text = repr(value)
+    return text if len(text) <= MAX_VALUE else f"{text[: MAX_VALUE - 2]} …"
+
+
+def text_table(rows: Iterable[Sequence[str]]) -> str:
+    """Return rows as aligned lines of printable characters."""
+    lines = [[_printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def html_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return rows as an HTML table in which every text is escaped."""
+    cell = 'style="text-align:left;vertical-align:top;padding:2px 12px 2px 0"'
+    head = "".join(f"<th {cell}>{html.escape(text)}</th>" for text in heads)
+    body = "".join(
+        f"<tr>{''.join(f'<td {cell}>{html.escape(text)}</td>' for text in row)}</tr>"
+        for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)

@@ -1,0 +1,341 @@
+"""Workflows in the hands of a user; the server answers what the route contract says."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from comfydeploy_jupyter.client import Comfy, UnknownNameError, Workflow
+from comfydeploy_jupyter.client.graph_text import run_order
+from comfydeploy_jupyter.client.server import Server
+from comfydeploy_jupyter.errors import InvalidRequestError, UnknownInputError
+from tests.golden.record_media import MEDIA, WORKFLOW, prompt_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.client.small_server import Reply, Request, SmallServer
+
+API: dict[str, Any] = {
+    "3": {
+        "class_type": "KSampler",
+        "inputs": {"seed": 1, "steps": 20, "model": ["4", 0], "positive": ["6", 0]},
+        "_meta": {"title": "Paint <b>"},
+    },
+    "4": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "a.safetensors"}},
+    "6": {"class_type": "CLIPTextEncode", "inputs": {"text": "a\ncat", "clip": ["4", 1]}},
+    "7": {"class_type": "CLIPTextEncode", "inputs": {"text": "dog", "clip": ["4", 1]}},
+    "9": {"class_type": "SaveImage", "inputs": {"images": ["3", 0], "filename_prefix": "x"}},
+}
+UI: dict[str, Any] = {
+    "nodes": [{"id": int(key), "type": node["class_type"]} for key, node in API.items()],
+    "links": [],
+}
+DEFINITIONS = {
+    "KSampler": {
+        "input": {
+            "required": {
+                "seed": ["INT", {"min": 0, "max": 2**64 - 1}],
+                "steps": ["INT", {"min": 1, "max": 100}],
+                "denoise": ["FLOAT", {"min": 0.0, "max": 1.0}],
+            }
+        }
+    }
+}
+NOWHERE = Server("http://127.0.0.1:1/")
+
+
+def answer(request: Request, reply: Reply) -> None:
+    route = request.path.rpartition("comfyui-deploy/")[2]
+    if route == "object_info":
+        reply.json(DEFINITIONS)
+    elif route == "workflow/convert":
+        if request.body["to"] == "api":
+            reply.json({"workflow_api": API, "warnings": ["node 8 is muted"]})
+        else:
+            reply.json({"workflow": {**UI, "extra": "laid out"}, "warnings": []})
+    elif route == "workflow/validate":
+        issue = {"message": "Value not in list", "details": "ckpt_name"}
+        reply.json(
+            {
+                "valid": False,
+                "error": {"message": "Prompt outputs failed validation", "details": ""},
+                "node_errors": {"4": {"class_type": "CheckpointLoaderSimple", "errors": [issue]}},
+                "outputs": [],
+                "missing_nodes": [{"class_type": "Foo", "node_ids": ["5"], "pack": "foo-pack"}],
+                "missing_models": [
+                    {"name": "a.safetensors", "folder": "checkpoints", "node_id": "4", "url": "u"}
+                ],
+                "warnings": ["one doubt"],
+                "definitions": {"source": "bundled", "comfyui_version": "0.3.75"},
+            }
+        )
+    else:
+        reply.json({"prompt_id": request.body["prompt_id"], "status": "queued"})
+
+
+@pytest.fixture
+def server(small_server: Callable[..., SmallServer]) -> SmallServer:
+    return small_server(answer)
+
+
+@pytest.fixture
+def comfy(server: SmallServer) -> Comfy:
+    return Comfy(server.url)
+
+
+@pytest.fixture
+def workflow(comfy: Comfy) -> Workflow:
+    return comfy.load(API)
+
+
+def test_nodes_are_found_by_id_title_or_class(workflow: Workflow) -> None:
+    assert workflow["3"].id == workflow[3].id == workflow["Paint <b>"].id == workflow["KSampler"].id
+    assert (workflow["3"].class_type, workflow["3"].title) == ("KSampler", "Paint <b>")
+    assert list(workflow) == list(API)
+    assert len(workflow) == 5
+    assert "SaveImage" in workflow
+    assert "CLIPTextEncode" not in workflow
+
+
+def test_wrong_names_of_nodes_are_answered_with_right_ones(workflow: Workflow) -> None:
+    with pytest.raises(UnknownNameError, match=r"'KSample' is no node .* did you mean 'KSampler'"):
+        workflow["KSample"]
+    with pytest.raises(KeyError, match=r"'CLIPTextEncode' are several nodes.* 6, 7$"):
+        workflow["CLIPTextEncode"]
+    assert "CLIPTextEncode" not in workflow._ipython_key_completions_()
+    assert {"3", "Paint <b>", "KSampler", "SaveImage"} <= set(workflow._ipython_key_completions_())
+
+
+def test_inputs_of_nodes_are_attributes_and_items(workflow: Workflow) -> None:
+    node = workflow["KSampler"]
+    node.steps = 8
+    node["seed"] = np.int64(2**40)
+    assert (node["steps"], node.seed, node.model) == (8, 2**40, ["4", 0])
+    graph = workflow.to_api()
+    assert graph["3"]["inputs"] == {**API["3"]["inputs"], "steps": 8, "seed": 2**40}
+    assert type(graph["3"]["inputs"]["seed"]) is int
+    assert {"steps", "seed", "class_type"} <= set(dir(node))
+    assert "Paint <b>" in repr(node)
+    assert "model ← 4.0" in repr(node)
+
+
+def test_wrong_names_of_inputs_change_nothing(workflow: Workflow) -> None:
+    node = workflow["3"]
+    with pytest.raises(AttributeError, match=r"'stepz' is no input of node \"Paint.* 'steps'"):
+        node.stepz = 8
+    with pytest.raises(UnknownNameError, match="did you mean 'steps'"):
+        node["step"] = 8
+    with pytest.raises(AttributeError, match="did you mean 'steps'"):
+        _ = node.step
+    with pytest.raises(AttributeError, match=r"id cannot be set; .* node\['id'\]"):
+        node.id = "4"
+    with pytest.raises(AttributeError):
+        workflow.steps = 8
+    assert workflow.to_api() == API
+
+
+def test_inputs_that_the_class_declares_can_be_added(workflow: Workflow) -> None:
+    workflow["KSampler"].denoise = 0.5
+    workflow.set({"3.denoise": 0.6})
+    assert workflow.to_api()["3"]["inputs"]["denoise"] == 0.6
+
+
+def test_lists_are_kept_apart_from_links(workflow: Workflow) -> None:
+    workflow["4"].ckpt_name = ["a", 1]
+    workflow["3"].model = ("4", 1)
+    assert workflow["4"].ckpt_name == ["a", 1]
+    assert workflow.to_api()["4"]["inputs"]["ckpt_name"] == {"__value__": ["a", 1]}
+    assert workflow.to_api()["3"]["inputs"]["model"] == ["4", 1]
+
+
+def test_what_is_loaded_is_a_copy(comfy: Comfy) -> None:
+    given = copy.deepcopy(API)
+    workflow = comfy.load(given)
+    again = comfy.load(workflow)
+    workflow["3"].steps = 5
+    workflow.to_api()["3"]["inputs"]["steps"] = 6
+    assert given == again.to_api() == API
+    assert workflow["3"].steps == 5
+
+
+def test_inputs_are_a_mapping_that_can_be_set(workflow: Workflow) -> None:
+    inputs = workflow.inputs
+    assert dict(inputs) == {
+        "6.text": "a\ncat",
+        "7.text": "dog",
+        "3.steps": 20,
+        "3.seed": 1,
+        "4.ckpt_name": "a.safetensors",
+        "9.filename_prefix": "x",
+    }
+    inputs["6.text"] = "<i>"
+    workflow.set({"Paint <b>.steps": 7}, seed=5)
+    assert (inputs["6.text"], inputs["3.steps"], inputs["3.seed"]) == ("<i>", 7, 5)
+    assert "'<i>'" in repr(inputs)
+    assert "1 to 100" in repr(inputs)
+    assert "<i>" not in inputs._repr_html_()
+    with pytest.raises(UnknownNameError, match=r"'3\.step' is no input .*'3\.steps'"):
+        inputs["3.step"]
+    with pytest.raises(UnknownInputError, match=r"6\.text, 7\.text"):
+        workflow.set(text="which?", seed=9)
+    assert inputs["3.seed"] == 5, "nothing is set when one name is wrong"
+
+
+def test_inputs_are_guessed_while_no_server_is_there() -> None:
+    workflow = Workflow(NOWHERE, API)
+    assert workflow.inputs["3.steps"] == 20
+    assert workflow.to_python()
+
+
+def test_a_workflow_of_the_editor_is_converted(comfy: Comfy, server: SmallServer) -> None:
+    with pytest.warns(UserWarning, match="node 8 is muted") as caught:
+        workflow = comfy.load(UI)
+    assert caught[0].filename == __file__
+    assert server.requests[-1].body == {"workflow": UI, "to": "api"}
+    assert workflow.to_api() == API
+    assert workflow.to_ui() == UI
+    workflow["3"].steps = 8
+    assert workflow.to_ui()["extra"] == "laid out"
+    assert server.requests[-1].body == {"workflow_api": workflow.to_api(), "to": "ui"}
+
+
+@pytest.mark.parametrize("name", ["image.png", "animation.webp", "video.mp4", "sound.opus"])
+def test_files_that_comfyui_saved_are_loaded(comfy: Comfy, name: str) -> None:
+    by_path, by_content = comfy.load(MEDIA / name), comfy.load((MEDIA / name).read_bytes())
+    assert by_path.to_api() == by_content.to_api() == prompt_of(name)
+    assert by_path.to_ui() == WORKFLOW
+    assert (by_path.title, by_content.title) == (Path(name).stem, "")
+
+
+def test_files_without_a_workflow_are_refused(comfy: Comfy, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (tmp_path / "a.txt").write_text("hello")
+    with pytest.raises(InvalidRequestError, match=r"workflow: .*a\.png has no workflow"):
+        comfy.load(tmp_path / "a.png")
+    with pytest.raises(InvalidRequestError, match=r"workflow: .*a\.txt is no kind of file"):
+        comfy.load(str(tmp_path / "a.txt"))
+    with pytest.raises(InvalidRequestError, match="workflow: is an empty object"):
+        comfy.load({})
+
+
+def sent(server: SmallServer) -> dict[str, Any]:
+    body = dict(server.requests[-1].body)
+    return {key: body.get(key) for key in ("workflow_api", "workflow", "inputs")}
+
+
+def test_every_source_can_be_run(comfy: Comfy, server: SmallServer, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(API))
+    for source in (API, json.dumps(API), tmp_path / "a.json", comfy.load(API)):
+        comfy.submit(source)
+        assert sent(server) == {"workflow_api": API, "workflow": None, "inputs": None}
+    comfy.submit(UI)
+    assert sent(server) == {"workflow_api": None, "workflow": UI, "inputs": None}
+    comfy.submit(MEDIA / "image.png")
+    assert sent(server)["workflow_api"] == prompt_of("image.png")
+    assert sent(server)["workflow"] == WORKFLOW
+
+
+def test_what_was_set_is_not_drawn_anew_by_the_editors_seed_widgets(
+    comfy: Comfy, server: SmallServer
+) -> None:
+    with pytest.warns(UserWarning, match="not exact"):
+        workflow = comfy.load(UI)
+    workflow["3"].seed = 5
+    comfy.submit(workflow, {"6.text": "a dog"})
+    assert sent(server)["inputs"] == {"3.seed": 5, "6.text": "a dog"}
+    assert sent(server)["workflow"] == UI
+    comfy.submit(workflow, seed=6)
+    assert sent(server)["inputs"] == {"3.seed": 6}
+    comfy.submit(workflow, seed_mode="random")
+    assert sent(server)["inputs"] is None
+    workflow["3"].model = ["4", 1]
+    comfy.submit(workflow)
+    assert sent(server)["workflow"] is None, "the editor's graph has other links"
+
+
+def test_validation_reads_well(workflow: Workflow, server: SmallServer) -> None:
+    found = workflow.validate()
+    assert server.requests[-1].body == {"workflow_api": API}
+    assert found.valid is found["valid"] is False
+    assert found.problems == [
+        "node CheckpointLoaderSimple (id 4): Value not in list: ckpt_name",
+        "ComfyUI has no node class Foo (id 5); it is in the node pack foo-pack",
+        "ComfyUI has no a.safetensors in models/checkpoints (id 4); it is at u",
+        "one doubt",
+    ]
+    assert repr(found).startswith("The workflow is not valid, by bundled node definitions")
+
+
+def test_notebooks_scripts_and_graphs_are_written(workflow: Workflow, tmp_path: Path) -> None:
+    workflow.title = "Cats"
+    made = workflow.to_notebook(tmp_path / "a.ipynb")
+    assert json.loads((tmp_path / "a.ipynb").read_text(encoding="utf-8")) == made
+    nbformat.validate(made)
+    assert made["cells"][0]["source"].startswith("# Cats\n")
+    assert workflow.to_python(tmp_path / "a.py") == (tmp_path / "a.py").read_text(encoding="utf-8")
+    assert "steps; 1 to 100" in workflow.to_python(), "the server's definitions are used"
+    for suffix in (".json", ".ipynb", ".py"):
+        path = workflow.save(tmp_path / f"b{suffix}")
+        assert path.stat().st_size > 100
+        assert path.stat().st_mode & 0o777 == (tmp_path / "a.py").stat().st_mode & 0o777
+    assert json.loads((tmp_path / "b.json").read_text()) == API
+    with pytest.raises(InvalidRequestError, match=r"must end with \.json, \.ipynb or \.py"):
+        workflow.save(tmp_path / "b.txt")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        *("a.ipynb", "a.py", "b.ipynb", "b.json", "b.py")
+    ]
+
+
+def test_the_graph_reads_well(workflow: Workflow) -> None:
+    workflow.title = "Cats & <dogs>"
+    assert repr(workflow).splitlines() == [
+        "Workflow 'Cats & <dogs>': 5 nodes",
+        "  4  CheckpointLoaderSimple             ckpt_name='a.safetensors'",
+        "  6  CLIPTextEncode                     text='a\\ncat', clip ← 4.1",
+        "  3  KSampler                Paint <b>  seed=1, steps=20, model ← 4.0, positive ← 6.0",
+        "  7  CLIPTextEncode                     text='dog', clip ← 4.1",
+        "  9  SaveImage                          filename_prefix='x', images ← 3.0",
+    ]
+    page = workflow._repr_html_()
+    assert "Paint &lt;b&gt;" in page
+    assert "&lt;dogs&gt;" in page
+    assert "<b>" not in page.replace("<div><b>", "")
+
+
+IDS = st.sampled_from("abcdefg")
+
+
+@settings(deadline=None)
+@given(st.dictionaries(IDS, st.lists(IDS, max_size=4)))
+def test_the_run_order_has_every_node_once_and_sources_first(links: dict[str, list[str]]) -> None:
+    graph = {
+        node_id: {"class_type": "A", "inputs": {str(i): [s, 0] for i, s in enumerate(sources)}}
+        for node_id, sources in links.items()
+    }
+    order = run_order(graph)
+    assert sorted(order) == sorted(graph)
+
+    def upstream(node_id: str, seen: frozenset[str] = frozenset()) -> set[str]:
+        found = set()
+        for source in links.get(node_id, ()):
+            if source in graph and source not in seen:
+                found |= {source} | upstream(source, seen | {source})
+        return found
+
+    for place, node_id in enumerate(order):
+        if node_id not in upstream(node_id):
+            assert upstream(node_id) <= set(order[:place])
+
+
+def test_a_long_chain_has_an_order() -> None:
+    graph = {str(n): {"class_type": "A", "inputs": {"x": [str(n + 1), 0]}} for n in range(20_000)}
+    assert run_order(graph)[:2] == ["19999", "19998"]
