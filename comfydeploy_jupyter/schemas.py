@@ -80,7 +80,7 @@ class ValidateRequest(GraphRequest):
 class ConvertRequest(GraphRequest):
     """Body of ``POST workflow/convert``."""
 
-    to: Literal["api", "ui"] | None = None
+    to: Literal["api", "ui", "notebook", "python"] | None = None
     object_info: dict[str, Any] | None = None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError
 from ..lazy import lazy_module
@@ -19,11 +19,26 @@ class ConvertHandler(Handler):
     """``POST workflow/convert``: a workflow in another format."""
 
     async def post(self) -> None:
-        """Convert a graph."""
-        request = await self.body(schemas.ConvertRequest)
+        """Convert a graph, or the one that a file carries."""
+        if self.request.files:
+            request = schemas.parse(schemas.ConvertRequest, await self.read_form())
+        else:
+            request = await self.body(schemas.ConvertRequest)
         machine = self.services.machines.get(request.machine)
         converted = await convert.convert(request, machine)
         await self.finish(await asyncio.to_thread(self.dumps, {"success": True, **converted}))
+
+    async def read_form(self) -> dict[str, Any]:
+        """Return the fields of a multipart body, its file replaced by the graph in it."""
+        files = self.request.files.get("file", [])
+        if len(files) != 1:
+            raise InvalidRequestError.of_field("file", "is needed, once")
+        fields: dict[str, Any] = {
+            name: self.get_body_argument(name)
+            for name in ("to", "machine")
+            if name in self.request.body_arguments
+        }
+        return {**fields, **await asyncio.to_thread(convert.read_file, files[0]["body"])}
 
 
 class ValidateHandler(Handler):

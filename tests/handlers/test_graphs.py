@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 import copy
 
+import nbformat
 import pytest
 import requests
+
+from .test_files import form
 
 GRAPH = {
     "1": {
@@ -88,6 +91,37 @@ async def test_unknown_nodes_are_kept_with_a_warning(api):
 async def test_bad_conversions(api, body, field):
     code, answer = await api.post("workflow/convert", body)
     assert (code, answer["code"], answer["details"]["field"]) == (400, "invalid_request", field)
+
+
+@pytest.mark.parametrize("source", ["workflow_api", "workflow"])
+async def test_notebook_and_script(api, source):
+    await connected(api)
+    graph = GRAPH
+    if source == "workflow":
+        graph = (await api.post("workflow/convert", {"workflow_api": GRAPH}))[1]["workflow"]
+    code, body = await api.post("workflow/convert", {source: graph, "to": "notebook"})
+    assert code == 200
+    nbformat.validate(nbformat.from_dict(body["notebook"]))
+    code, body = await api.post("workflow/convert", {source: graph, "to": "python"})
+    assert code == 200
+    compile(body["python"], "script", "exec")
+    assert "comfydeploy_jupyter.connect" in body["python"]
+
+
+async def test_workflow_of_a_picture(api, comfyui):
+    _, _converted = await api.post("workflow/convert", {"workflow_api": GRAPH})
+    graph = {**GRAPH, "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0]}}}
+    graph["3"]["inputs"]["filename_prefix"] = "carrier"
+    _, run = await api.post("run", {"workflow_api": graph})
+    (image,) = run["outputs"]["3"]["images"]
+    content = (comfyui.output_dir / image["filename"]).read_bytes()
+    body, headers = form(("to", None, b"ui"), ("file", "a.png", content))
+    code, answer = await api.post("workflow/convert", body, headers=headers)
+    assert (code, answer["from"], answer["to"]) == (200, "api", "ui")
+    assert len(answer["workflow"]["nodes"]) == 3
+    body, headers = form(("file", "a.png", b"no picture"))
+    code, answer = await api.post("workflow/convert", body, headers=headers)
+    assert (code, answer["code"], answer["details"]["field"]) == (400, "invalid_request", "file")
 
 
 def broken(**changes):
