@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from random import Random
+from typing import TYPE_CHECKING, Any
 
 from .cloud.access import CloudAccess
 from .cloud.client import DEFAULT_URL, CloudClient
 from .cloud.credentials import Credentials
+from .errors import InvalidRequestError
 from .files.hashing import Hasher
 from .files.inbox import Inbox, RemoteInbox
 from .files.listing import DirectoryCache, LocalModels, ModelListing, RemoteModels
 from .files.uploads import Uploads
+from .graphs.ui_to_api import ui_to_api
 from .machines.machine import Machine, MachineSettings
 from .machines.registry import LOCAL, MachineRegistry
 from .runs.manager import RunManager
@@ -90,7 +93,7 @@ class Services:
         self.hasher = Hasher(HashRepository(self.database))
         self._uploads = Uploads()
         self._directories = DirectoryCache()
-        self._local_workflows = LocalWorkflows(WorkflowStore(self.database))
+        self._local_workflows = LocalWorkflows(WorkflowStore(self.database), self._to_api)
         self._session: Session | None = None
         self._runs: RunManager | None = None
         self._opened = False
@@ -143,6 +146,19 @@ class Services:
             return Inbox(self._uploads, folders)
         outbox = self.settings.data_dir / "outbox"
         return RemoteInbox(self._uploads, outbox, await machine.ready())
+
+    async def _to_api(self, workflow: dict[str, Any]) -> dict[str, Any] | None:
+        """Convert a workflow that is saved without its graph in API format, if that can be.
+
+        The same workflow gives the same graph each time: else saving it twice would be a change.
+        """
+        layouts = (await self.machines.get().knowledge()).layouts
+        try:
+            converted = await asyncio.to_thread(ui_to_api, workflow, layouts, rng=Random(0))
+        except InvalidRequestError:
+            return None
+        known = all(node["class_type"] in layouts for node in converted.graph.values())
+        return converted.graph if converted.graph and known else None
 
     async def _folders(self, machine: Machine) -> Folders | None:
         """Return a machine's folders, or None where they are not on this box."""

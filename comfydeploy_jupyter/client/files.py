@@ -106,8 +106,13 @@ def upload(
 
 
 def is_file(value: Any) -> bool:
-    """Tell whether an input of a run is a file to upload: a path, a picture or an array."""
-    return isinstance(value, os.PathLike) or _is_picture(value) or _is_array(value)
+    """Tell whether an input of a run is to be uploaded: a file here, a picture or an array.
+
+    The path of what is no file here may be meant for ComfyUI's machine, and stays a text.
+    """
+    if isinstance(value, os.PathLike):
+        return Path(value).is_file()
+    return _is_picture(value) or _is_array(value)
 
 
 class _Form:

@@ -296,3 +296,36 @@ async def test_a_configured_address_off_the_list(api):
         "forbidden_api_url",
         "cloud_url",
     )
+
+
+async def test_missing_api_graph_is_made_from_known_nodes(api):
+    graph = {
+        "nodes": [
+            {
+                "id": 1,
+                "type": "EmptyImage",
+                "mode": 0,
+                "inputs": [],
+                "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [1]}],
+                "widgets_values": [8, 9, 1, 255],
+            },
+            {
+                "id": 2,
+                "type": "PreviewImage",
+                "mode": 0,
+                "inputs": [{"name": "images", "type": "IMAGE", "link": 1}],
+            },
+        ],
+        "links": [[1, 1, 0, 2, 0, "IMAGE"]],
+        "version": 0.4,
+    }
+    _, saved = await api.post("workflow", {"name": "w", "workflow": graph})
+    _, version = await api.get("workflow/version", workflow_id=saved["workflow_id"])
+    assert version["workflow_api"]["2"]["inputs"] == {"images": ["1", 0]}
+    assert version["workflow_api"]["1"]["inputs"]["height"] == 9
+    _, again = await api.post("workflow", {"workflow_id": saved["workflow_id"], "workflow": graph})
+    assert again["version"] == 1
+    graph["nodes"][0]["type"] = "NoSuchNode"
+    _, unknown = await api.post("workflow", {"name": "w", "workflow": graph})
+    _, version = await api.get("workflow/version", workflow_id=unknown["workflow_id"])
+    assert version["workflow_api"] is None
