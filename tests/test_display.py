@@ -8,7 +8,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from comfydeploy_jupyter.client import Event, RunProgress, Workflow
+from comfydeploy_jupyter.client import Event, RunProgress
+from comfydeploy_jupyter.client.graph import Source
 from comfydeploy_jupyter.display import (
     Live,
     ProgressWidgets,
@@ -28,7 +29,7 @@ GRAPH = {
 
 
 def started(step: int = 3, steps: int = 20) -> RunProgress:
-    progress = RunProgress(Workflow(GRAPH))
+    progress = RunProgress(Source(GRAPH))
     progress.feed(Event("execution_start", {}))
     progress.feed(Event("executing", {"node": "3"}))
     progress.feed(Event("progress", {"node": "3", "value": step, "max": steps}))

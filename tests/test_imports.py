@@ -1,0 +1,38 @@
+"""What an import brings along: nobody pays for what is not used yet."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from .comfyui_server import REPOSITORY
+
+HEAVY = {"pydantic", "aiohttp", "PIL", "ipywidgets", "IPython", "requests", "numpy", "yaml"}
+SERVER = {"tornado", "jupyter_server", "traitlets", "sqlite3"}
+
+
+def imported(statement: str) -> set[str]:
+    """Return the top-level modules that a fresh interpreter has after a statement."""
+    names = subprocess.run(
+        [sys.executable, "-c", f"{statement}\nimport sys\nprint(*sys.modules)"],
+        cwd=REPOSITORY,
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.split()
+    return {name.partition(".")[0] for name in names}
+
+
+def test_the_check_sees_an_import():
+    assert "requests" in imported("import requests")
+
+
+def test_kernels_get_nothing_heavy_before_they_use_it():
+    assert imported("import comfydeploy_jupyter") & (HEAVY | SERVER) == set()
+
+
+def test_extension_brings_nothing_heavy_into_the_start_of_jupyter():
+    jupyter = "import jupyter_server.serverapp"
+    before = imported(jupyter)
+    added = imported(f"{jupyter}\nimport comfydeploy_jupyter.extension") - before
+    assert added & HEAVY == set()
