@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING
 from .cloud.native import CloudAccess
 from .machines.machine import Machine, MachineSettings
 from .machines.registry import LOCAL, MachineRegistry
+from .runs.delivery import Delivery
 from .runs.manager import RunManager
+from .store.callbacks import CallbackRepository
 from .store.database import Database
 from .store.runs import RunRepository
 from .store.session import Session
+from .store.transfers import TransferRepository
+from .transfers.room import Transfers
+from .transfers.sites import ModelSites
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,6 +43,10 @@ class Settings:
         The addresses that may receive a ComfyDeploy API key.
     api_key : str or None
         The configured ComfyDeploy API key.
+    max_concurrent_uploads : int
+        Transfers at a time, in each direction.
+    sites : ModelSites
+        Where models are downloaded from.
     """
 
     data_dir: Path
@@ -47,6 +56,8 @@ class Settings:
     autostart: bool = True
     allowed_api_urls: tuple[str, ...] = ()
     api_key: str | None = field(default=None, repr=False)
+    max_concurrent_uploads: int = 3
+    sites: ModelSites = field(default_factory=ModelSites)
 
 
 class Services:
@@ -65,6 +76,7 @@ class Services:
         self.machines = MachineRegistry()
         self._session: Session | None = None
         self._runs: RunManager | None = None
+        self._transfers: Transfers | None = None
         self._opened = False
         self._lock = asyncio.Lock()
 
@@ -74,6 +86,13 @@ class Services:
         if self._runs is None:
             raise RuntimeError("the services are not open")
         return self._runs
+
+    @property
+    def transfers(self) -> Transfers:
+        """Uploads, downloads and callbacks; there once `open` is done."""
+        if self._transfers is None:
+            raise RuntimeError("the services are not open")
+        return self._transfers
 
     async def open(self) -> None:
         """Open every room; the second call only waits for the first."""
@@ -87,6 +106,8 @@ class Services:
         async with self._lock:
             if self._runs is not None:
                 await self._runs.close()
+            if self._transfers is not None:
+                await self._transfers.close()
             await self.machines.close()
             await self.database.close()
             if self._session is not None:
@@ -98,10 +119,22 @@ class Services:
         await self.database.open()
         settings = self.settings
         self._session = await asyncio.to_thread(Session, settings.data_dir / "sessions")
+        repository = RunRepository(self.database)
+        self._transfers = Transfers(
+            TransferRepository(self.database),
+            CallbackRepository(self.database),
+            self._session,
+            self.machines,
+            self.cloud.key_for,
+            sites=settings.sites,
+            max_concurrent=settings.max_concurrent_uploads,
+        )
+        delivery = Delivery(self._transfers, self.machines, repository)
         self._runs = RunManager(
-            RunRepository(self.database),
+            repository,
             self.machines,
             self._session,
+            delivery,
             view_url=f"{settings.base_url}comfyui-deploy/view",
         )
         local = Machine(
@@ -112,6 +145,8 @@ class Services:
             listener=self._runs,
         )
         self.machines.add(local)
+        await self._transfers.open()
+        await delivery.open()
         await self._runs.open()
         if settings.autostart:
             local.open()

@@ -6,4 +6,5 @@ pytest_plugins = [
     "pytest_jupyter.jupyter_server",
     "tests.comfyui_server",
     "tests.jupyter_process",
+    "tests.transfer_service",
 ]

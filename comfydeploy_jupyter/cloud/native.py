@@ -75,6 +75,14 @@ class CloudAccess:
             )
         return key
 
+    def key_for(self, url: str) -> str | None:
+        """Return the configured key if an address may have it, else None."""
+        try:
+            self.check_url(url, field="url")
+        except ForbiddenAPIURLError:
+            return None
+        return self._api_key
+
     async def native_run(self, endpoint: str, body: dict[str, Any], key: str) -> dict[str, Any]:
         """Ask the service for the body of a native run.
 

@@ -11,6 +11,13 @@ from .status import (
     ComfyUIVersionHandler,
     ObjectInfoHandler,
 )
+from .transfers import (
+    CancelUploadsHandler,
+    SendFileHandler,
+    UploadPartHandler,
+    UploadQueueStatusHandler,
+    VolumeModelHandler,
+)
 from .view import ViewHandler
 from .ws import EventSocket
 
@@ -23,6 +30,12 @@ ROUTES = (
     (f"{PREFIX}/interrupt", InterruptHandler),
     (f"{PREFIX}/runs", RunsHandler),
     (f"{PREFIX}/view", ViewHandler),
+    # Models and files
+    (f"{PREFIX}/upload-file", SendFileHandler),
+    (f"{PREFIX}/upload-queue-status", UploadQueueStatusHandler),
+    (f"{PREFIX}/cancel-uploads", CancelUploadsHandler),
+    (f"{PREFIX}/volume/model", VolumeModelHandler),
+    (f"{PREFIX}/volume/file/upload-part-from-path", UploadPartHandler),
     # WebSocket and status
     (f"{PREFIX}/ws", EventSocket),
     (f"{PREFIX}/check-status", CheckStatusHandler),

@@ -167,6 +167,22 @@ class Handler(Base, APIHandler):
             fields[name] = self.decode_argument(values[0], name)
         return parse(model, {k: v for k, v in fields.items() if v != ""}, lax=True)
 
+    def given_key(self, *in_body: str | None) -> str | None:
+        """Return the ComfyDeploy key that a request brings along.
+
+        Parameters
+        ----------
+        *in_body : str or None
+            The fields of its body that may hold one.
+        """
+        for key in (self.request.headers.get("X-ComfyDeploy-Token"), *in_body):
+            if key:
+                return key
+        scheme, _, value = self.request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and not self.token_authenticated:
+            return value.strip() or None
+        return None
+
     def reply(self, body: Any, *, status: int = 200) -> None:
         """Answer with JSON."""
         self.set_status(status)

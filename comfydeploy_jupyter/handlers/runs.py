@@ -26,6 +26,7 @@ class RunBase(Handler):
 
         A native run is first sent to the service, whose answer is the real body.
         """
+        given = self.given_key(request.cd_token, request.token)
         if request.is_native_run:
             endpoint = request.native_run_api_endpoint
             if not endpoint:
@@ -34,22 +35,12 @@ class RunBase(Handler):
                 )
             cloud = self.services.cloud
             cloud.check_url(endpoint, field="native_run_api_endpoint")
-            key = cloud.key(self.given_key(request))
             body = await self.json_body()
             body = {k: v for k, v in body.items() if k not in ("cd_token", "token")}
-            answer = await cloud.native_run(endpoint, body, key)
+            answer = await cloud.native_run(endpoint, body, cloud.key(given))
             request = parse(RunRequest, {**answer, "is_native_run": None})
-        return await self.services.runs.submit(request)
-
-    def given_key(self, request: RunRequest) -> str | None:
-        """Return the ComfyDeploy key that a request brings along."""
-        header = self.request.headers.get("X-ComfyDeploy-Token")
-        if header or request.cd_token or request.token:
-            return header or request.cd_token or request.token
-        scheme, _, value = self.request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and not self.token_authenticated:
-            return value.strip() or None
-        return None
+            given = request.cd_token or request.token or given
+        return await self.services.runs.submit(request.model_copy(update={"cd_token": given}))
 
 
 class RunHandler(RunBase):

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ..schemas import RunRequest
     from ..store.runs import RunRepository
     from ..store.session import Session
+    from .delivery import Delivery
     from .log import RunEvent
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,8 @@ class RunManager:
         Where runs can go.
     session : Session
         The identity of this server towards ComfyUI.
+    delivery : Delivery
+        Uploads the outputs of runs and reports their state.
     view_url : str
         Address of the ``view`` route, for the outputs' URLs.
     """
@@ -69,16 +72,18 @@ class RunManager:
         repository: RunRepository,
         machines: MachineRegistry,
         session: Session,
+        delivery: Delivery,
         *,
         view_url: str,
     ) -> None:
         self._repository = repository
         self._machines = machines
         self._session = session
+        self._delivery = delivery
         self._view_url = view_url
         self._runs: dict[str, Run] = {}
         self._recent: OrderedDict[str, Run] = OrderedDict()
-        self._followers: set[Callable[[Run, RunEvent], None]] = set()
+        self._followers: set[Callable[[Run, RunEvent], None]] = {delivery.see}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._reconciling: dict[str, asyncio.Lock] = {}
 
@@ -132,6 +137,7 @@ class RunManager:
             front=bool(request.front),
         )
         await self._repository.add(record, prepared.prompt, prepared.workflow)
+        await self._delivery.begin(request, record.prompt_id)
         run = self._follow(Run(record, prepared.nodes))
         try:
             await self._post(run, client, prepared.prompt, prepared.workflow)
@@ -229,6 +235,12 @@ class RunManager:
                 raise ConflictError(
                     f"The run {prompt_id!r} has ended already: {record.status}",
                     details={"prompt_id": prompt_id, "status": record.status},
+                )
+            if found.record.status == "uploading":
+                raise ConflictError(
+                    f"The run {prompt_id!r} has been executed and uploads its outputs;"
+                    " cancel-uploads stops that",
+                    details={"prompt_id": prompt_id, "status": "uploading"},
                 )
             run = found
         return run.prompt_id, await self._cancel(run)
@@ -390,6 +402,21 @@ class RunManager:
         if run.ending:
             return
         run.ending = True
+        if record.status == "success" and self._delivery.uploads(run.prompt_id):
+            self._background(self._upload(run, record))
+        else:
+            await self._finish(run, record)
+
+    async def _upload(self, run: Run, record: RunRecord) -> None:
+        """Upload the outputs of a run that was executed, then end it."""
+        run.record = replace(record, status="uploading", finished_at=None)
+        await self._repository.save(run.record)
+        run.tell_uploading()
+        error = await self._delivery.upload(run)
+        status = "success" if error is None else "failed"
+        await self._finish(run, replace(run.record, status=status, error=error))
+
+    async def _finish(self, run: Run, record: RunRecord) -> None:
         record.finished_at = record.finished_at or utcnow()
         try:
             await self._repository.save(record)
@@ -431,7 +458,11 @@ class RunManager:
     # -- after a gap -------------------------------------------------------------------------
 
     def _of(self, machine: Machine) -> list[Run]:
-        return [run for run in self._runs.values() if run.record.machine == machine.id]
+        return [
+            run
+            for run in self._runs.values()
+            if run.record.machine == machine.id and run.record.status != "uploading"
+        ]
 
     async def _adopt(self, record: RunRecord) -> None:
         stored = await self._repository.prompt(record.prompt_id)
@@ -439,6 +470,9 @@ class RunManager:
         run = self._follow(Run(record, node_names(graph), whole=False))
         if record.attempts:
             run.resume()
+        if record.status == "uploading":
+            run.ending = True
+            self._background(self._upload(run, record))
 
     def _check_queue(self, machine: Machine, event: Event) -> None:
         """Notice that ComfyUI's queue is shorter than ours: somebody else has changed it."""
