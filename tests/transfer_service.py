@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import subprocess
 import sys
 import threading
@@ -33,16 +32,18 @@ MIB = 1024 * 1024
 
 
 class S3Server:
-    """moto's S3 server in a process of its own."""
+    """moto's S3 server in a process of its own; with ``url``, one that runs already."""
 
-    def __init__(self) -> None:
-        self.url = f"http://127.0.0.1:{free_port()}"
-        port = self.url.rsplit(":", 1)[1]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", port],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+    def __init__(self, url: str | None = None) -> None:
+        self.url = url or f"http://127.0.0.1:{free_port()}"
+        self._process: subprocess.Popen[bytes] | None = None
+        if url is None:
+            port = self.url.rsplit(":", 1)[1]
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", port],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
         deadline = time.monotonic() + 60
         while True:
             try:
@@ -72,13 +73,14 @@ class S3Server:
     def head(self, key: str) -> dict[str, Any]:
         return self.client.head_object(Bucket=BUCKET, Key=key)
 
-    def keys(self) -> list[str]:
-        listed = self.client.list_objects_v2(Bucket=BUCKET)
-        return [entry["Key"] for entry in listed.get("Contents", ())]
+    def clear(self) -> None:
+        for entry in self.client.list_objects_v2(Bucket=BUCKET).get("Contents", ()):
+            self.client.delete_object(Bucket=BUCKET, Key=entry["Key"])
 
     def close(self) -> None:
-        self._process.terminate()
-        self._process.wait(10)
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(10)
 
 
 class Service:
@@ -238,9 +240,7 @@ class Service:
             status=206 if start else 200, headers={**headers, **self.file_headers[name]}
         )
         if start >= len(content) and start:
-            answer = web.Response(
-                status=416, headers={"Content-Range": f"bytes */{len(content)}"}
-            )
+            answer = web.Response(status=416, headers={"Content-Range": f"bytes */{len(content)}"})
             await answer.prepare(request)
             return answer
         await answer.prepare(request)
@@ -344,8 +344,7 @@ def running(s3: S3Server | None = None) -> Iterator[Service]:
 @pytest.fixture
 def service(s3: S3Server) -> Iterator[Service]:
     """A service in front of the S3 server."""
-    for key in s3.keys():
-        s3.client.delete_object(Bucket=BUCKET, Key=key)
+    s3.clear()
     with running(s3) as made:
         yield made
 
@@ -355,8 +354,3 @@ def bare_service() -> Iterator[Service]:
     """A service without S3."""
     with running() as made:
         yield made
-
-
-def plain(body: Any) -> str:
-    """Return JSON text, to look for what must not be in it."""
-    return json.dumps(body)

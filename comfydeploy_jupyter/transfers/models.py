@@ -92,7 +92,7 @@ def delete_model(folders: Folders, path: Path) -> None:
     NotFoundError, ForbiddenPathError
         If it is not there, or may not be deleted.
     """
-    directory = folders.open_directory(path.parent)
+    directory = _open_existing(folders, path)
     try:
         os.unlink(path.name, dir_fd=directory)
     except FileNotFoundError:
@@ -115,7 +115,7 @@ def move_model(folders: Folders, path: Path, target: Path) -> None:
     ForbiddenPathError
         If it may not be moved.
     """
-    here = folders.open_directory(path.parent)
+    here = _open_existing(folders, path)
     try:
         there = folders.open_directory(target.parent, create=True)
         try:
@@ -133,6 +133,13 @@ def move_model(folders: Folders, path: Path, target: Path) -> None:
         raise ForbiddenPathError(f"{path.name} cannot be moved: {fault.strerror}") from fault
     finally:
         os.close(here)
+
+
+def _open_existing(folders: Folders, path: Path) -> int:
+    try:
+        return folders.open_directory(path.parent)
+    except NotFoundError:
+        raise _missing(path) from None
 
 
 def _link(path: Path, here: int, target: Path, there: int) -> None:

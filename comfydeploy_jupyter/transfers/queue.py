@@ -293,7 +293,7 @@ class TransferQueue:
         record.state = "active"
         record.attempts += 1
         transfer.gained = False
-        await transfer.save()
+        transfer.touch()
         work = asyncio.ensure_future(self._deeds[record.kind].carry_out(transfer))
         try:
             while not work.done():

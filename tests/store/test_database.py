@@ -94,7 +94,7 @@ def test_migration_and_its_record_are_one(tmp_path):
     with sqlite3.connect(path, isolation_level=None) as connection:
         migrate(connection)
         migrate(connection)
-        names = [row[0] for row in connection.execute("SELECT name FROM migrations")]
+        names = [row[0] for row in connection.execute("SELECT name FROM migrations ORDER BY rowid")]
     connection.close()
     assert names == [name for name, _ in MIGRATIONS]
 

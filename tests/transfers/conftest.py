@@ -42,9 +42,7 @@ class Room:
         self.session = Session(self.data / "sessions")
         machines = MachineRegistry()
         settings = MachineSettings(comfyui_path=str(self.comfyui))
-        machines.add(
-            Machine("local", settings, session_id="x", folder=self.data, listener=None)
-        )
+        machines.add(Machine("local", settings, session_id="x", folder=self.data, listener=None))
         self.transfers = Transfers(
             TransferRepository(self.database),
             CallbackRepository(self.database),

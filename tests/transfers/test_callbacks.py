@@ -12,12 +12,11 @@ import time
 
 from comfydeploy_jupyter.store.callbacks import Order
 from comfydeploy_jupyter.transfers.callbacks import MAX_BACKLOG
+from tests.comfyui_server import REPOSITORY
 
 
 async def order(room, service, prompt_id="run-1", token="secret"):
-    made = Order(
-        prompt_id, session="", status_endpoint=f"{service.url}/status", token=token
-    )
+    made = Order(prompt_id, session="", status_endpoint=f"{service.url}/status", token=token)
     await room.transfers.callbacks.add(made)
     return made
 
@@ -161,7 +160,7 @@ async def test_kill_loses_no_message(make_room, bare_service, tmp_path):
         subprocess.Popen,
         [sys.executable, "-c", CRASH, str(tmp_path / "room"), f"{bare_service.url}/status"],
         stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.getcwd()},
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
     )
     assert process.stdout is not None
     assert await asyncio.to_thread(process.stdout.readline) == b"sent\n"
