@@ -3,7 +3,7 @@
 Both go to moto's S3 server on this machine, which is slower than what is measured: so a second
 large upload goes to a sink that only reads. Reference and ours take turns.
 
-Run: ``python benchmarks/upload_out.py``
+Run: ``python -m benchmarks.upload_out``, with a ComfyUI as the tests need it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from pathlib import Path
 
 import aiohttp
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(REPOSITORY))
-
+from comfydeploy_jupyter.machines.machine import MachineSettings
 from comfydeploy_jupyter.transfers.uploads import content_type
+from tests.comfyui_server import REPOSITORY, ComfyUIServer
 from tests.transfer_service import S3Server
 from tests.transfers.conftest import Room
 
@@ -32,6 +31,7 @@ SMALL = 200_000
 COUNT = 100
 CONCURRENT = 3
 ROUNDS = 3
+SMALL_ROUNDS = 9
 
 
 class Sink:
@@ -81,7 +81,7 @@ class ServiceProcess:
 
     CODE = """
 import sys, threading
-from tests.transfer_service import S3Server
+from tests.transfer_service import S3Server, Service
 print(Service(S3Server(sys.argv[1])).url, flush=True)
 threading.Event().wait()
 """
@@ -115,13 +115,11 @@ def curl(path: Path, url: str) -> float:
     return time.perf_counter() - started
 
 
-async def put_large(room: Room, name: str, url: str) -> tuple[float, int]:
+async def put_large(room: Room, path: Path, url: str) -> tuple[float, int]:
     """Return seconds and growth of memory of one upload of ours."""
     before, most = resident(), 0
-    source = f"output/{name}"
-    size = (room.comfyui / "output" / name).stat().st_size
     started = time.perf_counter()
-    sending = asyncio.ensure_future(room.transfers.upload_part(source, url, 0, size))
+    sending = asyncio.ensure_future(room.transfers.upload_part(str(path), url, 0, LARGE))
     while not sending.done():
         most = max(most, resident())
         await asyncio.wait({sending}, timeout=0.02)
@@ -153,7 +151,9 @@ async def put_outputs(room: Room, service: ServiceProcess, names: list[str], run
     return time.perf_counter() - started
 
 
-async def put_plainly(room: Room, service: ServiceProcess, names: list[str], run_id: str) -> float:
+async def put_plainly(
+    outputs: Path, service: ServiceProcess, names: list[str], run_id: str
+) -> float:
     """Return the seconds of a client that asks, reads the file and puts it, and no more."""
     waiting = iter(names)
 
@@ -162,7 +162,7 @@ async def put_plainly(room: Room, service: ServiceProcess, names: list[str], run
             query = {"file_name": name, "run_id": run_id, "type": "image/png", "version": "v2"}
             async with http.get(f"{service.url}/upload", params=query) as answer:
                 url = (await answer.json())["url"]
-            body = (room.comfyui / "output" / name).read_bytes()
+            body = (outputs / name).read_bytes()
             async with http.put(url, data=body, headers={"Content-Type": "image/png"}) as answer:
                 assert answer.status == 200, answer
 
@@ -183,13 +183,16 @@ def report(name: str, reference: list[float], ours: list[float], least: float) -
     return ratio >= least
 
 
-async def measure(folder: Path, s3: S3Server, sink: Sink) -> bool:
+async def measure(comfyui: ComfyUIServer, s3: S3Server, sink: Sink) -> bool:
     """Measure and print all figures; return whether all claims hold."""
-    room, service = Room(folder, max_concurrent=CONCURRENT), ServiceProcess(s3)
+    settings = MachineSettings(comfyui_url=comfyui.url, comfyui_path=str(comfyui.path))
+    room = Room(comfyui.base_dir / "room", settings=settings, max_concurrent=CONCURRENT)
+    service = ServiceProcess(s3)
     fine = True
     await room.open()
+    await room.machine.ready()
     try:
-        path = room.comfyui / "output" / "large.bin"
+        path = comfyui.output_dir / "large.bin"
         with path.open("wb") as file:
             for _ in range(LARGE // MIB):
                 file.write(os.urandom(MIB))
@@ -199,7 +202,7 @@ async def measure(folder: Path, s3: S3Server, sink: Sink) -> bool:
             for turn in range(rounds):
                 url = sink.url if name == "sink" else s3.presigned("put_object", f"large-{turn}")
                 reference.append(await asyncio.to_thread(curl, path, url))
-                seconds, grown = await put_large(room, "large.bin", url)
+                seconds, grown = await put_large(room, path, url)
                 ours.append(seconds)
                 growth = max(growth, grown)
             fine &= report(f"1 GiB to {name}", reference, ours, 0.8)
@@ -207,10 +210,10 @@ async def measure(folder: Path, s3: S3Server, sink: Sink) -> bool:
         fine &= growth < 32 * MIB
         names = [f"{number:03}.png" for number in range(COUNT)]
         for name in names:
-            (room.comfyui / "output" / name).write_bytes(os.urandom(SMALL))
+            (comfyui.output_dir / name).write_bytes(os.urandom(SMALL))
         reference, ours = [], []
-        for turn in range(ROUNDS):
-            reference.append(await put_plainly(room, service, names, f"plain-{turn}"))
+        for turn in range(SMALL_ROUNDS):
+            reference.append(await put_plainly(comfyui.output_dir, service, names, f"plain-{turn}"))
             ours.append(await put_outputs(room, service, names, f"ours-{turn}"))
         fine &= report(f"{COUNT} small outputs", reference, ours, 0.8)
     finally:
@@ -224,7 +227,12 @@ def main() -> int:
     s3, sink = S3Server(), Sink()
     try:
         with tempfile.TemporaryDirectory() as folder:
-            return 0 if asyncio.run(measure(Path(folder), s3, sink)) else 1
+            comfyui = ComfyUIServer(Path(folder))
+            comfyui.start()
+            try:
+                return 0 if asyncio.run(measure(comfyui, s3, sink)) else 1
+            finally:
+                comfyui.kill()
     finally:
         sink.close()
         s3.close()

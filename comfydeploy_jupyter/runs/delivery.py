@@ -78,6 +78,12 @@ class Delivery:
                 )
             )
 
+    def forget(self, prompt_id: str) -> None:
+        """Drop the wishes of a run that ComfyUI never heard of."""
+        order = self._callbacks.order(prompt_id)
+        if order is not None:
+            self._callbacks.finish(order)
+
     def see(self, run: Run, event: RunEvent) -> None:
         """Report an event of a run; a follower of all runs."""
         order = self._callbacks.order(run.prompt_id)
@@ -164,8 +170,8 @@ class Delivery:
 
     async def _is_there(self, machine_id: str, file: dict[str, str]) -> bool:
         """Return whether a text that may be the path of an output is one."""
-        machine = self._machines.get(machine_id)
         try:
+            machine = self._machines.get(machine_id)
             opened = await machine.open_file(file["type"], file["subfolder"], file["filename"])
         except ComfyDeployError:
             return False

@@ -353,6 +353,7 @@ class RunManager:
                 return
         self._runs.pop(run.prompt_id, None)
         await self._repository.discard(run.prompt_id)
+        self._delivery.forget(run.prompt_id)
         raise fault
 
     # -- ending ------------------------------------------------------------------------------
@@ -410,9 +411,14 @@ class RunManager:
     async def _upload(self, run: Run, record: RunRecord) -> None:
         """Upload the outputs of a run that was executed, then end it."""
         run.record = replace(record, status="uploading", finished_at=None)
-        await self._repository.save(run.record)
-        run.tell_uploading()
-        error = await self._delivery.upload(run)
+        try:
+            await self._repository.save(run.record)
+            run.tell_uploading()
+            error = await self._delivery.upload(run)
+        except Exception as fault:
+            log.exception("The outputs of run %s could not be uploaded", run.prompt_id)
+            message = f"The outputs could not be uploaded: {fault}"
+            error = {"type": "UploadFailed", "message": message, "node_id": None, "node_type": None}
         status = "success" if error is None else "failed"
         await self._finish(run, replace(run.record, status=status, error=error))
 

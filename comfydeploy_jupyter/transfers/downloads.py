@@ -397,7 +397,6 @@ class Copy(_IncomingDeed):
             record.size, record.sent = source.size, 0
             async for chunk in source.chunks(0, source.size, transfer.advance):
                 await asyncio.to_thread(part.write, chunk)
-            await source.check()
             await self._finish(transfer, part, record.facts.get("expected"))
 
 

@@ -312,8 +312,9 @@ class TransferQueue:
             log.exception("A transfer failed in a way that was not foreseen")
             return TransferError(f"{type(fault).__name__}: {fault}", again=False)
         finally:
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
+            if not work.done():
+                work.cancel()
+                await asyncio.gather(work, return_exceptions=True)
         return None
 
     async def _end(self, transfer: Transfer, state: str) -> None:

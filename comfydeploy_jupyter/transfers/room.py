@@ -207,7 +207,6 @@ class Transfers:
                 etag = await put(
                     self.http, url, source, start=start, end=end, advance=lambda _: None
                 )
-                await source.check()
             except TransferError as fault:
                 raise CloudError(f"The part was not uploaded: {fault.message}") from fault
         return etag

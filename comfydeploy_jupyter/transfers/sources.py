@@ -37,15 +37,6 @@ class Source(Protocol):
     def chunks(self, start: int, end: int, advance: Callable[[int], None]) -> AsyncIterator[bytes]:
         """Yield the bytes from ``start`` to ``end``; ``advance`` is told of each chunk sent."""
 
-    async def check(self) -> None:
-        """Make sure that all readings saw the same file.
-
-        Raises
-        ------
-        TransferError
-            If it was changed in between.
-        """
-
 
 class FileSource:
     """A file on this machine.
@@ -76,27 +67,30 @@ class FileSource:
         """Yield the bytes from ``start`` to ``end``, read in threads."""
         while start < end:
             try:
-                chunk = await asyncio.to_thread(
-                    os.pread, self._descriptor, min(CHUNK, end - start), start
-                )
-            except OSError as fault:
-                self.fault = TransferError(
-                    f"{self._name} cannot be read: {fault.strerror}", again=True
-                )
-                raise self.fault from fault
-            if not chunk:
-                self.fault = self._changed("became shorter")
-                raise self.fault
+                chunk = await asyncio.to_thread(self._read, start, end)
+            except TransferError as fault:
+                self.fault = fault
+                raise
             start += len(chunk)
             yield chunk
             advance(len(chunk))
 
-    async def check(self) -> None:
-        """Raise `TransferError` if the file was written to since it was opened."""
-        now = await asyncio.to_thread(os.fstat, self._descriptor)
+    def _read(self, start: int, end: int) -> bytes:
+        """Read a chunk; after the last one make sure that all came from one and the same file."""
+        try:
+            chunk = os.pread(self._descriptor, min(CHUNK, end - start), start)
+            if chunk and start + len(chunk) < end:
+                return chunk
+            now = os.fstat(self._descriptor)
+        except OSError as fault:
+            raise TransferError(
+                f"{self._name} cannot be read: {fault.strerror}", again=True
+            ) from fault
+        if not chunk:
+            raise self._changed("became shorter")
         if (now.st_size, now.st_mtime_ns) != (self.size, self._facts.st_mtime_ns):
-            self.fault = self._changed("changed")
-            raise self.fault
+            raise self._changed("changed")
+        return chunk
 
     def _changed(self, how: str) -> TransferError:
         return TransferError(f"{self._name} {how} while it was read", again=True)
@@ -133,9 +127,6 @@ class ViewSource:
             self.fault = TransferError(f"ComfyUI did not send all of {self._name}", again=True)
             raise self.fault from fault
 
-    async def check(self) -> None:
-        """Do nothing: what arrived whole is one file."""
-
 
 @asynccontextmanager
 async def open_path(machine: Machine, path: str, name: str) -> AsyncIterator[FileSource]:
@@ -169,6 +160,9 @@ async def open_output(machine: Machine, item: dict[str, Any]) -> AsyncIterator[S
         If it cannot be had.
     """
     name, subfolder, kind = item["filename"], item["subfolder"], item["type"]
+    if machine.settings.comfyui_url and not machine.connected:
+        # Only that ComfyUI tells where its outputs are; elsewhere another file may have the name.
+        await machine.ready()
     file = await machine.open_file(kind, subfolder, name)
     if file is not None:
         async with _closing(file, name) as source:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from yarl import URL
 
 from .http import TransferError, get_json, request
-from .sources import FileSource, open_output, open_path
+from .sources import CHUNK, FileSource, open_output, open_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +90,9 @@ async def put(
         If not all of it is known to have been stored.
     """
     stop = source.size if end is None else end
-    body: Any = source.chunks(start, stop, advance) if stop > start else b""
+    body: Any = source.chunks(start, stop, advance)
+    if stop - start <= CHUNK:
+        body = b"".join([chunk async for chunk in body])  # goes out together with its headers
     sent = {"Content-Type": "application/octet-stream", **(headers or {})}
     sent["Content-Length"] = str(stop - start)
     try:
@@ -146,7 +148,6 @@ class _PresignedDeed:
         if place.get("include_acl") is True:
             headers["x-amz-acl"] = "public-read"
         await put(self._http, place["url"], source, headers=headers, advance=transfer.advance)
-        await source.check()
         record.facts["download_url"] = place.get("download_url")
         if place.get("is_public") is not None:
             record.facts["is_public"] = place["is_public"]
@@ -229,7 +230,6 @@ class VolumeUpload:
                 answer = await self._ask(transfer, "generate-upload-url", _facts_of(transfer))
                 address = _text(answer, "uploadUrl")
                 await put(self._http, address, source, advance=transfer.advance)
-                await source.check()
             else:
                 await self._send_parts(transfer, source)
 
@@ -255,7 +255,6 @@ class VolumeUpload:
         )
         try:
             await self._in_parallel(transfer, source, missing)
-            await source.check()
             body = {
                 **facts["upload"],
                 "parts": [{"partNumber": n, "eTag": parts[str(n)]} for n in range(1, count + 1)],

@@ -24,15 +24,30 @@ if TYPE_CHECKING:
 QUICK = Backoff(first=0.01, largest=0.05, attempts=4)
 
 
+class Deaf:
+    """Listens to a machine and cares for nothing that it tells."""
+
+    def machine_event(self, machine: Machine, event: object) -> None: ...
+
+    def machine_connected(self, machine: Machine) -> None: ...
+
+    def machine_disconnected(self, machine: Machine) -> None: ...
+
+    def machine_ended(self, machine: Machine, reason: str) -> None: ...
+
+
 class Room:
     """Transfers with all that they need, which can be closed and opened again."""
 
-    def __init__(self, folder: Path, **options: Any) -> None:
+    def __init__(
+        self, folder: Path, *, settings: MachineSettings | None = None, **options: Any
+    ) -> None:
         self.comfyui = folder / "comfyui"
         self.data = folder / "data"
         for name in ("models/checkpoints", "models/loras", "output", "input"):
             (self.comfyui / name).mkdir(parents=True, exist_ok=True)
         self.checkpoints = self.comfyui / "models" / "checkpoints"
+        self._settings = settings or MachineSettings(comfyui_path=str(self.comfyui))
         self._options = {"backoff": QUICK, **options}
         self.key: str | None = None
 
@@ -41,8 +56,10 @@ class Room:
         await self.database.open()
         self.session = Session(self.data / "sessions")
         machines = MachineRegistry()
-        settings = MachineSettings(comfyui_path=str(self.comfyui))
-        machines.add(Machine("local", settings, session_id="x", folder=self.data, listener=None))
+        self.machine = Machine(
+            "local", self._settings, session_id="x", folder=self.data, listener=Deaf()
+        )
+        machines.add(self.machine)
         self.transfers = Transfers(
             TransferRepository(self.database),
             CallbackRepository(self.database),
@@ -57,6 +74,7 @@ class Room:
 
     async def close(self) -> None:
         await self.transfers.close()
+        await self.machine.close()
         await self.database.close()
         self.session.close()
 

@@ -96,7 +96,7 @@ async def test_restart_delivers_what_is_left(room, bare_service):
     for number in range(6):
         send(room, made, number)
     made.told_status = "running"
-    await room.until(lambda: len(bare_service.callbacks) == 2)
+    await room.until(lambda: not bare_service.spoil["status"])
     await room.reopen()
     (again,) = room.transfers.callbacks.orders()
     assert again.status_endpoint == made.status_endpoint

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import resource
 
 import pytest
 
@@ -143,6 +144,21 @@ async def test_no_space(room, bare_service):
     assert names(room) == []
 
 
+async def test_disk_that_fills_up(room, bare_service):
+    content = bare_service.files[NAME] = random.randbytes(4 * MIB)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3 * MIB, hard))  # writes beyond it fail
+    try:
+        record = await download(room, bare_service)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (record.state, record.attempts) == ("failed", 1)
+    assert record.error == f"there is no space left for {NAME}"
+    assert names(room) == []
+    assert (await download(room, bare_service)).state == "done"
+    assert (room.checkpoints / NAME).read_bytes() == content
+
+
 async def test_web_page_is_no_model(room, bare_service):
     bare_service.spoil["files"].append("garbage")
     record = await download(room, bare_service)
@@ -161,11 +177,11 @@ async def test_refusals(room, bare_service, status, attempts):
 
 @pytest.mark.parametrize("digest", [True, False])
 async def test_what_is_there_is_not_fetched_again(room, bare_service, digest):
-    content = bare_service.files[NAME] = random.randbytes(4 * MIB)
+    content = bare_service.files[NAME] = random.randbytes(32 * MIB)
     (room.checkpoints / NAME).write_bytes(content)
     record = await download(room, bare_service, digest=sha256(content) if digest else None)
     assert (record.state, record.sent) == ("done", len(content))
-    assert sum(count for _, count, _ in bare_service.sent[NAME]) < MIB
+    assert sum(count for _, count, _ in bare_service.sent[NAME]) < 16 * MIB
     assert names(room) == [NAME]
 
 
