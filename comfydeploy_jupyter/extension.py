@@ -104,6 +104,24 @@ class ComfyDeploy(ExtensionApp):
         help="Addresses that may receive a ComfyDeploy API key.",
     ).tag(config=True)
 
+    max_concurrent_uploads = Int(
+        3,
+        min=1,
+        help="Uploads that run at a time, and as many downloads of models beside them.",
+    ).tag(config=True)
+    huggingface_url = Unicode(
+        "https://huggingface.co", help="Address of Hugging Face, or of a mirror of it."
+    ).tag(config=True)
+    huggingface_token = Unicode(
+        "", help="Token for models of Hugging Face that need one. Also from HF_TOKEN."
+    ).tag(config=True)
+    civitai_url = Unicode(
+        "https://civitai.com", help="Address of Civitai, or of a mirror of it."
+    ).tag(config=True)
+    civitai_token = Unicode(
+        "", help="API key for models of Civitai that need one. Also from CIVITAI_API_KEY."
+    ).tag(config=True)
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.sockets: set[EventSocket] = set()
@@ -167,6 +185,7 @@ class ComfyDeploy(ExtensionApp):
         load_all()
         from .machines.machine import MachineSettings
         from .services import Services, Settings
+        from .transfers.sites import ModelSites
 
         assert self.serverapp is not None
         root = Path(self.serverapp.root_dir)
@@ -191,6 +210,13 @@ class ComfyDeploy(ExtensionApp):
                 allowed_api_urls=tuple(self.allowed_api_urls),
                 api_key=self.api_key or os.environ.get("COMFY_DEPLOY_API_KEY") or None,
                 cloud_url=self.cloud_url,
+                max_concurrent_uploads=self.max_concurrent_uploads,
+                sites=ModelSites(
+                    huggingface_url=self.huggingface_url.rstrip("/"),
+                    civitai_url=self.civitai_url.rstrip("/"),
+                    huggingface_token=self.huggingface_token or os.environ.get("HF_TOKEN") or None,
+                    civitai_token=self.civitai_token or os.environ.get("CIVITAI_API_KEY") or None,
+                ),
             )
         )
 

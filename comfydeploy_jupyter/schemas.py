@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import InvalidRequestError
 
@@ -18,6 +19,22 @@ Identifier = Annotated[
 Name = Annotated[
     str, Field(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$")
 ]
+
+
+def _is_web_address(value: str) -> str:
+    try:
+        valid = not value or (
+            urlsplit(value).scheme in ("http", "https") and bool(urlsplit(value).hostname)
+        )
+    except ValueError:
+        valid = False
+    if not valid or any(character.isspace() for character in value):
+        raise ValueError("must be an http:// or https:// address")
+    return value
+
+
+# An address that we call; empty counts as none.
+Endpoint = Annotated[str, Field(max_length=8192), AfterValidator(_is_web_address)]
 
 
 class Model(BaseModel):
@@ -50,8 +67,8 @@ class RunRequest(Model):
     strict_inputs: bool | None = None
     previews: bool | None = None
 
-    status_endpoint: str | None = None
-    file_upload_endpoint: str | None = None
+    status_endpoint: Endpoint | None = None
+    file_upload_endpoint: Endpoint | None = None
     gpu_event_id: str | None = None
     cd_token: str | None = Field(default=None, repr=False)
     token: str | None = Field(default=None, repr=False)
@@ -89,6 +106,82 @@ class InterruptRequest(Model):
 
     prompt_id: Identifier | None = None
     machine: Identifier | None = None
+
+
+class UploadQueueQuery(Model):
+    """Query of ``GET upload-queue-status``."""
+
+    prompt_id: Identifier | None = None
+
+
+class CancelUploadsRequest(Model):
+    """Body of ``POST cancel-uploads``: a run, one transfer, or without either all."""
+
+    prompt_id: Identifier | None = None
+    id: Identifier | None = None
+
+
+class SendFileRequest(Model):
+    """The JSON body of ``POST upload-file``, as clients of the ComfyUI node send it."""
+
+    file_path: Annotated[str, Field(min_length=1)]
+    url: Endpoint
+    token: str | None = Field(default=None, repr=False)
+
+
+class UploadPartRequest(Model):
+    """Body of ``POST volume/file/upload-part-from-path``; ``end`` is not sent any more."""
+
+    file_path: Annotated[str, Field(min_length=1, alias="filePath")]
+    upload_url: Annotated[Endpoint, Field(min_length=1, alias="uploadUrl")]
+    start: Annotated[int, Field(ge=0)] = 0
+    end: Annotated[int, Field(ge=0)]
+
+
+class _HuggingFaceModel(Model):
+    repo_id: Annotated[str, Field(min_length=1, alias="repoId")]
+
+
+class _CivitaiModel(Model):
+    url: Annotated[str, Field(min_length=1)]
+
+
+class VolumeModelRequest(Model):
+    """Body of ``POST volume/model``.
+
+    The fields of ComfyDeploy's own form (``folderPath``, ``downloadLink``, ``huggingface``,
+    ``civitai``) are understood too.
+    """
+
+    action: Literal["add", "list", "delete", "move"] = "add"
+    source: Literal["link", "huggingface", "civitai", "local"] = "link"
+    url: str | None = None
+    path: str | None = None
+    folder: str | None = None
+    filename: str | None = None
+    to_folder: str | None = None
+    to_filename: str | None = None
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
+
+    folder_path: str | None = Field(default=None, alias="folderPath")
+    download_link: str | None = Field(default=None, alias="downloadLink")
+    huggingface: _HuggingFaceModel | None = None
+    civitai: _CivitaiModel | None = None
+
+    api_url: Endpoint | None = None
+    target: Literal["local", "cloud"] | None = None
+    cd_token: str | None = Field(default=None, repr=False)
+    token: str | None = Field(default=None, repr=False)
+
+    @property
+    def address(self) -> str | None:
+        """Where the model is, in whichever form it was given."""
+        own = self.url or self.download_link
+        if self.source == "huggingface" and self.huggingface is not None:
+            return own or self.huggingface.repo_id
+        if self.source == "civitai" and self.civitai is not None:
+            return own or self.civitai.url
+        return own
 
 
 class JoinQuery(Model):

@@ -18,12 +18,17 @@ from .files.uploads import Uploads
 from .graphs.ui_to_api import ui_to_api
 from .machines.machine import Machine, MachineSettings
 from .machines.registry import LOCAL, MachineRegistry
+from .runs.delivery import Delivery
 from .runs.manager import RunManager
+from .store.callbacks import CallbackRepository
 from .store.database import Database
 from .store.hashes import HashRepository
 from .store.runs import RunRepository
 from .store.session import Session
+from .store.transfers import TransferRepository
 from .store.workflows import WorkflowStore
+from .transfers.room import Transfers
+from .transfers.sites import ModelSites
 from .workflows.cloud import CloudWorkflows
 from .workflows.local import LocalWorkflows
 
@@ -59,6 +64,10 @@ class Settings:
         The configured ComfyDeploy API key.
     cloud_url : str
         Address of the ComfyDeploy API.
+    max_concurrent_uploads : int
+        Transfers at a time, in each direction.
+    sites : ModelSites
+        Where models are downloaded from.
     """
 
     data_dir: Path
@@ -71,6 +80,8 @@ class Settings:
     allowed_api_urls: tuple[str, ...] = ()
     api_key: str | None = field(default=None, repr=False)
     cloud_url: str = DEFAULT_URL
+    max_concurrent_uploads: int = 3
+    sites: ModelSites = field(default_factory=ModelSites)
 
 
 class Services:
@@ -96,6 +107,7 @@ class Services:
         self._local_workflows = LocalWorkflows(WorkflowStore(self.database), self._to_api)
         self._session: Session | None = None
         self._runs: RunManager | None = None
+        self._transfers: Transfers | None = None
         self._opened = False
         self._lock = asyncio.Lock()
 
@@ -109,6 +121,13 @@ class Services:
     def workflows(self, account: CloudAccount | None = None) -> WorkflowRepository:
         """Return the workflows of the local store or, for an account, those in ComfyDeploy."""
         return self._local_workflows if account is None else CloudWorkflows(account)
+
+    @property
+    def transfers(self) -> Transfers:
+        """Uploads, downloads and callbacks; there once `open` is done."""
+        if self._transfers is None:
+            raise RuntimeError("the services are not open")
+        return self._transfers
 
     async def open(self) -> None:
         """Open every room; the second call only waits for the first."""
@@ -124,6 +143,8 @@ class Services:
             await self.hasher.close()
             if self._runs is not None:
                 await self._runs.close()
+            if self._transfers is not None:
+                await self._transfers.close()
             await self.machines.close()
             await self.database.close()
             if self._session is not None:
@@ -173,10 +194,22 @@ class Services:
         self._session = await asyncio.to_thread(Session, settings.data_dir / "sessions")
         account = await asyncio.to_thread(self.credentials.load)
         self.cloud.access.signed_in_key = account.api_key if account is not None else None
+        repository = RunRepository(self.database)
+        self._transfers = Transfers(
+            TransferRepository(self.database),
+            CallbackRepository(self.database),
+            self._session,
+            self.machines,
+            self.cloud.access.key_for,
+            sites=settings.sites,
+            max_concurrent=settings.max_concurrent_uploads,
+        )
+        delivery = Delivery(self._transfers, self.machines, repository)
         self._runs = RunManager(
-            RunRepository(self.database),
+            repository,
             self.machines,
             self._session,
+            delivery,
             stored_version=self._local_workflows.version,
             view_url=f"{settings.base_url}comfyui-deploy/view",
             lost_after=settings.lost_after,
@@ -190,6 +223,8 @@ class Services:
             listener=self._runs,
         )
         self.machines.add(local)
+        await self._transfers.open()
+        await delivery.open()
         await self._runs.open()
         if settings.autostart:
             local.open()

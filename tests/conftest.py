@@ -8,4 +8,5 @@ pytest_plugins = [
     "tests.fake_comfydeploy",
     "tests.jupyter_process",
     "tests.mortal_jupyter",
+    "tests.transfer_service",
 ]

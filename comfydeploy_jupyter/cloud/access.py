@@ -67,6 +67,14 @@ class CloudAccess:
             )
         return key
 
+    def key_for(self, url: str) -> str | None:
+        """Return the key of the sign-in or the configured one if an address may have it."""
+        try:
+            self.check_url(url, field="url")
+        except ForbiddenAPIURLError:
+            return None
+        return self.signed_in_key or self._api_key
+
 
 def _is_below(asked: URL, allowed: URL) -> bool:
     prefix = allowed.path.rstrip("/")

@@ -19,6 +19,12 @@ from .status import (
     ComfyUIVersionHandler,
     ObjectInfoHandler,
 )
+from .transfers import (
+    CancelUploadsHandler,
+    UploadPartHandler,
+    UploadQueueStatusHandler,
+    VolumeModelHandler,
+)
 from .view import ViewHandler
 from .workflows import VersionHandler, VersionsHandler, WorkflowHandler, WorkflowsHandler
 from .ws import EventSocket
@@ -37,6 +43,10 @@ ROUTES = (
     (f"{PREFIX}/filename_list_cache", FilenameListHandler),
     (f"{PREFIX}/get-file-hash", FileHashHandler),
     (f"{PREFIX}/upload-file", UploadFileHandler),
+    (f"{PREFIX}/upload-queue-status", UploadQueueStatusHandler),
+    (f"{PREFIX}/cancel-uploads", CancelUploadsHandler),
+    (f"{PREFIX}/volume/model", VolumeModelHandler),
+    (f"{PREFIX}/volume/file/upload-part-from-path", UploadPartHandler),
     (f"{PREFIX}/fs/stat", StatHandler),
     # Workflows
     (f"{PREFIX}/workflow/convert", ConvertHandler),

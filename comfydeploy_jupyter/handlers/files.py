@@ -138,7 +138,18 @@ class UploadFileHandler(Handler):
 
     async def send_local_file(self, body: dict[str, Any]) -> None:
         """Send a file of this machine to a presigned address, the node's form of the request."""
-        raise InvalidRequestError.of_field("file", "send the file as multipart/form-data")
+        request = schemas.parse(schemas.SendFileRequest, body)
+        url = self.services.cloud.access.check_url(request.url, field="url")
+        record = await self.services.transfers.upload_presigned(
+            request.file_path, url, self.given_key(request.token)
+        )
+        self.reply(
+            {
+                "success": True,
+                "message": "File uploaded successfully",
+                "download_url": record.facts.get("download_url"),
+            }
+        )
 
     def on_connection_close(self) -> None:
         """Remove what has arrived of a body that will not be complete."""

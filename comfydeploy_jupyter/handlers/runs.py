@@ -28,6 +28,8 @@ class RunBase(Handler):
 
         A native run is first sent to the service, whose answer is the real body.
         """
+        given = self.given_key(request.cd_token or request.token)
+        small = len(self.request.body) <= SMALL
         if request.is_native_run:
             endpoint = request.native_run_api_endpoint
             if not endpoint:
@@ -36,11 +38,11 @@ class RunBase(Handler):
                 )
             body = await self.json_body()
             body = {k: v for k, v in body.items() if k not in ("cd_token", "token")}
-            key = self.given_key(request.cd_token or request.token)
-            answer = await self.services.cloud.native_run(endpoint, body, key)
+            answer = await self.services.cloud.native_run(endpoint, body, given)
             request = schemas.parse(schemas.RunRequest, {**answer, "is_native_run": None})
-            return await self.services.runs.submit(request)
-        small = len(self.request.body) <= SMALL
+            given = request.cd_token or request.token or given
+            small = False
+        request = request.model_copy(update={"cd_token": given})
         return await self.services.runs.submit(request, small=small)
 
 

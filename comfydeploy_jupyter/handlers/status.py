@@ -26,7 +26,7 @@ class CheckStatusHandler(Handler):
                 "version": __version__,
                 "comfyui": comfyui,
                 "queue": services.runs.counts(),
-                "uploads": {"queue_size": 0, "pending_uploads": 0, "active": 0},
+                "uploads": services.transfers.queue.counts(),
                 "tunnel": {"running": False, "url": None},
             }
         )

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ..schemas import RunRequest
     from ..store.runs import RunRepository
     from ..store.session import Session
+    from .delivery import Delivery
     from .log import RunEvent
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,8 @@ class RunManager:
         Where runs can go.
     session : Session
         The identity of this server towards ComfyUI.
+    delivery : Delivery
+        Uploads the outputs of runs and reports their state.
     stored_version : callable
         Returns a version of a stored workflow, by its id and number (None: the latest).
     view_url : str
@@ -80,6 +83,7 @@ class RunManager:
         repository: RunRepository,
         machines: MachineRegistry,
         session: Session,
+        delivery: Delivery,
         *,
         stored_version: Callable[[str, int | None], Awaitable[dict[str, Any]]],
         view_url: str,
@@ -90,10 +94,11 @@ class RunManager:
         self._machines = machines
         self._session = session
         self._stored_version = stored_version
+        self._delivery = delivery
         self._view_url = view_url
         self._runs: dict[str, Run] = {}
         self._recent: OrderedDict[str, Run] = OrderedDict()
-        self._followers: set[Callable[[Run, RunEvent], None]] = set()
+        self._followers: set[Callable[[Run, RunEvent], None]] = {delivery.see}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._reconciling: dict[str, asyncio.Lock] = {}
         self._to_reconcile: set[str] = set()
@@ -170,6 +175,7 @@ class RunManager:
             warnings=prepared.warnings,
         )
         run = await self._add(Run(record, prepared.nodes), prepared.prompt, prepared.workflow)
+        await self._delivery.begin(request, record.prompt_id)
         try:
             await self._post(run, client, prepared.prompt, prepared.workflow)
         except PromptInvalidError as fault:
@@ -279,6 +285,12 @@ class RunManager:
                 if record.finished:
                     raise _ended_already(record)
                 return prompt_id, await self._cancel_foreign(record)
+            if found.record.status == "uploading":
+                raise ConflictError(
+                    f"The run {prompt_id!r} has been executed and uploads its outputs;"
+                    " cancel-uploads stops that",
+                    details={"prompt_id": prompt_id, "status": "uploading"},
+                )
             run = found
         return run.prompt_id, await self._cancel(run)
 
@@ -409,6 +421,7 @@ class RunManager:
         if not run.unanswered:
             self._runs.pop(run.prompt_id, None)
             await self._repository.discard(run.prompt_id)
+            self._delivery.forget(run.prompt_id)
             raise fault
         try:
             if await asyncio.wait_for(self._has(client, run), ASK_WITHIN):
@@ -484,11 +497,35 @@ class RunManager:
         await self._end(run, replace(run.record, status="failed", error=error))
 
     async def _end(self, run: Run, record: RunRecord) -> None:
-        """Keep the end of a run, then tell it. The first end counts, and others wait for it."""
+        """Keep the end of a run, then tell it. The first end counts, and others wait for it.
+
+        Nobody waits for uploads: these may take longer than anything that waits here has time.
+        """
         if run.ending:
-            await run.ended.wait()
+            if run.record.status != "uploading":
+                await run.ended.wait()
             return
         run.ending = True
+        if record.status == "success" and self._delivery.uploads(run.prompt_id):
+            run.record = replace(record, status="uploading", finished_at=None)
+            self._background(self._upload(run))
+        else:
+            await self._finish(run, record)
+
+    async def _upload(self, run: Run) -> None:
+        """Upload the outputs of a run that was executed, then end it."""
+        try:
+            await self._repository.save(run.record)
+            run.tell_uploading()
+            error = await self._delivery.upload(run)
+        except Exception as fault:
+            log.exception("The outputs of run %s could not be uploaded", run.prompt_id)
+            message = f"The outputs could not be uploaded: {fault}"
+            error = {"type": "UploadFailed", "message": message, "node_id": None, "node_type": None}
+        status = "success" if error is None else "failed"
+        await self._finish(run, replace(run.record, status=status, error=error))
+
+    async def _finish(self, run: Run, record: RunRecord) -> None:
         record.finished_at = record.finished_at or utcnow()
         try:
             await self._repository.save(record)
@@ -560,7 +597,11 @@ class RunManager:
     # -- after a gap -------------------------------------------------------------------------
 
     def _of(self, machine: Machine) -> list[Run]:
-        return [run for run in self._runs.values() if run.record.machine == machine.id]
+        return [
+            run
+            for run in self._runs.values()
+            if run.record.machine == machine.id and run.record.status != "uploading"
+        ]
 
     async def _adopt(self, record: RunRecord) -> None:
         stored = await self._repository.prompt(record.prompt_id)
@@ -570,7 +611,10 @@ class RunManager:
         run = self._follow(Run(record, node_names(graph), whole=False, first_id=first_id))
         if record.status != "not-started":
             run.resume()
-        if self._machines.find(record.machine) is None:
+        if record.status == "uploading":
+            run.ending = True
+            self._background(self._upload(run))
+        elif self._machines.find(record.machine) is None:
             self._background(self._lose(run, f"There is no machine {record.machine!r} any more"))
 
     def _check_queue(self, machine: Machine, event: Event) -> None:

@@ -205,6 +205,19 @@ class Run:
         for node in list(self._node_started):
             self._end_node(node)
 
+    def tell_uploading(self) -> None:
+        """Tell that the run was executed and its outputs are being uploaded."""
+        self._open()
+        self._publish(
+            "live_status",
+            {
+                "prompt_id": self.prompt_id,
+                "live_status": "Uploading outputs",
+                "progress": 1.0,
+                "current_node": None,
+            },
+        )
+
     def close(self, reply: dict[str, Any]) -> None:
         """Tell the end, after which nothing follows.
 

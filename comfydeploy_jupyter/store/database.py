@@ -79,6 +79,9 @@ class Database:
 
     def _prepare(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Tokens of unfinished uploads are in it. SQLite gives its side files the same mode.
+        self.path.touch(mode=0o600)
+        self.path.chmod(0o600)
         connection = self._connection(write=True)
         connection.execute("PRAGMA journal_mode = WAL")
         migrate(connection)

@@ -94,6 +94,64 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             """,
         ),
     ),
+    (
+        "transfers",
+        (
+            # `private` holds addresses and tokens; it is emptied when the transfer ends.
+            """
+            CREATE TABLE transfers (
+                position INTEGER PRIMARY KEY,
+                id TEXT NOT NULL UNIQUE,
+                direction TEXT NOT NULL,
+                kind TEXT NOT NULL,
+                session TEXT NOT NULL,
+                prompt_id TEXT,
+                node_id TEXT,
+                path TEXT,
+                filename TEXT NOT NULL,
+                size INTEGER,
+                sent INTEGER NOT NULL,
+                state TEXT NOT NULL,
+                attempts INTEGER NOT NULL,
+                error TEXT,
+                created_at TEXT NOT NULL,
+                finished_at TEXT,
+                facts TEXT NOT NULL,
+                private TEXT NOT NULL
+            )
+            """,
+            "CREATE INDEX transfers_by_state ON transfers (state, position)",
+            "CREATE INDEX transfers_by_prompt ON transfers (prompt_id)",
+            "CREATE INDEX transfers_by_path ON transfers (path)",
+        ),
+    ),
+    (
+        "callbacks",
+        (
+            # What a run owes to those who ordered it; gone when all of it is delivered.
+            """
+            CREATE TABLE orders (
+                prompt_id TEXT PRIMARY KEY,
+                session TEXT NOT NULL,
+                status_endpoint TEXT,
+                file_upload_endpoint TEXT,
+                token TEXT,
+                gpu_event_id TEXT,
+                told TEXT NOT NULL
+            ) WITHOUT ROWID
+            """,
+            """
+            CREATE TABLE callbacks (
+                prompt_id TEXT NOT NULL REFERENCES orders (prompt_id) ON DELETE CASCADE,
+                number INTEGER NOT NULL,
+                passing INTEGER NOT NULL,
+                created_at REAL NOT NULL,
+                body BLOB NOT NULL,
+                PRIMARY KEY (prompt_id, number)
+            ) WITHOUT ROWID
+            """,
+        ),
+    ),
 )
 
 

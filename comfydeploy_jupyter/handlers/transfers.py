@@ -1,0 +1,135 @@
+"""The upload queue, files sent out, and models on volumes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InvalidRequestError
+from ..lazy import lazy_module
+from .base import Handler, schemas
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..comfyui.folders import Folders
+    from ..transfers import models, queue
+else:
+    models, queue = lazy_module("transfers.models"), lazy_module("transfers.queue")
+
+
+class UploadQueueStatusHandler(Handler):
+    """``GET upload-queue-status``: what is on its way, out and in."""
+
+    async def get(self) -> None:
+        """Answer with counts and with each transfer."""
+        query = self.query(schemas.UploadQueueQuery)
+        self.reply(await self.services.transfers.queue.status(query.prompt_id))
+
+
+class CancelUploadsHandler(Handler):
+    """``POST cancel-uploads``: stop uploads, waiting and running."""
+
+    async def post(self) -> None:
+        """Cancel the uploads of a run, one transfer by its id, or without either all uploads."""
+        request = await self.body(schemas.CancelUploadsRequest)
+        cancelled = await self.services.transfers.queue.cancel(
+            prompt_id=request.prompt_id,
+            transfer_id=request.id,
+            direction=None if request.id else "up",
+        )
+        self.reply({"success": True, "cancelled": cancelled})
+
+
+class UploadPartHandler(Handler):
+    """``POST volume/file/upload-part-from-path``: send a part of a local file."""
+
+    async def post(self) -> None:
+        """Answer with the part's ``eTag``."""
+        request = await self.body(schemas.UploadPartRequest)
+        if request.end <= request.start:
+            raise InvalidRequestError.of_field("end", "must be larger than start")
+        etag = await self.services.transfers.upload_part(
+            request.file_path, request.upload_url, request.start, request.end
+        )
+        self.reply({"eTag": etag, "bytesSent": request.end - request.start})
+
+
+class VolumeModelHandler(Handler):
+    """``POST volume/model``: the models in ComfyUI's folders."""
+
+    async def post(self) -> None:
+        """Do what ``action`` says."""
+        request = await self.body(schemas.VolumeModelRequest)
+        if request.api_url or request.target == "cloud":
+            raise InvalidRequestError.of_field(
+                "api_url" if request.api_url else "target",
+                "volumes of ComfyDeploy cannot be managed yet; leave it out for the local one",
+            )
+        folders = await self.services.machines.get().folders()
+        work = {
+            "add": self._add,
+            "list": self._list,
+            "delete": self._delete,
+            "move": self._move,
+        }[request.action]
+        self.reply({"success": True, **await work(request, folders)})
+
+    async def _list(self, request: schemas.VolumeModelRequest, folders: Folders) -> dict[str, Any]:
+        return {"models": await asyncio.to_thread(models.list_models, folders, request.folder)}
+
+    async def _delete(
+        self, request: schemas.VolumeModelRequest, folders: Folders
+    ) -> dict[str, Any]:
+        path = await _place(folders, request)
+        await asyncio.to_thread(models.delete_model, folders, path)
+        return {"message": f"{path.name} is deleted"}
+
+    async def _move(self, request: schemas.VolumeModelRequest, folders: Folders) -> dict[str, Any]:
+        if request.to_folder is None and request.to_filename is None:
+            raise InvalidRequestError.of_field("to_filename", "or to_folder is needed to move")
+        path = await _place(folders, request)
+        target = await asyncio.to_thread(
+            models.place,
+            folders,
+            request.to_folder or _folder(request),
+            request.to_filename or request.filename or path.name,
+            field="to_filename",
+        )
+        await asyncio.to_thread(models.move_model, folders, path, target)
+        return {"message": f"{path.name} is now {target.name}", "path": str(target)}
+
+    async def _add(self, request: schemas.VolumeModelRequest, folders: Folders) -> dict[str, Any]:
+        transfers = self.services.transfers
+        sha256 = request.sha256.lower() if request.sha256 else None
+        if request.source == "local":
+            path = request.path or request.url
+            if not path:
+                raise InvalidRequestError.of_field("path", "is needed for a local file")
+            name = request.filename or path.rsplit("/", 1)[-1]
+            target = await _place(folders, request, name)
+            record = await transfers.copy(path, target, sha256)
+        else:
+            if not request.address:
+                raise InvalidRequestError.of_field("url", "is needed to add a model")
+            offer = await transfers.offer(request.source, request.address, request.filename)
+            target = await _place(folders, request, request.filename or offer.filename)
+            record = await transfers.download(offer, target, sha256)
+        message = f"{target.name} is on its way; upload-queue-status tells how far it is"
+        return {"message": message, "path": str(target), **queue.describe(record)}
+
+
+def _folder(request: schemas.VolumeModelRequest) -> str:
+    folder = request.folder or request.folder_path
+    if not folder:
+        raise InvalidRequestError.of_field("folder", "is needed")
+    return folder
+
+
+async def _place(
+    folders: Folders, request: schemas.VolumeModelRequest, filename: str | None = None
+) -> Path:
+    name = filename if filename is not None else request.filename
+    if not name:
+        raise InvalidRequestError.of_field("filename", "is needed")
+    return await asyncio.to_thread(models.place, folders, _folder(request), name)

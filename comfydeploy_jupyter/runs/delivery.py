@@ -1,0 +1,247 @@
+"""What a run owes to who ordered it: its outputs uploaded, its state reported."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ComfyDeployError
+from ..store.callbacks import Order
+from ..transfers.uploads import content_type
+from .log import PASSING
+from .prepare import node_names
+
+if TYPE_CHECKING:
+    from ..machines.registry import MachineRegistry
+    from ..schemas import RunRequest
+    from ..store.runs import RunRecord, RunRepository
+    from ..store.transfers import TransferRecord
+    from ..transfers.room import Transfers
+    from .log import RunEvent
+    from .run import NodeName, Run
+
+# Our own events, which reach the endpoint in other forms or not at all.
+_OURS = frozenset({"", "live_status", "output_ready", "preview", "result", "status"})
+# In these kinds of outputs the ComfyUI node (2.3.10) takes a plain text for the path of a file.
+_PATH_KINDS = ("model_file", "result")
+_SILENT_CLASS = "PreviewImage"  # whose outputs the ComfyUI node does not report
+
+
+class Delivery:
+    """Reports runs to their ``status_endpoint`` and uploads their outputs.
+
+    What is told follows the ComfyUI node (2.3.10, ``custom_routes.py``): statuses, live statuses,
+    ComfyUI's own events, and the output of each node, once its files are uploaded.
+
+    Parameters
+    ----------
+    transfers : Transfers
+        Carries files and messages.
+    machines : MachineRegistry
+        Where outputs are.
+    repository : RunRepository
+        The records of runs.
+    """
+
+    def __init__(
+        self, transfers: Transfers, machines: MachineRegistry, repository: RunRepository
+    ) -> None:
+        self._transfers = transfers
+        self._callbacks = transfers.callbacks
+        self._machines = machines
+        self._repository = repository
+
+    async def open(self) -> None:
+        """Tell the ends of runs that ended just before the last server did."""
+        for order in self._callbacks.orders():
+            record = await self._repository.get(order.prompt_id)
+            if record is None:
+                self._callbacks.finish(order)
+            elif record.finished:
+                stored = await self._repository.prompt(order.prompt_id)
+                graph = json.loads(stored[0]) if stored is not None else {}
+                self._tell_end(order, record, node_names(graph))
+
+    async def begin(self, request: RunRequest, prompt_id: str) -> None:
+        """Keep what a request wants to be told and uploaded, before ComfyUI hears of the run."""
+        if request.status_endpoint or request.file_upload_endpoint:
+            await self._callbacks.add(
+                Order(
+                    prompt_id,
+                    session="",
+                    status_endpoint=request.status_endpoint or None,
+                    file_upload_endpoint=request.file_upload_endpoint or None,
+                    token=request.cd_token or request.token,
+                    gpu_event_id=request.gpu_event_id,
+                )
+            )
+
+    def forget(self, prompt_id: str) -> None:
+        """Drop the wishes of a run that ComfyUI never heard of."""
+        order = self._callbacks.order(prompt_id)
+        if order is not None:
+            self._callbacks.finish(order)
+
+    def see(self, run: Run, event: RunEvent) -> None:
+        """Report an event of a run; a follower of all runs."""
+        order = self._callbacks.order(run.prompt_id)
+        if order is None:
+            return
+        if run.record.status in ("running", "uploading"):
+            self._tell_status(order, run.record.status)
+        if event.event == "live_status":
+            live = {key: event.data[key] for key in ("live_status", "progress")}
+            self._send(order, live, passing=True)
+        elif event.event == "output_ready" and order.file_upload_endpoint is None:
+            node = str(event.data.get("node"))
+            self._tell_output(order, node, run.record.outputs.get(node, {}), run.name(node))
+        elif event.event == "status":
+            self._tell_end(order, run.record, run.nodes)
+        if event.event not in _OURS:
+            prefix = b'{"run_id": %s, "ws_event": ' % json.dumps(order.prompt_id).encode()
+            body = prefix + event.text.encode() + b"}"
+            self._callbacks.send(order, body, passing=event.event in PASSING)
+        if event.event == "execution_error":
+            order.told_error = True
+            self._send(order, {"output_data": event.data, "node_meta": None})
+
+    def uploads(self, prompt_id: str) -> bool:
+        """Return whether the outputs of a run are to be uploaded."""
+        order = self._callbacks.order(prompt_id)
+        return order is not None and order.file_upload_endpoint is not None
+
+    async def upload(self, run: Run) -> dict[str, Any] | None:
+        """Upload all outputs of a run, and report each node's when its files are there.
+
+        Returns
+        -------
+        dict or None
+            The run's error, if a file could not be uploaded.
+        """
+        order = self._callbacks.order(run.prompt_id)
+        if order is None or order.file_upload_endpoint is None:
+            return None
+        uploads = await self._transfers.upload_outputs(
+            run.prompt_id,
+            run.record.machine,
+            await self._files(run.record),
+            endpoint=order.file_upload_endpoint,
+            token=order.token,
+        )
+        by_node: dict[str, list[TransferRecord]] = {node: [] for node in run.record.outputs}
+        for upload in uploads:
+            by_node.setdefault(str(upload.node_id), []).append(upload)
+        ended = await asyncio.gather(
+            *(self._upload_node(run, order, node, group) for node, group in by_node.items())
+        )
+        for upload in (upload for group in ended for upload in group):
+            if upload.state == "failed":
+                name = run.name(str(upload.node_id))
+                return {
+                    "type": "UploadFailed",
+                    "message": f"{upload.filename} could not be uploaded: {upload.error}",
+                    "node_id": upload.node_id,
+                    "node_type": name.class_type,
+                }
+        return None
+
+    async def _upload_node(
+        self, run: Run, order: Order, node: str, uploads: list[TransferRecord]
+    ) -> list[TransferRecord]:
+        ended = [await self._transfers.queue.wait(upload) for upload in uploads]
+        output = run.record.outputs.get(node, {})
+        self._tell_output(order, node, _with_addresses(output, ended), run.name(node))
+        return ended
+
+    async def _files(self, record: RunRecord) -> list[tuple[str, list[str | int], dict[str, str]]]:
+        """Return the files among a run's outputs; temporary ones stay where they are."""
+        found: list[tuple[str, list[str | int], dict[str, str]]] = []
+        for node, output in record.outputs.items():
+            for kind, items in output.items():
+                for number, item in enumerate(items if isinstance(items, list) else ()):
+                    file = _file_of(kind, item)
+                    if file is None or file["type"] == "temp":
+                        continue
+                    if not isinstance(item, str) or await self._is_there(record.machine, file):
+                        found.append((node, [kind, number], file))
+        return found
+
+    async def _is_there(self, machine_id: str, file: dict[str, str]) -> bool:
+        """Return whether a text that may be the path of an output is one."""
+        try:
+            machine = self._machines.get(machine_id)
+            opened = await machine.open_file(file["type"], file["subfolder"], file["filename"])
+        except ComfyDeployError:
+            return False
+        if opened is not None:
+            await asyncio.to_thread(opened.close)
+        return opened is not None
+
+    def _tell_end(self, order: Order, record: RunRecord, nodes: dict[str, NodeName]) -> None:
+        """Tell all that is not told yet: outputs first, then the error, and the status last."""
+        for node, output in record.outputs.items():
+            name = nodes.get(node) or nodes.get(node.split(".", 1)[0])
+            self._tell_output(order, node, output, name)
+        if record.error is not None and not order.told_error:
+            order.told_error = True
+            self._send(order, {"output_data": {"error": record.error}, "node_meta": None})
+        self._tell_status(order, record.status)
+        self._callbacks.finish(order)
+
+    def _tell_status(self, order: Order, status: str) -> None:
+        if order.told_status != status:
+            order.told_status = status
+            self._send(order, {"status": status, "gpu_event_id": order.gpu_event_id})
+
+    def _tell_output(
+        self, order: Order, node: str, output: dict[str, Any], name: NodeName | None
+    ) -> None:
+        class_type = name.class_type if name is not None else None
+        if node in order.told_outputs or class_type == _SILENT_CLASS:
+            return
+        order.told_outputs.append(node)
+        meta = {"node_id": node, "node_class": class_type}
+        self._send(order, {"output_data": output, "node_meta": meta})
+
+    def _send(self, order: Order, facts: dict[str, Any], *, passing: bool = False) -> None:
+        body = json.dumps({"run_id": order.prompt_id, **facts}).encode()
+        self._callbacks.send(order, body, passing=passing)
+
+
+def _file_of(kind: str, item: Any) -> dict[str, str] | None:
+    """Return the file that an item of an output means, or None."""
+    if isinstance(item, str) and kind in _PATH_KINDS and item:
+        path = PurePosixPath(item)
+        item = {"filename": path.name, "subfolder": str(path.parent).removeprefix(".")}
+    if not isinstance(item, dict):
+        return None
+    name = item.get("filename")
+    if not isinstance(name, str) or not name:
+        return None
+    return {
+        "filename": name,
+        "subfolder": str(item.get("subfolder") or ""),
+        "type": str(item.get("type") or "output"),
+        "content_type": content_type(name, item.get("content_type") or item.get("format")),
+    }
+
+
+def _with_addresses(output: dict[str, Any], uploads: list[TransferRecord]) -> dict[str, Any]:
+    """Return a node's output with the address of each file that was uploaded."""
+    found = {
+        kind: list(items) if isinstance(items, list) else items for kind, items in output.items()
+    }
+    for upload in uploads:
+        if upload.state != "done":
+            continue
+        kind, number = upload.facts["place"]
+        item = found[kind][number]
+        if not isinstance(item, dict):
+            item = {key: upload.facts["item"][key] for key in ("filename", "subfolder", "type")}
+        told = {"url": upload.facts.get("download_url")}
+        if "is_public" in upload.facts:
+            told["is_public"] = upload.facts["is_public"]
+        found[kind][number] = {**item, **told}
+    return found

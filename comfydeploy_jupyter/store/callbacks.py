@@ -1,0 +1,194 @@
+"""What runs owe to those who ordered them: where to report to, and what is not delivered yet."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Sequence
+
+    from .database import Database
+
+
+@dataclass
+class Order:
+    """The wishes that came with a run. None of this is ever shown.
+
+    Attributes
+    ----------
+    prompt_id : str
+        The run.
+    session : str
+        The server that carries it out.
+    status_endpoint, file_upload_endpoint : str or None
+        Where its state is told, and where addresses for its outputs are given out.
+    token : str or None
+        The key that came with the request.
+    gpu_event_id : str or None
+        Sent back with each status.
+    told_status : str or None
+        The last status that was told, or waits to be delivered.
+    told_outputs : list of str
+        The nodes whose outputs were told.
+    told_error : bool
+        Whether the run's error was told.
+    """
+
+    prompt_id: str
+    session: str
+    status_endpoint: str | None = None
+    file_upload_endpoint: str | None = None
+    token: str | None = field(default=None, repr=False)
+    gpu_event_id: str | None = None
+    told_status: str | None = None
+    told_outputs: list[str] = field(default_factory=list)
+    told_error: bool = False
+
+
+@dataclass(eq=False)
+class Callback:
+    """One message to a status endpoint.
+
+    Attributes
+    ----------
+    prompt_id : str
+        The run that it is about.
+    number : int
+        Its place among the messages of the run.
+    body : bytes
+        JSON.
+    passing : bool
+        Whether a later message makes it stale.
+    created_at : float
+        Seconds since the epoch.
+    delivered : bool
+        Whether the endpoint has it.
+    """
+
+    prompt_id: str
+    number: int
+    body: bytes
+    passing: bool
+    created_at: float
+    delivered: bool = False
+
+
+_PLAIN = (
+    "prompt_id",
+    "session",
+    "status_endpoint",
+    "file_upload_endpoint",
+    "token",
+    "gpu_event_id",
+)
+_TOLD = ("told_status", "told_outputs", "told_error")
+
+
+class CallbackRepository:
+    """Reads and writes orders and their messages.
+
+    Parameters
+    ----------
+    database : Database
+        The opened database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add_order(self, order: Order) -> None:
+        """Keep the wishes of a new run, in place of older ones of the same id."""
+        await self._database.write(_add_order, _row(order))
+
+    async def apply(
+        self,
+        *,
+        orders: Iterable[Order] = (),
+        new: Sequence[Callback] = (),
+        gone: Sequence[Callback] = (),
+        settled: Iterable[str] = (),
+    ) -> None:
+        """Write many changes in one step.
+
+        Parameters
+        ----------
+        orders : iterable of Order
+            Those that have told something since.
+        new, gone : sequence of Callback
+            Messages to keep, and messages that need not be kept any more.
+        settled : iterable of str
+            Prompt ids of orders that are carried out.
+        """
+        rows = [_row(order) for order in orders]
+        await self._database.write(_apply, rows, new, gone, tuple(settled))
+
+    async def take_over(
+        self, sessions: Iterable[str], session: str
+    ) -> tuple[list[Order], list[Callback]]:
+        """Return the orders of some servers with their messages, and make them one's own."""
+        return await self._database.write(_take_over, tuple(sessions), session)
+
+
+def _row(order: Order) -> dict[str, Any]:
+    row = {name: getattr(order, name) for name in _PLAIN}
+    return {**row, "told": json.dumps({name: getattr(order, name) for name in _TOLD})}
+
+
+def _add_order(connection: sqlite3.Connection, row: dict[str, Any]) -> None:
+    names = ", ".join(row)
+    marks = ", ".join(f":{name}" for name in row)
+    connection.execute(f"INSERT OR REPLACE INTO orders ({names}) VALUES ({marks})", row)  # noqa: S608 - our own column names
+
+
+def _apply(
+    connection: sqlite3.Connection,
+    orders: list[dict[str, Any]],
+    new: Sequence[Callback],
+    gone: Sequence[Callback],
+    settled: tuple[str, ...],
+) -> None:
+    connection.executemany(
+        "UPDATE orders SET told = ? WHERE prompt_id = ?",
+        [(row["told"], row["prompt_id"]) for row in orders],
+    )
+    connection.executemany(
+        "INSERT OR IGNORE INTO callbacks (prompt_id, number, passing, created_at, body)"
+        " SELECT prompt_id, ?, ?, ?, ? FROM orders WHERE prompt_id = ?",
+        [(c.number, c.passing, c.created_at, c.body, c.prompt_id) for c in new],
+    )
+    connection.executemany(
+        "DELETE FROM callbacks WHERE prompt_id = ? AND number = ?",
+        [(c.prompt_id, c.number) for c in gone],
+    )
+    connection.executemany(
+        "DELETE FROM orders WHERE prompt_id = ?", [(prompt_id,) for prompt_id in settled]
+    )
+
+
+def _take_over(
+    connection: sqlite3.Connection, sessions: tuple[str, ...], session: str
+) -> tuple[list[Order], list[Callback]]:
+    marks = ", ".join("?" * len(sessions))
+    connection.execute(
+        f"UPDATE orders SET session = ? WHERE session IN ({marks})",  # noqa: S608 - only marks are put in
+        (session, *sessions),
+    )
+    orders = [
+        Order(**{name: row[name] for name in _PLAIN}, **json.loads(row["told"]))
+        for row in connection.execute("SELECT * FROM orders WHERE session = ?", (session,))
+    ]
+    rows = connection.execute(
+        "SELECT callbacks.* FROM callbacks JOIN orders USING (prompt_id) WHERE session = ?"
+        " ORDER BY prompt_id, number",
+        (session,),
+    )
+    callbacks = [
+        Callback(
+            row["prompt_id"], row["number"], row["body"], bool(row["passing"]), row["created_at"]
+        )
+        for row in rows
+    ]
+    return orders, callbacks

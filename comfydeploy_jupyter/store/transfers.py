@@ -1,0 +1,208 @@
+"""The record of every transfer, so that none is lost with the process."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Iterable, Sequence
+
+    from .database import Database
+
+OPEN = ("queued", "active", "retrying")
+ENDED = ("done", "failed", "cancelled")
+KEPT = 1000  # ended transfers that are remembered
+
+
+@dataclass
+class TransferRecord:
+    """What is known of one transfer.
+
+    Attributes
+    ----------
+    id : str
+        Its name in the queue.
+    direction : str
+        ``up`` or ``down``.
+    kind : str
+        Which deed carries it out: ``output``, ``presigned``, ``volume``, ``download``, ``copy``.
+    session : str
+        The server whose transfer it is.
+    filename : str
+        The name to show.
+    path : str or None
+        The local file, absolute; None for outputs, which their machine finds.
+    prompt_id, node_id : str or None
+        The run and the node whose output it is.
+    size : int or None
+        Bytes, once known.
+    sent : int
+        Bytes that are over.
+    state : str
+        One of ``queued``, ``active``, ``retrying``, ``done``, ``failed``, ``cancelled``.
+    attempts : int
+        How often it was begun.
+    error : str or None
+        Why the last attempt failed, in one sentence.
+    created_at, finished_at : str or None
+        ISO 8601, UTC.
+    facts : dict
+        What its deed must remember, such as the parts that are confirmed.
+    private : dict
+        Addresses and tokens; never shown, forgotten when the transfer ends.
+    """
+
+    id: str
+    direction: str
+    kind: str
+    session: str
+    filename: str
+    created_at: str
+    path: str | None = None
+    prompt_id: str | None = None
+    node_id: str | None = None
+    size: int | None = None
+    sent: int = 0
+    state: str = "queued"
+    attempts: int = 0
+    error: str | None = None
+    finished_at: str | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+    private: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing will happen to it any more."""
+        return self.state in ENDED
+
+
+_JSON = ("facts", "private")
+_COLUMNS = (
+    "id",
+    "direction",
+    "kind",
+    "session",
+    "filename",
+    "created_at",
+    "path",
+    "prompt_id",
+    "node_id",
+    "size",
+    "sent",
+    "state",
+    "attempts",
+    "error",
+    "finished_at",
+)
+
+
+class TransferRepository:
+    """Reads and writes transfer records.
+
+    Parameters
+    ----------
+    database : Database
+        The opened database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, records: Sequence[TransferRecord]) -> None:
+        """Keep new transfers: all of them or, if the process dies, none."""
+        await self._database.write(_add, [_row(record) for record in records])
+
+    async def save(self, record: TransferRecord) -> None:
+        """Write the present state of a transfer."""
+        await self._database.write(_save, _row(record))
+
+    async def take_over(self, sessions: Iterable[str], session: str) -> list[TransferRecord]:
+        """Return the open transfers of some servers, oldest first, and make them one's own.
+
+        Transfers that ended long ago are forgotten on this occasion.
+        """
+        return await self._database.write(_take_over, tuple(sessions), session)
+
+    async def of_run(self, prompt_id: str) -> list[TransferRecord]:
+        """Return the transfers of a run, oldest first."""
+        return await self._database.read(_find, "prompt_id = ?", (prompt_id,), -1)
+
+    async def of_path(self, path: str) -> TransferRecord | None:
+        """Return the newest transfer to or from a local file."""
+        found = await self._database.read(_find, "path = ?", (path,), 1)
+        return found[0] if found else None
+
+    async def newest_ended(self, limit: int) -> list[TransferRecord]:
+        """Return the transfers that ended, of those the newest, oldest first."""
+        return await self._database.read(_find, f"state IN ({_marks(ENDED)})", ENDED, limit)
+
+    async def count_ended(self, prompt_id: str | None) -> dict[str, int]:
+        """Return how many transfers, of one run or of all, ended in which state."""
+        return await self._database.read(_count_ended, prompt_id)
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _row(record: TransferRecord) -> dict[str, Any]:
+    """Flatten a record on the caller's side: the record may change while the writer waits."""
+    row = {name: getattr(record, name) for name in _COLUMNS}
+    return {**row, **{name: json.dumps(getattr(record, name)) for name in _JSON}}
+
+
+def _record(row: sqlite3.Row) -> TransferRecord:
+    return TransferRecord(
+        **{name: row[name] for name in _COLUMNS},
+        **{name: json.loads(row[name]) for name in _JSON},
+    )
+
+
+def _add(connection: sqlite3.Connection, rows: list[dict[str, Any]]) -> None:
+    for row in rows:
+        marks = ", ".join(f":{name}" for name in row)
+        connection.execute(f"INSERT INTO transfers ({', '.join(row)}) VALUES ({marks})", row)  # noqa: S608 - our own column names
+
+
+def _save(connection: sqlite3.Connection, row: dict[str, Any]) -> None:
+    changes = ", ".join(f"{name} = :{name}" for name in row)
+    connection.execute(f"UPDATE transfers SET {changes} WHERE id = :id", row)  # noqa: S608 - our own column names
+
+
+def _take_over(
+    connection: sqlite3.Connection, sessions: tuple[str, ...], session: str
+) -> list[TransferRecord]:
+    connection.execute(
+        f"DELETE FROM transfers WHERE state IN ({_marks(ENDED)}) AND position NOT IN"  # noqa: S608 - only marks are put in
+        f" (SELECT position FROM transfers WHERE state IN ({_marks(ENDED)})"
+        "  ORDER BY position DESC LIMIT ?)",
+        (*ENDED, *ENDED, KEPT),
+    )
+    condition = f"session IN ({_marks(sessions)}) AND state IN ({_marks(OPEN)})"
+    found = _find(connection, condition, (*sessions, *OPEN), -1)
+    for record in found:
+        record.session = session
+        connection.execute("UPDATE transfers SET session = ? WHERE id = ?", (session, record.id))
+    return found
+
+
+def _find(
+    connection: sqlite3.Connection, condition: str, values: tuple[str, ...], limit: int
+) -> list[TransferRecord]:
+    rows = connection.execute(
+        f"SELECT * FROM transfers WHERE {condition} ORDER BY position DESC LIMIT ?",  # noqa: S608 - conditions are ours
+        (*values, limit),
+    )
+    return [_record(row) for row in rows][::-1]
+
+
+def _count_ended(connection: sqlite3.Connection, prompt_id: str | None) -> dict[str, int]:
+    rows = connection.execute(
+        f"SELECT state, count(*) FROM transfers WHERE state IN ({_marks(ENDED)})"  # noqa: S608 - only marks are put in
+        " AND (? IS NULL OR prompt_id = ?) GROUP BY state",
+        (*ENDED, prompt_id, prompt_id),
+    )
+    return {row[0]: row[1] for row in rows}

@@ -1,0 +1,1 @@
+"""Files and messages on their way in and out: kept in the store until they have arrived."""

@@ -1,0 +1,246 @@
+"""Messages to status endpoints: in order for each run, kept until they are delivered."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from typing import TYPE_CHECKING
+
+from ..store.callbacks import Callback, Order
+from .http import Backoff, TransferError, request
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import aiohttp
+
+    from ..store.callbacks import CallbackRepository
+    from ..store.session import Session
+
+log = logging.getLogger(__name__)
+
+MAX_BACKLOG = 64  # undelivered messages of a run from which stale ones are dropped
+MAX_BACKLOG_BYTES = 256 * 1024
+ANSWER_WITHIN = 30.0  # seconds that an endpoint has to answer one message
+GATHER = 0.02  # seconds in which changes are gathered for one write to the store
+GIVEN_UP_AFTER = 3 * 24 * 3600.0  # seconds after which a message is worth nothing any more
+
+
+class _Line:
+    """The messages of one run that wait for their turn."""
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.waiting: deque[Callback] = deque()
+        self.bytes = 0
+        self.next_number = 1
+        self.last = False  # no message will follow
+        self.task: asyncio.Task[None] | None = None
+
+    def put(self, message: Callback) -> None:
+        self.waiting.append(message)
+        self.bytes += len(message.body)
+        self.next_number = max(self.next_number, message.number + 1)
+
+    def take(self, message: Callback) -> None:
+        self.waiting.remove(message)
+        self.bytes -= len(message.body)
+
+    def stale(self) -> list[Callback]:
+        """Return what to drop where the line has grown too long: the older passing messages.
+
+        The first message is being delivered, the newest passing one is not stale: both stay.
+        """
+        if len(self.waiting) <= MAX_BACKLOG and self.bytes <= MAX_BACKLOG_BYTES:
+            return []
+        passing = [message for message in list(self.waiting)[1:] if message.passing][:-1]
+        return passing[: len(passing) // 2 + 1]
+
+
+class Callbacks:
+    """Delivers messages to the status endpoints of runs.
+
+    `send` only puts a message into memory, so that no run ever waits. A task for each run delivers
+    them one after the other; another writes to the store, many at a time, what is not delivered.
+
+    Parameters
+    ----------
+    repository : CallbackRepository
+        The store.
+    session : Session
+        The identity of this server, and of dead ones whose messages it takes over.
+    http : aiohttp.ClientSession
+        The connections.
+    key_for : callable
+        Returns the configured key for an address that may have it.
+    backoff : Backoff
+        The pauses between attempts; their number is not limited.
+    """
+
+    def __init__(
+        self,
+        repository: CallbackRepository,
+        session: Session,
+        http: aiohttp.ClientSession,
+        key_for: Callable[[str], str | None],
+        *,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._repository = repository
+        self._session = session
+        self._http = http
+        self._key_for = key_for
+        self._backoff = backoff or Backoff()
+        self._lines: dict[str, _Line] = {}
+        self._new: list[Callback] = []
+        self._gone: list[Callback] = []
+        self._changed: dict[str, Order] = {}
+        self._settled: set[str] = set()
+        self._to_write = asyncio.Event()
+        self._writer: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Go on with what was not delivered before the last stop."""
+        orders, messages = await self._repository.take_over(self._session.claimed, self._session.id)
+        for order in orders:
+            self._lines[order.prompt_id] = _Line(order)
+        for message in messages:
+            self._lines[message.prompt_id].put(message)
+        self._writer = asyncio.ensure_future(self._write())
+        for line in self._lines.values():
+            self._deliver(line)
+
+    async def close(self) -> None:
+        """Stop delivering; what is left is in the store."""
+        tasks = [line.task for line in self._lines.values() if line.task is not None]
+        if self._writer is not None:
+            tasks.append(self._writer)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._flush()
+
+    async def add(self, order: Order) -> None:
+        """Keep where a new run reports to; after this its messages can be sent."""
+        order.session = self._session.id
+        await self._repository.add_order(order)
+        self._lines[order.prompt_id] = _Line(order)
+
+    def order(self, prompt_id: str) -> Order | None:
+        """Return the order of a run that has one."""
+        line = self._lines.get(prompt_id)
+        return None if line is None else line.order
+
+    def orders(self) -> list[Order]:
+        """Return all orders that are not carried out."""
+        return [line.order for line in self._lines.values()]
+
+    def send(self, order: Order, body: bytes, *, passing: bool = False) -> None:
+        """Send a message after all earlier ones of the run.
+
+        Parameters
+        ----------
+        order : Order
+            The run's order; what it says of what was told is kept together with the message.
+        body : bytes
+            JSON.
+        passing : bool
+            Whether a later message makes it stale: dropped first where too many wait.
+        """
+        line = self._lines.get(order.prompt_id)
+        if line is None or not order.status_endpoint:
+            return
+        message = Callback(order.prompt_id, line.next_number, body, passing, time.time())
+        line.put(message)
+        self._new.append(message)
+        self._changed[order.prompt_id] = order
+        for stale in line.stale():
+            line.take(stale)
+            self._drop(stale)
+        self._to_write.set()
+        self._deliver(line)
+
+    def finish(self, order: Order) -> None:
+        """Say that no message of a run will follow: its order goes when all are delivered."""
+        line = self._lines.get(order.prompt_id)
+        if line is not None:
+            line.last = True
+            self._settle(line)
+
+    def backlog(self) -> int:
+        """Return how many messages are not delivered yet."""
+        return sum(len(line.waiting) for line in self._lines.values())
+
+    def _deliver(self, line: _Line) -> None:
+        if line.task is None and line.waiting:
+            line.task = asyncio.ensure_future(self._work_off(line))
+
+    async def _work_off(self, line: _Line) -> None:
+        while line.waiting:
+            message = line.waiting[0]
+            await self._deliver_one(line.order, message)
+            line.take(message)
+            self._drop(message)
+        line.task = None
+        self._settle(line)
+
+    async def _deliver_one(self, order: Order, message: Callback) -> None:
+        endpoint = order.status_endpoint or ""
+        attempt = 0
+        while time.time() - message.created_at < GIVEN_UP_AFTER:
+            attempt += 1
+            try:
+                await asyncio.wait_for(self._post(endpoint, order, message), ANSWER_WITHIN)
+            except asyncio.TimeoutError:
+                pause = self._backoff.pause(attempt)
+            except TransferError as fault:
+                if attempt == 1:
+                    log.warning("Run %s: %s; it is tried again", order.prompt_id, fault.message)
+                pause = self._backoff.pause(attempt, fault.after)
+            else:
+                return
+            await asyncio.sleep(pause)
+        log.error("A message of run %s could not be delivered in time", order.prompt_id)
+
+    async def _post(self, endpoint: str, order: Order, message: Callback) -> None:
+        async with request(
+            self._http,
+            "POST",
+            endpoint,
+            what="The status endpoint",
+            token=order.token or self._key_for(endpoint),
+            headers={"Content-Type": "application/json"},
+            data=message.body,
+        ):
+            pass  # its body tells nothing that matters
+
+    def _drop(self, message: Callback) -> None:
+        message.delivered = True
+        self._gone.append(message)
+        self._to_write.set()
+
+    def _settle(self, line: _Line) -> None:
+        if line.last and not line.waiting:
+            self._lines.pop(line.order.prompt_id, None)
+            self._settled.add(line.order.prompt_id)
+            self._to_write.set()
+
+    async def _write(self) -> None:
+        while True:
+            await self._to_write.wait()
+            try:
+                await self._flush()
+            except Exception:
+                log.exception("Messages to status endpoints could not be kept")
+            await asyncio.sleep(GATHER)
+
+    async def _flush(self) -> None:
+        """Write what has changed; a message that was delivered meanwhile is never written."""
+        self._to_write.clear()
+        new, gone = [m for m in self._new if not m.delivered], self._gone
+        orders, settled = list(self._changed.values()), self._settled
+        self._new, self._gone, self._changed, self._settled = [], [], {}, set()
+        if new or gone or orders or settled:
+            await self._repository.apply(orders=orders, new=new, gone=gone, settled=settled)

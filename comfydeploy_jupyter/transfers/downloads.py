@@ -1,0 +1,431 @@
+"""Downloads of models: resumed where they broke off, checked, and then given their names."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import threading
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .http import TransferError, request
+from .sources import CHUNK, open_path
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    import aiohttp
+
+    from ..comfyui.folders import Folders
+    from ..machines.registry import MachineRegistry
+    from .queue import Transfer
+    from .sites import ModelSites
+
+PART = ".part"  # suffix of a file that is not whole yet; ComfyUI lists no such files
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class PartFile:
+    """A file that grows beside its target until it is whole. To be used in threads.
+
+    Parameters
+    ----------
+    folders : Folders
+        Opens the directory around it.
+    target : pathlib.Path
+        The name it will get; absolute, without links.
+
+    Raises
+    ------
+    ForbiddenPathError, NotFoundError, ConflictError
+        If the directory cannot be opened or made.
+    TransferError
+        If another process writes to it.
+    """
+
+    def __init__(self, folders: Folders, target: Path) -> None:
+        self.name = target.name
+        self.part = target.name + PART
+        self.size = 0
+        self._digest = hashlib.sha256()
+        self._lock = threading.Lock()  # held while a thread uses the descriptors
+        self._closed = False
+        self._file = -1
+        self._directory = folders.open_directory(target.parent, create=True)
+        try:
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._file = os.open(self.part, flags, 0o666, dir_fd=self._directory)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as fault:
+            self.close()
+            if isinstance(fault, BlockingIOError):
+                raise TransferError(
+                    f"another server is downloading {self.name}", again=True
+                ) from None
+            raise
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256 of what is in it, in hexadecimal."""
+        return self._digest.hexdigest()
+
+    def existing(self) -> tuple[int, int] | None:
+        """Return size and change time in nanoseconds of a file that has the name, or None."""
+        with suppress(FileNotFoundError):
+            facts = os.stat(self.name, dir_fd=self._directory, follow_symlinks=False)
+            return facts.st_size, facts.st_mtime_ns
+        return None
+
+    def existing_digest(self, moved: Callable[[], None]) -> str:
+        """Return the SHA-256 of the file that has the name; ``moved`` is called now and then.
+
+        Raises
+        ------
+        TransferError
+            If it was changed while it was read.
+        """
+        before = self.existing()
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(self.name, flags, dir_fd=self._directory)
+        try:
+            digest = hashlib.sha256()
+            while not self._closed and (chunk := os.read(descriptor, CHUNK)):
+                digest.update(chunk)
+                moved()
+        finally:
+            os.close(descriptor)
+        if before is None or self.existing() != before:
+            raise TransferError(f"{self.name} changed while it was read", again=True)
+        return digest.hexdigest()
+
+    def keep(self, moved: Callable[[], None]) -> None:
+        """Go on after what an earlier attempt left; ``moved`` is called now and then."""
+        with self._lock:
+            self._digest, self.size = hashlib.sha256(), 0
+            os.lseek(self._file, 0, os.SEEK_SET)
+            while not self._closed and (chunk := os.read(self._file, CHUNK)):
+                self._digest.update(chunk)
+                self.size += len(chunk)
+                moved()
+
+    def reset(self) -> None:
+        """Begin with nothing."""
+        with self._lock:
+            os.ftruncate(self._file, 0)
+            os.lseek(self._file, 0, os.SEEK_SET)
+            self._digest, self.size = hashlib.sha256(), 0
+
+    def write(self, chunk: bytes) -> None:
+        """Append.
+
+        Raises
+        ------
+        TransferError
+            If there is no space left.
+        """
+        view = memoryview(chunk)
+        with self._lock:
+            try:
+                while view and not self._closed:
+                    view = view[os.write(self._file, view) :]
+            except OSError as fault:
+                if fault.errno in _FULL:
+                    raise TransferError(
+                        f"there is no space left for {self.name}", again=False
+                    ) from fault
+                raise
+            self._digest.update(chunk)
+            self.size += len(chunk)
+
+    def free(self) -> int:
+        """Return how many bytes the file system can still take."""
+        found = os.fstatvfs(self._file)
+        return found.f_bavail * found.f_frsize
+
+    def publish(self) -> bool:
+        """Give it its name, in one step; return False if the name is taken."""
+        os.fsync(self._file)
+        here = self._directory
+        try:
+            os.link(self.part, self.name, src_dir_fd=here, dst_dir_fd=here, follow_symlinks=False)
+        except FileExistsError:
+            return False
+        except OSError as fault:
+            if fault.errno not in _NO_LINKS:
+                raise
+            if self.existing() is not None:
+                return False
+            os.rename(self.part, self.name, src_dir_fd=here, dst_dir_fd=here)
+        else:
+            self.discard()
+        os.fsync(here)
+        return True
+
+    def discard(self) -> None:
+        """Remove it."""
+        with suppress(FileNotFoundError):
+            os.unlink(self.part, dir_fd=self._directory)
+
+    def close(self) -> None:
+        """Let go of it, once no thread uses it any more; nothing is lost."""
+        self._closed = True
+        with self._lock:
+            for descriptor in (self._file, self._directory):
+                if descriptor >= 0:
+                    os.close(descriptor)
+            self._file = self._directory = -1
+
+
+class _IncomingDeed:
+    """What downloads and copies share: the file beside its target."""
+
+    def __init__(self, machines: MachineRegistry) -> None:
+        self._machines = machines
+
+    @asynccontextmanager
+    async def _part(self, transfer: Transfer) -> AsyncIterator[PartFile]:
+        """Open the part file; close it, and remove it where nothing can build on it."""
+        assert transfer.record.path is not None
+        folders = await self._machines.get().folders()
+        opening = asyncio.ensure_future(
+            asyncio.to_thread(PartFile, folders, Path(transfer.record.path))
+        )
+        try:
+            part = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            (await opening).close()
+            raise
+        try:
+            yield part
+        except TransferError as fault:
+            if not fault.again:
+                await asyncio.to_thread(part.discard)
+            raise
+        finally:
+            if part.size == 0:
+                await asyncio.to_thread(part.discard)
+            await asyncio.to_thread(part.close)
+
+    async def undo(self, transfer: Transfer) -> None:
+        """Remove what a cancelled transfer has left; a failed one may be gone on with."""
+        if not transfer.cancelled or transfer.record.path is None:
+            return
+        folders = await self._machines.get().folders()
+        part = await asyncio.to_thread(PartFile, folders, Path(transfer.record.path))
+        part.discard()
+        part.close()
+
+    async def _finish(self, transfer: Transfer, part: PartFile, expected: str | None) -> None:
+        """Check what has arrived and give it its name."""
+        if expected is not None and part.digest != expected:
+            raise TransferError(
+                f"the SHA-256 of the file is {part.digest}, not {expected}", again=False
+            )
+        if not await asyncio.to_thread(part.publish):
+            await self._accept_existing(transfer, part, part.digest)
+            await asyncio.to_thread(part.discard)
+        transfer.record.size = transfer.record.sent = part.size
+        transfer.record.facts["sha256"] = part.digest
+
+    async def _accept_existing(self, transfer: Transfer, part: PartFile, digest: str) -> None:
+        """Take the file that has the name for the one to get, if it has that content."""
+        if await asyncio.to_thread(part.existing_digest, transfer.touch) != digest:
+            raise taken(part.name)
+        found = part.existing()
+        transfer.record.size = transfer.record.sent = found[0] if found is not None else 0
+
+
+class Download(_IncomingDeed):
+    """Gets a file by HTTP.
+
+    Parameters
+    ----------
+    http : aiohttp.ClientSession
+        The connections.
+    machines : MachineRegistry
+        Where the folders are.
+    sites : ModelSites
+        Which sites take which token.
+    """
+
+    def __init__(
+        self, http: aiohttp.ClientSession, machines: MachineRegistry, sites: ModelSites
+    ) -> None:
+        super().__init__(machines)
+        self._http = http
+        self._sites = sites
+
+    async def carry_out(self, transfer: Transfer) -> None:
+        """Get what is missing of the file, check it, give it its name."""
+        facts = transfer.record.facts
+        async with self._part(transfer) as part:
+            present = await asyncio.to_thread(part.existing)
+            if present is not None and facts.get("expected") is not None:
+                await self._accept_existing(transfer, part, facts["expected"])
+                return
+            if facts.get("validator") or facts.get("expected"):
+                await asyncio.to_thread(part.keep, transfer.touch)
+            else:
+                await asyncio.to_thread(part.reset)
+            await self._fetch(transfer, part, present)
+
+    async def _fetch(
+        self, transfer: Transfer, part: PartFile, present: tuple[int, int] | None
+    ) -> None:
+        record, facts = transfer.record, transfer.record.facts
+        url = record.private["url"]
+        what = self._sites.name(url)
+        headers = {}
+        if part.size:
+            headers["Range"] = f"bytes={part.size}-"
+            if facts.get("validator"):
+                headers["If-Range"] = facts["validator"]
+        try:
+            async with request(
+                self._http,
+                "GET",
+                url,
+                what=what,
+                token=self._sites.token(url),
+                headers=headers,
+                redirects=True,
+                passes=(401, 403, 416),
+            ) as response:
+                if response.status in (401, 403):
+                    raise TransferError(
+                        f"{what} answered {response.status}: {self._sites.hint(url)}", again=False
+                    )
+                whole = response.headers.get("Content-Range") == f"bytes */{part.size}"
+                if response.status == 416 and whole and part.size:
+                    await self._finish(transfer, part, facts.get("expected"))
+                    return
+                if response.status == 416 or not await self._fits(response, part):
+                    await asyncio.to_thread(part.reset)
+                    facts["validator"] = None
+                    raise TransferError(
+                        f"{what} has another file now than the one that was begun", again=True
+                    )
+                if await self._is_there(transfer, response, part, present):
+                    return
+                await self._receive(transfer, response, part)
+        finally:
+            # What has arrived helps the next attempt only if it is more than ever before.
+            transfer.gained = part.size > facts.get("best", 0)
+            facts["best"] = max(part.size, facts.get("best", 0))
+        expected = facts.get("expected") or _told_digest(response)
+        if expected is not None and part.digest != expected and "Range" in headers:
+            await asyncio.to_thread(part.reset)
+            facts["validator"] = None
+            raise TransferError("the two halves of the file do not fit together", again=True)
+        await self._finish(transfer, part, expected)
+
+    async def _fits(self, response: aiohttp.ClientResponse, part: PartFile) -> bool:
+        """Return whether an answer goes on where the part ends; one from the start does too."""
+        if response.status == 206:
+            found = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+            return found is not None and int(found.group(1)) == part.size
+        await asyncio.to_thread(part.reset)
+        return True
+
+    async def _is_there(
+        self,
+        transfer: Transfer,
+        response: aiohttp.ClientResponse,
+        part: PartFile,
+        present: tuple[int, int] | None,
+    ) -> bool:
+        """Return whether the file that has the name is the one that is offered."""
+        if present is None:
+            return False
+        size, digest = _told_size(response, part), _told_digest(response)
+        if size != present[0]:
+            raise taken(part.name)
+        if digest is not None:
+            await self._accept_existing(transfer, part, digest)
+        transfer.record.size = transfer.record.sent = size
+        return True
+
+    async def _receive(
+        self, transfer: Transfer, response: aiohttp.ClientResponse, part: PartFile
+    ) -> None:
+        record, facts = transfer.record, transfer.record.facts
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise TransferError("the file comes compressed although that was declined", again=False)
+        if response.content_type == "text/html" and not part.name.endswith((".html", ".htm")):
+            raise TransferError("the answer is a web page, not a file", again=False)
+        size = _told_size(response, part)
+        if size is not None and size - part.size > await asyncio.to_thread(part.free):
+            raise TransferError(
+                f"there is no space left for {part.name}: it has {size} bytes", again=False
+            )
+        record.size, record.sent = size, part.size
+        if not part.size:
+            facts["validator"] = _validator(response)
+        await transfer.save()
+        async for chunk in response.content.iter_chunked(CHUNK):
+            await asyncio.to_thread(part.write, chunk)
+            transfer.advance(len(chunk))
+        if size is not None and part.size != size:
+            raise TransferError(f"only {part.size} of {size} bytes have arrived", again=True)
+        record.size = part.size
+
+
+class Copy(_IncomingDeed):
+    """Copies a file of this machine to where models are."""
+
+    async def carry_out(self, transfer: Transfer) -> None:
+        """Copy the file, check it, give it its name."""
+        record = transfer.record
+        machine = self._machines.get()
+        path = record.private["from"]
+        async with (
+            self._part(transfer) as part,
+            open_path(machine, path, Path(path).name) as source,
+        ):
+            await asyncio.to_thread(part.reset)
+            if source.size > await asyncio.to_thread(part.free):
+                raise TransferError(
+                    f"there is no space left for {part.name}: it has {source.size} bytes",
+                    again=False,
+                )
+            record.size, record.sent = source.size, 0
+            async for chunk in source.chunks(0, source.size, transfer.advance):
+                await asyncio.to_thread(part.write, chunk)
+            await self._finish(transfer, part, record.facts.get("expected"))
+
+
+def taken(name: str) -> TransferError:
+    """Return the error for a target that is another file already."""
+    return TransferError(f"{name} is there already, with other content", again=False)
+
+
+def _told_size(response: aiohttp.ClientResponse, part: PartFile) -> int | None:
+    """Return the size of the whole file, as far as the answer tells it."""
+    found = re.fullmatch(r"bytes \d+-\d+/(\d+)", response.headers.get("Content-Range", ""))
+    if response.status == 206 and found:
+        return int(found.group(1))
+    length = response.content_length
+    return None if length is None else length + (part.size if response.status == 206 else 0)
+
+
+def _told_digest(response: aiohttp.ClientResponse) -> str | None:
+    """Return the SHA-256 that Hugging Face tells of large files, in the answer that redirects."""
+    for answer in (*response.history, response):
+        told = answer.headers.get("X-Linked-ETag", "").strip('"').lower()
+        if re.fullmatch(r"[0-9a-f]{64}", told):
+            return told
+    return None
+
+
+def _validator(response: aiohttp.ClientResponse) -> str | None:
+    """Return what ``If-Range`` takes to ask for the rest of this very file."""
+    etag = response.headers.get("ETag", "")
+    if etag and not etag.startswith("W/"):
+        return etag
+    return response.headers.get("Last-Modified")

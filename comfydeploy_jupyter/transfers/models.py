@@ -1,0 +1,188 @@
+"""The local volume: the models folders of ComfyUI. Functions for threads."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConflictError, ForbiddenPathError, InvalidRequestError, NotFoundError
+from .downloads import PART
+
+if TYPE_CHECKING:
+    from ..comfyui.folders import Folders
+
+_CHUNK = 1024 * 1024
+
+
+def place(folders: Folders, folder: str, filename: str, *, field: str = "filename") -> Path:
+    """Return the path that a model has, or will have.
+
+    Parameters
+    ----------
+    folders : Folders
+        ComfyUI's folders.
+    folder : str
+        ``checkpoints``, ``models/checkpoints``, or one of its subfolders.
+    filename : str
+        Its name, with subfolders where it has some.
+    field : str
+        The request's field, for messages.
+
+    Raises
+    ------
+    InvalidRequestError, NotFoundError
+        If there is no such folder, or the name is none.
+    ForbiddenPathError
+        If the path leads out of the folder.
+    """
+    first, _, rest = folder.strip("/").removeprefix("models/").partition("/")
+    try:
+        root = folders.directory(f"models/{first}")
+    except InvalidRequestError:
+        raise InvalidRequestError.of_field(
+            "folder", f"must be a model folder of ComfyUI, not {folder!r}"
+        ) from None
+    name = f"{rest}/{filename}" if rest else filename
+    if not filename.strip() or name.endswith("/"):
+        raise InvalidRequestError.of_field(field, "must be the name of a file")
+    path = folders.resolve(f"{root}/{name}", must_exist=False, field=field)
+    if not path.is_relative_to(os.path.realpath(root)):
+        raise ForbiddenPathError(
+            f"{field}: leads out of the folder {folder}", details={"field": field}
+        )
+    return path
+
+
+def list_models(folders: Folders, folder: str | None = None) -> list[dict[str, Any]]:
+    """Return the models of one folder or of all: ``name, folder, path, size, modified``."""
+    chosen = (
+        list(folders.model_folders().values())
+        if folder is None
+        else [folders.model_folder(folder.strip("/").removeprefix("models/"))]
+    )
+    found = []
+    for one in chosen:
+        for root in one.paths:
+            for directory, _, names in os.walk(root, followlinks=True):
+                for name in sorted(filter(one.holds, names)):
+                    path = Path(directory, name)
+                    try:
+                        facts = path.stat()
+                    except OSError:
+                        continue  # it went away, or is a link to nothing
+                    found.append(
+                        {
+                            "name": path.relative_to(root).as_posix(),
+                            "folder": one.name,
+                            "path": str(path),
+                            "size": facts.st_size,
+                            "modified": facts.st_mtime,
+                        }
+                    )
+    return found
+
+
+def delete_model(folders: Folders, path: Path) -> None:
+    """Delete a model.
+
+    Raises
+    ------
+    NotFoundError, ForbiddenPathError
+        If it is not there, or may not be deleted.
+    """
+    directory = _open_existing(folders, path)
+    try:
+        os.unlink(path.name, dir_fd=directory)
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except OSError as fault:
+        raise ForbiddenPathError(f"{path.name} cannot be deleted: {fault.strerror}") from fault
+    finally:
+        os.close(directory)
+
+
+def move_model(folders: Folders, path: Path, target: Path) -> None:
+    """Move a model; never over another file, and never so that half of one is seen.
+
+    Raises
+    ------
+    NotFoundError
+        If it is not there.
+    ConflictError
+        If the new name is taken.
+    ForbiddenPathError
+        If it may not be moved.
+    """
+    here = _open_existing(folders, path)
+    try:
+        there = folders.open_directory(target.parent, create=True)
+        try:
+            _link(path, here, target, there)
+            os.unlink(path.name, dir_fd=here)
+        finally:
+            os.close(there)
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except FileExistsError:
+        raise ConflictError(
+            f"to_filename: {target.name} is there already", details={"field": "to_filename"}
+        ) from None
+    except OSError as fault:
+        raise ForbiddenPathError(f"{path.name} cannot be moved: {fault.strerror}") from fault
+    finally:
+        os.close(here)
+
+
+def _open_existing(folders: Folders, path: Path) -> int:
+    try:
+        return folders.open_directory(path.parent)
+    except NotFoundError:
+        raise _missing(path) from None
+
+
+def _link(path: Path, here: int, target: Path, there: int) -> None:
+    try:
+        os.link(path.name, target.name, src_dir_fd=here, dst_dir_fd=there, follow_symlinks=False)
+    except OSError as fault:
+        if fault.errno not in (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        _copy(path, here, target, there)
+
+
+def _copy(path: Path, here: int, target: Path, there: int) -> None:
+    """Copy to another file system, beside the target and then onto its name."""
+    part = target.name + PART
+    source = os.open(path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+    try:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        copy = os.open(part, flags, 0o666, dir_fd=there)
+        try:
+            while chunk := os.read(source, _CHUNK):
+                view = memoryview(chunk)
+                while view:
+                    view = view[os.write(copy, view) :]
+            os.fsync(copy)
+            if _exists(target.name, there):
+                raise FileExistsError
+            os.rename(part, target.name, src_dir_fd=there, dst_dir_fd=there)
+        except BaseException:
+            os.unlink(part, dir_fd=there)
+            raise
+        finally:
+            os.close(copy)
+    finally:
+        os.close(source)
+
+
+def _exists(name: str, directory: int) -> bool:
+    try:
+        os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _missing(path: Path) -> NotFoundError:
+    return NotFoundError(f"filename: there is no model {path.name}", details={"field": "filename"})

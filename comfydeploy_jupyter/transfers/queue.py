@@ -1,0 +1,355 @@
+"""The queue of all transfers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..errors import ComfyDeployError, ComfyUIUnavailableError
+from ..store.transfers import TransferRecord
+from .http import Backoff, TransferError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ..store.session import Session
+    from ..store.transfers import TransferRepository
+
+log = logging.getLogger(__name__)
+
+SHOWN = 200  # ended transfers of all runs together that `status` shows
+UNDO_WITHIN = 10.0  # seconds to clear away what a transfer leaves
+STALL = 120.0  # seconds without a byte or an answer after which an attempt is given up
+
+
+class Transfer:
+    """A transfer that is under way.
+
+    Parameters
+    ----------
+    record : TransferRecord
+        Its record, changed here.
+    repository : TransferRepository
+        Where its record is kept.
+    """
+
+    def __init__(self, record: TransferRecord, repository: TransferRepository) -> None:
+        self.record = record
+        self.ended = asyncio.Event()
+        self.gained = False  # this attempt brought something that the next one can build on
+        self.moved_at = 0.0  # of the monotonic clock
+        self.task: asyncio.Task[None] | None = None  # until its end is decided
+        self.cancelled = False
+        self._repository = repository
+
+    def advance(self, count: int) -> None:
+        """Count bytes that are over."""
+        self.record.sent += count
+        self.touch()
+
+    def touch(self) -> None:
+        """Note that it moves; may be called in threads."""
+        self.moved_at = time.monotonic()
+
+    def cancel(self) -> None:
+        """End it, whatever it is doing."""
+        self.cancelled = True
+        if self.task is not None:
+            self.task.cancel()
+
+    async def save(self) -> None:
+        """Keep what its deed must remember after a crash."""
+        await self._repository.save(self.record)
+        self.touch()
+
+
+class Deed(Protocol):
+    """How transfers of one kind are carried out."""
+
+    async def carry_out(self, transfer: Transfer) -> None:
+        """Do all that is left to do.
+
+        Raises
+        ------
+        TransferError, ComfyDeployError, OSError
+            If it does not work out; the transfer may be tried again.
+        """
+
+    async def undo(self, transfer: Transfer) -> None:
+        """Clear away what a transfer leaves that will not be gone on with."""
+
+
+class TransferQueue:
+    """Carries out transfers, a few at a time, each until it is done or hopeless.
+
+    Every transfer is in the store before it begins, and so is its end before anybody is told:
+    after a crash the next server goes on with what is open.
+
+    Parameters
+    ----------
+    repository : TransferRepository
+        The records.
+    session : Session
+        The identity of this server, and of dead ones whose transfers it takes over.
+    deeds : mapping of str to Deed
+        By kind of transfer.
+    max_concurrent : int
+        Transfers at a time, in each direction: a large model on its way in must not keep the
+        outputs of runs waiting.
+    backoff : Backoff
+        The pauses between attempts.
+    stall : float
+        Seconds without progress after which an attempt is given up.
+    """
+
+    def __init__(
+        self,
+        repository: TransferRepository,
+        session: Session,
+        deeds: Mapping[str, Deed],
+        *,
+        max_concurrent: int = 3,
+        backoff: Backoff | None = None,
+        stall: float = STALL,
+    ) -> None:
+        self._repository = repository
+        self._session = session
+        self._deeds = deeds
+        self._max_concurrent = max_concurrent
+        self._backoff = backoff or Backoff()
+        self._stall = stall
+        self._slots = {way: asyncio.Semaphore(max_concurrent) for way in ("up", "down")}
+        self._open: dict[str, Transfer] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        """Go on with what did not end before the last stop."""
+        for record in await self._repository.take_over(self._session.claimed, self._session.id):
+            record.state = "queued"
+            self._start(record)
+
+    async def close(self) -> None:
+        """Stop; what is open goes on at the next start."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def new(self, direction: str, kind: str, filename: str, **fields: Any) -> TransferRecord:
+        """Return a record for `add`."""
+        return TransferRecord(
+            id=uuid.uuid4().hex,
+            direction=direction,
+            kind=kind,
+            session=self._session.id,
+            filename=filename,
+            created_at=_utcnow(),
+            **fields,
+        )
+
+    async def add(self, records: Sequence[TransferRecord]) -> None:
+        """Keep new transfers, all in one step, and begin with them."""
+        await self._repository.add(records)
+        for record in records:
+            self._start(record)
+
+    async def add_again(self, record: TransferRecord) -> None:
+        """Begin anew with a transfer that has failed, where it was."""
+        record.session = self._session.id
+        record.state, record.attempts = "queued", 0
+        record.error = record.finished_at = None
+        await self._repository.save(record)
+        self._start(record)
+
+    async def of_run(self, prompt_id: str) -> list[TransferRecord]:
+        """Return all transfers of a run, in the order they were added."""
+        return [self._newest(r) for r in await self._repository.of_run(prompt_id)]
+
+    async def of_path(self, path: str) -> TransferRecord | None:
+        """Return the newest transfer to or from a local file, or None."""
+        found = await self._repository.of_path(path)
+        return None if found is None else self._newest(found)
+
+    async def wait(self, record: TransferRecord) -> TransferRecord:
+        """Wait for the end of a transfer and return its record then."""
+        transfer = self._open.get(record.id)
+        if transfer is None:
+            return record
+        await transfer.ended.wait()
+        return transfer.record
+
+    async def cancel(
+        self,
+        *,
+        prompt_id: str | None = None,
+        transfer_id: str | None = None,
+        direction: str | None = None,
+    ) -> int:
+        """End transfers that are open: of a run, one alone, of a direction, or all.
+
+        Returns
+        -------
+        int
+            How many there were; all have stopped.
+        """
+        chosen = [
+            transfer
+            for transfer in self._open.values()
+            if (prompt_id is None or transfer.record.prompt_id == prompt_id)
+            and (transfer_id is None or transfer.record.id == transfer_id)
+            and (direction is None or transfer.record.direction == direction)
+            and transfer.task is not None
+        ]
+        for transfer in chosen:
+            transfer.cancel()
+        await asyncio.gather(*(transfer.ended.wait() for transfer in chosen))
+        return len(chosen)
+
+    def counts(self, prompt_id: str | None = None) -> dict[str, int]:
+        """Return how many transfers wait, are open, and are under way."""
+        states = [
+            transfer.record.state
+            for transfer in self._open.values()
+            if prompt_id is None or transfer.record.prompt_id == prompt_id
+        ]
+        return {
+            "queue_size": states.count("queued") + states.count("retrying"),
+            "pending_uploads": len(states),
+            "active": states.count("active"),
+        }
+
+    async def status(self, prompt_id: str | None = None) -> dict[str, Any]:
+        """Return the body of ``upload-queue-status``.
+
+        Parameters
+        ----------
+        prompt_id : str, optional
+            The run to tell of; without, all that is open and what ended lately.
+        """
+        ended = await self._repository.count_ended(prompt_id)
+        if prompt_id is not None:
+            shown = await self.of_run(prompt_id)
+        else:
+            shown = await self._repository.newest_ended(SHOWN)
+            known = {record.id for record in shown}
+            shown += [t.record for t in self._open.values() if t.record.id not in known]
+        return {
+            **self.counts(prompt_id),
+            "completed": ended.get("done", 0),
+            "failed": ended.get("failed", 0),
+            "cancelled": ended.get("cancelled", 0),
+            "max_concurrent": self._max_concurrent,
+            "uploads": [describe(record) for record in shown],
+        }
+
+    def _newest(self, record: TransferRecord) -> TransferRecord:
+        transfer = self._open.get(record.id)
+        return record if transfer is None else transfer.record
+
+    def _start(self, record: TransferRecord) -> None:
+        transfer = Transfer(record, self._repository)
+        self._open[record.id] = transfer
+        transfer.task = asyncio.ensure_future(self._run(transfer))
+        self._tasks.add(transfer.task)
+        transfer.task.add_done_callback(self._done)
+
+    async def _run(self, transfer: Transfer) -> None:
+        """Carry out a transfer to its end. The end of the server alone leaves it open."""
+        try:
+            state = await self._try(transfer)
+        except asyncio.CancelledError:
+            if not transfer.cancelled:
+                raise
+            state = "cancelled"
+        transfer.task = None
+        await self._end(transfer, state)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("The end of a transfer could not be kept", exc_info=task.exception())
+
+    async def _try(self, transfer: Transfer) -> str:
+        record = transfer.record
+        fruitless = 0
+        while True:
+            async with self._slots[record.direction]:
+                error = await self._attempt(transfer)
+            if error is None:
+                return "done"
+            record.error = error.message
+            fruitless = 1 if transfer.gained else fruitless + 1
+            if not error.again or fruitless >= self._backoff.attempts:
+                return "failed"
+            record.state = "retrying"
+            await self._repository.save(record)
+            await asyncio.sleep(self._backoff.pause(fruitless, error.after))
+
+    async def _attempt(self, transfer: Transfer) -> TransferError | None:
+        record = transfer.record
+        record.state = "active"
+        record.attempts += 1
+        transfer.gained = False
+        transfer.touch()
+        work = asyncio.ensure_future(self._deeds[record.kind].carry_out(transfer))
+        try:
+            while not work.done():
+                left = transfer.moved_at + self._stall - time.monotonic()
+                if left <= 0:
+                    return TransferError(f"nothing has moved for {self._stall:g} s", again=True)
+                await asyncio.wait({work}, timeout=left)
+            work.result()
+        except TransferError as fault:
+            return fault
+        except ComfyDeployError as fault:
+            return TransferError(fault.message, again=isinstance(fault, ComfyUIUnavailableError))
+        except OSError as fault:
+            return TransferError(fault.strerror or str(fault), again=True)
+        except Exception as fault:
+            log.exception("A transfer failed in a way that was not foreseen")
+            return TransferError(f"{type(fault).__name__}: {fault}", again=False)
+        finally:
+            if not work.done():
+                work.cancel()
+                await asyncio.gather(work, return_exceptions=True)
+        return None
+
+    async def _end(self, transfer: Transfer, state: str) -> None:
+        record = transfer.record
+        if state != "done":
+            try:
+                await asyncio.wait_for(self._deeds[record.kind].undo(transfer), UNDO_WITHIN)
+            except (TransferError, ComfyDeployError, OSError, asyncio.TimeoutError) as fault:
+                log.warning("What %s left could not be cleared away: %s", record.filename, fault)
+        record.state = state
+        record.finished_at = _utcnow()
+        record.private = {}
+        if state == "done":
+            record.error = None
+        await self._repository.save(record)
+        del self._open[record.id]
+        transfer.ended.set()
+
+
+def describe(record: TransferRecord) -> dict[str, Any]:
+    """Return what ``upload-queue-status`` shows of a transfer."""
+    return {
+        "id": record.id,
+        "direction": record.direction,
+        "prompt_id": record.prompt_id,
+        "node_id": record.node_id,
+        "filename": record.filename,
+        "size": record.size,
+        "sent": record.sent,
+        "state": record.state,
+        "attempts": record.attempts,
+        "error": record.error,
+    }
+
+
+def _utcnow() -> str:
+    now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+    return now.replace("+00:00", "Z")

@@ -1,0 +1,330 @@
+"""The room of all transfers: what handlers and runs ask of it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from ..errors import CloudError, ConflictError, InvalidRequestError
+from .callbacks import Callbacks
+from .downloads import Copy, Download
+from .http import TransferError, new_session
+from .queue import STALL, TransferQueue
+from .sites import ModelSites, Offer
+from .sources import open_path
+from .uploads import OutputUpload, PresignedUpload, VolumeUpload, content_type, put
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import aiohttp
+
+    from ..machines.registry import MachineRegistry
+    from ..store.callbacks import CallbackRepository
+    from ..store.session import Session
+    from ..store.transfers import TransferRecord, TransferRepository
+    from .http import Backoff
+
+
+class Transfers:
+    """Uploads, downloads and callbacks of one server.
+
+    Parameters
+    ----------
+    transfers : TransferRepository
+        The records of transfers.
+    callbacks : CallbackRepository
+        The messages that are not delivered.
+    session : Session
+        The identity of this server.
+    machines : MachineRegistry
+        Where the files are.
+    key_for : callable
+        Returns the configured ComfyDeploy key for an address that may have it, else None.
+    sites : ModelSites
+        Where models come from.
+    max_concurrent : int
+        Transfers at a time, in each direction.
+    backoff : Backoff
+        The pauses between attempts.
+    stall : float
+        Seconds without progress after which an attempt is given up.
+    """
+
+    def __init__(
+        self,
+        transfers: TransferRepository,
+        callbacks: CallbackRepository,
+        session: Session,
+        machines: MachineRegistry,
+        key_for: Callable[[str], str | None],
+        *,
+        sites: ModelSites | None = None,
+        max_concurrent: int = 3,
+        backoff: Backoff | None = None,
+        stall: float = STALL,
+    ) -> None:
+        self._machines = machines
+        self._sites = sites or ModelSites()
+        self.http: aiohttp.ClientSession = new_session()
+        self.queue = TransferQueue(
+            transfers,
+            session,
+            {
+                "output": OutputUpload(self.http, machines, key_for),
+                "presigned": PresignedUpload(self.http, machines, key_for),
+                "volume": VolumeUpload(self.http, machines, key_for),
+                "download": Download(self.http, machines, self._sites),
+                "copy": Copy(machines),
+            },
+            max_concurrent=max_concurrent,
+            backoff=backoff,
+            stall=stall,
+        )
+        self.callbacks = Callbacks(callbacks, session, self.http, key_for, backoff=backoff)
+
+    async def open(self) -> None:
+        """Go on with all that is not finished."""
+        await self.queue.open()
+        await self.callbacks.open()
+
+    async def close(self) -> None:
+        """Stop; the next server goes on."""
+        await self.queue.close()
+        await self.callbacks.close()
+        await self.http.close()
+
+    # -- out ---------------------------------------------------------------------------------
+
+    async def upload_outputs(
+        self,
+        prompt_id: str,
+        machine: str,
+        items: Sequence[tuple[str, list[str | int], dict[str, str]]],
+        *,
+        endpoint: str,
+        token: str | None,
+    ) -> list[TransferRecord]:
+        """Queue the outputs of a run for upload, unless that was done before a restart.
+
+        Parameters
+        ----------
+        prompt_id, machine : str
+            The run, and where its files are.
+        items : sequence of (node id, place, item)
+            The place is the kind and the number of the item in the node's output; the item has
+            ``filename``, ``subfolder``, ``type`` and ``content_type``.
+        endpoint : str
+            The run's ``file_upload_endpoint``.
+        token : str or None
+            The key of the run's request.
+
+        Returns
+        -------
+        list of TransferRecord
+            All uploads of the run.
+        """
+        known = await self.queue.of_run(prompt_id)
+        if known:
+            return known
+        records = [
+            self.queue.new(
+                "up",
+                "output",
+                item["filename"],
+                prompt_id=prompt_id,
+                node_id=node_id,
+                facts={
+                    "machine": machine,
+                    "place": place,
+                    "item": item,
+                    "content_type": item["content_type"],
+                },
+                private={"endpoint": endpoint, "token": token},
+            )
+            for node_id, place, item in items
+        ]
+        await self.queue.add(records)
+        return records
+
+    async def upload_presigned(self, path: str, url: str, token: str | None) -> TransferRecord:
+        """Send a local file to where ``url`` says, and return when it is there.
+
+        Parameters
+        ----------
+        path : str
+            As the user wrote it.
+        url : str
+            The endpoint that gives out an address; must be allowed to have the key.
+        token : str or None
+            The key of the request.
+
+        Raises
+        ------
+        NotFoundError, ForbiddenPathError, InvalidRequestError
+            If the file cannot be had.
+        CloudError
+            If it could not be sent.
+        """
+        found = await self._resolve(path, "file_path")
+        record = self.queue.new(
+            "up",
+            "presigned",
+            found.name,
+            path=str(found),
+            facts={"content_type": content_type(found.name)},
+            private={"endpoint": url, "token": token},
+        )
+        await self.queue.add([record])
+        record = await self.queue.wait(record)
+        if record.state != "done":
+            reason = record.error if record.state == "failed" else "the upload was cancelled"
+            raise CloudError(f"{record.filename} was not uploaded: {reason}")
+        return record
+
+    async def upload_part(self, path: str, url: str, start: int, end: int) -> str:
+        """Send the bytes from ``start`` to ``end`` of a local file to a presigned address.
+
+        Returns
+        -------
+        str
+            The part's ``ETag``, without quotes.
+
+        Raises
+        ------
+        NotFoundError, ForbiddenPathError, InvalidRequestError
+            If the file, or these bytes of it, cannot be had.
+        CloudError
+            If the storage did not take them.
+        """
+        found = await self._resolve(path, "filePath")
+        async with open_path(self._machines.get(), str(found), found.name) as source:
+            if end > source.size:
+                raise InvalidRequestError.of_field("end", f"the file has {source.size} bytes")
+            try:
+                etag = await put(
+                    self.http, url, source, start=start, end=end, advance=lambda _: None
+                )
+            except TransferError as fault:
+                raise CloudError(f"The part was not uploaded: {fault.message}") from fault
+        return etag
+
+    async def upload_to_volume(
+        self, path: str, target: str, *, api_url: str, token: str | None
+    ) -> TransferRecord:
+        """Queue a local file for a ComfyDeploy volume.
+
+        Parameters
+        ----------
+        path : str
+            As the user wrote it.
+        target : str
+            Its path in the volume, e.g. ``checkpoints/a.safetensors``.
+        api_url : str
+            The service; must be allowed to have the key.
+        token : str or None
+            The key of the request.
+        """
+        found = await self._resolve(path, "path")
+        record = self.queue.new(
+            "up",
+            "volume",
+            found.name,
+            path=str(found),
+            facts={"target": target, "content_type": content_type(found.name)},
+            private={"api_url": api_url, "token": token},
+        )
+        await self.queue.add([record])
+        return record
+
+    # -- in ----------------------------------------------------------------------------------
+
+    async def offer(self, source: str, url: str, filename: str | None) -> Offer:
+        """Find out which file a request for a model means.
+
+        Parameters
+        ----------
+        source : str
+            ``link``, ``huggingface`` or ``civitai``.
+        url : str
+            Where it is.
+        filename : str or None
+            As the request has it.
+
+        Raises
+        ------
+        InvalidRequestError
+            If the address means nothing there.
+        CloudError
+            If Civitai does not tell.
+        """
+        if source == "huggingface":
+            return self._sites.huggingface(url, filename)
+        if source == "civitai":
+            try:
+                return await self._sites.civitai(self.http, url)
+            except TransferError as fault:
+                raise CloudError(f"The model cannot be found: {fault.message}") from fault
+        split = urlsplit(url)
+        if split.scheme not in ("http", "https") or not split.hostname:
+            raise InvalidRequestError.of_field("url", "must be an http:// or https:// address")
+        return Offer(url, PurePosixPath(unquote(split.path)).name)
+
+    async def download(self, offer: Offer, target: Path, sha256: str | None) -> TransferRecord:
+        """Queue a download, or return the one that is getting this very file already.
+
+        Parameters
+        ----------
+        offer : Offer
+            The file.
+        target : pathlib.Path
+            The name it gets, confined and without links.
+        sha256 : str or None
+            What its content must be, in hexadecimal.
+
+        Raises
+        ------
+        ConflictError
+            If another file is on its way to that name.
+        """
+        expected = sha256 or offer.sha256
+        return await self._bring("download", target, expected, {"url": offer.url})
+
+    async def copy(self, path: str, target: Path, sha256: str | None) -> TransferRecord:
+        """Queue a copy of a local file; otherwise as `download`."""
+        found = await self._resolve(path, "path")
+        return await self._bring("copy", target, sha256, {"from": str(found)})
+
+    async def _bring(
+        self, kind: str, target: Path, expected: str | None, private: dict[str, Any]
+    ) -> TransferRecord:
+        known = await self.queue.of_path(str(target))
+        if known is not None and known.direction == "down" and not known.ended:
+            if known.kind == kind and known.private == private:
+                return known
+            raise ConflictError(
+                f"filename: another file is on its way to {target.name}",
+                details={"field": "filename", "id": known.id},
+            )
+        origin = private.get("url") or private.get("from")
+        if known is not None and known.state == "failed" and known.facts.get("origin") == origin:
+            known.private = private
+            known.facts["expected"] = expected
+            await self.queue.add_again(known)
+            return known
+        record = self.queue.new(
+            "down",
+            kind,
+            target.name,
+            path=str(target),
+            facts={"expected": expected, "origin": origin},
+            private=private,
+        )
+        await self.queue.add([record])
+        return record
+
+    async def _resolve(self, path: str, field: str) -> Path:
+        folders = await self._machines.get().folders()
+        return await asyncio.to_thread(folders.resolve, path, field=field)

@@ -1,0 +1,187 @@
+"""Where the bytes of an upload come from: a file of this machine, or a remote ComfyUI."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Protocol
+
+import aiohttp
+
+from .http import TransferError
+
+if TYPE_CHECKING:
+    import io
+    from collections.abc import AsyncIterator, Callable
+
+    from ..machines.machine import Machine
+
+CHUNK = 512 * 1024  # bytes read at once
+
+
+class Source(Protocol):
+    """A file to send.
+
+    Attributes
+    ----------
+    size : int
+        Its bytes.
+    fault : TransferError or None
+        Why the last reading ended early; HTTP clients hide it.
+    """
+
+    size: int
+    fault: TransferError | None
+
+    def chunks(self, start: int, end: int, advance: Callable[[int], None]) -> AsyncIterator[bytes]:
+        """Yield the bytes from ``start`` to ``end``; ``advance`` is told of each chunk sent."""
+
+
+class FileSource:
+    """A file on this machine.
+
+    Parameters
+    ----------
+    file : io.FileIO
+        The opened file.
+    name : str
+        What to call it in messages.
+    """
+
+    def __init__(self, file: io.FileIO, name: str) -> None:
+        self._descriptor = file.fileno()
+        self._name = name
+        self._facts = os.fstat(self._descriptor)
+        self.size = self._facts.st_size
+        self.fault: TransferError | None = None
+
+    @property
+    def stamp(self) -> list[int]:
+        """What changes with the content: size, time of change in nanoseconds, inode."""
+        return [self.size, self._facts.st_mtime_ns, self._facts.st_ino]
+
+    async def chunks(
+        self, start: int, end: int, advance: Callable[[int], None]
+    ) -> AsyncIterator[bytes]:
+        """Yield the bytes from ``start`` to ``end``, read in threads."""
+        while start < end:
+            try:
+                chunk = await asyncio.to_thread(self._read, start, end)
+            except TransferError as fault:
+                self.fault = fault
+                raise
+            start += len(chunk)
+            yield chunk
+            advance(len(chunk))
+
+    def _read(self, start: int, end: int) -> bytes:
+        """Read a chunk; after the last one make sure that all came from one and the same file."""
+        try:
+            chunk = os.pread(self._descriptor, min(CHUNK, end - start), start)
+            if chunk and start + len(chunk) < end:
+                return chunk
+            now = os.fstat(self._descriptor)
+        except OSError as fault:
+            raise TransferError(
+                f"{self._name} cannot be read: {fault.strerror}", again=True
+            ) from fault
+        if not chunk:
+            raise self._changed("became shorter")
+        if (now.st_size, now.st_mtime_ns) != (self.size, self._facts.st_mtime_ns):
+            raise self._changed("changed")
+        return chunk
+
+    def _changed(self, how: str) -> TransferError:
+        return TransferError(f"{self._name} {how} while it was read", again=True)
+
+
+class ViewSource:
+    """A file that a ComfyUI elsewhere hands out; it can be read once, from start to end.
+
+    Parameters
+    ----------
+    response : aiohttp.ClientResponse
+        ComfyUI's answer to ``GET /view``.
+    name : str
+        What to call it in messages.
+    """
+
+    def __init__(self, response: aiohttp.ClientResponse, name: str) -> None:
+        if response.content_length is None:
+            raise TransferError(f"ComfyUI does not tell the size of {name}", again=False)
+        self._response = response
+        self._name = name
+        self.size = response.content_length
+        self.fault: TransferError | None = None
+
+    async def chunks(
+        self, _start: int, _end: int, advance: Callable[[int], None]
+    ) -> AsyncIterator[bytes]:
+        """Yield all bytes as ComfyUI sends them."""
+        try:
+            async for chunk in self._response.content.iter_chunked(CHUNK):
+                yield chunk
+                advance(len(chunk))
+        except (aiohttp.ClientError, asyncio.TimeoutError, ConnectionError) as fault:
+            self.fault = TransferError(f"ComfyUI did not send all of {self._name}", again=True)
+            raise self.fault from fault
+
+
+@asynccontextmanager
+async def open_path(machine: Machine, path: str, name: str) -> AsyncIterator[FileSource]:
+    """Open a file that a request named; its path was confined then, and is again.
+
+    Raises
+    ------
+    NotFoundError, ForbiddenPathError
+        If it is gone, or is not within the folders any more.
+    """
+    folders = await machine.folders()
+    file = await asyncio.to_thread(folders.open_for_read, path)
+    async with _closing(file, name) as source:
+        yield source
+
+
+@asynccontextmanager
+async def open_output(machine: Machine, item: dict[str, Any]) -> AsyncIterator[Source]:
+    """Open a file that ComfyUI made, from the disk or, where that is not here, from ComfyUI.
+
+    Parameters
+    ----------
+    machine : Machine
+        Whose file it is.
+    item : dict
+        ``filename``, ``subfolder``, ``type``.
+
+    Raises
+    ------
+    NotFoundError, ForbiddenPathError, ComfyUIUnavailableError
+        If it cannot be had.
+    """
+    name, subfolder, kind = item["filename"], item["subfolder"], item["type"]
+    if machine.settings.comfyui_url and not machine.connected:
+        # Only that ComfyUI tells where its outputs are; elsewhere another file may have the name.
+        await machine.ready()
+    file = await machine.open_file(kind, subfolder, name)
+    if file is not None:
+        async with _closing(file, name) as source:
+            yield source
+        return
+    client = await machine.ready()
+    query = {"filename": name, "subfolder": subfolder, "type": kind}
+    async with client.view(query, {"Accept-Encoding": "identity"}) as response:
+        if response.status != 200:
+            raise TransferError(
+                f"ComfyUI answered {response.status} to the request for {name}",
+                again=response.status >= 500,
+            )
+        yield ViewSource(response, name)
+
+
+@asynccontextmanager
+async def _closing(file: io.FileIO, name: str) -> AsyncIterator[FileSource]:
+    try:
+        yield FileSource(file, name)
+    finally:
+        file.close()  # nothing was written: this does not wait for the disk

@@ -1,0 +1,364 @@
+"""Uploads: to an address that an endpoint gives out, and in parts to a ComfyDeploy volume."""
+
+from __future__ import annotations
+
+import asyncio
+import mimetypes
+import re
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
+
+from yarl import URL
+
+from .http import TransferError, get_json, request
+from .sources import CHUNK, FileSource, open_output, open_path
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import aiohttp
+
+    from ..machines.registry import MachineRegistry
+    from .queue import Transfer
+    from .sources import Source
+
+    KeyFor = Callable[[str], "str | None"]
+
+MULTIPART_FROM = 16 * 1024 * 1024  # bytes from which a file goes to a volume in parts
+PARALLEL_PARTS = 4
+# Types that not every Python knows, as the ComfyUI node names them.
+TYPES = {
+    ".webp": "image/webp",
+    ".psd": "image/vnd.adobe.photoshop",
+    ".psb": "image/vnd.adobe.photoshop",
+    ".zip": "application/zip",
+}
+
+
+def content_type(filename: str, told: object = None) -> str:
+    """Return the MIME type of a file.
+
+    Parameters
+    ----------
+    filename : str
+        Its suffix decides, where it is a known one.
+    told : object
+        What the node that made the file says of it; counts where it is a MIME type.
+    """
+    suffix = PurePath(filename).suffix.lower()
+    known = TYPES.get(suffix) or mimetypes.guess_type(filename)[0]
+    if known is None and isinstance(told, str) and re.fullmatch(r"[\w.+-]+/[\w.+-]+", told):
+        return told
+    return known or "application/octet-stream"
+
+
+async def put(
+    http: aiohttp.ClientSession,
+    url: str,
+    source: Source,
+    *,
+    start: int = 0,
+    end: int | None = None,
+    headers: dict[str, str] | None = None,
+    advance: Callable[[int], None],
+) -> str:
+    """Send a file, or a part of it, to a presigned address: streamed, with its length.
+
+    Parameters
+    ----------
+    http : aiohttp.ClientSession
+        The connections.
+    url : str
+        The presigned address; it carries its own authority, so no token is sent.
+    source : Source
+        The opened file.
+    start, end : int
+        The bytes to send; default: all.
+    headers : dict, optional
+        ``Content-Type`` and whatever else was signed.
+    advance : callable
+        Told of each chunk that was sent.
+
+    Returns
+    -------
+    str
+        The ``ETag`` of what was stored, without quotes; empty where none is told.
+
+    Raises
+    ------
+    TransferError
+        If not all of it is known to have been stored.
+    """
+    stop = source.size if end is None else end
+    body: Any = source.chunks(start, stop, advance)
+    if stop - start <= CHUNK:
+        body = b"".join([chunk async for chunk in body])  # goes out together with its headers
+    sent = {"Content-Type": "application/octet-stream", **(headers or {})}
+    sent["Content-Length"] = str(stop - start)
+    try:
+        async with request(
+            http, "PUT", url, what="The storage", headers=sent, data=body
+        ) as response:
+            await response.read()
+            etag = response.headers.get("ETag", "")
+    except TransferError:
+        if source.fault is not None:
+            raise source.fault from None
+        raise
+    return etag.removeprefix("W/").strip('"')
+
+
+async def presign(
+    http: aiohttp.ClientSession, endpoint: str, query: dict[str, str], token: str | None
+) -> dict[str, Any]:
+    """Ask an endpoint where to put a file.
+
+    Returns
+    -------
+    dict
+        ``url`` (or ``upload_url``) among what the endpoint says.
+    """
+    what = "The upload endpoint"
+    url = str(URL(endpoint).update_query(query))
+    async with request(http, "GET", url, what=what, token=token) as response:
+        answer = await get_json(response, what)
+    address = answer.get("url") or answer.get("upload_url")
+    if not isinstance(address, str):
+        raise TransferError("The upload endpoint gave no address to send the file to", again=True)
+    return {**answer, "url": address}
+
+
+class _PresignedDeed:
+    """What the two uploads to presigned addresses share: ask for an address, send, check."""
+
+    def __init__(
+        self, http: aiohttp.ClientSession, machines: MachineRegistry, key_for: KeyFor
+    ) -> None:
+        self._http = http
+        self._machines = machines
+        self._key_for = key_for
+
+    async def _send(self, transfer: Transfer, source: Source, query: dict[str, str]) -> None:
+        record = transfer.record
+        record.size, record.sent = source.size, 0
+        endpoint = record.private["endpoint"]
+        token = record.private.get("token") or self._key_for(endpoint)
+        place = await presign(self._http, endpoint, query, token)
+        headers = {"Content-Type": record.facts["content_type"]}
+        if place.get("include_acl") is True:
+            headers["x-amz-acl"] = "public-read"
+        await put(self._http, place["url"], source, headers=headers, advance=transfer.advance)
+        record.facts["download_url"] = place.get("download_url")
+        if place.get("is_public") is not None:
+            record.facts["is_public"] = place["is_public"]
+
+    async def undo(self, transfer: Transfer) -> None:
+        """Do nothing: an upload that was not completed leaves nothing."""
+
+
+class OutputUpload(_PresignedDeed):
+    """Sends an output of a run to where the run's ``file_upload_endpoint`` says.
+
+    Parameters
+    ----------
+    http : aiohttp.ClientSession
+        The connections.
+    machines : MachineRegistry
+        Where the outputs are.
+    key_for : callable
+        Returns the configured key for an address that may have it.
+    """
+
+    async def carry_out(self, transfer: Transfer) -> None:
+        """Upload the file; the request has the form of the ComfyUI node (2.3.10)."""
+        record = transfer.record
+        query = {
+            "file_name": record.filename,
+            "run_id": record.prompt_id or "",
+            "type": record.facts["content_type"],
+            "version": "v2",
+        }
+        machine = self._machines.get(record.facts["machine"])
+        async with open_output(machine, record.facts["item"]) as source:
+            await self._send(transfer, source, query)
+
+
+class PresignedUpload(_PresignedDeed):
+    """Sends a local file to where a given address says."""
+
+    async def carry_out(self, transfer: Transfer) -> None:
+        """Upload the file; the request has the form of the ComfyUI node (2.3.10)."""
+        record = transfer.record
+        assert record.path is not None
+        async with open_path(self._machines.get(), record.path, record.filename) as source:
+            query = {"file_size": str(source.size), "type": record.facts["content_type"]}
+            await self._send(transfer, source, query)
+
+
+class VolumeUpload:
+    """Sends a local file to a ComfyDeploy volume; large ones in parts, several at a time.
+
+    Which parts are confirmed is kept, so that none of them is sent twice.
+
+    Parameters
+    ----------
+    http : aiohttp.ClientSession
+        The connections.
+    machines : MachineRegistry
+        Where the files are.
+    key_for : callable
+        Returns the configured key for an address that may have it.
+    """
+
+    def __init__(
+        self, http: aiohttp.ClientSession, machines: MachineRegistry, key_for: KeyFor
+    ) -> None:
+        self._http = http
+        self._machines = machines
+        self._key_for = key_for
+
+    async def carry_out(self, transfer: Transfer) -> None:
+        """Upload what is not confirmed yet."""
+        record = transfer.record
+        assert record.path is not None
+        async with open_path(self._machines.get(), record.path, record.filename) as source:
+            if record.facts.get("stamp") not in (None, source.stamp):
+                await self._abandon(transfer)  # another file than the one that was begun with
+            record.size = source.size
+            if source.size < MULTIPART_FROM:
+                record.sent = 0
+                answer = await self._ask(transfer, "generate-upload-url", _facts_of(transfer))
+                address = _text(answer, "uploadUrl")
+                await put(self._http, address, source, advance=transfer.advance)
+            else:
+                await self._send_parts(transfer, source)
+
+    async def undo(self, transfer: Transfer) -> None:
+        """Have the parts forgotten that were stored already."""
+        await self._abandon(transfer)
+
+    async def _send_parts(self, transfer: Transfer, source: FileSource) -> None:
+        facts = transfer.record.facts
+        resumed = "upload" in facts
+        if not resumed:
+            begun = await self._ask(transfer, "initiate-multipart-upload", _facts_of(transfer))
+            facts["upload"] = {"uploadId": _text(begun, "uploadId"), "key": _text(begun, "key")}
+            facts["part_size"] = _part_size(begun)
+            facts["stamp"] = source.stamp
+            facts["parts"] = {}
+            await transfer.save()
+        size, parts = facts["part_size"], facts["parts"]
+        count = -(-source.size // size)
+        missing = [n for n in range(1, count + 1) if str(n) not in parts]
+        transfer.record.sent = source.size - sum(
+            min(n * size, source.size) - (n - 1) * size for n in missing
+        )
+        try:
+            await self._in_parallel(transfer, source, missing)
+            body = {
+                **facts["upload"],
+                "parts": [{"partNumber": n, "eTag": parts[str(n)]} for n in range(1, count + 1)],
+            }
+            await self._ask(transfer, "complete-multipart-upload", body)
+        except TransferError as fault:
+            if not fault.again or source.fault is not None:
+                await self._abandon(transfer)
+            if resumed and not fault.again:
+                # The service knows nothing more of an upload that was begun long ago.
+                raise TransferError(fault.message, again=True) from fault
+            raise
+
+    async def _in_parallel(
+        self, transfer: Transfer, source: FileSource, missing: list[int]
+    ) -> None:
+        """Send the parts, a few at a time; the first failure stops all of them."""
+        left = iter(missing)
+
+        async def work() -> None:
+            for number in left:
+                await self._send_part(transfer, source, number)
+
+        tasks = [asyncio.ensure_future(work()) for _ in range(min(PARALLEL_PARTS, len(missing)))]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _send_part(self, transfer: Transfer, source: FileSource, number: int) -> None:
+        facts = transfer.record.facts
+        start = (number - 1) * facts["part_size"]
+        end = min(start + facts["part_size"], source.size)
+        answer = await self._ask(
+            transfer, "generate-part-upload-url", {**facts["upload"], "partNumber": number}
+        )
+        sent = 0
+
+        def advance(count: int) -> None:
+            nonlocal sent
+            sent += count
+            transfer.advance(count)
+
+        try:
+            etag = await put(
+                self._http,
+                _text(answer, "uploadUrl"),
+                source,
+                start=start,
+                end=end,
+                advance=advance,
+            )
+            if not etag:
+                raise TransferError("The storage did not confirm a part with an ETag", again=True)
+        except BaseException:
+            transfer.record.sent -= sent
+            raise
+        facts["parts"][str(number)] = etag
+        transfer.gained = True
+        await transfer.save()
+
+    async def _abandon(self, transfer: Transfer) -> None:
+        """Forget an upload in parts, here and at the service."""
+        facts = transfer.record.facts
+        upload = facts.pop("upload", None)
+        for name in ("parts", "part_size", "stamp"):
+            facts.pop(name, None)
+        if upload is not None:
+            try:
+                await self._ask(transfer, "abort-multipart-upload", upload)
+            except TransferError as fault:
+                if fault.again:
+                    raise
+
+    async def _ask(self, transfer: Transfer, route: str, body: dict[str, Any]) -> dict[str, Any]:
+        api_url = transfer.record.private["api_url"]
+        token = transfer.record.private.get("token") or self._key_for(api_url)
+        url = f"{api_url.rstrip('/')}/api/volume/file/{route}"
+        async with request(
+            self._http, "POST", url, what="ComfyDeploy", token=token, json=body
+        ) as response:
+            return await get_json(response, "ComfyDeploy")
+
+
+def _facts_of(transfer: Transfer) -> dict[str, Any]:
+    record = transfer.record
+    return {
+        "filename": record.facts["target"],
+        "contentType": record.facts["content_type"],
+        "size": record.size,
+    }
+
+
+def _text(answer: dict[str, Any], name: str) -> str:
+    value = answer.get(name)
+    if not isinstance(value, str) or not value:
+        raise TransferError(f"ComfyDeploy's answer lacks {name}", again=True)
+    return value
+
+
+def _part_size(answer: dict[str, Any]) -> int:
+    value = answer.get("partSize")
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise TransferError("ComfyDeploy's answer lacks partSize", again=True)
+    return value

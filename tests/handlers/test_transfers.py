@@ -1,0 +1,427 @@
+"""Runs that report and upload, the queue, and models: over the routes, on a real ComfyUI."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import uuid
+
+import pytest
+
+KEY = "cd-secret-of-this-request"
+FINAL = ("success", "failed", "cancelled")
+
+
+def image(count: int = 1, prefix: str = "transfers") -> dict:
+    """Return a graph that saves images, and shows one without saving it."""
+    colour = uuid.uuid4().int % 0xFFFFFF
+    return {
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 32, "height": 32, "batch_size": count, "color": colour},
+        },
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": prefix}},
+        "3": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+    }
+
+
+def ordered(service, graph, **fields):
+    """Return a run request with both endpoints."""
+    return {
+        "workflow_api": graph,
+        "status_endpoint": f"{service.url}/status",
+        "file_upload_endpoint": f"{service.url}/upload",
+        "cd_token": KEY,
+        "gpu_event_id": "gpu-7",
+        **fields,
+    }
+
+
+async def told(service, run_id, last=FINAL) -> list[dict]:
+    """Return all messages about a run, once the last one is there."""
+    for _ in range(1000):
+        found = [body for _, body in service.callbacks if body["run_id"] == run_id]
+        if any(body.get("status") in last for body in found):
+            return found
+        await asyncio.sleep(0.02)
+    raise AssertionError(service.callbacks)
+
+
+async def until_active(api, run_id, count) -> None:
+    """Wait until so many uploads of a run are under way."""
+    for _ in range(500):
+        _, queue = await api.get("upload-queue-status", prompt_id=run_id)
+        if queue["active"] == count:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(queue)
+
+
+@pytest.fixture(params=["view", "disk"])
+def extension_config(request, comfyui, tmp_path):
+    """ComfyUI's files come through its API, or from the disk."""
+    config = {
+        "comfyui_url": comfyui.url,
+        "data_dir": str(tmp_path / "data"),
+        "api_key": "the-configured-key",
+    }
+    if request.param == "disk":
+        config["comfyui_path"] = str(comfyui.path)
+    return config
+
+
+async def test_run_reports_and_uploads(api, service, s3, comfyui, tmp_path):
+    code, body = await api.post("run", ordered(service, image(2)))
+    assert (code, body["status"], body["error"]) == (200, "success", None)
+    run_id = body["prompt_id"]
+    messages = await told(service, run_id)
+    assert {token for token, _ in service.callbacks} == {KEY}
+
+    statuses = [m for m in messages if "status" in m]
+    assert [m["status"] for m in statuses] == ["running", "uploading", "success"]
+    assert all(
+        m == {"run_id": run_id, "status": m["status"], "gpu_event_id": "gpu-7"} for m in statuses
+    )
+    assert messages[-1] == statuses[-1]
+    events = [m["ws_event"]["event"] for m in messages if "ws_event" in m]
+    assert events[0] == "execution_start"
+    assert {"executing", "executed", "execution_success"} <= set(events)
+    assert all(m["ws_event"]["data"]["prompt_id"] == run_id for m in messages if "ws_event" in m)
+    live = [m for m in messages if "live_status" in m]
+    assert live[-1] == {"run_id": run_id, "live_status": "Uploading outputs", "progress": 1.0}
+
+    (output,) = [m for m in messages if "output_data" in m]
+    assert output["node_meta"] == {"node_id": "2", "node_class": "SaveImage"}
+    items = output["output_data"]["images"]
+    assert [item["filename"] for item in items] == [
+        item["filename"] for item in body["outputs"]["2"]["images"]
+    ]
+    for item in items:
+        key = f"{run_id}/{item['filename']}"
+        assert item["url"] == f"https://cdn.example/{key}"
+        assert s3.get(key) == (comfyui.output_dir / item["filename"]).read_bytes()
+        assert s3.head(key)["ContentType"] == "image/png"
+    assert {headers["Authorization"] for headers, _, _ in service.asked("upload")} == {
+        f"Bearer {KEY}"
+    }
+
+    _, queue = await api.get("upload-queue-status", prompt_id=run_id)
+    assert (queue["completed"], queue["pending_uploads"]) == (2, 0)
+    assert [u["state"] for u in queue["uploads"]] == ["done", "done"]
+    for shown in (body, queue, (await api.get("runs"))[1]):
+        text = json.dumps(shown)
+        assert KEY not in text
+        assert service.url not in text
+        assert "gpu-7" not in text
+
+
+async def test_stream_tells_of_the_upload(events, service, api):
+    service.to_store, service.store_delay = True, 0.1
+    messages = await events(body=ordered(service, image()))
+    names = [data.get("event") for _, data in messages]
+    assert names[-2:] == ["result", "status"]
+    live = [
+        data["data"]["live_status"] for _, data in messages if data.get("event") == "live_status"
+    ]
+    assert live[-1] == "Uploading outputs"
+    assert names.count("status") == 1
+
+
+async def test_reports_without_uploads(api, service):
+    body = ordered(service, image(), file_upload_endpoint="")
+    _, body = await api.post("run", body)
+    messages = await told(service, body["prompt_id"])
+    assert [m["status"] for m in messages if "status" in m] == ["running", "success"]
+    (output,) = [m for m in messages if "output_data" in m]
+    assert output["node_meta"]["node_id"] == "2"
+    assert "url" not in output["output_data"]["images"][0]
+
+
+async def test_failed_node_is_reported(api, service, chain):
+    graph = chain(("TestFail", {"message": "no such sampler"}))
+    _, body = await api.post("run", ordered(service, graph))
+    assert body["status"] == "failed"
+    messages = await told(service, body["prompt_id"])
+    assert [m["status"] for m in messages if "status" in m] == ["running", "failed"]
+    (output,) = [m for m in messages if "output_data" in m]
+    assert output["output_data"]["exception_message"].strip() == "no such sampler"
+    assert messages[-1]["status"] == "failed"
+
+
+async def test_refused_graph_is_reported(api, service):
+    graph = {"1": {"class_type": "NoSuchNode", "inputs": {}}}
+    code, body = await api.post("run", ordered(service, graph))
+    assert (code, body["code"]) == (400, "prompt_invalid")
+    messages = await told(service, body["prompt_id"])
+    assert [m["status"] for m in messages if "status" in m] == ["failed"]
+
+
+async def test_cancelled_run_is_reported(api, service, chain):
+    graph = chain(("TestSleep", {"seconds": 30}))
+    _, body = await api.post("run", ordered(service, graph, wait=False))
+    await api.until(body["prompt_id"], "running")
+    await api.post("interrupt", {"prompt_id": body["prompt_id"]})
+    messages = await told(service, body["prompt_id"])
+    assert messages[-1]["status"] == "cancelled"
+
+
+async def test_upload_that_fails_for_good_fails_the_run(api, service):
+    service.spoil["upload"].append(403)
+    _, body = await api.post("run", ordered(service, image()))
+    assert (body["success"], body["status"]) == (False, "failed")
+    assert body["error"]["type"] == "UploadFailed"
+    assert (body["error"]["node_id"], body["error"]["node_type"]) == ("2", "SaveImage")
+    assert "403" in body["error"]["message"]
+    messages = await told(service, body["prompt_id"])
+    statuses = [m["status"] for m in messages if "status" in m]
+    assert statuses == ["running", "uploading", "failed"]
+    assert messages[-2]["output_data"]["error"] == body["error"]
+
+
+async def test_cancelled_uploads_do_not_fail_the_run(api, service):
+    service.to_store, service.store_delay = True, 5
+    _, body = await api.post("run", ordered(service, image(4), wait=False))
+    run_id = body["prompt_id"]
+    await api.until(run_id, "uploading")
+    code, answer = await api.post("interrupt", {"prompt_id": run_id})
+    assert (code, answer["code"]) == (409, "conflict")
+    await until_active(api, run_id, 3)
+    _, status = await api.get("check-status")
+    assert (status["uploads"]["active"], status["uploads"]["pending_uploads"]) == (3, 4)
+    assert await api.post("cancel-uploads", {"prompt_id": "another"}) == (
+        200,
+        {"success": True, "cancelled": 0},
+    )
+    code, answer = await api.post("cancel-uploads", {"prompt_id": run_id})
+    assert (code, answer) == (200, {"success": True, "cancelled": 4})
+    body = await api.until(run_id, "success")
+    assert body["error"] is None
+    _, queue = await api.get("upload-queue-status", prompt_id=run_id)
+    assert {upload["state"] for upload in queue["uploads"]} == {"cancelled"}
+    assert (await told(service, run_id))[-1]["status"] == "success"
+
+
+async def test_configured_key_does_not_leave_the_list(api, service):
+    request = {**ordered(service, image()), "cd_token": None}
+    _, body = await api.post("run", request)
+    await told(service, body["prompt_id"])
+    assert {token for token, _ in service.callbacks} == {None}
+    assert all("Authorization" not in headers for headers, _, _ in service.asked("upload"))
+
+
+class TestAllowedService:
+    """A service that is on the list may have the configured key, where a request brings none."""
+
+    @pytest.fixture
+    def extension_config(self, comfyui, service, tmp_path):
+        return {
+            "comfyui_url": comfyui.url,
+            "data_dir": str(tmp_path / "data"),
+            "api_key": "the-configured-key",
+            "allowed_api_urls": [service.url],
+        }
+
+    @pytest.mark.parametrize("key", [None, KEY])
+    async def test_key(self, api, service, key):
+        request = {**ordered(service, image()), "cd_token": key}
+        _, body = await api.post("run", request)
+        await told(service, body["prompt_id"])
+        expected = key or "the-configured-key"
+        assert {token for token, _ in service.callbacks} == {expected}
+        assert service.asked("upload")[0][0]["Authorization"] == f"Bearer {expected}"
+
+    async def test_key_in_the_header_comes_first(self, api, service):
+        headers = {"X-ComfyDeploy-Token": "from-the-header"}
+        _, body = await api.post("run", ordered(service, image()), headers=headers)
+        await told(service, body["prompt_id"])
+        assert {token for token, _ in service.callbacks} == {"from-the-header"}
+
+    async def test_file_is_sent(self, api, service, s3, jp_root_dir):
+        (jp_root_dir / "a.zip").write_bytes(b"zip")
+        body = {"file_path": "a.zip", "url": f"{service.url}/upload-file", "token": KEY}
+        code, answer = await api.post("upload-file", body)
+        assert (code, answer["download_url"]) == (200, "https://cdn.example/file")
+        assert s3.get("file") == b"zip"
+        service.spoil["upload-file"].append(403)
+        code, answer = await api.post("upload-file", body)
+        assert (code, answer["code"]) == (502, "cloud_error")
+
+
+@pytest.mark.parametrize("field", ["status_endpoint", "file_upload_endpoint"])
+@pytest.mark.parametrize("value", ["ftp://a/b", "/status", "http://", "http://[", 5])
+async def test_endpoint_that_is_no_address(api, service, field, value):
+    code, body = await api.post("run", ordered(service, image(), **{field: value}))
+    assert (code, body["code"], body["details"]["field"]) == (400, "invalid_request", field)
+    assert (await api.get("runs"))[1] == []
+
+
+async def test_empty_queue(api):
+    code, body = await api.get("upload-queue-status")
+    assert (code, body) == (
+        200,
+        {
+            "queue_size": 0,
+            "pending_uploads": 0,
+            "active": 0,
+            "completed": 0,
+            "failed": 0,
+            "cancelled": 0,
+            "max_concurrent": 3,
+            "uploads": [],
+        },
+    )
+    assert await api.post("cancel-uploads", "") == (200, {"success": True, "cancelled": 0})
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"url": "https://api.comfydeploy.com/x"}, "file_path"),
+        ({"file_path": "a"}, "url"),
+        ({"file_path": "a", "url": "nowhere"}, "url"),
+    ],
+)
+async def test_bad_upload_file(api, body, field):
+    code, answer = await api.post("upload-file", body)
+    assert (code, answer["code"], answer["details"]["field"]) == (400, "invalid_request", field)
+
+
+async def test_file_goes_only_where_the_list_allows(api, service, jp_root_dir):
+    (jp_root_dir / "a.zip").write_bytes(b"zip")
+    body = {"file_path": "a.zip", "url": f"{service.url}/upload-file", "token": KEY}
+    code, answer = await api.post("upload-file", body)
+    assert (code, answer["code"]) == (403, "forbidden_api_url")
+    assert service.requests == []
+
+
+async def test_part_from_path(api, service, s3, jp_root_dir):
+    (jp_root_dir / "model.bin").write_bytes(b"0123456789")
+    url = s3.presigned("put_object", "part")
+    body = {"filePath": "model.bin", "uploadUrl": url, "start": 3, "end": 7}
+    code, answer = await api.post("volume/file/upload-part-from-path", body)
+    assert code == 200
+    assert answer == {"eTag": s3.head("part")["ETag"].strip('"'), "bytesSent": 4}
+    assert s3.get("part") == b"3456"
+    for change, status, field in [
+        ({"end": 3}, 400, "end"),
+        ({"end": 11}, 400, "end"),
+        ({"start": -1}, 400, "start"),
+        ({"filePath": "../x"}, 403, "filePath"),
+        ({"filePath": "no"}, 404, "filePath"),
+        ({"uploadUrl": ""}, 400, "uploadUrl"),
+    ]:
+        code, answer = await api.post("volume/file/upload-part-from-path", {**body, **change})
+        assert (code, answer["details"]["field"]) == (status, field), change
+
+
+class TestModels:
+    """``volume/model`` on the folders of the test's ComfyUI."""
+
+    @pytest.fixture
+    def extension_config(self, start_folders, tmp_path):
+        return {
+            "comfyui_url": "http://127.0.0.1:9",
+            "comfyui_path": str(start_folders),
+            "autostart": False,
+            "data_dir": str(tmp_path / "data"),
+        }
+
+    @pytest.fixture
+    def start_folders(self, tmp_path):
+        folder = tmp_path / "comfyui"
+        (folder / "models" / "checkpoints").mkdir(parents=True)
+        (folder / "main.py").touch()
+        return folder
+
+    async def ended(self, api, transfer_id):
+        for _ in range(500):
+            _, queue = await api.get("upload-queue-status")
+            (found,) = [u for u in queue["uploads"] if u["id"] == transfer_id]
+            if found["state"] in ("done", "failed", "cancelled"):
+                return found
+            await asyncio.sleep(0.02)
+        raise AssertionError(found)
+
+    async def test_model_is_added_listed_moved_and_deleted(self, api, bare_service, start_folders):
+        content = bare_service.files["a.safetensors"] = b"x" * 100_000
+        body = {
+            "action": "add",
+            "source": "link",
+            "url": f"{bare_service.url}/files/a.safetensors",
+            "folder": "checkpoints",
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
+        code, answer = await api.post("volume/model", body)
+        assert (code, answer["success"], answer["direction"]) == (200, True, "down")
+        path = start_folders / "models" / "checkpoints" / "a.safetensors"
+        assert answer["path"] == str(path)
+        ended = await self.ended(api, answer["id"])
+        assert (ended["state"], ended["sent"]) == ("done", 100_000)
+        assert path.read_bytes() == content
+        _, answer = await api.post("volume/model", {"action": "list", "folder": "checkpoints"})
+        assert [model["name"] for model in answer["models"]] == ["a.safetensors"]
+        move = {
+            "action": "move",
+            "folder": "checkpoints",
+            "filename": "a.safetensors",
+            "to_folder": "loras",
+            "to_filename": "b.safetensors",
+        }
+        code, answer = await api.post("volume/model", move)
+        assert (code, answer["success"]) == (200, True)
+        assert (start_folders / "models" / "loras" / "b.safetensors").read_bytes() == content
+        code, answer = await api.post("volume/model", move)
+        assert (code, answer["code"]) == (404, "not_found")
+        delete = {"action": "delete", "folder": "loras", "filename": "b.safetensors"}
+        assert (await api.post("volume/model", delete))[0] == 200
+        assert (await api.post("volume/model", delete))[0] == 404
+
+    async def test_form_of_the_service_is_understood(self, api, bare_service, start_folders):
+        bare_service.files["b.ckpt"] = b"x"
+        body = {
+            "source": "link",
+            "folderPath": "models/checkpoints",
+            "filename": "c.ckpt",
+            "downloadLink": f"{bare_service.url}/files/b.ckpt",
+        }
+        _, answer = await api.post("volume/model", body)
+        assert (await self.ended(api, answer["id"]))["state"] == "done"
+        assert (start_folders / "models" / "checkpoints" / "c.ckpt").read_bytes() == b"x"
+
+    async def test_all_uploads_are_no_downloads(self, api, bare_service):
+        bare_service.spoil["files"].append("never")
+        body = {"url": f"{bare_service.url}/files/a.ckpt", "folder": "checkpoints"}
+        _, answer = await api.post("volume/model", body)
+        assert (await api.post("cancel-uploads", {}))[1]["cancelled"] == 0
+        cancelled = await api.post("cancel-uploads", {"id": answer["id"]})
+        assert cancelled == (200, {"success": True, "cancelled": 1})
+
+    @pytest.mark.parametrize(
+        ("body", "code", "field"),
+        [
+            ({"action": "burn"}, 400, "action"),
+            ({"source": "torrent"}, 400, "source"),
+            ({"folder": "checkpoints"}, 400, "url"),
+            ({"url": "http://127.0.0.1:1/a.ckpt"}, 400, "folder"),
+            ({"url": "http://127.0.0.1:1/", "folder": "checkpoints"}, 400, "filename"),
+            ({"url": "http://127.0.0.1:1/a", "folder": "nothing"}, 400, "folder"),
+            ({"url": "file:///etc/passwd", "folder": "checkpoints"}, 400, "url"),
+            (
+                {"url": "http://h/a", "folder": "checkpoints", "filename": "../../../a"},
+                403,
+                "filename",
+            ),
+            ({"url": "http://h/a", "folder": "loras", "sha256": "12"}, 400, "sha256"),
+            ({"action": "delete", "folder": "loras", "filename": "none"}, 404, "filename"),
+            ({"action": "delete", "folder": "loras"}, 400, "filename"),
+            ({"action": "move", "folder": "loras", "filename": "a"}, 400, "to_filename"),
+            ({"source": "local", "folder": "loras"}, 400, "path"),
+            ({"source": "local", "folder": "loras", "path": "/etc/passwd"}, 403, "path"),
+        ],
+    )
+    async def test_bad_requests(self, api, body, code, field):
+        status, answer = await api.post("volume/model", body)
+        assert (status, answer["success"]) == (code, False)
+        assert answer["details"]["field"] == field
+        assert (await api.get("upload-queue-status"))[1]["uploads"] == []

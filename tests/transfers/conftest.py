@@ -1,0 +1,109 @@
+"""A room of transfers with a real store, on the folders of a ComfyUI that need not run."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from comfydeploy_jupyter.machines.machine import Machine, MachineSettings
+from comfydeploy_jupyter.machines.registry import MachineRegistry
+from comfydeploy_jupyter.store.callbacks import CallbackRepository
+from comfydeploy_jupyter.store.database import Database
+from comfydeploy_jupyter.store.session import Session
+from comfydeploy_jupyter.store.transfers import TransferRepository
+from comfydeploy_jupyter.transfers.http import Backoff
+from comfydeploy_jupyter.transfers.room import Transfers
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+    from pathlib import Path
+
+QUICK = Backoff(first=0.01, largest=0.05, attempts=4)
+
+
+class Deaf:
+    """Listens to a machine and cares for nothing that it tells."""
+
+    def machine_event(self, machine: Machine, event: object) -> None: ...
+
+    def machine_connected(self, machine: Machine) -> None: ...
+
+    def machine_disconnected(self, machine: Machine) -> None: ...
+
+    def machine_ended(self, machine: Machine, reason: str) -> None: ...
+
+
+class Room:
+    """Transfers with all that they need, which can be closed and opened again."""
+
+    def __init__(
+        self, folder: Path, *, settings: MachineSettings | None = None, **options: Any
+    ) -> None:
+        self.comfyui = folder / "comfyui"
+        self.data = folder / "data"
+        for name in ("models/checkpoints", "models/loras", "output", "input"):
+            (self.comfyui / name).mkdir(parents=True, exist_ok=True)
+        self.checkpoints = self.comfyui / "models" / "checkpoints"
+        self._settings = settings or MachineSettings(comfyui_path=str(self.comfyui))
+        self._options = {"backoff": QUICK, **options}
+        self.key: str | None = None
+
+    async def open(self) -> Transfers:
+        self.database = Database(self.data / "comfydeploy.db")
+        await self.database.open()
+        self.session = Session(self.data / "sessions")
+        machines = MachineRegistry()
+        self.machine = Machine(
+            "local", self._settings, session_id="x", folder=self.data, listener=Deaf()
+        )
+        machines.add(self.machine)
+        self.transfers = Transfers(
+            TransferRepository(self.database),
+            CallbackRepository(self.database),
+            self.session,
+            machines,
+            lambda _: self.key,
+            **self._options,
+        )
+        self.folders = await machines.get().folders()
+        await self.transfers.open()
+        return self.transfers
+
+    async def close(self) -> None:
+        await self.transfers.close()
+        await self.machine.close()
+        await self.database.close()
+        self.session.close()
+
+    async def reopen(self) -> Transfers:
+        await self.close()
+        return await self.open()
+
+    async def until(self, condition: Callable[[], bool], timeout: float = 20) -> None:
+        deadline = time.monotonic() + timeout
+        while not condition():
+            assert time.monotonic() < deadline, await self.transfers.queue.status()
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+def make_room(tmp_path, jp_asyncio_loop) -> Iterator[Callable[..., Awaitable[Room]]]:
+    """A function that opens a room; takes what `Transfers` takes."""
+    rooms: list[Room] = []
+
+    async def make(**options: Any) -> Room:
+        rooms.append(Room(tmp_path / "room", **options))
+        await rooms[-1].open()
+        return rooms[-1]
+
+    yield make
+    for room in rooms:
+        jp_asyncio_loop.run_until_complete(room.close())
+
+
+@pytest.fixture
+def room(make_room, jp_asyncio_loop) -> Room:
+    return jp_asyncio_loop.run_until_complete(make_room())

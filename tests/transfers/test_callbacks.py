@@ -1,0 +1,170 @@
+"""Messages to status endpoints: in order, kept until delivered, never in the way."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+from comfydeploy_jupyter.store.callbacks import Order
+from comfydeploy_jupyter.transfers.callbacks import MAX_BACKLOG
+from tests.comfyui_server import REPOSITORY
+
+
+async def order(room, service, prompt_id="run-1", token="secret"):
+    made = Order(prompt_id, session="", status_endpoint=f"{service.url}/status", token=token)
+    await room.transfers.callbacks.add(made)
+    return made
+
+
+def send(room, order, number, *, passing=False):
+    body = json.dumps({"run_id": order.prompt_id, "number": number}).encode()
+    room.transfers.callbacks.send(order, body, passing=passing)
+
+
+def delivered(service, prompt_id="run-1"):
+    return [body["number"] for _, body in service.callbacks if body["run_id"] == prompt_id]
+
+
+async def test_in_order_with_the_token_of_the_request(room, bare_service):
+    made = await order(room, bare_service)
+    for number in range(20):
+        send(room, made, number)
+    await room.until(lambda: len(bare_service.callbacks) == 20)
+    assert delivered(bare_service) == list(range(20))
+    assert {token for token, _ in bare_service.callbacks} == {"secret"}
+
+
+async def test_configured_key_only_where_it_may_go(room, bare_service):
+    send(room, await order(room, bare_service, token=None), 1)
+    await room.until(lambda: len(bare_service.callbacks) == 1)
+    room.key = "configured"
+    send(room, await order(room, bare_service, "run-2", token=None), 1)
+    await room.until(lambda: len(bare_service.callbacks) == 2)
+    assert [token for token, _ in bare_service.callbacks] == [None, "configured"]
+
+
+async def test_every_fault_is_outlasted_and_keeps_the_order(room, bare_service):
+    bare_service.spoil["status"].extend([500, 403, 404, "hang up", (302, {}), 429, 503])
+    made = await order(room, bare_service)
+    for number in range(5):
+        send(room, made, number)
+    await room.until(lambda: len(bare_service.callbacks) == 5)
+    assert delivered(bare_service) == list(range(5))
+
+
+async def test_one_dead_endpoint_does_not_hold_up_another_run(room, bare_service):
+    bare_service.spoil["status"].append("never")
+    slow = await order(room, bare_service)
+    send(room, slow, 1)
+    await room.until(lambda: not bare_service.spoil["status"])
+    started = time.monotonic()
+    send(room, await order(room, bare_service, "run-2"), 1)
+    await room.until(lambda: delivered(bare_service, "run-2") == [1])
+    assert time.monotonic() - started < 5
+    assert delivered(bare_service) == []
+
+
+async def test_sending_does_not_wait(room, bare_service):
+    bare_service.spoil["status"].append("never")
+    made = await order(room, bare_service)
+    started = time.perf_counter()
+    for number in range(1000):
+        send(room, made, number, passing=True)
+    assert time.perf_counter() - started < 0.5
+
+
+async def test_only_stale_progress_is_dropped(room, bare_service):
+    bare_service.spoil["status"].extend([500] * 3)
+    made = await order(room, bare_service)
+    for number in range(1000):
+        send(room, made, number, passing=number % 10 != 0)
+    await room.until(lambda: delivered(bare_service)[-1:] == [999])
+    got = delivered(bare_service)
+    assert [number for number in got if number % 10 == 0] == list(range(0, 1000, 10))
+    assert got == sorted(got)
+    assert len(got) < 100 + 2 * MAX_BACKLOG
+
+
+async def test_restart_delivers_what_is_left(room, bare_service):
+    bare_service.spoil["status"].extend([None, None, "never"])
+    made = await order(room, bare_service)
+    for number in range(6):
+        send(room, made, number)
+    made.told_status = "running"
+    await room.until(lambda: not bare_service.spoil["status"])
+    await room.reopen()
+    (again,) = room.transfers.callbacks.orders()
+    assert again.status_endpoint == made.status_endpoint
+    send(room, again, 6)
+    await room.until(lambda: len(bare_service.callbacks) == 7)
+    assert delivered(bare_service) == list(range(7))
+    assert {token for token, _ in bare_service.callbacks} == {"secret"}
+
+
+async def test_finished_order_is_forgotten_with_its_token(room, bare_service):
+    bare_service.spoil["status"].append(500)
+    made = await order(room, bare_service)
+    send(room, made, 1)
+    room.transfers.callbacks.finish(made)
+    assert room.transfers.callbacks.order("run-1") is made
+    await room.until(lambda: room.transfers.callbacks.order("run-1") is None)
+    assert delivered(bare_service) == [1]
+    await room.reopen()
+    assert room.transfers.callbacks.orders() == []
+    rows = await room.database.read(
+        lambda connection: connection.execute("SELECT count(*) FROM callbacks").fetchone()[0]
+    )
+    assert rows == 0
+
+
+async def test_another_server_leaves_the_orders_of_a_living_one_alone(
+    room, make_room, bare_service
+):
+    bare_service.spoil["status"].append("never")
+    made = await order(room, bare_service)
+    send(room, made, 1)
+    await asyncio.sleep(0.2)
+    other = await make_room()
+    assert other.transfers.callbacks.orders() == []
+
+
+CRASH = """
+import asyncio, os, sys
+from pathlib import Path
+from comfydeploy_jupyter.store.callbacks import Order
+from tests.transfers.conftest import Room
+
+async def main():
+    room = Room(Path(sys.argv[1]))
+    transfers = await room.open()
+    order = Order("run-1", session="", status_endpoint=sys.argv[2])
+    await transfers.callbacks.add(order)
+    for number in range(3):
+        transfers.callbacks.send(order, b'{"run_id": "run-1", "number": %d}' % number)
+    await asyncio.sleep(0.3)
+    print("sent", flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+async def test_kill_loses_no_message(make_room, bare_service, tmp_path):
+    bare_service.spoil["status"].append("never")
+    process = await asyncio.to_thread(
+        subprocess.Popen,
+        [sys.executable, "-c", CRASH, str(tmp_path / "room"), f"{bare_service.url}/status"],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+    )
+    assert process.stdout is not None
+    assert await asyncio.to_thread(process.stdout.readline) == b"sent\n"
+    process.send_signal(signal.SIGKILL)
+    await asyncio.to_thread(process.communicate)
+    room = await make_room()
+    await room.until(lambda: delivered(bare_service) == [0, 1, 2])

@@ -1,0 +1,420 @@
+"""Downloads of models from servers that break off, lie or refuse."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+import resource
+
+import pytest
+
+from comfydeploy_jupyter.errors import (
+    CloudError,
+    ConflictError,
+    ForbiddenPathError,
+    InvalidRequestError,
+    NotFoundError,
+)
+from comfydeploy_jupyter.transfers.models import delete_model, list_models, move_model, place
+from comfydeploy_jupyter.transfers.sites import ModelSites, Offer
+from tests.transfer_service import running
+
+MIB = 1024 * 1024
+NAME = "m.safetensors"
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+async def start(room, service, *, digest=None, name=NAME):
+    offer = await room.transfers.offer("link", f"{service.url}/files/{name}", None)
+    target = place(room.folders, "checkpoints", offer.filename)
+    return await room.transfers.download(offer, target, digest)
+
+
+async def download(room, service, **kwargs):
+    return await room.transfers.queue.wait(await start(room, service, **kwargs))
+
+
+def names(room) -> list[str]:
+    return sorted(path.name for path in room.checkpoints.iterdir())
+
+
+async def test_file_arrives_whole(room, bare_service):
+    content = bare_service.files[NAME] = random.randbytes(3 * MIB + 5)
+    record = await download(room, bare_service, digest=sha256(content))
+    assert (record.state, record.error) == ("done", None)
+    assert record.sent == record.size == len(content)
+    assert (room.checkpoints / NAME).read_bytes() == content
+    assert names(room) == [NAME]
+    (shown,) = (await room.transfers.queue.status())["uploads"]
+    assert (shown["direction"], shown["state"]) == ("down", "done")
+
+
+async def test_broken_off_download_goes_on_where_it_was(room, bare_service):
+    content = bare_service.files[NAME] = random.randbytes(4 * MIB)
+    bare_service.break_after = MIB
+    record = await download(room, bare_service)
+    assert (record.state, record.error) == ("done", None)
+    assert (room.checkpoints / NAME).read_bytes() == content
+    served = bare_service.sent[NAME]
+    assert [status for status, _, _ in served] == [200] + [206] * (len(served) - 1)
+    starts = [int(h["Range"].removeprefix("bytes=").removesuffix("-")) for _, _, h in served[1:]]
+    assert starts[0] > 0
+    assert starts == sorted(set(starts))
+    assert all("If-Range" in headers for _, _, headers in served[1:])
+
+
+async def test_download_that_never_gains_is_given_up(room, bare_service):
+    bare_service.files[NAME] = b"x" * MIB
+    bare_service.break_after = 0
+    record = await download(room, bare_service)
+    assert (record.state, record.attempts) == ("failed", 4)
+    assert names(room) == []
+
+
+async def test_new_request_goes_on_with_a_failed_download(room, bare_service):
+    content = bare_service.files[NAME] = random.randbytes(2 * MIB)
+    bare_service.break_after = MIB
+    bare_service.spoil["files"].extend([None, 500, 500, 500, 500])
+    record = await download(room, bare_service)
+    assert record.state == "failed"
+    assert names(room) == [f"{NAME}.part"]
+    bare_service.break_after = None
+    again = await download(room, bare_service)
+    assert (again.id, again.state, again.error) == (record.id, "done", None)
+    assert (room.checkpoints / NAME).read_bytes() == content
+    assert [status for status, _, _ in bare_service.sent[NAME]] == [200, 206]
+
+
+async def test_file_that_was_replaced_meanwhile_is_begun_anew(room, bare_service):
+    bare_service.files[NAME] = random.randbytes(2 * MIB)
+    bare_service.break_after = MIB
+    bare_service.spoil["files"].extend([None, "never"])
+    await start(room, bare_service)
+    await room.until(lambda: not bare_service.spoil["files"])
+    content = bare_service.files[NAME] = random.randbytes(2 * MIB)
+    await room.reopen()
+    bare_service.break_after = None
+    record = await room.transfers.queue.of_path(str(room.checkpoints / NAME))
+    record = await room.transfers.queue.wait(record)
+    assert record.state == "done"
+    assert (room.checkpoints / NAME).read_bytes() == content
+
+
+async def test_restart_goes_on_with_a_download(room, bare_service):
+    content = bare_service.files[NAME] = random.randbytes(8 * MIB)
+    bare_service.store_delay = 0.01
+    record = await start(room, bare_service)
+    await room.until(lambda: record.sent > 2 * MIB)
+    await room.reopen()
+    bare_service.store_delay = 0
+    record = await room.transfers.queue.of_path(str(room.checkpoints / NAME))
+    record = await room.transfers.queue.wait(record)
+    assert (record.state, record.error) == ("done", None)
+    assert (room.checkpoints / NAME).read_bytes() == content
+    assert bare_service.sent[NAME][-1][0] == 206
+
+
+async def test_whole_part_is_not_fetched_again(room, bare_service):
+    content = bare_service.files[NAME] = random.randbytes(MIB)
+    (room.checkpoints / f"{NAME}.part").write_bytes(content)
+    record = await download(room, bare_service, digest=sha256(content))
+    assert record.state == "done"
+    assert names(room) == [NAME]
+    assert bare_service.sent[NAME] == []
+
+
+async def test_wrong_checksum_leaves_nothing(room, bare_service):
+    bare_service.files[NAME] = b"x" * MIB
+    record = await download(room, bare_service, digest=sha256(b"other"))
+    assert (record.state, record.attempts) == ("failed", 1)
+    assert "SHA-256" in record.error
+    assert names(room) == []
+
+
+async def test_no_space(room, bare_service):
+    bare_service.files[NAME] = b"x"
+    bare_service.file_headers[NAME]["Content-Length"] = str(1 << 60)
+    record = await download(room, bare_service)
+    assert record.state == "failed"
+    assert record.error == f"there is no space left for {NAME}: it has {1 << 60} bytes"
+    assert names(room) == []
+
+
+async def test_disk_that_fills_up(room, bare_service):
+    content = bare_service.files[NAME] = random.randbytes(4 * MIB)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3 * MIB, hard))  # writes beyond it fail
+    try:
+        record = await download(room, bare_service)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (record.state, record.attempts) == ("failed", 1)
+    assert record.error == f"there is no space left for {NAME}"
+    assert names(room) == []
+    assert (await download(room, bare_service)).state == "done"
+    assert (room.checkpoints / NAME).read_bytes() == content
+
+
+async def test_web_page_is_no_model(room, bare_service):
+    bare_service.spoil["files"].append("garbage")
+    record = await download(room, bare_service)
+    assert (record.state, record.error) == ("failed", "the answer is a web page, not a file")
+    assert names(room) == []
+
+
+@pytest.mark.parametrize(("status", "attempts"), [(404, 1), (403, 1), (500, 4)])
+async def test_refusals(room, bare_service, status, attempts):
+    bare_service.spoil["files"].extend([status] * 10)
+    record = await download(room, bare_service)
+    assert (record.state, record.attempts) == ("failed", attempts)
+    assert str(status) in record.error
+    assert names(room) == []
+
+
+@pytest.mark.parametrize("digest", [True, False])
+async def test_what_is_there_is_not_fetched_again(room, bare_service, digest):
+    content = bare_service.files[NAME] = random.randbytes(32 * MIB)
+    (room.checkpoints / NAME).write_bytes(content)
+    record = await download(room, bare_service, digest=sha256(content) if digest else None)
+    assert (record.state, record.sent) == ("done", len(content))
+    assert sum(count for _, count, _ in bare_service.sent[NAME]) < 16 * MIB
+    assert names(room) == [NAME]
+
+
+@pytest.mark.parametrize("digest", [True, False])
+async def test_other_file_of_that_name_stays(room, bare_service, digest):
+    content = bare_service.files[NAME] = random.randbytes(MIB)
+    (room.checkpoints / NAME).write_bytes(b"mine")
+    record = await download(room, bare_service, digest=sha256(content) if digest else None)
+    assert (record.state, record.error) == (
+        "failed",
+        f"{NAME} is there already, with other content",
+    )
+    assert (room.checkpoints / NAME).read_bytes() == b"mine"
+    assert names(room) == [NAME]
+
+
+async def test_same_request_twice_is_one_download(room, bare_service):
+    bare_service.files[NAME] = b"x" * 4 * MIB
+    bare_service.store_delay = 0.01
+    first = await start(room, bare_service)
+    assert (await start(room, bare_service)).id == first.id
+    with pytest.raises(ConflictError):
+        await room.transfers.download(
+            Offer("http://127.0.0.1:1/other", NAME), room.checkpoints / NAME, None
+        )
+    record = await room.transfers.queue.wait(first)
+    assert record.state == "done"
+    assert len(bare_service.sent[NAME]) == 1
+
+
+async def test_cancelled_download_leaves_nothing(room, bare_service):
+    bare_service.files[NAME] = b"x" * 8 * MIB
+    bare_service.store_delay = 0.01
+    record = await start(room, bare_service)
+    await room.until(lambda: record.sent > MIB)
+    assert await room.transfers.queue.cancel(direction="up") == 0
+    assert await room.transfers.queue.cancel(transfer_id=record.id) == 1
+    assert (await room.transfers.queue.wait(record)).state == "cancelled"
+    assert names(room) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "{base}/owner/repo/resolve/main/sub/m.safetensors",
+        "{base}/owner/repo/blob/main/sub/m.safetensors?download=true",
+        "https://huggingface.co/owner/repo/resolve/main/sub/m.safetensors",
+    ],
+)
+async def test_hugging_face(make_room, bare_service, url):
+    content = b"x" * MIB
+    with running() as storage:
+        storage.files["blob"] = content
+        room = await make_room(
+            sites=ModelSites(huggingface_url=bare_service.url, huggingface_token="hf_secret")
+        )
+        bare_service.pages["owner/repo/resolve/main/sub/m.safetensors"] = (
+            302,
+            {
+                "Location": f"{storage.url}/files/blob",
+                "X-Linked-ETag": f'"{sha256(content)}"',
+                "X-Linked-Size": str(len(content)),
+            },
+        )
+        offer = await room.transfers.offer("huggingface", url.format(base=bare_service.url), None)
+        assert offer.filename == NAME
+        record = await room.transfers.download(offer, room.checkpoints / NAME, None)
+        record = await room.transfers.queue.wait(record)
+        assert (record.state, record.error) == ("done", None)
+        assert record.facts["sha256"] == sha256(content)
+        ((_, headers, _, _),) = bare_service.requests
+        assert headers["Authorization"] == "Bearer hf_secret"
+        ((_, _, headers),) = storage.sent["blob"]
+        assert "Authorization" not in headers
+
+
+async def test_hugging_face_tells_the_checksum(make_room, bare_service):
+    with running() as storage:
+        storage.files["blob"] = b"tampered with"
+        room = await make_room(sites=ModelSites(huggingface_url=bare_service.url))
+        bare_service.pages["owner/repo/resolve/main/m.safetensors"] = (
+            302,
+            {"Location": f"{storage.url}/files/blob", "X-Linked-ETag": sha256(b"original")},
+        )
+        offer = await room.transfers.offer("huggingface", "owner/repo", NAME)
+        record = await room.transfers.download(offer, room.checkpoints / NAME, None)
+        record = await room.transfers.queue.wait(record)
+        assert record.state == "failed"
+        assert "SHA-256" in record.error
+        assert names(room) == []
+
+
+@pytest.mark.parametrize("token", [None, "hf_other"])
+async def test_hint_at_a_missing_token(make_room, bare_service, token):
+    room = await make_room(
+        sites=ModelSites(huggingface_url=bare_service.url, huggingface_token=token)
+    )
+    bare_service.pages["owner/gated/resolve/main/m.safetensors"] = 401
+    offer = await room.transfers.offer("huggingface", "owner/gated", NAME)
+    record = await room.transfers.download(offer, room.checkpoints / NAME, None)
+    record = await room.transfers.queue.wait(record)
+    assert (record.state, record.attempts) == ("failed", 1)
+    assert record.error.startswith("Hugging Face answered 401: ")
+    assert "HF_TOKEN" in record.error
+
+
+async def test_civitai(make_room, bare_service):
+    content = bare_service.files["4711"] = b"x" * MIB
+    room = await make_room(sites=ModelSites(civitai_url=bare_service.url))
+    version = {
+        "id": 4711,
+        "files": [
+            {"name": "config.yaml", "downloadUrl": "https://civitai.com/no"},
+            {
+                "name": NAME,
+                "primary": True,
+                "downloadUrl": "https://civitai.com/files/4711",
+                "hashes": {"SHA256": sha256(content).upper()},
+            },
+        ],
+    }
+    bare_service.pages["api/v1/model-versions/4711"] = version
+    bare_service.pages["api/v1/models/12"] = {"modelVersions": [version]}
+    for url in (
+        "https://civitai.com/models/12/a-model?modelVersionId=4711",
+        "https://civitai.com/models/12",
+        "https://civitai.com/api/download/models/4711?type=Model",
+    ):
+        offer = await room.transfers.offer("civitai", url, None)
+        assert offer == Offer(f"{bare_service.url}/files/4711", NAME, sha256(content))
+    record = await room.transfers.download(offer, room.checkpoints / NAME, None)
+    assert (await room.transfers.queue.wait(record)).state == "done"
+    bare_service.pages["api/v1/models/13"] = 401
+    with pytest.raises(CloudError, match="CIVITAI_API_KEY"):
+        await room.transfers.offer("civitai", "https://civitai.com/models/13", None)
+    with pytest.raises(CloudError, match="404"):
+        await room.transfers.offer("civitai", "https://civitai.com/models/14", None)
+
+
+@pytest.mark.parametrize(
+    ("source", "url"),
+    [
+        ("link", "ftp://host/file"),
+        ("link", "/etc/passwd"),
+        ("link", "file:///etc/passwd"),
+        ("huggingface", "owner/repo"),
+        ("huggingface", "https://elsewhere.example/owner/repo/resolve/main/a"),
+        ("civitai", "https://civitai.com/articles/12"),
+    ],
+)
+async def test_addresses_that_mean_nothing(room, source, url):
+    with pytest.raises(InvalidRequestError) as refusal:
+        await room.transfers.offer(source, url, None)
+    assert refusal.value.details["field"] == "url"
+
+
+async def test_local_file_is_copied(room):
+    (room.comfyui / "input" / "mine.ckpt").write_bytes(b"x" * MIB)
+    target = place(room.folders, "checkpoints", "sub/copy.ckpt")
+    record = await room.transfers.copy("input/mine.ckpt", target, sha256(b"x" * MIB))
+    assert (await room.transfers.queue.wait(record)).state == "done"
+    assert (room.checkpoints / "sub" / "copy.ckpt").read_bytes() == b"x" * MIB
+    target = place(room.folders, "checkpoints", "other.ckpt")
+    record = await room.transfers.copy("input/mine.ckpt", target, sha256(b"y"))
+    assert (await room.transfers.queue.wait(record)).state == "failed"
+    assert names(room) == ["sub"]
+
+
+async def test_target_that_becomes_a_link_is_not_followed(room, bare_service, tmp_path):
+    bare_service.files[NAME] = b"x" * MIB
+    (room.checkpoints / f"{NAME}.part").symlink_to(tmp_path / "outside")
+    record = await download(room, bare_service)
+    assert record.state == "failed"
+    assert not (tmp_path / "outside").exists()
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "error"),
+    [
+        ("checkpoints", "../../../outside", ForbiddenPathError),
+        ("checkpoints", "../loras/a", ForbiddenPathError),
+        ("checkpoints", "/etc/passwd", NotFoundError),
+        ("checkpoints", "", InvalidRequestError),
+        ("checkpoints", "a/", InvalidRequestError),
+        ("checkpoints", "a\0b", InvalidRequestError),
+        ("../output", "a", InvalidRequestError),
+        ("nothing", "a", InvalidRequestError),
+        ("custom_nodes", "a", InvalidRequestError),
+        ("", "a", InvalidRequestError),
+    ],
+)
+async def test_names_stay_in_their_folder(room, folder, name, error):
+    if error is NotFoundError:  # it is a name in the folder, whatever it begins with
+        assert place(room.folders, folder, name) == room.checkpoints / "etc" / "passwd"
+        return
+    with pytest.raises(error):
+        place(room.folders, folder, name)
+
+
+async def test_models_are_listed_moved_and_deleted(room):
+    (room.checkpoints / "sub").mkdir()
+    path = room.checkpoints / "sub" / "a.ckpt"
+    path.write_bytes(b"abc")
+    (room.checkpoints / "b.part").write_bytes(b"half")
+    (found,) = list_models(room.folders, "checkpoints")
+    assert (found["name"], found["folder"], found["size"]) == ("sub/a.ckpt", "checkpoints", 3)
+    assert [model["name"] for model in list_models(room.folders)] == ["sub/a.ckpt"]
+    target = place(room.folders, "loras", "new/b.ckpt")
+    move_model(room.folders, path, target)
+    assert target.read_bytes() == b"abc"
+    assert not path.exists()
+    path.write_bytes(b"other")
+    with pytest.raises(ConflictError):
+        move_model(room.folders, path, target)
+    assert (path.read_bytes(), target.read_bytes()) == (b"other", b"abc")
+    delete_model(room.folders, path)
+    assert not path.exists()
+    for work in (
+        lambda: delete_model(room.folders, path),
+        lambda: move_model(room.folders, path, room.checkpoints / "c"),
+    ):
+        with pytest.raises(NotFoundError):
+            work()
+
+
+async def test_loop_runs_while_a_large_file_is_checked(room, bare_service):
+    content = b"x" * 256 * MIB
+    (room.checkpoints / NAME).write_bytes(content)
+    digest = sha256(content)
+    checking = asyncio.ensure_future(download(room, bare_service, digest=digest))
+    ticks = 0
+    while not checking.done():
+        await asyncio.sleep(0.002)
+        ticks += 1
+    assert (await checking).state == "done"
+    assert ticks > 10

@@ -1,0 +1,387 @@
+"""Uploads to a real S3 server, and to services that do not do what they should."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import time
+from email.utils import formatdate
+
+import pytest
+
+from comfydeploy_jupyter.errors import (
+    CloudError,
+    ForbiddenPathError,
+    InvalidRequestError,
+    NotFoundError,
+)
+from comfydeploy_jupyter.transfers.http import Backoff
+from comfydeploy_jupyter.transfers.uploads import content_type
+
+MIB = 1024 * 1024
+SECRET = "cd-secret-key"
+
+
+def output(room, name: str, content: bytes) -> tuple[str, list, dict[str, str]]:
+    """Make an output file of node 9; return it as `upload_outputs` takes it."""
+    (room.comfyui / "output" / name).write_bytes(content)
+    item = {
+        "filename": name,
+        "subfolder": "",
+        "type": "output",
+        "content_type": content_type(name),
+    }
+    return "9", ["images", 0], item
+
+
+async def upload(room, service, items, prompt_id="run-1", token=SECRET):
+    """Upload outputs and return their records at the end."""
+    records = await room.transfers.upload_outputs(
+        prompt_id, "local", items, endpoint=f"{service.url}/upload?team=a%20b", token=token
+    )
+    return [await room.transfers.queue.wait(record) for record in records]
+
+
+async def test_output_arrives_in_s3(room, service, s3):
+    content = random.randbytes(3 * MIB + 17)
+    service.include_acl = True
+    (record,) = await upload(room, service, [output(room, "bild ä+1.png", content)])
+    assert (record.state, record.error) == ("done", None)
+    assert s3.get("run-1/bild ä+1.png") == content
+    assert s3.head("run-1/bild ä+1.png")["ContentType"] == "image/png"
+    assert record.facts["download_url"] == "https://cdn.example/run-1/bild ä+1.png"
+    ((headers, query, _),) = service.asked("upload")
+    assert query == {
+        "team": "a b",
+        "file_name": "bild ä+1.png",
+        "run_id": "run-1",
+        "type": "image/png",
+        "version": "v2",
+    }
+    assert headers["Authorization"] == f"Bearer {SECRET}"
+    status = await room.transfers.queue.status("run-1")
+    assert status["completed"] == 1
+    assert status["pending_uploads"] == status["queue_size"] == status["active"] == 0
+    (shown,) = status["uploads"]
+    assert shown["size"] == shown["sent"] == len(content)
+    assert (shown["direction"], shown["node_id"], shown["attempts"]) == ("up", "9", 1)
+
+
+async def test_empty_file_arrives(room, service, s3):
+    (record,) = await upload(room, service, [output(room, "empty.txt", b"")])
+    assert record.state == "done"
+    assert s3.get("run-1/empty.txt") == b""
+
+
+async def test_length_type_and_acl_are_told(room, service):
+    service.to_store = service.include_acl = True
+    (record,) = await upload(room, service, [output(room, "a.webp", b"1234")])
+    assert record.state == "done"
+    assert service.stored == {"run-1/a.webp": b"1234"}
+
+
+async def test_no_token_where_the_request_had_none(room, service):
+    (record,) = await upload(room, service, [output(room, "a.png", b"1")], token=None)
+    assert record.state == "done"
+    ((headers, _, _),) = service.asked("upload")
+    assert "Authorization" not in headers
+
+
+@pytest.mark.parametrize(
+    ("where", "fault"),
+    [
+        *(("upload", fault) for fault in (500, 503, 429, "garbage", "half", "hang up")),
+        *(("store", fault) for fault in (500, 503, 429, "half", "hang up")),
+    ],
+)
+async def test_passing_fault_is_tried_again(room, service, where, fault):
+    service.to_store = True
+    service.spoil[where].extend([fault, fault])
+    (record,) = await upload(room, service, [output(room, "a.png", b"x" * MIB)])
+    assert (record.state, record.error) == ("done", None)
+    # aiohttp itself repeats a GET once whose connection was closed
+    assert record.attempts == (2 if (where, fault) == ("upload", "hang up") else 3)
+    assert service.stored["run-1/a.png"] == b"x" * MIB
+
+
+@pytest.mark.parametrize(
+    ("where", "fault", "says"),
+    [
+        ("upload", 403, "The upload endpoint answered 403 Forbidden"),
+        ("upload", 404, "The upload endpoint answered 404 Not Found"),
+        ("upload", (302, {"Location": "https://evil.example/"}), "redirect"),
+        ("store", 403, "The storage answered 403 Forbidden"),
+    ],
+)
+async def test_refusal_ends_it_at_once(room, service, where, fault, says):
+    service.to_store = True
+    service.spoil[where].append(fault)
+    (record,) = await upload(room, service, [output(room, "a.png", b"x")])
+    assert (record.state, record.attempts) == ("failed", 1)
+    assert says in record.error
+    assert record.private == {}
+
+
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        (500, "answered 500 Internal Server Error"),
+        ("garbage", "no JSON object"),
+        ("half", "does not answer properly"),
+    ],
+)
+async def test_lasting_fault_ends_in_a_clear_state(room, service, fault, says):
+    service.spoil["upload"].extend([fault] * 10)
+    (record,) = await upload(room, service, [output(room, "a.png", b"x")])
+    assert (record.state, record.attempts) == ("failed", 4)
+    assert says in record.error
+    (shown,) = (await room.transfers.queue.status())["uploads"]
+    assert (shown["state"], shown["error"]) == ("failed", record.error)
+
+
+async def test_endpoint_that_never_answers(make_room, service):
+    room = await make_room(backoff=Backoff(first=0.01, attempts=1), stall=0.3)
+    service.spoil["upload"].append("never")
+    (record,) = await upload(room, service, [output(room, "a.png", b"x")])
+    assert record.state == "failed"
+    assert record.error == "nothing has moved for 0.3 s"
+
+
+async def test_slow_but_moving_is_no_stall(make_room, service):
+    room = await make_room(stall=2)
+    service.to_store, service.store_delay = True, 0.01
+    (record,) = await upload(room, service, [output(room, "a.png", b"x" * 16 * MIB)])
+    assert (record.state, record.attempts) == ("done", 1)
+
+
+@pytest.mark.parametrize("as_date", [False, True])
+async def test_retry_after_is_honoured(room, service, as_date):
+    # a date has whole seconds: two from now are at least one
+    value = formatdate(time.time() + 2, usegmt=True) if as_date else "1"
+    service.spoil["upload"].append((429, {"Retry-After": value}))
+    started = time.monotonic()
+    (record,) = await upload(room, service, [output(room, "a.png", b"x")])
+    assert record.state == "done"
+    assert time.monotonic() - started > 0.9
+
+
+def test_pauses_grow_with_jitter_to_a_limit():
+    backoff = Backoff(first=1, largest=60)
+    for attempt, limit in [(1, 1), (2, 2), (5, 16), (9, 60), (10_000, 60)]:
+        pauses = [backoff.pause(attempt) for _ in range(100)]
+        assert limit / 2 <= min(pauses) < max(pauses) <= limit
+    assert min(backoff.pause(1, after=5) for _ in range(100)) >= 5
+
+
+async def test_file_that_is_gone(room, service):
+    item = output(room, "a.png", b"x")
+    (room.comfyui / "output" / "a.png").unlink()
+    (record,) = await upload(room, service, [item])
+    assert (record.state, record.attempts) == ("failed", 1)
+    assert "does not exist" in record.error
+
+
+async def test_file_that_shrinks_or_grows_while_it_is_read_is_sent_anew(room, service):
+    service.to_store, service.store_delay = True, 0.01
+    item = output(room, "a.png", b"x" * 24 * MIB)
+    path = room.comfyui / "output" / "a.png"
+    sending = asyncio.ensure_future(upload(room, service, [item]))
+    await room.until(lambda: service.putting == 1)
+    os.truncate(path, 16 * MIB)
+    await room.until(lambda: len(service.puts) == 2)
+    with path.open("ab") as file:
+        file.write(b"more")
+    (record,) = await sending
+    assert (record.state, record.attempts) == ("done", 3)
+    assert service.stored["run-1/a.png"] == b"x" * 16 * MIB + b"more"
+
+
+async def test_no_more_than_the_limit_at_a_time(make_room, service):
+    room = await make_room(max_concurrent=2)
+    service.to_store, service.store_delay = True, 0.02
+    items = [output(room, f"{n}.png", b"x" * 100_000) for n in range(6)]
+    sending = asyncio.ensure_future(upload(room, service, items))
+    await room.until(lambda: service.putting == 2)
+    status = await room.transfers.queue.status()
+    assert status["max_concurrent"] == 2
+    assert (status["active"], status["queue_size"], status["pending_uploads"]) == (2, 4, 6)
+    assert {record.state for record in await sending} == {"done"}
+    assert service.most_putting == 2
+
+
+async def test_progress_is_shown(room, service):
+    service.to_store, service.store_delay = True, 0.005
+    sending = asyncio.ensure_future(upload(room, service, [output(room, "a.png", b"x" * 16 * MIB)]))
+    seen = set()
+    while not sending.done():
+        for shown in (await room.transfers.queue.status("run-1"))["uploads"]:
+            seen.add(shown["sent"])
+        await asyncio.sleep(0.01)
+    assert len(seen) > 3
+    assert max(seen) <= 16 * MIB
+
+
+async def test_cancelling_stops_what_waits_and_what_runs(make_room, service):
+    room = await make_room(max_concurrent=1)
+    service.to_store, service.store_delay = True, 0.1
+    items = [output(room, f"{n}.png", b"x" * 4 * MIB) for n in range(2)]
+    sending = asyncio.ensure_future(upload(room, service, items))
+    other = asyncio.ensure_future(
+        upload(room, service, [output(room, "b.png", b"b")], prompt_id="run-2")
+    )
+    await room.until(lambda: service.putting == 1)
+    assert await room.transfers.queue.cancel(prompt_id="run-1") == 2
+    assert [record.state for record in await sending] == ["cancelled", "cancelled"]
+    assert [record.state for record in await other] == ["done"]
+    await room.until(lambda: service.putting == 0)
+    assert list(service.stored) == ["run-2/b.png"]
+    assert await room.transfers.queue.cancel() == 0
+    await room.reopen()
+    assert (await room.transfers.queue.status())["pending_uploads"] == 0
+
+
+async def test_restart_goes_on_without_sending_twice(make_room, service):
+    room = await make_room(max_concurrent=1)
+    service.to_store, service.store_delay = True, 0.01
+    items = [output(room, f"{n}.png", b"x" * MIB) for n in range(4)]
+    sending = asyncio.ensure_future(upload(room, service, items))
+    await room.until(lambda: len(service.stored) == 2 and service.putting == 1)
+    await asyncio.sleep(0.1)
+    await room.reopen()
+    sending.cancel()
+    records = await upload(room, service, items)
+    assert [record.state for record in records] == ["done"] * 4
+    assert sorted(service.stored) == [f"run-1/{n}.png" for n in range(4)]
+    assert service.puts.count("run-1/0.png") == service.puts.count("run-1/1.png") == 1
+
+
+async def test_tokens_leave_the_store_when_a_transfer_ends(room, service):
+    service.spoil["upload"].extend([None, 403])
+    await upload(room, service, [output(room, "a.png", b"1")])
+    await upload(room, service, [output(room, "a.png", b"1")], prompt_id="run-2")
+    rows = await room.database.read(
+        lambda connection: [
+            tuple(row) for row in connection.execute("SELECT * FROM transfers").fetchall()
+        ]
+    )
+    assert len(rows) == 2
+    assert SECRET not in str(rows)
+    assert service.url not in str(rows)
+    assert room.database.path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_presigned_upload_answers_when_it_is_done(room, service, s3):
+    content = random.randbytes(100_000)
+    (room.comfyui / "input" / "a.zip").write_bytes(content)
+    url = f"{service.url}/upload-file"
+    record = await room.transfers.upload_presigned("input/a.zip", url, SECRET)
+    assert record.facts["download_url"] == "https://cdn.example/file"
+    assert s3.get("file") == content
+    ((headers, query, _),) = service.asked("upload-file")
+    assert query == {"file_size": "100000", "type": "application/zip"}
+    assert headers["Authorization"] == f"Bearer {SECRET}"
+    service.spoil["upload-file"].append(403)
+    with pytest.raises(CloudError, match=r"a\.zip was not uploaded: .* 403"):
+        await room.transfers.upload_presigned("input/a.zip", url, SECRET)
+    with pytest.raises(NotFoundError):
+        await room.transfers.upload_presigned("input/b.zip", url, SECRET)
+    with pytest.raises(ForbiddenPathError):
+        await room.transfers.upload_presigned("/etc/passwd", url, SECRET)
+
+
+async def test_part_of_a_file(room, service, s3):
+    (room.checkpoints / "m.safetensors").write_bytes(b"0123456789")
+    url = s3.presigned("put_object", "part")
+    etag = await room.transfers.upload_part("checkpoints/m.safetensors", url, 2, 5)
+    assert s3.get("part") == b"234"
+    assert etag == s3.head("part")["ETag"].strip('"')
+    with pytest.raises(InvalidRequestError, match="end: the file has 10 bytes"):
+        await room.transfers.upload_part("checkpoints/m.safetensors", url, 2, 11)
+    service.spoil["store"].append(403)
+    with pytest.raises(CloudError, match="403"):
+        await room.transfers.upload_part(
+            "checkpoints/m.safetensors", f"{service.url}/store/x", 0, 5
+        )
+
+
+async def to_volume(room, service, name):
+    return await room.transfers.upload_to_volume(
+        f"checkpoints/{name}", f"checkpoints/{name}", api_url=service.url, token=SECRET
+    )
+
+
+async def test_volume_upload_in_parts(room, service, s3):
+    content = random.randbytes(17 * MIB)
+    (room.checkpoints / "big.ckpt").write_bytes(content)
+    record = await room.transfers.queue.wait(await to_volume(room, service, "big.ckpt"))
+    assert (record.state, record.error) == ("done", None)
+    assert record.sent == record.size == len(content)
+    assert s3.get("checkpoints/big.ckpt") == content
+    parts = [body["partNumber"] for _, _, body in service.asked("generate-part-upload-url")]
+    assert sorted(parts) == [1, 2, 3, 4]
+    assert len(service.asked("complete-multipart-upload")) == 1
+
+
+async def test_small_volume_upload_in_one_piece(room, service, s3):
+    (room.checkpoints / "small.ckpt").write_bytes(b"abc")
+    record = await room.transfers.queue.wait(await to_volume(room, service, "small.ckpt"))
+    assert record.state == "done"
+    assert s3.get("checkpoints/small.ckpt") == b"abc"
+    assert not service.asked("initiate-multipart-upload")
+
+
+async def test_confirmed_parts_are_not_sent_twice(room, service, s3):
+    content = random.randbytes(22 * MIB)
+    (room.checkpoints / "big.ckpt").write_bytes(content)
+    service.spoil["generate-part-upload-url"].extend([None, None, None, "never", "never"])
+    record = await to_volume(room, service, "big.ckpt")
+    await room.until(lambda: len(record.facts.get("parts", ())) == 3)
+    confirmed = set(record.facts["parts"])
+    await asyncio.sleep(0.1)
+    await room.reopen()
+    record = await room.transfers.queue.of_path(str(room.checkpoints / "big.ckpt"))
+    record = await room.transfers.queue.wait(record)
+    assert (record.state, record.error) == ("done", None)
+    assert s3.get("checkpoints/big.ckpt") == content
+    asked = [str(body["partNumber"]) for _, _, body in service.asked("generate-part-upload-url")]
+    assert all(asked.count(number) == 1 for number in confirmed)
+    assert len(service.asked("initiate-multipart-upload")) == 1
+
+
+async def test_cancelled_volume_upload_is_aborted(room, service, s3):
+    (room.checkpoints / "big.ckpt").write_bytes(random.randbytes(17 * MIB))
+    service.spoil["generate-part-upload-url"].extend([None, "never", "never", "never"])
+    record = await to_volume(room, service, "big.ckpt")
+    await room.until(lambda: record.facts.get("parts"))
+    assert await room.transfers.queue.cancel(transfer_id=record.id) == 1
+    assert len(service.asked("abort-multipart-upload")) == 1
+    assert not s3.client.list_multipart_uploads(Bucket="outputs").get("Uploads")
+
+
+async def test_changed_file_is_begun_anew(room, service, s3):
+    path = room.checkpoints / "big.ckpt"
+    path.write_bytes(random.randbytes(17 * MIB))
+    service.spoil["generate-part-upload-url"].extend([None, "never", "never", "never"])
+    record = await to_volume(room, service, "big.ckpt")
+    await room.until(lambda: record.facts.get("parts"))
+    await room.close()
+    content = random.randbytes(18 * MIB)
+    path.write_bytes(content)
+    await room.open()
+    record = await room.transfers.queue.of_path(str(path))
+    record = await room.transfers.queue.wait(record)
+    assert (record.state, record.error) == ("done", None)
+    assert s3.get("checkpoints/big.ckpt") == content
+
+
+async def test_loop_runs_while_files_are_sent(room, service):
+    service.to_store = True
+    items = [output(room, f"{n}.png", b"x" * 16 * MIB) for n in range(3)]
+    sending = asyncio.ensure_future(upload(room, service, items))
+    longest = 0.0
+    while not sending.done():
+        before = time.perf_counter()
+        await asyncio.sleep(0.001)
+        longest = max(longest, time.perf_counter() - before)
+    assert longest < 0.25  # no read or write of a whole file; the machine may be busy
