@@ -238,6 +238,13 @@ class CloudBody(CloudTarget):
     token: str | None = Field(default=None, repr=False)
 
 
+class AuthQuery(Model):
+    """Query of ``GET auth-response``."""
+
+    request_id: Identifier
+    api_url: Annotated[str, Field(max_length=2000)] | None = None
+
+
 class WorkflowRequest(CloudBody):
     """Body of ``POST workflow``; ``workflow`` and ``workflow_json`` are names for the same."""
 

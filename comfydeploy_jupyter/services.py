@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .cloud.access import CloudAccess
 from .cloud.client import DEFAULT_URL, CloudClient
-from .cloud.credentials import Credentials
+from .cloud.credentials import Account, Credentials
 from .errors import InvalidRequestError
 from .files.hashing import Hasher
 from .files.inbox import Inbox, RemoteInbox
@@ -151,6 +151,20 @@ class Services:
                 self._session.close()
             await self.cloud.close()
             self._opened = False
+
+    async def sign_in(self, request_id: str, api_url: str | None) -> str:
+        """Ask ComfyDeploy for the key of a sign-in, keep it, and return whose it is.
+
+        Raises
+        ------
+        CloudError
+            With status 404 while the sign-in is not approved, 410 once it is over.
+        """
+        answer = await self.cloud.sign_in(request_id, api_url)
+        account = Account(answer["api_key"], answer["name"])
+        await asyncio.to_thread(self.credentials.keep, account)
+        self.cloud.access.signed_in_key = account.api_key
+        return account.name
 
     async def models(self, machine_id: str | None) -> ModelListing:
         """Return the model files of a machine: from its folders where known, else from its API."""

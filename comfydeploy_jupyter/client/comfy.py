@@ -402,6 +402,21 @@ class Comfy:
         names = Model.__dataclass_fields__
         return [Model(**{k: v for k, v in model.items() if k in names}) for model in found]
 
+    def uploads(self, prompt_id: str | None = None) -> dict[str, Any]:
+        """Return what is on its way, out and in: counts, and ``uploads`` with each transfer.
+
+        Parameters
+        ----------
+        prompt_id : str, optional
+            Only the uploads of one run.
+        """
+        return _object(self.server.get("upload-queue-status", prompt_id=prompt_id))
+
+    def cancel_uploads(self, prompt_id: str | None = None) -> int:
+        """Stop the uploads of a run, or all uploads; return how many were stopped."""
+        body = {} if prompt_id is None else {"prompt_id": prompt_id}
+        return int(self.server.post("cancel-uploads", body)["cancelled"])
+
     def hash(self, filename: str | os.PathLike[str], *, machine: str | None = None) -> str:
         """Return the SHA-256 of a file of ComfyUI or below Jupyter's root, hexadecimal."""
         reply = self.server.get(

@@ -77,13 +77,35 @@ class CloudClient:
         NoAPIKeyError
             If there is no key.
         """
-        if api_url:
-            url = URL(self.access.check_url(api_url, field="api_url"))
-            path = url.path.rstrip("/")
-            url = url.with_path(path if path.endswith("/api") else f"{path}/api")
-        else:
-            url = URL(self.access.check_url(self.base_url, field="cloud_url"))
-        return CloudAccount(self, url, self.access.key(given_key))
+        return CloudAccount(self, self._api(api_url), self.access.key(given_key))
+
+    async def sign_in(self, request_id: str, api_url: str | None = None) -> dict[str, str]:
+        """Ask for the key of a user who is signing in; this needs no key.
+
+        Returns
+        -------
+        dict
+            ``api_key`` and ``name``.
+
+        Raises
+        ------
+        ForbiddenAPIURLError
+            If the address is not on the allow list.
+        CloudError
+            With status 404 until the user has approved, 410 afterwards.
+        """
+        url = self._api(api_url) / "platform" / "comfyui" / "auth-response"
+        answer = await self.call("GET", url, key=None, params={"request_id": request_id})
+        if not isinstance(answer, dict) or not isinstance(answer.get("api_key"), str):
+            raise unreadable("the sign-in")
+        return {"api_key": answer["api_key"], "name": str(answer.get("name") or "")}
+
+    def _api(self, api_url: str | None) -> URL:
+        if not api_url:
+            return URL(self.access.check_url(self.base_url, field="cloud_url"))
+        url = URL(self.access.check_url(api_url, field="api_url"))
+        path = url.path.rstrip("/")
+        return url.with_path(path if path.endswith("/api") else f"{path}/api")
 
     async def native_run(
         self, endpoint: str, body: dict[str, Any], given_key: str | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .base import NotFound
+from .cloud import VOLUME_STEPS, AuthResponseHandler, VolumeFileHandler
 from .files import (
     FileHashHandler,
     FilenameListHandler,
@@ -47,6 +48,7 @@ ROUTES = (
     (f"{PREFIX}/cancel-uploads", CancelUploadsHandler),
     (f"{PREFIX}/volume/model", VolumeModelHandler),
     (f"{PREFIX}/volume/file/upload-part-from-path", UploadPartHandler),
+    *((f"{PREFIX}/volume/file/{step}", VolumeFileHandler) for step in VOLUME_STEPS),
     (f"{PREFIX}/fs/stat", StatHandler),
     # Workflows
     (f"{PREFIX}/workflow/convert", ConvertHandler),
@@ -61,6 +63,7 @@ ROUTES = (
     (f"{PREFIX}/workflow/version", VersionHandler),
     (f"{PREFIX}/workflow/versions", VersionsHandler),
     # Miscellaneous
+    (f"{PREFIX}/auth-response", AuthResponseHandler),
     (f"{PREFIX}/comfyui-version", ComfyUIVersionHandler),
     (f"{PREFIX}/comfyui/log", ComfyUILogHandler),
     (f"{PREFIX}/object_info", ObjectInfoHandler),

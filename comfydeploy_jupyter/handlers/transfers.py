@@ -62,10 +62,11 @@ class VolumeModelHandler(Handler):
         """Do what ``action`` says."""
         request = await self.body(schemas.VolumeModelRequest)
         if request.api_url or request.target == "cloud":
-            raise InvalidRequestError.of_field(
-                "api_url" if request.api_url else "target",
-                "volumes of ComfyDeploy cannot be managed yet; leave it out for the local one",
+            account = self.services.cloud.account(
+                self.given_key(request.cd_token or request.token), api_url=request.api_url
             )
+            self.reply(await account.post("volume", "model", body=await self._passed_on()))
+            return
         folders = await self.services.machines.get().folders()
         work = {
             "add": self._add,
@@ -74,6 +75,11 @@ class VolumeModelHandler(Handler):
             "move": self._move,
         }[request.action]
         self.reply({"success": True, **await work(request, folders)})
+
+    async def _passed_on(self) -> dict[str, Any]:
+        """Return the body without what is only for us."""
+        ours = {*schemas.CloudBody.model_fields, "action"}
+        return {name: value for name, value in (await self.json_body()).items() if name not in ours}
 
     async def _list(self, request: schemas.VolumeModelRequest, folders: Folders) -> dict[str, Any]:
         return {"models": await asyncio.to_thread(models.list_models, folders, request.folder)}

@@ -91,6 +91,12 @@ def test_hash_of_a_file_that_is_not_there(comfy):
         comfy.hash("input/not-there.png")
 
 
+def test_upload_queue(comfy):
+    assert comfy.uploads()["uploads"] == []
+    assert comfy.cancel_uploads() == 0
+    assert comfy.uploads("never-was")["queue_size"] == 0
+
+
 def test_sizes_for_people():
     assert [human_size(n) for n in (5, 2048, 3 * 1024**2, 5.5 * 1024**3, 9 * 1024**4)] == [
         "5 B",

@@ -1,0 +1,81 @@
+"""Signing in to ComfyDeploy and its volumes, over the routes."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.fake_comfydeploy import KEY
+
+
+@pytest.fixture
+def extension_config(tmp_path, comfydeploy, monkeypatch):
+    monkeypatch.delenv("COMFY_DEPLOY_API_KEY", raising=False)
+    return {
+        "comfyui_url": "http://127.0.0.1:9",
+        "data_dir": str(tmp_path / "data"),
+        "autostart": False,
+        "cloud_url": comfydeploy.url,
+        "allowed_api_urls": [comfydeploy.root],
+    }
+
+
+async def test_sign_in(api, comfydeploy, extension_config):
+    code, body = await api.get("auth-response", request_id="req-1")
+    assert (code, body["authenticated"], body["status"]) == (202, False, "pending")
+    comfydeploy.approve("req-1")
+    code, body = await api.get("auth-response", request_id="req-1")
+    assert (code, body["success"], body["authenticated"], body["name"]) == (200, True, True, "Ada")
+    assert KEY not in str(body)
+    kept = Path(extension_config["data_dir"]) / "credentials.json"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    code, listed = await api.get("workflows", target="cloud")
+    assert (code, listed) == (200, [])
+
+
+@pytest.mark.parametrize(
+    ("query", "code", "error"),
+    [
+        ({}, 400, "invalid_request"),
+        ({"request_id": "a b"}, 400, "invalid_request"),
+        ({"request_id": "x", "api_url": "https://evil.example"}, 403, "forbidden_api_url"),
+    ],
+)
+async def test_bad_sign_in(api, query, code, error):
+    status, body = await api.get("auth-response", **query)
+    assert (status, body["code"]) == (code, error)
+
+
+async def test_volume_steps_are_passed_on(api):
+    headers = {"X-ComfyDeploy-Token": KEY}
+    asked = {"filename": "a.bin", "contentType": "application/octet-stream", "size": 3}
+    code, body = await api.post("volume/file/generate-upload-url", asked, headers=dict(headers))
+    assert code == 200
+    assert body["uploadUrl"]
+    code, begun = await api.post(
+        "volume/file/initiate-multipart-upload", {**asked, "cd_token": KEY}
+    )
+    assert code == 200
+    upload = {"uploadId": begun["uploadId"], "key": begun["key"]}
+    code, body = await api.post(
+        "volume/file/generate-part-upload-url", {**upload, "partNumber": 1}, headers=dict(headers)
+    )
+    assert (code, bool(body["uploadUrl"])) == (200, True)
+    code, body = await api.post("volume/file/abort-multipart-upload", upload, headers=dict(headers))
+    assert (code, body) == (200, {"status": "aborted"})
+
+
+async def test_volume_step_without_a_key(api):
+    code, body = await api.post("volume/file/generate-upload-url", {"filename": "a"})
+    assert (code, body["code"]) == (401, "no_api_key")
+
+
+async def test_model_for_a_cloud_volume(api):
+    asked = {"source": "link", "folderPath": "loras", "filename": "a.safetensors"}
+    body = {**asked, "downloadLink": "https://example.org/a", "target": "cloud", "cd_token": KEY}
+    code, answer = await api.post("volume/model", body)
+    assert (code, answer["message"]) == (200, "Model download started")
+    code, answer = await api.post("volume/model", body)
+    assert (code, answer["code"]) == (409, "cloud_error")
