@@ -31,11 +31,15 @@ comfyui: $(STAMP)-lab
 browser:
 	@scripts/browser.sh
 
-$(VENV):
+$(STAMP)-venv:
 	@echo "Making a Python environment in $(VENV)"
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "Python 3.10 or newer is needed; say which: make PYTHON=python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV) || \
+		{ echo "On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@touch $@
 
-$(STAMP)-lab: pyproject.toml | $(VENV)
+$(STAMP)-lab: pyproject.toml | $(STAMP)-venv
 	@echo "Installing the package with JupyterLab into $(VENV)"
 	$(BIN)/pip install --quiet --editable '.[lab]'
 	@touch $@

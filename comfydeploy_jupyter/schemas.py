@@ -11,10 +11,11 @@ from .errors import InvalidRequestError
 
 Graph = dict[str, dict[str, Any]]
 Status = Literal["not-started", "queued", "running", "uploading", "success", "failed", "cancelled"]
+# No character that ends or escapes a part of an address, and not only dots.
+_ANY = r"[^\s/?#%\x00-\x1f\x7f]*"
+_ADDRESSABLE = rf"^{_ANY}[^\s/?#%.\x00-\x1f\x7f]{_ANY}$"
 # An id that can stand in a URL and a header line.
-Identifier = Annotated[
-    str, Field(min_length=1, max_length=200, pattern=r"^[^\s/?#\x00-\x1f\x7f]+$")
-]
+Identifier = Annotated[str, Field(min_length=1, max_length=200, pattern=_ADDRESSABLE)]
 # One line of text that is not blank.
 Name = Annotated[
     str, Field(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$")
@@ -195,7 +196,7 @@ class RunsQuery(Model):
     """Query of ``GET runs``."""
 
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
-    offset: Annotated[int, Field(ge=0)] = 0
+    offset: Annotated[int, Field(ge=0, le=10**9)] = 0
     status: Status | None = None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import aiohttp
 
@@ -79,7 +80,7 @@ class ComfyUIClient:
 
     async def history(self, prompt_id: str) -> dict[str, Any] | None:
         """Return what ComfyUI remembers of a prompt that ended, or None."""
-        answer = await self._get(f"/history/{prompt_id}")
+        answer = await self._get(f"/history/{quote(prompt_id, safe='')}")
         found = answer.get(prompt_id)
         return found if isinstance(found, dict) else None
 

@@ -173,7 +173,7 @@ class Handler(Base, APIHandler):
 
     @staticmethod
     def dumps(body: Any) -> str:
-        """Return the JSON of a reply; large ones are made in a thread."""
+        """Return the JSON of a reply; for what may be large, call it in a thread."""
         return json.dumps(body)
 
     def given_key(self, in_body: str | None = None) -> str | None:

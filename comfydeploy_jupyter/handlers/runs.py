@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import TYPE_CHECKING
 
 from tornado.iostream import StreamClosedError
@@ -78,7 +79,7 @@ class StreamHandler(RunBase):
         """Follow a run that exists, from the start or from ``Last-Event-ID``."""
         query = self.query(schemas.JoinQuery)
         seen = self.request.headers.get("Last-Event-ID", "").strip()
-        if seen and not seen.isdecimal():
+        if seen and not re.fullmatch(r"\d{1,18}", seen, re.ASCII):
             raise InvalidRequestError.of_field("Last-Event-ID", "must be the id of an event")
         last_id = int(seen or 0)
         run = self.services.runs.find(query.prompt_id)

@@ -98,7 +98,9 @@ class ViewHandler(Handler):
 
     def _range(self, size: int, etag: str) -> tuple[int, int]:
         """Return start and end of what is asked for, and set the status that fits."""
-        found = re.fullmatch(r"bytes=(\d*)-(\d*)", self.request.headers.get("Range", "").strip())
+        found = re.fullmatch(
+            r"bytes=(\d{0,18})-(\d{0,18})", self.request.headers.get("Range", "").strip()
+        )
         if not found or found.groups() == ("", ""):
             return 0, size
         if self.request.headers.get("If-Range", etag) != etag:

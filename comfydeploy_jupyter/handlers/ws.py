@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, cast
 from jupyter_server.base.websocket import WebSocketMixin
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
-from ..errors import InvalidRequestError
+from ..errors import InvalidRequestError, TooLargeError
 from .base import Base, load_json, schemas
 
 if TYPE_CHECKING:
@@ -31,6 +31,11 @@ class EventSocket(WebSocketMixin, Base, WebSocketHandler):
     auth_action = "execute"
 
     client_id: str = ""
+
+    @property
+    def max_message_size(self) -> int:
+        """Largest message in bytes: a little more than JSON may have, so that it gets its error."""
+        return self.extension.max_json_size + 64 * 1024
 
     async def prepare(self, *args: Any, **kwargs: Any) -> None:
         """Check who asks before the handshake."""
@@ -95,6 +100,8 @@ class EventSocket(WebSocketMixin, Base, WebSocketHandler):
     async def _command(self, message: str | bytes) -> None:
         if isinstance(message, bytes):
             raise InvalidRequestError("Binary messages are not understood; send JSON text")
+        if len(message) > self.extension.max_json_size:
+            raise TooLargeError(f"The message is larger than {self.extension.max_json_size} bytes")
         body = load_json(message)
         command = body.pop("event", None)
         if command == "queue_prompt":

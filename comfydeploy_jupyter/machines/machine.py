@@ -296,6 +296,8 @@ class Machine:
         Its launch arguments decide where they are. Those of a ComfyUI that somebody else started
         are asked for; where it does not answer, the usual places below its folder are taken.
         """
+        if self._link is not None and self._link.folders is not None:
+            return self._link.folders
         with contextlib.suppress(ComfyUIUnavailableError):
             await self._find()
             if self.process is None:

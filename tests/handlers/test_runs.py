@@ -373,6 +373,19 @@ async def test_stored_version_runs_and_the_run_remembers_it(api):
     assert (code, body["code"]) == (404, "not_found")
 
 
+@pytest.mark.parametrize("prompt_id", ["a+b&c=d", "ü:1", "a;b,c"])
+async def test_odd_ids_find_their_end(api, chain, prompt_id):
+    request = {"workflow_api": chain(("TestFail", {"message": "oh"})), "prompt_id": prompt_id}
+    code, body = await api.post("run", {**request, "timeout": 20})
+    assert (code, body["status"], body["error"]["message"]) == (200, "failed", "oh")
+
+
+@pytest.mark.parametrize("prompt_id", [".", "..", "%2E", "%41", "a%2Fb", "a/b", "a?b", "a#b"])
+async def test_ids_that_no_address_can_hold(api, prompt_id):
+    code, body = await api.post("run", {"workflow_api": IMAGE, "prompt_id": prompt_id})
+    assert (code, body["details"]["field"]) == (400, "prompt_id")
+
+
 async def test_unknown_machine(api):
     code, body = await api.post("run", {"workflow_api": IMAGE, "machine": "moon"})
     assert (code, body["code"], body["details"]["field"]) == (404, "not_found", "machine")

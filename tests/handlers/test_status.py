@@ -46,7 +46,9 @@ async def test_log_of_a_comfyui_that_is_not_ours(api):
     assert (code, body["code"]) == (503, "comfyui_unavailable")
 
 
-@pytest.mark.parametrize(("name", "value"), [("limit", "x"), ("limit", "0"), ("offset", "-1")])
+@pytest.mark.parametrize(
+    ("name", "value"), [("limit", "x"), ("limit", "0"), ("offset", "-1"), ("offset", "9" * 23)]
+)
 async def test_bad_query(api, name, value):
     code, body = await api.get("runs", **{name: value})
     assert (code, body["code"], body["details"]["field"]) == (400, "invalid_request", name)
