@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 AUTH_RESOURCE = "comfydeploy"
 ACTIONS = {"GET": "read", "HEAD": "read", "POST": "write"}
 LARGE = 64 * 1024  # bytes of JSON above which parsing leaves the event loop
-MAX_DEPTH = 200  # a JSON nested deeper is an attack, not a workflow
 
 if not TYPE_CHECKING:
     schemas = lazy_module("schemas")
