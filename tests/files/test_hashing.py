@@ -158,12 +158,15 @@ def test_a_second_request_joins_the_first(root: Path, folders: Folders) -> None:
 
 def test_a_known_file_does_not_wait_for_others(root: Path, folders: Folders) -> None:
     (root / "small").write_bytes(b"x")
-    paths = [sparse(root / f"big{i}") for i in range(4)]
+    endless = 400_000_000_000  # bytes: none is done before the test is
+    paths = [sparse(root / f"big{i}", endless) for i in range(4)]
 
     async def run() -> None:
         async with hashing(root) as hasher:
             await hasher.hash(folders, root / "small")
             tasks = [asyncio.create_task(hasher.hash(folders, path)) for path in paths]
+            while len(hasher.progress) < 4:
+                await asyncio.sleep(0.001)
             await begun(hasher)
             assert (await hasher.hash(folders, root / "small")).cached
             assert len(hasher.progress) == 4
