@@ -122,6 +122,15 @@ class CancelUploadsRequest(Model):
     id: Identifier | None = None
 
 
+class RetryUploadsRequest(Model):
+    """Body of ``POST retry-uploads``: one transfer, a run, or without either all uploads."""
+
+    prompt_id: Identifier | None = None
+    id: Identifier | None = None
+    cd_token: str | None = Field(default=None, repr=False)
+    token: str | None = Field(default=None, repr=False)
+
+
 class SendFileRequest(Model):
     """The JSON body of ``POST upload-file``, as clients of the ComfyUI node send it."""
 

@@ -41,6 +41,21 @@ class CancelUploadsHandler(Handler):
         self.reply({"success": True, "cancelled": cancelled})
 
 
+class RetryUploadsHandler(Handler):
+    """``POST retry-uploads``: begin anew with what has failed."""
+
+    async def post(self) -> None:
+        """Retry one transfer by its id, the uploads of a run, or without either all uploads."""
+        request = await self.body(schemas.RetryUploadsRequest)
+        again = await self.services.transfers.retry(
+            transfer_id=request.id,
+            prompt_id=request.prompt_id,
+            token=self.given_key(request.cd_token or request.token),
+        )
+        uploads = [queue.describe(record) for record in again]
+        self.reply({"success": True, "retried": len(uploads), "uploads": uploads})
+
+
 class UploadPartHandler(Handler):
     """``POST volume/file/upload-part-from-path``: send a part of a local file."""
 

@@ -93,7 +93,10 @@ def test_hash_of_a_file_that_is_not_there(comfy):
 
 def test_upload_queue(comfy):
     assert comfy.uploads()["uploads"] == []
-    assert comfy.cancel_uploads() == 0
+    assert comfy.cancel_uploads() == comfy.retry_uploads() == 0
+    assert comfy.cancel_uploads(id="none") == comfy.retry_uploads("never-was") == 0
+    with pytest.raises(NotFoundError):
+        comfy.retry_uploads(id="none")
     assert comfy.uploads("never-was")["queue_size"] == 0
 
 

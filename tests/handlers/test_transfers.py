@@ -179,6 +179,32 @@ async def test_upload_that_fails_for_good_fails_the_run(api, service):
     assert messages[-2]["output_data"]["error"] == body["error"]
 
 
+async def test_failed_upload_is_tried_again(api, service, s3):
+    service.spoil["upload"].append(403)
+    _, body = await api.post("run", ordered(service, image()))
+    run_id = body["prompt_id"]
+    _, queue = await api.get("upload-queue-status", prompt_id=run_id)
+    (failed,) = queue["uploads"]
+    assert failed["state"] == "failed"
+    code, answer = await api.post("retry-uploads", {"prompt_id": run_id})
+    assert (code, answer["success"], answer["retried"]) == (200, True, 1)
+    assert answer["uploads"][0]["id"] == failed["id"]
+    assert KEY not in json.dumps(answer)
+    for _ in range(500):
+        _, queue = await api.get("upload-queue-status", prompt_id=run_id)
+        if queue["completed"]:
+            break
+        await asyncio.sleep(0.02)
+    assert queue["uploads"][0]["state"] == "done"
+    assert s3.head(f"{run_id}/{failed['filename']}")["ContentType"] == "image/png"
+    assert (await api.get("check-status", prompt_id=run_id))[1]["status"] == "failed"
+    code, answer = await api.post("retry-uploads", {"id": failed["id"]})
+    assert (code, answer["code"]) == (409, "conflict")
+    code, answer = await api.post("retry-uploads", {"id": "none"})
+    assert (code, answer["code"]) == (404, "not_found")
+    assert (await api.post("retry-uploads", {}))[1]["retried"] == 0
+
+
 async def test_cancelled_uploads_do_not_fail_the_run(api, service):
     service.to_store, service.store_delay = True, 5
     _, body = await api.post("run", ordered(service, image(4), wait=False))
