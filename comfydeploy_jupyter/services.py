@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -117,6 +118,13 @@ class Services:
         if self._runs is None:
             raise RuntimeError("the services are not open")
         return self._runs
+
+    @property
+    def server_id(self) -> str:
+        """Tells this server from others, over restarts; there once `open` is done."""
+        if self._session is None:
+            raise RuntimeError("the services are not open")
+        return hashlib.sha256(self._session.id.encode()).hexdigest()[:16]
 
     def workflows(self, account: CloudAccount | None = None) -> WorkflowRepository:
         """Return the workflows of the local store or, for an account, those in ComfyDeploy."""

@@ -24,6 +24,7 @@ class CheckStatusHandler(Handler):
             {
                 "status": "ok" if comfyui["reachable"] else "degraded",
                 "version": __version__,
+                "server_id": services.server_id,
                 "comfyui": comfyui,
                 "queue": services.runs.counts(),
                 "uploads": services.transfers.queue.counts(),

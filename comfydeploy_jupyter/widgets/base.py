@@ -30,6 +30,11 @@ JOIN_WITHIN = 5.0
 """How long a panel that is closed waits for each of its threads, s."""
 
 
+def script(name: str) -> str:
+    """Return a script of `STATIC` as one module, together with what all scripts share."""
+    return "\n".join((STATIC / part).read_text(encoding="utf-8") for part in ("common.js", name))
+
+
 # ipywidgets has no types
 class Panel(w.VBox):  # type: ignore[misc]
     """Base of the panels.

@@ -36,9 +36,15 @@ FLAGS = [
 @pytest.fixture(scope="session")
 def lab(start_jupyter, comfyui, tmp_path_factory) -> JupyterProcess:
     """JupyterLab in front of the real ComfyUI."""
+    (comfyui.base_dir / "main.py").touch()  # so that its folders are known
     server = start_jupyter(
         lab=True,
-        ComfyDeploy={"comfyui_url": comfyui.url, "data_dir": str(tmp_path_factory.mktemp("d"))},
+        ComfyDeploy={
+            "comfyui_url": comfyui.url,
+            "comfyui_path": str(comfyui.base_dir),
+            "autostart": False,
+            "data_dir": str(tmp_path_factory.mktemp("d")),
+        },
     )
     shutil.copy(REPOSITORY / "notebooks" / "sunset.json", server.root)
     return server
