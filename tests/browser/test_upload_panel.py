@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import expect
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from playwright.sync_api import Locator, Page
@@ -69,17 +70,18 @@ def summary_of(page: Page) -> Locator:
     return page.locator(".comfydeploy-summary")
 
 
-def slow_down(page: Page, bytes_per_second: int) -> None:
-    """Make the browser's network slow; -1 makes it fast again."""
-    page.context.new_cdp_session(page).send(
-        "Network.emulateNetworkConditions",
-        {
-            "offline": False,
-            "latency": 0,
-            "downloadThroughput": -1,
-            "uploadThroughput": bytes_per_second,
-        },
-    )
+def network_of(page: Page) -> Callable[[int], None]:
+    """Return a function that sets the bytes that the browser sends in a second; -1: no limit."""
+    session = page.context.new_cdp_session(page)
+
+    def limit(bytes_per_second: int) -> None:
+        conditions = {"offline": False, "latency": 0, "downloadThroughput": -1}
+        session.send(
+            "Network.emulateNetworkConditions",
+            {**conditions, "uploadThroughput": bytes_per_second},
+        )
+
+    return limit
 
 
 def test_files_are_chosen_and_dropped_while_the_kernel_is_busy(
@@ -92,7 +94,7 @@ def test_files_are_chosen_and_dropped_while_the_kernel_is_busy(
     lab_page = open_notebook("upload", BUSY)
     page = lab_page.page
     panel = panel_in(page)
-    expect(panel.get_by_label("Destination")).to_have_value("input")
+    expect(panel.get_by_label("Destination")).to_have_value("Input files of workflows")
     zone = panel.locator(".comfydeploy-zone")
     expect(zone).to_be_visible()
     lab_page.shoot("upload-Light-empty")
@@ -120,17 +122,18 @@ def test_cancel_retry_and_leave_the_page(
     page = lab_page.page
     panel = panel_in(page)
     expect(panel.locator(".comfydeploy-zone")).to_be_visible()
-    slow_down(page, 2_000_000)
+    limit = network_of(page)
+    limit(2_000_000)
     panel.locator("input[type=file]").set_input_files(large_file)
     (row,) = rows_in(page).all()
     expect(row).to_contain_text(re.compile(r"[1-9]\d* % · \d.* of 57.2 MiB · .*/s"))
     lab_page.shoot("upload-moving")
     row.get_by_role("button", name=f"Cancel {large_file.name}").click()
     expect(row).to_contain_text("Cancelled")
-    slow_down(page, -1)
+    limit(-1)
     row.get_by_role("button", name=f"Retry {large_file.name}").click()
     expect(row).to_contain_text(large_hash[:12])
-    slow_down(page, 1_000_000)
+    limit(1_000_000)
     panel.get_by_label("Subfolder").fill("left")
     panel.get_by_label("Subfolder").press("Tab")
     panel.locator("input[type=file]").set_input_files(large_file)
@@ -171,7 +174,7 @@ def test_models_are_searched_hashed_and_added(
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(bytes(size))
     added = bare_service.files["added.safetensors"] = bytes(4_000_000)
-    bare_service.store_delay = 0.1  # s for each 64 KiB
+    bare_service.store_delay = 1  # s for each 64 KiB
     lab_page = open_notebook("upload-models", PANEL.format(""), theme="JupyterLab Dark")
     page = lab_page.page
     panel = panel_in(page)
@@ -186,7 +189,7 @@ def test_models_are_searched_hashed_and_added(
     expect(table.get_by_title(digest)).to_be_visible()
     panel.get_by_role("tab", name="Add a model from a link").click()
     panel.get_by_label("Link").fill(f"{bare_service.url}/files/added.safetensors")
-    panel.get_by_label("Models folder").select_option("loras")
+    panel.get_by_label("Models folder", exact=True).select_option("loras")
     lab_page.shoot("models-add-Dark")
     panel.get_by_role("button", name="Add model").click()
     row = rows_in(page).first
@@ -205,4 +208,6 @@ def test_models_are_searched_hashed_and_added(
         expect(rows_in(each).first).to_contain_text("Done")
     assert (comfyui.models_dir / "loras/added.safetensors").read_bytes() == added
     panel_in(other).get_by_role("tab", name="Models").click()
-    expect(panel_in(other).get_by_role("cell", name="added.safetensors")).to_be_visible()
+    expect(
+        panel_in(other).get_by_role("cell", name="added.safetensors", exact=True)
+    ).to_be_visible()

@@ -15,7 +15,7 @@ export default {
     const search = make("input", { type: "search", placeholder: "Search models" });
     search.setAttribute("aria-label", "Search models");
     const folder = make("select");
-    folder.setAttribute("aria-label", "Models folder");
+    folder.setAttribute("aria-label", "Show the models folder");
     for (const control of [search, folder]) control.className = "comfydeploy-control";
     const refresh = button("Refresh", () => model.send({ type: "refresh" }));
     const count = make("div", { className: "comfydeploy-note" });
