@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from .errors import InvalidRequestError
 from .files.hashing import Hasher
 from .files.inbox import Inbox, RemoteInbox
 from .files.listing import DirectoryCache, LocalModels, ModelListing, RemoteModels
+from .files.thumbnails import Thumbnails
 from .files.uploads import Uploads
 from .graphs.ui_to_api import ui_to_api
 from .machines.machine import Machine, MachineSettings
@@ -102,9 +104,11 @@ class Services:
         self.database = Database(settings.data_dir / "comfydeploy.db")
         self.machines = MachineRegistry()
         self.hasher = Hasher(HashRepository(self.database))
+        self.thumbnails = Thumbnails()
         self._uploads = Uploads()
         self._directories = DirectoryCache()
         self._local_workflows = LocalWorkflows(WorkflowStore(self.database), self._to_api)
+        self.instance = uuid.uuid4().hex
         self._session: Session | None = None
         self._runs: RunManager | None = None
         self._transfers: Transfers | None = None

@@ -24,6 +24,7 @@ class CheckStatusHandler(Handler):
             {
                 "status": "ok" if comfyui["reachable"] else "degraded",
                 "version": __version__,
+                "instance": services.instance,
                 "comfyui": comfyui,
                 "queue": services.runs.counts(),
                 "uploads": services.transfers.queue.counts(),
