@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
+import uuid
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from .errors import InvalidRequestError
 from .files.hashing import Hasher
 from .files.inbox import Inbox, RemoteInbox
 from .files.listing import DirectoryCache, LocalModels, ModelListing, RemoteModels
+from .files.thumbnails import Thumbnails
 from .files.uploads import Uploads
 from .graphs.ui_to_api import ui_to_api
 from .machines.machine import Machine, MachineSettings
@@ -103,9 +104,11 @@ class Services:
         self.database = Database(settings.data_dir / "comfydeploy.db")
         self.machines = MachineRegistry()
         self.hasher = Hasher(HashRepository(self.database))
+        self.thumbnails = Thumbnails()
         self._uploads = Uploads()
         self._directories = DirectoryCache()
         self._local_workflows = LocalWorkflows(WorkflowStore(self.database), self._to_api)
+        self.instance = uuid.uuid4().hex
         self._session: Session | None = None
         self._runs: RunManager | None = None
         self._transfers: Transfers | None = None
@@ -118,13 +121,6 @@ class Services:
         if self._runs is None:
             raise RuntimeError("the services are not open")
         return self._runs
-
-    @property
-    def server_id(self) -> str:
-        """Tells this server from others, over restarts; there once `open` is done."""
-        if self._session is None:
-            raise RuntimeError("the services are not open")
-        return hashlib.sha256(self._session.id.encode()).hexdigest()[:16]
 
     def workflows(self, account: CloudAccount | None = None) -> WorkflowRepository:
         """Return the workflows of the local store or, for an account, those in ComfyDeploy."""

@@ -173,6 +173,9 @@ class RunsHandler(Handler):
         query = self.query(schemas.RunsQuery)
         self.reply(
             await self.services.runs.newest(
-                limit=query.limit, offset=query.offset, status=query.status
+                limit=query.limit,
+                offset=query.offset,
+                status=query.status,
+                structure=query.structure,
             )
         )

@@ -24,7 +24,7 @@ class CheckStatusHandler(Handler):
             {
                 "status": "ok" if comfyui["reachable"] else "degraded",
                 "version": __version__,
-                "server_id": services.server_id,
+                "instance": services.instance,
                 "comfyui": comfyui,
                 "queue": services.runs.counts(),
                 "uploads": services.transfers.queue.counts(),

@@ -36,7 +36,7 @@ class TransfersView(anywidget.AnyWidget):
     destination : dict
         Where files go that are chosen from now on: ``type``, ``subfolder``, ``overwrite``,
         ``machine``.
-    server_id : str
+    instance : str
         Which server the kernel uses; empty as long as it is not known.
     transfers : list of dict
         The transfers of the server that are shown, as in ``upload-queue-status``.
@@ -50,7 +50,7 @@ class TransfersView(anywidget.AnyWidget):
     _css = STATIC / "transfers.css"
 
     destination = t.Dict().tag(sync=True)
-    server_id = t.Unicode().tag(sync=True)
+    instance = t.Unicode().tag(sync=True)
     transfers: t.List[dict[str, Any]] = t.List().tag(sync=True)
 
     def __init__(self, on_order: Callable[[dict[str, Any], list[Any]], None]) -> None:

@@ -276,14 +276,14 @@ class UploadPanel(Panel):
                     self.clear_error()
                 away = ""
             except ComfyDeployError as error:
-                wait = LOST
+                wait, connected = LOST, False  # it may be another server when it is back
                 if not away and not self.closing:
                     self.show_error(error)
                     away = self.error
             self._look.wait(wait)
 
     def _connect(self) -> None:
-        self._view.server_id = str(self.comfy.status()["server_id"])
+        self._view.instance = str(self.comfy.status()["instance"])
         folders = self.comfy.model_folders(machine=self._machine)
         chosen, place = self._folder.value, self._place.value
         self._folder.options = folders

@@ -110,8 +110,8 @@ def test_it_tells_the_page_which_server_and_where_to(panel_of: Callable[..., Upl
     panel = panel_of(destination="models/loras", subfolder="mine")
     place = {"type": "models/loras", "subfolder": "mine", "overwrite": False, "machine": ""}
     assert panel.destination == place
-    until(lambda: panel._view.server_id)
-    assert panel._view.server_id == panel.comfy.status()["server_id"]
+    until(lambda: panel._view.instance)
+    assert panel._view.instance == panel.comfy.status()["instance"]
     until(lambda: "Models: embeddings" in [label for label, _ in panel._place.options])
     assert panel.destination == place, "the folders that ComfyUI has change nothing"
     panel._place.value, panel._subfolder.value, panel._overwrite.value = "input", " /b/c/ ", True

@@ -108,8 +108,8 @@ export default () => {
         cache: "no-store",
         signal: AbortSignal.timeout(REACH_TIMEOUT),
       });
-      const known = reply.ok ? (await reply.json()).server_id : null;
-      if (known === (await serverId())) return { base, headers };
+      const known = reply.ok ? (await reply.json()).instance : null;
+      if (known === (await instance())) return { base, headers };
     } catch {
       // no answer is an answer: there is no way
     }
@@ -117,14 +117,14 @@ export default () => {
   }
 
   // The kernel may still be looking for its server.
-  function serverId() {
+  function instance() {
     return new Promise((resolve) => {
       const look = () => {
-        if (!model.get("server_id")) return;
-        model.off("change:server_id", look);
-        resolve(model.get("server_id"));
+        if (!model.get("instance")) return;
+        model.off("change:instance", look);
+        resolve(model.get("instance"));
       };
-      model.on("change:server_id", look);
+      model.on("change:instance", look);
       look();
     });
   }
@@ -272,7 +272,7 @@ export default () => {
   function initialize(context) {
     model = context.model;
     model.on("msg:custom", hear);
-    model.on("change:server_id", () => {
+    model.on("change:instance", () => {
       route = null;
     });
     send({ type: "hello" });
