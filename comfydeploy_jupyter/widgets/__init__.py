@@ -5,5 +5,6 @@ from __future__ import annotations
 from .base import Panel
 from .run_panel import RunPanel
 from .upload_panel import UploadPanel
+from .workflow_panel import WorkflowPanel
 
-__all__ = ["Panel", "RunPanel", "UploadPanel"]
+__all__ = ["Panel", "RunPanel", "UploadPanel", "WorkflowPanel"]
