@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ..client import Comfy
 
 GAP = "8px"
-LABEL_WIDTH = "180px"
 PANEL_CLASS = "comfydeploy-panel"
 STATIC = Path(__file__).parent / "static"
 """The style sheet and the scripts of the panels."""
@@ -30,9 +29,9 @@ JOIN_WITHIN = 5.0
 """How long a panel that is closed waits for each of its threads, s."""
 
 
-def script(name: str) -> str:
-    """Return a script of `STATIC` as one module, together with what all scripts share."""
-    return "\n".join((STATIC / part).read_text(encoding="utf-8") for part in ("common.js", name))
+def module(name: str) -> str:
+    """Return a script of `STATIC` that is made with ``elements.js``, as one module."""
+    return "\n".join((STATIC / part).read_text(encoding="utf-8") for part in ("elements.js", name))
 
 
 # ipywidgets has no types

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets as t
 
-from .base import STATIC, script
+from .base import STATIC, module
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -38,7 +38,7 @@ class ModelsView(anywidget.AnyWidget):
         SHA-256 by ``"<folder>/<name>"``, as far as they are known; ``"!"`` while it is read.
     """
 
-    _esm = script("models.js")
+    _esm = module("models.js")
     _css = STATIC / "models.css"
 
     models: t.List[dict[str, Any]] = t.List().tag(sync=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets as t
 
-from .base import STATIC, script
+from .base import STATIC, module
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +46,7 @@ class TransfersView(anywidget.AnyWidget):
         those that are done.
     """
 
-    _esm = script("transfers.js")
+    _esm = module("transfers.js")
     _css = STATIC / "transfers.css"
 
     destination = t.Dict().tag(sync=True)

@@ -189,7 +189,7 @@ class UploadPanel(Panel):
             lambda: self.attempt(self.add_model),
             icon="download",
             style="primary",
-            tooltip="Download the model into ComfyUI's folder",
+            hint="Download the model into ComfyUI's folder",
         )
         self._added = w.HTML(layout=w.Layout(margin="0", flex="1 1 auto", width="auto"))
         space = w.Layout(width="100%", grid_gap="8px", padding="4px 0 0")
@@ -295,7 +295,6 @@ class UploadPanel(Panel):
     def _show_transfers(self, found: list[dict[str, Any]]) -> bool:
         """Show what is open, what failed, and what the panel has seen open; tell if any is open."""
         opened = {one["id"] for one in found if one["state"] in OPEN}
-        ended = self._followed & {one["id"] for one in found if one["id"] not in opened}
         self._followed |= opened
         self._hidden -= opened
         shown = [
@@ -305,11 +304,11 @@ class UploadPanel(Panel):
             and (one["id"] in self._followed or one["state"] == "failed")
         ]
         if shown != self._view.transfers:
-            before = {one["id"]: one["state"] for one in self._view.transfers}
+            done = {one["id"] for one in self._view.transfers if one["state"] == "done"}
             self._view.transfers = shown
             self._remember()
-            done = [one for one in shown if one["id"] in ended and before.get(one["id"]) in OPEN]
-            if any(one["direction"] == "down" for one in done):
+            arrived = [one for one in shown if one["state"] == "done" and one["id"] not in done]
+            if any(one["direction"] == "down" for one in arrived):
                 self._read_models()
         return bool(opened)
 

@@ -16,7 +16,8 @@ from ..client.graph_text import graph_rows, html_table, text_table
 from ..client.workflow import Workflow, write_text
 from ..errors import ConflictError, InvalidRequestError
 from .base import STATIC, Panel, Throttle
-from .parts import button, note, row
+from .parts import FileButton, button, note, row
+from .picker import ACCEPTED
 from .run_panel import RunPanel
 from .workflow_tabs import (
     MIMES,
@@ -170,18 +171,18 @@ class WorkflowPanel(Panel):
         for control in (self._search_field, self._list_box):
             control.add_class("comfydeploy-stacked")
         self._list_note = w.HTML(note("Connecting …", live=True), layout=w.Layout(margin="0"))
-        self._file = w.FileUpload(
-            accept=".json,.png,.webp,.jpg,.jpeg,.mp4,.webm,.flac,.mp3,.ogg,.opus,.latent",
-            multiple=False,
-            description="Open a file",
-            tooltip="Open a workflow, or the one in a picture, video or sound, from your computer",
-            layout=w.Layout(width="auto", margin="0"),
+        self._file = FileButton(
+            self,
+            "Open a file",
+            self._take,
+            hint="Open a workflow, or the one in a picture, video or sound, from your computer",
+            accept=ACCEPTED,
         )
         refresh = button(
             "",
             lambda: self.start(self._list, self._search_field.value),
             icon="refresh",
-            tooltip="List the workflows again",
+            hint="List the workflows again",
         )
         self._head = w.HTML(
             note("Choose a workflow, or open a file."), layout=w.Layout(margin="0", width="100%")
@@ -236,7 +237,6 @@ class WorkflowPanel(Panel):
         self._search_field.observe(lambda change: self._search(change["new"]), "value")
         self._list_box.observe(lambda change: self._choose(change["new"]), "value")
         self._version_box.observe(lambda change: self._choose_version(change["new"]), "value")
-        self._file.observe(lambda change: self.attempt(self._take, change["new"]), "value")
         self._tabs.observe(lambda _: self.attempt(self._show_tab), "selected_index")
 
     @property
@@ -308,13 +308,10 @@ class WorkflowPanel(Panel):
             self.clear_error()
             self.open_workflow(self._stored.id, number)
 
-    def _take(self, files: tuple[dict[str, Any], ...]) -> None:
+    def _take(self, path: Path) -> None:
         """Open a file that the user's browser sent."""
-        for file in files:
-            self.clear_error()
-            title = Path(str(file["name"])).stem
-            wish = self._new_wish()
-            self.start(self._open_source, wish, bytes(file["content"]), title)
+        self.clear_error()
+        self._open_source(self._new_wish(), path, path.stem)
 
     def _open(self, wish: int, workflow_id: str, number: int | None) -> None:
         home = self._home
@@ -366,7 +363,7 @@ class WorkflowPanel(Panel):
                 raise InvalidRequestError.of_field("workflow", "this version has no graph")
             reply = server.post("workflow/convert", {"workflow": ui, "to": "api"})
             api, notes = reply["workflow_api"], [str(told) for told in reply.get("warnings") or ()]
-        workflow = Workflow(server, api or {}, title=title, ui=ui)
+        workflow = Workflow(server, Source(api, ui=ui), title=title)
         return workflow, notes
 
     def _show(self, workflow: Workflow, state: str, notes: list[str]) -> None:
@@ -393,9 +390,7 @@ class WorkflowPanel(Panel):
     def _show_tab(self) -> None:
         """Make what runs workflows when it is first looked at."""
         if self._tabs.selected_index == RUN and self._run_panel is None and self._workflow:
-            self._run_panel = RunPanel(
-                self._workflow.to_api(), self.comfy, directory=self._directory
-            )
+            self._run_panel = RunPanel(self._workflow, self.comfy, directory=self._directory)
             self._run_box.children = [self._run_panel]
 
     def _close_run_panel(self) -> None:

@@ -56,7 +56,7 @@ class NodesTab:
             "Validate",
             on_validate,
             icon="check",
-            tooltip="Ask what ComfyUI would say of the workflow, without running it",
+            hint="Ask what ComfyUI would say of the workflow, without running it",
             disabled=True,
         )
         self._verdict = w.HTML(layout=w.Layout(**FULL))
@@ -146,7 +146,7 @@ class SaveTab:
             layout=w.Layout(width="auto", margin="0"),
         )
         self.save = button(
-            "Save", on_save, icon="save", style="primary", tooltip="Save a version", disabled=True
+            "Save", on_save, icon="save", style="primary", hint="Save a version", disabled=True
         )
         self._state = w.HTML(layout=w.Layout(flex="1 1 auto", width="auto", margin="0"))
         hint = note("Values that were changed under Run are saved with it.")
@@ -199,7 +199,7 @@ class ExportTab:
             on_write,
             icon="file",
             style="primary",
-            tooltip="Write the file beside the notebook",
+            hint="Write the file beside the notebook",
             disabled=True,
         )
         self.download = DownloadButton("Download", on_download)
