@@ -166,7 +166,7 @@ class WorkflowPanel(Panel):
             layout=w.Layout(**full),
         )
         self._list_box = w.Select(
-            description="Workflows", rows=11, layout=w.Layout(**full, height="auto")
+            description="Workflows", rows=9, layout=w.Layout(**full, height="auto")
         )
         for control in (self._search_field, self._list_box):
             control.add_class("comfydeploy-stacked")

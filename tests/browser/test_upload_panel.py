@@ -153,11 +153,13 @@ def test_cancel_retry_and_leave_the_page(
 def test_through_the_kernel_where_the_page_reaches_no_route(
     open_notebook: Any, comfyui: ComfyUIServer, large_file: Path, large_hash: str
 ) -> None:
-    lab_page = open_notebook("upload-kernel", PANEL.format("subfolder='kernel'"))
+    code = PANEL.format("subfolder='kernel'")
+    lab_page = open_notebook("upload-kernel", code, app="notebook", width=480)
     page = lab_page.page
     page.route("**/comfyui-deploy/**", lambda route: route.abort())
     panel_in(page).locator("input[type=file]").set_input_files(large_file)
     expect(rows_in(page).first).to_contain_text(large_hash[:12])
+    lab_page.shoot("upload-notebook-narrow")
     arrived = comfyui.input_dir / "kernel" / large_file.name
     assert hashlib.sha256(arrived.read_bytes()).hexdigest() == large_hash
 
