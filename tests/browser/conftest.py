@@ -153,6 +153,11 @@ def open_notebook(lab: JupyterProcess, browser: Browser, tmp_path_factory) -> It
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(60_000)
+        # JupyterLab asks for a kernel where it opens a notebook before it knows the kernels.
+        page.add_locator_handler(
+            page.locator("dialog.jp-Dialog", has_text="Select Kernel"),
+            lambda dialog: dialog.locator(".jp-mod-accept").click(),
+        )
         where = "notebooks/" if app == "notebook" else "lab/tree/"
         reset = "" if app == "notebook" else "&reset"
         page.goto(f"{lab.url}{where}{name}.ipynb?token={lab.token}{reset}")

@@ -138,8 +138,7 @@ def test_cancel_retry_and_leave_the_page(
     panel.get_by_label("Subfolder").press("Tab")
     panel.locator("input[type=file]").set_input_files(large_file)
     expect(rows_in(page).first).to_contain_text(" % ")
-    page.keyboard.press("Control+s")
-    expect(page.locator(".jp-mod-dirty")).to_have_count(0)
+    lab_page.save()
     page.reload()
     expect(rows_in(page)).to_have_count(2)
     expect(summary_of(page)).to_have_text("1 done, 1 lost")
@@ -201,8 +200,7 @@ def test_models_are_searched_hashed_and_added(
     other = open_notebook("upload-other", PANEL.format(""), theme="JupyterLab Dark").page
     expect(rows_in(other).first).to_contain_text("added.safetensors")
 
-    page.keyboard.press("Control+s")
-    expect(page.locator(".jp-mod-dirty")).to_have_count(0)
+    lab_page.save()
     page.reload()
     expect(rows_in(page).first).to_contain_text(re.compile(r"\d+ % · .* of 3.8 MiB"))
     bare_service.store_delay = 0

@@ -115,8 +115,7 @@ def test_change_run_save_and_export(
     assert (tmp_path / "downloaded.py").read_text() == (lab.root / f"{kept}.py").read_text()
     lab_page.shoot("workflows-export")
 
-    page.keyboard.press("Control+s")
-    expect(page.locator(".jp-mod-dirty")).to_have_count(0)
+    lab_page.save()
     page.reload()
     expect(panel.get_by_text("version 4 of 4")).to_be_visible()
     page.set_viewport_size({"width": 620, "height": 1100})
