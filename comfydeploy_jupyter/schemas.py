@@ -148,52 +148,6 @@ class UploadPartRequest(Model):
     end: Annotated[int, Field(ge=0)]
 
 
-class _HuggingFaceModel(Model):
-    repo_id: Annotated[str, Field(min_length=1, alias="repoId")]
-
-
-class _CivitaiModel(Model):
-    url: Annotated[str, Field(min_length=1)]
-
-
-class VolumeModelRequest(Model):
-    """Body of ``POST volume/model``.
-
-    The fields of ComfyDeploy's own form (``folderPath``, ``downloadLink``, ``huggingface``,
-    ``civitai``) are understood too.
-    """
-
-    action: Literal["add", "list", "delete", "move"] = "add"
-    source: Literal["link", "huggingface", "civitai", "local"] = "link"
-    url: str | None = None
-    path: str | None = None
-    folder: str | None = None
-    filename: str | None = None
-    to_folder: str | None = None
-    to_filename: str | None = None
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
-
-    folder_path: str | None = Field(default=None, alias="folderPath")
-    download_link: str | None = Field(default=None, alias="downloadLink")
-    huggingface: _HuggingFaceModel | None = None
-    civitai: _CivitaiModel | None = None
-
-    api_url: Endpoint | None = None
-    target: Literal["local", "cloud"] | None = None
-    cd_token: str | None = Field(default=None, repr=False)
-    token: str | None = Field(default=None, repr=False)
-
-    @property
-    def address(self) -> str | None:
-        """Where the model is, in whichever form it was given."""
-        own = self.url or self.download_link
-        if self.source == "huggingface" and self.huggingface is not None:
-            return own or self.huggingface.repo_id
-        if self.source == "civitai" and self.civitai is not None:
-            return own or self.civitai.url
-        return own
-
-
 class JoinQuery(Model):
     """Query of ``GET run/streaming``."""
 
@@ -246,6 +200,48 @@ class CloudBody(CloudTarget):
 
     cd_token: str | None = Field(default=None, repr=False)
     token: str | None = Field(default=None, repr=False)
+
+
+class _HuggingFaceModel(Model):
+    repo_id: Annotated[str, Field(min_length=1, alias="repoId")]
+
+
+class _CivitaiModel(Model):
+    url: Annotated[str, Field(min_length=1)]
+
+
+class VolumeModelRequest(CloudBody):
+    """Body of ``POST volume/model``.
+
+    The fields of ComfyDeploy's own form (``folderPath``, ``downloadLink``, ``huggingface``,
+    ``civitai``) are understood too.
+    """
+
+    action: Literal["add", "list", "delete", "move"] = "add"
+    source: Literal["link", "huggingface", "civitai", "local"] = "link"
+    url: str | None = None
+    path: str | None = None
+    folder: str | None = None
+    filename: str | None = None
+    to_folder: str | None = None
+    to_filename: str | None = None
+    machine: Identifier | None = None
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
+
+    folder_path: str | None = Field(default=None, alias="folderPath")
+    download_link: str | None = Field(default=None, alias="downloadLink")
+    huggingface: _HuggingFaceModel | None = None
+    civitai: _CivitaiModel | None = None
+
+    @property
+    def address(self) -> str | None:
+        """Where the model is, in whichever form it was given."""
+        own = self.url or self.download_link
+        if self.source == "huggingface" and self.huggingface is not None:
+            return own or self.huggingface.repo_id
+        if self.source == "civitai" and self.civitai is not None:
+            return own or self.civitai.url
+        return own
 
 
 class AuthQuery(Model):

@@ -375,7 +375,7 @@ async def test_part_of_a_file(room, service, s3):
 
 async def to_volume(room, service, name):
     return await room.transfers.upload_to_volume(
-        f"checkpoints/{name}", f"checkpoints/{name}", api_url=service.url, token=SECRET
+        f"checkpoints/{name}", f"checkpoints/{name}", api=f"{service.url}/api", token=SECRET
     )
 
 
