@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from ..errors import ComfyDeployError, InvalidRequestError, PromptInvalidError
 from .events import RunProgress
-from .files import Model, UploadedFile, is_file, upload
+from .files import Model, UploadedFile, upload, upload_all
 from .graph import Source
 from .results import Result
 from .runs import Run
@@ -478,10 +478,8 @@ class Comfy:
         seeds = {} if seed is None else source.seed_inputs(seed)
         # Only where the editor's seed widgets decide, the server must know what the user has set.
         set_before = source.given if options.get("seed_mode", "auto") == "auto" else {}
-        values = {**set_before, **seeds, **(inputs or {})}
-        for key, value in values.items():
-            if is_file(value):
-                values[key] = str(self.upload(value, machine=machine))
+        values = {**set_before, **source.files, **seeds, **(inputs or {})}
+        values |= upload_all(self.server, values, machine=machine)
         if values:
             body["inputs"] = values
         if machine is not None:
