@@ -101,6 +101,10 @@ class ConvertRequest(GraphRequest):
     to: Literal["api", "ui", "notebook", "python"] | None = None
     object_info: dict[str, Any] | None = None
 
+    filename: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    subfolder: Annotated[str, Field(max_length=4096)] = ""
+    type: Literal["output", "input", "temp"] | None = None
+
 
 class InterruptRequest(Model):
     """Body of ``POST interrupt``."""
