@@ -101,6 +101,10 @@ class ConvertRequest(GraphRequest):
     to: Literal["api", "ui", "notebook", "python"] | None = None
     object_info: dict[str, Any] | None = None
 
+    filename: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    subfolder: Annotated[str, Field(max_length=4096)] = ""
+    type: Literal["output", "input", "temp"] | None = None
+
 
 class InterruptRequest(Model):
     """Body of ``POST interrupt``."""
@@ -122,6 +126,15 @@ class CancelUploadsRequest(Model):
     id: Identifier | None = None
 
 
+class RetryUploadsRequest(Model):
+    """Body of ``POST retry-uploads``: one transfer, a run, or without either all uploads."""
+
+    prompt_id: Identifier | None = None
+    id: Identifier | None = None
+    cd_token: str | None = Field(default=None, repr=False)
+    token: str | None = Field(default=None, repr=False)
+
+
 class SendFileRequest(Model):
     """The JSON body of ``POST upload-file``, as clients of the ComfyUI node send it."""
 
@@ -137,52 +150,6 @@ class UploadPartRequest(Model):
     upload_url: Annotated[Endpoint, Field(min_length=1, alias="uploadUrl")]
     start: Annotated[int, Field(ge=0)] = 0
     end: Annotated[int, Field(ge=0)]
-
-
-class _HuggingFaceModel(Model):
-    repo_id: Annotated[str, Field(min_length=1, alias="repoId")]
-
-
-class _CivitaiModel(Model):
-    url: Annotated[str, Field(min_length=1)]
-
-
-class VolumeModelRequest(Model):
-    """Body of ``POST volume/model``.
-
-    The fields of ComfyDeploy's own form (``folderPath``, ``downloadLink``, ``huggingface``,
-    ``civitai``) are understood too.
-    """
-
-    action: Literal["add", "list", "delete", "move"] = "add"
-    source: Literal["link", "huggingface", "civitai", "local"] = "link"
-    url: str | None = None
-    path: str | None = None
-    folder: str | None = None
-    filename: str | None = None
-    to_folder: str | None = None
-    to_filename: str | None = None
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
-
-    folder_path: str | None = Field(default=None, alias="folderPath")
-    download_link: str | None = Field(default=None, alias="downloadLink")
-    huggingface: _HuggingFaceModel | None = None
-    civitai: _CivitaiModel | None = None
-
-    api_url: Endpoint | None = None
-    target: Literal["local", "cloud"] | None = None
-    cd_token: str | None = Field(default=None, repr=False)
-    token: str | None = Field(default=None, repr=False)
-
-    @property
-    def address(self) -> str | None:
-        """Where the model is, in whichever form it was given."""
-        own = self.url or self.download_link
-        if self.source == "huggingface" and self.huggingface is not None:
-            return own or self.huggingface.repo_id
-        if self.source == "civitai" and self.civitai is not None:
-            return own or self.civitai.url
-        return own
 
 
 class JoinQuery(Model):
@@ -237,6 +204,48 @@ class CloudBody(CloudTarget):
 
     cd_token: str | None = Field(default=None, repr=False)
     token: str | None = Field(default=None, repr=False)
+
+
+class _HuggingFaceModel(Model):
+    repo_id: Annotated[str, Field(min_length=1, alias="repoId")]
+
+
+class _CivitaiModel(Model):
+    url: Annotated[str, Field(min_length=1)]
+
+
+class VolumeModelRequest(CloudBody):
+    """Body of ``POST volume/model``.
+
+    The fields of ComfyDeploy's own form (``folderPath``, ``downloadLink``, ``huggingface``,
+    ``civitai``) are understood too.
+    """
+
+    action: Literal["add", "list", "delete", "move"] = "add"
+    source: Literal["link", "huggingface", "civitai", "local"] = "link"
+    url: str | None = None
+    path: str | None = None
+    folder: str | None = None
+    filename: str | None = None
+    to_folder: str | None = None
+    to_filename: str | None = None
+    machine: Identifier | None = None
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
+
+    folder_path: str | None = Field(default=None, alias="folderPath")
+    download_link: str | None = Field(default=None, alias="downloadLink")
+    huggingface: _HuggingFaceModel | None = None
+    civitai: _CivitaiModel | None = None
+
+    @property
+    def address(self) -> str | None:
+        """Where the model is, in whichever form it was given."""
+        own = self.url or self.download_link
+        if self.source == "huggingface" and self.huggingface is not None:
+            return own or self.huggingface.repo_id
+        if self.source == "civitai" and self.civitai is not None:
+            return own or self.civitai.url
+        return own
 
 
 class AuthQuery(Model):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -10,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .cloud.access import CloudAccess
 from .cloud.client import DEFAULT_URL, CloudClient
 from .cloud.credentials import Account, Credentials
-from .errors import InvalidRequestError
+from .errors import ComfyDeployError, InvalidRequestError
 from .files.hashing import Hasher
 from .files.inbox import Inbox, RemoteInbox
 from .files.listing import DirectoryCache, LocalModels, ModelListing, RemoteModels
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
     from .cloud.client import CloudAccount
     from .comfyui.folders import Folders
     from .workflows.repository import WorkflowRepository
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -110,6 +114,8 @@ class Services:
         self._transfers: Transfers | None = None
         self._opened = False
         self._lock = asyncio.Lock()
+        self._cleaned: dict[Path, asyncio.Task[None]] = {}
+        self._tidying: asyncio.Task[None] | None = None
 
     @property
     def runs(self) -> RunManager:
@@ -139,6 +145,9 @@ class Services:
     async def close(self) -> None:
         """Close every room in the reverse order."""
         async with self._lock:
+            if self._tidying is not None:
+                self._tidying.cancel()
+            await asyncio.gather(*self._cleaned.values())
             await self._uploads.close()
             await self.hasher.close()
             if self._runs is not None:
@@ -178,6 +187,7 @@ class Services:
         """Return where uploads to a machine go: its folders where known, else its API."""
         folders = await self._folders(machine)
         if folders is not None:
+            self._clean(folders)
             return Inbox(self._uploads, folders)
         outbox = self.settings.data_dir / "outbox"
         return RemoteInbox(self._uploads, outbox, await machine.ready())
@@ -201,6 +211,27 @@ class Services:
             await machine.ready()  # only now it is known where its ComfyUI is
         folders = await machine.folders()
         return folders if folders.base is not None else None
+
+    async def _tidy(self, machine: Machine) -> None:
+        """Remove what uploads of killed servers left, once it is known where that would be."""
+        with suppress(ComfyDeployError):
+            folders = await self._folders(machine)
+            if folders is not None:
+                self._clean(folders)
+
+    def _clean(self, folders: Folders) -> None:
+        assert folders.base is not None
+        if folders.base not in self._cleaned:
+            self._cleaned[folders.base] = asyncio.ensure_future(self._remove_orphans(folders))
+
+    async def _remove_orphans(self, folders: Folders) -> None:
+        try:
+            count = await self._uploads.clean(folders)
+        except Exception:
+            log.exception("What uploads of killed servers left could not be removed")
+        else:
+            if count:
+                log.info("Removed %d uploads that were never completed", count)
 
     async def _open(self) -> None:
         await self.database.open()
@@ -242,3 +273,4 @@ class Services:
         await self._runs.open()
         if settings.autostart:
             local.open()
+            self._tidying = asyncio.ensure_future(self._tidy(local))

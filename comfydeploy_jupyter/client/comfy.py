@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from ..errors import ComfyDeployError, InvalidRequestError, PromptInvalidError
 from .events import RunProgress
-from .files import Model, UploadedFile, is_file, upload
+from .files import Model, UploadedFile, upload, upload_all
 from .graph import Source
 from .results import Result
 from .runs import Run
@@ -412,10 +412,34 @@ class Comfy:
         """
         return _object(self.server.get("upload-queue-status", prompt_id=prompt_id))
 
-    def cancel_uploads(self, prompt_id: str | None = None) -> int:
-        """Stop the uploads of a run, or all uploads; return how many were stopped."""
-        body = {} if prompt_id is None else {"prompt_id": prompt_id}
-        return int(self.server.post("cancel-uploads", body)["cancelled"])
+    def cancel_uploads(self, prompt_id: str | None = None, *, id: str | None = None) -> int:  # noqa: A002 - the name in the route
+        """Stop the uploads of a run, one transfer by its id, or all uploads.
+
+        Returns
+        -------
+        int
+            How many were stopped.
+        """
+        return int(self.server.post("cancel-uploads", _given(prompt_id, id))["cancelled"])
+
+    def retry_uploads(self, prompt_id: str | None = None, *, id: str | None = None) -> int:  # noqa: A002 - the name in the route
+        """Begin anew with the failed uploads of a run, one failed transfer, or all failed uploads.
+
+        A run that failed because of its uploads stays as it ended.
+
+        Returns
+        -------
+        int
+            How many are under way again.
+
+        Raises
+        ------
+        NotFoundError
+            There is no transfer of that id.
+        ConflictError
+            It has not failed, or so long ago that its addresses are forgotten.
+        """
+        return int(self.server.post("retry-uploads", _given(prompt_id, id))["retried"])
 
     def hash(self, filename: str | os.PathLike[str], *, machine: str | None = None) -> str:
         """Return the SHA-256 of a file of ComfyUI or below Jupyter's root, hexadecimal."""
@@ -454,10 +478,8 @@ class Comfy:
         seeds = {} if seed is None else source.seed_inputs(seed)
         # Only where the editor's seed widgets decide, the server must know what the user has set.
         set_before = source.given if options.get("seed_mode", "auto") == "auto" else {}
-        values = {**set_before, **seeds, **(inputs or {})}
-        for key, value in values.items():
-            if is_file(value):
-                values[key] = str(self.upload(value, machine=machine))
+        values = {**set_before, **source.files, **seeds, **(inputs or {})}
+        values |= upload_all(self.server, values, machine=machine)
         if values:
             body["inputs"] = values
         if machine is not None:
@@ -492,6 +514,11 @@ def _naming_nodes(source: Source) -> Iterator[None]:
             error.message = "\n- ".join([error.message, *complaints])
             error.args = (error.message,)
         raise
+
+
+def _given(prompt_id: str | None, transfer_id: str | None) -> dict[str, str]:
+    fields = {"prompt_id": prompt_id, "id": transfer_id}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _object(value: object) -> dict[str, Any]:

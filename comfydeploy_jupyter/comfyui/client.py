@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
 import aiohttp
 
-from ..errors import ComfyUIUnavailableError, PromptInvalidError
+from ..errors import ComfyUIUnavailableError, NotFoundError, PromptInvalidError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
 UNHURRIED = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=300)
+CHUNK = 512 * 1024  # bytes of a file that are written at once
 LARGE = 64 * 1024  # bytes of JSON above which parsing leaves the event loop
 
 
@@ -203,6 +204,37 @@ class ComfyUIClient:
         return self.session.get(
             f"{self.url}/view", params=dict(query), headers=dict(headers), timeout=timeout
         )
+
+    async def fetch(self, query: Mapping[str, str], file: BinaryIO) -> None:
+        """Write an output or input file of ComfyUI into an opened one.
+
+        Parameters
+        ----------
+        query : mapping
+            ``filename``, ``subfolder`` and ``type``.
+        file : binary file
+            Written to in threads.
+
+        Raises
+        ------
+        NotFoundError
+            If ComfyUI has no such file.
+        ComfyUIUnavailableError
+            If it does not answer.
+        """
+        try:
+            async with self.view(query, {"Accept-Encoding": "identity"}) as answer:
+                if answer.status in (400, 403, 404):
+                    raise NotFoundError(
+                        f"filename: ComfyUI has no {query['type']} file {query['filename']!r}",
+                        details={"field": "filename"},
+                    )
+                if answer.status != 200:
+                    raise self.unavailable(f"it answered {answer.status} to GET /view")
+                async for chunk in answer.content.iter_chunked(CHUNK):
+                    await asyncio.to_thread(file.write, chunk)
+        except (aiohttp.ClientError, asyncio.TimeoutError) as fault:
+            raise self.unavailable(str(fault) or type(fault).__name__) from fault
 
     def unavailable(self, reason: str, **details: Any) -> ComfyUIUnavailableError:
         """Return the error for a ComfyUI that does not answer."""

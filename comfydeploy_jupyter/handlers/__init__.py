@@ -22,6 +22,7 @@ from .status import (
 )
 from .transfers import (
     CancelUploadsHandler,
+    RetryUploadsHandler,
     UploadPartHandler,
     UploadQueueStatusHandler,
     VolumeModelHandler,
@@ -46,6 +47,7 @@ ROUTES = (
     (f"{PREFIX}/upload-file", UploadFileHandler),
     (f"{PREFIX}/upload-queue-status", UploadQueueStatusHandler),
     (f"{PREFIX}/cancel-uploads", CancelUploadsHandler),
+    (f"{PREFIX}/retry-uploads", RetryUploadsHandler),
     (f"{PREFIX}/volume/model", VolumeModelHandler),
     (f"{PREFIX}/volume/file/upload-part-from-path", UploadPartHandler),
     *((f"{PREFIX}/volume/file/{step}", VolumeFileHandler) for step in VOLUME_STEPS),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 OPEN = ("queued", "active", "retrying")
 ENDED = ("done", "failed", "cancelled")
 KEPT = 1000  # ended transfers that are remembered
+KEPT_PRIVATE = 3  # days
 
 
 @dataclass
@@ -52,7 +53,8 @@ class TransferRecord:
     facts : dict
         What its deed must remember, such as the parts that are confirmed.
     private : dict
-        Addresses and tokens; never shown, forgotten when the transfer ends.
+        Addresses and tokens; never shown, and forgotten when the transfer is done or cancelled. One
+        that failed keeps them for another try, `KEPT_PRIVATE` days long.
     """
 
     id: str
@@ -119,10 +121,30 @@ class TransferRepository:
         """Write the present state of a transfer."""
         await self._database.write(_save, _row(record))
 
+    async def get(self, transfer_id: str) -> TransferRecord | None:
+        """Return one transfer, or None."""
+        found = await self._database.read(_find, "id = ?", (transfer_id,), 1)
+        return found[0] if found else None
+
+    async def failed(self, direction: str, prompt_id: str | None) -> list[TransferRecord]:
+        """Return the transfers, of one run or of all, that have failed, oldest first."""
+        condition, values = "state = 'failed' AND direction = ?", [direction]
+        if prompt_id is not None:
+            condition += " AND prompt_id = ?"
+            values.append(prompt_id)
+        return await self._database.read(_find, condition, tuple(values), -1)
+
+    async def reopen(self, record: TransferRecord) -> bool:
+        """Write a failed transfer as one that waits; False if it is not failed any more.
+
+        Of several who want that at the same time one gets it.
+        """
+        return await self._database.write(_reopen, _row(record))
+
     async def take_over(self, sessions: Iterable[str], session: str) -> list[TransferRecord]:
         """Return the open transfers of some servers, oldest first, and make them one's own.
 
-        Transfers that ended long ago are forgotten on this occasion.
+        What ended long ago, and the tokens of what failed, are forgotten on this occasion.
         """
         return await self._database.write(_take_over, tuple(sessions), session)
 
@@ -172,6 +194,14 @@ def _save(connection: sqlite3.Connection, row: dict[str, Any]) -> None:
     connection.execute(f"UPDATE transfers SET {changes} WHERE id = :id", row)  # noqa: S608 - our own column names
 
 
+def _reopen(connection: sqlite3.Connection, row: dict[str, Any]) -> bool:
+    found = connection.execute("SELECT state FROM transfers WHERE id = ?", (row["id"],)).fetchone()
+    if found is None or found["state"] != "failed":
+        return False
+    _save(connection, row)
+    return True
+
+
 def _take_over(
     connection: sqlite3.Connection, sessions: tuple[str, ...], session: str
 ) -> list[TransferRecord]:
@@ -180,6 +210,11 @@ def _take_over(
         f" (SELECT position FROM transfers WHERE state IN ({_marks(ENDED)})"
         "  ORDER BY position DESC LIMIT ?)",
         (*ENDED, *ENDED, KEPT),
+    )
+    connection.execute(
+        "UPDATE transfers SET private = '{}' WHERE state = 'failed'"
+        " AND finished_at < strftime('%Y-%m-%dT%H:%M:%fZ', 'now', ?)",
+        (f"-{KEPT_PRIVATE} days",),
     )
     condition = f"session IN ({_marks(sessions)}) AND state IN ({_marks(OPEN)})"
     found = _find(connection, condition, (*sessions, *OPEN), -1)

@@ -156,13 +156,30 @@ class TransferQueue:
         for record in records:
             self._start(record)
 
-    async def add_again(self, record: TransferRecord) -> None:
-        """Begin anew with a transfer that has failed, where it was."""
+    async def add_again(self, record: TransferRecord) -> bool:
+        """Begin anew with a transfer that has failed, where it was.
+
+        Returns
+        -------
+        bool
+            False where it has not failed, or somebody else was first.
+        """
         record.session = self._session.id
         record.state, record.attempts = "queued", 0
         record.error = record.finished_at = None
-        await self._repository.save(record)
+        if not await self._repository.reopen(record):
+            return False
         self._start(record)
+        return True
+
+    async def get(self, transfer_id: str) -> TransferRecord | None:
+        """Return one transfer, or None."""
+        found = await self._repository.get(transfer_id)
+        return None if found is None else self._newest(found)
+
+    async def failed(self, direction: str, prompt_id: str | None = None) -> list[TransferRecord]:
+        """Return the transfers of a direction, of one run or of all, that have failed."""
+        return await self._repository.failed(direction, prompt_id)
 
     async def of_run(self, prompt_id: str) -> list[TransferRecord]:
         """Return all transfers of a run, in the order they were added."""
@@ -326,7 +343,8 @@ class TransferQueue:
                 log.warning("What %s left could not be cleared away: %s", record.filename, fault)
         record.state = state
         record.finished_at = _utcnow()
-        record.private = {}
+        if state != "failed":
+            record.private = {}
         if state == "done":
             record.error = None
         await self._repository.save(record)

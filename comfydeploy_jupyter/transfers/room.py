@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from ..errors import CloudError, ConflictError, InvalidRequestError
+from ..errors import CloudError, ConflictError, InvalidRequestError, NotFoundError
 from .callbacks import Callbacks
 from .downloads import Copy, Download
 from .http import TransferError, new_session
@@ -67,6 +67,7 @@ class Transfers:
         stall: float = STALL,
     ) -> None:
         self._machines = machines
+        self._bringing = asyncio.Lock()
         self._sites = sites or ModelSites()
         self.http: aiohttp.ClientSession = new_session()
         self.queue = TransferQueue(
@@ -212,7 +213,7 @@ class Transfers:
         return etag
 
     async def upload_to_volume(
-        self, path: str, target: str, *, api_url: str, token: str | None
+        self, path: str, target: str, *, api: str, token: str | None
     ) -> TransferRecord:
         """Queue a local file for a ComfyDeploy volume.
 
@@ -222,10 +223,15 @@ class Transfers:
             As the user wrote it.
         target : str
             Its path in the volume, e.g. ``checkpoints/a.safetensors``.
-        api_url : str
-            The service; must be allowed to have the key.
+        api : str
+            Address of the service's API; must be allowed to have the key.
         token : str or None
             The key of the request.
+
+        Raises
+        ------
+        NotFoundError, ForbiddenPathError, InvalidRequestError
+            If the file cannot be had.
         """
         found = await self._resolve(path, "path")
         record = self.queue.new(
@@ -234,10 +240,69 @@ class Transfers:
             found.name,
             path=str(found),
             facts={"target": target, "content_type": content_type(found.name)},
-            private={"api_url": api_url, "token": token},
+            private={"api": api, "token": token},
         )
         await self.queue.add([record])
         return record
+
+    async def retry(
+        self, *, transfer_id: str | None = None, prompt_id: str | None = None, token: str | None
+    ) -> list[TransferRecord]:
+        """Begin anew with what has failed: one transfer, the uploads of a run, or all uploads.
+
+        A run that ended because of its uploads stays as it ended.
+
+        Parameters
+        ----------
+        transfer_id : str, optional
+            An upload or a download.
+        prompt_id : str, optional
+            The run.
+        token : str or None
+            A key to use from now on, where the old one was the fault.
+
+        Returns
+        -------
+        list of TransferRecord
+            Those that are under way again.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no transfer of that id.
+        ConflictError
+            If it has not failed, or too long ago: its addresses are forgotten then.
+        """
+        if transfer_id is None:
+            failed = await self.queue.failed("up", prompt_id)
+            return [r for r in failed if r.private and await self._again(r, token)]
+        record = await self.queue.get(transfer_id)
+        if record is None:
+            raise NotFoundError(f"There is no transfer {transfer_id}", details={"field": "id"})
+        if record.state == "failed" and not record.private:
+            raise ConflictError(
+                f"{record.filename} failed too long ago to be tried again; ask for it anew",
+                details={"field": "id"},
+            )
+        if not await self._again(record, token):
+            raise ConflictError(
+                f"{record.filename} is {record.state}; only what has failed is tried again",
+                details={"field": "id"},
+            )
+        return [record]
+
+    async def _again(self, record: TransferRecord, token: str | None) -> bool:
+        if record.state != "failed":
+            return False
+        if token is not None and record.direction == "up":
+            record.private["token"] = token
+        if record.direction == "up" or record.path is None:
+            return await self.queue.add_again(record)
+        async with self._bringing:
+            newest = await self.queue.of_path(record.path)
+            if newest is not None and newest.id != record.id and not newest.ended:
+                raise _on_its_way(newest)
+            return await self.queue.add_again(record)
 
     # -- in ----------------------------------------------------------------------------------
 
@@ -272,7 +337,9 @@ class Transfers:
             raise InvalidRequestError.of_field("url", "must be an http:// or https:// address")
         return Offer(url, PurePosixPath(unquote(split.path)).name)
 
-    async def download(self, offer: Offer, target: Path, sha256: str | None) -> TransferRecord:
+    async def download(
+        self, offer: Offer, target: Path, sha256: str | None, machine: str | None = None
+    ) -> TransferRecord:
         """Queue a download, or return the one that is getting this very file already.
 
         Parameters
@@ -283,6 +350,8 @@ class Transfers:
             The name it gets, confined and without links.
         sha256 : str or None
             What its content must be, in hexadecimal.
+        machine : str, optional
+            Whose folders these are.
 
         Raises
         ------
@@ -290,41 +359,54 @@ class Transfers:
             If another file is on its way to that name.
         """
         expected = sha256 or offer.sha256
-        return await self._bring("download", target, expected, {"url": offer.url})
+        async with self._bringing:
+            return await self._bring("download", target, expected, {"url": offer.url}, machine)
 
-    async def copy(self, path: str, target: Path, sha256: str | None) -> TransferRecord:
+    async def copy(
+        self, path: str, target: Path, sha256: str | None, machine: str | None = None
+    ) -> TransferRecord:
         """Queue a copy of a local file; otherwise as `download`."""
-        found = await self._resolve(path, "path")
-        return await self._bring("copy", target, sha256, {"from": str(found)})
+        found = await self._resolve(path, "path", machine)
+        async with self._bringing:
+            return await self._bring("copy", target, sha256, {"from": str(found)}, machine)
 
     async def _bring(
-        self, kind: str, target: Path, expected: str | None, private: dict[str, Any]
+        self,
+        kind: str,
+        target: Path,
+        expected: str | None,
+        private: dict[str, Any],
+        machine: str | None,
     ) -> TransferRecord:
         known = await self.queue.of_path(str(target))
         if known is not None and known.direction == "down" and not known.ended:
             if known.kind == kind and known.private == private:
                 return known
-            raise ConflictError(
-                f"filename: another file is on its way to {target.name}",
-                details={"field": "filename", "id": known.id},
-            )
+            raise _on_its_way(known)
         origin = private.get("url") or private.get("from")
         if known is not None and known.state == "failed" and known.facts.get("origin") == origin:
             known.private = private
             known.facts["expected"] = expected
-            await self.queue.add_again(known)
-            return known
+            if await self.queue.add_again(known):
+                return known
         record = self.queue.new(
             "down",
             kind,
             target.name,
             path=str(target),
-            facts={"expected": expected, "origin": origin},
+            facts={"expected": expected, "origin": origin, "machine": machine},
             private=private,
         )
         await self.queue.add([record])
         return record
 
-    async def _resolve(self, path: str, field: str) -> Path:
-        folders = await self._machines.get().folders()
+    async def _resolve(self, path: str, field: str, machine: str | None = None) -> Path:
+        folders = await self._machines.get(machine).folders()
         return await asyncio.to_thread(folders.resolve, path, field=field)
+
+
+def _on_its_way(record: TransferRecord) -> ConflictError:
+    return ConflictError(
+        f"filename: another file is on its way to {record.filename}",
+        details={"field": "filename", "id": record.id},
+    )

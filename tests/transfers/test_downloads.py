@@ -16,7 +16,7 @@ from comfydeploy_jupyter.errors import (
     InvalidRequestError,
     NotFoundError,
 )
-from comfydeploy_jupyter.transfers.models import delete_model, list_models, move_model, place
+from comfydeploy_jupyter.transfers.models import delete_model, move_model, place
 from comfydeploy_jupyter.transfers.sites import ModelSites, Offer
 from tests.transfer_service import running
 
@@ -87,6 +87,30 @@ async def test_new_request_goes_on_with_a_failed_download(room, bare_service):
     assert (again.id, again.state, again.error) == (record.id, "done", None)
     assert (room.checkpoints / NAME).read_bytes() == content
     assert [status for status, _, _ in bare_service.sent[NAME]] == [200, 206]
+
+
+async def test_failed_download_is_retried_where_it_was(room, bare_service):
+    content = bare_service.files[NAME] = random.randbytes(2 * MIB)
+    bare_service.break_after = MIB
+    bare_service.spoil["files"].extend([None, 500, 500, 500, 500])
+    failed = await download(room, bare_service)
+    bare_service.break_after = None
+    (again,) = await room.transfers.retry(transfer_id=failed.id, token=None)
+    again = await room.transfers.queue.wait(again)
+    assert (again.id, again.state) == (failed.id, "done")
+    assert (room.checkpoints / NAME).read_bytes() == content
+    assert [status for status, _, _ in bare_service.sent[NAME]] == [200, 206]
+
+
+async def test_retry_gives_way_to_another_file_of_that_name(room, bare_service):
+    bare_service.files["b"] = b"b"
+    bare_service.spoil["files"].extend([404, "never"])
+    failed = await download(room, bare_service)
+    offer = await room.transfers.offer("link", f"{bare_service.url}/files/b", None)
+    other = await room.transfers.download(offer, room.checkpoints / NAME, None)
+    with pytest.raises(ConflictError, match="another file is on its way"):
+        await room.transfers.retry(transfer_id=failed.id, token=None)
+    await room.transfers.queue.cancel(transfer_id=other.id)
 
 
 async def test_file_that_was_replaced_meanwhile_is_begun_anew(room, bare_service):
@@ -381,14 +405,10 @@ async def test_names_stay_in_their_folder(room, folder, name, error):
         place(room.folders, folder, name)
 
 
-async def test_models_are_listed_moved_and_deleted(room):
+async def test_models_are_moved_and_deleted(room):
     (room.checkpoints / "sub").mkdir()
     path = room.checkpoints / "sub" / "a.ckpt"
     path.write_bytes(b"abc")
-    (room.checkpoints / "b.part").write_bytes(b"half")
-    (found,) = list_models(room.folders, "checkpoints")
-    assert (found["name"], found["folder"], found["size"]) == ("sub/a.ckpt", "checkpoints", 3)
-    assert [model["name"] for model in list_models(room.folders)] == ["sub/a.ckpt"]
     target = place(room.folders, "loras", "new/b.ckpt")
     move_model(room.folders, path, target)
     assert target.read_bytes() == b"abc"

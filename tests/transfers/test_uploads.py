@@ -12,10 +12,12 @@ import pytest
 
 from comfydeploy_jupyter.errors import (
     CloudError,
+    ConflictError,
     ForbiddenPathError,
     InvalidRequestError,
     NotFoundError,
 )
+from comfydeploy_jupyter.store.transfers import TransferRepository
 from comfydeploy_jupyter.transfers.http import Backoff
 from comfydeploy_jupyter.transfers.uploads import content_type
 
@@ -120,7 +122,6 @@ async def test_refusal_ends_it_at_once(room, service, where, fault, says):
     (record,) = await upload(room, service, [output(room, "a.png", b"x")])
     assert (record.state, record.attempts) == ("failed", 1)
     assert says in record.error
-    assert record.private == {}
 
 
 @pytest.mark.parametrize(
@@ -256,19 +257,86 @@ async def test_restart_goes_on_without_sending_twice(make_room, service):
     assert service.puts.count("run-1/0.png") == service.puts.count("run-1/1.png") == 1
 
 
-async def test_tokens_leave_the_store_when_a_transfer_ends(room, service):
-    service.spoil["upload"].extend([None, 403])
-    await upload(room, service, [output(room, "a.png", b"1")])
-    await upload(room, service, [output(room, "a.png", b"1")], prompt_id="run-2")
-    rows = await room.database.read(
+async def rows_of(room) -> list[tuple]:
+    """Return all that is kept of transfers."""
+    return await room.database.read(
         lambda connection: [
             tuple(row) for row in connection.execute("SELECT * FROM transfers").fetchall()
         ]
     )
+
+
+async def test_tokens_leave_the_store_when_a_transfer_ends(room, service):
+    service.to_store, service.store_delay = True, 1
+    (record,) = await room.transfers.upload_outputs(
+        "run-2",
+        "local",
+        [output(room, "a.png", b"1" * MIB)],
+        endpoint=f"{service.url}/upload",
+        token=SECRET,
+    )
+    await room.until(lambda: service.putting == 1)
+    assert SECRET in str(await rows_of(room))
+    await room.transfers.queue.cancel(transfer_id=record.id)
+    service.store_delay = 0
+    await upload(room, service, [output(room, "a.png", b"1")])
+    rows = await rows_of(room)
     assert len(rows) == 2
     assert SECRET not in str(rows)
     assert service.url not in str(rows)
     assert room.database.path.stat().st_mode & 0o777 == 0o600
+
+
+async def test_tokens_of_failed_uploads_leave_the_store_after_three_days(room, service):
+    service.spoil["upload"].extend([403, 403])
+    old, new = await upload(
+        room, service, [output(room, "a.png", b"1"), output(room, "b.png", b"1")]
+    )
+    old.finished_at = "2024-01-01T00:00:00.000Z"
+    await TransferRepository(room.database).save(old)
+    transfers = await room.reopen()
+    assert (await transfers.queue.get(old.id)).private == {}
+    with pytest.raises(ConflictError, match="too long ago"):
+        await transfers.retry(transfer_id=old.id, token=None)
+    assert [r.id for r in await transfers.retry(token=None)] == [new.id]
+
+
+async def test_failed_uploads_are_tried_again(room, service, s3):
+    service.spoil["upload"].extend([403] * 3)
+    items = [output(room, f"{n}.png", bytes([n])) for n in range(2)]
+    first = await upload(room, service, items)
+    (other,) = await upload(room, service, items[:1], prompt_id="run-2")
+    assert {record.state for record in (*first, other)} == {"failed"}
+    transfers = await room.reopen()
+    again = await transfers.retry(prompt_id="run-1", token="a-better-key")
+    assert [record.id for record in again] == [record.id for record in first]
+    ended = [await transfers.queue.wait(record) for record in again]
+    assert {(r.state, r.attempts, r.error) for r in ended} == {("done", 1, None)}
+    assert s3.get("run-1/0.png") == b"\0"
+    assert [headers["Authorization"] for headers, _, _ in service.asked("upload")[-2:]] == [
+        "Bearer a-better-key"
+    ] * 2
+    assert await transfers.retry(prompt_id="run-1", token=None) == []
+    (last,) = await transfers.retry(token=None)
+    assert (await transfers.queue.wait(last)).id == other.id
+    assert s3.get("run-2/0.png") == b"\0"
+    assert service.asked("upload")[-1][0]["Authorization"] == f"Bearer {SECRET}"
+    with pytest.raises(ConflictError, match="is done"):
+        await transfers.retry(transfer_id=other.id, token=None)
+    with pytest.raises(NotFoundError):
+        await transfers.retry(transfer_id="none", token=None)
+
+
+async def test_upload_is_tried_again_once_by_many_at_a_time(room, service):
+    service.to_store = True
+    service.spoil["upload"].append(403)
+    (record,) = await upload(room, service, [output(room, "a.png", b"1")])
+    tries = [room.transfers.retry(transfer_id=record.id, token=None) for _ in range(8)]
+    found = await asyncio.gather(*tries, return_exceptions=True)
+    assert sum(isinstance(one, ConflictError) for one in found) == 7
+    (again,) = next(one for one in found if isinstance(one, list))
+    assert (await room.transfers.queue.wait(again)).state == "done"
+    assert service.puts == ["run-1/a.png"]
 
 
 async def test_presigned_upload_answers_when_it_is_done(room, service, s3):
@@ -307,7 +375,7 @@ async def test_part_of_a_file(room, service, s3):
 
 async def to_volume(room, service, name):
     return await room.transfers.upload_to_volume(
-        f"checkpoints/{name}", f"checkpoints/{name}", api_url=service.url, token=SECRET
+        f"checkpoints/{name}", f"checkpoints/{name}", api=f"{service.url}/api", token=SECRET
     )
 
 
