@@ -112,6 +112,11 @@ class ComfyDeploy(ExtensionApp):
         help="Addresses that may receive a ComfyDeploy API key.",
     ).tag(config=True)
 
+    machine_token = Unicode(
+        "",
+        help="Lets ComfyDeploy use this box as a machine: the token of the machine there. Its calls"
+        " of run are then let in without Jupyter's token. Make it long and random; empty: nobody.",
+    ).tag(config=True)
     max_concurrent_uploads = Int(
         3,
         min=1,
