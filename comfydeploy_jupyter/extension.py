@@ -98,12 +98,25 @@ class ComfyDeploy(ExtensionApp):
         "https://api.comfydeploy.com/api",
         help="Address of the ComfyDeploy API; must be on allowed_api_urls.",
     ).tag(config=True)
+    comfydeploy_url = Unicode(
+        "https://www.comfydeploy.com",
+        help="Address of ComfyDeploy's web site: users sign in there, and the routes below"
+        " comfydeploy/ pass its pages on.",
+    ).tag(config=True)
+    cloud_timeout = Float(
+        30.0, min=0.1, help="Seconds that ComfyDeploy has to answer one request."
+    ).tag(config=True)
     allowed_api_urls = List(
         Unicode(),
         ["https://api.comfydeploy.com", "https://www.comfydeploy.com"],
         help="Addresses that may receive a ComfyDeploy API key.",
     ).tag(config=True)
 
+    machine_token = Unicode(
+        "",
+        help="Lets ComfyDeploy use this box as a machine: the token of the machine there. Its calls"
+        " of run are then let in without Jupyter's token. Make it long and random; empty: nobody.",
+    ).tag(config=True)
     max_concurrent_uploads = Int(
         3,
         min=1,
@@ -210,6 +223,8 @@ class ComfyDeploy(ExtensionApp):
                 allowed_api_urls=tuple(self.allowed_api_urls),
                 api_key=self.api_key or os.environ.get("COMFY_DEPLOY_API_KEY") or None,
                 cloud_url=self.cloud_url,
+                site_url=self.comfydeploy_url,
+                cloud_timeout=self.cloud_timeout,
                 max_concurrent_uploads=self.max_concurrent_uploads,
                 sites=ModelSites(
                     huggingface_url=self.huggingface_url.rstrip("/"),

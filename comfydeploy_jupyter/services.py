@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .cloud.access import CloudAccess
 from .cloud.client import DEFAULT_URL, CloudClient
 from .cloud.credentials import Account, Credentials
+from .cloud.site import DEFAULT_SITE, Site
 from .errors import ComfyDeployError, InvalidRequestError
 from .files.hashing import Hasher
 from .files.inbox import Inbox, RemoteInbox
@@ -68,6 +69,10 @@ class Settings:
         The configured ComfyDeploy API key.
     cloud_url : str
         Address of the ComfyDeploy API.
+    site_url : str
+        Address of ComfyDeploy's web site.
+    cloud_timeout : float
+        Seconds that ComfyDeploy has to answer.
     max_concurrent_uploads : int
         Transfers at a time, in each direction.
     sites : ModelSites
@@ -84,6 +89,8 @@ class Settings:
     allowed_api_urls: tuple[str, ...] = ()
     api_key: str | None = field(default=None, repr=False)
     cloud_url: str = DEFAULT_URL
+    site_url: str = DEFAULT_SITE
+    cloud_timeout: float = 30.0
     max_concurrent_uploads: int = 3
     sites: ModelSites = field(default_factory=ModelSites)
 
@@ -101,8 +108,11 @@ class Services:
         self.settings = settings
         self.credentials = Credentials(settings.data_dir / "credentials.json")
         self.cloud = CloudClient(
-            settings.cloud_url, access=CloudAccess(settings.allowed_api_urls, settings.api_key)
+            settings.cloud_url,
+            access=CloudAccess(settings.allowed_api_urls, settings.api_key),
+            timeout=settings.cloud_timeout,
         )
+        self.site = Site(settings.site_url, answer_within=settings.cloud_timeout)
         self.database = Database(settings.data_dir / "comfydeploy.db")
         self.machines = MachineRegistry()
         self.hasher = Hasher(HashRepository(self.database))
@@ -159,6 +169,7 @@ class Services:
             if self._session is not None:
                 self._session.close()
             await self.cloud.close()
+            await self.site.close()
             self._opened = False
 
     async def sign_in(self, request_id: str, api_url: str | None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .base import NotFound
-from .cloud import VOLUME_STEPS, AuthResponseHandler, VolumeFileHandler
+from .cloud import VOLUME_STEPS, AuthResponseHandler, SiteHandler, VolumeFileHandler
 from .files import (
     FileHashHandler,
     FilenameListHandler,
@@ -69,6 +69,7 @@ ROUTES = (
     (f"{PREFIX}/comfyui-version", ComfyUIVersionHandler),
     (f"{PREFIX}/comfyui/log", ComfyUILogHandler),
     (f"{PREFIX}/object_info", ObjectInfoHandler),
+    (r"comfydeploy(?:/.*)?", SiteHandler),
     # Whatever else is asked for under our prefix; the last one
     (rf"{PREFIX}(?:/.*)?", NotFound),
 )

@@ -11,6 +11,7 @@ from tornado.iostream import StreamClosedError
 from ..errors import InvalidRequestError, RunTimeoutError
 from ..runs.log import RunEvent
 from .base import Handler, schemas
+from .service import ForService
 
 if TYPE_CHECKING:
     from ..runs.run import Run
@@ -47,7 +48,7 @@ class RunBase(Handler):
         return await self.services.runs.submit(request, small=small)
 
 
-class RunHandler(RunBase):
+class RunHandler(ForService, RunBase):
     """``POST run``: run a workflow and answer with its result."""
 
     async def post(self) -> None:
