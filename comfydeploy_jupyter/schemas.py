@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from .errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 Graph = dict[str, dict[str, Any]]
 Status = Literal["not-started", "queued", "running", "uploading", "success", "failed", "cancelled"]
@@ -17,9 +20,14 @@ _ADDRESSABLE = rf"^{_ANY}[^\s/?#%.\x00-\x1f\x7f]{_ANY}$"
 # An id that can stand in a URL and a header line.
 Identifier = Annotated[str, Field(min_length=1, max_length=200, pattern=_ADDRESSABLE)]
 # One line of text that is not blank.
-Name = Annotated[
-    str, Field(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$")
-]
+_LINE = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
+Name = Annotated[str, Field(max_length=255, pattern=_LINE)]
+_SHA256 = r"^[0-9a-fA-F]{64}$"
+_WORDS = {
+    _ADDRESSABLE: "must be an id: without spaces and without / ? # %",
+    _LINE: "must be one line of text, and not blank",
+    _SHA256: "must be a SHA-256 in hexadecimal: 64 digits",
+}
 
 
 def _is_web_address(value: str) -> str:
@@ -230,7 +238,7 @@ class VolumeModelRequest(CloudBody):
     to_folder: str | None = None
     to_filename: str | None = None
     machine: Identifier | None = None
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
+    sha256: Annotated[str, Field(pattern=_SHA256)] | None = None
 
     folder_path: str | None = Field(default=None, alias="folderPath")
     download_link: str | None = Field(default=None, alias="downloadLink")
@@ -370,7 +378,7 @@ def parse(model: type[M], fields: dict[str, Any], *, lax: bool = False) -> M:
         return model.model_validate(fields, strict=False if lax else None)
     except ValidationError as fault:
         problems = [
-            {"field": _place(error["loc"]), "problem": error["msg"]} for error in fault.errors()
+            {"field": _place(error["loc"]), "problem": _problem(error)} for error in fault.errors()
         ]
         first = problems[0]
         raise InvalidRequestError(
@@ -382,3 +390,9 @@ def parse(model: type[M], fields: dict[str, Any], *, lax: bool = False) -> M:
 def _place(location: tuple[int | str, ...]) -> str:
     """Name a field; pydantic adds the tried types of a union, which mean nothing to users."""
     return str(location[0]) if location else "body"
+
+
+def _problem(error: ErrorDetails) -> str:
+    """Say what is wrong in words; nobody wants to read a regular expression."""
+    pattern = error.get("ctx", {}).get("pattern")
+    return _WORDS.get(str(pattern), error["msg"]).removeprefix("Value error, ")

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from .. import schemas as schemas
     from ..extension import ComfyDeploy
+    from ..graphs import formats
     from ..services import Services
 
 AUTH_RESOURCE = "comfydeploy"
@@ -35,7 +36,7 @@ ACTIONS = {"GET": "read", "HEAD": "read", "POST": "write"}
 LARGE = 64 * 1024  # bytes of JSON above which parsing leaves the event loop
 
 if not TYPE_CHECKING:
-    schemas = lazy_module("schemas")
+    schemas, formats = lazy_module("schemas"), lazy_module("graphs.formats")
 
 M = TypeVar("M", bound="schemas.Model")
 
@@ -44,16 +45,24 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def load_json(text: bytes | str) -> dict[str, Any]:
+def load_json(text: bytes | str, *, unique: bool = False) -> dict[str, Any]:
     """Return the JSON object in a body.
+
+    Parameters
+    ----------
+    text : bytes or str
+        The body.
+    unique : bool
+        Refuse an object that has a key twice, of which else the last one counts.
 
     Raises
     ------
     InvalidJSONError
         If it is not JSON, or not an object.
     """
+    pairs = formats.unique_keys if unique else None
     try:
-        found = json.loads(text, parse_constant=_refuse_constant)
+        found = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=pairs)
     except (ValueError, RecursionError) as fault:
         raise InvalidJSONError(f"The body is not JSON: {fault}") from None
     if not isinstance(found, dict):
@@ -136,17 +145,24 @@ class Handler(Base, APIHandler):
         """Answer 403 instead of sending anybody to a login page."""
         raise UnauthorizedError("Jupyter's token or login is needed for this")
 
-    async def body(self, model: type[M]) -> M:
+    async def body(self, model: type[M], *, unique: bool = False) -> M:
         """Return the request's JSON body, checked.
+
+        Parameters
+        ----------
+        model : type
+            What the route takes.
+        unique : bool
+            Refuse an object that has a key twice: where a body is kept, none of it gets lost.
 
         Raises
         ------
         TooLargeError, InvalidJSONError, InvalidRequestError
             If it is not what the route takes.
         """
-        return schemas.parse(model, await self.json_body())
+        return schemas.parse(model, await self.json_body(unique=unique))
 
-    async def json_body(self) -> dict[str, Any]:
+    async def json_body(self, *, unique: bool = False) -> dict[str, Any]:
         """Return the request's JSON object; an empty body is an empty object."""
         text = self.request.body
         limit = self.extension.max_json_size
@@ -158,8 +174,8 @@ class Handler(Base, APIHandler):
         if not text.strip():
             return {}
         if len(text) > LARGE:
-            return await asyncio.to_thread(load_json, text)
-        return load_json(text)
+            return await asyncio.to_thread(load_json, text, unique=unique)
+        return load_json(text, unique=unique)
 
     def query(self, model: type[M]) -> M:
         """Return the request's query arguments, checked; a doubled one is refused."""

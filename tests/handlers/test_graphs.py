@@ -238,6 +238,15 @@ async def test_ui_graph_is_judged_too(api):
     assert body["node_errors"]["1"]["errors"][0]["type"] == "invalid_input_type"
 
 
+async def test_graph_in_the_other_field_is_judged_the_same(api):
+    await connected(api)
+    _, judged = await api.post("workflow/validate", {"workflow": broken(n1_width="wide")})
+    _, expected = await api.post("workflow/validate", {"workflow_api": broken(n1_width="wide")})
+    assert judged == expected
+    code, answer = await api.post("workflow/validate", {"workflow": {"foo": 1}})
+    assert (code, answer["details"]["field"]) == (400, "workflow")
+
+
 async def test_deep_and_circular_graphs_get_an_answer(api):
     await connected(api)
     chain = {
