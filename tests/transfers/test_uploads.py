@@ -427,6 +427,48 @@ async def test_cancelled_volume_upload_is_aborted(room, service, s3):
     assert not s3.client.list_multipart_uploads(Bucket="outputs").get("Uploads")
 
 
+VOLUME_STEPS = (
+    "initiate-multipart-upload",
+    "generate-part-upload-url",
+    "complete-multipart-upload",
+)
+
+
+@pytest.mark.parametrize("step", VOLUME_STEPS)
+@pytest.mark.parametrize("fault", [500, "garbage", "half", "hang up"])
+async def test_passing_fault_of_the_volume(room, service, s3, step, fault):
+    content = random.randbytes(17 * MIB)
+    (room.checkpoints / "big.ckpt").write_bytes(content)
+    service.spoil[step].append(fault)
+    record = await room.transfers.queue.wait(await to_volume(room, service, "big.ckpt"))
+    assert (record.state, record.error) == ("done", None)
+    assert s3.get("checkpoints/big.ckpt") == content
+
+
+@pytest.mark.parametrize("step", VOLUME_STEPS)
+async def test_refusal_of_the_volume_and_another_try(room, service, s3, step):
+    content = random.randbytes(17 * MIB)
+    (room.checkpoints / "big.ckpt").write_bytes(content)
+    service.spoil[step].append(403)
+    record = await room.transfers.queue.wait(await to_volume(room, service, "big.ckpt"))
+    assert (record.state, record.attempts) == ("failed", 1)
+    assert record.error == "ComfyDeploy answered 403 Forbidden"
+    assert not s3.client.list_multipart_uploads(Bucket="outputs").get("Uploads")
+    (again,) = await room.transfers.retry(transfer_id=record.id, token=None)
+    assert (await room.transfers.queue.wait(again)).state == "done"
+    assert again.sent == again.size == len(content)
+    assert s3.get("checkpoints/big.ckpt") == content
+
+
+async def test_volume_that_never_answers(make_room, service):
+    room = await make_room(stall=0.2)
+    (room.checkpoints / "small.ckpt").write_bytes(b"abc")
+    service.spoil["generate-upload-url"].extend(["never"] * 4)
+    record = await room.transfers.queue.wait(await to_volume(room, service, "small.ckpt"))
+    assert (record.state, record.attempts) == ("failed", 4)
+    assert record.error == "nothing has moved for 0.2 s"
+
+
 async def test_changed_file_is_begun_anew(room, service, s3):
     path = room.checkpoints / "big.ckpt"
     path.write_bytes(random.randbytes(17 * MIB))
