@@ -168,7 +168,7 @@ class ConflictError(ComfyDeployError):
 
 
 class TooLargeError(ComfyDeployError):
-    """The body is larger than the configured limit."""
+    """The body is larger than the configured limit, that of ComfyUI, or the space on the disk."""
 
     status = 413
     code = "too_large"

@@ -15,7 +15,7 @@ from .cloud.credentials import Account, Credentials
 from .cloud.site import DEFAULT_SITE, Site
 from .errors import ComfyDeployError, InvalidRequestError
 from .files.hashing import Hasher
-from .files.inbox import Inbox, RemoteInbox
+from .files.inbox import Inbox, RemoteInbox, clean_outbox
 from .files.listing import DirectoryCache, LocalModels, ModelListing, RemoteModels
 from .files.uploads import Uploads
 from .graphs.ui_to_api import ui_to_api
@@ -117,6 +117,7 @@ class Services:
         self.machines = MachineRegistry()
         self.hasher = Hasher(HashRepository(self.database))
         self._uploads = Uploads()
+        self._outbox = settings.data_dir / "outbox"
         self._directories = DirectoryCache()
         self._local_workflows = LocalWorkflows(WorkflowStore(self.database), self._to_api)
         self._session: Session | None = None
@@ -200,8 +201,7 @@ class Services:
         if folders is not None:
             self._clean(folders)
             return Inbox(self._uploads, folders)
-        outbox = self.settings.data_dir / "outbox"
-        return RemoteInbox(self._uploads, outbox, await machine.ready())
+        return RemoteInbox(self._uploads, self._outbox, await machine.ready())
 
     async def _to_api(self, workflow: dict[str, Any]) -> dict[str, Any] | None:
         """Convert a workflow that is saved without its graph in API format, if that can be.
@@ -225,6 +225,8 @@ class Services:
 
     async def _tidy(self, machine: Machine) -> None:
         """Remove what uploads of killed servers left, once it is known where that would be."""
+        with suppress(OSError):
+            await asyncio.to_thread(clean_outbox, self._outbox)
         with suppress(ComfyDeployError):
             folders = await self._folders(machine)
             if folders is not None:

@@ -9,7 +9,12 @@ from urllib.parse import quote
 
 import aiohttp
 
-from ..errors import ComfyUIUnavailableError, NotFoundError, PromptInvalidError
+from ..errors import (
+    ComfyUIUnavailableError,
+    NotFoundError,
+    PromptInvalidError,
+    TooLargeError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -279,6 +284,8 @@ class ComfyUIClient:
             raise self.unavailable(str(fault) or type(fault).__name__) from fault
         if response.status in passes:
             raise await self._refusal(response.status, text)
+        if response.status == 413:
+            raise TooLargeError(f"ComfyUI at {self.url} takes no body of this size")
         if response.status >= 400:
             raise self.unavailable(f"it answered {response.status} to {method} {path}")
         return text
