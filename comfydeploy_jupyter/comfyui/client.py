@@ -202,7 +202,10 @@ class ComfyUIClient:
         """Ask for an output or input file; the caller streams the answer."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
         return self.session.get(
-            f"{self.url}/view", params=dict(query), headers=dict(headers), timeout=timeout
+            f"{self.url}/view",
+            params=dict(query),
+            headers={"Accept-Encoding": "identity", **headers},
+            timeout=timeout,
         )
 
     async def fetch(self, query: Mapping[str, str], file: BinaryIO) -> None:
