@@ -85,10 +85,6 @@ class ComfyUIClient:
         found = answer.get(prompt_id)
         return found if isinstance(found, dict) else None
 
-    async def object_info(self) -> dict[str, Any]:
-        """Return the definitions of all nodes."""
-        return await self._get("/object_info")
-
     async def object_info_text(self) -> bytes:
         """Return the definitions of all nodes, as the JSON text that ComfyUI sent."""
         return await self._request("GET", "/object_info")

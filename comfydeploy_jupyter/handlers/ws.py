@@ -14,7 +14,7 @@ from jupyter_server.base.websocket import WebSocketMixin
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from ..errors import InvalidRequestError, TooLargeError, UnauthorizedError
-from .base import LARGE, Base, load_json, schemas
+from .base import FOREIGN_PAGE, LARGE, Base, load_json, schemas
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -68,7 +68,7 @@ class EventSocket(WebSocketMixin, Base, WebSocketHandler):
                 "Upgrade", "this route is a WebSocket; connect to it with a WebSocket client"
             )
         if not self.check_origin():
-            raise UnauthorizedError("This WebSocket is not for pages of another origin")
+            raise UnauthorizedError(FOREIGN_PAGE)
         if headers.get("Sec-WebSocket-Version") not in VERSIONS:
             error = InvalidRequestError.of_field("Sec-WebSocket-Version", "must be 13")
             error.status = UPGRADE_REQUIRED
