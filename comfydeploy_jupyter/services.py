@@ -55,8 +55,6 @@ class Settings:
         Where the store and the logs are.
     base_url : str
         Jupyter's base URL, with a slash at both ends.
-    root_dir : pathlib.Path or None
-        The folder that Jupyter shows.
     local : MachineSettings
         The default machine.
     autostart : bool
@@ -81,7 +79,6 @@ class Settings:
 
     data_dir: Path
     base_url: str = "/"
-    root_dir: Path | None = None
     local: MachineSettings = field(default_factory=MachineSettings)
     autostart: bool = True
     lost_after: float = 30.0

@@ -7,15 +7,17 @@ import os
 import uuid
 import warnings
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from ..errors import ComfyDeployError, InvalidRequestError, PromptInvalidError
 from .events import RunProgress
 from .files import Model, UploadedFile, upload, upload_all
 from .graph import Source
+from .login import sign_in
 from .results import Result
 from .runs import Run
-from .server import READ_TIMEOUT, Server
+from .server import READ_TIMEOUT, Server, check_timeout
 from .stream import EventStream
 from .workflow import Workflow
 from .workflows import Workflows
@@ -23,6 +25,7 @@ from .workflows import Workflows
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+LARGEST_SEED = 2**64 - 1  # of ComfyUI's own nodes
 HASH_TIMEOUT = 600.0  # s; a large file on a slow disk takes its time
 
 WorkflowSource: TypeAlias = Workflow | dict[str, Any] | str | bytes | os.PathLike[str] | None
@@ -187,7 +190,10 @@ class Comfy:
             ComfyUI refuses the workflow; the message names the nodes.
         UnknownInputError
             A key of `inputs` is no input of the workflow, or several.
+        InvalidRequestError
+            Something else in the arguments is wrong; the message names it.
         """
+        check_timeout(timeout)
         source = _source(workflow)
         body = self._body(source, inputs, seed, machine, options, previews=previews)
         state = RunProgress(source)
@@ -233,6 +239,7 @@ class Comfy:
         EventStream
             Iterates over `Event`; the last is the final ``status``, whatever it is.
         """
+        check_timeout(timeout)
         source = _source(workflow)
         body = self._body(source, inputs, seed, machine, options, previews=previews)
         return self._start(source, body, timeout)
@@ -305,6 +312,34 @@ class Comfy:
         """
         records = self.server.get("runs", limit=limit, offset=offset, status=status)
         return [Run(self.server, record) for record in records]
+
+    def login(self, *, timeout: float = 300.0) -> str:
+        """Sign in to ComfyDeploy: show a link, wait until you have approved there.
+
+        The Jupyter server keeps the key, over restarts; it never comes here. Interrupting the
+        kernel (the stop button, Ctrl-C) ends the wait.
+
+        Parameters
+        ----------
+        timeout : float
+            Wait at most this long, s.
+
+        Returns
+        -------
+        str
+            What ComfyDeploy calls you.
+
+        Raises
+        ------
+        CloudError
+            The sign-in is over, or ComfyDeploy cannot be reached.
+        RunTimeoutError
+            ``timeout`` is over.
+        InvalidRequestError
+            ``timeout`` is not a positive number.
+        """
+        check_timeout(timeout)
+        return sign_in(self.server, timeout=timeout)
 
     def status(self) -> dict[str, Any]:
         """Return how the service is: ComfyUI, queue, uploads, tunnel."""
@@ -468,6 +503,7 @@ class Comfy:
         **fields: Any,
     ) -> dict[str, Any]:
         _check(options)
+        _check_seed(seed)
         if source.graph is None and not options.get("workflow_id"):
             raise InvalidRequestError.of_field(
                 "workflow", "is missing; give a workflow, or workflow_id="
@@ -501,6 +537,21 @@ def _check(options: dict[str, Any]) -> None:
         close = difflib.get_close_matches(name, OPTIONS | named, n=1)
         hint = f"did you mean {close[0]}?" if close else f"options are {', '.join(sorted(OPTIONS))}"
         raise TypeError(f"unknown option {name!r}; {hint}")
+
+
+def _check_seed(seed: object) -> None:
+    if seed is None:
+        return
+    if (
+        isinstance(seed, bool)
+        or not isinstance(seed, Integral)
+        or not 0 <= int(seed) <= LARGEST_SEED
+    ):
+        raise InvalidRequestError.of_field(
+            "seed",
+            f"must be a whole number from 0 to 2**64 - 1, not {seed!r}; for new ones leave it out"
+            ' and give seed_mode="random", for a node that takes others use inputs=',
+        )
 
 
 @contextmanager

@@ -90,10 +90,6 @@ class ComfyUIClient:
         found = answer.get(prompt_id)
         return found if isinstance(found, dict) else None
 
-    async def object_info(self) -> dict[str, Any]:
-        """Return the definitions of all nodes."""
-        return await self._get("/object_info")
-
     async def object_info_text(self) -> bytes:
         """Return the definitions of all nodes, as the JSON text that ComfyUI sent."""
         return await self._request("GET", "/object_info")
@@ -207,7 +203,10 @@ class ComfyUIClient:
         """Ask for an output or input file; the caller streams the answer."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
         return self.session.get(
-            f"{self.url}/view", params=dict(query), headers=dict(headers), timeout=timeout
+            f"{self.url}/view",
+            params=dict(query),
+            headers={"Accept-Encoding": "identity", **headers},
+            timeout=timeout,
         )
 
     async def fetch(self, query: Mapping[str, str], file: BinaryIO) -> None:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 AUTH_RESOURCE = "comfydeploy"
 ACTIONS = {"GET": "read", "HEAD": "read", "POST": "write"}
+STRANGER = "Jupyter's token or login is needed for this"
+FOREIGN_PAGE = "Jupyter does not take this from a page of another origin"
 LARGE = 64 * 1024  # bytes of JSON above which parsing leaves the event loop
 
 if not TYPE_CHECKING:
@@ -93,6 +95,42 @@ class Base(JupyterHandler):
         """The rooms, open."""
         return self.extension.services
 
+    def check_host(self) -> bool:
+        """Return true where the request was sent to one of this server's own names.
+
+        Raises
+        ------
+        UnauthorizedError
+            If not: a page elsewhere may have made its name lead here.
+        """
+        if not super().check_host():
+            self.current_user = self._jupyter_current_user = None
+            raise UnauthorizedError(
+                f"This Jupyter does not go by the name {self.request.host_name!r}; whoever runs it"
+                " can allow that with ServerApp.local_hostnames or ServerApp.allow_remote_access"
+            )
+        return True
+
+    def check_xsrf_cookie(self) -> None:
+        """Make sure that no page of another site sends this with the user's cookie.
+
+        Raises
+        ------
+        UnauthorizedError
+            Saying what is missing: Jupyter's token, or the XSRF token beside the cookie.
+        """
+        try:
+            super().check_xsrf_cookie()
+        except web.HTTPError:
+            if not self.current_user:
+                raise UnauthorizedError(STRANGER) from None
+            if not self.check_origin():
+                raise UnauthorizedError(FOREIGN_PAGE) from None
+            raise UnauthorizedError(
+                "With a login cookie, a POST also needs the value of the cookie _xsrf in the header"
+                " X-XSRFToken; or send Jupyter's token instead"
+            ) from None
+
     async def admit(self) -> None:
         """Let in who may do this, and make sure that the services are there.
 
@@ -102,7 +140,7 @@ class Base(JupyterHandler):
             If the user is unknown, or the authorizer says no.
         """
         if not self.current_user:
-            raise UnauthorizedError("Jupyter's token or login is needed for this")
+            raise UnauthorizedError(STRANGER)
         action = self.auth_action or ACTIONS.get(self.request.method or "", "write")
         allowed = await ensure_async(
             self.authorizer.is_authorized(self, self.current_user, action, AUTH_RESOURCE)
@@ -135,7 +173,13 @@ class Handler(Base, APIHandler):
 
     async def prepare(self) -> None:  # type: ignore[override]
         """Check who asks, before anything else happens."""
-        await cast("Awaitable[None]", super().prepare())
+        try:
+            await cast("Awaitable[None]", super().prepare())
+        except web.HTTPError as fault:
+            if fault.status_code != NotFoundError.status:
+                raise
+            # So Jupyter refuses an origin that it does not know.
+            raise UnauthorizedError(FOREIGN_PAGE) from None
         if self._finished:
             return
         if self.request.method != "OPTIONS":
@@ -143,7 +187,7 @@ class Handler(Base, APIHandler):
 
     def get_login_url(self) -> str:
         """Answer 403 instead of sending anybody to a login page."""
-        raise UnauthorizedError("Jupyter's token or login is needed for this")
+        raise UnauthorizedError(STRANGER)
 
     async def body(self, model: type[M], *, unique: bool = False) -> M:
         """Return the request's JSON body, checked.

@@ -39,8 +39,9 @@ class AuthResponseHandler(Handler):
         except CloudError as fault:
             if fault.status != PENDING:
                 raise
+            address = self.services.site.address(f"auth/request/{query.request_id}")
             body = {"success": True, "authenticated": False, "status": "pending"}
-            self.reply(body, status=202)
+            self.reply({**body, "auth_url": str(address)}, status=202)
             return
         self.reply({"success": True, "authenticated": True, "name": name})
 
