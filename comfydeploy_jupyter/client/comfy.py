@@ -17,6 +17,7 @@ from .results import Result
 from .runs import Run
 from .server import READ_TIMEOUT, Server
 from .stream import EventStream
+from .tunnel import Tunnel
 from .workflow import Workflow
 from .workflows import Workflows
 
@@ -71,6 +72,8 @@ class Comfy:
         HTTP with the Jupyter server.
     workflows : Workflows
         The workflows that it keeps.
+    tunnel : Tunnel
+        Makes ComfyUI reachable from the internet.
 
     Examples
     --------
@@ -84,6 +87,7 @@ class Comfy:
     ) -> None:
         self.server = Server(url, token)
         self.workflows = Workflows(self.server)
+        self.tunnel = Tunnel(self.server)
         self._display = display
 
     @property

@@ -73,11 +73,11 @@ def sparse(path: Path, size: int = 400_000_000) -> Path:
     return path
 
 
-async def begun(hasher: Hasher, more_than: int = 0) -> HashingProgress:
-    """Wait until the first file is being read."""
+async def begun(hasher: Hasher, more_than: int = 0, *, files: int = 1) -> HashingProgress:
+    """Wait until the first of so many files is being read."""
 
     def wait() -> HashingProgress:
-        while not hasher.progress or hasher.progress[0].done <= more_than:
+        while len(hasher.progress) < files or hasher.progress[0].done <= more_than:
             time.sleep(0.001)
         return hasher.progress[0]
 
@@ -165,9 +165,7 @@ def test_a_known_file_does_not_wait_for_others(root: Path, folders: Folders) -> 
         async with hashing(root) as hasher:
             await hasher.hash(folders, root / "small")
             tasks = [asyncio.create_task(hasher.hash(folders, path)) for path in paths]
-            while len(hasher.progress) < 4:
-                await asyncio.sleep(0.001)
-            await begun(hasher)
+            await begun(hasher, files=4)
             assert (await hasher.hash(folders, root / "small")).cached
             assert len(hasher.progress) == 4
             assert sum(file.done > 0 for file in hasher.progress) <= 2
