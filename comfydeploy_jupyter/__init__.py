@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .client import Comfy
-    from .widgets import RunPanel
+    from .widgets import RunPanel, TunnelPanel
 
-__all__ = ["RunPanel", "__version__", "connect"]
+PANELS = frozenset({"RunPanel", "TunnelPanel"})
+
+__all__ = ["RunPanel", "TunnelPanel", "__version__", "connect"]
 
 
 def connect(url: str | None = None, token: str | None = None, *, start: bool = True) -> Comfy:
@@ -59,8 +61,8 @@ def _jupyter_server_extension_points() -> list[dict[str, Any]]:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "RunPanel":
-        from .widgets import RunPanel
+    if name in PANELS:
+        from . import widgets
 
-        return RunPanel
+        return getattr(widgets, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -41,7 +41,7 @@ def progress_display(progress: RunProgress) -> AbstractContextManager[object]:
     progress : RunProgress
         Fed by the caller while it is inside the context.
     """
-    if _in_notebook():
+    if in_notebook():
         return Live(progress, NotebookView())
     if sys.stderr is not None and sys.stderr.isatty():
         return Live(progress, TerminalView(sys.stderr))
@@ -238,7 +238,8 @@ def activity(progress: RunProgress) -> str:
     return f"{progress.node.short}{beside}{steps}"
 
 
-def _in_notebook() -> bool:
+def in_notebook() -> bool:
+    """Whether there is a page that may show widgets."""
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     if getattr(shell, "kernel", None) is None:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from .errors import InvalidRequestError
 
@@ -19,6 +28,7 @@ _ANY = r"[^\s/?#%\x00-\x1f\x7f]*"
 _ADDRESSABLE = rf"^{_ANY}[^\s/?#%.\x00-\x1f\x7f]{_ANY}$"
 # An id that can stand in a URL and a header line.
 Identifier = Annotated[str, Field(min_length=1, max_length=200, pattern=_ADDRESSABLE)]
+_HOSTNAME = r"^(?i:[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(?i:\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)+$"
 # One line of text that is not blank.
 _LINE = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
 Name = Annotated[str, Field(max_length=255, pattern=_LINE)]
@@ -44,6 +54,17 @@ def _is_web_address(value: str) -> str:
 
 # An address that we call; empty counts as none.
 Endpoint = Annotated[str, Field(max_length=8192), AfterValidator(_is_web_address)]
+
+
+def _is_tunnel_token(value: str) -> str:
+    try:
+        found = json.loads(base64.b64decode(value.strip(), validate=True))
+        valid = all(isinstance(found[name], str) and found[name] for name in ("a", "t", "s"))
+    except (ValueError, KeyError, TypeError):
+        valid = False
+    if not valid:
+        raise ValueError("is not the token of a Cloudflare tunnel")
+    return value.strip()
 
 
 class Model(BaseModel):
@@ -352,6 +373,36 @@ class LogQuery(MachineQuery):
     """Query of ``GET comfyui/log``."""
 
     lines: Annotated[int, Field(ge=1, le=10_000)] = 200
+
+
+TunnelTarget = Literal["comfyui", "jupyter"]
+
+
+class TunnelQuery(Model):
+    """Query of ``GET tunnel/status``, body of ``POST tunnel/stop``; without a target: all."""
+
+    target: TunnelTarget | None = None
+
+
+class TunnelStartRequest(Model):
+    """Body of ``POST tunnel/start``."""
+
+    target: TunnelTarget | None = None
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    token: Annotated[str, Field(max_length=8192), AfterValidator(_is_tunnel_token)] | None = Field(
+        default=None, repr=False
+    )
+    hostname: Annotated[str, Field(max_length=253, pattern=_HOSTNAME)] | None = None
+    protect: bool | None = None
+    wait: bool | None = None
+
+    @model_validator(mode="after")
+    def _only_named_tunnels_have_names(self) -> TunnelStartRequest:
+        if self.hostname is not None and self.token is None:
+            raise InvalidRequestError.of_field(
+                "hostname", "needs a token: a quick tunnel gets its name from Cloudflare"
+            )
+        return self
 
 
 M = TypeVar("M", bound=Model)

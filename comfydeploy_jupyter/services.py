@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from yarl import URL
+
 from .cloud.access import CloudAccess
 from .cloud.client import DEFAULT_URL, CloudClient
 from .cloud.credentials import Account, Credentials
@@ -32,14 +34,18 @@ from .store.transfers import TransferRepository
 from .store.workflows import WorkflowStore
 from .transfers.room import Transfers
 from .transfers.sites import ModelSites
+from .tunnel.tunnels import Order, Origin, Tunnels, TunnelSettings
 from .workflows.cloud import CloudWorkflows
 from .workflows.local import LocalWorkflows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from .cloud.client import CloudAccount
     from .comfyui.folders import Folders
+    from .schemas import TunnelStartRequest
+    from .tunnel.tunnels import Target
     from .workflows.repository import WorkflowRepository
 
 log = logging.getLogger(__name__)
@@ -75,6 +81,12 @@ class Settings:
         Transfers at a time, in each direction.
     sites : ModelSites
         Where models are downloaded from.
+    tunnel : TunnelSettings
+        How tunnels are made.
+    jupyter : callable or None
+        Returns what a tunnel to Jupyter exposes.
+    admit_host : callable or None
+        Called when Jupyter gets a further public host name, or loses it (the second argument).
     """
 
     data_dir: Path
@@ -90,6 +102,9 @@ class Settings:
     cloud_timeout: float = 30.0
     max_concurrent_uploads: int = 3
     sites: ModelSites = field(default_factory=ModelSites)
+    tunnel: TunnelSettings = field(default_factory=TunnelSettings)
+    jupyter: Callable[[], Origin] | None = None
+    admit_host: Callable[[str, bool], object] | None = None
 
 
 class Services:
@@ -117,6 +132,12 @@ class Services:
         self._outbox = settings.data_dir / "outbox"
         self._directories = DirectoryCache()
         self._local_workflows = LocalWorkflows(WorkflowStore(self.database), self._to_api)
+        self.tunnels = Tunnels(
+            settings.data_dir / "tunnel",
+            settings.tunnel,
+            find=self._tunnel_origin,
+            on_url=self._tunnel_moved,
+        )
         self._session: Session | None = None
         self._runs: RunManager | None = None
         self._transfers: Transfers | None = None
@@ -156,6 +177,7 @@ class Services:
             if self._tidying is not None:
                 self._tidying.cancel()
             await asyncio.gather(*self._cleaned.values())
+            await self.tunnels.close()
             await self._uploads.close()
             await self.hasher.close()
             if self._runs is not None:
@@ -169,6 +191,17 @@ class Services:
             await self.cloud.close()
             await self.site.close()
             self._opened = False
+
+    async def start_tunnel(self, asked: TunnelStartRequest) -> dict[str, Any]:
+        """Start a tunnel as `Tunnels.start` says."""
+        order = Order(
+            target=asked.target or "comfyui",
+            port=asked.port,
+            token=asked.token,
+            hostname=asked.hostname.lower() if asked.hostname is not None else None,
+            protect=asked.protect,
+        )
+        return await self.tunnels.start(order, wait=asked.wait is not False)
 
     async def sign_in(self, request_id: str, api_url: str | None) -> str:
         """Ask ComfyDeploy for the key of a sign-in, keep it, and return whose it is.
@@ -199,6 +232,30 @@ class Services:
             self._clean(folders)
             return Inbox(self._uploads, folders)
         return RemoteInbox(self._uploads, self._outbox, await machine.ready())
+
+    async def _tunnel_origin(self, order: Order) -> Origin:
+        """Return what a tunnel exposes: Jupyter, a port of this box, or ComfyUI where it is."""
+        if order.target == "jupyter":
+            if self.settings.jupyter is None:
+                raise InvalidRequestError.of_field("target", "there is no Jupyter to expose")
+            origin = self.settings.jupyter()
+            if order.port not in (None, origin.port):
+                raise InvalidRequestError.of_field("port", f"Jupyter's is {origin.port}")
+            return origin
+        if order.port is not None:
+            return Origin(f"http://127.0.0.1:{order.port}", order.port)
+        machine = self.machines.get()
+        if machine.url is None or not machine.connected:
+            await machine.ready()
+        assert machine.url is not None
+        address = URL(machine.url)
+        return Origin(str(address), address.port or 80)
+
+    def _tunnel_moved(self, target: Target, old: str | None, new: str | None) -> None:
+        if target == "jupyter" and self.settings.admit_host is not None:
+            for url, admitted in ((old, False), (new, True)):
+                if url is not None:
+                    self.settings.admit_host(URL(url).host or "", admitted)
 
     async def _to_api(self, workflow: dict[str, Any]) -> dict[str, Any] | None:
         """Convert a workflow that is saved without its graph in API format, if that can be.
@@ -245,6 +302,7 @@ class Services:
 
     async def _open(self) -> None:
         await self.database.open()
+        await self.tunnels.open()
         settings = self.settings
         self._session = await asyncio.to_thread(Session, settings.data_dir / "sessions")
         account = await asyncio.to_thread(self.credentials.load)

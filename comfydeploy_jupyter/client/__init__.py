@@ -9,6 +9,7 @@ from .graph import NodeName
 from .results import Images, OutputFile, Result
 from .runs import Run
 from .stream import EventStream
+from .tunnel import Tunnel, TunnelStatus
 from .workflow import Inputs, Node, UnknownNameError, Validation, Workflow
 from .workflows import StoredWorkflow, Workflows, WorkflowVersion
 
@@ -25,6 +26,8 @@ __all__ = [
     "Run",
     "RunProgress",
     "StoredWorkflow",
+    "Tunnel",
+    "TunnelStatus",
     "UnknownNameError",
     "Validation",
     "Workflow",

@@ -19,6 +19,7 @@ from .results import Result
 from .runs import Run
 from .server import READ_TIMEOUT, Server, check_timeout
 from .stream import EventStream
+from .tunnel import Tunnel
 from .workflow import Workflow
 from .workflows import Workflows
 
@@ -74,6 +75,8 @@ class Comfy:
         HTTP with the Jupyter server.
     workflows : Workflows
         The workflows that it keeps.
+    tunnel : Tunnel
+        Makes ComfyUI reachable from the internet.
 
     Examples
     --------
@@ -87,6 +90,7 @@ class Comfy:
     ) -> None:
         self.server = Server(url, token)
         self.workflows = Workflows(self.server)
+        self.tunnel = Tunnel(self.server)
         self._display = display
 
     @property

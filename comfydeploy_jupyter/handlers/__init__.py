@@ -27,6 +27,7 @@ from .transfers import (
     UploadQueueStatusHandler,
     VolumeModelHandler,
 )
+from .tunnel import TunnelStartHandler, TunnelStatusHandler, TunnelStopHandler
 from .view import ViewHandler
 from .workflows import VersionHandler, VersionsHandler, WorkflowHandler, WorkflowsHandler
 from .ws import EventSocket
@@ -34,6 +35,11 @@ from .ws import EventSocket
 PREFIX = "comfyui-deploy"
 
 ROUTES = (
+    # Tunnel management; the first one without our prefix, as clients of the ComfyUI node ask for it
+    ("tunnel/status", TunnelStatusHandler),
+    (f"{PREFIX}/tunnel/status", TunnelStatusHandler),
+    (f"{PREFIX}/tunnel/start", TunnelStartHandler),
+    (f"{PREFIX}/tunnel/stop", TunnelStopHandler),
     # Workflow execution
     (f"{PREFIX}/run", RunHandler),
     (f"{PREFIX}/run/streaming", StreamHandler),

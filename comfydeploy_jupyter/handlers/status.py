@@ -27,7 +27,7 @@ class CheckStatusHandler(Handler):
                 "comfyui": comfyui,
                 "queue": services.runs.counts(),
                 "uploads": services.transfers.queue.counts(),
-                "tunnel": {"running": False, "url": None},
+                "tunnel": services.tunnels.summary(),
             }
         )
 

@@ -1,14 +1,18 @@
-"""What all panels share: threads, errors, looks."""
+"""What all panels share: threads, errors, looks, and what stays in the saved notebook."""
 
 from __future__ import annotations
 
 import difflib
 import html
 import threading
+import time
+import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
+from ..display import INTERVAL, in_notebook
 from ..errors import ComfyDeployError
 
 if TYPE_CHECKING:
@@ -19,25 +23,11 @@ if TYPE_CHECKING:
 GAP = "8px"
 LABEL_WIDTH = "180px"
 PANEL_CLASS = "comfydeploy-panel"
+STATIC = Path(__file__).parent / "static"
+"""The style sheet and the scripts of the panels."""
 
-# JupyterLab's own variables only, so that a panel follows every theme.
-STYLE = f"""<style>
-.{PANEL_CLASS} {{
-  padding: 12px; max-width: 840px; box-sizing: border-box;
-  border: 1px solid var(--jp-border-color2); border-radius: var(--jp-border-radius, 4px);
-  background: var(--jp-layout-color1); color: var(--jp-ui-font-color1);
-}}
-.{PANEL_CLASS} .widget-html-content {{ line-height: 1.4; }}
-.{PANEL_CLASS} .widget-label {{ color: var(--jp-ui-font-color1); }}
-.{PANEL_CLASS} .comfydeploy-error {{
-  padding: 6px 12px; white-space: pre-wrap; overflow-wrap: anywhere;
-  border-left: 3px solid var(--jp-error-color1); background: var(--jp-layout-color2);
-}}
-.{PANEL_CLASS} .comfydeploy-note {{ color: var(--jp-ui-font-color2); }}
-.{PANEL_CLASS} .comfydeploy-gallery img {{
-  border-radius: var(--jp-border-radius, 2px); border: 1px solid var(--jp-border-color2);
-}}
-</style>"""
+JOIN_WITHIN = 5.0
+"""How long a panel that is closed waits for each of its threads, s."""
 
 
 # ipywidgets has no types
@@ -46,6 +36,9 @@ class Panel(w.VBox):  # type: ignore[misc]
 
     What takes time runs in threads, so that the kernel stays free; what goes wrong there, or in a
     callback, is shown in the panel. `close` ends the threads.
+
+    Beside the panel its cell has a plain output, which is hidden while the panel lives: it is what
+    stays in the saved notebook, and what is seen where widgets cannot run. `keep` sets it.
 
     Parameters
     ----------
@@ -72,6 +65,11 @@ class Panel(w.VBox):  # type: ignore[misc]
         except TypeError:
             self._closing.set()  # ipywidgets closes every widget in the end, this one too
             raise
+        self._record = Record(type(self).__name__)
+        style = (STATIC / "panel.css").read_text(encoding="utf-8")
+        self._style = w.HTML(
+            f"<style>{style}{self._record.hiding}</style>", layout=w.Layout(display="none")
+        )
         self._errors = w.HTML()
         self._errors.layout.display = "none"
         super().__init__(**{"layout": w.Layout(grid_gap=GAP, width="100%"), **kwargs})
@@ -99,7 +97,7 @@ class Panel(w.VBox):  # type: ignore[misc]
 
     def fill(self, *children: w.Widget) -> None:
         """Set what the panel shows between its style and its errors."""
-        self.children = [w.HTML(STYLE, layout=w.Layout(display="none")), *children, self._errors]
+        self.children = [self._style, *children, self._errors]
 
     def start(self, task: Callable[..., object], *args: object) -> threading.Thread:
         """Run a task in a thread; its errors are shown."""
@@ -118,6 +116,10 @@ class Panel(w.VBox):  # type: ignore[misc]
             if not self.closing:
                 self.show_error(error)
 
+    def pause(self, seconds: float) -> bool:
+        """Wait in a thread; return False at once when the panel is closed."""
+        return not self._closing.wait(seconds)
+
     def show_error(self, error: Exception | str) -> None:
         """Show an error until the next `clear_error`."""
         if isinstance(error, (ComfyDeployError, str)):
@@ -134,6 +136,16 @@ class Panel(w.VBox):  # type: ignore[misc]
         self._errors.value = ""
         self._errors.layout.display = "none"
 
+    def keep(self, html_text: str, plain_text: str) -> None:
+        """Set what stays of the panel in the saved notebook; every text in it is escaped already.
+
+        Parameters
+        ----------
+        html_text, plain_text : str
+            For a page, and for a terminal.
+        """
+        self._record.set(html_text, plain_text)
+
     def stop(self) -> None:
         """End what the threads wait for; called once by `close`."""
 
@@ -144,10 +156,116 @@ class Panel(w.VBox):  # type: ignore[misc]
             self.stop()
             for thread in self._threads:
                 if thread is not threading.current_thread():
-                    thread.join(5)
+                    thread.join(JOIN_WITHIN)
             for child in self.children:
                 close_tree(child)
         super().close()
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
+        if in_notebook():
+            self._record.show()
+        bundle: dict[str, Any] = super()._repr_mimebundle_(**kwargs)
+        bundle["text/plain"] = self._record.plain_text
+        return bundle
+
+
+class Record:
+    """The plain output beside a panel, hidden by the style of the panel while that is alive.
+
+    Parameters
+    ----------
+    name : str
+        The panel, said until there is more to say.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._id = f"comfydeploy-record-{uuid.uuid4().hex}"
+        self._shown = False
+        self._html = f"<i>{html.escape(name)}: run this cell to use it.</i>"
+        self.plain_text = f"<{name}>"
+
+    @property
+    def hiding(self) -> str:
+        """The rule of the style sheet that hides it, and the empty line that is left of it."""
+        return (
+            f".{self._id}, .jp-OutputArea-child:has(.{self._id}), "
+            f".output_area:has(.{self._id}) {{ display: none }}"
+        )
+
+    def show(self) -> None:
+        """Put it out in the cell that is executed now."""
+        from IPython.display import display
+
+        # IPython has no types
+        display(self._bundle(), raw=True, display_id=self._id)  # type: ignore[no-untyped-call]
+        self._shown = True
+
+    def set(self, html_text: str, plain_text: str) -> None:
+        """Change it wherever it was put out."""
+        self._html, self.plain_text = html_text, plain_text
+        if self._shown:
+            from IPython.display import update_display
+
+            update_display(self._bundle(), raw=True, display_id=self._id)  # type: ignore[no-untyped-call]
+
+    def _bundle(self) -> dict[str, str]:
+        content = f'<div class="{self._id}">{self._html}</div>'
+        return {"text/html": content, "text/plain": self.plain_text}
+
+
+class Throttle:
+    """Calls an action at most ten times a second, the last time with the newest arguments.
+
+    Parameters
+    ----------
+    action : callable
+        What is called, one call at a time: by the caller at once, or by a timer's thread later.
+    interval : float
+        Shortest time between two calls, s.
+    """
+
+    def __init__(self, action: Callable[..., object], interval: float = INTERVAL) -> None:
+        self._action = action
+        self._interval = interval
+        self._lock = threading.Lock()
+        self._calling = threading.Lock()
+        self._next = 0.0
+        self._args: tuple[Any, ...] | None = None
+        self._timer: threading.Timer | None = None
+        self._closed = False
+
+    def __call__(self, *args: Any) -> None:
+        """Call the action now or soon."""
+        with self._lock:
+            if self._closed:
+                return
+            self._args = args
+            wait = self._next - time.monotonic()
+            if self._timer is not None:
+                return
+            if wait > 0:
+                self._timer = threading.Timer(wait, self._fire)
+                self._timer.name = "comfydeploy-throttle"
+                self._timer.daemon = True
+                self._timer.start()
+                return
+        self._fire()
+
+    def close(self) -> None:
+        """Call it no more; a call that waits is made now."""
+        with self._lock:
+            self._closed = True
+            if self._timer is not None:
+                self._timer.cancel()
+        self._fire()
+
+    def _fire(self) -> None:
+        with self._calling:
+            with self._lock:
+                args, self._args, self._timer = self._args, None, None
+                self._next = time.monotonic() + self._interval
+            if args is not None:
+                self._action(*args)
 
 
 def close_tree(widget: w.Widget) -> None:

@@ -14,6 +14,7 @@ import nbformat
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
+from tests.cloudflared import FakeCloudflared
 from tests.jupyter_process import REPOSITORY, JupyterProcess
 
 if TYPE_CHECKING:
@@ -34,11 +35,21 @@ FLAGS = [
 
 
 @pytest.fixture(scope="session")
-def lab(start_jupyter, comfyui, tmp_path_factory) -> JupyterProcess:
+def cloudflared(tmp_path_factory) -> FakeCloudflared:
+    """The stand-in for cloudflared that JupyterLab uses."""
+    return FakeCloudflared(tmp_path_factory.mktemp("cloudflared"))
+
+
+@pytest.fixture(scope="session")
+def lab(start_jupyter, comfyui, cloudflared, tmp_path_factory) -> JupyterProcess:
     """JupyterLab in front of the real ComfyUI."""
     server = start_jupyter(
         lab=True,
-        ComfyDeploy={"comfyui_url": comfyui.url, "data_dir": str(tmp_path_factory.mktemp("d"))},
+        ComfyDeploy={
+            "comfyui_url": comfyui.url,
+            "data_dir": str(tmp_path_factory.mktemp("d")),
+            "cloudflared_path": str(cloudflared.path),
+        },
     )
     shutil.copy(REPOSITORY / "notebooks" / "sunset.json", server.root)
     return server
