@@ -28,8 +28,7 @@ _SIGNS: tuple[tuple[Reason, re.Pattern[str], str], ...] = (
     (
         "rate_limited",
         re.compile(r"\b429\b|error code: 1015|Too Many Requests", re.IGNORECASE),
-        "Too many quick tunnels were asked for; Cloudflare gives out another one later;"
-        " named ones have no limit",
+        "Too many quick tunnels were asked for; wait a while, or use a named one",
     ),
     (
         "token_refused",
