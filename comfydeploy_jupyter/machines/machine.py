@@ -325,10 +325,21 @@ class Machine:
         link = self._link
         if link is not None and link.connection.connected:
             return link.client
+        if self._closed:
+            raise self._gone()
         if self._attempt is None or self._attempt.done():
             # One attempt for all who wait: behind a ComfyUI that hangs they would queue up.
             self._attempt = self._background(self._bring_up())
-        return await asyncio.shield(self._attempt)
+        attempt = self._attempt
+        try:
+            return await asyncio.shield(attempt)
+        except asyncio.CancelledError:
+            if attempt.cancelled() and self._closed:
+                raise self._gone() from None
+            raise
+
+    def _gone(self) -> ComfyUIUnavailableError:
+        return ComfyUIUnavailableError(f"Machine {self.id!r} has been closed")
 
     @property
     def is_dead(self) -> bool:

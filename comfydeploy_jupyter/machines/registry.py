@@ -67,8 +67,8 @@ class MachineRegistry:
         if known in self.cloud:
             raise InvalidRequestError.of_field(
                 "machine",
-                f"{machine_id!r} is a serverless machine of ComfyDeploy; this needs a ComfyUI"
-                " that can be reached from here",
+                f"{machine_id!r} is a serverless machine of ComfyDeploy: its ComfyUI cannot be"
+                " asked, and it runs no graphs but deployments, which are made there",
             )
         return self._machines[known]
 

@@ -14,6 +14,7 @@ import pytest
 from comfydeploy_jupyter import __version__
 from tests.comfyui_server import TEST_NODES, comfyui_tree, free_port
 from tests.handlers.conftest import chain
+from tests.machines.conftest import GPUS
 from tests.machines.test_machine import alive
 from tests.runs.conftest import until_connected
 
@@ -232,10 +233,11 @@ async def test_a_machine_that_nobody_knows(api, method, route, query, body):
 
 
 @pytest.mark.timeout(600)
-async def test_a_second_comfyui(api, events, extension, comfyui, tmp_path):
+async def test_a_second_comfyui(api, extension, comfyui, tmp_path, nvidia_smi):
     """One that is started here: runs, restarts, failures, its death, the next Jupyter."""
     await until_connected(api)
-    path, python = comfyui_tree()
+    nvidia_smi(GPUS)
+    _, python = comfyui_tree()
     base = tmp_path / "base"
     (base / "custom_nodes").mkdir(parents=True)
     for pack in TEST_NODES.iterdir():
@@ -244,7 +246,7 @@ async def test_a_second_comfyui(api, events, extension, comfyui, tmp_path):
     body = {
         "name": "second",
         "kind": "managed",
-        "comfyui_path": str(path),
+        "gpu": 1,
         "comfyui_python": str(python),
         "launch_args": ["--base-directory", str(base), "--disable-api-nodes", "--cpu"],
         "env": {"COMFYDEPLOY_TEST": "one"},
@@ -252,11 +254,14 @@ async def test_a_second_comfyui(api, events, extension, comfyui, tmp_path):
     wrong = {**body, "launch_args": ["--no-such-option"]}
     code, refused = await api.post("machine/create", wrong)
     assert (code, refused["details"]["field"]) == (400, "launch_args")
+    code, refused = await api.post("machine/create", {**body, "gpu": 2})
+    assert (code, refused["details"]["field"]) == (400, "gpu")
     code, made = await api.post("machine/create", body)
     assert (code, made["machine_id"], made["machine"]["kind"]) == (200, "second", "managed")
     config = made["machine"]["config"]
     folder = tmp_path / "data" / "machines" / "second"
     # It shares its folder with `local`: what both would write to is its own.
+    assert config["comfyui_path"] == str(comfyui.path)
     outputs = config["launch_args"][config["launch_args"].index("--output-directory") + 1]
     assert Path(outputs).name == "second"
 
@@ -267,7 +272,10 @@ async def test_a_second_comfyui(api, events, extension, comfyui, tmp_path):
     found = told["software"]["comfyui"]
     assert (told["status"], found["managed"], found["state"]) == ("ready", True, "running")
     assert found["url"] != comfyui.url
-    assert environment(found["pid"])["COMFYDEPLOY_TEST"] == "one"
+    variables = environment(found["pid"])
+    assert (variables["COMFYDEPLOY_TEST"], variables["CUDA_VISIBLE_DEVICES"]) == ("one", "1")
+    gpus = [(gpu["name"], gpu["source"]) for gpu in told["hardware"]["gpus"]]
+    assert gpus == [(gpu["name"], "nvidia-smi") for gpu in GPUS]
     assert Path(found["log"]) == folder / "comfyui.log"
     code, log = await api.get("comfyui/log", machine="second")
     assert (code, log["path"]) == (200, found["log"])
@@ -276,8 +284,8 @@ async def test_a_second_comfyui(api, events, extension, comfyui, tmp_path):
     assert (code, version["source"]) == (200, "running")
     assert "TestSleep" in (await api.get("object_info", machine="second"))[1]
     (base / "input").mkdir(exist_ok=True)
-    (base / "input" / "note.txt").write_text("of the second")
-    asked = {"filename": "note.txt", "type": "input"}
+    (base / "input" / "of_the_second.txt").write_text("of the second")
+    asked = {"filename": "of_the_second.txt", "type": "input"}
     assert (await api.raw("GET", "view", params={**asked, "machine": "second"})).code == 200
     assert (await api.get("view", **asked))[0] == 404
 
