@@ -365,8 +365,6 @@ async def test_a_second_comfyui(api, extension, comfyui, tmp_path, nvidia_smi):
     _, run = await api.post("run", {"workflow_api": chain(), "machine": "auto", "wait": False})
     assert run["machine"] == "local"
     await api.post("interrupt", {"prompt_id": run["prompt_id"]})
-    code, run = await api.post("run", {"workflow_api": chain(), "machine": "second"})
-    assert (code, run["status"]) == (200, "success")
     _, other = await api.get("check-status", prompt_id=elsewhere["prompt_id"])
     assert other["status"] == "running"
     await api.post("interrupt", {"prompt_id": elsewhere["prompt_id"]})
@@ -379,6 +377,8 @@ async def test_a_second_comfyui(api, extension, comfyui, tmp_path, nvidia_smi):
     assert told["config"]["launch_args"] == config["launch_args"]
     pid = told["software"]["comfyui"]["pid"]
     assert environment(pid)["COMFYDEPLOY_TEST"] == "two"
+    code, run = await api.post("run", {"workflow_api": chain(), "machine": "second"})
+    assert (code, run["status"]) == (200, "success")
     _, executing = await api.post("run", {**sleep, "machine": "second"})
     code, refused = await api.post("machine/delete", {"machine_id": "second"})
     assert (code, refused["details"]["runs"]) == (409, 1)
