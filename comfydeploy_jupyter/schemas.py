@@ -200,18 +200,21 @@ class StatusQuery(Model):
     """Query of ``GET check-status``."""
 
     prompt_id: Identifier | None = None
+    machine: Identifier | None = None
 
 
 class SocketStatusQuery(Model):
     """Query of ``GET check-ws-status``."""
 
     client_id: Identifier | None = None
+    machine: Identifier | None = None
 
 
 class SocketQuery(Model):
-    """Query of ``GET ws``; ``workflow_id`` and ``version`` choose the graph of ``queue_prompt``."""
+    """Query of ``GET ws``: what a ``queue_prompt`` gets that does not say it itself."""
 
     client_id: Identifier | None = Field(default=None, alias="clientId")
+    machine: Identifier | None = None
     workflow_id: Identifier | None = None
     version: Annotated[int, Field(ge=1)] | Literal["latest"] | None = None
 
@@ -327,6 +330,55 @@ class VersionQuery(WorkflowQuery):
     """Query of ``GET workflow/version``."""
 
     version: Annotated[int, Field(ge=1, le=10**9)] | Literal["latest"] = "latest"
+
+
+class MachineSource(CloudTarget):
+    """Query of ``GET machine``."""
+
+    machine_id: Identifier | None = None
+
+
+class MachineConfig(CloudBody):
+    """What can be set of a machine; a field that is null counts as not given."""
+
+    name: Name | None = None
+    comfyui_url: Endpoint | None = None
+    comfyui_path: Annotated[str, Field(max_length=4096)] | None = None
+    comfyui_python: Annotated[str, Field(max_length=4096)] | None = None
+    launch_args: list[str] | str | None = None
+    env: dict[str, str | int | float | None] | None = None
+    gpu: Annotated[str, Field(max_length=255)] | int | None = None
+    autostart: bool | None = None
+    docker_steps: dict[str, Any] | list[Any] | None = None
+    docker_command_steps: dict[str, Any] | list[Any] | None = None
+    comfyui_version: Annotated[str, Field(max_length=255)] | None = None
+
+
+class MachineUpdate(MachineConfig):
+    """Body of ``POST machine/update``."""
+
+    machine_id: Identifier | None = None
+    restart: bool | None = None
+    reset: bool | None = None
+
+
+class MachineCreate(MachineConfig):
+    """Body of ``POST machine/create``."""
+
+    name: Name
+    kind: Literal["managed", "comfyui", "cloud"] | None = None
+
+
+class MachineDelete(Model):
+    """Body of ``POST machine/delete``."""
+
+    machine_id: Identifier
+
+
+class VersionInfoQuery(CloudTarget):
+    """Query of ``GET comfyui-version``."""
+
+    machine: Identifier | None = None
 
 
 class MachineQuery(Model):

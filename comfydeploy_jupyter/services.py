@@ -21,13 +21,16 @@ from .files.inbox import Inbox, RemoteInbox, clean_outbox
 from .files.listing import DirectoryCache, LocalModels, ModelListing, RemoteModels
 from .files.uploads import Uploads
 from .graphs.ui_to_api import ui_to_api
-from .machines.machine import Machine, MachineSettings
-from .machines.registry import LOCAL, MachineRegistry
+from .machines.cloud import CloudMachines
+from .machines.machine import MachineSettings
+from .machines.registry import MachineRegistry
+from .machines.room import MachineRoom
 from .runs.delivery import Delivery
 from .runs.manager import RunManager
 from .store.callbacks import CallbackRepository
 from .store.database import Database
 from .store.hashes import HashRepository
+from .store.machines import MachineRepository
 from .store.runs import RunRepository
 from .store.session import Session
 from .store.transfers import TransferRepository
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
 
     from .cloud.client import CloudAccount
     from .comfyui.folders import Folders
+    from .machines.machine import Machine
     from .schemas import TunnelStartRequest
     from .tunnel.tunnels import Target
     from .workflows.repository import WorkflowRepository
@@ -140,6 +144,7 @@ class Services:
         )
         self._session: Session | None = None
         self._runs: RunManager | None = None
+        self._machine_room: MachineRoom | None = None
         self._transfers: Transfers | None = None
         self._opened = False
         self._lock = asyncio.Lock()
@@ -152,6 +157,17 @@ class Services:
         if self._runs is None:
             raise RuntimeError("the services are not open")
         return self._runs
+
+    @property
+    def machine_room(self) -> MachineRoom:
+        """What is asked and changed of machines; there once `open` is done."""
+        if self._machine_room is None:
+            raise RuntimeError("the services are not open")
+        return self._machine_room
+
+    def cloud_machines(self, account: CloudAccount) -> CloudMachines:
+        """Return the serverless machines of an account of ComfyDeploy."""
+        return CloudMachines(account)
 
     def workflows(self, account: CloudAccount | None = None) -> WorkflowRepository:
         """Return the workflows of the local store or, for an account, those in ComfyDeploy."""
@@ -328,17 +344,19 @@ class Services:
             lost_after=settings.lost_after,
             gone_after=settings.gone_after,
         )
-        local = Machine(
-            LOCAL,
+        self._machine_room = MachineRoom(
+            MachineRepository(self.database),
+            self.machines,
             settings.local,
+            autostart=settings.autostart,
+            data_dir=settings.data_dir,
             session_id=self._session.id,
-            folder=settings.data_dir,
             listener=self._runs,
         )
-        self.machines.add(local)
+        await self._machine_room.open()
         await self._transfers.open()
         await delivery.open()
         await self._runs.open()
+        self._machine_room.start()
         if settings.autostart:
-            local.open()
-            self._tidying = asyncio.ensure_future(self._tidy(local))
+            self._tidying = asyncio.ensure_future(self._tidy(self.machines.get()))

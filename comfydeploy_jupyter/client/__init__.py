@@ -6,6 +6,7 @@ from .comfy import Comfy
 from .discovery import connect
 from .events import Event, RunProgress
 from .graph import NodeName
+from .machines import Machine, Machines
 from .results import Images, OutputFile, Result
 from .runs import Run
 from .stream import EventStream
@@ -19,6 +20,8 @@ __all__ = [
     "EventStream",
     "Images",
     "Inputs",
+    "Machine",
+    "Machines",
     "Node",
     "NodeName",
     "OutputFile",

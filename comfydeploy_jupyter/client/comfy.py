@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from ..errors import ComfyDeployError, InvalidRequestError, PromptInvalidError
 from .events import RunProgress
-from .files import Model, UploadedFile, upload, upload_all
+from .files import Model, UploadedFile, has_files, upload, upload_all
 from .graph import Source
 from .login import sign_in
+from .machines import Machines
 from .results import Result
 from .runs import Run
 from .server import READ_TIMEOUT, Server, check_timeout
@@ -75,6 +76,8 @@ class Comfy:
         HTTP with the Jupyter server.
     workflows : Workflows
         The workflows that it keeps.
+    machines : Machines
+        The machines that runs can go to.
     tunnel : Tunnel
         Makes ComfyUI reachable from the internet.
 
@@ -90,6 +93,7 @@ class Comfy:
     ) -> None:
         self.server = Server(url, token)
         self.workflows = Workflows(self.server)
+        self.machines = Machines(self.server)
         self.tunnel = Tunnel(self.server)
         self._display = display
 
@@ -156,7 +160,8 @@ class Comfy:
             `inputs` have the last word. Of a workflow in the editor's format or in the store the
             inputs are not known here; then it is the input ``seed``, which only one node may have.
         machine : str, optional
-            The ComfyUI that shall run it; the default one if left out.
+            The machine that shall run it, by its id or name; ``"auto"``: the one with the least
+            work; the default one if left out.
         previews : bool
             Whether to see the pictures of samplers while they work.
         progress : bool, "auto" or callable
@@ -519,6 +524,8 @@ class Comfy:
         # Only where the editor's seed widgets decide, the server must know what the user has set.
         set_before = source.given if options.get("seed_mode", "auto") == "auto" else {}
         values = {**set_before, **source.files, **seeds, **(inputs or {})}
+        if machine == "auto" and any(map(has_files, values.values())):
+            machine = self.machines.get(machine).id  # it must be the one that has the files
         values |= upload_all(self.server, values, machine=machine)
         if values:
             body["inputs"] = values

@@ -138,9 +138,16 @@ def upload_all(
     for key, value in values.items():
         if is_file(value):
             found[key] = name_of(value)
-        elif isinstance(value, (list, tuple)) and value and all(map(is_file, value)):
+        elif has_files(value):
             found[key] = [name_of(file) for file in value]
     return found
+
+
+def has_files(value: Any) -> bool:
+    """Tell whether an input of a run is a file to be uploaded, or a list of such."""
+    if isinstance(value, (list, tuple)):
+        return bool(value) and all(map(is_file, value))
+    return is_file(value)
 
 
 def is_file(value: Any) -> bool:

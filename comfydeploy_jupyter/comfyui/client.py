@@ -40,10 +40,13 @@ class ComfyUIClient:
         self.url = url.rstrip("/")
         self.timeout = timeout
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
 
     @property
     def session(self) -> aiohttp.ClientSession:
         """The connection pool, also used by the WebSocket."""
+        if self._closed:
+            raise self.unavailable("its machine was changed or restarted meanwhile", sent=False)
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
             timeout = aiohttp.ClientTimeout(total=self.timeout)
@@ -51,7 +54,8 @@ class ComfyUIClient:
         return self._session
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, for good."""
+        self._closed = True
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -207,6 +211,7 @@ class ComfyUIClient:
             params=dict(query),
             headers={"Accept-Encoding": "identity", **headers},
             timeout=timeout,
+            allow_redirects=False,
         )
 
     async def fetch(self, query: Mapping[str, str], file: BinaryIO) -> None:
@@ -272,7 +277,12 @@ class ComfyUIClient:
             timeout = aiohttp.ClientTimeout(total=limit, sock_connect=min(limit, 5.0))
         try:
             async with self.session.request(
-                method, f"{self.url}{path}", data=body, headers=headers, timeout=timeout
+                method,
+                f"{self.url}{path}",
+                data=body,
+                headers=headers,
+                timeout=timeout,
+                allow_redirects=False,
             ) as response:
                 text = await response.read()
         except asyncio.TimeoutError:
@@ -285,7 +295,7 @@ class ComfyUIClient:
             raise await self._refusal(response.status, text)
         if response.status == 413:
             raise TooLargeError(f"ComfyUI at {self.url} takes no body of this size")
-        if response.status >= 400:
+        if response.status >= 300:
             raise self.unavailable(f"it answered {response.status} to {method} {path}")
         return text
 

@@ -116,6 +116,11 @@ class ComfyUIProcess:
         """Its address, known from the first start on."""
         return self._url
 
+    @property
+    def python(self) -> Path | None:
+        """The interpreter that runs it, where one was given."""
+        return self._python
+
     def on_state(self, callback: Callable[[State], object]) -> None:
         """Have ``callback`` called with the new state at every change, on the event loop."""
         self._callbacks.append(callback)

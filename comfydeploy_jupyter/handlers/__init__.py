@@ -12,6 +12,13 @@ from .files import (
     UploadFileHandler,
 )
 from .graphs import ConvertHandler, ValidateHandler
+from .machines import (
+    MachineCreateHandler,
+    MachineDeleteHandler,
+    MachineHandler,
+    MachinesHandler,
+    MachineUpdateHandler,
+)
 from .runs import InterruptHandler, RunHandler, RunsHandler, StreamHandler
 from .status import (
     CheckStatusHandler,
@@ -70,6 +77,12 @@ ROUTES = (
     (f"{PREFIX}/workflows", WorkflowsHandler),
     (f"{PREFIX}/workflow/version", VersionHandler),
     (f"{PREFIX}/workflow/versions", VersionsHandler),
+    # Machines
+    (f"{PREFIX}/machine", MachineHandler),
+    (f"{PREFIX}/machines", MachinesHandler),
+    (f"{PREFIX}/machine/update", MachineUpdateHandler),
+    (f"{PREFIX}/machine/create", MachineCreateHandler),
+    (f"{PREFIX}/machine/delete", MachineDeleteHandler),
     # Miscellaneous
     (f"{PREFIX}/auth-response", AuthResponseHandler),
     (f"{PREFIX}/comfyui-version", ComfyUIVersionHandler),

@@ -136,7 +136,7 @@ class ViewHandler(Handler):
         if answer.status == OUTSIDE:
             size = answer.headers.get("Content-Range", "").rpartition("/")[2]
             raise outside(int(size) if size.isdecimal() else None)
-        if answer.status >= 400:
+        if answer.status >= 300 and answer.status != 304:
             raise ComfyUIUnavailableError(
                 f"ComfyUI answered {answer.status} to the request for {query.filename!r}"
             )

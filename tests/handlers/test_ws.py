@@ -58,6 +58,14 @@ async def test_first_message_names_the_session(connect):
     assert (await anonymous.read())["data"]["sid"]
 
 
+async def test_the_query_chooses_the_machine(connect, chain):
+    for asked, code in (({"machine": "local"}, None), ({"machine": "no-such"}, "not_found")):
+        socket = await connect(clientId="me", **asked)
+        await socket.send("queue_prompt", workflow_api=chain())
+        last = (await socket.until("error" if code else "result"))[-1]
+        assert last["data"]["code" if code else "machine"] == (code or "local")
+
+
 async def test_client_hears_of_its_own_runs_only(connect, chain, api):
     mine, other, everything = (
         await connect(clientId="me"),
