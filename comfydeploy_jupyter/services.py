@@ -23,6 +23,8 @@ from .machines.machine import Machine, MachineSettings
 from .machines.registry import LOCAL, MachineRegistry
 from .runs.delivery import Delivery
 from .runs.manager import RunManager
+from .snapshots.model_files import ModelFacts
+from .snapshots.room import Snapshots
 from .store.callbacks import CallbackRepository
 from .store.database import Database
 from .store.hashes import HashRepository
@@ -120,6 +122,7 @@ class Services:
         self._session: Session | None = None
         self._runs: RunManager | None = None
         self._transfers: Transfers | None = None
+        self._snapshots: Snapshots | None = None
         self._opened = False
         self._lock = asyncio.Lock()
         self._cleaned: dict[Path, asyncio.Task[None]] = {}
@@ -143,6 +146,13 @@ class Services:
             raise RuntimeError("the services are not open")
         return self._transfers
 
+    @property
+    def snapshots(self) -> Snapshots:
+        """Environments for Docker and ComfyDeploy; there once `open` is done."""
+        if self._snapshots is None:
+            raise RuntimeError("the services are not open")
+        return self._snapshots
+
     async def open(self) -> None:
         """Open every room; the second call only waits for the first."""
         async with self._lock:
@@ -156,6 +166,8 @@ class Services:
             if self._tidying is not None:
                 self._tidying.cancel()
             await asyncio.gather(*self._cleaned.values())
+            if self._snapshots is not None:
+                await self._snapshots.close()
             await self._uploads.close()
             await self.hasher.close()
             if self._runs is not None:
@@ -250,8 +262,19 @@ class Services:
         account = await asyncio.to_thread(self.credentials.load)
         self.cloud.access.signed_in_key = account.api_key if account is not None else None
         repository = RunRepository(self.database)
+        transfers = TransferRepository(self.database)
+        tokens = {
+            "hf_token": settings.sites.huggingface_token,
+            "civitai_token": settings.sites.civitai_token,
+        }
+        self._snapshots = Snapshots(
+            settings.data_dir / "snapshots",
+            self.machines,
+            ModelFacts(self.hasher, transfers, self._local_workflows),
+            {name: token for name, token in tokens.items() if token},
+        )
         self._transfers = Transfers(
-            TransferRepository(self.database),
+            transfers,
             CallbackRepository(self.database),
             self._session,
             self.machines,

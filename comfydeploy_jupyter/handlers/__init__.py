@@ -13,6 +13,7 @@ from .files import (
 )
 from .graphs import ConvertHandler, ValidateHandler
 from .runs import InterruptHandler, RunHandler, RunsHandler, StreamHandler
+from .snapshots import SnapshotHandler
 from .status import (
     CheckStatusHandler,
     CheckWSStatusHandler,
@@ -64,6 +65,8 @@ ROUTES = (
     (f"{PREFIX}/workflows", WorkflowsHandler),
     (f"{PREFIX}/workflow/version", VersionHandler),
     (f"{PREFIX}/workflow/versions", VersionsHandler),
+    # Machines
+    (f"{PREFIX}/snapshot-to-docker", SnapshotHandler),
     # Miscellaneous
     (f"{PREFIX}/auth-response", AuthResponseHandler),
     (f"{PREFIX}/comfyui-version", ComfyUIVersionHandler),
