@@ -21,6 +21,7 @@ class SnapshotHandler(Handler):
     """``POST snapshot-to-docker``: a build context that recreates the environment."""
 
     _work: asyncio.Task[dict[str, Any]] | None = None
+    _left = False  # whether the client is gone
 
     async def post(self) -> None:
         """Answer with the context or, where the client accepts events, with the progress too."""
@@ -32,12 +33,15 @@ class SnapshotHandler(Handler):
         try:
             reply = await self._work
         except asyncio.CancelledError:
-            return  # the client is gone, or the server ends
+            if self._left:
+                return
+            raise _ending() from None
         await self.reply_large(reply)
 
     def on_connection_close(self) -> None:
         """End the work for a client that is gone, as Ctrl-C ends a build."""
         super().on_connection_close()
+        self._left = True
         if self._work is not None:
             self._work.cancel()
 
@@ -72,7 +76,7 @@ class SnapshotHandler(Handler):
                 await self.flush()
             name, told = await self._outcome(work)
             self.write(await asyncio.to_thread(lambda: RunEvent(number + 1, name, told).sse))
-        except (StreamClosedError, asyncio.CancelledError):
+        except StreamClosedError:
             work.cancel()
             return
         self.finish(set_content_type="text/event-stream")
@@ -88,7 +92,14 @@ class SnapshotHandler(Handler):
     async def _outcome(self, work: asyncio.Task[dict[str, Any]]) -> tuple[str, dict[str, Any]]:
         try:
             return "result", await work
-        except ComfyDeployError as error:
-            return "error", {**error.to_reply(), "status": error.status}
+        except asyncio.CancelledError:
+            error: ComfyDeployError = _ending()
         except Exception as fault:  # told as any other route tells it
-            return "error", {**self.describe(fault, 500).to_reply(), "status": 500}
+            error = self.describe(fault, 500)
+        return "error", {**error.to_reply(), "status": error.status}
+
+
+def _ending() -> ComfyDeployError:
+    error = ComfyDeployError("The snapshot was broken off: the server is ending")
+    error.status = 503
+    return error

@@ -73,10 +73,11 @@ def _entries(folder: Path) -> list[Path]:
         names = sorted(os.listdir(folder))  # noqa: PTH208 - names are looked at, not paths
     except OSError:
         return []
-    paths = [folder / name for name in names if not name.startswith(".") and name not in _SHIPPED]
+    paths = [folder / name for name in names if name.isprintable() and name not in _SHIPPED]
     return [
         path
         for path in paths
+        if not path.name.startswith(".")
         if (path.is_dir() and path.name != "__pycache__")
         or (path.is_file() and path.name.removesuffix(_OFF).endswith(".py"))
     ]

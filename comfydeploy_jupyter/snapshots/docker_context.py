@@ -189,7 +189,7 @@ class _Writer:
             if name == "requirements.txt" and (self._folder / LOCAL).is_dir():
                 self._lines.append(f"COPY {LOCAL}/ {LOCAL}/")
             self._run(*install, name)
-        pinned = [p.requirement for p in packages if "==" in p.requirement]
+        pinned = [p.requirement for p in packages if p.requirement.startswith(f"{p.name}==")]
         self._write("constraints.txt", "\n".join(pinned) + "\n")
 
     def _requirement(self, package: Package) -> str | None:
@@ -210,6 +210,8 @@ class _Writer:
         revision = comfyui.commit or (
             f"refs/tags/v{comfyui.version}" if comfyui.version else "HEAD"
         )
+        if revision == "HEAD":
+            self.warnings.append("the snapshot does not tell its ComfyUI; the newest one is taken")
         self._run("python", _GET, "git", comfyui.repository, revision, _HOME)
         if not self._snapshot.python.packages:
             install = ("python", "-m", "pip", "install", "-r", f"{_HOME}/requirements.txt")

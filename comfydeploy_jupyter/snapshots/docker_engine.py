@@ -40,7 +40,7 @@ async def find_engine() -> str:
     """
     reason = "neither docker nor podman is installed"
     for program in PROGRAMS:
-        path = shutil.which(program)
+        path = await asyncio.to_thread(shutil.which, program)
         if path is None:
             continue
         problem = await _problem(path)
@@ -55,12 +55,15 @@ async def find_engine() -> str:
 
 async def _problem(program: str) -> str | None:
     """Return why an engine cannot build, None where it can."""
-    process = await asyncio.create_subprocess_exec(
-        *(program, "version", "--format", "{{.Server.Version}}"),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(program, "version", "--format", "{{.Server.Version}}"),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    except OSError as fault:
+        return fault.strerror or "it cannot be started"
     try:
         _, errors = await asyncio.wait_for(process.communicate(), _PROBE_TIMEOUT)
     except asyncio.TimeoutError:

@@ -39,11 +39,14 @@ class PackageReport:
         By requirement line: the folders and files of packages that only this machine has.
     warnings : list of str
         What could not be taken over, and why.
+    gone : list of str
+        Packages that were installed from files which are not there any more.
     """
 
     python: Python
     sources: dict[str, Path] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
 
 
 def read_packages(python: Path) -> PackageReport:
@@ -71,6 +74,9 @@ def read_packages(python: Path) -> PackageReport:
             report.python.packages.append(Package(name=name, version=version, requirement=line))
     if system:
         report.warnings.append(f"the system's own packages are left out: {', '.join(system)}")
+    if report.gone:
+        names = ", ".join(report.gone)
+        report.warnings.append(f"their versions are pinned, their files are gone: {names}")
     report.python.indexes = sorted(indexes | _torch_index(facts))
     return report
 
@@ -139,6 +145,8 @@ def _direct_url(package: dict[str, Any]) -> dict[str, Any] | None:
     if isinstance(found, dict) and isinstance(found.get("url"), str):
         return found
     location = Path(package["location"])
+    if location.name in ("site-packages", "dist-packages"):
+        return None
     if any((location / name).is_file() for name in ("setup.py", "pyproject.toml")):
         return {"url": location.as_uri(), "dir_info": {"editable": True}}
     return None
@@ -170,5 +178,5 @@ def _of_direct_url(report: PackageReport, name: str, direct: dict[str, Any]) -> 
         line = f"{LOCAL}/{path.name}" if path.is_file() else f"{LOCAL}/{name}"
         report.sources[line] = path
         return line
-    report.warnings.append(f"{name} was installed from a file that is gone; its version is pinned")
+    report.gone.append(name)
     return None

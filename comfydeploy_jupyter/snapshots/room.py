@@ -83,7 +83,7 @@ class Snapshots:
         self._machines = machines
         self._models = models
         self._tokens = dict(tokens)
-        self._building: set[str] = set()
+        self._busy: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def close(self) -> None:
@@ -130,17 +130,21 @@ class Snapshots:
         """
         environment = await self._environment(request, tell)
         name = request.name or datetime.now().strftime("comfyui-%Y%m%d-%H%M%S")
-        if name in self._building:
+        if name in self._busy:
             raise ConflictError(
-                f"name: the image of {name} is being built", details={"field": "name"}
+                f"name: the snapshot {name} is being built", details={"field": "name"}
             )
-        tell(f"Writing the build context {name}")
-        written = await asyncio.to_thread(
-            write_context, self._folder, name, environment, models=bool(request.include_models)
-        )
-        reply = _reply(environment, written)
-        if request.build:
-            await self._build(name, written, reply, tell)
+        self._busy.add(name)
+        try:
+            tell(f"Writing the build context {name}")
+            written = await asyncio.to_thread(
+                write_context, self._folder, name, environment, models=bool(request.include_models)
+            )
+            reply = _reply(environment, written)
+            if request.build:
+                await self._build(name, written, reply, tell)
+        finally:
+            self._busy.discard(name)
         return reply
 
     async def to_cloud(
@@ -180,9 +184,10 @@ class Snapshots:
         if request.snapshot is None:
             return await self._read(machine, bool(request.include_models), tell)
         environment = await asyncio.to_thread(_given, request.snapshot)
-        place = await self._place(machine)
+        only_files = any(node.kind == "files" for node in environment.snapshot.custom_nodes)
+        place = await self._place(machine) if only_files else None
         if place is not None:
-            # Packs that are only files can be taken from here, where they are here.
+            # What is only files can be taken from here, where it is here.
             nodes = await asyncio.to_thread(read_custom_nodes, place.node_folders)
             environment.node_sources = nodes.sources
         return environment
@@ -239,7 +244,6 @@ class Snapshots:
         """Build the image of a context; what an error says has the context too."""
         image = image_name(name)
         log = self._folder / "~logs" / f"{name}.log"
-        self._building.add(name)
         try:
             program = await find_engine()
             tell(f"Building {image}")
@@ -249,8 +253,6 @@ class Snapshots:
         except ComfyDeployError as error:
             error.extra = {**reply, **error.extra}
             raise
-        finally:
-            self._building.discard(name)
         reply.update(image=image, log=str(log))
 
     def _tokens_for(self, written: Written) -> dict[str, str]:

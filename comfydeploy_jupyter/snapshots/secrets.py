@@ -18,13 +18,13 @@ _WORDS = frozenset(
 )
 # How the keys of well-known services look.
 _KEYS = re.compile(
-    rb"\bhf_[A-Za-z0-9]{30,}|\bsk-[A-Za-z0-9_-]{20,}|\bgh[oprsu]_[A-Za-z0-9]{36,}|"
+    rb"\bhf_[A-Za-z0-9]{30,}|\bsk-(?:proj-|ant-\w+-|or-v1-)?\w{32,}|\bgh[oprsu]_[A-Za-z0-9]{36,}|"
     rb"\bgithub_pat_\w{40,}|\bglpat-[\w-]{20,}|\bAKIA[0-9A-Z]{16}\b|\bAIza[\w-]{35}|"
     rb"\bxox[abprs]-[\w-]{20,}|-----BEGIN [A-Z ]*PRIVATE KEY-----"
 )
 _SECRET_FILES = re.compile(
-    r"\.env(\..+)?|.+\.(pem|key|p12|pfx|keystore)|id_(rsa|dsa|ecdsa|ed25519)|\.netrc|\.npmrc|"
-    r"\.pypirc|\.git-credentials|(.*[_-])?(credentials?|secrets?|tokens?|api[_-]?keys?)"
+    r"\.env(\..+)?|.+\.(key|p12|pfx|keystore)|id_(rsa|dsa|ecdsa|ed25519)|\.netrc|\.npmrc|"
+    r"\.pypirc|\.git-credentials|(.*[_-])?(credentials?|secrets?|token|api[_-]?keys?)"
     r"(\.(json|ya?ml|toml|ini|cfg|txt))?",
     re.IGNORECASE,
 )

@@ -155,7 +155,7 @@ class ModelFile(Model):
         Where it can be downloaded, where that is known.
     """
 
-    name: Annotated[str, Field(max_length=1024), AfterValidator(_checked_path)]
+    name: Annotated[str, Field(max_length=4096), AfterValidator(_checked_path)]
     folder: Name
     size: int | None = None
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None

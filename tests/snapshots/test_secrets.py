@@ -52,10 +52,30 @@ def test_arguments():
     assert clean_arguments(given) == kept
 
 
-def test_files():
-    for name in (".env", ".env.local", "server.pem", "id_rsa", "credentials.json", "API_KEY.txt"):
-        assert is_secret_file(name), name
-    for name in ("tokenizer.json", "keyframes.py", "environment.yml", "config.json"):
-        assert not is_secret_file(name), name
-    assert holds_secret(b"key = 'sk-" + b"a" * 30 + b"'")
-    assert not holds_secret(b"task-force and sk-learn")
+@pytest.mark.parametrize(
+    "name",
+    [".env", ".env.local", "server.key", "hf_token.txt", "id_rsa", "credentials.json", "API_KEY"],
+)
+def test_secret_files(name):
+    assert is_secret_file(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["tokenizer.json", "added_tokens.json", "ca.pem", "keyframes.py", "environment.yml"]
+)
+def test_files_that_are_none(name):
+    assert not is_secret_file(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "secret"),
+    [
+        (b"key = 'sk-proj-" + b"a" * 40 + b"'", True),
+        (b"hf_" + b"a" * 34, True),
+        (b"-----BEGIN RSA PRIVATE KEY-----", True),
+        (b"-----BEGIN CERTIFICATE-----", False),
+        (b".sk-folding-cube-animation-with-a-very-long-name {}", False),
+    ],
+)
+def test_contents(text, secret):
+    assert holds_secret(text) is secret
