@@ -7,7 +7,6 @@ import contextlib
 import os
 import shutil
 from collections import deque
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import DockerFailedError, DockerUnavailableError
@@ -15,8 +14,13 @@ from ..guard import guarded_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
-PROGRAMS = ("docker", "podman")
+# Each engine, and what it answers only where it can build.
+PROGRAMS = {
+    "docker": ("version", "--format", "{{.Server.Version}}"),
+    "podman": ("info",),
+}
 IMAGE = "comfyui-snapshot"
 _PROBE_TIMEOUT = 20.0  # seconds for an engine to say that it is there
 _LOOK_EVERY = 0.1  # seconds between looks at a build's log
@@ -39,11 +43,11 @@ async def find_engine() -> str:
         If there is none; the message says what is missing.
     """
     reason = "neither docker nor podman is installed"
-    for program in PROGRAMS:
+    for program, probe in PROGRAMS.items():
         path = await asyncio.to_thread(shutil.which, program)
         if path is None:
             continue
-        problem = await _problem(path)
+        problem = await _problem(path, *probe)
         if problem is None:
             return path
         reason = f"{program} does not work: {problem}"
@@ -53,11 +57,11 @@ async def find_engine() -> str:
     )
 
 
-async def _problem(program: str) -> str | None:
+async def _problem(program: str, *probe: str) -> str | None:
     """Return why an engine cannot build, None where it can."""
     try:
         process = await asyncio.create_subprocess_exec(
-            *(program, "version", "--format", "{{.Server.Version}}"),
+            *(program, *probe),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
@@ -110,15 +114,12 @@ async def build(
         If the build fails, with its last lines as ``details["log"]``.
     """
     await asyncio.to_thread(_prepare, log)
-    env = dict(os.environ)
+    env = {**os.environ, "BUILDKIT_PROGRESS": "plain"}
     arguments = []
     for name, token in tokens.items():
         variable = f"COMFYDEPLOY_BUILD_{name.upper()}"
         env[variable] = token
         arguments += ["--secret", f"id={name},env={variable}"]
-    if Path(program).name == "docker":
-        env["DOCKER_BUILDKIT"] = "1"
-        arguments.append("--progress=plain")
     command = [program, "build", *arguments, "--tag", image, str(context)]
     process = await asyncio.create_subprocess_exec(
         *guarded_command(command, log=log, cwd=log.parent, grace=_GRACE),

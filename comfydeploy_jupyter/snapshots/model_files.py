@@ -72,16 +72,7 @@ class ModelFacts:
             warnings = [f"{share} models have no known SHA-256; include_models computes it"]
         origins, links = await self._transfers.origins(), await self._links()
         sources = await asyncio.to_thread(_sources, entries, origins, links)
-        models = [
-            ModelFile(
-                name=entry["name"],
-                folder=entry["folder"],
-                size=entry["size"],
-                sha256=hashes.get(entry["path"]),
-                source=sources.get(entry["path"]),
-            )
-            for entry in entries
-        ]
+        models = await asyncio.to_thread(_models, entries, hashes, sources)
         return models, warnings
 
     async def _hash(
@@ -107,7 +98,8 @@ class ModelFacts:
         found: dict[str, str] = {}
         for workflow in await self._workflows.workflows(limit=_WORKFLOWS):
             version = await self._workflows.version(workflow["workflow_id"])
-            for name, link in model_links(version["workflow"]).items():
+            links = await asyncio.to_thread(model_links, version["workflow"])
+            for name, link in links.items():
                 found.setdefault(name, link.url)
         return found
 
@@ -124,3 +116,18 @@ def _sources(
         if _ADDRESS.fullmatch(source):
             sources[path] = source
     return sources
+
+
+def _models(
+    entries: list[dict[str, Any]], hashes: Mapping[str, str], sources: Mapping[str, str]
+) -> list[ModelFile]:
+    return [
+        ModelFile(
+            name=entry["name"],
+            folder=entry["folder"],
+            size=entry["size"],
+            sha256=hashes.get(entry["path"]),
+            source=sources.get(entry["path"]),
+        )
+        for entry in entries
+    ]

@@ -140,7 +140,7 @@ class Snapshots:
             written = await asyncio.to_thread(
                 write_context, self._folder, name, environment, models=bool(request.include_models)
             )
-            reply = _reply(environment, written)
+            reply = await asyncio.to_thread(_reply, environment, written)
             if request.build:
                 await self._build(name, written, reply, tell)
         finally:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ENGINE = """#!/bin/sh
-if [ "$1" = version ]; then {version}; fi
+if [ "$1" != build ]; then {version}; fi
 echo "$@" > {folder}/arguments
 env > {folder}/environment
 {build}
@@ -77,7 +77,7 @@ async def test_an_image_is_built(api, home, engine, name):
     arguments = (folder / "arguments").read_text().split()
     assert arguments[0] == "build"
     assert arguments[-3:] == ["--tag", "comfyui-snapshot:_-Built.1", body["path"]]
-    assert ("--progress=plain" in arguments) is (name == "docker")
+    assert "BUILDKIT_PROGRESS=plain\n" in (folder / "environment").read_text()
     assert text_of(body["log"]) == "step 1\nstep 2\n"
 
 
@@ -127,6 +127,20 @@ async def test_a_client_that_goes_away_ends_the_build(extension, api, home, engi
     engine()
     code, _ = await api.post("snapshot-to-docker", {"name": "left", "build": True})
     assert code == 200
+
+
+async def test_the_end_of_the_server_ends_the_build(api, extension, home, engine):
+    engine(f"echo $$ > {home.path}/pid; exec sleep 600")
+    asked = {"name": "busy", "build": True}
+    first = asyncio.ensure_future(api.post("snapshot-to-docker", asked))
+    await until((home.path / "pid").exists, "the build does not begin")
+    code, body = await api.post("snapshot-to-docker", asked)
+    assert (code, body["code"], body["details"]["field"]) == (409, "conflict", "name")
+    await extension.stop_extension()
+    code, body = await first
+    assert (code, body["success"]) == (503, False)
+    pid = int((home.path / "pid").read_text())
+    await until(lambda: not _runs(pid), "the build goes on")
 
 
 def _leave_once(condition: Callable[[], bool]) -> Callable[[bytes], None]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -116,6 +118,24 @@ async def test_models_with_a_source_are_downloaded_where_asked_for(api, home):
     )
     assert all(model["sha256"] for model in body["snapshot"]["models"])
     assert any("1 of 2 models have no known source" in told for told in body["warnings"])
+
+
+async def test_a_model_that_was_downloaded_here_has_its_source(api, home, registry):
+    asked = {"action": "add", "folder": "loras", "filename": "got.safetensors"}
+    url = f"{registry.url}/files/got.safetensors"
+    code, body = await api.post("volume/model", {**asked, "url": f"{url}?v=1&key=s3cret"})
+    assert code == 200, body
+    deadline = time.monotonic() + 60
+    while not (home.path / "models/loras/got.safetensors").exists():
+        assert time.monotonic() < deadline, await api.get("upload-queue-status")
+        await asyncio.sleep(0.02)
+    source = None
+    while source is None:
+        assert time.monotonic() < deadline
+        code, body = await api.post("snapshot-to-docker", {"name": "got"})
+        assert code == 200
+        source = body["snapshot"]["models"][0]["source"]
+    assert source == f"{url}?v=1"
 
 
 async def test_a_context_is_replaced_as_a_whole(api, home, extension_config):
