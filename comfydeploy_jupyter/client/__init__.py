@@ -8,6 +8,7 @@ from .events import Event, RunProgress
 from .graph import NodeName
 from .results import Images, OutputFile, Result
 from .runs import Run
+from .snapshots import Snapshot
 from .stream import EventStream
 from .workflow import Inputs, Node, UnknownNameError, Validation, Workflow
 from .workflows import StoredWorkflow, Workflows, WorkflowVersion
@@ -24,6 +25,7 @@ __all__ = [
     "Result",
     "Run",
     "RunProgress",
+    "Snapshot",
     "StoredWorkflow",
     "UnknownNameError",
     "Validation",

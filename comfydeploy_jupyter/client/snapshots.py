@@ -51,18 +51,6 @@ class Snapshot:
     image: str | None
     warnings: list[str]
 
-    @classmethod
-    def of_reply(cls, reply: dict[str, Any]) -> Snapshot:
-        """Return what a reply of ``snapshot-to-docker`` tells."""
-        return cls(
-            data=reply["snapshot"],
-            docker_command_steps=reply["docker_command_steps"],
-            path=reply.get("path"),
-            dockerfile=reply.get("dockerfile"),
-            image=reply.get("image"),
-            warnings=list(reply.get("warnings", ())),
-        )
-
     def __repr__(self) -> str:
         comfyui, python = self.data["comfyui"], self.data["python"]
         commit = f" ({comfyui['commit'][:10]})" if comfyui.get("commit") else ""
@@ -88,6 +76,17 @@ class Snapshot:
         return "\n".join(lines)
 
 
+def _of_reply(reply: dict[str, Any]) -> Snapshot:
+    return Snapshot(
+        data=reply["snapshot"],
+        docker_command_steps=reply["docker_command_steps"],
+        path=reply.get("path"),
+        dockerfile=reply.get("dockerfile"),
+        image=reply.get("image"),
+        warnings=list(reply.get("warnings", ())),
+    )
+
+
 def _node(node: dict[str, Any]) -> str:
     where = {
         "git": f"{node['repository']} at {str(node['commit'])[:10]}",
@@ -108,7 +107,7 @@ def take(server: Server, body: dict[str, Any], tell: Callable[[str], object]) ->
                 if event == "log":
                     tell(data["line"])
                 elif event == "result":
-                    return Snapshot.of_reply(data)
+                    return _of_reply(data)
                 elif event == "error":
                     raise ComfyDeployError.from_reply(data.pop("status"), data)
     raise unreachable(address, ConnectionError("the stream ended early"))
