@@ -40,6 +40,16 @@ _WORDS = {
 }
 
 
+def _is_no_way_up(value: str) -> str:
+    if value in (".", ".."):
+        raise ValueError("must be a name, not . or ..")
+    return value
+
+
+# A folder of its own.
+FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$"), AfterValidator(_is_no_way_up)]
+
+
 def _is_web_address(value: str) -> str:
     try:
         valid = not value or (
@@ -378,6 +388,16 @@ class MachineDelete(Model):
 class VersionInfoQuery(CloudTarget):
     """Query of ``GET comfyui-version``."""
 
+    machine: Identifier | None = None
+
+
+class SnapshotRequest(CloudBody):
+    """Body of ``POST snapshot-to-docker``; ``snapshot`` may be the text of a JSON or YAML file."""
+
+    snapshot: dict[str, Any] | str | None = None
+    name: FolderName | None = None
+    include_models: bool | None = None
+    build: bool | None = None
     machine: Identifier | None = None
 
 

@@ -27,6 +27,8 @@ from .machines.registry import MachineRegistry
 from .machines.room import MachineRoom
 from .runs.delivery import Delivery
 from .runs.manager import RunManager
+from .snapshots.model_files import ModelFacts
+from .snapshots.room import Snapshots
 from .store.callbacks import CallbackRepository
 from .store.database import Database
 from .store.hashes import HashRepository
@@ -146,6 +148,7 @@ class Services:
         self._runs: RunManager | None = None
         self._machine_room: MachineRoom | None = None
         self._transfers: Transfers | None = None
+        self._snapshots: Snapshots | None = None
         self._opened = False
         self._lock = asyncio.Lock()
         self._cleaned: dict[Path, asyncio.Task[None]] = {}
@@ -180,6 +183,13 @@ class Services:
             raise RuntimeError("the services are not open")
         return self._transfers
 
+    @property
+    def snapshots(self) -> Snapshots:
+        """Environments for Docker and ComfyDeploy; there once `open` is done."""
+        if self._snapshots is None:
+            raise RuntimeError("the services are not open")
+        return self._snapshots
+
     async def open(self) -> None:
         """Open every room; the second call only waits for the first."""
         async with self._lock:
@@ -194,6 +204,8 @@ class Services:
                 self._tidying.cancel()
             await asyncio.gather(*self._cleaned.values())
             await self.tunnels.close()
+            if self._snapshots is not None:
+                await self._snapshots.close()
             await self._uploads.close()
             await self.hasher.close()
             if self._runs is not None:
@@ -324,8 +336,19 @@ class Services:
         account = await asyncio.to_thread(self.credentials.load)
         self.cloud.access.signed_in_key = account.api_key if account is not None else None
         repository = RunRepository(self.database)
+        transfers = TransferRepository(self.database)
+        tokens = {
+            "hf_token": settings.sites.huggingface_token,
+            "civitai_token": settings.sites.civitai_token,
+        }
+        self._snapshots = Snapshots(
+            settings.data_dir / "snapshots",
+            self.machines,
+            ModelFacts(self.hasher, transfers, self._local_workflows),
+            {name: token for name, token in tokens.items() if token},
+        )
         self._transfers = Transfers(
-            TransferRepository(self.database),
+            transfers,
             CallbackRepository(self.database),
             self._session,
             self.machines,

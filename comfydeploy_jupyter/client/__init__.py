@@ -9,6 +9,7 @@ from .graph import NodeName
 from .machines import Machine, Machines
 from .results import Images, OutputFile, Result
 from .runs import Run
+from .snapshots import Snapshot
 from .stream import EventStream
 from .tunnel import Tunnel, TunnelStatus
 from .workflow import Inputs, Node, UnknownNameError, Validation, Workflow
@@ -28,6 +29,7 @@ __all__ = [
     "Result",
     "Run",
     "RunProgress",
+    "Snapshot",
     "StoredWorkflow",
     "Tunnel",
     "TunnelStatus",

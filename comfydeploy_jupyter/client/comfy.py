@@ -19,13 +19,14 @@ from .machines import Machines
 from .results import Result
 from .runs import Run
 from .server import READ_TIMEOUT, Server, check_timeout
+from .snapshots import Snapshot, given, take
 from .stream import EventStream
 from .tunnel import Tunnel
 from .workflow import Workflow
 from .workflows import Workflows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 LARGEST_SEED = 2**64 - 1  # of ComfyUI's own nodes
 HASH_TIMEOUT = 600.0  # s; a large file on a slow disk takes its time
@@ -491,6 +492,62 @@ class Comfy:
             "get-file-hash", filename=os.fspath(filename), machine=machine, timeout=HASH_TIMEOUT
         )
         return str(reply["file_hash"])
+
+    def snapshot(
+        self,
+        name: str | None = None,
+        *,
+        snapshot: Snapshot | dict[str, Any] | str | os.PathLike[str] | None = None,
+        include_models: bool = False,
+        build: bool = False,
+        target: Literal["local", "cloud"] | None = None,
+        machine: str | None = None,
+        progress: Callable[[str], object] | bool = True,
+    ) -> Snapshot:
+        """Take the environment of a ComfyUI down, as a Docker build context.
+
+        Parameters
+        ----------
+        name : str, optional
+            What to call it: letters, digits, ``.``, ``_`` and ``-``, at most 64. An earlier one
+            of that name is replaced. By default the time.
+        snapshot : Snapshot, dict or path, optional
+            One that exists, instead of the present environment: of this method, or of
+            ComfyUI-Manager (a JSON or YAML file).
+        include_models : bool
+            Whether the image gets the models whose source is known. SHA-256 that are not known
+            are computed then, which takes a while for many GiB.
+        build : bool
+            Whether a Docker engine beside the server builds the image.
+        target : {"local", "cloud"}, optional
+            ``cloud`` lets ComfyDeploy make the steps for its machines; nothing is written.
+        machine : str, optional
+            Whose environment; default the local ComfyUI's.
+        progress : bool or callable
+            Print lines of progress, such as the log of the build, or have them told.
+
+        Returns
+        -------
+        Snapshot
+
+        Raises
+        ------
+        DockerUnavailableError
+            There is no Docker engine; ``extra["path"]`` is the context, which is there.
+        DockerFailedError
+            The image could not be built.
+        """
+        tell: Callable[[str], object] = progress if callable(progress) else print
+        body = {
+            "name": name,
+            "snapshot": None if snapshot is None else given(snapshot),
+            "include_models": include_models,
+            "build": build,
+            "target": target,
+            "machine": machine,
+        }
+        chosen = {key: value for key, value in body.items() if value is not None}
+        return take(self.server, chosen, tell if progress else lambda _: None)
 
     def _start(self, source: Source, body: dict[str, Any], timeout: float | None) -> EventStream:
         with _naming_nodes(source):

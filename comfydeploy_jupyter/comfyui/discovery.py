@@ -239,7 +239,7 @@ def installed_version(path: Path) -> tuple[str | None, str | None]:
     version = _search(path / "comfyui_version.py", r'__version__\s*=\s*"([^"]+)"') or _search(
         path / "pyproject.toml", r'^version\s*=\s*"([^"]+)"'
     )
-    return version, _commit(path / ".git")
+    return version, git_commit(path / ".git")
 
 
 def _search(file: Path, pattern: str) -> str | None:
@@ -250,7 +250,8 @@ def _search(file: Path, pattern: str) -> str | None:
     return match[1] if match else None
 
 
-def _commit(git: Path) -> str | None:
+def git_commit(git: Path) -> str | None:
+    """Return the commit that is checked out beside a ``.git``, None where that is unknown."""
     # a work tree of its own, or a submodule, has a file that names the folder
     elsewhere = _search(git, r"^gitdir:\s*(.+)$")
     if elsewhere:

@@ -20,6 +20,7 @@ from .machines import (
     MachineUpdateHandler,
 )
 from .runs import InterruptHandler, RunHandler, RunsHandler, StreamHandler
+from .snapshots import SnapshotHandler
 from .status import (
     CheckStatusHandler,
     CheckWSStatusHandler,
@@ -83,6 +84,7 @@ ROUTES = (
     (f"{PREFIX}/machine/update", MachineUpdateHandler),
     (f"{PREFIX}/machine/create", MachineCreateHandler),
     (f"{PREFIX}/machine/delete", MachineDeleteHandler),
+    (f"{PREFIX}/snapshot-to-docker", SnapshotHandler),
     # Miscellaneous
     (f"{PREFIX}/auth-response", AuthResponseHandler),
     (f"{PREFIX}/comfyui-version", ComfyUIVersionHandler),
