@@ -129,6 +129,11 @@ def open_notebook(lab: JupyterProcess, browser: Browser, tmp_path_factory) -> It
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(60_000)
+        # on a busy machine JupyterLab now and then asks for the kernel that the notebook names
+        page.add_locator_handler(
+            page.locator(".jp-Dialog", has_text="Select kernel for"),
+            lambda dialog: dialog.locator(".jp-mod-accept").click(),
+        )
         page.goto(f"{lab.url}lab/tree/{name}.ipynb?token={lab.token}&reset")
         opened = LabPage(page, shots)
         opened.run_first_cell()
