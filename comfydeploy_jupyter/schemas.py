@@ -199,11 +199,12 @@ class JoinQuery(Model):
 
 
 class RunsQuery(Model):
-    """Query of ``GET runs``."""
+    """Query of ``GET runs``; ``structure`` names a workflow, as `graphs.structure` has it."""
 
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
     offset: Annotated[int, Field(ge=0, le=10**9)] = 0
     status: Status | None = None
+    structure: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None
 
 
 class StatusQuery(Model):
@@ -439,6 +440,7 @@ class ViewQuery(MachineQuery):
     filename: Annotated[str, Field(min_length=1, max_length=1024)]
     subfolder: Annotated[str, Field(max_length=4096)] = ""
     type: Literal["output", "input", "temp"] = "output"
+    thumbnail: Annotated[int, Field(ge=16, le=1024)] | None = None
 
 
 class LogQuery(MachineQuery):

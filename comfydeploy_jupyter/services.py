@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import uuid
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
@@ -19,6 +20,7 @@ from .errors import ComfyDeployError, InvalidRequestError
 from .files.hashing import Hasher
 from .files.inbox import Inbox, RemoteInbox, clean_outbox
 from .files.listing import DirectoryCache, LocalModels, ModelListing, RemoteModels
+from .files.thumbnails import Thumbnails
 from .files.uploads import Uploads
 from .graphs.ui_to_api import ui_to_api
 from .machines.cloud import CloudMachines
@@ -134,6 +136,7 @@ class Services:
         self.database = Database(settings.data_dir / "comfydeploy.db")
         self.machines = MachineRegistry()
         self.hasher = Hasher(HashRepository(self.database))
+        self.thumbnails = Thumbnails()
         self._uploads = Uploads()
         self._outbox = settings.data_dir / "outbox"
         self._directories = DirectoryCache()
@@ -144,6 +147,7 @@ class Services:
             find=self._tunnel_origin,
             on_url=self._tunnel_moved,
         )
+        self.instance = uuid.uuid4().hex
         self._session: Session | None = None
         self._runs: RunManager | None = None
         self._machine_room: MachineRoom | None = None

@@ -11,6 +11,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 from ..errors import ComfyDeployError, InvalidRequestError, PromptInvalidError
+from ..graphs.structure import structure_of
 from .events import RunProgress
 from .files import Model, UploadedFile, has_files, upload, upload_all
 from .graph import Source
@@ -308,7 +309,12 @@ class Comfy:
         return Run(self.server, {"prompt_id": prompt_id, **record})
 
     def runs(
-        self, limit: int | None = None, offset: int | None = None, status: str | None = None
+        self,
+        limit: int | None = None,
+        offset: int | None = None,
+        status: str | None = None,
+        *,
+        of: Workflow | None = None,
     ) -> list[Run]:
         """Return handles of the runs, newest first.
 
@@ -319,9 +325,15 @@ class Comfy:
         status : str, optional
             Only those that are ``queued``, ``running``, ``uploading``, ``success``, ``failed`` or
             ``cancelled``.
+        of : Workflow, optional
+            Only those of this workflow, whatever values its inputs had.
         """
-        records = self.server.get("runs", limit=limit, offset=offset, status=status)
-        return [Run(self.server, record) for record in records]
+        structure = None if of is None else structure_of(of.to_api())
+        records = self.server.get(
+            "runs", limit=limit, offset=offset, status=status, structure=structure
+        )
+        source = None if of is None else of.source
+        return [Run(self.server, record, source) for record in records]
 
     def login(self, *, timeout: float = 300.0) -> str:
         """Sign in to ComfyDeploy: show a link, wait until you have approved there.

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, overload
+from urllib.parse import urlsplit
 
 from ..errors import ComfyDeployError, RunCancelledError, RunFailedError
 from .graph import Source
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     import requests
     from PIL.Image import Image
+
+    from .graph import NodeName
 
 INLINE_IMAGES = 24
 """How many pictures a result shows inline; `Result.images` has them all."""
@@ -90,6 +93,28 @@ class OutputFile:
             return len(self._cache["content"])
         with self._request() as response:
             return int(response.headers.get("Content-Length", -1))
+
+    @property
+    def query(self) -> str:
+        """What the route ``view`` is asked with for this file."""
+        return urlsplit(self._address).query
+
+    def thumbnail(self, side: int = 384) -> bytes:
+        """Return a small copy of a picture as WebP, made by the server.
+
+        Parameters
+        ----------
+        side : int
+            Its longest side, 16 to 1024 pixels.
+
+        Raises
+        ------
+        InvalidRequestError
+            The file is no picture.
+        """
+        address = f"{self._address}&thumbnail={side}"
+        with self._server.request("GET", address, timeout=READ_TIMEOUT) as response:
+            return response.content
 
     def read(self) -> bytes:
         """Return its content; fetched once."""
@@ -292,14 +317,23 @@ class Result(Mapping[str, Any]):
     @property
     def texts(self) -> list[str]:
         """The texts that nodes put out."""
+        return [text for _, text in self.texts_by_node]
+
+    @property
+    def texts_by_node(self) -> list[tuple[NodeName, str]]:
+        """The texts that nodes put out, each with its node."""
         return [
-            item
-            for output in self.outputs.values()
+            (self.node_name(node_id), item)
+            for node_id, output in self.outputs.items()
             for items in _dict(output).values()
             if isinstance(items, list)
             for item in items
             if isinstance(item, str)
         ]
+
+    def node_name(self, node_id: str) -> NodeName:
+        """Return how a node of the run is called."""
+        return self._workflow.name(node_id)
 
     @property
     def failure(self) -> str:

@@ -49,6 +49,16 @@ class Run:
         return self._refresh()
 
     @property
+    def workflow(self) -> Source:
+        """The graph, where it is known here."""
+        return self._workflow
+
+    @property
+    def known(self) -> dict[str, Any]:
+        """What was last heard of the run; the server is not asked."""
+        return self._record
+
+    @property
     def status(self) -> str:
         """Where the run is now: ``queued``, ``running``, …; asked of the server until it ended."""
         return str(self.record.get("status", "not-started"))

@@ -60,7 +60,7 @@ class Workflow:
     ----------
     server : Server
         Converts, checks, and knows the node classes.
-    source : dict, str, bytes, path or Workflow
+    source : dict, str, bytes, path, Source or Workflow
         As `Source` takes it. A dict or workflow is copied.
     ui : dict, optional
         The same workflow in the editor's format, beside a source in API format.
@@ -90,12 +90,14 @@ class Workflow:
     def __init__(
         self,
         server: Server,
-        source: Workflow | dict[str, Any] | str | bytes | os.PathLike[str],
+        source: Workflow | Source | dict[str, Any] | str | bytes | os.PathLike[str],
         *,
         ui: dict[str, Any] | None = None,
         title: str = "",
     ) -> None:
-        loaded = source.source if isinstance(source, Workflow) else Source(source, ui=ui)
+        loaded = source.source if isinstance(source, Workflow) else source
+        if not isinstance(loaded, Source):
+            loaded = Source(loaded, ui=ui)
         graph, self._ui = loaded.graph, loaded.ui
         self._server = server
         self._definitions: dict[str, Any] | None = None

@@ -182,6 +182,9 @@ class RunsHandler(Handler):
         query = self.query(schemas.RunsQuery)
         await self.reply_large(
             await self.services.runs.newest(
-                limit=query.limit, offset=query.offset, status=query.status
+                limit=query.limit,
+                offset=query.offset,
+                status=query.status,
+                structure=query.structure,
             )
         )

@@ -25,6 +25,7 @@ class CheckStatusHandler(Handler):
             {
                 "status": "ok" if comfyui["reachable"] else "degraded",
                 "version": __version__,
+                "instance": services.instance,
                 "comfyui": comfyui,
                 "queue": services.runs.counts(None if query.machine is None else machine.id),
                 "uploads": services.transfers.queue.counts(),

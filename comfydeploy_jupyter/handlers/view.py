@@ -1,13 +1,14 @@
-"""``GET view``: an output or input file of ComfyUI, streamed."""
+"""``GET view``: an output or input file of ComfyUI, streamed; or a small copy of a picture."""
 
 from __future__ import annotations
 
 import asyncio
+import io
 import mimetypes
 import os
 import re
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
 from tornado.iostream import StreamClosedError
@@ -17,13 +18,12 @@ from .base import Handler, schemas
 from .conditions import OUTSIDE, asked_range, is_unchanged, outside, range_fits
 
 if TYPE_CHECKING:
-    import io
-
     import aiohttp
 
     from ..comfyui.client import ComfyUIClient
 
 CHUNK = 256 * 1024  # bytes read at once
+LARGEST_PICTURE = 100_000_000  # bytes of one that is fetched to be made smaller
 # What a browser may show in Jupyter's own origin: none of these can run a script.
 INLINE = re.compile(r"(image/(?!svg)|video/|audio/|text/plain$)")
 PASSED_ON = ("If-None-Match", "If-Modified-Since")
@@ -52,7 +52,9 @@ class ViewHandler(Handler):
         self._describe(query.filename)
         try:
             file = await machine.open_file(query.type, query.subfolder, query.filename)
-            if file is not None:
+            if query.thumbnail is not None:
+                await self._send_thumbnail(file, query, query.thumbnail)
+            elif file is not None:
                 await self._send_file(file)
             else:
                 await self._send_on(await machine.ready(), query)
@@ -69,10 +71,50 @@ class ViewHandler(Handler):
         self.set_header("Content-Security-Policy", "default-src 'none'; sandbox")
         self.set_header("Cache-Control", "private, no-cache")
 
+    async def _send_thumbnail(
+        self, file: io.FileIO | None, query: schemas.ViewQuery, side: int
+    ) -> None:
+        """Send a small copy of a picture."""
+        self._type = "image/webp"
+        self.set_header("Content-Type", self._type)
+        self.set_header("Content-Disposition", "inline")
+        source: BinaryIO
+        if file is None:
+            machine = self.services.machines.get(query.machine)
+            source = io.BytesIO(await self._fetch(await machine.ready(), query))
+        else:
+            etag = _etag(file, f"-{side}")
+            self.set_header("ETag", etag)
+            if is_unchanged(self.request.headers, etag, ""):
+                await asyncio.to_thread(file.close)
+                self.set_status(304)
+                await self.finish(set_content_type=self._type)
+                return
+            source = io.BufferedReader(file)
+        try:
+            content = await self.services.thumbnails.make(source, side)
+        finally:
+            await asyncio.to_thread(source.close)
+        await self.finish(content, set_content_type=self._type)
+
+    async def _fetch(self, client: ComfyUIClient, query: schemas.ViewQuery) -> bytes:
+        asked = {"filename": query.filename, "subfolder": query.subfolder, "type": query.type}
+        async with client.view(asked, {}) as answer:
+            _check(answer.status, query)
+            parts, size = [], 0
+            async for part in answer.content.iter_chunked(CHUNK):
+                parts.append(part)
+                size += len(part)
+                if size > LARGEST_PICTURE:
+                    raise InvalidRequestError.of_field(
+                        "thumbnail", f"{query.filename!r} is too large for one"
+                    )
+        return b"".join(parts)
+
     async def _send_file(self, file: io.FileIO) -> None:
         try:
             facts = os.fstat(file.fileno())
-            etag = f'"{facts.st_mtime_ns:x}-{facts.st_size:x}"'
+            etag = _etag(file)
             self.set_header("Content-Type", self._type)
             self.set_header("ETag", etag)
             modified = formatdate(facts.st_mtime, usegmt=True)
@@ -128,18 +170,10 @@ class ViewHandler(Handler):
             await self._pass_back(answer, query)
 
     async def _pass_back(self, answer: aiohttp.ClientResponse, query: schemas.ViewQuery) -> None:
-        if answer.status in (400, 403, 404):
-            raise NotFoundError(
-                f"filename: ComfyUI has no {query.type} file {query.filename!r}",
-                details={"field": "filename"},
-            )
         if answer.status == OUTSIDE:
             size = answer.headers.get("Content-Range", "").rpartition("/")[2]
             raise outside(int(size) if size.isdecimal() else None)
-        if answer.status >= 300 and answer.status != 304:
-            raise ComfyUIUnavailableError(
-                f"ComfyUI answered {answer.status} to the request for {query.filename!r}"
-            )
+        _check(answer.status, query)
         self.set_status(answer.status)
         for name in PASSED_BACK:
             if name in answer.headers:
@@ -150,3 +184,21 @@ class ViewHandler(Handler):
                 self.write(chunk)
                 await self.flush()
         await self.finish(set_content_type=self._type)
+
+
+def _check(status: int, query: schemas.ViewQuery) -> None:
+    """Raise what ComfyUI's answer to the request for a file means."""
+    if status in (400, 403, 404):
+        raise NotFoundError(
+            f"filename: ComfyUI has no {query.type} file {query.filename!r}",
+            details={"field": "filename"},
+        )
+    if status >= 300 and status != 304:
+        raise ComfyUIUnavailableError(
+            f"ComfyUI answered {status} to the request for {query.filename!r}"
+        )
+
+
+def _etag(file: io.FileIO, more: str = "") -> str:
+    facts = os.fstat(file.fileno())
+    return f'"{facts.st_mtime_ns:x}-{facts.st_size:x}{more}"'

@@ -200,6 +200,8 @@ class RunManager:
             workflow_id=request.workflow_id,
             version=version,
             warnings=prepared.warnings,
+            structure=prepared.structure,
+            inputs=prepared.inputs,
         )
         run = await self._add(Run(record, prepared.nodes), prepared.prompt, prepared.workflow)
         return run, client, prepared
@@ -239,10 +241,25 @@ class RunManager:
         return record
 
     async def newest(
-        self, *, limit: int = 100, offset: int = 0, status: str | None = None
+        self,
+        *,
+        limit: int = 100,
+        offset: int = 0,
+        status: str | None = None,
+        structure: str | None = None,
     ) -> list[dict[str, Any]]:
-        """Return the replies of runs, newest first."""
-        records = await self._repository.newest(limit=limit, offset=offset, status=status)
+        """Return the replies of runs, newest first.
+
+        Parameters
+        ----------
+        limit, offset : int
+            How many, and after how many.
+        status, structure : str, optional
+            Only those in this state, and of this workflow.
+        """
+        records = await self._repository.newest(
+            limit=limit, offset=offset, status=status, structure=structure
+        )
         return [self.reply(record) for record in records]
 
     def reply(self, record: RunRecord) -> dict[str, Any]:

@@ -73,6 +73,8 @@ def reply(record: RunRecord, view_url: str) -> dict[str, Any]:
         "started_at": record.started_at,
         "finished_at": record.finished_at,
     }
+    if record.inputs:
+        body["inputs"] = record.inputs
     if record.next_seeds:
         body["next_seeds"] = record.next_seeds
     if record.workflow_id is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import InvalidRequestError
@@ -18,6 +18,7 @@ from ..graphs.inputs import (
     place_files,
 )
 from ..graphs.seeds import SeedMode, Seeds, apply_seeds
+from ..graphs.structure import structure_of
 from ..graphs.ui_to_api import ui_to_api
 from .bring import bring_files
 from .run import NodeName
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from ..graphs.external import Target
     from ..machines.machine import Machine
     from ..schemas import RunRequest
+
+
+LONGEST_INPUT = 20_000  # characters of an input that is remembered; longer ones are files
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,10 @@ class Prepared:
         The seeds in it, and those that the editor would show next.
     warnings : list of str
         What did not come along from the UI format.
+    structure : str
+        Which workflow it is, whatever its values: `structure_of` the graph that was handed in.
+    inputs : dict
+        The inputs that it was given by name, but for those as long as files.
     """
 
     prompt: bytes
@@ -53,15 +61,19 @@ class Prepared:
     seeds: dict[str, int]
     next_seeds: dict[str, int]
     warnings: list[str]
+    structure: str
+    inputs: dict[str, Any]
 
 
-class _Unresolved(NamedTuple):
-    """A graph with external-input nodes, with its inputs and seeds in it."""
+class _Settled(NamedTuple):
+    """A graph with its inputs and seeds in it; external-input nodes are in it still."""
 
     applied: AppliedInputs
     seeds: Seeds
     ui: dict[str, Any] | None
     warnings: list[str]
+    structure: str
+    inputs: dict[str, Any]
 
 
 async def prepare(request: RunRequest, machine: Machine, *, small: bool = False) -> Prepared:
@@ -97,7 +109,9 @@ async def prepare(request: RunRequest, machine: Machine, *, small: bool = False)
     if isinstance(settled, Prepared):
         return settled
     graph = await _resolve_external(settled.seeds.graph, settled.applied.given, machine)
-    return await asyncio.to_thread(_encode, graph, settled.ui, settled.seeds, settled.warnings)
+    return await asyncio.to_thread(
+        _encode, settled._replace(seeds=replace(settled.seeds, graph=graph))
+    )
 
 
 def node_names(graph: dict[str, Any]) -> dict[str, NodeName]:
@@ -110,10 +124,11 @@ def node_names(graph: dict[str, Any]) -> dict[str, NodeName]:
     return names
 
 
-def _settle(request: RunRequest, layouts: NodeDefinitions | None) -> Prepared | _Unresolved:
+def _settle(request: RunRequest, layouts: NodeDefinitions | None) -> Prepared | _Settled:
     """Do all that needs no ComfyUI in one go: each trip to a thread costs time."""
     graph, ui, warnings = _choose(request, layouts)
     graph = _with_inputs(graph)
+    structure = structure_of(graph)
     strict = request.strict_inputs
     if strict is None:
         strict = not request.node_form
@@ -121,10 +136,11 @@ def _settle(request: RunRequest, layouts: NodeDefinitions | None) -> Prepared | 
     node_default = request.node_form and request.seed_mode is None
     mode = SeedMode(request.seed_mode or ("random" if request.node_form else "auto"))
     seeds = apply_seeds(applied.graph, mode, given=applied.given, ui=ui, node_form=node_default)
-    graph = seeds.graph
-    if any(str(node.get("class_type")).startswith(EXTERNAL_PREFIX) for node in graph.values()):
-        return _Unresolved(applied, seeds, ui, warnings)
-    return _encode(graph, ui, seeds, warnings)
+    settled = _Settled(applied, seeds, ui, warnings, structure, _remembered(request.inputs or {}))
+    nodes = seeds.graph.values()
+    if any(str(node.get("class_type")).startswith(EXTERNAL_PREFIX) for node in nodes):
+        return settled
+    return _encode(settled)
 
 
 def _choose(
@@ -197,12 +213,24 @@ async def _resolve_external(graph: Graph, given: dict[Target, str], machine: Mac
     return place_files(inlined.graph, placed)
 
 
-def _encode(graph: Graph, ui: dict[str, Any] | None, seeds: Seeds, warnings: list[str]) -> Prepared:
+def _remembered(inputs: dict[str, Any]) -> dict[str, Any]:
+    """Return the inputs without those that are as long as files."""
+    return {
+        key: value
+        for key, value in inputs.items()
+        if not isinstance(value, (str, list, dict)) or len(json.dumps(value)) <= LONGEST_INPUT
+    }
+
+
+def _encode(settled: _Settled) -> Prepared:
+    graph = settled.seeds.graph
     return Prepared(
-        warnings=warnings,
         prompt=json.dumps(graph).encode(),
-        workflow=None if ui is None else json.dumps(ui).encode(),
+        workflow=None if settled.ui is None else json.dumps(settled.ui).encode(),
         nodes=node_names(graph),
-        seeds=seeds.seeds,
-        next_seeds=seeds.next_seeds,
+        seeds=settled.seeds.seeds,
+        next_seeds=settled.seeds.next_seeds,
+        warnings=settled.warnings,
+        structure=settled.structure,
+        inputs=settled.inputs,
     )

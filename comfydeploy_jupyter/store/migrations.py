@@ -171,6 +171,13 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             """,
         ),
     ),
+    (
+        "structures",
+        (
+            "ALTER TABLE runs ADD COLUMN structure TEXT",
+            "CREATE INDEX runs_by_structure ON runs (structure, id)",
+        ),
+    ),
 )
 
 

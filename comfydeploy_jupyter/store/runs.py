@@ -48,6 +48,10 @@ class RunRecord:
         The stored workflow and its version that it ran.
     warnings : list of str
         What did not come along when its graph was converted.
+    structure : str or None
+        Which workflow it is, whatever its values; None for runs older than this column.
+    inputs : dict
+        The inputs that it was given by name.
     """
 
     prompt_id: str
@@ -73,6 +77,8 @@ class RunRecord:
     workflow_id: str | None = None
     version: int | None = None
     warnings: list[str] = field(default_factory=list)
+    structure: str | None = None
+    inputs: dict[str, Any] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
@@ -91,6 +97,7 @@ _COLUMNS = (
     "started_at",
     "finished_at",
     "execution_time",
+    "structure",
 )
 _DETAILS = (
     "outputs",
@@ -106,6 +113,7 @@ _DETAILS = (
     "workflow_id",
     "version",
     "warnings",
+    "inputs",
 )
 
 
@@ -157,10 +165,16 @@ class RunRepository:
         return await self._database.read(_prompt, prompt_id)
 
     async def newest(
-        self, *, limit: int = 100, offset: int = 0, status: str | None = None
+        self,
+        *,
+        limit: int = 100,
+        offset: int = 0,
+        status: str | None = None,
+        structure: str | None = None,
     ) -> list[RunRecord]:
-        """Return runs, newest first."""
-        return await self._database.read(_list, limit, offset, (status,) if status else None)
+        """Return runs, newest first; those in a state, those of a workflow."""
+        statuses = (status,) if status else ()
+        return await self._database.read(_list, limit, offset, statuses, structure)
 
     async def has_client(self, client_id: str) -> bool:
         """Return whether a client of our WebSocket ever started a run."""
@@ -168,7 +182,7 @@ class RunRepository:
 
     async def active(self) -> list[RunRecord]:
         """Return the runs that have not ended, oldest first."""
-        found = await self._database.read(_list, -1, 0, ACTIVE)
+        found = await self._database.read(_list, -1, 0, ACTIVE, None)
         return found[::-1]
 
 
@@ -233,14 +247,21 @@ def _prompt(connection: sqlite3.Connection, prompt_id: str) -> tuple[bytes, byte
 
 
 def _list(
-    connection: sqlite3.Connection, limit: int, offset: int, statuses: tuple[str, ...] | None
+    connection: sqlite3.Connection,
+    limit: int,
+    offset: int,
+    statuses: tuple[str, ...],
+    structure: str | None,
 ) -> list[RunRecord]:
-    where = ""
-    if statuses is not None:
-        where = f"WHERE status IN ({', '.join('?' * len(statuses))})"
+    conditions = []
+    if statuses:
+        conditions.append(f"status IN ({', '.join('?' * len(statuses))})")
+    if structure is not None:
+        conditions.append("structure = ?")
+    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     rows = connection.execute(
         f"SELECT * FROM runs {where} ORDER BY id DESC LIMIT ? OFFSET ?",  # noqa: S608 - only marks are put in
-        (*(statuses or ()), limit, offset),
+        (*statuses, *([] if structure is None else [structure]), limit, offset),
     )
     return [_record(row) for row in rows]
 

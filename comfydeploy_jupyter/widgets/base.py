@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from ..client import Comfy
 
 GAP = "8px"
-LABEL_WIDTH = "180px"
 PANEL_CLASS = "comfydeploy-panel"
 STATIC = Path(__file__).parent / "static"
 """The style sheet and the scripts of the panels."""

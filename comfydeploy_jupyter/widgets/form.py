@@ -2,82 +2,144 @@
 
 from __future__ import annotations
 
+import random
+import re
 from typing import TYPE_CHECKING, Any
 
-import ipywidgets as w
+import traitlets as t
 
 from ..errors import InvalidRequestError
-from .base import GAP, LABEL_WIDTH, close_tree
+from ..graphs.inputs import apply_inputs
+from ..graphs.seeds import MAX_SEED, SeedMode, apply_seeds
+from .view import View, script
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
+    from ..graphs.formats import Definitions, Graph, UIGraph
     from ..graphs.inputs import FormField
+    from .base import Panel
 
 SHOWN = 12
 """How many fields a form shows at once; the others wait under "More inputs"."""
 
 EXACT = 2**53
-"""Whole numbers beyond it are not exact in a browser; they are edited as text."""
+"""Integers beyond it are not exact in a browser."""
 
-LONGEST_SLIDER = 1000
-"""A slider has at most so many steps; with more, a number is easier to type."""
+_NAMES = {
+    "text": "text",
+    "multiline": "text",
+    "int": "integer",
+    "float": "number",
+    "bool": "yes or no",
+    "combo": "choice",
+    "color": "colour",
+    "image": "picture",
+    "seed": "seed",
+}
 
 
-class Form:
-    """Widgets for the inputs of a workflow.
+class Form(View):
+    """The inputs of a workflow: labels, controls, ranges and defaults.
+
+    The page holds what is typed; `values` is what it has told. Numbers travel as text, so that
+    seeds above 2**53 stay what they are.
 
     Parameters
     ----------
-    fields : sequence of FormField
-        What to show, the most likely first.
-
-    Attributes
-    ----------
-    box : ipywidgets.VBox
-        All widgets.
+    panel : Panel
+        Where it is.
     """
 
-    def __init__(self, fields: Sequence[FormField]) -> None:
-        self._inputs = [_Input(field) for field in fields]
-        plain = [entry for entry in self._inputs if not entry.field.advanced][:SHOWN]
-        more = [entry for entry in self._inputs if entry not in plain]
-        children: list[w.Widget] = [entry.widget for entry in plain]
-        if more:
-            rest = w.VBox(
-                [entry.widget for entry in more], layout=w.Layout(grid_gap="4px", width="100%")
-            )
-            accordion = w.Accordion([rest], titles=(f"More inputs ({len(more)})",))
-            accordion.layout.margin = f"{GAP} 0 0"
-            children.append(accordion)
-        self.box = w.VBox(children, layout=w.Layout(grid_gap="4px", width="100%"))
+    _esm = script("form")
 
-    @property
-    def has_seed(self) -> bool:
-        """Whether one of the fields is a seed."""
-        return any(entry.field.kind == "seed" for entry in self._inputs)
+    fields: t.List[Any] = t.List().tag(sync=True)
+    # as the page has them; what is set from here goes out as a message, and comes back
+    values = t.Dict().tag(sync=True)
+    locked: t.List[str] = t.List().tag(sync=True)
+    opened = t.Bool(False).tag(sync=True)
 
-    def values(self, *, seeds: bool = True) -> dict[str, Any]:
-        """Return the inputs that the user changed, by their keys.
+    def __init__(self, panel: Panel) -> None:
+        self._fields: dict[str, FormField] = {}
+        self._graph: Graph = {}
+        self._values: dict[str, Any] = {}
+        super().__init__(panel)
+        self.observe(self._told, "values")
+
+    def show(self, fields: Sequence[FormField], graph: Graph, unlocked: Sequence[str] = ()) -> None:
+        """Show the inputs of another workflow.
 
         Parameters
         ----------
-        seeds : bool
-            Whether seeds are among them.
+        fields : sequence of FormField
+            The inputs, the most likely to be changed first.
+        graph : Graph
+            The workflow in API format.
+        unlocked : sequence of str
+            The keys of seeds that are drawn anew for each run.
+        """
+        self._fields = {field.key: field for field in fields}
+        self._graph = graph
+        self._values = {field.key: _written(field, field.value) for field in fields}
+        shown = 0
+        told = []
+        for field in fields:
+            # What the author of the workflow chose is never hidden.
+            chosen = field.key != f"{field.node_id}.{field.input_name}"
+            more = not chosen and (field.advanced or shown >= SHOWN)
+            shown += not more
+            told.append(_told(field, more=more))
+        with self.hold_sync():
+            self.fields = told
+            self.values = dict(self._values)
+            self.locked = [f.key for f in fields if f.kind == "seed" and f.key not in unlocked]
+
+    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Return the state with the values as they are now, for a page that is loaded anew."""
+        state: dict[str, Any] = super().get_state(*args, **kwargs)
+        if "values" in state:
+            state["values"] = dict(self._values)
+        return state
+
+    def changed(self) -> dict[str, Any]:
+        """Return the inputs that differ from the workflow, by their keys.
 
         Raises
         ------
         InvalidRequestError
-            A text that should be a number is none; the message names the field.
+            A text is no number, or out of range; the message names the field.
         """
-        changed = {}
-        for entry in self._inputs:
-            if entry.field.kind == "seed" and not seeds:
-                continue
-            value = entry.value()
-            if value != entry.field.value:
-                changed[entry.field.key] = value
-        return changed
+        values = {key: self._read(field) for key, field in self._fields.items()}
+        return {key: v for key, v in values.items() if v != self._fields[key].value}
+
+    def to_send(self) -> dict[str, Any]:
+        """Return what a run is given, so that its record tells every value of the form.
+
+        External inputs that were not changed are left out: their defaults may mean "none".
+
+        Raises
+        ------
+        InvalidRequestError
+            As `changed` does.
+        """
+        changed = self.changed()
+        unchanged = {
+            key: field.value
+            for key, field in self._fields.items()
+            if key == f"{field.node_id}.{field.input_name}"
+        }
+        return {**unchanged, **changed}
+
+    def draw(self) -> dict[str, int]:
+        """Draw and show new numbers for the seeds that are not locked; return them by key."""
+        drawn = {
+            key: _drawn(field)
+            for key, field in self._fields.items()
+            if field.kind == "seed" and key not in self.locked
+        }
+        self._put(drawn)
+        return drawn
 
     def set(self, key: str, value: object) -> None:
         """Set one input by its key.
@@ -87,97 +149,158 @@ class Form:
         KeyError
             There is no such input.
         """
-        for entry in self._inputs:
-            if entry.field.key == key:
-                entry.set(value)
-                return
-        raise KeyError(key)
+        if key not in self._fields:
+            raise KeyError(key)
+        self._put({key: value})
 
-    def close(self) -> None:
-        """Remove all widgets."""
-        close_tree(self.box)
+    def reuse(self, inputs: Mapping[str, Any], seeds: Mapping[str, int]) -> None:
+        """Show the values of an earlier run, and keep its seeds.
 
+        Parameters
+        ----------
+        inputs : dict
+            The values that it was given, by whatever names.
+        seeds : dict
+            The seeds that it used, by ``"<node id>.<input>"``.
+        """
+        known = apply_inputs(self._graph, inputs, strict=False).graph
+        values = {}
+        for key, field in self._fields.items():
+            value = known[field.node_id].get("inputs", {}).get(field.input_name, field.value)
+            values[key] = seeds.get(f"{field.node_id}.{field.input_name}", value)
+        self._put({k: v for k, v in values.items() if not isinstance(v, (list, dict))})
+        self.locked = [key for key, field in self._fields.items() if field.kind == "seed"]
 
-class _Input:
-    """One field and its widget."""
-
-    def __init__(self, field: FormField) -> None:
-        self.field = field
-        self._read: Callable[[Any], Any] = _same
-        self._write: Callable[[Any], Any] = _same
-        self.widget = self._make()
-        self.widget.description = field.label
-        self.widget.tooltip = field.tooltip or field.label
-        self.widget.style.description_width = LABEL_WIDTH
-        self.widget.layout.width = "100%"
-        self.widget.layout.margin = "0"
-
-    def value(self) -> Any:
-        """Return what the user has set."""
+    def received(self, path: Path, message: dict[str, Any]) -> None:
+        """Upload a picture and choose it."""
+        key = str(message["key"])
+        field = self._fields[key]
         try:
-            return self._read(self.widget.value)
-        except ValueError as error:
-            raise InvalidRequestError.of_field(self.field.label, "must be a number") from error
+            name = str(self._panel.comfy.upload(path))
+        except Exception:
+            self.send({"kind": "problem", "key": key, "text": "not uploaded"})
+            raise
+        self._put({field.key: name})
 
-    def set(self, value: object) -> None:
-        """Show a value."""
-        self.widget.value = self._write(value)
+    def _told(self, change: dict[str, Any]) -> None:
+        self._values.update(change["new"])
 
-    def _make(self) -> w.Widget:
-        field = self.field
-        kind, value = field.kind, field.value
-        if kind in {"combo", "image"} and field.options:
-            options = list(field.options)
-            return w.Dropdown(
-                options=options if value in options else [value, *options], value=value
-            )
-        if kind == "bool":
-            return w.Checkbox(value=bool(value))
-        if kind == "multiline":
-            return w.Textarea(value=str(value), rows=3)
-        if kind == "color" and isinstance(value, int) and 0 <= value <= 0xFFFFFF:
-            self._read, self._write = _number_of, _colour_of
-            return w.ColorPicker(value=_colour_of(value))
-        if kind in {"int", "seed", "color"} and isinstance(value, int):
-            return self._whole(value)
-        if kind == "float" and isinstance(value, (int, float)):
-            return self._real(float(value))
-        return w.Text(value=str(value), continuous_update=False)
+    def _on_draw(self, message: dict[str, Any], _: object) -> None:
+        key = str(message["key"])
+        self._put({key: _drawn(self._fields[key])})
 
-    def _whole(self, value: int) -> w.Widget:
-        field = self.field
-        if field.kind == "seed" or abs(value) > EXACT:
-            self._read, self._write = int, str
-            return w.Text(value=str(value), continuous_update=False)
-        step = max(1, int(field.step or 1))
-        if field.min is None or field.max is None or not field.min <= value <= field.max:
-            return w.IntText(value=value, step=step)
-        low, high = max(int(field.min), -EXACT), min(int(field.max), EXACT)
-        if (high - low) / step <= LONGEST_SLIDER:
-            return w.IntSlider(value=value, min=low, max=high, step=step)
-        return w.BoundedIntText(value=value, min=low, max=high, step=step)
+    def _put(self, values: Mapping[str, object]) -> None:
+        written = {key: _written(self._fields[key], value) for key, value in values.items()}
+        self._values.update(written)
+        if written:
+            self.send({"kind": "set", "values": written})
 
-    def _real(self, value: float) -> w.Widget:
-        field = self.field
-        step = float(field.step or 0.01)
-        if field.min is None or field.max is None or not field.min <= value <= field.max:
-            return w.FloatText(value=value, step=step)
-        low, high = float(field.min), float(field.max)
-        if (high - low) / step <= LONGEST_SLIDER:
-            places = max(0, min(4, len(f"{step:.4f}".rstrip("0").partition(".")[2])))
-            return w.FloatSlider(
-                value=value, min=low, max=high, step=step, readout_format=f".{places}f"
-            )
-        return w.BoundedFloatText(value=value, min=low, max=high, step=step)
+    def _read(self, field: FormField) -> Any:
+        written = self._values[field.key]
+        if written == _written(field, field.value):
+            return field.value
+        if field.kind == "bool":
+            return bool(written)
+        if field.kind not in {"int", "float", "seed", "color"} or field.options:
+            return written
+        text = str(written).strip()
+        if field.kind == "color":
+            if not re.fullmatch(r"#[0-9a-fA-F]{6}", text):
+                raise InvalidRequestError.of_field(field.label, "must be a colour like #1a2b3c")
+            return int(text[1:], 16)
+        return _number(field, text)
 
 
-def _same(value: Any) -> Any:
+def unlocked_seeds(
+    fields: Sequence[FormField], graph: Graph, ui: UIGraph | None, definitions: Definitions | None
+) -> list[str]:
+    """Return the keys of the seeds that the editor would draw anew for each run."""
+    settled = apply_seeds(graph, SeedMode.AUTO, ui=ui, definitions=definitions)
+    before = {f"{field.node_id}.{field.input_name}": field for field in fields}
+    return [
+        before[name].key
+        for name, seed in settled.seeds.items()
+        if name in before and before[name].kind == "seed" and seed != before[name].value
+    ]
+
+
+def _number(field: FormField, text: str) -> int | float:
+    try:
+        value = float(text) if field.kind == "float" else int(text)
+    except ValueError as error:
+        what = "a number" if field.kind == "float" else "a whole number"
+        raise InvalidRequestError.of_field(field.label, f"must be {what}") from error
+    if field.min is not None and value < field.min:
+        raise InvalidRequestError.of_field(field.label, f"must be at least {_plain(field.min)}")
+    if field.max is not None and value > field.max:
+        raise InvalidRequestError.of_field(field.label, f"must be at most {_plain(field.max)}")
     return value
 
 
-def _colour_of(number: int) -> str:
-    return f"#{number:06x}"
+def _drawn(field: FormField) -> int:
+    low = 0 if field.min is None else max(0, int(field.min))
+    high = MAX_SEED if field.max is None else min(MAX_SEED, int(field.max))
+    return random.randint(low, max(low, high))
 
 
-def _number_of(colour: str) -> int:
-    return int(colour.removeprefix("#"), 16)
+def _written(field: FormField, value: Any) -> Any:
+    """Return a value as the page has it: choices and switches as they are, else text."""
+    if field.kind == "bool":
+        return bool(value)
+    if field.options:
+        return value
+    if field.kind == "color" and isinstance(value, int) and 0 <= value <= 0xFFFFFF:
+        return f"#{value:06x}"
+    return str(value)
+
+
+def _told(field: FormField, *, more: bool) -> dict[str, Any]:
+    """Return what the script needs to know of a field."""
+    kind = field.kind
+    number = isinstance(field.value, (int, float)) and not isinstance(field.value, bool)
+    if kind in {"int", "float"} and not number:
+        kind = "text"
+    if kind == "color" and not str(_written(field, field.value)).startswith("#"):
+        kind = "text"
+    return {
+        "key": field.key,
+        "label": field.label,
+        "kind": kind,
+        "original": _written(field, field.value),
+        "options": field.options,
+        "min": field.min,
+        "max": field.max,
+        "step": field.step,
+        "tooltip": field.tooltip,
+        "hint": _hint(field),
+        "more": more,
+    }
+
+
+def _hint(field: FormField) -> str:
+    """Return the type, range and default of a field in words."""
+    kind = _NAMES.get(field.kind, field.kind)
+    if field.kind == "combo" and field.options:
+        kind = f"choice of {len(field.options)}"
+    parts = [kind]
+    if field.kind in {"int", "float"} and field.min is not None and field.max is not None:
+        # The limits of the machine's own integers are no news.
+        low = "" if abs(field.min) >= EXACT else _plain(field.min)
+        high = "" if abs(field.max) >= EXACT else _plain(field.max)
+        if low or high:
+            parts[0] += (
+                f" {low} to {high}" if low and high else f" from {low}" if low else f" to {high}"
+            )
+        if field.step and field.step != 1 and field.kind == "int":
+            parts.append(f"steps of {_plain(field.step)}")
+    simple = isinstance(field.default, (str, int, float)) and field.default != ""
+    if simple and field.kind not in {"seed", "multiline"}:
+        default = _written(field, field.default)
+        if field.kind == "bool":
+            default = "yes" if default else "no"
+        parts.append(f"default {default}")
+    return " · ".join(parts)
+
+
+def _plain(number: float) -> str:
+    return f"{int(number)}" if float(number).is_integer() else f"{number:g}"

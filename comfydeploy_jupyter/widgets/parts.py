@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import html
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anywidget
 import ipywidgets as w
 import traitlets as t
 
-from .base import GAP, LABEL_WIDTH, STATIC
+from .base import GAP
+from .view import View, script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from .base import Panel
 
 
 def row(*children: w.Widget, **layout: str) -> w.HBox:
@@ -58,44 +62,71 @@ def button(
     do: Callable[[], object],
     *,
     icon: str = "",
-    tooltip: str = "",
+    hint: str = "",
     style: str = "",
     disabled: bool = False,
-) -> w.Button:
+) -> Button:
     """Return a button.
 
     Parameters
     ----------
     label : str
-        What is on it; empty for one with an icon only, which then needs a tooltip as its name.
+        What is on it; empty for one with an icon only, which then needs a hint as its name.
     do : callable
-        Called on a click, without arguments; give it `Panel.attempt` or `Panel.start` so that its
-        errors are shown.
+        Called on a click, without arguments; let it use `Panel.attempt` or `Panel.start` so that
+        its errors are shown.
     icon : str
         A name of Font Awesome 4.
-    tooltip : str
+    hint : str
         What it does, for the mouse and for screen readers.
     style : str
-        ``primary``, ``success``, ``warning``, ``danger``, ``info`` or nothing.
+        ``primary``, ``danger`` or nothing.
     disabled : bool
         Whether it starts disabled.
     """
-    made = w.Button(
-        description=label,
-        icon=icon,
-        tooltip=tooltip or label,
-        button_style=style,
-        disabled=disabled,
-        layout=w.Layout(width="auto" if label else "36px", margin="0"),
+    made = Button(
+        description=label, icon=icon, hint=hint or label, button_style=style, disabled=disabled
     )
-    made.on_click(lambda _: do())
+    made.on_click(do)
     return made
 
 
-def search_combo(label: str, options: Sequence[str], value: str = "", hint: str = "") -> w.Combobox:
-    """Return a field that offers the options which contain what is typed.
+class Button(anywidget.AnyWidget):
+    """A button as `ipywidgets.Button`, but with a name for screen readers where it has none."""
 
-    Any text can be typed; look at ``options`` where only these will do.
+    _esm = script("button")
+
+    description = t.Unicode().tag(sync=True)
+    icon = t.Unicode().tag(sync=True)
+    hint = t.Unicode().tag(sync=True)
+    button_style = t.Unicode().tag(sync=True)
+    disabled = t.Bool(False).tag(sync=True)
+
+    def __init__(self, **traits: Any) -> None:
+        self._do: list[Callable[[], object]] = []
+        super().__init__(**traits)
+        self.on_msg(self._hear)
+
+    def on_click(self, do: Callable[[], object]) -> None:
+        """Call a function on each click, without arguments."""
+        self._do.append(do)
+
+    def click(self) -> None:
+        """Do what a click does."""
+        for do in self._do:
+            do()
+
+    def _hear(self, _: object, content: object, __: object) -> None:
+        if not self.disabled and isinstance(content, dict) and content.get("kind") == "click":
+            self.click()
+
+
+def search_combo(
+    label: str, options: Sequence[str] = (), value: str = "", hint: str = ""
+) -> SearchCombo:
+    """Return a field that offers the options which contain the words that are typed.
+
+    Any text can be typed; set its trait ``free`` to False where only the options will do.
 
     Parameters
     ----------
@@ -108,15 +139,60 @@ def search_combo(label: str, options: Sequence[str], value: str = "", hint: str 
     hint : str
         Shown while it is empty.
     """
-    return w.Combobox(
-        description=label,
-        options=tuple(options),
-        value=value,
-        placeholder=hint,
-        continuous_update=False,
-        style={"description_width": LABEL_WIDTH},
-        layout=w.Layout(flex="1 1 240px", width="auto", margin="0"),
-    )
+    return SearchCombo(description=label, options=list(options), value=value, placeholder=hint)
+
+
+class SearchCombo(anywidget.AnyWidget):
+    """A labelled field with a list that can be searched: words in any order, arrows, Enter, Escape.
+
+    Observe ``value``. Options are texts, or ``(text, value)`` or ``(text, value, note)``.
+    """
+
+    _esm = script("search_combo")
+
+    description = t.Unicode().tag(sync=True)
+    options: t.List[Any] = t.List().tag(sync=True)
+    value = t.Any("").tag(sync=True)
+    placeholder = t.Unicode().tag(sync=True)
+    free = t.Bool(True).tag(sync=True)
+
+
+class FileButton(View):
+    """A button that takes a file of the user's computer, of any size.
+
+    Parameters
+    ----------
+    panel : Panel
+        Where it is.
+    label, hint : str
+        What is on it, and what it does.
+    accept : str
+        Endings of file names, as HTML has them: ``".json,.png"``.
+    take : callable
+        Called in a thread with the `pathlib.Path` of the file, which is gone afterwards.
+    """
+
+    _esm = script("file_button")
+
+    label = t.Unicode().tag(sync=True)
+    hint = t.Unicode().tag(sync=True)
+    accept = t.Unicode().tag(sync=True)
+
+    def __init__(
+        self,
+        panel: Panel,
+        label: str,
+        take: Callable[[Path], object],
+        *,
+        hint: str = "",
+        accept: str = "",
+    ) -> None:
+        self._take = take
+        super().__init__(panel, label=label, hint=hint or label, accept=accept)
+
+    def received(self, path: Path, message: dict[str, Any]) -> None:
+        """Hand the file on."""
+        self._take(path)
 
 
 class CopyButton(anywidget.AnyWidget):
@@ -130,7 +206,7 @@ class CopyButton(anywidget.AnyWidget):
         What is on the button.
     """
 
-    _esm = STATIC / "copy_button.js"
+    _esm = script("copy_button")
 
     text = t.Unicode().tag(sync=True)
     label = t.Unicode("Copy").tag(sync=True)

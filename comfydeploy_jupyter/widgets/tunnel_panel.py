@@ -10,7 +10,7 @@ import ipywidgets as w
 
 from ..client.tunnel import NAMES, PROTECTIONS, TunnelStatus
 from ..errors import ComfyDeployError
-from .base import GAP, LABEL_WIDTH, Panel
+from .base import GAP, Panel
 from .parts import CopyButton, button, note, row
 
 if TYPE_CHECKING:
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from ..client import Comfy
     from ..client.tunnel import Target
+
+LABEL_WIDTH = "180px"
 
 BUSY, IDLE, LOST = 0.5, 3.0, 5.0
 """Seconds between two looks at the tunnel: while it changes, while not, while none answers."""
@@ -168,7 +170,7 @@ class TunnelPanel(Panel):
             "Start",
             lambda: self.attempt(self.open_tunnel),
             icon="globe",
-            tooltip="Start the tunnel",
+            hint="Start the tunnel",
             style="primary",
             disabled=True,
         )
@@ -176,7 +178,7 @@ class TunnelPanel(Panel):
             "Stop",
             lambda: self.attempt(self.close_tunnel),
             icon="stop",
-            tooltip="End the tunnel",
+            hint="End the tunnel",
             disabled=True,
         )
         self._state = w.HTML(layout=w.Layout(margin="0", flex="1 1 auto", width="auto"))

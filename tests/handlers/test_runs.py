@@ -11,6 +11,8 @@ import pytest
 import requests
 from PIL import Image
 
+from comfydeploy_jupyter.graphs.structure import structure_of
+
 IMAGE = {
     "1": {
         "class_type": "EmptyImage",
@@ -214,6 +216,23 @@ async def test_runs_lists_newest_first(api, chain):
     assert [run["prompt_id"] for run in page] == [ids[1]]
     _, failed = await api.get("runs", status="failed")
     assert failed == []
+
+
+async def test_runs_of_one_workflow_are_found_with_their_values(api):
+    long = "x" * 30_000
+    for inputs in ({"width": 48}, {"1.color": 7, "filename_prefix": long}):
+        code, _ = await api.post("run", {"workflow_api": IMAGE, "inputs": inputs, "wait": False})
+        assert code == 200
+    other = {**IMAGE, "3": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}}
+    await api.post("run", {"workflow_api": other})
+    code, body = await api.get("runs", structure=structure_of(IMAGE))
+    assert code == 200
+    assert [run.get("inputs") for run in body] == [{"1.color": 7}, {"width": 48}], (
+        "not the long one"
+    )
+    code, body = await api.get("runs", structure="all")
+    assert code == 400
+    assert body["details"]["field"] == "structure"
 
 
 @pytest.mark.parametrize(("mode", "drawn"), [("saved", False), ("auto", False), ("random", True)])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 from email.utils import formatdate, parsedate_to_datetime
 
 import pytest
+from PIL import Image
 
 
 @pytest.fixture(params=["disk", "comfyui"])
@@ -167,3 +169,57 @@ async def test_nothing_else_can_be_read(view, filename, params):
     response = await view(filename, **params)
     assert response.code in (400, 403, 404)
     assert response.headers["Content-Type"].startswith("application/json")
+
+
+def encoded(image: Image.Image, name: str, **options) -> bytes:
+    file = io.BytesIO()
+    image.save(file, name, **options)
+    return file.getvalue()
+
+
+TURNED = Image.Exif()
+TURNED[0x0112] = 6  # orientation: to be turned by 90 degrees
+
+
+@pytest.mark.parametrize(
+    ("content", "size", "pixel"),
+    [
+        (encoded(Image.new("RGB", (600, 300), (255, 0, 0)), "PNG"), (96, 48), (255, 0, 0)),
+        (encoded(Image.new("RGBA", (10, 20), (0, 255, 0, 0)), "PNG"), (10, 20), None),
+        (encoded(Image.new("P", (200, 200)), "GIF"), (96, 96), (0, 0, 0)),
+        (encoded(Image.new("I;16", (200, 100), 0x8000), "PNG"), (96, 48), (128, 128, 128)),
+        (encoded(Image.new("RGB", (600, 300), "blue"), "JPEG", exif=TURNED), (48, 96), None),
+        (encoded(Image.new("CMYK", (600, 300)), "TIFF"), (96, 48), (255, 255, 255)),
+    ],
+)
+async def test_thumbnail(view, comfyui, content, size, pixel):
+    (comfyui.output_dir / "picture.png").write_bytes(content)
+    response = await view("picture.png", thumbnail=96)
+    assert response.code == 200
+    assert response.headers["Content-Type"] == "image/webp"
+    small = Image.open(io.BytesIO(response.body))
+    assert small.size == size
+    if pixel is not None:
+        found = small.convert("RGB").getpixel((5, 5))
+        assert all(abs(a - b) < 12 for a, b in zip(found, pixel, strict=True)), found
+
+
+async def test_a_thumbnail_is_not_made_again_for_who_has_it(view, comfyui, extension_config):
+    content = encoded(Image.new("RGB", (600, 300)), "PNG")
+    (comfyui.output_dir / "again.png").write_bytes(content)
+    first = await view("again.png", thumbnail=64)
+    whole = await view("again.png")
+    if "comfyui_path" in extension_config:
+        assert first.headers["ETag"] != whole.headers["ETag"]
+        seen = {"If-None-Match": first.headers["ETag"]}
+        assert (await view("again.png", thumbnail=64, headers=seen)).code == 304
+        assert (await view("again.png", thumbnail=65, headers=seen)).code == 200
+
+
+async def test_what_is_no_picture_has_no_thumbnail(view):
+    for name in ("page.html", "view.png"):
+        response = await view(name, thumbnail=64)
+        assert response.code == 400
+        assert b"thumbnail" in response.body
+    assert (await view("view.png", thumbnail=4)).code == 400
+    assert (await view("gone.png", thumbnail=64)).code == 404

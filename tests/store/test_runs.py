@@ -72,6 +72,16 @@ async def test_lists(repository):
     assert [r.prompt_id for r in await repository.active()] == ["1", "2", "4"]
 
 
+async def test_runs_of_one_workflow(repository):
+    await repository.add(record("other", structure="cd", status="failed"), b"{}", None)
+    await repository.add(record("5", structure="ab", inputs={"x": 1}), b"{}", None)
+    await repository.add(record("6", structure="ab", status="failed"), b"{}", None)
+    found = await repository.newest(structure="ab")
+    assert [(r.prompt_id, r.inputs) for r in found] == [("6", {}), ("5", {"x": 1})]
+    both = await repository.newest(structure="ab", status="failed")
+    assert [r.prompt_id for r in both] == ["6"]
+
+
 async def test_discarded_run_is_gone(repository):
     await repository.add(record("a", client_id="me"), b"{}", None)
     assert await repository.has_client("me")

@@ -59,10 +59,10 @@ def test_a_panel_has_a_plain_form_for_places_without_widgets() -> None:
 
 def test_parts_escape_what_they_show_and_have_names() -> None:
     clicks: list[int] = []
-    icon = button("", lambda: clicks.append(1), icon="refresh", tooltip="Look again")
+    icon = button("", lambda: clicks.append(1), icon="refresh", hint="Look again")
     icon.click()
     assert clicks == [1]
-    assert icon.tooltip == "Look again"
+    assert icon.hint == "Look again"
     framed: Any = card("<i>", row(icon))
     assert "&lt;i&gt;" in framed.children[0].value
     assert 'role="status"' in note("a", live=True)

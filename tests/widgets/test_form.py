@@ -1,89 +1,197 @@
+"""The form without a page: what it tells the page, and what it makes of the answers."""
+
 from __future__ import annotations
 
 from typing import Any
 
-import ipywidgets as w
 import pytest
 
 from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.graphs.inputs import FormField
-from comfydeploy_jupyter.widgets.form import SHOWN, Form
+from comfydeploy_jupyter.widgets import Panel
+from comfydeploy_jupyter.widgets.form import SHOWN, Form, unlocked_seeds
+
+
+@pytest.fixture
+def form() -> Any:
+    panel = Panel()
+    made = Form(panel)
+    yield made
+    made.close()
+    panel.close()
 
 
 def field(kind: str, value: Any, **more: Any) -> FormField:
     return FormField("1.x", "Node: x", kind, "1", "x", value, **more)
 
 
-def widget(form: Form) -> Any:
-    return form.box.children[0]
+def show(form: Form, *fields: FormField, unlocked: tuple[str, ...] = ()) -> Form:
+    graph: dict[str, Any] = {}
+    for each in fields:
+        node = graph.setdefault(each.node_id, {"class_type": "A", "inputs": {}})
+        node["inputs"][each.input_name] = each.value
+    form.show(fields, graph, unlocked)
+    return form
 
 
 @pytest.mark.parametrize(
-    ("given", "kind", "new"),
+    ("given", "kind", "written", "typed", "new"),
     [
-        (field("text", "a"), w.Text, "b"),
-        (field("multiline", "a\nb"), w.Textarea, "c\nd"),
-        (field("bool", False), w.Checkbox, True),
-        (field("int", 3), w.IntText, 4),
-        (field("int", 3, min=0, max=10, step=1), w.IntSlider, 4),
-        (field("int", 512, min=1, max=16384), w.BoundedIntText, 640),
-        (field("int", -5, min=0, max=10), w.IntText, 4),
-        (field("int", 2**60), w.Text, 2**60 + 1),
-        (field("seed", 2**64 - 1), w.Text, 7),
-        (field("float", 0.5, min=0.0, max=1.0, step=0.01), w.FloatSlider, 0.7),
-        (field("float", 0.5, min=0.0, max=1e6), w.BoundedFloatText, 0.7),
-        (field("float", 2.0, min=0.0, max=1.0), w.FloatText, 0.7),
-        (field("combo", "a", options=["a", "b"]), w.Dropdown, "b"),
-        (field("combo", "gone", options=["a", "b"]), w.Dropdown, "b"),
-        (field("image", "a.png", options=["a.png", "b.png"]), w.Dropdown, "b.png"),
-        (field("image", "a.png", options=[]), w.Text, "b.png"),
-        (field("color", 0x0102FF), w.ColorPicker, 0xFF0000),
-        (field("color", 1 << 30), w.IntText, 4),
-        (field("int", "odd"), w.Text, "odder"),
+        (field("text", "a"), "text", "a", "b", "b"),
+        (field("multiline", "a\nb"), "multiline", "a\nb", "c\nd", "c\nd"),
+        (field("bool", False), "bool", False, True, True),
+        (field("int", 3), "int", "3", "4", 4),
+        (field("int", 512, min=1, max=16384, step=8), "int", "512", " 640 ", 640),
+        (field("int", 2**60), "int", str(2**60), str(2**60 + 1), 2**60 + 1),
+        (field("seed", 2**64 - 1), "seed", str(2**64 - 1), "7", 7),
+        (field("float", 0.5, min=0.0, max=1.0, step=0.01), "float", "0.5", "0.7", 0.7),
+        (field("float", 2, min=0.0, max=1e6), "float", "2", "1e3", 1000.0),
+        (field("combo", "a", options=["a", "b"]), "combo", "a", "b", "b"),
+        (field("combo", 1, options=[1, 2]), "combo", 1, 2, 2),
+        (field("combo", "gone", options=["a", "b"]), "combo", "gone", "b", "b"),
+        (field("image", "a.png", options=["a.png", "b.png"]), "image", "a.png", "b.png", "b.png"),
+        (field("image", "a.png", options=[]), "image", "a.png", "http://b", "http://b"),
+        (field("color", 0x0102FF), "color", "#0102ff", "#FF0000", 0xFF0000),
+        (field("int", "odd"), "text", "odd", "5", 5),
     ],
 )
-def test_a_field_shows_its_value_and_gives_the_new_one(
-    given: FormField, kind: type[Any], new: object
+def test_a_field_is_shown_and_what_is_typed_is_read(
+    form: Form, given: FormField, kind: str, written: object, typed: object, new: object
 ) -> None:
-    form = Form([given])
-    assert type(widget(form)) is kind
-    assert widget(form).description == "Node: x"
-    assert form.values() == {}, "an untouched form changes nothing"
+    show(form, given)
+    (told,) = form.fields
+    assert told["kind"] == kind
+    assert told["original"] == form.values["1.x"] == written
+    assert form.changed() == {}, "an untouched form changes nothing"
+    assert form.to_send() == {"1.x": given.value}
+    form.values = {"1.x": typed}  # as the page does
+    assert form.changed() == form.to_send() == {"1.x": new}
+    assert type(form.changed()["1.x"]) is type(new)
+    form.set("1.x", given.value)
+    assert form.changed() == {}
     form.set("1.x", new)
-    assert form.values() == {"1.x": new}
+    assert form.changed() == {"1.x": new}
 
 
-def test_an_integer_stays_one_and_a_text_that_is_none_is_refused() -> None:
-    form = Form([field("seed", 1)])
-    widget(form).value = "12x"
-    with pytest.raises(InvalidRequestError, match="Node: x: must be a number"):
-        form.values()
-    assert form.values(seeds=False) == {}
+@pytest.mark.parametrize(
+    ("given", "typed", "problem"),
+    [
+        (field("seed", 1), "12x", "must be a whole number"),
+        (field("int", 1), "1.5", "must be a whole number"),
+        (field("float", 1.0), "", "must be a number"),
+        (field("int", 20, min=1, max=100), "0", "must be at least 1"),
+        (field("float", 0.5, min=0.0, max=1.0), "1.01", "must be at most 1"),
+        (field("color", 1), "red", "must be a colour like"),
+    ],
+)
+def test_what_cannot_be_is_refused_by_the_name_of_the_field(
+    form: Form, given: FormField, typed: str, problem: str
+) -> None:
+    show(form, given)
+    form.values = {"1.x": typed}
+    with pytest.raises(InvalidRequestError, match=f"Node: x: {problem}"):
+        form.changed()
 
 
-def test_an_unknown_key() -> None:
+def test_a_value_out_of_range_that_is_not_touched_stays(form: Form) -> None:
+    show(form, field("int", -5, min=0, max=10))
+    assert form.changed() == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        (field("int", 1, min=1, max=100, step=1, default=20), "integer 1 to 100 · default 20"),
+        (field("int", 8, min=16, max=64, step=8), "integer 16 to 64 · steps of 8"),
+        (field("int", 1, min=0, max=2**64 - 1), "integer from 0"),
+        (field("float", 1.0, min=0.0, max=1.0, default=0.25), "number 0 to 1 · default 0.25"),
+        (field("combo", "a", options=["a", "b"], default="b"), "choice of 2 · default b"),
+        (field("bool", True, default=True), "yes or no · default yes"),
+        (field("seed", 1, default=0), "seed"),
+        (field("color", 1, default=255), "colour · default #0000ff"),
+        (field("multiline", "x", default="y"), "text"),
+    ],
+)
+def test_type_range_and_default_are_said(form: Form, given: FormField, hint: str) -> None:
+    show(form, given)
+    assert form.fields[0]["hint"] == hint
+
+
+def test_an_unknown_key(form: Form) -> None:
+    show(form, field("int", 1))
     with pytest.raises(KeyError):
-        Form([field("int", 1)]).set("2.x", 1)
+        form.set("2.x", 1)
 
 
-def test_advanced_fields_and_what_is_too_much_wait_in_an_accordion() -> None:
+def test_advanced_fields_and_what_is_too_much_wait(form: Form) -> None:
     plain = [FormField(f"{i}.y", f"L{i}", "int", str(i), "y", i) for i in range(SHOWN + 3)]
-    form = Form([field("text", "a", advanced=True), *plain])
-    *shown, accordion = form.box.children
-    assert [child.description for child in shown] == [f"L{i}" for i in range(SHOWN)]
-    assert accordion.titles == ("More inputs (4)",)
-    form.set(f"{SHOWN + 2}.y", 99)
-    form.set("1.x", "b")
-    assert form.values() == {"1.x": "b", f"{SHOWN + 2}.y": 99}
+    external = [FormField(f"in{i}", f"E{i}", "text", f"e{i}", "v", "") for i in range(3)]
+    show(form, *external, *plain)
+    shown = [told["label"] for told in form.fields if not told["more"]]
+    assert shown == ["E0", "E1", "E2", *(f"L{i}" for i in range(SHOWN - 3))]
+    many = [FormField(f"in{i}", f"E{i}", "text", f"e{i}", "v", "") for i in range(2 * SHOWN)]
+    show(form, *many, plain[0], FormField("z.x", "Z", "text", "z", "x", "a", advanced=True))
+    waiting = [told["label"] for told in form.fields if told["more"]]
+    assert waiting == ["L0", "Z"], "what the author of the workflow chose is never hidden"
 
 
-def test_closing_leaves_no_widgets() -> None:
-    before = set(w.widgets.widget._instances)
-    form = Form([field("color", 1), field("text", "a", advanced=True)])
-    form.close()
-    left = [
-        value
-        for key, value in w.widgets.widget._instances.items()
-        if key not in before and isinstance(value, (w.Box, w.Text, w.ColorPicker, w.Accordion))
+def test_external_inputs_are_sent_only_when_they_were_changed(form: Form) -> None:
+    show(form, FormField("photo", "Photo", "image", "7", "default_value", ""), field("int", 3))
+    assert form.to_send() == {"1.x": 3}
+    form.set("photo", "a.png")
+    assert form.to_send() == {"1.x": 3, "photo": "a.png"}
+
+
+def test_seeds_are_drawn_unless_they_are_locked(form: Form) -> None:
+    seeds = [
+        FormField("1.seed", "A", "seed", "1", "seed", 5, min=0, max=2**64 - 1),
+        FormField("2.seed", "B", "seed", "2", "seed", 6, min=10, max=12),
     ]
-    assert left == []
+    show(form, *seeds, unlocked=("2.seed",))
+    assert form.locked == ["1.seed"]
+    drawn = {form.draw()["2.seed"] for _ in range(100)}
+    assert drawn == {10, 11, 12}
+    assert form.to_send()["1.seed"] == 5
+    assert form.to_send()["2.seed"] in drawn
+    form.locked = []
+    assert form.draw()["1.seed"] < 2**53, "a page must be able to hold it"
+
+
+def test_the_values_of_an_earlier_run_come_back_whatever_named_them(form: Form) -> None:
+    fields = [
+        FormField("1.steps", "Steps", "int", "1", "steps", 20),
+        FormField("1.seed", "Seed", "seed", "1", "seed", 5),
+        FormField("2.text", "Text", "multiline", "2", "text", "a dog"),
+    ]
+    show(form, *fields, unlocked=("1.seed",))
+    form.set("1.steps", 3)
+    form.reuse({"text": "a cat", "gone": 1}, {"1.seed": 2**60})
+    assert form.changed() == {"2.text": "a cat", "1.seed": 2**60}
+    assert form.locked == ["1.seed"]
+
+
+def test_a_page_that_is_loaded_anew_gets_the_values_as_they_are_now(form: Form) -> None:
+    show(form, field("int", 3))
+    form.set("1.x", 9)
+    assert form.get_state()["values"] == {"1.x": "9"}
+    assert "values" not in form.get_state("fields")
+
+
+def test_seeds_that_the_editor_would_draw_are_not_locked() -> None:
+    graph = {"3": {"class_type": "KSampler", "inputs": {"seed": 5, "steps": 20}}}
+    fields = [FormField("3.seed", "Seed", "seed", "3", "seed", 5)]
+    definitions = {
+        "KSampler": {
+            "input": {
+                "required": {
+                    "seed": ["INT", {"default": 0, "control_after_generate": True}],
+                    "steps": ["INT", {"default": 20}],
+                }
+            }
+        }
+    }
+    for word, unlocked in (("randomize", ["3.seed"]), ("fixed", [])):
+        node = {"id": 3, "type": "KSampler", "widgets_values": [5, word, 20], "inputs": []}
+        ui = {"nodes": [node], "links": []}
+        assert unlocked_seeds(fields, graph, ui, definitions) == unlocked
+    assert unlocked_seeds(fields, graph, None, definitions) == []

@@ -55,7 +55,7 @@ def panel_of(comfy: Comfy) -> Iterator[Callable[..., RunPanel]]:
 def test_unknown_arguments_are_refused_with_a_hint() -> None:
     with pytest.raises(TypeError, match="no argument 'workfow'; did you mean workflow"):
         RunPanel(workfow="a.json")
-    with pytest.raises(TypeError, match="it takes workflow, comfy, directory"):
+    with pytest.raises(TypeError, match="it takes workflow, comfy, version, directory"):
         RunPanel(zzzzz=1)
 
 
@@ -76,8 +76,10 @@ def test_a_failure_is_shown_escaped(panel_of: Callable[..., RunPanel]) -> None:
     panel.run()
     until(lambda: panel.result is not None)
     assert panel.result.status == "failed"
-    assert "TestFail (id 1)" in panel.report
-    assert "&lt;b&gt;no&lt;/b&gt;" in panel.report
+    (problem,) = panel.shown["problems"]
+    assert "TestFail (id 1)" in problem
+    assert "<b>no</b>" in problem, "the page shows it as text"
+    until(lambda: "TestFail (id 1)" in panel._repr_mimebundle_()["text/plain"])
 
 
 def test_a_refusal_is_shown_and_the_next_run_may_start(panel_of: Callable[..., RunPanel]) -> None:
@@ -123,17 +125,21 @@ def test_finds_the_workflows_of_the_folder(
 ) -> None:
     (tmp_path / "deep").mkdir()
     (tmp_path / ".hidden").mkdir()
-    ui = {"nodes": [{"id": 1, "type": "TestText"}], "links": []}
+    node = {"id": 1, "type": "TestText", "widgets_values": ["x", ""], "inputs": []}
+    ui = {"nodes": [node], "links": []}
     for name in ("api.json", ".hidden/no.json", "deep/also.json"):
         (tmp_path / name).write_text(json.dumps(FAILING))
     (tmp_path / "ui.json").write_text(json.dumps(ui))
     (tmp_path / "settings.json").write_text('{"a": 1}')
     (tmp_path / "broken.json").write_text("{")
     panel = panel_of(directory=tmp_path)
-    assert panel.workflows == ["api.json", "ui.json", "deep/also.json"]
+    assert panel.workflows == ["api.json", "ui.json", "deep/also.json"], panel.error
     panel.choose("deep/also.json")
+    until(lambda: panel.ready)
     panel.set_input("1.message", "hello")
+    assert panel.inputs == {"1.message": "hello"}
     panel.choose("ui.json")
+    until(lambda: panel.ready)
     assert panel.inputs == {}
     with pytest.raises(KeyError):
         panel.choose("settings.json")

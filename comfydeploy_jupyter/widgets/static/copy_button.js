@@ -18,11 +18,8 @@ async function copy(text) {
 }
 
 function render({ model, el }) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.className = "jupyter-widgets jupyter-button widget-button comfydeploy-copy";
-  button.style.margin = "0";
-  button.style.width = "auto";
+  prepare(el, "button");
+  const button = h("button", { type: "button", className: "cd-button", "aria-live": "polite" });
   const label = () => {
     button.textContent = model.get("label");
     button.title = model.get("text");

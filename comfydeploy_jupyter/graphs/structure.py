@@ -1,0 +1,36 @@
+"""What makes two graphs the same workflow, whatever values are in them."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from comfydeploy_jupyter.graphs.formats import class_of, inputs_of, is_link
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+def structure_of(graph: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a name for the structure of a graph: its node ids, classes and links.
+
+    Parameters
+    ----------
+    graph : Graph
+        API format.
+
+    Returns
+    -------
+    str
+        32 hexadecimal digits. Graphs that differ in values and titles alone have the same.
+    """
+    nodes = [
+        [
+            node_id,
+            class_of(node),
+            sorted([name, *value] for name, value in inputs_of(node).items() if is_link(value)),
+        ]
+        for node_id, node in sorted(graph.items())
+    ]
+    return sha256(json.dumps(nodes).encode()).hexdigest()[:32]

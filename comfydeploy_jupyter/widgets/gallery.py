@@ -1,0 +1,123 @@
+"""The outputs of a run: what a panel shows of them, and what stays in the saved notebook."""
+
+from __future__ import annotations
+
+import base64
+import html
+from typing import TYPE_CHECKING, Any
+
+import traitlets as t
+
+from ..errors import ComfyDeployError
+from .view import View, script
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..client import OutputFile, Result
+    from .base import Panel
+
+KEPT_PICTURES = 24
+"""How many pictures of a run stay in the saved notebook."""
+
+KEPT_SIDE = 512
+"""Longest side of each, pixels."""
+
+# what browsers show, and Pillow does not make smaller
+_WHOLE = frozenset({"image/svg+xml"})
+
+
+class Gallery(View):
+    """Shows one result: small copies of pictures at first, the originals on demand.
+
+    Parameters
+    ----------
+    panel : Panel
+        Where it is.
+    reuse : callable
+        Called with the id of a run whose values are wanted again.
+    """
+
+    _esm = script("gallery")
+
+    result = t.Dict().tag(sync=True)
+
+    def __init__(self, panel: Panel, reuse: Callable[[str], object]) -> None:
+        self._reuse = reuse
+        super().__init__(panel)
+
+    def show(self, result: Result) -> None:
+        """Show a result instead of the one before."""
+        self.result = told(result)
+
+    def clear(self) -> None:
+        """Show nothing."""
+        self.result = {}
+
+    def _on_reuse(self, message: dict[str, Any], _: object) -> None:
+        self._panel.start(self._reuse, str(message["prompt_id"]))
+
+
+def told(result: Result) -> dict[str, Any]:
+    """Return what the script needs to know of a result: names and numbers, no content."""
+    facts = []
+    if result.execution_time is not None:
+        facts.append(f"{result.execution_time:.2f} s")
+    if result.cached_nodes:
+        count = len(result.cached_nodes)
+        facts.append(f"{count} node{'s' if count > 1 else ''} from the cache")
+    problems = [result.failure] if result.failure else []
+    if result.left_out:
+        problems.append("\n".join(["Left out by ComfyUI:", *result.left_out]))
+    times = sorted(result.node_times.items(), key=lambda item: -item[1])
+    return {
+        "prompt_id": result.prompt_id,
+        "status": result.status,
+        "title": result.status.capitalize(),
+        "facts": facts,
+        "problems": problems,
+        "seeds": sorted({str(seed) for seed in result.seeds.values()}),
+        "items": [_item(file) for file in result.files],
+        "texts": [{"node": node.short, "text": text} for node, text in result.texts_by_node],
+        "times": [_time(result, node_id, seconds) for node_id, seconds in times],
+        "reusable": True,
+    }
+
+
+def plain_form(result: Result) -> tuple[str, str]:
+    """Return a result as HTML and as text for the saved notebook: small pictures, no addresses.
+
+    Asks the server for the pictures; for a thread.
+    """
+    parts = []
+    pictures = [file for file in result.files if file.is_image]
+    for file in pictures[:KEPT_PICTURES]:
+        try:
+            content = base64.b64encode(file.thumbnail(KEPT_SIDE)).decode()
+        except ComfyDeployError:
+            continue  # it is gone, or no picture after all; its name is in the text
+        parts.append(
+            f'<img alt="{html.escape(file.filename, quote=True)}" '
+            f'src="data:image/webp;base64,{content}" style="max-width:min(100%,384px);margin:0">'
+        )
+    shown = (
+        '<div style="display:flex;flex-wrap:wrap;gap:8px;align-items:flex-start">'
+        f"{''.join(parts)}</div>"
+    )
+    lines = [repr(result), *(file.filename for file in result.files), *result.texts]
+    return shown + result.to_html(files=False), "\n".join(lines)
+
+
+def _item(file: OutputFile) -> dict[str, Any]:
+    kind = file.mime.partition("/")[0]
+    return {
+        "name": file.filename,
+        "kind": kind if kind in {"image", "video", "audio"} else "file",
+        "query": file.query,
+        "small": file.mime not in _WHOLE,
+    }
+
+
+def _time(result: Result, node_id: str, seconds: float) -> dict[str, Any]:
+    name = result.node_name(node_id)
+    return {"label": name.short, "title": str(name), "seconds": round(float(seconds), 3)}

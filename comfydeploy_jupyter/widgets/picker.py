@@ -1,0 +1,280 @@
+"""Choosing a workflow: a file, a stored one, or one of the user's computer."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as w
+
+from ..client import StoredWorkflow, Workflow, WorkflowVersion
+from ..client.graph import Source
+from ..errors import ComfyDeployError, InvalidRequestError, NotFoundError
+from .base import GAP
+from .parts import FileButton, button, search_combo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .base import Panel
+
+MOST_FILES = 200
+MOST_LOOKED_AT = 2000
+MOST_STORED = 200
+LARGEST_FILE = 20 * 1024 * 1024  # bytes of a JSON file that may be a workflow
+SKIPPED_FOLDERS = frozenset({"node_modules", "__pycache__", "site-packages"})
+DEEPEST = 4
+MEDIA = (".png", ".webp", ".flac", ".mp3", ".opus", ".mp4", ".webm", ".latent")
+"""Files in which ComfyUI leaves the workflow that made them."""
+
+ACCEPTED = ",".join((".json", *MEDIA))
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A workflow that can be chosen.
+
+    Attributes
+    ----------
+    title, note : str
+        What it is called, and where it is.
+    source : object
+        What `Picker.load` takes.
+    """
+
+    title: str
+    note: str
+    source: Any
+
+
+class Picker:
+    """A field with all workflows, their versions, and a button for a file of the user's computer.
+
+    Parameters
+    ----------
+    panel : Panel
+        Runs its threads and shows its errors.
+    directory : pathlib.Path
+        Where to look for files.
+    choose : callable
+        Called in a thread with the `Source` of the chosen workflow and its title.
+
+    Attributes
+    ----------
+    box : ipywidgets.HBox
+        All of it.
+    """
+
+    def __init__(
+        self, panel: Panel, directory: Path, choose: Callable[[Source, str], object]
+    ) -> None:
+        self._panel = panel
+        self._directory = directory
+        self._choose = choose
+        self._choices: dict[str, Choice] = {}
+        self._quiet = False
+        self._field = search_combo("Workflow", hint="Search workflow files and stored workflows")
+        self._field.free = False
+        self._field.layout = w.Layout(flex="1 1 280px", width="auto", min_width="0")
+        self._version = w.Dropdown(
+            description="Version",
+            layout=w.Layout(width="auto", margin="0", display="none"),
+            style={"description_width": "auto"},
+        )
+        self._upload = FileButton(
+            panel,
+            "Open",
+            self._take,
+            hint="Open a workflow of your computer: a JSON file, or a picture that ComfyUI made",
+            accept=ACCEPTED,
+        )
+        again = button(
+            "",
+            lambda: panel.start(self.refresh),
+            icon="refresh",
+            hint="Look for workflows again",
+        )
+        self.box = w.HBox(
+            [self._field, self._version, again, self._upload],
+            layout=w.Layout(width="100%", grid_gap=GAP, align_items="center", flex_flow="row wrap"),
+        )
+        self._field.observe(self._picked, "value")
+        self._version.observe(self._picked_version, "value")
+
+    @property
+    def titles(self) -> list[str]:
+        """What can be chosen."""
+        return list(self._choices)
+
+    def pick(self, title: str) -> None:
+        """Choose by title.
+
+        Raises
+        ------
+        KeyError
+            There is none of that title.
+        """
+        if title not in self._choices:
+            raise KeyError(title)
+        self._field.value = title
+
+    def begin(self, workflow: Any, version: int | None) -> None:
+        """Show a workflow that was given, whatever it is given as; for a thread."""
+        choice = self._choice_of(workflow)
+        self._add(choice)
+        self._show(choice)
+        self._open(choice, version)
+
+    def refresh(self) -> None:
+        """Look for workflows again; for a thread."""
+        given = [c for c in self._choices.values() if c.note in {"given", "opened"}]
+        found = [*given, *self._stored(), *self._files()]
+        chosen = self._choices.get(self._field.value)
+        choices: dict[str, Choice] = {}
+        for choice in found if chosen is None else [*found, chosen]:
+            title = choice.title
+            known = choices.get(title)
+            if known is not None and known.source != choice.source:
+                title = f"{title} ({choice.note})"
+            choices.setdefault(title, choice)
+        self._choices = choices
+        self._field.options = [(title, title, c.note) for title, c in choices.items()]
+        if not choices:
+            self._field.placeholder = "No workflows here: open one from your computer"
+
+    def _add(self, choice: Choice) -> None:
+        self._choices = {choice.title: choice, **self._choices}
+        self._field.options = [(title, title, c.note) for title, c in self._choices.items()]
+
+    def _show(self, choice: Choice) -> None:
+        self._quiet = True
+        self._field.value = choice.title
+        self._quiet = False
+
+    def _picked(self, change: dict[str, Any]) -> None:
+        choice = self._choices.get(change["new"])
+        if choice is not None and not self._quiet:
+            self._panel.clear_error()
+            self._panel.start(self._open, choice, None)
+
+    def _picked_version(self, change: dict[str, Any]) -> None:
+        choice = self._choices.get(self._field.value)
+        if choice is not None and not self._quiet and change["new"] is not None:
+            self._panel.clear_error()
+            self._panel.start(self._open, choice, change["new"])
+
+    def _open(self, choice: Choice, version: int | None) -> None:
+        source = choice.source
+        self._version.layout.display = "none"
+        if isinstance(source, StoredWorkflow):
+            chosen = source.version("latest" if version is None else version)
+            self._show_versions(source, chosen.number)
+            source = _graphs(chosen)
+        self._choose(source if isinstance(source, Source) else Source(source), choice.title)
+
+    def _show_versions(self, stored: StoredWorkflow, number: int) -> None:
+        latest = stored.latest_version or number
+        self._quiet = True
+        self._version.options = [(f"{n}", n) for n in range(latest, 0, -1)]
+        self._version.value = number
+        self._quiet = False
+        self._version.layout.display = "" if latest > 1 else "none"
+
+    def _take(self, path: Path) -> None:
+        """Open a file that the user's browser sent."""
+        choice = Choice(path.name, "opened", Source(path))
+        self._add(choice)
+        self._panel.clear_error()
+        self._show(choice)
+        self._open(choice, None)
+
+    def _choice_of(self, workflow: Any) -> Choice:
+        if isinstance(workflow, Workflow):
+            return Choice(workflow.title or "Given workflow", "given", workflow.source)
+        if isinstance(workflow, StoredWorkflow):
+            return Choice(workflow.name, "stored", workflow)
+        if isinstance(workflow, WorkflowVersion):
+            stored = self._panel.comfy.workflows.get(workflow.workflow_id)
+            return Choice(f"{stored.name}, version {workflow.number}", "given", _graphs(workflow))
+        if isinstance(workflow, (Source, dict, bytes)):
+            source = workflow if isinstance(workflow, Source) else Source(workflow)
+            return Choice("Given workflow", "given", source)
+        if isinstance(workflow, str) and workflow.lstrip().startswith("{"):
+            return Choice("Given workflow", "given", Source(workflow))
+        if isinstance(workflow, (str, os.PathLike)):
+            path = Path(workflow).expanduser()
+            if isinstance(workflow, str) and not path.is_file():
+                return self._named(workflow)
+            return Choice(path.as_posix(), "given", Source(path))
+        raise InvalidRequestError.of_field(
+            "workflow",
+            "must be a path, a dict, JSON text, a Workflow, or the name or id of a stored one, "
+            f"not a {type(workflow).__name__}",
+        )
+
+    def _named(self, name: str) -> Choice:
+        """Return the stored workflow of a name or id."""
+        workflows = self._panel.comfy.workflows
+        found = [w for w in workflows.list(name, limit=MOST_STORED) if w.name == name]
+        if not found:
+            try:
+                found = [workflows.get(name)]
+            except (NotFoundError, InvalidRequestError):
+                raise InvalidRequestError.of_field(
+                    "workflow", f"there is neither a file nor a stored workflow {name!r}"
+                ) from None
+        return Choice(found[0].name, "stored", found[0])
+
+    def _stored(self) -> list[Choice]:
+        try:
+            stored = self._panel.comfy.workflows.list(limit=MOST_STORED)
+        except ComfyDeployError:
+            return []  # what the client asks for next tells why
+        return [Choice(each.name, "stored", each) for each in stored]
+
+    def _files(self) -> Iterator[Choice]:
+        count = looked_at = 0
+        for folder, folders, names in os.walk(self._directory):
+            depth = len(Path(folder).relative_to(self._directory).parts)
+            folders[:] = sorted(
+                name
+                for name in folders
+                if not name.startswith(".") and name not in SKIPPED_FOLDERS and depth < DEEPEST
+            )
+            for name in sorted(names):
+                path = Path(folder, name)
+                if name.startswith(".") or path.suffix.lower() not in (".json", *MEDIA):
+                    continue
+                looked_at += 1
+                if _is_workflow(path):
+                    title = path.relative_to(self._directory).as_posix()
+                    yield Choice(title, "file", path)
+                    count += 1
+                if count >= MOST_FILES or looked_at >= MOST_LOOKED_AT or self._panel.closing:
+                    return
+
+
+def _graphs(version: WorkflowVersion) -> Source:
+    if version.workflow_api is None:
+        return Source(version.workflow)
+    return Source(version.workflow_api, ui=version.workflow)
+
+
+def _is_workflow(path: Path) -> bool:
+    suffix = path.suffix.lower()
+    try:
+        if suffix in MEDIA:
+            return Source(path).graph is not None
+        if suffix != ".json" or path.stat().st_size > LARGEST_FILE:
+            return False
+        graph = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError, ComfyDeployError):
+        return False
+    if not isinstance(graph, dict) or not graph:
+        return False
+    if isinstance(graph.get("nodes"), list) and "links" in graph:
+        return True
+    return all(isinstance(node, dict) and "class_type" in node for node in graph.values())

@@ -1,0 +1,194 @@
+"""How far a run is, as a panel shows it."""
+
+from __future__ import annotations
+
+import time
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+import traitlets as t
+
+from ..display import activity
+from ..errors import ComfyDeployError
+from .view import View, script
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..client import Comfy, Event, Run, RunProgress
+    from .base import Panel
+
+ASK_EVERY = 2.0
+"""How often the place in the queue is asked for, s."""
+
+SETTLED = 1.0
+"""What arrives in this time after a run was joined is old news, and tells nothing of speed, s."""
+
+
+class ProgressView(View):
+    """Shows one run after another: a `comfydeploy_jupyter.display.View` for `Live`.
+
+    The pictures of the sampler go out as messages: they are no state, so nothing grows with them.
+
+    Parameters
+    ----------
+    panel : Panel
+        Where it is.
+    """
+
+    _esm = script("progress")
+
+    state: t.Dict[str, Any] = t.Dict({"phase": ""}).tag(sync=True)
+
+    def __init__(self, panel: Panel) -> None:
+        self._clock: Clock | None = None
+        self._waiting = 0
+        self._ahead: int | None = None
+        self._asked = 0.0
+        self._preview = b""
+        self._preview_format = ""
+        super().__init__(panel)
+
+    def begin(self, clock: Clock) -> None:
+        """Get ready for a run."""
+        self._clock, self._ahead, self._asked, self._preview = clock, None, 0.0, b""
+
+    def wait_behind(self, waiting: int) -> None:
+        """Tell how many runs of this panel wait behind the one that is shown."""
+        self._waiting = waiting
+
+    def show(self, progress: RunProgress) -> None:
+        """Show how far the run is."""
+        clock = self._clock
+        if clock is None:
+            return
+        text = node = activity(progress)
+        if progress.status == "queued":
+            text = node = self._place(clock)
+        if self._waiting:
+            text += f" — {self._waiting} more waiting"
+        self.state = {
+            "phase": progress.status,
+            "text": text,
+            "node": node.rpartition(" ")[0] if progress.steps > 1 else node,
+            "fraction": progress.fraction,
+            "step": progress.step,
+            "steps": progress.steps,
+            "elapsed": round(clock.elapsed(), 1),
+            "left": clock.left(progress),
+        }
+        if progress.preview and progress.preview is not self._preview:
+            self._preview, self._preview_format = progress.preview, progress.preview_format
+            self._send_preview()
+
+    def end(self, progress: RunProgress) -> None:
+        """Show nothing until the next run."""
+        self._clock, self._preview = None, b""
+        self.state = {"phase": ""}
+
+    def _send_preview(self) -> None:
+        mime = f"image/{self._preview_format}"
+        self.send({"kind": "preview", "mime": mime}, [self._preview])
+
+    def _on_hello(self, _: object, __: object) -> None:
+        if self._preview:
+            self._send_preview()
+
+    def _place(self, clock: Clock) -> str:
+        now = time.monotonic()
+        if now - self._asked >= ASK_EVERY:
+            self._asked = now
+            try:
+                self._ahead = clock.ahead(self._panel.comfy)
+            except ComfyDeployError:
+                self._ahead = None
+        if self._ahead is None:
+            return "Waiting in the queue"
+        if not self._ahead:
+            return "Next in the queue"
+        return f"Waiting: {self._ahead} run{'s' if self._ahead > 1 else ''} before this one"
+
+
+class Clock:
+    """Time spent and time left of one run.
+
+    Parameters
+    ----------
+    run : Run
+        The run; asked once for its record.
+    known : dict
+        How long each node took in an earlier run of the same workflow, s, by node id.
+    """
+
+    def __init__(self, run: Run, known: Mapping[str, float]) -> None:
+        record = run.record
+        self._record = record
+        self._known = known
+        self._joined = time.monotonic()
+        self._base = max(0.0, _since(record.get("started_at")))
+        self._started: float | None = self._joined if record.get("started_at") else None
+        self._done: set[str] = set()
+        self._node: str | None = None
+        self._node_started = self._joined
+        self._first: tuple[float, int] | None = None
+
+    def feed(self, event: Event) -> None:
+        """Take in one event."""
+        if event.event == "execution_start" and self._started is None:
+            self._started = time.monotonic()
+        elif event.event == "execution_cached":
+            self._done.update(map(str, event.data.get("nodes") or ()))
+        elif event.event == "executing" and event.node != self._node:
+            if self._node is not None:
+                self._done.add(self._node)
+            self._node, self._node_started, self._first = event.node, time.monotonic(), None
+
+    def elapsed(self) -> float:
+        """Return for how long the run has been executed, s; while it waits, how long it has."""
+        if self._started is None:
+            return max(0.0, _since(self._record.get("created_at")))
+        return self._base + time.monotonic() - self._started
+
+    def left(self, progress: RunProgress) -> float | None:
+        """Return how long the run will probably take from now, s; None while nobody knows."""
+        if progress.status != "running" or self._node is None:
+            return None
+        here = self._left_here(progress)
+        rest = [s for node, s in self._known.items() if node not in self._done | {self._node}]
+        if here is None and not self._known:
+            return None
+        return round((here or 0.0) + sum(rest), 1)
+
+    def ahead(self, comfy: Comfy) -> int | None:
+        """Return how many runs come before this one; None where it has no number yet."""
+        number, machine = self._record.get("number"), self._record.get("machine")
+        if number is None:
+            return None
+        others = [
+            run
+            for status in ("running", "queued")
+            for run in comfy.server.get("runs", status=status, limit=1000)
+            if run.get("machine") == machine and run["prompt_id"] != self._record["prompt_id"]
+        ]
+        numbers = [run["number"] for run in others if run.get("number") is not None]
+        return sum(1 for other in numbers if other < number)
+
+    def _left_here(self, progress: RunProgress) -> float | None:
+        now = time.monotonic()
+        if progress.steps > 1 and now - self._joined > SETTLED:
+            if self._first is None or progress.step < self._first[1]:
+                self._first = now, progress.step
+            begun, step = self._first
+            if progress.step > step:
+                pace = (now - begun) / (progress.step - step)
+                return pace * (progress.steps - progress.step)
+        known = self._known.get(self._node or "")
+        return None if known is None else max(0.0, known - (now - self._node_started))
+
+
+def _since(moment: Any) -> float:
+    """Return the seconds since an ISO 8601 moment in UTC; 0 for none."""
+    if not moment:
+        return 0.0
+    then = datetime.fromisoformat(str(moment).replace("Z", "+00:00"))
+    return (datetime.now(timezone.utc) - then).total_seconds()

@@ -1,0 +1,327 @@
+// The form of a workflow's inputs.
+
+/** Show fields by their kind; each control tells `changed(text or boolean)`. */
+function render({ model, el }) {
+  prepare(el, "form");
+  const events = listener(model);
+  const files = new Files(model, events);
+  const rows = new Map();
+  let timer = 0;
+
+  const tell = (key, value) => {
+    const entry = rows.get(key);
+    entry.shown = value;
+    model.set("values", { ...model.get("values"), [key]: value });
+    clearTimeout(timer);
+    timer = setTimeout(() => model.save_changes(), 150);
+  };
+  const flush = () => {
+    clearTimeout(timer);
+    model.save_changes();
+  };
+  // What is typed is in the kernel before a button outside is clicked.
+  el.addEventListener("change", flush);
+  el.addEventListener("focusout", flush);
+
+  const control = (field, id, hintId) => {
+    const value = model.get("values")[field.key];
+    const common = { id, "aria-describedby": hintId };
+    const change = (event) => tell(field.key, event.target.value);
+    if (field.kind === "bool") {
+      const box = h("input", {
+        ...common,
+        type: "checkbox",
+        checked: Boolean(value),
+        onchange: () => tell(field.key, box.checked),
+      });
+      return { root: box, set: (now) => (box.checked = Boolean(now)) };
+    }
+    if (field.kind === "multiline") {
+      const area = h("textarea", { ...common, rows: 3, value, oninput: change });
+      return { root: area, set: (now) => (area.value = now) };
+    }
+    if (field.kind === "image") return image(field, id, hintId, value);
+    if (field.options) return choice(field, id, hintId, value);
+    if (field.kind === "color") {
+      const picker = h("input", {
+        type: "color",
+        value,
+        "aria-label": `${field.label}: pick a colour`,
+        oninput: () => {
+          text.value = picker.value;
+          tell(field.key, picker.value);
+        },
+      });
+      const text = h("input", {
+        ...common,
+        type: "text",
+        value,
+        spellcheck: false,
+        className: "cd-short",
+        oninput: () => {
+          if (/^#[0-9a-f]{6}$/i.test(text.value)) picker.value = text.value;
+          tell(field.key, text.value);
+        },
+      });
+      const set = (now) => ([picker.value, text.value] = [now, now]);
+      return { root: h("div", { className: "cd-line" }, picker, text), set };
+    }
+    if (field.kind === "seed") return seed(field, common, value, change);
+    const number = field.kind === "int" || field.kind === "float";
+    const input = h("input", {
+      ...common,
+      type: number ? "number" : "text",
+      className: number ? "cd-short" : "",
+      value,
+      min: number ? field.min : undefined,
+      max: number ? field.max : undefined,
+      step: number ? field.step || "any" : undefined,
+      oninput: change,
+    });
+    return { root: input, set: (now) => (input.value = now) };
+  };
+
+  const choice = (field, id, hintId, value) => {
+    const all = field.options.includes(value) ? field.options : [value, ...field.options];
+    if (all.length > 10) {
+      const combo = searchCombo({
+        id,
+        label: field.label,
+        value,
+        options: all.map((each) => ({ value: each, text: String(each) })),
+        describedby: hintId,
+        choose: (now) => tell(field.key, now),
+      });
+      return combo;
+    }
+    const select = h(
+      "select",
+      {
+        id,
+        "aria-describedby": hintId,
+        onchange: () => tell(field.key, all[select.selectedIndex]),
+      },
+      all.map((each) => h("option", {}, String(each))),
+    );
+    const set = (now) => {
+      if (!all.includes(now)) {
+        all.push(now);
+        select.append(h("option", {}, String(now)));
+      }
+      select.selectedIndex = all.indexOf(now);
+    };
+    set(value);
+    return { root: select, set };
+  };
+
+  const seed = (field, common, value, change) => {
+    const input = h("input", {
+      ...common,
+      type: "text",
+      inputMode: "numeric",
+      className: "cd-short",
+      spellcheck: false,
+      value,
+      oninput: change,
+    });
+    const dice = iconButton("random", `${field.label}: draw a number`, () =>
+      model.send({ kind: "draw", key: field.key }),
+    );
+    const locked = () => model.get("locked").includes(field.key);
+    const lock = iconButton("lock", "", () => {
+      const others = model.get("locked").filter((key) => key !== field.key);
+      model.set("locked", locked() ? others : [...others, field.key]);
+      model.save_changes();
+      show();
+    });
+    const state = h("span", { className: "cd-faint" });
+    const show = () => {
+      lock.firstChild.className = `fa fa-${locked() ? "lock" : "unlock-alt"}`;
+      lock.setAttribute("aria-pressed", String(locked()));
+      const name = `${field.label}: keep for every run`;
+      lock.title = name;
+      lock.setAttribute("aria-label", name);
+      state.textContent = locked() ? "kept for every run" : "a new one for each run";
+    };
+    show();
+    events.on("change:locked", show);
+    const root = h("div", { className: "cd-line" }, input, dice, lock, state);
+    return { root, set: (now) => (input.value = now) };
+  };
+
+  const image = (field, id, hintId, value) => {
+    const picture = h("img", { alt: "", className: "cd-thumb" });
+    const frame = h("div", { className: "cd-frame" }, picture);
+    const state = h("span", { className: "cd-faint", role: "status" });
+    const look = (name) => {
+      frame.classList.remove("cd-there");
+      picture.removeAttribute("src");
+      if (!name || /^[a-z]+:/i.test(name)) return;
+      picture.onload = () => frame.classList.add("cd-there");
+      picture.alt = `${field.label}: ${name}`;
+      const found = /^(.*?)(?: \[(input|output|temp)\])?$/.exec(name);
+      const cut = found[1].lastIndexOf("/");
+      const query = new URLSearchParams({
+        filename: found[1].slice(cut + 1),
+        subfolder: cut < 0 ? "" : found[1].slice(0, cut),
+        type: found[2] || "input",
+      });
+      files.show(picture, query.toString(), 128);
+    };
+    const names = () => {
+      const listed = rowsOf(field.key).options ?? [];
+      return listed.map((each) => ({ value: each, text: String(each) }));
+    };
+    const combo = searchCombo({
+      id,
+      label: field.label,
+      value,
+      options: names(),
+      free: true,
+      hint: "a file of ComfyUI's input folder, or an address",
+      describedby: hintId,
+      choose: (now) => {
+        tell(field.key, now);
+        look(now);
+      },
+    });
+    const send = async (file) => {
+      state.textContent = `Sending ${file.name} …`;
+      await sendFile(model, file, { key: field.key });
+    };
+    const [button, input] = fileButton("Upload", "image/*", send, {
+      title: `Upload a picture for ${field.label}, or drop one here`,
+      "aria-label": `${field.label}: upload a picture`,
+    });
+    const root = h(
+      "div",
+      { className: "cd-line cd-picture" },
+      frame,
+      h("div", { className: "cd-grow" }, combo.root),
+      button,
+      input,
+      state,
+    );
+    root.addEventListener("dragover", (event) => {
+      event.preventDefault();
+      root.classList.add("cd-drop");
+    });
+    root.addEventListener("dragleave", () => root.classList.remove("cd-drop"));
+    root.addEventListener("drop", (event) => {
+      event.preventDefault();
+      event.stopPropagation();
+      root.classList.remove("cd-drop");
+      if (event.dataTransfer.files.length) send(event.dataTransfer.files[0]);
+    });
+    look(value);
+    return {
+      root,
+      end: combo.end,
+      set(now) {
+        combo.setOptions(names(), now);
+        state.textContent = "";
+        look(now);
+      },
+      fail: (problem) => (state.textContent = problem),
+    };
+  };
+
+  const rowsOf = (key) => model.get("fields").find((field) => field.key === key) ?? {};
+
+  const row = (field) => {
+    const id = newId();
+    const hintId = newId();
+    const made = control(field, id, hintId);
+    const back = iconButton("undo", `${field.label}: back to ${field.original}`, () => {
+      model.set("values", { ...model.get("values"), [field.key]: field.original });
+      flush();
+    });
+    back.classList.add("cd-back");
+    const root = h(
+      "div",
+      { className: `cd-field cd-${field.kind}` },
+      h("label", { htmlFor: id, title: field.tooltip || field.label }, field.label),
+      h("div", { className: "cd-control" }, made.root, back),
+      h("div", { id: hintId, className: "cd-hint" }, field.hint),
+    );
+    const mark = () => {
+      const changed = model.get("values")[field.key] !== field.original;
+      root.classList.toggle("cd-changed", changed);
+      back.disabled = !changed;
+    };
+    rows.set(field.key, { ...made, root, mark, shown: model.get("values")[field.key] });
+    mark();
+    return root;
+  };
+
+  const build = () => {
+    for (const each of rows.values()) each.end?.();
+    rows.clear();
+    const fields = model.get("fields");
+    const plain = fields.filter((field) => !field.more);
+    const more = fields.filter((field) => field.more);
+    el.replaceChildren(...plain.map(row));
+    if (more.length) el.append(others(more));
+  };
+
+  /** The fields that wait: made when they are first looked at. */
+  const others = (fields) => {
+    const search = h("input", {
+      type: "search",
+      placeholder: "Find an input",
+      "aria-label": "Find an input",
+      oninput: () => {
+        const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+        for (const field of fields) {
+          const text = `${field.label} ${field.key}`.toLowerCase();
+          rows.get(field.key).root.hidden = !words.every((word) => text.includes(word));
+        }
+      },
+    });
+    const details = h(
+      "details",
+      { className: "cd-others", open: model.get("opened") },
+      h("summary", {}, `More inputs (${fields.length})`),
+    );
+    const open = () => {
+      if (!details.open || details.children.length > 1) return;
+      const head = fields.length > 8 ? [h("div", { className: "cd-search" }, search)] : [];
+      details.append(...head, ...fields.map(row));
+    };
+    details.addEventListener("toggle", () => {
+      open();
+      model.set("opened", details.open);
+      model.save_changes();
+    });
+    open();
+    return details;
+  };
+
+  events.on("change:fields", build);
+  events.on("change:values", () => {
+    for (const [key, each] of rows) {
+      const value = model.get("values")[key];
+      // A control that shows it already keeps its cursor.
+      if (each.shown !== value) each.set(value);
+      each.shown = value;
+      each.mark();
+    }
+  });
+  events.on("msg:custom", (message) => {
+    if (message.kind === "set") {
+      // Merged here: what is typed at this moment is not in the kernel yet.
+      model.set("values", { ...model.get("values"), ...message.values });
+      model.save_changes();
+    }
+    if (message.kind === "problem") rows.get(message.key)?.fail?.(message.text);
+  });
+  build();
+  return () => {
+    clearTimeout(timer);
+    for (const each of rows.values()) each.end?.();
+    events.end();
+    files.end();
+  };
+}
+
+export default { render };

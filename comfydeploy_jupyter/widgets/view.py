@@ -1,0 +1,132 @@
+"""Views: the parts of a panel that have a script of their own in the page."""
+
+from __future__ import annotations
+
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
+
+import anywidget
+import traitlets as t
+
+from ..client.server import READ_TIMEOUT
+from ..errors import ComfyDeployError
+from .base import STATIC
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..client.server import Server
+    from .base import Panel
+
+FETCHERS = 3
+"""How many files a view fetches for its page at once."""
+
+_VIEW_FIELDS = frozenset({"filename", "subfolder", "type", "machine"})
+
+
+def script(name: str) -> str:
+    """Return a script with what all scripts share before it, as one module."""
+    return "\n".join(
+        (STATIC / f"{part}.js").read_text(encoding="utf-8") for part in ("common", name)
+    )
+
+
+class View(anywidget.AnyWidget):
+    """Base of the views.
+
+    A page shows the files of ComfyUI by their address where it comes from the very Jupyter server
+    that the client uses. Any other page (VS Code, Colab, another server) gets them from the
+    kernel, which never tells it the token. Nothing of a file is in the state of a view, so that
+    neither the notebook nor the kernel grows with what is looked at.
+
+    Parameters
+    ----------
+    panel : Panel
+        Runs its threads and shows its errors.
+    **traits
+        Its state.
+    """
+
+    # {"base": base URL, "instance": id of the server}; empty until the client is connected
+    server = t.Dict().tag(sync=True)
+
+    def __init__(self, panel: Panel, **traits: Any) -> None:
+        self._panel = panel
+        self._fetchers: ThreadPoolExecutor | None = None
+        self._pieces: dict[str, tuple[tempfile.TemporaryDirectory[str], Path]] = {}
+        super().__init__(**traits)
+        self.on_msg(self._hear)
+
+    def close(self) -> None:
+        """Remove it; files that are on their way are forgotten."""
+        if self._fetchers is not None:
+            self._fetchers.shutdown(wait=False, cancel_futures=True)
+        for folder, _ in self._pieces.values():
+            folder.cleanup()
+        self._pieces.clear()
+        super().close()
+
+    def received(self, path: Path, message: dict[str, Any]) -> None:
+        """Take a file that the user's browser sent; it is gone afterwards. Runs in a thread.
+
+        Parameters
+        ----------
+        path : pathlib.Path
+            Where it is, under its own name.
+        message : dict
+            What the script said with it.
+        """
+
+    def _hear(self, _: object, content: object, buffers: Sequence[memoryview]) -> None:
+        if isinstance(content, dict):
+            handler = getattr(self, f"_on_{content.get('kind')}", None)
+            if handler is not None:
+                self._panel.attempt(handler, content, buffers)
+
+    def _on_file(self, message: dict[str, Any], _: object) -> None:
+        if self._fetchers is None:
+            self._fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="comfydeploy-files")
+        self._fetchers.submit(self._fetch, message)
+
+    def _fetch(self, message: dict[str, Any]) -> None:
+        answer = {"kind": "file", "id": message["id"]}
+        query = dict(parse_qsl(str(message["query"])))
+        fields: dict[str, Any] = {key: query[key] for key in _VIEW_FIELDS & query.keys()}
+        fields["thumbnail"] = message.get("side") or None
+        server = self._panel.comfy.server
+        try:
+            with server.request(
+                "GET", server.address("view", fields), timeout=READ_TIMEOUT
+            ) as response:
+                content, mime = response.content, response.headers["Content-Type"]
+        except ComfyDeployError as error:
+            self.send({**answer, "error": str(error)})
+            return
+        self.send({**answer, "mime": mime}, [content])
+
+    def _on_piece(self, message: dict[str, Any], buffers: Sequence[memoryview]) -> None:
+        key = str(message["id"])
+        if key not in self._pieces:
+            folder = tempfile.TemporaryDirectory(prefix="comfydeploy-")
+            name = PurePosixPath(str(message["name"]).replace("\\", "/")).name or "file"
+            self._pieces[key] = folder, Path(folder.name, name)
+        folder, path = self._pieces[key]
+        with path.open("ab") as file:
+            file.write(buffers[0])
+        if message.get("last"):
+            del self._pieces[key]
+            self._panel.start(self._finish, folder, path, message)
+
+    def _finish(
+        self, folder: tempfile.TemporaryDirectory[str], path: Path, message: dict[str, Any]
+    ) -> None:
+        with folder:
+            self.received(path, message)
+
+
+def server_facts(server: Server, instance: str) -> dict[str, str]:
+    """Return what a script needs to find out whether its page can ask the server by itself."""
+    return {"base": urlsplit(server.url).path, "instance": instance}
