@@ -9,6 +9,7 @@ import warnings
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from urllib.parse import urlsplit
 
 from ..errors import ComfyDeployError, InvalidRequestError, PromptInvalidError
 from ..graphs.structure import structure_of
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 LARGEST_SEED = 2**64 - 1  # of ComfyUI's own nodes
 HASH_TIMEOUT = 600.0  # s; a large file on a slow disk takes its time
+
+SITES = {"huggingface": "huggingface.co", "civitai": "civitai.com"}
 
 WorkflowSource: TypeAlias = Workflow | dict[str, Any] | str | bytes | os.PathLike[str] | None
 
@@ -459,6 +462,56 @@ class Comfy:
         names = Model.__dataclass_fields__
         return [Model(**{k: v for k, v in model.items() if k in names}) for model in found]
 
+    def model_folders(self, *, machine: str | None = None) -> list[str]:
+        """Return the names of ComfyUI's models folders, e.g. ``checkpoints``, empty ones too."""
+        found = _object(self.server.get("models", format="folders", machine=machine))
+        return sorted(found)
+
+    def add_model(
+        self,
+        url: str,
+        folder: str,
+        *,
+        filename: str | None = None,
+        sha256: str | None = None,
+        source: Literal["link", "huggingface", "civitai"] | None = None,
+    ) -> dict[str, Any]:
+        """Have a model downloaded into one of ComfyUI's folders, in the background.
+
+        Parameters
+        ----------
+        url : str
+            Where it is: of a file, of a Hugging Face file (or ``owner/repo`` beside `filename` and
+            ``source="huggingface"``), or of a model's page on Civitai.
+        folder : str
+            The models folder, e.g. ``checkpoints``.
+        filename : str, optional
+            What it shall be called; follows from the address where that has a name.
+        sha256 : str, optional
+            What its content must be, hexadecimal.
+        source : str, optional
+            Which kind of address it is; by default the host of the address tells.
+
+        Returns
+        -------
+        dict
+            The transfer, as in `uploads`, which tells how far it is, and ``path``.
+
+        Raises
+        ------
+        InvalidRequestError
+            The address, the folder or the name will not do.
+        """
+        fields = {
+            "url": url,
+            "source": source or _source_of(url),
+            "folder": folder,
+            "filename": filename or None,
+            "sha256": sha256 or None,
+        }
+        body = {key: value for key, value in fields.items() if value is not None}
+        return _object(self.server.post("volume/model", {"action": "add", **body}))
+
     def uploads(self, prompt_id: str | None = None) -> dict[str, Any]:
         """Return what is on its way, out and in: counts, and ``uploads`` with each transfer.
 
@@ -645,6 +698,14 @@ def _naming_nodes(source: Source) -> Iterator[None]:
             error.message = "\n- ".join([error.message, *complaints])
             error.args = (error.message,)
         raise
+
+
+def _source_of(url: str) -> str:
+    host = urlsplit(url).hostname or ""
+    for name, site in SITES.items():
+        if host == site or host.endswith(f".{site}"):
+            return name
+    return "link"
 
 
 def _given(prompt_id: str | None, transfer_id: str | None) -> dict[str, str]:

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 from ..errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from .server import Server
 
@@ -100,12 +100,48 @@ def upload(
     """Send a file, a picture or an array to one of ComfyUI's folders; see `Comfy.upload`."""
     fields = {"type": type, "subfolder": subfolder, "overwrite": str(overwrite).lower()}
     with _opened(source) as file:
-        form = _Form(fields, name or _name_of(source, file), file)
-        address = server.address("upload-file", {"machine": machine})
-        reply = server.send_form(address, form, form.content_type, timeout=UPLOAD_TIMEOUT)
+        size = file.seek(0, os.SEEK_END)
+        named = name or _name_of(source, file)
+        reply = send_chunks(server, _read(file, size), size, named, fields, machine=machine)
     return UploadedFile(
         reply["name"], reply["subfolder"], reply["type"], reply["size"], reply["file_hash"]
     )
+
+
+def send_chunks(
+    server: Server,
+    chunks: Iterable[bytes],
+    size: int,
+    name: str,
+    fields: dict[str, str],
+    *,
+    machine: str | None = None,
+) -> dict[str, Any]:
+    """Send a file whose content comes piece by piece; return what the route says of it.
+
+    Parameters
+    ----------
+    server : Server
+        Where to.
+    chunks : iterable of bytes
+        The content. What it raises breaks the upload off, and nothing is stored.
+    size : int
+        Bytes of all chunks together.
+    name : str
+        What the file shall be called.
+    fields : dict
+        ``type``, ``subfolder`` and ``overwrite`` (``"true"`` or ``"false"``).
+    machine : str, optional
+        The ComfyUI that shall have it.
+
+    Raises
+    ------
+    InvalidRequestError
+        The chunks are not as long together as they should be.
+    """
+    form = _Form(fields, name, size, chunks)
+    address = server.address("upload-file", {"machine": machine})
+    return dict(server.send_form(address, form, form.content_type, timeout=UPLOAD_TIMEOUT))
 
 
 def upload_all(
@@ -161,9 +197,11 @@ def is_file(value: Any) -> bool:
 
 
 class _Form:
-    """A multipart body that is read from its file while it is sent."""
+    """A multipart body whose file is read while it is sent."""
 
-    def __init__(self, fields: dict[str, str], name: str, file: IO[bytes]) -> None:
+    def __init__(
+        self, fields: dict[str, str], name: str, size: int, chunks: Iterable[bytes]
+    ) -> None:
         boundary = uuid.uuid4().hex
         head = "".join(
             f'--{boundary}\r\nContent-Disposition: form-data; name="{key}"\r\n\r\n{value}\r\n'
@@ -178,22 +216,31 @@ class _Form:
         self.content_type = f"multipart/form-data; boundary={boundary}"
         self._head = head.encode()
         self._tail = f"\r\n--{boundary}--\r\n".encode()
-        self._file = file
-        self._size = file.seek(0, os.SEEK_END)
+        self._size = size
+        self._chunks = chunks
 
     def __len__(self) -> int:
         return len(self._head) + self._size + len(self._tail)
 
     def __iter__(self) -> Iterator[bytes]:
         yield self._head
-        self._file.seek(0)
         left = self._size
-        while left > 0 and (chunk := self._file.read(min(CHUNK, left))):
+        for chunk in self._chunks:
             left -= len(chunk)
+            if left < 0:
+                raise InvalidRequestError.of_field("file", "became longer while it was sent")
             yield chunk
         if left:
             raise InvalidRequestError.of_field("file", "became shorter while it was sent")
         yield self._tail
+
+
+def _read(file: IO[bytes], size: int) -> Iterator[bytes]:
+    """Read what a file has now; what is added to it meanwhile is left out."""
+    file.seek(0)
+    while size > 0 and (chunk := file.read(min(CHUNK, size))):
+        size -= len(chunk)
+        yield chunk
 
 
 def _opened(source: Any) -> IO[bytes]:

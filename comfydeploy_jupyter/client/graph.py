@@ -151,11 +151,14 @@ class Source:
             if not isinstance(fault, dict):
                 continue
             name = self.name(node_id, fault.get("class_type"))
-            for item in fault.get("errors") or ():
-                if isinstance(item, dict):
-                    words = [str(item[key]) for key in ("message", "details") if item.get(key)]
-                    found.append(f"node {name}: {': '.join(words)}")
+            errors = [item for item in fault.get("errors") or () if isinstance(item, dict)]
+            found += [f"node {name}: {sentence(item)}" for item in errors]
         return found
+
+
+def sentence(error: dict[str, Any]) -> str:
+    """Return one of ComfyUI's errors, ``{"message", "details"}``, in a sentence."""
+    return ": ".join(str(error[key]) for key in ("message", "details") if error.get(key))
 
 
 def _load(

@@ -25,7 +25,7 @@ from ..graphs.formats import (
 )
 from ..graphs.inputs import apply_inputs, input_form, stored_value
 from .files import is_file, upload_all
-from .graph import NodeName, Source
+from .graph import NodeName, Source, sentence
 from .graph_text import graph_rows, html_table, inputs_text, shown, text_table
 from .server import encode
 
@@ -266,7 +266,7 @@ class Workflow:
 
         made = notebook(self.to_api(), self.form, title=self.title)
         if path is not None:
-            _write(path, json.dumps(made, indent=1, ensure_ascii=False) + "\n")
+            write_text(path, json.dumps(made, indent=1, ensure_ascii=False) + "\n")
         return made
 
     def to_python(self, path: str | os.PathLike[str] | None = None) -> str:
@@ -281,7 +281,7 @@ class Workflow:
 
         made = python_script(self.to_api(), self.form, title=self.title)
         if path is not None:
-            _write(path, made)
+            write_text(path, made)
         return made
 
     def save(self, path: str | os.PathLike[str]) -> Path:
@@ -305,7 +305,7 @@ class Workflow:
         file = Path(path).expanduser()
         suffix = file.suffix.lower()
         if suffix == ".json":
-            _write(file, json.dumps(self.to_api(), indent=2, ensure_ascii=False) + "\n")
+            write_text(file, json.dumps(self.to_api(), indent=2, ensure_ascii=False) + "\n")
         elif suffix == ".ipynb":
             self.to_notebook(file)
         elif suffix == ".py":
@@ -548,19 +548,46 @@ class Validation(Mapping[str, Any]):
         Whether ComfyUI would run it, all of it or a part.
     problems : list of str
         A sentence for each thing that is wrong, with the names of the nodes.
+    by_node : dict of str to list of str
+        The same by node id, without the names.
+    general : list of str
+        What is not about a node: ComfyUI's error where it names none, and warnings.
     """
 
     def __init__(self, reply: dict[str, Any], source: Source) -> None:
         self._reply = reply
         self.valid = bool(reply.get("valid"))
+        self.by_node: dict[str, list[str]] = {}
+        self.general: list[str] = []
         self.problems = source.complaints(reply.get("node_errors"))
         error = reply.get("error")
         if isinstance(error, dict) and not self.problems:
-            words = [str(error[key]) for key in ("message", "details") if error.get(key)]
-            self.problems.append(": ".join(words))
-        self.problems += map(_missing_class, reply.get("missing_nodes") or ())
-        self.problems += map(_missing_model, reply.get("missing_models") or ())
-        self.problems += map(str, reply.get("warnings") or ())
+            self.general.append(sentence(error))
+        for node_id, fault in (reply.get("node_errors") or {}).items():
+            self.by_node[str(node_id)] = [sentence(item) for item in fault.get("errors") or ()]
+        missing = list(reply.get("missing_nodes") or ())
+        models = list(reply.get("missing_models") or ())
+        for entry in missing:
+            for node_id in entry.get("node_ids") or ():
+                self._find(node_id, _no_class(entry))
+        for entry in models:
+            self._find(entry.get("node_id"), _no_model(entry))
+        warned = [str(warning) for warning in reply.get("warnings") or ()]
+        self.problems += self.general
+        self.problems += map(_missing_class, missing)
+        self.problems += map(_missing_model, models)
+        self.problems += warned
+        self.general += warned
+
+    @property
+    def doubt(self) -> str:
+        """Why this may not be the last word; empty where ComfyUI itself was asked."""
+        known = self._reply.get("definitions")
+        source = str(known.get("source")) if isinstance(known, dict) else "live"
+        return "" if source == "live" else f"by {source} node definitions: ComfyUI is down"
+
+    def _find(self, node_id: object, finding: str) -> None:
+        self.by_node.setdefault(str(node_id), []).append(finding)
 
     def __getitem__(self, key: str) -> Any:
         return self._reply[key]
@@ -572,10 +599,8 @@ class Validation(Mapping[str, Any]):
         return len(self._reply)
 
     def __repr__(self) -> str:
-        known = self._reply.get("definitions")
-        source = str(known.get("source")) if isinstance(known, dict) else "live"
         verdict = "valid" if self.valid else "not valid"
-        doubt = "" if source == "live" else f", by {source} node definitions: ComfyUI is down"
+        doubt = f", {self.doubt}" if self.doubt else ""
         return "\n- ".join([f"The workflow is {verdict}{doubt}", *self.problems])
 
     def _repr_html_(self) -> str:
@@ -594,16 +619,26 @@ def _unknown(name: object, known: Iterable[str], what: str) -> UnknownNameError:
     return UnknownNameError(f"{name!r} is no {what}; {hint}")
 
 
-def _missing_class(entry: dict[str, Any]) -> str:
+def _no_class(entry: dict[str, Any]) -> str:
     pack = f"; it is in the node pack {entry['pack']}" if entry.get("pack") else ""
+    return f"ComfyUI has no node class {entry.get('class_type')}{pack}"
+
+
+def _missing_class(entry: dict[str, Any]) -> str:
+    words, semicolon, pack = _no_class(entry).partition(";")
     nodes = ", ".join(map(str, entry.get("node_ids") or ()))
-    return f"ComfyUI has no node class {entry.get('class_type')} (id {nodes}){pack}"
+    return f"{words} (id {nodes}){semicolon}{pack}"
+
+
+def _no_model(entry: dict[str, Any]) -> str:
+    folder = f" in models/{entry['folder']}" if entry.get("folder") else ""
+    url = f"; it is at {entry['url']}" if entry.get("url") else ""
+    return f"ComfyUI has no {entry.get('name')}{folder}{url}"
 
 
 def _missing_model(entry: dict[str, Any]) -> str:
-    folder = f" in models/{entry['folder']}" if entry.get("folder") else ""
-    url = f"; it is at {entry['url']}" if entry.get("url") else ""
-    return f"ComfyUI has no {entry.get('name')}{folder} (id {entry.get('node_id')}){url}"
+    words, semicolon, url = _no_model(entry).partition("; it is at ")
+    return f"{words} (id {entry.get('node_id')}){semicolon}{url}"
 
 
 def _range_of(field: FormField) -> str:
@@ -635,7 +670,7 @@ def _plain(value: Any) -> Any:
     return json.loads(encode({"value": value}))["value"]
 
 
-def _write(path: str | os.PathLike[str], text: str) -> None:
+def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a text file beside its place, then put it there: a crash leaves no half of one."""
     target = Path(path).expanduser()
     umask = os.umask(0)

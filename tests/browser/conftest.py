@@ -20,7 +20,7 @@ from tests.jupyter_process import REPOSITORY, JupyterProcess
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Locator
 
 expect.set_options(timeout=30_000)
 
@@ -43,10 +43,13 @@ def cloudflared(tmp_path_factory) -> FakeCloudflared:
 @pytest.fixture(scope="session")
 def lab(start_jupyter, comfyui, cloudflared, tmp_path_factory) -> JupyterProcess:
     """JupyterLab in front of the real ComfyUI."""
+    (comfyui.base_dir / "main.py").touch()  # so that its folders are known
     server = start_jupyter(
         lab=True,
         ComfyDeploy={
             "comfyui_url": comfyui.url,
+            "comfyui_path": str(comfyui.base_dir),
+            "autostart": False,
             "data_dir": str(tmp_path_factory.mktemp("d")),
             "cloudflared_path": str(cloudflared.path),
         },
@@ -77,10 +80,11 @@ def browser() -> Iterator[Browser]:
 
 
 class LabPage:
-    """One notebook in JupyterLab."""
+    """One notebook in a browser."""
 
-    def __init__(self, page: Page, shots: Path) -> None:
+    def __init__(self, page: Page, path: Path, shots: Path) -> None:
         self.page = page
+        self.path = path
         self.shots = shots
 
     def run_first_cell(self) -> None:
@@ -102,6 +106,22 @@ class LabPage:
             else:
                 return
 
+    @property
+    def panel(self) -> Locator:
+        """The panel in it."""
+        return self.page.locator(".comfydeploy-panel")
+
+    def save(self) -> dict[str, Any]:
+        """Save the notebook as a user would; return what is in the file then."""
+        before = self.path.stat().st_mtime_ns
+        self.page.locator(".jp-Notebook .jp-CodeCell .cm-content").first.click()
+        self.page.keyboard.press("Control+s")
+        deadline = time.monotonic() + 30
+        while self.path.stat().st_mtime_ns == before:
+            assert time.monotonic() < deadline, "the notebook was not saved"
+            self.page.wait_for_timeout(50)
+        return json.loads(self.path.read_bytes())
+
     def shoot(self, name: str) -> None:
         """Take a picture of the page."""
         self.page.screenshot(path=self.shots / f"{name}.png")
@@ -109,23 +129,35 @@ class LabPage:
 
 @pytest.fixture
 def open_notebook(lab: JupyterProcess, browser: Browser, tmp_path_factory) -> Iterator[Any]:
-    """A function that opens a notebook with one cell in JupyterLab, in a light or dark theme."""
+    """A function that opens a notebook with one cell, in JupyterLab or Notebook 7.
+
+    It takes the cell's code, the ``theme``, the ``app`` (``"lab"`` or ``"notebook"``) and the
+    ``width`` of the window.
+    """
     contexts = []
     shots = Path(os.environ.get("SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
     shots.mkdir(parents=True, exist_ok=True)
 
-    def start(name: str, code: str, *, theme: str = "JupyterLab Light") -> LabPage:
+    def start(
+        name: str,
+        code: str,
+        *,
+        theme: str = "JupyterLab Light",
+        app: str = "lab",
+        width: int = 1280,
+    ) -> LabPage:
         cell = nbformat.v4.new_code_cell(code)
         notebook = nbformat.v4.new_notebook(
             cells=[cell], metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}}
         )
-        nbformat.write(notebook, lab.root / f"{name}.ipynb")
+        path = lab.root / f"{name}.ipynb"
+        nbformat.write(notebook, path)
         settings = lab.folder / "config/lab/user-settings/@jupyterlab/apputils-extension"
         settings.mkdir(parents=True, exist_ok=True)
         quiet = {"fetchNews": "false", "checkForUpdates": False}
         (settings / "notification.jupyterlab-settings").write_text(json.dumps(quiet))
         (settings / "themes.jupyterlab-settings").write_text(json.dumps({"theme": theme}))
-        context = browser.new_context(viewport={"width": 1280, "height": 1000})
+        context = browser.new_context(viewport={"width": width, "height": 1000})
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(60_000)
@@ -134,8 +166,10 @@ def open_notebook(lab: JupyterProcess, browser: Browser, tmp_path_factory) -> It
             page.locator(".jp-Dialog", has_text="Select kernel for"),
             lambda dialog: dialog.locator(".jp-mod-accept").click(),
         )
-        page.goto(f"{lab.url}lab/tree/{name}.ipynb?token={lab.token}&reset")
-        opened = LabPage(page, shots)
+        where = "notebooks/" if app == "notebook" else "lab/tree/"
+        reset = "" if app == "notebook" else "&reset"
+        page.goto(f"{lab.url}{where}{name}.ipynb?token={lab.token}{reset}")
+        opened = LabPage(page, path, shots)
         opened.run_first_cell()
         return opened
 

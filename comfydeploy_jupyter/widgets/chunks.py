@@ -1,0 +1,95 @@
+"""Files that come from the page in chunks, where it cannot reach the routes by itself."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ..client.files import send_chunks
+from ..errors import ComfyDeployError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ..client import Comfy
+
+SILENCE = 120.0
+"""Seconds without a chunk after which the page is taken for gone."""
+
+
+class Teller(Protocol):
+    """Tells the page how far a file is."""
+
+    def __call__(self, message: dict[str, Any]) -> None:
+        """Send a message to the page."""
+
+
+class ChunkedFile:
+    """A file that is passed on to the route ``upload-file`` while its chunks arrive.
+
+    Nothing of it is kept here: a chunk is confirmed once the route has taken it, and the page
+    sends only a few ahead.
+
+    Parameters
+    ----------
+    message : dict
+        What the page says of the file: ``id``, ``name``, ``size`` (bytes) and ``destination``
+        (`TransfersView.destination`).
+    tell : callable
+        Gets ``stored`` messages with the ``bytes`` that are through, and one ``end`` with the
+        ``result`` or the ``error``.
+    """
+
+    def __init__(self, message: dict[str, Any], tell: Teller) -> None:
+        self.id = str(message["id"])
+        self._message = message
+        self._tell = tell
+        self._chunks: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._stopped = threading.Event()
+
+    def put(self, chunk: bytes) -> None:
+        """Take the next chunk."""
+        self._chunks.put(chunk)
+
+    def stop(self) -> None:
+        """Break the upload off."""
+        self._stopped.set()
+        self._chunks.put(None)
+
+    def run(self, comfy: Comfy) -> None:
+        """Pass the file on, to its end; for a thread."""
+        message, place = self._message, self._message["destination"]
+        fields = {
+            "type": str(place["type"]),
+            "subfolder": str(place["subfolder"]),
+            "overwrite": str(bool(place["overwrite"])).lower(),
+        }
+        try:
+            result = send_chunks(
+                comfy.server,
+                self._arriving(int(message["size"])),
+                int(message["size"]),
+                str(message["name"]),
+                fields,
+                machine=place.get("machine") or None,
+            )
+        except Exception as error:
+            words = error.message if isinstance(error, ComfyDeployError) else str(error)
+            if not self._stopped.is_set():
+                self._tell({"type": "end", "id": self.id, "error": words or type(error).__name__})
+        else:
+            self._tell({"type": "end", "id": self.id, "result": result})
+
+    def _arriving(self, size: int) -> Iterator[bytes]:
+        stored = 0
+        while stored < size:
+            try:
+                chunk = self._chunks.get(timeout=SILENCE)
+            except queue.Empty:
+                raise ComfyDeployError("the page sends no more of it") from None
+            if chunk is None:
+                raise ComfyDeployError("cancelled")
+            yield chunk
+            stored += len(chunk)
+            self._tell({"type": "stored", "id": self.id, "bytes": stored})

@@ -1,0 +1,79 @@
+"""The models of ComfyUI, to search through."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import anywidget
+import traitlets as t
+
+from .base import STATIC, module
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ..client.files import Model
+
+READING = "!"
+"""Stands for the hash of a model that is being read."""
+
+
+class ModelsView(anywidget.AnyWidget):
+    """A table of models that is searched and sorted in the page.
+
+    Parameters
+    ----------
+    on_refresh : callable
+        Called when the user wants the list anew.
+    on_hash : callable
+        Called with ``"<folder>/<name>"`` when the user wants the hash of a model.
+
+    Attributes
+    ----------
+    models : list of dict
+        ``name``, ``folder``, ``size`` (bytes) and ``modified`` (seconds since 1970) of each.
+    loaded : bool
+        Whether they have been asked for.
+    hashes : dict
+        SHA-256 by ``"<folder>/<name>"``, as far as they are known; ``"!"`` while it is read.
+    """
+
+    _esm = module("models.js")
+    _css = STATIC / "models.css"
+
+    models: t.List[dict[str, Any]] = t.List().tag(sync=True)
+    loaded = t.Bool().tag(sync=True)
+    hashes = t.Dict().tag(sync=True)
+
+    def __init__(self, on_refresh: Callable[[], object], on_hash: Callable[[str], object]) -> None:
+        super().__init__()
+        self._on_refresh = on_refresh
+        self._on_hash = on_hash
+        self.on_msg(self._hear)
+
+    def show(self, models: Iterable[Model]) -> None:
+        """Show these models. The hashes of those that have changed are forgotten."""
+        before = {(m["folder"], m["name"]): (m["size"], m["modified"]) for m in self.models}
+        shown = [
+            {"name": m.name, "folder": m.folder, "size": m.size, "modified": m.modified}
+            for m in models
+        ]
+        same = {
+            f"{m['folder']}/{m['name']}"
+            for m in shown
+            if before.get((m["folder"], m["name"])) == (m["size"], m["modified"])
+        }
+        self.hashes = {key: value for key, value in self.hashes.items() if key in same}
+        self.models = shown
+        self.loaded = True
+
+    def set_hash(self, key: str, value: str | None) -> None:
+        """Show a hash; None takes back that it is being read."""
+        others = {name: known for name, known in self.hashes.items() if name != key}
+        self.hashes = others if value is None else {**others, key: value}
+
+    def _hear(self, _: object, message: dict[str, Any], __: object) -> None:
+        if message["type"] == "refresh":
+            self._on_refresh()
+        elif message["type"] == "hash":
+            self._on_hash(str(message["key"]))

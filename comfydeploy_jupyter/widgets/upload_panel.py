@@ -1,0 +1,383 @@
+"""Send files to ComfyUI, see what is on its way, look through the models, add one from a link."""
+
+from __future__ import annotations
+
+import html
+import threading
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as w
+
+from ..client.files import UploadedFile, human_size
+from ..client.graph_text import html_table, text_table
+from ..errors import ComfyDeployError
+from .base import Panel, Throttle
+from .chunks import ChunkedFile
+from .models_view import READING, ModelsView
+from .parts import button, note, row
+from .transfers_view import OPEN, TransfersView
+
+if TYPE_CHECKING:
+    from ..client import Comfy
+
+PLACES = {
+    "Input files of workflows": "input",
+    "Output files": "output",
+    "Temporary files": "temp",
+}
+MODELS = "models/"
+LABEL_WIDTH = "100px"
+USUAL_FOLDERS = ("checkpoints", "loras", "vae", "controlnet", "embeddings", "upscale_models")
+"""What can be chosen before ComfyUI has said which folders it has."""
+
+RECORDED = 100
+"""How many files of each kind stay in the saved notebook."""
+
+BUSY, IDLE, LOST = 0.5, 2.0, 5.0
+"""Seconds between two looks at the server's queue: while it moves, while not, while away."""
+
+
+class UploadPanel(Panel):
+    """A panel that sends files to ComfyUI, shows the queue and the models, and adds models.
+
+    Files go from the browser straight to the Jupyter server, of any size, also while the kernel is
+    busy. Where the browser cannot reach the server that the kernel uses (VS Code, Colab), they go
+    through the kernel in chunks.
+
+    Parameters
+    ----------
+    comfy : Comfy, optional
+        The client; by default the panel connects by itself.
+    destination : str
+        Where files go at first: ``input``, ``output``, ``temp`` or ``models/<folder>``.
+    subfolder : str
+        Where below that.
+    machine : str, optional
+        The ComfyUI that shall have them; the default one if left out.
+    **kwargs
+        Traits of `ipywidgets.VBox`, such as ``layout``.
+
+    Examples
+    --------
+    >>> panel = UploadPanel(destination="models/loras")            # doctest: +SKIP
+    >>> panel.uploaded[-1]                                         # doctest: +SKIP
+    """
+
+    OWN_ARGUMENTS = ("comfy", "destination", "subfolder", "machine")
+
+    def __init__(
+        self,
+        comfy: Comfy | None = None,
+        *,
+        destination: str = "input",
+        subfolder: str = "",
+        machine: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(comfy, **kwargs)
+        self._machine = machine
+        self._chunked: dict[str, ChunkedFile] = {}
+        self._look = threading.Event()
+        self._followed: set[str] = set()
+        self._hidden: set[str] = set()
+        self._models_read = threading.Lock()
+        self._remember = Throttle(self._set_record, interval=1.0)
+        self._build(destination, subfolder)
+        self._remember()
+        self.start(self._follow)
+
+    @property
+    def uploaded(self) -> list[UploadedFile]:
+        """The files that have arrived, as chosen; ``str()`` of one is what a loader node takes."""
+        results = [u["result"] for u in self._view.uploads.values() if u["state"] == "done"]
+        return [
+            UploadedFile(r["name"], r["subfolder"], r["type"], r["size"], r["file_hash"])
+            for r in results
+        ]
+
+    @property
+    def uploads(self) -> list[dict[str, Any]]:
+        """The files that were chosen, as shown; `TransfersView` says what is known of each."""
+        return [dict(upload) for upload in self._view.uploads.values()]
+
+    @property
+    def transfers(self) -> list[dict[str, Any]]:
+        """What the panel shows of the server's own transfers, as in ``upload-queue-status``."""
+        return list(self._view.transfers)
+
+    @property
+    def models(self) -> list[dict[str, Any]]:
+        """The models that the panel shows: ``name``, ``folder``, ``size``, ``modified``."""
+        return list(self._models.models)
+
+    @property
+    def destination(self) -> dict[str, Any]:
+        """Where the next files go: ``type``, ``subfolder``, ``overwrite``, ``machine``."""
+        return dict(self._view.destination)
+
+    def add_model(self) -> None:
+        """Do what the Add button does: have the model of the link downloaded."""
+        self.clear_error()
+        url = self._link.value.strip()
+        if not url:
+            self.show_error("Link: give the address of a model")
+            return
+        self._add_button.disabled = True
+        self.start(self._add_model, url)
+
+    def refresh(self) -> None:
+        """Ask for the models again."""
+        self.start(self._read_models)
+
+    def stop(self) -> None:
+        """Break off what goes through the kernel; what goes by itself goes on."""
+        self._remember.close()
+        self._look.set()
+        for file in list(self._chunked.values()):
+            file.stop()
+
+    def _build(self, destination: str, subfolder: str) -> None:
+        label = {"description_width": LABEL_WIDTH}
+        wide = {"width": "auto", "flex": "1 1 290px", "margin": "0"}
+        self._place = w.Dropdown(
+            description="Destination",
+            options=_places(USUAL_FOLDERS, destination),
+            value=destination,
+            style=label,
+            layout=w.Layout(**wide),
+        )
+        self._subfolder = w.Text(
+            description="Subfolder",
+            value=subfolder,
+            placeholder="none",
+            style=label,
+            layout=w.Layout(**wide),
+        )
+        self._overwrite = w.Checkbox(
+            description="Replace files of the same name",
+            indent=False,
+            layout=w.Layout(width="auto", margin="0"),
+        )
+        self._view = TransfersView(lambda order, buffers: self.attempt(self._do, order, buffers))
+        self._models = ModelsView(self.refresh, lambda key: self.start(self._hash, key))
+        self._link = w.Text(
+            description="Link",
+            placeholder="https://huggingface.co/…, https://civitai.com/models/… or any other",
+            style=label,
+            layout=w.Layout(**{**wide, "flex": "1 1 100%"}),
+        )
+        self._folder = w.Dropdown(
+            description="Models folder",
+            options=USUAL_FOLDERS,
+            style=label,
+            layout=w.Layout(**wide),
+        )
+        self._filename = w.Text(
+            description="File name",
+            placeholder="as in the link",
+            style=label,
+            layout=w.Layout(**wide),
+        )
+        self._sha256 = w.Text(
+            description="SHA-256",
+            placeholder="checked, if given",
+            style=label,
+            layout=w.Layout(**{**wide, "flex": "1 1 100%"}),
+        )
+        self._add_button = button(
+            "Add model",
+            lambda: self.attempt(self.add_model),
+            icon="download",
+            style="primary",
+            hint="Download the model into ComfyUI's folder",
+        )
+        self._added = w.HTML(layout=w.Layout(margin="0", flex="1 1 auto", width="auto"))
+        space = w.Layout(width="100%", grid_gap="8px", padding="4px 0 0")
+        files = w.VBox(
+            [row(self._place, self._subfolder), row(self._overwrite), self._view], layout=space
+        )
+        add = w.VBox(
+            [
+                row(self._link),
+                row(self._folder, self._filename),
+                row(self._sha256),
+                row(self._add_button, self._added),
+            ],
+            layout=space,
+        )
+        self._tabs = w.Tab(
+            [files, w.VBox([self._models], layout=space), add],
+            titles=("Files", "Models", "Add a model from a link"),
+            layout=w.Layout(width="100%"),
+        )
+        self.fill(self._tabs)
+        for control in (self._place, self._subfolder, self._overwrite):
+            control.observe(lambda _: self._aim(), "value")
+        self._aim()
+
+    def _aim(self) -> None:
+        self._view.destination = {
+            "type": self._place.value,
+            "subfolder": self._subfolder.value.strip().strip("/"),
+            "overwrite": self._overwrite.value,
+            "machine": self._machine or "",
+        }
+
+    def _do(self, order: dict[str, Any], buffers: list[Any]) -> None:
+        """Do what the page asks for."""
+        kind = order["type"]
+        if kind == "chunk":
+            if order["id"] in self._chunked:
+                self._chunked[order["id"]].put(bytes(buffers[0]))
+        elif kind == "open":
+            file = ChunkedFile(order, self._view.tell)
+            self._chunked[file.id] = file
+            self.start(self._pass_on, file)
+        elif kind == "abort":
+            if order["id"] in self._chunked:
+                self._chunked[order["id"]].stop()
+        elif kind == "forget":
+            self._hidden |= set(order["ids"]) - self._view.uploads.keys()
+            self._view.forget([key for key in order["ids"] if key in self._view.uploads])
+            self._look.set()
+            self._remember()
+        elif kind == "changed":
+            self._remember()
+            done = [one for one in order["uploads"] if one["state"] == "done"]
+            if any(str(one["where"]).startswith(MODELS) for one in done):
+                self.refresh()
+        elif kind in {"cancel", "retry"}:
+            self.start(self._order_transfer, kind, str(order["id"]))
+
+    def _pass_on(self, file: ChunkedFile) -> None:
+        try:
+            file.run(self.comfy)
+        finally:
+            del self._chunked[file.id]
+
+    def _order_transfer(self, kind: str, transfer_id: str) -> None:
+        act = self.comfy.cancel_uploads if kind == "cancel" else self.comfy.retry_uploads
+        act(id=transfer_id)
+        self._look.set()
+
+    def _follow(self) -> None:
+        """Find the server, then follow its queue until the panel is closed."""
+        away = ""
+        connected = False
+        while not self.closing:
+            self._look.clear()
+            try:
+                if not connected:
+                    self._connect()
+                    connected = True
+                busy = self._show_transfers(self.comfy.uploads()["uploads"])
+                wait = BUSY if busy else IDLE
+                if away and away == self.error:
+                    self.clear_error()
+                away = ""
+            except ComfyDeployError as error:
+                wait, connected = LOST, False  # it may be another server when it is back
+                if not away and not self.closing:
+                    self.show_error(error)
+                    away = self.error
+            self._look.wait(wait)
+
+    def _connect(self) -> None:
+        self._view.instance = str(self.comfy.status()["instance"])
+        folders = self.comfy.model_folders(machine=self._machine)
+        chosen, place = self._folder.value, self._place.value
+        self._folder.options = folders
+        self._folder.value = chosen if chosen in folders else next(iter(folders), None)
+        self._place.options = _places(folders, place)
+        self._place.value = place
+        self._read_models()
+
+    def _show_transfers(self, found: list[dict[str, Any]]) -> bool:
+        """Show what is open, what failed, and what the panel has seen open; tell if any is open."""
+        opened = {one["id"] for one in found if one["state"] in OPEN}
+        self._followed |= opened
+        self._hidden -= opened
+        shown = [
+            one
+            for one in found
+            if one["id"] not in self._hidden
+            and (one["id"] in self._followed or one["state"] == "failed")
+        ]
+        if shown != self._view.transfers:
+            done = {one["id"] for one in self._view.transfers if one["state"] == "done"}
+            self._view.transfers = shown
+            self._remember()
+            arrived = [one for one in shown if one["state"] == "done" and one["id"] not in done]
+            if any(one["direction"] == "down" for one in arrived):
+                self._read_models()
+        return bool(opened)
+
+    def _read_models(self) -> None:
+        with self._models_read:
+            self._models.show(self.comfy.models(machine=self._machine))
+
+    def _hash(self, key: str) -> None:
+        self._models.set_hash(key, READING)
+        found = None
+        try:
+            found = self.comfy.hash(key, machine=self._machine)
+        finally:
+            self._models.set_hash(key, found)
+
+    def _add_model(self, url: str) -> None:
+        try:
+            self._added.value = note("Asking for it …", live=True)
+            made = self.comfy.add_model(
+                url,
+                str(self._folder.value),
+                filename=self._filename.value.strip() or None,
+                sha256=self._sha256.value.strip() or None,
+            )
+        except Exception:
+            self._added.value = ""
+            raise
+        finally:
+            self._add_button.disabled = False
+        self._followed.add(str(made["id"]))
+        self._hidden.discard(str(made["id"]))
+        self._added.value = note(f"{made['filename']} is on its way", live=True)
+        for field in (self._link, self._filename, self._sha256):
+            field.value = ""
+        self._tabs.selected_index = 0  # where its progress is seen
+        self._look.set()
+
+    def _set_record(self) -> None:
+        """Set what stays of the panel where widgets cannot run."""
+        heads = ("file", "destination", "size", "state", "SHA-256")
+        rows = [
+            (
+                str(u["name"]),
+                str(u["where"]),
+                human_size(u["size"]),
+                f"{u['state']}: {u['error']}" if u["error"] else str(u["state"]),
+                str(u["result"]["file_hash"]) if u["result"] else "",
+            )
+            for u in list(self._view.uploads.values())[-RECORDED:]
+        ]
+        rows += [
+            (
+                str(one["filename"]),
+                "from ComfyUI" if one["direction"] == "up" else "to ComfyUI",
+                "" if one["size"] is None else human_size(one["size"]),
+                f"{one['state']}: {one['error']}" if one["error"] else str(one["state"]),
+                "",
+            )
+            for one in self._view.transfers[-RECORDED:]
+        ]
+        if not rows:
+            advice = "No files were sent. Without widgets: connect().upload('picture.png')"
+            self.keep(f"<p>{html.escape(advice)}</p>", advice)
+            return
+        self.keep(html_table(heads, rows), text_table([heads, *rows]))
+
+
+def _places(folders: Any, chosen: str) -> list[tuple[str, str]]:
+    places = {**PLACES, **{f"Models: {folder}": f"{MODELS}{folder}" for folder in folders}}
+    if chosen not in places.values():
+        places = {chosen: chosen, **places}
+    return list(places.items())

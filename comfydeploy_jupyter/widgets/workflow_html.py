@@ -1,0 +1,94 @@
+"""How nodes, findings and differences look; every text is escaped."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING, Any
+
+from ..client.graph_text import graph_rows
+
+if TYPE_CHECKING:
+    from ..client.workflow import Validation
+    from ..graphs.diff import GraphDiff
+
+WORDS = {
+    "removed": "Removed",
+    "added": "Added",
+    "replaced": "Replaced",
+    "switched": "Switched",
+    "renamed": "Renamed",
+    "rewired": "Rewired",
+    "changed": "Changed",
+}
+
+
+def nodes_table(graph: dict[str, Any], found: Validation | None = None) -> str:
+    """Return the nodes in the order in which they run; those with findings, beside them, first.
+
+    Parameters
+    ----------
+    graph : dict
+        In API format.
+    found : Validation, optional
+        What ComfyUI says of it.
+    """
+    rows = []
+    findings_of = {} if found is None else found.by_node
+    for node_id, kind, title, inputs in sorted(
+        graph_rows(graph), key=lambda entry: entry[0] not in findings_of
+    ):
+        problems = findings_of.get(node_id, [])
+        name = f"<b>{html.escape(title or kind)}</b>"
+        faint = f"{kind}, id {node_id}" if title else f"id {node_id}"
+        told = "".join(f"<li>{html.escape(problem)}</li>" for problem in problems)
+        findings = f'<ul class="comfydeploy-findings">{told}</ul>' if told else ""
+        rows.append(
+            f'<tr class="{"mod-bad" if problems else ""}"><td>{name}'
+            f'<div class="comfydeploy-note">{html.escape(faint)}</div></td>'
+            f"<td>{html.escape(inputs)}{findings}</td></tr>"
+        )
+    head = '<thead><tr><th scope="col">Node</th><th scope="col">Inputs</th></tr></thead>'
+    return (
+        '<div class="comfydeploy-scroll" tabindex="0" role="region" aria-label="Nodes">'
+        f'<table class="comfydeploy-nodes">{head}<tbody>{"".join(rows)}</tbody></table></div>'
+    )
+
+
+def verdict(found: Validation) -> str:
+    """Return what was found in a line, and what is not about a node below it."""
+    bad = len(found.by_node)
+    if found.valid and not bad:
+        words, kind = "ComfyUI would run this workflow", "success"
+    elif found.valid:
+        words, kind = f"ComfyUI would run a part of it; look at {_nodes(bad)}", "warn"
+    else:
+        words, kind = f"ComfyUI would refuse this workflow; look at {_nodes(bad)}", "error"
+        if not bad:
+            words = "ComfyUI would refuse this workflow"
+    doubt = f" ({found.doubt})" if found.doubt else ""
+    told = "".join(f"<li>{html.escape(text)}</li>" for text in found.general)
+    general = f"<ul>{told}</ul>" if told else ""
+    return (
+        f'<div class="comfydeploy-verdict mod-{kind}" role="status">'
+        f"{html.escape(words + doubt)}{general}</div>"
+    )
+
+
+def diff_list(diff: GraphDiff) -> str:
+    """Return what is different, a line for each change, what sort it is before it."""
+    if not diff:
+        return f'<div role="status">{html.escape(str(diff).capitalize())}.</div>'
+    lines = "".join(
+        f'<li><span class="comfydeploy-kind mod-{change.kind}">{WORDS[change.kind]}</span> '
+        f"<span>{html.escape(change.text.removeprefix(change.kind).strip())}</span></li>"
+        for change in diff
+    )
+    count = f"{len(diff)} difference{'' if len(diff) == 1 else 's'}"
+    return (
+        f'<div role="status">{count}</div>'
+        f'<ul class="comfydeploy-scroll comfydeploy-changes">{lines}</ul>'
+    )
+
+
+def _nodes(count: int) -> str:
+    return "the node marked below" if count == 1 else f"the {count} nodes marked below"

@@ -1,0 +1,528 @@
+"""The workflows that are kept: find, open, compare, check, change, save, export, run."""
+
+from __future__ import annotations
+
+import html
+import os
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as w
+
+from ..client.graph import Source
+from ..client.graph_text import graph_rows, html_table, text_table
+from ..client.workflow import Workflow, write_text
+from ..errors import ConflictError, InvalidRequestError
+from .base import STATIC, Panel, Throttle
+from .parts import FileButton, button, note, row
+from .picker import ACCEPTED
+from .run_panel import RunPanel
+from .workflow_tabs import (
+    MIMES,
+    ChangesTab,
+    ExportTab,
+    NodesTab,
+    SaveTab,
+    exported,
+    version_label,
+    when,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ..client import Comfy
+    from ..client.workflows import StoredWorkflow, Workflows, WorkflowVersion
+
+LISTED = 100
+"""So many workflows are listed; with more, the search is the quicker way."""
+
+SEARCH_INTERVAL = 0.3
+"""Shortest time between two searches while somebody types, s."""
+
+RUN = 4
+"""The place of the Run tab."""
+
+
+class WorkflowPanel(Panel):
+    """A panel for the workflows that the server keeps, and their versions.
+
+    Parameters
+    ----------
+    workflow : dict, str, bytes or path, optional
+        A workflow that is not kept yet, to begin with.
+    comfy : Comfy, optional
+        The client; by default the panel connects by itself.
+    workflow_id : str, optional
+        The kept workflow to begin with.
+    cloud : bool
+        Whether to show the workflows in ComfyDeploy instead of those of the server.
+    directory : path
+        Where exported files go; default the folder of the notebook.
+    **kwargs
+        Traits of `ipywidgets.VBox`, such as ``layout``.
+    """
+
+    OWN_ARGUMENTS = ("workflow", "comfy", "workflow_id", "cloud", "directory")
+
+    def __init__(
+        self,
+        workflow: dict[str, Any] | str | bytes | os.PathLike[str] | None = None,
+        comfy: Comfy | None = None,
+        *,
+        workflow_id: str | None = None,
+        cloud: bool = False,
+        directory: str | os.PathLike[str] = ".",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(comfy, **kwargs)
+        self._cloud = cloud
+        self._directory = Path(directory)
+        self._workflow: Workflow | None = None
+        self._stored: StoredWorkflow | None = None
+        self._version: WorkflowVersion | None = None
+        self._listed: list[StoredWorkflow] = []
+        self._versions: list[WorkflowVersion] = []
+        self._wish = 0
+        self._wishing = threading.Lock()
+        self._own_choice = threading.local()
+        self._run_panel: RunPanel | None = None
+        self._search = Throttle(lambda text: self.start(self._list, text), SEARCH_INTERVAL)
+        self._build()
+        self._remember()
+        self.start(self._begin, workflow, workflow_id)
+
+    @property
+    def workflow(self) -> Workflow | None:
+        """The workflow that is open; what is changed in it is validated, saved and exported."""
+        return self._workflow
+
+    @property
+    def workflows(self) -> list[str]:
+        """The names of the workflows that are listed."""
+        return [one.name for one in self._listed]
+
+    @property
+    def version(self) -> int | None:
+        """The number of the version that is open, None where it is not kept."""
+        return None if self._version is None else self._version.number
+
+    @property
+    def versions(self) -> list[int]:
+        """The numbers of the versions of the workflow that is open, newest first."""
+        return [version.number for version in self._versions]
+
+    def open_workflow(self, workflow_id: str, version: int | None = None) -> None:
+        """Open a kept workflow, by default its newest version; does not wait for it."""
+        self.start(self._open, self._new_wish(), workflow_id, version)
+
+    def open_file(self, source: dict[str, Any] | str | bytes | os.PathLike[str]) -> None:
+        """Open a workflow that is not kept yet; does not wait for it.
+
+        Parameters
+        ----------
+        source : dict, str, bytes or path
+            As `Comfy.load` takes it.
+        """
+        self.start(self._open_source, self._new_wish(), source, "")
+
+    def search(self, text: str) -> None:
+        """List only workflows whose names or comments contain a text."""
+        self._search_field.value = text
+
+    def validate(self) -> None:
+        """Do what the Validate button does."""
+        self.clear_error()
+        self._nodes.validate.disabled = True
+        self.start(self._validate)
+
+    def save(self, comment: str = "", name: str | None = None) -> None:
+        """Do what the Save button does, with a comment and a name."""
+        self._save.comment.value = comment
+        if name is not None:
+            self._save.name.value = name
+        self._press_save()
+
+    def export(self, path: str | os.PathLike[str]) -> None:
+        """Do what the Write button does, with a path; the format is the one that is chosen."""
+        self._export.path.value = os.fspath(path)
+        self._press_write()
+
+    def stop(self) -> None:
+        """Search no more, and close what runs workflows."""
+        self._search.close()
+        if self._run_panel is not None:
+            self._run_panel.close()
+
+    def _build(self) -> None:
+        self.add_class("comfydeploy-workflows")
+        style = (STATIC / "workflow.css").read_text(encoding="utf-8")
+        full = {"width": "100%", "margin": "0"}
+        self._search_field = w.Text(
+            description="Search",
+            placeholder="in names and comments",
+            layout=w.Layout(**full),
+        )
+        self._list_box = w.Select(
+            description="Workflows", rows=9, layout=w.Layout(**full, height="auto")
+        )
+        for control in (self._search_field, self._list_box):
+            control.add_class("comfydeploy-stacked")
+        self._list_note = w.HTML(note("Connecting …", live=True), layout=w.Layout(margin="0"))
+        self._file = FileButton(
+            self,
+            "Open a file",
+            self._take,
+            hint="Open a workflow, or the one in a picture, video or sound, from your computer",
+            accept=ACCEPTED,
+        )
+        refresh = button(
+            "",
+            lambda: self.start(self._list, self._search_field.value),
+            icon="refresh",
+            hint="List the workflows again",
+        )
+        self._head = w.HTML(
+            note("Choose a workflow, or open a file."), layout=w.Layout(margin="0", width="100%")
+        )
+        self._version_box = w.Select(
+            description="Versions",
+            rows=4,
+            layout=w.Layout(**full, height="auto", display="none"),
+        )
+        self._version_box.add_class("comfydeploy-stacked")
+        self._nodes = NodesTab(lambda: self.attempt(self.validate))
+        self._changes = ChangesTab(lambda: self.start(self._compare_versions))
+        self._save = SaveTab(lambda: self.attempt(self._press_save))
+        self._export = ExportTab(
+            lambda: self.attempt(self._press_write), lambda: self.start(self._send_file)
+        )
+        self._run_box = w.VBox(layout=w.Layout(width="100%"))
+        self._tabs = w.Tab(
+            [
+                self._nodes.box,
+                self._changes.box,
+                self._save.box,
+                self._export.box,
+                self._run_box,
+            ],
+            titles=("Nodes", "Compare", "Save", "Export", "Run"),
+            layout=w.Layout(width="100%", display="none"),
+        )
+        side = w.VBox(
+            [
+                self._search_field,
+                self._list_box,
+                self._list_note,
+                row(self._file, refresh),
+            ],
+            layout=w.Layout(flex="1 1 210px", width="auto", grid_gap="8px"),
+        )
+        side.add_class("comfydeploy-side")
+        main = w.VBox(
+            [self._head, self._version_box, self._tabs],
+            layout=w.Layout(flex="3 1 440px", width="auto", min_width="0", grid_gap="8px"),
+        )
+        self.fill(
+            w.HTML(f"<style>{style}</style>", layout=w.Layout(display="none")),
+            w.HBox(
+                [side, main],
+                layout=w.Layout(
+                    width="100%", flex_flow="row wrap", grid_gap="16px", align_items="flex-start"
+                ),
+            ),
+        )
+        self._search_field.observe(lambda change: self._search(change["new"]), "value")
+        self._list_box.observe(lambda change: self._choose(change["new"]), "value")
+        self._version_box.observe(lambda change: self._choose_version(change["new"]), "value")
+        self._tabs.observe(lambda _: self.attempt(self._show_tab), "selected_index")
+
+    @property
+    def _home(self) -> Workflows:
+        kept = self.comfy.workflows
+        return kept.cloud if self._cloud else kept
+
+    def _new_wish(self) -> int:
+        """Return the number of a wish to open something; only the last one is fulfilled."""
+        with self._wishing:
+            self._wish += 1
+            return self._wish
+
+    def _fulfil(self, wish: int, show: Callable[[], None]) -> None:
+        with self._wishing:
+            if wish != self._wish or self.closing:
+                return
+            with self._choosing():
+                show()
+
+    @contextmanager
+    def _choosing(self) -> Iterator[None]:
+        """Mark what this thread chooses as no choice of the user."""
+        self._own_choice.here = True
+        try:
+            yield
+        finally:
+            self._own_choice.here = False
+
+    @property
+    def _chosen_by_user(self) -> bool:
+        return not getattr(self._own_choice, "here", False)
+
+    def _begin(
+        self,
+        workflow: dict[str, Any] | str | bytes | os.PathLike[str] | None,
+        workflow_id: str | None,
+    ) -> None:
+        wish = self._new_wish()
+        if workflow is not None:
+            self.start(self._open_source, wish, workflow, "")
+        elif workflow_id is not None:
+            self.start(self._open, wish, workflow_id, None)
+        self._list("")
+
+    def _list(self, text: str) -> None:
+        found = self._home.list(text, limit=LISTED)
+        if text != self._search_field.value or self.closing:
+            return  # somebody has typed on
+        with self._wishing, self._choosing():
+            self._listed = found
+            chosen = None if self._stored is None else self._stored.id
+            self._list_box.options = [(_label(one), one.id) for one in found]
+            self._list_box.value = chosen if chosen in {one.id for one in found} else None
+            if not text:
+                self._save.offer(found, self._save.target.value or chosen or "")
+        many = f"The {LISTED} changed last; search for others" if len(found) == LISTED else ""
+        none = "No workflow fits" if text else "No workflows are kept yet"
+        self._list_note.value = note(many if found else none, live=True)
+        self._remember()
+
+    def _choose(self, workflow_id: str | None) -> None:
+        if self._chosen_by_user and workflow_id is not None:
+            self.clear_error()
+            self.open_workflow(workflow_id)
+
+    def _choose_version(self, number: int | None) -> None:
+        if self._chosen_by_user and number is not None and self._stored is not None:
+            self.clear_error()
+            self.open_workflow(self._stored.id, number)
+
+    def _take(self, path: Path) -> None:
+        """Open a file that the user's browser sent."""
+        self.clear_error()
+        self._open_source(self._new_wish(), path, path.stem)
+
+    def _open(self, wish: int, workflow_id: str, number: int | None) -> None:
+        home = self._home
+        versions = home.versions(workflow_id, limit=1000)
+        version = home.version(workflow_id, "latest" if number is None else number)
+        stored = next((one for one in self._listed if one.id == workflow_id), None)
+        stored = stored or home.get(workflow_id)
+        workflow, notes = self._made(version.workflow_api, version.workflow, stored.name)
+
+        def show() -> None:
+            self._stored, self._version, self._versions = stored, version, versions
+            self._version_box.options = [(version_label(one), one.number) for one in versions]
+            self._version_box.value = version.number
+            self._version_box.layout.display = ""
+            self._list_box.value = stored.id if stored in self._listed else None
+            if stored not in self._listed:
+                self._save.offer([*self._listed, stored], stored.id)
+            self._save.target.value = stored.id
+            self._save.name.value = stored.name
+            self._show(workflow, f"version {version.number} of {len(versions)}", notes)
+
+        self._fulfil(wish, show)
+
+    def _open_source(
+        self, wish: int, given: dict[str, Any] | str | bytes | os.PathLike[str], title: str
+    ) -> None:
+        source = Source(given)
+        graph = source.graph
+        api, ui = (None, graph) if source.is_ui else (graph, source.ui)
+        workflow, notes = self._made(api, ui, title or _title_of(given))
+
+        def show() -> None:
+            self._stored, self._version, self._versions = None, None, []
+            self._list_box.value = None
+            self._version_box.layout.display = "none"
+            self._save.target.value = ""
+            self._save.name.value = workflow.title
+            self._show(workflow, "not kept yet", notes)
+
+        self._fulfil(wish, show)
+
+    def _made(
+        self, api: dict[str, Any] | None, ui: dict[str, Any] | None, title: str
+    ) -> tuple[Workflow, list[str]]:
+        """Return the workflow for two graphs, one of which may be missing, and what to know."""
+        server, notes = self.comfy.server, []
+        if api is None:
+            if ui is None:
+                raise InvalidRequestError.of_field("workflow", "this version has no graph")
+            reply = server.post("workflow/convert", {"workflow": ui, "to": "api"})
+            api, notes = reply["workflow_api"], [str(told) for told in reply.get("warnings") or ()]
+        workflow = Workflow(server, Source(api, ui=ui), title=title)
+        return workflow, notes
+
+    def _show(self, workflow: Workflow, state: str, notes: list[str]) -> None:
+        self._workflow = workflow
+        told = "".join(note(f"The conversion is not exact: {text}") for text in notes)
+        self._head.value = (
+            f'<div><b style="overflow-wrap:anywhere">{html.escape(workflow.title or "Workflow")}'
+            f'</b> <span class="comfydeploy-note">{html.escape(state)}, {len(workflow)} nodes'
+            f"</span></div>{told}"
+        )
+        self._nodes.show(workflow.to_api())
+        self._changes.fill(self._versions, self.version)
+        self._save.say("")
+        self._save.comment.value = ""
+        self._export.suggest(workflow.title)
+        self._export.say("")
+        for control in (self._nodes.validate, self._save.save, self._export.write):
+            control.disabled = False
+        self._tabs.layout.display = ""
+        self._close_run_panel()
+        self._show_tab()
+        self._remember()
+
+    def _show_tab(self) -> None:
+        """Make what runs workflows when it is first looked at."""
+        if self._tabs.selected_index == RUN and self._run_panel is None and self._workflow:
+            self._run_panel = RunPanel(self._workflow, self.comfy, directory=self._directory)
+            self._run_box.children = [self._run_panel]
+
+    def _close_run_panel(self) -> None:
+        if self._run_panel is not None:
+            self._run_box.children = []
+            self.start(self._run_panel.close)
+            self._run_panel = None
+
+    def _current(self) -> Workflow:
+        """Return the workflow that is open, with what was changed under Run."""
+        if self._workflow is None:
+            raise ConflictError("open a workflow first")
+        if self._run_panel is None or not self._run_panel.inputs:
+            return self._workflow
+        return Workflow(self.comfy.server, self._workflow).set(self._run_panel.inputs)
+
+    def _validate(self) -> None:
+        try:
+            workflow = self._current()
+            self._nodes.show(workflow.to_api(), workflow.validate())
+        finally:
+            self._nodes.validate.disabled = False
+
+    def _compare_versions(self) -> None:
+        old, new = self._changes.old.value, self._changes.new.value
+        if self._stored is None or old is None:
+            self._changes.say("Versions can be compared once the workflow is kept.")
+        elif old == new and len(self._versions) < 2:
+            self._changes.say("There is one version so far.")
+        else:
+            diff = self._home.diff(self._stored.id, old, new)
+            if (old, new) == (self._changes.old.value, self._changes.new.value):
+                self._changes.show(diff)
+
+    def _press_save(self) -> None:
+        self.clear_error()
+        name = self._save.name.value.strip()
+        if not name and not self._save.target.value:
+            raise InvalidRequestError.of_field("Name", "a new workflow needs one")
+        self._save.save.disabled = True
+        self._save.say("Saving …")
+        self.start(self._keep, name)
+
+    def _keep(self, name: str) -> None:
+        try:
+            source = self._current().source
+            assert source.graph is not None
+            # What the editor saved has none of the values that were set since.
+            ui = None if source.given else source.ui
+            kept = self._home.save(
+                ui or source.graph,
+                name or None,
+                workflow_id=self._save.target.value or None,
+                workflow_api=source.graph if ui else None,
+                comment=self._save.comment.value.strip(),
+                force=self._save.force.value,
+            )
+        except Exception:
+            self._save.say("")
+            raise
+        finally:
+            self._save.save.disabled = False
+        if kept.record.get("new_version") is False:
+            self._save.say(f"Nothing has changed since version {kept.record.get('version')}.")
+            return
+        self._list(self._search_field.value)
+        self._open(self._new_wish(), kept.id, None)
+        self._save.say(f"Saved as version {kept.record.get('version')}.")
+
+    def _press_write(self) -> None:
+        self.clear_error()
+        self._export.write.disabled = True
+        self.start(self._write)
+
+    def _write(self) -> None:
+        try:
+            path = self._directory / Path(self._export.path.value.strip()).expanduser()
+            if path.is_dir():
+                raise InvalidRequestError.of_field("File", "give the name of a file")
+            if path.exists() and not self._export.replace.value:
+                raise ConflictError(
+                    f"there is {path.name} already; choose another name, or tick Replace"
+                )
+            write_text(path, exported(self._current(), self._export.format.value))
+            self._export.say(f"Written to {path}")
+        finally:
+            self._export.write.disabled = False
+
+    def _send_file(self) -> None:
+        self.clear_error()
+        try:
+            kind = str(self._export.format.value)
+            text = exported(self._current(), kind)
+        except Exception:
+            self._export.download.nothing()
+            raise
+        name = Path(self._export.path.value.strip()).name or "workflow"
+        content = text.encode("utf-8", "backslashreplace")
+        self._export.download.send_file(name, content, MIMES[kind])
+
+    def _remember(self) -> None:
+        """Set what stays of the panel where widgets cannot run."""
+        if self._workflow is None:
+            heads = ("name", "version", "changed", "id")
+            rows = [
+                (one.name, str(one.latest_version or ""), when(one.updated_at), one.id)
+                for one in self._listed
+            ]
+        else:
+            heads = ("id", "class", "title", "inputs")
+            rows = graph_rows(self._workflow.to_api())
+        if not rows:
+            advice = "No workflow is open. Without widgets: connect().workflows.list()"
+            self.keep(f"<p>{html.escape(advice)}</p>", advice)
+            return
+        title = "Workflows" if self._workflow is None else self._workflow.title
+        number = "" if self.version is None else f", version {self.version}"
+        head = f"{title}{number}"
+        self.keep(
+            f"<p><b>{html.escape(head)}</b></p>{html_table(heads, rows)}",
+            f"{head}\n{text_table([heads, *rows])}",
+        )
+
+
+def _label(stored: StoredWorkflow) -> str:
+    version = f" · v{stored.latest_version}" if stored.latest_version else ""
+    return f"{stored.name}{version}"
+
+
+def _title_of(given: dict[str, Any] | str | bytes | os.PathLike[str]) -> str:
+    if isinstance(given, (dict, bytes)) or (
+        isinstance(given, str) and given.lstrip().startswith("{")
+    ):
+        return ""
+    return Path(given).stem

@@ -1,0 +1,302 @@
+"""UploadPanel without a page: the test sends what the page would send; the server is real."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from comfydeploy_jupyter import UploadPanel
+from comfydeploy_jupyter.client import Comfy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.comfyui_server import ComfyUIServer
+    from tests.jupyter_process import JupyterProcess
+    from tests.transfer_service import Service
+
+
+def until(condition: Callable[[], object], timeout: float = 60) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def comfy(
+    start_jupyter: Callable[..., JupyterProcess],
+    comfyui: ComfyUIServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Comfy:
+    """A client of a Jupyter server that knows the folders of its ComfyUI."""
+    (comfyui.base_dir / "main.py").touch()
+    server = start_jupyter(
+        ComfyDeploy={
+            "comfyui_url": comfyui.url,
+            "comfyui_path": str(comfyui.base_dir),
+            "autostart": False,
+            "data_dir": str(tmp_path_factory.mktemp("comfydeploy")),
+        }
+    )
+    return Comfy(server.url, server.token)
+
+
+class Page:
+    """The other side of the panel's list: says what the page says, keeps what it hears."""
+
+    def __init__(self, panel: UploadPanel) -> None:
+        self._view = panel._view
+        self.told: list[dict[str, Any]] = []
+        self._view.tell = self.told.append
+
+    def say(self, kind: str, *buffers: bytes, **message: Any) -> None:
+        self._view._handle_custom_msg({"type": kind, **message}, list(map(memoryview, buffers)))
+
+    def open(self, name: str, size: int, **destination: Any) -> str:
+        file_id = f"page-{uuid.uuid4().hex}"
+        place: dict[str, Any] = {"type": "input", "subfolder": "", "overwrite": False}
+        place.update(destination)
+        self.say("open", id=file_id, name=name, size=size, destination=place)
+        return file_id
+
+    def last(self, kind: str) -> dict[str, Any] | None:
+        found = [message for message in self.told if message["type"] == kind]
+        return found[-1] if found else None
+
+
+@pytest.fixture
+def panel_of(comfy: Comfy) -> Iterator[Callable[..., UploadPanel]]:
+    """A function that makes a panel."""
+    panels: list[UploadPanel] = []
+
+    def make(**kwargs: Any) -> UploadPanel:
+        panels.append(UploadPanel(comfy, **kwargs))
+        return panels[-1]
+
+    yield make
+    for panel in panels:
+        panel.close()
+
+
+def upload(upload_id: str, state: str, **fields: Any) -> dict[str, Any]:
+    """Return an upload as a page reports it."""
+    plain = {
+        "id": upload_id,
+        "page": upload_id.partition("-")[0],
+        "name": "a.png",
+        "where": "input",
+        "size": 10,
+        "kept": True,
+        "sent": 0,
+        "state": state,
+        "error": None,
+        "result": None,
+    }
+    return {**plain, **fields}
+
+
+def test_unknown_arguments_are_refused_with_a_hint() -> None:
+    with pytest.raises(TypeError, match="no argument 'destinaton'; did you mean destination"):
+        UploadPanel(destinaton="input")
+
+
+def test_it_tells_the_page_which_server_and_where_to(panel_of: Callable[..., UploadPanel]) -> None:
+    panel = panel_of(destination="models/loras", subfolder="mine")
+    place = {"type": "models/loras", "subfolder": "mine", "overwrite": False, "machine": ""}
+    assert panel.destination == place
+    until(lambda: panel._view.instance)
+    assert panel._view.instance == panel.comfy.status()["instance"]
+    until(lambda: "Models: embeddings" in [label for label, _ in panel._place.options])
+    assert panel.destination == place, "the folders that ComfyUI has change nothing"
+    panel._place.value, panel._subfolder.value, panel._overwrite.value = "input", " /b/c/ ", True
+    assert panel.destination == {
+        "type": "input",
+        "subfolder": "b/c",
+        "overwrite": True,
+        "machine": "",
+    }
+
+
+def test_a_file_arrives_through_the_kernel_in_chunks(
+    panel_of: Callable[..., UploadPanel], comfyui: ComfyUIServer
+) -> None:
+    panel = panel_of()
+    page = Page(panel)
+    content = uuid.uuid4().bytes * 200_000
+    name = f"{uuid.uuid4().hex}.bin"
+    file_id = page.open(name, len(content), subfolder="chunks")
+    for start in range(0, len(content), 1_000_000):
+        page.say("chunk", content[start : start + 1_000_000], id=file_id)
+    until(lambda: page.last("end"))
+    result = page.last("end")["result"]
+    assert result["file_hash"] == hashlib.sha256(content).hexdigest()
+    assert (comfyui.input_dir / "chunks" / name).read_bytes() == content
+    stored = [message["bytes"] for message in page.told if message["type"] == "stored"]
+    assert stored == [1_000_000, 2_000_000, 3_000_000, 3_200_000]
+    page.say("uploads", uploads=[upload(file_id, "done", result=result)])
+    assert str(panel.uploaded[0]) == f"chunks/{name}"
+
+
+def test_an_empty_file_arrives_too(
+    panel_of: Callable[..., UploadPanel], comfyui: ComfyUIServer
+) -> None:
+    page = Page(panel_of())
+    name = f"{uuid.uuid4().hex}.txt"
+    page.open(name, 0)
+    until(lambda: page.last("end"))
+    assert (comfyui.input_dir / name).read_bytes() == b""
+
+
+def test_what_is_broken_off_leaves_nothing(
+    panel_of: Callable[..., UploadPanel], comfyui: ComfyUIServer
+) -> None:
+    panel = panel_of()
+    page = Page(panel)
+    name = f"{uuid.uuid4().hex}.bin"
+    file_id = page.open(name, 3_000_000)
+    page.say("chunk", bytes(1_000_000), id=file_id)
+    until(lambda: page.last("stored"))
+    page.say("abort", id=file_id)
+    until(lambda: not panel._chunked)
+    assert page.last("end") is None
+    until(lambda: not [path for path in comfyui.input_dir.rglob("*") if name in path.name])
+    page.say("chunk", bytes(1_000_000), id=file_id)
+    assert panel.error == "", "chunks that were on their way disturb nobody"
+
+
+def test_a_refused_file_tells_why(panel_of: Callable[..., UploadPanel]) -> None:
+    page = Page(panel_of())
+    file_id = page.open("a.png", 3, type="models/../..")
+    page.say("chunk", b"abc", id=file_id)
+    until(lambda: page.last("end"))
+    assert "type" in page.last("end")["error"]
+
+
+def test_uploads_of_a_page_that_left_are_lost_unless_it_claims_them(
+    panel_of: Callable[..., UploadPanel],
+) -> None:
+    panel = panel_of()
+    page = Page(panel)
+    page.say("uploads", uploads=[upload("one-1", "active"), upload("two-1", "active")])
+    page.say("hello")
+    assert [one["state"] for one in panel.uploads] == ["lost", "lost"]
+    assert page.told[-1] == {"type": "report"}
+    page.say("uploads", uploads=[upload("two-1", "active", sent=5)])
+    assert [(one["state"], one["kept"]) for one in panel.uploads] == [
+        ("lost", False),
+        ("active", True),
+    ]
+    page.say("cancel", id="two-1")
+    assert page.told[-1] == {"type": "cancel", "id": "two-1"}, "the page that has it must do it"
+    page.say("forget", ids=["one-1"])
+    assert [one["id"] for one in panel.uploads] == ["two-1"]
+
+
+def test_a_model_from_a_link_is_followed_retried_and_listed(
+    panel_of: Callable[..., UploadPanel], bare_service: Service, comfyui: ComfyUIServer
+) -> None:
+    panel = panel_of()
+    until(lambda: panel._models.loaded)
+    name = f"{uuid.uuid4().hex}.safetensors"
+    content = bare_service.files[name] = uuid.uuid4().bytes * 1000
+    bare_service.spoil["files"].append(404)
+    panel._link.value = f"{bare_service.url}/files/{name}"
+    panel._folder.value = "loras"
+    panel.add_model()
+
+    def mine() -> Any:
+        return next((one for one in panel.transfers if one["filename"] == name), {})
+
+    until(lambda: panel.error or mine().get("state") == "failed")
+    assert panel.error == ""
+    assert "404" in mine()["error"]
+    assert panel._link.value == ""
+    Page(panel).say("retry", id=mine()["id"])
+    until(lambda: panel.error or mine().get("state") == "done")
+    until(lambda: name in [model["name"] for model in panel.models])
+    (found,) = [model for model in panel.models if model["name"] == name]
+    assert (found["folder"], found["size"]) == ("loras", 16_000)
+    key = f"loras/{name}"
+    panel._models._handle_custom_msg({"type": "hash", "key": key}, [])
+    until(lambda: len(panel._models.hashes.get(key, "")) == 64)
+    assert panel._models.hashes[key] == hashlib.sha256(content).hexdigest()
+    Page(panel).say("forget", ids=[mine()["id"]])
+    until(lambda: mine() == {})
+    assert panel.error == ""
+    (comfyui.models_dir / "loras" / name).unlink()
+
+
+def test_a_download_is_cancelled(
+    panel_of: Callable[..., UploadPanel], bare_service: Service
+) -> None:
+    panel = panel_of()
+    until(lambda: panel._models.loaded)
+    name = f"{uuid.uuid4().hex}.safetensors"
+    bare_service.spoil["files"].append("never")
+    panel._link.value = f"{bare_service.url}/files/{name}"
+    panel.add_model()
+    until(lambda: [one["filename"] for one in panel.transfers].count(name) == 1)
+    (mine,) = [one for one in panel.transfers if one["filename"] == name]
+    Page(panel).say("cancel", id=mine["id"])
+    until(lambda: "cancelled" in [o["state"] for o in panel.transfers if o["filename"] == name])
+
+
+def test_a_bad_link_is_told_and_may_be_corrected(panel_of: Callable[..., UploadPanel]) -> None:
+    panel = panel_of()
+    panel.add_model()
+    assert "Link: give the address" in panel.error
+    until(lambda: panel._models.loaded)
+    panel._link.value = "ftp://nowhere/a.safetensors"
+    panel.add_model()
+    until(lambda: "url" in panel.error)
+    until(lambda: not panel._add_button.disabled)
+    assert panel._link.value == "ftp://nowhere/a.safetensors"
+
+
+def test_a_hash_that_cannot_be_had_is_told(panel_of: Callable[..., UploadPanel]) -> None:
+    panel = panel_of()
+    panel._models._handle_custom_msg({"type": "hash", "key": "loras/none.safetensors"}, [])
+    until(lambda: "none.safetensors" in panel.error)
+    assert panel._models.hashes == {}
+
+
+def test_an_unreachable_server_is_told_once() -> None:
+    panel = UploadPanel(Comfy("http://127.0.0.1:9"))
+    until(lambda: panel.error)
+    assert "does not answer" in panel.error
+    panel.close()
+
+
+def test_its_plain_form_lists_the_files(panel_of: Callable[..., UploadPanel]) -> None:
+    panel = panel_of()
+    assert "connect().upload(" in panel._record.plain_text
+    result = {
+        "name": "a.png",
+        "subfolder": "",
+        "type": "input",
+        "size": 10,
+        "file_hash": "ab" * 32,
+    }
+    page = Page(panel)
+    page.say("uploads", uploads=[upload("one-1", "done", name="<b>.png", result=result)])
+    page.say("uploads", uploads=[upload("one-2", "failed", error="no room")])
+    until(lambda: "failed: no room" in panel._record.plain_text)
+    assert "ab" * 32 in panel._record.plain_text
+    assert "&lt;b&gt;.png" in panel._record._html
+
+
+def test_close_ends_the_threads(panel_of: Callable[..., UploadPanel]) -> None:
+    panel = panel_of()
+    page = Page(panel)
+    file_id = page.open("never.bin", 5_000_000)
+    page.say("chunk", bytes(1_000_000), id=file_id)
+    until(lambda: page.last("stored"))
+    panel.close()
+    names = [thread.name for thread in threading.enumerate()]
+    assert not [name for name in names if name.startswith("comfydeploy")]

@@ -1,0 +1,273 @@
+"""WorkflowPanel without a page: what its widgets hold, with a real server behind it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from comfydeploy_jupyter import WorkflowPanel
+from comfydeploy_jupyter.client import Comfy
+from comfydeploy_jupyter.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.jupyter_process import JupyterProcess
+
+GRAPH: dict[str, Any] = {
+    "1": {
+        "class_type": "EmptyImage",
+        "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 0},
+        "_meta": {"title": "<b>Sky</b>"},
+    },
+    "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+}
+SAVE, EXPORT, RUN = 2, 3, 4
+
+
+def until(condition: Callable[[], object], timeout: float = 60) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def changed(**inputs: Any) -> dict[str, Any]:
+    """Return the graph with other inputs of its first node."""
+    graph = json.loads(json.dumps(GRAPH))
+    graph["1"]["inputs"].update(inputs)
+    return graph
+
+
+@pytest.fixture
+def comfy(jupyter: JupyterProcess) -> Comfy:
+    return Comfy(jupyter.url, jupyter.token)
+
+
+@pytest.fixture
+def panel_of(comfy: Comfy, tmp_path: Path) -> Iterator[Callable[..., WorkflowPanel]]:
+    """A function that makes a panel."""
+    panels: list[WorkflowPanel] = []
+
+    def make(*args: Any, **kwargs: Any) -> WorkflowPanel:
+        panels.append(WorkflowPanel(*args, comfy=comfy, directory=tmp_path, **kwargs))
+        return panels[-1]
+
+    yield make
+    for panel in panels:
+        panel.close()
+
+
+@pytest.fixture
+def kept(comfy: Comfy) -> str:
+    """The id of a workflow with two versions."""
+    name = f"kept {uuid.uuid4().hex}"
+    first = comfy.workflows.save(GRAPH, name, comment="as it came")
+    comfy.workflows.save(changed(width=128), workflow_id=first.id, comment="wider")
+    return first.id
+
+
+def opened(panel: WorkflowPanel) -> WorkflowPanel:
+    until(lambda: panel.workflow is not None or panel.error)
+    until(lambda: not any(thread.is_alive() for thread in panel._threads))
+    assert panel.error == ""
+    return panel
+
+
+def test_unknown_arguments_are_refused_with_a_hint() -> None:
+    with pytest.raises(TypeError, match="no argument 'workflowid'; did you mean workflow_id"):
+        WorkflowPanel(workflowid="x")
+
+
+def test_search_by_name_and_comment_then_choose(
+    panel_of: Callable[..., WorkflowPanel], comfy: Comfy, kept: str
+) -> None:
+    name = comfy.workflows.get(kept).name
+    panel = panel_of()
+    until(lambda: name in panel.workflows)
+    panel.search("no workflow has this")
+    until(lambda: panel.workflows == [])
+    panel.search(name.upper())
+    until(lambda: panel.workflows == [name])
+    panel._list_box.value = kept
+    opened(panel)
+    assert (panel.version, panel.versions) == (2, [2, 1])
+    labels = [label for label, _ in panel._version_box.options]
+    assert labels[0].endswith(" · wider")
+    assert labels[1].startswith("v1 · 20")
+    panel._version_box.value = 1
+    until(lambda: panel.version == 1)
+    assert panel.workflow["1"].width == 64
+
+
+def test_the_last_choice_wins(
+    panel_of: Callable[..., WorkflowPanel], comfy: Comfy, kept: str
+) -> None:
+    other = comfy.workflows.save(changed(width=32), f"other {uuid.uuid4().hex}").id
+    panel = panel_of(workflow_id=kept)
+    for _ in range(5):
+        panel.open_workflow(kept)
+        panel.open_workflow(other)
+    until(lambda: not [t for t in panel._threads if t.is_alive()])
+    assert panel.workflow["1"].width == 32
+
+
+def test_versions_are_compared_in_words(panel_of: Callable[..., WorkflowPanel], kept: str) -> None:
+    panel = opened(panel_of(workflow_id=kept))
+    until(lambda: "width 64 → 128" in panel._changes._list.value)
+    assert "&lt;b&gt;Sky&lt;/b&gt;" in panel._changes._list.value
+    panel._changes.old.value = 2
+    until(lambda: "No differences" in panel._changes._list.value)
+
+
+def test_findings_are_next_to_their_node(panel_of: Callable[..., WorkflowPanel]) -> None:
+    graph = changed(width=-5)
+    graph["3"] = {"class_type": "NoSuchClass", "inputs": {}}
+    graph["4"] = {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}}
+    panel = opened(panel_of(changed(width=-5)))
+    panel.validate()
+    until(lambda: "refuse" in panel._nodes._verdict.value)
+    table = panel._nodes._table.value
+    bad = table.index("mod-bad")
+    assert "Value -5 smaller than min" in table[bad : table.index("</tr>", bad)]
+    assert "&lt;b&gt;Sky&lt;/b&gt;" in table
+    panel.open_file(graph)
+    until(lambda: len(panel.workflow) == 4)
+    panel.validate()
+    until(lambda: "NoSuchClass" in panel._nodes._table.value.split("<tbody>")[1].split("</tr>")[0])
+    assert panel.error == ""
+
+
+def test_a_valid_workflow_is_called_so(panel_of: Callable[..., WorkflowPanel]) -> None:
+    panel = opened(panel_of(GRAPH))
+    panel.validate()
+    until(lambda: "ComfyUI would run this workflow" in panel._nodes._verdict.value)
+
+
+def test_a_new_workflow_then_a_new_version_with_what_was_changed_under_run(
+    panel_of: Callable[..., WorkflowPanel], comfy: Comfy
+) -> None:
+    name = f"new {uuid.uuid4().hex}"
+    panel = opened(panel_of(GRAPH))
+    assert (panel.version, panel._save.target.value) == (None, "")
+    panel.save("first", name)
+    until(lambda: panel.version == 1)
+    assert name in panel.workflows
+    until(lambda: "Saved as version 1" in panel._save._state.value)
+    panel._tabs.selected_index = RUN
+    until(lambda: panel._run_panel is not None and panel._run_panel.ready)
+    panel._run_panel.set_input("1.width", 96)
+    panel.save("wider")
+    until(lambda: panel.version == 2)
+    (stored,) = comfy.workflows.list(name)
+    version = stored.version()
+    assert (version.comment, version.graph["1"]["inputs"]["width"]) == ("wider", 96)
+    assert panel.workflow["1"].width == 96
+    panel.save("again")
+    until(lambda: "Nothing has changed" in panel._save._state.value)
+    panel._save.force.value = True
+    panel.save("again")
+    until(lambda: panel.version == 3)
+
+
+def test_a_new_workflow_needs_a_name(panel_of: Callable[..., WorkflowPanel]) -> None:
+    panel = opened(panel_of(GRAPH))
+    panel._save.name.value = " "
+    with pytest.raises(InvalidRequestError, match="Name: a new workflow needs one"):
+        panel.save()
+
+
+def test_the_editors_format_is_kept_as_it_was(
+    panel_of: Callable[..., WorkflowPanel], comfy: Comfy
+) -> None:
+    ui = comfy.load(GRAPH).to_ui()
+    ui["extra"] = {"note": "mine"}
+    panel = opened(panel_of(ui))
+    assert panel.workflow["1"].width == 64
+    name = f"ui {uuid.uuid4().hex}"
+    panel.save("", name)
+    until(lambda: panel.version == 1)
+    (stored,) = comfy.workflows.list(name)
+    assert stored.version().workflow["extra"] == {"note": "mine"}
+    assert stored.version().workflow_api["1"]["inputs"]["width"] == 64
+    panel._export.format.value = "ui"
+    panel.export("out.json")
+    until(lambda: "Written" in panel._export._state.value)
+    written = json.loads((panel._directory / "out.json").read_text())
+    assert written["extra"] == {"note": "mine"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "mark"),
+    [
+        ("api", "workflow.api.json", '"class_type": "EmptyImage"'),
+        ("ui", "workflow.json", '"widgets_values"'),
+        ("notebook", "workflow.ipynb", '"nbformat"'),
+        ("python", "workflow.py", "import comfydeploy_jupyter"),
+    ],
+)
+def test_export_in_each_format(
+    panel_of: Callable[..., WorkflowPanel], tmp_path: Path, kind: str, name: str, mark: str
+) -> None:
+    panel = opened(panel_of(GRAPH))
+    panel._export.format.value = kind
+    assert panel._export.path.value == name
+    panel.export(name)
+    until(lambda: "Written" in panel._export._state.value)
+    text = (tmp_path / name).read_text()
+    assert mark in text
+    sent: list[Any] = []
+    panel._export.download.send_file = lambda *file: sent.append(file)
+    panel._export.download._handle_custom_msg({"type": "wanted"}, [])
+    until(lambda: sent)
+    assert sent[0][0] == name
+    assert mark in sent[0][1].decode()
+
+
+def test_no_file_is_replaced_unasked(
+    panel_of: Callable[..., WorkflowPanel], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.json").write_text("mine")
+    panel = opened(panel_of(GRAPH))
+    panel.export("mine.json")
+    until(lambda: "there is mine.json already" in panel.error)
+    assert (tmp_path / "mine.json").read_text() == "mine"
+    panel._export.replace.value = True
+    panel.export("mine.json")
+    until(lambda: (tmp_path / "mine.json").read_text() != "mine")
+    assert panel.error == ""
+
+
+def test_what_is_no_workflow_is_told(panel_of: Callable[..., WorkflowPanel]) -> None:
+    panel = panel_of(b"{ no json")
+    until(lambda: "is not JSON" in panel.error)
+    panel.open_workflow("none")
+    until(lambda: "none" in panel.error)
+
+
+def test_an_unreachable_server_is_told() -> None:
+    panel = WorkflowPanel(comfy=Comfy("http://127.0.0.1:9"))
+    until(lambda: "does not answer" in panel.error)
+    panel.close()
+
+
+def test_its_plain_form_is_the_graph(panel_of: Callable[..., WorkflowPanel], kept: str) -> None:
+    panel = opened(panel_of(workflow_id=kept))
+    until(lambda: "version 2" in panel._record.plain_text)
+    assert "EmptyImage    <b>Sky</b>  width=128" in panel._record.plain_text
+    assert "&lt;b&gt;Sky&lt;/b&gt;" in panel._record._html
+
+
+def test_close_ends_the_threads(panel_of: Callable[..., WorkflowPanel], kept: str) -> None:
+    panel = opened(panel_of(workflow_id=kept))
+    panel._tabs.selected_index = RUN
+    until(lambda: panel._run_panel is not None and panel._run_panel.ready)
+    panel.close()
+    names = [thread.name for thread in threading.enumerate()]
+    assert not [name for name in names if name.startswith("comfydeploy")]
