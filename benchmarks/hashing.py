@@ -1,57 +1,126 @@
-"""Hashing a file against ``sha256sum``: 2 GiB from the page cache.
+"""Hashing: 1 GiB beside ``sha256sum``, an answer that is remembered, and the loop meanwhile.
 
-Prints the speed of both and their ratio, which should reach 0.9.
+All over the route of a real Jupyter server, from the page cache. Ours and the reference take turns.
+
+Run: ``python -m benchmarks.hashing``.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import subprocess
-import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
-from comfydeploy_jupyter.comfyui.folders import Folders
-from comfydeploy_jupyter.files.hashing import sha256_of
+from .common import Figure, Jupyter, percentile, report, run
 
-SIZE = 2 * 1024**3  # bytes
+MIB = 1024 * 1024
+SIZE = 1024 * MIB
+ROUNDS = 7
+REPEATS = 200
+TRIVIAL = "/comfyui-deploy/check-ws-status"
 
 
-def ours(folders: Folders, path: Path) -> tuple[str, float]:
-    """Return the hash and the seconds it took."""
-    start = time.perf_counter()
-    with folders.open_for_read(path) as file:
-        digest = sha256_of(file)
-    return digest, time.perf_counter() - start
+class Visitor:
+    """Asks for a trivial route again and again while this is open, and notes how long it takes."""
+
+    def __init__(self, jupyter: Jupyter) -> None:
+        self._jupyter = jupyter
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._visit)
+        self.latencies: list[float] = []
+
+    def __enter__(self) -> Visitor:
+        self._over.clear()
+        self._thread = threading.Thread(target=self._visit)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _visit(self) -> None:
+        while not self._over.wait(0.005):
+            started = time.perf_counter()
+            self._jupyter.get(TRIVIAL)
+            self.latencies.append((time.perf_counter() - started) * 1000)
 
 
 def reference(path: Path) -> tuple[str, float]:
-    """Return the hash by ``sha256sum`` and the seconds it took."""
-    start = time.perf_counter()
+    """Return the hash by ``sha256sum`` and the milliseconds it took."""
+    started = time.perf_counter()
     done = subprocess.run(["sha256sum", path], capture_output=True, check=True, text=True)
-    return done.stdout.split()[0], time.perf_counter() - start
+    return done.stdout.split()[0], (time.perf_counter() - started) * 1000
 
 
-def main(rounds: int = 5) -> None:
-    """Alternate both, so that neither has the better moments of the machine."""
-    with tempfile.TemporaryDirectory() as name:
-        path = Path(name).resolve() / "file"
+def ours(jupyter: Jupyter, name: str, *, cached: bool) -> tuple[str, float]:
+    """Return the hash by the route and the milliseconds it took."""
+    started = time.perf_counter()
+    answer = jupyter.get(f"/comfyui-deploy/get-file-hash?filename={name}")
+    took = (time.perf_counter() - started) * 1000
+    assert answer["cached"] is cached
+    return answer["file_hash"], took
+
+
+def measure(jupyter: Jupyter, path: Path) -> int:
+    """Measure, print, and return the exit code."""
+    mine, theirs, busy = [], [], []
+    for number in range(ROUNDS):
+        os.utime(path, (number, number))  # a changed file: what is remembered does not count
+        digest, took = ours(jupyter, path.name, cached=False)
+        mine.append(took)
+        expected, took = reference(path)
+        theirs.append(took)
+        assert digest == expected
+    remembered = [ours(jupyter, path.name, cached=True)[1] for _ in range(REPEATS)]
+    visitor = Visitor(jupyter)
+    for number in range(ROUNDS):
+        os.utime(path, (number, number + ROUNDS))
+        with visitor:
+            ours(jupyter, path.name, cached=False)
+        busy = visitor.latencies
+    alone = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        jupyter.get(TRIVIAL)
+        alone.append((time.perf_counter() - started) * 1000)
+    usual, worst = statistics.median(alone), percentile(alone, 99)
+    return report(
+        Figure(
+            "1 GiB hashed", statistics.median(mine), statistics.median(theirs), "ratio", 1 / 0.9
+        ),
+        Figure("remembered", statistics.median(remembered), usual, "added", 5.0 - usual),
+        Figure("trivial route meanwhile, p99", percentile(busy, 99), worst, "added", 20.0 - worst),
+    )
+
+
+def main() -> int:
+    """Start a Jupyter server and measure."""
+    with tempfile.TemporaryDirectory(prefix="comfydeploy-bench-") as name:
+        top = Path(name)
+        comfyui = top / "comfyui"
+        (comfyui / "input").mkdir(parents=True)
+        (comfyui / "main.py").touch()
+        path = comfyui / "input" / "large.bin"
         with path.open("wb") as file:
-            file.truncate(SIZE)
-        folders = Folders(None, jupyter_root=name)
-        mine, theirs = [], []
-        for _ in range(rounds):
-            digest, seconds = ours(folders, path)
-            mine.append(seconds)
-            expected, seconds = reference(path)
-            theirs.append(seconds)
-            assert digest == expected
-    us, them = statistics.median(mine), statistics.median(theirs)
-    print(f"sha256sum {SIZE / them / 1e6:7.0f} MB/s")
-    print(f"ours      {SIZE / us / 1e6:7.0f} MB/s")
-    print(f"ratio     {them / us:7.2f}")
+            for _ in range(SIZE // (16 * MIB)):
+                file.write(os.urandom(16 * MIB))
+        jupyter = Jupyter(
+            top / "jupyter",
+            extensions={"comfydeploy_jupyter": True},
+            settings={"comfyui_path": str(comfyui), "comfyui_url": "http://127.0.0.1:9"},
+        )
+        try:
+            jupyter.start()
+            jupyter.get("/comfyui-deploy/check-status")
+            return measure(jupyter, path)
+        finally:
+            jupyter.stop()
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    run(main)

@@ -18,7 +18,9 @@ into its JSON reply; the Python client turns the reply back into the same error:
     ├── TooLargeError                413 too_large
     ├── CloudError                   502 cloud_error         or the service's own 4xx
     ├── TunnelFailedError            502 tunnel_failed
+    ├── DockerFailedError            502 docker_failed       details hold the last lines of the log
     ├── ComfyUIUnavailableError      503 comfyui_unavailable with a hint
+    ├── DockerUnavailableError       503 docker_unavailable  with the path of the build context
     ├── RunTimeoutError              504 timeout             with the prompt_id
     ├── ServerUnreachableError       raised by the Python client only, never a reply
     └── RunError                     likewise
@@ -168,7 +170,7 @@ class ConflictError(ComfyDeployError):
 
 
 class TooLargeError(ComfyDeployError):
-    """The body is larger than the configured limit."""
+    """The body is larger than the configured limit, that of ComfyUI, or the space on the disk."""
 
     status = 413
     code = "too_large"
@@ -186,6 +188,20 @@ class TunnelFailedError(ComfyDeployError):
 
     status = 502
     code = "tunnel_failed"
+
+
+class DockerFailedError(ComfyDeployError):
+    """An image could not be built; ``details`` holds the last lines of the log."""
+
+    status = 502
+    code = "docker_failed"
+
+
+class DockerUnavailableError(ComfyDeployError):
+    """There is no Docker engine; the build context, named by ``path``, is there all the same."""
+
+    status = 503
+    code = "docker_unavailable"
 
 
 class ComfyUIUnavailableError(ComfyDeployError):

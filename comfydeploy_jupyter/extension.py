@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from jupyter_core.paths import jupyter_data_dir
 from jupyter_server.extension.application import ExtensionApp
-from traitlets import Bool, Float, Int, List, TraitType, Unicode, default
+from traitlets import Bool, Enum, Float, Int, List, TraitType, Unicode, default
 
 from ._version import __version__
+from .errors import InvalidRequestError
 from .handlers import ROUTES
 from .lazy import load_all
 
 if TYPE_CHECKING:
     from .handlers.ws import EventSocket
     from .services import Services
+    from .tunnel.tunnels import Origin
 
 ENV_PREFIX = "COMFYDEPLOY_"
 MIB = 1024 * 1024
@@ -98,12 +100,25 @@ class ComfyDeploy(ExtensionApp):
         "https://api.comfydeploy.com/api",
         help="Address of the ComfyDeploy API; must be on allowed_api_urls.",
     ).tag(config=True)
+    comfydeploy_url = Unicode(
+        "https://www.comfydeploy.com",
+        help="Address of ComfyDeploy's web site: users sign in there, and the routes below"
+        " comfydeploy/ pass its pages on.",
+    ).tag(config=True)
+    cloud_timeout = Float(
+        30.0, min=0.1, help="Seconds that ComfyDeploy has to answer one request."
+    ).tag(config=True)
     allowed_api_urls = List(
         Unicode(),
         ["https://api.comfydeploy.com", "https://www.comfydeploy.com"],
         help="Addresses that may receive a ComfyDeploy API key.",
     ).tag(config=True)
 
+    machine_token = Unicode(
+        "",
+        help="Lets ComfyDeploy use this box as a machine: the token of the machine there. Its calls"
+        " of run are then let in without Jupyter's token. Make it long and random; empty: nobody.",
+    ).tag(config=True)
     max_concurrent_uploads = Int(
         3,
         min=1,
@@ -120,6 +135,37 @@ class ComfyDeploy(ExtensionApp):
     ).tag(config=True)
     civitai_token = Unicode(
         "", help="API key for models of Civitai that need one. Also from CIVITAI_API_KEY."
+    ).tag(config=True)
+
+    cloudflared_path = Unicode(
+        "",
+        help="The cloudflared that makes tunnels. Empty: the one on PATH, else one that was"
+        " downloaded before.",
+    ).tag(config=True)
+    cloudflared_download = Bool(
+        False,
+        help="Whether cloudflared may be downloaded from its release when there is none; it is"
+        " compared with the release's SHA-256.",
+    ).tag(config=True)
+    cloudflared_release_url = Unicode(
+        "https://api.github.com/repos/cloudflare/cloudflared/releases/latest",
+        help="The release that is downloaded, as GitHub's API describes it, or a mirror of that.",
+    ).tag(config=True)
+    tunnel_timeout = Float(
+        60.0, min=0.1, help="Seconds that a tunnel has from its start until it is there."
+    ).tag(config=True)
+    tunnel_protocol = Enum(
+        ["auto", "quic", "http2"],
+        "auto",
+        help="How cloudflared talks to Cloudflare. http2 where UDP port 7844 is blocked: that"
+        " saves the wait until it tries so by itself.",
+    ).tag(config=True)
+    tunnel_gate_port = Int(
+        0,
+        min=0,
+        max=65535,
+        help="Port on 127.0.0.1 of the gate in front of ComfyUI; 0: a free one. For a named tunnel"
+        " whose service is configured at Cloudflare: it must lead to this port.",
     ).tag(config=True)
 
     def __init__(self, **kwargs: Any) -> None:
@@ -186,6 +232,7 @@ class ComfyDeploy(ExtensionApp):
         from .machines.machine import MachineSettings
         from .services import Services, Settings
         from .transfers.sites import ModelSites
+        from .tunnel.tunnels import TunnelSettings
 
         assert self.serverapp is not None
         root = Path(self.serverapp.root_dir)
@@ -210,6 +257,8 @@ class ComfyDeploy(ExtensionApp):
                 allowed_api_urls=tuple(self.allowed_api_urls),
                 api_key=self.api_key or os.environ.get("COMFY_DEPLOY_API_KEY") or None,
                 cloud_url=self.cloud_url,
+                site_url=self.comfydeploy_url,
+                cloud_timeout=self.cloud_timeout,
                 max_concurrent_uploads=self.max_concurrent_uploads,
                 sites=ModelSites(
                     huggingface_url=self.huggingface_url.rstrip("/"),
@@ -217,8 +266,49 @@ class ComfyDeploy(ExtensionApp):
                     huggingface_token=self.huggingface_token or os.environ.get("HF_TOKEN") or None,
                     civitai_token=self.civitai_token or os.environ.get("CIVITAI_API_KEY") or None,
                 ),
+                tunnel=TunnelSettings(
+                    cloudflared_path=self.cloudflared_path,
+                    download=self.cloudflared_download,
+                    release_url=self.cloudflared_release_url,
+                    timeout=self.tunnel_timeout,
+                    protocol=self.tunnel_protocol,
+                    gate_port=self.tunnel_gate_port,
+                ),
+                jupyter=self._jupyter_origin,
+                admit_host=self._admit_host,
             )
         )
+
+    def _jupyter_origin(self) -> Origin:
+        """Return where a tunnel reaches this Jupyter, and whether that asks who comes."""
+        from .tunnel.tunnels import Origin
+
+        app = self.serverapp
+        assert app is not None
+        if app.sock:
+            raise InvalidRequestError.of_field(
+                "target", "Jupyter listens at a socket file, which no tunnel can reach"
+            )
+        host = "127.0.0.1" if app.ip in ("", "*", "localhost", "0.0.0.0", "::") else app.ip  # noqa: S104
+        scheme = "https" if app.certfile else "http"
+        return Origin(
+            f"{scheme}://{f'[{host}]' if ':' in host else host}:{app.port}",
+            app.port,
+            path=app.base_url,
+            own_protection=bool(app.identity_provider.auth_enabled),
+        )
+
+    def _admit_host(self, name: str, admitted: bool) -> None:
+        """Let Jupyter take requests for a public name of its own, or take them no longer.
+
+        A Jupyter that listens at this machine only refuses all other names, against DNS rebinding.
+        """
+        assert self.serverapp is not None
+        known = self.serverapp.web_app.settings["local_hostnames"]
+        if admitted:
+            known.append(name)
+        elif name in known:
+            known.remove(name)
 
     def _read_environment(self) -> None:
         """Take settings from the environment; what is configured replaces them later."""

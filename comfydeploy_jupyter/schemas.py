@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+import base64
+import json
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from .errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 Graph = dict[str, dict[str, Any]]
 Status = Literal["not-started", "queued", "running", "uploading", "success", "failed", "cancelled"]
@@ -16,10 +28,26 @@ _ANY = r"[^\s/?#%\x00-\x1f\x7f]*"
 _ADDRESSABLE = rf"^{_ANY}[^\s/?#%.\x00-\x1f\x7f]{_ANY}$"
 # An id that can stand in a URL and a header line.
 Identifier = Annotated[str, Field(min_length=1, max_length=200, pattern=_ADDRESSABLE)]
+_HOSTNAME = r"^(?i:[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(?i:\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)+$"
 # One line of text that is not blank.
-Name = Annotated[
-    str, Field(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$")
-]
+_LINE = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
+Name = Annotated[str, Field(max_length=255, pattern=_LINE)]
+_SHA256 = r"^[0-9a-fA-F]{64}$"
+_WORDS = {
+    _ADDRESSABLE: "must be an id: without spaces and without / ? # %",
+    _LINE: "must be one line of text, and not blank",
+    _SHA256: "must be a SHA-256 in hexadecimal: 64 digits",
+}
+
+
+def _is_no_way_up(value: str) -> str:
+    if value in (".", ".."):
+        raise ValueError("must be a name, not . or ..")
+    return value
+
+
+# A folder of its own.
+FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$"), AfterValidator(_is_no_way_up)]
 
 
 def _is_web_address(value: str) -> str:
@@ -36,6 +64,17 @@ def _is_web_address(value: str) -> str:
 
 # An address that we call; empty counts as none.
 Endpoint = Annotated[str, Field(max_length=8192), AfterValidator(_is_web_address)]
+
+
+def _is_tunnel_token(value: str) -> str:
+    try:
+        found = json.loads(base64.b64decode(value.strip(), validate=True))
+        valid = all(isinstance(found[name], str) and found[name] for name in ("a", "t", "s"))
+    except (ValueError, KeyError, TypeError):
+        valid = False
+    if not valid:
+        raise ValueError("is not the token of a Cloudflare tunnel")
+    return value.strip()
 
 
 class Model(BaseModel):
@@ -101,6 +140,10 @@ class ConvertRequest(GraphRequest):
     to: Literal["api", "ui", "notebook", "python"] | None = None
     object_info: dict[str, Any] | None = None
 
+    filename: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
+    subfolder: Annotated[str, Field(max_length=4096)] = ""
+    type: Literal["output", "input", "temp"] | None = None
+
 
 class InterruptRequest(Model):
     """Body of ``POST interrupt``."""
@@ -148,52 +191,6 @@ class UploadPartRequest(Model):
     end: Annotated[int, Field(ge=0)]
 
 
-class _HuggingFaceModel(Model):
-    repo_id: Annotated[str, Field(min_length=1, alias="repoId")]
-
-
-class _CivitaiModel(Model):
-    url: Annotated[str, Field(min_length=1)]
-
-
-class VolumeModelRequest(Model):
-    """Body of ``POST volume/model``.
-
-    The fields of ComfyDeploy's own form (``folderPath``, ``downloadLink``, ``huggingface``,
-    ``civitai``) are understood too.
-    """
-
-    action: Literal["add", "list", "delete", "move"] = "add"
-    source: Literal["link", "huggingface", "civitai", "local"] = "link"
-    url: str | None = None
-    path: str | None = None
-    folder: str | None = None
-    filename: str | None = None
-    to_folder: str | None = None
-    to_filename: str | None = None
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-fA-F]{64}$")] | None = None
-
-    folder_path: str | None = Field(default=None, alias="folderPath")
-    download_link: str | None = Field(default=None, alias="downloadLink")
-    huggingface: _HuggingFaceModel | None = None
-    civitai: _CivitaiModel | None = None
-
-    api_url: Endpoint | None = None
-    target: Literal["local", "cloud"] | None = None
-    cd_token: str | None = Field(default=None, repr=False)
-    token: str | None = Field(default=None, repr=False)
-
-    @property
-    def address(self) -> str | None:
-        """Where the model is, in whichever form it was given."""
-        own = self.url or self.download_link
-        if self.source == "huggingface" and self.huggingface is not None:
-            return own or self.huggingface.repo_id
-        if self.source == "civitai" and self.civitai is not None:
-            return own or self.civitai.url
-        return own
-
-
 class JoinQuery(Model):
     """Query of ``GET run/streaming``."""
 
@@ -214,18 +211,21 @@ class StatusQuery(Model):
     """Query of ``GET check-status``."""
 
     prompt_id: Identifier | None = None
+    machine: Identifier | None = None
 
 
 class SocketStatusQuery(Model):
     """Query of ``GET check-ws-status``."""
 
     client_id: Identifier | None = None
+    machine: Identifier | None = None
 
 
 class SocketQuery(Model):
-    """Query of ``GET ws``; ``workflow_id`` and ``version`` choose the graph of ``queue_prompt``."""
+    """Query of ``GET ws``: what a ``queue_prompt`` gets that does not say it itself."""
 
     client_id: Identifier | None = Field(default=None, alias="clientId")
+    machine: Identifier | None = None
     workflow_id: Identifier | None = None
     version: Annotated[int, Field(ge=1)] | Literal["latest"] | None = None
 
@@ -247,6 +247,48 @@ class CloudBody(CloudTarget):
 
     cd_token: str | None = Field(default=None, repr=False)
     token: str | None = Field(default=None, repr=False)
+
+
+class _HuggingFaceModel(Model):
+    repo_id: Annotated[str, Field(min_length=1, alias="repoId")]
+
+
+class _CivitaiModel(Model):
+    url: Annotated[str, Field(min_length=1)]
+
+
+class VolumeModelRequest(CloudBody):
+    """Body of ``POST volume/model``.
+
+    The fields of ComfyDeploy's own form (``folderPath``, ``downloadLink``, ``huggingface``,
+    ``civitai``) are understood too.
+    """
+
+    action: Literal["add", "list", "delete", "move"] = "add"
+    source: Literal["link", "huggingface", "civitai", "local"] = "link"
+    url: str | None = None
+    path: str | None = None
+    folder: str | None = None
+    filename: str | None = None
+    to_folder: str | None = None
+    to_filename: str | None = None
+    machine: Identifier | None = None
+    sha256: Annotated[str, Field(pattern=_SHA256)] | None = None
+
+    folder_path: str | None = Field(default=None, alias="folderPath")
+    download_link: str | None = Field(default=None, alias="downloadLink")
+    huggingface: _HuggingFaceModel | None = None
+    civitai: _CivitaiModel | None = None
+
+    @property
+    def address(self) -> str | None:
+        """Where the model is, in whichever form it was given."""
+        own = self.url or self.download_link
+        if self.source == "huggingface" and self.huggingface is not None:
+            return own or self.huggingface.repo_id
+        if self.source == "civitai" and self.civitai is not None:
+            return own or self.civitai.url
+        return own
 
 
 class AuthQuery(Model):
@@ -301,6 +343,65 @@ class VersionQuery(WorkflowQuery):
     version: Annotated[int, Field(ge=1, le=10**9)] | Literal["latest"] = "latest"
 
 
+class MachineSource(CloudTarget):
+    """Query of ``GET machine``."""
+
+    machine_id: Identifier | None = None
+
+
+class MachineConfig(CloudBody):
+    """What can be set of a machine; a field that is null counts as not given."""
+
+    name: Name | None = None
+    comfyui_url: Endpoint | None = None
+    comfyui_path: Annotated[str, Field(max_length=4096)] | None = None
+    comfyui_python: Annotated[str, Field(max_length=4096)] | None = None
+    launch_args: list[str] | str | None = None
+    env: dict[str, str | int | float | None] | None = None
+    gpu: Annotated[str, Field(max_length=255)] | int | None = None
+    autostart: bool | None = None
+    docker_steps: dict[str, Any] | list[Any] | None = None
+    docker_command_steps: dict[str, Any] | list[Any] | None = None
+    comfyui_version: Annotated[str, Field(max_length=255)] | None = None
+
+
+class MachineUpdate(MachineConfig):
+    """Body of ``POST machine/update``."""
+
+    machine_id: Identifier | None = None
+    restart: bool | None = None
+    reset: bool | None = None
+
+
+class MachineCreate(MachineConfig):
+    """Body of ``POST machine/create``."""
+
+    name: Name
+    kind: Literal["managed", "comfyui", "cloud"] | None = None
+
+
+class MachineDelete(Model):
+    """Body of ``POST machine/delete``."""
+
+    machine_id: Identifier
+
+
+class VersionInfoQuery(CloudTarget):
+    """Query of ``GET comfyui-version``."""
+
+    machine: Identifier | None = None
+
+
+class SnapshotRequest(CloudBody):
+    """Body of ``POST snapshot-to-docker``; ``snapshot`` may be the text of a JSON or YAML file."""
+
+    snapshot: dict[str, Any] | str | None = None
+    name: FolderName | None = None
+    include_models: bool | None = None
+    build: bool | None = None
+    machine: Identifier | None = None
+
+
 class MachineQuery(Model):
     """Query of the routes that ask a ComfyUI something."""
 
@@ -348,6 +449,36 @@ class LogQuery(MachineQuery):
     lines: Annotated[int, Field(ge=1, le=10_000)] = 200
 
 
+TunnelTarget = Literal["comfyui", "jupyter"]
+
+
+class TunnelQuery(Model):
+    """Query of ``GET tunnel/status``, body of ``POST tunnel/stop``; without a target: all."""
+
+    target: TunnelTarget | None = None
+
+
+class TunnelStartRequest(Model):
+    """Body of ``POST tunnel/start``."""
+
+    target: TunnelTarget | None = None
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    token: Annotated[str, Field(max_length=8192), AfterValidator(_is_tunnel_token)] | None = Field(
+        default=None, repr=False
+    )
+    hostname: Annotated[str, Field(max_length=253, pattern=_HOSTNAME)] | None = None
+    protect: bool | None = None
+    wait: bool | None = None
+
+    @model_validator(mode="after")
+    def _only_named_tunnels_have_names(self) -> TunnelStartRequest:
+        if self.hostname is not None and self.token is None:
+            raise InvalidRequestError.of_field(
+                "hostname", "needs a token: a quick tunnel gets its name from Cloudflare"
+            )
+        return self
+
+
 M = TypeVar("M", bound=Model)
 
 
@@ -372,7 +503,7 @@ def parse(model: type[M], fields: dict[str, Any], *, lax: bool = False) -> M:
         return model.model_validate(fields, strict=False if lax else None)
     except ValidationError as fault:
         problems = [
-            {"field": _place(error["loc"]), "problem": error["msg"]} for error in fault.errors()
+            {"field": _place(error["loc"]), "problem": _problem(error)} for error in fault.errors()
         ]
         first = problems[0]
         raise InvalidRequestError(
@@ -384,3 +515,9 @@ def parse(model: type[M], fields: dict[str, Any], *, lax: bool = False) -> M:
 def _place(location: tuple[int | str, ...]) -> str:
     """Name a field; pydantic adds the tried types of a union, which mean nothing to users."""
     return str(location[0]) if location else "body"
+
+
+def _problem(error: ErrorDetails) -> str:
+    """Say what is wrong in words; nobody wants to read a regular expression."""
+    pattern = error.get("ctx", {}).get("pattern")
+    return _WORDS.get(str(pattern), error["msg"]).removeprefix("Value error, ")

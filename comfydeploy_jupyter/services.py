@@ -3,43 +3,60 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from yarl import URL
+
 from .cloud.access import CloudAccess
 from .cloud.client import DEFAULT_URL, CloudClient
 from .cloud.credentials import Account, Credentials
-from .errors import InvalidRequestError
+from .cloud.site import DEFAULT_SITE, Site
+from .errors import ComfyDeployError, InvalidRequestError
 from .files.hashing import Hasher
-from .files.inbox import Inbox, RemoteInbox
+from .files.inbox import Inbox, RemoteInbox, clean_outbox
 from .files.listing import DirectoryCache, LocalModels, ModelListing, RemoteModels
 from .files.thumbnails import Thumbnails
 from .files.uploads import Uploads
 from .graphs.ui_to_api import ui_to_api
-from .machines.machine import Machine, MachineSettings
-from .machines.registry import LOCAL, MachineRegistry
+from .machines.cloud import CloudMachines
+from .machines.machine import MachineSettings
+from .machines.registry import MachineRegistry
+from .machines.room import MachineRoom
 from .runs.delivery import Delivery
 from .runs.manager import RunManager
+from .snapshots.model_files import ModelFacts
+from .snapshots.room import Snapshots
 from .store.callbacks import CallbackRepository
 from .store.database import Database
 from .store.hashes import HashRepository
+from .store.machines import MachineRepository
 from .store.runs import RunRepository
 from .store.session import Session
 from .store.transfers import TransferRepository
 from .store.workflows import WorkflowStore
 from .transfers.room import Transfers
 from .transfers.sites import ModelSites
+from .tunnel.tunnels import Order, Origin, Tunnels, TunnelSettings
 from .workflows.cloud import CloudWorkflows
 from .workflows.local import LocalWorkflows
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from .cloud.client import CloudAccount
     from .comfyui.folders import Folders
+    from .machines.machine import Machine
+    from .schemas import TunnelStartRequest
+    from .tunnel.tunnels import Target
     from .workflows.repository import WorkflowRepository
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,8 +69,6 @@ class Settings:
         Where the store and the logs are.
     base_url : str
         Jupyter's base URL, with a slash at both ends.
-    root_dir : pathlib.Path or None
-        The folder that Jupyter shows.
     local : MachineSettings
         The default machine.
     autostart : bool
@@ -66,15 +81,24 @@ class Settings:
         The configured ComfyDeploy API key.
     cloud_url : str
         Address of the ComfyDeploy API.
+    site_url : str
+        Address of ComfyDeploy's web site.
+    cloud_timeout : float
+        Seconds that ComfyDeploy has to answer.
     max_concurrent_uploads : int
         Transfers at a time, in each direction.
     sites : ModelSites
         Where models are downloaded from.
+    tunnel : TunnelSettings
+        How tunnels are made.
+    jupyter : callable or None
+        Returns what a tunnel to Jupyter exposes.
+    admit_host : callable or None
+        Called when Jupyter gets a further public host name, or loses it (the second argument).
     """
 
     data_dir: Path
     base_url: str = "/"
-    root_dir: Path | None = None
     local: MachineSettings = field(default_factory=MachineSettings)
     autostart: bool = True
     lost_after: float = 30.0
@@ -82,8 +106,13 @@ class Settings:
     allowed_api_urls: tuple[str, ...] = ()
     api_key: str | None = field(default=None, repr=False)
     cloud_url: str = DEFAULT_URL
+    site_url: str = DEFAULT_SITE
+    cloud_timeout: float = 30.0
     max_concurrent_uploads: int = 3
     sites: ModelSites = field(default_factory=ModelSites)
+    tunnel: TunnelSettings = field(default_factory=TunnelSettings)
+    jupyter: Callable[[], Origin] | None = None
+    admit_host: Callable[[str, bool], object] | None = None
 
 
 class Services:
@@ -99,21 +128,35 @@ class Services:
         self.settings = settings
         self.credentials = Credentials(settings.data_dir / "credentials.json")
         self.cloud = CloudClient(
-            settings.cloud_url, access=CloudAccess(settings.allowed_api_urls, settings.api_key)
+            settings.cloud_url,
+            access=CloudAccess(settings.allowed_api_urls, settings.api_key),
+            timeout=settings.cloud_timeout,
         )
+        self.site = Site(settings.site_url, answer_within=settings.cloud_timeout)
         self.database = Database(settings.data_dir / "comfydeploy.db")
         self.machines = MachineRegistry()
         self.hasher = Hasher(HashRepository(self.database))
         self.thumbnails = Thumbnails()
         self._uploads = Uploads()
+        self._outbox = settings.data_dir / "outbox"
         self._directories = DirectoryCache()
         self._local_workflows = LocalWorkflows(WorkflowStore(self.database), self._to_api)
+        self.tunnels = Tunnels(
+            settings.data_dir / "tunnel",
+            settings.tunnel,
+            find=self._tunnel_origin,
+            on_url=self._tunnel_moved,
+        )
         self.instance = uuid.uuid4().hex
         self._session: Session | None = None
         self._runs: RunManager | None = None
+        self._machine_room: MachineRoom | None = None
         self._transfers: Transfers | None = None
+        self._snapshots: Snapshots | None = None
         self._opened = False
         self._lock = asyncio.Lock()
+        self._cleaned: dict[Path, asyncio.Task[None]] = {}
+        self._tidying: asyncio.Task[None] | None = None
 
     @property
     def runs(self) -> RunManager:
@@ -121,6 +164,17 @@ class Services:
         if self._runs is None:
             raise RuntimeError("the services are not open")
         return self._runs
+
+    @property
+    def machine_room(self) -> MachineRoom:
+        """What is asked and changed of machines; there once `open` is done."""
+        if self._machine_room is None:
+            raise RuntimeError("the services are not open")
+        return self._machine_room
+
+    def cloud_machines(self, account: CloudAccount) -> CloudMachines:
+        """Return the serverless machines of an account of ComfyDeploy."""
+        return CloudMachines(account)
 
     def workflows(self, account: CloudAccount | None = None) -> WorkflowRepository:
         """Return the workflows of the local store or, for an account, those in ComfyDeploy."""
@@ -133,6 +187,13 @@ class Services:
             raise RuntimeError("the services are not open")
         return self._transfers
 
+    @property
+    def snapshots(self) -> Snapshots:
+        """Environments for Docker and ComfyDeploy; there once `open` is done."""
+        if self._snapshots is None:
+            raise RuntimeError("the services are not open")
+        return self._snapshots
+
     async def open(self) -> None:
         """Open every room; the second call only waits for the first."""
         async with self._lock:
@@ -143,6 +204,12 @@ class Services:
     async def close(self) -> None:
         """Close every room in the reverse order."""
         async with self._lock:
+            if self._tidying is not None:
+                self._tidying.cancel()
+            await asyncio.gather(*self._cleaned.values())
+            await self.tunnels.close()
+            if self._snapshots is not None:
+                await self._snapshots.close()
             await self._uploads.close()
             await self.hasher.close()
             if self._runs is not None:
@@ -154,7 +221,19 @@ class Services:
             if self._session is not None:
                 self._session.close()
             await self.cloud.close()
+            await self.site.close()
             self._opened = False
+
+    async def start_tunnel(self, asked: TunnelStartRequest) -> dict[str, Any]:
+        """Start a tunnel as `Tunnels.start` says."""
+        order = Order(
+            target=asked.target or "comfyui",
+            port=asked.port,
+            token=asked.token,
+            hostname=asked.hostname.lower() if asked.hostname is not None else None,
+            protect=asked.protect,
+        )
+        return await self.tunnels.start(order, wait=asked.wait is not False)
 
     async def sign_in(self, request_id: str, api_url: str | None) -> str:
         """Ask ComfyDeploy for the key of a sign-in, keep it, and return whose it is.
@@ -182,9 +261,33 @@ class Services:
         """Return where uploads to a machine go: its folders where known, else its API."""
         folders = await self._folders(machine)
         if folders is not None:
+            self._clean(folders)
             return Inbox(self._uploads, folders)
-        outbox = self.settings.data_dir / "outbox"
-        return RemoteInbox(self._uploads, outbox, await machine.ready())
+        return RemoteInbox(self._uploads, self._outbox, await machine.ready())
+
+    async def _tunnel_origin(self, order: Order) -> Origin:
+        """Return what a tunnel exposes: Jupyter, a port of this box, or ComfyUI where it is."""
+        if order.target == "jupyter":
+            if self.settings.jupyter is None:
+                raise InvalidRequestError.of_field("target", "there is no Jupyter to expose")
+            origin = self.settings.jupyter()
+            if order.port not in (None, origin.port):
+                raise InvalidRequestError.of_field("port", f"Jupyter's is {origin.port}")
+            return origin
+        if order.port is not None:
+            return Origin(f"http://127.0.0.1:{order.port}", order.port)
+        machine = self.machines.get()
+        if machine.url is None or not machine.connected:
+            await machine.ready()
+        assert machine.url is not None
+        address = URL(machine.url)
+        return Origin(str(address), address.port or 80)
+
+    def _tunnel_moved(self, target: Target, old: str | None, new: str | None) -> None:
+        if target == "jupyter" and self.settings.admit_host is not None:
+            for url, admitted in ((old, False), (new, True)):
+                if url is not None:
+                    self.settings.admit_host(URL(url).host or "", admitted)
 
     async def _to_api(self, workflow: dict[str, Any]) -> dict[str, Any] | None:
         """Convert a workflow that is saved without its graph in API format, if that can be.
@@ -206,15 +309,50 @@ class Services:
         folders = await machine.folders()
         return folders if folders.base is not None else None
 
+    async def _tidy(self, machine: Machine) -> None:
+        """Remove what uploads of killed servers left, once it is known where that would be."""
+        with suppress(OSError):
+            await asyncio.to_thread(clean_outbox, self._outbox)
+        with suppress(ComfyDeployError):
+            folders = await self._folders(machine)
+            if folders is not None:
+                self._clean(folders)
+
+    def _clean(self, folders: Folders) -> None:
+        assert folders.base is not None
+        if folders.base not in self._cleaned:
+            self._cleaned[folders.base] = asyncio.ensure_future(self._remove_orphans(folders))
+
+    async def _remove_orphans(self, folders: Folders) -> None:
+        try:
+            count = await self._uploads.clean(folders)
+        except Exception:
+            log.exception("What uploads of killed servers left could not be removed")
+        else:
+            if count:
+                log.info("Removed %d uploads that were never completed", count)
+
     async def _open(self) -> None:
         await self.database.open()
+        await self.tunnels.open()
         settings = self.settings
         self._session = await asyncio.to_thread(Session, settings.data_dir / "sessions")
         account = await asyncio.to_thread(self.credentials.load)
         self.cloud.access.signed_in_key = account.api_key if account is not None else None
         repository = RunRepository(self.database)
+        transfers = TransferRepository(self.database)
+        tokens = {
+            "hf_token": settings.sites.huggingface_token,
+            "civitai_token": settings.sites.civitai_token,
+        }
+        self._snapshots = Snapshots(
+            settings.data_dir / "snapshots",
+            self.machines,
+            ModelFacts(self.hasher, transfers, self._local_workflows),
+            {name: token for name, token in tokens.items() if token},
+        )
         self._transfers = Transfers(
-            TransferRepository(self.database),
+            transfers,
             CallbackRepository(self.database),
             self._session,
             self.machines,
@@ -233,16 +371,19 @@ class Services:
             lost_after=settings.lost_after,
             gone_after=settings.gone_after,
         )
-        local = Machine(
-            LOCAL,
+        self._machine_room = MachineRoom(
+            MachineRepository(self.database),
+            self.machines,
             settings.local,
+            autostart=settings.autostart,
+            data_dir=settings.data_dir,
             session_id=self._session.id,
-            folder=settings.data_dir,
             listener=self._runs,
         )
-        self.machines.add(local)
+        await self._machine_room.open()
         await self._transfers.open()
         await delivery.open()
         await self._runs.open()
+        self._machine_room.start()
         if settings.autostart:
-            local.open()
+            self._tidying = asyncio.ensure_future(self._tidy(self.machines.get()))

@@ -44,6 +44,8 @@ def main() -> int:
         command.append("--allow-root")
     print("Starting JupyterLab", flush=True)
     LOG.parent.mkdir(exist_ok=True)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, leave)
     with LOG.open("wb") as log:
         jupyter = subprocess.Popen(
             command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
@@ -66,6 +68,11 @@ def main() -> int:
         return 1
     finally:
         stop(jupyter)
+
+
+def leave(number: int, _: object) -> None:
+    """End in the ordinary way, so that JupyterLab ends first."""
+    sys.exit(128 + number)
 
 
 def wait_for(jupyter: subprocess.Popen[bytes]) -> str:

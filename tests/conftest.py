@@ -5,6 +5,7 @@ from __future__ import annotations
 pytest_plugins = [
     "pytest_jupyter.jupyter_server",
     "tests.comfyui_server",
+    "tests.cloudflared",
     "tests.fake_comfydeploy",
     "tests.jupyter_process",
     "tests.mortal_jupyter",

@@ -69,10 +69,8 @@ class FakeComfyDeploy:
         self.sign_ins: dict[str, str] = {}
         self.keys = {KEY}
         self._faults: deque[Respond | None] = deque()
-        self._loop = asyncio.new_event_loop()
-        self._stopping = asyncio.Event()
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
         self._thread.start()
         assert self._ready.wait(10)
         self.root = f"http://127.0.0.1:{self.port}"
@@ -142,12 +140,9 @@ class FakeComfyDeploy:
 
     # -- the server --------------------------------------------------------------------------
 
-    def _serve(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._run())
-        self._loop.close()
-
-    async def _run(self) -> None:
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._stopping = asyncio.Event()
         app = web.Application(middlewares=[self._middleware], client_max_size=64 * MIB)
         api = "/api"
         app.add_routes(

@@ -176,4 +176,10 @@ def start_jupyter(
 def jupyter(start_jupyter, comfyui, tmp_path_factory) -> JupyterProcess:
     """A Jupyter server in front of the real ComfyUI that all tests share."""
     data_dir = tmp_path_factory.mktemp("comfydeploy")
-    return start_jupyter(ComfyDeploy={"comfyui_url": comfyui.url, "data_dir": str(data_dir)})
+    return start_jupyter(
+        ComfyDeploy={
+            "comfyui_url": comfyui.url,
+            "comfyui_path": str(comfyui.path),
+            "data_dir": str(data_dir),
+        }
+    )

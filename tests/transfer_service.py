@@ -125,10 +125,9 @@ class Service:
         self.part_size = 5 * MIB
         self.pages: dict[str, Any] = {}
         self.never = threading.Event()
-        self.loop = asyncio.new_event_loop()
         self._port = free_port()
         self.url = f"http://127.0.0.1:{self._port}"
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
         self._started = threading.Event()
         self._thread.start()
         assert self._started.wait(10)
@@ -140,12 +139,8 @@ class Service:
     def asked(self, route: str) -> list[tuple[dict[str, str], dict[str, str], Any]]:
         return [request[1:] for request in self.requests if request[0] == route]
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self.loop)
-        self.loop.run_until_complete(self._serve())
-        self.loop.close()
-
     async def _serve(self) -> None:
+        self.loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
         app = web.Application(client_max_size=64 * MIB)
         app.router.add_get("/upload", self._presign)

@@ -6,9 +6,12 @@ from .comfy import Comfy
 from .discovery import connect
 from .events import Event, RunProgress
 from .graph import NodeName
+from .machines import Machine, Machines
 from .results import Images, OutputFile, Result
 from .runs import Run
+from .snapshots import Snapshot
 from .stream import EventStream
+from .tunnel import Tunnel, TunnelStatus
 from .workflow import Inputs, Node, UnknownNameError, Validation, Workflow
 from .workflows import StoredWorkflow, Workflows, WorkflowVersion
 
@@ -18,13 +21,18 @@ __all__ = [
     "EventStream",
     "Images",
     "Inputs",
+    "Machine",
+    "Machines",
     "Node",
     "NodeName",
     "OutputFile",
     "Result",
     "Run",
     "RunProgress",
+    "Snapshot",
     "StoredWorkflow",
+    "Tunnel",
+    "TunnelStatus",
     "UnknownNameError",
     "Validation",
     "Workflow",

@@ -7,24 +7,30 @@ import os
 import uuid
 import warnings
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 from ..errors import ComfyDeployError, InvalidRequestError, PromptInvalidError
 from ..graphs.structure import structure_of
 from .events import RunProgress
-from .files import Model, UploadedFile, is_file, upload
+from .files import Model, UploadedFile, has_files, upload, upload_all
 from .graph import Source
+from .login import sign_in
+from .machines import Machines
 from .results import Result
 from .runs import Run
-from .server import READ_TIMEOUT, Server
+from .server import READ_TIMEOUT, Server, check_timeout
+from .snapshots import Snapshot, given, take
 from .stream import EventStream
+from .tunnel import Tunnel
 from .workflow import Workflow
 from .workflows import Workflows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+LARGEST_SEED = 2**64 - 1  # of ComfyUI's own nodes
 HASH_TIMEOUT = 600.0  # s; a large file on a slow disk takes its time
 
 SITES = {"huggingface": "huggingface.co", "civitai": "civitai.com"}
@@ -75,6 +81,10 @@ class Comfy:
         HTTP with the Jupyter server.
     workflows : Workflows
         The workflows that it keeps.
+    machines : Machines
+        The machines that runs can go to.
+    tunnel : Tunnel
+        Makes ComfyUI reachable from the internet.
 
     Examples
     --------
@@ -88,6 +98,8 @@ class Comfy:
     ) -> None:
         self.server = Server(url, token)
         self.workflows = Workflows(self.server)
+        self.machines = Machines(self.server)
+        self.tunnel = Tunnel(self.server)
         self._display = display
 
     @property
@@ -153,7 +165,8 @@ class Comfy:
             `inputs` have the last word. Of a workflow in the editor's format or in the store the
             inputs are not known here; then it is the input ``seed``, which only one node may have.
         machine : str, optional
-            The ComfyUI that shall run it; the default one if left out.
+            The machine that shall run it, by its id or name; ``"auto"``: the one with the least
+            work; the default one if left out.
         previews : bool
             Whether to see the pictures of samplers while they work.
         progress : bool, "auto" or callable
@@ -191,7 +204,10 @@ class Comfy:
             ComfyUI refuses the workflow; the message names the nodes.
         UnknownInputError
             A key of `inputs` is no input of the workflow, or several.
+        InvalidRequestError
+            Something else in the arguments is wrong; the message names it.
         """
+        check_timeout(timeout)
         source = _source(workflow)
         body = self._body(source, inputs, seed, machine, options, previews=previews)
         state = RunProgress(source)
@@ -237,6 +253,7 @@ class Comfy:
         EventStream
             Iterates over `Event`; the last is the final ``status``, whatever it is.
         """
+        check_timeout(timeout)
         source = _source(workflow)
         body = self._body(source, inputs, seed, machine, options, previews=previews)
         return self._start(source, body, timeout)
@@ -320,6 +337,34 @@ class Comfy:
         )
         source = None if of is None else of.source
         return [Run(self.server, record, source) for record in records]
+
+    def login(self, *, timeout: float = 300.0) -> str:
+        """Sign in to ComfyDeploy: show a link, wait until you have approved there.
+
+        The Jupyter server keeps the key, over restarts; it never comes here. Interrupting the
+        kernel (the stop button, Ctrl-C) ends the wait.
+
+        Parameters
+        ----------
+        timeout : float
+            Wait at most this long, s.
+
+        Returns
+        -------
+        str
+            What ComfyDeploy calls you.
+
+        Raises
+        ------
+        CloudError
+            The sign-in is over, or ComfyDeploy cannot be reached.
+        RunTimeoutError
+            ``timeout`` is over.
+        InvalidRequestError
+            ``timeout`` is not a positive number.
+        """
+        check_timeout(timeout)
+        return sign_in(self.server, timeout=timeout)
 
     def status(self) -> dict[str, Any]:
         """Return how the service is: ComfyUI, queue, uploads, tunnel."""
@@ -513,6 +558,62 @@ class Comfy:
         )
         return str(reply["file_hash"])
 
+    def snapshot(
+        self,
+        name: str | None = None,
+        *,
+        snapshot: Snapshot | dict[str, Any] | str | os.PathLike[str] | None = None,
+        include_models: bool = False,
+        build: bool = False,
+        target: Literal["local", "cloud"] | None = None,
+        machine: str | None = None,
+        progress: Callable[[str], object] | bool = True,
+    ) -> Snapshot:
+        """Take the environment of a ComfyUI down, as a Docker build context.
+
+        Parameters
+        ----------
+        name : str, optional
+            What to call it: letters, digits, ``.``, ``_`` and ``-``, at most 64. An earlier one
+            of that name is replaced. By default the time.
+        snapshot : Snapshot, dict or path, optional
+            One that exists, instead of the present environment: of this method, or of
+            ComfyUI-Manager (a JSON or YAML file).
+        include_models : bool
+            Whether the image gets the models whose source is known. SHA-256 that are not known
+            are computed then, which takes a while for many GiB.
+        build : bool
+            Whether a Docker engine beside the server builds the image.
+        target : {"local", "cloud"}, optional
+            ``cloud`` lets ComfyDeploy make the steps for its machines; nothing is written.
+        machine : str, optional
+            Whose environment; default the local ComfyUI's.
+        progress : bool or callable
+            Print lines of progress, such as the log of the build, or have them told.
+
+        Returns
+        -------
+        Snapshot
+
+        Raises
+        ------
+        DockerUnavailableError
+            There is no Docker engine; ``extra["path"]`` is the context, which is there.
+        DockerFailedError
+            The image could not be built.
+        """
+        tell: Callable[[str], object] = progress if callable(progress) else print
+        body = {
+            "name": name,
+            "snapshot": None if snapshot is None else given(snapshot),
+            "include_models": include_models,
+            "build": build,
+            "target": target,
+            "machine": machine,
+        }
+        chosen = {key: value for key, value in body.items() if value is not None}
+        return take(self.server, chosen, tell if progress else lambda _: None)
+
     def _start(self, source: Source, body: dict[str, Any], timeout: float | None) -> EventStream:
         with _naming_nodes(source):
             return EventStream(self.server, body["prompt_id"], body=body, timeout=timeout)
@@ -533,6 +634,7 @@ class Comfy:
         **fields: Any,
     ) -> dict[str, Any]:
         _check(options)
+        _check_seed(seed)
         if source.graph is None and not options.get("workflow_id"):
             raise InvalidRequestError.of_field(
                 "workflow", "is missing; give a workflow, or workflow_id="
@@ -543,10 +645,10 @@ class Comfy:
         seeds = {} if seed is None else source.seed_inputs(seed)
         # Only where the editor's seed widgets decide, the server must know what the user has set.
         set_before = source.given if options.get("seed_mode", "auto") == "auto" else {}
-        values = {**set_before, **seeds, **(inputs or {})}
-        for key, value in values.items():
-            if is_file(value):
-                values[key] = str(self.upload(value, machine=machine))
+        values = {**set_before, **source.files, **seeds, **(inputs or {})}
+        if machine == "auto" and any(map(has_files, values.values())):
+            machine = self.machines.get(machine).id  # it must be the one that has the files
+        values |= upload_all(self.server, values, machine=machine)
         if values:
             body["inputs"] = values
         if machine is not None:
@@ -568,6 +670,21 @@ def _check(options: dict[str, Any]) -> None:
         close = difflib.get_close_matches(name, OPTIONS | named, n=1)
         hint = f"did you mean {close[0]}?" if close else f"options are {', '.join(sorted(OPTIONS))}"
         raise TypeError(f"unknown option {name!r}; {hint}")
+
+
+def _check_seed(seed: object) -> None:
+    if seed is None:
+        return
+    if (
+        isinstance(seed, bool)
+        or not isinstance(seed, Integral)
+        or not 0 <= int(seed) <= LARGEST_SEED
+    ):
+        raise InvalidRequestError.of_field(
+            "seed",
+            f"must be a whole number from 0 to 2**64 - 1, not {seed!r}; for new ones leave it out"
+            ' and give seed_mode="random", for a node that takes others use inputs=',
+        )
 
 
 @contextmanager

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import mimetypes
 import os
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from ..errors import InvalidRequestError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from .server import Server
+
+K = TypeVar("K")
 
 CHUNK = 1024 * 1024
 UPLOAD_TIMEOUT = 600.0  # s without an answer; ComfyUI's disk may be slow
@@ -141,6 +144,48 @@ def send_chunks(
     return dict(server.send_form(address, form, form.content_type, timeout=UPLOAD_TIMEOUT))
 
 
+def upload_all(
+    server: Server, values: Mapping[K, Any], *, machine: str | None = None
+) -> dict[K, Any]:
+    """Upload the files, pictures and arrays among inputs, each once.
+
+    Parameters
+    ----------
+    server : Server
+        Where to.
+    values : dict
+        Inputs; of a list every item may be a file.
+    machine : str, optional
+        The ComfyUI that shall have them.
+
+    Returns
+    -------
+    dict
+        For each input that is a file, or a list of files, the name or names on ComfyUI's side.
+    """
+    names: dict[int, str] = {}
+
+    def name_of(file: Any) -> str:
+        if id(file) not in names:
+            names[id(file)] = str(upload(server, file, machine=machine))
+        return names[id(file)]
+
+    found: dict[K, Any] = {}
+    for key, value in values.items():
+        if is_file(value):
+            found[key] = name_of(value)
+        elif has_files(value):
+            found[key] = [name_of(file) for file in value]
+    return found
+
+
+def has_files(value: Any) -> bool:
+    """Tell whether an input of a run is a file to be uploaded, or a list of such."""
+    if isinstance(value, (list, tuple)):
+        return bool(value) and all(map(is_file, value))
+    return is_file(value)
+
+
 def is_file(value: Any) -> bool:
     """Tell whether an input of a run is to be uploaded: a file here, a picture or an array.
 
@@ -226,7 +271,11 @@ def _name_of(source: Any, file: IO[bytes]) -> str:
     if isinstance(name, str) and name and not _is_picture(source):
         return Path(name).name
     suffix = "png" if _is_picture(source) or _is_array(source) else "bin"
-    return f"upload-{uuid.uuid4().hex[:12]}.{suffix}"
+    digest = hashlib.sha256()
+    file.seek(0)
+    while chunk := file.read(CHUNK):
+        digest.update(chunk)
+    return f"upload-{digest.hexdigest()[:16]}.{suffix}"  # the same again is not stored twice
 
 
 def _is_picture(value: Any) -> bool:

@@ -49,6 +49,8 @@ class Source:
     given : dict, optional
         Entries of ``inputs`` for what the user has set in the graph already, so that its seeds are
         not drawn anew.
+    files : dict, optional
+        Entries of ``inputs`` that are files, pictures or arrays, to be uploaded.
 
     Attributes
     ----------
@@ -71,10 +73,12 @@ class Source:
         *,
         ui: dict[str, Any] | None = None,
         given: dict[str, Any] | None = None,
+        files: dict[str, Any] | None = None,
     ) -> None:
         self.graph: dict[str, Any] | None = None
         self.ui = ui
         self.given = given or {}
+        self.files = files or {}
         if source is not None:
             self.graph, found = _load(source)
             self.ui = ui or found

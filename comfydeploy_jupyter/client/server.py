@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import threading
 import uuid
 from contextlib import contextmanager
 from http.cookiejar import DefaultCookiePolicy
+from numbers import Real
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlencode, urljoin, urlsplit, urlunsplit
@@ -189,6 +191,26 @@ def send(
         with response:
             raise _error_of(response)
     return response
+
+
+def check_timeout(timeout: object) -> None:
+    """Refuse a time to wait that is none.
+
+    Raises
+    ------
+    InvalidRequestError
+        It is not a positive number; None waits for ever.
+    """
+    if timeout is None:
+        return
+    if (
+        isinstance(timeout, bool)
+        or not isinstance(timeout, Real)
+        or not 0 < float(timeout) < threading.TIMEOUT_MAX
+    ):
+        raise InvalidRequestError.of_field(
+            "timeout", f"must be a positive number of seconds, not {timeout!r}"
+        )
 
 
 def unreachable(address: str, error: Exception) -> ServerUnreachableError:

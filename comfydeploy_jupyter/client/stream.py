@@ -15,7 +15,7 @@ import requests
 
 from ..errors import ComfyDeployError, NotFoundError, RunTimeoutError, ServerUnreachableError
 from .events import FINAL, Event
-from .server import Server, send, unreachable
+from .server import Server, check_timeout, send, unreachable
 from .sse import Message, SSEParser
 
 SILENCE = 50.0
@@ -69,6 +69,7 @@ class EventStream(Iterator[Event]):
         timeout: float | None = None,
         patience: float = PATIENCE,
     ) -> None:
+        check_timeout(timeout)
         self.prompt_id = prompt_id
         self._server = server
         self._previews = previews or bool(body and body.get("previews"))

@@ -10,10 +10,11 @@ import os
 import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ComfyDeployError, InvalidRequestError
+from ..errors import ComfyDeployError, ComfyUIUnavailableError, InvalidRequestError
 from ..graphs.formats import (
     check_api_graph,
     class_of,
@@ -23,6 +24,7 @@ from ..graphs.formats import (
     title_of,
 )
 from ..graphs.inputs import apply_inputs, input_form, stored_value
+from .files import is_file, upload_all
 from .graph import NodeName, Source, sentence
 from .graph_text import graph_rows, html_table, inputs_text, shown, text_table
 from .server import encode
@@ -51,12 +53,17 @@ class Workflow:
     Nodes are found by id, by title or by class, where only one node has it. What is displayed is
     what runs: every change is made in the graph itself.
 
+    An input may be set to a file: a `pathlib.Path` of this machine, a PIL image or an array. It is
+    uploaded by each run to the ComfyUI that shall run it, and when the graph is wanted otherwise.
+
     Parameters
     ----------
     server : Server
         Converts, checks, and knows the node classes.
     source : dict, str, bytes, path, Source or Workflow
         As `Source` takes it. A dict or workflow is copied.
+    ui : dict, optional
+        The same workflow in the editor's format, beside a source in API format.
     title : str
         What it is called; by default the name of the file.
 
@@ -78,23 +85,27 @@ class Workflow:
     >>> comfy.run(workflow)                                        # doctest: +SKIP
     """
 
-    __slots__ = ("_definitions", "_form", "_given", "_graph", "_server", "_ui", "title")
+    __slots__ = ("_definitions", "_files", "_form", "_given", "_graph", "_server", "_ui", "title")
 
     def __init__(
         self,
         server: Server,
         source: Workflow | Source | dict[str, Any] | str | bytes | os.PathLike[str],
         *,
+        ui: dict[str, Any] | None = None,
         title: str = "",
     ) -> None:
         loaded = source.source if isinstance(source, Workflow) else source
         if not isinstance(loaded, Source):
-            loaded = Source(loaded)
+            loaded = Source(loaded, ui=ui)
         graph, self._ui = loaded.graph, loaded.ui
         self._server = server
         self._definitions: dict[str, Any] | None = None
         self._form: list[FormField] | None = None
         self._given = dict(loaded.given)
+        self._files: dict[tuple[str, str], Any] = {}
+        if isinstance(source, Workflow):
+            self._files.update(source._files)
         self.title = title or _name_of(source)
         if loaded.is_ui:
             self._ui = _plain(graph)
@@ -104,7 +115,8 @@ class Workflow:
     @property
     def source(self) -> Source:
         """The workflow, ready to be sent."""
-        return Source(self._graph, ui=self._ui, given=self._given)
+        files = {".".join(target): file for target, file in self._files.items()}
+        return Source(self._graph, ui=self._ui, given=self._given, files=files)
 
     def __getitem__(self, name: str | int) -> Node:
         key = str(name)
@@ -143,6 +155,11 @@ class Workflow:
         return self._names()
 
     @property
+    def changed(self) -> bool:
+        """Whether anything was set since it was loaded."""
+        return bool(self._given)
+
+    @property
     def inputs(self) -> Inputs:
         """What a user may want to change: a mapping of keys to values, which can be set."""
         return Inputs(self)
@@ -175,12 +192,16 @@ class Workflow:
         UnknownInputError
             A name is no input of the workflow, or several; nothing is set then.
         """
-        values = _plain({**(inputs or {}), **named})
+        given = {**(inputs or {}), **named}
+        files = {key: value for key, value in given.items() if is_file(value)}
+        values = _plain({**given, **{key: _stand_in(file) for key, file in files.items()}})
         applied = apply_inputs(self._graph, values, strict=False)
         if applied.unknown:
             applied = apply_inputs(self._graph, values, definitions=self.definitions())
-        for node_id, name in applied.given:
+        for (node_id, name), key in applied.given.items():
             self._put(node_id, name, inputs_of(applied.graph[node_id])[name])
+            if key in files:
+                self._files[node_id, name] = files[key]
         return self
 
     def put(self, node_id: str, name: str, value: object) -> None:
@@ -191,9 +212,18 @@ class Workflow:
         node_id, name : str
             Which.
         value : object
-            A list that is no link to a node becomes what ComfyUI takes for a list.
+            A list that is no link to a node becomes what ComfyUI takes for a list; a file is
+            uploaded when it is needed.
         """
-        self._put(node_id, name, stored_value(_plain(value), self._graph))
+        if is_file(value):
+            self._put(node_id, name, _stand_in(value))
+            self._files[node_id, name] = value
+        else:
+            self._put(node_id, name, stored_value(_plain(value), self._graph))
+
+    def file(self, node_id: str, name: str) -> Any:
+        """Return the file that an input was set to, or None."""
+        return self._files.get((node_id, name))
 
     def validate(self) -> Validation:
         """Ask what ComfyUI would say of the workflow, without queueing it.
@@ -203,11 +233,14 @@ class Workflow:
         Validation
             Also when ComfyUI is down: then by the node definitions that were seen last.
         """
+        with suppress(ComfyUIUnavailableError):
+            self._deliver()
         reply = self._server.post("workflow/validate", self.source.body())
         return Validation(reply, self.source)
 
     def to_api(self) -> dict[str, Any]:
         """Return the graph in API format, a copy."""
+        self._deliver()
         return copy.deepcopy(self._graph)
 
     def to_ui(self) -> dict[str, Any]:
@@ -216,9 +249,9 @@ class Workflow:
         As the editor saved it, where it came from there and was not changed since; else laid out
         anew by the server.
         """
-        if self._ui is not None and not self._given:
+        if self._ui is not None and not self.changed:
             return copy.deepcopy(self._ui)
-        reply = self._convert({"workflow_api": self._graph, "to": "ui"})
+        reply = self._convert({"workflow_api": self.to_api(), "to": "ui"})
         return dict(reply["workflow"])
 
     def to_notebook(self, path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
@@ -231,7 +264,7 @@ class Workflow:
         """
         from ..graphs.notebook import notebook
 
-        made = notebook(self._graph, self.form, title=self.title)
+        made = notebook(self.to_api(), self.form, title=self.title)
         if path is not None:
             write_text(path, json.dumps(made, indent=1, ensure_ascii=False) + "\n")
         return made
@@ -246,7 +279,7 @@ class Workflow:
         """
         from ..graphs.python_script import python_script
 
-        made = python_script(self._graph, self.form, title=self.title)
+        made = python_script(self.to_api(), self.form, title=self.title)
         if path is not None:
             write_text(path, made)
         return made
@@ -272,7 +305,7 @@ class Workflow:
         file = Path(path).expanduser()
         suffix = file.suffix.lower()
         if suffix == ".json":
-            write_text(file, json.dumps(self._graph, indent=2, ensure_ascii=False) + "\n")
+            write_text(file, json.dumps(self.to_api(), indent=2, ensure_ascii=False) + "\n")
         elif suffix == ".ipynb":
             self.to_notebook(file)
         elif suffix == ".py":
@@ -325,7 +358,15 @@ class Workflow:
             self._ui = None
         node["inputs"] = {**inputs_of(node), name: value}
         self._given[f"{node_id}.{name}"] = value
+        self._files.pop((node_id, name), None)
         self._form = None
+
+    def _deliver(self) -> None:
+        """Upload the files that inputs were set to, and put their names there into the graph."""
+        files = dict(self._files)
+        for (node_id, name), stored in upload_all(self._server, files).items():
+            self._put(node_id, name, stored)
+        self._files = files
 
     def _convert(self, body: dict[str, Any]) -> dict[str, Any]:
         reply = self._server.post("workflow/convert", body)
@@ -391,6 +432,9 @@ class Node:
         inputs = inputs_of(self._node)
         if name not in inputs:
             raise self._unknown(name, inputs)
+        file = self._workflow.file(self.id, name)
+        if file is not None:
+            return file
         value = copy.deepcopy(inputs[name])
         is_list = isinstance(value, dict) and value.keys() == {"__value__"}
         return value["__value__"] if is_list else value
@@ -455,10 +499,12 @@ class Inputs(Mapping[str, Any]):
         self._workflow = workflow
 
     def __getitem__(self, key: str) -> Any:
-        values = {field.key: field.value for field in self._workflow.form}
-        if key not in values:
-            raise _unknown(key, values, "input of this workflow")
-        return values[key]
+        fields = {field.key: field for field in self._workflow.form}
+        if key not in fields:
+            raise _unknown(key, fields, "input of this workflow")
+        field = fields[key]
+        file = self._workflow.file(field.node_id, field.input_name)
+        return field.value if file is None else file
 
     def __setitem__(self, key: str, value: object) -> None:
         self._workflow.set({key: value})
@@ -612,6 +658,11 @@ def _name_of(source: object) -> str:
     ):
         return Path(source).stem
     return ""
+
+
+def _stand_in(file: Any) -> str:
+    """Return what is shown of a file until it is uploaded."""
+    return file.name if isinstance(file, Path) else "picture.png"
 
 
 def _plain(value: Any) -> Any:

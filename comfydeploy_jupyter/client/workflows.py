@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from ..errors import InvalidRequestError
 from ..graphs.diff import GraphDiff, diff_graphs
 from .graph import Source
+from .workflow import Workflow
 
 if TYPE_CHECKING:
     import os
@@ -74,6 +75,17 @@ class WorkflowVersion:
         graph = self._record.get(field)
         return graph if isinstance(graph, dict) else None
 
+    def load(self, title: str = "") -> Workflow:
+        """Take it into the hand, as ``comfy.load`` does: to look at it, change it, run it.
+
+        Parameters
+        ----------
+        title : str
+            What to call it.
+        """
+        ui = self.workflow if self.workflow_api else None
+        return Workflow(self._home.server, self.graph, ui=ui, title=title)
+
     def __repr__(self) -> str:
         comment = f" {self.comment!r}" if self.comment else ""
         return f"<version {self.number}{comment}, {_day(self.created_at)}>"
@@ -120,6 +132,10 @@ class StoredWorkflow:
         """Return one version, with its graphs."""
         return self._home.version(self.id, number)
 
+    def load(self) -> Workflow:
+        """Take its newest version into the hand, as ``comfy.load`` does."""
+        return self.version().load(self.name)
+
     def versions(self, search: str = "") -> VersionList:
         """Return its versions, newest first."""
         return self._home.versions(self.id, search)
@@ -143,21 +159,26 @@ class Workflows:
     target : "local" or "cloud"
         The server's own store, or ComfyDeploy with the API key that the server has.
 
+    Attributes
+    ----------
+    server : Server
+        The Jupyter server.
+
     Examples
     --------
     >>> saved = comfy.workflows.save("portrait.json", comment="softer light")  # doctest: +SKIP
     >>> comfy.workflows.list(search="portrait")                     # doctest: +SKIP
-    >>> comfy.run(saved.version(1).graph)                           # doctest: +SKIP
+    >>> comfy.run(saved.version(1).load())                          # doctest: +SKIP
     """
 
     def __init__(self, server: Server, target: Literal["local", "cloud"] = "local") -> None:
-        self._server = server
+        self.server = server
         self._target = target
 
     @property
     def cloud(self) -> Workflows:
         """The workflows in ComfyDeploy."""
-        return Workflows(self._server, "cloud")
+        return Workflows(self.server, "cloud")
 
     def list(self, search: str = "", *, limit: int = 100, offset: int = 0) -> WorkflowList:
         """Return workflows, the one changed last first.
@@ -184,7 +205,7 @@ class Workflows:
 
     def save(
         self,
-        workflow: dict[str, Any] | str | os.PathLike[str],
+        workflow: Workflow | dict[str, Any] | str | os.PathLike[str],
         name: str | None = None,
         *,
         workflow_id: str | None = None,
@@ -197,10 +218,12 @@ class Workflows:
 
         Parameters
         ----------
-        workflow : dict, str or path
-            In API format or in the editor's: a dict, JSON text, or the path of a JSON file.
+        workflow : Workflow, dict, str or path
+            In API format or in the editor's: what ``comfy.load`` returned, a dict, JSON text, or
+            the path of a file that ``comfy.load`` takes. What was changed in a `Workflow` is kept
+            in API format alone: the editor's format has other values then.
         name : str, optional
-            What it is called; of a file, by default, the name of the file.
+            What it is called; by default the title, of a file its name.
         workflow_id : str, optional
             The workflow that gets a new version, if the graph is another one.
         workflow_api : dict, optional
@@ -224,7 +247,10 @@ class Workflows:
         InvalidRequestError
             It is no workflow, or a new one without a name.
         """
-        source = Source(workflow)
+        if isinstance(workflow, Workflow):
+            source = Source(workflow.to_api(), ui=None if workflow.changed else workflow.source.ui)
+        else:
+            source = Source(workflow)
         if workflow_api is not None and not source.is_ui:
             raise InvalidRequestError.of_field("workflow_api", "workflow is in API format itself")
         if name is None and workflow_id is None:
@@ -239,7 +265,7 @@ class Workflows:
             "target": self._target,
         }
         given = {key: value for key, value in fields.items() if value is not None}
-        return StoredWorkflow(self, self._server.post("workflow", {**source.body(), **given}))
+        return StoredWorkflow(self, self.server.post("workflow", {**source.body(), **given}))
 
     def versions(
         self, workflow_id: str, search: str = "", *, limit: int = 100, offset: int = 0
@@ -323,14 +349,16 @@ class Workflows:
         return next((diff for diff in found if diff), found[-1])
 
     def _get(self, path: str, **params: Any) -> Any:
-        return self._server.get(path, target=self._target, **params)
+        return self.server.get(path, target=self._target, **params)
 
     def __repr__(self) -> str:
         where = "ComfyDeploy, through " if self._target == "cloud" else ""
-        return f"<Workflows of {where}{self._server.url}>"
+        return f"<Workflows of {where}{self.server.url}>"
 
 
-def _name_of_file(workflow: dict[str, Any] | str | os.PathLike[str]) -> str | None:
+def _name_of_file(workflow: Workflow | dict[str, Any] | str | os.PathLike[str]) -> str | None:
+    if isinstance(workflow, Workflow):
+        return workflow.title or None
     if isinstance(workflow, dict):
         return None
     if isinstance(workflow, str) and workflow.lstrip().startswith("{"):

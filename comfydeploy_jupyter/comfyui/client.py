@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
 import aiohttp
 
-from ..errors import ComfyUIUnavailableError, PromptInvalidError
+from ..errors import (
+    ComfyUIUnavailableError,
+    NotFoundError,
+    PromptInvalidError,
+    TooLargeError,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
 UNHURRIED = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=300)
+CHUNK = 512 * 1024  # bytes of a file that are written at once
 LARGE = 64 * 1024  # bytes of JSON above which parsing leaves the event loop
 
 
@@ -34,10 +40,13 @@ class ComfyUIClient:
         self.url = url.rstrip("/")
         self.timeout = timeout
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
 
     @property
     def session(self) -> aiohttp.ClientSession:
         """The connection pool, also used by the WebSocket."""
+        if self._closed:
+            raise self.unavailable("its machine was changed or restarted meanwhile", sent=False)
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
             timeout = aiohttp.ClientTimeout(total=self.timeout)
@@ -45,7 +54,8 @@ class ComfyUIClient:
         return self._session
 
     async def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, for good."""
+        self._closed = True
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -83,10 +93,6 @@ class ComfyUIClient:
         answer = await self._get(f"/history/{quote(prompt_id, safe='')}")
         found = answer.get(prompt_id)
         return found if isinstance(found, dict) else None
-
-    async def object_info(self) -> dict[str, Any]:
-        """Return the definitions of all nodes."""
-        return await self._get("/object_info")
 
     async def object_info_text(self) -> bytes:
         """Return the definitions of all nodes, as the JSON text that ComfyUI sent."""
@@ -201,8 +207,43 @@ class ComfyUIClient:
         """Ask for an output or input file; the caller streams the answer."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
         return self.session.get(
-            f"{self.url}/view", params=dict(query), headers=dict(headers), timeout=timeout
+            f"{self.url}/view",
+            params=dict(query),
+            headers={"Accept-Encoding": "identity", **headers},
+            timeout=timeout,
+            allow_redirects=False,
         )
+
+    async def fetch(self, query: Mapping[str, str], file: BinaryIO) -> None:
+        """Write an output or input file of ComfyUI into an opened one.
+
+        Parameters
+        ----------
+        query : mapping
+            ``filename``, ``subfolder`` and ``type``.
+        file : binary file
+            Written to in threads.
+
+        Raises
+        ------
+        NotFoundError
+            If ComfyUI has no such file.
+        ComfyUIUnavailableError
+            If it does not answer.
+        """
+        try:
+            async with self.view(query, {"Accept-Encoding": "identity"}) as answer:
+                if answer.status in (400, 403, 404):
+                    raise NotFoundError(
+                        f"filename: ComfyUI has no {query['type']} file {query['filename']!r}",
+                        details={"field": "filename"},
+                    )
+                if answer.status != 200:
+                    raise self.unavailable(f"it answered {answer.status} to GET /view")
+                async for chunk in answer.content.iter_chunked(CHUNK):
+                    await asyncio.to_thread(file.write, chunk)
+        except (aiohttp.ClientError, asyncio.TimeoutError) as fault:
+            raise self.unavailable(str(fault) or type(fault).__name__) from fault
 
     def unavailable(self, reason: str, **details: Any) -> ComfyUIUnavailableError:
         """Return the error for a ComfyUI that does not answer."""
@@ -236,7 +277,12 @@ class ComfyUIClient:
             timeout = aiohttp.ClientTimeout(total=limit, sock_connect=min(limit, 5.0))
         try:
             async with self.session.request(
-                method, f"{self.url}{path}", data=body, headers=headers, timeout=timeout
+                method,
+                f"{self.url}{path}",
+                data=body,
+                headers=headers,
+                timeout=timeout,
+                allow_redirects=False,
             ) as response:
                 text = await response.read()
         except asyncio.TimeoutError:
@@ -247,7 +293,9 @@ class ComfyUIClient:
             raise self.unavailable(str(fault) or type(fault).__name__) from fault
         if response.status in passes:
             raise await self._refusal(response.status, text)
-        if response.status >= 400:
+        if response.status == 413:
+            raise TooLargeError(f"ComfyUI at {self.url} takes no body of this size")
+        if response.status >= 300:
             raise self.unavailable(f"it answered {response.status} to {method} {path}")
         return text
 

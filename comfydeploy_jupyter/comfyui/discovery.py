@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 INSTALL_COMMAND = "python -m comfydeploy_jupyter.comfyui.install"
 INSTALL_PATH = "~/ComfyUI"
 
+USUAL_PORT = 8188
 USUAL_PLACES: tuple[str, ...] = (
     INSTALL_PATH,  # the installer's default, AWS and Lambda images
     "/workspace/ComfyUI",  # RunPod, vast.ai
@@ -83,7 +84,7 @@ async def discover(
     comfyui_path: str = "",
     comfyui_python: str = "",
     places: Sequence[str] = USUAL_PLACES,
-    port: int = 8188,
+    port: int | None = USUAL_PORT,
 ) -> Found:
     """Return the ComfyUI to use.
 
@@ -98,8 +99,8 @@ async def discover(
         folders are.
     places : sequence of str
         Folders to look at, ``~`` allowed.
-    port : int
-        Where a ComfyUI usually answers.
+    port : int or None
+        Where a ComfyUI usually answers; None: only what is configured counts.
 
     Raises
     ------
@@ -111,7 +112,7 @@ async def discover(
     if comfyui_url:
         return Found("url", url=comfyui_url.rstrip("/"), path=path, python=python)
     url = f"http://127.0.0.1:{port}"
-    if await answers(url):
+    if port is not None and await answers(url):
         return Found("url", url=url, path=path, python=python)
     if path is not None and not await asyncio.to_thread(is_comfyui_tree, path):
         raise ComfyUIUnavailableError(
@@ -143,9 +144,24 @@ async def answers(url: str, timeout: float = 5.0) -> bool:
     """Return whether a ComfyUI answers at ``url`` within ``timeout`` seconds.
 
     A port at which nothing listens is told at once; one that is busy with a model may take seconds.
+    """
+    try:
+        return await what_answers(url, timeout) is None
+    except ComfyUIUnavailableError:
+        return False
+
+
+async def what_answers(url: str, timeout: float = 5.0) -> str | None:
+    """Return None if a ComfyUI answers at ``url``, else what does, for a sentence to the user.
 
     ``GET /system_stats`` must give JSON with ``devices`` and a ``system`` that tells ComfyUI's
-    version, or its ``argv`` as older ones do (ComfyUI 0.3.75 server.py).
+    version, or its ``argv`` as older ones do (ComfyUI 0.3.75 server.py). Redirects are not
+    followed.
+
+    Raises
+    ------
+    ComfyUIUnavailableError
+        Nothing answers within ``timeout`` seconds.
     """
     limit = aiohttp.ClientTimeout(total=timeout)
     try:
@@ -153,17 +169,27 @@ async def answers(url: str, timeout: float = 5.0) -> bool:
             aiohttp.ClientSession(timeout=limit) as session,
             session.get(f"{url.rstrip('/')}/system_stats", allow_redirects=False) as reply,
         ):
+            if 300 <= reply.status < 400:
+                return "a redirect"
             if reply.status != 200:
-                return False
-            stats: Any = json.loads(await reply.content.read(1_000_000))
-    except (aiohttp.ClientError, asyncio.TimeoutError, OSError, ValueError):
-        return False
-    return (
+                return f"status {reply.status}"
+            text = await reply.content.read(1_000_000)
+    except (asyncio.TimeoutError, OSError, aiohttp.ClientConnectionError) as fault:
+        reason = str(fault) or f"no answer within {timeout:g} s"
+        raise ComfyUIUnavailableError(f"ComfyUI at {url} does not answer: {reason}") from None
+    except (aiohttp.ClientError, ValueError):
+        return "something that is not HTTP"
+    try:
+        stats: Any = json.loads(text)
+    except (ValueError, RecursionError):
+        return "something that is not JSON"
+    known = (
         isinstance(stats, dict)
         and isinstance(stats.get("devices"), list)
         and isinstance(stats.get("system"), dict)
         and not stats["system"].keys().isdisjoint({"comfyui_version", "argv"})
     )
+    return None if known else "JSON that ComfyUI does not send"
 
 
 def is_comfyui_tree(path: Path) -> bool:
@@ -172,6 +198,18 @@ def is_comfyui_tree(path: Path) -> bool:
         return (path / "main.py").is_file() and (path / "comfy").is_dir()
     except OSError:
         return False
+
+
+def launch_options(path: Path) -> frozenset[str]:
+    """Return the options that the ``main.py`` of a ComfyUI folder takes; empty where unknown.
+
+    They are read from ``comfy/cli_args.py`` without running it.
+    """
+    try:
+        text = (path / "comfy" / "cli_args.py").read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return frozenset()
+    return frozenset(re.findall(r"add_argument\(\s*[\"'](--[\w-]+)[\"']", text))
 
 
 def _first_tree(places: Sequence[str]) -> Path | None:
@@ -201,7 +239,7 @@ def installed_version(path: Path) -> tuple[str | None, str | None]:
     version = _search(path / "comfyui_version.py", r'__version__\s*=\s*"([^"]+)"') or _search(
         path / "pyproject.toml", r'^version\s*=\s*"([^"]+)"'
     )
-    return version, _commit(path / ".git")
+    return version, git_commit(path / ".git")
 
 
 def _search(file: Path, pattern: str) -> str | None:
@@ -212,7 +250,8 @@ def _search(file: Path, pattern: str) -> str | None:
     return match[1] if match else None
 
 
-def _commit(git: Path) -> str | None:
+def git_commit(git: Path) -> str | None:
+    """Return the commit that is checked out beside a ``.git``, None where that is unknown."""
     # a work tree of its own, or a submodule, has a file that names the folder
     elsewhere = _search(git, r"^gitdir:\s*(.+)$")
     if elsewhere:

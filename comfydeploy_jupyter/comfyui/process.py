@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-import os
 import random
-import signal
 import socket
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..child import Child, child_environment
 from ..errors import ComfyUIUnavailableError
-from ..guard import guarded_command
 from . import discovery
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Mapping, Sequence
 
 logger = logging.getLogger("comfydeploy_jupyter")
@@ -28,17 +26,6 @@ State = Literal["stopped", "starting", "running", "backoff", "failed"]
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
 STABLE_AFTER = 60.0
-_ROTATE_AT = 8 * 1024 * 1024
-_TAIL_BYTES = 256 * 1024
-# what lets its holder act as the Jupyter user, or spend the ComfyDeploy account: not for nodes
-_SECRETS = (
-    "COMFYDEPLOY_API_KEY",
-    "COMFYDEPLOY_MACHINE_TOKEN",
-    "COMFY_DEPLOY_API_KEY",
-    "JPY_API_TOKEN",
-    "JUPYTERHUB_API_TOKEN",
-    "JUPYTER_TOKEN",
-)
 
 
 class ComfyUIProcess:
@@ -73,8 +60,6 @@ class ComfyUIProcess:
     ----------
     restarts : int
         How often it was started again after it ended by itself.
-    last_exit : int or None
-        Its last exit code, 128 + n where signal n ended it.
     last_error : ComfyUIUnavailableError or None
         Why it does not run; None while it does.
     """
@@ -94,21 +79,17 @@ class ComfyUIProcess:
         self.path = Path(path)
         self.log_path = Path(log_path)
         self.restarts = 0
-        self.last_exit: int | None = None
         self.last_error: ComfyUIUnavailableError | None = None
         self._python = Path(python) if python else None
         self._launch_args = list(launch_args)
         self._wanted_port = port
         self._env = dict(env or {})
-        self._grace = grace
+        self._child = Child("ComfyUI", self.log_path, grace=grace)
         self._start_timeout = start_timeout
         self._state: State = "stopped"
         self._callbacks: list[Callable[[State], object]] = []
         self._url: str | None = None
         self._port: int | None = None
-        self._pid: int | None = None
-        self._log_start = 0
-        self._guard: asyncio.subprocess.Process | None = None
         self._lock = asyncio.Lock()
         self._hurry = asyncio.Event()
         self._supervisor: asyncio.Task[None] | None = None
@@ -123,12 +104,22 @@ class ComfyUIProcess:
     @property
     def pid(self) -> int | None:
         """The process id of ComfyUI itself, None while it does not run."""
-        return self._pid
+        return self._child.pid
+
+    @property
+    def last_exit(self) -> int | None:
+        """Its last exit code, 128 + n where signal n ended it."""
+        return self._child.last_exit
 
     @property
     def url(self) -> str | None:
         """Its address, known from the first start on."""
         return self._url
+
+    @property
+    def python(self) -> Path | None:
+        """The interpreter that runs it, where one was given."""
+        return self._python
 
     def on_state(self, callback: Callable[[State], object]) -> None:
         """Have ``callback`` called with the new state at every change, on the event loop."""
@@ -168,7 +159,7 @@ class ComfyUIProcess:
 
     async def log_tail(self, lines: int = 100) -> list[str]:
         """Return the last ``lines`` lines of its log (at most 256 KiB of them)."""
-        return await asyncio.to_thread(_tail, self.log_path, lines, 0)
+        return await self._child.log_tail(lines)
 
     # --- supervision
 
@@ -177,7 +168,7 @@ class ComfyUIProcess:
             await self._keep_running()
         except Exception as fault:
             logger.exception("The supervision of ComfyUI failed")
-            await self._end()
+            await self._child.end()
             self._fail(self._unavailable(f"The supervision of ComfyUI failed: {fault}"))
 
     async def _keep_running(self) -> None:
@@ -192,8 +183,8 @@ class ComfyUIProcess:
                 self._set_state("running")
                 self._settle(None)
                 since = time.monotonic()
-                await self._end_of_run()
-                error = self._unavailable(f"ComfyUI ended unexpectedly ({self._exit_text()})")
+                await self._child.wait()
+                error = self._unavailable(f"ComfyUI ended unexpectedly ({self._child.exit_text()})")
                 if time.monotonic() - since >= STABLE_AFTER:
                     failures = 0
             if not has_run:
@@ -216,7 +207,7 @@ class ComfyUIProcess:
             if self._supervisor is not None:
                 self._supervisor.cancel()
                 await asyncio.wait([self._supervisor])
-            await self._end()
+            await self._child.end()
             self._settle(ComfyUIUnavailableError("ComfyUI was stopped before it answered."))
             self.last_error = None
             self._set_state("stopped")
@@ -244,31 +235,16 @@ class ComfyUIProcess:
         """Start ComfyUI and wait until it answers; return why it does not, and leave none then."""
         try:
             command, url, env = await asyncio.to_thread(self._prepare)
-            guarded = guarded_command(
-                command, log=self.log_path, cwd=self.path, grace=self._grace, rotate_at=_ROTATE_AT
-            )
-            self._guard = await asyncio.create_subprocess_exec(
-                *guarded,
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                env=env,
-                start_new_session=True,
-            )
-            first_line = await self._guard.stdout.readline() if self._guard.stdout else b""
-            if first_line:
-                self._pid = int(first_line)
-                await asyncio.to_thread(
-                    _write_record, self._record_path, self._pid, self._guard.pid, command
-                )
+            await self._child.start(command, cwd=self.path, env=env)
             return await self._until_it_answers(url)
         except ComfyUIUnavailableError as error:
             return error
         except OSError as error:
-            await self._end()
+            await self._child.end()
             return self._unavailable(f"ComfyUI cannot be started: {error}")
 
     async def _until_it_answers(self, url: str) -> ComfyUIUnavailableError | None:
-        ended = asyncio.ensure_future(self._end_of_run())
+        ended = asyncio.ensure_future(self._child.wait())
         deadline = time.monotonic() + self._start_timeout
         try:
             while not ended.done() and time.monotonic() < deadline:
@@ -278,44 +254,15 @@ class ComfyUIProcess:
         finally:
             ended.cancel()
         timed_out = not ended.done()
-        await self._end()
-        log = await asyncio.to_thread(_tail, self.log_path, 30, self._log_start)
+        await self._child.end()
+        log = await self._child.log_tail(30, this_run=True)
         if timed_out:
             why = f"ComfyUI did not answer within {self._start_timeout:g} s"
         else:
-            why = f"ComfyUI ended while it started ({self._exit_text()})"
+            why = f"ComfyUI ended while it started ({self._child.exit_text()})"
         return self._unavailable(why, log)
 
-    async def _end_of_run(self) -> None:
-        """Wait until ComfyUI has ended, and note how."""
-        if self._guard is None:
-            return
-        code = await self._guard.wait()
-        self.last_exit = code if code >= 0 else 128 - code
-        if code < 0 and self._pid is not None:
-            # the guard itself was killed: what ComfyUI had started may still be there
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._pid, signal.SIGKILL)
-        self._pid = None
-
-    async def _end(self) -> None:
-        """End ComfyUI, if it runs."""
-        if self._guard is None:
-            return
-        if self._guard.stdin is not None:
-            self._guard.stdin.close()
-        try:
-            await asyncio.wait_for(self._end_of_run(), self._grace + 5.0)
-        except asyncio.TimeoutError:
-            self._guard.kill()
-            await self._end_of_run()
-        self._guard = None
-
     # --- what a start needs; runs in a thread
-
-    @property
-    def _record_path(self) -> Path:
-        return self.log_path.with_suffix(".json")
 
     def _prepare(self) -> tuple[list[str], str, dict[str, str]]:
         """Return command line, address and environment; clear what an earlier owner left."""
@@ -326,12 +273,8 @@ class ComfyUIProcess:
             raise self._unavailable(
                 f"No Python with torch was found for the ComfyUI in {self.path}"
             )
-        self.log_path.parent.mkdir(parents=True, exist_ok=True)
-        _end_leftover(self._record_path, self._grace)
-        size = self.log_path.stat().st_size if self.log_path.exists() else 0
-        self._log_start = 0 if size > _ROTATE_AT else size
-        env = {key: value for key, value in os.environ.items() if key not in _SECRETS}
-        env |= {"PYTHONUNBUFFERED": "1", **self._env}
+        self._child.end_leftover()  # before a port is chosen
+        env = {**child_environment(), "PYTHONUNBUFFERED": "1", **self._env}
         host = _connect_host(_option(self._launch_args, "--listen"))
         self._port = self._choose_port(host, _option(self._launch_args, "--port"))
         self._url = f"http://{f'[{host}]' if ':' in host else host}:{self._port}"
@@ -366,13 +309,6 @@ class ComfyUIProcess:
         if not _is_free(host, port):
             raise self._unavailable(f"ComfyUI cannot be started: port {port} of {host} is taken")
         return port
-
-    def _exit_text(self) -> str:
-        code = self.last_exit
-        if code is not None and code > 128:
-            with contextlib.suppress(ValueError):
-                return f"signal {signal.Signals(code - 128).name}"
-        return f"exit code {code}"
 
     def _unavailable(self, why: str, log: list[str] | None = None) -> ComfyUIUnavailableError:
         details: dict[str, Any] = {"exit_code": self.last_exit, "log_path": str(self.log_path)}
@@ -435,67 +371,3 @@ def _is_free(host: str, port: int) -> bool:
         return _bind(host, port) == port
     except (OSError, OverflowError):
         return False
-
-
-def _tail(log: Path, lines: int, start: int) -> list[str]:
-    """Return the last lines of a log, none of what lies before byte ``start``."""
-    try:
-        with log.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            begin = max(start if start <= size else 0, size - _TAIL_BYTES)
-            file.seek(begin)
-            text = file.read(_TAIL_BYTES).decode("utf-8", errors="replace")
-    except FileNotFoundError:
-        return []
-    return text.splitlines()[-lines:] if lines > 0 else []
-
-
-# --- the record of the running process, for the next owner
-
-
-def _started_at(pid: int) -> int | None:
-    """Return when a process started, in clock ticks since boot; None if it is gone or unknown."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    fields = stat.rpartition(")")[2].split()
-    return None if fields[0] in {"Z", "X"} else int(fields[19])
-
-
-def _write_record(path: Path, pid: int, guard: int, command: list[str]) -> None:
-    record = {
-        "pid": pid,
-        "started_at": _started_at(pid),
-        "guard": guard,
-        "guard_started_at": _started_at(guard),
-        "command": command,
-    }
-    beside = path.with_suffix(".json.new")
-    beside.write_text(json.dumps(record, indent=1), encoding="utf-8")
-    beside.replace(path)
-
-
-def _end_leftover(record_path: Path, grace: float) -> None:
-    """End the ComfyUI of the record if neither its owner nor its guard are there any more."""
-    try:
-        record = json.loads(record_path.read_text(encoding="utf-8"))
-        pid, started_at = int(record["pid"]), record["started_at"]
-        guard, guard_started_at = int(record["guard"]), record["guard_started_at"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return
-    if started_at is None or _started_at(pid) != started_at:
-        return
-    if guard_started_at is not None and _started_at(guard) == guard_started_at:
-        return
-    logger.warning("Ending the ComfyUI (pid %d) that a killed Jupyter left behind.", pid)
-    deadline = time.monotonic() + grace
-    number = signal.SIGTERM
-    while _started_at(pid) == started_at:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, number)
-        if time.monotonic() > deadline + 5.0:
-            return
-        if time.monotonic() > deadline:
-            number = signal.SIGKILL
-        time.sleep(0.05)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import threading
@@ -16,7 +17,7 @@ from ..store.hashes import FileKey
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from ..comfyui.folders import Folders
@@ -126,6 +127,23 @@ class Hasher:
             job.add_done_callback(lambda job: self._forget(key, job))
         return await asyncio.shield(job)
 
+    async def known(self, paths: Sequence[str]) -> dict[str, str]:
+        """Return the hashes of files as far as they are known; none is computed.
+
+        Parameters
+        ----------
+        paths : sequence of str
+            Absolute, links allowed.
+
+        Returns
+        -------
+        dict
+            Hexadecimal SHA-256 by path.
+        """
+        keys = await asyncio.to_thread(_keys_of, paths)
+        hashes = await self._repository.get_all(list(keys.values()))
+        return {path: hashes[key] for path, key in keys.items() if key in hashes}
+
     async def close(self) -> None:
         """Stop hashing; whoever still waits is cancelled."""
         self._stop.set()
@@ -192,6 +210,15 @@ def sha256_of(file: io.FileIO, advance: Callable[[int], None] | None = None) -> 
 def _key_of(folders: Folders, path: Path) -> FileKey:
     with folders.open_for_read(path) as file:
         return FileKey.of(path, os.fstat(file.fileno()))
+
+
+def _keys_of(paths: Sequence[str]) -> dict[str, FileKey]:
+    keys = {}
+    for path in paths:
+        real = os.path.realpath(path)
+        with contextlib.suppress(OSError):
+            keys[path] = FileKey.of(real, os.stat(real))  # noqa: PTH116 - text: there are many
+    return keys
 
 
 def _is_still_there(key: FileKey) -> bool:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 import uuid
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,16 @@ if TYPE_CHECKING:
 
     from ..comfyui.client import ComfyUIClient
     from .uploads import StoredFile, Upload, Uploads
+
+ABANDONED = 24 * 3600  # seconds after which nobody can be writing to a folder any more
+
+
+def clean_outbox(outbox: Path) -> None:
+    """Remove what killed servers left in the folder for files on their way."""
+    with suppress(FileNotFoundError):
+        for entry in outbox.iterdir():
+            if entry.stat().st_mtime < time.time() - ABANDONED:
+                shutil.rmtree(entry, ignore_errors=True)
 
 
 class Inbox:
@@ -44,8 +56,10 @@ class Inbox:
 class RemoteInbox(Inbox):
     """Passes one upload on to a ComfyUI elsewhere.
 
-    ComfyUI 0.3.75 decides on the names (``POST /upload/image``), and it wants to know how long a
-    file is, so a file is first received whole into a folder of ours and then streamed from there.
+    ComfyUI 0.3.75 decides on the names (``POST /upload/image``). What stands before it, a tunnel or
+    a proxy, may refuse a body whose length is not told beforehand, and a body that breaks off must
+    not reach it at all. So a file is first received whole into a folder of ours, and then streamed
+    from there; the memory stays the same whatever its size.
 
     Parameters
     ----------

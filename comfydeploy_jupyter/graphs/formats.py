@@ -14,6 +14,7 @@ values with the graph they were given, so treat graphs as read-only.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -148,6 +149,21 @@ def check_api_graph(value: object, *, field: str = "workflow_api") -> Graph:
     return graph
 
 
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object, for ``object_pairs_hook``; of a key that is there twice none gets lost.
+
+    Raises
+    ------
+    ValueError
+        A key is there twice.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        (twice, _), *_ = Counter(key for key, _ in pairs).most_common(1)
+        raise ValueError(f"an object has the key {twice!r} twice")
+    return found
+
+
 def copy_graph(graph: Mapping[str, Mapping[str, Any]]) -> Graph:
     """Return a copy whose nodes and ``inputs`` may be changed; the input values are shared."""
     return {
@@ -242,14 +258,14 @@ class UINodes:
         definitions = ui.get("definitions")
         subgraphs = definitions.get("subgraphs") if isinstance(definitions, Mapping) else None
         self._ui = ui
-        self._subgraphs = {str(subgraph.get("id")): subgraph for subgraph in _objects(subgraphs)}
+        self._subgraphs = {str(subgraph.get("id")): subgraph for subgraph in objects(subgraphs)}
         self._nodes: dict[int, dict[str, Mapping[str, Any]]] = {}
         self._sources: dict[int, dict[Any, tuple[str, int]]] = {}
 
     def node(self, scope: Mapping[str, Any], node_id: str) -> Mapping[str, Any] | None:
         """Return one node of a graph or subgraph definition."""
         if id(scope) not in self._nodes:
-            nodes = _objects(scope.get("nodes"))
+            nodes = objects(scope.get("nodes"))
             self._nodes[id(scope)] = {str(node.get("id")): node for node in nodes}
         return self._nodes[id(scope)].get(node_id)
 
@@ -305,7 +321,8 @@ def _source(link: object) -> tuple[Any, tuple[str, int]] | None:
     return (link[0], (str(link[1]), link[2])) if isinstance(link[0], (int, str)) else None
 
 
-def _objects(value: object) -> list[Mapping[str, Any]]:
+def objects(value: object) -> list[Mapping[str, Any]]:
+    """Return the JSON objects of a list, none where it is no list."""
     return [v for v in value if isinstance(v, Mapping)] if isinstance(value, list) else []
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .base import NotFound
-from .cloud import VOLUME_STEPS, AuthResponseHandler, VolumeFileHandler
+from .cloud import VOLUME_STEPS, AuthResponseHandler, SiteHandler, VolumeFileHandler
 from .files import (
     FileHashHandler,
     FilenameListHandler,
@@ -12,7 +12,15 @@ from .files import (
     UploadFileHandler,
 )
 from .graphs import ConvertHandler, ValidateHandler
+from .machines import (
+    MachineCreateHandler,
+    MachineDeleteHandler,
+    MachineHandler,
+    MachinesHandler,
+    MachineUpdateHandler,
+)
 from .runs import InterruptHandler, RunHandler, RunsHandler, StreamHandler
+from .snapshots import SnapshotHandler
 from .status import (
     CheckStatusHandler,
     CheckWSStatusHandler,
@@ -27,6 +35,7 @@ from .transfers import (
     UploadQueueStatusHandler,
     VolumeModelHandler,
 )
+from .tunnel import TunnelStartHandler, TunnelStatusHandler, TunnelStopHandler
 from .view import ViewHandler
 from .workflows import VersionHandler, VersionsHandler, WorkflowHandler, WorkflowsHandler
 from .ws import EventSocket
@@ -34,6 +43,11 @@ from .ws import EventSocket
 PREFIX = "comfyui-deploy"
 
 ROUTES = (
+    # Tunnel management; the first one without our prefix, as clients of the ComfyUI node ask for it
+    ("tunnel/status", TunnelStatusHandler),
+    (f"{PREFIX}/tunnel/status", TunnelStatusHandler),
+    (f"{PREFIX}/tunnel/start", TunnelStartHandler),
+    (f"{PREFIX}/tunnel/stop", TunnelStopHandler),
     # Workflow execution
     (f"{PREFIX}/run", RunHandler),
     (f"{PREFIX}/run/streaming", StreamHandler),
@@ -64,11 +78,19 @@ ROUTES = (
     (f"{PREFIX}/workflows", WorkflowsHandler),
     (f"{PREFIX}/workflow/version", VersionHandler),
     (f"{PREFIX}/workflow/versions", VersionsHandler),
+    # Machines
+    (f"{PREFIX}/machine", MachineHandler),
+    (f"{PREFIX}/machines", MachinesHandler),
+    (f"{PREFIX}/machine/update", MachineUpdateHandler),
+    (f"{PREFIX}/machine/create", MachineCreateHandler),
+    (f"{PREFIX}/machine/delete", MachineDeleteHandler),
+    (f"{PREFIX}/snapshot-to-docker", SnapshotHandler),
     # Miscellaneous
     (f"{PREFIX}/auth-response", AuthResponseHandler),
     (f"{PREFIX}/comfyui-version", ComfyUIVersionHandler),
     (f"{PREFIX}/comfyui/log", ComfyUILogHandler),
     (f"{PREFIX}/object_info", ObjectInfoHandler),
+    (r"comfydeploy(?:/.*)?", SiteHandler),
     # Whatever else is asked for under our prefix; the last one
     (rf"{PREFIX}(?:/.*)?", NotFound),
 )

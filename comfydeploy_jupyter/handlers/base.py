@@ -28,14 +28,17 @@ if TYPE_CHECKING:
 
     from .. import schemas as schemas
     from ..extension import ComfyDeploy
+    from ..graphs import formats
     from ..services import Services
 
 AUTH_RESOURCE = "comfydeploy"
 ACTIONS = {"GET": "read", "HEAD": "read", "POST": "write"}
+STRANGER = "Jupyter's token or login is needed for this"
+FOREIGN_PAGE = "Jupyter does not take this from a page of another origin"
 LARGE = 64 * 1024  # bytes of JSON above which parsing leaves the event loop
 
 if not TYPE_CHECKING:
-    schemas = lazy_module("schemas")
+    schemas, formats = lazy_module("schemas"), lazy_module("graphs.formats")
 
 M = TypeVar("M", bound="schemas.Model")
 
@@ -44,16 +47,24 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def load_json(text: bytes | str) -> dict[str, Any]:
+def load_json(text: bytes | str, *, unique: bool = False) -> dict[str, Any]:
     """Return the JSON object in a body.
+
+    Parameters
+    ----------
+    text : bytes or str
+        The body.
+    unique : bool
+        Refuse an object that has a key twice, of which else the last one counts.
 
     Raises
     ------
     InvalidJSONError
         If it is not JSON, or not an object.
     """
+    pairs = formats.unique_keys if unique else None
     try:
-        found = json.loads(text, parse_constant=_refuse_constant)
+        found = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=pairs)
     except (ValueError, RecursionError) as fault:
         raise InvalidJSONError(f"The body is not JSON: {fault}") from None
     if not isinstance(found, dict):
@@ -84,6 +95,42 @@ class Base(JupyterHandler):
         """The rooms, open."""
         return self.extension.services
 
+    def check_host(self) -> bool:
+        """Return true where the request was sent to one of this server's own names.
+
+        Raises
+        ------
+        UnauthorizedError
+            If not: a page elsewhere may have made its name lead here.
+        """
+        if not super().check_host():
+            self.current_user = self._jupyter_current_user = None
+            raise UnauthorizedError(
+                f"This Jupyter does not go by the name {self.request.host_name!r}; whoever runs it"
+                " can allow that with ServerApp.local_hostnames or ServerApp.allow_remote_access"
+            )
+        return True
+
+    def check_xsrf_cookie(self) -> None:
+        """Make sure that no page of another site sends this with the user's cookie.
+
+        Raises
+        ------
+        UnauthorizedError
+            Saying what is missing: Jupyter's token, or the XSRF token beside the cookie.
+        """
+        try:
+            super().check_xsrf_cookie()
+        except web.HTTPError:
+            if not self.current_user:
+                raise UnauthorizedError(STRANGER) from None
+            if not self.check_origin():
+                raise UnauthorizedError(FOREIGN_PAGE) from None
+            raise UnauthorizedError(
+                "With a login cookie, a POST also needs the value of the cookie _xsrf in the header"
+                " X-XSRFToken; or send Jupyter's token instead"
+            ) from None
+
     async def admit(self) -> None:
         """Let in who may do this, and make sure that the services are there.
 
@@ -93,7 +140,7 @@ class Base(JupyterHandler):
             If the user is unknown, or the authorizer says no.
         """
         if not self.current_user:
-            raise UnauthorizedError("Jupyter's token or login is needed for this")
+            raise UnauthorizedError(STRANGER)
         action = self.auth_action or ACTIONS.get(self.request.method or "", "write")
         allowed = await ensure_async(
             self.authorizer.is_authorized(self, self.current_user, action, AUTH_RESOURCE)
@@ -126,7 +173,13 @@ class Handler(Base, APIHandler):
 
     async def prepare(self) -> None:  # type: ignore[override]
         """Check who asks, before anything else happens."""
-        await cast("Awaitable[None]", super().prepare())
+        try:
+            await cast("Awaitable[None]", super().prepare())
+        except web.HTTPError as fault:
+            if fault.status_code != NotFoundError.status:
+                raise
+            # So Jupyter refuses an origin that it does not know.
+            raise UnauthorizedError(FOREIGN_PAGE) from None
         if self._finished:
             return
         if self.request.method != "OPTIONS":
@@ -134,19 +187,26 @@ class Handler(Base, APIHandler):
 
     def get_login_url(self) -> str:
         """Answer 403 instead of sending anybody to a login page."""
-        raise UnauthorizedError("Jupyter's token or login is needed for this")
+        raise UnauthorizedError(STRANGER)
 
-    async def body(self, model: type[M]) -> M:
+    async def body(self, model: type[M], *, unique: bool = False) -> M:
         """Return the request's JSON body, checked.
+
+        Parameters
+        ----------
+        model : type
+            What the route takes.
+        unique : bool
+            Refuse an object that has a key twice: where a body is kept, none of it gets lost.
 
         Raises
         ------
         TooLargeError, InvalidJSONError, InvalidRequestError
             If it is not what the route takes.
         """
-        return schemas.parse(model, await self.json_body())
+        return schemas.parse(model, await self.json_body(unique=unique))
 
-    async def json_body(self) -> dict[str, Any]:
+    async def json_body(self, *, unique: bool = False) -> dict[str, Any]:
         """Return the request's JSON object; an empty body is an empty object."""
         text = self.request.body
         limit = self.extension.max_json_size
@@ -158,8 +218,8 @@ class Handler(Base, APIHandler):
         if not text.strip():
             return {}
         if len(text) > LARGE:
-            return await asyncio.to_thread(load_json, text)
-        return load_json(text)
+            return await asyncio.to_thread(load_json, text, unique=unique)
+        return load_json(text, unique=unique)
 
     def query(self, model: type[M]) -> M:
         """Return the request's query arguments, checked; a doubled one is refused."""

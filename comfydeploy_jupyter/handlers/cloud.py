@@ -1,9 +1,21 @@
-"""Signing in to ComfyDeploy, and its volumes."""
+"""Signing in to ComfyDeploy, its volumes, and its web site."""
 
 from __future__ import annotations
 
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from tornado.iostream import StreamClosedError
+from tornado.web import stream_request_body
+
 from ..errors import CloudError
 from .base import Handler, schemas
+from .files import ENDLESS
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import aiohttp
 
 PENDING = 404  # how the service says that a sign-in is not approved yet
 
@@ -27,8 +39,9 @@ class AuthResponseHandler(Handler):
         except CloudError as fault:
             if fault.status != PENDING:
                 raise
+            address = self.services.site.address(f"auth/request/{query.request_id}")
             body = {"success": True, "authenticated": False, "status": "pending"}
-            self.reply(body, status=202)
+            self.reply({**body, "auth_url": str(address)}, status=202)
             return
         self.reply({"success": True, "authenticated": True, "name": name})
 
@@ -47,3 +60,124 @@ class VolumeFileHandler(Handler):
         step = self.request.path.rsplit("/", 1)[-1]
         passed_on = {k: v for k, v in body.items() if k not in schemas.CloudBody.model_fields}
         self.reply(await account.post("volume", "file", step, body=passed_on))
+
+
+@stream_request_body
+class SiteHandler(Handler):
+    """``comfydeploy/…``: pages of ComfyDeploy's web site, passed on in both directions.
+
+    Nothing is collected on the way: a piece is taken from one side when the other has room for it.
+    """
+
+    _pieces: asyncio.Queue[bytes | None]
+    _asking: asyncio.Future[aiohttp.ClientResponse] | None = None
+    _fault: CloudError | None = None
+
+    async def prepare(self) -> None:  # type: ignore[override]  # as in Handler
+        """Check who asks for what, then begin to ask the site."""
+        await super().prepare()
+        if self._finished or self.request.method not in ("GET", "POST"):
+            return
+        site = self.services.site
+        here = f"{self.base_url}comfydeploy"
+        tail = self.request.path[len(here) :].removeprefix("/")
+        address = site.address(tail, self.request.query)
+        key = self.given_key()
+        if key is not None:
+            access = self.services.cloud.access
+            access.check_url(str(address), field="comfydeploy_url")
+            key = access.key(key)
+        body = None
+        if self.request.method == "POST":
+            connection: Any = self.request.connection
+            connection.set_max_body_size(ENDLESS)
+            self._pieces = asyncio.Queue(maxsize=1)
+            body = self._body()
+        self._asking = asyncio.ensure_future(
+            site.ask(self.request.method or "", address, self.request.headers, key=key, body=body)
+        )
+
+    async def data_received(self, chunk: bytes) -> None:
+        """Hand the next piece to the site; what it does not want to have is read past."""
+        if self.request.method == "POST" and self._fault is None:
+            await self._hand_over(chunk)
+
+    async def get(self) -> None:
+        """Pass the answer back as it arrives."""
+        assert self._asking is not None
+        response = await self._asking
+        async with response:
+            await self._pass_back(response)
+
+    async def post(self) -> None:
+        """Say that the request is complete, then do as `get` does."""
+        if self._fault is None:
+            await self._hand_over(None)
+        if self._fault is not None:
+            raise self._fault
+        await self.get()
+
+    def on_connection_close(self) -> None:
+        """Stop asking for a client that has left."""
+        super().on_connection_close()
+        self.on_finish()
+
+    def on_finish(self) -> None:
+        """Let go of the site, whatever came in between."""
+        if self._asking is not None:
+            self._asking.cancel()
+            self._asking.add_done_callback(_close)
+
+    async def _hand_over(self, piece: bytes | None) -> None:
+        assert self._asking is not None
+        putting: asyncio.Future[Any] = asyncio.ensure_future(self._pieces.put(piece))
+        site = self.services.site
+        waited_for: set[asyncio.Future[Any]] = {putting, self._asking}
+        await asyncio.wait(
+            waited_for, timeout=site.answer_within, return_when=asyncio.FIRST_COMPLETED
+        )
+        if not putting.done():
+            putting.cancel()
+            if not self._asking.done():
+                self._fault = CloudError(f"{site.url} does not take the request in time")
+
+    async def _body(self) -> AsyncIterator[bytes]:
+        while (piece := await self._pieces.get()) is not None:
+            yield piece
+
+    async def _pass_back(self, response: aiohttp.ClientResponse) -> None:
+        site = self.services.site
+        headers = site.returned_headers(response)
+        kind = headers.pop("Content-Type", "application/octet-stream")
+        self.set_status(response.status)
+        if response.status in (204, 304):
+            headers.pop("Content-Length", None)
+        for name, value in headers.items():
+            self.set_header(name, value)
+        location = site.location(response, f"{self.base_url}comfydeploy")
+        if location is not None:
+            self.set_header("Location", location)
+        # A page from elsewhere must not act as a page of Jupyter: it may not even run a script.
+        self.set_header("Content-Type", kind)
+        self.set_header("Content-Security-Policy", "default-src 'none'; sandbox")
+        self.set_header("X-Content-Type-Options", "nosniff")
+        self.set_header("Cross-Origin-Resource-Policy", "same-origin")
+        try:
+            async for piece in site.pieces(response):
+                self.write(piece)
+                await self.flush()
+            await self.finish(set_content_type=kind)
+        except StreamClosedError:
+            self.log.debug("A client left before it had all of %s", response.url.path)
+        except CloudError as fault:
+            if not self._headers_written:
+                raise
+            # Only a broken connection tells that what has been sent is not the whole answer.
+            self.log.warning(fault.message)
+            connection: Any = self.request.connection
+            connection.stream.close()
+
+
+def _close(asking: asyncio.Future[aiohttp.ClientResponse]) -> None:
+    if not asking.cancelled() and asking.exception() is None:
+        asking.result().close()

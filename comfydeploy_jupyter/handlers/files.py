@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from copy import copy
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from tornado.iostream import SSLIOStream
 from tornado.web import stream_request_body
 
 from ..errors import InvalidRequestError, TooLargeError
@@ -13,12 +16,15 @@ from ..lazy import lazy_module
 from .base import Handler, load_json, schemas
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ..files import listing, stat
     from ..files.uploads import StoredFile, Upload
 else:
     listing, stat = lazy_module("files.listing"), lazy_module("files.stat")
 
 ENDLESS = 1 << 50  # bytes; tornado wants a number
+AT_ONCE = 512 * 1024  # bytes of an upload that are read at once: fewer turns of the loop
 
 
 class ModelsHandler(Handler):
@@ -87,6 +93,7 @@ class UploadFileHandler(Handler):
 
     _upload: Upload | None = None
     _fault: Exception | None = None
+    _restore: Callable[[], None] | None = None
 
     async def prepare(self) -> None:  # type: ignore[override]  # as in Handler
         """Check who asks, then get ready for a body of any size."""
@@ -110,6 +117,17 @@ class UploadFileHandler(Handler):
         machine = self.services.machines.get(self.query(schemas.MachineQuery).machine)
         self._inbox = await self.services.inbox(machine)
         self._upload = self._inbox.receive(self.request.headers["Content-Type"], size)
+        self._read_at_once(connection)
+
+    def _read_at_once(self, connection: Any) -> None:
+        """Read larger pieces until this request is over; TLS has no larger ones."""
+        stream = connection.stream
+        if not isinstance(stream, SSLIOStream):
+            before = connection.params, stream.read_chunk_size
+            self._restore = partial(_set_reading, connection, *before)
+            params = copy(connection.params)
+            params.chunk_size = AT_ONCE
+            _set_reading(connection, params, AT_ONCE)
 
     async def data_received(self, chunk: bytes) -> None:
         """Write the next piece; after a fault the rest is read past, so that the reply arrives."""
@@ -159,6 +177,8 @@ class UploadFileHandler(Handler):
 
     def on_finish(self) -> None:
         """Remove what a refused upload has left."""
+        if self._restore is not None:
+            self._restore()
         if self._upload is not None:
             self._aborting = asyncio.ensure_future(self._upload.abort())
 
@@ -182,3 +202,7 @@ class UploadFileHandler(Handler):
         if not file.type.startswith("models/"):
             told["url"] = f"{self.base_url}comfyui-deploy/view?{urlencode(query)}"
         return told
+
+
+def _set_reading(connection: Any, params: Any, at_once: int) -> None:
+    connection.params, connection.stream.read_chunk_size = params, at_once

@@ -25,6 +25,11 @@ class ConvertHandler(Handler):
         else:
             request = await self.body(schemas.ConvertRequest)
         machine = self.services.machines.get(request.machine)
+        if request.filename is not None:
+            if request.workflow is not None or request.workflow_api is not None:
+                raise InvalidRequestError.of_field("filename", "is given beside a graph; send one")
+            found = await convert.read_stored(request, machine)
+            request = request.model_copy(update=found)
         converted = await convert.convert(request, machine)
         await self.finish(await asyncio.to_thread(self.dumps, {"success": True, **converted}))
 

@@ -11,6 +11,7 @@ from tornado.iostream import StreamClosedError
 from ..errors import InvalidRequestError, RunTimeoutError
 from ..runs.log import RunEvent
 from .base import Handler, schemas
+from .service import ForService
 
 if TYPE_CHECKING:
     from ..runs.run import Run
@@ -47,7 +48,7 @@ class RunBase(Handler):
         return await self.services.runs.submit(request, small=small)
 
 
-class RunHandler(RunBase):
+class RunHandler(ForService, RunBase):
     """``POST run``: run a workflow and answer with its result."""
 
     async def post(self) -> None:
@@ -96,17 +97,20 @@ class StreamHandler(RunBase):
         self.begin_stream()
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
+        # The end is told again to whoever asks for what comes after it.
+        last_id = min(last_id, run.log.last_id - run.log.closed)
         try:
             # Headers leave now, before the first event is there.
             await self.flush()
             batches = run.log.read(last_id, pause=KEEP_AWAKE, until=deadline)
             async for batch in batches:
-                chunks = [e.sse for e in batch if previews or e.preview is None]
+                self._write_events(batch, previews)
                 if not batch:
-                    chunks = [b": keep awake\n\n"]
-                if chunks:
-                    self.write(b"".join(chunks))
-                    await self.flush()
+                    self.write(b": keep awake\n\n")
+                else:
+                    last_id = batch[-1].id
+                await self.flush()
+            self._write_events(run.log.after(last_id), previews)
             if not run.log.closed:
                 self.write(self._over_time(run, timeout))
         except StreamClosedError:
@@ -136,6 +140,11 @@ class StreamHandler(RunBase):
         self.write(RunEvent(last_id + 3, "status", status).sse)
         self.finish_stream()
 
+    def _write_events(self, batch: list[RunEvent], previews: bool) -> None:
+        chunks = [event.sse for event in batch if previews or event.preview is None]
+        if chunks:
+            self.write(b"".join(chunks))
+
     def begin_stream(self) -> None:
         """Set the headers of an event stream; proxies must not hold it back."""
         self.set_header("Content-Type", "text/event-stream")
@@ -148,10 +157,10 @@ class StreamHandler(RunBase):
 
     def _over_time(self, run: Run, timeout: float | None) -> bytes:
         error = RunTimeoutError(f"The run has not ended within {timeout:g} s; it goes on")
-        last = run.log.last_id
+        first = run.log.reserve(2)
         told = {**error.to_reply(), "prompt_id": run.prompt_id}
         status = {"prompt_id": run.prompt_id, "status": run.record.status}
-        return RunEvent(last, "error", told).sse + RunEvent(last, "status", status).sse
+        return RunEvent(first, "error", told).sse + RunEvent(first + 1, "status", status).sse
 
 
 class InterruptHandler(Handler):
@@ -171,7 +180,7 @@ class RunsHandler(Handler):
     async def get(self) -> None:
         """Answer with an array, newest first."""
         query = self.query(schemas.RunsQuery)
-        self.reply(
+        await self.reply_large(
             await self.services.runs.newest(
                 limit=query.limit,
                 offset=query.offset,

@@ -19,16 +19,17 @@ class CheckStatusHandler(Handler):
         if query.prompt_id is not None:
             self.reply(services.runs.reply(await services.runs.record(query.prompt_id)))
             return
-        comfyui = services.machines.get().status()
+        machine = services.machines.get(query.machine)
+        comfyui = machine.status()
         self.reply(
             {
                 "status": "ok" if comfyui["reachable"] else "degraded",
                 "version": __version__,
                 "instance": services.instance,
                 "comfyui": comfyui,
-                "queue": services.runs.counts(),
+                "queue": services.runs.counts(None if query.machine is None else machine.id),
                 "uploads": services.transfers.queue.counts(),
-                "tunnel": {"running": False, "url": None},
+                "tunnel": services.tunnels.summary(),
             }
         )
 
@@ -39,7 +40,7 @@ class CheckWSStatusHandler(Handler):
     async def get(self) -> None:
         """Answer for the server's socket to ComfyUI and for the clients' sockets to us."""
         query = self.query(schemas.SocketStatusQuery)
-        machine = self.services.machines.get()
+        machine = self.services.machines.get(query.machine)
         connection = machine.connection
         last = connection.last_event_at if connection is not None else None
         body = {
@@ -66,9 +67,15 @@ class ComfyUIVersionHandler(Handler):
     """``GET comfyui-version``: which ComfyUI runs, or is installed."""
 
     async def get(self) -> None:
-        """Answer with version and commit."""
-        machine = self.services.machines.get(self.query(schemas.MachineQuery).machine)
-        self.reply({"success": True, **await machine.version()})
+        """Answer with version and commit, for ComfyDeploy also with the newest ones there."""
+        query = self.query(schemas.VersionInfoQuery)
+        account = None
+        if query.in_cloud:
+            account = self.services.cloud.account(self.given_key(), api_url=query.api_url)
+        body = {"success": True, **await self.services.machines.get(query.machine).version()}
+        if account is not None:
+            body["latest"] = await account.get("latest-hashes")
+        self.reply(body)
 
 
 class ObjectInfoHandler(Handler):

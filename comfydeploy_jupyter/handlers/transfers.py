@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..comfyui.folders import Folders
+    from ..store.transfers import TransferRecord
     from ..transfers import models, queue
 else:
     models, queue = lazy_module("transfers.models"), lazy_module("transfers.queue")
@@ -76,28 +77,39 @@ class VolumeModelHandler(Handler):
     async def post(self) -> None:
         """Do what ``action`` says."""
         request = await self.body(schemas.VolumeModelRequest)
-        if request.api_url or request.target == "cloud":
-            account = self.services.cloud.account(
-                self.given_key(request.cd_token or request.token), api_url=request.api_url
-            )
-            self.reply(await account.post("volume", "model", body=await self._passed_on()))
+        query = self.query(schemas.CloudTarget)
+        if request.in_cloud or query.in_cloud:
+            self.reply(await self._in_cloud(request, request.api_url or query.api_url))
             return
-        folders = await self.services.machines.get().folders()
-        work = {
-            "add": self._add,
-            "list": self._list,
-            "delete": self._delete,
-            "move": self._move,
-        }[request.action]
+        if request.action == "list":
+            listing = await self.services.models(request.machine)
+            folder = request.folder or request.folder_path
+            name = folder and folder.strip("/").removeprefix("models/")
+            found = await listing.models(folder=name)
+            await self.reply_large({"success": True, "models": found})
+            return
+        folders = await self.services.machines.get(request.machine).folders()
+        work = {"add": self._add, "delete": self._delete, "move": self._move}[request.action]
         self.reply({"success": True, **await work(request, folders)})
 
-    async def _passed_on(self) -> dict[str, Any]:
-        """Return the body without what is only for us."""
-        ours = {*schemas.CloudBody.model_fields, "action"}
-        return {name: value for name, value in (await self.json_body()).items() if name not in ours}
-
-    async def _list(self, request: schemas.VolumeModelRequest, folders: Folders) -> dict[str, Any]:
-        return {"models": await asyncio.to_thread(models.list_models, folders, request.folder)}
+    async def _in_cloud(
+        self, request: schemas.VolumeModelRequest, api_url: str | None
+    ) -> dict[str, Any]:
+        """Add a model to a ComfyDeploy volume: the service gets it, or a file is sent there."""
+        if request.action != "add":
+            raise InvalidRequestError.of_field("action", "ComfyDeploy's API can only add models")
+        key = self.given_key(request.cd_token or request.token)
+        account = self.services.cloud.account(key, api_url=api_url)
+        if request.source != "local":
+            ours = {*schemas.CloudBody.model_fields, "action", "machine"}
+            body = {k: v for k, v in (await self.json_body()).items() if k not in ours}
+            return dict(await account.post("volume", "model", body=body))
+        path, name = _local_file(request)
+        target = models.volume_path(_folder(request), name)
+        record = await self.services.transfers.upload_to_volume(
+            path, target, api=str(account.url), token=key and key.strip()
+        )
+        return {"success": True, "target": target, **_on_its_way(record)}
 
     async def _delete(
         self, request: schemas.VolumeModelRequest, folders: Folders
@@ -124,20 +136,29 @@ class VolumeModelHandler(Handler):
         transfers = self.services.transfers
         sha256 = request.sha256.lower() if request.sha256 else None
         if request.source == "local":
-            path = request.path or request.url
-            if not path:
-                raise InvalidRequestError.of_field("path", "is needed for a local file")
-            name = request.filename or path.rsplit("/", 1)[-1]
+            path, name = _local_file(request)
             target = await _place(folders, request, name)
-            record = await transfers.copy(path, target, sha256)
+            record = await transfers.copy(path, target, sha256, request.machine)
         else:
             if not request.address:
                 raise InvalidRequestError.of_field("url", "is needed to add a model")
             offer = await transfers.offer(request.source, request.address, request.filename)
             target = await _place(folders, request, request.filename or offer.filename)
-            record = await transfers.download(offer, target, sha256)
-        message = f"{target.name} is on its way; upload-queue-status tells how far it is"
-        return {"message": message, "path": str(target), **queue.describe(record)}
+            record = await transfers.download(offer, target, sha256, request.machine)
+        return {"path": str(target), **_on_its_way(record)}
+
+
+def _on_its_way(record: TransferRecord) -> dict[str, Any]:
+    message = f"{record.filename} is on its way; upload-queue-status tells how far it is"
+    return {"message": message, **queue.describe(record)}
+
+
+def _local_file(request: schemas.VolumeModelRequest) -> tuple[str, str]:
+    """Return path and name of the file of this machine that a request means."""
+    path = request.path or request.url
+    if not path:
+        raise InvalidRequestError.of_field("path", "is needed for a local file")
+    return path, request.filename or path.rsplit("/", 1)[-1]
 
 
 def _folder(request: schemas.VolumeModelRequest) -> str:

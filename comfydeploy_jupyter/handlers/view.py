@@ -8,22 +8,25 @@ import mimetypes
 import os
 import re
 from email.utils import formatdate
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
 from tornado.iostream import StreamClosedError
 
 from ..errors import ComfyUIUnavailableError, InvalidRequestError, NotFoundError
 from .base import Handler, schemas
+from .conditions import OUTSIDE, asked_range, is_unchanged, outside, range_fits
 
 if TYPE_CHECKING:
+    import aiohttp
+
     from ..comfyui.client import ComfyUIClient
 
 CHUNK = 256 * 1024  # bytes read at once
 LARGEST_PICTURE = 100_000_000  # bytes of one that is fetched to be made smaller
 # What a browser may show in Jupyter's own origin: none of these can run a script.
 INLINE = re.compile(r"(image/(?!svg)|video/|audio/|text/plain$)")
-PASSED_ON = ("Range", "If-None-Match", "If-Modified-Since", "If-Range")
+PASSED_ON = ("If-None-Match", "If-Modified-Since")
 PASSED_BACK = (
     "Content-Length",
     "Content-Range",
@@ -82,7 +85,7 @@ class ViewHandler(Handler):
         else:
             etag = _etag(file, f"-{side}")
             self.set_header("ETag", etag)
-            if etag in self.request.headers.get("If-None-Match", ""):
+            if is_unchanged(self.request.headers, etag, ""):
                 await asyncio.to_thread(file.close)
                 self.set_status(304)
                 await self.finish(set_content_type=self._type)
@@ -114,13 +117,19 @@ class ViewHandler(Handler):
             etag = _etag(file)
             self.set_header("Content-Type", self._type)
             self.set_header("ETag", etag)
-            self.set_header("Last-Modified", formatdate(facts.st_mtime, usegmt=True))
+            modified = formatdate(facts.st_mtime, usegmt=True)
+            self.set_header("Last-Modified", modified)
             self.set_header("Accept-Ranges", "bytes")
-            if etag in self.request.headers.get("If-None-Match", ""):
+            if is_unchanged(self.request.headers, etag, modified):
                 self.set_status(304)
                 await self.finish(set_content_type=self._type)
                 return
-            start, end = self._range(facts.st_size, etag)
+            start, end = 0, facts.st_size
+            asked = asked_range(self.request.headers)
+            if asked is not None and range_fits(self.request.headers, etag, modified):
+                start, end = asked.of(facts.st_size)
+                self.set_status(206)
+                self.set_header("Content-Range", f"bytes {start}-{end - 1}/{facts.st_size}")
             self.set_header("Content-Length", str(end - start))
             if self.request.method != "HEAD":
                 await self._copy(file, start, end)
@@ -138,44 +147,43 @@ class ViewHandler(Handler):
             self.write(chunk)
             await self.flush()
 
-    def _range(self, size: int, etag: str) -> tuple[int, int]:
-        """Return start and end of what is asked for, and set the status that fits."""
-        found = re.fullmatch(
-            r"bytes=(\d{0,18})-(\d{0,18})", self.request.headers.get("Range", "").strip()
-        )
-        if not found or found.groups() == ("", ""):
-            return 0, size
-        if self.request.headers.get("If-Range", etag) != etag:
-            return 0, size
-        first, last = found.groups()
-        start = int(first) if first else max(0, size - int(last))
-        end = min(int(last) + 1, size) if first and last else size
-        if start >= end:
-            self.set_header("Content-Range", f"bytes */{size}")
-            error = InvalidRequestError.of_field("Range", f"is outside the file's {size} bytes")
-            error.status = 416
-            raise error
-        self.set_status(206)
-        self.set_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
-        return start, end
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Say with a range outside the file how large that is."""
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        if isinstance(error, InvalidRequestError) and error.status == OUTSIDE:
+            size = error.details["size"]
+            self.set_header("Content-Range", f"bytes */{'*' if size is None else size}")
+        super().write_error(status_code, **kwargs)
 
     async def _send_on(self, client: ComfyUIClient, query: schemas.ViewQuery) -> None:
-        headers = {
-            name: self.request.headers[name] for name in PASSED_ON if name in self.request.headers
-        }
         asked = {"filename": query.filename, "subfolder": query.subfolder, "type": query.type}
+        given = self.request.headers
+        headers = {name: given[name] for name in PASSED_ON if name in given}
+        # ComfyUI refuses ranges that are to be ignored, and takes any ETag in If-Range for fitting.
+        if asked_range(given) is not None:
+            async with client.view(asked, {**headers, "Range": given["Range"]}) as answer:
+                tags = answer.headers.get("ETag"), answer.headers.get("Last-Modified")
+                if answer.status not in (206, OUTSIDE) or range_fits(given, *tags):
+                    await self._pass_back(answer, query)
+                    return
         async with client.view(asked, headers) as answer:
-            _check(answer.status, query)
-            self.set_status(answer.status)
-            for name in PASSED_BACK:
-                if name in answer.headers:
-                    self.set_header(name, answer.headers[name])
-            self.set_header("Content-Type", self._type)
-            if self.request.method != "HEAD":
-                async for chunk in answer.content.iter_chunked(CHUNK):
-                    self.write(chunk)
-                    await self.flush()
-            await self.finish(set_content_type=self._type)
+            await self._pass_back(answer, query)
+
+    async def _pass_back(self, answer: aiohttp.ClientResponse, query: schemas.ViewQuery) -> None:
+        if answer.status == OUTSIDE:
+            size = answer.headers.get("Content-Range", "").rpartition("/")[2]
+            raise outside(int(size) if size.isdecimal() else None)
+        _check(answer.status, query)
+        self.set_status(answer.status)
+        for name in PASSED_BACK:
+            if name in answer.headers:
+                self.set_header(name, answer.headers[name])
+        self.set_header("Content-Type", self._type)
+        if self.request.method != "HEAD":
+            async for chunk in answer.content.iter_chunked(CHUNK):
+                self.write(chunk)
+                await self.flush()
+        await self.finish(set_content_type=self._type)
 
 
 def _check(status: int, query: schemas.ViewQuery) -> None:
@@ -185,7 +193,7 @@ def _check(status: int, query: schemas.ViewQuery) -> None:
             f"filename: ComfyUI has no {query.type} file {query.filename!r}",
             details={"field": "filename"},
         )
-    if status >= 400 and status != 416:
+    if status >= 300 and status != 304:
         raise ComfyUIUnavailableError(
             f"ComfyUI answered {status} to the request for {query.filename!r}"
         )

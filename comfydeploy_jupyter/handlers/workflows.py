@@ -75,7 +75,7 @@ class WorkflowHandler(WorkflowBase):
 
     async def post(self) -> None:
         """Create a workflow, or update the one that is named."""
-        request = await self.body(schemas.WorkflowRequest)
+        request = await self.body(schemas.WorkflowRequest, unique=True)
         handed_in = await self.read(request)
         self.reply({"success": True, **await self.repository(request).save(handed_in)})
 
@@ -104,7 +104,7 @@ class VersionHandler(WorkflowBase):
 
     async def post(self) -> None:
         """Add a version to a workflow."""
-        request = await self.body(schemas.VersionRequest)
+        request = await self.body(schemas.VersionRequest, unique=True)
         handed_in = await self.read(request)
         version = await self.repository(request).add_version(handed_in)
         await self.reply_large({"success": True, **version})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import json
 import uuid
 from collections import deque
@@ -11,8 +13,8 @@ from typing import TYPE_CHECKING, Any, cast
 from jupyter_server.base.websocket import WebSocketMixin
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
-from ..errors import InvalidRequestError, TooLargeError
-from .base import Base, load_json, schemas
+from ..errors import InvalidRequestError, TooLargeError, UnauthorizedError
+from .base import FOREIGN_PAGE, LARGE, Base, load_json, schemas
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 MAX_PREVIEWS = 2  # waiting for a slow client; older ones are dropped
 MAX_WAITING = 32 * 1024 * 1024  # bytes waiting for a client that does not read at all
 TOO_SLOW = 1013  # close code "try again later"
+VERSIONS = ("7", "8", "13")  # of the protocol that tornado speaks
+UPGRADE_REQUIRED = 426
+KEY_SIZE = 16
 
 
 class EventSocket(WebSocketMixin, Base, WebSocketHandler):
@@ -49,12 +54,40 @@ class EventSocket(WebSocketMixin, Base, WebSocketHandler):
             for name, values in self.request.query_arguments.items()
         }
         self.asked = schemas.parse(schemas.SocketQuery, fields, lax=True)
+        self._check_handshake()
         await super().get(*args, **kwargs)
+
+    def _check_handshake(self) -> None:
+        """Refuse, in our own form, what tornado would refuse with a line of text or a page."""
+        headers = self.request.headers
+        connection = headers.get("Connection", "").lower().split(",")
+        if headers.get("Upgrade", "").lower() != "websocket" or "upgrade" not in map(
+            str.strip, connection
+        ):
+            raise InvalidRequestError.of_field(
+                "Upgrade", "this route is a WebSocket; connect to it with a WebSocket client"
+            )
+        if not self.check_origin():
+            raise UnauthorizedError(FOREIGN_PAGE)
+        if headers.get("Sec-WebSocket-Version") not in VERSIONS:
+            error = InvalidRequestError.of_field("Sec-WebSocket-Version", "must be 13")
+            error.status = UPGRADE_REQUIRED
+            raise error
+        try:
+            key = base64.b64decode(headers.get("Sec-WebSocket-Key", ""), validate=True)
+        except binascii.Error:
+            key = b""
+        if len(key) != KEY_SIZE:
+            raise InvalidRequestError.of_field(
+                "Sec-WebSocket-Key", f"must be {KEY_SIZE} bytes in base64"
+            )
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Refuse the handshake with the JSON form of an error."""
         error = self.describe(kwargs.get("exc_info", (None, None, None))[1], status_code)
         self.set_status(error.status)
+        if error.status == UPGRADE_REQUIRED:
+            self.set_header("Sec-WebSocket-Version", "13")
         self.set_header("Content-Type", "application/json")
         self.finish(json.dumps(error.to_reply()))
 
@@ -102,7 +135,9 @@ class EventSocket(WebSocketMixin, Base, WebSocketHandler):
             raise InvalidRequestError("Binary messages are not understood; send JSON text")
         if len(message) > self.extension.max_json_size:
             raise TooLargeError(f"The message is larger than {self.extension.max_json_size} bytes")
-        body = load_json(message)
+        # The next message is read when this one is done with, so that their order stays.
+        large = len(message) > LARGE
+        body = await asyncio.to_thread(load_json, message) if large else load_json(message)
         command = body.pop("event", None)
         if command == "queue_prompt":
             await self._queue_prompt(body)

@@ -13,14 +13,20 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from ..comfyui.client import ComfyUIClient
 from ..comfyui.connection import Connection
 from ..comfyui.definitions import Definitions, Knowledge
-from ..comfyui.discovery import answers, discover, installed_version
+from ..comfyui.discovery import (
+    USUAL_PLACES,
+    USUAL_PORT,
+    answers,
+    discover,
+    installed_version,
+)
 from ..comfyui.folders import Folders
 from ..comfyui.process import ComfyUIProcess
 from ..errors import ComfyUIUnavailableError, ForbiddenPathError
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Mapping
 
     from ..comfyui.discovery import Found
     from ..comfyui.events import Event, Preview
@@ -30,6 +36,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 5.0  # seconds for a ComfyUI that answers HTTP to take our WebSocket too
+FIRST_TIMEOUT = 30.0  # the same for one that has just been started, and may be busy with itself
 
 
 @dataclass(frozen=True)
@@ -46,6 +53,12 @@ class MachineSettings:
         The interpreter that runs it; found when empty.
     launch_args : tuple of str
         Further arguments for its ``main.py``.
+    env : mapping
+        Environment variables for it, beside those of this server.
+    gpu : str
+        The GPUs that it may see, e.g. ``"0"``, ``"0,1"`` or a UUID; empty: all.
+    by_chance : bool
+        Whether a ComfyUI that is found at the usual port or in a usual place will do.
     request_timeout : float
         Seconds that ComfyUI has to answer one request.
     start_timeout : float
@@ -60,10 +73,32 @@ class MachineSettings:
     comfyui_path: str = ""
     comfyui_python: str = ""
     launch_args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    gpu: str = ""
+    by_chance: bool = True
     request_timeout: float = 30.0
     start_timeout: float = 300.0
     jupyter_root: Path | None = None
     extra_roots: tuple[Path, ...] = ()
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """Where the ComfyUI is; two settings with the same place mean the same one."""
+        return self.comfyui_url, self.comfyui_path
+
+    @property
+    def launch(self) -> tuple[Any, ...]:
+        """All that a ComfyUI must be started anew for."""
+        return (*self.place, self.comfyui_python, self.launch_args, self.environment())
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment variables for the ComfyUI, those that choose its GPUs first."""
+        if not self.gpu:
+            return dict(self.env)
+        # By default CUDA counts the fastest GPU first, and nvidia-smi by the place on the bus.
+        order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+        visible = {"CUDA_VISIBLE_DEVICES": self.gpu, "HIP_VISIBLE_DEVICES": self.gpu}
+        return {**order, **visible, **self.env}
 
 
 class MachineListener(Protocol):
@@ -78,8 +113,11 @@ class MachineListener(Protocol):
     def machine_disconnected(self, machine: Machine) -> None:
         """Note that no events arrive until further notice."""
 
-    def machine_ended(self, machine: Machine, reason: str) -> None:
-        """Note that the machine's ComfyUI is dead, and with it all that it was doing."""
+    def machine_ended(self, machine: Machine, reason: str, *, wanted: bool = False) -> None:
+        """Note that the machine's ComfyUI is dead, and with it all that it was doing.
+
+        ``wanted`` means that somebody asked for it: no run is to blame.
+        """
 
 
 @dataclass
@@ -87,6 +125,7 @@ class _Link:
     """The present way to the ComfyUI; replaced as a whole where another one is found."""
 
     found: Found
+    settings: MachineSettings
     client: ComfyUIClient
     connection: Connection
     process: ComfyUIProcess | None = None
@@ -101,6 +140,8 @@ class Machine:
     ----------
     machine_id : str
         Its name in requests, e.g. ``local``.
+    name : str, optional
+        What it is called; default its id.
     settings : MachineSettings
         Where it is.
     session_id : str
@@ -119,8 +160,10 @@ class Machine:
         session_id: str,
         folder: Path,
         listener: MachineListener,
+        name: str | None = None,
     ) -> None:
         self.id = machine_id
+        self.name = name or machine_id
         self.settings = settings
         self._definitions = Definitions(folder / "definitions" / f"{machine_id}.json.gz")
         self._session_id = session_id
@@ -132,6 +175,7 @@ class Machine:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._failure: ComfyUIUnavailableError | None = None
         self._warned = ""
+        self._closed = False
         self.disconnected_at = time.monotonic()
 
     @property
@@ -162,21 +206,113 @@ class Machine:
         """The process, where we started it."""
         return self._link.process if self._link is not None else None
 
+    @property
+    def python(self) -> Path | None:
+        """The interpreter that runs its ComfyUI, where known."""
+        if self._link is not None:
+            return self._link.found.python
+        given = self.settings.comfyui_python
+        return Path(given).expanduser() if given else None
+
+    @property
+    def system(self) -> dict[str, Any]:
+        """What its ComfyUI said of itself when it last connected, such as its ``argv``."""
+        return dict(self._link.system) if self._link is not None else {}
+
+    @property
+    def launch_args(self) -> list[str]:
+        """The arguments that its ComfyUI was started with; of one that does not run, will be."""
+        told = self.system.get("argv")
+        if self.connected and isinstance(told, list):
+            return [str(argument) for argument in told[1:]]
+        return list(self.settings.launch_args)
+
+    @property
+    def managed(self) -> bool:
+        """Whether its ComfyUI is, or would be, started and ended by us."""
+        if self._link is not None:
+            return self._link.process is not None
+        return not self.settings.comfyui_url
+
+    @property
+    def state(self) -> str:
+        """How it is.
+
+        ``ready``, ``starting``, ``backoff`` (before a new start), ``failed`` (it does not start),
+        ``stopped``, or ``unreachable``.
+        """
+        if self.connected:
+            return "ready"
+        process = self.process
+        if process is not None:
+            return "starting" if process.state == "running" else process.state
+        if self._attempt is not None and not self._attempt.done():
+            return "starting" if self.managed else "unreachable"
+        if self.managed:
+            return "failed" if self._failure is not None else "stopped"
+        return "unreachable"
+
+    @property
+    def restart_required(self) -> bool:
+        """Whether its ComfyUI runs with other settings than it would be started with now."""
+        link = self._link
+        return link is not None and self._runs_here and link.settings.launch != self.settings.launch
+
+    @property
+    def _runs_here(self) -> bool:
+        process = self.process
+        return process is not None and process.state in ("starting", "running", "backoff")
+
     def open(self) -> None:
         """Find its ComfyUI, start it if it is ours to start, connect; in the background.
 
         Without effect once one is found: its connection and its process come back by themselves.
         """
-        if self._link is None and (self._attempt is None or self._attempt.done()):
+        idle = self._attempt is None or self._attempt.done()
+        if self._link is None and idle and not self._closed:
             self._background(self._warm_up())
 
     async def close(self) -> None:
         """Close the connection and end a ComfyUI that we started."""
+        self._closed = True
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         async with self._lock:
             await self._unlink()
+
+    async def reconfigure(self, settings: MachineSettings) -> None:
+        """Change the settings.
+
+        A ComfyUI that we run stays as it is until it is started anew; else they count at once.
+        """
+        if self._runs_here:
+            self.settings = settings
+            return
+        async with self._lock:
+            link = self._link
+            used = link is not None or self._failure is not None
+            if link is not None and (link.process or settings.place != link.settings.place):
+                await self._unlink()
+            self.settings = settings
+            self._failure = None
+        if used or settings.comfyui_url:
+            self.open()
+
+    async def restart(self, settings: MachineSettings | None = None) -> None:
+        """End its ComfyUI and start it anew, also one that is just starting.
+
+        Parameters
+        ----------
+        settings : MachineSettings, optional
+            New settings. Where no ComfyUI comes up with them, the old ones are back.
+
+        Raises
+        ------
+        ComfyUIUnavailableError
+            It does not come up; with its last lines as ``details["log"]``.
+        """
+        await asyncio.shield(self._background(self._restart(settings or self.settings)))
 
     async def ready(self) -> ComfyUIClient:
         """Return the client of a ComfyUI that answers and sends us its events.
@@ -189,10 +325,21 @@ class Machine:
         link = self._link
         if link is not None and link.connection.connected:
             return link.client
+        if self._closed:
+            raise self._gone()
         if self._attempt is None or self._attempt.done():
             # One attempt for all who wait: behind a ComfyUI that hangs they would queue up.
             self._attempt = self._background(self._bring_up())
-        return await asyncio.shield(self._attempt)
+        attempt = self._attempt
+        try:
+            return await asyncio.shield(attempt)
+        except asyncio.CancelledError:
+            if attempt.cancelled() and self._closed:
+                raise self._gone() from None
+            raise
+
+    def _gone(self) -> ComfyUIUnavailableError:
+        return ComfyUIUnavailableError(f"Machine {self.id!r} has been closed")
 
     @property
     def is_dead(self) -> bool:
@@ -363,6 +510,38 @@ class Machine:
         self._failure = None
         return client
 
+    async def _restart(self, settings: MachineSettings) -> None:
+        before = self.settings
+        await self._take_lock()
+        try:
+            ran = self._runs_here
+            await self._unlink()
+            if ran:
+                self._listener.machine_ended(self, "ComfyUI was restarted on request", wanted=True)
+            self.settings, self._failure = settings, None
+            await self._reach()
+        except ComfyUIUnavailableError as fault:
+            await self._unlink()
+            self.settings, self._failure = before, fault
+            if settings is not before:
+                self.open()  # once the lock is free
+            raise
+        finally:
+            self._lock.release()
+
+    async def _take_lock(self) -> None:
+        """Wait for the lock; a start that holds it, which may take minutes, is ended."""
+        taking = asyncio.ensure_future(self._lock.acquire())
+        try:
+            while not taking.done():
+                if self.process is not None and self.process.state == "starting":
+                    await self.process.stop()
+                await asyncio.wait([taking], timeout=0.1)
+        except BaseException:
+            if not taking.cancel() and not taking.cancelled():
+                self._lock.release()
+            raise
+
     async def _reach(self) -> ComfyUIClient:
         link = self._link
         chance = link is not None and link.process is None and not self.settings.comfyui_url
@@ -372,7 +551,9 @@ class Machine:
             link = None
         if link is None:
             link = self._link = await self._establish()
+        timeout = CONNECT_TIMEOUT
         if link.process is not None:
+            timeout = CONNECT_TIMEOUT if link.process.state == "running" else FIRST_TIMEOUT
             await link.process.start()
             link.client.url = link.process.url or link.client.url
         link.connection.start()
@@ -380,7 +561,7 @@ class Machine:
             # Where nothing listens, the answer is there at once.
             await link.client.queue_remaining(within=CONNECT_TIMEOUT)
         link.connection.hurry()
-        if not await link.connection.wait_connected(CONNECT_TIMEOUT):
+        if not await link.connection.wait_connected(timeout):
             raise link.client.unavailable(link.connection.failure or "its WebSocket does not open")
         return link.client
 
@@ -390,6 +571,8 @@ class Machine:
             comfyui_url=settings.comfyui_url,
             comfyui_path=settings.comfyui_path,
             comfyui_python=settings.comfyui_python,
+            places=USUAL_PLACES if settings.by_chance else (),
+            port=USUAL_PORT if settings.by_chance else None,
         )
         process = None
         if found.kind == "path":
@@ -398,6 +581,7 @@ class Machine:
                 found.path,
                 python=found.python,
                 launch_args=list(settings.launch_args),
+                env=settings.environment(),
                 log_path=self._folder / "comfyui.log",
                 start_timeout=settings.start_timeout,
             )
@@ -410,7 +594,7 @@ class Machine:
             on_connect=self._connected,
             on_disconnect=self._disconnected,
         )
-        return _Link(found, client, connection, process)
+        return _Link(found, settings, client, connection, process)
 
     async def _unlink(self) -> None:
         link, self._link = self._link, None

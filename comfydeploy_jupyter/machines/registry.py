@@ -2,47 +2,110 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
-from ..errors import NotFoundError
+from ..errors import InvalidRequestError, NotFoundError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from ..store.machines import MachineRecord
     from .machine import Machine
 
 LOCAL = "local"
+AUTO = "auto"
 
 
 class MachineRegistry:
-    """All machines that runs can go to; ``local`` is the default one."""
+    """All machines that runs can go to; ``local`` is the default one.
+
+    Attributes
+    ----------
+    open_runs : callable
+        Returns how many unfinished runs of ours a machine has, by its id; set by who has the runs.
+    cloud : dict of str to MachineRecord
+        The serverless machines of ComfyDeploy, by id: they have no ComfyUI that can be asked.
+    """
 
     def __init__(self) -> None:
         self._machines: dict[str, Machine] = {}
+        self.cloud: dict[str, MachineRecord] = {}
+        self.open_runs: Callable[[str], int] = lambda _: 0
 
     def add(self, machine: Machine) -> None:
         """Add a machine under its id."""
         self._machines[machine.id] = machine
 
+    def remove(self, machine_id: str) -> None:
+        """Take a machine out; it is not closed by that."""
+        self._machines.pop(machine_id, None)
+        self.cloud.pop(machine_id, None)
+
     def get(self, machine_id: str | None = None) -> Machine:
         """Return a machine.
+
+        Parameters
+        ----------
+        machine_id : str, optional
+            Its id, or its name, or ``auto``: the one with the least work.
 
         Raises
         ------
         NotFoundError
             If there is none of that id.
+        InvalidRequestError
+            If it is a serverless machine of ComfyDeploy.
         """
-        machine_id = machine_id or LOCAL
-        try:
-            return self._machines[machine_id]
-        except KeyError:
-            raise NotFoundError(
-                f"machine: there is no machine {machine_id!r}",
-                details={"field": "machine", "known": sorted(self._machines)},
-            ) from None
+        found = self._machines.get(machine_id or LOCAL)
+        if found is not None:
+            return found
+        assert machine_id is not None
+        if machine_id == AUTO:
+            return self.least_busy()
+        known = self.resolve(machine_id)
+        if known in self.cloud:
+            raise InvalidRequestError.of_field(
+                "machine",
+                f"{machine_id!r} is a serverless machine of ComfyDeploy: its ComfyUI cannot be"
+                " asked, and it runs no graphs but deployments, which are made there",
+            )
+        return self._machines[known]
+
+    def resolve(self, machine_id: str, *, field: str = "machine") -> str:
+        """Return the id of a machine that is called by its id or its name.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none.
+        """
+        if machine_id == AUTO:
+            return self.least_busy().id
+        if machine_id in self._machines or machine_id in self.cloud:
+            return machine_id
+        wanted = machine_id.casefold()
+        names = {machine.name.casefold(): machine.id for machine in self}
+        names |= {record.name.casefold(): record.id for record in self.cloud.values()}
+        if wanted in names:
+            return names[wanted]
+        raise NotFoundError(
+            f"{field}: there is no machine {machine_id!r}",
+            details={"field": field, "known": sorted([*self._machines, *self.cloud])},
+        )
+
+    def least_busy(self) -> Machine:
+        """Return the connected machine with the least work; without any, the default one."""
+        connected = [machine for machine in self if machine.connected]
+        return min(connected, key=self.work) if connected else self._machines[LOCAL]
+
+    def work(self, machine: Machine) -> int:
+        """Return how many prompts wait or run on a machine, as far as is known without asking."""
+        told = machine.connection.queue_remaining if machine.connection is not None else None
+        return max(self.open_runs(machine.id), told or 0)
 
     def find(self, machine_id: str) -> Machine | None:
-        """Return a machine, or None."""
+        """Return a machine by its id, or None."""
         return self._machines.get(machine_id)
 
     def __iter__(self) -> Iterator[Machine]:
@@ -50,5 +113,4 @@ class MachineRegistry:
 
     async def close(self) -> None:
         """Close all machines."""
-        for machine in self:
-            await machine.close()
+        await asyncio.gather(*(machine.close() for machine in self))

@@ -105,6 +105,15 @@ class EventLog:
         self._wake()
         return entry
 
+    def reserve(self, count: int) -> int:
+        """Take ids out of use for messages of a single stream; return the first of them.
+
+        Whoever has seen them goes on with the next event, and misses none.
+        """
+        first = self._next_id
+        self._next_id += count
+        return first
+
     def close(self) -> None:
         """Say that no event will follow; readers end after the last one."""
         self.closed = True
@@ -123,7 +132,7 @@ class EventLog:
 
     @property
     def last_id(self) -> int:
-        """Id of the newest event, 0 before the first."""
+        """The largest id that was given out, 0 before the first."""
         return self._next_id - 1
 
     async def read(

@@ -7,7 +7,7 @@ import json
 import logging
 import time
 import uuid
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from ..errors import (
     NotFoundError,
     PromptInvalidError,
 )
+from ..machines.registry import AUTO
 from ..store.runs import RunRecord
 from .outputs import read_history, reply, with_urls
 from .prepare import node_names, prepare
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from ..store.session import Session
     from .delivery import Delivery
     from .log import RunEvent
+    from .prepare import Prepared
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +108,8 @@ class RunManager:
         self._watched: set[str] = set()
         self._lost_after = lost_after
         self._gone_after = gone_after
+        self._on_their_way: Counter[str] = Counter()  # runs by the machine chosen for them
+        machines.open_runs = self.count_on
 
     async def open(self) -> None:
         """Take over the runs that did not end before the last stop, and watch all runs."""
@@ -152,6 +156,29 @@ class RunManager:
             If ComfyUI cannot be reached.
         """
         machine = self._machines.get(request.machine)
+        if request.machine == AUTO:
+            # Others who are looking for a machine now must know of this run.
+            self._on_their_way[machine.id] += 1
+            try:
+                run, client, prepared = await self._begin(request, machine, small=small)
+            finally:
+                self._on_their_way[machine.id] -= 1
+        else:
+            run, client, prepared = await self._begin(request, machine, small=small)
+        await self._delivery.begin(request, run.prompt_id)
+        try:
+            await self._post(run, client, prepared.prompt, prepared.workflow)
+        except PromptInvalidError as fault:
+            await self._refused(run, fault)
+            raise
+        except ComfyUIUnavailableError as fault:
+            await self._unanswered(run, client, fault)
+        return run
+
+    async def _begin(
+        self, request: RunRequest, machine: Machine, *, small: bool
+    ) -> tuple[Run, ComfyUIClient, Prepared]:
+        """Make the run of a request and keep it; nobody else has heard of it yet."""
         if request.prompt_id is not None:
             await self._check_free(request.prompt_id)
         version = None
@@ -177,15 +204,7 @@ class RunManager:
             inputs=prepared.inputs,
         )
         run = await self._add(Run(record, prepared.nodes), prepared.prompt, prepared.workflow)
-        await self._delivery.begin(request, record.prompt_id)
-        try:
-            await self._post(run, client, prepared.prompt, prepared.workflow)
-        except PromptInvalidError as fault:
-            await self._refused(run, fault)
-            raise
-        except ComfyUIUnavailableError as fault:
-            await self._unanswered(run, client, fault)
-        return run
+        return run, client, prepared
 
     async def _from_store(self, request: RunRequest) -> tuple[RunRequest, int]:
         """Return a request with the graph of the stored version that it names, and its number."""
@@ -254,9 +273,21 @@ class RunManager:
                 return run
         return None
 
-    def counts(self) -> dict[str, int]:
-        """Return how many of our runs execute and wait."""
-        statuses = [run.record.status for run in self._runs.values()]
+    def count_on(self, machine_id: str) -> int:
+        """Return how many unfinished runs a machine has, those on their way to it included."""
+        there = sum(
+            run.record.machine == machine_id and run.record.status != "uploading"
+            for run in self._runs.values()
+        )
+        return there + self._on_their_way[machine_id]
+
+    def counts(self, machine_id: str | None = None) -> dict[str, int]:
+        """Return how many of our runs execute and wait, on all machines or on one."""
+        statuses = [
+            run.record.status
+            for run in self._runs.values()
+            if machine_id is None or run.record.machine == machine_id
+        ]
         return {
             "running": statuses.count("running"),
             "pending": statuses.count("queued") + statuses.count("not-started"),
@@ -354,11 +385,15 @@ class RunManager:
             # Should ComfyUI be dead, it died before it told what it was about to do.
             min(queued, key=lambda run: (run.record.number is None, run.record.number)).next = True
 
-    def machine_ended(self, machine: Machine, reason: str) -> None:
-        """End what a dead ComfyUI was executing; what only waited will be queued anew."""
+    def machine_ended(self, machine: Machine, reason: str, *, wanted: bool = False) -> None:
+        """End what a dead ComfyUI was executing; what only waited will be queued anew.
+
+        Where the end was asked for, it is no fault of the run that was the next one.
+        """
         self.machine_disconnected(machine)
         for run in self._of(machine):
             run.death = reason
+            run.next = run.next and not wanted
             if run.record.status == "running" or run.record.cancelling:
                 self._background(self._lose(run, reason))
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
 
     from .database import Database
 
@@ -56,6 +57,10 @@ class HashRepository:
         """Return the hexadecimal SHA-256 of a file in exactly this state, or None."""
         return await self._database.read(_get, key)
 
+    async def get_all(self, keys: Sequence[FileKey]) -> dict[FileKey, str]:
+        """Return the hexadecimal SHA-256 of those files of which it is known."""
+        return await self._database.read(_get_all, keys)
+
     async def put(self, key: FileKey, sha256: str) -> None:
         """Keep the SHA-256 of a file, instead of that of any earlier state."""
         await self._database.write(_put, key, sha256)
@@ -83,6 +88,11 @@ def _get(connection: sqlite3.Connection, key: FileKey) -> str | None:
         _row(key),
     ).fetchone()
     return None if row is None else str(row[0])
+
+
+def _get_all(connection: sqlite3.Connection, keys: Sequence[FileKey]) -> dict[FileKey, str]:
+    found = {key: _get(connection, key) for key in keys}
+    return {key: sha256 for key, sha256 in found.items() if sha256 is not None}
 
 
 def _put(connection: sqlite3.Connection, key: FileKey, sha256: str) -> None:

@@ -153,6 +153,25 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     (
+        "machines",
+        (
+            # name_key is the name, case-folded. The machine `local` is here once it was changed:
+            # its config has what was changed, and goes over what is configured.
+            """
+            CREATE TABLE machines (
+                position INTEGER PRIMARY KEY,
+                id TEXT NOT NULL UNIQUE,
+                name TEXT NOT NULL,
+                name_key TEXT NOT NULL UNIQUE,
+                kind TEXT NOT NULL,
+                created_at TEXT NOT NULL,
+                updated_at TEXT NOT NULL,
+                config TEXT NOT NULL
+            )
+            """,
+        ),
+    ),
+    (
         "structures",
         (
             "ALTER TABLE runs ADD COLUMN structure TEXT",

@@ -194,7 +194,10 @@ def _row(record: RunRecord) -> dict[str, Any]:
 
 
 def _record(row: sqlite3.Row) -> RunRecord:
-    return RunRecord(**{name: row[name] for name in _COLUMNS}, **json.loads(row["record"]))
+    record = RunRecord(**{name: row[name] for name in _COLUMNS}, **json.loads(row["record"]))
+    if record.number is not None and float(record.number).is_integer():
+        record.number = int(record.number)  # as ComfyUI said it; SQLite keeps both kinds as one
+    return record
 
 
 def _add(

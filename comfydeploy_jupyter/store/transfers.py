@@ -157,6 +157,12 @@ class TransferRepository:
         found = await self._database.read(_find, "path = ?", (path,), 1)
         return found[0] if found else None
 
+    async def origins(self) -> dict[str, str]:
+        """Return where the files that were downloaded came from, by their path."""
+        found = await self._database.read(_find, "kind = ? AND state = ?", ("download", "done"), -1)
+        origins = {record.path: record.facts.get("origin") for record in found}
+        return {path: origin for path, origin in origins.items() if path and origin}
+
     async def newest_ended(self, limit: int) -> list[TransferRecord]:
         """Return the transfers that ended, of those the newest, oldest first."""
         return await self._database.read(_find, f"state IN ({_marks(ENDED)})", ENDED, limit)

@@ -169,10 +169,6 @@ class Callbacks:
             line.last = True
             self._settle(line)
 
-    def backlog(self) -> int:
-        """Return how many messages are not delivered yet."""
-        return sum(len(line.waiting) for line in self._lines.values())
-
     def _deliver(self, line: _Line) -> None:
         if line.task is None and line.waiting:
             line.task = asyncio.ensure_future(self._work_off(line))

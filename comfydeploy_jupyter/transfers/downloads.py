@@ -192,7 +192,7 @@ class _IncomingDeed:
     async def _part(self, transfer: Transfer) -> AsyncIterator[PartFile]:
         """Open the part file; close it, and remove it where nothing can build on it."""
         assert transfer.record.path is not None
-        folders = await self._machines.get().folders()
+        folders = await self._machines.get(transfer.record.facts.get("machine")).folders()
         opening = asyncio.ensure_future(
             asyncio.to_thread(PartFile, folders, Path(transfer.record.path))
         )
@@ -216,7 +216,7 @@ class _IncomingDeed:
         """Remove what a cancelled transfer has left; a failed one may be gone on with."""
         if not transfer.cancelled or transfer.record.path is None:
             return
-        folders = await self._machines.get().folders()
+        folders = await self._machines.get(transfer.record.facts.get("machine")).folders()
         part = await asyncio.to_thread(PartFile, folders, Path(transfer.record.path))
         part.discard()
         part.close()
@@ -382,7 +382,7 @@ class Copy(_IncomingDeed):
     async def carry_out(self, transfer: Transfer) -> None:
         """Copy the file, check it, give it its name."""
         record = transfer.record
-        machine = self._machines.get()
+        machine = self._machines.get(record.facts.get("machine"))
         path = record.private["from"]
         async with (
             self._part(transfer) as part,

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import ConflictError, ForbiddenPathError, InvalidRequestError, NotFoundError
 from .downloads import PART
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ..comfyui.folders import Folders
 
 _CHUNK = 1024 * 1024
@@ -55,33 +56,19 @@ def place(folders: Folders, folder: str, filename: str, *, field: str = "filenam
     return path
 
 
-def list_models(folders: Folders, folder: str | None = None) -> list[dict[str, Any]]:
-    """Return the models of one folder or of all: ``name, folder, path, size, modified``."""
-    chosen = (
-        list(folders.model_folders().values())
-        if folder is None
-        else [folders.model_folder(folder.strip("/").removeprefix("models/"))]
-    )
-    found = []
-    for one in chosen:
-        for root in one.paths:
-            for directory, _, names in os.walk(root, followlinks=True):
-                for name in sorted(filter(one.holds, names)):
-                    path = Path(directory, name)
-                    try:
-                        facts = path.stat()
-                    except OSError:
-                        continue  # it went away, or is a link to nothing
-                    found.append(
-                        {
-                            "name": path.relative_to(root).as_posix(),
-                            "folder": one.name,
-                            "path": str(path),
-                            "size": facts.st_size,
-                            "modified": facts.st_mtime,
-                        }
-                    )
-    return found
+def volume_path(folder: str, filename: str) -> str:
+    """Return the path that a file gets in a ComfyDeploy volume, e.g. ``checkpoints/a.safetensors``.
+
+    Raises
+    ------
+    InvalidRequestError
+        If it is none, or would lead out of the folder.
+    """
+    for field, text in (("folder", folder), ("filename", filename)):
+        names = text.strip("/").split("/")
+        if not all(name.strip(". ") for name in names) or not text.isprintable() or "\\" in text:
+            raise InvalidRequestError.of_field(field, f"must be a name in the volume, not {text!r}")
+    return f"{folder.strip('/').removeprefix('models/')}/{filename.strip('/')}"
 
 
 def delete_model(folders: Folders, path: Path) -> None:

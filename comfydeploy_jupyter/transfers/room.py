@@ -213,7 +213,7 @@ class Transfers:
         return etag
 
     async def upload_to_volume(
-        self, path: str, target: str, *, api_url: str, token: str | None
+        self, path: str, target: str, *, api: str, token: str | None
     ) -> TransferRecord:
         """Queue a local file for a ComfyDeploy volume.
 
@@ -223,10 +223,15 @@ class Transfers:
             As the user wrote it.
         target : str
             Its path in the volume, e.g. ``checkpoints/a.safetensors``.
-        api_url : str
-            The service; must be allowed to have the key.
+        api : str
+            Address of the service's API; must be allowed to have the key.
         token : str or None
             The key of the request.
+
+        Raises
+        ------
+        NotFoundError, ForbiddenPathError, InvalidRequestError
+            If the file cannot be had.
         """
         found = await self._resolve(path, "path")
         record = self.queue.new(
@@ -235,7 +240,7 @@ class Transfers:
             found.name,
             path=str(found),
             facts={"target": target, "content_type": content_type(found.name)},
-            private={"api_url": api_url, "token": token},
+            private={"api": api, "token": token},
         )
         await self.queue.add([record])
         return record
@@ -332,7 +337,9 @@ class Transfers:
             raise InvalidRequestError.of_field("url", "must be an http:// or https:// address")
         return Offer(url, PurePosixPath(unquote(split.path)).name)
 
-    async def download(self, offer: Offer, target: Path, sha256: str | None) -> TransferRecord:
+    async def download(
+        self, offer: Offer, target: Path, sha256: str | None, machine: str | None = None
+    ) -> TransferRecord:
         """Queue a download, or return the one that is getting this very file already.
 
         Parameters
@@ -343,6 +350,8 @@ class Transfers:
             The name it gets, confined and without links.
         sha256 : str or None
             What its content must be, in hexadecimal.
+        machine : str, optional
+            Whose folders these are.
 
         Raises
         ------
@@ -351,16 +360,23 @@ class Transfers:
         """
         expected = sha256 or offer.sha256
         async with self._bringing:
-            return await self._bring("download", target, expected, {"url": offer.url})
+            return await self._bring("download", target, expected, {"url": offer.url}, machine)
 
-    async def copy(self, path: str, target: Path, sha256: str | None) -> TransferRecord:
+    async def copy(
+        self, path: str, target: Path, sha256: str | None, machine: str | None = None
+    ) -> TransferRecord:
         """Queue a copy of a local file; otherwise as `download`."""
-        found = await self._resolve(path, "path")
+        found = await self._resolve(path, "path", machine)
         async with self._bringing:
-            return await self._bring("copy", target, sha256, {"from": str(found)})
+            return await self._bring("copy", target, sha256, {"from": str(found)}, machine)
 
     async def _bring(
-        self, kind: str, target: Path, expected: str | None, private: dict[str, Any]
+        self,
+        kind: str,
+        target: Path,
+        expected: str | None,
+        private: dict[str, Any],
+        machine: str | None,
     ) -> TransferRecord:
         known = await self.queue.of_path(str(target))
         if known is not None and known.direction == "down" and not known.ended:
@@ -378,14 +394,14 @@ class Transfers:
             kind,
             target.name,
             path=str(target),
-            facts={"expected": expected, "origin": origin},
+            facts={"expected": expected, "origin": origin, "machine": machine},
             private=private,
         )
         await self.queue.add([record])
         return record
 
-    async def _resolve(self, path: str, field: str) -> Path:
-        folders = await self._machines.get().folders()
+    async def _resolve(self, path: str, field: str, machine: str | None = None) -> Path:
+        folders = await self._machines.get(machine).folders()
         return await asyncio.to_thread(folders.resolve, path, field=field)
 
 

@@ -332,9 +332,9 @@ class VolumeUpload:
                     raise
 
     async def _ask(self, transfer: Transfer, route: str, body: dict[str, Any]) -> dict[str, Any]:
-        api_url = transfer.record.private["api_url"]
-        token = transfer.record.private.get("token") or self._key_for(api_url)
-        url = f"{api_url.rstrip('/')}/api/volume/file/{route}"
+        api = transfer.record.private["api"]
+        token = transfer.record.private.get("token") or self._key_for(api)
+        url = f"{api}/volume/file/{route}"
         async with request(
             self._http, "POST", url, what="ComfyDeploy", token=token, json=body
         ) as response:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+import tempfile
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from ..errors import InvalidRequestError
+from ..errors import (
+    ComfyDeployError,
+    ComfyUIUnavailableError,
+    InvalidRequestError,
+    NotFoundError,
+)
 from ..graphs.api_to_ui import api_to_ui
 from ..graphs.definitions import NodeDefinitions
 from ..graphs.formats import GraphFormat, check_api_graph, detect_format
@@ -16,11 +22,16 @@ from ..graphs.python_script import python_script
 from ..graphs.ui_to_api import ui_to_api
 
 if TYPE_CHECKING:
+    from ..comfyui.client import ComfyUIClient
+    from ..comfyui.folders import Folders
+    from ..graphs.image_metadata import EmbeddedWorkflow
     from ..machines.machine import Machine
     from ..schemas import ConvertRequest
 
 API, UI, NOTEBOOK, PYTHON = "api", "ui", "notebook", "python"
 NAMES = {API: "workflow_api", UI: "workflow", NOTEBOOK: "notebook", PYTHON: "python"}
+
+SPOOL = 16 * 1024 * 1024  # bytes of a file from ComfyUI that are kept in memory
 
 
 async def convert(request: ConvertRequest, machine: Machine) -> dict[str, Any]:
@@ -65,7 +76,72 @@ def read_file(content: bytes) -> dict[str, Any]:
     InvalidRequestError
         If there is none in it.
     """
-    found = embedded_workflow(content)
+    return _fields(embedded_workflow(content))
+
+
+async def read_stored(request: ConvertRequest, machine: Machine) -> dict[str, Any]:
+    """Return the graphs in a file that a request names, as `read_file` does.
+
+    Parameters
+    ----------
+    request : ConvertRequest
+        ``filename``, ``subfolder`` and ``type`` as in the outputs of a run; ``filename`` alone may
+        also be any name relative to ComfyUI or to Jupyter's root.
+    machine : Machine
+        Whose file it is.
+
+    Raises
+    ------
+    NotFoundError, ForbiddenPathError
+        If there is no such file, or it is not within the folders.
+    InvalidRequestError
+        If there is no workflow in it.
+    ComfyUIUnavailableError
+        If only ComfyUI's API has it, and that does not answer.
+    """
+    assert request.filename is not None
+    parts = (request.type or "output", request.subfolder, request.filename)
+    names = ["/".join(filter(None, parts))]
+    if not request.type and not request.subfolder:
+        names.append(request.filename)
+    missing: ComfyDeployError | None = None
+    try:
+        if machine.path is None:
+            await machine.ready()  # only now it is known where its ComfyUI is
+        if machine.path is None:
+            return await _read_remote(await machine.ready(), names[-1])
+    except (NotFoundError, ComfyUIUnavailableError) as fault:
+        missing = fault
+    folders = await machine.folders()
+    for name in names:
+        try:
+            return await asyncio.to_thread(_read_within, folders, name)
+        except NotFoundError as fault:
+            missing = missing or fault
+    assert missing is not None
+    raise missing
+
+
+async def _read_remote(client: ComfyUIClient, name: str) -> dict[str, Any]:
+    """Read a file that only ComfyUI's API has; the name may begin with its folder."""
+    *folder, filename = name.split("/")
+    kind = folder.pop(0) if folder and folder[0] in ("output", "input", "temp") else "output"
+    query = {"filename": filename, "subfolder": "/".join(folder), "type": kind}
+    with tempfile.SpooledTemporaryFile(SPOOL) as file:
+        await client.fetch(query, cast("BinaryIO", file))
+        return await asyncio.to_thread(_read_open, cast("BinaryIO", file))
+
+
+def _read_within(folders: Folders, name: str) -> dict[str, Any]:
+    with folders.open_for_read(folders.resolve(name)) as file:
+        return _read_open(file)
+
+
+def _read_open(file: BinaryIO) -> dict[str, Any]:
+    return _fields(embedded_workflow(file, field="filename"))
+
+
+def _fields(found: EmbeddedWorkflow) -> dict[str, Any]:
     if found["workflow"] is not None:
         return {"workflow": found["workflow"]}
     return {"workflow_api": found["prompt"]}

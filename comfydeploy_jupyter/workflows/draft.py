@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from ..errors import InvalidRequestError
-from ..graphs.formats import GraphFormat, check_api_graph, detect_format
+from ..graphs.formats import GraphFormat, check_api_graph, detect_format, unique_keys
+from ..graphs.integrity import check_whole
 
 Convert: TypeAlias = Callable[[dict[str, Any]], Awaitable["dict[str, Any] | None"]]
 """Makes the graph in API format of one in UI format; None where that is not possible now."""
@@ -57,7 +58,8 @@ def read_graphs(
     Raises
     ------
     InvalidRequestError
-        If there is no graph, or something else than a graph.
+        If there is no graph, something else than a graph, or one with an id twice or a link to
+        nowhere.
     """
     graphs = {
         field: _parsed(value, field)
@@ -75,9 +77,13 @@ def read_graphs(
                 field, "is in API format, and workflow_api is there too; send one of them"
             )
         check_api_graph(ui, field=field)
+        check_whole(ui, field=field)
         return None, ui
+    if ui is not None:
+        check_whole(ui, field=field)
     if api is not None:
         check_api_graph(api)
+        check_whole(api, field="workflow_api")
     elif ui is None:
         raise InvalidRequestError.of_field(
             "workflow", "no graph: one of workflow, workflow_json, workflow_api is needed"
@@ -95,7 +101,7 @@ async def completed(draft: Draft, convert: Convert | None) -> Draft:
 def _parsed(value: Any, field: str) -> dict[str, Any]:
     if isinstance(value, str):
         try:
-            value = json.loads(value, parse_constant=_refuse)
+            value = json.loads(value, parse_constant=_refuse, object_pairs_hook=unique_keys)
         except (ValueError, RecursionError) as fault:
             raise InvalidRequestError.of_field(field, f"is not JSON: {fault}") from None
     if not isinstance(value, dict):

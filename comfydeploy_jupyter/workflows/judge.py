@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ComfyDeployError
+from ..graphs.formats import GraphFormat, check_api_graph, detect_format
 from ..graphs.ui_to_api import ui_to_api
 from ..graphs.validation import Validation, validate_prompt
 
@@ -69,6 +70,9 @@ def _judge(
 ) -> tuple[Validation, list[str]]:
     warnings: list[str] = []
     prompt = workflow_api
+    if workflow is not None and detect_format(workflow, field="workflow") is GraphFormat.API:
+        # The format counts more than the name of the field, as when converting.
+        prompt, workflow = prompt or check_api_graph(workflow, field="workflow"), None
     if prompt is None and workflow is not None:
         converted = ui_to_api(workflow, knowledge.layouts)
         prompt, warnings = converted.graph, converted.warnings

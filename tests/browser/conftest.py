@@ -14,6 +14,7 @@ import nbformat
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
 
+from tests.cloudflared import FakeCloudflared
 from tests.jupyter_process import REPOSITORY, JupyterProcess
 
 if TYPE_CHECKING:
@@ -34,7 +35,13 @@ FLAGS = [
 
 
 @pytest.fixture(scope="session")
-def lab(start_jupyter, comfyui, tmp_path_factory) -> JupyterProcess:
+def cloudflared(tmp_path_factory) -> FakeCloudflared:
+    """The stand-in for cloudflared that JupyterLab uses."""
+    return FakeCloudflared(tmp_path_factory.mktemp("cloudflared"))
+
+
+@pytest.fixture(scope="session")
+def lab(start_jupyter, comfyui, cloudflared, tmp_path_factory) -> JupyterProcess:
     """JupyterLab in front of the real ComfyUI."""
     (comfyui.base_dir / "main.py").touch()  # so that its folders are known
     server = start_jupyter(
@@ -44,6 +51,7 @@ def lab(start_jupyter, comfyui, tmp_path_factory) -> JupyterProcess:
             "comfyui_path": str(comfyui.base_dir),
             "autostart": False,
             "data_dir": str(tmp_path_factory.mktemp("d")),
+            "cloudflared_path": str(cloudflared.path),
         },
     )
     shutil.copy(REPOSITORY / "notebooks" / "sunset.json", server.root)
@@ -153,9 +161,9 @@ def open_notebook(lab: JupyterProcess, browser: Browser, tmp_path_factory) -> It
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(60_000)
-        # JupyterLab asks for a kernel where it opens a notebook before it knows the kernels.
+        # on a busy machine JupyterLab now and then asks for the kernel that the notebook names
         page.add_locator_handler(
-            page.locator("dialog.jp-Dialog", has_text="Select Kernel"),
+            page.locator(".jp-Dialog", has_text="Select kernel for"),
             lambda dialog: dialog.locator(".jp-mod-accept").click(),
         )
         where = "notebooks/" if app == "notebook" else "lab/tree/"

@@ -66,6 +66,48 @@ def test_a_path_as_input_of_a_run(comfy, tmp_path):
     assert result.images[0].size == (5, 3)
 
 
+def test_pictures_and_paths_set_on_a_workflow_are_uploaded_when_it_runs(comfy, tmp_path):
+    workflow = comfy.load(scaled("x.png"))
+    red = Image.new("RGB", (6, 4), (255, 0, 0))
+    workflow["LoadImage"].image = red
+    assert workflow["LoadImage"].image is red
+    assert workflow.inputs["1.image"] is red
+    assert "picture.png" in repr(workflow)
+    (image,) = comfy.run(workflow, progress=False).images
+    assert (image.size, image.convert("RGB").getpixel((2, 2))) == ((6, 4), (255, 0, 0))
+    path = tmp_path / f"{uuid.uuid4().hex}.png"
+    for width in (5, 7):  # a path is read anew by each run
+        Image.new("RGB", (width, 3), "green").save(path)
+        workflow.inputs["image"] = path
+        assert comfy.run(workflow, progress=False).images[0].size == (width, 3)
+    workflow.set(image=red)
+    assert workflow.validate().valid
+    name = workflow.to_api()["1"]["inputs"]["image"]
+    assert name.startswith("upload-")
+    assert workflow["1"].image is red
+    again = comfy.load(workflow)
+    assert comfy.run(again, progress=False).images[0].size == (6, 4)
+    workflow["1"].image = "example.png"
+    assert workflow["1"].image == "example.png"
+    assert not workflow.source.files
+
+
+def test_the_same_picture_is_stored_once(comfy):
+    picture = Image.effect_noise((9, 9), 50)
+    first, second = comfy.upload(picture), comfy.upload(picture.copy())
+    assert first == second
+    assert comfy.upload(Image.effect_noise((9, 9), 50)).name != first.name
+
+
+def test_workflow_with_a_picture_is_kept(comfy):
+    workflow = comfy.load(scaled("x.png"))
+    workflow["1"].image = Image.new("RGB", (8, 2), "blue")
+    saved = comfy.workflows.save(workflow, "with a picture")
+    again = saved.load()
+    assert again.title == "with a picture"
+    assert comfy.run(again, progress=False).images[0].size == (8, 2)
+
+
 def test_what_is_no_file_is_refused(comfy, tmp_path):
     with pytest.raises(InvalidRequestError, match="no file"):
         comfy.upload(tmp_path / "not-there.png")

@@ -147,3 +147,35 @@ def test_importing_the_client_brings_no_widgets() -> None:
     code = f"import comfydeploy_jupyter.client, sys; print(sorted({heavy} & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({"timeout": -1}, "timeout: must be a positive number of seconds, not -1"),
+        ({"timeout": 0}, "timeout: must be a positive number of seconds, not 0"),
+        ({"timeout": float("nan")}, "timeout: must be"),
+        ({"timeout": "10"}, "timeout: must be"),
+        ({"seed": -1}, r"seed: must be a whole number from 0 to 2\*\*64 - 1, not -1"),
+        ({"seed": np.int64(-1)}, "seed: must be"),
+        ({"seed": 2**64}, "seed: must be"),
+        ({"seed": 1.5}, "seed: must be"),
+        ({"seed": True}, "seed: must be"),
+        ({"seed": "7"}, "seed: must be"),
+    ],
+)
+def test_arguments_are_checked_before_anything_is_sent(
+    small_server: Start, arguments: dict[str, object], problem: str
+) -> None:
+    def answer(request: Request, reply: Reply) -> None:
+        reply.json({})
+
+    server = small_server(answer)
+    comfy = Comfy(server.url)
+    calls = [comfy.run, comfy.stream]
+    if "timeout" not in arguments:
+        calls.append(comfy.submit)
+    for call in calls:
+        with pytest.raises(InvalidRequestError, match=problem):
+            call(GRAPH, **arguments)
+    assert server.requests == []

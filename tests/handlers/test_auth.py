@@ -128,6 +128,30 @@ async def test_post_with_a_cookie_needs_the_xsrf_token(call, recorder, jp_auth_h
     assert recorder.asked == []
 
 
+async def test_refusals_say_what_is_wrong(call, recorder, jp_auth_header):
+    async def sentence(headers: dict[str, str], path: str = "comfyui-deploy/runs") -> str:
+        method = "POST" if path.endswith("/run") else "GET"
+        response = await call(method, path, headers)
+        assert response.code == 403
+        assert json.loads(response.body)["code"] == "unauthorized"
+        return json.loads(response.body)["error"]
+
+    login = await call("GET", "comfyui-deploy/check-ws-status", dict(jp_auth_header))
+    cookie = "; ".join(value.split(";")[0] for value in login.headers.get_list("Set-Cookie"))
+    run = "comfyui-deploy/run"
+    for path in (run, "comfyui-deploy/runs"):
+        assert "token or login is needed" in await sentence({}, path)
+        assert "token or login is needed" in await sentence({"Origin": "https://evil.example"}, run)
+        foreign = {"Cookie": cookie, "Origin": "https://evil.example"}
+        assert "page of another origin" in await sentence(foreign, path)
+        host = {**jp_auth_header, "Host": "rebound.example:8888"}
+        assert "does not go by the name 'rebound.example'" in await sentence(host, path)
+    assert "X-XSRFToken" in await sentence({"Cookie": cookie}, run)
+    assert "does not go by" in await sentence(
+        {**jp_auth_header, "Host": "rebound.example"}, "comfyui-deploy/ws"
+    )
+
+
 async def test_socket_from_a_foreign_page_is_refused(call, jp_auth_header, jp_serverapp):
     login = await call("GET", "comfyui-deploy/check-ws-status", dict(jp_auth_header))
     cookies = [value.split(";")[0] for value in login.headers.get_list("Set-Cookie")]

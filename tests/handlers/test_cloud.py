@@ -25,6 +25,7 @@ def extension_config(tmp_path, comfydeploy, monkeypatch):
 async def test_sign_in(api, comfydeploy, extension_config):
     code, body = await api.get("auth-response", request_id="req-1")
     assert (code, body["authenticated"], body["status"]) == (202, False, "pending")
+    assert body["auth_url"] == "https://www.comfydeploy.com/auth/request/req-1"
     comfydeploy.approve("req-1")
     code, body = await api.get("auth-response", request_id="req-1")
     assert (code, body["success"], body["authenticated"], body["name"]) == (200, True, True, "Ada")

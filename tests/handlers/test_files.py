@@ -120,6 +120,19 @@ async def test_upload_larger_than_jupyters_own_limit(upload, http_server):
     assert (code, body["size"]) == (200, len(content))
 
 
+async def test_upload_larger_than_comfyuis_limit(upload, where, comfyui, tmp_path):
+    name = f"{uuid.uuid4().hex}.bin"
+    content = bytes(101 * 1024 * 1024)
+    code, body = await upload(("file", name, content))
+    if where == "folders":
+        assert (code, body["size"]) == (200, len(content))
+        (comfyui.input_dir / name).unlink()
+    else:
+        assert (code, body["code"]) == (413, "too_large")
+        assert not list(comfyui.base_dir.rglob(name))
+        assert not list(tmp_path.glob("data/outbox/*"))
+
+
 async def test_aborted_upload_leaves_nothing(
     extension, comfyui, jp_http_port, jp_base_url, jp_auth_header
 ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 
 import nbformat
 import pytest
@@ -124,6 +125,52 @@ async def test_workflow_of_a_picture(api, comfyui):
     assert (code, answer["code"], answer["details"]["field"]) == (400, "invalid_request", "file")
 
 
+class TestFilesOfComfyUI:
+    """Files that ComfyUI wrote, by name: from the disk and through its API."""
+
+    @pytest.fixture(params=["disk", "comfyui"])
+    def extension_config(self, request, comfyui, tmp_path):
+        config = {"comfyui_url": comfyui.url, "data_dir": str(tmp_path / "data")}
+        if request.param == "disk":
+            config["comfyui_path"] = str(comfyui.path)
+        return config
+
+    async def test_workflow_of_an_output(self, api):
+        graph = {**GRAPH, "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0]}}}
+        graph["3"]["inputs"]["filename_prefix"] = "by_name/carrier"
+        _, run = await api.post("run", {"workflow_api": graph})
+        (image,) = run["outputs"]["3"]["images"]
+        code, answer = await api.post("workflow/convert", {**image, "to": "api"})
+        assert (code, answer["from"]) == (200, "api"), answer
+        assert essence(answer["workflow_api"]) == essence(graph)
+        code, answer = await api.post("workflow/convert", {**image, "subfolder": "none"})
+        assert (code, answer["code"], answer["details"]["field"]) == (404, "not_found", "filename")
+        code, answer = await api.post("workflow/convert", {**image, "workflow_api": graph})
+        assert (code, answer["details"]["field"]) == (400, "filename")
+        code, answer = await api.post("workflow/convert", {**image, "type": "models"})
+        assert (code, answer["details"]["field"]) == (400, "type")
+
+    async def test_names_that_are_no_files_with_workflows(self, api, comfyui):
+        await connected(api)
+        (comfyui.output_dir / "text.txt").write_text("no workflow")
+        for name in ("../../etc/passwd", "output/../../x", "/etc/passwd"):
+            code, answer = await api.post("workflow/convert", {"filename": name})
+            assert code in (403, 404), answer
+        code, answer = await api.post("workflow/convert", {"filename": "text.txt"})
+        assert (code, answer["details"]["field"]) == (400, "filename")
+
+    async def test_file_below_jupyters_root(self, api, jp_root_dir, comfyui):
+        await connected(api)
+        (jp_root_dir / "mine.json").write_text(json.dumps(GRAPH))
+        code, answer = await api.post("workflow/convert", {"filename": "mine.json"})
+        assert (code, answer["from"], answer["to"]) == (200, "api", "ui"), answer
+        (comfyui.output_dir / "theirs.json").write_text(json.dumps({"1": GRAPH["1"]}))
+        (jp_root_dir / "theirs.json").write_text(json.dumps(GRAPH))
+        for name in ("theirs.json", "output/theirs.json"):  # what ComfyUI wrote comes first
+            _, answer = await api.post("workflow/convert", {"filename": name, "to": "api"})
+            assert len(answer["workflow_api"]) == 1
+
+
 def broken(**changes):
     graph = copy.deepcopy(GRAPH)
     for place, value in changes.items():
@@ -189,6 +236,15 @@ async def test_ui_graph_is_judged_too(api):
     code, body = await api.post("workflow/validate", {"workflow": converted["workflow"]})
     assert (code, body["valid"]) == (200, False)
     assert body["node_errors"]["1"]["errors"][0]["type"] == "invalid_input_type"
+
+
+async def test_graph_in_the_other_field_is_judged_the_same(api):
+    await connected(api)
+    _, judged = await api.post("workflow/validate", {"workflow": broken(n1_width="wide")})
+    _, expected = await api.post("workflow/validate", {"workflow_api": broken(n1_width="wide")})
+    assert judged == expected
+    code, answer = await api.post("workflow/validate", {"workflow": {"foo": 1}})
+    assert (code, answer["details"]["field"]) == (400, "workflow")
 
 
 async def test_deep_and_circular_graphs_get_an_answer(api):

@@ -206,9 +206,11 @@ async def test_twenty_runs_at_once(api):
 
 
 async def test_runs_lists_newest_first(api, chain):
-    ids = [(await api.post("run", {"workflow_api": chain()}))[1]["prompt_id"] for _ in range(3)]
+    replies = [(await api.post("run", {"workflow_api": chain()}))[1] for _ in range(3)]
+    ids = [reply["prompt_id"] for reply in replies]
     code, body = await api.get("runs")
     assert code == 200
+    assert json.dumps(body) == json.dumps(replies[::-1])
     assert [run["prompt_id"] for run in body] == ids[::-1]
     _, page = await api.get("runs", limit="1", offset="1")
     assert [run["prompt_id"] for run in page] == [ids[1]]

@@ -107,7 +107,23 @@ async def test_timeout_ends_the_stream_but_not_the_run(events, api, chain):
     assert names(messages)[-2:] == ["error", "status"]
     assert messages[-2][1]["data"]["code"] == "timeout"
     assert messages[-1][1]["data"]["status"] == "running"
-    await api.until(messages[0][1]["prompt_id"], "success")
+    ids = [event_id for event_id, _ in messages]
+    assert ids == sorted(set(ids))
+    prompt_id = messages[0][1]["prompt_id"]
+    await api.until(prompt_id, "success")
+    # Whoever comes back after the timeout misses nothing, and sees nothing twice.
+    params = {"prompt_id": prompt_id}
+    whole = await events("GET", params=params)
+    rest = await events("GET", params=params, headers={"Last-Event-ID": str(ids[-1])})
+    assert messages[:-2] + rest == whole
+
+
+async def test_id_of_an_event_that_is_not_there_yet(events, api, chain):
+    graph = chain(("TestSleep", {"seconds": 0.3}))
+    _, run = await api.post("run", {"workflow_api": graph, "wait": False})
+    params = {"prompt_id": run["prompt_id"]}
+    told = await events("GET", params=params, headers={"Last-Event-ID": "999"})
+    assert names(told)[-2:] == ["result", "status"]
 
 
 async def test_many_streams_follow_one_run(events, api, chain):
@@ -127,7 +143,10 @@ async def test_stream_joined_after_an_event_goes_on_from_there(events, api, chai
     whole = await events("GET", params=params)
     rest = await events("GET", params=params, headers={"Last-Event-ID": "4"})
     assert rest == whole[4:]
-    assert await events("GET", params=params, headers={"Last-Event-ID": "999"}) == []
+    # Whoever has heard of the end, or of more than there is, hears of the end again.
+    for seen in (whole[-1][0], 999):
+        told = await events("GET", params=params, headers={"Last-Event-ID": str(seen)})
+        assert told == whole[-1:]
 
 
 async def test_joining_what_never_was(events):

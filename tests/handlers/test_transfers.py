@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import random
 import uuid
 
 import pytest
@@ -274,6 +275,77 @@ class TestAllowedService:
         assert (code, answer["code"]) == (502, "cloud_error")
 
 
+class TestVolume:
+    """Files of this machine for a volume of ComfyDeploy, which keeps them in a real S3 store."""
+
+    @pytest.fixture
+    def extension_config(self, service, tmp_path, monkeypatch):
+        monkeypatch.delenv("COMFY_DEPLOY_API_KEY", raising=False)
+        return {
+            "comfyui_url": "http://127.0.0.1:9",
+            "autostart": False,
+            "data_dir": str(tmp_path / "data"),
+            "cloud_url": f"{service.url}/api",
+            "allowed_api_urls": [service.url],
+        }
+
+    @pytest.mark.parametrize("asked", ["target", "api_url", "query"])
+    async def test_large_file_goes_there_in_parts(self, api, service, s3, jp_root_dir, asked):
+        content = random.randbytes(17 * 1024 * 1024)
+        (jp_root_dir / "mine.safetensors").write_bytes(content)
+        body = {
+            "source": "local",
+            "path": "mine.safetensors",
+            "folder": "models/loras/own",
+            "cd_token": KEY,
+        }
+        params = {}
+        if asked == "target":
+            body["target"] = "cloud"
+        elif asked == "api_url":
+            body["api_url"] = service.url
+        else:
+            params["target"] = "cloud"
+        code, answer = await api.post("volume/model", body, params=params)
+        assert (code, answer["success"], answer["direction"]) == (200, True, "up")
+        assert answer["target"] == "loras/own/mine.safetensors"
+        for _ in range(1000):
+            _, queue = await api.get("upload-queue-status")
+            if queue["completed"]:
+                break
+            await asyncio.sleep(0.02)
+        (shown,) = queue["uploads"]
+        assert (shown["id"], shown["state"]) == (answer["id"], "done")
+        assert shown["sent"] == shown["size"] == len(content)
+        assert s3.get("loras/own/mine.safetensors") == content
+        assert {h["Authorization"] for h, _, _ in service.asked("complete-multipart-upload")} == {
+            f"Bearer {KEY}"
+        }
+
+    @pytest.mark.parametrize(
+        ("change", "code", "error"),
+        [
+            ({"cd_token": None}, 401, "no_api_key"),
+            ({"api_url": "https://evil.example"}, 403, "forbidden_api_url"),
+            ({"path": "none"}, 404, "not_found"),
+            ({"path": "/etc/passwd"}, 403, "forbidden_path"),
+            ({"path": None}, 400, "invalid_request"),
+            ({"folder": None}, 400, "invalid_request"),
+            ({"folder": "../x"}, 400, "invalid_request"),
+            ({"filename": "a/../b"}, 400, "invalid_request"),
+            ({"filename": "a\\b"}, 400, "invalid_request"),
+            ({"action": "move"}, 400, "invalid_request"),
+        ],
+    )
+    async def test_bad_requests(self, api, service, jp_root_dir, change, code, error):
+        (jp_root_dir / "a.ckpt").write_bytes(b"x")
+        body = {"source": "local", "path": "a.ckpt", "folder": "loras", "target": "cloud"}
+        status, answer = await api.post("volume/model", {**body, "cd_token": KEY, **change})
+        assert (status, answer["code"]) == (code, error)
+        assert service.requests == []
+        assert (await api.get("upload-queue-status"))[1]["uploads"] == []
+
+
 @pytest.mark.parametrize("field", ["status_endpoint", "file_upload_endpoint"])
 @pytest.mark.parametrize("value", ["ftp://a/b", "/status", "http://", "http://[", 5])
 async def test_endpoint_that_is_no_address(api, service, field, value):
@@ -385,8 +457,12 @@ class TestModels:
         ended = await self.ended(api, answer["id"])
         assert (ended["state"], ended["sent"]) == ("done", 100_000)
         assert path.read_bytes() == content
-        _, answer = await api.post("volume/model", {"action": "list", "folder": "checkpoints"})
-        assert [model["name"] for model in answer["models"]] == ["a.safetensors"]
+        (path.parent / "b.safetensors.part").write_bytes(b"half")
+        for folder in ("checkpoints", "models/checkpoints", None):
+            _, answer = await api.post("volume/model", {"action": "list", "folder": folder})
+            assert answer["success"] is True
+            assert answer["models"] == (await api.get("models"))[1]
+            assert [model["name"] for model in answer["models"]] == ["a.safetensors"]
         move = {
             "action": "move",
             "folder": "checkpoints",
@@ -427,6 +503,8 @@ class TestModels:
         ("body", "code", "field"),
         [
             ({"action": "burn"}, 400, "action"),
+            ({"action": "list", "machine": "none"}, 404, "machine"),
+            ({"action": "delete", "target": "cloud", "folder": "a"}, 400, "action"),
             ({"source": "torrent"}, 400, "source"),
             ({"folder": "checkpoints"}, 400, "url"),
             ({"url": "http://127.0.0.1:1/a.ckpt"}, 400, "folder"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+from email.utils import formatdate, parsedate_to_datetime
 
 import pytest
 from PIL import Image
@@ -68,16 +70,69 @@ async def test_range(view, files, asked, part):
     assert response.headers["Content-Range"].endswith(f"/{len(files['view.png'])}")
 
 
-async def test_range_outside(view):
+async def test_range_outside(view, files):
     response = await view("view.png", headers={"Range": "bytes=99999999-"})
     assert response.code == 416
+    assert response.headers["Content-Range"] == f"bytes */{len(files['view.png'])}"
+    assert response.headers["Content-Type"] == "application/json"
+    assert json.loads(response.body)["details"]["field"] == "Range"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        "items=0-9",
+        "bytes=0-9,20-29",
+        "bytes=9-0",
+        "bytes=-",
+        "bytes=-0",
+        "bytes=a-b",
+        "bytes",
+        "0-9",
+    ],
+)
+async def test_range_to_be_ignored(view, files, asked):
+    response = await view("view.png", headers={"Range": asked})
+    assert (response.code, response.body) == (200, files["view.png"])
+
+
+async def test_range_of_a_version(view, files):
+    known = (await view("view.png")).headers
+    later = formatdate(parsedate_to_datetime(known["Last-Modified"]).timestamp() + 60, usegmt=True)
+    for condition, code in (
+        (known["ETag"], 206),
+        (known["Last-Modified"], 206),
+        (f"W/{known['ETag']}", 200),
+        ('"another"', 200),
+        (later, 200),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 200),
+        ("yesterday", 200),
+    ):
+        headers = {"Range": "bytes=0-9", "If-Range": condition}
+        response = await view("view.png", headers=headers)
+        assert response.code == code, condition
+        assert response.body == (files["view.png"][:10] if code == 206 else files["view.png"])
 
 
 async def test_not_changed_since(view):
-    first = await view("view.png")
-    again = await view("view.png", headers={"If-None-Match": first.headers["ETag"]})
-    assert again.code == 304
-    assert not again.body
+    known = (await view("view.png")).headers
+    tag, date = known["ETag"], known["Last-Modified"]
+    old = "Thu, 01 Jan 1970 00:00:00 GMT"
+    for headers, code in (
+        ({"If-None-Match": tag}, 304),
+        ({"If-None-Match": f'"x", W/{tag}'}, 304),
+        ({"If-None-Match": "*"}, 304),
+        ({"If-None-Match": '"x"'}, 200),
+        ({"If-None-Match": tag.strip('"')[:-1].join('""')}, 200),
+        ({"If-Modified-Since": date}, 304),
+        ({"If-Modified-Since": old}, 200),
+        ({"If-Modified-Since": "yesterday"}, 200),
+        ({"If-None-Match": '"x"', "If-Modified-Since": date}, 200),
+        ({"If-None-Match": tag, "If-Modified-Since": old}, 304),
+    ):
+        response = await view("view.png", headers=headers)
+        assert response.code == code, headers
+        assert bool(response.body) == (code == 200)
 
 
 async def test_head(view, files):

@@ -20,6 +20,16 @@ def ui(text: str = "a") -> dict[str, Any]:
     return {"nodes": [{"id": 1, "type": "TestText", "widgets_values": [text]}], "links": []}
 
 
+LINKED: dict[str, Any] = {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}}
+TWICE: dict[str, Any] = {"nodes": [{"id": 1, "type": "A"}, {"id": "1", "type": "B"}], "links": []}
+SINK: dict[str, Any] = {"id": 1, "type": "A", "inputs": [{"name": "x", "type": "*", "link": 7}]}
+NOWHERE: dict[str, Any] = {"nodes": [SINK], "links": [[7, 5, 0, 1, 0, "*"]]}
+INNER: dict[str, Any] = {
+    **ui(),
+    "definitions": {"subgraphs": [{"id": "s", "nodes": [SINK], "links": []}]},
+}
+
+
 @pytest.fixture
 def settings() -> dict[str, Any]:
     """Further settings of the extension; a test may override them."""
@@ -129,6 +139,16 @@ async def test_concurrent_versions(api):
         ("workflow", {"name": "w", "workflow_json": '{"a":' * 100_000}, "workflow_json"),
         ("workflow", {"name": "w", "workflow": ui(), "workflow_api": ui()}, "workflow_api"),
         ("workflow", {"name": "w", "workflow": API, "workflow_api": API}, "workflow"),
+        ("workflow", {"name": "w", "workflow": TWICE}, "workflow"),
+        ("workflow", {"name": "w", "workflow": NOWHERE}, "workflow"),
+        ("workflow", {"name": "w", "workflow_json": json.dumps(INNER)}, "workflow_json"),
+        ("workflow", {"name": "w", "workflow": {"1": LINKED}}, "workflow"),
+        (
+            "workflow",
+            {"name": "w", "workflow": ui(), "workflow_api": {"1": LINKED}},
+            "workflow_api",
+        ),
+        ("workflow/version", {"workflow_id": "x", "workflow": TWICE}, "workflow"),
         ("workflow", {"name": "w", "workflow": ui(), "workflow_json": ui("b")}, "workflow_json"),
         ("workflow", {"name": "w", "workflow": ui(), "comment": 5}, "comment"),
         ("workflow", {"name": "w", "workflow": ui(), "target": "moon"}, "target"),
@@ -160,6 +180,22 @@ async def test_bad_bodies(api, route, body, field):
 async def test_bad_queries(api, route, query, field):
     code, answer = await api.get(route, **query)
     assert (code, answer["code"], answer["details"]["field"]) == (400, "invalid_request", field)
+
+
+async def test_node_that_is_there_twice_is_not_lost(api):
+    twice = '{"1": {"class_type": "A"}, "1": {"class_type": "B"}}'
+    code, answer = await api.post("workflow", f'{{"name": "w", "workflow_api": {twice}}}')
+    assert (code, answer["code"]) == (400, "invalid_json")
+    assert "the key '1' twice" in answer["error"]
+    code, answer = await api.post("workflow", {"name": "w", "workflow_api": twice})
+    assert (code, answer["details"]["field"]) == (400, "workflow_api")
+    assert (await api.get("workflows"))[1] == []
+
+
+@pytest.mark.parametrize("name", ["", " ", "a\nb"])
+async def test_what_is_wrong_is_said_in_words(api, name):
+    _, answer = await api.post("workflow", {"name": name, "workflow": ui()})
+    assert answer["error"] == "name: must be one line of text, and not blank"
 
 
 async def test_what_does_not_exist(api):

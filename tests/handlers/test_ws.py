@@ -58,6 +58,14 @@ async def test_first_message_names_the_session(connect):
     assert (await anonymous.read())["data"]["sid"]
 
 
+async def test_the_query_chooses_the_machine(connect, chain):
+    for asked, code in (({"machine": "local"}, None), ({"machine": "no-such"}, "not_found")):
+        socket = await connect(clientId="me", **asked)
+        await socket.send("queue_prompt", workflow_api=chain())
+        last = (await socket.until("error" if code else "result"))[-1]
+        assert last["data"]["code" if code else "machine"] == (code or "local")
+
+
 async def test_client_hears_of_its_own_runs_only(connect, chain, api):
     mine, other, everything = (
         await connect(clientId="me"),
@@ -148,6 +156,56 @@ async def test_bad_query_refuses_the_handshake(extension, jp_ws_fetch):
     with pytest.raises(HTTPClientError) as refusal:
         await jp_ws_fetch("comfyui-deploy", "ws", params={"clientId": "a b"})
     assert refusal.value.code == 400
+
+
+HANDSHAKE = {
+    "Connection": "keep-alive, Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "field"),
+    [
+        ({"Upgrade": None}, 400, "Upgrade"),
+        ({"Upgrade": "h2c"}, 400, "Upgrade"),
+        ({"Connection": "close"}, 400, "Upgrade"),
+        ({"Sec-WebSocket-Version": None}, 426, "Sec-WebSocket-Version"),
+        ({"Sec-WebSocket-Version": "12"}, 426, "Sec-WebSocket-Version"),
+        ({"Sec-WebSocket-Key": None}, 400, "Sec-WebSocket-Key"),
+        ({"Sec-WebSocket-Key": "short"}, 400, "Sec-WebSocket-Key"),
+        ({"Sec-WebSocket-Key": "a2V5"}, 400, "Sec-WebSocket-Key"),
+    ],
+)
+async def test_faulty_handshake_gets_our_error(api, change, status, field):
+    headers = {name: value for name, value in {**HANDSHAKE, **change}.items() if value is not None}
+    response = await api.raw("GET", "ws", headers=headers)
+    assert response.code == status
+    assert response.headers["Content-Type"] == "application/json"
+    body = json.loads(response.body)
+    assert (body["code"], body["details"]["field"]) == ("invalid_request", field)
+
+
+async def test_version_that_would_do_is_told(api):
+    headers = {**HANDSHAKE, "Sec-WebSocket-Version": "99"}
+    response = await api.raw("GET", "ws", headers=headers)
+    assert response.headers["Sec-WebSocket-Version"] == "13"
+
+
+async def test_large_messages_keep_their_order(connect):
+    socket = await connect(clientId="me")
+    await socket.read()
+    filler = "x" * 8_000_000
+    await socket.connection.write_message("{" + filler)
+    await socket.send("dance")
+    await socket.send("input", inputs={"seed": 11}, filler=filler)
+    graph = {"7": {"class_type": "TestSeed", "inputs": {"seed": 1, "token": uuid.uuid4().hex}}}
+    await socket.send("queue_prompt", workflow_api=graph)
+    assert (await socket.read())["data"]["code"] == "invalid_json"
+    assert (await socket.read())["data"]["code"] == "invalid_request"
+    assert (await socket.until("result"))[-1]["data"]["seeds"] == {"7.seed": 11}
 
 
 async def test_status_of_the_socket(connect, api, chain):

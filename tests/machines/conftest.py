@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
 from tests.runs import conftest as runs
 
 api = runs.api
@@ -10,3 +17,42 @@ events = runs.events
 extension = runs.extension
 jp_server_config = runs.jp_server_config
 no_hidden_errors = runs.no_hidden_errors
+
+GPUS = [
+    {
+        "index": 0,
+        "uuid": "GPU-11111111-aaaa-bbbb-cccc-000000000000",
+        "name": "NVIDIA GeForce RTX 4090",
+        "memory.total": 24564,
+        "memory.used": 1024,
+        "memory.free": 23540,
+        "utilization.gpu": 37,
+        "temperature.gpu": 61,
+        "driver_version": "550.54.14",
+    },
+    {
+        "index": 1,
+        "uuid": "GPU-22222222-aaaa-bbbb-cccc-000000000000",
+        "name": "NVIDIA A100, 80GB",
+        "memory.total": 81920,
+        "memory.used": 0,
+        "memory.free": 81920,
+        "driver_version": "550.54.14",
+    },
+]
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path, monkeypatch):
+    """A function that puts an ``nvidia-smi`` first on the path, with such GPUs."""
+
+    def install(gpus) -> None:
+        program = tmp_path / "bin" / "nvidia-smi"
+        program.parent.mkdir(exist_ok=True)
+        source = (Path(__file__).parent / "nvidia_smi.py").read_text()
+        program.write_text(f"#!{sys.executable}\n{source}")
+        program.chmod(0o755)
+        program.with_suffix(".json").write_text(json.dumps(gpus))
+        monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
+
+    return install

@@ -124,6 +124,13 @@ class TestComfyUIOfSomebodyElse:
     def extension_config(self, tmp_path):
         return {"comfyui_url": "http://127.0.0.1:9", "data_dir": str(tmp_path / "data")}
 
+    async def test_it_is_told_of_while_it_is_down(self, api):
+        code, told = await api.get("machine")
+        assert (code, told["kind"], told["status"]) == (200, "comfyui", "unreachable")
+        assert told["software"]["comfyui"]["version"] is None
+        assert told["hardware"]["memory"]["total"] > 0
+        assert told["hardware"]["disks"] == []
+
     async def test_its_log_is_elsewhere(self, api):
         code, body = await api.get("comfyui/log")
         assert (code, body["code"]) == (503, "comfyui_unavailable")

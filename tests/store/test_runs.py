@@ -40,6 +40,13 @@ async def test_everything_comes_back(repository):
     assert await repository.prompt("b") is None
 
 
+@pytest.mark.parametrize("number", [3, -3, 0, 2.5, None])
+async def test_number_keeps_its_form(repository, number):
+    await repository.add(record("a", number=number), b"{}", None)
+    found = (await repository.get("a")).number
+    assert (found, type(found)) == (number, type(number))
+
+
 async def test_prompt_id_is_taken_once(repository):
     await repository.add(record("a"), b"{}", None)
     with pytest.raises(ConflictError) as refusal:

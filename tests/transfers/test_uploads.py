@@ -375,7 +375,7 @@ async def test_part_of_a_file(room, service, s3):
 
 async def to_volume(room, service, name):
     return await room.transfers.upload_to_volume(
-        f"checkpoints/{name}", f"checkpoints/{name}", api_url=service.url, token=SECRET
+        f"checkpoints/{name}", f"checkpoints/{name}", api=f"{service.url}/api", token=SECRET
     )
 
 
@@ -425,6 +425,48 @@ async def test_cancelled_volume_upload_is_aborted(room, service, s3):
     assert await room.transfers.queue.cancel(transfer_id=record.id) == 1
     assert len(service.asked("abort-multipart-upload")) == 1
     assert not s3.client.list_multipart_uploads(Bucket="outputs").get("Uploads")
+
+
+VOLUME_STEPS = (
+    "initiate-multipart-upload",
+    "generate-part-upload-url",
+    "complete-multipart-upload",
+)
+
+
+@pytest.mark.parametrize("step", VOLUME_STEPS)
+@pytest.mark.parametrize("fault", [500, "garbage", "half", "hang up"])
+async def test_passing_fault_of_the_volume(room, service, s3, step, fault):
+    content = random.randbytes(17 * MIB)
+    (room.checkpoints / "big.ckpt").write_bytes(content)
+    service.spoil[step].append(fault)
+    record = await room.transfers.queue.wait(await to_volume(room, service, "big.ckpt"))
+    assert (record.state, record.error) == ("done", None)
+    assert s3.get("checkpoints/big.ckpt") == content
+
+
+@pytest.mark.parametrize("step", VOLUME_STEPS)
+async def test_refusal_of_the_volume_and_another_try(room, service, s3, step):
+    content = random.randbytes(17 * MIB)
+    (room.checkpoints / "big.ckpt").write_bytes(content)
+    service.spoil[step].append(403)
+    record = await room.transfers.queue.wait(await to_volume(room, service, "big.ckpt"))
+    assert (record.state, record.attempts) == ("failed", 1)
+    assert record.error == "ComfyDeploy answered 403 Forbidden"
+    assert not s3.client.list_multipart_uploads(Bucket="outputs").get("Uploads")
+    (again,) = await room.transfers.retry(transfer_id=record.id, token=None)
+    assert (await room.transfers.queue.wait(again)).state == "done"
+    assert again.sent == again.size == len(content)
+    assert s3.get("checkpoints/big.ckpt") == content
+
+
+async def test_volume_that_never_answers(make_room, service):
+    room = await make_room(stall=0.2)
+    (room.checkpoints / "small.ckpt").write_bytes(b"abc")
+    service.spoil["generate-upload-url"].extend(["never"] * 4)
+    record = await room.transfers.queue.wait(await to_volume(room, service, "small.ckpt"))
+    assert (record.state, record.attempts) == ("failed", 4)
+    assert record.error == "nothing has moved for 0.2 s"
 
 
 async def test_changed_file_is_begun_anew(room, service, s3):

@@ -1,0 +1,196 @@
+"""How fast a file comes in: 1 GiB as a multipart body, beside the plainest receiver there is.
+
+The reference is a process that takes the same bytes from the same sender over loopback and writes
+them to the same disk: no HTTP, no multipart, no hash. Neither waits for the disk (``fsync``). Both
+take turns. The memory is that of the whole Jupyter server.
+
+Run: ``python -m benchmarks.upload_in``.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from .common import Jupyter, in_turns, run
+
+MIB = 1024 * 1024
+SIZE = 1024 * MIB
+ROUNDS = 6
+LEAST = 0.6  # of the reference's speed
+MOST_MEMORY = 32  # MiB
+BOUNDARY = b"------------------------d74496d66958873e"  # as curl makes them
+HEAD = (
+    b"--" + BOUNDARY + b'\r\nContent-Disposition: form-data; name="file"; filename="large.bin"\r\n'
+    b"Content-Type: application/octet-stream\r\n\r\n"
+)
+TAIL = b"\r\n--" + BOUNDARY + b"--\r\n"
+
+
+class Receiver:
+    """The reference: a process that writes what a connection brings to a file, then says so."""
+
+    CODE = """
+import os, socket, sys
+server = socket.create_server(("127.0.0.1", 0))
+print(server.getsockname()[1], flush=True)
+view = memoryview(bytearray(1 << 20))
+while True:
+    client, _ = server.accept()
+    file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+    while got := client.recv_into(view):
+        piece = view[:got]
+        while piece:
+            piece = piece[os.write(file, piece):]
+    os.close(file)
+    client.sendall(b"done")
+    client.close()
+"""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", self.CODE, str(target)], stdout=subprocess.PIPE, text=True
+        )
+        assert self._process.stdout is not None
+        self._port = int(self._process.stdout.readline())
+
+    def take(self, source: Path) -> float:
+        """Return the seconds until it has a file."""
+        os.sync()  # what others have left to write is no part of it
+        started = time.perf_counter()
+        with (
+            socket.create_connection(("127.0.0.1", self._port)) as sender,
+            source.open("rb") as file,
+        ):
+            send_file(sender, file.fileno())
+            sender.shutdown(socket.SHUT_WR)
+            assert sender.recv(16) == b"done"
+        seconds = time.perf_counter() - started
+        assert self._target.stat().st_size == SIZE
+        self._target.unlink()
+        return seconds
+
+    def close(self) -> None:
+        """End it."""
+        self._process.terminate()
+        self._process.wait()
+
+
+class Memory:
+    """The most that a process held while this was open, and what it held before."""
+
+    def __init__(self, pid: int) -> None:
+        self._path = Path(f"/proc/{pid}/statm")
+        self._over = threading.Event()
+        self.before = self.most = self._now()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> Memory:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    @property
+    def growth(self) -> float:
+        """By how much it grew, MiB."""
+        return (self.most - self.before) / MIB
+
+    def _now(self) -> int:
+        return int(self._path.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.02):
+            self.most = max(self.most, self._now())
+
+
+def send_file(sender: socket.socket, file: int) -> None:
+    """Send a file without bringing it into this process."""
+    offset = 0
+    while offset < SIZE:
+        offset += os.sendfile(sender.fileno(), file, offset, SIZE - offset)
+
+
+def upload(jupyter: Jupyter, source: Path, folder: Path) -> float:
+    """Return the seconds until the route has answered."""
+    os.sync()
+    head = (
+        f"POST /comfyui-deploy/upload-file HTTP/1.1\r\nHost: {jupyter.host}:{jupyter.port}\r\n"
+        f"Authorization: token {jupyter.token}\r\nConnection: close\r\n"
+        f"Content-Type: multipart/form-data; boundary={BOUNDARY.decode()}\r\n"
+        f"Content-Length: {len(HEAD) + SIZE + len(TAIL)}\r\n\r\n"
+    ).encode()
+    started = time.perf_counter()
+    with (
+        socket.create_connection((jupyter.host, jupyter.port)) as sender,
+        source.open("rb") as file,
+    ):
+        sender.sendall(head + HEAD)
+        send_file(sender, file.fileno())
+        sender.sendall(TAIL)
+        answer = b""
+        while piece := sender.recv(65536):
+            answer += piece
+    seconds = time.perf_counter() - started
+    if not answer.startswith(b"HTTP/1.1 200"):
+        raise RuntimeError(answer.decode(errors="replace"))
+    (stored,) = folder.iterdir()
+    assert stored.stat().st_size == SIZE
+    stored.unlink()
+    return seconds
+
+
+def main() -> int:
+    """Measure, print, and return the exit code."""
+    with tempfile.TemporaryDirectory(prefix="comfydeploy-bench-") as name:
+        top = Path(name)
+        comfyui = top / "comfyui"
+        (comfyui / "input").mkdir(parents=True)
+        (comfyui / "main.py").touch()
+        source = top / "source"
+        with source.open("wb") as file:
+            for _ in range(SIZE // (16 * MIB)):
+                file.write(os.urandom(16 * MIB))
+        jupyter = Jupyter(
+            top / "jupyter",
+            extensions={"comfydeploy_jupyter": True},
+            settings={"comfyui_path": str(comfyui), "comfyui_url": "http://127.0.0.1:9"},
+        )
+        receiver = Receiver(top / "copy")
+        try:
+            jupyter.start()
+            jupyter.get("/comfyui-deploy/check-status")
+            with Memory(jupyter.pid) as memory:
+                theirs, ours = in_turns(
+                    lambda: receiver.take(source),
+                    lambda: upload(jupyter, source, comfyui / "input"),
+                    ROUNDS,
+                )
+        finally:
+            jupyter.stop()
+            receiver.close()
+    reference, value = statistics.median(theirs), statistics.median(ours)
+    ratio = reference / value
+    print(
+        f"1 GiB in: reference {reference:.2f} s, ours {value:.2f} s, speed ratio {ratio:.2f},"
+        f" bound >= {LEAST} {'ok' if ratio >= LEAST else 'TOO SLOW'}"
+    )
+    fits = memory.growth < MOST_MEMORY
+    print(
+        f"memory grew by {memory.growth:.1f} MiB, bound < {MOST_MEMORY} {'ok' if fits else 'OVER'}"
+    )
+    return 0 if ratio >= LEAST and fits else 1
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,230 @@
+"""The owner's side of `guard`: a child process that is started, awaited, ended, never lost."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .guard import guarded_command
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+logger = logging.getLogger("comfydeploy_jupyter")
+
+_ROTATE_AT = 8 * 1024 * 1024
+_TAIL_BYTES = 256 * 1024
+# what lets its holder act as the Jupyter user, or spend the ComfyDeploy account: not for children
+_SECRETS = (
+    "COMFYDEPLOY_API_KEY",
+    "COMFYDEPLOY_MACHINE_TOKEN",
+    "COMFY_DEPLOY_API_KEY",
+    "JPY_API_TOKEN",
+    "JUPYTERHUB_API_TOKEN",
+    "JUPYTER_TOKEN",
+)
+
+
+def child_environment() -> dict[str, str]:
+    """Return this process's environment without the credentials of Jupyter and ComfyDeploy."""
+    return {key: value for key, value in os.environ.items() if key not in _SECRETS}
+
+
+class Child:
+    """A program under a guard: it ends with this process at the latest, however that ends.
+
+    It can be started again after it has ended. What it prints goes to a log; a record beside that,
+    a JSON file of the same name, lets `end_leftover` find it should the guard be killed too.
+
+    Parameters
+    ----------
+    name : str
+        What it is, for the log, e.g. ``"ComfyUI"``.
+    log_path : pathlib.Path
+        Where its output goes; the folder is made.
+    grace : float
+        Seconds between asking it to end and killing it.
+
+    Attributes
+    ----------
+    pid : int or None
+        Its process id, None while it does not run.
+    last_exit : int or None
+        Its last exit code, 128 + n where signal n ended it.
+    """
+
+    def __init__(self, name: str, log_path: Path, *, grace: float = 5.0) -> None:
+        self.log_path = log_path
+        self.pid: int | None = None
+        self.last_exit: int | None = None
+        self._name = name
+        self._grace = grace
+        self._log_start = 0
+        self._guard: asyncio.subprocess.Process | None = None
+
+    async def start(
+        self,
+        command: Sequence[str],
+        *,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> None:
+        """Start the program; its predecessor must have ended.
+
+        Parameters
+        ----------
+        command : sequence of str
+            Its command line. Where the program cannot be started, the child just ends, with exit
+            code 127 and a line in its log.
+        cwd : pathlib.Path, optional
+            Its working directory.
+        env : mapping, optional
+            Its whole environment; default `child_environment`.
+        pass_fds : sequence of int
+            Open files that it inherits, under the same numbers.
+
+        Raises
+        ------
+        OSError
+            The guard cannot be started.
+        """
+        await asyncio.to_thread(self._prepare)
+        guarded = guarded_command(
+            list(command), log=self.log_path, cwd=cwd, grace=self._grace, rotate_at=_ROTATE_AT
+        )
+        self._guard = await asyncio.create_subprocess_exec(
+            *guarded,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=child_environment() if env is None else env,
+            pass_fds=pass_fds,
+            start_new_session=True,
+        )
+        assert self._guard.stdout is not None
+        first_line = await self._guard.stdout.readline()
+        if first_line:
+            self.pid = int(first_line)
+            await asyncio.to_thread(
+                _write_record, self._record_path, self.pid, self._guard.pid, list(command)
+            )
+
+    async def wait(self) -> None:
+        """Wait until it has ended, and note how."""
+        guard, pid = self._guard, self.pid
+        if guard is None:
+            return
+        code = await guard.wait()
+        if self._guard is not guard:
+            return  # noted already, and another one runs
+        self.last_exit = code if code >= 0 else 128 - code
+        if code < 0 and pid is not None:
+            # the guard itself was killed: what the child had started may still be there
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, signal.SIGKILL)
+        self.pid = None
+
+    async def end(self) -> None:
+        """End it, if it runs."""
+        guard = self._guard
+        if guard is None:
+            return
+        if guard.stdin is not None:
+            guard.stdin.close()
+        try:
+            await asyncio.wait_for(self.wait(), self._grace + 5.0)
+        except asyncio.TimeoutError:
+            guard.kill()
+            await self.wait()
+        if self._guard is guard:
+            self._guard = None
+
+    async def log_tail(self, lines: int, *, this_run: bool = False) -> list[str]:
+        """Return the last lines of its log (at most 256 KiB), of all its runs or of this one."""
+        start = self._log_start if this_run else 0
+        return await asyncio.to_thread(_tail, self.log_path, lines, start)
+
+    def exit_text(self) -> str:
+        """Return how it ended last, in words."""
+        code = self.last_exit
+        if code is not None and code > 128:
+            with contextlib.suppress(ValueError):
+                return f"signal {signal.Signals(code - 128).name}"
+        return f"exit code {code}"
+
+    def end_leftover(self) -> None:
+        """End a child that an owner left which was killed together with its guard; in a thread."""
+        try:
+            record = json.loads(self._record_path.read_text(encoding="utf-8"))
+            pid, started_at = int(record["pid"]), record["started_at"]
+            guard, guard_started_at = int(record["guard"]), record["guard_started_at"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return
+        if started_at is None or _started_at(pid) != started_at:
+            return
+        if guard_started_at is not None and _started_at(guard) == guard_started_at:
+            return
+        logger.warning("Ending the %s (pid %d) that a killed Jupyter left behind.", self._name, pid)
+        deadline = time.monotonic() + self._grace
+        number = signal.SIGTERM
+        while _started_at(pid) == started_at:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(pid, number)
+            if time.monotonic() > deadline + 5.0:
+                return
+            if time.monotonic() > deadline:
+                number = signal.SIGKILL
+            time.sleep(0.05)
+
+    @property
+    def _record_path(self) -> Path:
+        return self.log_path.with_suffix(".json")
+
+    def _prepare(self) -> None:
+        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        self.end_leftover()
+        size = self.log_path.stat().st_size if self.log_path.exists() else 0
+        self._log_start = 0 if size > _ROTATE_AT else size
+
+
+def _tail(log: Path, lines: int, start: int) -> list[str]:
+    """Return the last lines of a log, none of what lies before byte ``start``."""
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            begin = max(start if start <= size else 0, size - _TAIL_BYTES)
+            file.seek(begin)
+            text = file.read(_TAIL_BYTES).decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    return text.splitlines()[-lines:] if lines > 0 else []
+
+
+def _started_at(pid: int) -> int | None:
+    """Return when a process started, in clock ticks since boot; None if it is gone or unknown."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] in {"Z", "X"} else int(fields[19])
+
+
+def _write_record(path: Path, pid: int, guard: int, command: list[str]) -> None:
+    record = {
+        "pid": pid,
+        "started_at": _started_at(pid),
+        "guard": guard,
+        "guard_started_at": _started_at(guard),
+        "command": command,
+    }
+    beside = path.with_suffix(".json.new")
+    beside.write_text(json.dumps(record, indent=1), encoding="utf-8")
+    beside.replace(path)

@@ -1,0 +1,313 @@
+"""The machines that runs can go to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from .files import human_size
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from .server import Server
+
+RESTART_TIMEOUT = 900.0  # s; ComfyUI loads its nodes, and the old settings may have to come back
+
+
+class Machine:
+    """A machine: a ComfyUI that runs can go to, or a serverless one of ComfyDeploy.
+
+    Made by `Machines`. What it tells is what the server said when it was asked; `refresh` asks
+    anew.
+
+    Parameters
+    ----------
+    home : Machines
+        Where it is.
+    record : dict
+        What the server says of it.
+    """
+
+    def __init__(self, home: Machines, record: dict[str, Any]) -> None:
+        self._home = home
+        self.record = record
+
+    @property
+    def id(self) -> str:
+        """Its id, for ``machine=`` of runs."""
+        return str(self.record["id"])
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return str(self.record.get("name") or self.id)
+
+    @property
+    def kind(self) -> str:
+        """``managed`` (started by the server), ``comfyui`` (by somebody else) or ``cloud``."""
+        return str(self.record.get("kind"))
+
+    @property
+    def status(self) -> str:
+        """``ready``, ``starting``, ``backoff``, ``failed``, ``stopped`` or ``unreachable``.
+
+        Of a serverless machine, what ComfyDeploy says.
+        """
+        return str(self.record.get("status"))
+
+    @property
+    def hardware(self) -> dict[str, Any]:
+        """``cpu``, ``memory``, ``gpus``, ``disks``; sizes in bytes."""
+        return dict(self._whole()["hardware"])
+
+    @property
+    def gpus(self) -> list[dict[str, Any]]:
+        """Its GPUs, each with ``name``, ``memory`` in bytes, load in ``percent``."""
+        return list(self.hardware["gpus"])
+
+    @property
+    def software(self) -> dict[str, Any]:
+        """Operating system, Python, Jupyter, and ``comfyui``: version, path, process, arguments."""
+        return dict(self._whole()["software"])
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What is set, secrets hidden."""
+        return dict(self._whole()["config"])
+
+    @property
+    def restart_required(self) -> bool:
+        """Whether changes wait for ComfyUI to be started anew."""
+        return bool(self._whole().get("restart_required"))
+
+    def refresh(self) -> Machine:
+        """Ask the server anew; return itself."""
+        self.record = self._home.get(self.id).record
+        return self
+
+    def update(self, **changes: Any) -> Machine:
+        """Change it, as `Machines.update` does; return itself."""
+        self.record = self._home.update(self.id, **changes).record
+        return self
+
+    def restart(self) -> Machine:
+        """Start its ComfyUI anew, and wait until it is back; return itself."""
+        return self.update(restart=True)
+
+    def delete(self) -> None:
+        """Have the server forget it, as `Machines.delete` does."""
+        self._home.delete(self.id)
+
+    def _whole(self) -> dict[str, Any]:
+        if "hardware" not in self.record:
+            self.refresh()
+        return self.record
+
+    def __repr__(self) -> str:
+        called = f" {self.name!r}" if self.name != self.id else ""
+        version = self.record.get("version")
+        if "software" in self.record:
+            version = self.record["software"].get("comfyui", {}).get("version")
+        comfyui = f", ComfyUI {version}" if version and self.kind != "cloud" else ""
+        return f"<machine {self.id}{called}: {self.kind}, {self.status}{comfyui}{self._gpus()}>"
+
+    def _gpus(self) -> str:
+        gpus = self.record.get("hardware", {}).get("gpus", ())
+        names = [
+            f"{gpu['name']} {human_size(gpu['memory']['total'])}"
+            if (gpu.get("memory") or {}).get("total")
+            else str(gpu["name"])
+            for gpu in gpus
+        ]
+        return f", {', '.join(names)}" if names else ""
+
+
+MachineList: TypeAlias = list[Machine]
+
+
+class Machines:
+    """The machines that a server knows: ``comfy.machines``.
+
+    Parameters
+    ----------
+    server : Server
+        The Jupyter server.
+    target : "local" or "cloud"
+        The server's own machines, or any serverless one of ComfyDeploy, by its id, with the API
+        key that the server has.
+
+    Examples
+    --------
+    >>> comfy.machines.list()                                          # doctest: +SKIP
+    >>> comfy.machines.create("gpu1", kind="managed", gpu=1)           # doctest: +SKIP
+    >>> comfy.run("portrait.json", machine="auto")                     # doctest: +SKIP
+    """
+
+    def __init__(self, server: Server, target: Literal["local", "cloud"] = "local") -> None:
+        self._server = server
+        self._target = target
+
+    @property
+    def cloud(self) -> Machines:
+        """The serverless machines in ComfyDeploy, which must be named by their id."""
+        return Machines(self._server, "cloud")
+
+    def list(self) -> MachineList:
+        """Return all machines that the server knows, the default one first."""
+        return [Machine(self, row) for row in self._server.get("machines")]
+
+    def get(self, machine_id: str | None = None) -> Machine:
+        """Return a machine with all that is known of it.
+
+        Parameters
+        ----------
+        machine_id : str, optional
+            Its id or name, or ``"auto"``: the one with the least work; default the local one.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such machine.
+        """
+        told = self._server.get("machine", machine_id=machine_id, target=self._target)
+        return Machine(self, told)
+
+    def create(
+        self,
+        name: str,
+        *,
+        kind: Literal["managed", "comfyui", "cloud"] | None = None,
+        comfyui_url: str | None = None,
+        comfyui_path: str | None = None,
+        launch_args: Sequence[str] | str | None = None,
+        env: Mapping[str, str] | None = None,
+        gpu: str | int | None = None,
+        **fields: Any,
+    ) -> Machine:
+        """Register a machine.
+
+        Parameters
+        ----------
+        name : str
+            What it is called.
+        kind : str, optional
+            ``managed``: a ComfyUI that the server starts, with a port of its own; ``comfyui``: one
+            that somebody else runs; ``cloud``: a serverless machine of ComfyDeploy. By default it
+            follows from what is given.
+        comfyui_url : str, optional
+            Where somebody else's ComfyUI answers.
+        comfyui_path : str, optional
+            Folder of a managed one; by default that of the local machine.
+        launch_args : sequence of str or str, optional
+            Arguments for ComfyUI.
+        env : mapping, optional
+            Environment variables for it.
+        gpu : str or int, optional
+            The GPUs that a managed one may see (``0``, ``"0,1"``); the kind of GPU in the cloud.
+        **fields
+            ``comfyui_python``, ``autostart``, ``docker_steps``, ``comfyui_version``, and what
+            ComfyDeploy takes, as the route ``machine/create``.
+
+        Raises
+        ------
+        ConflictError
+            The name is taken.
+        InvalidRequestError
+            A field is wrong; the message names it.
+        """
+        given = {
+            "name": name,
+            "kind": kind,
+            "comfyui_url": comfyui_url,
+            "comfyui_path": comfyui_path,
+            "launch_args": _arguments(launch_args),
+            "env": None if env is None else dict(env),
+            "gpu": gpu,
+            **fields,
+        }
+        return Machine(self, self._post("machine/create", given)["machine"])
+
+    def update(
+        self,
+        machine_id: str | None = None,
+        *,
+        name: str | None = None,
+        comfyui_url: str | None = None,
+        comfyui_path: str | None = None,
+        launch_args: Sequence[str] | str | None = None,
+        env: Mapping[str, str | None] | None = None,
+        gpu: str | int | None = None,
+        restart: bool | None = None,
+        **fields: Any,
+    ) -> Machine:
+        """Change a machine; what is not given stays.
+
+        Parameters
+        ----------
+        machine_id : str, optional
+            Its id or name; default the local one.
+        name, comfyui_url, comfyui_path, launch_args, gpu
+            As for `create`.
+        env : mapping, optional
+            Variables to set; None takes one away.
+        restart : bool, optional
+            Start a ComfyUI that the server runs anew, and wait until it is back. The run that it
+            executes fails by that; those that wait go on.
+        **fields
+            ``comfyui_python``, ``autostart``, ``docker_steps``, ``comfyui_version``, ``reset``
+            (take back all changes of the local machine), and what ComfyDeploy takes.
+
+        Returns
+        -------
+        Machine
+            Its ``restart_required`` tells whether changes wait for a restart.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such machine.
+        InvalidRequestError
+            A field is wrong; nothing has changed then.
+        ComfyUIUnavailableError
+            ComfyUI does not come up with the changes; they are taken back then.
+        """
+        given = {
+            "machine_id": machine_id,
+            "name": name,
+            "comfyui_url": comfyui_url,
+            "comfyui_path": comfyui_path,
+            "launch_args": _arguments(launch_args),
+            "env": None if env is None else dict(env),
+            "gpu": gpu,
+            "restart": restart,
+            **fields,
+        }
+        return Machine(self, self._post("machine/update", given)["machine"])
+
+    def delete(self, machine_id: str) -> None:
+        """Have the server forget a machine, and end its ComfyUI if the server runs it.
+
+        A serverless machine stays at ComfyDeploy.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such machine.
+        ConflictError
+            It is the local one, or has unfinished runs.
+        """
+        self._server.post("machine/delete", {"machine_id": machine_id})
+
+    def _post(self, path: str, fields: dict[str, Any]) -> Any:
+        body = {key: value for key, value in fields.items() if value is not None}
+        if self._target == "cloud":
+            body["target"] = "cloud"
+        return self._server.post(path, body, timeout=RESTART_TIMEOUT)
+
+    def __repr__(self) -> str:
+        where = "ComfyDeploy, through " if self._target == "cloud" else ""
+        return f"<Machines of {where}{self._server.url}>"
+
+
+def _arguments(given: Sequence[str] | str | None) -> list[str] | str | None:
+    return given if given is None or isinstance(given, str) else list(given)

@@ -1,0 +1,143 @@
+"""The environment of a ComfyUI, from the notebook."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import requests
+
+from ..errors import ComfyDeployError, InvalidRequestError
+from .server import send, unreachable
+from .sse import SSEParser
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Callable, Iterator
+
+    from .server import Server
+
+SILENCE = 60.0  # s; the server says something every 15 s
+SHOWN = 8  # warnings and packs that are listed
+
+
+@dataclass(frozen=True, repr=False)
+class Snapshot:
+    """An environment: ComfyUI, its Python packages, its custom nodes and its models.
+
+    Attributes
+    ----------
+    data : dict
+        All facts: ``comfyui``, ``python``, ``custom_nodes``, ``models``. `Comfy.snapshot` takes it
+        again, on this server or on another one.
+    docker_command_steps : dict
+        The same for a ComfyDeploy machine.
+    path : str or None
+        The Docker build context, a folder of the server; None where ComfyDeploy made the steps.
+    dockerfile : str or None
+        The text of its Dockerfile.
+    image : str or None
+        The image that was built.
+    warnings : list of str
+        What could not be taken over, and why.
+    """
+
+    data: dict[str, Any]
+    docker_command_steps: dict[str, Any]
+    path: str | None
+    dockerfile: str | None
+    image: str | None
+    warnings: list[str]
+
+    def __repr__(self) -> str:
+        comfyui, python = self.data["comfyui"], self.data["python"]
+        commit = f" ({comfyui['commit'][:10]})" if comfyui.get("commit") else ""
+        nodes = [node for node in self.data["custom_nodes"] if not node["disabled"]]
+        models = self.data["models"]
+        hashed = sum(model["sha256"] is not None for model in models)
+        lines = [
+            f"Snapshot of ComfyUI {comfyui.get('version') or 'of unknown version'}{commit}",
+            f"  Python {python.get('version') or '?'}, {len(python['packages'])} packages",
+            f"  {len(nodes)} custom nodes",
+            *(f"    {_node(node)}" for node in nodes[:SHOWN]),
+        ]
+        if len(nodes) > SHOWN:
+            lines.append(f"    and {len(nodes) - SHOWN} more")
+        lines.append(f"  {len(models)} models, {hashed} with their SHA-256")
+        if self.image:
+            lines.append(f"  image: {self.image}")
+        if self.path:
+            lines.append(f"  build it: docker build {self.path}")
+        lines += [f"  ! {warning}" for warning in self.warnings[:SHOWN]]
+        if len(self.warnings) > SHOWN:
+            lines.append(f"  ! and {len(self.warnings) - SHOWN} more in .warnings")
+        return "\n".join(lines)
+
+
+def _of_reply(reply: dict[str, Any]) -> Snapshot:
+    return Snapshot(
+        data=reply["snapshot"],
+        docker_command_steps=reply["docker_command_steps"],
+        path=reply.get("path"),
+        dockerfile=reply.get("dockerfile"),
+        image=reply.get("image"),
+        warnings=list(reply.get("warnings", ())),
+    )
+
+
+def _node(node: dict[str, Any]) -> str:
+    where = {
+        "git": f"{node['repository']} at {str(node['commit'])[:10]}",
+        "registry": f"{node['id']} {node['version']}",
+        "files": "only its files",
+    }
+    return f"{node['name']}: {where[node['kind']]}"
+
+
+def take(server: Server, body: dict[str, Any], tell: Callable[[str], object]) -> Snapshot:
+    """Ask for a snapshot and tell each line of progress; see `Comfy.snapshot`."""
+    headers = {"Accept": "text/event-stream"}
+    address = server.address("snapshot-to-docker")
+    with server.session() as session:
+        response = send(session, "POST", address, body=body, headers=headers, timeout=SILENCE)
+        with response:
+            for event, data in _events(response):
+                if event == "log":
+                    tell(data["line"])
+                elif event == "result":
+                    return _of_reply(data)
+                elif event == "error":
+                    raise ComfyDeployError.from_reply(data.pop("status"), data)
+    raise unreachable(address, ConnectionError("the stream ended early"))
+
+
+def _events(response: requests.Response) -> Iterator[tuple[str, dict[str, Any]]]:
+    parser = SSEParser()
+    try:
+        for chunk in response.iter_content(None):
+            for message in parser.feed(chunk):
+                told = json.loads(message.data)
+                yield told["event"], told["data"]
+    except requests.RequestException as error:
+        raise unreachable(response.url, error) from error
+
+
+def given(snapshot: Snapshot | dict[str, Any] | str | os.PathLike[str]) -> dict[str, Any] | str:
+    """Return a snapshot as the route takes it: an object, or the text of a file.
+
+    Raises
+    ------
+    InvalidRequestError
+        If there is no such file.
+    """
+    if isinstance(snapshot, Snapshot):
+        return snapshot.data
+    if isinstance(snapshot, dict):
+        return snapshot
+    path = Path(snapshot).expanduser()
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as fault:
+        raise InvalidRequestError.of_field("snapshot", f"{path}: {fault.strerror}") from None

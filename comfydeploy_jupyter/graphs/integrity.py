@@ -1,0 +1,74 @@
+"""Whether a graph is whole: each node has an id of its own, and each link leads somewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from comfydeploy_jupyter.errors import InvalidRequestError
+
+from .formats import inputs_of, is_link, objects
+from .ui_graph import FROM_OUTSIDE, TO_OUTSIDE
+
+
+def check_whole(graph: Mapping[str, Any], *, field: str) -> None:
+    """Refuse to keep a graph with two nodes of one id, or with an input linked to nowhere.
+
+    Parameters
+    ----------
+    graph : mapping
+        In either format, as `detect_format` knows it.
+    field : str
+        The request field it came in, for the error.
+
+    Raises
+    ------
+    InvalidRequestError
+        Naming the node.
+    """
+    if isinstance(graph.get("nodes"), list):
+        definitions = graph.get("definitions")
+        inner = definitions.get("subgraphs") if isinstance(definitions, Mapping) else None
+        for level in [graph, *objects(inner)]:
+            _check_level(level, field)
+        return
+    for node_id, node in graph.items():
+        for name, value in inputs_of(node).items():
+            if is_link(value) and value[0] not in graph:
+                raise _to_nowhere(field, node_id, name, f"node {value[0]!r}")
+
+
+def _check_level(level: Mapping[str, Any], field: str) -> None:
+    nodes = objects(level.get("nodes"))
+    ids = {FROM_OUTSIDE, TO_OUTSIDE}
+    for node_id in (str(node["id"]) for node in nodes if "id" in node):
+        if node_id in ids:
+            raise InvalidRequestError.of_field(field, f"has two nodes with the id {node_id!r}")
+        ids.add(node_id)
+    rows = level.get("links")
+    if not isinstance(rows, list):
+        return  # the format allows to leave them out
+    links = {str(found[0]): str(found[1]) for found in map(_origin, rows) if found is not None}
+    for node in nodes:
+        for slot in objects(node.get("inputs")):
+            link = slot.get("link")
+            if link is None or links.get(str(link)) in ids:
+                continue
+            origin = links.get(str(link))
+            where = f"link {link}" if origin is None else f"node {origin!r}"
+            raise _to_nowhere(field, str(node.get("id")), str(slot.get("name")), where)
+
+
+def _origin(row: object) -> tuple[Any, Any] | None:
+    """Return the id of a link, an array or an object, and of the node that it comes from."""
+    if isinstance(row, list) and len(row) > 1:
+        return row[0], row[1]
+    if isinstance(row, Mapping):
+        return row.get("id"), row.get("origin_id")
+    return None
+
+
+def _to_nowhere(field: str, node_id: str, name: str, where: str) -> InvalidRequestError:
+    return InvalidRequestError.of_field(
+        field, f"input {name!r} of node {node_id!r} is linked to {where}, which is not there"
+    )

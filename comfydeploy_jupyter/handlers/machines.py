@@ -1,0 +1,140 @@
+"""Machines: this box's ComfyUI, others, and serverless ones of ComfyDeploy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InvalidRequestError
+from ..lazy import lazy_module
+from .base import Handler, schemas
+
+if TYPE_CHECKING:
+    from ..machines import room
+    from ..machines.cloud import CloudMachines
+else:
+    room = lazy_module("machines.room")
+
+
+class MachineBase(Handler):
+    """What the machine routes share."""
+
+    def cloud(self, asked: schemas.CloudTarget, api_url: str | None = None) -> CloudMachines:
+        """Return the machines of the ComfyDeploy account that a request means.
+
+        Parameters
+        ----------
+        asked : schemas.CloudTarget
+            Its checked query or body.
+        api_url : str, optional
+            Where the machine is, if the request does not say.
+
+        Raises
+        ------
+        ForbiddenAPIURLError, NoAPIKeyError
+            If the request may not or cannot go there.
+        """
+        query = self.query(schemas.CloudTarget)
+        in_body = (asked.cd_token or asked.token) if isinstance(asked, schemas.CloudBody) else None
+        account = self.services.cloud.account(
+            self.given_key(in_body), api_url=asked.api_url or query.api_url or api_url
+        )
+        return self.services.cloud_machines(account)
+
+    def cloud_id(
+        self, asked: schemas.MachineSource | schemas.MachineUpdate
+    ) -> tuple[str, str | None] | None:
+        """Return id and API address of the machine in ComfyDeploy that a request means, or None.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such machine here, and ComfyDeploy is not meant.
+        InvalidRequestError
+            If ComfyDeploy is meant, and no machine is named.
+        """
+        machine_room = self.services.machine_room
+        if asked.in_cloud or self.query(schemas.CloudTarget).in_cloud:
+            if asked.machine_id is None:
+                raise InvalidRequestError.of_field("machine_id", "is needed for ComfyDeploy")
+            known = machine_room.cloud_record(asked.machine_id)
+            return (known.id if known is not None else asked.machine_id), None
+        found = machine_room.is_in_cloud(asked.machine_id)
+        return None if found is None else (found.id, found.config.get("api_url"))
+
+
+class MachineHandler(MachineBase):
+    """``GET machine``: what a machine is, and how it is."""
+
+    async def get(self) -> None:
+        """Answer for ``machine_id``, else for the default machine."""
+        query = self.query(schemas.MachineSource)
+        cloud = self.cloud_id(query)
+        if cloud is not None:
+            self.reply(await self.cloud(query, cloud[1]).get(cloud[0]))
+        else:
+            self.reply(await self.services.machine_room.describe(query.machine_id))
+
+
+class MachinesHandler(Handler):
+    """``GET machines``: all machines in short."""
+
+    async def get(self) -> None:
+        """Answer with an array, the default machine first."""
+        self.reply(self.services.machine_room.summaries())
+
+
+class MachineUpdateHandler(MachineBase):
+    """``POST machine/update``: change a machine."""
+
+    async def post(self) -> None:
+        """Change what the body says, and nothing else."""
+        request = await self.body(schemas.MachineUpdate)
+        cloud = self.cloud_id(request)
+        if cloud is None:
+            self.reply({"success": True, **await self.services.machine_room.update(request)})
+            return
+        machine_room = self.services.machine_room
+        machines = self.cloud(request, cloud[1])
+        registered = machine_room.cloud_record(cloud[0])
+        if registered is not None and request.name is not None:
+            machine_room.check_name(request.name, but=registered.id)
+        told = await machines.update(cloud[0], await self.json_body())
+        if registered is not None:
+            await machine_room.adopt(told, registered.config.get("api_url"))
+        self.reply({"success": True, "machine": told, "restart_required": False})
+
+
+class MachineCreateHandler(MachineBase):
+    """``POST machine/create``: register a ComfyUI, or have one built at ComfyDeploy."""
+
+    async def post(self) -> None:
+        """Answer with the new machine."""
+        request = await self.body(schemas.MachineCreate)
+        query = self.query(schemas.CloudTarget)
+        kind = "cloud" if query.in_cloud else room.kind_of(request)
+        machine_room = self.services.machine_room
+        if kind == "cloud":
+            made = await self._create_in_cloud(request, request.api_url or query.api_url)
+        else:
+            made = await machine_room.create(request)
+        self.reply({"success": True, "machine_id": made["id"], "machine": made})
+
+    async def _create_in_cloud(
+        self, request: schemas.MachineCreate, api_url: str | None
+    ) -> dict[str, Any]:
+        if not isinstance(request.gpu, str) or not request.gpu:
+            raise InvalidRequestError.of_field("gpu", "is needed: a kind of GPU, or CPU")
+        self.services.machine_room.check_name(request.name)
+        made = await self.cloud(request).create(await self.json_body())
+        await self.services.machine_room.adopt(made, api_url)
+        return made
+
+
+class MachineDeleteHandler(Handler):
+    """``POST machine/delete``: forget a machine."""
+
+    async def post(self) -> None:
+        """End its ComfyUI, if it was started here, and forget it."""
+        request = await self.body(schemas.MachineDelete)
+        machine_id = await self.services.machine_room.delete(request.machine_id)
+        self.reply({"success": True, "machine_id": machine_id})

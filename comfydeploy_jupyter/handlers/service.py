@@ -1,0 +1,81 @@
+"""Calls of the ComfyDeploy service, which may use this box as one of its machines."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from typing import TYPE_CHECKING, Any
+
+from jupyter_server.auth.identity import User
+
+from .base import Handler
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SERVICE = User(username="comfydeploy-service", name="ComfyDeploy", display_name="ComfyDeploy")
+
+
+class ForService(Handler):
+    """Base of what ComfyDeploy itself may ask for, with the machine's token instead of Jupyter's.
+
+    ComfyDeploy sends the token twice: as ``Authorization: Basic base64(token)`` and, for proxies
+    that take that header for themselves, as ``authorizationheader: token``. One is enough; each
+    that is there must be right. The authorizer is asked about the user ``comfydeploy-service``.
+    No XSRF token is asked for: no browser sends these headers on its own.
+    """
+
+    _caller: User | None = None
+
+    async def prepare(self) -> None:  # type: ignore[override]  # as in Handler
+        """See whether it is the service, then check who asks."""
+        if self.request.method == "POST" and self._has_machine_token():
+            self._caller = SERVICE
+        await super().prepare()
+
+    @property
+    def current_user(self) -> Any:
+        """The service, or whom Jupyter knows."""
+        return self._caller or super().current_user
+
+    @current_user.setter
+    def current_user(self, user: Any) -> None:
+        self._current_user = user
+
+    @property
+    def token_authenticated(self) -> bool:
+        """Whether a token let the request in, Jupyter's or the machine's."""
+        return self._caller is not None or super().token_authenticated
+
+    def skip_check_origin(self) -> bool:
+        """Return whether the origin of the request does not matter."""
+        return self._caller is not None or super().skip_check_origin()
+
+    def _has_machine_token(self) -> bool:
+        expected = _digest(self.extension.machine_token.strip().encode())
+        given = list(self._given_tokens())
+        if not self.extension.machine_token.strip() or not given:
+            return False
+        # All are compared, in a time that does not depend on how much of them is right.
+        right = [hmac.compare_digest(_digest(token), expected) for token in given]
+        if not all(right):
+            self.log.warning("A call of run came with a wrong machine token")
+        return all(right)
+
+    def _given_tokens(self) -> Iterator[bytes]:
+        headers = self.request.headers
+        if "authorizationheader" in headers:
+            yield headers["authorizationheader"].strip().encode("latin-1")
+        scheme, _, value = headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "basic":
+            try:
+                yield base64.b64decode(value.strip(), validate=True)
+            except (binascii.Error, ValueError):
+                yield b""
+
+
+def _digest(token: bytes) -> bytes:
+    """Return something of the same length for every token."""
+    return hashlib.sha256(token).digest()

@@ -1,0 +1,105 @@
+"""``snapshot-to-docker``: the environment, for Docker and for ComfyDeploy."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from tornado.iostream import StreamClosedError
+
+from ..errors import ComfyDeployError
+from ..runs.log import RunEvent
+from .base import Handler, schemas
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+KEEP_AWAKE = 15.0  # seconds between comment lines on a silent stream
+
+
+class SnapshotHandler(Handler):
+    """``POST snapshot-to-docker``: a build context that recreates the environment."""
+
+    _work: asyncio.Task[dict[str, Any]] | None = None
+    _left = False  # whether the client is gone
+
+    async def post(self) -> None:
+        """Answer with the context or, where the client accepts events, with the progress too."""
+        request = await self.body(schemas.SnapshotRequest)
+        if "text/event-stream" in self.request.headers.get("Accept", ""):
+            await self._stream(request)
+            return
+        self._work = self._begin(request, lambda _: None)
+        try:
+            reply = await self._work
+        except asyncio.CancelledError:
+            if self._left:
+                return
+            raise _ending() from None
+        await self.reply_large(reply)
+
+    def on_connection_close(self) -> None:
+        """End the work for a client that is gone, as Ctrl-C ends a build."""
+        super().on_connection_close()
+        self._left = True
+        if self._work is not None:
+            self._work.cancel()
+
+    def _begin(
+        self, request: schemas.SnapshotRequest, tell: Callable[[str], None]
+    ) -> asyncio.Task[dict[str, Any]]:
+        snapshots = self.services.snapshots
+        query = self.query(schemas.CloudTarget)
+        if not (request.in_cloud or query.in_cloud):
+            return snapshots.begin(snapshots.to_docker(request, tell))
+        account = self.services.cloud.account(
+            self.given_key(request.cd_token or request.token),
+            api_url=request.api_url or query.api_url,
+        )
+        return snapshots.begin(snapshots.to_cloud(request, account, tell))
+
+    async def _stream(self, request: schemas.SnapshotRequest) -> None:
+        """Send each line of progress as it comes, then the result or the error."""
+        lines: asyncio.Queue[str | None] = asyncio.Queue()
+        self._work = work = self._begin(request, lines.put_nowait)
+        work.add_done_callback(lambda _: lines.put_nowait(None))
+        self.set_header("Content-Type", "text/event-stream")
+        self.set_header("Cache-Control", "no-cache")
+        self.set_header("X-Accel-Buffering", "no")
+        number = 0
+        try:
+            await self.flush()
+            while (line := await self._next(lines)) is not None:
+                number += bool(line)
+                event = RunEvent(number, "log", {"line": line}).sse if line else b": keep awake\n\n"
+                self.write(event)
+                await self.flush()
+            name, told = await self._outcome(work)
+            self.write(await asyncio.to_thread(lambda: RunEvent(number + 1, name, told).sse))
+        except StreamClosedError:
+            work.cancel()
+            return
+        self.finish(set_content_type="text/event-stream")
+
+    @staticmethod
+    async def _next(lines: asyncio.Queue[str | None]) -> str | None:
+        """Return the next line, "" where none came for a while, None after the last one."""
+        try:
+            return await asyncio.wait_for(lines.get(), KEEP_AWAKE)
+        except asyncio.TimeoutError:
+            return ""
+
+    async def _outcome(self, work: asyncio.Task[dict[str, Any]]) -> tuple[str, dict[str, Any]]:
+        try:
+            return "result", await work
+        except asyncio.CancelledError:
+            error: ComfyDeployError = _ending()
+        except Exception as fault:  # told as any other route tells it
+            error = self.describe(fault, 500)
+        return "error", {**error.to_reply(), "status": error.status}
+
+
+def _ending() -> ComfyDeployError:
+    error = ComfyDeployError("The snapshot was broken off: the server is ending")
+    error.status = 503
+    return error

@@ -1,0 +1,198 @@
+"""Whether what is set of a machine can be right; each fault names its field.
+
+What touches files here belongs into a thread.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from ..comfyui.discovery import (
+    INSTALL_COMMAND,
+    has_gpu,
+    is_comfyui_tree,
+    launch_options,
+    what_answers,
+)
+from ..comfyui.folders import Folders
+from ..errors import ComfyUIUnavailableError, InvalidRequestError
+from .hardware import gpus_of_driver
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+_SHELL = re.compile(r"[;|&$`<>\x00-\x1f\x7f]")
+_OPTION = re.compile(r"(--?[A-Za-z][\w-]*)(=.*)?", re.DOTALL)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_GPU = re.compile(r"\d{1,3}(,\d{1,3})*|(GPU|MIG)-[0-9A-Za-z/-]+(,(GPU|MIG)-[0-9A-Za-z/-]+)*")
+_HIDDEN = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|(^|_)(API_?)?KEY(_|$)", re.IGNORECASE)
+MASK = "***"
+MOST_ARGUMENTS = 200
+LONGEST = 4096  # characters of one argument
+PROBE_TIMEOUT = 5.0  # seconds that an address has to tell what is there
+
+
+def split_arguments(given: Sequence[str] | str) -> tuple[str, ...]:
+    """Return launch arguments as a list; a text is split as a shell would, without its tricks.
+
+    Raises
+    ------
+    InvalidRequestError
+        If they are no arguments for a program, e.g. have the signs of a shell in them.
+    """
+    try:
+        arguments = shlex.split(given) if isinstance(given, str) else list(given)
+    except ValueError as fault:
+        raise InvalidRequestError.of_field("launch_args", f"cannot be split: {fault}") from None
+    if len(arguments) > MOST_ARGUMENTS:
+        raise InvalidRequestError.of_field("launch_args", f"are more than {MOST_ARGUMENTS}")
+    for argument in arguments:
+        found = _SHELL.search(argument)
+        if found is not None:
+            raise InvalidRequestError.of_field(
+                "launch_args",
+                f"{argument[:80]!r} has {found[0]!r} in it; no shell reads them, so that it means"
+                " nothing",
+            )
+        if not argument or len(argument) > LONGEST:
+            raise InvalidRequestError.of_field("launch_args", "an argument is empty or too long")
+    if arguments and not arguments[0].startswith("-"):
+        raise InvalidRequestError.of_field(
+            "launch_args", f"{arguments[0][:80]!r} is no option; options begin with --"
+        )
+    return tuple(arguments)
+
+
+def check_options(arguments: Sequence[str], place: str | Path) -> None:
+    """Make sure that a ComfyUI can read its options; what it cannot be known to know, passes.
+
+    Raises
+    ------
+    InvalidRequestError
+        Naming the first option that it does not know, or that lacks its value.
+    """
+    path = Path(place).expanduser()
+    Folders(path, argv=arguments)  # reads those that are about folders, as ComfyUI does
+    known = launch_options(path)
+    for argument in arguments:
+        option = _OPTION.fullmatch(argument)
+        if not known or option is None or option[1] in {"-h", "--help"}:
+            continue
+        # argparse takes the beginning of an option for the whole, where only one begins so
+        if not any(name == option[1] or name.startswith(option[1]) for name in known):
+            raise InvalidRequestError.of_field(
+                "launch_args", f"the ComfyUI in {path} has no option {option[1][:80]!r}"
+            )
+
+
+def check_tree(given: str) -> Path:
+    """Return the folder of a ComfyUI.
+
+    Raises
+    ------
+    InvalidRequestError
+        If there is none.
+    """
+    if "\0" in given:
+        raise InvalidRequestError.of_field("comfyui_path", "has a NUL in it")
+    path = Path(given).expanduser()
+    if not path.is_absolute():
+        raise InvalidRequestError.of_field("comfyui_path", "must be absolute, or begin with ~")
+    if not is_comfyui_tree(path):
+        raise InvalidRequestError.of_field(
+            "comfyui_path",
+            f"there is no ComfyUI in {path}; `{INSTALL_COMMAND} --path {path}` gets one",
+        )
+    return path
+
+
+def check_python(given: str) -> None:
+    """Make sure that an interpreter is there.
+
+    Raises
+    ------
+    InvalidRequestError
+        If it is not.
+    """
+    path = Path(given).expanduser() if "\0" not in given else Path()
+    if not (path.is_file() and os.access(path, os.X_OK)):
+        raise InvalidRequestError.of_field("comfyui_python", f"there is no program at {given!r}")
+
+
+def check_environment(given: Mapping[str, str | int | float | None]) -> dict[str, str | None]:
+    """Return environment variables as text; None for those that are to be taken away.
+
+    Raises
+    ------
+    InvalidRequestError
+        If a name or a value cannot be in an environment.
+    """
+    found: dict[str, str | None] = {}
+    for name, value in given.items():
+        if not _VARIABLE.fullmatch(name):
+            raise InvalidRequestError.of_field("env", f"{name[:80]!r} is no name of a variable")
+        text = None if value is None else str(value)
+        if text is not None and ("\0" in text or len(text) > 128 * 1024):
+            raise InvalidRequestError.of_field("env", f"{name} has a NUL in it or is too long")
+        found[name] = text
+    return found
+
+
+def masked(env: Mapping[str, str]) -> dict[str, str]:
+    """Return environment variables with those hidden that look like secrets."""
+    return {name: MASK if _HIDDEN.search(name) else value for name, value in env.items()}
+
+
+def check_gpu(given: str | int) -> str:
+    """Return the choice of GPUs as ``CUDA_VISIBLE_DEVICES`` takes it; empty: all of them.
+
+    Raises
+    ------
+    InvalidRequestError
+        If it is no choice, or names a GPU that is not there.
+    """
+    text = str(given).replace(" ", "")
+    if not text:
+        return ""
+    if not _GPU.fullmatch(text):
+        raise InvalidRequestError.of_field(
+            "gpu", "must be the number of a GPU, several as 0,1, or a UUID that begins with GPU-"
+        )
+    there = gpus_of_driver()
+    if not there and not has_gpu():
+        raise InvalidRequestError.of_field("gpu", "no GPU was found on this box")
+    known = {str(gpu["index"]) for gpu in there} | {gpu["uuid"] for gpu in there}
+    for name in text.split(","):
+        if there and name not in known and not name.startswith("MIG-"):
+            names = ", ".join(f"{gpu['index']} ({gpu['name']})" for gpu in there)
+            raise InvalidRequestError.of_field("gpu", f"there is no GPU {name}; there are {names}")
+    return text
+
+
+async def check_address(url: str) -> str:
+    """Return the address of a ComfyUI; one that does not answer now may come up later.
+
+    Raises
+    ------
+    InvalidRequestError
+        If something else answers there, or it is no address of a ComfyUI.
+    """
+    url = url.rstrip("/")
+    if "?" in url or "#" in url:
+        raise InvalidRequestError.of_field("comfyui_url", "must be without ? and #")
+    if "@" in urlsplit(url).netloc:
+        raise InvalidRequestError.of_field("comfyui_url", "must be without user and password")
+    try:
+        answer = await what_answers(url, PROBE_TIMEOUT)
+    except ComfyUIUnavailableError:
+        return url
+    if answer is not None:
+        raise InvalidRequestError.of_field(
+            "comfyui_url", f"what answers at {url} is not ComfyUI: {answer}"
+        )
+    return url

@@ -1,0 +1,125 @@
+"""Serverless machines of the ComfyDeploy service."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..cloud.client import unreadable
+from ..cloud.dates import iso_utc
+
+if TYPE_CHECKING:
+    from ..cloud.client import CloudAccount
+
+_DATES = ("created_at", "updated_at")
+# Ours alone: what the service calls otherwise, or has no use for.
+_NOT_PASSED_ON = frozenset(
+    {
+        "api_url",
+        "autostart",
+        "cd_token",
+        "comfyui_path",
+        "comfyui_python",
+        "comfyui_url",
+        "docker_steps",
+        "env",
+        "kind",
+        "launch_args",
+        "machine_id",
+        "reset",
+        "restart",
+        "target",
+        "token",
+    }
+)
+
+
+class CloudMachines:
+    """The machines of one ComfyDeploy account.
+
+    Parameters
+    ----------
+    account : CloudAccount
+        The service as the user's key sees it.
+    """
+
+    def __init__(self, account: CloudAccount) -> None:
+        self._account = account
+
+    async def get(self, machine_id: str) -> dict[str, Any]:
+        """Return a machine.
+
+        Raises
+        ------
+        CloudError
+            If the service refuses or fails; 404 for a machine that does not exist.
+        """
+        return _told(await self._account.get("machine", machine_id))
+
+    async def create(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Have a machine built; its ``status`` is ``building`` until it is ``ready``.
+
+        Parameters
+        ----------
+        body : dict
+            The request; ``docker_steps`` is another name for ``docker_command_steps``.
+
+        Raises
+        ------
+        CloudError
+            If the service refuses or fails; 409 for a name that is taken.
+        """
+        return _told(await self._account.post("machine", "serverless", body=_for_service(body)))
+
+    async def update(self, machine_id: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Change a machine; what is not in `body` stays.
+
+        Raises
+        ------
+        CloudError
+            If the service refuses or fails; 404 for a machine that does not exist.
+        """
+        return _told(
+            await self._account.patch("machine", "serverless", machine_id, body=_for_service(body))
+        )
+
+
+def _for_service(body: dict[str, Any]) -> dict[str, Any]:
+    passed = {k: v for k, v in body.items() if k not in _NOT_PASSED_ON and v is not None}
+    steps = body.get("docker_command_steps") or body.get("docker_steps")
+    if steps is not None:
+        passed["docker_command_steps"] = {"steps": steps} if isinstance(steps, list) else steps
+    return passed
+
+
+def _told(row: Any) -> dict[str, Any]:
+    """Return a machine of the service in the form in which we tell of machines."""
+    if not isinstance(row, dict) or not isinstance(row.get("id"), str):
+        raise unreadable("the machine")
+    # The token lets its holder use the machine.
+    row = {key: value for key, value in row.items() if key != "auth_token"}
+    row |= {key: iso_utc(row[key]) for key in _DATES if key in row}
+    gpu = row.get("gpu")
+    named = {"id", "name", "status"}
+    return {
+        "id": row["id"],
+        "name": row.get("name") or row["id"],
+        "kind": "cloud",
+        "status": row.get("status"),
+        "hardware": {
+            "cpu": None,
+            "memory": None,
+            "gpus": [{"name": gpu}] if gpu and gpu != "CPU" else [],
+            "disks": [],
+        },
+        "software": {
+            "comfyui": {
+                "version": row.get("comfyui_version"),
+                "url": row.get("endpoint"),
+                "path": None,
+                "managed": False,
+                "pid": None,
+            }
+        },
+        "config": {key: value for key, value in row.items() if key not in named},
+        "restart_required": False,
+    }

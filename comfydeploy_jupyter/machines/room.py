@@ -1,0 +1,663 @@
+"""What is asked and changed of machines; kept over restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import platform
+import re
+import shutil
+from collections import defaultdict
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from yarl import URL
+
+from .._version import __version__
+from ..comfyui.discovery import launch_options
+from ..errors import (
+    ComfyUIUnavailableError,
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+)
+from ..store.machines import MachineRecord, name_taken
+from . import checks, hardware
+from .machine import Machine, MachineSettings
+from .registry import AUTO, LOCAL
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..schemas import MachineConfig, MachineCreate, MachineUpdate
+    from ..store.machines import MachineRepository
+    from .machine import MachineListener
+    from .registry import MachineRegistry
+
+ASK_WITHIN = 5.0  # seconds that ComfyUI has to tell of itself
+# What `machine/update` sets of how a ComfyUI is found and started.
+_SETTINGS = ("comfyui_url", "comfyui_path", "comfyui_python", "launch_args", "env", "gpu")
+# What is only kept: for snapshots, and for ComfyDeploy.
+_KEPT = ("autostart", "docker_steps", "comfyui_version")
+# A second ComfyUI of the same folder must have these for itself: where both write to one output
+# folder, they overwrite each other's pictures; and each empties the temporary folder at its start.
+_OWN = ("--output-directory", "--temp-directory", "--database-url", "--port", "--listen")
+
+
+class MachineRoom:
+    """Registers, changes and describes machines.
+
+    Parameters
+    ----------
+    repository : MachineRepository
+        What is kept of them.
+    registry : MachineRegistry
+        Where the machines themselves are.
+    configured : MachineSettings
+        The machine `local` as it is configured. What was changed of it since goes over that.
+    autostart : bool
+        Whether `local` is found or started at once, as configured.
+    data_dir : pathlib.Path
+        Where logs are; registered machines have folders of their own below ``machines``.
+    session_id : str
+        The ComfyUI client id of this server.
+    listener : MachineListener
+        Who hears of the machines.
+    """
+
+    def __init__(
+        self,
+        repository: MachineRepository,
+        registry: MachineRegistry,
+        configured: MachineSettings,
+        *,
+        autostart: bool,
+        data_dir: Path,
+        session_id: str,
+        listener: MachineListener,
+    ) -> None:
+        self._repository = repository
+        self._registry = registry
+        self._configured = configured
+        self._autostart = autostart
+        self._data_dir = data_dir
+        self._session_id = session_id
+        self._listener = listener
+        self._records: dict[str, MachineRecord] = {}
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def open(self) -> None:
+        """Make the machines that are known; `local` is always one. None is started by that."""
+        records = {record.id: record for record in await self._repository.all()}
+        local = records.pop(LOCAL, MachineRecord(LOCAL, LOCAL, "local", {}))
+        for record in (local, *records.values()):
+            self._records[record.id] = record
+            if record.kind == "cloud":
+                self._registry.cloud[record.id] = record
+            else:
+                self._registry.add(self._machine(record))
+
+    def start(self) -> None:
+        """Find or start the ComfyUI of each machine that is to be there from the start."""
+        for machine in self._registry:
+            if self._starts_early(self._records[machine.id]):
+                machine.open()
+
+    # -- asking ------------------------------------------------------------------------------
+
+    async def describe(self, machine_id: str | None) -> dict[str, Any]:
+        """Return what a machine is and how it is, as ``GET machine`` tells it.
+
+        Parameters
+        ----------
+        machine_id : str or None
+            Its id or name, or ``auto``; by default `local`.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none.
+        InvalidRequestError
+            If it is one of ComfyDeploy, which must be asked itself.
+        """
+        return await self._describe(self._registry.get(machine_id))
+
+    def is_in_cloud(self, machine_id: str | None) -> MachineRecord | None:
+        """Return the record of a registered machine of ComfyDeploy; None for any other.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such machine.
+        """
+        found = self._registry.resolve(machine_id or LOCAL, field="machine_id")
+        return self._registry.cloud.get(found)
+
+    def cloud_record(self, machine_id: str) -> MachineRecord | None:
+        """Return the record of a machine of ComfyDeploy; None if it is not registered here."""
+        try:
+            return self.is_in_cloud(machine_id)
+        except NotFoundError:
+            return None
+
+    def summaries(self) -> list[dict[str, Any]]:
+        """Return all machines in short, `local` first; nobody is asked for that."""
+        return [self._summary(record) for record in self._records.values()]
+
+    def _summary(self, record: MachineRecord) -> dict[str, Any]:
+        machine = self._registry.find(record.id)
+        if machine is None:
+            return {
+                "id": record.id,
+                "name": record.name,
+                "kind": "cloud",
+                "status": None,
+                "gpu": record.config.get("gpu"),
+            }
+        known = machine.status()
+        return {
+            "id": machine.id,
+            "name": machine.name,
+            "kind": _kind(machine),
+            "status": machine.state,
+            "url": known["url"],
+            "version": known["version"],
+            "gpu": machine.settings.gpu or None,
+            "work": self._registry.work(machine),
+            "error": known.get("error"),
+        }
+
+    async def _describe(self, machine: Machine) -> dict[str, Any]:
+        stats = await _ask(machine)
+        here = _on_this_box(machine)
+        told: dict[str, Any] = stats.get("system") or machine.system
+        devices = [device for device in stats.get("devices") or () if isinstance(device, dict)]
+        if here:
+            found = await asyncio.to_thread(
+                hardware.hardware, await _model_folders(machine), devices
+            )
+        else:
+            found = _hardware_elsewhere(told, devices)
+        return {
+            "id": machine.id,
+            "name": machine.name,
+            "kind": _kind(machine),
+            "status": machine.state,
+            "hardware": found,
+            "software": await self._software(machine, told, here=here),
+            "config": self._config(machine),
+            "restart_required": machine.restart_required,
+            "work": self._registry.work(machine),
+        }
+
+    async def _software(
+        self, machine: Machine, told: dict[str, Any], *, here: bool
+    ) -> dict[str, Any]:
+        status = machine.status()
+        known: dict[str, Any] = {"version": None, "commit": None, "source": None}
+        if machine.connected or machine.path is not None:  # else it would be looked for, or started
+            with contextlib.suppress(ComfyUIUnavailableError, asyncio.TimeoutError):
+                known = await asyncio.wait_for(machine.version(), ASK_WITHIN)
+        pid = status.get("pid")
+        facts = {}
+        if here and machine.url is not None and pid is None and machine.connected:
+            port = urlsplit(machine.url).port
+            pid = await asyncio.to_thread(hardware.listener_pid, port) if port else None
+        if here and pid is not None:
+            facts = await asyncio.to_thread(hardware.process_facts, pid)
+        comfyui = {
+            **known,
+            **{key: value for key, value in status.items() if key not in ("version", "path")},
+            "path": str(machine.path) if machine.path is not None else None,
+            "pid": pid,
+            "process": facts or None,
+            "interpreter": str(machine.python) if machine.python is not None else None,
+            "python": told.get("python_version"),
+            "torch": told.get("pytorch_version"),
+            "launch_args": machine.launch_args,
+        }
+        try:
+            jupyter_server: str | None = version("jupyter_server")
+        except PackageNotFoundError:
+            jupyter_server = None
+        return {
+            "os": platform.platform() if here else told.get("os"),
+            "python": platform.python_version(),
+            "jupyter_server": jupyter_server,
+            "comfydeploy_jupyter": __version__,
+            "comfyui": comfyui,
+        }
+
+    def _config(self, machine: Machine) -> dict[str, Any]:
+        """Return what can be set of a machine, secrets hidden."""
+        settings = machine.settings
+        record = self._records[machine.id]
+        return {
+            "comfyui_url": settings.comfyui_url,
+            "comfyui_path": settings.comfyui_path,
+            "comfyui_python": settings.comfyui_python,
+            "launch_args": list(settings.launch_args),
+            "env": checks.masked(settings.env),
+            "gpu": settings.gpu,
+            "autostart": self._starts_early(record),
+            "docker_steps": record.config.get("docker_steps"),
+            "comfyui_version": record.config.get("comfyui_version"),
+            "changed": sorted(record.config) if record.id == LOCAL else [],
+        }
+
+    # -- changing ----------------------------------------------------------------------------
+
+    async def create(self, request: MachineCreate) -> dict[str, Any]:
+        """Register a ComfyUI by its address, or one that we start; it is opened at once.
+
+        Raises
+        ------
+        InvalidRequestError
+            If a field is wrong.
+        ConflictError
+            If the name is taken.
+        """
+        self.check_name(request.name)
+        kind = kind_of(request)
+        if kind == "managed" and request.comfyui_url:
+            raise InvalidRequestError.of_field(
+                "comfyui_url", "is given beside the kind managed, which is started here"
+            )
+        if kind == "comfyui" and not request.comfyui_url:
+            raise InvalidRequestError.of_field("comfyui_url", "is needed for the kind comfyui")
+        given = await self._checked(request, {})
+        shared: Machine | None = None
+        if kind == "managed":
+            shared = self._copied(request, given)
+        record = MachineRecord(self._free_id(request.name), request.name, kind, given)
+        settings = self._settings(record)
+        await self._check_whole(settings)
+        if shared is not None:
+            own = await self._own_folders(record.id, shared, settings)
+            given["launch_args"] = [*settings.launch_args, *own]
+        # Others may have been quicker while this one was checked.
+        self.check_name(request.name)
+        self._records[record.id] = record
+        try:
+            record = await self._repository.add(record)
+        except BaseException:
+            self._records.pop(record.id, None)
+            raise
+        self._records[record.id] = record
+        machine = self._machine(record)
+        self._registry.add(machine)
+        if self._starts_early(record):
+            machine.open()
+            await _settle(machine)
+        return await self._describe(machine)
+
+    async def adopt(self, told: dict[str, Any], api_url: str | None) -> None:
+        """Keep in mind a machine of ComfyDeploy, so that it can be called by its id and name."""
+        config = {"gpu": told["config"].get("gpu"), "api_url": api_url}
+        record = MachineRecord(told["id"], str(told["name"]), "cloud", config)
+        if told["id"] in self._records:
+            record = await self._repository.save(record)
+        else:
+            record = await self._repository.add(record)
+        self._records[record.id] = self._registry.cloud[record.id] = record
+
+    async def update(self, request: MachineUpdate) -> dict[str, Any]:
+        """Change a machine that is not in the cloud.
+
+        Returns
+        -------
+        dict
+            ``machine`` and ``restart_required``.
+
+        Raises
+        ------
+        InvalidRequestError, NotFoundError
+            If a field is wrong; nothing has changed then.
+        ConflictError
+            If the name is taken, if a ComfyUI that is not ours shall be restarted, or if runs go
+            on where another ComfyUI is to take its place.
+        ComfyUIUnavailableError
+            If no ComfyUI comes up with the new settings; the old ones are back then.
+        """
+        machine_id = self._registry.resolve(request.machine_id or LOCAL, field="machine_id")
+        async with self._locks[machine_id]:
+            machine = self._registry.get(machine_id)
+            record = self._records[machine_id]
+            if request.name is not None:
+                self.check_name(request.name, but=machine_id)
+            known = {} if request.reset else record.config
+            given = await self._checked(request, known)
+            changed = replace(record, name=request.name or record.name, config={**known, **given})
+            settings = self._settings(changed)
+            if settings != machine.settings:
+                await self._check_whole(settings, machine)
+            self._check_possible(machine, settings, restart=bool(request.restart))
+            if request.restart:
+                # Kept only once it is known to work.
+                await machine.restart(settings)
+            record = await self._repository.save(changed)
+            self._records[machine_id] = record
+            machine.name = record.name
+            if not request.restart and settings != machine.settings:
+                await machine.reconfigure(settings)
+                await _settle(machine)
+        return {
+            "machine": await self._describe(machine),
+            "restart_required": machine.restart_required,
+        }
+
+    async def delete(self, machine_id: str) -> str:
+        """Forget a machine, and end its ComfyUI if it is ours; return its id.
+
+        A machine of ComfyDeploy stays there.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none.
+        ConflictError
+            If it is `local`, or has unfinished runs.
+        """
+        machine_id = self._registry.resolve(machine_id, field="machine_id")
+        if machine_id == LOCAL:
+            raise ConflictError("machine_id: the machine 'local' cannot be deleted")
+        async with self._locks[machine_id]:
+            self._check_idle(machine_id, "be deleted")
+            await self._repository.delete(machine_id)
+            machine = self._registry.find(machine_id)
+            self._registry.remove(machine_id)
+            self._records.pop(machine_id, None)
+            if machine is not None:
+                await machine.close()
+                await asyncio.to_thread(shutil.rmtree, self._folder(machine_id), True)
+        return machine_id
+
+    # -- how -----------------------------------------------------------------------------------
+
+    def _machine(self, record: MachineRecord) -> Machine:
+        return Machine(
+            record.id,
+            self._settings(record),
+            session_id=self._session_id,
+            folder=self._folder(record.id),
+            listener=self._listener,
+            name=record.name,
+        )
+
+    def _folder(self, machine_id: str) -> Path:
+        return self._data_dir if machine_id == LOCAL else self._data_dir / "machines" / machine_id
+
+    def _starts_early(self, record: MachineRecord) -> bool:
+        default = self._autostart if record.id == LOCAL else True
+        return bool(record.config.get("autostart", default))
+
+    def _settings(self, record: MachineRecord) -> MachineSettings:
+        """Return the settings of a machine: what is kept of it, over what is configured."""
+        base = self._configured
+        if record.kind != "local":
+            base = replace(
+                base,
+                comfyui_url="",
+                comfyui_path="",
+                comfyui_python="",
+                launch_args=(),
+                env={},
+                gpu="",
+                by_chance=False,
+            )
+        known = {name: record.config[name] for name in _SETTINGS if name in record.config}
+        if "launch_args" in known:
+            known["launch_args"] = tuple(known["launch_args"])
+        return replace(base, **known)
+
+    async def _checked(self, request: MachineConfig, known: dict[str, Any]) -> dict[str, Any]:
+        """Return what a request sets, each field checked for itself.
+
+        An address without a path beside it takes the path away: it would name the folders of
+        another ComfyUI.
+        """
+        given: dict[str, Any] = {
+            name: getattr(request, name)
+            for name in (*_SETTINGS, *_KEPT)
+            if getattr(request, name) is not None
+        }
+        if request.docker_command_steps is not None:
+            given.setdefault("docker_steps", request.docker_command_steps)
+        if request.launch_args is not None:
+            given["launch_args"] = list(checks.split_arguments(request.launch_args))
+        if request.env is not None:
+            # One that comes back as it was shown is not known to who sends it.
+            env = {k: v for k, v in request.env.items() if v != checks.MASK}
+            merged = {**known.get("env", {}), **checks.check_environment(env)}
+            given["env"] = {name: value for name, value in merged.items() if value is not None}
+        if request.gpu is not None:
+            given["gpu"] = await asyncio.to_thread(checks.check_gpu, request.gpu)
+        if request.comfyui_python:
+            await asyncio.to_thread(checks.check_python, request.comfyui_python)
+        if request.comfyui_path:
+            given["comfyui_path"] = str(
+                await asyncio.to_thread(checks.check_tree, request.comfyui_path)
+            )
+        if request.comfyui_url:
+            given["comfyui_url"] = await checks.check_address(request.comfyui_url)
+            given.setdefault("comfyui_path", "")
+        return given
+
+    async def _check_whole(self, settings: MachineSettings, machine: Machine | None = None) -> None:
+        """Check what can only be judged together: options, by the ComfyUI that gets them."""
+        if not (settings.by_chance or settings.comfyui_url or settings.comfyui_path):
+            raise InvalidRequestError.of_field("comfyui_path", "or comfyui_url is needed")
+        if settings.comfyui_url:
+            if settings.gpu:
+                raise InvalidRequestError.of_field(
+                    "gpu", "can be chosen only for a ComfyUI that is started here"
+                )
+            self._check_single(settings.comfyui_url, machine)
+            return
+        place: str | Path | None = settings.comfyui_path or None
+        if place is None and machine is not None and machine.managed:
+            place = machine.path
+        if place is not None and settings.launch_args:
+            await asyncio.to_thread(checks.check_options, settings.launch_args, place)
+
+    def _check_single(self, url: str, but: Machine | None) -> None:
+        """Make sure that no two machines have one ComfyUI: it sends its events to one socket."""
+        for machine in self._registry:
+            if machine is not but and _same_address(
+                url, machine.url or machine.settings.comfyui_url
+            ):
+                raise ConflictError(
+                    f"comfyui_url: machine {machine.id!r} is at {url} already",
+                    details={"field": "comfyui_url", "machine": machine.id},
+                )
+
+    def _check_possible(
+        self, machine: Machine, settings: MachineSettings, *, restart: bool
+    ) -> None:
+        """Make sure that a change harms no run and asks for nothing that we cannot do."""
+        moves = settings.place != machine.settings.place
+        if not machine.managed and restart and (settings.comfyui_url or not moves):
+            raise ConflictError(
+                f"restart: the ComfyUI of machine {machine.id!r} was not started here",
+                details={"field": "restart"},
+            )
+        if not machine.managed and moves:
+            self._check_idle(machine.id, "get another ComfyUI")
+
+    def _check_idle(self, machine_id: str, what: str) -> None:
+        count = self._registry.open_runs(machine_id)
+        if count:
+            raise ConflictError(
+                f"Machine {machine_id!r} cannot {what} while runs of it are unfinished: {count}",
+                details={"field": "machine_id", "runs": count},
+            )
+
+    def check_name(self, name: str, *, but: str | None = None) -> None:
+        """Make sure that a machine can have a name.
+
+        Parameters
+        ----------
+        name : str
+            The name.
+        but : str, optional
+            Id of the machine that it is for.
+
+        Raises
+        ------
+        InvalidRequestError
+            If it means something else.
+        ConflictError
+            If another machine has it.
+        """
+        if name.casefold() == AUTO:
+            raise InvalidRequestError.of_field("name", f"{AUTO!r} means the least busy machine")
+        for record in self._records.values():
+            taken = (record.id, record.name.casefold())
+            if record.id != but and (name in taken or name.casefold() in taken):
+                raise name_taken(name)
+
+    def _free_id(self, name: str) -> str:
+        slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:100] or "machine"
+        numbered = (slug if n == 1 else f"{slug}-{n}" for n in itertools.count(1))
+        return next(found for found in numbered if found not in self._records)
+
+    def _copied(self, request: MachineCreate, given: dict[str, Any]) -> Machine | None:
+        """Fill in from `local` what a managed machine does not say; return whose folder it shares.
+
+        Raises
+        ------
+        InvalidRequestError
+            If no ComfyUI is known that it could be a copy of.
+        """
+        local = self._registry.get(LOCAL)
+        if "comfyui_path" not in given:
+            if local.path is None:
+                raise InvalidRequestError.of_field(
+                    "comfyui_path", "is needed: where the ComfyUI of 'local' lies is not known"
+                )
+            given["comfyui_path"] = str(local.path)
+            if local.python is not None:
+                given.setdefault("comfyui_python", str(local.python))
+            if request.launch_args is None:
+                given["launch_args"] = _without(local.settings.launch_args, _OWN)
+            given["env"] = {**local.settings.env, **given.get("env", {})}
+        path = Path(given["comfyui_path"])
+        same = (m for m in self._registry if m.path is not None and m.path == path)
+        return next(same, None)
+
+    async def _own_folders(
+        self, machine_id: str, shared: Machine, settings: MachineSettings
+    ) -> list[str]:
+        """Return the arguments that keep two ComfyUIs of one folder from each other's files."""
+        folder = self._folder(machine_id)
+        outputs = (await shared.folders()).directory("output")
+        known = await asyncio.to_thread(launch_options, Path(settings.comfyui_path))
+        own = {
+            "--output-directory": str(outputs / machine_id),
+            "--temp-directory": str(folder),
+            "--database-url": f"sqlite:///{folder / 'comfyui.db'}",
+        }
+        given = {argument.partition("=")[0] for argument in settings.launch_args}
+        return [
+            part
+            for option, value in own.items()
+            if option in known and option not in given
+            for part in (option, value)
+        ]
+
+
+def kind_of(request: MachineCreate) -> str:
+    """Return the kind of machine that a request means: ``managed``, ``comfyui`` or ``cloud``.
+
+    Raises
+    ------
+    InvalidRequestError
+        If nothing in it tells.
+    """
+    if request.kind is not None:
+        return request.kind
+    if request.in_cloud:
+        return "cloud"
+    if request.comfyui_url:
+        return "comfyui"
+    if request.comfyui_path:
+        return "managed"
+    if request.gpu is not None or request.docker_command_steps is not None:
+        return "cloud"
+    raise InvalidRequestError.of_field(
+        "kind", "is not clear: give kind, comfyui_path, comfyui_url, or gpu for ComfyDeploy"
+    )
+
+
+def _kind(machine: Machine) -> str:
+    return "managed" if machine.managed else "comfyui"
+
+
+async def _settle(machine: Machine) -> None:
+    """Give a ComfyUI that need not be started the time to connect; it may come later as well."""
+    if not machine.managed:
+        with contextlib.suppress(ComfyUIUnavailableError, asyncio.TimeoutError):
+            await asyncio.wait_for(machine.ready(), ASK_WITHIN)
+
+
+def _without(arguments: Sequence[str], options: Sequence[str]) -> list[str]:
+    """Return arguments without some options and their values."""
+    kept: list[str] = []
+    dropping = False
+    for argument in arguments:
+        if argument.startswith("-"):
+            dropping = argument.partition("=")[0] in options
+        if not dropping:
+            kept.append(argument)
+    return kept
+
+
+def _same_address(one: str, other: str) -> bool:
+    if not one or not other:
+        return False
+    first, second = (URL(url.replace("://localhost", "://127.0.0.1")) for url in (one, other))
+    same_host = (first.scheme, first.host, first.port) == (second.scheme, second.host, second.port)
+    return same_host and first.path.rstrip("/") == second.path.rstrip("/")
+
+
+async def _ask(machine: Machine) -> dict[str, Any]:
+    """Return what ComfyUI tells of itself now; nothing if it does not answer."""
+    client = machine.reachable_client()
+    if client is None:
+        return {}
+    try:
+        return await asyncio.wait_for(client.system_stats(), ASK_WITHIN)
+    except (ComfyUIUnavailableError, asyncio.TimeoutError):
+        return {}
+
+
+def _on_this_box(machine: Machine) -> bool:
+    if machine.managed or machine.path is not None:
+        return True
+    host = urlsplit(machine.url or machine.settings.comfyui_url).hostname or ""
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+async def _model_folders(machine: Machine) -> list[Path]:
+    """Return where models are; without a known ComfyUI, nothing is looked for."""
+    if machine.path is None:
+        return []
+    folders = await machine.folders()
+    found = [folders.models_directory] if folders.models_directory is not None else []
+    for folder in (await asyncio.to_thread(folders.model_folders)).values():
+        found.extend(folder.paths)
+    return list(dict.fromkeys(found))
+
+
+def _hardware_elsewhere(told: dict[str, Any], devices: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what a ComfyUI tells of the box that it runs on, which is not this one."""
+    return {
+        "cpu": None,
+        "memory": hardware.usage(told.get("ram_total"), told.get("ram_free"), "available"),
+        "gpus": [gpu for gpu in map(hardware.of_comfyui, devices) if gpu is not None],
+        "disks": [],
+    }

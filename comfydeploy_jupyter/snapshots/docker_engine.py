@@ -1,0 +1,182 @@
+"""Docker, or Podman, as a program on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+from collections import deque
+from typing import TYPE_CHECKING
+
+from ..errors import DockerFailedError, DockerUnavailableError
+from ..guard import guarded_command
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+# Each engine, and what it answers only where it can build.
+PROGRAMS = {
+    "docker": ("version", "--format", "{{.Server.Version}}"),
+    "podman": ("info",),
+}
+IMAGE = "comfyui-snapshot"
+_PROBE_TIMEOUT = 20.0  # seconds for an engine to say that it is there
+_LOOK_EVERY = 0.1  # seconds between looks at a build's log
+_GRACE = 10.0  # seconds that a build has to end by itself
+_TAIL = 30  # lines of the log that an error carries
+_CHUNK = 64 * 1024
+
+
+def image_name(name: str) -> str:
+    """Return the image that is built of a snapshot; a tag cannot begin with a dot or a dash."""
+    return f"{IMAGE}:{name if name[0].isalnum() or name[0] == '_' else f'_{name}'}"
+
+
+async def find_engine() -> str:
+    """Return the program of an engine that answers.
+
+    Raises
+    ------
+    DockerUnavailableError
+        If there is none; the message says what is missing.
+    """
+    reason = "neither docker nor podman is installed"
+    for program, probe in PROGRAMS.items():
+        path = await asyncio.to_thread(shutil.which, program)
+        if path is None:
+            continue
+        problem = await _problem(path, *probe)
+        if problem is None:
+            return path
+        reason = f"{program} does not work: {problem}"
+    raise DockerUnavailableError(
+        f"There is no Docker engine here: {reason}",
+        extra={"hint": "Build the context where there is one: docker build <path>"},
+    )
+
+
+async def _problem(program: str, *probe: str) -> str | None:
+    """Return why an engine cannot build, None where it can."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *(program, *probe),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    except OSError as fault:
+        return fault.strerror or "it cannot be started"
+    try:
+        _, errors = await asyncio.wait_for(process.communicate(), _PROBE_TIMEOUT)
+    except asyncio.TimeoutError:
+        return f"no answer within {_PROBE_TIMEOUT:g} s"
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+    if process.returncode == 0:
+        return None
+    lines = errors.decode(errors="replace").strip().splitlines()
+    return lines[-1] if lines else f"exit code {process.returncode}"
+
+
+async def build(
+    program: str,
+    context: Path,
+    image: str,
+    *,
+    log: Path,
+    tell: Callable[[str], None],
+    tokens: Mapping[str, str],
+) -> None:
+    """Build an image; one that is cancelled is ended.
+
+    Parameters
+    ----------
+    program : str
+        As `find_engine` returned it.
+    context : pathlib.Path
+        The build context.
+    image : str
+        Its name.
+    log : pathlib.Path
+        Where the engine's output is kept.
+    tell : callable
+        Called with each line of it.
+    tokens : mapping
+        Build secrets by their id; none gets into the image.
+
+    Raises
+    ------
+    DockerFailedError
+        If the build fails, with its last lines as ``details["log"]``.
+    """
+    await asyncio.to_thread(_prepare, log)
+    env = {**os.environ, "BUILDKIT_PROGRESS": "plain"}
+    arguments = []
+    for name, token in tokens.items():
+        variable = f"COMFYDEPLOY_BUILD_{name.upper()}"
+        env[variable] = token
+        arguments += ["--secret", f"id={name},env={variable}"]
+    command = [program, "build", *arguments, "--tag", image, str(context)]
+    process = await asyncio.create_subprocess_exec(
+        *guarded_command(command, log=log, cwd=log.parent, grace=_GRACE),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.DEVNULL,
+        env=env,
+        start_new_session=True,
+    )
+    lines: deque[str] = deque(maxlen=_TAIL)
+
+    def keep(line: str) -> None:
+        lines.append(line)
+        tell(line)
+
+    try:
+        await _follow(process, log, keep)
+        code = await process.wait()
+    finally:
+        if process.stdin is not None:
+            process.stdin.close()
+        await asyncio.shield(process.wait())
+    if code != 0:
+        raise DockerFailedError(
+            f"The image was not built: {lines[-1] if lines else f'exit code {code}'}",
+            details={"exit_code": code, "log": list(lines), "log_path": str(log)},
+        )
+
+
+def _prepare(log: Path) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_bytes(b"")
+
+
+async def _follow(
+    process: asyncio.subprocess.Process, log: Path, tell: Callable[[str], None]
+) -> None:
+    """Tell each line that is added to a log, until the process has ended."""
+    ended = asyncio.ensure_future(process.wait())
+    place, rest = 0, b""
+    try:
+        while True:
+            last = ended.done()
+            while chunk := await asyncio.to_thread(_read, log, place):
+                place += len(chunk)
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    tell(line.decode(errors="replace").rstrip("\r"))
+            if last:
+                break
+            await asyncio.wait([ended], timeout=_LOOK_EVERY)
+    finally:
+        ended.cancel()
+    if rest:
+        tell(rest.decode(errors="replace"))
+
+
+def _read(log: Path, place: int) -> bytes:
+    with log.open("rb") as file:
+        file.seek(place)
+        return file.read(_CHUNK)

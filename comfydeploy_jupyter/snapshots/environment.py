@@ -1,0 +1,108 @@
+"""The environment of a ComfyUI on this machine, read for real. To be called in threads."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING
+
+from ..comfyui.discovery import installed_version
+from .custom_nodes import read_custom_nodes
+from .packages import read_packages
+from .repositories import read_checkout
+from .secrets import clean_arguments
+from .snapshot import COMFYUI_REPOSITORY, ComfyUI, ModelFile, Snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,254}")
+_COMMIT = re.compile(r"[0-9a-f]{40,64}")
+
+
+@dataclass
+class Environment:
+    """A snapshot, and what of it only this machine has.
+
+    Attributes
+    ----------
+    snapshot : Snapshot
+        The facts.
+    node_sources : dict
+        Folder or file of custom nodes, by name.
+    package_sources : dict
+        Folder or file of Python packages, by their requirement line.
+    warnings : list of str
+        What could not be taken over, and why.
+    """
+
+    snapshot: Snapshot
+    node_sources: dict[str, Path] = field(default_factory=dict)
+    package_sources: dict[str, Path] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+def read_environment(
+    path: Path,
+    python: Path,
+    *,
+    launch_args: Sequence[str],
+    node_folders: Sequence[Path],
+    models: Sequence[ModelFile],
+) -> Environment:
+    """Read what a ComfyUI consists of.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        Its folder.
+    python : pathlib.Path
+        Its interpreter.
+    launch_args : sequence of str
+        What its ``main.py`` is started with.
+    node_folders : sequence of pathlib.Path
+        Where its custom nodes are.
+    models : sequence of ModelFile
+        Its models.
+
+    Raises
+    ------
+    ComfyUIUnavailableError
+        If the interpreter does not run.
+    """
+    packages = read_packages(python)
+    nodes = read_custom_nodes(node_folders)
+    comfyui, warnings = _read_comfyui(path, launch_args)
+    snapshot = Snapshot(
+        created_at=datetime.now(timezone.utc).isoformat(),
+        comfyui=comfyui,
+        python=packages.python,
+        custom_nodes=nodes.nodes,
+        models=list(models),
+    )
+    return Environment(
+        snapshot,
+        nodes.sources,
+        packages.sources,
+        [*warnings, *packages.warnings, *nodes.warnings],
+    )
+
+
+def _read_comfyui(path: Path, launch_args: Sequence[str]) -> tuple[ComfyUI, list[str]]:
+    version, commit = installed_version(path)
+    checkout = read_checkout(path)
+    warnings = []
+    if checkout is not None and checkout.modified:
+        warnings.append("ComfyUI has changes that are not committed; they are not taken over")
+    if commit is None and version is None:
+        warnings.append("neither version nor commit of this ComfyUI are known")
+    found = ComfyUI(
+        version=version if version and _VERSION.fullmatch(version) else None,
+        commit=commit if commit and _COMMIT.fullmatch(commit) else None,
+        repository=(checkout.repository if checkout else None) or COMFYUI_REPOSITORY,
+        modified=checkout.modified if checkout else False,
+        launch_args=clean_arguments(launch_args),
+    )
+    return found, warnings

@@ -1,0 +1,63 @@
+"""Prints, as JSON, what an interpreter is and has; run by that interpreter, whichever it is.
+
+Standard library only, and nothing newer than Python 3.8.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import re
+import sys
+import sysconfig
+from typing import Any
+
+
+def torch() -> dict[str, str | None] | None:
+    """Return what torch is built for, from its files: importing it takes seconds."""
+    try:
+        spec = importlib.util.find_spec("torch")
+        if spec is None or spec.origin is None:
+            return None
+        with open(os.path.join(os.path.dirname(spec.origin), "version.py")) as file:
+            text = file.read()
+    except (ImportError, OSError, ValueError):
+        return None
+    found: dict[str, str | None] = {}
+    for name in ("cuda", "hip", "xpu"):
+        match = re.search(r"^%s[^=\n]*=\s*['\"]([^'\"]+)" % name, text, re.MULTILINE)
+        found[name] = match.group(1) if match else None
+    return found
+
+
+def packages() -> list[dict[str, Any]]:
+    """Return the packages that an import finds; the first of a name wins, as for imports."""
+    found: dict[str, dict[str, Any]] = {}
+    for one in importlib.metadata.distributions():
+        try:
+            name, version = one.metadata["Name"], one.version
+            direct = one.read_text("direct_url.json")
+            location = os.path.abspath(str(one.locate_file("")))
+        except Exception:  # broken metadata of one package hides no other
+            continue
+        if not name or not version:
+            continue
+        key = re.sub(r"[-_.]+", "-", name).lower()
+        found.setdefault(
+            key, {"name": name, "version": version, "direct_url": direct, "location": location}
+        )
+    return [found[key] for key in sorted(found)]
+
+
+print(
+    json.dumps(
+        {
+            "version": ".".join(str(part) for part in sys.version_info[:3]),
+            "platform": sysconfig.get_platform(),
+            "torch": torch(),
+            "packages": packages(),
+        }
+    )
+)

@@ -1,0 +1,133 @@
+"""The models of a ComfyUI as a snapshot lists them: size, hash, and where they can be got."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConflictError, ForbiddenPathError, NotFoundError
+from ..files.listing import LocalModels
+from ..graphs.model_files import model_links
+from .secrets import clean_url
+from .snapshot import ModelFile
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from ..comfyui.folders import Folders
+    from ..files.hashing import Hasher
+    from ..store.transfers import TransferRepository
+    from ..workflows.local import LocalWorkflows
+
+_WORKFLOWS = 200  # the newest ones, which are searched for links to models
+_ADDRESS = re.compile(r"https?://\S+")
+_GIB = 1024**3
+
+
+class ModelFacts:
+    """Tells what is known of model files.
+
+    Parameters
+    ----------
+    hasher : Hasher
+        Knows hashes, and computes them.
+    transfers : TransferRepository
+        Knows what was downloaded from where.
+    workflows : LocalWorkflows
+        Name where their models can be got.
+    """
+
+    def __init__(
+        self, hasher: Hasher, transfers: TransferRepository, workflows: LocalWorkflows
+    ) -> None:
+        self._hasher = hasher
+        self._transfers = transfers
+        self._workflows = workflows
+
+    async def read(
+        self, folders: Folders, *, hash_all: bool, tell: Callable[[str], None]
+    ) -> tuple[list[ModelFile], list[str]]:
+        """Return the models of a ComfyUI, and warnings of what is not known of them.
+
+        Parameters
+        ----------
+        folders : Folders
+            Its folders.
+        hash_all : bool
+            Whether hashes that are not known are computed, which reads every byte of the files.
+        tell : callable
+            Called with a line for each file that is hashed.
+        """
+        entries = await LocalModels(folders).models()
+        hashes = await self._hasher.known([entry["path"] for entry in entries])
+        missing = [entry for entry in entries if entry["path"] not in hashes]
+        warnings: list[str] = []
+        if hash_all:
+            warnings = await self._hash(folders, missing, hashes, tell)
+        elif missing:
+            share = f"{len(missing)} of {len(entries)}"
+            warnings = [f"{share} models have no known SHA-256; include_models computes it"]
+        origins, links = await self._transfers.origins(), await self._links()
+        sources = await asyncio.to_thread(_sources, entries, origins, links)
+        models = await asyncio.to_thread(_models, entries, hashes, sources)
+        return models, warnings
+
+    async def _hash(
+        self,
+        folders: Folders,
+        missing: list[dict[str, Any]],
+        hashes: dict[str, str],
+        tell: Callable[[str], None],
+    ) -> list[str]:
+        warnings = []
+        for number, entry in enumerate(missing, 1):
+            shown = f"{entry['folder']}/{entry['name']}"
+            size = entry["size"] / _GIB
+            tell(f"Hashing {shown} ({number} of {len(missing)}, {size:.1f} GiB)")
+            try:
+                path = await asyncio.to_thread(Path(entry["path"]).resolve)
+                hashes[entry["path"]] = (await self._hasher.hash(folders, path)).sha256
+            except (ConflictError, ForbiddenPathError, NotFoundError) as fault:
+                warnings.append(f"{shown} has no SHA-256: {fault.message}")
+        return warnings
+
+    async def _links(self) -> Mapping[str, str]:
+        found: dict[str, str] = {}
+        for workflow in await self._workflows.workflows(limit=_WORKFLOWS):
+            version = await self._workflows.version(workflow["workflow_id"])
+            links = await asyncio.to_thread(model_links, version["workflow"])
+            for name, link in links.items():
+                found.setdefault(name, link.url)
+        return found
+
+
+def _sources(
+    entries: list[dict[str, Any]], origins: Mapping[str, str], links: Mapping[str, str]
+) -> dict[str, str]:
+    """Return where models can be got, by path: whence they came, else what workflows say."""
+    sources = {}
+    for entry in entries:
+        path = entry["path"]
+        source = origins.get(path) or origins.get(os.path.realpath(path))
+        source = clean_url(source or links.get(entry["name"].rsplit("/", 1)[-1]) or "")
+        if _ADDRESS.fullmatch(source):
+            sources[path] = source
+    return sources
+
+
+def _models(
+    entries: list[dict[str, Any]], hashes: Mapping[str, str], sources: Mapping[str, str]
+) -> list[ModelFile]:
+    return [
+        ModelFile(
+            name=entry["name"],
+            folder=entry["folder"],
+            size=entry["size"],
+            sha256=hashes.get(entry["path"]),
+            source=sources.get(entry["path"]),
+        )
+        for entry in entries
+    ]

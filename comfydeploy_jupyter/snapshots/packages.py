@@ -1,0 +1,182 @@
+"""The Python packages of ComfyUI's interpreter, as lines that pip gets the same ones from."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from ..errors import ComfyUIUnavailableError
+from .repositories import read_checkout
+from .secrets import clean_url
+from .snapshot import Package, Python
+
+PYTORCH_INDEX = "https://download.pytorch.org/whl"
+LOCAL = "./packages"  # in a build context: packages that are nowhere else
+_INSPECTOR = Path(__file__).with_name("inspect_python.py")
+_TIMEOUT = 60.0  # seconds for an interpreter to list its packages
+_NOT_ITS_OWN = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"})
+_NOT_PINNED = frozenset({"pip"})  # the image has its own
+_BUILDS = re.compile(r"cpu|xpu|cu\d+|rocm[\d.]+")  # local versions that PyTorch's index has
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*")
+
+
+@dataclass
+class PackageReport:
+    """What is known of an interpreter.
+
+    Attributes
+    ----------
+    python : Python
+        For the snapshot.
+    sources : dict
+        By requirement line: the folders and files of packages that only this machine has.
+    warnings : list of str
+        What could not be taken over, and why.
+    gone : list of str
+        Packages that were installed from files which are not there any more.
+    """
+
+    python: Python
+    sources: dict[str, Path] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+
+
+def read_packages(python: Path) -> PackageReport:
+    """Ask an interpreter for its packages.
+
+    Raises
+    ------
+    ComfyUIUnavailableError
+        If it does not run.
+    """
+    facts = _ask(python)
+    report = PackageReport(Python(version=facts["version"], platform=facts["platform"]))
+    indexes: set[str] = set()
+    system: list[str] = []
+    for package in facts["packages"]:
+        name, version = package["name"], package["version"]
+        if name.lower() in _NOT_PINNED:
+            continue
+        if not _NAME.fullmatch(name) or not _VERSION.fullmatch(version):
+            report.warnings.append(f"{name!r} {version!r} is not a package that pip could get")
+        elif re.match(r"/usr/lib/python3[^/]*/dist-packages", package["location"]):
+            system.append(name)
+        else:
+            line = _requirement(report, indexes, package)
+            report.python.packages.append(Package(name=name, version=version, requirement=line))
+    if system:
+        report.warnings.append(f"the system's own packages are left out: {', '.join(system)}")
+    if report.gone:
+        names = ", ".join(report.gone)
+        report.warnings.append(f"their versions are pinned, their files are gone: {names}")
+    report.python.indexes = sorted(indexes | _torch_index(facts))
+    return report
+
+
+def _ask(python: Path) -> dict[str, Any]:
+    # What PYTHONPATH adds is Jupyter's, or folders of this machine: not the interpreter's own.
+    env = {key: value for key, value in os.environ.items() if key not in _NOT_ITS_OWN}
+    env["PYTHONDONTWRITEBYTECODE"] = "1"
+    try:
+        done = subprocess.run(
+            [str(python), str(_INSPECTOR)],
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_TIMEOUT,
+            env=env,
+        )
+        found = json.loads(done.stdout)
+    except (OSError, subprocess.TimeoutExpired, ValueError):
+        found = None
+    if not isinstance(found, dict):
+        raise ComfyUIUnavailableError(
+            f"ComfyUI's interpreter {python} does not tell which packages it has",
+            extra={"hint": "Set comfyui_python to the Python that runs ComfyUI."},
+        )
+    return found
+
+
+def _torch_index(facts: dict[str, Any]) -> set[str]:
+    """Return the index of a torch without a GPU whose version does not say so.
+
+    On Linux, the torch of pip's usual index is the one for CUDA.
+    """
+    torch = next((p for p in facts["packages"] if p["name"].lower() == "torch"), None)
+    built_for = facts["torch"]
+    if torch is None or built_for is None or "+" in torch["version"]:
+        return set()
+    is_plain = not any(built_for.values()) and facts["platform"] == "linux-x86_64"
+    return {f"{PYTORCH_INDEX}/cpu"} if is_plain else set()
+
+
+def _requirement(report: PackageReport, indexes: set[str], package: dict[str, Any]) -> str:
+    """Return the line for pip; note indexes, local sources and warnings on the way."""
+    name, version = package["name"], package["version"]
+    direct = _direct_url(package)
+    if direct is not None:
+        line = _of_direct_url(report, name, direct)
+        if line is not None:
+            return line
+    public, _, build = version.partition("+")
+    if not build:
+        return f"{name}=={version}"
+    if _BUILDS.fullmatch(build):
+        indexes.add(f"{PYTORCH_INDEX}/{build}")
+        return f"{name}=={version}"
+    report.warnings.append(f"{name} {version} is a build of unknown origin; {public} is pinned")
+    return f"{name}=={public}"
+
+
+def _direct_url(package: dict[str, Any]) -> dict[str, Any] | None:
+    """Return where a package was installed from, where that was no index (PEP 610)."""
+    try:
+        found = json.loads(package["direct_url"] or "null")
+    except ValueError:
+        found = None
+    if isinstance(found, dict) and isinstance(found.get("url"), str):
+        return found
+    location = Path(package["location"])
+    if location.name in ("site-packages", "dist-packages"):
+        return None
+    if any((location / name).is_file() for name in ("setup.py", "pyproject.toml")):
+        return {"url": location.as_uri(), "dir_info": {"editable": True}}
+    return None
+
+
+def _of_direct_url(report: PackageReport, name: str, direct: dict[str, Any]) -> str | None:
+    """Return the line for a package from a repository, an archive or a folder."""
+    url = direct["url"]
+    subdirectory = direct.get("subdirectory")
+    tail = f"#subdirectory={subdirectory}" if subdirectory else ""
+    vcs = direct.get("vcs_info")
+    if isinstance(vcs, dict) and vcs.get("vcs") == "git" and not url.startswith("file:"):
+        return f"{name} @ git+{clean_url(url)}@{vcs.get('commit_id')}{tail}"
+    if url.startswith(("http://", "https://")):
+        archive = direct.get("archive_info")
+        hashes = archive.get("hashes") if isinstance(archive, dict) else None
+        sha256 = hashes.get("sha256") if isinstance(hashes, dict) else None
+        return f"{name} @ {clean_url(url)}{f'#sha256={sha256}' if sha256 else tail}"
+    if not url.startswith("file:"):
+        report.warnings.append(f"{name} comes from {clean_url(url)}; its version alone is pinned")
+        return None
+    path = Path(unquote(urlsplit(url).path))
+    checkout = read_checkout(path)
+    if checkout is not None and checkout.repository and checkout.commit:
+        if checkout.modified:
+            report.warnings.append(f"{name}: changes in {path.name} that are not committed")
+        return f"{name} @ git+{checkout.repository}@{checkout.commit}{tail}"
+    if path.exists():
+        line = f"{LOCAL}/{path.name}" if path.is_file() else f"{LOCAL}/{name}"
+        report.sources[line] = path
+        return line
+    report.gone.append(name)
+    return None

@@ -1,0 +1,325 @@
+"""The room of snapshots: what handlers ask of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from ..cloud.client import unreadable
+from ..comfyui.discovery import find_python
+from ..comfyui.folders import Folders
+from ..comfyui.running import Running, describe, running_at
+from ..errors import (
+    ComfyDeployError,
+    ComfyUIUnavailableError,
+    ConflictError,
+    InvalidRequestError,
+)
+from .custom_nodes import read_custom_nodes
+from .docker_context import write_context
+from .docker_engine import build, find_engine, image_name
+from .docker_steps import docker_command_steps
+from .environment import Environment, read_environment
+from .manager_format import from_manager, is_manager_snapshot, to_manager
+from .snapshot import parse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping
+    from typing import TypeVar
+
+    from ..cloud.client import CloudAccount
+    from ..machines.machine import Machine
+    from ..machines.registry import MachineRegistry
+    from ..schemas import SnapshotRequest
+    from .docker_context import Written
+    from .model_files import ModelFacts
+
+    T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a ComfyUI is on this machine."""
+
+    path: Path
+    python: Path | None
+    launch_args: list[str]
+    folders: Folders
+
+    @property
+    def node_folders(self) -> tuple[Path, ...]:
+        return self.folders.model_folder("custom_nodes").paths
+
+
+class Snapshots:
+    """Reads environments and turns them into build contexts, images and steps.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Where the contexts are written, with ``logs`` of builds beside them.
+    machines : MachineRegistry
+        Whose environments are read.
+    models : ModelFacts
+        Tells what is known of their models.
+    tokens : mapping
+        Tokens that downloads of models may need while an image is built, by the id of the secret.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        machines: MachineRegistry,
+        models: ModelFacts,
+        tokens: Mapping[str, str],
+    ) -> None:
+        self._folder = folder
+        self._machines = machines
+        self._models = models
+        self._tokens = dict(tokens)
+        self._busy: set[str] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def close(self) -> None:
+        """End what is under way."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Return the task that does some work of this room; it ends with the room at the latest."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def to_docker(
+        self, request: SnapshotRequest, tell: Callable[[str], None]
+    ) -> dict[str, Any]:
+        """Write the build context of an environment, and build its image if asked to.
+
+        Parameters
+        ----------
+        request : SnapshotRequest
+            What is asked for.
+        tell : callable
+            Called with lines of progress.
+
+        Returns
+        -------
+        dict
+            ``path`` and ``dockerfile`` (its text) of the context, ``docker_command_steps``,
+            ``snapshot``, ``warnings``; ``image`` and ``log`` of a build.
+
+        Raises
+        ------
+        InvalidRequestError
+            If the snapshot is none, or the ComfyUI is not on this machine.
+        ComfyUIUnavailableError
+            If there is no ComfyUI to read.
+        DockerUnavailableError
+            If an image is asked for and there is no engine; the reply has the context.
+        DockerFailedError
+            If the image cannot be built.
+        """
+        environment = await self._environment(request, tell)
+        name = request.name or datetime.now().strftime("comfyui-%Y%m%d-%H%M%S")
+        if name in self._busy:
+            raise ConflictError(
+                f"name: the snapshot {name} is being built", details={"field": "name"}
+            )
+        self._busy.add(name)
+        try:
+            tell(f"Writing the build context {name}")
+            written = await asyncio.to_thread(
+                write_context, self._folder, name, environment, models=bool(request.include_models)
+            )
+            reply = await asyncio.to_thread(_reply, environment, written)
+            if request.build:
+                await self._build(name, written, reply, tell)
+        finally:
+            self._busy.discard(name)
+        return reply
+
+    async def to_cloud(
+        self, request: SnapshotRequest, account: CloudAccount, tell: Callable[[str], None]
+    ) -> dict[str, Any]:
+        """Let ComfyDeploy turn an environment into steps; nothing is written here.
+
+        Raises
+        ------
+        InvalidRequestError, ComfyUIUnavailableError
+            As `to_docker`.
+        CloudError
+            If the service refuses, or its answer is no list of steps.
+        """
+        environment = await self._environment(request, tell)
+        told = to_manager(environment.snapshot)
+        body = {name: told[name] for name in ("comfyui", "git_custom_nodes", "cnr_custom_nodes")}
+        body = {name: value for name, value in body.items() if value is not None}
+        tell("Asking ComfyDeploy")
+        answer = await account.post("snapshot-to-docker", body=body, idempotent=True)
+        if not isinstance(answer, dict) or not isinstance(answer.get("steps"), list):
+            raise unreadable("the snapshot")
+        _, warnings = docker_command_steps(environment.snapshot)
+        return {
+            "success": True,
+            "docker_command_steps": answer,
+            "snapshot": environment.snapshot.model_dump(),
+            "warnings": [*environment.warnings, *warnings],
+        }
+
+    # -- the environment ---------------------------------------------------------------------
+
+    async def _environment(
+        self, request: SnapshotRequest, tell: Callable[[str], None]
+    ) -> Environment:
+        machine = self._machines.get(request.machine)
+        if request.snapshot is None:
+            return await self._read(machine, bool(request.include_models), tell)
+        environment = await asyncio.to_thread(_given, request.snapshot)
+        only_files = any(node.kind == "files" for node in environment.snapshot.custom_nodes)
+        place = await self._place(machine) if only_files else None
+        if place is not None:
+            # What is only files can be taken from here, where it is here.
+            nodes = await asyncio.to_thread(read_custom_nodes, place.node_folders)
+            environment.node_sources = nodes.sources
+        return environment
+
+    async def _read(
+        self, machine: Machine, hash_models: bool, tell: Callable[[str], None]
+    ) -> Environment:
+        place = await self._place(machine)
+        if place is None:
+            await machine.ready()  # says what is missing where there is no ComfyUI at all
+            raise InvalidRequestError.of_field(
+                "snapshot",
+                "is needed: this ComfyUI is not on this machine, or its folder is not known"
+                " (comfyui_path), so that its environment cannot be read",
+            )
+        if place.python is None:
+            raise ComfyUIUnavailableError(
+                f"The Python of the ComfyUI in {place.path} is not known",
+                extra={"hint": "Set comfyui_python to the Python that runs ComfyUI."},
+            )
+        tell(f"Reading the environment of {place.path}")
+        models, warnings = await self._models.read(place.folders, hash_all=hash_models, tell=tell)
+        environment = await asyncio.to_thread(
+            read_environment,
+            place.path,
+            place.python,
+            launch_args=place.launch_args,
+            node_folders=place.node_folders,
+            models=models,
+        )
+        environment.warnings += warnings
+        return environment
+
+    async def _place(self, machine: Machine) -> _Place | None:
+        """Return where a machine's ComfyUI is, or None where that is not on this machine."""
+        folders = await machine.folders()
+        running = await asyncio.to_thread(_running, machine)
+        path = machine.path or (running.path if running is not None else None)
+        if path is None:
+            return None
+        launch_args = await _launch_args(machine)
+        if folders.base is None:
+            folders = await asyncio.to_thread(Folders, path, argv=launch_args)
+        python = running.python if running is not None else None
+        if python is None:
+            python = await asyncio.to_thread(_find_python, machine, path)
+        return _Place(path, python, launch_args, folders)
+
+    # -- images ------------------------------------------------------------------------------
+
+    async def _build(
+        self, name: str, written: Written, reply: dict[str, Any], tell: Callable[[str], None]
+    ) -> None:
+        """Build the image of a context; what an error says has the context too."""
+        image = image_name(name)
+        log = self._folder / "~logs" / f"{name}.log"
+        try:
+            program = await find_engine()
+            tell(f"Building {image}")
+            await build(
+                program, written.path, image, log=log, tell=tell, tokens=self._tokens_for(written)
+            )
+        except ComfyDeployError as error:
+            error.extra = {**reply, **error.extra}
+            raise
+        reply.update(image=image, log=str(log))
+
+    def _tokens_for(self, written: Written) -> dict[str, str]:
+        return self._tokens if "--mount=type=secret" in written.dockerfile else {}
+
+
+def _reply(environment: Environment, written: Written) -> dict[str, Any]:
+    steps, warnings = docker_command_steps(environment.snapshot)
+    return {
+        "success": True,
+        "path": str(written.path),
+        "dockerfile": written.dockerfile,
+        "docker_command_steps": steps,
+        "snapshot": environment.snapshot.model_dump(),
+        "warnings": [*environment.warnings, *written.warnings, *warnings],
+    }
+
+
+def _given(snapshot: dict[str, Any] | str) -> Environment:
+    """Return the environment of a snapshot that a request brought, in whichever format."""
+    if isinstance(snapshot, str):
+        snapshot = _load(snapshot)
+    if is_manager_snapshot(snapshot):
+        found, warnings = from_manager(snapshot)
+        return Environment(found, warnings=warnings)
+    if not isinstance(snapshot.get("comfyui"), dict):
+        raise InvalidRequestError.of_field(
+            "snapshot", "must be a snapshot of this route, or of ComfyUI-Manager"
+        )
+    return Environment(parse(snapshot))
+
+
+def _load(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        try:
+            found = yaml.safe_load(text)
+        except (yaml.YAMLError, RecursionError, ValueError):
+            found = None
+    if not isinstance(found, dict):
+        raise InvalidRequestError.of_field("snapshot", "must be an object, as JSON or YAML")
+    return found
+
+
+def _running(machine: Machine) -> Running | None:
+    pid = machine.process.pid if machine.process is not None else None
+    if pid is not None:
+        return describe(pid)
+    url = machine.url or machine.settings.comfyui_url
+    return running_at(url) if url else None
+
+
+def _find_python(machine: Machine, path: Path) -> Path | None:
+    given = machine.settings.comfyui_python
+    return Path(given).expanduser() if given else find_python(path)
+
+
+async def _launch_args(machine: Machine) -> list[str]:
+    """Return what a ComfyUI was started with, as it tells itself; else as it would be started."""
+    client = machine.reachable_client()
+    if client is not None:
+        try:
+            system = (await client.system_stats()).get("system")
+        except ComfyUIUnavailableError:
+            system = None
+        told = system.get("argv") if isinstance(system, dict) else None
+        if isinstance(told, list):
+            return [str(argument) for argument in told[1:]]
+    return list(machine.settings.launch_args)

@@ -1,0 +1,156 @@
+"""The machines that users have registered, and what they have changed of `local`."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConflictError, NotFoundError
+
+if TYPE_CHECKING:
+    from .database import Database
+
+
+@dataclass(frozen=True)
+class MachineRecord:
+    """What is kept of one machine.
+
+    Attributes
+    ----------
+    id : str
+        Its name in requests.
+    name : str
+        What it is called; no two are called the same, whatever the case.
+    kind : str
+        ``local``, ``managed``, ``comfyui`` or ``cloud``.
+    config : dict
+        What was set of it.
+    created_at, updated_at : str
+        ISO 8601, UTC; set by the store.
+    """
+
+    id: str
+    name: str
+    kind: str
+    config: dict[str, Any]
+    created_at: str = ""
+    updated_at: str = ""
+
+
+class MachineRepository:
+    """Reads and writes machine records.
+
+    Parameters
+    ----------
+    database : Database
+        The opened database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def all(self) -> list[MachineRecord]:
+        """Return every machine, oldest first."""
+        return await self._database.read(_all)
+
+    async def add(self, record: MachineRecord) -> MachineRecord:
+        """Keep a new machine.
+
+        Raises
+        ------
+        ConflictError
+            If its name or id is taken.
+        """
+        return await self._database.write(_add, record)
+
+    async def save(self, record: MachineRecord) -> MachineRecord:
+        """Write name and config of a machine.
+
+        Raises
+        ------
+        ConflictError
+            If its name is taken.
+        NotFoundError
+            If it was deleted; `local` is always there.
+        """
+        return await self._database.write(_save, record)
+
+    async def delete(self, machine_id: str) -> None:
+        """Forget a machine."""
+        await self._database.write(_delete, machine_id)
+
+
+def _record(row: sqlite3.Row) -> MachineRecord:
+    return MachineRecord(
+        row["id"],
+        row["name"],
+        row["kind"],
+        json.loads(row["config"]),
+        row["created_at"],
+        row["updated_at"],
+    )
+
+
+def _all(connection: sqlite3.Connection) -> list[MachineRecord]:
+    rows = connection.execute("SELECT * FROM machines ORDER BY position")
+    return [_record(row) for row in rows]
+
+
+def _get(connection: sqlite3.Connection, machine_id: str) -> MachineRecord | None:
+    row = connection.execute("SELECT * FROM machines WHERE id = ?", (machine_id,)).fetchone()
+    return None if row is None else _record(row)
+
+
+def _add(connection: sqlite3.Connection, record: MachineRecord) -> MachineRecord:
+    try:
+        connection.execute(
+            "INSERT INTO machines (id, name, name_key, kind, created_at, updated_at, config)"
+            " VALUES (?, ?, ?, ?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'),"
+            " strftime('%Y-%m-%dT%H:%M:%fZ', 'now'), ?)",
+            (
+                record.id,
+                record.name,
+                record.name.casefold(),
+                record.kind,
+                json.dumps(record.config),
+            ),
+        )
+    except sqlite3.IntegrityError:
+        raise name_taken(record.name) from None
+    kept = _get(connection, record.id)
+    assert kept is not None
+    return kept
+
+
+def _save(connection: sqlite3.Connection, record: MachineRecord) -> MachineRecord:
+    try:
+        changed = connection.execute(
+            "UPDATE machines SET name = ?, name_key = ?, config = ?,"
+            " updated_at = strftime('%Y-%m-%dT%H:%M:%fZ', 'now') WHERE id = ?",
+            (record.name, record.name.casefold(), json.dumps(record.config), record.id),
+        )
+    except sqlite3.IntegrityError:
+        raise name_taken(record.name) from None
+    if not changed.rowcount:
+        if record.kind == "local":
+            return _add(connection, record)
+        raise NotFoundError(
+            f"machine_id: there is no machine {record.id!r} any more",
+            details={"field": "machine_id"},
+        )
+    kept = _get(connection, record.id)
+    assert kept is not None
+    return kept
+
+
+def _delete(connection: sqlite3.Connection, machine_id: str) -> None:
+    connection.execute("DELETE FROM machines WHERE id = ?", (machine_id,))
+
+
+def name_taken(name: str) -> ConflictError:
+    """Return the error for a name that another machine has."""
+    return ConflictError(
+        f"name: a machine {name!r} exists already", details={"field": "name", "name": name}
+    )

@@ -1,0 +1,290 @@
+"""One cloudflared: its command line, its address, its failures."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import socket
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from ..child import Child, child_environment
+from .failures import failure, why_it_ended, why_it_waits
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ..errors import TunnelFailedError
+    from .binary import Binary
+
+POLL = 0.1  # s between two looks at the log and the metrics while it starts
+SILENT_METRICS = (
+    3.0  # s for which an address is known until a cloudflared without metrics is trusted
+)
+ALL_LINES = 2000
+REDACTED = "<token>"
+
+# Alone on its line, but for a time stamp, a level and the box. The address of Cloudflare's API
+# appears in the text of errors.
+_QUICK_URL = re.compile(
+    r"^(?:\S+Z\s+)?(?:INF\s+)?\|?\s*(https://(?!api\.)[a-z0-9-]+\.trycloudflare\.com)/?\s*\|?\s*$"
+)
+_HOSTNAME = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+", re.IGNORECASE)
+_REGISTERED = "Registered tunnel connection"
+_CONFIGURED = re.compile(r'Updated to new configuration config="((?:\\.|[^"\\])*)"')
+
+
+class Cloudflared:
+    """One cloudflared under a guard.
+
+    Parameters
+    ----------
+    binary : Binary
+        Where the program is.
+    folder : pathlib.Path
+        Where its log, its empty configuration and, while it starts, its token are.
+    name : str
+        What its files are called.
+    timeout : float
+        Seconds that it has until its tunnel is there.
+    protocol : str
+        ``auto``, ``quic`` or ``http2``.
+    """
+
+    def __init__(
+        self, binary: Binary, folder: Path, name: str, *, timeout: float, protocol: str = "auto"
+    ) -> None:
+        self._binary = binary
+        self._folder = folder
+        self._name = name
+        self._timeout = timeout
+        self._protocol = protocol
+        self._child = Child("cloudflared", folder / f"{name}.log", grace=3.0)
+        self._token: str | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id, None while it does not run."""
+        return self._child.pid
+
+    @property
+    def log_path(self) -> Path:
+        """Where its output goes."""
+        return self._child.log_path
+
+    async def start(
+        self, service: str, *, token: str | None = None, hostname: str | None = None
+    ) -> str | None:
+        """Start it and wait until its tunnel is there; if it fails, nothing is left running.
+
+        Parameters
+        ----------
+        service : str
+            The address on this machine that it exposes.
+        token : str, optional
+            The token of a named tunnel; without one it is a quick tunnel.
+        hostname : str, optional
+            The public name of a named tunnel; else the one in the configuration that Cloudflare
+            sends is taken.
+
+        Returns
+        -------
+        str or None
+            The public address; None for a named tunnel whose name nobody tells.
+
+        Raises
+        ------
+        TunnelFailedError
+            There is no tunnel, and why.
+        """
+        program = await self._binary.path()
+        self._token = token
+        port = await asyncio.to_thread(self._prepare)
+        command = [
+            *(str(program), "tunnel", "--config", str(self._config_path), "--no-autoupdate"),
+            *("--metrics", f"127.0.0.1:{port}"),
+        ]
+        if self._protocol != "auto":
+            command += ["--protocol", self._protocol]
+        command += ["--url", service]
+        if service.startswith("https:"):
+            command.append("--no-tls-verify")  # a certificate for 127.0.0.1 is nobody's to give
+        if token is not None:
+            command += ["run", "--token-file", str(self._token_path)]
+        # variables of cloudflared's would be options that nobody gave here
+        environment = child_environment()
+        for variable in [name for name in environment if name.startswith("TUNNEL_")]:
+            del environment[variable]
+        try:
+            await self._child.start(command, cwd=self._folder, env=environment)
+            return await self._until_it_is_there(port, hostname)
+        except OSError as fault:
+            await self.end()
+            raise failure("exited", f"cloudflared cannot be started: {fault}") from fault
+        except BaseException:
+            await self.end()
+            raise
+        finally:
+            await asyncio.to_thread(self._token_path.unlink, missing_ok=True)
+
+    async def wait(self) -> None:
+        """Wait until it has ended."""
+        await self._child.wait()
+
+    async def end(self) -> None:
+        """End it, if it runs."""
+        await self._child.end()
+
+    async def why_it_ended(self) -> TunnelFailedError:
+        """Return the error that says why it ended by itself."""
+        return why_it_ended(await self.log(), self._child.exit_text())
+
+    async def log(self, lines: int = ALL_LINES) -> list[str]:
+        """Return the last lines that it printed since its start, its token blotted out."""
+        found = await self._child.log_tail(lines, this_run=True)
+        token = self._token
+        return [line.replace(token, REDACTED) for line in found] if token else found
+
+    async def services(self) -> dict[str, str] | None:
+        """Return where each public name leads by the configuration that Cloudflare sent last.
+
+        Returns
+        -------
+        dict of str to str, or None
+            None where Cloudflare sent none, so that our own command line counts. The rule for
+            all other names is under the empty name.
+        """
+        for line in reversed(await self.log()):
+            found = _CONFIGURED.search(line)
+            if found is not None:
+                with contextlib.suppress(ValueError):
+                    return _ingress(json.loads(json.loads(f'"{found[1]}"')))
+        return None
+
+    def clean_up(self) -> None:
+        """End what a killed Jupyter left behind, remove its token; in a thread."""
+        self._child.end_leftover()
+        self._token_path.unlink(missing_ok=True)
+
+    @property
+    def _config_path(self) -> Path:
+        return self._folder / "empty.yml"
+
+    @property
+    def _token_path(self) -> Path:
+        return self._folder / f"{self._name}.token"
+
+    def _prepare(self) -> int:
+        """Write its files and return a free port for its metrics."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # the user's own config.yml would outweigh the command line
+        self._config_path.write_text("", encoding="utf-8")
+        if self._token is not None:
+            self._token_path.unlink(missing_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            descriptor = os.open(self._token_path, flags, 0o600)
+            with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor has no path
+                file.write(self._token)
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            return int(sock.getsockname()[1])
+
+    async def _until_it_is_there(self, port: int, hostname: str | None) -> str | None:
+        deadline = time.monotonic() + self._timeout
+        ended = asyncio.ensure_future(self._child.wait())
+        known_since: float | None = None
+        metrics = f"http://127.0.0.1:{port}"
+        url: str | None = None
+        try:
+            timeout = aiohttp.ClientTimeout(total=2.0)
+            async with aiohttp.ClientSession(timeout=timeout) as session:
+                while not ended.done() and time.monotonic() < deadline:
+                    log = await self.log()
+                    if self._token is None:
+                        url = url or _quick_url(log) or await _quick_hostname(session, metrics)
+                    else:
+                        url = await self._named_url(hostname)
+                    ready = any(_REGISTERED in line for line in log)
+                    ready = ready or await _is_ready(session, metrics) is True
+                    if ready and (url is not None or self._token is not None):
+                        return url or await self._late_name(ended, hostname)
+                    if url is not None:
+                        known_since = known_since or time.monotonic()
+                        trusted = time.monotonic() - known_since >= SILENT_METRICS
+                        if trusted and await _is_ready(session, metrics) is None:
+                            return url
+                    await asyncio.wait([ended], timeout=POLL)
+        finally:
+            ended.cancel()
+        if ended.done():
+            raise await self.why_it_ended()
+        raise why_it_waits(await self.log(), self._timeout)
+
+    async def _named_url(self, hostname: str | None) -> str | None:
+        if hostname is not None:
+            return f"https://{hostname}"
+        names = [name for name in await self.services() or () if _HOSTNAME.fullmatch(name)]
+        return f"https://{names[0]}" if names else None
+
+    async def _late_name(self, ended: asyncio.Future[None], hostname: str | None) -> str | None:
+        """Return a named tunnel's address; its configuration may come a moment after it."""
+        deadline = time.monotonic() + SILENT_METRICS
+        url = None
+        while url is None and not ended.done() and time.monotonic() < deadline:
+            await asyncio.wait([ended], timeout=POLL)
+            url = await self._named_url(hostname)
+        return url
+
+
+def leads_to(service: str, url: str) -> bool:
+    """Whether a service of Cloudflare's configuration is an address on this machine."""
+    try:
+        there, here = urlsplit(service), urlsplit(url)
+        return _host(there.hostname) == _host(here.hostname) and there.port == here.port
+    except ValueError:
+        return False
+
+
+def _host(name: str | None) -> str:
+    return "127.0.0.1" if name in ("localhost", "::1", "0.0.0.0") else name or ""  # noqa: S104
+
+
+def _quick_url(log: list[str]) -> str | None:
+    for line in reversed(log):
+        found = _QUICK_URL.match(line)
+        if found is not None:
+            return found[1]
+    return None
+
+
+async def _quick_hostname(session: aiohttp.ClientSession, metrics: str) -> str | None:
+    with contextlib.suppress(aiohttp.ClientError, asyncio.TimeoutError, ValueError):
+        async with session.get(f"{metrics}/quicktunnel") as answer:
+            found: Any = json.loads(await answer.read()) if answer.status == 200 else None
+            name = found.get("hostname") if isinstance(found, dict) else None
+            if isinstance(name, str) and _HOSTNAME.fullmatch(name):
+                return f"https://{name}"
+    return None
+
+
+async def _is_ready(session: aiohttp.ClientSession, metrics: str) -> bool | None:
+    """Return whether it has a connection to Cloudflare, None if it does not say."""
+    with contextlib.suppress(aiohttp.ClientError, asyncio.TimeoutError):
+        async with session.get(f"{metrics}/ready") as answer:
+            return {200: True, 503: False}.get(answer.status)
+    return None
+
+
+def _ingress(config: Any) -> dict[str, str]:
+    rules = config.get("ingress") if isinstance(config, dict) else None
+    found: dict[str, str] = {}
+    for rule in rules if isinstance(rules, list) else ():
+        if isinstance(rule, dict):
+            found.setdefault(str(rule.get("hostname") or ""), str(rule.get("service") or ""))
+    return found

@@ -1,0 +1,102 @@
+"""Why a tunnel is not there, in words; read from what cloudflared prints."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from ..errors import TunnelFailedError
+
+Reason = Literal[
+    "no_binary",
+    "gate_failed",
+    "download_failed",
+    "rate_limited",
+    "port_blocked",
+    "service_unreachable",
+    "token_refused",
+    "not_protected",
+    "exited",
+    "timed_out",
+    "stopped",
+]
+
+LOG_LINES = 20
+
+# Looked for in this order in the lines of one start.
+_SIGNS: tuple[tuple[Reason, re.Pattern[str], str], ...] = (
+    (
+        "rate_limited",
+        re.compile(r"\b429\b|error code: 1015|Too Many Requests", re.IGNORECASE),
+        "Too many quick tunnels were asked for; wait a while, or use a named one",
+    ),
+    (
+        "token_refused",
+        re.compile(r"token is not valid|Unauthorized: |Invalid tunnel secret", re.IGNORECASE),
+        "Cloudflare does not accept the token of the tunnel",
+    ),
+    (
+        "port_blocked",
+        re.compile(
+            r"failed to dial|dial (?:a )?quic|no recent network activity|:7844\b"
+            r"|Unable to establish connection with Cloudflare edge",
+            re.IGNORECASE,
+        ),
+        "The network lets no connection out to Cloudflare's port 7844 (UDP, nor TCP)",
+    ),
+    (
+        "service_unreachable",
+        re.compile(r"failed to (?:request|unmarshal|parse) quick Tunnel", re.IGNORECASE),
+        "Cloudflare's service for quick tunnels cannot be reached, or gave none",
+    ),
+)
+
+
+def failure(
+    reason: Reason, message: str, log: list[str] | None = None, *, hint: str | None = None
+) -> TunnelFailedError:
+    """Return the error for a tunnel that is not there.
+
+    Parameters
+    ----------
+    reason : str
+        Short name of what went wrong, for programs.
+    message : str
+        The same in one sentence, for the user.
+    log : list of str, optional
+        The last lines of cloudflared.
+    hint : str, optional
+        What to do about it.
+    """
+    return TunnelFailedError(
+        message,
+        details={"reason": reason, "log": (log or [])[-LOG_LINES:]},
+        extra={} if hint is None else {"hint": hint},
+    )
+
+
+def why_it_ended(log: list[str], exit_text: str) -> TunnelFailedError:
+    """Return why a cloudflared that ended by itself did so, from the lines it printed."""
+    found = _sign(log)
+    if found is not None:
+        return failure(*found, log)
+    last = next((line.strip() for line in reversed(log) if line.strip()), "")
+    return failure(
+        "exited", f"cloudflared ended ({exit_text})" + (f": {last}" if last else ""), log
+    )
+
+
+def why_it_waits(log: list[str], seconds: float) -> TunnelFailedError:
+    """Return why a cloudflared that still runs has not brought up its tunnel in time."""
+    found = _sign(log)
+    if found is not None:
+        return failure(*found, log)
+    return failure("timed_out", f"The tunnel was not there within {seconds:g} s", log)
+
+
+def _sign(log: list[str]) -> tuple[Reason, str] | None:
+    text = "\n".join(log)
+    for reason, pattern, message in _SIGNS:
+        if pattern.search(text):
+            return reason, message
+    return None

@@ -1,0 +1,150 @@
+"""The owner's side of `gate`: the socket it listens at, and the process that serves it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+import aiohttp
+
+from ..child import Child
+from .failures import failure
+from .gate import GateSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+START_TIMEOUT = 30.0  # s until a gate answers
+LONGEST_PAUSE = 30.0  # s before a gate that ended is started again
+
+
+class GateProcess:
+    """A gate that stays at its address until it is closed, whatever becomes of its process.
+
+    Parameters
+    ----------
+    log_path : pathlib.Path
+        Where its output goes; also an attribute.
+    port : int
+        Its port on 127.0.0.1; 0 for a free one.
+
+    Attributes
+    ----------
+    secret : str
+        What opens it; a new one for each gate.
+    """
+
+    def __init__(self, log_path: Path, *, port: int = 0) -> None:
+        self.log_path = log_path
+        self.secret = secrets.token_urlsafe(32)
+        self._wanted_port = port
+        self._child = Child("gate of the tunnel", log_path, grace=2.0)
+        self._listener: socket.socket | None = None
+        self._target = ""
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        """Its port on 127.0.0.1; 0 before it is open."""
+        return int(self._listener.getsockname()[1]) if self._listener is not None else 0
+
+    @property
+    def url(self) -> str:
+        """Its address on this machine."""
+        return f"http://127.0.0.1:{self.port}"
+
+    async def open(self, target: str) -> None:
+        """Open it in front of an address and wait until it answers.
+
+        Raises
+        ------
+        TunnelFailedError
+            Its port is taken, or its process does not start.
+        """
+        try:
+            self._listener = socket.create_server(
+                ("127.0.0.1", self._wanted_port), backlog=256, reuse_port=False
+            )
+        except OSError as fault:
+            raise failure(
+                "gate_failed", f"The gate cannot listen at port {self._wanted_port}: {fault}"
+            ) from fault
+        self._listener.setblocking(False)
+        self._target = target
+        self._keeper = asyncio.create_task(self._keep())
+        if not await self._answers():
+            log = await self._child.log_tail(20, this_run=True)
+            await self.close()
+            raise failure("gate_failed", "The gate in front of the tunnel does not start", log)
+
+    async def point_to(self, target: str) -> None:
+        """Let it lead to another address; visitors wait meanwhile."""
+        if target != self._target:
+            self._target = target
+            await self._child.end()  # the keeper starts the next one
+
+    async def close(self) -> None:
+        """Close it for good."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+        await self._child.end()
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+    def end_leftover(self) -> None:
+        """End a gate that a killed Jupyter left behind; in a thread."""
+        self._child.end_leftover()
+
+    async def _keep(self) -> None:
+        pause = 0.1
+        while True:
+            target = self._target
+            try:
+                await self._start()
+                await self._child.wait()
+            except OSError as fault:
+                logger.warning("The gate of the tunnel cannot be started: %s", fault)
+            if target == self._target:
+                why = self._child.exit_text()
+                logger.warning("The gate of the tunnel ended (%s); it is started again", why)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _start(self) -> None:
+        assert self._listener is not None
+        reader, writer = os.pipe()
+        try:
+            # a few hundred bytes: a pipe takes them at once
+            os.write(writer, GateSettings(self._target, self.secret).to_json())
+            os.close(writer)
+            numbers = [self._listener.fileno(), reader]
+            await self._child.start(
+                [
+                    *(sys.executable, "-m", f"{__package__}.gate"),
+                    *("--listener", str(numbers[0]), "--settings", str(numbers[1])),
+                ],
+                cwd=self.log_path.parent,
+                pass_fds=numbers,
+            )
+        finally:
+            os.close(reader)
+
+    async def _answers(self) -> bool:
+        with contextlib.suppress(aiohttp.ClientError, asyncio.TimeoutError):
+            timeout = aiohttp.ClientTimeout(total=START_TIMEOUT)
+            async with (
+                aiohttp.ClientSession(timeout=timeout) as session,
+                session.get(self.url, allow_redirects=False) as answer,
+            ):
+                return "X-ComfyDeploy-Gate" in answer.headers
+        return False

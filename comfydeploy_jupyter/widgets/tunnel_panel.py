@@ -1,0 +1,351 @@
+"""Open and close the way in from the internet, see where it is and who gets in."""
+
+from __future__ import annotations
+
+import html
+import threading
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as w
+
+from ..client.tunnel import NAMES, PROTECTIONS, TunnelStatus
+from ..errors import ComfyDeployError
+from .base import GAP, Panel
+from .parts import CopyButton, button, note, row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..client import Comfy
+    from ..client.tunnel import Target
+
+LABEL_WIDTH = "180px"
+
+BUSY, IDLE, LOST = 0.5, 3.0, 5.0
+"""Seconds between two looks at the tunnel: while it changes, while not, while none answers."""
+
+STATES = {
+    "stopped": ("Stopped", "var(--cd-faint)"),
+    "starting": ("Starting …", "var(--cd-warn)"),
+    "running": ("Running", "var(--cd-success)"),
+    "restarting": ("It broke; starting it again …", "var(--cd-warn)"),
+}
+BARE = (
+    "Everybody who finds the address can use ComfyUI then, and through it this machine: its files, "
+    "its network, its graphics card."
+)
+JUPYTER = "Visitors need Jupyter's token or password, as always."
+GATED = "Visitors need the link: it has a secret, which their browser then remembers."
+
+
+class TunnelPanel(Panel):
+    """A panel that starts and stops a tunnel, shows its link, and says who gets in.
+
+    The tunnel belongs to the Jupyter server: it stays when the panel is closed, or the kernel ends.
+
+    Parameters
+    ----------
+    target : str
+        What it leads to at first: ``comfyui`` or ``jupyter``.
+    comfy : Comfy, optional
+        The client; by default the panel connects by itself.
+    **kwargs
+        Traits of `ipywidgets.VBox`, such as ``layout``.
+
+    Raises
+    ------
+    ValueError
+        `target` is neither.
+    TypeError
+        An argument that is unknown; the message names the closest.
+
+    Examples
+    --------
+    >>> TunnelPanel()                                                    # doctest: +SKIP
+    """
+
+    OWN_ARGUMENTS = ("target", "comfy")
+
+    def __init__(
+        self, target: Target = "comfyui", comfy: Comfy | None = None, **kwargs: Any
+    ) -> None:
+        super().__init__(comfy, **kwargs)
+        self._status = TunnelStatus({"target": target})
+        self._asked = threading.Event()
+        self._look = threading.Event()
+        self._pending = False
+        self._lost = False
+        self._showing = threading.Lock()
+        if target not in NAMES:
+            self.close()
+            raise ValueError(f"target is {' or '.join(NAMES)}, not {target!r}")
+        self._build(target)
+        self.start(self._watch)
+
+    @property
+    def status(self) -> TunnelStatus:
+        """How the tunnel was when the panel last looked."""
+        return self._status
+
+    @property
+    def ready(self) -> bool:
+        """Whether the panel has looked at least once, or has failed to."""
+        return self._asked.is_set()
+
+    @property
+    def report(self) -> str:
+        """What the panel says of the tunnel, as HTML."""
+        return f"{self._state.value}{self._link.value}{self._access.value}{self._failure.value}"
+
+    @property
+    def copied(self) -> str:
+        """What the copy button copies; empty without a tunnel."""
+        return str(self._copy.text)
+
+    def set_name(self, hostname: str, *, token: str) -> None:
+        """Fill in what a tunnel of one's own Cloudflare account needs.
+
+        Parameters
+        ----------
+        hostname, token : str
+            Its public name, and its token, which the panel forgets at the next start.
+        """
+        self._hostname.value, self._token.value = hostname, token
+
+    def open_tunnel(self) -> None:
+        """Do what the Start button does: start the tunnel, do not wait for it."""
+        self.clear_error()
+        order: dict[str, Any] = {"target": self._target.value}
+        if self._target.value == "comfyui" and not self._protect.value:
+            order["protect"] = False
+        if self._token.value.strip():
+            order["token"] = self._token.value.strip()
+        if self._hostname.value.strip():
+            order["hostname"] = self._hostname.value.strip()
+        self._token.value = ""  # what is in a widget may be saved with the notebook
+        self._pending = True
+        self._enable(busy=True, up=False)
+        self.start(self._open, order)
+
+    def close_tunnel(self) -> None:
+        """Do what the Stop button does."""
+        self.clear_error()
+        self._pending = True
+        self._enable(busy=True, up=False)
+        self.start(self._close, self._target.value)
+
+    def stop(self) -> None:
+        """Look no more; the tunnel stays as it is."""
+        self._look.set()
+
+    def _build(self, target: str) -> None:
+        labelled = {"description_width": LABEL_WIDTH}
+        wide = w.Layout(width="100%", margin="0")
+        self._target = w.Dropdown(
+            description="Make reachable",
+            options=[(name, value) for value, name in NAMES.items()],
+            value=target,
+            style=labelled,
+            layout=wide,
+        )
+        self._protect = w.Checkbox(
+            value=True, description="Only with the secret link", style=labelled, layout=wide
+        )
+        self._advice = w.HTML(layout=w.Layout(width="100%", margin="0"))
+        self._token = w.Password(
+            description="Token",
+            placeholder="of a tunnel in your Cloudflare account",
+            style=labelled,
+            layout=w.Layout(width="100%", margin="0"),
+        )
+        self._hostname = w.Text(
+            description="Hostname",
+            placeholder="its public name; may be left out",
+            style=labelled,
+            layout=w.Layout(width="100%", margin="0"),
+        )
+        named = w.VBox([self._token, self._hostname], layout=w.Layout(width="100%", grid_gap="4px"))
+        self._named = w.Accordion([named], titles=("With an address of your own",))
+        self._start_button = button(
+            "Start",
+            lambda: self.attempt(self.open_tunnel),
+            icon="globe",
+            hint="Start the tunnel",
+            style="primary",
+            disabled=True,
+        )
+        self._stop_button = button(
+            "Stop",
+            lambda: self.attempt(self.close_tunnel),
+            icon="stop",
+            hint="End the tunnel",
+            disabled=True,
+        )
+        self._state = w.HTML(layout=w.Layout(margin="0", flex="1 1 auto", width="auto"))
+        self._link = w.HTML(layout=w.Layout(margin="0", flex="1 1 auto", width="auto"))
+        self._copy = CopyButton(label="Copy link")
+        self._link_row = row(self._link, self._copy, display="none")
+        self._access = w.HTML(layout=w.Layout(width="100%", margin="0", display="none"))
+        self._failure = w.HTML(layout=w.Layout(width="100%", margin="0", display="none"))
+        self._settings = w.VBox(
+            [self._protect, self._advice, self._named],
+            layout=w.Layout(width="100%", grid_gap=GAP),
+        )
+        self.fill(
+            self._target,
+            self._settings,
+            row(self._start_button, self._stop_button, self._state),
+            self._link_row,
+            self._access,
+            self._failure,
+        )
+        self._target.observe(lambda _: self.attempt(self._choose), "value")
+        self._protect.observe(lambda _: self.attempt(self._advise), "value")
+        self._advise()
+        self._say("Connecting …", "var(--cd-faint)")
+
+    def _advise(self) -> None:
+        is_comfyui = self._target.value == "comfyui"
+        self._protect.layout.display = "" if is_comfyui else "none"
+        if is_comfyui and not self._protect.value:
+            self._advice.value = f'<div class="comfydeploy-error" role="alert">{BARE}</div>'
+        else:
+            self._advice.value = note(GATED if is_comfyui else JUPYTER)
+
+    def _choose(self) -> None:
+        self.clear_error()
+        self._advise()
+        self._look.set()
+
+    def _say(self, text: str, colour: str) -> None:
+        self._state.value = (
+            f'<div role="status" aria-live="polite"><span aria-hidden="true" '
+            f'style="color:{colour}">●</span> {html.escape(text)}</div>'
+        )
+
+    def _enable(self, *, busy: bool, up: bool) -> None:
+        """Let be clicked what makes sense now."""
+        self._start_button.disabled = busy or up
+        self._stop_button.disabled = busy or not up
+        for field in (self._protect, self._token, self._hostname):
+            field.disabled = busy
+        self._settings.layout.display = "none" if up else ""
+
+    # --- in threads
+
+    def _open(self, order: dict[str, Any]) -> None:
+        self._do(lambda: self.comfy.tunnel.start(**order, wait=False))
+
+    def _close(self, target: Target) -> None:
+        self._do(lambda: self.comfy.tunnel.stop(target))
+
+    def _do(self, request: Callable[[], TunnelStatus]) -> None:
+        """Send what a button asks for; meanwhile what `_watch` finds may be out of date."""
+        found = self._status
+        try:
+            found = request()
+        finally:
+            self._pending = False
+            self._show(found)
+            self._look.set()
+
+    def _watch(self) -> None:
+        """Look at the tunnel until the panel is closed."""
+        first = True
+        while not self.closing:
+            self._look.clear()
+            try:
+                found = self._find(first=first)
+            except ComfyDeployError as error:
+                self._lose(error)
+                wait = LOST
+            else:
+                first = False
+                if self._lost:
+                    self.clear_error()
+                self._lost = False
+                if not self._pending:
+                    self._show(found)
+                wait = IDLE if found.state in ("stopped", "running") else BUSY
+            self._asked.set()
+            if not self.closing:
+                self._look.wait(wait)
+
+    def _find(self, *, first: bool) -> TunnelStatus:
+        target = self._target.value
+        if first:
+            # a tunnel that is there already is what one wants to see
+            found = self.comfy.tunnel.status()
+            if found.state != "stopped":
+                self._target.value = found.target
+                return found
+        return self.comfy.tunnel.status(target)
+
+    def _lose(self, error: ComfyDeployError) -> None:
+        self._lost = True
+        if not self.closing:
+            self._say("The Jupyter server does not answer", "var(--cd-error)")
+            self._start_button.disabled = self._stop_button.disabled = True
+            self.show_error(error)
+            self._status = TunnelStatus({"target": self._target.value})
+
+    def _show(self, status: TunnelStatus) -> None:
+        with self._showing:
+            if self.closing or status.target != self._target.value:
+                return
+            self._status = status
+            self._enable(busy=False, up=status.state != "stopped")
+            text, colour = STATES.get(status.state, (status.state, "var(--cd-faint)"))
+            if status.error is not None and status.state == "stopped":
+                text, colour = "Failed", "var(--cd-error)"
+            self._say(text, colour)
+            link = status.access_url or ""
+            self._copy.text = link
+            self._link.value = _link(status)
+            self._link_row.layout.display = "flex" if status.url else "none"
+            self._access.value = _access(status)
+            self._access.layout.display = "" if status.running else "none"
+            self._failure.value = _failure(status)
+            self._failure.layout.display = "" if self._failure.value else "none"
+            # without the secret: notebooks are handed on
+            self.keep(_kept(status), f"<TunnelPanel: {status!r}>")
+
+
+def _link(status: TunnelStatus) -> str:
+    if status.url is None:
+        return ""
+    address = html.escape(status.access_url or status.url)
+    return (
+        f'<a href="{address}" target="_blank" rel="noopener noreferrer" '
+        f'style="overflow-wrap:anywhere;font-size:110%;color:var(--cd-brand)">{html.escape(status.url)}</a>'
+    )
+
+
+def _access(status: TunnelStatus) -> str:
+    text = PROTECTIONS[status.protection]
+    if status.protection == "none":
+        return f'<div class="comfydeploy-error" role="alert">{text}.</div>'
+    more = ". Copy the link to hand it on; a new start makes another secret."
+    where = f"Leads to {NAMES[status.target]} (port {status.port}), {text}"
+    return note(where + (more if status.protection == "gate" else "."))
+
+
+def _failure(status: TunnelStatus) -> str:
+    if status.error is None:
+        return ""
+    lines = html.escape("\n".join(status.log))
+    log = (
+        "<details><summary>What cloudflared said</summary>"
+        f'<pre style="margin:4px 0 0;white-space:pre-wrap;overflow-wrap:anywhere">{lines}</pre>'
+        "</details>"
+    )
+    return (
+        f'<div class="comfydeploy-error" role="alert">{html.escape(status.error)}'
+        f"{log if lines else ''}</div>"
+    )
+
+
+def _kept(status: TunnelStatus) -> str:
+    state = html.escape(STATES.get(status.state, (status.state, ""))[0])
+    where = f" at {html.escape(status.url)}" if status.url else ""
+    return f"<div>Tunnel to {NAMES[status.target]}: {state}{where}</div>"

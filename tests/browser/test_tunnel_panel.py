@@ -1,0 +1,80 @@
+"""TunnelPanel as users see it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from playwright.sync_api import expect
+
+from comfydeploy_jupyter.client import Comfy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.cloudflared import FakeCloudflared
+    from tests.jupyter_process import JupyterProcess
+
+pytestmark = pytest.mark.timeout(300)
+
+PANEL = "from comfydeploy_jupyter import TunnelPanel\npanel = TunnelPanel()\npanel"
+
+
+@pytest.fixture
+def comfy(lab: JupyterProcess, cloudflared: FakeCloudflared) -> Iterator[Comfy]:
+    cloudflared.behave()
+    found = Comfy(lab.url, lab.token)
+    yield found
+    found.tunnel.stop()
+
+
+@pytest.mark.parametrize("theme", ["Light", "Dark"])
+def test_start_copy_stop(
+    open_notebook: Any, comfy: Comfy, cloudflared: FakeCloudflared, theme: str
+) -> None:
+    lab_page = open_notebook(f"tunnel-{theme}", PANEL, theme=f"JupyterLab {theme}")
+    page = lab_page.page
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    panel = page.locator(".comfydeploy-panel")
+    expect(panel.get_by_label("Make reachable")).to_be_visible()
+    expect(panel.get_by_text("Stopped")).to_be_visible()
+    secret = panel.get_by_label("Only with the secret link")
+    secret.uncheck()
+    expect(panel.get_by_role("alert").filter(has_text="Everybody who finds")).to_be_visible()
+    lab_page.shoot(f"tunnel-{theme}-bare")
+    secret.check()
+    expect(panel.get_by_text("Visitors need the link")).to_be_visible()
+    panel.get_by_text("With an address of your own").click()
+    expect(panel.get_by_label("Token")).to_be_visible()
+    lab_page.shoot(f"tunnel-{theme}-stopped")
+    panel.get_by_role("button", name="Start").click()
+    link = panel.get_by_role("link")
+    expect(link).to_be_visible()
+    expect(panel.get_by_text("protected by the secret")).to_be_visible()
+    panel.get_by_role("button", name="Copy link").click()
+    expect(panel.get_by_role("button", name="Copied")).to_be_visible()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied == comfy.tunnel.status().access_url == link.get_attribute("href")
+    lab_page.shoot(f"tunnel-{theme}-running")
+    # the link works, at the edge's side of the tunnel
+    query = copied.partition("?")[2]
+    answer = requests.get(f"{cloudflared.edge}/system_stats?{query}", timeout=30)
+    assert answer.status_code == 200
+    panel.get_by_role("button", name="Stop").click()
+    expect(panel.get_by_text("Stopped")).to_be_visible()
+    expect(link).to_be_hidden()
+    assert not comfy.tunnel.status()
+
+
+def test_a_failure_in_words(open_notebook: Any, comfy: Comfy, cloudflared: FakeCloudflared) -> None:
+    cloudflared.behave(mode="rate_limited")
+    lab_page = open_notebook("tunnel-fails", PANEL)
+    panel = lab_page.page.locator(".comfydeploy-panel")
+    panel.get_by_role("button", name="Start").click()
+    failure = panel.get_by_role("alert").filter(has_text="Too many quick tunnels")
+    expect(failure).to_be_visible()
+    failure.get_by_text("What cloudflared said").click()
+    expect(failure.get_by_text("error code: 1015")).to_be_visible()
+    lab_page.shoot("tunnel-fails")
+    expect(panel.get_by_role("button", name="Start")).to_be_enabled()

@@ -1,0 +1,115 @@
+"""Signing in from Python: a real Jupyter server in front of a small ComfyDeploy."""
+
+from __future__ import annotations
+
+import _thread
+import re
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from comfydeploy_jupyter.client import Comfy
+from comfydeploy_jupyter.client.login import SignInLink
+from comfydeploy_jupyter.errors import CloudError, InvalidRequestError, RunTimeoutError
+from tests.fake_comfydeploy import KEY, FakeComfyDeploy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@pytest.fixture(scope="module")
+def cloud() -> Iterator[FakeComfyDeploy]:
+    service = FakeComfyDeploy()
+    yield service
+    service.close()
+
+
+@pytest.fixture(scope="module")
+def comfy(start_jupyter, cloud, tmp_path_factory) -> Comfy:
+    server = start_jupyter(
+        ComfyDeploy={
+            "comfyui_url": "http://127.0.0.1:9",
+            "autostart": False,
+            "data_dir": str(tmp_path_factory.mktemp("data")),
+            "cloud_url": cloud.url,
+            "comfydeploy_url": cloud.root,
+            "allowed_api_urls": [cloud.root],
+        }
+    )
+    return Comfy(server.url, server.token)
+
+
+@pytest.fixture
+def meanwhile(cloud) -> Iterator[Callable[[Callable[[str], None]], None]]:
+    """A function whose argument is called with the id of the sign-in once it is asked for."""
+    cloud.seen.clear()
+    threads: list[threading.Thread] = []
+
+    def start(act: Callable[[str], None]) -> None:
+        def wait() -> None:
+            while not cloud.seen:
+                threading.Event().wait(0.01)
+            act(cloud.seen[0].query["request_id"])
+
+        threads.append(threading.Thread(target=wait))
+        threads[-1].start()
+
+    yield start
+    for thread in threads:
+        thread.join()
+
+
+def test_sign_in(comfy, cloud, meanwhile, capsys) -> None:
+    meanwhile(cloud.approve)
+    assert comfy.login(timeout=60) == "Ada"
+    request_id = cloud.seen[0].query["request_id"]
+    shown = capsys.readouterr().err
+    assert f"{cloud.root}/auth/request/{request_id}" in shown
+    assert KEY not in shown
+    assert comfy.server.get("workflows", target="cloud") == []
+
+
+def test_a_sign_in_that_is_over(comfy, cloud, meanwhile) -> None:
+    meanwhile(lambda request_id: cloud.approve(request_id, ""))
+    with pytest.raises(CloudError, match="sign-in is over") as caught:
+        comfy.login(timeout=60)
+    assert caught.value.status == 410
+
+
+def test_trouble_on_the_way_passes(comfy, cloud, meanwhile) -> None:
+    def act(request_id: str) -> None:
+        cloud.fail(503, times=4)
+        cloud.approve(request_id)
+
+    meanwhile(act)
+    assert comfy.login(timeout=60) == "Ada"
+    assert len(cloud.seen) > 5
+
+
+def test_nobody_approves(comfy, cloud) -> None:
+    with pytest.raises(RunTimeoutError, match=r"not approved within 0\.5 s"):
+        comfy.login(timeout=0.5)
+
+
+def test_interrupting_ends_the_wait(comfy, meanwhile) -> None:
+    meanwhile(lambda _: _thread.interrupt_main())
+    with pytest.raises(KeyboardInterrupt):
+        comfy.login(timeout=60)
+
+
+@pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), "5", True])
+def test_a_timeout_that_is_none(comfy, cloud, timeout) -> None:
+    cloud.seen.clear()
+    with pytest.raises(InvalidRequestError, match="timeout: must be a positive number"):
+        comfy.login(timeout=timeout)
+    assert cloud.seen == []
+
+
+def test_the_link_can_be_clicked_and_holds_no_markup_of_others() -> None:
+    link = SignInLink('https://www.comfydeploy.com/auth/request/1?a="><script>')
+    html = link._repr_html_()
+    assert re.match(r'<a href="https://www\.comfydeploy\.com/auth/request/1\?a=&quot;', html)
+    assert "<script>" not in html
+    link.tell("signed in as <b>")
+    assert "signed in as &lt;b&gt;" in link._repr_html_()

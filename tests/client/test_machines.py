@@ -1,0 +1,75 @@
+"""``comfy.machines`` with a real Jupyter server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from comfydeploy_jupyter.client import Comfy, Machine
+from comfydeploy_jupyter.errors import ConflictError, InvalidRequestError, NotFoundError
+from tests.comfyui_server import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture
+def comfy(jupyter) -> Comfy:
+    return Comfy(jupyter.url, jupyter.token)
+
+
+@pytest.fixture
+def away(comfy) -> Iterator[Machine]:
+    """A machine that is down."""
+    made = comfy.machines.create("far away", comfyui_url=f"http://127.0.0.1:{free_port()}")
+    yield made
+    comfy.machines.delete(made.id)
+
+
+def test_list_and_get(comfy, comfyui, away):
+    comfy.run({"1": {"class_type": "TestText", "inputs": {"text": "x"}}}, progress=False)
+    local, other = comfy.machines.list()
+    assert (local.id, local.kind, local.status) == ("local", "comfyui", "ready")
+    assert (other.id, other.name, other.status) == ("far-away", "far away", "unreachable")
+    assert repr(local).startswith("<machine local: comfyui, ready, ComfyUI ")
+    assert repr(other) == "<machine far-away 'far away': comfyui, unreachable>"
+    assert local.software["comfyui"]["url"] == comfyui.url
+    assert local.hardware["memory"]["total"] > 0
+    assert local.gpus == local.hardware["gpus"]
+    assert comfy.machines.get().id == "local"
+    assert comfy.machines.get("auto").id == "local"
+    assert comfy.url in repr(comfy.machines)
+    assert "ComfyDeploy" in repr(comfy.machines.cloud)
+    with pytest.raises(NotFoundError):
+        comfy.machines.get("no-such")
+
+
+def test_create_update_delete(comfy, away):
+    with pytest.raises(ConflictError):
+        comfy.machines.create("FAR AWAY", comfyui_url="http://127.0.0.1:9")
+    with pytest.raises(InvalidRequestError, match="launch_args"):
+        comfy.machines.update(launch_args="--listen; reboot")
+    changed = away.update(name="moon", env={"A": "1"}, launch_args=("--lowvram",))
+    assert changed is away
+    assert (away.id, away.name, away.config["env"]) == ("far-away", "moon", {"A": "1"})
+    assert away.config["launch_args"] == ["--lowvram"]
+    assert away.restart_required is False
+    assert comfy.machines.get("moon").name == "moon"
+    with pytest.raises(ConflictError, match="restart"):
+        away.restart()
+    assert away.refresh().name == "moon"
+    gone = comfy.machines.create("gone", comfyui_url=f"http://127.0.0.1:{free_port()}")
+    gone.delete()
+    with pytest.raises(NotFoundError):
+        gone.refresh()
+
+
+def test_files_go_where_the_run_goes(comfy, comfyui, away, tmp_path):
+    note = tmp_path / "note.txt"
+    note.write_text("for whoever has time")
+    graph = {"1": {"class_type": "TestText", "inputs": {"text": "x"}}}
+    result = comfy.run(graph, {"1.text": note}, machine="auto", progress=False)
+    assert result["machine"] == "local"
+    (name,) = result.texts
+    assert (comfyui.input_dir / name).read_text() == "for whoever has time"

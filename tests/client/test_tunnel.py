@@ -1,0 +1,54 @@
+"""comfy.tunnel, against the real routes and a stand-in for cloudflared."""
+
+from __future__ import annotations
+
+import pytest
+
+from comfydeploy_jupyter.client import Comfy
+from comfydeploy_jupyter.client.tunnel import TunnelStatus
+from comfydeploy_jupyter.errors import InvalidRequestError, TunnelFailedError
+
+
+@pytest.fixture
+def comfy(serve, cloudflared) -> Comfy:
+    # nothing listens there; a tunnel does not mind
+    server = serve(
+        comfyui_url="http://127.0.0.1:9", autostart=False, cloudflared_path=str(cloudflared.path)
+    )
+    return Comfy(server.url, server.token)
+
+
+def test_start_status_stop(comfy, cloudflared):
+    assert repr(comfy.tunnel.status()) == "<tunnel to ComfyUI: stopped>"
+    started = comfy.tunnel.start(port=9)
+    assert started
+    assert started.port == 9
+    assert (started.protected, started.protection) == (True, "gate")
+    assert started.access_url.startswith(f"{started.url}/?access=")
+    status = comfy.tunnel.status()
+    assert status.url == started.url
+    assert repr(status) == (
+        f"<tunnel to ComfyUI: {started.url}, protected by the secret in its link; open its "
+        "access_url>"
+    )
+    assert f'href="{started.access_url}"' in status._repr_html_()
+    jupyter = comfy.tunnel.start("jupyter")
+    assert jupyter.protection == "jupyter"
+    assert not comfy.tunnel.stop("jupyter")
+    assert comfy.tunnel.status()
+    assert not comfy.tunnel.stop()
+    cloudflared.behave(mode="exits")
+    with pytest.raises(TunnelFailedError, match="the moon is in the wrong place") as failed:
+        comfy.tunnel.start(port=9)
+    assert failed.value.details["log"]
+    assert "the moon" in repr(comfy.tunnel.status())
+    with pytest.raises(InvalidRequestError, match="port"):
+        comfy.tunnel.start(port=0)
+
+
+def test_what_it_shows_is_escaped():
+    bad = TunnelStatus({"target": "comfyui", "state": "stopped", "error": "<b>no</b>"})
+    assert "&lt;b&gt;no&lt;/b&gt;" in bad._repr_html_()
+    bare = TunnelStatus({"running": True, "url": "https://a.b", "protection": "none"})
+    assert "NOT protected" in bare._repr_html_()
+    assert "NOT protected" in repr(bare)

@@ -1,0 +1,67 @@
+"""The stand-in for cloudflared, installed for a test; `fake_cloudflared` is the program itself."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PROGRAM = Path(__file__).with_name("fake_cloudflared.py")
+
+
+class FakeCloudflared:
+    """The stand-in as tests see it.
+
+    Attributes
+    ----------
+    path : pathlib.Path
+        The program.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / "cloudflared"
+        self.path.write_text(f'#!/bin/sh\nexec {sys.executable} {folder}/stand-in.py "$@"\n')
+        self.path.chmod(0o755)
+        (folder / "stand-in.py").symlink_to(PROGRAM)
+        self.behave()
+
+    def behave(self, **behaviour: object) -> None:
+        """Say what the next starts do."""
+        beside = self.folder / "behaviour.new"
+        beside.write_text(json.dumps(behaviour))
+        beside.replace(self.folder / "behaviour.json")
+
+    def hold(self) -> None:
+        """Let starts wait before their tunnel is there."""
+        (self.folder / "hold").touch()
+
+    def wait_for_start(self) -> None:
+        deadline = time.monotonic() + 30
+        while not self.starts:
+            assert time.monotonic() < deadline, "cloudflared was not started"
+            time.sleep(0.02)
+
+    def release(self) -> None:
+        (self.folder / "hold").unlink()
+
+    @property
+    def starts(self) -> list[dict[str, Any]]:
+        """What it noted of its starts."""
+        path = self.folder / "starts.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    @property
+    def edge(self) -> str:
+        """Where visitors of the last tunnel come."""
+        return f"http://127.0.0.1:{self.starts[-1]['edge']}"
+
+
+@pytest.fixture
+def cloudflared(tmp_path_factory: pytest.TempPathFactory) -> FakeCloudflared:
+    """The stand-in for cloudflared."""
+    return FakeCloudflared(tmp_path_factory.mktemp("cloudflared"))

@@ -1,0 +1,79 @@
+"""Which process answers at an address: its interpreter and its folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from comfydeploy_jupyter.comfyui.running import Running, running_at
+from tests.comfyui_server import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+
+LISTENS = """
+import socket
+with socket.create_server(("127.0.0.1", 0)) as listener:
+    print(listener.getsockname()[1], flush=True)
+    input()
+"""
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    path = tmp_path / "ComfyUI"
+    (path / "comfy").mkdir(parents=True)
+    (path / "main.py").write_text(LISTENS)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/python3").symlink_to(sys.executable)
+    return path
+
+
+@pytest.fixture
+def start(tree: Path) -> Iterator[Callable[..., tuple[str, int]]]:
+    """A function that starts a program; returns its address and its process id."""
+    started: list[subprocess.Popen[str]] = []
+
+    def run(*command: str, cwd: Path) -> tuple[str, int]:
+        env = {**os.environ, "PATH": f"{tree.parent / 'bin'}:{os.environ['PATH']}"}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        started.append(subprocess.Popen(command, cwd=cwd, env=env, text=True, **pipes))
+        assert started[-1].stdout is not None
+        return f"http://127.0.0.1:{int(started[-1].stdout.readline())}", started[-1].pid
+
+    yield run
+    for process in started:
+        process.communicate("\n", timeout=30)
+
+
+def test_by_its_path_and_by_its_name(tree, start):
+    python = tree.parent / "bin/python3"
+    url, pid = start(str(python), str(tree / "main.py"), "--cpu", cwd=tree.parent)
+    assert running_at(url) == Running(pid, python, tree)
+    # env looks the name up, as a shell does
+    url, pid = start("env", "python3", "-u", "main.py", cwd=tree)
+    found = running_at(url)
+    assert found is not None
+    assert (found.pid, found.python, found.path) == (pid, python, tree)
+
+
+def test_something_else_listens(tree, start):
+    (tree.parent / "other.py").write_text(LISTENS)
+    url, pid = start(sys.executable, "other.py", cwd=tree.parent)
+    assert running_at(url) == Running(pid, Path(sys.executable), None)
+
+
+@pytest.mark.parametrize("url", ["http://192.0.2.1:8188", "http://example.org", "http://x:y", ""])
+def test_addresses_elsewhere(url):
+    assert running_at(url) is None
+
+
+def test_nothing_listens():
+    assert running_at(f"http://127.0.0.1:{free_port()}") is None

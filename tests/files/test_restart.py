@@ -1,0 +1,64 @@
+"""A Jupyter server that is killed while a file comes in, and its successor."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import requests
+
+from comfydeploy_jupyter.files.staging import STAGING_PREFIX
+
+MIB = 1024 * 1024
+
+
+def wait_for(condition, timeout=60):
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_killed_server_leaves_nothing_of_an_upload(start_jupyter, tmp_path):
+    folder = tmp_path / "comfyui"
+    (folder / "input").mkdir(parents=True)
+    (folder / "main.py").touch()
+    settings = {
+        "comfyui_path": str(folder),
+        "comfyui_url": "http://127.0.0.1:9",  # there need be no ComfyUI for this
+        "data_dir": str(tmp_path / "data"),
+    }
+    jupyter = start_jupyter(ComfyDeploy=settings)
+    killed = threading.Event()
+
+    def body():
+        yield b"--x\r\n"
+        yield b'Content-Disposition: form-data; name="file"; filename="large.bin"\r\n\r\n'
+        for _ in range(16):
+            yield b"\0" * MIB
+        killed.wait(60)
+
+    def send():
+        headers = {
+            "Authorization": f"token {jupyter.token}",
+            "Content-Type": "multipart/form-data; boundary=x",
+        }
+        try:
+            requests.post(
+                f"{jupyter.url}comfyui-deploy/upload-file", data=body(), headers=headers, timeout=60
+            )
+        except requests.RequestException:
+            return
+
+    def arriving():
+        return sum(file.stat().st_size for file in folder.glob(f"input/{STAGING_PREFIX}*/*"))
+
+    sending = threading.Thread(target=send)
+    sending.start()
+    wait_for(lambda: arriving() >= 8 * MIB)
+    jupyter.kill()
+    killed.set()
+    sending.join(60)
+    assert arriving() >= 8 * MIB
+    jupyter.start()
+    wait_for(lambda: not list((folder / "input").iterdir()))

@@ -1,0 +1,230 @@
+"""ComfyDeploy's own calls of ``run``: who is let in, and where."""
+
+from __future__ import annotations
+
+import base64
+import json
+import uuid
+from typing import Any
+
+import pytest
+from jupyter_server.auth.authorizer import Authorizer
+from tornado.httpclient import HTTPClientError
+from traitlets.config import Config
+
+from .test_auth import routes
+from .test_transfers import told
+
+TOKEN = "a-long-and-random-token:with-ünicode"
+
+
+def basic(token: str) -> str:
+    return "Basic " + base64.b64encode(token.encode()).decode()
+
+
+def of_service(token: str = TOKEN) -> dict[str, str]:
+    """The headers that ComfyDeploy sends."""
+    header = token.encode().decode("latin-1")
+    return {"Authorization": basic(token), "authorizationheader": header}
+
+
+class Recorder(Authorizer):
+    asked: list[tuple[str, str, str]] = []  # noqa: RUF012 - the one list that the test reads
+    answer = True
+
+    def is_authorized(self, handler: Any, user: Any, action: str, resource: str) -> bool:
+        self.asked.append((user.username, action, resource))
+        return self.answer
+
+
+@pytest.fixture
+def machine_token():
+    return TOKEN
+
+
+@pytest.fixture
+def extension_config(tmp_path, machine_token):
+    return {
+        "comfyui_url": "http://127.0.0.1:9",  # how far a run gets is not the question here
+        "data_dir": str(tmp_path / "data"),
+        "autostart": False,
+        "machine_token": machine_token,
+    }
+
+
+@pytest.fixture(params=[True, False], ids=["open", "closed"])
+def jp_server_config(request, extension_config):
+    return Config(
+        {
+            "ServerApp": {
+                "jpserver_extensions": {"comfydeploy_jupyter": True},
+                "allow_unauthenticated_access": request.param,
+                "authorizer_class": Recorder,
+            },
+            "ComfyDeploy": extension_config,
+        }
+    )
+
+
+@pytest.fixture
+def recorder():
+    Recorder.asked.clear()
+    Recorder.answer = True
+    yield Recorder
+    Recorder.answer = True
+
+
+@pytest.fixture
+def call(extension, http_server_client, jp_base_url, recorder):
+    """Call a route with these headers alone; return status and code of the error."""
+
+    async def fetch(
+        headers: dict[str, str], path: str = "comfyui-deploy/run", method: str = "POST"
+    ) -> tuple[int, str]:
+        graph = {"1": {"class_type": "TestText", "inputs": {"text": "a"}}}
+        try:
+            response = await http_server_client.fetch(
+                f"{jp_base_url}{path}",
+                method=method,
+                body=json.dumps({"workflow_api_raw": graph}) if method == "POST" else None,
+                headers=headers,
+                follow_redirects=False,
+            )
+        except HTTPClientError as error:
+            response = error.response
+        return response.code, json.loads(response.body or b"{}").get("code", "")
+
+    return fetch
+
+
+LET_IN = (503, "comfyui_unavailable")
+REFUSED = (403, "unauthorized")
+
+
+async def test_the_service_is_let_in(call, recorder):
+    for headers in (
+        of_service(),
+        {"Authorization": basic(TOKEN)},
+        {"Authorization": basic(TOKEN).replace("Basic", "basic")},
+        {"authorizationheader": of_service()["authorizationheader"]},
+        {**of_service(), "Origin": "https://www.comfydeploy.com"},
+    ):
+        recorder.asked.clear()
+        assert await call(dict(headers)) == LET_IN
+        assert recorder.asked == [("comfydeploy-service", "write", "comfydeploy")]
+
+
+async def test_the_authorizer_may_say_no(call, recorder):
+    recorder.answer = False
+    assert await call(of_service()) == REFUSED
+
+
+async def test_wrong_tokens(call, recorder, caplog):
+    right = of_service()
+    for headers in (
+        {},
+        of_service(""),
+        of_service("a"),
+        of_service(TOKEN[:-1]),
+        of_service(f"{TOKEN}x"),
+        of_service(TOKEN.upper()),
+        {**right, "Authorization": basic("other")},
+        {**right, "authorizationheader": "other"},
+        {"Authorization": "Basic"},
+        {"Authorization": "Basic !!!"},
+        {"Authorization": f"Basic {right['authorizationheader']}"},
+        {"Authorization": f"Bearer {right['authorizationheader']}"},
+        {"Authorization": f"token {right['authorizationheader']}"},
+        {"Authorization": basic(TOKEN).removeprefix("Basic ")},
+        {"Cookie": f"authorizationheader={base64.b64encode(TOKEN.encode()).decode()}"},
+    ):
+        assert await call(dict(headers)) == REFUSED, headers
+    assert recorder.asked == []
+    assert "wrong machine token" in caplog.text
+    assert TOKEN not in caplog.text
+
+
+async def test_no_other_route_takes_it(call, recorder):
+    seen = 0
+    for method, path in routes():
+        if (method, path) != ("POST", "comfyui-deploy/run"):
+            assert (await call(of_service(), path, method))[0] == 403, (method, path)
+            seen += 1
+    assert seen > 20
+    assert recorder.asked == []
+
+
+@pytest.mark.parametrize("machine_token", ["", "  "])
+async def test_nobody_is_let_in_without_one_configured(call, machine_token):
+    for token in ("", " ", "  ", TOKEN):
+        assert await call(of_service(token)) == REFUSED
+    assert await call({"authorizationheader": ""}) == REFUSED
+
+
+async def test_jupyters_own_ways_stay(call, recorder, jp_auth_header):
+    assert await call(dict(jp_auth_header)) == LET_IN
+    assert await call({**jp_auth_header, "authorizationheader": "wrong"}) == LET_IN
+    assert "comfydeploy-service" not in {user for user, _, _ in recorder.asked}
+
+
+def test_the_token_comes_from_the_environment(monkeypatch):
+    from comfydeploy_jupyter.extension import ComfyDeploy
+
+    monkeypatch.setenv("COMFYDEPLOY_MACHINE_TOKEN", "t0ken")
+    assert ComfyDeploy().machine_token == "t0ken"
+
+
+class TestRun:
+    """A run as ComfyDeploy orders it, on a real ComfyUI, with a real place for what it sends."""
+
+    @pytest.fixture
+    def extension_config(self, comfyui, tmp_path):
+        return {
+            "comfyui_url": comfyui.url,
+            "data_dir": str(tmp_path / "data"),
+            "machine_token": TOKEN,
+        }
+
+    async def test_the_service_gets_what_it_expects(
+        self, extension, http_server_client, jp_base_url, service, s3
+    ):
+        run_id = str(uuid.uuid4())
+        graph = {
+            "1": {
+                "class_type": "EmptyImage",
+                "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 0xABCDEF},
+            },
+            "2": {
+                "class_type": "SaveImage",
+                "inputs": {"images": ["1", 0], "filename_prefix": "m"},
+            },
+        }
+        body = {
+            "prompt_id": run_id,
+            "workflow_api_raw": graph,
+            "workflow": None,
+            "inputs": {"an input that the workflow does not have": 1},
+            "status_endpoint": f"{service.url}/status",
+            "file_upload_endpoint": f"{service.url}/upload",
+            "cd_token": "token-of-the-run",
+            "gpu_event_id": None,
+        }
+        response = await http_server_client.fetch(
+            f"{jp_base_url}comfyui-deploy/run",
+            method="POST",
+            body=json.dumps(body),
+            headers=of_service(),
+            request_timeout=60,
+        )
+        answer = json.loads(response.body)
+        assert (answer["prompt_id"], answer["node_errors"]) == (run_id, {})
+        messages = await told(service, run_id)
+        assert {token for token, _ in service.callbacks} == {"token-of-the-run"}
+        assert {message["run_id"] for message in messages} == {run_id}
+        statuses = [message["status"] for message in messages if "status" in message]
+        assert statuses == ["running", "uploading", "success"]
+        (output,) = [message for message in messages if "output_data" in message]
+        assert output["node_meta"] == {"node_id": "2", "node_class": "SaveImage"}
+        (image,) = output["output_data"]["images"]
+        assert image["url"] == f"https://cdn.example/{run_id}/{image['filename']}"
+        assert s3.get(f"{run_id}/{image['filename']}").startswith(b"\x89PNG")

@@ -1,0 +1,160 @@
+"""Serverless machines of ComfyDeploy, over the routes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.fake_comfydeploy import KEY
+
+
+@pytest.fixture
+def extension_config(tmp_path, comfydeploy, monkeypatch):
+    monkeypatch.delenv("COMFY_DEPLOY_API_KEY", raising=False)
+    return {
+        "comfyui_url": "http://127.0.0.1:9",
+        "data_dir": str(tmp_path / "data"),
+        "autostart": False,
+        "cloud_url": comfydeploy.url,
+        "allowed_api_urls": [comfydeploy.root],
+    }
+
+
+def keyed() -> dict[str, Any]:
+    return {"headers": {"X-ComfyDeploy-Token": KEY}}
+
+
+async def test_a_machine_is_built(api, comfydeploy, extension):
+    body = {
+        "name": "big",
+        "gpu": "H100",
+        "docker_steps": [{"id": "1", "type": "commands", "data": "RUN true"}],
+        "comfyui_version": "c" * 40,
+        "run_timeout": 600,
+        "env": {"HF_TOKEN": "mine"},
+        "api_url": comfydeploy.root,
+        "cd_token": KEY,
+    }
+    code, made = await api.post("machine/create", body)
+    assert (code, made["success"]) == (200, True)
+    machine = made["machine"]
+    assert (machine["kind"], machine["status"], machine["name"]) == ("cloud", "building", "big")
+    assert machine["config"]["created_at"].endswith("Z")
+    (sent,) = comfydeploy.seen
+    assert sent.path == "/api/machine/serverless"
+    assert sent.body == {
+        "name": "big",
+        "gpu": "H100",
+        "docker_command_steps": {"steps": body["docker_steps"]},
+        "comfyui_version": "c" * 40,
+        "run_timeout": 600,
+    }
+    assert KEY not in str(made)
+
+    await extension.stop_extension()  # it is known to the next server too, by id and by name
+    for name in (made["machine_id"], "big"):
+        code, told = await api.call("GET", "machine", params={"machine_id": name}, **keyed())
+        assert (code, told["id"]) == (200, made["machine_id"])
+    assert told["status"] == "ready"
+    assert told["software"]["comfyui"]["url"] == f"{comfydeploy.root}/machine"
+    assert told["hardware"]["gpus"] == [{"name": "H100"}]
+    rows = (await api.get("machines"))[1]
+    assert [(row["id"], row["kind"]) for row in rows] == [
+        ("local", "comfyui"),
+        (made["machine_id"], "cloud"),
+    ]
+
+    change = {"machine_id": "big", "name": "bigger", "run_timeout": 900, "restart": True}
+    code, told = await api.post("machine/update", change, **keyed())
+    assert (code, told["success"], told["restart_required"]) == (200, True, False)
+    assert comfydeploy.seen[-1].method == "PATCH"
+    assert comfydeploy.seen[-1].body == {"name": "bigger", "run_timeout": 900}
+    assert comfydeploy.machines[made["machine_id"]]["run_timeout"] == 900
+    assert (await api.get("machines"))[1][1]["name"] == "bigger"
+
+    code, told = await api.post("machine/delete", {"machine_id": made["machine_id"]})
+    assert code == 200
+    assert list(comfydeploy.machines) == [made["machine_id"]]
+    assert [row["id"] for row in (await api.get("machines"))[1]] == ["local"]
+
+
+async def test_machines_that_are_not_registered(api, comfydeploy):
+    comfydeploy.machines["m-1"] = {
+        "id": "m-1",
+        "name": "other",
+        "status": "ready",
+        "gpu": "CPU",
+        "endpoint": "https://m.example",
+        "auth_token": "secret-of-the-machine",
+    }
+    asked = {"machine_id": "m-1"}
+    assert (await api.get("machine", **asked))[0] == 404
+    for where in ({"target": "cloud"}, {"api_url": comfydeploy.root}):
+        code, told = await api.call("GET", "machine", params={**asked, **where}, **keyed())
+        assert (code, told["name"], told["hardware"]["gpus"]) == (200, "other", [])
+        assert "secret" not in str(told)
+        change = {**asked, **where, "run_timeout": 30}
+        code, told = await api.post("machine/update", change, **keyed())
+        assert (code, told["machine"]["config"]["run_timeout"]) == (200, 30)
+    assert [row["id"] for row in (await api.get("machines"))[1]] == ["local"]
+
+
+async def test_what_is_refused(api, comfydeploy):
+    code, body = await api.call("GET", "machine", params={"target": "cloud"}, **keyed())
+    assert (code, body["details"]["field"]) == (400, "machine_id")
+    code, body = await api.post("machine/create", {"name": "x", "kind": "cloud"}, **keyed())
+    assert (code, body["details"]["field"]) == (400, "gpu")
+    code, body = await api.post("machine/create", {"name": "x", "gpu": "H100"})
+    assert (code, body["code"]) == (401, "no_api_key")
+    wrong = {"name": "x", "gpu": "H100", "api_url": "https://evil.example"}
+    code, body = await api.post("machine/create", wrong, **keyed())
+    assert (code, body["code"]) == (403, "forbidden_api_url")
+    assert comfydeploy.seen == []
+
+    code, body = await api.post("machine/create", {"name": "x", "gpu": "GTX"}, **keyed())
+    assert (code, body["code"]) == (422, "cloud_error")
+    assert "gpu: Input should be one of" in body["error"]
+    assert (await api.post("machine/create", {"name": "x", "gpu": "T4"}, **keyed()))[0] == 200
+    count = len(comfydeploy.seen)
+    code, body = await api.post("machine/create", {"name": "X", "gpu": "T4"}, **keyed())
+    assert (code, body["details"]["field"]) == (409, "name")
+    assert len(comfydeploy.seen) == count
+    comfydeploy.answer(["not a machine"])
+    code, body = await api.post("machine/create", {"name": "y", "gpu": "T4"}, **keyed())
+    assert (code, body["code"]) == (502, "cloud_error")
+    assert len((await api.get("machines"))[1]) == 2
+    asked = {"machine_id": "no-such", "target": "cloud"}
+    code, body = await api.call("GET", "machine", params=asked, **keyed())
+    assert (code, body["code"]) == (404, "cloud_error")
+
+
+async def test_what_needs_a_comfyui_cannot_have_one(api, comfydeploy):
+    _, made = await api.post("machine/create", {"name": "big", "gpu": "T4"}, **keyed())
+    for name in ("big", made["machine_id"]):
+        code, body = await api.get("object_info", machine=name)
+        assert (code, body["details"]["field"]) == (400, "machine")
+    graph = {"1": {"class_type": "X", "inputs": {}}}
+    code, body = await api.post("run", {"workflow_api": graph, "machine": "big"}, **keyed())
+    assert (code, body["details"]["field"]) == (400, "machine")
+    assert "deployment" in body["error"]
+    (made,) = comfydeploy.seen
+    assert made.path.endswith("/machine/serverless"), "nothing else was sent"
+
+
+async def test_the_latest_versions(api, comfyui, comfydeploy, extension):
+    await api.post("machine/update", {"comfyui_url": comfyui.url})
+    code, body = await api.get("comfyui-version")
+    assert (code, "latest" in body) == (200, False)
+    code, body = await api.call(
+        "GET", "comfyui-version", params={"api_url": comfydeploy.root}, **keyed()
+    )
+    assert (code, body["source"]) == (200, "running")
+    assert body["latest"] == {
+        "comfyui_hash": "a" * 40,
+        "comfyui_latest_release": "v0.3.75",
+        "comfydeploy_hash": "b" * 40,
+    }
+    comfydeploy.fail(503, times=9)
+    code, body = await api.call("GET", "comfyui-version", params={"target": "cloud"}, **keyed())
+    assert (code, body["code"]) == (502, "cloud_error")

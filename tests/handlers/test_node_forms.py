@@ -1,0 +1,152 @@
+"""Requests in the forms that clients of the ComfyUI node send: what no other file here holds."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from jupyter_server.utils import url_path_join
+
+from tests.fake_comfydeploy import KEY
+
+
+@pytest.fixture
+def extension_config(tmp_path, comfydeploy, comfyui, monkeypatch):
+    monkeypatch.delenv("COMFY_DEPLOY_API_KEY", raising=False)
+    return {
+        "comfyui_url": comfyui.url,
+        "data_dir": str(tmp_path / "data"),
+        "allowed_api_urls": [comfydeploy.root],
+    }
+
+
+def seeded(seed: int = 7) -> dict:
+    return {"7": {"class_type": "TestSeed", "inputs": {"seed": seed, "token": uuid.uuid4().hex}}}
+
+
+async def test_native_run_is_what_the_service_answers(api, comfydeploy):
+    run_id = uuid.uuid4().hex
+    comfydeploy.answer({"workflow_api_json": seeded(), "inputs": {"seed": 11}, "prompt_id": run_id})
+    code, body = await api.post(
+        "run",
+        {
+            "is_native_run": True,
+            "native_run_api_endpoint": f"{comfydeploy.url}/native",
+            "inputs": {"seed": 5},
+            "prompt_id": "of the native request",
+            "token": KEY,
+        },
+    )
+    assert code == 400  # what the node's client sends is checked, too
+    body_to_send = {
+        "is_native_run": True,
+        "native_run_api_endpoint": f"{comfydeploy.url}/native",
+        "inputs": {"seed": 5},
+        "token": KEY,
+    }
+    code, body = await api.post("run", body_to_send)
+    assert (code, body["status"], body["prompt_id"]) == (200, "success", run_id)
+    assert body["seeds"] == {"7.seed": 11}
+    (seen,) = comfydeploy.seen
+    assert seen.headers["Authorization"] == f"Bearer {KEY}"
+    assert "token" not in seen.body
+
+
+async def test_native_run_on_the_stream(events, comfydeploy):
+    run_id = uuid.uuid4().hex
+    comfydeploy.answer({"workflow_api_json": seeded(), "prompt_id": run_id})
+    messages = await events(
+        body={
+            "is_native_run": True,
+            "native_run_api_endpoint": f"{comfydeploy.url}/native",
+            "cd_token": KEY,
+        }
+    )
+    first, last = messages[0][1], messages[-1][1]
+    assert set(first) == {"prompt_id", "number", "node_errors"}
+    assert first["prompt_id"] == run_id
+    assert last == {"event": "status", "data": {"prompt_id": run_id, "status": "success"}}
+
+
+async def test_native_run_whose_answer_is_no_run(api, comfydeploy):
+    request = {
+        "is_native_run": True,
+        "native_run_api_endpoint": f"{comfydeploy.url}/native",
+        "cd_token": KEY,
+    }
+    comfydeploy.answer([1])
+    code, body = await api.post("run", request)
+    assert (code, body["code"]) == (502, "cloud_error")
+    comfydeploy.answer({"detail": "nothing to run"})
+    code, body = await api.post("run", request)
+    assert (code, body["details"]["field"]) == (400, "workflow_api")
+
+
+async def test_run_as_the_service_sends_it(api, events):
+    run_id = uuid.uuid4().hex
+    body = {
+        "prompt_id": run_id,
+        "workflow_api_raw": seeded(),
+        "workflow": None,
+        "inputs": {"not there": 1},
+        "status_endpoint": "",
+        "file_upload_endpoint": "",
+        "cd_token": "",
+        "gpu_event_id": None,
+    }
+    code, answer = await api.post("run", body)
+    assert (code, answer["prompt_id"], answer["node_errors"]) == (200, run_id, {})
+    assert answer["number"] is not None
+    assert answer["seeds"] != {"7.seed": 7}
+    assert (await api.until(run_id, "success"))["outputs"]
+    messages = await events(body={**body, "prompt_id": uuid.uuid4().hex})
+    assert messages[-1][1]["data"]["status"] == "success"
+
+
+async def test_sign_in_at_an_address_of_the_request(api, comfydeploy):
+    comfydeploy.approve("r")
+    for api_url in (comfydeploy.root, comfydeploy.url, f"{comfydeploy.root}/"):
+        comfydeploy.sign_ins["r"] = KEY
+        code, body = await api.get("auth-response", request_id="r", api_url=api_url)
+        assert (code, body) == (200, {"success": True, "authenticated": True, "name": "Ada"})
+    code, body = await api.get("auth-response", request_id="r", api_url=comfydeploy.root)
+    assert (code, body["code"]) == (410, "cloud_error")
+
+
+@pytest.mark.parametrize("place", ["query", "body"])
+async def test_volume_steps_at_an_address_of_the_request(api, comfydeploy, place):
+    body = {"filename": "a.bin", "contentType": "application/octet-stream", "size": 3, "token": KEY}
+    route = "volume/file/generate-upload-url"
+    where = {"api_url": comfydeploy.root}
+    if place == "query":
+        code, answer = await api.post(route, body, params=where)
+    else:
+        code, answer = await api.post(route, {**body, **where})
+    assert code == 200, answer
+    assert comfydeploy.seen[-1].path == f"/api/{route}"
+    # What was only for us does not go on.
+    assert set(comfydeploy.seen[-1].body) == {"filename", "contentType", "size"}
+
+
+async def test_model_at_an_address_of_the_request(api, comfydeploy):
+    body = {"source": "link", "folderPath": "loras", "filename": "a", "downloadLink": "https://h/a"}
+    code, answer = await api.post(
+        "volume/model", {**body, "api_url": comfydeploy.root, "token": KEY}
+    )
+    assert code == 200, answer
+    assert comfydeploy.seen[-1].body == body
+
+
+async def test_a_bearer_token_beside_jupyters_cookie(
+    api, comfydeploy, http_server_client, jp_base_url, jp_auth_header
+):
+    """As the node's web plug-in sends the key."""
+    url = url_path_join(jp_base_url, "comfyui-deploy/check-ws-status")
+    login = await http_server_client.fetch(url, headers=dict(jp_auth_header))
+    cookies = [value.split(";")[0] for value in login.headers.get_list("Set-Cookie")]
+    response = await http_server_client.fetch(
+        f"{url_path_join(jp_base_url, 'comfyui-deploy/workflows')}?api_url={comfydeploy.root}",
+        headers={"Cookie": "; ".join(cookies), "Authorization": f"Bearer {KEY}"},
+    )
+    assert response.code == 200
+    assert comfydeploy.seen[-1].headers["Authorization"] == f"Bearer {KEY}"

@@ -1,0 +1,336 @@
+"""The tunnel routes, with a stand-in for cloudflared: starts, failures, bad input, what is left."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import signal
+import stat
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+PORT = 65_000  # nothing listens there; a tunnel does not mind
+NO_GATE = {"port": PORT, "protect": False}  # most of these tests are not about the gate
+TOKEN = base64.b64encode(json.dumps({"a": "account", "t": "tunnel", "s": "c2VjcmV0"}).encode())
+NAMED = {"port": PORT, "token": TOKEN.decode(), "protect": False}
+
+
+@pytest.fixture
+def settings() -> dict[str, Any]:
+    return {}
+
+
+@pytest.fixture
+def extension_config(tmp_path, cloudflared, settings) -> dict[str, Any]:
+    return {
+        "comfyui_url": "http://127.0.0.1:9",
+        "autostart": False,
+        "data_dir": str(tmp_path / "data"),
+        "cloudflared_path": str(cloudflared.path),
+        **settings,
+    }
+
+
+def alive(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+async def gone(pid: int) -> None:
+    deadline = time.monotonic() + 30
+    while alive(pid):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+
+
+async def until(api, condition, **query: str) -> dict[str, Any]:
+    deadline = time.monotonic() + 60
+    while True:
+        body = (await api.get("tunnel/status", **query))[1]
+        if condition(body):
+            return body
+        assert time.monotonic() < deadline, body
+        await asyncio.sleep(0.02)
+
+
+async def test_start_status_stop(api, jp_fetch, cloudflared):
+    code, body = await api.get("tunnel/status")
+    assert code == 200
+    assert (body["success"], body["running"], body["url"], body["port"]) == (
+        True,
+        False,
+        None,
+        None,
+    )
+    code, started = await api.post("tunnel/start", NO_GATE)
+    assert code == 200
+    assert started["success"] is True
+    assert started["running"] is True
+    assert started["port"] == PORT
+    assert started["target"] == "comfyui"
+    assert started["protected"] is False
+    assert "NOT protected" in started["message"]
+    assert started["url"].endswith(".trycloudflare.com")
+    assert started["access_url"] == started["url"] + "/"
+    for fetched in (
+        (await api.get("tunnel/status"))[1],
+        json.loads((await jp_fetch("tunnel", "status")).body),
+    ):
+        assert fetched["url"] == started["url"]
+        assert fetched["tunnels"]["comfyui"]["running"] is True
+        assert fetched["tunnels"]["jupyter"]["running"] is False
+    summary = (await api.get("check-status"))[1]["tunnel"]
+    assert (summary["running"], summary["url"]) == (True, started["url"])
+    code, stopped = await api.post("tunnel/stop", {})
+    assert (code, stopped["success"], stopped["running"]) == (200, True, False)
+    assert not alive(cloudflared.starts[0]["pid"])
+    assert (await api.post("tunnel/stop", {}))[1]["success"] is True
+    assert (await api.get("check-status"))[1]["tunnel"]["running"] is False
+
+
+async def test_status_needs_credentials(extension, jp_fetch):
+    for path in (("tunnel", "status"), ("comfyui-deploy", "tunnel", "status")):
+        answer = await jp_fetch(*path, headers={"Authorization": ""}, raise_error=False)
+        assert answer.code == 403
+        assert json.loads(answer.body)["code"] == "unauthorized"
+
+
+async def test_second_start_gets_the_same_tunnel(api, cloudflared):
+    first = (await api.post("tunnel/start", {"port": PORT}))[1]
+    assert first["protected"] is True
+    for body in ({}, {"port": PORT}, {"protect": False}, {"protect": True}):
+        code, again = await api.post("tunnel/start", body)
+        assert (code, again["url"], again["protected"]) == (200, first["url"], True)
+        assert "already" in again["message"]
+    assert len(cloudflared.starts) == 1
+
+
+async def test_starts_at_the_same_time_are_one(api, cloudflared):
+    cloudflared.hold()
+    starts = [asyncio.ensure_future(api.post("tunnel/start", NO_GATE)) for _ in range(5)]
+    await until(api, lambda body: body["state"] == "starting")
+    bad = await api.post("tunnel/start", {"port": 0})
+    other = await api.post("tunnel/start", {"port": PORT - 1})
+    cloudflared.release()
+    answers = await asyncio.gather(*starts)
+    assert (bad[0], bad[1]["code"], bad[1]["details"]["field"]) == (400, "invalid_request", "port")
+    assert (other[0], other[1]["code"], other[1]["details"]["field"]) == (409, "conflict", "port")
+    assert {code for code, _ in answers} == {200}
+    assert len({body["url"] for _, body in answers}) == 1
+    assert len(cloudflared.starts) == 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("port", 0),
+        ("port", 65_536),
+        ("port", -1),
+        ("port", "8188"),
+        ("port", 8188.5),
+        ("port", True),
+        ("port", {}),
+        ("target", "fridge"),
+        ("target", 1),
+        ("token", ""),
+        ("token", "hello"),
+        ("token", base64.b64encode(b"[]").decode()),
+        ("token", base64.b64encode(b'{"a": "x"}').decode()),
+        ("token", 7),
+        ("hostname", "no dots"),
+        ("hostname", "comfy.example.com"),  # without a token
+        ("hostname", "a.b/../c"),
+        ("protect", "no"),
+    ],
+)
+async def test_bad_input(api, cloudflared, field, value):
+    code, body = await api.post("tunnel/start", {field: value})
+    assert (code, body["code"], body["success"]) == (400, "invalid_request", False)
+    assert body["details"]["field"] == field
+    assert cloudflared.starts == []
+    assert (await api.get("tunnel/status"))[1]["state"] == "stopped"
+
+
+async def test_bad_input_leaves_a_running_tunnel_alone(api, cloudflared):
+    url = (await api.post("tunnel/start", NO_GATE))[1]["url"]
+    for body in ({"port": 0}, {"token": "x"}, {"target": "fridge"}):
+        assert (await api.post("tunnel/start", body))[0] == 400
+    assert (await api.post("tunnel/stop", {"target": "fridge"}))[0] == 400
+    for body, field in (
+        ({"port": PORT + 1}, "port"),
+        ({"protect": True}, "protect"),
+        ({"token": TOKEN.decode()}, "token"),
+    ):
+        code, answer = await api.post("tunnel/start", body)
+        assert (code, answer["code"], answer["details"]["field"]) == (409, "conflict", field)
+    status = (await api.get("tunnel/status"))[1]
+    assert (status["running"], status["url"]) == (True, url)
+    assert alive(cloudflared.starts[0]["pid"])
+
+
+IN_TIME: dict[str, Any] = {}
+SHORT = {"tunnel_timeout": 5.0}
+FAILURES = [
+    (IN_TIME, "rate_limited", "rate_limited", "Too many"),
+    (IN_TIME, "exits", "exited", "the moon is in the wrong place"),
+    (IN_TIME, "no_service", "service_unreachable", "cannot be reached"),
+    (SHORT, "port_blocked", "port_blocked", "7844"),
+    (SHORT, "hangs", "timed_out", "within 5 s"),
+]
+
+
+@pytest.mark.parametrize(("settings", "mode", "reason", "words"), FAILURES)
+async def test_failures_are_named_and_leave_nothing(api, cloudflared, mode, reason, words):
+    cloudflared.behave(mode=mode)
+    code, body = await api.post("tunnel/start", {"port": PORT})
+    assert (code, body["code"], body["success"]) == (502, "tunnel_failed", False)
+    assert body["details"]["reason"] == reason
+    assert words in body["error"]
+    assert any("metrics server" in line for line in body["details"]["log"])
+    assert len(cloudflared.starts) == 1
+    await gone(cloudflared.starts[0]["pid"])
+    status = (await api.get("tunnel/status"))[1]
+    assert (status["running"], status["state"], status["url"]) == (False, "stopped", None)
+    assert words in status["error"]
+    cloudflared.behave()
+    assert (await api.post("tunnel/start", {"port": PORT}))[0] == 200
+
+
+@pytest.mark.parametrize("settings", [{"cloudflared_path": "/no/such/cloudflared"}])
+async def test_no_binary(api):
+    code, body = await api.post("tunnel/start", NO_GATE)
+    assert (code, body["code"], body["details"]["reason"]) == (502, "tunnel_failed", "no_binary")
+    assert "cloudflared_download" in body["hint"]
+
+
+async def test_no_comfyui(api, cloudflared):
+    code, body = await api.post("tunnel/start", {})
+    assert (code, body["code"]) == (503, "comfyui_unavailable")
+    assert cloudflared.starts == []
+    assert (await api.get("tunnel/status"))[1]["state"] == "stopped"
+
+
+@pytest.mark.parametrize("missing", ["no_box", "no_metrics", "no_registration"])
+async def test_address_from_whatever_tells_it(api, cloudflared, missing):
+    cloudflared.behave(**{missing: True})
+    code, body = await api.post("tunnel/start", NO_GATE)
+    assert (code, body["running"]) == (200, True)
+    assert body["url"].endswith(".trycloudflare.com")
+
+
+async def test_stop_while_it_starts(api, cloudflared):
+    cloudflared.hold()
+    start = asyncio.ensure_future(api.post("tunnel/start", NO_GATE))
+    await asyncio.to_thread(cloudflared.wait_for_start)
+    assert (await api.post("tunnel/stop", {}))[0] == 200
+    code, body = await start
+    assert (code, body["details"]["reason"]) == (502, "stopped")
+    await gone(cloudflared.starts[0]["pid"])
+    cloudflared.release()
+
+
+async def test_start_without_waiting(api, cloudflared):
+    cloudflared.hold()
+    code, body = await api.post("tunnel/start", {**NO_GATE, "wait": False})
+    assert (code, body["state"], body["running"]) == (200, "starting", False)
+    cloudflared.release()
+    await until(api, lambda body: body["running"])
+    await api.post("tunnel/stop", {})
+    cloudflared.behave(mode="rate_limited")
+    assert (await api.post("tunnel/start", {**NO_GATE, "wait": False}))[0] == 200
+    body = await until(api, lambda body: body["error"])
+    assert body["details"]["reason"] == "rate_limited"
+    assert body["details"]["log"]
+    await api.post("tunnel/stop", {})
+    assert (await api.get("tunnel/status"))[1]["error"] is None
+
+
+async def test_restarted_when_it_dies(api, cloudflared):
+    first = (await api.post("tunnel/start", {"port": PORT}))[1]
+    os.kill(cloudflared.starts[0]["pid"], signal.SIGKILL)
+    again = await until(api, lambda body: body["running"] and body["url"] != first["url"])
+    assert again["restarts"] == 1
+    assert len(cloudflared.starts) == 2
+    # the gate is the same: who has the secret still has it
+    assert again["access_url"].split("?")[1] == first["access_url"].split("?")[1]
+
+
+async def test_a_restart_that_fails_says_why_and_goes_on(api, cloudflared):
+    await api.post("tunnel/start", NO_GATE)
+    cloudflared.behave(mode="exits")
+    os.kill(cloudflared.starts[0]["pid"], signal.SIGKILL)
+    body = await until(api, lambda body: "the moon" in (body["error"] or ""))
+    assert (body["running"], body["state"], body["url"]) == (False, "restarting", None)
+    cloudflared.behave()
+    code, body = await api.post("tunnel/start", {})  # does not wait for the pause to end
+    assert (code, body["running"]) == (200, True)
+
+
+async def test_a_quick_tunnel_gets_none_of_our_secrets(api, cloudflared, monkeypatch):
+    monkeypatch.setenv("TUNNEL_TOKEN", "from elsewhere")
+    monkeypatch.setenv("JUPYTER_TOKEN", "sesame")
+    started = (await api.post("tunnel/start", {"port": PORT}))[1]
+    secret = started["access_url"].split("=")[1]
+    (start,) = cloudflared.starts
+    assert not {"TUNNEL_TOKEN", "JUPYTER_TOKEN"} & set(start["env"])
+    assert secret not in json.dumps(start)
+    assert "--token-file" not in start["argv"]
+    gate = start["target"].rpartition(":")[2]
+    assert gate != str(PORT)
+
+
+async def test_named_tunnel(api, cloudflared, tmp_path):
+    body = {**NAMED, "hostname": "comfy.example.com"}
+    code, started = await api.post("tunnel/start", body)
+    assert (code, started["url"], started["named"]) == (200, "https://comfy.example.com", True)
+    (start,) = cloudflared.starts
+    assert (start["token"], start["token_mode"]) == (TOKEN.decode(), 0o600)
+    assert TOKEN.decode() not in json.dumps([start["argv"], start["env"]])
+    left = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    assert left
+    assert not [path for path in left if TOKEN in path.read_bytes()]
+    assert TOKEN.decode() not in json.dumps(started)
+    assert stat.S_IMODE((tmp_path / "data" / "tunnel").stat().st_mode) == 0o700
+
+
+async def test_named_tunnel_takes_its_name_from_cloudflare(api, cloudflared):
+    rules = [
+        {"hostname": "studio.example.com", "service": f"http://localhost:{PORT}"},
+        {"service": "http_status:404"},
+    ]
+    cloudflared.behave(ingress=rules)
+    assert (await api.post("tunnel/start", NAMED))[1]["url"] == "https://studio.example.com"
+
+
+async def test_named_tunnel_past_the_gate_is_refused(api, cloudflared):
+    rules = [{"hostname": "studio.example.com", "service": f"http://localhost:{PORT}"}]
+    cloudflared.behave(ingress=rules)
+    code, body = await api.post("tunnel/start", {**NAMED, "protect": True})
+    assert (code, body["details"]["reason"]) == (502, "not_protected")
+    assert "tunnel_gate_port" in body["hint"]
+    await gone(cloudflared.starts[0]["pid"])
+
+
+async def test_jupyter_itself(api, cloudflared, jp_fetch, jp_serverapp):
+    code, body = await api.post("tunnel/start", {"target": "jupyter"})
+    assert code == 200
+    assert (body["target"], body["port"]) == ("jupyter", jp_serverapp.port)
+    assert (body["protected"], body["protection"]) == (True, "jupyter")
+    assert body["access_url"] == body["url"] + jp_serverapp.base_url
+    assert cloudflared.starts[0]["target"] == f"http://127.0.0.1:{jp_serverapp.port}"
+    host = body["url"].removeprefix("https://")
+    assert host in jp_serverapp.web_app.settings["local_hostnames"]
+    both = (await api.post("tunnel/start", NO_GATE))[1]
+    assert both["url"] != body["url"]
+    await api.post("tunnel/stop", {"target": "jupyter"})
+    assert host not in jp_serverapp.web_app.settings["local_hostnames"]
+    assert (await api.get("tunnel/status", target="comfyui"))[1]["running"] is True
+    code, body = await api.post("tunnel/start", {"target": "jupyter", "port": PORT})
+    assert (code, body["details"]["field"]) == (400, "port")

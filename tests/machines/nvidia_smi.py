@@ -1,0 +1,53 @@
+"""A stand-in for NVIDIA's ``nvidia-smi``: tells of the GPUs in a JSON file, as the program does.
+
+``nvidia-smi -L`` and ``nvidia-smi --query-gpu=<fields> --format=csv[,noheader][,nounits]`` behave
+as those of driver 550; what a GPU does not tell is ``[N/A]``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+UNITS = {
+    "memory.total": " MiB",
+    "memory.used": " MiB",
+    "memory.free": " MiB",
+    "utilization.gpu": " %",
+}
+
+
+def main(arguments: list[str]) -> int:
+    found: list[dict[str, Any]] | None = json.loads(
+        Path(sys.argv[0]).with_suffix(".json").read_text()
+    )
+    if found is None:
+        print(
+            "NVIDIA-SMI has failed because it couldn't communicate with the NVIDIA driver. Make"
+            " sure that the latest NVIDIA driver is installed and running.\n"
+        )
+        return 9
+    if arguments == ["-L"]:
+        for gpu in found:
+            print(f"GPU {gpu['index']}: {gpu['name']} (UUID: {gpu['uuid']})")
+        return 0
+    options = dict(argument.split("=", 1) for argument in arguments)
+    fields = options["--query-gpu"].split(",")
+    form = options["--format"].split(",")
+    if "noheader" not in form:
+        print(", ".join(fields))
+    for gpu in found:
+        row = []
+        for name in fields:
+            if name not in gpu:
+                row.append("[N/A]")
+            else:
+                row.append(f"{gpu[name]}{'' if 'nounits' in form else UNITS.get(name, '')}")
+        print(", ".join(row))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,143 @@
+"""What can be set of a machine, and what cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING
+
+import pytest
+from aiohttp import web
+
+from comfydeploy_jupyter.errors import InvalidRequestError
+from comfydeploy_jupyter.machines import checks
+from tests.comfyui_server import comfyui_tree, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+
+def test_arguments_are_split_without_a_shell():
+    assert checks.split_arguments("--lowvram --port '81 88'") == ("--lowvram", "--port", "81 88")
+    assert checks.split_arguments(["--output-directory", "/a b"]) == ("--output-directory", "/a b")
+    assert checks.split_arguments([]) == ()
+
+
+@pytest.mark.parametrize(
+    "tricks",
+    [
+        "--listen; rm -rf ~",
+        "--port $(id)",
+        "--port `id`",
+        "--lowvram && curl http://x",
+        "--lowvram | tee x",
+        "--lowvram > /etc/passwd",
+        ["--port", "8188\n--listen"],
+        ["--port", "81\0"],
+        "--port '81",
+        "main2.py",
+        ["--lowvram", ""],
+        ["--lowvram"] * 500,
+        ["--" + "x" * 5000],
+    ],
+)
+def test_tricks_are_refused(tricks):
+    with pytest.raises(InvalidRequestError) as caught:
+        checks.split_arguments(tricks)
+    assert caught.value.details["field"] == "launch_args"
+
+
+def test_options_are_those_of_the_comfyui():
+    path, _ = comfyui_tree()
+    good = ["--lowvram", "--reserve-vram", "-1.5", "--preview-method", "auto", "--fast", "fp16"]
+    checks.check_options(good, path)
+    checks.check_options(["--disable-all-custom"], path)  # as argparse has it
+    for wrong in (["--no-such-option"], ["--lowvram", "--nope=1"]):
+        with pytest.raises(InvalidRequestError, match="has no option"):
+            checks.check_options(wrong, path)
+    with pytest.raises(InvalidRequestError, match="launch_args"):
+        checks.check_options(["--output-directory"], path)
+
+
+def test_folders_and_interpreters(tmp_path):
+    path, python = comfyui_tree()
+    assert checks.check_tree(str(path)) == path
+    checks.check_python(str(python))
+    for wrong in (str(tmp_path), "relative/ComfyUI", "/a\0b", "~/no-such-ComfyUI"):
+        with pytest.raises(InvalidRequestError, match="comfyui_path: "):
+            checks.check_tree(wrong)
+    for wrong in (str(tmp_path), "/no/such/python", "/a\0b"):
+        with pytest.raises(InvalidRequestError, match="comfyui_python: "):
+            checks.check_python(wrong)
+
+
+def test_environments():
+    assert checks.check_environment({"A": "x", "B": 1, "C": None}) == {
+        "A": "x",
+        "B": "1",
+        "C": None,
+    }
+    for wrong in ({"A B": "x"}, {"A=": "x"}, {"": "x"}, {"A": "x\0"}):
+        with pytest.raises(InvalidRequestError, match="env: "):
+            checks.check_environment(wrong)
+    shown = checks.masked({"HF_TOKEN": "s", "CIVITAI_API_KEY": "s", "KEYBOARD": "us", "A": "1"})
+    assert shown == {"HF_TOKEN": "***", "CIVITAI_API_KEY": "***", "KEYBOARD": "us", "A": "1"}
+
+
+@contextlib.asynccontextmanager
+async def something(answer) -> AsyncIterator[str]:
+    """A web server that is not ComfyUI."""
+    app = web.Application()
+    app.router.add_get("/{tail:.*}", answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def test_something_else_answers(comfyui):
+    async def redirect(_) -> web.Response:
+        raise web.HTTPFound(f"{comfyui.url}/system_stats")
+
+    async def page(_) -> web.Response:
+        return web.Response(text="<html>Log in</html>", content_type="text/html")
+
+    async def other(_) -> web.Response:
+        return web.json_response({"system": {}, "devices": []})
+
+    async def missing(_) -> web.Response:
+        raise web.HTTPNotFound
+
+    for answer, words in (
+        (redirect, "a redirect"),
+        (page, "not JSON"),
+        (other, "does not send"),
+        (missing, "status 404"),
+    ):
+        async with something(answer) as url:
+            with pytest.raises(InvalidRequestError, match=words) as caught:
+                await checks.check_address(url)
+            assert caught.value.details["field"] == "comfyui_url"
+
+    async def garbage(reader, writer) -> None:
+        writer.write(b"SSH-2.0-OpenSSH_9.6\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(garbage, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(InvalidRequestError, match="not HTTP"):
+            await checks.check_address(f"http://127.0.0.1:{port}")
+
+
+async def test_addresses(comfyui):
+    assert await checks.check_address(f"{comfyui.url}/") == comfyui.url
+    down = f"http://127.0.0.1:{free_port()}"
+    assert await checks.check_address(down) == down
+    for wrong in (f"{comfyui.url}/?a=1", f"{comfyui.url}#x", "http://me:secret@127.0.0.1:1"):
+        with pytest.raises(InvalidRequestError, match="comfyui_url: "):
+            await checks.check_address(wrong)

@@ -1,0 +1,389 @@
+"""Telling of machines, changing and registering them, and runs that go to one of several."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from comfydeploy_jupyter import __version__
+from tests.comfyui_server import TEST_NODES, comfyui_tree, free_port
+from tests.handlers.conftest import chain
+from tests.machines.conftest import GPUS
+from tests.machines.test_machine import alive
+from tests.runs.conftest import until_connected
+
+
+@pytest.fixture
+def extension_config(comfyui, tmp_path) -> dict[str, Any]:
+    return {
+        "comfyui_url": comfyui.url,
+        "comfyui_path": str(comfyui.path),
+        "data_dir": str(tmp_path / "data"),
+    }
+
+
+@pytest.fixture
+async def connected(api) -> None:
+    await until_connected(api)
+
+
+async def restart_jupyter(extension) -> None:
+    await extension.stop_extension()
+    await extension.open_services()
+
+
+async def until_ready(api, machine_id: str, timeout: float = 150) -> dict[str, Any]:
+    deadline = time.monotonic() + timeout
+    while True:
+        rows = {row["id"]: row for row in (await api.get("machines"))[1]}
+        if rows[machine_id]["status"] == "ready":
+            return rows[machine_id]
+        assert time.monotonic() < deadline, rows
+        await asyncio.sleep(0.1)
+
+
+def environment(pid: int) -> dict[str, str]:
+    text = Path(f"/proc/{pid}/environ").read_bytes().decode()
+    return dict(line.split("=", 1) for line in text.split("\0") if line)
+
+
+async def test_the_local_machine(api, comfyui):
+    await until_connected(api)
+    code, told = await api.get("machine")
+    assert code == 200
+    assert (told["id"], told["kind"], told["status"]) == ("local", "comfyui", "ready")
+    software = told["software"]
+    assert software["comfydeploy_jupyter"] == __version__
+    assert software["os"]
+    assert software["jupyter_server"]
+    found = software["comfyui"]
+    assert f'"{found["version"]}"' in (comfyui.path / "comfyui_version.py").read_text()
+    assert (found["url"], found["path"], found["managed"]) == (
+        comfyui.url,
+        str(comfyui.path),
+        False,
+    )
+    assert found["pid"] == comfyui.pid
+    assert found["process"]["memory"] > 1024 * 1024
+    assert found["launch_args"][-1] == "--disable-api-nodes"
+    hardware = told["hardware"]
+    assert hardware["memory"]["total"] > 0
+    assert hardware["cpu"]["cores"] > 0
+    assert str(comfyui.models_dir / "checkpoints") in hardware["disks"][0]["folders"]
+    assert isinstance(hardware["gpus"], list)
+    assert told["config"]["comfyui_url"] == comfyui.url
+    assert (await api.get("machine", machine_id="local"))[1]["id"] == "local"
+    assert (await api.get("machine", machine_id="auto"))[1]["id"] == "local"
+    (row,) = (await api.get("machines"))[1]
+    assert (row["id"], row["status"], row["work"]) == ("local", "ready", 0)
+
+
+BAD: list[tuple[dict[str, Any], int, str]] = [
+    ({"comfyui_path": "/"}, 400, "comfyui_path"),
+    ({"comfyui_path": "not/absolute"}, 400, "comfyui_path"),
+    ({"launch_args": "--listen; reboot"}, 400, "launch_args"),
+    ({"launch_args": ["--port", "$(id)"]}, 400, "launch_args"),
+    ({"launch_args": 7}, 400, "launch_args"),
+    ({"comfyui_url": "ftp://x"}, 400, "comfyui_url"),
+    ({"comfyui_python": "/no/such/python"}, 400, "comfyui_python"),
+    ({"env": {"A B": "x"}}, 400, "env"),
+    ({"env": {"A": ["x"]}}, 400, "env"),
+    ({"gpu": "0; ls"}, 400, "gpu"),
+    ({"name": ""}, 400, "name"),
+    ({"name": "auto"}, 400, "name"),
+    ({"name": "a\nb"}, 400, "name"),
+    ({"restart": True}, 409, "restart"),
+    ({"machine_id": "no-such"}, 404, "machine_id"),
+    ({"autostart": "perhaps"}, 400, "autostart"),
+]
+
+
+async def test_bad_updates_change_nothing(api, comfyui, extension):
+    await until_connected(api)
+    _, before = await api.get("machine")
+    for wrong, status, field in BAD:
+        good = {"name": "better", "env": {"GOOD": "1"}}
+        code, body = await api.post("machine/update", {**good, **wrong})
+        assert (code, body["details"]["field"]) == (status, field), (wrong, body)
+        assert body["success"] is False
+    _, after = await api.get("machine")
+    assert (after["name"], after["config"]) == (before["name"], before["config"])
+    assert extension.services.machines.get().connected
+    code, run = await api.post("run", {"workflow_api": chain()})
+    assert (code, run["status"]) == (200, "success")
+
+
+async def test_an_address_of_something_else(api, http_server_port):
+    """Our own Jupyter server is no ComfyUI, and it redirects."""
+    await until_connected(api)
+    url = f"http://127.0.0.1:{http_server_port[-1]}"
+    code, body = await api.post("machine/update", {"comfyui_url": url})
+    assert (code, body["details"]["field"]) == (400, "comfyui_url")
+    code, body = await api.post("machine/create", {"name": "x", "comfyui_url": url})
+    assert (code, body["details"]["field"]) == (400, "comfyui_url")
+    assert [row["id"] for row in (await api.get("machines"))[1]] == ["local"]
+    assert (await api.get("check-status"))[1]["status"] == "ok"
+
+
+async def test_changes_are_kept_until_they_are_taken_back(api, extension, comfyui):
+    await until_connected(api)
+    changes = {"name": "Workbench", "env": {"A": "1", "HF_TOKEN": "secret"}, "launch_args": "--cpu"}
+    code, body = await api.post("machine/update", changes)
+    assert (code, body["success"], body["restart_required"]) == (200, True, False)
+    config = body["machine"]["config"]
+    assert config["env"] == {"A": "1", "HF_TOKEN": "***"}
+    assert config["launch_args"] == ["--cpu"]
+    # As it was shown it may come back; null takes a variable away.
+    await api.post("machine/update", {"env": {"HF_TOKEN": "***", "A": None, "B": 2}})
+    assert (await api.get("check-status"))[1]["status"] == "ok", "the connection has suffered"
+
+    await restart_jupyter(extension)
+    _, told = await api.get("machine", machine_id="workbench")
+    assert (told["id"], told["name"]) == ("local", "Workbench")
+    assert told["config"]["env"] == {"HF_TOKEN": "***", "B": "2"}
+    assert told["config"]["changed"] == ["env", "launch_args"]
+    settings = extension.services.machines.get().settings
+    assert settings.env == {"HF_TOKEN": "secret", "B": "2"}
+
+    code, body = await api.post("machine/update", {"reset": True})
+    assert (code, body["machine"]["config"]["env"]) == (200, {})
+    await restart_jupyter(extension)
+    _, told = await api.get("machine")
+    assert (told["config"]["launch_args"], told["config"]["comfyui_url"]) == ([], comfyui.url)
+
+
+async def test_a_machine_that_is_down_harms_no_other(api, extension, comfyui):
+    await until_connected(api)
+    port = free_port()
+    body = {"name": "far away", "comfyui_url": f"http://127.0.0.1:{port}/"}
+    code, made = await api.post("machine/create", body)
+    assert (code, made["machine_id"]) == (200, "far-away")
+    machine = made["machine"]
+    assert (machine["kind"], machine["status"]) == ("comfyui", "unreachable")
+    assert machine["config"]["comfyui_url"] == f"http://127.0.0.1:{port}"
+
+    for again in ({"name": "Far Away"}, {"name": "far-away"}, {"name": "LOCAL"}):
+        code, refused = await api.post(
+            "machine/create", {**again, "comfyui_url": "http://127.0.0.1:9"}
+        )
+        assert (code, refused["details"]["field"]) == (409, "name")
+    code, refused = await api.post("machine/create", {"name": "b", "comfyui_url": comfyui.url})
+    assert (code, refused["details"]["machine"]) == (409, "local")
+    code, refused = await api.post("machine/create", {"name": "b"})
+    assert (code, refused["details"]["field"]) == (400, "kind")
+    code, refused = await api.post("machine/create", {"comfyui_url": comfyui.url})
+    assert (code, refused["details"]["field"]) == (400, "name")
+
+    for _ in range(2):
+        code, run = await api.post("run", {"workflow_api": chain(), "machine": "far-away"})
+        assert (code, run["code"]) == (503, "comfyui_unavailable")
+        code, run = await api.post("run", {"workflow_api": chain(), "machine": "auto"})
+        assert (code, run["machine"]) == (200, "local")
+        assert (await api.get("check-status"))[1]["status"] == "ok"
+        _, status = await api.get("check-status", machine="far-away")
+        assert (status["status"], status["comfyui"]["reachable"]) == ("degraded", False)
+        assert (await api.get("check-ws-status", machine="far-away"))[1]["connected"] is False
+        await restart_jupyter(extension)
+        await until_connected(api)
+
+    code, told = await api.post("machine/update", {"machine_id": "far-away", "comfyui_url": ""})
+    assert (code, told["details"]["field"]) == (400, "comfyui_path")
+    assert (await api.post("machine/delete", {"machine_id": "far away"}))[0] == 400
+    code, gone = await api.post("machine/delete", {"machine_id": "far-away"})
+    assert (code, gone["machine_id"]) == (200, "far-away")
+    assert [row["id"] for row in (await api.get("machines"))[1]] == ["local"]
+    code, refused = await api.post("machine/delete", {"machine_id": "local"})
+    assert (code, refused["code"]) == (409, "conflict")
+
+
+@pytest.mark.parametrize(
+    ("method", "route", "query", "body"),
+    [
+        ("POST", "run", {}, {"workflow_api": {"1": {"class_type": "X", "inputs": {}}}}),
+        ("POST", "run/streaming", {}, {"workflow_api": {"1": {"class_type": "X", "inputs": {}}}}),
+        ("POST", "interrupt", {}, {}),
+        ("POST", "workflow/convert", {}, {"workflow_api": {}}),
+        ("POST", "workflow/validate", {}, {"workflow_api": {}}),
+        ("GET", "models", {}, None),
+        ("GET", "filename_list_cache", {}, None),
+        ("GET", "get-file-hash", {"filename": "a"}, None),
+        ("GET", "fs/stat", {}, None),
+        ("GET", "view", {"filename": "a.png"}, None),
+        ("GET", "object_info", {}, None),
+        ("GET", "comfyui-version", {}, None),
+        ("GET", "comfyui/log", {}, None),
+        ("GET", "check-status", {}, None),
+        ("GET", "check-ws-status", {}, None),
+    ],
+)
+async def test_a_machine_that_nobody_knows(api, method, route, query, body):
+    wrong = {"machine": "no-such"}
+    if body is None:
+        code, answer = await api.call(method, route, params={**query, **wrong})
+    else:
+        code, answer = await api.post(route, {**body, **wrong})
+    assert (code, answer["code"]) == (404, "not_found")
+    assert answer["details"] == {"field": "machine", "known": ["local"]}
+
+
+@pytest.mark.timeout(600)
+async def test_a_second_comfyui(api, extension, comfyui, tmp_path, nvidia_smi):
+    """One that is started here: runs, restarts, failures, its death, the next Jupyter."""
+    await until_connected(api)
+    nvidia_smi(GPUS)
+    _, python = comfyui_tree()
+    base = tmp_path / "base"
+    (base / "custom_nodes").mkdir(parents=True)
+    for pack in TEST_NODES.iterdir():
+        if pack.is_dir():
+            (base / "custom_nodes" / pack.name).symlink_to(pack)
+    body = {
+        "name": "second",
+        "kind": "managed",
+        "gpu": 1,
+        "comfyui_python": str(python),
+        "launch_args": ["--base-directory", str(base), "--disable-api-nodes", "--cpu"],
+        "env": {"COMFYDEPLOY_TEST": "one"},
+    }
+    wrong = {**body, "launch_args": ["--no-such-option"]}
+    code, refused = await api.post("machine/create", wrong)
+    assert (code, refused["details"]["field"]) == (400, "launch_args")
+    code, refused = await api.post("machine/create", {**body, "gpu": 2})
+    assert (code, refused["details"]["field"]) == (400, "gpu")
+    code, made = await api.post("machine/create", body)
+    assert (code, made["machine_id"], made["machine"]["kind"]) == (200, "second", "managed")
+    config = made["machine"]["config"]
+    folder = tmp_path / "data" / "machines" / "second"
+    # It shares its folder with `local`: what both would write to is its own.
+    assert config["comfyui_path"] == str(comfyui.path)
+    outputs = config["launch_args"][config["launch_args"].index("--output-directory") + 1]
+    assert Path(outputs).name == "second"
+
+    # -- runs go where they shall, and each machine has its own files
+    code, run = await api.post("run", {"workflow_api": chain(), "machine": "second"})
+    assert (code, run["status"], run["machine"]) == (200, "success", "second")
+    _, told = await api.get("machine", machine_id="second")
+    found = told["software"]["comfyui"]
+    assert (told["status"], found["managed"], found["state"]) == ("ready", True, "running")
+    assert found["url"] != comfyui.url
+    variables = environment(found["pid"])
+    assert (variables["COMFYDEPLOY_TEST"], variables["CUDA_VISIBLE_DEVICES"]) == ("one", "1")
+    gpus = [(gpu["name"], gpu["source"]) for gpu in told["hardware"]["gpus"]]
+    assert gpus == [(gpu["name"], "nvidia-smi") for gpu in GPUS]
+    assert Path(found["log"]) == folder / "comfyui.log"
+    code, log = await api.get("comfyui/log", machine="second")
+    assert (code, log["path"]) == (200, found["log"])
+    assert (await api.get("comfyui/log"))[0] == 503
+    code, version = await api.get("comfyui-version", machine="second")
+    assert (code, version["source"]) == (200, "running")
+    assert "TestSleep" in (await api.get("object_info", machine="second"))[1]
+    (base / "input").mkdir(exist_ok=True)
+    (base / "input" / "of_the_second.txt").write_text("of the second")
+    asked = {"filename": "of_the_second.txt", "type": "input"}
+    assert (await api.raw("GET", "view", params={**asked, "machine": "second"})).code == 200
+    assert (await api.get("view", **asked))[0] == 404
+
+    # -- the one with the least work
+    sleep = {"workflow_api": chain(("TestSleep", {"seconds": 300})), "wait": False}
+    _, here = await api.post("run", {**sleep, "machine": "local"})
+    for _ in range(2):
+        _, run = await api.post("run", {"workflow_api": chain(), "machine": "auto"})
+        assert (run["status"], run["machine"]) == ("success", "second")
+    both = await asyncio.gather(*(api.post("run", {**sleep, "machine": "auto"}) for _ in range(3)))
+    assert sorted(run["machine"] for _, run in both) == ["local", "second", "second"]
+    code, told = await api.post("interrupt", {"machine": "local"})
+    assert (code, told["prompt_id"]) == (200, here["prompt_id"])
+    for _, run in both:
+        assert (await api.post("interrupt", {"prompt_id": run["prompt_id"]}))[0] == 200
+    for _, run in both:
+        await api.until(run["prompt_id"], "cancelled")
+
+    # -- a change waits for a restart, which fails only what was executing
+    change = {"machine_id": "second", "env": {"COMFYDEPLOY_TEST": "two"}}
+    code, told = await api.post("machine/update", change)
+    assert (code, told["restart_required"]) == (200, True)
+    first_pid = told["machine"]["software"]["comfyui"]["pid"]
+    assert first_pid == found["pid"]
+    _, executing = await api.post("run", {**sleep, "machine": "second"})
+    await api.until(executing["prompt_id"], "running")
+    waiting = [
+        (await api.post("run", {"workflow_api": chain(), "wait": False, "machine": "second"}))[1]
+        for _ in range(2)
+    ]
+    _, elsewhere = await api.post("run", {**sleep, "machine": "local"})
+    code, told = await api.post("machine/update", {"machine_id": "second", "restart": True})
+    assert code == 200, told
+    assert (told["restart_required"], told["machine"]["status"]) == (False, "ready")
+    second_pid = told["machine"]["software"]["comfyui"]["pid"]
+    assert second_pid != first_pid
+    assert environment(second_pid)["COMFYDEPLOY_TEST"] == "two"
+    lost = await api.until(executing["prompt_id"], "failed")
+    assert "restarted on request" in lost["error"]["message"]
+    for run in waiting:
+        record = await api.until(run["prompt_id"], "success", timeout=60)
+        assert record["machine"] == "second"
+    _, other = await api.get("check-status", prompt_id=elsewhere["prompt_id"])
+    assert other["status"] == "running"
+
+    # -- one that does not come up leaves all as it was; the run that waits lives on
+    graph = chain(("TestSleep", {"seconds": 300}))
+    _, executing = await api.post(
+        "run", {"workflow_api": graph, "wait": False, "machine": "second"}
+    )
+    _, queued = await api.post("run", {"workflow_api": chain(), "wait": False, "machine": "second"})
+    await api.until(executing["prompt_id"], "running")
+    code, refused = await api.post(
+        "machine/update",
+        {
+            "machine_id": "second",
+            "name": "worse",
+            "launch_args": ["--preview-size", "huge"],
+            "restart": True,
+        },
+    )
+    assert (code, refused["code"]) == (503, "comfyui_unavailable")
+    assert any("--preview-size" in line for line in refused["details"]["log"])
+    _, told = await api.get("machine", machine_id="second")
+    assert (told["name"], told["config"]["launch_args"]) == ("second", config["launch_args"])
+    await until_ready(api, "second")
+    await api.until(queued["prompt_id"], "success", timeout=60)
+
+    # -- it dies, and others do not mind
+    await until_ready(api, "second")
+    _, told = await api.get("machine", machine_id="second")
+    os.kill(told["software"]["comfyui"]["pid"], signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while (await api.get("check-ws-status", machine="second"))[1]["connected"]:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+    _, run = await api.post("run", {"workflow_api": chain(), "machine": "auto", "wait": False})
+    assert run["machine"] == "local"
+    await api.post("interrupt", {"prompt_id": run["prompt_id"]})
+    _, other = await api.get("check-status", prompt_id=elsewhere["prompt_id"])
+    assert other["status"] == "running"
+    await api.post("interrupt", {"prompt_id": elsewhere["prompt_id"]})
+    await api.until(elsewhere["prompt_id"], "cancelled")
+
+    # -- it is there again with the next Jupyter, and gone once it is deleted
+    await restart_jupyter(extension)
+    await until_ready(api, "second")
+    _, told = await api.get("machine", machine_id="second")
+    assert told["config"]["launch_args"] == config["launch_args"]
+    pid = told["software"]["comfyui"]["pid"]
+    assert environment(pid)["COMFYDEPLOY_TEST"] == "two"
+    code, run = await api.post("run", {"workflow_api": chain(), "machine": "second"})
+    assert (code, run["status"]) == (200, "success")
+    _, executing = await api.post("run", {**sleep, "machine": "second"})
+    code, refused = await api.post("machine/delete", {"machine_id": "second"})
+    assert (code, refused["details"]["runs"]) == (409, 1)
+    await api.post("interrupt", {"prompt_id": executing["prompt_id"]})
+    await api.until(executing["prompt_id"], "cancelled")
+    assert (await api.post("machine/delete", {"machine_id": "second"}))[0] == 200
+    assert not alive(pid)
+    assert not folder.exists()

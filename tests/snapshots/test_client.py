@@ -1,0 +1,68 @@
+"""``comfy.snapshot()`` with a real Jupyter server and the ComfyUI that runs beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from comfydeploy_jupyter.client import Comfy
+from comfydeploy_jupyter.errors import DockerFailedError, InvalidRequestError
+
+if TYPE_CHECKING:
+    from tests.jupyter_process import JupyterProcess
+
+
+@pytest.fixture
+def comfy(jupyter: JupyterProcess) -> Comfy:
+    return Comfy(jupyter.url, jupyter.token)
+
+
+def test_a_running_comfyui_is_read_where_only_its_address_is_known(comfy, comfyui, capsys):
+    taken = comfy.snapshot("mine")
+    assert f"Reading the environment of {comfyui.path}\n" in capsys.readouterr().out
+    assert (Path(taken.path) / "Dockerfile").read_text() == taken.dockerfile
+    assert [node["name"] for node in taken.data["custom_nodes"]] == ["comfydeploy_test_nodes"]
+    assert "--disable-api-nodes" in taken.data["comfyui"]["launch_args"]
+    shown = repr(taken)
+    for told in ("ComfyUI 0.", "packages", "comfydeploy_test_nodes: only its files", "  ! "):
+        assert told in shown
+    assert f"docker build {taken.path}" in shown
+
+
+def test_snapshots_in_hand(comfy, tmp_path, capsys):
+    file = tmp_path / "manager.json"
+    file.write_text(json.dumps({"cnr_custom_nodes": {"impact-pack": "1.0"}}))
+    managed = comfy.snapshot(snapshot=file, progress=False)
+    assert "impact-pack: impact-pack 1.0" in repr(managed)
+    lines: list[str] = []
+    again = comfy.snapshot("again", snapshot=managed, progress=lines.append)
+    assert again.data == managed.data
+    assert lines == ["Writing the build context again"]
+    assert capsys.readouterr().out == ""
+
+
+def test_errors(comfy, tmp_path):
+    with pytest.raises(InvalidRequestError, match="name"):
+        comfy.snapshot("a/b")
+    with pytest.raises(InvalidRequestError, match="No such file"):
+        comfy.snapshot(snapshot=tmp_path / "none.json")
+    with pytest.raises(InvalidRequestError, match="must be a snapshot"):
+        comfy.snapshot(snapshot={})
+
+
+def test_a_build_that_fails(start_jupyter, tmp_path, monkeypatch, capsys):
+    engine = tmp_path / "docker"
+    engine.write_text("#!/bin/sh\n[ $1 = version ] || { echo no space left; exit 1; }\n")
+    engine.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin")
+    settings = {"comfyui_url": "http://127.0.0.1:9", "autostart": False}
+    server = start_jupyter(ComfyDeploy={**settings, "data_dir": str(tmp_path / "data")})
+    comfy = Comfy(server.url, server.token)
+    with pytest.raises(DockerFailedError, match="no space left") as caught:
+        comfy.snapshot("x", snapshot={"comfyui": {"version": "0.3.75"}}, build=True)
+    assert caught.value.status == 502
+    assert caught.value.extra["path"] == str(tmp_path / "data/snapshots/x")
+    assert "Building comfyui-snapshot:x\nno space left\n" in capsys.readouterr().out

@@ -1,0 +1,168 @@
+"""The proof of a build context: its steps, carried out in a fresh environment, give a ComfyUI.
+
+Two things differ from a build by Docker: repositories are local ones, and of the packages all but
+one are linked into the fresh environment beforehand, so that pip finds its pins satisfied.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from comfydeploy_jupyter.comfyui.install import DEFAULT_VERSION
+from comfydeploy_jupyter.guard import guarded_command
+from comfydeploy_jupyter.snapshots.snapshot import COMFYUI_REPOSITORY
+from tests.comfyui_server import comfyui_tree, free_port
+from tests.snapshots.conftest import PACK_URL, git
+from tests.snapshots.dockerfile import Replay
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+INSTALLED = "einops"  # the package that pip really installs; ComfyUI does not start without it
+
+
+@pytest.fixture
+def comfyui_repository(tmp_path: Path) -> Path:
+    """A repository with the tree of the tests as its tag."""
+    tree, _ = comfyui_tree()
+    repository = tmp_path / "comfyui.git"
+    repository.mkdir()
+    git(repository, "init", "-q", "--bare")
+    kept_out = ("/venv", "/models", "/input", "/output", "/temp", "/user", "__pycache__")
+    (repository / "info/exclude").write_text("\n".join(kept_out))
+    work = (f"--git-dir={repository}", f"--work-tree={tree}")
+    git(tree, *work, "add", "--all")
+    git(tree, *work, "commit", "-qm", "tree")
+    git(tree, *work, "tag", DEFAULT_VERSION)
+    return repository
+
+
+@pytest.fixture
+def fresh_python(tmp_path: Path) -> Path:
+    """The ``bin`` of a fresh environment, with all packages of ComfyUI's but one in reach."""
+    _, python = comfyui_tree()
+    script = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    asked = subprocess.run([python, "-c", script], check=True, capture_output=True, text=True)
+    site = Path(asked.stdout.strip())
+    links = tmp_path / "links"
+    links.mkdir()
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    for entry in site.iterdir():
+        if entry.name.partition("-")[0] != INSTALLED:
+            (links / entry.name).symlink_to(entry)
+        elif entry.suffix == ".dist-info":
+            wheel = wheels / f"{entry.stem}-py3-none-any.whl"
+            with zipfile.ZipFile(wheel, "w") as archive:
+                for line in (entry / "RECORD").read_text().splitlines():
+                    name = line.partition(",")[0]
+                    if not name.endswith((".pyc", "INSTALLER", "REQUESTED")):
+                        archive.write(site / name, name)
+    subprocess.run([python, "-m", "venv", "--without-pip", tmp_path / "fresh"], check=True)
+    inner = next((tmp_path / "fresh").glob("lib/python*/site-packages"))
+    (inner / "reused.pth").write_text(f"{links}\n")
+    return tmp_path / "fresh/bin"
+
+
+@pytest.fixture
+def environment(tmp_path: Path, fresh_python: Path, home, comfyui_repository, registry) -> dict:
+    """What the commands of the Dockerfile run in."""
+    repositories = {COMFYUI_REPOSITORY: comfyui_repository, PACK_URL: home.pack}
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("PIP_", "GIT_"))}
+    env |= {
+        "PATH": f"{fresh_python}:{os.environ['PATH']}",
+        "PYTHONPATH": "",
+        "COMFY_REGISTRY": registry.url,
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_NO_INDEX": "1",
+        "PIP_FIND_LINKS": str(tmp_path / "wheels"),
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "GIT_CONFIG_COUNT": str(len(repositories)),
+    }
+    for number, (url, path) in enumerate(repositories.items()):
+        env[f"GIT_CONFIG_KEY_{number}"] = f"url.file://{path}.insteadOf"
+        env[f"GIT_CONFIG_VALUE_{number}"] = url
+    return env
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[[list[str], Path, dict[str, str]], str]]:
+    """A function that starts the command of an image and returns its address."""
+    guards: list[subprocess.Popen[bytes]] = []
+
+    def run(command: list[str], folder: Path, env: dict[str, str]) -> str:
+        port = free_port()
+        command = [str(port) if word == "8188" else word for word in command]
+        log = tmp_path / "image.log"
+        program = next(
+            path for path in (Path(p, command[0]) for p in env["PATH"].split(":")) if path.exists()
+        )
+        guarded = guarded_command([str(program), *command[1:]], log=log, cwd=folder)
+        guards.append(
+            subprocess.Popen(guarded, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
+        )
+        url = f"http://127.0.0.1:{port}"
+        deadline = time.monotonic() + 150
+        while not _answers(url):
+            assert guards[-1].poll() is None, log.read_text()[-5000:]
+            assert time.monotonic() < deadline, log.read_text()[-5000:]
+            time.sleep(0.05)
+        return url
+
+    yield run
+    for guard in guards:
+        guard.communicate(timeout=30)
+
+
+def _answers(url: str) -> bool:
+    try:
+        ask(f"{url}/system_stats")
+    except OSError:
+        return False
+    return True
+
+
+def ask(url: str) -> Any:
+    with urllib.request.urlopen(url, timeout=30) as reply:
+        return json.load(reply)
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.skipif(sys.platform != "linux", reason="links of packages are made as on Linux")
+async def test_the_steps_of_a_context_give_a_running_comfyui(
+    api, tmp_path, home, environment, start, registry
+):
+    code, body = await api.post("snapshot-to-docker", {"name": "replayed"})
+    assert code == 200, body
+    replay = Replay(Path(body["path"]), tmp_path / "opt", environment)
+    replay.run()
+    assert f"Successfully installed {INSTALLED}" in replay.output
+    comfyui = tmp_path / "opt/comfyui"
+    nodes = comfyui / "custom_nodes"
+    assert git(nodes / "comfyui-pack", "rev-parse", "HEAD") == home.commit
+    assert (nodes / "comfyui-pack/installed.txt").read_text() == "yes"
+    assert (nodes / "registered-pack/.tracking").is_file()
+    assert registry.asked == ["/nodes/registered-pack/install?version=1.2.3", "/node.zip"]
+    assert "--cpu" in replay.command
+
+    url = start(replay.command, replay.folder, replay.env)
+    system = ask(f"{url}/system_stats")["system"]
+    assert f"v{system['comfyui_version']}" == DEFAULT_VERSION
+    assert system["pytorch_version"] == next(
+        package["version"]
+        for package in body["snapshot"]["python"]["packages"]
+        if package["name"] == "torch"
+    )
+    known = ask(f"{url}/object_info")
+    assert {"FromGit", "FromRegistry", "FromFiles", "FromSingle", "TestText"} <= known.keys()
+    assert "KSampler" in known

@@ -1,0 +1,87 @@
+"""What a folder's ``.git`` tells, also where it was made to do harm."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from comfydeploy_jupyter.snapshots.repositories import read_checkout
+from tests.snapshots.conftest import git
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    folder = tmp_path / "pack"
+    folder.mkdir()
+    git(folder, "init", "-q", "-b", "main")
+    (folder / "a.py").write_text("1")
+    git(folder, "add", ".")
+    git(folder, "commit", "-qm", "one")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("url", "public"),
+    [
+        ("https://ada:pw@github.com/x/y.git", "https://github.com/x/y.git"),
+        ("git@github.com:x/y.git", "https://github.com/x/y.git"),
+        ("ssh://git@gitlab.com/x/y", "https://gitlab.com/x/y"),
+        ("git@git.example.org:x/y", "git@git.example.org:x/y"),
+        ("/home/ada/y", None),
+        ("file:///home/ada/y", None),
+        ("ext::sh -c touch% x", None),
+    ],
+)
+def test_the_address_for_others(checkout, url, public):
+    git(checkout, "remote", "add", "upstream", "https://github.com/other/y")
+    git(checkout, "remote", "add", "origin", url)
+    found = read_checkout(checkout)
+    assert found is not None
+    assert found.repository == public
+    assert found.commit == git(checkout, "rev-parse", "HEAD")
+
+
+def test_changes(checkout):
+    found = read_checkout(checkout)
+    assert found is not None
+    assert not found.modified
+    (checkout / "untracked.txt").write_text("")
+    assert read_checkout(checkout) == found
+    (checkout / "a.py").write_text("2, and longer")
+    changed = read_checkout(checkout)
+    assert changed is not None
+    assert changed.modified
+
+
+def test_work_trees_and_plain_folders(checkout, tmp_path):
+    git(checkout, "remote", "add", "origin", "https://github.com/x/y")
+    git(checkout, "worktree", "add", "-q", "-b", "other", str(tmp_path / "tree"))
+    found = read_checkout(tmp_path / "tree")
+    assert found is not None
+    assert found.repository == "https://github.com/x/y"
+    assert found.commit == git(checkout, "rev-parse", "HEAD")
+    inside = checkout / "inside"
+    inside.mkdir()
+    assert read_checkout(inside) is None, "the repository around it is not its own"
+
+
+def test_nothing_that_a_repository_configures_is_run(checkout, tmp_path):
+    harm = tmp_path / "harm"
+    script = tmp_path / "script"
+    script.write_text(f"#!/bin/sh\ntouch {harm}\ncat\n")
+    script.chmod(0o755)
+    (checkout / ".gitattributes").write_text("* filter=bad\n")
+    (checkout / "a.py").write_text("2")  # of the same size, so that git has to look inside
+    git(checkout, "config", "core.fsmonitor", str(script))
+    assert read_checkout(checkout) is not None
+    assert not harm.exists()
+    git(checkout, "config", "--unset", "core.fsmonitor")
+    git(checkout, "config", "filter.bad.clean", str(script))
+    assert read_checkout(checkout) is not None
+    assert not harm.exists()
+    git(checkout, "status", "--porcelain")
+    assert harm.exists(), "an ordinary git would have run it"

@@ -1,0 +1,294 @@
+"""``snapshot-to-docker`` over the routes: what is read, what is written, what is left out."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from comfydeploy_jupyter.comfyui.install import DEFAULT_VERSION
+from tests.fake_comfydeploy import KEY
+from tests.snapshots.conftest import git, names_in, text_of
+from tests.snapshots.dockerfile import instructions
+
+FIELDS = {"success", "path", "dockerfile", "docker_command_steps", "snapshot", "warnings"}
+
+
+@pytest.fixture
+def extension_config(extension_config, comfydeploy, monkeypatch):
+    monkeypatch.delenv("COMFY_DEPLOY_API_KEY", raising=False)
+    addresses = {"cloud_url": comfydeploy.url, "allowed_api_urls": [comfydeploy.root]}
+    return {**extension_config, **addresses}
+
+
+async def test_the_environment_is_read_for_real(api, home, extension_config):
+    model = home.path / "models/checkpoints/a b.safetensors"
+    model.parent.mkdir(parents=True)
+    model.write_bytes(b"weights")
+    (home.path / "models/loras").mkdir()
+    (home.path / "models/loras/new.safetensors").write_bytes(b"never hashed")
+    code, _ = await api.get("get-file-hash", filename="checkpoints/a b.safetensors")
+    assert code == 200
+    code, body = await api.post("snapshot-to-docker", {"name": "here"})
+    assert (code, set(body)) == (200, FIELDS)
+    snapshot = body["snapshot"]
+    assert f"v{snapshot['comfyui']['version']}" == DEFAULT_VERSION
+    assert snapshot["comfyui"]["launch_args"] == ["--base-directory", str(home.path), "--cpu"]
+    nodes = {node["name"]: node for node in snapshot["custom_nodes"]}
+    assert {name: node["kind"] for name, node in nodes.items()} == {
+        "comfyui-pack": "git",
+        "registered-pack": "registry",
+        "test_nodes": "files",
+        "my nodes": "files",
+        "single.py": "files",
+        "off": "files",
+    }
+    assert nodes["comfyui-pack"]["repository"] == "https://github.com/someone/comfyui-pack.git"
+    assert nodes["comfyui-pack"]["commit"] == home.commit
+    assert nodes["registered-pack"]["id"] == "registered-pack"
+    assert nodes["registered-pack"]["version"] == "1.2.3"
+    assert [name for name, node in nodes.items() if node["disabled"]] == ["off"]
+    models = {entry["name"]: entry for entry in snapshot["models"]}
+    assert models["a b.safetensors"]["sha256"] == hashlib.sha256(b"weights").hexdigest()
+    assert models["a b.safetensors"]["size"] == 7
+    assert models["new.safetensors"]["sha256"] is None
+    packages = {package["name"]: package for package in snapshot["python"]["packages"]}
+    assert packages["torch"]["requirement"] == f"torch=={packages['torch']['version']}"
+    assert "pip" not in packages
+
+    path = Path(body["path"])
+    assert path == Path(extension_config["data_dir"]) / "snapshots/here"
+    assert (path / "Dockerfile").read_text() == body["dockerfile"]
+    assert json.loads((path / "snapshot.json").read_text()) == snapshot
+    pins = (path / "requirements-torch.txt").read_text()
+    assert f"torch=={packages['torch']['version']}\n" in pins
+    steps = body["docker_command_steps"]["steps"]
+    assert [step["type"] for step in steps] == ["custom-node", "custom-node-manager"]
+    assert steps[0]["data"] == {
+        "name": "comfyui-pack",
+        "url": "https://github.com/someone/comfyui-pack.git",
+        "hash": home.commit,
+        "files": ["https://github.com/someone/comfyui-pack.git"],
+        "install_type": "git-clone",
+    }
+    assert steps[1]["data"] == {"node_id": "registered-pack", "version": "1.2.3"}
+
+
+async def test_secrets_are_left_out(api, home):
+    (home.pack / "__init__.py").write_text("changed")
+    code, body = await api.post("snapshot-to-docker", {"name": "clean"})
+    assert code == 200
+    path = Path(body["path"])
+    assert names_in(path / "custom_nodes/my nodes") == {"__init__.py"}
+    everything = json.dumps(body) + text_of(path)
+    assert "s3cret" not in everything
+    assert "sk-aaaa" not in everything
+    warnings = "\n".join(body["warnings"])
+    for told in ("my nodes/.env", "my nodes/notes.txt", "my nodes/outside", "comfyui-pack has"):
+        assert told in warnings
+    assert "off" not in body["dockerfile"]
+
+
+async def test_models_with_a_source_are_downloaded_where_asked_for(api, home):
+    folder = home.path / "models/checkpoints"
+    folder.mkdir(parents=True)
+    (folder / "known.safetensors").write_bytes(b"known")
+    (folder / "unknown.safetensors").write_bytes(b"unknown")
+    link = "https://huggingface.co/a/b/resolve/main/known.safetensors?token=s3cret"
+    models = [{"name": "known.safetensors", "url": link, "directory": "checkpoints"}]
+    node = {"id": 1, "type": "CheckpointLoaderSimple", "properties": {"models": models}}
+    workflow = {"nodes": [node], "links": [], "version": 0.4}
+    api_graph = {"1": {"class_type": "CheckpointLoaderSimple", "inputs": {}}}
+    code, _ = await api.post(
+        "workflow", {"name": "w", "workflow": workflow, "workflow_api": api_graph}
+    )
+    assert code == 200
+    code, body = await api.post("snapshot-to-docker", {"name": "m", "include_models": True})
+    assert code == 200
+    sha256 = hashlib.sha256(b"known").hexdigest()
+    downloads = [rest for _, rest in instructions(body["dockerfile"]) if "get.py model" in rest]
+    assert len(downloads) == 1
+    assert downloads[0].endswith(
+        "model https://huggingface.co/a/b/resolve/main/known.safetensors"
+        f" /opt/comfyui/models/checkpoints/known.safetensors {sha256}"
+    )
+    assert all(model["sha256"] for model in body["snapshot"]["models"])
+    assert any("1 of 2 models have no known source" in told for told in body["warnings"])
+
+
+async def test_a_model_that_was_downloaded_here_has_its_source(api, home, registry):
+    asked = {"action": "add", "folder": "loras", "filename": "got.safetensors"}
+    url = f"{registry.url}/files/got.safetensors"
+    code, body = await api.post("volume/model", {**asked, "url": f"{url}?v=1&key=s3cret"})
+    assert code == 200, body
+    deadline = time.monotonic() + 60
+    while not (home.path / "models/loras/got.safetensors").exists():
+        assert time.monotonic() < deadline, await api.get("upload-queue-status")
+        await asyncio.sleep(0.02)
+    source = None
+    while source is None:
+        assert time.monotonic() < deadline
+        code, body = await api.post("snapshot-to-docker", {"name": "got"})
+        assert code == 200
+        source = body["snapshot"]["models"][0]["source"]
+    assert source == f"{url}?v=1"
+
+
+async def test_a_context_is_replaced_as_a_whole(api, home, extension_config):
+    folder = Path(extension_config["data_dir"]) / "snapshots"
+    (folder / "again~new").mkdir(parents=True)
+    (folder / "again~new/half").write_text("what a killed server left")
+    for _ in range(2):
+        code, body = await api.post("snapshot-to-docker", {"name": "again"})
+        assert code == 200
+        (Path(body["path"]) / "stale").write_text("")
+    code, body = await api.post("snapshot-to-docker", {"name": "again"})
+    assert not names_in(body["path"]) & {"stale", "half"}
+    assert names_in(folder) == {"again", "again~lock"}
+
+
+@pytest.mark.parametrize("name", ["", "..", ".", "a/b", "a" * 65, "ä", "a\n", "a b"])
+async def test_bad_names(api, name):
+    code, body = await api.post("snapshot-to-docker", {"name": name})
+    assert (code, body["code"], body["details"]["field"]) == (400, "invalid_request", "name")
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "field"),
+    [
+        ({}, "snapshot"),
+        ("just text", "snapshot"),
+        ("[1]", "snapshot"),
+        ({"comfyui": {}, "custom_nodes": [{"name": "../x", "kind": "files"}]}, "name"),
+        ({"comfyui": {}, "custom_nodes": [{"name": "x", "kind": "registry"}]}, "id"),
+        ({"comfyui": {"repository": "ext::sh -c x"}}, "repository"),
+        ({"comfyui": {"repository": "--upload-pack=x"}}, "repository"),
+        ({"comfyui": {"commit": "main; rm"}}, "commit"),
+        ({"comfyui": {}, "models": [{"name": "../../x", "folder": "loras"}]}, "name"),
+        ({"comfyui": {}, "python": {"packages": [{"name": "a", "requirement": "-e x"}]}}, "requ"),
+        ({"comfyui": "x"}, "snapshot.comfyui"),
+        ({"git_custom_nodes": {"file:///etc": {"hash": "a" * 40}}}, "git_custom_nodes"),
+        ({"git_custom_nodes": {"https://x.org/a": {"hash": "main"}}}, "git_custom_nodes"),
+        ({"cnr_custom_nodes": {"a/b": "1"}}, "cnr_custom_nodes"),
+        ({"file_custom_nodes": ["../../etc/passwd"]}, "file_custom_nodes"),
+    ],
+)
+async def test_bad_snapshots(api, snapshot, field):
+    code, body = await api.post("snapshot-to-docker", {"snapshot": snapshot})
+    assert (code, body["code"]) == (400, "invalid_request")
+    assert field in body["details"]["field"]
+
+
+async def test_a_snapshot_of_comfyui_manager(api, home):
+    snapshot = {
+        "comfyui": "c" * 40,
+        "git_custom_nodes": {
+            "https://bob:pw@github.com/x/Some-Pack.git": {"hash": "a" * 40, "disabled": False},
+            "https://github.com/x/off": {"hash": "b" * 40, "disabled": True},
+        },
+        "cnr_custom_nodes": {"impact-pack": "8.1.2"},
+        "file_custom_nodes": [{"filename": "single.py", "disabled": False}],
+        "pips": {
+            "torch==2.5.1+cu124": "",
+            "numpy==1.26.4": "",
+            "sam2": "git+https://github.com/x/sam2@" + "d" * 40,
+            "broken @ file:///tmp/x.whl": "",
+        },
+    }
+    code, body = await api.post("snapshot-to-docker", {"name": "m", "snapshot": snapshot})
+    assert code == 200
+    commands = [rest for name, rest in instructions(body["dockerfile"]) if name == "RUN"]
+    get = "python /opt/snapshot/get.py"
+    nodes = "/opt/comfyui/custom_nodes"
+    repository = "https://github.com/comfyanonymous/ComfyUI"
+    assert f"{get} git {repository} {'c' * 40} /opt/comfyui" in commands
+    address = "https://github.com/x/Some-Pack.git"
+    assert f"{get} git {address} {'a' * 40} {nodes}/Some-Pack" in commands
+    assert f"{get} node impact-pack 8.1.2 {nodes}/impact-pack" in commands
+    assert "github.com/x/off" not in body["dockerfile"]
+    path = Path(body["path"])
+    assert (path / "custom_nodes/single.py").is_file()
+    assert (path / "requirements-torch.txt").read_text().splitlines() == [
+        "--extra-index-url https://download.pytorch.org/whl/cu124",
+        "torch==2.5.1+cu124",
+    ]
+    requirements = (path / "requirements.txt").read_text()
+    assert "numpy==1.26.4\n" in requirements
+    assert f"sam2 @ git+https://github.com/x/sam2@{'d' * 40}\n" in requirements
+    assert any("broken" in told for told in body["warnings"])
+    # and out again, as a file that ComfyUI-Manager restores
+    out = json.loads((path / "manager-snapshot.json").read_text())
+    assert out["comfyui"] == snapshot["comfyui"]
+    assert out["cnr_custom_nodes"] == snapshot["cnr_custom_nodes"]
+    assert out["git_custom_nodes"][address] == {"hash": "a" * 40, "disabled": False}
+    assert out["pips"]["sam2"] == snapshot["pips"]["sam2"]
+    # which gives the same context again, also as YAML with everything below custom_nodes
+    lines = f"custom_nodes:\n  comfyui: {'c' * 40}\n  cnr_custom_nodes: {{impact-pack: 8.1.2}}\n"
+    code, again = await api.post("snapshot-to-docker", {"name": "y", "snapshot": lines})
+    assert code == 200
+    assert f"{get} node impact-pack 8.1.2 {nodes}/impact-pack" in again["dockerfile"]
+
+
+async def test_a_snapshot_of_ours_gives_the_same_context(api, home):
+    code, first = await api.post("snapshot-to-docker", {"name": "one"})
+    assert code == 200
+    code, second = await api.post(
+        "snapshot-to-docker", {"name": "two", "snapshot": first["snapshot"]}
+    )
+    assert code == 200
+    assert second["dockerfile"] == first["dockerfile"]
+    assert second["snapshot"] == first["snapshot"]
+
+
+async def test_odd_names_cannot_become_commands(api, home):
+    odd = 'a$(touch x)`"\n#&;'
+    node = {"name": odd, "kind": "git", "repository": "https://x.org/a;b", "commit": "a" * 40}
+    snapshot = {"comfyui": {}, "custom_nodes": [node]}
+    code, body = await api.post("snapshot-to-docker", {"name": "odd", "snapshot": snapshot})
+    assert code == 200
+    commands = [rest for name, rest in instructions(body["dockerfile"]) if name == "RUN"]
+    command = next(rest for rest in commands if rest.startswith("["))
+    assert json.loads(command)[3:] == [
+        "https://x.org/a;b",
+        "a" * 40,
+        f"/opt/comfyui/custom_nodes/{odd}",
+    ]
+
+
+@pytest.mark.parametrize("by", ["target", "api_url"])
+async def test_for_comfydeploy(api, home, comfydeploy, extension_config, by):
+    where = {"target": "cloud"} if by == "target" else {"api_url": comfydeploy.root}
+    code, body = await api.post("snapshot-to-docker", {**where, "cd_token": KEY})
+    assert code == 200, body
+    steps = body["docker_command_steps"]["steps"]
+    assert [step["type"] for step in steps] == ["custom-node", "custom-node-manager"]
+    sent = comfydeploy.seen[-1].body
+    assert sent == {
+        "git_custom_nodes": {
+            "https://github.com/someone/comfyui-pack.git": {
+                "hash": git(home.pack, "rev-parse", "HEAD"),
+                "disabled": False,
+            }
+        },
+        "cnr_custom_nodes": {"registered-pack": "1.2.3"},
+    }
+    assert not (Path(extension_config["data_dir"]) / "snapshots").exists()
+    assert KEY not in json.dumps(body)
+
+
+async def test_comfydeploy_without_a_key_and_at_a_foreign_address(api):
+    code, body = await api.post("snapshot-to-docker", {"target": "cloud"})
+    assert (code, body["code"]) == (401, "no_api_key")
+    asked = {"api_url": "https://evil.example", "cd_token": KEY}
+    code, body = await api.post("snapshot-to-docker", asked)
+    assert (code, body["code"]) == (403, "forbidden_api_url")
+
+
+async def test_comfydeploy_answers_nonsense(api, home, comfydeploy):
+    comfydeploy.answer({"steps": None})
+    code, body = await api.post("snapshot-to-docker", {"target": "cloud", "cd_token": KEY})
+    assert (code, body["code"]) == (502, "cloud_error")

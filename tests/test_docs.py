@@ -1,0 +1,114 @@
+"""What the documents show runs as it stands there, and every public name is in them."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from traitlets.config import Config
+
+import comfydeploy_jupyter
+from comfydeploy_jupyter import client
+from comfydeploy_jupyter.extension import ComfyDeploy
+from tests.jupyter_process import REPOSITORY, JupyterProcess
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DOCS = REPOSITORY / "docs"
+PAGES = [REPOSITORY / "README.md", *sorted(DOCS.glob("*.md"))]
+CONFIGURATION = DOCS / "configuration.md"
+BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    found = BLOCK.finditer(page.read_text())
+    return [block["code"] for block in found if block["language"] == language]
+
+
+def pages_with(language: str) -> list[Path]:
+    return [page for page in PAGES if page != CONFIGURATION and blocks(page, language)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with what the examples use."""
+    return shutil.copytree(REPOSITORY / "notebooks", tmp_path / "work")
+
+
+@pytest.mark.parametrize("page", pages_with("python"), ids=lambda page: page.stem)
+def test_python_examples_run(page: Path, folder: Path, jupyter: JupyterProcess) -> None:
+    cells = [nbformat.v4.new_code_cell(code) for code in blocks(page, "python")]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    NotebookClient(
+        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+    ).execute(env=jupyter.env)
+    complaints = [o.text for c in cells for o in c.outputs if o.get("name") == "stderr"]
+    assert complaints == []
+
+
+@pytest.mark.parametrize("page", pages_with("bash"), ids=lambda page: page.stem)
+def test_shell_examples_run(page: Path, folder: Path, jupyter: JupyterProcess) -> None:
+    env = {
+        **os.environ,
+        "JUPYTER_URL": jupyter.url.rstrip("/"),
+        "JUPYTER_TOKEN": jupyter.token,
+    }
+    for code in blocks(page, "bash"):
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", code],
+            cwd=folder,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), code
+        assert ('"code": "unknown_input"' in done.stdout) == ("Sky.colour" in code), code
+        assert "internal_error" not in done.stdout
+
+
+@pytest.mark.parametrize("code", blocks(CONFIGURATION, "python"))
+def test_configuration_examples_name_settings(code: str) -> None:
+    config = Config()
+    exec(code, {"c": config})
+    app = ComfyDeploy()
+    app.update_config(config)
+    for name, value in config.ComfyDeploy.items():
+        assert name in ComfyDeploy.class_own_traits(config=True)
+        assert getattr(app, name) == value
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target, anchor in LINK.findall(page.read_text()):
+        path = (page.parent / target).resolve() if target else page
+        assert path.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+            slugs = [re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings]
+            assert anchor in slugs, f"{target}#{anchor}"
+
+
+def public_names() -> list[str]:
+    names = [name for name in comfydeploy_jupyter.__all__ if not name.startswith("_")]
+    for name in client.__all__:
+        names.append(name)
+        thing = getattr(client, name)
+        if inspect.isclass(thing):
+            names += [f"{name}.{member}" for member in vars(thing) if not member.startswith("_")]
+    return sorted(set(names))
+
+
+@pytest.mark.parametrize("name", public_names())
+def test_every_public_name_is_explained(name: str) -> None:
+    text = "\n".join(page.read_text() for page in PAGES)
+    assert re.search(rf"\b{name.rpartition('.')[2]}\b", text)

@@ -1,0 +1,183 @@
+"""From the internet's side: the real ComfyUI and Jupyter through the tunnel, and `kill -9`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+import uuid
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+import websocket
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.cloudflared import FakeCloudflared
+    from tests.mortal_jupyter import MortalJupyter
+
+
+def until(condition: Callable[[], object], timeout: float = 30) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def running(pid: int) -> bool:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+@pytest.fixture
+def server(serve, comfyui, cloudflared) -> MortalJupyter:
+    return serve(comfyui_url=comfyui.url, cloudflared_path=str(cloudflared.path))
+
+
+def visitor(cloudflared: FakeCloudflared, started: dict[str, Any]) -> requests.Session:
+    """A visitor at the public name of the tunnel."""
+    session = requests.Session()
+    session.trust_env = False
+    session.headers["Host"] = started["url"].removeprefix("https://")
+    return session
+
+
+def secret_of(started: dict[str, Any]) -> str:
+    return started["access_url"].split("access=")[1]
+
+
+def test_comfyui_through_the_gate(server, cloudflared):
+    code, started = server.post("tunnel/start", {})
+    assert (code, started["protected"], started["protection"]) == (200, True, "gate")
+    edge = cloudflared.edge
+    session = visitor(cloudflared, started)
+    assert session.get(f"{edge}/system_stats").status_code == 401
+    bearer = {"Authorization": f"Bearer {secret_of(started)}"}
+    stats = session.get(f"{edge}/system_stats", headers=bearer).json()
+    assert "comfyui_version" in stats["system"]
+
+    picture = os.urandom(3 * 1024 * 1024)
+    name = f"{uuid.uuid4().hex}.bin"
+    files = {"image": (name, picture)}
+    assert session.post(f"{edge}/upload/image", files=files, headers=bearer).status_code == 200
+    params = {"filename": name, "type": "input"}
+    assert session.get(f"{edge}/view", params=params, headers=bearer).content == picture
+
+    client_id = uuid.uuid4().hex
+    socket = websocket.create_connection(
+        f"{edge.replace('http', 'ws')}/ws?clientId={client_id}&access={secret_of(started)}",
+        host=session.headers["Host"],
+        origin=started["url"],
+        timeout=60,
+    )
+    graph = {"1": {"class_type": "TestText", "inputs": {"text": uuid.uuid4().hex}}}
+    # as the editor does it, which ComfyUI accepts of its own pages only
+    page = {**bearer, "Origin": started["url"], "Sec-Fetch-Site": "same-origin"}
+    body = {"prompt": graph, "client_id": client_id}
+    answer = session.post(f"{edge}/prompt", json=body, headers=page)
+    assert answer.status_code == 200, answer.text
+    events = []
+    while "execution_success" not in events:
+        message = socket.recv()
+        if isinstance(message, str):
+            events.append(json.loads(message)["type"])
+    socket.close()
+    with pytest.raises(websocket.WebSocketBadStatusException):
+        websocket.create_connection(f"{edge.replace('http', 'ws')}/ws", timeout=60)
+    assert secret_of(started) not in server.log()
+
+
+def test_bare_comfyui_when_the_user_says_so(server, cloudflared, comfyui):
+    code, started = server.post("tunnel/start", {"protect": False})
+    assert (code, started["protected"], started["port"]) == (200, False, comfyui.port)
+    session = visitor(cloudflared, started)
+    assert session.get(f"{cloudflared.edge}/system_stats").status_code == 200
+
+
+def test_jupyter_through_its_tunnel(server, cloudflared):
+    code, started = server.post("tunnel/start", {"target": "jupyter"})
+    assert (code, started["protection"]) == (200, "jupyter")
+    session = visitor(cloudflared, started)
+    path = f"{cloudflared.edge}{started['access_url'].removeprefix(started['url'])}"
+    assert session.get(f"{path}comfyui-deploy/check-status").status_code == 403
+    token = {"Authorization": f"token {server.token}"}
+    answer = session.get(f"{path}comfyui-deploy/check-status", headers=token)
+    assert (answer.status_code, answer.json()["tunnel"]["target"]) == (200, "jupyter")
+    assert server.post("tunnel/stop", {})[0] == 200
+    # a Jupyter of this machine only takes no other names
+    session.headers["Host"] = "rebound.example"
+    assert session.get(f"{server.url}comfyui-deploy/check-status", headers=token).status_code == 403
+
+
+def pids(server: MortalJupyter, cloudflared: FakeCloudflared) -> list[int]:
+    folder = server.folder / "comfydeploy" / "tunnel"
+    found = [int(json.loads(path.read_text())["pid"]) for path in folder.glob("*.json")]
+    assert cloudflared.starts[-1]["pid"] in found
+    assert len(found) == 2  # the gate too
+    return found
+
+
+def test_nothing_outlives_a_killed_jupyter(server, cloudflared):
+    first = server.post("tunnel/start", {})[1]
+    left = pids(server, cloudflared)
+    server.kill()
+    until(lambda: not any(running(pid) for pid in left))
+    server.start()
+    assert server.get("tunnel/status")[1]["running"] is False
+    again = server.post("tunnel/start", {})[1]
+    assert (again["running"], again["url"] != first["url"]) == (True, True)
+
+
+def test_nothing_outlives_a_stopped_jupyter(server, cloudflared):
+    server.post("tunnel/start", {})
+    left = pids(server, cloudflared)
+    server.stop()
+    until(lambda: not any(running(pid) for pid in left))
+
+
+def test_killed_while_it_starts(server, cloudflared):
+    cloudflared.hold()
+    with pytest.raises(requests.RequestException):
+        server.post("tunnel/start", {}, timeout=3)
+    cloudflared.wait_for_start()
+    pid = cloudflared.starts[0]["pid"]
+    server.kill()
+    until(lambda: not running(pid))
+    cloudflared.release()
+    server.start()
+    assert server.get("tunnel/status")[1]["state"] == "stopped"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_client_that_leaves_does_not_stop_the_start(server, cloudflared):
+    cloudflared.hold()
+    with pytest.raises(requests.ReadTimeout):
+        server.post("tunnel/start", {}, timeout=1)
+    cloudflared.wait_for_start()
+    cloudflared.release()
+    until(lambda: server.get("tunnel/status")[1]["running"])
+    assert len(cloudflared.starts) == 1
+
+
+def test_a_killed_gate_is_replaced(server, cloudflared):
+    started = server.post("tunnel/start", {})[1]
+    gate = next(pid for pid in pids(server, cloudflared) if pid != cloudflared.starts[-1]["pid"])
+    os.kill(gate, signal.SIGKILL)
+    session = visitor(cloudflared, started)
+    bearer = {"Authorization": f"Bearer {secret_of(started)}"}
+
+    def answers() -> bool:
+        with suppress(requests.RequestException):
+            url = f"{cloudflared.edge}/system_stats"
+            return session.get(url, headers=bearer, timeout=30).status_code == 200
+        return False
+
+    until(answers, 60)
+    assert re.search(r"gate of the tunnel ended", server.log())

@@ -1,0 +1,369 @@
+"""The gate alone, in front of a small server: who gets in, what is passed on, at what cost."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import hashlib
+import os
+import re
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+from yarl import URL
+
+from comfydeploy_jupyter.tunnel.gate import ATTEMPTS, COOKIE
+from comfydeploy_jupyter.tunnel.gate_process import GateProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MIB = 1024 * 1024
+PAGE = {"Accept": "text/html,*/*"}
+
+
+class Behind:
+    """What lies behind the gate: echoes, swallows, streams."""
+
+    def __init__(self) -> None:
+        self.requests: list[web.Request] = []
+        self.sent = 0
+        self.reading = asyncio.Event()
+        self.reading.set()
+
+    async def open(self) -> None:
+        app = web.Application(client_max_size=0)
+        app.router.add_post("/sink", self._sink)
+        app.router.add_get("/flood", self._flood)
+        app.router.add_get("/half", self._half)
+        app.router.add_get("/ws", self._socket)
+        app.router.add_route("*", "/{path:.*}", self._echo)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    async def close(self) -> None:
+        self.reading.set()
+        await self._runner.cleanup()
+
+    async def _echo(self, request: web.Request) -> web.StreamResponse:
+        self.requests.append(request)
+        if request.path == "/moved":
+            raise web.HTTPFound("/elsewhere")
+        body = await request.read()
+        headers = {"X-Raw": request.raw_path, "Cache-Control": "max-age=60"}
+        return web.Response(status=207, body=body, headers=headers, content_type="text/x-echo")
+
+    async def _sink(self, request: web.Request) -> web.StreamResponse:
+        digest, size = hashlib.sha256(), 0
+        async for chunk in request.content.iter_any():
+            await self.reading.wait()
+            digest.update(chunk)
+            size += len(chunk)
+        return web.json_response({"size": size, "sha256": digest.hexdigest()})
+
+    async def _flood(self, request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        chunk = os.urandom(MIB)
+        for _ in range(int(request.query["mib"])):
+            await answer.write(chunk)
+            self.sent += MIB
+        return answer
+
+    async def _half(self, request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse(headers={"Content-Length": "1000"})
+        await answer.prepare(request)
+        await answer.write(b"x" * 10)
+        assert request.transport is not None
+        request.transport.abort()
+        return answer
+
+    async def _socket(self, request: web.Request) -> web.StreamResponse:
+        if "refuse" in request.query:
+            raise web.HTTPForbidden
+        socket = web.WebSocketResponse(protocols=["comfy"], max_msg_size=0)
+        await socket.prepare(request)
+        self.requests.append(request)
+        async for message in socket:
+            if message.data == "bye":
+                await socket.close(code=4001)
+            elif message.type is aiohttp.WSMsgType.TEXT:
+                await socket.send_str(message.data)
+            else:
+                await socket.send_bytes(message.data)
+        return socket
+
+
+@pytest.fixture
+def behind(jp_asyncio_loop) -> Iterator[Behind]:
+    found = Behind()
+    jp_asyncio_loop.run_until_complete(found.open())
+    yield found
+    jp_asyncio_loop.run_until_complete(found.close())
+
+
+@pytest.fixture
+def gate(behind, tmp_path, jp_asyncio_loop) -> Iterator[GateProcess]:
+    found = GateProcess(tmp_path / "gate" / "gate.log")
+    jp_asyncio_loop.run_until_complete(found.open(behind.url))
+    yield found
+    jp_asyncio_loop.run_until_complete(found.close())
+
+
+@pytest.fixture
+def visitor(gate, jp_asyncio_loop) -> Iterator[aiohttp.ClientSession]:
+    """A browser at the gate; cookies of a site that is an address need the unsafe jar."""
+
+    async def enter() -> aiohttp.ClientSession:
+        jar = aiohttp.CookieJar(unsafe=True)
+        return aiohttp.ClientSession(gate.url, cookie_jar=jar)
+
+    session = jp_asyncio_loop.run_until_complete(enter())
+    yield session
+    jp_asyncio_loop.run_until_complete(session.close())
+
+
+def bearer(gate: GateProcess) -> dict[str, str]:
+    return {"Authorization": f"Bearer {gate.secret}"}
+
+
+def pid_of(gate: GateProcess) -> int:
+    return int(re.findall(r'"pid": (\d+)', _record(gate))[0])
+
+
+def peak_memory(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.findall(r"VmHWM:\s+(\d+) kB", status)[0]) * 1024
+
+
+def started_with(pid: int) -> bytes:
+    process = Path(f"/proc/{pid}")
+    return (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
+
+
+def kept_files(gate: GateProcess) -> str:
+    return "".join(path.read_text() for path in gate.log_path.parent.iterdir())
+
+
+def _record(gate: GateProcess) -> str:
+    return gate.log_path.with_suffix(".json").read_text()
+
+
+async def test_nobody_gets_in_without_the_secret(gate, behind, visitor):
+    for method in ("GET", "POST", "PUT", "DELETE", "OPTIONS", "HEAD"):
+        async with visitor.request(method, "/prompt", data=b"x" * 100) as answer:
+            assert answer.status == 401
+    for query in ("?access=", "?access=wrong", "?Access=x", f"?access={gate.secret}x"):
+        async with visitor.get(f"/{query}") as answer:
+            assert answer.status == 401
+            assert (await answer.json())["code"] == "unauthorized"
+    for headers in ({"Cookie": f"{COOKIE}=x"}, {"Cookie": f"{COOKIE}={gate.secret}"}):
+        async with visitor.get("/", headers=headers) as answer:
+            assert answer.status == 401
+    with pytest.raises(aiohttp.WSServerHandshakeError):
+        await visitor.ws_connect("/ws")
+    assert behind.requests == []
+
+
+async def test_a_browser_brings_the_secret_once(gate, behind, visitor):
+    async with visitor.get("/", headers=PAGE) as answer:
+        assert (answer.status, answer.content_type) == (401, "text/html")
+        assert "<form>" in await answer.text()
+        assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+    address = f"/a%2Fb/?x=1&access={gate.secret}&y=%20"
+    headers = {**PAGE, "X-Forwarded-Proto": "https"}
+    async with visitor.get(address, headers=headers, allow_redirects=False) as answer:
+        assert answer.status == 303
+        assert answer.headers["Location"] == "/a%2Fb/?x=1&y=%20"
+        cookie = answer.headers["Set-Cookie"]
+        for part in ("HttpOnly", "SameSite=Lax", "Secure", "Path=/"):
+            assert part in cookie
+        assert gate.secret not in cookie
+    async with visitor.get(f"/?access={gate.secret}", headers=PAGE) as answer:
+        assert (answer.status, answer.url.path_qs) == (207, "/")
+    async with visitor.post("/prompt", data=b"{}") as answer:
+        assert (answer.status, await answer.read()) == (207, b"{}")
+    for request in behind.requests:
+        assert gate.secret not in f"{request.raw_path}{request.headers}"
+        assert COOKIE not in str(request.headers)
+
+
+async def test_a_link_does_not_lead_to_another_host(gate, visitor):
+    address = f"{gate.url}//evil.example/?access={gate.secret}"
+    async with visitor.get(address, headers=PAGE, allow_redirects=False) as answer:
+        assert answer.headers["Location"] == "/evil.example/"
+
+
+async def test_programs(gate, behind):
+    async with aiohttp.ClientSession(gate.url) as program:
+        for kwargs in ({"headers": bearer(gate)}, {"params": {"access": gate.secret}}):
+            async with program.get("/models", **kwargs) as answer:
+                assert answer.status == 207
+            program.cookie_jar.clear()
+        mine = {"Authorization": "Bearer for what is behind", "Cookie": "a=b; c=d"}
+        async with program.get("/x", params={"access": gate.secret}, headers=mine) as answer:
+            assert answer.status == 207
+    first, second, third = behind.requests
+    assert "Authorization" not in first.headers
+    assert second.raw_path == "/models"
+    assert third.headers["Authorization"] == mine["Authorization"]
+    assert third.headers["Cookie"] == "a=b; c=d"
+
+
+async def test_what_is_passed_on(gate, behind, visitor):
+    headers = {**bearer(gate), "X-Mine": "1", "Connection": "X-Mine", "Host": "calm.example"}
+    address = URL(f"{gate.url}/a%2F..%2Fb?q=%41&r", encoded=True)
+    async with visitor.post(address, data=b"\x00\xff", headers=headers) as answer:
+        assert answer.status == 207
+        assert answer.headers["X-Raw"] == "/a%2F..%2Fb?q=%41&r"
+        assert answer.headers["Content-Type"].startswith("text/x-echo")
+        assert answer.headers["Cache-Control"] == "max-age=60"
+        assert answer.headers["CDN-Cache-Control"] == "no-store"
+        assert await answer.read() == b"\x00\xff"
+    (request,) = behind.requests
+    assert request.headers["Host"] == "calm.example"
+    assert "X-Mine" not in request.headers
+    async with visitor.get("/moved", headers=bearer(gate), allow_redirects=False) as answer:
+        assert (answer.status, answer.headers["Location"]) == (302, "/elsewhere")
+    async with visitor.head("/", headers=bearer(gate)) as answer:
+        assert answer.status == 207
+    packed = gzip.compress(b"x" * MIB)  # what is behind unpacks it; twice would not work
+    zipped = {**bearer(gate), "Content-Encoding": "gzip"}
+    async with visitor.post("/", data=packed, headers=zipped) as answer:
+        assert await answer.read() == b"x" * MIB
+    expecting = {**bearer(gate), "Expect": "100-continue"}
+    async with visitor.post("/", data=b"now", headers=expecting, expect100=True) as answer:
+        assert await answer.read() == b"now"
+
+
+async def test_other_sites_may_not_use_the_cookie(gate, behind, visitor):
+    async with visitor.get(f"/?access={gate.secret}") as answer:
+        assert answer.status == 207
+    foreign = {"Origin": "https://evil.example"}
+    async with visitor.post("/prompt", headers=foreign) as answer:
+        assert answer.status == 403
+    with pytest.raises(aiohttp.WSServerHandshakeError):
+        await visitor.ws_connect("/ws", headers=foreign)
+    own = {"Origin": gate.url}
+    async with visitor.post("/prompt", headers=own) as answer:
+        assert answer.status == 207
+    async with visitor.ws_connect("/ws", headers=own) as socket:
+        await socket.send_str("x")
+        assert await socket.receive_str() == "x"
+
+
+async def test_guessing_is_bounded_for_each_address(gate, visitor):
+    guesser = {"Cf-Connecting-Ip": "198.51.100.9"}
+    for _ in range(ATTEMPTS):
+        async with visitor.get("/?access=guess", headers=guesser) as answer:
+            assert answer.status == 401
+    async with visitor.get(f"/?access={gate.secret}", headers=guesser) as answer:
+        assert answer.status == 429
+        assert int(answer.headers["Retry-After"]) > 0
+    async with visitor.get("/", headers={**guesser, **bearer(gate)}) as answer:
+        assert answer.status == 429
+    other = {"Cf-Connecting-Ip": "198.51.100.10"}
+    async with visitor.get(f"/?access={gate.secret}", headers=other) as answer:
+        assert answer.status == 207
+    async with visitor.get("/", headers=guesser) as answer:  # by its cookie
+        assert answer.status == 207
+
+
+async def test_websocket(gate, behind, visitor):
+    async with visitor.ws_connect(
+        f"/ws?clientId=7&access={gate.secret}", protocols=["other", "comfy"], max_msg_size=0
+    ) as socket:
+        assert socket.protocol == "comfy"
+        await socket.send_str("hello")
+        assert await socket.receive_str() == "hello"
+        large = os.urandom(8 * MIB)
+        await socket.send_bytes(large)
+        assert await socket.receive_bytes() == large
+        await socket.send_str("bye")
+        await socket.receive()
+        assert socket.close_code == 4001
+    assert behind.requests[0].raw_path == "/ws?clientId=7"
+    with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+        await visitor.ws_connect("/ws?refuse=1", headers=bearer(gate))
+    assert refused.value.status == 403
+
+
+async def test_large_bodies_cost_no_memory(gate, behind, visitor):
+    mib = 256
+    digest = hashlib.sha256()
+
+    async def body() -> Any:
+        for _ in range(mib):
+            chunk = os.urandom(MIB)
+            digest.update(chunk)
+            yield chunk
+
+    async with visitor.post("/sink", data=body(), headers=bearer(gate)) as answer:
+        assert await answer.json() == {"size": mib * MIB, "sha256": digest.hexdigest()}
+    received = 0
+    async with visitor.get(f"/flood?mib={mib}", headers=bearer(gate)) as answer:
+        async for chunk in answer.content.iter_any():
+            received += len(chunk)
+    assert received == mib * MIB
+    assert peak_memory(pid_of(gate)) < 160 * MIB  # an interpreter with aiohttp has 50
+
+
+async def test_a_slow_reader_slows_the_sender(gate, behind, visitor):
+    async with visitor.get("/flood?mib=200", headers=bearer(gate)) as answer:
+        await answer.content.readany()
+        before = -1
+        while behind.sent != before:  # until nothing moves any more
+            before = behind.sent
+            await asyncio.sleep(0.5)
+        assert behind.sent < 100 * MIB
+
+
+async def test_a_broken_answer_stays_broken(gate, visitor):
+    with pytest.raises(aiohttp.ClientError):
+        async with visitor.get("/half", headers=bearer(gate)) as answer:
+            await answer.read()
+
+
+async def test_nothing_behind(gate, behind, visitor):
+    await behind.close()
+    async with visitor.get("/", headers=bearer(gate)) as answer:
+        assert (answer.status, (await answer.json())["code"]) == (502, "unreachable")
+
+
+async def test_killed_gate_comes_back_at_its_address(gate, visitor):
+    async with visitor.get(f"/?access={gate.secret}") as answer:
+        assert answer.status == 207
+    os.kill(pid_of(gate), signal.SIGKILL)
+    for attempt in range(2):
+        try:
+            async with visitor.get("/") as answer:
+                assert answer.status == 207  # the cookie still counts
+                break
+        except aiohttp.ClientError:
+            assert attempt == 0  # a connection that was open when it died
+
+
+async def test_leads_elsewhere_when_told(gate, visitor, jp_asyncio_loop):
+    other = Behind()
+    await other.open()
+    try:
+        await gate.point_to(other.url)
+        async with visitor.get("/", headers=bearer(gate)) as answer:
+            assert answer.status == 207
+        assert len(other.requests) == 1
+    finally:
+        await other.close()
+
+
+async def test_the_secret_is_in_no_file_argument_or_environment(gate, visitor):
+    async with visitor.get("/x", params={"access": gate.secret}) as answer:
+        assert answer.status == 207
+    assert gate.secret.encode() not in started_with(pid_of(gate))
+    assert gate.secret not in kept_files(gate)

@@ -1,0 +1,171 @@
+"""TunnelPanel without a page: what its widgets hold, with real routes behind it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from comfydeploy_jupyter import TunnelPanel
+from comfydeploy_jupyter.client import Comfy
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from tests.cloudflared import FakeCloudflared
+    from tests.jupyter_process import JupyterProcess
+
+
+def until(condition: Callable[[], object], timeout: float = 60) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def cloudflared(tmp_path_factory: pytest.TempPathFactory) -> FakeCloudflared:
+    from tests.cloudflared import FakeCloudflared
+
+    return FakeCloudflared(tmp_path_factory.mktemp("cloudflared"))
+
+
+@pytest.fixture(scope="module")
+def server(
+    start_jupyter: Callable[..., JupyterProcess],
+    cloudflared: FakeCloudflared,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> JupyterProcess:
+    """A Jupyter server whose ComfyUI is away and whose tunnels are made by the stand-in."""
+    return start_jupyter(
+        ComfyDeploy={
+            "comfyui_url": "http://127.0.0.1:9",
+            "autostart": False,
+            "cloudflared_path": str(cloudflared.path),
+            "data_dir": str(tmp_path_factory.mktemp("comfydeploy")),
+        }
+    )
+
+
+@pytest.fixture
+def comfy(server: JupyterProcess, cloudflared: FakeCloudflared) -> Iterator[Comfy]:
+    cloudflared.behave()
+    found = Comfy(server.url, server.token)
+    yield found
+    found.tunnel.stop()
+
+
+@pytest.fixture
+def panel_of(comfy: Comfy) -> Iterator[Callable[..., TunnelPanel]]:
+    """A function that makes a panel and waits until it has looked at the tunnel."""
+    panels: list[TunnelPanel] = []
+
+    def make(*args: Any, **kwargs: Any) -> TunnelPanel:
+        panels.append(TunnelPanel(*args, comfy=comfy, **kwargs))
+        until(lambda: panels[-1].ready)
+        return panels[-1]
+
+    yield make
+    for panel in panels:
+        panel.close()
+
+
+def test_bad_arguments_are_refused_with_a_hint() -> None:
+    with pytest.raises(TypeError, match="no argument 'targt'; did you mean target"):
+        TunnelPanel(targt="jupyter")
+    with pytest.raises(ValueError, match="comfyui or jupyter, not 'fridge'"):
+        TunnelPanel("fridge")  # type: ignore[arg-type]
+
+
+def test_start_see_and_stop(panel_of: Callable[..., TunnelPanel], comfy: Comfy) -> None:
+    panel = panel_of("jupyter")
+    assert "Stopped" in panel.report
+    panel.open_tunnel()
+    until(lambda: panel.status.running)
+    status = comfy.tunnel.status("jupyter")
+    assert status.url is not None
+    until(lambda: status.url in panel.report)
+    assert "protected by Jupyter" in panel.report
+    assert panel.copied == status.access_url
+    panel.close_tunnel()
+    until(lambda: panel.status.state == "stopped")
+    assert not comfy.tunnel.status()
+    assert panel.error == ""
+
+
+def test_the_notebook_keeps_no_secret(panel_of: Callable[..., TunnelPanel], comfy: Comfy) -> None:
+    started = comfy.tunnel.start(port=9)
+    panel = panel_of()
+    assert panel.copied == started.access_url
+    secret = str(started.access_url).partition("access=")[2]
+    plain = panel._repr_mimebundle_()["text/plain"]
+    assert str(started.url) in plain
+    assert secret not in plain
+
+
+def test_shows_the_tunnel_that_is_there(panel_of: Callable[..., TunnelPanel], comfy: Comfy) -> None:
+    comfy.tunnel.start("jupyter")
+    panel = panel_of()
+    assert panel.status.target == "jupyter"
+    comfy.tunnel.stop()
+    until(lambda: panel.status.state == "stopped")
+
+
+def test_a_failure_is_told_in_words_and_escaped(
+    panel_of: Callable[..., TunnelPanel], cloudflared: FakeCloudflared
+) -> None:
+    cloudflared.behave(mode="exits")
+    panel = panel_of("jupyter")
+    panel.open_tunnel()
+    until(lambda: "Failed" in panel.report)
+    assert "the moon is in the wrong place" in panel.report
+    assert "What cloudflared said" in panel.report
+    assert "&quot;the moon" in panel.report
+    cloudflared.behave()
+    panel.open_tunnel()
+    until(lambda: panel.status.running)
+    assert "the moon" not in panel.report
+
+
+def test_a_missing_comfyui_is_told(panel_of: Callable[..., TunnelPanel]) -> None:
+    panel = panel_of()
+    panel.open_tunnel()
+    until(lambda: "Failed" in panel.report)
+    assert "ComfyUI" in panel.report
+
+
+def test_a_bad_token_is_told_and_not_kept(panel_of: Callable[..., TunnelPanel]) -> None:
+    panel = panel_of("jupyter")
+    panel.set_name("comfy.example.com", token="nonsense")
+    panel.open_tunnel()
+    until(lambda: panel.error)
+    assert "token" in panel.error
+    assert "nonsense" not in str([widget.get_state() for widget in every(panel)])
+
+
+def test_an_unreachable_server_is_told() -> None:
+    panel = TunnelPanel(comfy=Comfy("http://127.0.0.1:9"))
+    until(lambda: panel.ready)
+    assert "does not answer" in panel.report
+    assert "does not answer" in panel.error
+    panel.close()
+
+
+def test_close_ends_the_threads_and_not_the_tunnel(
+    panel_of: Callable[..., TunnelPanel], comfy: Comfy
+) -> None:
+    panel = panel_of("jupyter")
+    panel.open_tunnel()
+    until(lambda: panel.status.running)
+    panel.close()
+    names = [thread.name for thread in threading.enumerate()]
+    assert not [name for name in names if name.startswith("comfydeploy")]
+    assert comfy.tunnel.status()
+
+
+def every(widget: Any) -> Iterator[Any]:
+    yield widget
+    for child in getattr(widget, "children", ()):
+        yield from every(child)
