@@ -292,7 +292,7 @@ def _hint(field: FormField) -> str:
                 f" {low} to {high}" if low and high else f" from {low}" if low else f" to {high}"
             )
         if field.step and field.step != 1 and field.kind == "int":
-            parts.append(f"steps of {_plain(field.step)}")
+            parts[0] += f", step {_plain(field.step)}"
     simple = isinstance(field.default, (str, int, float)) and field.default != ""
     if simple and field.kind not in {"seed", "multiline"}:
         default = _written(field, field.default)
