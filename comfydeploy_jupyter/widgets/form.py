@@ -55,9 +55,10 @@ class Form(View):
     _esm = script("form")
 
     fields: t.List[Any] = t.List().tag(sync=True)
-    # as the page has them; what is set from here goes out as a message, and comes back
-    values = t.Dict().tag(sync=True)
-    locked: t.List[str] = t.List().tag(sync=True)
+    # As the page has them; what is set from here goes out as a message, and comes back. An echo
+    # of an older message would overwrite what was typed since.
+    values = t.Dict().tag(sync=True, echo_update=False)
+    locked: t.List[str] = t.List().tag(sync=True, echo_update=False)
     opened = t.Bool(False).tag(sync=True)
 
     def __init__(self, panel: Panel) -> None:
