@@ -55,9 +55,10 @@ class Form(View):
     _esm = script("form")
 
     fields: t.List[Any] = t.List().tag(sync=True)
-    # as the page has them; what is set from here goes out as a message, and comes back
-    values = t.Dict().tag(sync=True)
-    locked: t.List[str] = t.List().tag(sync=True)
+    # As the page has them; what is set from here goes out as a message, and comes back. An echo
+    # of an older message would overwrite what was typed since.
+    values = t.Dict().tag(sync=True, echo_update=False)
+    locked: t.List[str] = t.List().tag(sync=True, echo_update=False)
     opened = t.Bool(False).tag(sync=True)
 
     def __init__(self, panel: Panel) -> None:
@@ -292,7 +293,7 @@ def _hint(field: FormField) -> str:
                 f" {low} to {high}" if low and high else f" from {low}" if low else f" to {high}"
             )
         if field.step and field.step != 1 and field.kind == "int":
-            parts.append(f"steps of {_plain(field.step)}")
+            parts[0] += f", step {_plain(field.step)}"
     simple = isinstance(field.default, (str, int, float)) and field.default != ""
     if simple and field.kind not in {"seed", "multiline"}:
         default = _written(field, field.default)

@@ -72,7 +72,7 @@ class Picker:
         self, panel: Panel, directory: Path, choose: Callable[[Source, str], object]
     ) -> None:
         self._panel = panel
-        self._directory = directory
+        self._directory = directory.expanduser().absolute()
         self._choose = choose
         self._choices: dict[str, Choice] = {}
         self._quiet = False
@@ -208,7 +208,7 @@ class Picker:
             path = Path(workflow).expanduser()
             if isinstance(workflow, str) and not path.is_file():
                 return self._named(workflow)
-            return Choice(path.as_posix(), "given", Source(path))
+            return self._file(path)
         raise InvalidRequestError.of_field(
             "workflow",
             "must be a path, a dict, JSON text, a Workflow, or the name or id of a stored one, "
@@ -235,6 +235,12 @@ class Picker:
             return []  # what the client asks for next tells why
         return [Choice(each.name, "stored", each) for each in stored]
 
+    def _file(self, path: Path) -> Choice:
+        whole = path.absolute()
+        below = whole.is_relative_to(self._directory)
+        title = whole.relative_to(self._directory).as_posix() if below else path.as_posix()
+        return Choice(title, "file", whole)
+
     def _files(self) -> Iterator[Choice]:
         count = looked_at = 0
         for folder, folders, names in os.walk(self._directory):
@@ -250,8 +256,7 @@ class Picker:
                     continue
                 looked_at += 1
                 if _is_workflow(path):
-                    title = path.relative_to(self._directory).as_posix()
-                    yield Choice(title, "file", path)
+                    yield self._file(path)
                     count += 1
                 if count >= MOST_FILES or looked_at >= MOST_LOOKED_AT or self._panel.closing:
                     return

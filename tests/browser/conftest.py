@@ -128,7 +128,9 @@ class LabPage:
 
 
 @pytest.fixture
-def open_notebook(lab: JupyterProcess, browser: Browser, tmp_path_factory) -> Iterator[Any]:
+def open_notebook(
+    lab: JupyterProcess, browser: Browser, tmp_path_factory, request: pytest.FixtureRequest
+) -> Iterator[Any]:
     """A function that opens a notebook with one cell, in JupyterLab or Notebook 7.
 
     It takes the cell's code, the ``theme``, the ``app`` (``"lab"`` or ``"notebook"``) and the
@@ -174,5 +176,7 @@ def open_notebook(lab: JupyterProcess, browser: Browser, tmp_path_factory) -> It
         return opened
 
     yield start
-    for context in contexts:
+    for number, context in enumerate(contexts):
+        for page in context.pages:
+            page.screenshot(path=shots / f"{request.node.name}-end-{number}.png")
         context.close()

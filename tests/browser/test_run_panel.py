@@ -1,17 +1,27 @@
-"""RunPanel as users see it."""
+"""RunPanel as users see it, driven by mouse and keyboard."""
 
 from __future__ import annotations
 
 import json
 import re
+import time
+import warnings
 from typing import TYPE_CHECKING, Any
 
+import nbformat
 import pytest
+from nbconvert import HTMLExporter
+from PIL import Image
 from playwright.sync_api import expect
 
 from comfydeploy_jupyter.client import Comfy
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from playwright.sync_api import Locator
+
     from tests.jupyter_process import JupyterProcess
 
 pytestmark = pytest.mark.timeout(300)
@@ -19,52 +29,442 @@ pytestmark = pytest.mark.timeout(300)
 PANEL = "from comfydeploy_jupyter import RunPanel\npanel = RunPanel({!r})\npanel"
 
 
-@pytest.mark.parametrize(("theme", "pixels"), [("Light", 320), ("Dark", 336)])
-def test_change_run_and_see(open_notebook: Any, theme: str, pixels: int) -> None:
-    lab_page = open_notebook(
-        f"run-{theme}", PANEL.format("sunset.json"), theme=f"JupyterLab {theme}"
+@pytest.fixture(autouse=True)
+def comfy(lab: JupyterProcess) -> Iterator[Comfy]:
+    """A client; a test that fails leaves the queue empty all the same."""
+    client = Comfy(lab.url, lab.token)
+    yield client
+    for status in ("queued", "running"):
+        for run in client.runs(status=status):
+            run.cancel()
+
+
+@pytest.fixture
+def write(lab: JupyterProcess) -> Any:
+    """A function that writes a workflow beside the notebooks and returns its name."""
+
+    def workflow(name: str, graph: dict[str, Any]) -> str:
+        (lab.root / name).write_text(json.dumps(graph))
+        return name
+
+    return workflow
+
+
+def slow(steps: int, delay: float, title: str) -> dict[str, Any]:
+    """Return a workflow that takes its time, with a history and an entry in caches of its own."""
+    token = f"{title} {time.time()}"
+    return {
+        title: {
+            "class_type": "TestPreview",
+            "inputs": {"steps": steps, "delay": delay, "size": 64, "token": token},
+            "_meta": {"title": title},
+        },
+        "end": {"class_type": "PreviewImage", "inputs": {"images": [title, 0]}},
+    }
+
+
+def press(panel: Locator, name: str) -> None:
+    panel.get_by_role("button", name=name, exact=True).click()
+
+
+def assert_neat(panel: Locator) -> None:
+    """Nothing sticks out, nothing is without a name."""
+    wider = panel.evaluate(
+        """panel => [panel, ...panel.querySelectorAll("*")].filter(e =>
+            e.checkVisibility() && !e.closest(".cd-unseen")
+            && e.getBoundingClientRect().right > panel.getBoundingClientRect().right + 1
+        ).map(e => e.outerHTML.slice(0, 200))"""
     )
-    page = lab_page.page
-    panel = page.locator(".comfydeploy-panel")
-    width = panel.get_by_label("Width", exact=True)
-    expect(width).to_have_value("640")
+    assert wider == []
+    roles = r"button|textbox|combobox|spinbutton|checkbox|searchbox|img|link|progressbar"
+    nameless = re.findall(rf"^ *- ({roles})(?!.*\").*$", panel.aria_snapshot(), re.MULTILINE)
+    assert nameless == []
+
+
+@pytest.mark.parametrize(
+    ("app", "theme", "width", "pixels"),
+    [("lab", "Light", 1280, 320), ("lab", "Dark", 700, 336), ("notebook", "Light", 1000, 352)],
+)
+def test_change_run_and_see(
+    open_notebook: Any, app: str, theme: str, width: int, pixels: int
+) -> None:
+    name = f"run-{app}-{theme}"
+    opened = open_notebook(
+        name, PANEL.format("sunset.json"), theme=f"JupyterLab {theme}", app=app, width=width
+    )
+    page, panel = opened.page, opened.panel
+    field = panel.get_by_label("Width", exact=True)
+    expect(field).to_have_value("640")
     expect(panel.get_by_text("Ready")).to_be_visible()
-    lab_page.shoot(f"panel-{theme}-ready")
-    width.fill(str(pixels))
-    panel.get_by_role("button", name="Run", exact=True).click()
+    expect(panel.get_by_text("integer 1 to 4096 · default 1").first).to_be_visible()
+    opened.shoot(f"{name}-ready")
+    assert_neat(panel)
+    panel.get_by_text("More inputs").click()
+    panel.get_by_label("Find an input").fill("blend factor")
+    expect(panel.get_by_label("Sky with clouds: blend factor", exact=True)).to_have_value("0.55")
+    expect(panel.get_by_label("Horizon: width", exact=True)).to_be_hidden()
+    panel.get_by_text("More inputs").click()
+    field.fill(str(pixels))
+    press(panel, "Run")
     picture = panel.locator(".comfydeploy-gallery .cd-pictures img")
     expect(picture).to_be_visible()
     expect(panel.locator("b", has_text="Success")).to_be_visible()
     expect(panel.locator("pre", has_text="A sunset that needs no model")).to_be_visible()
     expect(panel.get_by_role("button", name="Cancel")).to_be_disabled()
     panel.get_by_text("Node timings").click()
+    expect(panel.get_by_role("row", name=re.compile(r"^Picture .* s$"))).to_be_visible()
+    expect(panel.locator(".cd-run")).not_to_have_count(0)
+    picture.scroll_into_view_if_needed()
+    opened.shoot(f"{name}-done")
+    assert_neat(panel)
     picture.click()
     full = page.get_by_role("dialog").locator("img")
     expect(full).to_have_js_property("naturalWidth", pixels)
-    lab_page.shoot(f"panel-{theme}-full")
+    opened.shoot(f"{name}-full")
     page.keyboard.press("Escape")
     expect(full).to_be_hidden()
-    lab_page.shoot(f"panel-{theme}-done")
+    expect(panel.locator(".cd-picture-button")).to_be_focused()
 
 
-def test_cancel_a_slow_run(open_notebook: Any, lab: JupyterProcess) -> None:
+def test_cancel_a_slow_run(open_notebook: Any, write: Any, comfy: Comfy) -> None:
+    opened = open_notebook(
+        "cancel", PANEL.format(write("slow.json", slow(200, 0.3, "Slow sampler")))
+    )
+    panel = opened.panel
+    expect(panel.get_by_text("Ready")).to_be_visible()
+    press(panel, "Run")
+    expect(panel.get_by_text(re.compile(r"Slow sampler \(TestPreview\) \d+/200"))).to_be_visible()
+    expect(panel.get_by_alt_text("Preview of the sampler")).to_be_visible()
+    expect(panel.get_by_text(re.compile("about .* left"))).to_be_visible()
+    expect(panel.get_by_role("progressbar", name="The whole run")).to_be_visible()
+    opened.shoot("panel-running")
+    assert_neat(panel)
+    press(panel, "Cancel")
+    expect(panel.locator("b", has_text="Cancelled")).to_be_visible()
+    expect(panel.get_by_alt_text("Preview of the sampler")).to_be_hidden()
+    assert comfy.runs(limit=1)[0].status == "cancelled"
+    opened.shoot("panel-cancelled")
+
+
+def test_several_runs_with_seeds_and_the_values_of_an_earlier_one(
+    open_notebook: Any, write: Any, comfy: Comfy
+) -> None:
+    graph = {
+        "1": {"class_type": "TestSeed", "inputs": {"seed": 5}, "_meta": {"title": "Dice"}},
+        "2": {
+            "class_type": "TestText",
+            "inputs": {"text": "first words", "anything": ["1", 0]},
+            "_meta": {"title": "Words"},
+        },
+    }
+    opened = open_notebook("several", PANEL.format(write("dice.json", graph)))
+    page, panel = opened.page, opened.panel
+    seed = panel.get_by_label("Dice: seed", exact=True)
+    lock = panel.get_by_role("button", name="Dice: seed: keep for every run")
+    expect(seed).to_have_value("5")
+    expect(lock).to_have_attribute("aria-pressed", "true")
+    press(panel, "Dice: seed: draw a number")
+    expect(seed).not_to_have_value("5")
+    press(panel, "Dice: seed: back to the value of the workflow")
+    expect(seed).to_have_value("5")
+    press(panel, "Run")
+    expect(panel.locator(".cd-run")).to_have_count(1)
+    lock.click()
+    expect(lock).to_have_attribute("aria-pressed", "false")
+    panel.get_by_label("Words: text", exact=True).fill("other words")
+    panel.get_by_label("times").fill("3")
+    press(panel, "Run")
+    expect(panel.locator(".cd-run")).to_have_count(4)
+    expect(panel.get_by_text("Ready")).to_be_visible()
+    workflow = comfy.load(graph)
+    seeds = [run.known["seeds"]["1.seed"] for run in comfy.runs(of=workflow)]
+    assert len(set(seeds)) == 4, "each run has drawn a seed of its own"
+    assert seed.input_value() == str(seeds[0]), "the last seed is shown"
+    opened.shoot("panel-several")
+    panel.locator(".cd-run").last.click()
+    expect(panel.locator("pre", has_text="first words")).to_be_visible()
+    press(panel, "Use these values again")
+    expect(seed).to_have_value("5")
+    expect(lock).to_have_attribute("aria-pressed", "true")
+    expect(panel.get_by_label("Words: text", exact=True)).to_have_value("first words")
+    seed.fill("five")
+    press(panel, "Run")
+    expect(panel.get_by_role("alert")).to_have_text("Dice: seed: must be a whole number")
+    page.keyboard.press("Escape")
+    opened.shoot("panel-bad-value")
+
+
+def test_a_picture_is_uploaded_and_used(
+    open_notebook: Any, write: Any, comfyui: Any, tmp_path: Path
+) -> None:
+    Image.new("RGB", (40, 30), "green").save(comfyui.input_dir / "there.png")
+    Image.effect_noise((1600, 1200), 90).convert("RGB").save(tmp_path / "holiday.png")
     graph = {
         "1": {
-            "class_type": "TestPreview",
-            "inputs": {"steps": 200, "delay": 0.3, "size": 256},
-            "_meta": {"title": "Slow sampler"},
+            "class_type": "LoadImage",
+            "inputs": {"image": "there.png"},
+            "_meta": {"title": "Photo"},
         },
         "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
     }
-    (lab.root / "slow.json").write_text(json.dumps(graph))
-    lab_page = open_notebook("cancel", PANEL.format("slow.json"))
-    panel = lab_page.page.locator(".comfydeploy-panel")
-    panel.get_by_role("button", name="Run", exact=True).click()
-    expect(panel.get_by_text(re.compile(r"Slow sampler \(TestPreview\) \d+/200"))).to_be_visible()
+    assert (tmp_path / "holiday.png").stat().st_size > 2_000_000, "several pieces"
+    opened = open_notebook("upload", PANEL.format(write("photo.json", graph)))
+    panel = opened.panel
+    expect(panel.get_by_alt_text("Photo: image: there.png")).to_be_visible()
+    with opened.page.expect_file_chooser() as chooser:
+        press(panel, "Photo: image: upload a picture")
+    chooser.value.set_files(tmp_path / "holiday.png")
+    field = panel.get_by_role("combobox", name="Photo: image")
+    expect(field).to_have_value("holiday.png")
+    expect(panel.get_by_alt_text("Photo: image: holiday.png")).to_be_visible()
+    assert (comfyui.input_dir / "holiday.png").read_bytes() == (
+        tmp_path / "holiday.png"
+    ).read_bytes()
+    press(panel, "Run")
+    expect(panel.locator(".cd-pictures img")).to_be_visible()
+    panel.locator(".cd-pictures img").click()
+    expect(opened.page.get_by_role("dialog").locator("img")).to_have_js_property(
+        "naturalWidth", 1600
+    )
+    opened.page.keyboard.press("Escape")
+    opened.shoot("panel-upload")
+    assert_neat(panel)
+
+
+def test_reload_and_kernel_restart_in_mid_run(open_notebook: Any, write: Any, comfy: Comfy) -> None:
+    graph = slow(100_000, 0.05, "Long sampler")
+    opened = open_notebook("reload", PANEL.format(write("long.json", graph)))
+    page, panel = opened.page, opened.panel
+    panel.get_by_label("Long sampler: steps", exact=True).fill("90000")
+    press(panel, "Run")
+    steps = panel.get_by_text(re.compile(r"Long sampler .* \d+/90000"))
+    expect(steps).to_be_visible()
+    opened.save()
+    page.reload()
+    expect(steps).to_be_visible()
+    expect(panel.get_by_label("Long sampler: steps", exact=True)).to_have_value("90000")
     expect(panel.get_by_alt_text("Preview of the sampler")).to_be_visible()
-    lab_page.shoot("panel-running")
-    panel.get_by_role("button", name="Cancel").click()
+    opened.shoot("panel-reloaded")
+    page.get_by_role("button", name="Restart the kernel and run all cells").click()
+    page.get_by_role("button", name="Confirm Kernel Restart").click()
+    expect(panel.get_by_label("Long sampler: steps", exact=True)).to_have_value("100000")
+    expect(steps).to_be_visible()
+    expect(panel.get_by_role("button", name="Cancel", exact=True)).to_be_enabled()
+    press(panel, "Cancel")
     expect(panel.locator("b", has_text="Cancelled")).to_be_visible()
-    expect(panel.get_by_alt_text("Preview of the sampler")).to_be_hidden()
-    assert Comfy(lab.url, lab.token).runs(limit=1)[0].status == "cancelled"
-    lab_page.shoot("panel-cancelled")
+    (run,) = comfy.runs(of=comfy.load(graph))
+    assert run.status == "cancelled"
+    opened.shoot("panel-found-again")
+
+
+def test_two_notebooks_with_the_same_panel(open_notebook: Any, write: Any, comfy: Comfy) -> None:
+    graph = slow(100_000, 0.05, "Shared")
+    code = PANEL.format(write("shared.json", graph))
+    first = open_notebook("first", code)
+    press(first.panel, "Run")
+    expect(first.panel.get_by_text(re.compile(r"Shared .* \d+/100000"))).to_be_visible()
+    second = open_notebook("second", code)
+    expect(second.panel.get_by_text(re.compile(r"Shared .* \d+/100000"))).to_be_visible()
+    second.panel.get_by_label("Shared: steps", exact=True).fill("2")
+    press(second.panel, "Run")
+    expect(second.panel.get_by_text("1 more waiting")).to_be_visible()
+    second.shoot("panel-second")
+    press(first.panel, "Cancel")
+    expect(first.panel.locator("b", has_text="Cancelled")).to_be_visible()
+    expect(second.panel.locator("b", has_text="Success")).to_be_visible()
+    expect(second.panel.locator(".cd-run")).to_have_count(2)
+    assert first.panel.get_by_label("Shared: steps", exact=True).input_value() == "100000"
+    press(first.panel, "Look for runs again")
+    expect(first.panel.locator(".cd-run")).to_have_count(2)
+    assert len(comfy.runs(of=comfy.load(graph))) == 2
+
+
+EVERYTHING = {
+    "1": {
+        "class_type": "EmptyImage",
+        "inputs": {"width": 600, "height": 400, "batch_size": 200, "color": 3368550},
+    },
+    "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "many"}},
+    "3": {
+        "class_type": "EmptyImage",
+        "inputs": {"width": 64, "height": 64, "batch_size": 8, "color": 16711680},
+    },
+    "4": {
+        "class_type": "SaveWEBM",
+        "inputs": {
+            "images": ["3", 0],
+            "filename_prefix": "film",
+            "codec": "vp9",
+            "fps": 8.0,
+            "crf": 32.0,
+        },
+    },
+    "5": {"class_type": "TestSound", "inputs": {"seconds": 2.0}},
+    "7": {
+        "class_type": "EmptyLatentImage",
+        "inputs": {"width": 64, "height": 64, "batch_size": 1},
+    },
+    "8": {"class_type": "SaveLatent", "inputs": {"samples": ["7", 0], "filename_prefix": "raw"}},
+}
+
+
+def test_two_hundred_pictures_a_film_a_sound_and_a_file(open_notebook: Any, write: Any) -> None:
+    opened = open_notebook("gallery", PANEL.format(write("everything.json", EVERYTHING)))
+    page, panel = opened.page, opened.panel
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/view?" in request.url else 0)
+    press(panel, "Run")
+    pictures = panel.locator(".cd-picture-button")
+    expect(pictures).to_have_count(200, timeout=120_000)
+    expect(pictures.first.locator("img")).to_have_js_property("naturalWidth", 384)
+    assert 0 < len(asked) < 150, "what is far away is not loaded"
+    assert all("thumbnail=" in url for url in asked), "no original before it is asked for"
+    opened.shoot("panel-gallery")
+    assert_neat(panel)
+    pictures.last.scroll_into_view_if_needed()
+    expect(pictures.last.locator("img")).to_have_js_property("naturalWidth", 384)
+    pictures.last.click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_text("(200 of 200)")).to_be_visible()
+    expect(dialog.locator("img")).to_have_js_property("naturalWidth", 600)
+    page.keyboard.press("ArrowRight")
+    expect(dialog.get_by_text("(1 of 200)")).to_be_visible()
+    press(dialog, "Previous picture")
+    expect(dialog.get_by_text("(200 of 200)")).to_be_visible()
+    with page.expect_download() as download:
+        dialog.get_by_role("link", name="Download").click()
+    assert re.fullmatch(r"many_\d+_\.png", download.value.suggested_filename)
+    press(dialog, "Close")
+    for kind in ("video", "audio"):
+        player = panel.locator(kind)
+        player.scroll_into_view_if_needed()
+        expect(player).to_have_js_property("readyState", 4)
+        assert player.evaluate("player => player.duration") > 0.5
+    with page.expect_download() as download:
+        panel.get_by_role("link", name=re.compile(r"raw_\d+_\.latent")).click()
+    assert download.value.path().stat().st_size > 100
+    opened.shoot("panel-media")
+
+
+def test_a_page_that_cannot_ask_the_server_gets_everything_through_the_kernel(
+    open_notebook: Any, jupyter: JupyterProcess
+) -> None:
+    opened = open_notebook(
+        "elsewhere",
+        "from comfydeploy_jupyter import RunPanel\n"
+        "from comfydeploy_jupyter.client import Comfy\n"
+        f"panel = RunPanel('sunset.json', Comfy({jupyter.url!r}, {jupyter.token!r}))\n"
+        "panel",
+    )
+    page, panel = opened.page, opened.panel
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url) if "/view?" in request.url else 0)
+    panel.get_by_label("Width", exact=True).fill("368")
+    press(panel, "Run")
+    picture = panel.locator(".cd-pictures img")
+    expect(picture).to_have_attribute("src", re.compile("^blob:"))
+    expect(picture).to_have_js_property("naturalWidth", 368)
+    picture.click()
+    full = page.get_by_role("dialog").locator("img")
+    expect(full).to_have_js_property("naturalWidth", 368)
+    expect(full).to_have_attribute("src", re.compile("^blob:"))
+    assert asked == [], "another server's files of the same name must not be shown"
+
+
+def test_what_stays_in_the_saved_notebook(open_notebook: Any, lab: JupyterProcess) -> None:
+    opened = open_notebook("saved", PANEL.format("sunset.json"))
+    opened.panel.get_by_label("Width", exact=True).fill("304")
+    press(opened.panel, "Run")
+    expect(opened.panel.locator(".cd-pictures img")).to_be_visible()
+    expect(opened.panel.locator(".cd-run")).not_to_have_count(0)
+    expect(opened.page.locator("[class^=comfydeploy-record]")).to_be_hidden()
+    opened.page.wait_for_function(
+        "() => document.querySelector('[class^=comfydeploy-record] img')", polling=100
+    )
+    notebook = opened.save()
+    text = json.dumps(notebook)
+    assert lab.token not in text
+    assert "widgets" not in notebook["metadata"], "no state of widgets"
+    assert len(text) < 200_000
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nbconvert's own
+        page, _ = HTMLExporter().from_notebook_node(nbformat.reads(text, as_version=4))
+    output = page[page.index("comfydeploy-record") :]
+    assert "data:image/webp;base64," in output
+    assert "A sunset that needs no model" in output
+    assert "RunPanel: sunset.json" in output
+
+
+def test_a_thousand_previews_leave_nothing_behind(open_notebook: Any, write: Any) -> None:
+    graph = slow(1000, 0.005, "Thousand")
+    graph["Thousand"]["inputs"]["size"] = 512
+    opened = open_notebook("thousand", PANEL.format(write("thousand.json", graph)))
+    page, panel = opened.page, opened.panel
+    expect(panel.get_by_text("Ready")).to_be_visible()
+    tools = page.context.new_cdp_session(page)
+
+    def heap() -> int:
+        tools.send("HeapProfiler.collectGarbage")
+        return int(tools.send("Runtime.getHeapUsage")["usedSize"])
+
+    before, saved_before = heap(), len(json.dumps(opened.save()))
+    press(panel, "Run")
+    expect(panel.get_by_alt_text("Preview of the sampler")).to_be_visible()
+    expect(panel.locator("b", has_text="Success")).to_be_visible(timeout=120_000)
+    expect(panel.locator(".cd-run img")).to_be_visible()
+    assert heap() - before < 8_000_000
+    assert len(json.dumps(opened.save())) - saved_before < 50_000
+
+
+def test_stored_workflows_are_found_and_their_versions_chosen(
+    open_notebook: Any, comfy: Comfy
+) -> None:
+    def graph(text: str) -> dict[str, Any]:
+        node = {"class_type": "TestText", "inputs": {"text": text}, "_meta": {"title": "Words"}}
+        return {"1": node}
+
+    stored = comfy.workflows.save(graph("one"), "Harbour at dawn")
+    comfy.workflows.save(graph("two"), workflow_id=stored.id)
+    opened = open_notebook("stored", "from comfydeploy_jupyter import RunPanel\nRunPanel()")
+    page, panel = opened.page, opened.panel
+    expect(panel.get_by_text("Choose a workflow")).to_be_visible()
+    expect(panel.get_by_role("button", name="Run", exact=True)).to_be_disabled()
+    field = panel.get_by_role("combobox", name="Workflow")
+    field.click()
+    expect(panel.get_by_role("option", name=re.compile("sunset.json"))).to_be_visible()
+    page.keyboard.type("dawn harb")
+    expect(panel.get_by_role("option", name=re.compile("sunset.json"))).to_be_hidden()
+    expect(panel.get_by_role("option", name=re.compile("Harbour at dawn"))).to_be_visible()
+    opened.shoot("panel-picker")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    words = panel.get_by_label("Words: text", exact=True)
+    expect(words).to_have_value("two")
+    panel.get_by_label("Version").select_option("1")
+    expect(words).to_have_value("one")
+    assert_neat(panel)
+
+
+def test_a_workflow_of_the_users_computer_and_one_that_fails(
+    open_notebook: Any, tmp_path: Path
+) -> None:
+    graph = {
+        "1": {"class_type": "TestFail", "inputs": {"message": "<b>no</b>"}},
+        "2": {"class_type": "TestText", "inputs": {"text": "x", "anything": ["1", 0]}},
+    }
+    (tmp_path / "mine.json").write_text(json.dumps(graph))
+    (tmp_path / "broken.json").write_text("{")
+    opened = open_notebook("mine", "from comfydeploy_jupyter import RunPanel\nRunPanel()")
+    page, panel = opened.page, opened.panel
+    expect(panel.get_by_text("Choose a workflow")).to_be_visible()
+    for name in ("broken.json", "mine.json"):
+        with page.expect_file_chooser() as chooser:
+            panel.get_by_title(re.compile("Open a workflow of your computer")).click()
+        chooser.value.set_files(tmp_path / name)
+        if name == "broken.json":
+            expect(panel.get_by_role("alert")).to_contain_text("is not JSON")
+    press(panel, "Run")
+    alert = panel.get_by_role("alert")
+    expect(alert).to_contain_text("node TestFail (id 1) failed: ValueError: <b>no</b>")
+    expect(alert).to_be_visible()
+    opened.shoot("panel-failed")

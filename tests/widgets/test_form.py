@@ -102,7 +102,7 @@ def test_a_value_out_of_range_that_is_not_touched_stays(form: Form) -> None:
     ("given", "hint"),
     [
         (field("int", 1, min=1, max=100, step=1, default=20), "integer 1 to 100 · default 20"),
-        (field("int", 8, min=16, max=64, step=8), "integer 16 to 64 · steps of 8"),
+        (field("int", 8, min=16, max=64, step=8), "integer 16 to 64, step 8"),
         (field("int", 1, min=0, max=2**64 - 1), "integer from 0"),
         (field("float", 1.0, min=0.0, max=1.0, default=0.25), "number 0 to 1 · default 0.25"),
         (field("combo", "a", options=["a", "b"], default="b"), "choice of 2 · default b"),

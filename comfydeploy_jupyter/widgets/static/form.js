@@ -141,7 +141,7 @@ function render({ model, el }) {
       const name = `${field.label}: keep for every run`;
       lock.title = name;
       lock.setAttribute("aria-label", name);
-      state.textContent = locked() ? "kept for every run" : "a new one for each run";
+      state.textContent = locked() ? "kept" : "new for each run";
     };
     show();
     events.on("change:locked", show);
@@ -232,7 +232,7 @@ function render({ model, el }) {
     const id = newId();
     const hintId = newId();
     const made = control(field, id, hintId);
-    const back = iconButton("undo", `${field.label}: back to ${field.original}`, () => {
+    const back = iconButton("undo", `${field.label}: back to the value of the workflow`, () => {
       model.set("values", { ...model.get("values"), [field.key]: field.original });
       flush();
     });

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import os
 import time
+import wave
+from pathlib import Path
 from typing import ClassVar
 
+import folder_paths
 import torch
 from comfy.model_management import throw_exception_if_processing_interrupted
 from comfy.utils import ProgressBar
@@ -164,6 +167,21 @@ class TestBlock(TestNode):
         return (ExecutionBlocker(message),)
 
 
+class TestSound(TestNode):
+    """Saves silence of ``seconds`` as a sound, which not every ComfyUI can."""
+
+    INPUTS: ClassVar = TestSleep.INPUTS
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+
+    def run(self, seconds, anything=None, token=""):
+        name = f"silence_{time.time_ns()}.wav"
+        with wave.open(str(Path(folder_paths.get_output_directory(), name)), "wb") as sound:
+            sound.setparams((1, 2, 8000, 0, "NONE", ""))
+            sound.writeframes(bytes(2 * int(8000 * seconds)))
+        return {"ui": {"audio": [{"filename": name, "subfolder": "", "type": "output"}]}}
+
+
 NODE_CLASS_MAPPINGS = {
     node.__name__: node
     for node in (
@@ -176,5 +194,6 @@ NODE_CLASS_MAPPINGS = {
         TestSeed,
         TestCrash,
         TestBlock,
+        TestSound,
     )
 }
