@@ -29,7 +29,7 @@ from .reconcile import ASK_WITHIN, Reconciler
 from .run import Run, utcnow
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Collection
 
     from ..comfyui.client import ComfyUIClient
     from ..comfyui.events import Event
@@ -114,13 +114,17 @@ class RunManager:
 
     async def open(self) -> None:
         """Take over the runs that did not end before the last stop, and watch all runs."""
+        await self.take_over(self._session.claimed)
+        self._background.start(self._reconciler.watch())
+
+    async def take_over(self, sessions: Collection[str]) -> None:
+        """Follow the runs of dead servers from now on."""
         for record in await self._repository.active():
-            if record.session in self._session.claimed:
+            if record.session in sessions and record.prompt_id not in self._runs:
                 await self._adopt(record)
         for machine in self._machines:
             if self._of(machine):
                 machine.open()
-        self._background.start(self._reconciler.watch())
 
     async def close(self) -> None:
         """Stop following; runs that execute go on and are found again at the next start."""
