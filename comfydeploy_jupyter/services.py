@@ -58,6 +58,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+INHERIT_EVERY = 10.0  # seconds between looks for servers that have died
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -157,6 +159,7 @@ class Services:
         self._lock = asyncio.Lock()
         self._cleaned: dict[Path, asyncio.Task[None]] = {}
         self._tidying: asyncio.Task[None] | None = None
+        self._inheriting: asyncio.Task[None] | None = None
 
     @property
     def runs(self) -> RunManager:
@@ -204,8 +207,9 @@ class Services:
     async def close(self) -> None:
         """Close every room in the reverse order."""
         async with self._lock:
-            if self._tidying is not None:
-                self._tidying.cancel()
+            for task in (self._tidying, self._inheriting):
+                if task is not None:
+                    task.cancel()
             await asyncio.gather(*self._cleaned.values())
             await self.tunnels.close()
             if self._snapshots is not None:
@@ -384,6 +388,20 @@ class Services:
         await self._transfers.open()
         await delivery.open()
         await self._runs.open()
+        self._inheriting = asyncio.ensure_future(self._inherit(delivery))
         self._machine_room.start()
         if settings.autostart:
             self._tidying = asyncio.ensure_future(self._tidy(self.machines.get()))
+
+    async def _inherit(self, delivery: Delivery) -> None:
+        """Take over what other servers on the same data folder leave when they die."""
+        assert self._session is not None
+        while True:
+            await asyncio.sleep(INHERIT_EVERY)
+            try:
+                sessions = await asyncio.to_thread(self._session.claim)
+                if sessions:
+                    await delivery.take_over(await self.transfers.take_over(sessions))
+                    await self.runs.take_over(sessions)
+            except Exception:
+                log.exception("What a dead server left could not be taken over")

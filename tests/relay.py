@@ -31,11 +31,14 @@ class Relay:
     ----------
     delay : float
         Seconds for which what clients send is held back.
+    deny : str or None
+        A path; the connection breaks over each request for it.
     """
 
     def __init__(self, target: int, port: int = 0) -> None:
         self.port = port
         self.delay = 0.0
+        self.deny: str | None = None
         self._target = target
         self._pairs: set[_Pair] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -138,7 +141,7 @@ class Relay:
                 await self._flowing.wait()
                 if upwards:
                     await asyncio.sleep(self.delay)
-                if not data:
+                if not data or (upwards and self.deny and f" {self.deny} ".encode() in data):
                     break
                 if data.startswith(b"GET /ws"):
                     pair.websocket = True

@@ -55,7 +55,11 @@ class Delivery:
 
     async def open(self) -> None:
         """Tell the ends of runs that ended just before the last server did."""
-        for order in self._callbacks.orders():
+        await self.take_over(self._callbacks.orders())
+
+    async def take_over(self, orders: list[Order]) -> None:
+        """Tell the ends of runs that ended just before a server did which owed them something."""
+        for order in orders:
             record = await self._repository.get(order.prompt_id)
             if record is None:
                 self._callbacks.finish(order)

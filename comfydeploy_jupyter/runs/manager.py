@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..comfyui.events import Preview
 from ..errors import (
-    ComfyDeployError,
     ComfyUIUnavailableError,
     ConflictError,
     InvalidRequestError,
@@ -22,12 +21,15 @@ from ..errors import (
 )
 from ..machines.registry import AUTO
 from ..store.runs import RunRecord
-from .outputs import read_history, reply, with_urls
+from .background import Background
+from .ending import Endings
+from .outputs import reply, with_urls
 from .prepare import node_names, prepare
+from .reconcile import ASK_WITHIN, Reconciler
 from .run import Run, utcnow
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Collection
 
     from ..comfyui.client import ComfyUIClient
     from ..comfyui.events import Event
@@ -43,15 +45,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 KEPT_RUNS = 100  # finished runs whose events stay in memory for late readers
-WATCH_EVERY = 2.0  # seconds
-SILENCE = 3.0  # seconds without a word from ComfyUI after which it is asked
-IN_FLIGHT = 0.25  # seconds that an event may take to arrive
-ASK_WITHIN = 5.0  # seconds that ComfyUI has to answer where somebody waits for more than this
-RECHECK = 30.0  # seconds after which the runs are looked up in ComfyUI, whatever was heard
-GRACE = 10.0  # seconds at most until a prompt whose queueing was not answered counts as not queued
 # Events that do not name their prompt: ComfyUI 0.3.75 sends them for the one that runs.
 NAMELESS = ("progress_text", "executing")
-MAX_ATTEMPTS = 2  # times that ComfyUI may die with a run as the next one, until the run is at fault
 
 
 class RunManager:
@@ -101,31 +96,39 @@ class RunManager:
         self._runs: dict[str, Run] = {}
         self._recent: OrderedDict[str, Run] = OrderedDict()
         self._followers: set[Callable[[Run, RunEvent], None]] = {delivery.see}
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._reconciling: dict[str, asyncio.Lock] = {}
-        self._to_reconcile: set[str] = set()
-        self._reconciled_at: dict[str, float] = {}
-        self._watched: set[str] = set()
-        self._lost_after = lost_after
-        self._gone_after = gone_after
+        self._background = Background()
+        self._endings = Endings(repository, delivery, self._background, self._retire)
+        self._reconciler = Reconciler(
+            machines,
+            repository,
+            session,
+            self._endings,
+            self._background,
+            runs_of=self._of,
+            queue_anew=self._queue_anew,
+            lost_after=lost_after,
+            gone_after=gone_after,
+        )
         self._on_their_way: Counter[str] = Counter()  # runs by the machine chosen for them
         machines.open_runs = self.count_on
 
     async def open(self) -> None:
         """Take over the runs that did not end before the last stop, and watch all runs."""
+        await self.take_over(self._session.claimed)
+        self._background.start(self._reconciler.watch())
+
+    async def take_over(self, sessions: Collection[str]) -> None:
+        """Follow the runs of dead servers from now on."""
         for record in await self._repository.active():
-            if record.session in self._session.claimed:
+            if record.session in sessions and record.prompt_id not in self._runs:
                 await self._adopt(record)
         for machine in self._machines:
             if self._of(machine):
                 machine.open()
-        self._background(self._watch())
 
     async def close(self) -> None:
         """Stop following; runs that execute go on and are found again at the next start."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.close()
 
     # -- what handlers ask for ---------------------------------------------------------------
 
@@ -347,7 +350,7 @@ class RunManager:
     def machine_event(self, machine: Machine, event: Event | Preview) -> None:
         """Take an event of a machine's ComfyUI."""
         if not isinstance(event, Preview) and event.type == "status":
-            self._check_queue(machine, event)
+            self._reconciler.check_queue(machine, event)
             return
         run = self._runs.get(event.prompt_id) if event.prompt_id is not None else None
         if event.prompt_id is None and (isinstance(event, Preview) or event.type in NAMELESS):
@@ -358,19 +361,19 @@ class RunManager:
             run.see_preview(event)
             return
         if run.see(event):
-            self._background(self._repository.save(replace(run.record)))
+            self._background.start(self._repository.save(replace(run.record)))
         if event.type == "execution_start" and run.record.cancelling:
             # ComfyUI forgets at the start of a prompt that it was to interrupt it (0.3.75,
             # execution.py): what was asked for a moment before is asked for again.
-            self._background(self._interrupt_again(run, machine))
+            self._background.start(self._interrupt_again(run, machine))
         if event.type == "executing" and event.data.get("node") is None:
             if run.whole:
                 run.stop_clock()
-            self._background(self._conclude(run, machine))
+            self._background.start(self._reconciler.conclude(run, machine))
 
     def machine_connected(self, machine: Machine) -> None:
         """Learn what became of the machine's runs while no events came."""
-        self._background(self._reconcile(machine))
+        self._background.start(self._reconciler.reconcile(machine))
 
     def machine_disconnected(self, machine: Machine) -> None:
         """Note that events of the machine's runs are being missed."""
@@ -378,7 +381,7 @@ class RunManager:
         for run in runs:
             if run.succeeded and run.whole:
                 # All that is missing is ComfyUI's leave-taking.
-                self._background(self._succeed(run))
+                self._background.start(self._endings.succeed(run))
             run.whole = False
         queued = [run for run in runs if run.record.status == "queued"]
         if queued and not any(run.record.status == "running" for run in runs):
@@ -395,7 +398,7 @@ class RunManager:
             run.death = reason
             run.next = run.next and not wanted
             if run.record.status == "running" or run.record.cancelling:
-                self._background(self._lose(run, reason))
+                self._background.start(self._endings.lose(run, reason))
 
     # -- queueing ----------------------------------------------------------------------------
 
@@ -450,7 +453,7 @@ class RunManager:
             run.posted.set()
         run.accept(answer.get("number"), answer.get("node_errors") or {})
         if not run.ending:
-            self._background(self._repository.save(replace(run.record)))
+            self._background.start(self._repository.save(replace(run.record)))
 
     async def _refused(self, run: Run, fault: PromptInvalidError) -> None:
         node_errors = fault.extra.get("node_errors") or {}
@@ -462,7 +465,7 @@ class RunManager:
             "node_type": node_errors[node_id].get("class_type") if node_id is not None else None,
         }
         fault.extra["prompt_id"] = run.prompt_id
-        await self._end(
+        await self._endings.end(
             run, replace(run.record, status="failed", error=error, node_errors=node_errors)
         )
 
@@ -493,102 +496,23 @@ class RunManager:
         entry = await client.history(run.prompt_id)
         if entry is None:
             return False
-        await self._settle(run, entry)
+        await self._endings.settle(run, entry)
         return True
 
-    # -- ending ------------------------------------------------------------------------------
-
-    async def _conclude(self, run: Run, machine: Machine) -> None:
-        """Decide how a run ended that ComfyUI has just stopped executing."""
-        if run.succeeded and run.whole:
-            await self._succeed(run)
+    async def _queue_anew(self, run: Run, client: ComfyUIClient) -> None:
+        stored = await self._repository.prompt(run.prompt_id)
+        if stored is None:
+            await self._endings.lose(run, "The graph of the run is not in the store")
             return
-        client = machine.reachable_client()
-        if client is None:
-            return
+        log.info("ComfyUI restarted; run %s is queued anew", run.prompt_id)
+        run.record.session = self._session.id
+        run.record.attempts += run.next
+        await self._repository.save(replace(run.record))
+        run.restart()
         try:
-            entry = await client.history(run.prompt_id)
-        except ComfyUIUnavailableError as fault:
-            log.warning("The end of run %s is not known yet: %s", run.prompt_id, fault.message)
-            return
-        if entry is not None:
-            await self._settle(run, entry)
-
-    async def _succeed(self, run: Run) -> None:
-        """End a run of whose success all events have arrived."""
-        run.stop_clock()
-        await self._end(run, replace(run.record, status="success"))
-
-    async def _settle(self, run: Run, entry: dict[str, Any]) -> None:
-        """End a run as ComfyUI's history has it."""
-        if run.whole:
-            run.stop_clock()
-        record = replace(run.record)
-        if not run.whole:
-            # What was seen of it may have been seen late: ComfyUI knows better.
-            record.started_at = record.finished_at = record.execution_time = None
-        read_history(record, entry)
-        record.started_at = record.started_at or run.record.started_at or record.created_at
-        await self._end(run, record)
-
-    async def _lose(self, run: Run, reason: str, *, kind: str = "ComfyUIEnded") -> None:
-        """End a run of which nothing will come any more; ``kind`` is the type of its error."""
-        run.stop_clock()
-        if run.record.cancelling:
-            await self._end(run, replace(run.record, status="cancelled"))
-            return
-        node = run.current_node
-        name = run.name(node) if node is not None else None
-        where = f" while {name.title} was executing" if name is not None else ""
-        error = {
-            "type": kind,
-            "message": f"{reason}{where}",
-            "node_id": node,
-            "node_type": name.class_type if name is not None else None,
-        }
-        await self._end(run, replace(run.record, status="failed", error=error))
-
-    async def _end(self, run: Run, record: RunRecord) -> None:
-        """Keep the end of a run, then tell it. The first end counts, and others wait for it.
-
-        Nobody waits for uploads: these may take longer than anything that waits here has time.
-        """
-        if run.ending:
-            if run.record.status != "uploading":
-                await run.ended.wait()
-            return
-        run.ending = True
-        if record.status == "success" and self._delivery.uploads(run.prompt_id):
-            run.record = replace(record, status="uploading", finished_at=None)
-            self._background(self._upload(run))
-        else:
-            await self._finish(run, record)
-
-    async def _upload(self, run: Run) -> None:
-        """Upload the outputs of a run that was executed, then end it."""
-        try:
-            await self._repository.save(run.record)
-            run.tell_uploading()
-            error = await self._delivery.upload(run)
-        except Exception as fault:
-            log.exception("The outputs of run %s could not be uploaded", run.prompt_id)
-            message = f"The outputs could not be uploaded: {fault}"
-            error = {"type": "UploadFailed", "message": message, "node_id": None, "node_type": None}
-        status = "success" if error is None else "failed"
-        await self._finish(run, replace(run.record, status=status, error=error))
-
-    async def _finish(self, run: Run, record: RunRecord) -> None:
-        record.finished_at = record.finished_at or utcnow()
-        try:
-            await self._repository.save(record)
-        except Exception:
-            log.exception("The end of run %s could not be stored", run.prompt_id)
-        run.record = record
-        self._runs.pop(run.prompt_id, None)
-        self._recent[run.prompt_id] = run
-        while len(self._recent) > KEPT_RUNS:
-            self._recent.popitem(last=False)
-        run.close(self.reply(record))
+            await self._post(run, client, *stored)
+        except PromptInvalidError as fault:
+            await self._refused(run, fault)
 
     # -- cancelling --------------------------------------------------------------------------
 
@@ -606,7 +530,7 @@ class RunManager:
         await self._repository.save(replace(run.record))
         machine = self._machines.find(run.record.machine)
         if machine is None or machine.is_dead:
-            await self._end(run, replace(run.record, status="cancelled"))
+            await self._endings.end(run, replace(run.record, status="cancelled"))
             return was
         client = machine.reachable_client()
         if client is None:
@@ -624,9 +548,9 @@ class RunManager:
             if run.prompt_id not in running and run.prompt_id not in pending:
                 entry = await client.history(run.prompt_id)
                 if entry is not None:
-                    await self._settle(run, entry)
+                    await self._endings.settle(run, entry)
                 else:
-                    await self._end(run, replace(run.record, status="cancelled"))
+                    await self._endings.end(run, replace(run.record, status="cancelled"))
                 return _unless_ended_otherwise(run.record, "queued")
         await client.interrupt(run.prompt_id)
         return "running"
@@ -646,7 +570,7 @@ class RunManager:
             except ComfyUIUnavailableError as fault:
                 log.warning("Run %s cannot be cancelled yet: %s", run.prompt_id, fault.message)
 
-    # -- after a gap -------------------------------------------------------------------------
+    # -- which runs there are ----------------------------------------------------------------
 
     def _of(self, machine: Machine) -> list[Run]:
         return [
@@ -654,6 +578,14 @@ class RunManager:
             for run in self._runs.values()
             if run.record.machine == machine.id and run.record.status != "uploading"
         ]
+
+    def _retire(self, run: Run) -> None:
+        """Tell the end of a run, which is in the store."""
+        self._runs.pop(run.prompt_id, None)
+        self._recent[run.prompt_id] = run
+        while len(self._recent) > KEPT_RUNS:
+            self._recent.popitem(last=False)
+        run.close(self.reply(run.record))
 
     async def _adopt(self, record: RunRecord) -> None:
         stored = await self._repository.prompt(record.prompt_id)
@@ -665,198 +597,11 @@ class RunManager:
             run.resume()
         if record.status == "uploading":
             run.ending = True
-            self._background(self._upload(run))
+            self._background.start(self._endings.upload(run))
         elif self._machines.find(record.machine) is None:
-            self._background(self._lose(run, f"There is no machine {record.machine!r} any more"))
-
-    def _check_queue(self, machine: Machine, event: Event) -> None:
-        """Notice that ComfyUI's queue is shorter than ours: somebody else has changed it."""
-        # One that has succeeded leaves the queue a moment before ComfyUI says that it is done.
-        expected = sum(
-            run.accepted and not run.ending and not (run.succeeded and run.whole)
-            for run in self._of(machine)
-        )
-        remaining = event.queue_remaining
-        if remaining is not None and remaining < expected:
-            self._background(self._reconcile(machine))
-
-    async def _reconcile(self, machine: Machine) -> bool:
-        """Compare the machine's runs with ComfyUI's queue and history.
-
-        Returns
-        -------
-        bool
-            Whether a run had begun or ended without our hearing of it.
-        """
-        if machine.id in self._to_reconcile:
-            return False  # the one that waits will see everything
-        self._to_reconcile.add(machine.id)
-        lock = self._reconciling.setdefault(machine.id, asyncio.Lock())
-        async with lock:
-            self._to_reconcile.discard(machine.id)
-            self._reconciled_at[machine.id] = time.monotonic()
-            runs = [run for run in self._of(machine) if not run.ending and not run.posting]
-            client = machine.reachable_client()
-            if not runs or client is None:
-                return False
-            try:
-                return await self._compare(runs, client)
-            except ComfyUIUnavailableError as fault:
-                log.warning("The runs of machine %r cannot be checked: %s", machine.id, fault)
-                return False
-
-    async def _compare(self, runs: list[Run], client: ComfyUIClient) -> bool:
-        news = False
-        running, pending = await client.queue()
-        missing, unwanted = [], []
-        for run in runs:
-            if run.ending:
-                continue
-            if run.prompt_id in running:
-                changed = run.resume()
-                if run.begin():
-                    changed = True
-                    news = news or run.whole
-                if changed:
-                    await self._repository.save(replace(run.record))
-                if run.record.cancelling:
-                    unwanted.append(run)
-            elif run.prompt_id in pending:
-                if run.resume():
-                    await self._repository.save(replace(run.record))
-                if run.record.cancelling:
-                    await client.delete_queued(run.prompt_id)
-                    missing.append(run)
-            else:
-                missing.append(run)
-        for run in unwanted:
-            # Not before those that wait and are unwanted too: they would begin.
-            await client.interrupt(run.prompt_id)
-        for run in missing:
-            news = await self._judge(run, client) or news
-        return news
-
-    async def _judge(self, run: Run, client: ComfyUIClient) -> bool:
-        """Decide what became of a run that is not in ComfyUI's queue."""
-        entry = await client.history(run.prompt_id)
-        if entry is not None:
-            if run.ending:
-                return False
-            await self._settle(run, entry)
-            return True
-        if run.ending or run.posting:
-            return False
-        if run.succeeded and run.whole:
-            await self._succeed(run)
-            return True
-        running, pending = await client.queue()
-        if run.prompt_id in running or run.prompt_id in pending:
-            return False  # it was queued in the meantime
-        if run.unanswered and not run.is_late(min(GRACE, client.timeout)):
-            return False  # it may be queued yet
-        if run.record.status == "running":
-            await self._lose(run, "ComfyUI restarted or forgot the run")
-        elif not run.accepted and run.unanswered:
-            await self._lose(run, "ComfyUI did not take the run", kind="NotQueued")
-        elif not run.accepted:
-            reason = "The run was not handed to ComfyUI before Jupyter stopped"
-            await self._lose(run, reason, kind="NotQueued")
-        elif run.whole or run.record.cancelling:
-            await self._end(run, replace(run.record, status="cancelled"))
-        elif run.next and run.record.attempts >= MAX_ATTEMPTS:
-            times = f"{run.record.attempts} times when the run was about to begin"
-            await self._lose(run, f"{run.death or 'ComfyUI ended'}, {times}")
-        else:
-            await self._queue_anew(run, client)
-        return True
-
-    async def _queue_anew(self, run: Run, client: ComfyUIClient) -> None:
-        stored = await self._repository.prompt(run.prompt_id)
-        if stored is None:
-            await self._lose(run, "The graph of the run is not in the store")
-            return
-        log.info("ComfyUI restarted; run %s is queued anew", run.prompt_id)
-        run.record.session = self._session.id
-        run.record.attempts += run.next
-        await self._repository.save(replace(run.record))
-        run.restart()
-        try:
-            await self._post(run, client, *stored)
-        except PromptInvalidError as fault:
-            await self._refused(run, fault)
-
-    async def _watch(self) -> None:
-        """Notice what no event tells: lost machines, lost sockets, runs of dead servers."""
-        while True:
-            await asyncio.sleep(WATCH_EVERY)
-            for machine in self._machines:
-                if machine.id not in self._watched:
-                    self._background(self._look_after(machine))
-
-    async def _look_after(self, machine: Machine) -> None:
-        runs = [run for run in self._of(machine) if not run.ending]
-        if not runs:
-            return
-        self._watched.add(machine.id)
-        try:
-            if machine.connected:
-                await self._check(machine, runs)
-            else:
-                await self._wait_for(machine, runs)
-        except ComfyDeployError as fault:
-            log.debug("Machine %r cannot be checked: %s", machine.id, fault)
-        finally:
-            self._watched.discard(machine.id)
-
-    async def _wait_for(self, machine: Machine, runs: list[Run]) -> None:
-        """Give up runs whose ComfyUI has been away for too long."""
-        machine.open()
-        away = time.monotonic() - machine.disconnected_at
-        for run in runs:
-            pressing = run.record.status == "running" or run.record.cancelling
-            limit = self._lost_after if pressing and not machine.hangs else self._gone_after
-            if away > limit and not run.posting:
-                await self._lose(run, f"ComfyUI has been unreachable for {away:.0f} s")
-
-    async def _check(self, machine: Machine, runs: list[Run]) -> None:
-        """Ask ComfyUI about the runs where its events do not tell enough."""
-        client, connection = machine.reachable_client(), machine.connection
-        assert client is not None
-        assert connection is not None
-        heard = connection.last_heard
-        silent = time.monotonic() - heard > SILENCE
-        strangers = any(run.record.session != self._session.id for run in runs)
-        due = time.monotonic() - self._reconciled_at.get(machine.id, 0.0) > RECHECK
-        remaining = await client.queue_remaining(within=ASK_WITHIN) if silent else len(runs)
-        unheard = False
-        if (
-            strangers
-            or due
-            or remaining < len(runs)
-            or any(run.record.cancelling or run.unanswered for run in runs)
-        ):
-            unheard = await self._reconcile(machine) and not strangers
-        if not silent:
-            return
-        # ComfyUI tells everybody whenever its queue changes. A socket that has not been told is
-        # deaf, and so may be one that has an ill-ended predecessor.
-        await asyncio.sleep(IN_FLIGHT)
-        untold = connection.queue_remaining not in (None, remaining)
-        executing = any(run.record.status == "running" for run in runs)
-        if connection.last_heard == heard and (
-            unheard or untold or (executing and connection.may_be_deaf)
-        ):
-            await connection.reconnect()
-
-    def _background(self, work: Coroutine[Any, Any, Any]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("A step of a run failed", exc_info=task.exception())
+            self._background.start(
+                self._endings.lose(run, f"There is no machine {record.machine!r} any more")
+            )
 
 
 def _taken(prompt_id: str) -> ConflictError:

@@ -171,19 +171,15 @@ def _apply(
 def _take_over(
     connection: sqlite3.Connection, sessions: tuple[str, ...], session: str
 ) -> tuple[list[Order], list[Callback]]:
-    marks = ", ".join("?" * len(sessions))
-    connection.execute(
-        f"UPDATE orders SET session = ? WHERE session IN ({marks})",  # noqa: S608 - only marks are put in
-        (session, *sessions),
-    )
+    whose = f"WHERE session IN ({', '.join('?' * len(sessions))})"
     orders = [
         Order(**{name: row[name] for name in _PLAIN}, **json.loads(row["told"]))
-        for row in connection.execute("SELECT * FROM orders WHERE session = ?", (session,))
+        for row in connection.execute(f"SELECT * FROM orders {whose}", sessions)  # noqa: S608 - only marks are put in
     ]
+    joined = f"callbacks JOIN orders USING (prompt_id) {whose}"
     rows = connection.execute(
-        "SELECT callbacks.* FROM callbacks JOIN orders USING (prompt_id) WHERE session = ?"
-        " ORDER BY prompt_id, number",
-        (session,),
+        f"SELECT callbacks.* FROM {joined} ORDER BY prompt_id, number",  # noqa: S608 - likewise
+        sessions,
     )
     callbacks = [
         Callback(
@@ -191,4 +187,10 @@ def _take_over(
         )
         for row in rows
     ]
+    connection.execute(
+        f"UPDATE orders SET session = ? {whose}",  # noqa: S608 - likewise
+        (session, *sessions),
+    )
+    for order in orders:
+        order.session = session
     return orders, callbacks

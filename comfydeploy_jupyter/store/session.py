@@ -37,12 +37,21 @@ class Session:
     def __init__(self, folder: Path) -> None:
         self._locks: list[int] = []
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        names = [path.stem for path in sorted(folder.glob("*.lock")) if self._lock(path)]
-        if not names:
-            names.append(uuid.uuid4().hex)
-            self._lock(folder / f"{names[0]}.lock")
-        self.id = names[0]
-        self.claimed = frozenset(names)
+        self._folder = folder
+        self.claimed: frozenset[str] = frozenset()
+        names = self.claim()
+        while not names:
+            # Another server may be claiming just what was made here: then this is its own.
+            (folder / f"{uuid.uuid4().hex}.lock").touch(0o600)
+            names = self.claim()
+        self.id = min(names)
+
+    def claim(self) -> frozenset[str]:
+        """Claim the ids of servers that have died since the last time, and return these."""
+        paths = self._folder.glob("*.lock")
+        found = frozenset(path.stem for path in paths if self._lock(path))
+        self.claimed |= found
+        return found
 
     def close(self) -> None:
         """Release the locks; the ids stay for the next server."""

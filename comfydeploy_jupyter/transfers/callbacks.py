@@ -12,7 +12,7 @@ from ..store.callbacks import Callback, Order
 from .http import Backoff, TransferError, request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     import aiohttp
 
@@ -103,14 +103,19 @@ class Callbacks:
 
     async def open(self) -> None:
         """Go on with what was not delivered before the last stop."""
-        orders, messages = await self._repository.take_over(self._session.claimed, self._session.id)
+        self._writer = asyncio.ensure_future(self._write())
+        await self.take_over(self._session.claimed)
+
+    async def take_over(self, sessions: Collection[str]) -> list[Order]:
+        """Go on with what dead servers did not deliver; return the orders that they had."""
+        orders, messages = await self._repository.take_over(sessions, self._session.id)
         for order in orders:
             self._lines[order.prompt_id] = _Line(order)
         for message in messages:
             self._lines[message.prompt_id].put(message)
-        self._writer = asyncio.ensure_future(self._write())
-        for line in self._lines.values():
-            self._deliver(line)
+        for order in orders:
+            self._deliver(self._lines[order.prompt_id])
+        return orders
 
     async def close(self) -> None:
         """Stop delivering; what is left is in the store."""

@@ -14,7 +14,7 @@ from ..store.transfers import TransferRecord
 from .http import Backoff, TransferError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from ..store.session import Session
     from ..store.transfers import TransferRepository
@@ -128,7 +128,11 @@ class TransferQueue:
 
     async def open(self) -> None:
         """Go on with what did not end before the last stop."""
-        for record in await self._repository.take_over(self._session.claimed, self._session.id):
+        await self.take_over(self._session.claimed)
+
+    async def take_over(self, sessions: Collection[str]) -> None:
+        """Go on with what dead servers did not end."""
+        for record in await self._repository.take_over(sessions, self._session.id):
             record.state = "queued"
             self._start(record)
 

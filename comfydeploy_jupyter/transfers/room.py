@@ -17,12 +17,12 @@ from .sources import open_path
 from .uploads import OutputUpload, PresignedUpload, VolumeUpload, content_type, put
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     import aiohttp
 
     from ..machines.registry import MachineRegistry
-    from ..store.callbacks import CallbackRepository
+    from ..store.callbacks import CallbackRepository, Order
     from ..store.session import Session
     from ..store.transfers import TransferRecord, TransferRepository
     from .http import Backoff
@@ -90,6 +90,11 @@ class Transfers:
         """Go on with all that is not finished."""
         await self.queue.open()
         await self.callbacks.open()
+
+    async def take_over(self, sessions: Collection[str]) -> list[Order]:
+        """Go on with what dead servers did not finish; return what runs of theirs are owed."""
+        await self.queue.take_over(sessions)
+        return await self.callbacks.take_over(sessions)
 
     async def close(self) -> None:
         """Stop; the next server goes on."""

@@ -279,3 +279,36 @@ async def test_history_is_what_decides(api, chain, relay, connected, comfyui):
     record = await api.until(run["prompt_id"], "failed", "success")
     assert record["status"] == "failed"
     assert "forgot" in record["error"]["message"]
+
+
+def until_known(verdict, ids) -> None:
+    """Wait until ComfyUI itself knows how these runs ended."""
+    while not all(verdict(prompt_id) for prompt_id in ids):
+        time.sleep(0.05)
+
+
+class TestPatientServer:
+    """One that waits longer for ComfyUI than these gaps last."""
+
+    @pytest.fixture
+    def extension_config(self, relay, tmp_path):
+        return {"comfyui_url": relay.url, "data_dir": str(tmp_path / "data")}
+
+    async def test_a_run_that_cannot_be_looked_up_does_not_hinder_the_others(
+        self, api, chain, relay, connected, verdict
+    ):
+        ids = []
+        for _ in range(3):
+            graph = chain(("TestSleep", {"seconds": 0.3}))
+            _, run = await api.post("run", {"workflow_api": graph, "wait": False})
+            ids.append(run["prompt_id"])
+        await relay.refuse()
+        await asyncio.to_thread(until_known, verdict, ids)
+        relay.deny = f"/history/{ids[0]}"
+        await relay.listen()
+        for prompt_id in ids[1:]:
+            await api.until(prompt_id, "success", timeout=60)
+        _, first = await api.get("check-status", prompt_id=ids[0])
+        assert first["status"] in ("queued", "running")
+        relay.deny = None
+        await api.until(ids[0], "success", timeout=60)

@@ -199,3 +199,27 @@ def test_restart_by_signal_leaves_runs_alone(serve, comfyui):
     jupyter.start()
     for prompt_id in (running, queued):
         assert jupyter.until(prompt_id, "success")["outputs"] == {"2": {"text": ["done"]}}
+
+
+def test_a_second_server_takes_over_what_a_killed_one_leaves(
+    serve, comfyui, verdict, bare_service, tmp_path
+):
+    """On the same data folder; nobody starts the killed one again."""
+    shared = {"comfyui_url": comfyui.url, "data_dir": str(tmp_path / "shared")}
+    heir, doomed = serve(**shared), serve(**shared)
+    reported = {**sleep(2), "status_endpoint": f"{bare_service.url}/status"}
+    ids = [post(doomed, reported), post(doomed, sleep(0.05))]
+    doomed.until(ids[0], "running")
+    doomed.kill()
+    own = post(heir, sleep(0.05))
+    for prompt_id in (*ids, own):
+        assert heir.until(prompt_id, "success", "failed", timeout=90)["status"] == "success"
+        assert verdict(prompt_id) == "success"
+    told = [body["status"] for _, body in bare_service.callbacks if "status" in body]
+    deadline = time.monotonic() + 30
+    while not told or told[-1] != "success":
+        assert time.monotonic() < deadline, told
+        time.sleep(0.05)
+        told = [body["status"] for _, body in bare_service.callbacks if "status" in body]
+    # What was delivered just before a kill may be delivered again.
+    assert list(dict.fromkeys(told)) == ["running", "success"]

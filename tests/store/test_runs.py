@@ -107,6 +107,19 @@ def test_session_is_kept_and_not_shared(tmp_path):
     heir.close()
 
 
+def test_a_server_that_lives_claims_what_the_dead_leave(tmp_path):
+    first, second = Session(tmp_path), Session(tmp_path)
+    assert first.claim() == second.claim() == frozenset()
+    second.close()
+    assert first.claim() == {second.id}
+    assert first.claim() == frozenset()
+    assert first.claimed == {first.id, second.id}
+    third = Session(tmp_path)
+    assert third.claimed.isdisjoint(first.claimed)
+    first.close()
+    third.close()
+
+
 def test_killed_server_leaves_its_session_to_the_next(tmp_path):
     code = (
         "import os, sys\nfrom pathlib import Path\n"

@@ -1,0 +1,120 @@
+"""How runs end: each once, and in the store before anybody is told."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from .outputs import read_history
+from .run import utcnow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..store.runs import RunRecord, RunRepository
+    from .background import Background
+    from .delivery import Delivery
+    from .run import Run
+
+log = logging.getLogger(__name__)
+
+
+class Endings:
+    """Ends runs, whoever has found out that they are over.
+
+    Parameters
+    ----------
+    repository : RunRepository
+        The records.
+    delivery : Delivery
+        Uploads the outputs of runs that succeeded.
+    background : Background
+        Where uploads are waited for.
+    retire : callable
+        Called with a run whose end is in the store, to tell of it.
+    """
+
+    def __init__(
+        self,
+        repository: RunRepository,
+        delivery: Delivery,
+        background: Background,
+        retire: Callable[[Run], None],
+    ) -> None:
+        self._repository = repository
+        self._delivery = delivery
+        self._background = background
+        self._retire = retire
+
+    async def succeed(self, run: Run) -> None:
+        """End a run of whose success all events have arrived."""
+        run.stop_clock()
+        await self.end(run, replace(run.record, status="success"))
+
+    async def settle(self, run: Run, entry: dict[str, Any]) -> None:
+        """End a run as ComfyUI's history has it."""
+        if run.whole:
+            run.stop_clock()
+        record = replace(run.record)
+        if not run.whole:
+            # What was seen of it may have been seen late: ComfyUI knows better.
+            record.started_at = record.finished_at = record.execution_time = None
+        read_history(record, entry)
+        record.started_at = record.started_at or run.record.started_at or record.created_at
+        await self.end(run, record)
+
+    async def lose(self, run: Run, reason: str, *, kind: str = "ComfyUIEnded") -> None:
+        """End a run of which nothing will come any more; ``kind`` is the type of its error."""
+        run.stop_clock()
+        if run.record.cancelling:
+            await self.end(run, replace(run.record, status="cancelled"))
+            return
+        node = run.current_node
+        name = run.name(node) if node is not None else None
+        where = f" while {name.title} was executing" if name is not None else ""
+        error = {
+            "type": kind,
+            "message": f"{reason}{where}",
+            "node_id": node,
+            "node_type": name.class_type if name is not None else None,
+        }
+        await self.end(run, replace(run.record, status="failed", error=error))
+
+    async def end(self, run: Run, record: RunRecord) -> None:
+        """Keep the end of a run, then tell it. The first end counts, and others wait for it.
+
+        Nobody waits for uploads: these may take longer than anything that waits here has time.
+        """
+        if run.ending:
+            if run.record.status != "uploading":
+                await run.ended.wait()
+            return
+        run.ending = True
+        if record.status == "success" and self._delivery.uploads(run.prompt_id):
+            run.record = replace(record, status="uploading", finished_at=None)
+            self._background.start(self.upload(run))
+        else:
+            await self._finish(run, record)
+
+    async def upload(self, run: Run) -> None:
+        """Upload the outputs of a run that was executed, then end it."""
+        try:
+            await self._repository.save(run.record)
+            run.tell_uploading()
+            error = await self._delivery.upload(run)
+        except Exception as fault:
+            log.exception("The outputs of run %s could not be uploaded", run.prompt_id)
+            message = f"The outputs could not be uploaded: {fault}"
+            error = {"type": "UploadFailed", "message": message, "node_id": None, "node_type": None}
+        status = "success" if error is None else "failed"
+        await self._finish(run, replace(run.record, status=status, error=error))
+
+    async def _finish(self, run: Run, record: RunRecord) -> None:
+        record.finished_at = record.finished_at or utcnow()
+        try:
+            await self._repository.save(record)
+        except Exception:
+            log.exception("The end of run %s could not be stored", run.prompt_id)
+        run.record = record
+        self._retire(run)
