@@ -20,6 +20,7 @@ from ..comfyui.discovery import (
     what_answers,
 )
 from ..comfyui.folders import Folders
+from ..comfyui.process import option_value, port_number
 from ..errors import ComfyUIUnavailableError, InvalidRequestError
 from .hardware import gpus_of_driver
 
@@ -76,6 +77,9 @@ def check_options(arguments: Sequence[str], place: str | Path) -> None:
     InvalidRequestError
         Naming the first option that it does not know, or that lacks its value.
     """
+    port = option_value(arguments, "--port")
+    if port is not None and port_number(port) is None:
+        raise InvalidRequestError.of_field("launch_args", f"--port {port[:80]!r} is no port")
     path = Path(place).expanduser()
     Folders(path, argv=arguments)  # reads those that are about folders, as ComfyUI does
     known = launch_options(path)

@@ -76,7 +76,9 @@ def read_environment(
     nodes = read_custom_nodes(node_folders)
     comfyui, warnings = _read_comfyui(path, launch_args)
     snapshot = Snapshot(
-        created_at=datetime.now(timezone.utc).isoformat(),
+        created_at=datetime.now(timezone.utc)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z"),
         comfyui=comfyui,
         python=packages.python,
         custom_nodes=nodes.nodes,

@@ -57,6 +57,10 @@ def test_options_are_those_of_the_comfyui():
             checks.check_options(wrong, path)
     with pytest.raises(InvalidRequestError, match="launch_args"):
         checks.check_options(["--output-directory"], path)
+    checks.check_options(["--port", "8188"], path)
+    for wrong in (["--port", "65536"], ["--port=0"], ["--port", "http"], ["--port"]):
+        with pytest.raises(InvalidRequestError, match=r"--port .* is no port"):
+            checks.check_options(wrong, path)
 
 
 def test_folders_and_interpreters(tmp_path):
