@@ -8,10 +8,10 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from ..comfyui.discovery import installed_version
+from ..secrets import clean_arguments
 from .custom_nodes import read_custom_nodes
 from .packages import read_packages
 from .repositories import read_checkout
-from .secrets import clean_arguments
 from .snapshot import COMFYUI_REPOSITORY, ComfyUI, ModelFile, Snapshot
 
 if TYPE_CHECKING:

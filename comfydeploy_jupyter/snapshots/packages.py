@@ -12,8 +12,8 @@ from urllib.parse import unquote, urlsplit
 
 from ..child import child_environment
 from ..errors import ComfyUIUnavailableError
+from ..secrets import clean_url
 from .repositories import read_checkout
-from .secrets import clean_url
 from .snapshot import Package, Python
 
 PYTORCH_INDEX = "https://download.pytorch.org/whl"

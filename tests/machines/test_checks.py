@@ -84,8 +84,8 @@ def test_environments():
     for wrong in ({"A B": "x"}, {"A=": "x"}, {"": "x"}, {"A": "x\0"}):
         with pytest.raises(InvalidRequestError, match="env: "):
             checks.check_environment(wrong)
-    shown = checks.masked({"HF_TOKEN": "s", "CIVITAI_API_KEY": "s", "KEYBOARD": "us", "A": "1"})
-    assert shown == {"HF_TOKEN": "***", "CIVITAI_API_KEY": "***", "KEYBOARD": "us", "A": "1"}
+    shown = checks.masked({"HF_TOKEN": "s", "MYSQL_PWD": "s", "KEYBOARD": "us", "A": "1"})
+    assert shown == {"HF_TOKEN": "***", "MYSQL_PWD": "***", "KEYBOARD": "us", "A": "1"}
 
 
 @contextlib.asynccontextmanager
