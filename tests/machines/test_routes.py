@@ -216,8 +216,8 @@ async def test_a_machine_that_is_down_harms_no_other(api, extension, comfyui):
 
     code, told = await api.post("machine/update", {"machine_id": "far-away", "comfyui_url": ""})
     assert (code, told["details"]["field"]) == (400, "comfyui_path")
-    assert (await api.post("machine/delete", {"machine_id": "far away"}))[0] == 400
-    code, gone = await api.post("machine/delete", {"machine_id": "far-away"})
+    assert (await api.post("machine/delete", {"machine_id": "far off"}))[0] == 404
+    code, gone = await api.post("machine/delete", {"machine_id": "far away"})  # its name
     assert (code, gone["machine_id"]) == (200, "far-away")
     assert [row["id"] for row in (await api.get("machines"))[1]] == ["local"]
     code, refused = await api.post("machine/delete", {"machine_id": "local"})
