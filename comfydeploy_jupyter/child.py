@@ -188,7 +188,7 @@ class Child:
         return self.log_path.with_suffix(".json")
 
     def _prepare(self) -> None:
-        self.log_path.parent.mkdir(parents=True, exist_ok=True)
+        self.log_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.end_leftover()
         size = self.log_path.stat().st_size if self.log_path.exists() else 0
         self._log_start = 0 if size > _ROTATE_AT else size

@@ -32,9 +32,14 @@ _HOSTNAME = r"^(?i:[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(?i:\.[a-z0-9]([a-z0-9-]{0
 # One line of text that is not blank.
 _LINE = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
 Name = Annotated[str, Field(max_length=255, pattern=_LINE)]
+# Which machine is meant: its id or its name.
+MachineRef = Name
+_FOLDER = r"^[A-Za-z0-9._-]{1,64}$"
 _SHA256 = r"^[0-9a-fA-F]{64}$"
 _WORDS = {
     _ADDRESSABLE: "must be an id: without spaces and without / ? # %",
+    _FOLDER: "must be 1 to 64 letters, digits, dots, underscores and dashes",
+    _HOSTNAME: "must be the name of a host, such as comfy.example.com",
     _LINE: "must be one line of text, and not blank",
     _SHA256: "must be a SHA-256 in hexadecimal: 64 digits",
 }
@@ -47,7 +52,7 @@ def _is_no_way_up(value: str) -> str:
 
 
 # A folder of its own.
-FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$"), AfterValidator(_is_no_way_up)]
+FolderName = Annotated[str, Field(pattern=_FOLDER), AfterValidator(_is_no_way_up)]
 
 
 def _is_web_address(value: str) -> str:
@@ -99,7 +104,7 @@ class RunRequest(Model):
     inputs: dict[str, Any] | None = None
     prompt_id: Identifier | None = None
     client_id: Identifier | None = None
-    machine: Identifier | None = None
+    machine: MachineRef | None = None
     wait: bool | None = None
     timeout: Annotated[float, Field(gt=0, le=30 * 24 * 3600, allow_inf_nan=False)] | None = None
     front: bool | None = None
@@ -127,7 +132,7 @@ class GraphRequest(Model):
 
     workflow_api: dict[str, Any] | None = None
     workflow: dict[str, Any] | None = None
-    machine: Identifier | None = None
+    machine: MachineRef | None = None
 
 
 class ValidateRequest(GraphRequest):
@@ -149,7 +154,7 @@ class InterruptRequest(Model):
     """Body of ``POST interrupt``."""
 
     prompt_id: Identifier | None = None
-    machine: Identifier | None = None
+    machine: MachineRef | None = None
 
 
 class UploadQueueQuery(Model):
@@ -211,21 +216,21 @@ class StatusQuery(Model):
     """Query of ``GET check-status``."""
 
     prompt_id: Identifier | None = None
-    machine: Identifier | None = None
+    machine: MachineRef | None = None
 
 
 class SocketStatusQuery(Model):
     """Query of ``GET check-ws-status``."""
 
     client_id: Identifier | None = None
-    machine: Identifier | None = None
+    machine: MachineRef | None = None
 
 
 class SocketQuery(Model):
     """Query of ``GET ws``: what a ``queue_prompt`` gets that does not say it itself."""
 
     client_id: Identifier | None = Field(default=None, alias="clientId")
-    machine: Identifier | None = None
+    machine: MachineRef | None = None
     workflow_id: Identifier | None = None
     version: Annotated[int, Field(ge=1)] | Literal["latest"] | None = None
 
@@ -272,7 +277,7 @@ class VolumeModelRequest(CloudBody):
     filename: str | None = None
     to_folder: str | None = None
     to_filename: str | None = None
-    machine: Identifier | None = None
+    machine: MachineRef | None = None
     sha256: Annotated[str, Field(pattern=_SHA256)] | None = None
 
     folder_path: str | None = Field(default=None, alias="folderPath")
@@ -289,6 +294,30 @@ class VolumeModelRequest(CloudBody):
         if self.source == "civitai" and self.civitai is not None:
             return own or self.civitai.url
         return own
+
+    def for_service(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Return the body of this request in ComfyDeploy's own form.
+
+        Raises
+        ------
+        InvalidRequestError
+            If it does not say where the model goes, or where it is.
+        """
+        ours = {*CloudBody.model_fields, "action", "machine", "folder", "url", "path", "sha256"}
+        passed = {name: value for name, value in body.items() if name not in ours}
+        folder = self.folder and self.folder.strip("/").removeprefix("models/")
+        passed = {"source": self.source, "folderPath": folder or self.folder_path, **passed}
+        if not passed["folderPath"]:
+            raise InvalidRequestError.of_field("folder", "is needed")
+        if not self.address:
+            raise InvalidRequestError.of_field("url", "is needed to add a model")
+        if self.url and self.source == "civitai":
+            passed["civitai"] = {"url": self.url}
+        elif self.url and self.source == "huggingface" and "://" not in self.url:
+            passed["huggingface"] = {"repoId": self.url}
+        elif self.url:
+            passed.update(source="link", downloadLink=self.url)
+        return passed
 
 
 class AuthQuery(Model):
@@ -346,7 +375,7 @@ class VersionQuery(WorkflowQuery):
 class MachineSource(CloudTarget):
     """Query of ``GET machine``."""
 
-    machine_id: Identifier | None = None
+    machine_id: MachineRef | None = None
 
 
 class MachineConfig(CloudBody):
@@ -368,7 +397,7 @@ class MachineConfig(CloudBody):
 class MachineUpdate(MachineConfig):
     """Body of ``POST machine/update``."""
 
-    machine_id: Identifier | None = None
+    machine_id: MachineRef | None = None
     restart: bool | None = None
     reset: bool | None = None
 
@@ -383,13 +412,13 @@ class MachineCreate(MachineConfig):
 class MachineDelete(Model):
     """Body of ``POST machine/delete``."""
 
-    machine_id: Identifier
+    machine_id: MachineRef
 
 
 class VersionInfoQuery(CloudTarget):
     """Query of ``GET comfyui-version``."""
 
-    machine: Identifier | None = None
+    machine: MachineRef | None = None
 
 
 class SnapshotRequest(CloudBody):
@@ -399,13 +428,13 @@ class SnapshotRequest(CloudBody):
     name: FolderName | None = None
     include_models: bool | None = None
     build: bool | None = None
-    machine: Identifier | None = None
+    machine: MachineRef | None = None
 
 
 class MachineQuery(Model):
     """Query of the routes that ask a ComfyUI something."""
 
-    machine: Identifier | None = None
+    machine: MachineRef | None = None
 
 
 class ListQuery(MachineQuery):
@@ -462,6 +491,7 @@ class TunnelStartRequest(Model):
     """Body of ``POST tunnel/start``."""
 
     target: TunnelTarget | None = None
+    machine: MachineRef | None = None
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
     token: Annotated[str, Field(max_length=8192), AfterValidator(_is_tunnel_token)] | None = Field(
         default=None, repr=False
@@ -471,7 +501,11 @@ class TunnelStartRequest(Model):
     wait: bool | None = None
 
     @model_validator(mode="after")
-    def _only_named_tunnels_have_names(self) -> TunnelStartRequest:
+    def _fields_fit_each_other(self) -> TunnelStartRequest:
+        if self.machine is not None and (self.target == "jupyter" or self.port is not None):
+            raise InvalidRequestError.of_field(
+                "machine", "says which ComfyUI: not beside port, nor the target jupyter"
+            )
         if self.hostname is not None and self.token is None:
             raise InvalidRequestError.of_field(
                 "hostname", "needs a token: a quick tunnel gets its name from Cloudflare"

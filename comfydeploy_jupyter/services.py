@@ -16,7 +16,7 @@ from .cloud.access import CloudAccess
 from .cloud.client import DEFAULT_URL, CloudClient
 from .cloud.credentials import Account, Credentials
 from .cloud.site import DEFAULT_SITE, Site
-from .errors import ComfyDeployError, InvalidRequestError
+from .errors import ComfyDeployError, ComfyUIUnavailableError, InvalidRequestError
 from .files.hashing import Hasher
 from .files.inbox import Inbox, RemoteInbox, clean_outbox
 from .files.listing import DirectoryCache, LocalModels, ModelListing, RemoteModels
@@ -232,6 +232,7 @@ class Services:
         """Start a tunnel as `Tunnels.start` says."""
         order = Order(
             target=asked.target or "comfyui",
+            machine=None if asked.machine is None else self.machines.get(asked.machine).id,
             port=asked.port,
             token=asked.token,
             hostname=asked.hostname.lower() if asked.hostname is not None else None,
@@ -269,8 +270,14 @@ class Services:
             return Inbox(self._uploads, folders)
         return RemoteInbox(self._uploads, self._outbox, await machine.ready())
 
-    async def _tunnel_origin(self, order: Order) -> Origin:
-        """Return what a tunnel exposes: Jupyter, a port of this box, or ComfyUI where it is."""
+    async def _tunnel_origin(self, order: Order, start: bool) -> Origin:
+        """Return what a tunnel exposes: Jupyter, a port of this box, or ComfyUI where it is.
+
+        Raises
+        ------
+        ComfyUIUnavailableError
+            It is away; with `start` it was waited for, and started if that is ours to do.
+        """
         if order.target == "jupyter":
             if self.settings.jupyter is None:
                 raise InvalidRequestError.of_field("target", "there is no Jupyter to expose")
@@ -280,12 +287,14 @@ class Services:
             return origin
         if order.port is not None:
             return Origin(f"http://127.0.0.1:{order.port}", order.port)
-        machine = self.machines.get()
-        if machine.url is None or not machine.connected:
+        machine = self.machines.get(order.machine)
+        if start:
             await machine.ready()
+        elif not machine.connected:
+            raise ComfyUIUnavailableError(f"The ComfyUI of machine {machine.id!r} is away")
         assert machine.url is not None
         address = URL(machine.url)
-        return Origin(str(address), address.port or 80)
+        return Origin(str(address), address.port or 80, machine=machine.id)
 
     def _tunnel_moved(self, target: Target, old: str | None, new: str | None) -> None:
         if target == "jupyter" and self.settings.admit_host is not None:

@@ -153,8 +153,14 @@ class Machines:
         return Machines(self._server, "cloud")
 
     def list(self) -> MachineList:
-        """Return all machines that the server knows, the default one first."""
-        return [Machine(self, row) for row in self._server.get("machines")]
+        """Return all machines that the server knows, the default one first.
+
+        Of `cloud`, those that were created from here: ComfyDeploy's API lists none.
+        """
+        rows = self._server.get("machines")
+        if self._target == "cloud":
+            rows = [row for row in rows if row["kind"] == "cloud"]
+        return [Machine(self, row) for row in rows]
 
     def get(self, machine_id: str | None = None) -> Machine:
         """Return a machine with all that is known of it.

@@ -146,6 +146,7 @@ class Tunnel:
         self,
         target: Target = "comfyui",
         *,
+        machine: str | None = None,
         port: int | None = None,
         protect: bool | None = None,
         token: str | None = None,
@@ -158,6 +159,8 @@ class Tunnel:
         ----------
         target : str
             ``comfyui`` or ``jupyter``.
+        machine : str, optional
+            Whose ComfyUI, by id or name; default the local one's.
         port : int, optional
             The port on the server's machine, if not that of the target.
         protect : bool, optional
@@ -186,6 +189,7 @@ class Tunnel:
         """
         fields = {
             "target": target,
+            "machine": machine,
             "port": port,
             "protect": protect,
             "token": token,

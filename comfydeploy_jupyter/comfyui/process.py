@@ -275,8 +275,8 @@ class ComfyUIProcess:
             )
         self._child.end_leftover()  # before a port is chosen
         env = {**child_environment(), "PYTHONUNBUFFERED": "1", **self._env}
-        host = _connect_host(_option(self._launch_args, "--listen"))
-        self._port = self._choose_port(host, _option(self._launch_args, "--port"))
+        host = _connect_host(option_value(self._launch_args, "--listen"))
+        self._port = self._choose_port(host, option_value(self._launch_args, "--port"))
         self._url = f"http://{f'[{host}]' if ':' in host else host}:{self._port}"
         command = [str(python), "main.py", *self._arguments(python, env)]
         return command, self._url, env
@@ -284,13 +284,13 @@ class ComfyUIProcess:
     def _arguments(self, python: Path, env: Mapping[str, str]) -> list[str]:
         given = self._launch_args
         arguments: list[str] = []
-        if _option(given, "--listen") is None:
+        if option_value(given, "--listen") is None:
             arguments += ["--listen", "127.0.0.1"]
-        if _option(given, "--port") is None:
+        if option_value(given, "--port") is None:
             arguments += ["--port", str(self._port)]
-        if _option(given, "--preview-method") is None:
+        if option_value(given, "--preview-method") is None:
             arguments += ["--preview-method", "auto"]
-        if _option(given, "--cpu") is None and _option(given, "--directml") is None:
+        if option_value(given, "--cpu") is None and option_value(given, "--directml") is None:
             torch = discovery.torch_build(python)
             if not discovery.has_gpu(env) or (torch is not None and not torch.accelerated):
                 arguments.append("--cpu")
@@ -302,10 +302,9 @@ class ComfyUIProcess:
             if self._port is not None and _is_free(host, self._port):
                 return self._port
             return _free_port(host)
-        try:
-            port = int(wanted)
-        except ValueError:
-            raise self._unavailable(f"launch_args: --port {wanted!r} is not a number") from None
+        port = port_number(wanted)
+        if port is None:
+            raise self._unavailable(f"launch_args: {wanted!r} is no port")
         if not _is_free(host, port):
             raise self._unavailable(f"ComfyUI cannot be started: port {port} of {host} is taken")
         return port
@@ -334,7 +333,16 @@ def _pause(failures: int) -> float:
     return min(LONGEST_PAUSE, pause * random.uniform(1.0, 1.25))
 
 
-def _option(arguments: Sequence[str], name: str) -> str | None:
+def port_number(given: str | int) -> int | None:
+    """Return a port as a number, None for what is none."""
+    try:
+        port = int(given)
+    except ValueError:
+        return None
+    return port if 0 < port < 65536 else None
+
+
+def option_value(arguments: Sequence[str], name: str) -> str | None:
     """Return the value of a command-line option, "" where it has none, None where it is absent."""
     value = None
     for index, argument in enumerate(arguments):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import re
@@ -10,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .discovery import is_comfyui_tree
+import psutil
 
-_LISTENS = "0A"  # state of a socket in /proc/net/tcp
+from .discovery import is_comfyui_tree
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,18 @@ def running_at(url: str) -> Running | None:
         return None
     if not _is_here(parts.hostname or ""):
         return None
-    pid = _listener(port)
+    pid = listener_pid(port)
     return describe(pid) if pid is not None else None
+
+
+def listener_pid(port: int) -> int | None:
+    """Return the process that listens on a port of this machine, where we may know that."""
+    with contextlib.suppress(psutil.Error, OSError):
+        for connection in psutil.net_connections(kind="tcp"):
+            here = connection.laddr and connection.laddr.port == port
+            if here and connection.status == psutil.CONN_LISTEN:
+                return connection.pid
+    return None
 
 
 def describe(pid: int) -> Running:
@@ -90,31 +101,3 @@ def _is_here(host: str) -> bool:
     except ValueError:
         return False
     return address.is_loopback or address.is_unspecified
-
-
-def _listener(port: int) -> int | None:
-    sockets = {f"socket:[{inode}]" for inode in _inodes(port)}
-    if not sockets:
-        return None
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            for descriptor in (process / "fd").iterdir():
-                if str(descriptor.readlink()) in sockets:
-                    return int(process.name)
-        except OSError:
-            continue  # it ended, or is another user's
-    return None
-
-
-def _inodes(port: int) -> set[str]:
-    found = set()
-    for table in ("tcp", "tcp6"):
-        try:
-            lines = Path("/proc/net", table).read_text().splitlines()[1:]
-        except OSError:
-            continue
-        for line in lines:
-            fields = line.split()
-            if fields[3] == _LISTENS and int(fields[1].rpartition(":")[2], 16) == port:
-                found.add(fields[9])
-    return found

@@ -81,6 +81,9 @@ class VolumeModelHandler(Handler):
         if request.in_cloud or query.in_cloud:
             self.reply(await self._in_cloud(request, request.api_url or query.api_url))
             return
+        # `auto`, and a name that may change, mean one machine from here on.
+        machine = self.services.machines.get(request.machine)
+        request.machine = machine.id
         if request.action == "list":
             listing = await self.services.models(request.machine)
             folder = request.folder or request.folder_path
@@ -88,7 +91,7 @@ class VolumeModelHandler(Handler):
             found = await listing.models(folder=name)
             await self.reply_large({"success": True, "models": found})
             return
-        folders = await self.services.machines.get(request.machine).folders()
+        folders = await machine.folders()
         work = {"add": self._add, "delete": self._delete, "move": self._move}[request.action]
         self.reply({"success": True, **await work(request, folders)})
 
@@ -101,8 +104,7 @@ class VolumeModelHandler(Handler):
         key = self.given_key(request.cd_token or request.token)
         account = self.services.cloud.account(key, api_url=api_url)
         if request.source != "local":
-            ours = {*schemas.CloudBody.model_fields, "action", "machine"}
-            body = {k: v for k, v in (await self.json_body()).items() if k not in ours}
+            body = request.for_service(await self.json_body())
             return dict(await account.post("volume", "model", body=body))
         path, name = _local_file(request)
         target = models.volume_path(_folder(request), name)

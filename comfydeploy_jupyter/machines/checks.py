@@ -20,7 +20,9 @@ from ..comfyui.discovery import (
     what_answers,
 )
 from ..comfyui.folders import Folders
+from ..comfyui.process import option_value, port_number
 from ..errors import ComfyUIUnavailableError, InvalidRequestError
+from ..secrets import is_secret_name
 from .hardware import gpus_of_driver
 
 if TYPE_CHECKING:
@@ -30,7 +32,6 @@ _SHELL = re.compile(r"[;|&$`<>\x00-\x1f\x7f]")
 _OPTION = re.compile(r"(--?[A-Za-z][\w-]*)(=.*)?", re.DOTALL)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _GPU = re.compile(r"\d{1,3}(,\d{1,3})*|(GPU|MIG)-[0-9A-Za-z/-]+(,(GPU|MIG)-[0-9A-Za-z/-]+)*")
-_HIDDEN = re.compile(r"TOKEN|SECRET|PASSW|CREDENTIAL|(^|_)(API_?)?KEY(_|$)", re.IGNORECASE)
 MASK = "***"
 MOST_ARGUMENTS = 200
 LONGEST = 4096  # characters of one argument
@@ -76,6 +77,9 @@ def check_options(arguments: Sequence[str], place: str | Path) -> None:
     InvalidRequestError
         Naming the first option that it does not know, or that lacks its value.
     """
+    port = option_value(arguments, "--port")
+    if port is not None and port_number(port) is None:
+        raise InvalidRequestError.of_field("launch_args", f"--port {port[:80]!r} is no port")
     path = Path(place).expanduser()
     Folders(path, argv=arguments)  # reads those that are about folders, as ComfyUI does
     known = launch_options(path)
@@ -145,7 +149,7 @@ def check_environment(given: Mapping[str, str | int | float | None]) -> dict[str
 
 def masked(env: Mapping[str, str]) -> dict[str, str]:
     """Return environment variables with those hidden that look like secrets."""
-    return {name: MASK if _HIDDEN.search(name) else value for name, value in env.items()}
+    return {name: MASK if is_secret_name(name) else value for name, value in env.items()}
 
 
 def check_gpu(given: str | int) -> str:

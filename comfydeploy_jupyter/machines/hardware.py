@@ -11,6 +11,7 @@ import os
 import platform
 import shutil
 import subprocess
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -308,19 +309,11 @@ def disks(folders: Iterable[Path]) -> list[dict[str, Any]]:
 
 
 def process_facts(pid: int) -> dict[str, Any]:
-    """Return ``memory`` (resident, bytes) and ``started_at`` (s since the epoch) of a process."""
+    """Return ``memory`` (resident, bytes) and ``started_at`` (ISO 8601, UTC) of a process."""
     try:
         process = psutil.Process(pid)
-        return {"memory": process.memory_info().rss, "started_at": process.create_time()}
+        started = datetime.fromtimestamp(process.create_time(), timezone.utc)
+        text = started.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return {"memory": process.memory_info().rss, "started_at": text}
     except psutil.Error:
         return {"memory": None, "started_at": None}
-
-
-def listener_pid(port: int) -> int | None:
-    """Return the process that listens on a port of this box, where we may know that."""
-    with contextlib.suppress(psutil.Error, OSError):
-        for connection in psutil.net_connections(kind="tcp"):
-            here = connection.laddr and connection.laddr.port == port
-            if here and connection.status == psutil.CONN_LISTEN:
-                return connection.pid
-    return None

@@ -19,6 +19,7 @@ from yarl import URL
 
 from .._version import __version__
 from ..comfyui.discovery import launch_options
+from ..comfyui.running import listener_pid
 from ..errors import (
     ComfyUIUnavailableError,
     ConflictError,
@@ -89,6 +90,7 @@ class MachineRoom:
         self._listener = listener
         self._records: dict[str, MachineRecord] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._adding = asyncio.Lock()
 
     async def open(self) -> None:
         """Make the machines that are known; `local` is always one. None is started by that."""
@@ -206,7 +208,7 @@ class MachineRoom:
         facts = {}
         if here and machine.url is not None and pid is None and machine.connected:
             port = urlsplit(machine.url).port
-            pid = await asyncio.to_thread(hardware.listener_pid, port) if port else None
+            pid = await asyncio.to_thread(listener_pid, port) if port else None
         if here and pid is not None:
             facts = await asyncio.to_thread(hardware.process_facts, pid)
         comfyui = {
@@ -270,6 +272,16 @@ class MachineRoom:
         if kind == "comfyui" and not request.comfyui_url:
             raise InvalidRequestError.of_field("comfyui_url", "is needed for the kind comfyui")
         given = await self._checked(request, {})
+        # One at a time: else two could find the same id, name or address free.
+        async with self._adding:
+            self.check_name(request.name)
+            machine = await self._add(request, kind, given)
+        if self._starts_early(self._records[machine.id]):
+            machine.open()
+            await _settle(machine)
+        return await self._describe(machine)
+
+    async def _add(self, request: MachineCreate, kind: str, given: dict[str, Any]) -> Machine:
         shared: Machine | None = None
         if kind == "managed":
             shared = self._copied(request, given)
@@ -279,21 +291,10 @@ class MachineRoom:
         if shared is not None:
             own = await self._own_folders(record.id, shared, settings)
             given["launch_args"] = [*settings.launch_args, *own]
-        # Others may have been quicker while this one was checked.
-        self.check_name(request.name)
-        self._records[record.id] = record
-        try:
-            record = await self._repository.add(record)
-        except BaseException:
-            self._records.pop(record.id, None)
-            raise
-        self._records[record.id] = record
+        self._records[record.id] = record = await self._repository.add(record)
         machine = self._machine(record)
         self._registry.add(machine)
-        if self._starts_early(record):
-            machine.open()
-            await _settle(machine)
-        return await self._describe(machine)
+        return machine
 
     async def adopt(self, told: dict[str, Any], api_url: str | None) -> None:
         """Keep in mind a machine of ComfyDeploy, so that it can be called by its id and name."""

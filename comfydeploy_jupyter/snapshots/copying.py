@@ -8,7 +8,7 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .secrets import holds_secret, is_secret_file
+from ..secrets import holds_secret, is_secret_file
 
 MIB = 1024 * 1024
 _LARGE = 100 * MIB  # bytes of a file that is rather a model than code

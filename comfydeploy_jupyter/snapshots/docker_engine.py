@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import shutil
 from collections import deque
 from typing import TYPE_CHECKING
 
+from ..child import child_environment
 from ..errors import DockerFailedError, DockerUnavailableError
 from ..guard import guarded_command
 
@@ -65,6 +65,7 @@ async def _problem(program: str, *probe: str) -> str | None:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
+            env=child_environment(),
         )
     except OSError as fault:
         return fault.strerror or "it cannot be started"
@@ -114,7 +115,7 @@ async def build(
         If the build fails, with its last lines as ``details["log"]``.
     """
     await asyncio.to_thread(_prepare, log)
-    env = {**os.environ, "BUILDKIT_PROGRESS": "plain"}
+    env = {**child_environment(), "BUILDKIT_PROGRESS": "plain"}
     arguments = []
     for name, token in tokens.items():
         variable = f"COMFYDEPLOY_BUILD_{name.upper()}"

@@ -8,10 +8,10 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from ..comfyui.discovery import installed_version
+from ..secrets import clean_arguments
 from .custom_nodes import read_custom_nodes
 from .packages import read_packages
 from .repositories import read_checkout
-from .secrets import clean_arguments
 from .snapshot import COMFYUI_REPOSITORY, ComfyUI, ModelFile, Snapshot
 
 if TYPE_CHECKING:
@@ -76,7 +76,9 @@ def read_environment(
     nodes = read_custom_nodes(node_folders)
     comfyui, warnings = _read_comfyui(path, launch_args)
     snapshot = Snapshot(
-        created_at=datetime.now(timezone.utc).isoformat(),
+        created_at=datetime.now(timezone.utc)
+        .isoformat(timespec="milliseconds")
+        .replace("+00:00", "Z"),
         comfyui=comfyui,
         python=packages.python,
         custom_nodes=nodes.nodes,

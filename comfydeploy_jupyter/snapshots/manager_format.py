@@ -6,8 +6,8 @@ import re
 from typing import Any
 
 from ..errors import InvalidRequestError
+from ..secrets import clean_url
 from .packages import PYTORCH_INDEX
-from .secrets import clean_url
 from .snapshot import ComfyUI, CustomNode, Package, Python, Snapshot, is_address
 
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,254}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConflictError, ForbiddenPathError, NotFoundError
 from ..files.listing import LocalModels
 from ..graphs.model_files import model_links
-from .secrets import clean_url
+from ..secrets import clean_url
 from .snapshot import ModelFile
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 from dataclasses import dataclass, field
@@ -11,9 +10,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from ..child import child_environment
 from ..errors import ComfyUIUnavailableError
+from ..secrets import clean_url
 from .repositories import read_checkout
-from .secrets import clean_url
 from .snapshot import Package, Python
 
 PYTORCH_INDEX = "https://download.pytorch.org/whl"
@@ -83,7 +83,7 @@ def read_packages(python: Path) -> PackageReport:
 
 def _ask(python: Path) -> dict[str, Any]:
     # What PYTHONPATH adds is Jupyter's, or folders of this machine: not the interpreter's own.
-    env = {key: value for key, value in os.environ.items() if key not in _NOT_ITS_OWN}
+    env = {key: value for key, value in child_environment().items() if key not in _NOT_ITS_OWN}
     env["PYTHONDONTWRITEBYTECODE"] = "1"
     try:
         done = subprocess.run(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from ..comfyui.discovery import git_commit
-from .secrets import clean_url
+from ..secrets import clean_url
 from .snapshot import is_address
 
 if TYPE_CHECKING:

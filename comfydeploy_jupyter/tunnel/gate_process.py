@@ -110,7 +110,9 @@ class GateProcess:
         while True:
             target = self._target
             try:
-                await self._start()
+                await self._start(target)
+                if target != self._target:
+                    await self._child.end()  # it was pointed elsewhere while it started
                 await self._child.wait()
             except OSError as fault:
                 logger.warning("The gate of the tunnel cannot be started: %s", fault)
@@ -120,12 +122,12 @@ class GateProcess:
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
 
-    async def _start(self) -> None:
+    async def _start(self, target: str) -> None:
         assert self._listener is not None
         reader, writer = os.pipe()
         try:
             # a few hundred bytes: a pipe takes them at once
-            os.write(writer, GateSettings(self._target, self.secret).to_json())
+            os.write(writer, GateSettings(target, self.secret).to_json())
             os.close(writer)
             numbers = [self._listener.fileno(), reader]
             await self._child.start(

@@ -71,6 +71,8 @@ class Order:
     ----------
     target : str
         ``comfyui`` or ``jupyter``.
+    machine : str or None
+        Whose ComfyUI is exposed, by id.
     port : int or None
         Port on this machine of what is exposed.
     token, hostname : str or None
@@ -80,6 +82,7 @@ class Order:
     """
 
     target: Target = "comfyui"
+    machine: str | None = None
     port: int | None = None
     token: str | None = field(default=None, repr=False)
     hostname: str | None = None
@@ -100,12 +103,15 @@ class Origin:
         What a user opens there.
     own_protection : bool
         Whether it asks for credentials itself.
+    machine : str or None
+        Whose ComfyUI it is, by id.
     """
 
     url: str
     port: int
     path: str = "/"
     own_protection: bool = False
+    machine: str | None = None
 
 
 class _Tunnel:
@@ -116,7 +122,7 @@ class _Tunnel:
         order: Order,
         cloudflared: Cloudflared,
         gate: GateProcess,
-        find: Callable[[], Awaitable[Origin]],
+        find: Callable[[bool], Awaitable[Origin]],
         on_url: Callable[[str | None, str | None], object],
     ) -> None:
         self.order = order
@@ -162,7 +168,11 @@ class _Tunnel:
         """
         mine = self.order
         port = self.origin.port if self.origin is not None else mine.port
+        machine = self.origin.machine if self.origin is not None else mine.machine
         differs = {
+            "machine": order.machine is not None
+            and (machine is not None or mine.port is not None)
+            and order.machine != machine,
             "port": order.port is not None and port is not None and order.port != port,
             "token": order.token is not None and order.token != mine.token,
             "hostname": order.hostname is not None
@@ -172,8 +182,9 @@ class _Tunnel:
         }
         for name, other in differs.items():
             if other:
+                how = "without protection" if name == "protect" else f"with another {name}"
                 raise ConflictError(
-                    f"{name}: the tunnel to {mine.target} is up with another one; stop it first",
+                    f"{name}: there is a tunnel to {mine.target} {how}; stop it first",
                     details={"field": name},
                 )
 
@@ -241,7 +252,7 @@ class _Tunnel:
     async def _bring_up(self) -> ComfyDeployError | None:
         order = self.order
         try:
-            self.origin = await self._find()
+            self.origin = await self._find(True)
             wanted = order.protect is not False and not self.origin.own_protection
             if wanted and not self._gated:
                 await self._gate.open(self.origin.url)
@@ -313,8 +324,8 @@ class _Tunnel:
     async def _follow_origin(self) -> None:
         """Lead to where ComfyUI is now."""
         try:
-            origin = await asyncio.wait_for(self._find(), CHECK_EVERY)
-        except (ComfyDeployError, asyncio.TimeoutError):
+            origin = await self._find(False)
+        except ComfyDeployError:
             return  # it is away; it may come back where it was
         if origin == self.origin:
             return
@@ -351,7 +362,8 @@ class Tunnels:
     settings : TunnelSettings
         How they are made.
     find : callable
-        Coroutine function that returns the `Origin` of an `Order`; may raise ComfyDeployError.
+        Coroutine function that returns the `Origin` of an `Order`; may raise ComfyDeployError. Its
+        second argument says whether to wait for what is away, and to start it if need be.
     on_url : callable
         Called with target, old and new public address whenever that changes, on the event loop.
     """
@@ -361,7 +373,7 @@ class Tunnels:
         folder: Path,
         settings: TunnelSettings,
         *,
-        find: Callable[[Order], Awaitable[Origin]],
+        find: Callable[[Order, bool], Awaitable[Origin]],
         on_url: Callable[[Target, str | None, str | None], object],
     ) -> None:
         self._folder = folder
@@ -415,7 +427,7 @@ class Tunnels:
                     order,
                     self._cloudflared(target),
                     self._gate(target),
-                    lambda: self._find(order),
+                    lambda start: self._find(order, start),
                     lambda old, new: self._on_url(target, old, new),
                 )
             else:
@@ -469,6 +481,7 @@ class Tunnels:
                 "url": None,
                 "access_url": None,
                 "port": None,
+                "machine": None,
                 "target": target,
                 "protected": False,
                 "protection": "none",
@@ -480,6 +493,7 @@ class Tunnels:
             "url": tunnel.url,
             "access_url": tunnel.access_url,
             "port": tunnel.origin.port if tunnel.origin is not None else tunnel.order.port,
+            "machine": tunnel.origin.machine if tunnel.origin is not None else tunnel.order.machine,
             "target": target,
             "protected": tunnel.protection != "none",
             "protection": tunnel.protection,

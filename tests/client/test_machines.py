@@ -41,6 +41,7 @@ def test_list_and_get(comfy, comfyui, away):
     assert comfy.machines.get("auto").id == "local"
     assert comfy.url in repr(comfy.machines)
     assert "ComfyDeploy" in repr(comfy.machines.cloud)
+    assert comfy.machines.cloud.list() == []  # none of these two is there
     with pytest.raises(NotFoundError):
         comfy.machines.get("no-such")
 

@@ -73,6 +73,66 @@ async def test_volume_step_without_a_key(api):
     assert (code, body["code"]) == (401, "no_api_key")
 
 
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (
+            {"url": "https://example.org/a.safetensors", "folder": "models/loras"},
+            {
+                "source": "link",
+                "folderPath": "loras",
+                "downloadLink": "https://example.org/a.safetensors",
+            },
+        ),
+        (
+            {
+                "source": "huggingface",
+                "url": "owner/repo",
+                "folder": "loras",
+                "filename": "a.safetensors",
+            },
+            {
+                "source": "huggingface",
+                "folderPath": "loras",
+                "filename": "a.safetensors",
+                "huggingface": {"repoId": "owner/repo"},
+            },
+        ),
+        (
+            {
+                "source": "huggingface",
+                "url": "https://huggingface.co/owner/repo/resolve/main/a.safetensors",
+                "folder": "loras",
+            },
+            {
+                "source": "link",
+                "folderPath": "loras",
+                "downloadLink": "https://huggingface.co/owner/repo/resolve/main/a.safetensors",
+            },
+        ),
+        (
+            {"source": "civitai", "url": "https://civitai.com/models/1", "folder": "loras"},
+            {
+                "source": "civitai",
+                "folderPath": "loras",
+                "civitai": {"url": "https://civitai.com/models/1"},
+            },
+        ),
+    ],
+)
+async def test_our_form_of_a_model_for_a_cloud_volume(api, comfydeploy, ours, theirs):
+    code, answer = await api.post("volume/model", {**ours, "target": "cloud", "cd_token": KEY})
+    assert code == 200, answer
+    assert comfydeploy.seen[-1].body == theirs
+
+
+async def test_a_model_for_a_cloud_volume_that_lacks_something(api, comfydeploy):
+    for body, field in (({"url": "https://h/a"}, "folder"), ({"folder": "loras"}, "url")):
+        code, answer = await api.post("volume/model", {**body, "target": "cloud", "cd_token": KEY})
+        assert (code, answer["details"]["field"]) == (400, field)
+    assert comfydeploy.paths("POST") == []
+
+
 async def test_model_for_a_cloud_volume(api):
     asked = {"source": "link", "folderPath": "loras", "filename": "a.safetensors"}
     body = {**asked, "downloadLink": "https://example.org/a", "target": "cloud", "cd_token": KEY}

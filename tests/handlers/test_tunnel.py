@@ -148,12 +148,15 @@ async def test_starts_at_the_same_time_are_one(api, cloudflared):
         ("hostname", "comfy.example.com"),  # without a token
         ("hostname", "a.b/../c"),
         ("protect", "no"),
+        ("machine", ""),
+        ("machine", 7),
     ],
 )
 async def test_bad_input(api, cloudflared, field, value):
     code, body = await api.post("tunnel/start", {field: value})
     assert (code, body["code"], body["success"]) == (400, "invalid_request", False)
     assert body["details"]["field"] == field
+    assert "(?" not in body["error"]  # words, not a regular expression
     assert cloudflared.starts == []
     assert (await api.get("tunnel/status"))[1]["state"] == "stopped"
 
@@ -167,6 +170,7 @@ async def test_bad_input_leaves_a_running_tunnel_alone(api, cloudflared):
         ({"port": PORT + 1}, "port"),
         ({"protect": True}, "protect"),
         ({"token": TOKEN.decode()}, "token"),
+        ({"machine": "local"}, "machine"),  # this one leads to a port
     ):
         code, answer = await api.post("tunnel/start", body)
         assert (code, answer["code"], answer["details"]["field"]) == (409, "conflict", field)
@@ -316,6 +320,24 @@ async def test_named_tunnel_past_the_gate_is_refused(api, cloudflared):
     assert (code, body["details"]["reason"]) == (502, "not_protected")
     assert "tunnel_gate_port" in body["hint"]
     await gone(cloudflared.starts[0]["pid"])
+
+
+async def test_the_comfyui_of_another_machine(api, cloudflared, comfyui):
+    machine = {"name": "my studio", "comfyui_url": comfyui.url}
+    code, made = await api.post("machine/create", machine)
+    assert (code, made["machine"]["status"]) == (200, "ready")
+    for other in ({"target": "jupyter"}, {"port": PORT}):
+        code, body = await api.post("tunnel/start", {"machine": "my studio", **other})
+        assert (code, body["details"]["field"]) == (400, "machine")
+    code, body = await api.post("tunnel/start", {"machine": "nobody's"})
+    assert (code, body["code"]) == (404, "not_found")
+    code, body = await api.post("tunnel/start", {"machine": "My Studio", "protect": False})
+    assert (code, body["machine"], body["port"]) == (200, "my-studio", comfyui.port)
+    assert cloudflared.starts[0]["target"] == comfyui.url
+    assert (await api.post("tunnel/start", {}))[1]["url"] == body["url"]
+    code, refused = await api.post("tunnel/start", {"machine": "local"})
+    assert (code, refused["details"]["field"]) == (409, "machine")
+    assert (await api.get("tunnel/status"))[1]["machine"] == "my-studio"
 
 
 async def test_jupyter_itself(api, cloudflared, jp_fetch, jp_serverapp):

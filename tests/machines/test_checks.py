@@ -57,6 +57,10 @@ def test_options_are_those_of_the_comfyui():
             checks.check_options(wrong, path)
     with pytest.raises(InvalidRequestError, match="launch_args"):
         checks.check_options(["--output-directory"], path)
+    checks.check_options(["--port", "8188"], path)
+    for wrong in (["--port", "65536"], ["--port=0"], ["--port", "http"], ["--port"]):
+        with pytest.raises(InvalidRequestError, match=r"--port .* is no port"):
+            checks.check_options(wrong, path)
 
 
 def test_folders_and_interpreters(tmp_path):
@@ -80,8 +84,8 @@ def test_environments():
     for wrong in ({"A B": "x"}, {"A=": "x"}, {"": "x"}, {"A": "x\0"}):
         with pytest.raises(InvalidRequestError, match="env: "):
             checks.check_environment(wrong)
-    shown = checks.masked({"HF_TOKEN": "s", "CIVITAI_API_KEY": "s", "KEYBOARD": "us", "A": "1"})
-    assert shown == {"HF_TOKEN": "***", "CIVITAI_API_KEY": "***", "KEYBOARD": "us", "A": "1"}
+    shown = checks.masked({"HF_TOKEN": "s", "MYSQL_PWD": "s", "KEYBOARD": "us", "A": "1"})
+    assert shown == {"HF_TOKEN": "***", "MYSQL_PWD": "***", "KEYBOARD": "us", "A": "1"}
 
 
 @contextlib.asynccontextmanager

@@ -158,6 +158,28 @@ async def test_changes_are_kept_until_they_are_taken_back(api, extension, comfyu
     assert (told["config"]["launch_args"], told["config"]["comfyui_url"]) == ([], comfyui.url)
 
 
+async def test_two_that_come_at_once(api):
+    """Their names make the same id, or they are at the same address: both are told apart."""
+    url = f"http://127.0.0.1:{free_port()}"
+    same = [{"name": name, "comfyui_url": url} for name in ("one", "two")]
+    answers = await asyncio.gather(*(api.post("machine/create", body) for body in same))
+    assert sorted(code for code, _ in answers) == [200, 409]
+    names = ("my studio", "my+studio")
+    alike = [{"name": n, "comfyui_url": f"http://127.0.0.1:{free_port()}"} for n in names]
+    answers = await asyncio.gather(*(api.post("machine/create", body) for body in alike))
+    ids = sorted(body["machine_id"] for _, body in answers)
+    assert ids == ["my-studio", "my-studio-2"]
+    rows = {row["id"]: row["name"] for row in (await api.get("machines"))[1]}
+    assert {rows[found] for found in ids} == set(names)
+    # a name may have spaces, and says which machine is meant
+    for name in names:
+        code, told = await api.get("machine", machine_id=name.upper())
+        assert (code, told["name"]) == (200, name)
+        code, body = await api.post("run", {"workflow_api": chain(), "machine": name})
+        assert (code, body["code"]) == (503, "comfyui_unavailable")
+        assert (await api.post("machine/delete", {"machine_id": name}))[0] == 200
+
+
 async def test_a_machine_that_is_down_harms_no_other(api, extension, comfyui):
     await until_connected(api)
     port = free_port()
@@ -194,8 +216,8 @@ async def test_a_machine_that_is_down_harms_no_other(api, extension, comfyui):
 
     code, told = await api.post("machine/update", {"machine_id": "far-away", "comfyui_url": ""})
     assert (code, told["details"]["field"]) == (400, "comfyui_path")
-    assert (await api.post("machine/delete", {"machine_id": "far away"}))[0] == 400
-    code, gone = await api.post("machine/delete", {"machine_id": "far-away"})
+    assert (await api.post("machine/delete", {"machine_id": "far off"}))[0] == 404
+    code, gone = await api.post("machine/delete", {"machine_id": "far away"})  # its name
     assert (code, gone["machine_id"]) == (200, "far-away")
     assert [row["id"] for row in (await api.get("machines"))[1]] == ["local"]
     code, refused = await api.post("machine/delete", {"machine_id": "local"})

@@ -6,11 +6,13 @@ import json
 import os
 import re
 import signal
+import stat
 import time
 import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -114,6 +116,36 @@ def test_jupyter_through_its_tunnel(server, cloudflared):
     # a Jupyter of this machine only takes no other names
     session.headers["Host"] = "rebound.example"
     assert session.get(f"{server.url}comfyui-deploy/check-status", headers=token).status_code == 403
+
+
+def test_a_jupyter_that_asks_nobody_gets_a_gate(start_jupyter, cloudflared, tmp_path):
+    jupyter = start_jupyter(
+        IdentityProvider={"token": ""},
+        ComfyDeploy={
+            "comfyui_url": "http://127.0.0.1:9",
+            "autostart": False,
+            "data_dir": str(tmp_path / "data"),
+            "cloudflared_path": str(cloudflared.path),
+        },
+    )
+    with requests.Session() as user:
+        user.trust_env = False
+        user.get(f"{jupyter.url}lab/../login")
+        page = {"X-XSRFToken": user.cookies.get("_xsrf") or ""}
+        route = f"{jupyter.url}comfyui-deploy/tunnel/start"
+        answer = user.post(route, json={"target": "jupyter"}, headers=page)
+    started = answer.json()
+    assert (answer.status_code, started["protection"]) == (200, "gate"), started
+    stranger = visitor(cloudflared, started)
+    path = f"{cloudflared.edge}{urlsplit(started['access_url']).path}"
+    for route in ("", "api/kernels", "comfyui-deploy/machines"):
+        assert stranger.get(f"{path}{route}", allow_redirects=False).status_code == 401
+    secret = {"Authorization": f"Bearer {secret_of(started)}"}
+    guest = stranger.get(f"{path}comfyui-deploy/machines", headers=secret)
+    assert (guest.status_code, guest.json()[0]["id"]) == (200, "local")
+    folder = tmp_path / "data" / "tunnel"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    jupyter.stop()
 
 
 def pids(server: MortalJupyter, cloudflared: FakeCloudflared) -> list[int]:

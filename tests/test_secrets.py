@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from comfydeploy_jupyter.snapshots.secrets import (
+from comfydeploy_jupyter.secrets import (
     clean_arguments,
     clean_url,
     holds_secret,
@@ -14,14 +14,24 @@ from comfydeploy_jupyter.snapshots.secrets import (
 
 
 @pytest.mark.parametrize(
-    "name", ["HF_TOKEN", "--api-key", "CIVITAI_API_KEY", "apiKey", "--tls-keyfile", "DB_PASSWORD"]
+    "name",
+    [
+        "HF_TOKEN",
+        "--api-key",
+        "CIVITAI_API_KEY",
+        "apiKey",
+        "--tls-keyfile",
+        "DB_PASSWORD",
+        "MYTOKEN",
+    ],
 )
 def test_secret_names(name):
     assert is_secret_name(name)
 
 
 @pytest.mark.parametrize(
-    "name", ["--use-split-cross-attention", "--lowvram", "--keyboard", "MONKEY", "--cpu"]
+    "name",
+    ["--use-split-cross-attention", "--lowvram", "--keyboard", "MONKEY", "TOKENIZERS_PARALLELISM"],
 )
 def test_names_that_are_none(name):
     assert not is_secret_name(name)

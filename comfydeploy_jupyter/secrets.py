@@ -1,4 +1,4 @@
-"""What never goes into a snapshot: credentials in addresses, arguments and files."""
+"""What is a secret, by its name or its looks: in variables, addresses, arguments and files."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ _WORDS = frozenset(
         *("sig", "signature", "token", "tokens", "username"),
     }
 )
+_ENDINGS = ("token", "secret", "password", "passwd", "apikey")  # of words like MYTOKEN
 # How the keys of well-known services look.
 _KEYS = re.compile(
     rb"\bhf_[A-Za-z0-9]{30,}|\bsk-(?:proj-|ant-\w+-|or-v1-)?\w{32,}|\bgh[oprsu]_[A-Za-z0-9]{36,}|"
@@ -33,7 +34,8 @@ _SECRET_FILES = re.compile(
 def is_secret_name(name: str) -> bool:
     """Return whether what is called so holds a secret, e.g. ``HF_TOKEN`` or ``--tls-keyfile``."""
     spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
-    return not _WORDS.isdisjoint(re.split(r"[^a-z0-9]+", spaced.lower()))
+    words = re.split(r"[^a-z0-9]+", spaced.lower())
+    return not _WORDS.isdisjoint(words) or any(word.endswith(_ENDINGS) for word in words)
 
 
 def is_secret_file(name: str) -> bool:

@@ -1,0 +1,44 @@
+"""How a tunnel follows what it leads to."""
+
+from __future__ import annotations
+
+import asyncio
+
+from comfydeploy_jupyter.errors import ComfyUIUnavailableError
+from comfydeploy_jupyter.tunnel.failures import why_it_ended
+from comfydeploy_jupyter.tunnel.tunnels import Order, Origin, Tunnels, TunnelSettings
+from tests.comfyui_server import free_port
+
+
+async def test_what_is_away_is_not_started_by_looking_at_it(cloudflared, tmp_path):
+    """It has its own supervision, which pauses between starts."""
+    asked: list[bool] = []
+    looked = asyncio.Event()
+    origin = Origin(f"http://127.0.0.1:{free_port()}", 1)
+
+    async def find(_: Order, start: bool) -> Origin:
+        asked.append(start)
+        if start:
+            return origin
+        looked.set()
+        raise ComfyUIUnavailableError("It is away")
+
+    settings = TunnelSettings(cloudflared_path=str(cloudflared.path))
+    tunnels = Tunnels(tmp_path, settings, find=find, on_url=lambda *_: None)
+    try:
+        started = await tunnels.start(Order(protect=False))
+        await asyncio.wait_for(looked.wait(), 60)
+        assert asked == [True, False]
+        assert tunnels.status()["url"] == started["url"]
+    finally:
+        await tunnels.close()
+
+
+def test_the_last_complaint_is_told_not_the_last_line():
+    log = ["2026-11-24T19:06:22Z INF Registered tunnel connection connIndex=0", ""]
+    assert why_it_ended(log, "signal SIGKILL").message == "cloudflared ended (signal SIGKILL)"
+    log.insert(0, "2026-11-24T19:06:21Z ERR The moon is away")
+    assert (
+        "(exit code 1): 2026-11-24T19:06:21Z ERR The moon"
+        in why_it_ended(log, "exit code 1").message
+    )
