@@ -60,6 +60,19 @@ def _jupyter_server_extension_points() -> list[dict[str, Any]]:
     return [{"module": "comfydeploy_jupyter.extension", "app": ComfyDeploy}]
 
 
+def load_ipython_extension(ipython: Any) -> None:
+    """Add the magic ``%comfy``: what ``%load_ext comfydeploy_jupyter`` calls.
+
+    Parameters
+    ----------
+    ipython : IPython.InteractiveShell
+        Where to.
+    """
+    from .magics import ComfyMagics
+
+    ipython.register_magics(ComfyMagics)
+
+
 def __getattr__(name: str) -> Any:
     if name in PANELS:
         from . import widgets

@@ -1,4 +1,4 @@
-"""How a run shows itself while it runs: in a notebook, in a terminal, or not at all."""
+"""How a run or a sweep shows itself meanwhile: in a notebook, in a terminal, or not at all."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import sys
 import threading
 import time
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TextIO, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from .client import RunProgress
+    from .client import RunProgress, SweepProgress
 
 INTERVAL = 0.1
 """Shortest time between two updates of a view, s."""
@@ -23,40 +23,71 @@ CLOCK = 0.5
 """How often a view is updated though nothing happened, so that its clock goes on, s."""
 
 
-class View(Protocol):
-    """Shows a `RunProgress`."""
-
-    def show(self, progress: RunProgress) -> None:
-        """Show how far the run is."""
-
-    def end(self, progress: RunProgress) -> None:
-        """Show the end of the run, and clear what moved."""
+SHEET_INTERVAL, SHEET_SHARE = 1.0, 10.0
+"""Shortest time between two pictures of a contact sheet, s; and that as a multiple of the time
+which the last one took, so that a large one is drawn more rarely."""
 
 
-def progress_display(progress: RunProgress) -> AbstractContextManager[object]:
-    """Return the view of one run that fits the place: widgets, a line of text, or nothing.
+class Followed(Protocol):
+    """What can be followed: `RunProgress`, `SweepProgress`."""
+
+    @property
+    def version(self) -> int:
+        """Grows with each change."""
+
+    @property
+    def ended(self) -> float | None:
+        """When it ended, s of `time.monotonic`."""
+
+    def finish(self, status: str) -> None:
+        """Note that it is over, or at least following it."""
+
+
+P = TypeVar("P", bound=Followed)
+P_contra = TypeVar("P_contra", bound=Followed, contravariant=True)
+
+
+class View(Protocol[P_contra]):
+    """Shows a `RunProgress`, or a `SweepProgress`."""
+
+    def show(self, progress: P_contra) -> None:
+        """Show how far it is."""
+
+    def end(self, progress: P_contra) -> None:
+        """Show the end, and clear what moved."""
+
+
+def progress_display(
+    progress: RunProgress | SweepProgress,
+) -> AbstractContextManager[object]:
+    """Return the view of a run or a sweep that fits the place: widgets, a line, or nothing.
 
     Parameters
     ----------
-    progress : RunProgress
+    progress : RunProgress or SweepProgress
         Fed by the caller while it is inside the context.
     """
+    from .client import SweepProgress
+
+    terminal = sys.stderr if sys.stderr is not None and sys.stderr.isatty() else None
+    if isinstance(progress, SweepProgress):
+        if in_notebook():
+            return Live(progress, SweepView(progress))
+        return nullcontext() if terminal is None else Live(progress, SweepLine(terminal))
     if in_notebook():
         return Live(progress, NotebookView())
-    if sys.stderr is not None and sys.stderr.isatty():
-        return Live(progress, TerminalView(sys.stderr))
-    return nullcontext()
+    return nullcontext() if terminal is None else Live(progress, TerminalView(terminal))
 
 
-class Live:
-    """A context in which a view follows a run, at most ten times a second.
+class Live(Generic[P]):
+    """A context in which a view follows a run or a sweep, at most ten times a second.
 
     A thread does it, so that a view that is slow never holds up the run, and the clock goes on
     while a node is silent.
 
     Parameters
     ----------
-    progress : RunProgress
+    progress : RunProgress or SweepProgress
         What to show.
     view : View
         Where to show it.
@@ -66,8 +97,8 @@ class Live:
 
     def __init__(
         self,
-        progress: RunProgress,
-        view: View,
+        progress: P,
+        view: View[P],
         on_error: Callable[[Exception], object] | None = None,
     ) -> None:
         self._progress = progress
@@ -76,7 +107,7 @@ class Live:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="comfydeploy-view", daemon=True)
 
-    def __enter__(self) -> Live:
+    def __enter__(self) -> Live[P]:
         self._thread.start()
         return self
 
@@ -98,7 +129,7 @@ class Live:
             if self._over.wait(INTERVAL):
                 return
 
-    def _try(self, show: Callable[[RunProgress], None]) -> bool:
+    def _try(self, show: Callable[[P], None]) -> bool:
         try:
             show(self._progress)
         except Exception as error:
@@ -108,8 +139,8 @@ class Live:
         return True
 
 
-class TerminalView:
-    """One line of text that is written over.
+class Line:
+    """A line of text in a terminal that is written over.
 
     Parameters
     ----------
@@ -120,22 +151,43 @@ class TerminalView:
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
-    def show(self, progress: RunProgress) -> None:
+    def draw(self, fraction: float, elapsed: float, text: str) -> None:
         """Write the line."""
         width = shutil.get_terminal_size().columns - 1
-        done = round(progress.fraction * 20)
+        done = round(fraction * 20)
         bar = "█" * done + "░" * (20 - done)
-        line = f"{bar} {progress.fraction:4.0%}  {progress.elapsed:5.1f} s  {activity(progress)}"
-        line = "".join(c if c.isprintable() else " " for c in line)[:width]
-        self._write(f"\r{line}\x1b[K")
+        line = f"{bar} {fraction:4.0%}  {elapsed:5.1f} s  {text}"
+        self.write(f"\r{''.join(c if c.isprintable() else ' ' for c in line)[:width]}\x1b[K")
+
+    def write(self, text: str) -> None:
+        """Write some text as it is."""
+        self._stream.write(text)
+        self._stream.flush()
+
+
+class TerminalView(Line):
+    """A run as one line of text."""
+
+    def show(self, progress: RunProgress) -> None:
+        """Write the line."""
+        self.draw(progress.fraction, progress.elapsed, activity(progress))
 
     def end(self, progress: RunProgress) -> None:
         """Clear the line."""
-        self._write("\r\x1b[K")
+        self.write("\r\x1b[K")
 
-    def _write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
+
+class SweepLine(Line):
+    """A sweep as one line of text; what came of it stays."""
+
+    def show(self, progress: SweepProgress) -> None:
+        """Write the line."""
+        text = ": ".join(part for part in (progress.summary, sweep_activity(progress)) if part)
+        self.draw(progress.fraction, progress.elapsed, text)
+
+    def end(self, progress: SweepProgress) -> None:
+        """Leave a line that says how it ended."""
+        self.write(f"\r{sweep_end(progress)}\x1b[K\n")
 
 
 class NotebookView:
@@ -222,8 +274,109 @@ class ProgressWidgets:
 
     def close(self) -> None:
         """Remove all of them from the page and from the kernel."""
-        for widget in (*self.box.children, self.box):
-            widget.close()
+        close_widgets(*self.box.children, self.box)
+
+
+class SweepView:
+    """A sweep as widgets under the cell: one bar, a stop button, the contact sheet.
+
+    When it has ended, sheet and table are left in their place, which are stored in the notebook.
+
+    Parameters
+    ----------
+    progress : SweepProgress
+        What will be shown.
+    """
+
+    def __init__(self, progress: SweepProgress) -> None:
+        import ipywidgets as w
+        from IPython.display import display
+
+        from .client.sweep import current_cell
+
+        self._sweep = progress.sweep
+        full = w.Layout(width="100%", margin="0", min_width="0")
+        self._text = w.HTML(layout=full)
+        self._bar = w.FloatProgress(max=1.0, layout=full)
+        self._bar.tabbable = False
+        self._stop = w.Button(
+            description="Stop",
+            icon="stop",
+            tooltip="Cancel what is queued; resume() goes on. Interrupting the kernel stops it too",
+            layout=w.Layout(width="90px", margin="0", flex="0 0 auto"),
+        )
+        self._stop.on_click(lambda _: self._stop_sweep())
+        self._sheet = w.Image(format="webp", layout=w.Layout(max_width="100%", display="none"))
+        row = w.HBox([self._bar, self._stop], layout=w.Layout(width="100%", grid_gap="8px"))
+        self._box = w.VBox([self._text, row, self._sheet], layout=w.Layout(grid_gap="4px"))
+        self._drawn: dict[str, int] | None = None
+        self._next_sheet = 0.0
+        bundle = self._box._repr_mimebundle_()
+        bundle["text/plain"] = f"A sweep of {len(self._sweep)} points"
+        # IPython has no types
+        self._handle: Any = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+        self._sweep.shown_in = current_cell()
+
+    def show(self, progress: SweepProgress) -> None:
+        """Update the widgets."""
+        self._bar.value = progress.fraction
+        self._text.value = (
+            f'<div style="line-height:1.4">{html.escape(progress.summary)}'
+            f" · {progress.elapsed:.0f} s"
+            '<div role="status" style="color:var(--jp-ui-font-color2);overflow:hidden;'
+            'text-overflow:ellipsis;white-space:nowrap">'
+            f"{html.escape(sweep_activity(progress)) or '&nbsp;'}</div></div>"
+        )
+        counts, now = progress.counts, time.monotonic()
+        ended = {name: number for name, number in counts.items() if name not in UNENDED}
+        if now < self._next_sheet or ended == self._drawn:
+            return
+        self._sheet.value = self._sweep.to_webp()
+        self._sheet.layout.display = ""
+        self._drawn = ended
+        done = time.monotonic()
+        self._next_sheet = done + max(SHEET_INTERVAL, SHEET_SHARE * (done - now))
+
+    def end(self, progress: SweepProgress) -> None:
+        """Close the widgets and leave sheet and table."""
+        page = f"<div>{html.escape(sweep_end(progress))}</div>{self._sweep.to_html()}"
+        self._handle.update({"text/html": page, "text/plain": repr(self._sweep)}, raw=True)
+        row, sheet = self._box.children[1:]
+        close_widgets(self._text, *row.children, row, sheet, self._box)
+
+    def _stop_sweep(self) -> None:
+        self._stop.disabled = True
+        self._stop.description = "Stopping"
+        threading.Thread(target=self._sweep.stop, name="comfydeploy-stop", daemon=True).start()
+
+
+def close_widgets(*widgets: Any) -> None:
+    """Remove widgets from the page, and with their looks from the kernel."""
+    for widget in widgets:
+        widget.close()
+        for look in (widget.layout, getattr(widget, "style", None)):
+            if look is not None:
+                look.close()
+
+
+UNENDED = frozenset({"waiting", "queued", "running", "uploading"})
+
+
+def sweep_activity(progress: SweepProgress) -> str:
+    """Return what a sweep does now, e.g. ``"seed 3, cfg 7: KSampler 3/20"``."""
+    current = progress.current
+    if current is None:
+        return ""
+    point, run = current
+    return point.label if run is None else f"{point.label}: {activity(run)}"
+
+
+def sweep_end(progress: SweepProgress) -> str:
+    """Return how a sweep ended, in one line."""
+    error = progress.sweep.error
+    why = "" if error is None else f": {error}"
+    status = progress.sweep.outcome.capitalize()
+    return f"{status} after {progress.elapsed:.1f} s: {progress.summary}{why}"
 
 
 def activity(progress: RunProgress) -> str:

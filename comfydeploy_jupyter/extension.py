@@ -61,6 +61,11 @@ class ComfyDeploy(ExtensionApp):
         True,
         help="Whether ComfyUI is found, or started, together with Jupyter; else at the first use.",
     ).tag(config=True)
+    comfyui_page = Bool(
+        True,
+        help="Whether ComfyUI's own page is at comfyui/ below Jupyter's address, for users who may"
+        " run workflows.",
+    ).tag(config=True)
     comfyui_timeout = Float(
         30.0, min=0.1, help="Seconds that ComfyUI has to answer one request."
     ).tag(config=True)

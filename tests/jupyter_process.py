@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parent.parent
 TOKEN = "sesame"
 BASE_URL = "/a%40b/"
-LAB = ("jupyterlab", "jupyter_lsp", "jupyter_server_terminals", "notebook", "notebook_shim")
+LAB = (
+    *("jupyterlab", "jupyter_lsp", "jupyter_server_proxy", "jupyter_server_terminals"),
+    *("notebook", "notebook_shim"),
+)
 
 
 class JupyterProcess:

@@ -11,6 +11,7 @@ from .results import Images, OutputFile, Result
 from .runs import Run
 from .snapshots import Snapshot
 from .stream import EventStream
+from .sweep import Point, Sweep, SweepProgress
 from .tunnel import Tunnel, TunnelStatus
 from .workflow import Inputs, Node, UnknownNameError, Validation, Workflow
 from .workflows import StoredWorkflow, Workflows, WorkflowVersion
@@ -26,11 +27,14 @@ __all__ = [
     "Node",
     "NodeName",
     "OutputFile",
+    "Point",
     "Result",
     "Run",
     "RunProgress",
     "Snapshot",
     "StoredWorkflow",
+    "Sweep",
+    "SweepProgress",
     "Tunnel",
     "TunnelStatus",
     "UnknownNameError",

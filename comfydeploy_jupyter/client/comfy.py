@@ -23,12 +23,15 @@ from .runs import Run
 from .server import READ_TIMEOUT, Server, check_timeout
 from .snapshots import Snapshot, given, take
 from .stream import EventStream
+from .sweeps import Sweeps
 from .tunnel import Tunnel
 from .workflow import Workflow
 from .workflows import Workflows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
+
+    from .sweep import SweepProgress
 
 LARGEST_SEED = 2**64 - 1  # of ComfyUI's own nodes
 HASH_TIMEOUT = 600.0  # s; a large file on a slow disk takes its time
@@ -53,12 +56,14 @@ OPTIONS = frozenset(
     }
 )
 
+ARGUMENTS = frozenset({"workflow", "inputs", "seed", "machine", "previews", "progress", "timeout"})
+
 
 class Display(Protocol):
-    """Makes the view of one run; the view is a context in which the run is followed."""
+    """Makes the view of one run or sweep; the view is a context in which it is followed."""
 
-    def __call__(self, progress: RunProgress) -> AbstractContextManager[object]:
-        """Return the view of a run."""
+    def __call__(self, progress: RunProgress | SweepProgress) -> AbstractContextManager[object]:
+        """Return the view."""
 
 
 class Comfy:
@@ -85,6 +90,8 @@ class Comfy:
         The machines that runs can go to.
     tunnel : Tunnel
         Makes ComfyUI reachable from the internet.
+    sweep : Sweeps
+        Runs a workflow at every point of a grid: ``comfy.sweep(workflow, {"seed": range(8)})``.
 
     Examples
     --------
@@ -100,6 +107,7 @@ class Comfy:
         self.workflows = Workflows(self.server)
         self.machines = Machines(self.server)
         self.tunnel = Tunnel(self.server)
+        self.sweep = Sweeps(self)
         self._display = display
 
     @property
@@ -618,11 +626,46 @@ class Comfy:
         with _naming_nodes(source):
             return EventStream(self.server, body["prompt_id"], body=body, timeout=timeout)
 
+    @staticmethod
+    def check_options(options: dict[str, Any], also: Collection[str] = ()) -> None:
+        """Refuse options that there are not.
+
+        Parameters
+        ----------
+        options : dict
+            Those that were given.
+        also : collection of str
+            Names of further arguments that may have been meant.
+
+        Raises
+        ------
+        TypeError
+            There is no such option; the message names the closest.
+        """
+        known = OPTIONS | ARGUMENTS | set(also)
+        for name in options:
+            if name in OPTIONS:
+                continue
+            if name == "wait":
+                raise TypeError("wait: run() waits and submit() does not")
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = (
+                f"did you mean {close[0]}?"
+                if close
+                else f"options are {', '.join(sorted(OPTIONS))}"
+            )
+            raise TypeError(f"unknown option {name!r}; {hint}")
+
+    def display_for(self, progress: bool | str | Display) -> Display | None:
+        """Return what makes the view that the argument `progress` asks for."""
+        chosen = self._display if progress in (True, "auto") else progress
+        return chosen if callable(chosen) else None
+
     def _view(
         self, progress: bool | Literal["auto"] | Display, state: RunProgress
     ) -> AbstractContextManager[object]:
-        chosen = self._display if progress in (True, "auto") else progress
-        return chosen(state) if callable(chosen) else nullcontext()
+        chosen = self.display_for(progress)
+        return nullcontext() if chosen is None else chosen(state)
 
     def _body(
         self,
@@ -633,7 +676,7 @@ class Comfy:
         options: dict[str, Any],
         **fields: Any,
     ) -> dict[str, Any]:
-        _check(options)
+        self.check_options(options)
         _check_seed(seed)
         if source.graph is None and not options.get("workflow_id"):
             raise InvalidRequestError.of_field(
@@ -658,18 +701,6 @@ class Comfy:
 
 def _source(workflow: WorkflowSource) -> Source:
     return workflow.source if isinstance(workflow, Workflow) else Source(workflow)
-
-
-def _check(options: dict[str, Any]) -> None:
-    named = {"workflow", "inputs", "seed", "machine", "previews", "progress", "timeout"}
-    for name in options:
-        if name in OPTIONS:
-            continue
-        if name == "wait":
-            raise TypeError("wait: run() waits and submit() does not")
-        close = difflib.get_close_matches(name, OPTIONS | named, n=1)
-        hint = f"did you mean {close[0]}?" if close else f"options are {', '.join(sorted(OPTIONS))}"
-        raise TypeError(f"unknown option {name!r}; {hint}")
 
 
 def _check_seed(seed: object) -> None:

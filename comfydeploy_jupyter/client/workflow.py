@@ -108,9 +108,9 @@ class Workflow:
             self._files.update(source._files)
         self.title = title or _name_of(source)
         if loaded.is_ui:
-            self._ui = _plain(graph)
+            self._ui = plain(graph)
             graph = self._convert({"workflow": graph, "to": "api"})["workflow_api"]
-        self._graph = check_api_graph(_plain(graph), field="workflow")
+        self._graph = check_api_graph(plain(graph), field="workflow")
 
     @property
     def source(self) -> Source:
@@ -194,7 +194,7 @@ class Workflow:
         """
         given = {**(inputs or {}), **named}
         files = {key: value for key, value in given.items() if is_file(value)}
-        values = _plain({**given, **{key: _stand_in(file) for key, file in files.items()}})
+        values = plain({**given, **{key: _stand_in(file) for key, file in files.items()}})
         applied = apply_inputs(self._graph, values, strict=False)
         if applied.unknown:
             applied = apply_inputs(self._graph, values, definitions=self.definitions())
@@ -219,7 +219,7 @@ class Workflow:
             self._put(node_id, name, _stand_in(value))
             self._files[node_id, name] = value
         else:
-            self._put(node_id, name, stored_value(_plain(value), self._graph))
+            self._put(node_id, name, stored_value(plain(value), self._graph))
 
     def file(self, node_id: str, name: str) -> Any:
         """Return the file that an input was set to, or None."""
@@ -665,7 +665,7 @@ def _stand_in(file: Any) -> str:
     return file.name if isinstance(file, Path) else "picture.png"
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return a copy of what JSON makes of a value: no numpy, no paths, no tuples."""
     return json.loads(encode({"value": value}))["value"]
 

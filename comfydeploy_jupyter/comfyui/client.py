@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
 import aiohttp
+from yarl import URL
 
 from ..errors import (
     ComfyUIUnavailableError,
@@ -17,7 +18,7 @@ from ..errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
 UNHURRIED = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=300)
@@ -243,6 +244,77 @@ class ComfyUIClient:
                 async for chunk in answer.content.iter_chunked(CHUNK):
                     await asyncio.to_thread(file.write, chunk)
         except (aiohttp.ClientError, asyncio.TimeoutError) as fault:
+            raise self.unavailable(str(fault) or type(fault).__name__) from fault
+
+    async def forward(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: AsyncIterator[bytes] | None,
+    ) -> aiohttp.ClientResponse:
+        """Send a request as it is; return the answer, whose body is not yet read.
+
+        Parameters
+        ----------
+        method, target : str
+            The verb, and path with query as they go over the wire.
+        headers : dict
+            All of them but ``Host``.
+        body : async iterator of bytes, optional
+            The body, sent as it comes.
+
+        Raises
+        ------
+        ComfyUIUnavailableError
+            If ComfyUI does not answer.
+        """
+        try:
+            return await self.session.request(
+                method,
+                URL(self.url + target, encoded=True),
+                headers=headers,
+                data=body,
+                allow_redirects=False,
+                auto_decompress=False,
+                skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
+            )
+        except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as fault:
+            raise self.unavailable(str(fault) or type(fault).__name__) from fault
+
+    async def pieces(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        """Give the body of an answer as it comes.
+
+        Raises
+        ------
+        ComfyUIUnavailableError
+            If ComfyUI breaks off.
+        """
+        try:
+            async for piece in answer.content.iter_any():
+                yield piece
+        except (aiohttp.ClientError, OSError) as fault:
+            raise self.unavailable(f"it broke off ({fault})") from fault
+
+    async def open_socket(self, target: str) -> aiohttp.ClientWebSocketResponse[bool]:
+        """Open a WebSocket that is somebody else's.
+
+        Parameters
+        ----------
+        target : str
+            Path with query as they go over the wire.
+
+        Raises
+        ------
+        ComfyUIUnavailableError
+            If ComfyUI does not answer.
+        """
+        try:
+            return await self.session.ws_connect(
+                URL(self.url + target, encoded=True), max_msg_size=0, compress=0, heartbeat=30.0
+            )
+        except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as fault:
             raise self.unavailable(str(fault) or type(fault).__name__) from fault
 
     def unavailable(self, reason: str, **details: Any) -> ComfyUIUnavailableError:

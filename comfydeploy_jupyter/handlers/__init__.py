@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .base import NotFound
 from .cloud import VOLUME_STEPS, AuthResponseHandler, SiteHandler, VolumeFileHandler
+from .comfyui_page import PAGE, PageHandler, PageSocket
 from .files import (
     FileHashHandler,
     FilenameListHandler,
@@ -91,6 +92,9 @@ ROUTES = (
     (f"{PREFIX}/comfyui/log", ComfyUILogHandler),
     (f"{PREFIX}/object_info", ObjectInfoHandler),
     (r"comfydeploy(?:/.*)?", SiteHandler),
+    # ComfyUI's own page
+    (rf"{PAGE}/(?:api/)?ws", PageSocket),
+    (rf"{PAGE}(?:/.*)?", PageHandler),
     # Whatever else is asked for under our prefix; the last one
     (rf"{PREFIX}(?:/.*)?", NotFound),
 )

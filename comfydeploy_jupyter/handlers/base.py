@@ -80,7 +80,7 @@ class Base(JupyterHandler):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Tell Jupyter that our verbs are authenticated: `prepare` does it for all of them."""
         super().__init_subclass__(**kwargs)
-        for verb in ("get", "head", "post"):
+        for verb in ("get", "head", "post", "put", "patch", "delete"):
             method = cls.__dict__.get(verb)
             if method is not None:
                 setattr(method, "__allow_unauthenticated", False)

@@ -1,4 +1,4 @@
-"""Small nodes for the tests: slow ones, failing ones, and ones that show progress.
+"""Small nodes for the tests: slow ones, failing ones, and ones that show progress; and routes.
 
 Every node takes ``anything`` (optional, any type), so that nodes can be chained, and ``token``, so
 that a test can make ComfyUI run a node again that it would otherwise take from its cache.
@@ -14,10 +14,12 @@ from typing import ClassVar
 
 import folder_paths
 import torch
+from aiohttp import web
 from comfy.model_management import throw_exception_if_processing_interrupted
 from comfy.utils import ProgressBar
 from comfy_execution.graph_utils import ExecutionBlocker
 from PIL import Image
+from server import PromptServer
 
 
 class AnyType(str):
@@ -180,6 +182,34 @@ class TestSound(TestNode):
             sound.setparams((1, 2, 8000, 0, "NONE", ""))
             sound.writeframes(bytes(2 * int(8000 * seconds)))
         return {"ui": {"audio": [{"filename": name, "subfolder": "", "type": "output"}]}}
+
+
+@PromptServer.instance.routes.route("*", "/comfydeploy_test/echo")
+async def echo(request):
+    """Tell what a request was."""
+    facts = {
+        "method": request.method,
+        "url": request.raw_path,
+        "headers": {name.lower(): value for name, value in request.headers.items()},
+        "body": (await request.read()).decode(),
+    }
+    return web.json_response(facts, headers={"X-Test": "yes", "Set-Cookie": "_xsrf=theirs"})
+
+
+@PromptServer.instance.routes.get("/comfydeploy_test/moved")
+async def moved(request):
+    """Lead elsewhere."""
+    raise web.HTTPFound("/comfydeploy_test/echo?moved=1")
+
+
+@PromptServer.instance.routes.get("/comfydeploy_test/broken")
+async def broken(request):
+    """Break off in the middle of an answer."""
+    response = web.StreamResponse()
+    await response.prepare(request)
+    await response.write(b"half of it")
+    request.transport.close()
+    return response
 
 
 NODE_CLASS_MAPPINGS = {

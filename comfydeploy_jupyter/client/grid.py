@@ -1,0 +1,183 @@
+"""The points of a sweep: which values the inputs have at each."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from ..errors import InvalidRequestError
+
+MAX_POINTS = 10_000
+"""The most points of a sweep; more are likely a mistake, such as a range without an end."""
+
+MAX_LABEL = 60
+"""Longest text of a value in a label, characters."""
+
+Points: TypeAlias = Mapping[Any, Iterable[Any]] | Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One direction of a grid.
+
+    Attributes
+    ----------
+    names : tuple of str
+        The inputs that change along it; several change together.
+    values : tuple of tuple
+        At each place, one value for each of the names.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[tuple[Any, ...], ...]
+
+    @property
+    def label(self) -> str:
+        """What changes along it."""
+        return ", ".join(self.names)
+
+    def labels(self) -> list[str]:
+        """Return what to write at each place."""
+        return [", ".join(map(value_text, values)) for values in self.values]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The points of a sweep, in the order in which they run.
+
+    Attributes
+    ----------
+    axes : tuple of Axis
+        Empty where the points were given one by one.
+    points : tuple of dict
+        The values by input. Of a grid, the last axis changes fastest, as in nested loops.
+    """
+
+    axes: tuple[Axis, ...]
+    points: tuple[dict[str, Any], ...]
+
+    @classmethod
+    def of(cls, points: Points | object) -> Grid:
+        """Return the grid that a user has described.
+
+        Parameters
+        ----------
+        points : dict or list of dict
+            For each input its values, of which every combination is a point; several inputs that
+            change together are one key, a tuple, whose values are tuples. Or each point as a dict.
+
+        Raises
+        ------
+        InvalidRequestError
+            It is neither, is empty, or has more than `MAX_POINTS` points.
+        """
+        if isinstance(points, Mapping):
+            return cls.from_axes([_axis(key, values) for key, values in points.items()])
+        if isinstance(points, (str, bytes)) or not isinstance(points, Iterable):
+            raise InvalidRequestError.of_field(
+                "points", "must be a dict of inputs to their values, or a list of dicts"
+            )
+        listed = _some(points, "points")
+        for number, point in enumerate(listed):
+            if not isinstance(point, Mapping):
+                raise InvalidRequestError.of_field(
+                    f"points[{number}]", f"must be a dict, not a {type(point).__name__}"
+                )
+        return cls((), tuple({str(key): value for key, value in p.items()} for p in listed))
+
+    @classmethod
+    def from_axes(cls, axes: Iterable[Axis]) -> Grid:
+        """Return the grid with every combination of what is on the axes."""
+        axes = tuple(axes)
+        names = [name for axis in axes for name in axis.names]
+        if not names:
+            raise InvalidRequestError.of_field("points", "are missing: no input has values")
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise InvalidRequestError.of_field(f"points.{twice}", "is given twice")
+        if math.prod(len(axis.values) for axis in axes) > MAX_POINTS:
+            raise _too_many("points")
+        rows = itertools.product(*(axis.values for axis in axes))
+        points = (dict(zip(names, itertools.chain(*row), strict=True)) for row in rows)
+        return cls(axes, tuple(points))
+
+    def map(self, change: Callable[[Any], Any]) -> Grid:
+        """Return the same grid with other values."""
+        if self.axes:
+            return self.from_axes(
+                Axis(axis.names, tuple(tuple(map(change, row)) for row in axis.values))
+                for axis in self.axes
+            )
+        return Grid(
+            (), tuple({key: change(value) for key, value in p.items()} for p in self.points)
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` takes."""
+        if self.axes:
+            return {"axes": [{"names": axis.names, "values": axis.values} for axis in self.axes]}
+        return {"points": self.points}
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> Grid:
+        """Return the grid that `to_json` gave.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            It is not from there.
+        """
+        if "axes" in kept:
+            return cls.from_axes(
+                Axis(tuple(axis["names"]), tuple(map(tuple, axis["values"])))
+                for axis in kept["axes"]
+            )
+        return cls((), tuple(map(dict, kept["points"])))
+
+
+def value_text(value: Any) -> str:
+    """Return a value as people write it, on one line, shortened."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    text = " ".join(text.split())
+    return text if len(text) <= MAX_LABEL else f"{text[: MAX_LABEL - 2]} …"
+
+
+def _axis(key: Any, values: Any) -> Axis:
+    if isinstance(key, str):
+        return Axis((key,), tuple((value,) for value in _values(key, values)))
+    if not isinstance(key, tuple) or not key or not all(isinstance(name, str) for name in key):
+        raise InvalidRequestError.of_field(
+            "points", f"{key!r} must be the name of an input, or a tuple of names"
+        )
+    rows = []
+    for row in _values(", ".join(key), values):
+        if isinstance(row, (str, bytes)) or not isinstance(row, Sequence) or len(row) != len(key):
+            raise InvalidRequestError.of_field(
+                f"points.{', '.join(key)}", f"each value must have {len(key)} parts, not {row!r}"
+            )
+        rows.append(tuple(row))
+    return Axis(key, tuple(rows))
+
+
+def _values(name: str, values: Any) -> list[Any]:
+    field = f"points.{name}"
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
+        raise InvalidRequestError.of_field(field, f"must be a list of values, not {values!r}")
+    return _some(values, field)
+
+
+def _some(values: Iterable[Any], field: str) -> list[Any]:
+    found = list(itertools.islice(values, MAX_POINTS + 1))
+    if not found:
+        raise InvalidRequestError.of_field(field, "is empty")
+    if len(found) > MAX_POINTS:
+        raise _too_many(field)
+    return found
+
+
+def _too_many(field: str) -> InvalidRequestError:
+    return InvalidRequestError.of_field(field, f"are more than the {MAX_POINTS} that a sweep takes")

@@ -1,0 +1,208 @@
+"""``%comfy``: status, runs and panels in one line, after ``%load_ext comfydeploy_jupyter``."""
+
+from __future__ import annotations
+
+import difflib
+import html
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from IPython.core.error import UsageError
+from IPython.core.magic import Magics, line_magic, magics_class
+
+from .client.graph import Source
+from .client.graph_text import html_table, text_table
+from .errors import ComfyDeployError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .client import Comfy
+
+HELP = """\
+%comfy status                   ComfyUI, its queue, uploads
+%comfy run FILE [key=value …]   run a workflow; values are JSON, else text; seed=7 sets every seed
+%comfy panel [FILE]             a panel to change inputs, run, and see
+%comfy runs [NUMBER]            the latest runs
+A path or value with spaces goes in quotes: %comfy run "my flow.json" "6.text=a red cat"\
+"""
+
+RUNS = 10
+"""How many runs ``%comfy runs`` shows."""
+
+
+@magics_class
+class ComfyMagics(Magics):
+    """The magic ``%comfy``."""
+
+    _comfy: Comfy | None = None
+
+    @line_magic
+    def comfy(self, line: str) -> Any:
+        """Do what the line says; what goes wrong is one line, not a traceback.
+
+        Raises
+        ------
+        UsageError
+            Always this one, which IPython shows in that way.
+        """
+        try:
+            return self._do(line)
+        except ComfyDeployError as error:
+            raise UsageError(f"%comfy: {error}") from error
+        except OSError as error:
+            named = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            raise UsageError(f"%comfy: {named}") from error
+
+    def _do(self, line: str) -> Any:
+        try:
+            words = shlex.split(line)
+        except ValueError as error:
+            raise UsageError(f"%comfy: {error}: {line}") from None
+        commands: dict[str, Callable[[list[str]], Any]] = {
+            "status": self._status,
+            "run": self._run,
+            "panel": self._panel,
+            "runs": self._runs,
+        }
+        if not words or words[0] in {"help", "--help", "-h", "?"}:
+            return Page(HELP)
+        name, *arguments = words
+        if name not in commands:
+            close = difflib.get_close_matches(name, commands, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            raise UsageError(f"%comfy: there is no command {name!r}{hint}\n{HELP}")
+        return commands[name](arguments)
+
+    @property
+    def _client(self) -> Comfy:
+        """The client: the user's own ``comfy`` if there is one, else a new connection."""
+        from . import connect
+        from .client import Comfy
+
+        own = None if self.shell is None else self.shell.user_ns.get("comfy")
+        if isinstance(own, Comfy):
+            return own
+        if self._comfy is None:
+            self._comfy = connect()
+        return self._comfy
+
+    def _status(self, arguments: list[str]) -> Page:
+        _no_more(arguments, "status")
+        return status_page(self._client.status())
+
+    def _run(self, arguments: list[str]) -> Any:
+        if not arguments:
+            raise UsageError("%comfy run: which file? %comfy run FILE [key=value …]")
+        path, *pairs = arguments
+        inputs = dict(map(parse_pair, pairs))
+        seed = inputs.pop("seed", None)
+        if seed is not None and type(seed) is not int:
+            raise UsageError(f"%comfy run: seed must be a whole number, not {seed!r}")
+        source = Source(Path(path))
+        return self._client.run(source.graph, inputs, seed=seed)
+
+    def _panel(self, arguments: list[str]) -> Any:
+        _no_more(arguments[1:], "panel")
+        for path in arguments:
+            Source(Path(path))  # what is no workflow is told here
+        from .widgets import default_panel
+
+        return default_panel(self._client, *arguments)
+
+    def _runs(self, arguments: list[str]) -> Page:
+        _no_more(arguments[1:], "runs")
+        number = RUNS
+        if arguments:
+            if not arguments[0].isdecimal() or int(arguments[0]) < 1:
+                raise UsageError(f"%comfy runs: how many? a number, not {arguments[0]!r}")
+            number = int(arguments[0])
+        rows = [_run_row(run.record) for run in self._client.runs(limit=number)]
+        return Page.table(("id", "status", "seconds", "created"), rows, empty="No runs yet")
+
+
+class Page:
+    """Text with a form for terminals and a form for notebooks.
+
+    Parameters
+    ----------
+    text : str
+        For terminals.
+    page : str, optional
+        HTML, escaped; by default the text as it is.
+    """
+
+    def __init__(self, text: str, page: str | None = None) -> None:
+        self._text = text
+        self._page = f"<pre>{html.escape(text)}</pre>" if page is None else page
+
+    @classmethod
+    def table(cls, heads: tuple[str, ...], rows: list[tuple[str, ...]], *, empty: str) -> Page:
+        """Return a table."""
+        if not rows:
+            return cls(empty)
+        return cls(text_table([heads, *rows]), html_table(heads, rows))
+
+    def __repr__(self) -> str:
+        return self._text
+
+    def _repr_html_(self) -> str:
+        return self._page
+
+
+def status_page(status: dict[str, Any]) -> Page:
+    """Return the reply of ``check-status`` as a small table."""
+    rows: list[tuple[str, ...]] = []
+    for name, value in status.items():
+        if isinstance(value, dict):
+            facts = ", ".join(
+                f"{key} {_plain(item)}" for key, item in value.items() if item is not None
+            )
+            rows.append((name, facts))
+        elif value is not None:
+            rows.append((name, _plain(value)))
+    return Page.table(("", ""), rows, empty="Nothing is known")
+
+
+def parse_pair(pair: str) -> tuple[str, Any]:
+    """Return key and value of ``key=value``; the value is JSON where it can be, else text.
+
+    Raises
+    ------
+    UsageError
+        There is no ``=``, or no key.
+    """
+    key, equals, text = pair.partition("=")
+    if not equals or not key:
+        raise UsageError(
+            f"%comfy run: {pair!r} is not key=value; put quotes around what has spaces"
+        )
+    try:
+        return key, json.loads(text, parse_constant=_no_constant)
+    except ValueError:
+        return key, text
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(name)
+
+
+def _no_more(arguments: list[str], command: str) -> None:
+    if arguments:
+        raise UsageError(f"%comfy {command}: {' '.join(arguments)!r} is too much\n{HELP}")
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _run_row(record: dict[str, Any]) -> tuple[str, ...]:
+    took = record.get("execution_time")
+    return (
+        str(record.get("prompt_id", "")),
+        str(record.get("status", "")),
+        f"{took:.2f}" if isinstance(took, (int, float)) else "",
+        str(record.get("created_at") or "")[:19].replace("T", " "),
+    )

@@ -1,0 +1,380 @@
+"""Sweeps with a real Jupyter server and a real ComfyUI."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import subprocess
+import sys
+import threading
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import PIL.Image
+import pytest
+
+from comfydeploy_jupyter.client import Comfy, Sweep
+from comfydeploy_jupyter.errors import (
+    ComfyUIUnavailableError,
+    ConflictError,
+    InvalidRequestError,
+    RunTimeoutError,
+    UnknownInputError,
+)
+from tests.client.test_real import SUNSET, until
+from tests.jupyter_process import REPOSITORY, JupyterProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.client.small_server import Reply, Request, SmallServer
+
+
+@pytest.fixture
+def comfy(jupyter: JupyterProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Comfy:
+    monkeypatch.chdir(tmp_path)
+    return Comfy(jupyter.url, jupyter.token)
+
+
+def failing_if() -> dict[str, Any]:
+    return {
+        "1": {
+            "class_type": "TestFailIf",
+            "inputs": {"condition": False, "message": "too bad", "token": uuid.uuid4().hex},
+            "_meta": {"title": "Judge"},
+        },
+        "2": {
+            "class_type": "TestSeed",
+            "inputs": {"seed": 1, "anything": ["1", 0]},
+        },
+    }
+
+
+def napping(seconds: float) -> dict[str, Any]:
+    return {
+        "1": {
+            "class_type": "TestSleep",
+            "inputs": {"seconds": seconds, "token": uuid.uuid4().hex},
+        },
+        "2": {"class_type": "TestText", "inputs": {"text": "", "anything": ["1", 0]}},
+    }
+
+
+def ours(comfy: Comfy, sweep: Sweep) -> set[str]:
+    """Return the ids of the sweep's runs that the server has."""
+    return {run.prompt_id for run in comfy.runs(limit=200)} & {p.prompt_id for p in sweep}
+
+
+def test_every_point_runs_with_its_values(comfy: Comfy, tmp_path: Path) -> None:
+    sweep = comfy.sweep(SUNSET, {"Width.value": [64, 96], "Caption.value": ["a", "b", "<c>"]})
+    assert sweep.status == "done"
+    assert sweep.counts == {"total": 6, "success": 6}
+    assert [p.result.images[0].width for p in sweep] == [64, 64, 64, 96, 96, 96]
+    assert [p.result.texts for p in sweep.find({"Width.value": 96})] == [["a"], ["b"], ["<c>"]]
+    assert list(sweep.results) == list(sweep)
+    row = sweep.rows()[5]
+    assert (row["Width.value"], row["Caption.value"], row["status"]) == (96, "<c>", "success")
+    assert row["images"]
+    assert row["prompt_id"] == sweep[5].prompt_id
+    assert sweep.path is not None
+    assert sweep.path.resolve().parent == tmp_path / "sweeps"
+    assert "6 of 6 points" in repr(sweep)
+    page = sweep._repr_html_()
+    assert page.count("data:image/webp;base64,") == 6
+    assert "&lt;c&gt;" in page
+    assert "<c>" not in page
+    sheet = PIL.Image.open(io.BytesIO(sweep.to_png()))
+    assert sheet.width > 3 * 192
+    assert sheet.height > 2 * 192
+    assert len(sheet.getcolors(1 << 20)) > 100, "there are pictures on it"
+
+
+def test_the_same_call_runs_nothing_again(comfy: Comfy) -> None:
+    graph = failing_if()
+    first = comfy.sweep(graph, {"seed": range(3)})
+    again = comfy.sweep(graph, {"seed": range(3)})
+    assert [p.prompt_id for p in again] == [p.prompt_id for p in first]
+    assert [p.result.texts for p in again] == [["0"], ["1"], ["2"]]
+    fresh = comfy.sweep(graph, {"seed": range(3)}, fresh=True)
+    assert not {p.prompt_id for p in fresh} & {p.prompt_id for p in first}
+    graph["2"]["inputs"]["seed"] = 77  # replaced at each point: the same content
+    same = comfy.sweep(graph, {"2.seed": range(3)}, save=fresh.path)
+    assert [p.prompt_id for p in same] == [p.prompt_id for p in fresh]
+
+
+def test_a_larger_grid_goes_on_with_the_same_file(comfy: Comfy) -> None:
+    graph = failing_if()
+    small = comfy.sweep(graph, {"seed": range(2)}, save="kept.json")
+    other = comfy.sweep(graph, {"seed": [5]}, save="kept.json")
+    large = comfy.sweep(graph, {"seed": [0, 1, 5, 6]}, save="kept.json")
+    ids = [p.prompt_id for p in large]
+    assert ids[:3] == [p.prompt_id for p in [*small, *other]]
+    assert [p.result.texts for p in large] == [["0"], ["1"], ["5"], ["6"]]
+
+
+def test_points_that_fail_are_kept_and_the_rest_goes_on(comfy: Comfy) -> None:
+    sweep = comfy.sweep(failing_if(), {"condition": [True, False], "seed": [1, 2]})
+    assert [p.status for p in sweep] == ["failed", "failed", "success", "success"]
+    assert "Judge" in sweep[0].error
+    assert "too bad" in sweep[0].error
+    assert sweep.status == "done"
+    assert "2 failed" in repr(sweep)
+    assert "too bad" in sweep.to_html()
+    before = [p.prompt_id for p in sweep]
+    sweep.resume(retry_failed=False)
+    assert [p.prompt_id for p in sweep] == before
+    sweep.resume()
+    assert [p.prompt_id for p in sweep][2:] == before[2:]
+    assert sweep[0].prompt_id != before[0]
+
+
+def test_a_value_that_comfyui_refuses_fails_its_point_only(comfy: Comfy) -> None:
+    sweep = comfy.sweep(failing_if(), {"2.seed": [3, -1, 4]})
+    assert [p.status for p in sweep] == ["success", "failed", "success"]
+    assert "-1 smaller than min" in sweep[1].error
+    assert sweep[1].result is None
+
+
+def test_nothing_is_queued_if_a_name_is_wrong(comfy: Comfy) -> None:
+    before = comfy.runs(limit=1)[0].prompt_id
+    with pytest.raises(UnknownInputError, match="sed"):
+        comfy.sweep(failing_if(), {"sed": range(8)})
+    with pytest.raises(UnknownInputError, match="massage"):
+        comfy.sweep(failing_if(), {"seed": range(8)}, {"massage": "x"})
+    with pytest.raises(UnknownInputError, match="steps"):
+        comfy.sweep(failing_if(), [{"seed": 1}, {"steps": 3}])
+    with pytest.raises(TypeError, match="did you mean fresh"):
+        comfy.sweep(failing_if(), {"seed": range(8)}, frsh=True)
+    with pytest.raises(TypeError, match="prompt_id"):
+        comfy.sweep(failing_if(), {"seed": range(8)}, prompt_id="x")
+    with pytest.raises(InvalidRequestError, match="at_once"):
+        comfy.sweep(failing_if(), {"seed": range(8)}, at_once=0)
+    with pytest.raises(InvalidRequestError, match="no node of this workflow has a seed"):
+        comfy.sweep(napping(0), {"seed": range(8)})
+    with pytest.raises(FileNotFoundError):
+        comfy.sweep("nowhere.json", {"seed": range(8)})
+    assert comfy.runs(limit=1)[0].prompt_id == before
+
+
+def test_seed_is_every_seed_where_there_are_several(comfy: Comfy) -> None:
+    graph = {
+        "1": {"class_type": "TestSeed", "inputs": {"seed": 1}},
+        "2": {"class_type": "TestSeed", "inputs": {"seed": 2}},
+    }
+    sweep = comfy.sweep(graph, {"seed": [8, 9]})
+    assert [p.result.texts for p in sweep] == [["8", "8"], ["9", "9"]]
+
+
+def test_other_inputs_are_the_same_at_all_points(comfy: Comfy) -> None:
+    sweep = comfy.sweep(napping(0), {"seconds": [0, 0.01]}, {"2.text": "hello"})
+    assert [p.result.texts for p in sweep] == [["hello"], ["hello"]]
+
+
+def test_pictures_are_values(comfy: Comfy) -> None:
+    graph = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "none.png"}},
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+    }
+    pictures = [PIL.Image.new("RGB", (40, 30), c) for c in ("red", "lime")]
+    sweep = comfy.sweep(graph, {"image": pictures}, save="pictures.json")
+    colours = [p.result.images[0].convert("RGB").getpixel((5, 5)) for p in sweep]
+    assert colours == [(255, 0, 0), (0, 255, 0)]
+    again = comfy.sweep(graph, {"image": [p.copy() for p in pictures]}, save="pictures.json")
+    assert [p.prompt_id for p in again] == [p.prompt_id for p in sweep]
+
+
+def test_few_are_queued_at_a_time(comfy: Comfy) -> None:
+    sweep = comfy.sweep(napping(30), {"2.text": list("abcdef")}, wait=False)
+    until(lambda: sweep.counts.get("running") == 1 and sweep.counts.get("queued") == 1)
+    assert len(ours(comfy, sweep)) == 2
+    assert sweep.counts["waiting"] == 4
+    point, progress = sweep.progress.current
+    assert point.index == 0
+    assert progress.status == "running"
+    with pytest.raises(ConflictError):
+        sweep.resume()
+    with pytest.raises(RunTimeoutError, match="goes on"):
+        sweep.wait(0.01)
+    sweep.stop()
+    assert sweep.status == "stopped"
+    assert len(ours(comfy, sweep)) == 2
+    assert {run.status for run in comfy.runs(limit=2)} == {"cancelled"}
+
+
+def test_stopped_and_resumed(comfy: Comfy) -> None:
+    graph = napping(0.5)
+    graph["1"]["inputs"]["anything"] = ["3", 0]  # so that it naps at each point
+    graph["3"] = {"class_type": "TestSeed", "inputs": {"seed": 0}}
+    sweep = comfy.sweep(graph, {"seed": range(4)}, wait=False, at_once=1)
+    until(lambda: sweep.counts.get("success", 0) >= 1)
+    sweep.stop()
+    done = {p.prompt_id for p in sweep if p.status == "success"}
+    assert len(done) < 4
+    assert sweep.status == "stopped"
+    sweep.resume()
+    assert sweep.status == "done"
+    assert [set(p.result.texts) for p in sweep] == [{"", str(n)} for n in range(4)]
+    assert done < {p.prompt_id for p in sweep}
+
+
+def test_to_dataframe(comfy: Comfy) -> None:
+    table = comfy.sweep(failing_if(), {"seed": [1, 2]}).to_dataframe()
+    assert list(table["seed"]) == [1, 2]
+    assert list(table["status"]) == ["success", "success"]
+
+
+def test_it_outlives_its_kernel(comfy: Comfy, jupyter: JupyterProcess, tmp_path: Path) -> None:
+    graph = napping(3)
+    graph["3"] = {"class_type": "TestText", "inputs": {"text": "early"}}
+    (tmp_path / "graph.json").write_text(json.dumps(graph))
+    code = (
+        "import comfydeploy_jupyter as c\n"
+        "sweep = c.connect(start=False).sweep('graph.json', {'2.text': ['a', 'b', 'c']},"
+        " save='it.json', wait=False)\n"
+        "while 'running' not in sweep.counts: pass\n"
+        "print('running', flush=True)\n"
+        "sweep.wait()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        env={**jupyter.env, "PYTHONPATH": str(REPOSITORY)},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as kernel:
+        assert kernel.stdout is not None
+        assert kernel.stdout.readline() == "running\n"
+        kernel.send_signal(signal.SIGKILL)
+    sweep = comfy.sweep.load("it.json")
+    assert sweep.status == "stopped"
+    started = ours(comfy, sweep)
+    assert started
+    sweep.resume()
+    assert [sorted(p.result.texts) for p in sweep] == [[x, "early"] for x in "abc"]
+    assert started <= {p.prompt_id for p in sweep}, "what went on meanwhile was found"
+    assert ours(comfy, sweep) == {p.prompt_id for p in sweep}
+    assert comfy.sweep.last is sweep
+
+
+def test_interrupting_the_kernel_stops_it(jupyter: JupyterProcess, tmp_path: Path) -> None:
+    (tmp_path / "graph.json").write_text(json.dumps(napping(30)))
+    code = (
+        "import comfydeploy_jupyter as c, threading, signal, os, time\n"
+        "comfy = c.connect(start=False)\n"
+        "def interrupt():\n"
+        "    while not comfy.sweep.last or 'running' not in comfy.sweep.last.counts:\n"
+        "        time.sleep(0.02)\n"
+        "    os.kill(os.getpid(), signal.SIGINT)\n"
+        "threading.Thread(target=interrupt).start()\n"
+        "try:\n"
+        "    comfy.sweep('graph.json', {'2.text': ['a', 'b', 'c']})\n"
+        "except KeyboardInterrupt as stop:\n"
+        "    print(stop)\n"
+        "    print(comfy.sweep.last.status, sorted({p.status for p in comfy.sweep.last}))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**jupyter.env, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert "stopped at 0 of 3 points, 2 cancelled; it goes on with resume()" in done.stdout
+    assert "comfy.sweep.load(" in done.stdout
+    assert "stopped ['cancelled', 'waiting']" in done.stdout
+    assert done.stderr == ""
+
+
+def test_files_that_are_no_sweeps_are_left_alone(comfy: Comfy, tmp_path: Path) -> None:
+    other = tmp_path / "other.json"
+    for text in ("{}", "no", '{"format": "comfydeploy-sweep", "version": 1}'):
+        other.write_text(text)
+        with pytest.raises(InvalidRequestError, match=r"other\.json is not the file of a sweep"):
+            comfy.sweep.load(other)
+    other.write_text("{}")
+    with pytest.raises(InvalidRequestError, match="not the file of a sweep"):
+        comfy.sweep(failing_if(), {"seed": [1]}, save=other)
+    assert other.read_text() == "{}"
+    with pytest.raises(FileNotFoundError):
+        comfy.sweep.load("nowhere.json")
+
+
+def test_without_a_file(comfy: Comfy, tmp_path: Path) -> None:
+    sweep = comfy.sweep(failing_if(), {"seed": [1]}, save=False)
+    assert sweep.path is None
+    assert list(tmp_path.iterdir()) == []
+    assert sweep.save("later.json") == sweep.path
+    assert comfy.sweep.load("later.json")[0].result.texts == ["1"]
+
+
+def test_a_file_that_cannot_be_written_is_told_before_anything_runs(
+    comfy: Comfy, tmp_path: Path
+) -> None:
+    (tmp_path / "sweeps").write_text("a file, not a folder")
+    before = comfy.runs(limit=1)[0].prompt_id
+    with pytest.raises(OSError, match="sweeps"):
+        comfy.sweep(failing_if(), {"seed": [1]})
+    assert comfy.runs(limit=1)[0].prompt_id == before
+    assert comfy.sweep.last is not None
+    assert comfy.sweep.last.status == "stopped"
+
+
+def test_a_workflow_that_is_changed_later_does_not_change_the_sweep(comfy: Comfy) -> None:
+    workflow = comfy.load(napping(0.2))
+    sweep = comfy.sweep(workflow, {"seconds": [0.2, 0.1]}, {"2.text": "before"}, wait=False)
+    workflow.set({"2.text": "after"})
+    assert [p.result.texts for p in sweep.wait(30)] == [["before"], ["before"]]
+
+
+def test_a_view_sees_it_grow(comfy: Comfy) -> None:
+    seen: list[tuple[float, str]] = []
+
+    class View:
+        def __init__(self, progress: Any) -> None:
+            self.progress = progress
+
+        def __enter__(self) -> None:
+            seen.append((self.progress.fraction, self.progress.status))
+
+        def __exit__(self, *exc: object) -> None:
+            seen.append((self.progress.fraction, self.progress.status))
+
+    comfy.sweep(failing_if(), {"seed": [1, 2]}, progress=View)
+    assert seen == [(0.0, "running"), (1.0, "done")]
+
+
+def test_a_server_that_goes_away_ends_it_early_and_nothing_is_lost(
+    small_server: Callable[[Callable[[Request, Reply], None]], SmallServer],
+    tmp_path: Path,
+) -> None:
+    gone = threading.Event()
+
+    def answer(request: Request, reply: Reply) -> None:
+        prompt_id = (request.body or {}).get("prompt_id") or request.query.get("prompt_id")
+        if gone.is_set():
+            reply.json(
+                {"success": False, "error": "no ComfyUI", "code": "comfyui_unavailable"}, 503
+            )
+            return
+        gone.set()
+        record = {"prompt_id": prompt_id, "status": "success", "outputs": {}}
+        reply.start_stream()
+        reply.event(1, {"event": "result", "data": record})
+        reply.event(2, {"event": "status", "data": {"status": "success"}})
+        reply.end_stream()
+
+    server = small_server(answer)
+    comfy = Comfy(server.url, "sesame")
+    path = tmp_path / "it.json"
+    with pytest.raises(ComfyUIUnavailableError, match="no ComfyUI"):
+        comfy.sweep(failing_if(), {"seed": range(5)}, save=path, at_once=1)
+    sweep = comfy.sweep.last
+    assert sweep is not None
+    assert sweep.status == "failed"
+    assert [p.status for p in sweep] == ["success", *["waiting"] * 4]
+    assert "no ComfyUI" in repr(sweep)
+    assert [p.status for p in Sweep.load(comfy, path)] == [p.status for p in sweep]
+    assert sum(request.path.endswith("run/streaming") for request in server.requests) == 2

@@ -1,0 +1,142 @@
+"""``%comfy`` in an IPython shell, with a real Jupyter server and a real ComfyUI."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+import pytest
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+from nbclient import NotebookClient
+
+from comfydeploy_jupyter import load_ipython_extension
+from comfydeploy_jupyter.client import Comfy, Result
+from comfydeploy_jupyter.magics import HELP, parse_pair
+from comfydeploy_jupyter.widgets import RunPanel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.jupyter_process import JupyterProcess
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    monkeypatch.chdir(tmp_path)
+    shell = InteractiveShell()
+    shell.history_manager.enabled = False
+    load_ipython_extension(shell)
+    yield shell
+    shell.history_manager.end_session()
+
+
+@pytest.fixture
+def comfy(shell: InteractiveShell, jupyter: JupyterProcess, tmp_path: Path) -> Any:
+    """``%comfy``, as a function of its line, with two workflows in the folder."""
+    shell.user_ns["comfy"] = Comfy(jupyter.url, jupyter.token)
+    graph: dict[str, Any] = {
+        "1": {"class_type": "TestSeed", "inputs": {"seed": 1, "token": uuid.uuid4().hex}},
+        "2": {"class_type": "TestText", "inputs": {"text": "hello"}},
+    }
+    (tmp_path / "my flow.json").write_text(json.dumps(graph))
+    graph["3"] = {"class_type": "TestFail", "inputs": {"message": "too bad"}}
+    graph["2"]["inputs"]["anything"] = ["3", 0]
+    (tmp_path / "fails.json").write_text(json.dumps(graph))
+    return lambda line: shell.run_line_magic("comfy", line)
+
+
+def test_run_with_values(comfy: Any) -> None:
+    result = comfy("run 'my flow.json' seed=7 \"text=two words\"")
+    assert isinstance(result, Result)
+    assert sorted(result.texts) == ["7", "two words"]
+
+
+def test_status_and_runs(comfy: Any) -> None:
+    page = comfy("status")
+    assert "reachable true" in repr(page)
+    assert "<table>" in page._repr_html_()
+    result = comfy("run 'my flow.json' seed=8")
+    lines = repr(comfy("runs 1")).splitlines()
+    assert len(lines) == 2
+    assert result.prompt_id in lines[1]
+    assert "success" in lines[1]
+
+
+def test_panel(comfy: Any) -> None:
+    for line in ("panel", "panel 'my flow.json'"):
+        panel = comfy(line)
+        assert isinstance(panel, RunPanel)
+        panel.close()
+
+
+def test_help(comfy: Any) -> None:
+    assert repr(comfy("")) == repr(comfy("help")) == HELP
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("rum x", "there is no command 'rum'; did you mean run?"),
+        ("zzz", "there is no command 'zzz'\n%comfy status"),
+        ("run", "which file?"),
+        ("run 'my flow.json' text", "'text' is not key=value"),
+        ("run 'my flow.json' =3", "'=3' is not key=value"),
+        ("run 'my flow.json' seed=x", "seed must be a whole number, not 'x'"),
+        ("run 'my flow.json' txet=x", "did you mean text?"),
+        ("run 'my flow.json", "No closing quotation"),
+        ("run nowhere.json", "nowhere.json: No such file"),
+        ("run fails.json", "TestFail (id 3) failed: ValueError: too bad"),
+        ("panel nowhere.json", "nowhere.json: No such file"),
+        ("panel a b", "'b' is too much"),
+        ("runs x", "how many? a number, not 'x'"),
+        ("status now", "'now' is too much"),
+    ],
+)
+def test_what_goes_wrong_is_said(comfy: Any, line: str, message: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        comfy(line)
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("pair", "value"),
+    [
+        ("a=3", 3),
+        ("a=2.5", 2.5),
+        ("a=true", True),
+        ("a=[1, 2]", [1, 2]),
+        ('a="3"', "3"),
+        ("a=a=b", "a=b"),
+        ("a=", ""),
+        ("a=NaN", "NaN"),
+    ],
+)
+def test_values_are_json_else_text(pair: str, value: Any) -> None:
+    assert parse_pair(pair) == ("a", value)
+
+
+def test_in_a_notebook_an_error_is_one_line_and_ends_the_cells(
+    jupyter: JupyterProcess, tmp_path: Path
+) -> None:
+    sources = ["%load_ext comfydeploy_jupyter", "%comfy status", "%comfy rum"]
+    notebook = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(source) for source in sources]
+    )
+    client = NotebookClient(
+        notebook,
+        timeout=120,
+        kernel_name="python3",
+        allow_errors=True,
+        resources={"metadata": {"path": str(tmp_path)}},
+    )
+    client.execute(env=jupyter.env)
+    assert "reachable" in notebook.cells[1].outputs[0].data["text/plain"]
+    (error,) = notebook.cells[2].outputs
+    assert error.output_type == "stream"
+    assert error.text.startswith("UsageError: %comfy: there is no command 'rum'; did you mean run?")
+    assert "Traceback" not in error.text

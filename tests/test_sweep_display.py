@@ -1,0 +1,120 @@
+"""Sweeps as notebooks and terminals show and keep them."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pty
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import nbformat
+
+from comfydeploy_jupyter.client import Comfy
+from comfydeploy_jupyter.display import SweepLine
+from tests.client.test_sweep import failing_if
+from tests.jupyter_process import REPOSITORY, JupyterProcess
+from tests.test_display import _drawn
+from tests.test_notebooks import execute, outputs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import pytest
+
+WIDGET = "application/vnd.jupyter.widget-view+json"
+
+
+def run_cells(jupyter: JupyterProcess, folder: Path, *sources: str) -> Any:
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    execute(notebook, folder, jupyter)
+    return notebook
+
+
+def test_sheet_and_table_stay_in_the_saved_notebook(
+    jupyter: JupyterProcess, tmp_path: Path
+) -> None:
+    sunset = json.dumps(str(REPOSITORY / "notebooks" / "sunset.json"))
+    notebook = run_cells(
+        jupyter,
+        tmp_path,
+        "import comfydeploy_jupyter\ncomfy = comfydeploy_jupyter.connect(start=False)",
+        f"comfy.sweep({sunset}, {{'Width.value': [64, 96], 'Caption.value': ['<i>', 'b']}})",
+        "comfy.sweep.last",
+        "sweep = comfy.sweep.last.resume(wait=False)",
+        "from ipywidgets.widgets import widget\nsweep.wait()\nprint(len(widget._instances))",
+    )
+    found = outputs(notebook)
+    assert [o for o in found if o.get("name") == "stderr"] == []
+    view, headline = notebook.cells[1].outputs
+    assert WIDGET not in view.data, "the widgets are gone when it has ended"
+    page = view.data["text/html"]
+    assert page.count("data:image/webp;base64,") == 4
+    assert "Done after" in page
+    assert "&lt;i&gt;" in page
+    assert "<i>" not in page
+    assert "4 of 4 points, done" in view.data["text/plain"]
+    assert "data:image" not in headline.data["text/html"], "its own cell shows it already"
+    (again,) = notebook.cells[2].outputs
+    assert again.data["text/html"].count("data:image/webp;base64,") == 4
+    assert notebook.cells[4].outputs[0].text.strip() == "0", "no widget is left"
+
+
+def test_a_terminal_shows_a_line_and_keeps_how_it_ended(
+    jupyter: JupyterProcess, tmp_path: Path
+) -> None:
+    (tmp_path / "graph.json").write_text(json.dumps(failing_if()))
+    code = (
+        "import comfydeploy_jupyter\n"
+        "comfy = comfydeploy_jupyter.connect(start=False)\n"
+        "print(comfy.sweep('graph.json', {'seed': [1, 2], 'condition': [False, True]}))\n"
+    )
+    theirs_end, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**jupyter.env, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "100"},
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        text=True,
+    ) as process:
+        os.close(theirs)
+        drawn = _drawn(theirs_end)
+        out, _ = process.communicate(timeout=60)
+    os.close(theirs_end)
+    assert "2 of 4 points, 2 failed" in drawn.rstrip().splitlines()[-1]
+    assert out.startswith("Sweep 'graph': 2 of 4 points, 2 failed, done; saved in sweeps/graph-")
+    assert "ValueError: too bad" in out
+
+
+def test_the_line_names_the_point_and_its_node(
+    jupyter: JupyterProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
+    graph = {
+        "1": {
+            "class_type": "TestProgress",
+            "inputs": {"steps": 1000, "delay": 0.05},
+            "_meta": {"title": "Count\x1b[31m"},
+        },
+        "2": {"class_type": "TestText", "inputs": {"text": "", "anything": ["1", 0]}},
+    }
+    comfy = Comfy(jupyter.url, jupyter.token)
+    sweep = comfy.sweep(graph, {"2.text": ["one", "two"]}, save=False, wait=False)
+    stream = io.StringIO()
+    deadline = time.monotonic() + 20
+    while "/1000" not in stream.getvalue():
+        assert time.monotonic() < deadline
+        SweepLine(stream).show(sweep.progress)
+        time.sleep(0.05)
+    line = stream.getvalue().rpartition("\r")[2]
+    assert "0 of 2 points: 2.text one: Count" in line
+    assert "\x1b[31m" not in line
+    sweep.stop()
+    stream.truncate(0)
+    SweepLine(stream).end(sweep.progress)
+    assert "Stopped after" in stream.getvalue()
