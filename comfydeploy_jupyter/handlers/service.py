@@ -54,12 +54,13 @@ class ForService(Handler):
         return self._caller is not None or super().skip_check_origin()
 
     def _has_machine_token(self) -> bool:
-        expected = _digest(self.extension.machine_token.strip().encode())
-        given = list(self._given_tokens())
-        if not self.extension.machine_token.strip() or not given:
+        token = self.extension.machine_token.strip()
+        given = list(self._given_tokens()) if token else []
+        if not given:
             return False
+        expected = _digest(token.encode())
         # All are compared, in a time that does not depend on how much of them is right.
-        right = [hmac.compare_digest(_digest(token), expected) for token in given]
+        right = [hmac.compare_digest(_digest(one), expected) for one in given]
         if not all(right):
             self.log.warning("A call of run came with a wrong machine token")
         return all(right)
