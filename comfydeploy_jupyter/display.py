@@ -375,7 +375,7 @@ def sweep_end(progress: SweepProgress) -> str:
     """Return how a sweep ended, in one line."""
     error = progress.sweep.error
     why = "" if error is None else f": {error}"
-    status = progress.sweep.outcome.capitalize()
+    status = progress.status.capitalize()
     return f"{status} after {progress.elapsed:.1f} s: {progress.summary}{why}"
 
 
