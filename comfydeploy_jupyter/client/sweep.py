@@ -187,10 +187,13 @@ class SweepProgress:
         When it was started, s of `time.monotonic`.
     ended : float or None
         When it ended.
+    blocking : bool
+        Whether the kernel waits for it, and hears no button meanwhile.
     """
 
-    def __init__(self, sweep: Sweep) -> None:
+    def __init__(self, sweep: Sweep, *, blocking: bool = False) -> None:
         self.sweep = sweep
+        self.blocking = blocking
         self.started = time.monotonic()
         self.ended: float | None = None
         self._changes = 0
@@ -431,13 +434,15 @@ class Sweep(Sequence[Point]):
         found = ((point, point.result) for point in self)
         return {point: result for point, result in found if result is not None}
 
-    def _start(self, display: Display | None = None, *, retry_failed: bool = True) -> None:
+    def _start(self, display: Display | None, *, blocking: bool, retry_failed: bool) -> None:
         """Go on, or begin, in threads.
 
         Parameters
         ----------
         display : callable, optional
             Makes the live view, as that of `Comfy.run`.
+        blocking : bool
+            Whether the kernel will wait for it.
         retry_failed : bool
             Whether points that failed are run again.
 
@@ -461,7 +466,7 @@ class Sweep(Sequence[Point]):
             self._queue = deque(j for j in self._jobs.values() if j.status == WAITING)
             self._stopping.clear()
             self.save()
-            self.progress = SweepProgress(self)
+            self.progress = SweepProgress(self, blocking=blocking)
             view: AbstractContextManager[object] = nullcontext()
             if display is not None:
                 view = display(self.progress)
@@ -553,7 +558,8 @@ class Sweep(Sequence[Point]):
         ConflictError
             It is running.
         """
-        self._start(self._comfy._display_for(progress), retry_failed=retry_failed)
+        display = self._comfy._display_for(progress)
+        self._start(display, blocking=wait, retry_failed=retry_failed)
         return self._watch() if wait else self
 
     def save(self, path: str | Path | None = None) -> Path | None:
