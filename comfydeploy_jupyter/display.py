@@ -302,11 +302,17 @@ class SweepView:
         self._stop = w.Button(
             description="Stop",
             icon="stop",
-            tooltip="Cancel what is queued; resume() goes on. Interrupting the kernel stops it too",
+            tooltip="Cancel what is queued; resume() goes on",
             layout=w.Layout(width="90px", margin="0", flex="0 0 auto"),
         )
         self._stop.on_click(lambda _: self._stop_sweep())
-        self._sheet = w.Image(format="webp", layout=w.Layout(max_width="100%", display="none"))
+        self._hint = " · interrupt the kernel to stop it" if progress.blocking else ""
+        if progress.blocking:  # a button would not be heard before the end
+            self._stop.layout.display = "none"
+        self._sheet = w.Image(
+            format="webp",
+            layout=w.Layout(max_width="100%", align_self="flex-start", display="none"),
+        )
         row = w.HBox([self._bar, self._stop], layout=w.Layout(width="100%", grid_gap="8px"))
         self._box = w.VBox([self._text, row, self._sheet], layout=w.Layout(grid_gap="4px"))
         self._drawn: dict[str, int] | None = None
@@ -322,7 +328,7 @@ class SweepView:
         self._bar.value = progress.fraction
         self._text.value = (
             f'<div style="line-height:1.4">{html.escape(progress.summary)}'
-            f" · {progress.elapsed:.0f} s"
+            f" · {progress.elapsed:.0f} s{self._hint}"
             '<div role="status" style="color:var(--jp-ui-font-color2);overflow:hidden;'
             'text-overflow:ellipsis;white-space:nowrap">'
             f"{html.escape(sweep_activity(progress)) or '&nbsp;'}</div></div>"
@@ -375,7 +381,7 @@ def sweep_end(progress: SweepProgress) -> str:
     """Return how a sweep ended, in one line."""
     error = progress.sweep.error
     why = "" if error is None else f": {error}"
-    status = progress.sweep.outcome.capitalize()
+    status = progress.status.capitalize()
     return f"{status} after {progress.elapsed:.1f} s: {progress.summary}{why}"
 
 

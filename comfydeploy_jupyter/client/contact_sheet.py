@@ -120,7 +120,7 @@ class ContactSheet:
                 text = html.escape(self._rows[start // self._across])
                 label = f'<th scope="row" {style}>{text}</th>'
             row = "".join(
-                f'<td style="padding:2px">{cell}</td>'
+                f'<td style="padding:2px;text-align:center">{cell}</td>'
                 for cell in cells[start : start + self._across]
             )
             yield f"<tr>{label}{row}</tr>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import html
 import json
+import re
 import sys
 import threading
 import time
@@ -36,6 +37,8 @@ from .runs import Run
 from .workflow import Workflow, write_text
 
 if TYPE_CHECKING:
+    import os
+
     from PIL.Image import Image
 
     from .comfy import Comfy, Display
@@ -45,6 +48,9 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 FORMAT = "comfydeploy-sweep"
+FOLDER = Path("sweeps")
+"""Where sweeps are saved, in the folder of the notebook."""
+
 AT_ONCE = 2
 """Points that are queued at a time: while one runs the next one waits, so ComfyUI never idles."""
 
@@ -159,12 +165,12 @@ class Point:
     @property
     def run(self) -> Run:
         """The handle on its run."""
-        return self._sweep.run_of(self._job)
+        return self._sweep._run_of(self._job)
 
     @property
     def result(self) -> Result | None:
         """What its run made; None before it has ended."""
-        return self._sweep.result_of(self._job)
+        return self._sweep._result_of(self._job)
 
     def __repr__(self) -> str:
         return f"<Point {self.index}: {self.label}: {self.status}>"
@@ -181,10 +187,13 @@ class SweepProgress:
         When it was started, s of `time.monotonic`.
     ended : float or None
         When it ended.
+    blocking : bool
+        Whether the kernel waits for it, and hears no button meanwhile.
     """
 
-    def __init__(self, sweep: Sweep) -> None:
+    def __init__(self, sweep: Sweep, *, blocking: bool = False) -> None:
         self.sweep = sweep
+        self.blocking = blocking
         self.started = time.monotonic()
         self.ended: float | None = None
         self._changes = 0
@@ -245,7 +254,7 @@ class SweepProgress:
         self._changes += 1
 
     def _running(self) -> list[RunProgress]:
-        return [job.progress for job in self.sweep.active() if job.progress is not None]
+        return [job.progress for job in self.sweep._active_jobs() if job.progress is not None]
 
 
 class Sweep(Sequence[Point]):
@@ -270,8 +279,11 @@ class Sweep(Sequence[Point]):
         As `Comfy.run` takes them.
     at_once : int
         Points that are queued at a time.
-    path : Path, optional
-        Where it is saved; None: nowhere.
+    save : bool or path
+        Where it is saved; true: in `FOLDER`, under a name that says workflow and points. Runs of
+        the same content that are in the file are taken over.
+    fresh : bool
+        Whether they are not.
 
     Attributes
     ----------
@@ -300,7 +312,8 @@ class Sweep(Sequence[Point]):
         machine: str | None = None,
         options: Mapping[str, Any] | None = None,
         at_once: int = AT_ONCE,
-        path: Path | None = None,
+        save: bool | str | os.PathLike[str] = True,
+        fresh: bool = False,
     ) -> None:
         if at_once not in range(1, MOST_AT_ONCE + 1):
             raise InvalidRequestError.of_field("at_once", f"must be from 1 to {MOST_AT_ONCE}")
@@ -314,7 +327,6 @@ class Sweep(Sequence[Point]):
         # What is not swept stays the same at all points, also where the editor would draw seeds.
         self._options = {"seed_mode": "saved", **(options or {})}
         self._at_once = at_once
-        self.path = path
         self.error: Exception | None = None
         self.shown_in: object = None
         self._lock = threading.Lock()
@@ -337,6 +349,11 @@ class Sweep(Sequence[Point]):
         self._jobs = jobs
         self.progress = SweepProgress(self)
         self._sheet = ContactSheet(self._points, grid)
+        self.path: Path | None = None
+        if save is not False:
+            self.path = self._default_path() if save is True else Path(save).expanduser()
+            if self.path.exists():
+                self._take_over(read_file(self.path), self.path, fresh=fresh)
 
     @classmethod
     def load(cls, comfy: Comfy, path: Path) -> Sweep:
@@ -353,7 +370,7 @@ class Sweep(Sequence[Point]):
         try:
             source = Source(kept["workflow_api"], ui=kept["workflow"])
             workflow = Workflow(comfy.server, source, title=str(kept["title"]))
-            sweep = cls(
+            return cls(
                 comfy,
                 workflow,
                 Grid.from_json(kept),
@@ -361,25 +378,10 @@ class Sweep(Sequence[Point]):
                 machine=kept["machine"],
                 options=kept["options"],
                 at_once=kept["at_once"],
-                path=path,
+                save=path,
             )
-            sweep.take_over(kept)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _no_sweep(path) from error
-        return sweep
-
-    def take_over(self, kept: Mapping[str, Any], *, fresh: bool = False) -> None:
-        """Take the runs of the same content from a file, unless all shall be fresh.
-
-        The others stay in the file.
-        """
-        for key, run in kept["runs"].items():
-            job = self._jobs.get(key)
-            if job is None:
-                self._earlier[key] = run
-            elif not fresh:
-                for name in ("prompt_id", "status", "error", "record", "sent"):
-                    setattr(job, name, run[name])
 
     @overload
     def __getitem__(self, index: int) -> Point: ...
@@ -408,10 +410,10 @@ class Sweep(Sequence[Point]):
     def status(self) -> str:
         """``running``; ``done``, failed points or not; ``stopped``; ``failed``: see `error`."""
         over = self._over.is_set() or self.progress.ended is not None
-        return self.outcome if over else "running"
+        return self._final_status if over else "running"
 
     @property
-    def outcome(self) -> str:
+    def _final_status(self) -> str:
         """What `status` will be if nothing more is done."""
         if self.error is not None:
             return "failed"
@@ -427,23 +429,20 @@ class Sweep(Sequence[Point]):
         return counts
 
     @property
-    def digest(self) -> str:
-        """What stands for the graph and all values, hexadecimal."""
-        return _digest(list(self._jobs))
-
-    @property
     def results(self) -> dict[Point, Result]:
         """What the points made that have ended."""
         found = ((point, point.result) for point in self)
         return {point: result for point, result in found if result is not None}
 
-    def start(self, display: Display | None = None, *, retry_failed: bool = True) -> None:
+    def _start(self, display: Display | None, *, blocking: bool, retry_failed: bool) -> None:
         """Go on, or begin, in threads.
 
         Parameters
         ----------
         display : callable, optional
             Makes the live view, as that of `Comfy.run`.
+        blocking : bool
+            Whether the kernel will wait for it.
         retry_failed : bool
             Whether points that failed are run again.
 
@@ -467,7 +466,7 @@ class Sweep(Sequence[Point]):
             self._queue = deque(j for j in self._jobs.values() if j.status == WAITING)
             self._stopping.clear()
             self.save()
-            self.progress = SweepProgress(self)
+            self.progress = SweepProgress(self, blocking=blocking)
             view: AbstractContextManager[object] = nullcontext()
             if display is not None:
                 view = display(self.progress)
@@ -504,7 +503,7 @@ class Sweep(Sequence[Point]):
             raise self.error
         return self
 
-    def watch(self) -> Sweep:
+    def _watch(self) -> Sweep:
         """Wait as `wait` does; interrupting the kernel stops the sweep."""
         try:
             return self.wait()
@@ -522,7 +521,7 @@ class Sweep(Sequence[Point]):
         Returns when they have ended, after ten seconds at the latest.
         """
         self._stopping.set()
-        for job in self.active():
+        for job in self._active_jobs():
             self._cancel(job)
         if not self._over.wait(STOP_WITHIN):
             for stream in list(self._streams.values()):
@@ -559,8 +558,9 @@ class Sweep(Sequence[Point]):
         ConflictError
             It is running.
         """
-        self.start(self._comfy.display_for(progress), retry_failed=retry_failed)
-        return self.watch() if wait else self
+        display = self._comfy._display_for(progress)
+        self._start(display, blocking=wait, retry_failed=retry_failed)
+        return self._watch() if wait else self
 
     def save(self, path: str | Path | None = None) -> Path | None:
         """Write what it did into its file, or into another one; a crash leaves the old content.
@@ -653,11 +653,11 @@ class Sweep(Sequence[Point]):
             return f"<div>{html.escape(self._headline())}</div>"
         return self.to_html()
 
-    def run_of(self, job: Job) -> Run:
+    def _run_of(self, job: Job) -> Run:
         """Return the handle on the run of a job."""
         return Run(self._comfy.server, {"prompt_id": job.prompt_id, **job.record}, self._source)
 
-    def result_of(self, job: Job) -> Result | None:
+    def _result_of(self, job: Job) -> Result | None:
         """Return the result of a job that has ended, if its run was made at all."""
         if job.status not in FINAL or not job.record:
             return None
@@ -665,10 +665,28 @@ class Sweep(Sequence[Point]):
             job.result = Result(self._comfy.server, job.record, self._source)
         return job.result
 
-    def active(self) -> list[Job]:
+    def _active_jobs(self) -> list[Job]:
         """Return the jobs that are queued or run now."""
         with self._lock:
             return list(self._active)
+
+    def _default_path(self) -> Path:
+        """Return where it is saved: the same for the same workflow and points."""
+        title = re.sub(r"[^\w.-]+", "-", self.title).strip("-.")[:60] or "sweep"
+        return FOLDER / f"{title}-{_digest(list(self._jobs))[:8]}.json"
+
+    def _take_over(self, kept: Mapping[str, Any], path: Path, *, fresh: bool) -> None:
+        """Take the runs of the same content from a file; the others stay in the file."""
+        try:
+            for key, run in kept["runs"].items():
+                job = self._jobs.get(key)
+                if job is None:
+                    self._earlier[key] = run
+                elif not fresh:
+                    for name in ("prompt_id", "status", "error", "record", "sent"):
+                        setattr(job, name, run[name])
+        except (KeyError, TypeError, AttributeError) as error:
+            raise _no_sweep(path) from error
 
     def _sets_every_seed(self) -> bool:
         """Tell whether ``seed`` means every seed, as in `Comfy.run`: no input has that name."""
@@ -719,7 +737,7 @@ class Sweep(Sequence[Point]):
                 for worker in workers:
                     worker.join()
                 self._try_save()
-                self.progress.finish(self.outcome)
+                self.progress.finish(self._final_status)
         except Exception as error:
             self.error = self.error or error
         finally:
@@ -796,7 +814,7 @@ class Sweep(Sequence[Point]):
     def _open(self, job: Job) -> EventStream:
         if job.sent:
             with suppress(NotFoundError):
-                return self.run_of(job).events()
+                return self._run_of(job).events()
         job.sent = True
         try:
             return self._comfy.stream(
@@ -807,7 +825,7 @@ class Sweep(Sequence[Point]):
                 **self._options,
             )
         except ConflictError:
-            return self.run_of(job).events()
+            return self._run_of(job).events()
         except ServerUnreachableError as error:
             job.sent = bool(error.extra.get("sent"))
             raise

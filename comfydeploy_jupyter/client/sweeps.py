@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from .files import has_files, is_file
 from .grid import Grid, Points
-from .sweep import AT_ONCE, Sweep, read_file
+from .options import check_options
+from .sweep import AT_ONCE, Sweep
 from .workflow import Workflow, plain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from .comfy import Comfy, Display
-
-FOLDER = Path("sweeps")
-"""Where sweeps are saved, in the folder of the notebook."""
 
 OWN = frozenset({"prompt_id", "version", "workflow_id", "gpu_event_id"})
 """Options of a run that a sweep cannot have: each point is a run of its own."""
@@ -123,19 +120,21 @@ class Sweeps:
         for name in options:
             if name in OWN:
                 raise TypeError(f"a sweep has no option {name!r}: each point is a run of its own")
-        self._comfy.check_options(options, {"at_once", "fresh", "points", "save", "wait"})
+        check_options(options, {"at_once", "fresh", "points", "save", "wait"})
         loaded = Workflow(self._comfy.server, workflow)
         seeds = {} if seed is None else loaded.source.seed_inputs(seed)
         constant = {**loaded.source.files, **seeds, **(inputs or {})}
         grid = Grid.of(points)
         # Names are checked before files are sent, which may be many.
         names = dict.fromkeys(constant, "")
-        Sweep(self._comfy, loaded, grid.map(_placeholder), inputs=names, at_once=at_once)
+        Sweep(
+            self._comfy, loaded, grid.map(_placeholder), inputs=names, at_once=at_once, save=False
+        )
         values = [*constant.values(), *(value for p in grid.points for value in p.values())]
         if machine == "auto" and any(map(has_files, values)):
             machine = self._comfy.machines.get(machine).id  # it must be the one that has the files
         sent = _Sent(self._comfy, machine)
-        sweep = Sweep(
+        sweep = self.last = Sweep(
             self._comfy,
             loaded,
             grid.map(sent),
@@ -143,14 +142,10 @@ class Sweeps:
             machine=machine,
             options=options,
             at_once=at_once,
+            save=save,
+            fresh=fresh,
         )
-        if save is not False:
-            sweep.path = default_path(sweep) if save is True else Path(save).expanduser()
-            if sweep.path.exists():
-                sweep.take_over(read_file(sweep.path), fresh=fresh)
-        self.last = sweep
-        sweep.start(self._comfy.display_for(progress))
-        return sweep.watch() if wait else sweep
+        return sweep.resume(wait=wait, progress=progress)
 
     def load(self, path: str | os.PathLike[str]) -> Sweep:
         """Return a sweep that was saved; ``resume()`` goes on with it.
@@ -198,9 +193,3 @@ class _Sent:
             )
             self._kept.append(value)
         return self._names[id(value)]
-
-
-def default_path(sweep: Sweep) -> Path:
-    """Return where a sweep is saved: the same for the same workflow and points."""
-    title = re.sub(r"[^\w.-]+", "-", sweep.title).strip("-.")[:60] or "sweep"
-    return FOLDER / f"{title}-{sweep.digest[:8]}.json"
