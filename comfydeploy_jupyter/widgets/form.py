@@ -55,10 +55,9 @@ class Form(View):
     _esm = script("form")
 
     fields: t.List[Any] = t.List().tag(sync=True)
-    # As the page has them; what is set from here goes out as a message, and comes back. An echo
-    # of an older message would overwrite what was typed since.
-    values = t.Dict().tag(sync=True, echo_update=False)
-    locked: t.List[str] = t.List().tag(sync=True, echo_update=False)
+    # Where a page begins; later changes go both ways as messages, so that they keep their order.
+    values = t.Dict().tag(sync=True)
+    locked: t.List[str] = t.List().tag(sync=True)
     opened = t.Bool(False).tag(sync=True)
 
     def __init__(self, panel: Panel) -> None:
@@ -66,7 +65,6 @@ class Form(View):
         self._graph: Graph = {}
         self._values: dict[str, Any] = {}
         super().__init__(panel)
-        self.observe(self._told, "values")
 
     def show(self, fields: Sequence[FormField], graph: Graph, unlocked: Sequence[str] = ()) -> None:
         """Show the inputs of another workflow.
@@ -95,6 +93,8 @@ class Form(View):
             self.fields = told
             self.values = dict(self._values)
             self.locked = [f.key for f in fields if f.kind == "seed" and f.key not in unlocked]
+        # The page may have other values of the very same fields.
+        self.send({"kind": "set", "values": dict(self._values)})
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return the state with the values as they are now, for a page that is loaded anew."""
@@ -183,8 +183,16 @@ class Form(View):
             raise
         self._put({field.key: name})
 
-    def _told(self, change: dict[str, Any]) -> None:
-        self._values.update(change["new"])
+    def _on_typed(self, message: dict[str, Any], _: object) -> None:
+        known = message["values"].items()
+        self._values.update({key: value for key, value in known if key in self._fields})
+
+    def _on_lock(self, message: dict[str, Any], _: object) -> None:
+        others = [key for key in self.locked if key != message["key"]]
+        self.locked = [*others, str(message["key"])] if message["locked"] else others
+
+    def _on_open(self, message: dict[str, Any], _: object) -> None:
+        self.opened = bool(message["opened"])
 
     def _on_draw(self, message: dict[str, Any], _: object) -> None:
         key = str(message["key"])

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
+import traitlets as t
 
 from ..client import Result, Workflow
 from ..client.graph import Source
-from ..errors import ComfyDeployError
+from ..errors import ComfyDeployError, InvalidRequestError
 from ..graphs.inputs import input_form
 from .base import Panel
 from .follower import Follower
@@ -21,7 +22,7 @@ from .history import History
 from .parts import button, note, row
 from .picker import Picker
 from .progress import ProgressView
-from .view import server_facts
+from .view import View, script, server_facts
 
 if TYPE_CHECKING:
     import os
@@ -145,12 +146,19 @@ class RunPanel(Panel):
         Parameters
         ----------
         times : int
-            How many runs; seeds that are not locked are drawn anew for each.
+            How many runs, 1 to 100; seeds that are not locked are drawn anew for each.
+
+        Raises
+        ------
+        InvalidRequestError
+            `times` or a value of the form cannot be; the message names it.
         """
         workflow = self._workflow
         if workflow is None:
             return
         self.clear_error()
+        if times not in range(1, MOST_AT_ONCE + 1):
+            raise InvalidRequestError.of_field("times", f"must be 1 to {MOST_AT_ONCE}")
         fixed = self._form.to_send()
         runs = [{**fixed, **self._form.draw()} for _ in range(times)]
         self._submitting += 1
@@ -187,23 +195,7 @@ class RunPanel(Panel):
     def _build(self, directory: Path) -> None:
         self._picker = Picker(self, directory, self._take)
         self._form = Form(self)
-        self._run_button = button(
-            "Run",
-            lambda: self.attempt(self._clicked),
-            icon="play",
-            style="primary",
-            hint="Run the workflow with these values",
-            disabled=True,
-        )
-        self._times = w.BoundedIntText(
-            1,
-            min=1,
-            max=MOST_AT_ONCE,
-            description="times",
-            tooltip="How many runs to queue",
-            style={"description_width": "auto"},
-            layout=w.Layout(width="110px", margin="0"),
-        )
+        self._run_button = RunButton(self)
         self._cancel_button = button(
             "Cancel",
             lambda: self.attempt(self.cancel),
@@ -229,7 +221,6 @@ class RunPanel(Panel):
             self._form,
             row(
                 self._run_button,
-                self._times,
                 self._cancel_button,
                 self._cancel_all_button,
                 self._state,
@@ -332,9 +323,6 @@ class RunPanel(Panel):
             for run in self._history.of(workflow):
                 self._follower.add(run, self._history.node_times())
 
-    def _clicked(self) -> None:
-        self.run(self._times.value)
-
     def _submit(self, workflow: Workflow, runs: list[dict[str, Any]]) -> None:
         try:
             for inputs in runs:
@@ -363,6 +351,29 @@ class RunPanel(Panel):
         shown, text = plain_form(result)
         heading, words = _introduction(self._title)
         self.keep(f"{heading}{shown}", f"{words}\n{text}")
+
+
+class RunButton(View):
+    """The button that runs the workflow, and a field for how many times.
+
+    Parameters
+    ----------
+    panel : RunPanel
+        Where it is.
+    """
+
+    _esm = script("run_button")
+
+    disabled = t.Bool(True).tag(sync=True)
+    most = t.Int(MOST_AT_ONCE).tag(sync=True)
+
+    def __init__(self, panel: RunPanel) -> None:
+        self._run = panel.run
+        super().__init__(panel)
+
+    def _on_run(self, message: dict[str, Any], _: object) -> None:
+        if not self.disabled:
+            self._run(message["times"])
 
 
 def _introduction(title: str) -> tuple[str, str]:

@@ -34,6 +34,11 @@ def show(form: Form, *fields: FormField, unlocked: tuple[str, ...] = ()) -> Form
     return form
 
 
+def type_in(form: Form, value: object) -> None:
+    """Tell the form what its page does."""
+    form._handle_custom_msg({"kind": "typed", "values": {"1.x": value}}, [])
+
+
 @pytest.mark.parametrize(
     ("given", "kind", "written", "typed", "new"),
     [
@@ -64,7 +69,7 @@ def test_a_field_is_shown_and_what_is_typed_is_read(
     assert told["original"] == form.values["1.x"] == written
     assert form.changed() == {}, "an untouched form changes nothing"
     assert form.to_send() == {"1.x": given.value}
-    form.values = {"1.x": typed}  # as the page does
+    type_in(form, typed)
     assert form.changed() == form.to_send() == {"1.x": new}
     assert type(form.changed()["1.x"]) is type(new)
     form.set("1.x", given.value)
@@ -88,7 +93,7 @@ def test_what_cannot_be_is_refused_by_the_name_of_the_field(
     form: Form, given: FormField, typed: str, problem: str
 ) -> None:
     show(form, given)
-    form.values = {"1.x": typed}
+    type_in(form, typed)
     with pytest.raises(InvalidRequestError, match=f"Node: x: {problem}"):
         form.changed()
 
@@ -153,7 +158,7 @@ def test_seeds_are_drawn_unless_they_are_locked(form: Form) -> None:
     assert drawn == {10, 11, 12}
     assert form.to_send()["1.seed"] == 5
     assert form.to_send()["2.seed"] in drawn
-    form.locked = []
+    form._handle_custom_msg({"kind": "lock", "key": "1.seed", "locked": False}, [])
     assert form.draw()["1.seed"] < 2**53, "a page must be able to hold it"
 
 

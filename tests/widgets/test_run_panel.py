@@ -11,6 +11,7 @@ import pytest
 
 from comfydeploy_jupyter import RunPanel
 from comfydeploy_jupyter.client import Comfy
+from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.widgets import Panel
 from tests.jupyter_process import REPOSITORY, JupyterProcess
 
@@ -69,6 +70,16 @@ def test_run_changes_what_was_changed(panel_of: Callable[..., RunPanel]) -> None
     until(lambda: panel.result is not None)
     assert panel.result.images[0].size == (200, 640)
     assert panel.error == ""
+
+
+@pytest.mark.parametrize("times", [0, 101, 1.5, None])
+def test_how_many_runs_must_be_a_number_of_them(
+    panel_of: Callable[..., RunPanel], times: Any
+) -> None:
+    panel = panel_of(SUNSET)
+    with pytest.raises(InvalidRequestError, match="times: must be 1 to 100"):
+        panel.run(times)
+    assert not panel.running
 
 
 def test_a_failure_is_shown_escaped(panel_of: Callable[..., RunPanel]) -> None:

@@ -6,23 +6,16 @@ function render({ model, el }) {
   const events = listener(model);
   const files = new Files(model, events);
   const rows = new Map();
-  let timer = 0;
 
+  // Values go to the kernel as messages, in order with the clicks of other parts of the panel:
+  // changes of a model's state may be held back and arrive after them.
+  const put = (values) => model.set("values", { ...model.get("values"), ...values });
   const tell = (key, value) => {
     const entry = rows.get(key);
     entry.shown = value;
-    model.set("values", { ...model.get("values"), [key]: value });
-    clearTimeout(timer);
-    timer = setTimeout(() => model.save_changes(), 150);
+    put({ [key]: value });
+    model.send({ kind: "typed", values: { [key]: value } });
   };
-  const flush = () => {
-    clearTimeout(timer);
-    model.save_changes();
-  };
-  // What is typed is in the kernel before a button outside is clicked.
-  el.addEventListener("change", flush);
-  el.addEventListener("focusout", flush);
-
   const control = (field, id, hintId) => {
     const value = model.get("values")[field.key];
     const common = { id, "aria-describedby": hintId };
@@ -130,9 +123,9 @@ function render({ model, el }) {
     const locked = () => model.get("locked").includes(field.key);
     const lock = iconButton("lock", "", () => {
       const others = model.get("locked").filter((key) => key !== field.key);
-      model.set("locked", locked() ? others : [...others, field.key]);
-      model.save_changes();
-      show();
+      const now = !locked();
+      model.set("locked", now ? [...others, field.key] : others);
+      model.send({ kind: "lock", key: field.key, locked: now });
     });
     const state = h("span", { className: "cd-faint" });
     const show = () => {
@@ -233,8 +226,8 @@ function render({ model, el }) {
     const hintId = newId();
     const made = control(field, id, hintId);
     const back = iconButton("undo", `${field.label}: back to the value of the workflow`, () => {
-      model.set("values", { ...model.get("values"), [field.key]: field.original });
-      flush();
+      put({ [field.key]: field.original });
+      model.send({ kind: "typed", values: { [field.key]: field.original } });
     });
     back.classList.add("cd-back");
     const root = h(
@@ -291,7 +284,7 @@ function render({ model, el }) {
     details.addEventListener("toggle", () => {
       open();
       model.set("opened", details.open);
-      model.save_changes();
+      model.send({ kind: "open", opened: details.open });
     });
     open();
     return details;
@@ -309,15 +302,12 @@ function render({ model, el }) {
   });
   events.on("msg:custom", (message) => {
     if (message.kind === "set") {
-      // Merged here: what is typed at this moment is not in the kernel yet.
-      model.set("values", { ...model.get("values"), ...message.values });
-      model.save_changes();
+      put(message.values);
     }
     if (message.kind === "problem") rows.get(message.key)?.fail?.(message.text);
   });
   build();
   return () => {
-    clearTimeout(timer);
     for (const each of rows.values()) each.end?.();
     events.end();
     files.end();
