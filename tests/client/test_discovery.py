@@ -68,6 +68,19 @@ def test_a_kernel_finds_the_server_that_started_it(
     assert (ran.stdout.strip(), ran.stderr) == (jupyter.url, "")
 
 
+def wait_for_ready(client: Any) -> None:
+    """Wait for a kernel; on a busy machine a late heartbeat makes it look dead for a moment."""
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            client.wait_for_ready(60)
+        except RuntimeError:
+            if time.monotonic() > deadline:
+                raise
+        else:
+            return
+
+
 def test_a_real_kernel_of_jupyter_finds_it(jupyter: JupyterProcess) -> None:
     import requests
 
@@ -80,7 +93,7 @@ def test_a_real_kernel_of_jupyter_finds_it(jupyter: JupyterProcess) -> None:
         client = BlockingKernelClient()
         client.load_connection_file(str(jupyter.runtime_dir / f"kernel-{kernel['id']}.json"))
         client.start_channels()
-        client.wait_for_ready(60)
+        wait_for_ready(client)
         outputs: list[str] = []
         client.execute_interactive(
             f"{IMPORT}print(connect(start=False).url)",
