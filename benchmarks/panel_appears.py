@@ -1,0 +1,118 @@
+"""How long a run panel takes to appear in JupyterLab, from the keys that run its cell.
+
+The reference is the same cell with an ``ipywidgets`` box of a few plain fields: what any widget
+costs there. Both are run again and again in one notebook, in turns, in a real browser; the panel
+counts as there when the fields of its workflow can be seen. The first run of each, which loads
+scripts, is measured apart.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from playwright.sync_api import sync_playwright
+
+from tests.jupyter_process import REPOSITORY, JupyterProcess
+
+from .common import Figure, in_turns, report, run, running_comfyui
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from playwright.sync_api import Page
+
+PAIRS = 10
+SETUP = "import comfydeploy_jupyter, ipywidgets as w\ncomfy = comfydeploy_jupyter.connect()"
+PLAIN = "w.VBox([w.IntSlider(description=f'Field {i}') for i in range(8)])"
+PANEL = 'comfydeploy_jupyter.RunPanel("sunset.json", comfy=comfy)'
+MARK = "(box, those) => box.querySelectorAll(those).forEach(one => (one.dataset.old = 1))"
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
+
+
+def cell(source: str) -> dict[str, object]:
+    """Return a cell of a notebook."""
+    return {
+        "cell_type": "code",
+        "id": f"c{abs(hash(source))}",
+        "source": source,
+        "metadata": {},
+        "outputs": [],
+        "execution_count": None,
+    }
+
+
+def shows(page: Page, position: int, selector: str) -> Callable[[], float]:
+    """Return a function that runs one cell and returns the seconds until something is in it."""
+    box = page.locator(".jp-Notebook .jp-CodeCell").nth(position)
+
+    def appears() -> float:
+        box.locator(".cm-content").click()
+        box.evaluate(MARK, selector)
+        begin = time.perf_counter()
+        page.keyboard.press("Control+Enter")
+        box.locator(f"{selector}:not([data-old])").first.wait_for(state="visible")
+        took = time.perf_counter() - begin
+        page.wait_for_timeout(500)  # so that what comes after does not count for the next
+        return took
+
+    return appears
+
+
+def main() -> int:
+    """Measure, print, and return the exit code."""
+    with running_comfyui() as comfyui, tempfile.TemporaryDirectory() as folder:
+        lab = JupyterProcess(
+            Path(folder, "jupyter"),
+            {"ComfyDeploy": {"comfyui_url": comfyui.url, "data_dir": f"{folder}/data"}},
+            lab=True,
+        )
+        shutil.copy(REPOSITORY / "notebooks" / "sunset.json", lab.root)
+        notebook = {
+            "nbformat": 4,
+            "nbformat_minor": 5,
+            "metadata": {"kernelspec": {"name": "python3", "display_name": "Python 3"}},
+            "cells": [cell(SETUP + "\n'ready'"), cell(PLAIN), cell(PANEL)],
+        }
+        (lab.root / "bench.ipynb").write_text(json.dumps(notebook))
+        lab.start()
+        program = os.environ.get("CHROMIUM") or shutil.which("chromium")
+        try:
+            with sync_playwright() as playwright:
+                browser = playwright.chromium.launch(executable_path=program, args=list(FLAGS))
+                page = browser.new_page(viewport={"width": 1280, "height": 1400})
+                page.set_default_timeout(60_000)
+                page.goto(f"{lab.url}lab/tree/bench.ipynb?token={lab.token}&reset")
+                page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
+                first = page.locator(".jp-Notebook .jp-CodeCell").first
+                while not first.locator(".jp-OutputArea-output").count():
+                    first.locator(".cm-content").click()
+                    page.keyboard.press("Control+Enter")
+                    page.wait_for_timeout(2_000)
+                plain = shows(page, 1, ".widget-slider")
+                panel = shows(page, 2, ".comfydeploy-panel input")
+                cold_plain, cold_panel = plain(), panel()
+                theirs, ours = in_turns(plain, panel, PAIRS)
+                browser.close()
+        finally:
+            lab.stop()
+    return report(
+        Figure("a panel appears, the first", cold_panel * 1000, cold_plain * 1000, "added", 1000.0),
+        Figure(
+            "a panel appears, median",
+            statistics.median(ours) * 1000,
+            statistics.median(theirs) * 1000,
+            "added",
+            1000.0,
+        ),
+    )
+
+
+if __name__ == "__main__":
+    run(main)
