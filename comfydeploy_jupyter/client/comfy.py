@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import uuid
 import warnings
@@ -18,6 +17,7 @@ from .files import Model, UploadedFile, has_files, upload, upload_all
 from .graph import Source
 from .login import sign_in
 from .machines import Machines
+from .options import check_options
 from .results import Result
 from .runs import Run
 from .server import READ_TIMEOUT, Server, check_timeout
@@ -29,7 +29,7 @@ from .workflow import Workflow
 from .workflows import Workflows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Iterator
 
     from .sweep import SweepProgress
 
@@ -39,24 +39,6 @@ HASH_TIMEOUT = 600.0  # s; a large file on a slow disk takes its time
 SITES = {"huggingface": "huggingface.co", "civitai": "civitai.com"}
 
 WorkflowSource: TypeAlias = Workflow | dict[str, Any] | str | bytes | os.PathLike[str] | None
-
-# Fields of the routes that need no word of ours; each is described in the route contract.
-OPTIONS = frozenset(
-    {
-        "client_id",
-        "file_upload_endpoint",
-        "front",
-        "gpu_event_id",
-        "prompt_id",
-        "seed_mode",
-        "status_endpoint",
-        "strict_inputs",
-        "version",
-        "workflow_id",
-    }
-)
-
-ARGUMENTS = frozenset({"workflow", "inputs", "seed", "machine", "previews", "progress", "timeout"})
 
 
 class Display(Protocol):
@@ -626,37 +608,7 @@ class Comfy:
         with _naming_nodes(source):
             return EventStream(self.server, body["prompt_id"], body=body, timeout=timeout)
 
-    @staticmethod
-    def check_options(options: dict[str, Any], also: Collection[str] = ()) -> None:
-        """Refuse options that there are not.
-
-        Parameters
-        ----------
-        options : dict
-            Those that were given.
-        also : collection of str
-            Names of further arguments that may have been meant.
-
-        Raises
-        ------
-        TypeError
-            There is no such option; the message names the closest.
-        """
-        known = OPTIONS | ARGUMENTS | set(also)
-        for name in options:
-            if name in OPTIONS:
-                continue
-            if name == "wait":
-                raise TypeError("wait: run() waits and submit() does not")
-            close = difflib.get_close_matches(name, known, n=1)
-            hint = (
-                f"did you mean {close[0]}?"
-                if close
-                else f"options are {', '.join(sorted(OPTIONS))}"
-            )
-            raise TypeError(f"unknown option {name!r}; {hint}")
-
-    def display_for(self, progress: bool | str | Display) -> Display | None:
+    def _display_for(self, progress: bool | str | Display) -> Display | None:
         """Return what makes the view that the argument `progress` asks for."""
         chosen = self._display if progress in (True, "auto") else progress
         return chosen if callable(chosen) else None
@@ -664,7 +616,7 @@ class Comfy:
     def _view(
         self, progress: bool | Literal["auto"] | Display, state: RunProgress
     ) -> AbstractContextManager[object]:
-        chosen = self.display_for(progress)
+        chosen = self._display_for(progress)
         return nullcontext() if chosen is None else chosen(state)
 
     def _body(
@@ -676,7 +628,7 @@ class Comfy:
         options: dict[str, Any],
         **fields: Any,
     ) -> dict[str, Any]:
-        self.check_options(options)
+        check_options(options)
         _check_seed(seed)
         if source.graph is None and not options.get("workflow_id"):
             raise InvalidRequestError.of_field(

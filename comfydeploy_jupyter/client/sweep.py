@@ -159,12 +159,12 @@ class Point:
     @property
     def run(self) -> Run:
         """The handle on its run."""
-        return self._sweep.run_of(self._job)
+        return self._sweep._run_of(self._job)
 
     @property
     def result(self) -> Result | None:
         """What its run made; None before it has ended."""
-        return self._sweep.result_of(self._job)
+        return self._sweep._result_of(self._job)
 
     def __repr__(self) -> str:
         return f"<Point {self.index}: {self.label}: {self.status}>"
@@ -245,7 +245,7 @@ class SweepProgress:
         self._changes += 1
 
     def _running(self) -> list[RunProgress]:
-        return [job.progress for job in self.sweep.active() if job.progress is not None]
+        return [job.progress for job in self.sweep._in_flight() if job.progress is not None]
 
 
 class Sweep(Sequence[Point]):
@@ -363,12 +363,12 @@ class Sweep(Sequence[Point]):
                 at_once=kept["at_once"],
                 path=path,
             )
-            sweep.take_over(kept)
+            sweep._take_over(kept)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _no_sweep(path) from error
         return sweep
 
-    def take_over(self, kept: Mapping[str, Any], *, fresh: bool = False) -> None:
+    def _take_over(self, kept: Mapping[str, Any], *, fresh: bool = False) -> None:
         """Take the runs of the same content from a file, unless all shall be fresh.
 
         The others stay in the file.
@@ -437,7 +437,7 @@ class Sweep(Sequence[Point]):
         found = ((point, point.result) for point in self)
         return {point: result for point, result in found if result is not None}
 
-    def start(self, display: Display | None = None, *, retry_failed: bool = True) -> None:
+    def _start(self, display: Display | None = None, *, retry_failed: bool = True) -> None:
         """Go on, or begin, in threads.
 
         Parameters
@@ -504,7 +504,7 @@ class Sweep(Sequence[Point]):
             raise self.error
         return self
 
-    def watch(self) -> Sweep:
+    def _watch(self) -> Sweep:
         """Wait as `wait` does; interrupting the kernel stops the sweep."""
         try:
             return self.wait()
@@ -522,7 +522,7 @@ class Sweep(Sequence[Point]):
         Returns when they have ended, after ten seconds at the latest.
         """
         self._stopping.set()
-        for job in self.active():
+        for job in self._in_flight():
             self._cancel(job)
         if not self._over.wait(STOP_WITHIN):
             for stream in list(self._streams.values()):
@@ -559,8 +559,8 @@ class Sweep(Sequence[Point]):
         ConflictError
             It is running.
         """
-        self.start(self._comfy.display_for(progress), retry_failed=retry_failed)
-        return self.watch() if wait else self
+        self._start(self._comfy._display_for(progress), retry_failed=retry_failed)
+        return self._watch() if wait else self
 
     def save(self, path: str | Path | None = None) -> Path | None:
         """Write what it did into its file, or into another one; a crash leaves the old content.
@@ -653,11 +653,11 @@ class Sweep(Sequence[Point]):
             return f"<div>{html.escape(self._headline())}</div>"
         return self.to_html()
 
-    def run_of(self, job: Job) -> Run:
+    def _run_of(self, job: Job) -> Run:
         """Return the handle on the run of a job."""
         return Run(self._comfy.server, {"prompt_id": job.prompt_id, **job.record}, self._source)
 
-    def result_of(self, job: Job) -> Result | None:
+    def _result_of(self, job: Job) -> Result | None:
         """Return the result of a job that has ended, if its run was made at all."""
         if job.status not in FINAL or not job.record:
             return None
@@ -665,7 +665,7 @@ class Sweep(Sequence[Point]):
             job.result = Result(self._comfy.server, job.record, self._source)
         return job.result
 
-    def active(self) -> list[Job]:
+    def _in_flight(self) -> list[Job]:
         """Return the jobs that are queued or run now."""
         with self._lock:
             return list(self._active)
@@ -796,7 +796,7 @@ class Sweep(Sequence[Point]):
     def _open(self, job: Job) -> EventStream:
         if job.sent:
             with suppress(NotFoundError):
-                return self.run_of(job).events()
+                return self._run_of(job).events()
         job.sent = True
         try:
             return self._comfy.stream(
@@ -807,7 +807,7 @@ class Sweep(Sequence[Point]):
                 **self._options,
             )
         except ConflictError:
-            return self.run_of(job).events()
+            return self._run_of(job).events()
         except ServerUnreachableError as error:
             job.sent = bool(error.extra.get("sent"))
             raise

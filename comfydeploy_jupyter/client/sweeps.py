@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .files import has_files, is_file
 from .grid import Grid, Points
+from .options import check_options
 from .sweep import AT_ONCE, Sweep, read_file
 from .workflow import Workflow, plain
 
@@ -123,7 +124,7 @@ class Sweeps:
         for name in options:
             if name in OWN:
                 raise TypeError(f"a sweep has no option {name!r}: each point is a run of its own")
-        self._comfy.check_options(options, {"at_once", "fresh", "points", "save", "wait"})
+        check_options(options, {"at_once", "fresh", "points", "save", "wait"})
         loaded = Workflow(self._comfy.server, workflow)
         seeds = {} if seed is None else loaded.source.seed_inputs(seed)
         constant = {**loaded.source.files, **seeds, **(inputs or {})}
@@ -147,10 +148,9 @@ class Sweeps:
         if save is not False:
             sweep.path = default_path(sweep) if save is True else Path(save).expanduser()
             if sweep.path.exists():
-                sweep.take_over(read_file(sweep.path), fresh=fresh)
+                sweep._take_over(read_file(sweep.path), fresh=fresh)
         self.last = sweep
-        sweep.start(self._comfy.display_for(progress))
-        return sweep.watch() if wait else sweep
+        return sweep.resume(wait=wait, progress=progress)
 
     def load(self, path: str | os.PathLike[str]) -> Sweep:
         """Return a sweep that was saved; ``resume()`` goes on with it.

@@ -80,7 +80,7 @@ class TunnelPanel(Panel):
             self.close()
             raise ValueError(f"target is {' or '.join(NAMES)}, not {target!r}")
         self._build(target)
-        self.start(self._watch)
+        self.start(self._watch, lasting=True)
 
     @property
     def status(self) -> TunnelStatus:

@@ -1,0 +1,52 @@
+"""The options of a run, which it takes as further keyword arguments."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+# Fields of the routes that need no word of ours; each is described in the route contract.
+OPTIONS = frozenset(
+    {
+        "client_id",
+        "file_upload_endpoint",
+        "front",
+        "gpu_event_id",
+        "prompt_id",
+        "seed_mode",
+        "status_endpoint",
+        "strict_inputs",
+        "version",
+        "workflow_id",
+    }
+)
+ARGUMENTS = frozenset({"workflow", "inputs", "seed", "machine", "previews", "progress", "timeout"})
+
+
+def check_options(options: dict[str, Any], also: Collection[str] = ()) -> None:
+    """Refuse options that there are not.
+
+    Parameters
+    ----------
+    options : dict
+        Those that were given.
+    also : collection of str
+        Names of further arguments that may have been meant.
+
+    Raises
+    ------
+    TypeError
+        There is no such option; the message names the closest.
+    """
+    known = OPTIONS | ARGUMENTS | set(also)
+    for name in options:
+        if name in OPTIONS:
+            continue
+        if name == "wait":
+            raise TypeError("wait: run() waits and submit() does not")
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"options are {', '.join(sorted(OPTIONS))}"
+        raise TypeError(f"unknown option {name!r}; {hint}")
