@@ -1,4 +1,4 @@
-"""How executed notebooks are stored: with their outputs, but nothing of the machine or the moment."""
+"""How executed notebooks are stored: with outputs, but nothing of the machine or the moment."""
 
 from __future__ import annotations
 
@@ -48,6 +48,8 @@ def cleaned(notebook: Any, names: Mapping[str, str]) -> Any:
             cell.outputs = _joined(o for o in cell.outputs if VIEW not in o.get("data", {}))
             for output in cell.outputs:
                 output.pop("transient", None)
+                if "image/png" in output.get("data", {}):  # Pillow offers both
+                    output.data.pop("image/jpeg", None)
     text = json.dumps([cell.get("outputs") for cell in stored.cells])
     for name, public in names.items():
         text = text.replace(json.dumps(name)[1:-1], public)
