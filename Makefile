@@ -30,6 +30,10 @@ unit: $(STAMP)-test comfyui browser
 notebooks: $(STAMP)-test comfyui
 	STORE_NOTEBOOKS=1 COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest tests/test_notebooks.py -k runs_without_a_complaint
 
+screenshots: $(STAMP)-test comfyui browser
+	STORE_SCREENSHOTS=1 COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest tests/browser -k \
+		"change_run_and_see or find_open_compare or chosen_and_dropped or start_copy_stop"
+
 comfyui: $(STAMP)-lab
 	$(BIN)/python -m comfydeploy_jupyter.comfyui.install --path $(COMFYUI)
 
