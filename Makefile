@@ -1,5 +1,7 @@
 # make run    sets everything up, runs the quickstart workflow once, leaves JupyterLab running
 # make run SMOKE=1   the same, but ends after the workflow
+# make notebooks     runs the notebooks and stores them with their outputs
+# make screenshots   makes the pictures of the documents
 # make test   sets up what the tests need and runs all of them
 
 PYTHON  ?= python3
@@ -9,7 +11,7 @@ COMFYUI ?= .comfyui
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test check unit setup comfyui browser clean
+.PHONY: run test check unit notebooks screenshots comfyui browser clean
 
 run: $(STAMP)-lab comfyui
 	$(BIN)/python scripts/run.py --comfyui $(COMFYUI) $(if $(SMOKE),--smoke)
@@ -24,6 +26,13 @@ check: $(STAMP)-test
 
 unit: $(STAMP)-test comfyui browser
 	COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest $(ARGS)
+
+notebooks: $(STAMP)-test comfyui
+	STORE_NOTEBOOKS=1 COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest tests/test_notebooks.py -k runs_without_a_complaint
+
+screenshots: $(STAMP)-test comfyui browser
+	STORE_SCREENSHOTS=1 COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest tests/browser -k \
+		"change_run_and_see or find_open_compare or chosen_and_dropped or start_copy_stop"
 
 comfyui: $(STAMP)-lab
 	$(BIN)/python -m comfydeploy_jupyter.comfyui.install --path $(COMFYUI)

@@ -2,42 +2,76 @@
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import nbformat
 import pytest
 from nbclient import NotebookClient
 
 from comfydeploy_jupyter.client import Comfy, Workflow
-from tests.jupyter_process import REPOSITORY, JupyterProcess
+from tests.cloudflared import FakeCloudflared
+from tests.jupyter_process import REPOSITORY, TOKEN, JupyterProcess
+from tests.stored_notebooks import cleaned, digest
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from tests.comfyui_server import ComfyUIServer
 
 QUICKSTART = REPOSITORY / "notebooks" / "quickstart.ipynb"
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
 
 
 @pytest.fixture(scope="module")
+def own_jupyter(start_jupyter, comfyui, tmp_path_factory) -> JupyterProcess:
+    """A Jupyter server that keeps nothing yet, and has the stand-in for cloudflared."""
+    cloudflared = FakeCloudflared(tmp_path_factory.mktemp("cloudflared"))
+    return start_jupyter(
+        ComfyDeploy={
+            "comfyui_url": comfyui.url,
+            "comfyui_path": str(comfyui.path),
+            "data_dir": str(tmp_path_factory.mktemp("comfydeploy")),
+            "cloudflared_path": str(cloudflared.path),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
 def executed(
-    jupyter: JupyterProcess,
+    own_jupyter: JupyterProcess,
+    comfyui: ComfyUIServer,
     tmp_path_factory: pytest.TempPathFactory,
     request: pytest.FixtureRequest,
 ) -> Any:
-    """The notebook, executed in a copy of its folder."""
+    """The notebook, executed in a copy of its folder; stored where ``STORE_NOTEBOOKS`` is set."""
     folder = tmp_path_factory.mktemp("copy") / "notebooks"
     shutil.copytree(REPOSITORY / "notebooks", folder)
     notebook = nbformat.read(folder / request.param.name, as_version=4)
-    execute(notebook, folder, jupyter)
+    execute(notebook, folder, own_jupyter)
+    if os.environ.get("STORE_NOTEBOOKS"):
+        names = {
+            own_jupyter.url: "http://localhost:8888/",
+            urlsplit(own_jupyter.url).path: "/",
+            comfyui.url: "http://127.0.0.1:8188",
+            str(folder): "notebooks",
+        }
+        nbformat.write(cleaned(notebook, names), request.param)
     return notebook
 
 
 def execute(notebook: Any, folder: Path, jupyter: JupyterProcess) -> None:
     client = NotebookClient(
-        notebook, timeout=120, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+        notebook,
+        timeout=120,
+        kernel_name="python3",
+        record_timing=False,
+        store_widget_state=False,
+        resources={"metadata": {"path": str(folder)}},
     )
     client.execute(env=jupyter.env)
 
@@ -51,6 +85,27 @@ def test_it_runs_without_a_complaint(executed: Any) -> None:
     complaints = [o for o in outputs(executed) if o.get("name") == "stderr"]
     assert complaints == []
     assert all(cell.outputs for cell in executed.cells if cell.cell_type == "code")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_it_is_stored_as_a_page_can_show_it(path: Path) -> None:
+    text = path.read_text()
+    notebook = nbformat.read(path, as_version=4)
+    assert notebook.metadata.comfydeploy.sources == digest(notebook), (
+        "the outputs are not those of these cells; `make notebooks` stores new ones"
+    )
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert all(cell.outputs for cell in cells)
+    kinds = {mime for o in outputs(notebook) for mime in o.get("data", {})}
+    assert not {o.output_type for o in outputs(notebook)} & {"error"}
+    assert kinds <= {"text/plain", "text/html", "image/png", "image/jpeg"}, "no widgets"
+    assert "widgets" not in notebook.metadata
+    assert len(text) < 300_000
+    homes = ("/tmp/", "/root", "/home/", "/Users/", str(Path.home()))
+    for secret in (*homes, TOKEN, "%40", "token=", "comfydeploy_access"):
+        assert secret not in text
+    assert not re.search(r"127\.0\.0\.1:(?!8188\b)\d", text)
 
 
 @pytest.mark.parametrize("executed", [QUICKSTART], indirect=True, ids=["quickstart"])

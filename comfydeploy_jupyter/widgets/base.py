@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 
 from ..display import INTERVAL, in_notebook
-from ..errors import ComfyDeployError
+from ..errors import ComfyDeployError, RunTimeoutError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +24,9 @@ GAP = "8px"
 PANEL_CLASS = "comfydeploy-panel"
 STATIC = Path(__file__).parent / "static"
 """The style sheet and the scripts of the panels."""
+
+LASTING = "comfydeploy-panel-lasting"
+"""The name of threads that end only with their panel."""
 
 JOIN_WITHIN = 5.0
 """How long a panel that is closed waits for each of its threads, s."""
@@ -103,14 +106,37 @@ class Panel(w.VBox):  # type: ignore[misc]
         """Set what the panel shows between its style and its errors."""
         self.children = [self._style, *children, self._errors]
 
-    def start(self, task: Callable[..., object], *args: object) -> threading.Thread:
-        """Run a task in a thread; its errors are shown."""
-        thread = threading.Thread(
-            target=self.attempt, args=(task, *args), name="comfydeploy-panel", daemon=True
-        )
+    def start(
+        self, task: Callable[..., object], *args: object, lasting: bool = False
+    ) -> threading.Thread:
+        """Run a task in a thread; its errors are shown.
+
+        One that is `lasting` goes on as long as the panel does: `wait` does not wait for it.
+        """
+        name = LASTING if lasting else "comfydeploy-panel"
+        thread = threading.Thread(target=self.attempt, args=(task, *args), name=name, daemon=True)
         self._threads = [t for t in self._threads if t.is_alive()] + [thread]
         thread.start()
         return thread
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the panel has done what it was asked to, and shows it.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Wait at most this long, s.
+
+        Raises
+        ------
+        RunTimeoutError
+            It has not ended in time; it goes on.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while busy := [t for t in self._threads if t.is_alive() and t.name != LASTING]:
+            busy[0].join(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            if deadline is not None and time.monotonic() >= deadline and busy[0].is_alive():
+                raise RunTimeoutError(f"the panel is not done after {timeout:g} s; it goes on")
 
     def attempt(self, task: Callable[..., object], *args: object) -> None:
         """Call a task here and show its error, if any."""

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 MOST_AT_ONCE = 100
 """How many runs one click may queue."""
 
+OPEN_WITHIN = 60.0
+"""How long code that sets inputs and runs waits for the form, s."""
+
 
 class RunPanel(Panel):
     """A panel that runs workflows; the kernel stays free while they run.
@@ -102,11 +105,14 @@ class RunPanel(Panel):
     def set_input(self, key: str, value: object) -> None:
         """Set an input of the form, e.g. ``set_input("3.steps", 30)``.
 
+        Where the panel is still being opened, this waits for the form.
+
         Raises
         ------
         KeyError
             The form has no such input.
         """
+        self._opened.wait(OPEN_WITHIN)
         self._form.set(key, value)
 
     @property
@@ -153,6 +159,7 @@ class RunPanel(Panel):
         InvalidRequestError
             `times` or a value of the form cannot be; the message names it.
         """
+        self._opened.wait(OPEN_WITHIN)
         workflow = self._workflow
         if workflow is None:
             return

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 
 from ..client.tunnel import NAMES, PROTECTIONS, TunnelStatus
-from ..errors import ComfyDeployError
+from ..errors import ComfyDeployError, RunTimeoutError
 from .base import GAP, Panel
 from .parts import CopyButton, button, note, row
 
@@ -80,7 +80,7 @@ class TunnelPanel(Panel):
             self.close()
             raise ValueError(f"target is {' or '.join(NAMES)}, not {target!r}")
         self._build(target)
-        self.start(self._watch)
+        self.start(self._watch, lasting=True)
 
     @property
     def status(self) -> TunnelStatus:
@@ -101,6 +101,12 @@ class TunnelPanel(Panel):
     def copied(self) -> str:
         """What the copy button copies; empty without a tunnel."""
         return str(self._copy.text)
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the panel knows how the tunnel is, and has done what it was asked to."""
+        if not self._asked.wait(timeout):
+            raise RunTimeoutError(f"the panel is not done after {timeout:g} s; it goes on")
+        super().wait(timeout)
 
     def set_name(self, hostname: str, *, token: str) -> None:
         """Fill in what a tunnel of one's own Cloudflare account needs.

@@ -84,7 +84,7 @@ class UploadPanel(Panel):
         self._remember = Throttle(self._set_record, interval=1.0)
         self._build(destination, subfolder)
         self._remember()
-        self.start(self._follow)
+        self.start(self._follow, lasting=True)
 
     @property
     def uploaded(self) -> list[UploadedFile]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import nbformat
 import pytest
+from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.cloudflared import FakeCloudflared
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator
 
 expect.set_options(timeout=30_000)
+
+SHOWN = {
+    "run-lab-Light-done": "run-panel",
+    "workflows-Light-nodes": "workflow-panel",
+    "upload-Light-done": "upload-panel",
+    "tunnel-Light-running": "tunnel-panel",
+}
+"""Pictures that the documents show, by the names that they have in the tests."""
 
 FLAGS = [
     "--no-sandbox",
@@ -123,8 +132,13 @@ class LabPage:
         return json.loads(self.path.read_bytes())
 
     def shoot(self, name: str) -> None:
-        """Take a picture of the page."""
-        self.page.screenshot(path=self.shots / f"{name}.png")
+        """Take a picture of the page; those of `SHOWN` go into the documents where asked."""
+        path = self.shots / f"{name}.png"
+        self.page.screenshot(path=path)
+        if name in SHOWN and os.environ.get("STORE_SCREENSHOTS"):
+            with Image.open(path) as picture:
+                small = picture.convert("RGB").quantize(128, dither=Image.Dither.NONE)
+            small.save(REPOSITORY / "docs" / "images" / f"{SHOWN[name]}.png", optimize=True)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import pytest
 
 from comfydeploy_jupyter import RunPanel
 from comfydeploy_jupyter.client import Comfy
-from comfydeploy_jupyter.errors import InvalidRequestError
+from comfydeploy_jupyter.errors import InvalidRequestError, RunTimeoutError
 from comfydeploy_jupyter.widgets import Panel
 from tests.jupyter_process import REPOSITORY, JupyterProcess
 
@@ -82,6 +82,29 @@ def test_how_many_runs_must_be_a_number_of_them(
     assert not panel.running
 
 
+def test_code_need_not_wait_for_the_form(comfy: Comfy) -> None:
+    panel = RunPanel(SUNSET, comfy=comfy)
+    panel.set_input("1.value", 201)
+    panel.run()
+    panel.wait()
+    assert panel.result is not None
+    assert panel.result.images[0].size == (201, 640)
+    with pytest.raises(KeyError, match=r"1\.colour"):
+        panel.set_input("1.colour", 0)
+    panel.close()
+
+
+def test_waiting_has_an_end(comfy: Comfy) -> None:
+    panel = RunPanel(comfy=comfy)
+    stop = threading.Event()
+    panel.start(stop.wait)
+    with pytest.raises(RunTimeoutError, match=r"not done after 0\.1 s"):
+        panel.wait(timeout=0.1)
+    stop.set()
+    panel.wait()
+    panel.close()
+
+
 def test_a_failure_is_shown_escaped(panel_of: Callable[..., RunPanel]) -> None:
     panel = panel_of(FAILING)
     panel.run()
@@ -144,7 +167,8 @@ def test_finds_the_workflows_of_the_folder(
     (tmp_path / "settings.json").write_text('{"a": 1}')
     (tmp_path / "broken.json").write_text("{")
     panel = panel_of(directory=tmp_path)
-    assert panel.workflows == ["api.json", "ui.json", "deep/also.json"], panel.error
+    files = [name for name in panel.workflows if name.endswith(".json")]  # others are stored ones
+    assert files == ["api.json", "ui.json", "deep/also.json"], panel.error
     panel.choose("deep/also.json")
     until(lambda: panel.ready)
     panel.set_input("1.message", "hello")
