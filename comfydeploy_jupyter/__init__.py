@@ -13,11 +13,19 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .client import Comfy
-    from .widgets import RunPanel, TunnelPanel, UploadPanel, WorkflowPanel
+    from .widgets import ComfyDeployPanel, RunPanel, TunnelPanel, UploadPanel, WorkflowPanel
 
-PANELS = frozenset({"RunPanel", "TunnelPanel", "UploadPanel", "WorkflowPanel"})
+PANELS = frozenset({"ComfyDeployPanel", "RunPanel", "TunnelPanel", "UploadPanel", "WorkflowPanel"})
 
-__all__ = ["RunPanel", "TunnelPanel", "UploadPanel", "WorkflowPanel", "__version__", "connect"]
+__all__ = [
+    "ComfyDeployPanel",
+    "RunPanel",
+    "TunnelPanel",
+    "UploadPanel",
+    "WorkflowPanel",
+    "__version__",
+    "connect",
+]
 
 
 def connect(url: str | None = None, token: str | None = None, *, start: bool = True) -> Comfy:

@@ -15,7 +15,7 @@ from nbclient import NotebookClient
 from comfydeploy_jupyter import load_ipython_extension
 from comfydeploy_jupyter.client import Comfy, Result
 from comfydeploy_jupyter.magics import HELP, parse_pair
-from comfydeploy_jupyter.widgets import RunPanel
+from comfydeploy_jupyter.widgets import ComfyDeployPanel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,7 +70,7 @@ def test_status_and_runs(comfy: Any) -> None:
 def test_panel(comfy: Any) -> None:
     for line in ("panel", "panel 'my flow.json'"):
         panel = comfy(line)
-        assert isinstance(panel, RunPanel)
+        assert isinstance(panel, ComfyDeployPanel)
         panel.close()
 
 

@@ -356,9 +356,15 @@ class Comfy:
         check_timeout(timeout)
         return sign_in(self.server, timeout=timeout)
 
-    def status(self) -> dict[str, Any]:
-        """Return how the service is: ComfyUI, queue, uploads, tunnel."""
-        return _object(self.server.get("check-status"))
+    def status(self, *, machine: str | None = None) -> dict[str, Any]:
+        """Return how the service is: ComfyUI, queue, uploads, tunnel.
+
+        Parameters
+        ----------
+        machine : str, optional
+            Whose ComfyUI and queue; by default the ComfyUI of the default machine, and all queues.
+        """
+        return _object(self.server.get("check-status", machine=machine))
 
     def object_info(self, *, machine: str | None = None) -> dict[str, Any]:
         """Return the definitions of all node classes, as ComfyUI gives them."""

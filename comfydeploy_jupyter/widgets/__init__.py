@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from .base import Panel
+from .comfydeploy_panel import ComfyDeployPanel
 from .run_panel import RunPanel
 from .tunnel_panel import TunnelPanel
 from .upload_panel import UploadPanel
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from ..client import Comfy
 
 __all__ = [
+    "ComfyDeployPanel",
     "Panel",
     "RunPanel",
     "TunnelPanel",
@@ -33,4 +35,4 @@ def default_panel(comfy: Comfy, workflow: str | None = None) -> Panel:
     workflow : str, optional
         Path of the workflow to begin with.
     """
-    return RunPanel(workflow, comfy=comfy)
+    return ComfyDeployPanel(workflow, comfy=comfy)

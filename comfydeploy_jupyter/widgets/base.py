@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
+import traitlets as t
 
 from ..display import INTERVAL, in_notebook
 from ..errors import ComfyDeployError, RunTimeoutError
@@ -49,10 +50,16 @@ class Panel(w.VBox):  # type: ignore[misc]
 
     Parameters
     ----------
-    comfy : Comfy, optional
-        The client; by default the panel connects when it first needs one.
+    comfy : Comfy or Panel, optional
+        The client, or a panel whose client is used; by default the panel connects when it first
+        needs one.
     **kwargs
         Traits of `ipywidgets.VBox`, such as ``layout``.
+
+    Attributes
+    ----------
+    kept : tuple of str
+        What `keep` was given last; can be observed.
 
     Raises
     ------
@@ -62,7 +69,9 @@ class Panel(w.VBox):  # type: ignore[misc]
 
     OWN_ARGUMENTS: tuple[str, ...] = ("comfy",)
 
-    def __init__(self, comfy: Comfy | None = None, **kwargs: Any) -> None:
+    kept = t.Tuple(t.Unicode(), t.Unicode(), default_value=("", ""))
+
+    def __init__(self, comfy: Comfy | Panel | None = None, **kwargs: Any) -> None:
         self._comfy = comfy
         self._connecting = threading.Lock()
         self._closing = threading.Event()
@@ -79,12 +88,14 @@ class Panel(w.VBox):  # type: ignore[misc]
         )
         self._errors = w.HTML()
         self._errors.layout.display = "none"
-        super().__init__(**{"layout": w.Layout(grid_gap=GAP, width="100%"), **kwargs})
+        super().__init__(**{"layout": w.Layout(grid_gap=GAP, width="auto"), **kwargs})
         self.add_class(PANEL_CLASS)
 
     @property
     def comfy(self) -> Comfy:
         """The client; connects first if need be, which may take seconds."""
+        if isinstance(self._comfy, Panel):
+            return self._comfy.comfy
         with self._connecting:
             if self._comfy is None:
                 from ..client import connect
@@ -175,6 +186,7 @@ class Panel(w.VBox):  # type: ignore[misc]
             For a page, and for a terminal.
         """
         self._record.set(html_text, plain_text)
+        self.kept = (html_text, plain_text)
 
     def stop(self) -> None:
         """End what the threads wait for; called once by `close`."""

@@ -50,9 +50,15 @@ class Form(View):
     ----------
     panel : Panel
         Where it is.
+
+    Attributes
+    ----------
+    machine : str or None
+        The machine that gets uploaded pictures; None is the default one.
     """
 
     _esm = script("form")
+    machine: str | None = None
 
     fields: t.List[Any] = t.List().tag(sync=True)
     # Where a page begins; later changes go both ways as messages, so that they keep their order.
@@ -177,7 +183,7 @@ class Form(View):
         key = str(message["key"])
         field = self._fields[key]
         try:
-            name = str(self._panel.comfy.upload(path))
+            name = str(self._panel.comfy.upload(path, machine=self.machine))
         except Exception:
             self.send({"kind": "problem", "key": key, "text": "not uploaded"})
             raise

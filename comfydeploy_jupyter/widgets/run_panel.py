@@ -48,10 +48,12 @@ class RunPanel(Panel):
         The workflow to begin with, in either format: the path or content of a JSON file or of a
         picture, video or sound that ComfyUI saved; or the name or id of a stored workflow. Others
         can be chosen in the panel.
-    comfy : Comfy, optional
-        The client; by default the panel connects by itself.
+    comfy : Comfy or Panel, optional
+        The client, or a panel whose client is used; by default the panel connects by itself.
     version : int, optional
         The version of a stored workflow; by default the latest.
+    machine : str, optional
+        The machine that runs it, by its id or name; default the local one.
     directory : path
         Where to look for workflow files; default the folder of the notebook.
     **kwargs
@@ -68,7 +70,7 @@ class RunPanel(Panel):
     >>> RunPanel()                                                   # doctest: +SKIP
     """
 
-    OWN_ARGUMENTS = ("workflow", "comfy", "version", "directory")
+    OWN_ARGUMENTS = ("workflow", "comfy", "version", "machine", "directory")
 
     def __init__(
         self,
@@ -80,17 +82,21 @@ class RunPanel(Panel):
         | bytes
         | os.PathLike[str]
         | None = None,
-        comfy: Comfy | None = None,
+        comfy: Comfy | Panel | None = None,
         *,
         version: int | None = None,
+        machine: str | None = None,
         directory: str | os.PathLike[str] = ".",
         **kwargs: Any,
     ) -> None:
         super().__init__(comfy, **kwargs)
         self.result: Result | None = None
         self._workflow: Workflow | None = None
+        self._source: Source | None = None
         self._title = ""
+        self._machine = machine
         self._definitions: dict[str, Any] | None = None
+        self._defined_by: str | None = None
         self._opened = threading.Event()
         self._opening = threading.Lock()
         self._submitting = 0
@@ -101,6 +107,41 @@ class RunPanel(Panel):
     def inputs(self) -> dict[str, Any]:
         """The inputs that were changed in the form, by their keys."""
         return self._form.changed()
+
+    @property
+    def workflow(self) -> Workflow | None:
+        """The workflow whose form is shown, without what was changed there."""
+        return self._workflow
+
+    @property
+    def machine(self) -> str | None:
+        """The machine of the next runs, None for the local one; can be set.
+
+        What was typed stays; what can be chosen becomes what that machine has.
+        """
+        return self._machine
+
+    @machine.setter
+    def machine(self, machine: str | None) -> None:
+        if machine != self._machine:
+            self._machine = self._form.machine = machine
+            self.start(self._define_anew)
+
+    def show(
+        self,
+        workflow: Workflow
+        | StoredWorkflow
+        | WorkflowVersion
+        | dict[str, Any]
+        | str
+        | bytes
+        | os.PathLike[str],
+        version: int | None = None,
+    ) -> None:
+        """Show another workflow, given as to the panel itself; does not wait for it."""
+        self.clear_error()
+        self._opened.clear()
+        self.start(self._begin, workflow, version)
 
     def set_input(self, key: str, value: object) -> None:
         """Set an input of the form, e.g. ``set_input("3.steps", 30)``.
@@ -202,6 +243,7 @@ class RunPanel(Panel):
     def _build(self, directory: Path) -> None:
         self._picker = Picker(self, directory, self._take)
         self._form = Form(self)
+        self._form.machine = self._machine
         self._run_button = RunButton(self)
         self._cancel_button = button(
             "Cancel",
@@ -270,15 +312,36 @@ class RunPanel(Panel):
             self.attempt(self._picker.refresh)
         self._opened.set()
 
+    def _begin(self, workflow: object, version: int | None) -> None:
+        try:
+            self._picker.begin(workflow, version)
+        finally:
+            self._update()
+            self._opened.set()
+
     def _connect(self) -> None:
-        """Learn what the server knows, once."""
-        if self._definitions is not None:
+        """Learn what the server knows, once for each machine."""
+        machine = self._machine
+        if self._definitions is not None and machine == self._defined_by:
             return
         comfy = self.comfy
         facts = server_facts(comfy.server, str(comfy.status().get("instance", "")))
         for view in (self._form, self._progress, self._gallery, self._history):
             view.server = facts
-        self._definitions = comfy.object_info()
+        self._definitions = comfy.object_info(machine=machine)
+        self._defined_by = machine
+
+    def _define_anew(self) -> None:
+        """Let the form offer what another machine has, with what was changed in it."""
+        with self._opening:
+            self._connect()
+            if self._workflow is None or self._source is None or self.closing:
+                return
+            changed, locked = self._form.changed(), list(self._form.locked)
+            self._show_form(self._workflow, self._source)
+            for key, value in changed.items():
+                self._form.set(key, value)
+            self._form.locked = locked
 
     def _take(self, source: Source, title: str) -> None:
         """Show another workflow."""
@@ -312,11 +375,9 @@ class RunPanel(Panel):
         return converted, [str(warning) for warning in reply.get("warnings") or ()]
 
     def _show(self, workflow: Workflow, source: Source, warnings: list[str]) -> None:
-        graph, definitions = workflow.to_api(), self._definitions
-        fields = input_form(graph, definitions, source.ui)
-        self._form.show(fields, graph, unlocked_seeds(fields, graph, source.ui, definitions))
+        self._show_form(workflow, source)
         self._gallery.clear()
-        self._workflow, self._title = workflow, workflow.title
+        self._workflow, self._source, self._title = workflow, source, workflow.title
         self.keep(*_introduction(self._title))
         if warnings:
             told = "".join(f"<li>{html.escape(warning)}</li>" for warning in warnings)
@@ -330,12 +391,18 @@ class RunPanel(Panel):
             for run in self._history.of(workflow):
                 self._follower.add(run, self._history.node_times())
 
+    def _show_form(self, workflow: Workflow, source: Source) -> None:
+        graph, definitions = workflow.to_api(), self._definitions
+        fields = input_form(graph, definitions, source.ui)
+        self._form.show(fields, graph, unlocked_seeds(fields, graph, source.ui, definitions))
+
     def _submit(self, workflow: Workflow, runs: list[dict[str, Any]]) -> None:
+        machine = self._machine
         try:
             for inputs in runs:
                 if self.closing:
                     return
-                run = self.comfy.submit(workflow, inputs)
+                run = self.comfy.submit(workflow, inputs, machine=machine)
                 self._follower.add(run, self._history.node_times())
                 self._update()
         finally:

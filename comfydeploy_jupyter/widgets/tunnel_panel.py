@@ -47,8 +47,8 @@ class TunnelPanel(Panel):
     ----------
     target : str
         What it leads to at first: ``comfyui`` or ``jupyter``.
-    comfy : Comfy, optional
-        The client; by default the panel connects by itself.
+    comfy : Comfy or Panel, optional
+        The client, or a panel whose client is used; by default the panel connects by itself.
     **kwargs
         Traits of `ipywidgets.VBox`, such as ``layout``.
 
@@ -67,7 +67,7 @@ class TunnelPanel(Panel):
     OWN_ARGUMENTS = ("target", "comfy")
 
     def __init__(
-        self, target: Target = "comfyui", comfy: Comfy | None = None, **kwargs: Any
+        self, target: Target = "comfyui", comfy: Comfy | Panel | None = None, **kwargs: Any
     ) -> None:
         super().__init__(comfy, **kwargs)
         self._status = TunnelStatus({"target": target})

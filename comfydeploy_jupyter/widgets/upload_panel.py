@@ -46,8 +46,8 @@ class UploadPanel(Panel):
 
     Parameters
     ----------
-    comfy : Comfy, optional
-        The client; by default the panel connects by itself.
+    comfy : Comfy or Panel, optional
+        The client, or a panel whose client is used; by default the panel connects by itself.
     destination : str
         Where files go at first: ``input``, ``output``, ``temp`` or ``models/<folder>``.
     subfolder : str
@@ -67,7 +67,7 @@ class UploadPanel(Panel):
 
     def __init__(
         self,
-        comfy: Comfy | None = None,
+        comfy: Comfy | Panel | None = None,
         *,
         destination: str = "input",
         subfolder: str = "",
@@ -85,6 +85,18 @@ class UploadPanel(Panel):
         self._build(destination, subfolder)
         self._remember()
         self.start(self._follow, lasting=True)
+
+    @property
+    def machine(self) -> str | None:
+        """The machine whose ComfyUI gets the next files, None for the default one; can be set."""
+        return self._machine
+
+    @machine.setter
+    def machine(self, machine: str | None) -> None:
+        if machine != self._machine:
+            self._machine = machine
+            self._aim()
+            self.start(self._connect)
 
     @property
     def uploaded(self) -> list[UploadedFile]:

@@ -53,32 +53,37 @@ class WorkflowPanel(Panel):
     ----------
     workflow : dict, str, bytes or path, optional
         A workflow that is not kept yet, to begin with.
-    comfy : Comfy, optional
-        The client; by default the panel connects by itself.
+    comfy : Comfy or Panel, optional
+        The client, or a panel whose client is used; by default the panel connects by itself.
     workflow_id : str, optional
         The kept workflow to begin with.
     cloud : bool
         Whether to show the workflows in ComfyDeploy instead of those of the server.
+    run : callable, optional
+        What runs a workflow, instead of a tab of this panel: called with it, returns the panel
+        that shows it.
     directory : path
         Where exported files go; default the folder of the notebook.
     **kwargs
         Traits of `ipywidgets.VBox`, such as ``layout``.
     """
 
-    OWN_ARGUMENTS = ("workflow", "comfy", "workflow_id", "cloud", "directory")
+    OWN_ARGUMENTS = ("workflow", "comfy", "workflow_id", "cloud", "run", "directory")
 
     def __init__(
         self,
         workflow: dict[str, Any] | str | bytes | os.PathLike[str] | None = None,
-        comfy: Comfy | None = None,
+        comfy: Comfy | Panel | None = None,
         *,
         workflow_id: str | None = None,
         cloud: bool = False,
+        run: Callable[[Workflow], RunPanel] | None = None,
         directory: str | os.PathLike[str] = ".",
         **kwargs: Any,
     ) -> None:
         super().__init__(comfy, **kwargs)
         self._cloud = cloud
+        self._run = run
         self._directory = Path(directory)
         self._workflow: Workflow | None = None
         self._stored: StoredWorkflow | None = None
@@ -132,6 +137,15 @@ class WorkflowPanel(Panel):
         """List only workflows whose names or comments contain a text."""
         self._search_field.value = text
 
+    def run(self) -> None:
+        """Show the workflow that is open where it can be run."""
+        if self._workflow is None:
+            return
+        if self._run is None:
+            self._tabs.selected_index = RUN
+        else:
+            self._run_panel = self._run(self._workflow)
+
     def validate(self) -> None:
         """Do what the Validate button does."""
         self.clear_error()
@@ -153,7 +167,7 @@ class WorkflowPanel(Panel):
     def stop(self) -> None:
         """Search no more, and close what runs workflows."""
         self._search.close()
-        if self._run_panel is not None:
+        if self._run_panel is not None and self._run is None:
             self._run_panel.close()
 
     def _build(self) -> None:
@@ -185,8 +199,17 @@ class WorkflowPanel(Panel):
             hint="List the workflows again",
         )
         self._head = w.HTML(
-            note("Choose a workflow, or open a file."), layout=w.Layout(margin="0", width="100%")
+            note("Choose a workflow, or open a file."),
+            layout=w.Layout(margin="0", flex="1 1 200px", width="auto"),
         )
+        self._run_button = button(
+            "Run …",
+            lambda: self.attempt(self.run),
+            icon="play",
+            hint="Run this workflow, with other values if you like",
+            style="primary",
+        )
+        self._run_button.layout.display = "none"
         self._version_box = w.Select(
             description="Versions",
             rows=4,
@@ -200,15 +223,17 @@ class WorkflowPanel(Panel):
             lambda: self.attempt(self._press_write), lambda: self.start(self._send_file)
         )
         self._run_box = w.VBox(layout=w.Layout(width="100%"))
+        tabs = {
+            "Nodes": self._nodes.box,
+            "Compare": self._changes.box,
+            "Save": self._save.box,
+            "Export": self._export.box,
+        }
+        if self._run is None:
+            tabs["Run"] = self._run_box
         self._tabs = w.Tab(
-            [
-                self._nodes.box,
-                self._changes.box,
-                self._save.box,
-                self._export.box,
-                self._run_box,
-            ],
-            titles=("Nodes", "Compare", "Save", "Export", "Run"),
+            list(tabs.values()),
+            titles=tuple(tabs),
             layout=w.Layout(width="100%", display="none"),
         )
         side = w.VBox(
@@ -222,7 +247,7 @@ class WorkflowPanel(Panel):
         )
         side.add_class("comfydeploy-side")
         main = w.VBox(
-            [self._head, self._version_box, self._tabs],
+            [row(self._head, self._run_button), self._version_box, self._tabs],
             layout=w.Layout(flex="3 1 440px", width="auto", min_width="0", grid_gap="8px"),
         )
         self.fill(
@@ -383,6 +408,7 @@ class WorkflowPanel(Panel):
         for control in (self._nodes.validate, self._save.save, self._export.write):
             control.disabled = False
         self._tabs.layout.display = ""
+        self._run_button.layout.display = "none" if self._run is None else ""
         self._close_run_panel()
         self._show_tab()
         self._remember()
@@ -394,7 +420,7 @@ class WorkflowPanel(Panel):
             self._run_box.children = [self._run_panel]
 
     def _close_run_panel(self) -> None:
-        if self._run_panel is not None:
+        if self._run_panel is not None and self._run is None:
             self._run_box.children = []
             self.start(self._run_panel.close)
             self._run_panel = None
@@ -405,6 +431,9 @@ class WorkflowPanel(Panel):
             raise ConflictError("open a workflow first")
         if self._run_panel is None or not self._run_panel.inputs:
             return self._workflow
+        shown = self._run_panel.workflow
+        if shown is None or shown.to_api() != self._workflow.to_api():
+            return self._workflow  # another one has been chosen there
         return Workflow(self.comfy.server, self._workflow).set(self._run_panel.inputs)
 
     def _validate(self) -> None:

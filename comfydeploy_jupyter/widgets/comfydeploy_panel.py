@@ -1,0 +1,214 @@
+"""Everything in one panel: the machine on top, the other panels in tabs."""
+
+from __future__ import annotations
+
+import html
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as w
+
+from .base import Panel
+from .machine_strip import MachineStrip
+from .run_panel import RunPanel
+from .tunnel_panel import TunnelPanel
+from .upload_panel import UploadPanel
+from .workflow_panel import WorkflowPanel
+
+if TYPE_CHECKING:
+    import os
+
+    from ..client import Comfy, StoredWorkflow, Workflow, WorkflowVersion
+
+TABS = {
+    "Run": "run_panel",
+    "Workflows": "workflow_panel",
+    "Files": "upload_panel",
+    "Tunnel": "tunnel_panel",
+}
+"""The tabs, and the properties that make what is in them."""
+
+
+class ComfyDeployPanel(Panel):
+    """A panel with the state of the machine, and the other panels in tabs.
+
+    Each tab is made when it is first looked at. Where there are several machines, one of them is
+    chosen on top: runs and files go to it.
+
+    Parameters
+    ----------
+    workflow : path, dict, str, bytes, Workflow, StoredWorkflow or WorkflowVersion, optional
+        What the tab Run begins with, as `RunPanel` takes it.
+    comfy : Comfy or Panel, optional
+        The client, or a panel whose client is used; by default the panel connects by itself.
+    machine : str, optional
+        The machine to begin with, by its id or name; default the local one.
+    directory : path
+        Where to look for workflow files, and where exported ones go; default the folder of the
+        notebook.
+    **kwargs
+        Traits of `ipywidgets.VBox`, such as ``layout``.
+
+    Examples
+    --------
+    >>> ComfyDeployPanel()                                           # doctest: +SKIP
+    >>> ComfyDeployPanel("portrait.json")                            # doctest: +SKIP
+    """
+
+    OWN_ARGUMENTS = ("workflow", "comfy", "machine", "directory")
+
+    def __init__(
+        self,
+        workflow: Workflow
+        | StoredWorkflow
+        | WorkflowVersion
+        | dict[str, Any]
+        | str
+        | bytes
+        | os.PathLike[str]
+        | None = None,
+        comfy: Comfy | Panel | None = None,
+        *,
+        machine: str | None = None,
+        directory: str | os.PathLike[str] = ".",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(comfy, **kwargs)
+        self._directory = Path(directory)
+        self._strip = MachineStrip(self, machine, self._direct, self._remember)
+        self._places = {name: w.VBox(layout=w.Layout(width="auto")) for name in TABS}
+        self._panels: dict[str, Panel] = {}
+        self._tabs = w.Tab(
+            list(self._places.values()),
+            titles=tuple(TABS),
+            layout=w.Layout(width="auto", margin="0"),
+        )
+        self._place("Run", RunPanel(workflow, self, machine=machine, directory=self._directory))
+        self.run_panel.observe(lambda _: self._remember(), "kept")
+        self._tabs.observe(lambda _: self.attempt(self._show_tab), "selected_index")
+        self.fill(self._strip, self._tabs)
+        self._remember()
+        self.start(self._strip.look)
+
+    @property
+    def ready(self) -> bool:
+        """Whether the state of the machine and the form of the workflow are there."""
+        return self._strip.ready and self.run_panel.ready
+
+    @property
+    def tab(self) -> str:
+        """The tab that is shown: ``Run``, ``Workflows``, ``Files`` or ``Tunnel``; can be set."""
+        index: int = self._tabs.selected_index
+        return list(TABS)[index]
+
+    @tab.setter
+    def tab(self, name: str) -> None:
+        if name not in TABS:
+            raise ValueError(f"tab is one of {', '.join(TABS)}, not {name!r}")
+        self._tabs.selected_index = list(TABS).index(name)
+
+    @property
+    def machine(self) -> str | None:
+        """The machine that runs and files go to, None for the local one; can be set to an id."""
+        return self._strip.machine
+
+    @machine.setter
+    def machine(self, machine: str) -> None:
+        self._strip.choose(machine)
+
+    @property
+    def machines(self) -> list[str]:
+        """The ids of the machines that can be chosen."""
+        return self._strip.machines
+
+    @property
+    def report(self) -> str:
+        """What the panel says of the machine, as HTML."""
+        return self._strip.report
+
+    @property
+    def run_panel(self) -> RunPanel:
+        """The panel in the tab Run."""
+        panel = self._panels["Run"]
+        assert isinstance(panel, RunPanel)
+        return panel
+
+    @property
+    def workflow_panel(self) -> WorkflowPanel:
+        """The panel in the tab Workflows; it is made if need be."""
+        if "Workflows" not in self._panels:
+            panel = WorkflowPanel(comfy=self, run=self.show, directory=self._directory)
+            self._place("Workflows", panel)
+        found = self._panels["Workflows"]
+        assert isinstance(found, WorkflowPanel)
+        return found
+
+    @property
+    def upload_panel(self) -> UploadPanel:
+        """The panel in the tab Files; it is made if need be."""
+        if "Files" not in self._panels:
+            self._place("Files", UploadPanel(self, machine=self.machine))
+        found = self._panels["Files"]
+        assert isinstance(found, UploadPanel)
+        return found
+
+    @property
+    def tunnel_panel(self) -> TunnelPanel:
+        """The panel in the tab Tunnel; it is made if need be."""
+        if "Tunnel" not in self._panels:
+            self._place("Tunnel", TunnelPanel(comfy=self))
+        found = self._panels["Tunnel"]
+        assert isinstance(found, TunnelPanel)
+        return found
+
+    def show(
+        self,
+        workflow: Workflow
+        | StoredWorkflow
+        | WorkflowVersion
+        | dict[str, Any]
+        | str
+        | bytes
+        | os.PathLike[str],
+    ) -> RunPanel:
+        """Show a workflow in the tab Run, and that tab; does not wait for it.
+
+        Parameters
+        ----------
+        workflow : path, dict, str, bytes, Workflow, StoredWorkflow or WorkflowVersion
+            As `RunPanel` takes it.
+        """
+        self.run_panel.show(workflow)
+        self.tab = "Run"
+        return self.run_panel
+
+    def stop(self) -> None:
+        """Look no more, and close the panels in the tabs."""
+        self._strip.stop()
+        for panel in self._panels.values():
+            panel.close()
+
+    def _place(self, name: str, panel: Panel) -> None:
+        self._panels[name] = panel
+        self._places[name].children = [panel]
+
+    def _show_tab(self) -> None:
+        """Make what is in the tab when it is first looked at."""
+        getattr(self, TABS[self.tab])
+
+    def _direct(self, machine: str | None) -> None:
+        """Let runs and files go to another machine."""
+        self.run_panel.machine = machine
+        if "Files" in self._panels:
+            self.upload_panel.machine = machine
+
+    def _remember(self) -> None:
+        """Set what stays of the panel where widgets cannot run."""
+        if self.closing:
+            return
+        shown, text = self.run_panel.kept
+        said = self._strip.summary
+        self.keep(
+            f"<p>{html.escape(said)}</p>{shown}" if said else shown,
+            f"<ComfyDeployPanel{': ' if said else ''}{said}>\n{text}".rstrip(),
+        )

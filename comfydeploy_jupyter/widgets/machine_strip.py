@@ -1,0 +1,275 @@
+"""How a machine is: its ComfyUI, its queue, its hardware; and which one of several is meant."""
+
+from __future__ import annotations
+
+import html
+import threading
+from typing import TYPE_CHECKING, Any
+
+import ipywidgets as w
+
+from ..client.files import human_size
+from ..errors import ComfyDeployError, NotFoundError
+from .base import GAP
+from .parts import row
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..client import Machine
+    from .base import Panel
+
+USUAL, SOON = 3.0, 1.0
+"""Seconds between two looks: usually, and while ComfyUI starts or the server is away."""
+
+STATES = {
+    "ready": ("is ready", "var(--cd-success)"),
+    "starting": ("is starting …", "var(--cd-warn)"),
+    "backoff": ("has ended and is started again soon", "var(--cd-warn)"),
+    "failed": ("does not start", "var(--cd-error)"),
+    "stopped": ("is stopped", "var(--cd-faint)"),
+    "unreachable": ("cannot be reached", "var(--cd-error)"),
+}
+"""What is said of the states of a machine, and the colour of the dot before it."""
+
+TUNNELS = {"stopped": "off", "starting": "starting …", "restarting": "starting again …"}
+
+
+class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
+    """A strip with a machine's state, looked at every few seconds while the panel is open.
+
+    Parameters
+    ----------
+    panel : Panel
+        Runs its thread.
+    machine : str, optional
+        The machine to begin with, by its id or name; default the local one.
+    on_choose : callable
+        Called with the id of the machine that was chosen; with None when that was deleted.
+    on_change : callable
+        Called when `summary` has changed.
+
+    Attributes
+    ----------
+    summary : str
+        The machine in a few words, without what changes all the time.
+    machine : str or None
+        The machine that is meant; None is the default one.
+    """
+
+    def __init__(
+        self,
+        panel: Panel,
+        machine: str | None,
+        on_choose: Callable[[str | None], object],
+        on_change: Callable[[], object],
+    ) -> None:
+        self.machine = machine
+        self.summary = ""
+        self._panel = panel
+        self._on_choose = on_choose
+        self._on_change = on_change
+        self._look_again = threading.Event()
+        self._looked = threading.Event()
+        self._thread: int | None = None
+        self._state = w.HTML(layout=w.Layout(margin="0", flex="1 1 200px", width="auto"))
+        self._selector = w.Dropdown(
+            description="Machine",
+            tooltip="The machine that runs go to",
+            style={"description_width": "auto"},
+            layout=w.Layout(width="auto", max_width="100%", margin="0", display="none"),
+        )
+        self._problem = w.HTML(layout=w.Layout(margin="0", width="auto", display="none"))
+        self._facts = w.HTML(layout=w.Layout(margin="0", width="auto"))
+        super().__init__(
+            [row(self._state, self._selector), self._problem, self._facts],
+            layout=w.Layout(width="auto", grid_gap=GAP),
+        )
+        self.add_class("comfydeploy-machine")
+        self._selector.observe(lambda change: panel.attempt(self._chosen, change["new"]), "value")
+        self._say("Connecting …", "var(--cd-faint)")
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has looked at least once, or has failed to."""
+        return self._looked.is_set()
+
+    @property
+    def report(self) -> str:
+        """What it says, as HTML."""
+        return f"{self._state.value}{self._problem.value}{self._facts.value}"
+
+    @property
+    def machines(self) -> list[str]:
+        """The ids of the machines that can be chosen."""
+        return [machine_id for _, machine_id in self._selector.options]
+
+    def choose(self, machine: str) -> None:
+        """Choose one of `machines`.
+
+        Raises
+        ------
+        ValueError
+            There is none of that id.
+        """
+        if machine not in self.machines:
+            known = ", ".join(self.machines) or "none is known yet"
+            raise ValueError(f"there is no machine {machine!r}; machines are {known}")
+        self._selector.value = machine
+
+    def look(self) -> None:
+        """Look until the panel is closed; for a thread."""
+        self._thread = threading.get_ident()
+        while not self._panel.closing:
+            self._look_again.clear()
+            wait = SOON
+            try:
+                if self._look() == "ready":
+                    wait = USUAL
+            except NotFoundError as error:
+                self._lose("There is no such machine", error)
+                self.machine = None  # it has been deleted
+                self._on_choose(None)
+            except ComfyDeployError as error:
+                self._lose("The Jupyter server does not answer", error)
+                wait = USUAL
+            self._looked.set()
+            if not self._panel.closing:
+                self._look_again.wait(wait)
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._look_again.set()
+
+    def _chosen(self, machine: str | None) -> None:
+        if threading.get_ident() == self._thread or machine is None:
+            return  # it was not the user
+        self.machine = machine
+        self._look_again.set()
+        self._on_choose(machine)
+
+    def _look(self) -> str:
+        """Show how the machine is now; return its state."""
+        comfy, asked = self._panel.comfy, self.machine
+        status = comfy.status(machine=asked)
+        # Those of ComfyDeploy run what is deployed there, not what is open here.
+        machines = [one for one in comfy.machines.list() if one.kind != "cloud"]
+        found = next((one for one in machines if asked in (one.id, one.name)), machines[0])
+        if asked != self.machine or self._panel.closing:
+            return ""
+        self._offer(machines, found)
+        self._show_state(found, status["comfyui"])
+        # This asks drivers and ComfyUI, which may take a moment.
+        hardware = comfy.machines.get(found.id).hardware
+        if asked == self.machine and not self._panel.closing:
+            self._facts.value = facts_html(status, hardware)
+        return found.status
+
+    def _offer(self, machines: list[Machine], chosen: Machine) -> None:
+        options = tuple((one.name, one.id) for one in machines)
+        if self._selector.options != options:
+            self._selector.options = options
+        self._selector.value = chosen.id
+        self._selector.layout.display = "" if len(machines) > 1 else "none"
+
+    def _show_state(self, machine: Machine, comfyui: dict[str, Any]) -> None:
+        text, colour = STATES.get(machine.status, (machine.status, "var(--cd-faint)"))
+        version = f" {comfyui['version']}" if comfyui.get("version") else ""
+        said = f"ComfyUI{version} {text}"
+        self._say(said, colour)
+        told = [str(comfyui[key]) for key in ("error", "hint") if comfyui.get(key)]
+        self._complain("\n".join(told))
+        self._summarize(said)
+
+    def _lose(self, text: str, error: ComfyDeployError) -> None:
+        if self._panel.closing:
+            return
+        self._say(text, "var(--cd-error)")
+        self._complain(str(error))
+        self._facts.value = ""
+        self._summarize(text)
+
+    def _summarize(self, text: str) -> None:
+        if text != self.summary:
+            self.summary = text
+            self._on_change()
+
+    def _say(self, text: str, colour: str) -> None:
+        self._state.value = (
+            '<div role="status" aria-live="polite"><span aria-hidden="true" '
+            f'style="color:{colour}">●</span> <b>{html.escape(text)}</b></div>'
+        )
+
+    def _complain(self, text: str) -> None:
+        self._problem.value = (
+            f'<div class="comfydeploy-error" role="alert">{html.escape(text)}</div>' if text else ""
+        )
+        self._problem.layout.display = "" if text else "none"
+
+
+def facts_html(status: dict[str, Any], hardware: dict[str, Any]) -> str:
+    """Return queue, hardware, transfers and tunnel as a list in HTML.
+
+    Parameters
+    ----------
+    status : dict
+        The reply of ``check-status``.
+    hardware : dict
+        ``hardware`` of the reply of ``machine``; what is None there is left out.
+    """
+    queue, moving = status["queue"], status["uploads"]["pending_uploads"]
+    rows = [_fact("Queue", f"{queue['running']} running, {queue['pending']} waiting")]
+    rows += [
+        _usage(str(gpu["name"]), gpu.get("memory") or {}, _percent(gpu)) for gpu in hardware["gpus"]
+    ]
+    if hardware["cpu"]:
+        cpu = hardware["cpu"]
+        cores = f"{cpu['percent']:.0f} % of {_count(cpu['cores'] or 1, 'core')}"
+        rows.append(_fact("CPU", cores, cpu["percent"] / 100))
+    if hardware["memory"]:
+        rows.append(_usage("Memory", hardware["memory"]))
+    for disk in hardware["disks"]:
+        share = disk["used"] / disk["total"] if disk["total"] else None
+        name = "Disk" if len(hardware["disks"]) == 1 else f"Disk of {disk['path']}"
+        rows.append(_fact(name, f"{human_size(disk['free'])} free", share))
+    rows.append(_fact("Transfers", f"{moving} under way" if moving else "none"))
+    rows.append(_fact("Tunnel", _tunnel(status["tunnel"])))
+    return f'<dl class="cd-facts" aria-label="State of the machine">{"".join(rows)}</dl>'
+
+
+def _fact(name: str, text: str, share: float | None = None) -> str:
+    meter = ""
+    if share is not None:
+        width = 100 * min(max(share, 0.0), 1.0)
+        full = " cd-full" if share > 0.9 else ""
+        meter = f'<div class="cd-meter{full}" aria-hidden="true"><div style="width:{width:.0f}%">'
+        meter += "</div></div>"
+    named = html.escape(name)
+    return f'<div><dt title="{named}">{named}</dt><dd>{html.escape(text)}{meter}</dd></div>'
+
+
+def _usage(name: str, memory: dict[str, Any], also: str = "") -> str:
+    """Return memory in use; a source may tell nothing of it, or only a part."""
+    total, used = memory.get("total"), memory.get("used")
+    if not total:
+        return _fact(name, also or "memory unknown")
+    if used is None:
+        return _fact(name, f"{human_size(total)}{', ' if also else ''}{also}")
+    text = f"{human_size(used)} of {human_size(total)}{', ' if also else ''}{also}"
+    return _fact(name, text, used / total)
+
+
+def _percent(gpu: dict[str, Any]) -> str:
+    return "" if gpu.get("percent") is None else f"{gpu['percent']:.0f} % busy"
+
+
+def _count(number: float, noun: str) -> str:
+    return f"{number:g} {noun}{'' if number == 1 else 's'}"
+
+
+def _tunnel(tunnel: dict[str, Any]) -> str:
+    if tunnel["running"]:
+        return "on" if tunnel["protected"] else "on, open to everybody"
+    if tunnel["error"] and tunnel["state"] == "stopped":
+        return "failed"
+    return TUNNELS.get(tunnel["state"], str(tunnel["state"]))

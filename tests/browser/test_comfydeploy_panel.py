@@ -1,0 +1,99 @@
+"""ComfyDeployPanel as users see it."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from playwright.sync_api import expect
+
+from comfydeploy_jupyter.client import Comfy
+from tests.jupyter_process import REPOSITORY, JupyterProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Locator
+
+pytestmark = pytest.mark.timeout(300)
+
+PANEL = "%load_ext comfydeploy_jupyter\n%comfy panel sunset.json"
+SUNSET = REPOSITORY / "notebooks" / "sunset.json"
+
+
+@pytest.fixture
+def second_machine(lab: JupyterProcess) -> Iterator[str]:
+    """The name of a second machine, whose ComfyUI does not answer."""
+    name = f"away-{uuid.uuid4().hex[:6]}"
+    machine = Comfy(lab.url, lab.token).machines.create(name, comfyui_url="http://127.0.0.1:9")
+    yield name
+    machine.delete()
+
+
+def fits(panel: Locator) -> bool:
+    """Whether nothing of a panel is cut off at the side by what it is in."""
+    script = """panel => {
+        const own = panel.getBoundingClientRect();
+        for (let box = panel.parentElement; box; box = box.parentElement) {
+            const style = getComputedStyle(box), around = box.getBoundingClientRect();
+            if (style.overflowX !== "visible" && around.right < own.right - 0.5) return false;
+        }
+        return panel.scrollWidth <= panel.clientWidth;
+    }"""
+    return bool(panel.evaluate(script))
+
+
+@pytest.mark.parametrize(
+    ("theme", "app"), [("Light", "lab"), ("Dark", "lab"), ("Light", "notebook")]
+)
+def test_state_on_top_and_tabs_below(
+    open_notebook: Any, lab: JupyterProcess, second_machine: str, theme: str, app: str
+) -> None:
+    stored = f"Sunset {uuid.uuid4().hex[:6]}"
+    Comfy(lab.url, lab.token).workflows.save(json.loads(SUNSET.read_text()), stored)
+    name = f"all-{theme}-{app}"
+    lab_page = open_notebook(name, PANEL, theme=f"JupyterLab {theme}", app=app)
+    page = lab_page.page
+    panel = page.locator(".comfydeploy-panel").first
+
+    def tab(title: str) -> Locator:
+        return panel.get_by_role("tab", name=title, exact=True).first
+
+    expect(panel.get_by_role("status").filter(has_text="is ready")).to_be_visible()
+    expect(panel.get_by_text("Memory", exact=True)).to_be_visible()
+    expect(panel.get_by_label("Width", exact=True)).to_be_visible()
+    assert fits(panel)
+    lab_page.shoot(f"{name}-run")
+
+    tab("Files").click()
+    expect(panel.get_by_label("Destination")).to_be_visible()
+    lab_page.shoot(f"{name}-files")
+    tab("Tunnel").click()
+    expect(panel.get_by_label("Make reachable")).to_be_visible()
+    lab_page.shoot(f"{name}-tunnel")
+
+    tab("Workflows").click()
+    panel.get_by_label("Search", exact=True).fill(stored)
+    workflows = panel.get_by_label("Workflows", exact=True).locator("visible=true")
+    expect(workflows.get_by_role("option")).to_have_count(1)
+    workflows.select_option(index=0)
+    expect(panel.get_by_text("version 1 of 1")).to_be_visible()
+    lab_page.shoot(f"{name}-workflows")
+    panel.get_by_role("button", name="Run this workflow").click()
+    expect(panel.get_by_label("Workflow", exact=True).locator("visible=true")).to_have_value(stored)
+    panel.get_by_role("button", name="Run the workflow").click()
+    expect(panel.locator(".comfydeploy-gallery img").first).to_be_visible()
+    lab_page.shoot(f"{name}-result")
+
+    panel.get_by_label("Machine", exact=True).select_option(second_machine)
+    expect(panel.get_by_text("cannot be reached")).to_be_visible()
+    lab_page.shoot(f"{name}-away")
+    panel.get_by_label("Machine", exact=True).select_option(index=0)
+    expect(panel.get_by_role("status").filter(has_text="is ready")).to_be_visible()
+
+    page.set_viewport_size({"width": 560, "height": 1100})
+    expect(panel.get_by_text("Memory", exact=True)).to_be_visible()
+    assert fits(panel)
+    lab_page.shoot(f"{name}-narrow")

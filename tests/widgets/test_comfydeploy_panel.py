@@ -1,0 +1,232 @@
+"""ComfyDeployPanel without a page: what its widgets hold, with a real server behind it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from comfydeploy_jupyter import ComfyDeployPanel
+from comfydeploy_jupyter.client import Comfy
+from comfydeploy_jupyter.widgets import Panel
+from comfydeploy_jupyter.widgets.machine_strip import facts_html
+from tests.jupyter_process import REPOSITORY, JupyterProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+SUNSET = REPOSITORY / "notebooks" / "sunset.json"
+GIB = 1024**3
+
+
+def until(condition: Callable[[], object], timeout: float = 60) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def every(widget: Any) -> Iterator[Any]:
+    yield widget
+    for child in getattr(widget, "children", ()):
+        yield from every(child)
+
+
+@pytest.fixture
+def comfy(jupyter: JupyterProcess) -> Comfy:
+    return Comfy(jupyter.url, jupyter.token)
+
+
+@pytest.fixture
+def panel_of(comfy: Comfy) -> Iterator[Callable[..., ComfyDeployPanel]]:
+    """A function that makes a panel and waits until it is ready."""
+    panels: list[ComfyDeployPanel] = []
+
+    def make(*args: Any, **kwargs: Any) -> ComfyDeployPanel:
+        panels.append(ComfyDeployPanel(*args, comfy=comfy, **kwargs))
+        until(lambda: panels[-1].ready)
+        return panels[-1]
+
+    yield make
+    for panel in panels:
+        panel.close()
+
+
+@pytest.fixture
+def away(comfy: Comfy) -> Iterator[str]:
+    """The id of a second machine, whose ComfyUI does not answer."""
+    machine = comfy.machines.create(
+        f"away-{uuid.uuid4().hex[:6]}", comfyui_url="http://127.0.0.1:9"
+    )
+    yield machine.id
+    if machine.id in [one.id for one in comfy.machines.list()]:
+        machine.delete()
+
+
+def test_unknown_arguments_and_tabs_are_refused(
+    panel_of: Callable[..., ComfyDeployPanel],
+) -> None:
+    with pytest.raises(TypeError, match="no argument 'machin'; did you mean machine"):
+        ComfyDeployPanel(machin="a")
+    panel = panel_of(SUNSET)
+    with pytest.raises(ValueError, match="Run, Workflows, Files, Tunnel, not 'Models'"):
+        panel.tab = "Models"
+    with pytest.raises(ValueError, match="no machine 'nowhere'; machines are local"):
+        panel.machine = "nowhere"
+
+
+def test_the_machine_is_on_top(panel_of: Callable[..., ComfyDeployPanel], comfy: Comfy) -> None:
+    panel = panel_of(SUNSET)
+    assert f"ComfyUI {comfy.version()} is ready" in panel.report
+    for name in ("Queue", "CPU", "Memory", "Transfers", "Tunnel"):
+        assert f">{name}</dt>" in panel.report
+    assert panel.machines == ["local"] or "local" in panel.machines
+
+
+def test_tabs_are_made_when_they_are_looked_at(
+    panel_of: Callable[..., ComfyDeployPanel],
+) -> None:
+    panel = panel_of(SUNSET)
+
+    def made() -> list[str]:
+        nested = [one for one in every(panel) if isinstance(one, Panel) and one is not panel]
+        return [type(one).__name__ for one in nested]
+
+    assert made() == ["RunPanel"]
+    panel.tab = "Tunnel"
+    panel.tab = "Files"
+    assert made() == ["RunPanel", "UploadPanel", "TunnelPanel"]
+    kept = panel.tunnel_panel
+    panel.tab = "Tunnel"
+    assert panel.tunnel_panel is kept
+    assert panel.error == ""
+
+
+def test_runs_and_remembers_the_result(panel_of: Callable[..., ComfyDeployPanel]) -> None:
+    panel = panel_of(SUNSET)
+    panel.run_panel.set_input("1.value", 200)
+    panel.run_panel.run()
+    until(lambda: panel.run_panel.result is not None)
+    until(lambda: "<img" in panel.kept[0])
+    assert "is ready" in panel.kept[0]
+    assert "is ready" in panel._repr_mimebundle_()["text/plain"]
+    assert "Memory" not in panel.kept[0], "what changes all the time would keep changing the file"
+
+
+def test_a_kept_workflow_is_run_and_what_was_changed_is_saved(
+    panel_of: Callable[..., ComfyDeployPanel], comfy: Comfy
+) -> None:
+    name = f"Sunset {uuid.uuid4().hex[:6]}"
+    stored = comfy.workflows.save(json.loads(SUNSET.read_text()), name)
+    panel = panel_of()
+    panel.tab = "Workflows"
+    workflows = panel.workflow_panel
+    workflows.open_workflow(stored.id)
+    until(lambda: workflows.workflow is not None)
+    workflows.run()
+    assert panel.tab == "Run"
+    until(lambda: panel.run_panel.ready and panel.run_panel.workflow is not None)
+    panel.run_panel.set_input("1.value", 288)
+    workflows.save("narrow")
+    until(lambda: comfy.workflows.get(stored.id).latest_version == 2)
+    assert stored.version("latest").graph["1"]["inputs"]["value"] == 288
+    # what is typed into another workflow has nothing to do with it
+    panel.show({"1": {"class_type": "TestText", "inputs": {"text": "x"}}})
+    until(lambda: panel.run_panel.ready)
+    panel.run_panel.set_input("1.text", "y")
+    until(lambda: workflows.version == 2)
+    workflows.save("again")
+    until(lambda: "Nothing has changed" in str([getattr(w, "value", "") for w in every(workflows)]))
+
+
+def test_runs_and_files_go_to_the_chosen_machine(
+    panel_of: Callable[..., ComfyDeployPanel], away: str
+) -> None:
+    panel = panel_of(SUNSET)
+    until(lambda: away in panel.machines)
+    panel.tab = "Files"
+    panel.run_panel.set_input("1.value", 200)
+    panel.machine = away
+    assert panel.run_panel.machine == away
+    assert panel.upload_panel.destination["machine"] == away
+    until(lambda: "cannot be reached" in panel.report)
+    panel.run_panel.run()
+    until(lambda: panel.run_panel.error and not panel.run_panel.running)
+    assert panel.run_panel.result is None
+    panel.machine = "local"
+    until(lambda: "is ready" in panel.report)
+    assert panel.run_panel.inputs == {"1.value": 200}, "what was typed stays"
+    panel.run_panel.run()
+    until(lambda: panel.run_panel.result is not None)
+    assert panel.run_panel.result.images[0].size == (200, 640)
+
+
+def test_a_machine_that_is_deleted_is_left(
+    panel_of: Callable[..., ComfyDeployPanel], away: str, comfy: Comfy
+) -> None:
+    panel = panel_of(SUNSET, machine=away)
+    assert panel.machine == away
+    comfy.machines.delete(away)
+    until(lambda: panel.machine != away and panel.run_panel.machine != away)
+    until(lambda: "is ready" in panel.report)
+
+
+def test_an_unreachable_server_is_told_in_every_tab_by_one_search() -> None:
+    panel = ComfyDeployPanel(SUNSET, Comfy("http://127.0.0.1:9"))
+    until(lambda: panel.ready)
+    assert "The Jupyter server does not answer" in panel.report
+    panel.tab = "Tunnel"
+    until(lambda: panel.tunnel_panel.ready)
+    assert panel.tunnel_panel.comfy is panel.run_panel.comfy is panel.comfy
+    panel.close()
+
+
+def test_close_ends_the_threads_of_all_tabs(panel_of: Callable[..., ComfyDeployPanel]) -> None:
+    panel = panel_of(SUNSET)
+    for tab in ("Workflows", "Files", "Tunnel"):
+        panel.tab = tab
+    panel.close()
+    names = [thread.name for thread in threading.enumerate()]
+    assert not [name for name in names if name.startswith("comfydeploy")]
+
+
+def test_facts_of_large_machines_of_remote_ones_and_of_odd_names() -> None:
+    status = {
+        "queue": {"running": 1, "pending": 12},
+        "uploads": {"pending_uploads": 2},
+        "tunnel": {"running": True, "protected": False, "error": None, "state": "running"},
+    }
+    memory = {"total": 24 * GIB, "used": 23 * GIB, "free": GIB}
+    hardware: dict[str, Any] = {
+        "cpu": None,
+        "memory": {"total": 64 * GIB, "used": None, "available": None},
+        "gpus": [
+            {"name": "A <b>GPU</b>", "memory": memory, "percent": 40.0},
+            {"name": "Other", "memory": None, "percent": None},
+        ],
+        "disks": [
+            {"path": "/models", "total": 100 * GIB, "used": 50 * GIB, "free": 50 * GIB},
+            {"path": "/data", "total": 0, "used": 0, "free": 0},
+        ],
+    }
+    told = facts_html(status, hardware)
+    for text in (
+        "1 running, 12 waiting",
+        "A &lt;b&gt;GPU&lt;/b&gt;",
+        "23.0 GiB of 24.0 GiB, 40 % busy",
+        "memory unknown",
+        "64.0 GiB",
+        "Disk of /models",
+        "50.0 GiB free",
+        "2 under way",
+        "on, open to everybody",
+    ):
+        assert text in told
+    assert "cd-full" in told, "nearly full"
+    assert "CPU" not in told
+    status["tunnel"] = {"running": False, "protected": False, "error": "x", "state": "stopped"}
+    assert ">failed</dd>" in facts_html(status, {**hardware, "gpus": [], "disks": []})
