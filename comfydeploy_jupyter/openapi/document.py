@@ -246,9 +246,14 @@ def _operation(operation: Operation, models: _Models) -> dict[str, Any]:
         described["description"] = operation.text
     if operation.bodies:
         described["requestBody"] = {
-            "required": any(_needs_something(body, models) for body in operation.bodies),
+            "required": bool(operation.needs)
+            or any(_needs_something(body, models) for body in operation.bodies),
             "content": _contents(operation.bodies, models),
         }
+        if operation.needs:
+            content = described["requestBody"]["content"][JSON]
+            choices = [{"required": [name]} for name in operation.needs]
+            content["schema"] = {"allOf": [content["schema"]], "anyOf": choices}
     if operation.by_service:
         described["security"] = [
             {"jupyterToken": []},

@@ -130,6 +130,8 @@ class Operation:
         What its body may be.
     errors : tuple of type
         How it can fail, beside what all routes have in common.
+    needs : tuple of str
+        Fields of a JSON body of which one at least must be there.
     special : tuple of (int, type)
         Errors with another status than their own.
     by_service : bool
@@ -147,6 +149,7 @@ class Operation:
     headers: tuple[Header, ...] = ()
     bodies: tuple[Content, ...] = ()
     errors: Errors = ()
+    needs: tuple[str, ...] = ()
     special: tuple[tuple[int, type[ComfyDeployError]], ...] = ()
     by_service: bool = False
 
@@ -187,6 +190,7 @@ _OF_RUN = (
     Link("cancelUploads", body={"prompt_id": "$response.body#/prompt_id"}),
 )
 _RUN_BODY = _body(schemas.RunRequest, {"workflow_api": GRAPH, "inputs": {"1.width": 128}})
+_GRAPHS = ("workflow_api", "workflow", "workflow_id", "workflow_api_raw", "is_native_run")
 _EVENTS = Reply(
     "The events as they happen, the final `status` last; the schema is that of one. Its `data` is"
     " JSON with `event` and `data`, that of the first one `prompt_id`, `number`, `node_errors`.",
@@ -267,6 +271,7 @@ OPERATIONS: tuple[Operation, ...] = (
         text="One of `workflow_api`, `workflow`, `workflow_id` and `workflow_api_raw` is needed.",
         headers=(KEY,),
         bodies=_RUN_BODY,
+        needs=_GRAPHS,
         errors=(*_RUN_ERRORS, RunTimeoutError),
         by_service=True,
     ),
@@ -279,6 +284,7 @@ OPERATIONS: tuple[Operation, ...] = (
         (_EVENTS,),
         headers=(KEY,),
         bodies=_RUN_BODY,
+        needs=_GRAPHS,
         errors=_RUN_ERRORS,
     ),
     Operation(
@@ -548,6 +554,7 @@ OPERATIONS: tuple[Operation, ...] = (
             Content(JSON, schemas.ConvertRequest, {"workflow_api": GRAPH, "to": "ui"}),
             Content(FORM, examples.CONVERT_FORM, {"file": "{}", "to": "api"}),
         ),
+        needs=("workflow_api", "workflow", "filename"),
         errors=FILES,
     ),
     Operation(
@@ -558,6 +565,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "What ComfyUI would answer to a graph, without queueing it",
         (_json(replies.Judgement, examples.JUDGEMENT, "What ComfyUI would answer."),),
         bodies=_body(schemas.ValidateRequest, {"workflow_api": GRAPH}),
+        needs=("workflow_api", "workflow"),
         errors=MACHINE,
     ),
     # -- status --------------------------------------------------------------------------------
@@ -650,6 +658,7 @@ OPERATIONS: tuple[Operation, ...] = (
             schemas.WorkflowRequest,
             {"name": "Portrait", "workflow": UI_GRAPH, "comment": "first light"},
         ),
+        needs=("workflow", "workflow_json", "workflow_api"),
         errors=(NotFoundError, *CLOUD),
     ),
     Operation(
@@ -701,6 +710,7 @@ OPERATIONS: tuple[Operation, ...] = (
             schemas.VersionRequest,
             {"workflow_id": WORKFLOW_ID, "workflow_api": GRAPH, "comment": "first light"},
         ),
+        needs=("workflow", "workflow_json", "workflow_api"),
         errors=(NotFoundError, *CLOUD),
     ),
     Operation(
