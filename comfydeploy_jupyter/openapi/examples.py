@@ -280,6 +280,7 @@ NO_TUNNEL: dict[str, Any] = {
     "access_url": None,
     "port": None,
     "target": "comfyui",
+    "machine": None,
     "protected": False,
     "protection": "none",
     "state": "stopped",
@@ -293,6 +294,7 @@ TUNNEL: dict[str, Any] = {
     "url": "https://calm-river.trycloudflare.com",
     "access_url": "https://calm-river.trycloudflare.com/?access=secret",
     "port": 8188,
+    "machine": "local",
     "protected": True,
     "protection": "gate",
     "state": "running",
@@ -304,6 +306,7 @@ TUNNEL: dict[str, Any] = {
 STATUS = {
     "status": "ok",
     "version": "0.1.0",
+    "instance": "2f1d9c4e7b",
     "comfyui": {
         "reachable": True,
         "url": "http://127.0.0.1:8188",

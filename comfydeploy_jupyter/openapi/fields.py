@@ -139,6 +139,11 @@ FIELDS: dict[str, Meaning] = {
     "filename": Meaning("The name of a file.", "example_00001_.png"),
     "subfolder": Meaning("The folder of the file below that of its type.", ""),
     "type": Meaning("Which of ComfyUI's folders the file is in.", "output"),
+    "thumbnail": Meaning("The longer side of a small copy of a picture, in pixels.", 256),
+    "structure": Meaning(
+        "Only runs of this workflow, whatever values were in it: the hash that the client makes.",
+        "0123456789abcdef0123456789abcdef",
+    ),
     "ConvertRequest.filename": Meaning(
         "A picture, video or sound that carries the workflow: an output, or a name relative to"
         " ComfyUI or to Jupyter's root.",
@@ -207,6 +212,9 @@ FIELDS: dict[str, Meaning] = {
     # tunnels and signing in
     "TunnelQuery.target": Meaning("Which tunnel; without it all.", "comfyui"),
     "TunnelStartRequest.target": Meaning("What is exposed.", "comfyui"),
+    "TunnelStartRequest.machine": Meaning(
+        "Whose ComfyUI is exposed, by id or name; not beside `port`, nor for Jupyter.", None
+    ),
     "TunnelStartRequest.token": Meaning("The token of a named tunnel.", None),
     "TunnelStartRequest.wait": Meaning("Whether to answer only when the tunnel is up.", True),
     "port": Meaning("The port of what is exposed.", 8188),

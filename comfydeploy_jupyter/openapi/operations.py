@@ -175,6 +175,12 @@ RANGES = (
     ),
 )
 
+_HANDSHAKE = (
+    Header("Upgrade", "What makes it a WebSocket.", "websocket"),
+    Header("Connection", "What makes it a WebSocket.", "Upgrade"),
+    Header("Sec-WebSocket-Version", "The protocol.", "13"),
+    Header("Sec-WebSocket-Key", "16 bytes in base64.", "dGhlIHNhbXBsZSBub25jZQ=="),
+)
 _RUN_ERRORS: Errors = (
     UnknownInputError,
     PromptInvalidError,
@@ -244,6 +250,20 @@ def _site(method: str, path: str, name: str) -> Operation:
         headers=(KEY,),
         bodies=(body,) if method == "post" else (),
         errors=CLOUD,
+    )
+
+
+def _page(method: str) -> Operation:
+    return Operation(
+        method,
+        "/comfyui/{tail}",
+        f"{method}ComfyUIPage",
+        "ComfyUI",
+        "ComfyUI's own page with all its routes, passed on",
+        (Reply("What ComfyUI answers, with its status.", (Content("*/*", BINARY),), "default"),),
+        text="The tail may have any number of parts. Needs `execute`.",
+        bodies=(Content("*/*", BINARY),) if method in ("post", "put", "patch", "delete") else (),
+        errors=(NotFoundError, ComfyUIUnavailableError),
     )
 
 
@@ -579,12 +599,7 @@ OPERATIONS: tuple[Operation, ...] = (
         text="Text frames are JSON with `event` and `data`, binary frames previews as ComfyUI"
         " frames them. It takes `queue_prompt` (a body of `run`), `input` and `interrupt`.",
         query=(schemas.SocketQuery,),
-        headers=(
-            Header("Upgrade", "What makes it a WebSocket.", "websocket"),
-            Header("Connection", "What makes it a WebSocket.", "Upgrade"),
-            Header("Sec-WebSocket-Version", "The protocol.", "13"),
-            Header("Sec-WebSocket-Key", "16 bytes in base64.", "dGhlIHNhbXBsZSBub25jZQ=="),
-        ),
+        headers=_HANDSHAKE,
         special=((426, InvalidRequestError),),
     ),
     Operation(
@@ -860,7 +875,7 @@ OPERATIONS: tuple[Operation, ...] = (
             ),
         ),
         bodies=_body(schemas.TunnelStartRequest, {"target": "comfyui"}),
-        errors=(ConflictError, TunnelFailedError, ComfyUIUnavailableError),
+        errors=(*MACHINE, ConflictError, TunnelFailedError),
     ),
     Operation(
         "post",
@@ -950,6 +965,19 @@ OPERATIONS: tuple[Operation, ...] = (
         "Status",
         "This description of the routes, as OpenAPI 3.1",
         (_json(dict[str, Any], {"openapi": "3.1.0"}, "The description."),),
+    ),
+    *map(_page, ("get", "head", "post", "put", "patch", "delete")),
+    Operation(
+        "get",
+        "/comfyui/ws",
+        "openComfyUISocket",
+        "ComfyUI",
+        "ComfyUI's own WebSocket, passed on",
+        (Reply("The socket is open.", status=101),),
+        text="Needs `execute`.",
+        headers=_HANDSHAKE,
+        errors=(NotFoundError, ComfyUIUnavailableError),
+        special=((426, InvalidRequestError),),
     ),
     _site("get", "/comfydeploy", "getSiteRoot"),
     _site("post", "/comfydeploy", "postSiteRoot"),

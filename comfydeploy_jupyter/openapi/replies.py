@@ -75,6 +75,7 @@ class RunReply(Reply):
     workflow_id: str = ""
     version: int = 1
     warnings: list[str] = Field(default_factory=list)
+    inputs: dict[str, Any] = Field(default_factory=dict)
 
 
 class StreamEvent(Reply):
@@ -351,6 +352,7 @@ class ServiceStatus(Reply):
 
     status: Literal["ok", "degraded"]
     version: str
+    instance: str
     comfyui: ComfyUIStatus
     queue: QueueCounts
     uploads: TransferCounts
@@ -532,6 +534,7 @@ class Tunnel(Reply):
     access_url: str | None
     port: int | None
     target: TunnelTarget
+    machine: str | None
     protected: bool
     protection: Literal["gate", "jupyter", "none"]
     state: str

@@ -78,7 +78,8 @@ def test_no_answer_is_a_fault_or_unspecified(specified: Specified, tmp_path: Pat
             if parameter["name"] in MISLEADING:
                 del parameter["example"]
     _, answers = go_through(specified, specification, "examples,coverage,fuzzing", tmp_path)
-    assert set(answers) == {operation["operationId"] for operation in operations(specification)}
+    ours = {o["operationId"] for o in operations(specification) if o["tags"] != ["ComfyUI"]}
+    assert set(answers) == ours
     # It got further than to the checks of the requests.
     without = {name for name, statuses in answers.items() if not statuses & {200, 202}}
     assert without <= {"openSocket", "getSiteRoot", "getSitePage"}
