@@ -20,6 +20,7 @@ from .lazy import load_all
 
 if TYPE_CHECKING:
     from .handlers.ws import EventSocket
+    from .openapi.document import Document
     from .services import Services
     from .tunnel.tunnels import Origin
 
@@ -176,6 +177,7 @@ class ComfyDeploy(ExtensionApp):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.sockets: set[EventSocket] = set()
+        self.document: Document | None = None
         self._services: Services | None = None
         self._opening = asyncio.Lock()
         self._read_environment()

@@ -1,4 +1,4 @@
-"""What the routes take: the one source of the checks."""
+"""What the routes take: the one source of the checks and of the description in `openapi`."""
 
 from __future__ import annotations
 
@@ -254,11 +254,15 @@ class CloudBody(CloudTarget):
     token: str | None = Field(default=None, repr=False)
 
 
-class _HuggingFaceModel(Model):
+class HuggingFaceModel(Model):
+    """A model of Hugging Face, as ComfyDeploy's own form names it."""
+
     repo_id: Annotated[str, Field(min_length=1, alias="repoId")]
 
 
-class _CivitaiModel(Model):
+class CivitaiModel(Model):
+    """A model of Civitai, as ComfyDeploy's own form names it."""
+
     url: Annotated[str, Field(min_length=1)]
 
 
@@ -282,8 +286,8 @@ class VolumeModelRequest(CloudBody):
 
     folder_path: str | None = Field(default=None, alias="folderPath")
     download_link: str | None = Field(default=None, alias="downloadLink")
-    huggingface: _HuggingFaceModel | None = None
-    civitai: _CivitaiModel | None = None
+    huggingface: HuggingFaceModel | None = None
+    civitai: CivitaiModel | None = None
 
     @property
     def address(self) -> str | None:

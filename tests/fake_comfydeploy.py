@@ -161,6 +161,7 @@ class FakeComfyDeploy:
                 web.get(f"{api}/platform/comfyui/auth-response", self._auth_response),
                 web.post(f"{api}/volume/model", self._add_model),
                 web.post(f"{api}/volume/file/{{step}}", self._file_step),
+                web.get(f"{api}/file-upload", self._presign),
                 web.put("/bucket/{tail:.*}", self._put),
                 web.post(f"{api}/native", self._native),
             ]
@@ -436,6 +437,10 @@ class FakeComfyDeploy:
             upload["state"] = "aborted"
             return web.json_response({"status": "aborted"})
         return web.json_response({"detail": "Not Found"}, status=404)
+
+    async def _presign(self, _: web.Request) -> web.Response:
+        url = f"{self.root}/bucket/{uuid.uuid4().hex}"
+        return web.json_response({"upload_url": url, "download_url": url, "include_acl": False})
 
     async def _put(self, request: web.Request) -> web.Response:
         key = request.match_info["tail"]

@@ -11,6 +11,7 @@ import pytest
 import requests
 
 from tests.jupyter_process import JupyterProcess
+from tests.specification import check_reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -93,6 +94,8 @@ class MortalJupyter(JupyterProcess):
     def _call(self, method: str, path: str, **kwargs: Any) -> tuple[int, Any]:
         kwargs.setdefault("timeout", 60)
         answer = requests.request(method, self._url(path), headers=self._headers, **kwargs)
+        kind = answer.headers.get("Content-Type", "")
+        check_reply(method, f"/comfyui-deploy/{path}", answer.status_code, kind, answer.content)
         return answer.status_code, answer.json()
 
 

@@ -20,6 +20,7 @@ from .machines import (
     MachinesHandler,
     MachineUpdateHandler,
 )
+from .openapi import OpenAPIHandler
 from .runs import InterruptHandler, RunHandler, RunsHandler, StreamHandler
 from .snapshots import SnapshotHandler
 from .status import (
@@ -91,6 +92,7 @@ ROUTES = (
     (f"{PREFIX}/comfyui-version", ComfyUIVersionHandler),
     (f"{PREFIX}/comfyui/log", ComfyUILogHandler),
     (f"{PREFIX}/object_info", ObjectInfoHandler),
+    (f"{PREFIX}/openapi.json", OpenAPIHandler),
     (r"comfydeploy(?:/.*)?", SiteHandler),
     # ComfyUI's own page
     (rf"{PAGE}/(?:api/)?ws", PageSocket),

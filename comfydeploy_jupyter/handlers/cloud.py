@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from tornado.iostream import StreamClosedError
 from tornado.web import stream_request_body
@@ -39,7 +40,8 @@ class AuthResponseHandler(Handler):
         except CloudError as fault:
             if fault.status != PENDING:
                 raise
-            address = self.services.site.address(f"auth/request/{query.request_id}")
+            page = f"auth/request/{quote(query.request_id, safe='')}"
+            address = self.services.site.address(page)
             body = {"success": True, "authenticated": False, "status": "pending"}
             self.reply({**body, "auth_url": str(address)}, status=202)
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 from .._version import __version__
-from ..errors import ComfyUIUnavailableError, NotFoundError
+from ..errors import NotFoundError
 from .base import Handler, schemas
 
 
@@ -96,7 +96,7 @@ class ComfyUILogHandler(Handler):
         machine = self.services.machines.get(query.machine)
         process = machine.process
         if process is None:
-            raise ComfyUIUnavailableError(
+            raise NotFoundError(
                 f"The ComfyUI of machine {machine.id!r} was not started here: its log is elsewhere",
                 extra={"hint": "Set comfyui_path instead of comfyui_url to have it started here."},
             )

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tornado.httpclient import HTTPClientError
 
+from tests.specification import check_reply
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -55,14 +57,18 @@ class Api:
         return response.code, json.loads(response.body)
 
     async def raw(self, method: str, path: str, **kwargs: Any) -> Any:
+        """Call a route; the answer must be one that the specification has."""
         try:
-            return await self._fetch(
+            response = await self._fetch(
                 "comfyui-deploy", *path.split("/"), method=method, request_timeout=60, **kwargs
             )
         except HTTPClientError as error:
             if error.response is None:
                 raise
-            return error.response
+            response = error.response
+        kind = response.headers.get("Content-Type", "")
+        check_reply(method, f"/comfyui-deploy/{path}", response.code, kind, response.body)
+        return response
 
     async def until(self, prompt_id: str, *statuses: str, timeout: float = 30) -> dict[str, Any]:
         """Wait until a run has one of the statuses."""

@@ -23,6 +23,8 @@ def extension_config(tmp_path, comfydeploy, monkeypatch):
 
 
 async def test_sign_in(api, comfydeploy, extension_config):
+    code, body = await api.get("auth-response", request_id="anfrage-ü-漢")
+    assert (code, body["auth_url"].rpartition("/")[2]) == (202, "anfrage-%C3%BC-%E6%BC%A2")
     code, body = await api.get("auth-response", request_id="req-1")
     assert (code, body["authenticated"], body["status"]) == (202, False, "pending")
     assert body["auth_url"] == "https://www.comfydeploy.com/auth/request/req-1"

@@ -43,7 +43,8 @@ async def test_definitions_are_passed_on(api, comfyui):
 
 async def test_log_of_a_comfyui_that_is_not_ours(api):
     code, body = await api.get("comfyui/log")
-    assert (code, body["code"]) == (503, "comfyui_unavailable")
+    assert (code, body["code"]) == (404, "not_found")
+    assert "comfyui_path" in body["hint"]
 
 
 @pytest.mark.parametrize(

@@ -133,5 +133,5 @@ class TestComfyUIOfSomebodyElse:
 
     async def test_its_log_is_elsewhere(self, api):
         code, body = await api.get("comfyui/log")
-        assert (code, body["code"]) == (503, "comfyui_unavailable")
+        assert (code, body["code"]) == (404, "not_found")
         assert "comfyui_path" in body["hint"]

@@ -301,7 +301,7 @@ async def test_a_second_comfyui(api, extension, comfyui, tmp_path, nvidia_smi):
     assert Path(found["log"]) == folder / "comfyui.log"
     code, log = await api.get("comfyui/log", machine="second")
     assert (code, log["path"]) == (200, found["log"])
-    assert (await api.get("comfyui/log"))[0] == 503
+    assert (await api.get("comfyui/log"))[0] == 404
     code, version = await api.get("comfyui-version", machine="second")
     assert (code, version["source"]) == (200, "running")
     assert "TestSleep" in (await api.get("object_info", machine="second"))[1]

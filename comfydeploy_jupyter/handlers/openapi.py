@@ -1,0 +1,38 @@
+"""``GET openapi.json``: what all routes take and answer."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from .base import Handler
+
+if TYPE_CHECKING:
+    from ..openapi.document import Document
+
+
+class OpenAPIHandler(Handler):
+    """``GET openapi.json``: the routes in OpenAPI 3.1."""
+
+    _etag: str | None = None
+
+    async def get(self) -> None:
+        """Answer with the document, which is made once."""
+        made = self.extension.document
+        if made is None:
+            made = await asyncio.to_thread(_make, self.base_url)
+            self.extension.document = made
+        self._etag = made.etag
+        self.set_header("Cache-Control", "private, no-cache")
+        await self.finish(made.text)
+
+    def compute_etag(self) -> str | None:
+        """Return the tag that was made with the document."""
+        return self._etag
+
+
+def _make(base_url: str) -> Document:
+    """Make the document, whose models are loaded only now: few ask for it."""
+    from ..openapi.document import document
+
+    return document(base_url)

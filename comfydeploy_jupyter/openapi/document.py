@@ -1,0 +1,387 @@
+"""The document itself: OpenAPI 3.1, from the operations and their models."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pydantic import BaseModel, TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema
+
+from .. import schemas
+from .._version import __version__
+from ..errors import (
+    CloudError,
+    InvalidJSONError,
+    InvalidRequestError,
+    TooLargeError,
+    UnauthorizedError,
+)
+from . import examples
+from .fields import meaning_of
+from .operations import JSON, OPERATIONS, Content, Header, Operation, Reply
+from .replies import ErrorReply
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pydantic.json_schema import JsonSchemaValue
+
+    from ..errors import ComfyDeployError
+
+VERSION = "3.1.0"
+REFERENCE = "#/components/schemas/{model}"
+ABOUT = """\
+ComfyUI under Jupyter's own address: run, watch and cancel workflows, keep them with their
+versions, move files and models, and see to the machines behind.
+
+Every route needs Jupyter's authentication and asks its authorizer for `comfydeploy`. With a login
+cookie, a POST also needs the value of the cookie `_xsrf` in the header `X-XSRFToken`. A field that
+is null counts as not given; unknown fields are ignored.
+"""
+UNCHANGED = "The client has this answer already."
+UNCHANGED_HEADER = Header("If-None-Match", "304 if the answer still has this ETag.", '"a9f0"')
+_EVERYWHERE = (InvalidRequestError, UnauthorizedError)
+_WITH_BODY = (InvalidJSONError, TooLargeError)
+_OF_STATUS = {416: "The range is outside the file.", 426: "Another version of the protocol."}
+
+
+class Document(NamedTuple):
+    """A document as it is sent.
+
+    Attributes
+    ----------
+    text : bytes
+        JSON.
+    etag : str
+        Stands for this text, in quotes.
+    """
+
+    text: bytes
+    etag: str
+
+
+def document(base_url: str) -> Document:
+    """Return the description of the routes as JSON; takes a while: call it in a thread.
+
+    Parameters
+    ----------
+    base_url : str
+        Jupyter's base URL, as in addresses.
+    """
+    text = json.dumps(specification(base_url), separators=(",", ":")).encode()
+    return Document(text, f'"{hashlib.sha256(text).hexdigest()[:32]}"')
+
+
+def specification(base_url: str = "/") -> dict[str, Any]:
+    """Return the description of the routes as an object."""
+    models = _Models(OPERATIONS)
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in OPERATIONS:
+        paths.setdefault(operation.path, {})[operation.method] = _operation(operation, models)
+    schemas_used = _reachable(paths, models.components)
+    return {
+        "openapi": VERSION,
+        "info": {
+            "title": "comfydeploy-jupyter",
+            "version": __version__,
+            "description": ABOUT,
+            "license": {"name": "BSD-3-Clause", "identifier": "BSD-3-Clause"},
+        },
+        "servers": [{"url": base_url.rstrip("/") or "/"}],
+        "security": [{"jupyterToken": []}, {"jupyterTokenInQuery": []}],
+        "tags": [{"name": tag} for tag in dict.fromkeys(o.tag for o in OPERATIONS)],
+        "paths": paths,
+        "components": {
+            "schemas": schemas_used,
+            "examples": {
+                error.code: {"summary": _sentence(type(error)), "value": error.to_reply()}
+                for error in examples.ERRORS
+            },
+            "securitySchemes": {
+                "jupyterToken": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "Jupyter's token; also as `Authorization: token …`.",
+                },
+                "jupyterTokenInQuery": {
+                    "type": "apiKey",
+                    "in": "query",
+                    "name": "token",
+                    "description": "Jupyter's token, for links.",
+                },
+                "machineToken": {
+                    "type": "http",
+                    "scheme": "basic",
+                    "description": "The setting `machine_token`, in base64: for ComfyDeploy.",
+                },
+            },
+        },
+    }
+
+
+def _reachable(paths: Any, components: dict[str, Any]) -> dict[str, Any]:
+    """Return the schemas that are referred to; a query's model is in its parameters already."""
+    found: set[str] = set()
+    waiting = [paths]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, list):
+            waiting.extend(part)
+        elif isinstance(part, dict):
+            waiting.extend(part.values())
+            name = str(part.get("$ref", "")).removeprefix(REFERENCE.format(model=""))
+            if name in components and name not in found:
+                found.add(name)
+                waiting.append(components[name])
+    return {name: schema for name, schema in components.items() if name in found}
+
+
+class _Schema(GenerateJsonSchema):
+    """As pydantic says it, without what says nothing."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        """Leave the titles away that only repeat the names of fields."""
+        return False
+
+    def default_schema(self, schema: Any) -> JsonSchemaValue:
+        """Leave the default away that only says that a field may be left out."""
+        found = super().default_schema(schema)
+        if found.get("default", ...) is None:
+            del found["default"]
+        return found
+
+
+class _Models:
+    """The schemas of all types that the operations name.
+
+    Attributes
+    ----------
+    components : dict
+        By name.
+    """
+
+    def __init__(self, operations: Iterable[Operation]) -> None:
+        types = [ErrorReply, *_types(operations)]
+        adapters: list[tuple[int, Any, TypeAdapter[Any]]] = [
+            (number, "validation", TypeAdapter(type_)) for number, type_ in enumerate(types)
+        ]
+        found, definitions = TypeAdapter.json_schemas(
+            adapters, by_alias=True, ref_template=REFERENCE, schema_generator=_Schema
+        )
+        self.components: dict[str, Any] = definitions["$defs"]
+        self._found = [(type_, found[number, "validation"]) for number, type_ in enumerate(types)]
+        for model in _request_models(types):
+            _describe(model, self.components)
+
+    def of(self, type_: Any) -> dict[str, Any]:
+        """Return the schema of a type, or the reference to it."""
+        return next(schema for known, schema in self._found if known is type_)
+
+    def properties(self, model: type[BaseModel]) -> dict[str, Any]:
+        """Return the fields of a model."""
+        found: dict[str, Any] = self.components[model.__name__].get("properties", {})
+        return found
+
+    def required(self, model: type[BaseModel]) -> list[str]:
+        """Return the names of the fields that a model must have."""
+        found: list[str] = self.components[model.__name__].get("required", [])
+        return found
+
+
+def _types(operations: Iterable[Operation]) -> Iterator[Any]:
+    for operation in operations:
+        yield from operation.query
+        for content in (*operation.bodies, *(c for r in operation.replies for c in r.contents)):
+            if not isinstance(content.schema, dict):
+                yield content.schema
+
+
+def _request_models(types: Iterable[Any]) -> list[type[BaseModel]]:
+    """Return the models of requests, those within others too."""
+    found: dict[type[BaseModel], None] = {}
+    waiting = list(types)
+    while waiting:
+        model = waiting.pop()
+        if isinstance(model, type) and issubclass(model, schemas.Model):
+            found[model] = None
+            for info in model.model_fields.values():
+                waiting.extend(getattr(info.annotation, "__args__", ()))
+    return list(found)
+
+
+def _describe(model: type[BaseModel], components: dict[str, Any]) -> None:
+    for name, schema in components[model.__name__].get("properties", {}).items():
+        meaning = meaning_of(model.__name__, name)
+        schema["description"] = meaning.text
+        if meaning.example is not None:
+            schema["examples"] = [meaning.example]
+
+
+def _operation(operation: Operation, models: _Models) -> dict[str, Any]:
+    headers = operation.headers
+    replies = operation.replies
+    kept = operation.method == "get" and any(
+        content.media_type == JSON for reply in replies for content in reply.contents
+    )
+    if kept:
+        headers = (*headers, UNCHANGED_HEADER)
+        replies = (*replies, Reply(UNCHANGED, status=304))
+    described: dict[str, Any] = {
+        "operationId": operation.id,
+        "tags": [operation.tag],
+        "summary": operation.summary,
+        "parameters": [
+            *_path_parameters(operation),
+            *_query_parameters(operation, models),
+            *map(_header_parameter, headers),
+        ],
+        "responses": {
+            **{str(reply.status): _reply(reply, models) for reply in replies},
+            **_errors(operation, models),
+        },
+    }
+    if operation.text:
+        described["description"] = operation.text
+    if operation.bodies:
+        described["requestBody"] = {
+            "required": bool(operation.needs)
+            or any(_needs_something(body, models) for body in operation.bodies),
+            "content": _contents(operation.bodies, models),
+        }
+        if operation.needs:
+            content = described["requestBody"]["content"][JSON]
+            choices = [{"required": [name]} for name in operation.needs]
+            content["schema"] = {"allOf": [content["schema"]], "anyOf": choices}
+    if operation.by_service:
+        described["security"] = [
+            {"jupyterToken": []},
+            {"jupyterTokenInQuery": []},
+            {"machineToken": []},
+        ]
+    return described
+
+
+def _needs_something(body: Content, models: _Models) -> bool:
+    if isinstance(body.schema, dict):
+        return bool(body.schema.get("required"))
+    return bool(models.required(body.schema))
+
+
+def _path_parameters(operation: Operation) -> Iterator[dict[str, Any]]:
+    if "{tail}" in operation.path:
+        yield {
+            "name": "tail",
+            "in": "path",
+            "required": True,
+            "description": "The path of the page.",
+            "schema": {"type": "string"},
+            "example": "pricing",
+        }
+
+
+def _query_parameters(operation: Operation, models: _Models) -> Iterator[dict[str, Any]]:
+    for model in operation.query:
+        for name, schema in models.properties(model).items():
+            shown = {key: value for key, value in schema.items() if key != "examples"}
+            meaning = meaning_of(model.__name__, name)
+            shown.pop("description")
+            yield {
+                "name": name,
+                "in": "query",
+                "required": name in models.required(model),
+                "description": meaning.text,
+                "schema": _without_null(shown),
+                "example": meaning.example,
+            }
+
+
+def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a schema without null, which no query can say."""
+    choices = [choice for choice in schema.get("anyOf", ()) if choice != {"type": "null"}]
+    rest = {key: value for key, value in schema.items() if key != "anyOf"}
+    if len(choices) == 1:
+        return {**choices[0], **rest}
+    return {"anyOf": choices, **rest} if choices else rest
+
+
+def _header_parameter(header: Header) -> dict[str, Any]:
+    return {
+        "name": header.name,
+        "in": "header",
+        "required": False,
+        "description": header.text,
+        "schema": {"type": "string"},
+        "example": header.example,
+    }
+
+
+def _reply(reply: Reply, models: _Models) -> dict[str, Any]:
+    told: dict[str, Any] = {"description": reply.text}
+    if reply.contents:
+        told["content"] = _contents(reply.contents, models)
+    if reply.links:
+        told["links"] = {
+            link.operation: {
+                "operationId": link.operation,
+                **({"parameters": link.parameters} if link.parameters else {}),
+                **({"requestBody": link.body} if link.body else {}),
+            }
+            for link in reply.links
+        }
+    return told
+
+
+def _contents(contents: Iterable[Content], models: _Models) -> dict[str, Any]:
+    told: dict[str, Any] = {}
+    for content in contents:
+        schema = content.schema if isinstance(content.schema, dict) else models.of(content.schema)
+        told[content.media_type] = {"schema": schema}
+        if content.example is not None:
+            told[content.media_type]["example"] = content.example
+    return told
+
+
+def _errors(operation: Operation, models: _Models) -> dict[str, Any]:
+    """Return the errors by status; those of ComfyDeploy come with whatever 4xx it answers."""
+    kinds = [*_EVERYWHERE, *(_WITH_BODY if operation.bodies else ()), *operation.errors]
+    by_status: dict[str, list[type[ComfyDeployError]]] = {}
+    for kind in dict.fromkeys(kinds):
+        by_status.setdefault(str(kind.status), []).append(kind)
+    for status, kind in operation.special:
+        by_status.setdefault(str(status), []).append(kind)
+    passed_on = [reply for reply in operation.replies if reply.status == "default"]
+    if CloudError in kinds and not passed_on:
+        by_status.setdefault("4XX", [])
+        for code, found in by_status.items():
+            if code.startswith("4"):
+                found.append(CloudError)
+    told = {status: _error(status, found) for status, found in sorted(by_status.items())}
+    for reply in passed_on:
+        for error in told.values():
+            ours = error["content"][JSON]
+            ours["schema"] = {"anyOf": [ours["schema"], {"description": "What the site says."}]}
+            error["content"] |= _contents(reply.contents, models)
+    return told
+
+
+def _error(status: str, kinds: list[type[ComfyDeployError]]) -> dict[str, Any]:
+    codes = sorted({kind.code for kind in kinds})
+    text = " ".join(dict.fromkeys(_sentence(kind) for kind in kinds))
+    return {
+        "description": _OF_STATUS.get(int(status), text) if status.isdecimal() else text,
+        "content": {
+            JSON: {
+                "schema": {
+                    "allOf": [{"$ref": REFERENCE.format(model=ErrorReply.__name__)}],
+                    "properties": {"code": {"enum": codes}},
+                },
+                "examples": {code: {"$ref": f"#/components/examples/{code}"} for code in codes},
+            }
+        },
+    }
+
+
+def _sentence(kind: type[ComfyDeployError]) -> str:
+    return (kind.__doc__ or "").partition("\n")[0].replace("``", "`")

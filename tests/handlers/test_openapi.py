@@ -1,0 +1,26 @@
+"""The specification as it is served."""
+
+from __future__ import annotations
+
+import json
+
+from openapi_spec_validator import validate
+
+from comfydeploy_jupyter.openapi.document import specification
+
+
+async def test_it_is_served_for_this_server(api, jp_base_url):
+    code, body = await api.get("openapi.json")
+    assert code == 200
+    assert body["servers"] == [{"url": jp_base_url.rstrip("/")}]
+    assert body == json.loads(json.dumps(specification(jp_base_url)))
+    validate(body)
+
+
+async def test_who_has_it_is_not_sent_it_again(api):
+    first = await api.raw("GET", "openapi.json")
+    headers = {"If-None-Match": first.headers["ETag"]}
+    again = await api.raw("GET", "openapi.json", headers=headers)
+    assert (again.code, again.body) == (304, b"")
+    other = await api.raw("GET", "openapi.json", headers={"If-None-Match": '"other"'})
+    assert (other.code, other.body) == (200, first.body)

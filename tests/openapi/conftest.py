@@ -1,0 +1,84 @@
+"""A Jupyter that anything may be asked of: it can reach nothing but what the tests have started."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+
+from tests.comfyui_server import free_port
+from tests.fake_comfydeploy import KEY
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from tests.jupyter_process import JupyterProcess
+
+# Addresses in the examples, and what answers for them.
+ELSEWHERE = {
+    "https://api.comfydeploy.com": "{comfydeploy}",
+    "https://storage.example.com": "{comfydeploy}/bucket",
+    "https://example.com": "{comfydeploy}/bucket",
+    "http://127.0.0.1:8189": "http://127.0.0.1:{free_port}",
+}
+
+
+class Specified:
+    """A server and its own specification.
+
+    Attributes
+    ----------
+    jupyter : JupyterProcess
+        The server.
+    specification : dict
+        What it says of itself, with examples that lead to the tests' stand-ins.
+    """
+
+    def __init__(self, jupyter: JupyterProcess, comfydeploy_root: str) -> None:
+        self.jupyter = jupyter
+        answer = self.ask("GET", "/comfyui-deploy/openapi.json")
+        text = answer.text
+        for known, here in ELSEWHERE.items():
+            text = text.replace(
+                known, here.format(comfydeploy=comfydeploy_root, free_port=free_port())
+            )
+        self.specification: dict[str, Any] = json.loads(text)
+
+    @property
+    def url(self) -> str:
+        """Its address, without a slash at the end."""
+        return self.jupyter.url.rstrip("/")
+
+    def ask(self, method: str, path: str, **kwargs: Any) -> requests.Response:
+        """Ask for a path as the specification names it."""
+        headers = {"Authorization": f"token {self.jupyter.token}"}
+        return requests.request(method, f"{self.url}{path}", headers=headers, timeout=120, **kwargs)
+
+
+@pytest.fixture
+def specified(
+    start_jupyter: Callable[..., JupyterProcess], comfyui, comfydeploy, cloudflared, tmp_path: Path
+) -> Specified:
+    """A Jupyter in front of the real ComfyUI, with stand-ins for ComfyDeploy and Cloudflare."""
+    checkpoints = comfyui.models_dir / "checkpoints"
+    checkpoints.mkdir(exist_ok=True)
+    (checkpoints / "a.safetensors").write_bytes(bytes(1024 * 1024))
+    (comfyui.input_dir / "a.png").write_bytes(b"a")
+    jupyter = start_jupyter(
+        ComfyDeploy={
+            "comfyui_url": comfyui.url,
+            "comfyui_path": str(comfyui.path),
+            "data_dir": str(tmp_path / "data"),
+            "cloud_url": comfydeploy.url,
+            "comfydeploy_url": comfydeploy.root,
+            "allowed_api_urls": [comfydeploy.root],
+            "api_key": KEY,
+            "cloudflared_path": str(cloudflared.path),
+            "huggingface_url": comfydeploy.root,
+            "civitai_url": comfydeploy.root,
+        }
+    )
+    return Specified(jupyter, comfydeploy.root)

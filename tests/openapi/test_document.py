@@ -1,0 +1,212 @@
+"""The specification is a valid one, and says what the routes, the checks and the docs say."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from openapi_spec_validator import validate
+from tornado.web import RequestHandler
+
+from comfydeploy_jupyter import schemas
+from comfydeploy_jupyter.errors import ComfyDeployError, MethodNotAllowedError
+from comfydeploy_jupyter.handlers import PREFIX, ROUTES
+from comfydeploy_jupyter.handlers.base import NotFound
+from comfydeploy_jupyter.openapi.document import document, specification
+from tests.jupyter_process import REPOSITORY
+from tests.specification import faults, operations, strict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROUTES_PAGE = REPOSITORY / "docs" / "routes.md"
+EVENTS = "text/event-stream"
+CALLED = ("get", "head", "post", "put", "patch", "delete")
+ROW = re.compile(r"^\| (`(?:GET|POST|HEAD) .*?) \| (.*) \|$", re.MULTILINE)
+CALL = re.compile(r"`(GET|POST|HEAD) ([^`?]+)`")
+
+
+def routes() -> Iterator[tuple[str, set[str]]]:
+    """Yield the pattern of each route and the methods that it takes."""
+    for pattern, handler in ROUTES:
+        if handler is not NotFound:
+            taken = {
+                method
+                for method in CALLED
+                if getattr(handler, method) is not getattr(RequestHandler, method)
+            }
+            yield f"/{pattern}", taken
+
+
+def documented() -> dict[str, set[str]]:
+    return {path: set(item) for path, item in strict()["paths"].items()}
+
+
+def matching(pattern: str) -> list[str]:
+    """Return the paths of the specification that this route answers: it is the first to fit."""
+    return [path for path in documented() if _route_of(path.replace("{tail}", "a/b")) == pattern]
+
+
+def _route_of(path: str) -> str | None:
+    found = (f"/{pattern}" for pattern, _ in ROUTES if re.fullmatch(f"/{pattern}", path))
+    return next(found, None)
+
+
+def values(part: Any, name: str) -> Iterator[Any]:
+    """Yield what is under a key, wherever it is."""
+    if isinstance(part, list):
+        for item in part:
+            yield from values(item, name)
+    elif isinstance(part, dict):
+        for key, item in part.items():
+            if key == name:
+                yield item
+            yield from values(item, name)
+
+
+def contents_of(place: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = place.get("content", {})
+    return found
+
+
+def events(text: str) -> list[dict[str, str]]:
+    """Return the events of a stream."""
+    blocks = text.strip().split("\n\n")
+    return [dict(line.split(": ", 1) for line in block.split("\n")) for block in blocks]
+
+
+def test_it_is_openapi() -> None:
+    validate(specification())
+
+
+def test_it_says_where_the_routes_are() -> None:
+    assert specification("/a%40b/")["servers"] == [{"url": "/a%40b"}]
+    assert specification("/")["servers"] == [{"url": "/"}]
+
+
+def test_the_same_document_has_the_same_tag() -> None:
+    assert document("/") == document("/")
+    assert document("/").etag != document("/other/").etag
+
+
+def test_every_route_is_specified_with_its_methods() -> None:
+    for pattern, taken in routes():
+        found = matching(pattern)
+        assert found, f"{pattern} is not in the specification"
+        for path in found:
+            assert documented()[path] == taken, path
+
+
+def test_everything_specified_is_a_route() -> None:
+    known = {path for pattern, _ in routes() for path in matching(pattern)}
+    assert set(documented()) == known
+
+
+def test_the_docs_list_what_is_specified() -> None:
+    told = {
+        (method.lower(), f"/{path}")
+        for row in ROW.findall(ROUTES_PAGE.read_text())
+        for method, path in CALL.findall(row[0])
+    }
+    known = {
+        (method, path.replace("/{tail}", "/…"))
+        for path, methods in documented().items()
+        for method in methods
+        if path != "/comfydeploy" and not path.startswith("/comfyui/")
+    }
+    assert told == known
+    assert "| `comfyui/` |" in ROUTES_PAGE.read_text()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "operation"),
+    [pytest.param(*o, id=f"{o[0]} {o[1].removeprefix(f'/{PREFIX}/')}") for o in operations()],
+)
+def test_the_docs_name_every_field(method: str, path: str, operation: dict[str, Any]) -> None:
+    text = ROUTES_PAGE.read_text()
+    names = [p["name"] for p in operation["parameters"] if p["in"] == "query"]
+    for content in operation.get("requestBody", {}).get("content", {}).values():
+        schema = content["schema"]
+        schema = schema.get("allOf", [schema])[0]
+        name = schema.get("$ref", "").rpartition("/")[2]
+        names += strict()["components"]["schemas"].get(name, schema).get("properties", {})
+    missing = [name for name in names if not re.search(rf"[`\"(]{name}[`\",=)]", text)]
+    assert missing == []
+
+
+def test_every_operation_has_a_name_of_its_own() -> None:
+    names = [operation["operationId"] for _, _, operation in operations()]
+    assert len(names) == len(set(names))
+
+
+def test_links_lead_to_operations() -> None:
+    names = {operation["operationId"]: operation for _, _, operation in operations()}
+    found = [
+        reply["links"]
+        for _, _, o in operations()
+        for reply in o["responses"].values()
+        if "links" in reply
+    ]
+    assert found
+    for links in found:
+        for link in links.values():
+            asked = {p["name"] for p in names[link["operationId"]]["parameters"]}
+            assert set(link.get("parameters", {})) <= asked
+
+
+@pytest.mark.parametrize(
+    "operation", [pytest.param(o[2], id=o[2]["operationId"]) for o in operations()]
+)
+def test_everything_has_an_example_that_is_right(operation: dict[str, Any]) -> None:
+    bodies = [operation["requestBody"]] if "requestBody" in operation else []
+    for place in (*operation["parameters"], *bodies, *operation["responses"].values()):
+        for content in [place] if "schema" in place else contents_of(place).values():
+            if content["schema"] == {"type": "string", "format": "binary"}:
+                continue
+            examples = [content["example"]] if "example" in content else []
+            examples += [
+                strict()["components"]["examples"][example["$ref"].rpartition("/")[2]]["value"]
+                for example in content.get("examples", {}).values()
+            ]
+            assert examples, place
+            for example in examples:
+                assert example is not None, place
+                for value in (
+                    events(example) if content is contents_of(place).get(EVENTS) else [example]
+                ):
+                    assert faults(content["schema"], value) == []
+
+
+def test_every_code_of_an_error_is_in_it() -> None:
+    def codes(kind: type[ComfyDeployError]) -> set[str]:
+        return {kind.code}.union(*map(codes, kind.__subclasses__()))
+
+    of_client = {"server_unreachable", "run_failed", "run_cancelled"}
+    told = {
+        code
+        for fields in values(strict()["paths"], "properties")
+        for code in fields.get("code", {}).get("enum", ())
+    }
+    assert told == codes(ComfyDeployError) - of_client - {MethodNotAllowedError.code}
+
+
+def test_every_request_model_is_in_it() -> None:
+    """A model that no operation names is a check that the specification does not tell of."""
+    told = {
+        name
+        for name, model in inspect.getmembers(schemas, inspect.isclass)
+        if issubclass(model, schemas.Model) and model is not schemas.Model
+    }
+    from comfydeploy_jupyter.openapi import operations as table
+
+    used = {
+        found.__name__
+        for operation in table.OPERATIONS
+        for model in (*operation.query, *(b.schema for b in operation.bodies))
+        if inspect.isclass(model)
+        for found in model.__mro__
+    }
+    parts = {"HuggingFaceModel", "CivitaiModel"}
+    assert told - used == parts

@@ -1,0 +1,113 @@
+"""Requests that follow from the specification, thousands of them, against a live server.
+
+No answer may be a fault of the server, and none may be one that the specification does not have.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.jupyter_process import REPOSITORY
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .conftest import Specified
+
+FOLLOWED = 3  # links at least, of those that there are
+CONFIGURATION = Path(__file__).with_name("fuzz.toml")
+# Whose examples would send all requests to ComfyDeploy, or make a WebSocket of HTTP.
+MISLEADING = ("api_url", "X-ComfyDeploy-Token", "Upgrade")
+# What leads away from the links: other ids than those of answers, ComfyDeploy, 304.
+ASIDE = {
+    *("prompt_id", "client_id", "gpu_event_id", "machine_id", "machine", "file_path"),
+    *("api_url", "target", "X-ComfyDeploy-Token", "If-None-Match", "If-Modified-Since"),
+    *("Last-Event-ID", "Range"),
+}
+
+
+def operations(specification: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for item in specification["paths"].values():
+        yield from item.values()
+
+
+def go_through(
+    server: Specified, specification: dict[str, Any], phases: str, folder: Path
+) -> tuple[str, dict[str, set[int]]]:
+    """Let schemathesis do its work; return what it says, and the answers by operation."""
+    document, notes = folder / "openapi.json", folder / "notes.jsonl"
+    document.write_text(json.dumps(specification))
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIGURATION)),
+            *("run", str(document), "--url", server.url, "--phases", phases),
+            *("--header", f"Authorization: token {server.jupyter.token}"),
+        ],
+        cwd=folder,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(REPOSITORY),
+            "SCHEMATHESIS_HOOKS": "tests.openapi.hooks",
+            "FUZZ_NOTES": str(notes),
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    answers = defaultdict(set)
+    for line in notes.read_text().splitlines():
+        noted = json.loads(line)
+        answers[noted["operation"]].add(noted["status"])
+    return done.stdout, answers
+
+
+@pytest.mark.timeout(600)
+def test_no_answer_is_a_fault_or_unspecified(specified: Specified, tmp_path: Path) -> None:
+    specification = specified.specification
+    for operation in operations(specification):
+        for parameter in operation["parameters"]:
+            if parameter["name"] in MISLEADING:
+                del parameter["example"]
+    _, answers = go_through(specified, specification, "examples,coverage,fuzzing", tmp_path)
+    ours = {o["operationId"] for o in operations(specification) if o["tags"] != ["ComfyUI"]}
+    assert set(answers) == ours
+    # It got further than to the checks of the requests.
+    without = {name for name, statuses in answers.items() if not statuses & {200, 202}}
+    assert without <= {"openSocket", "getSiteRoot", "getSitePage"}
+
+
+@pytest.mark.timeout(600)
+def test_no_answer_to_what_was_answered_is_a_fault(specified: Specified, tmp_path: Path) -> None:
+    specification = specified.specification
+    asked = {
+        (link["operationId"], name)
+        for operation in operations(specification)
+        for reply in operation["responses"].values()
+        for link in reply.get("links", {}).values()
+        for name in link.get("parameters", {})
+    }
+    for operation in operations(specification):
+        operation["parameters"] = [
+            parameter
+            for parameter in operation["parameters"]
+            if parameter["required"]
+            or parameter["name"] not in ASIDE
+            or (operation["operationId"], parameter["name"]) in asked
+        ]
+    for schema in specification["components"]["schemas"].values():
+        for name in ASIDE - set(schema.get("required", ())):
+            schema.get("properties", {}).pop(name, None)
+    said, _ = go_through(specified, specification, "stateful", tmp_path)
+    followed = re.search(r"API Links: +(\d+) covered", said)
+    assert followed is not None, said
+    # test_links follows each one; here it is for what chance makes of them.
+    assert int(followed[1]) >= FOLLOWED, said

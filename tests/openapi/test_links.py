@@ -1,0 +1,103 @@
+"""The links in the specification lead from one answer to the next, as they say."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.specification import check_reply
+
+if TYPE_CHECKING:
+    import requests
+
+    from .conftest import Specified
+
+JSON = "application/json"
+FORM = "multipart/form-data"
+EXPRESSION = re.compile(r"\$response\.body#/(\w+)")
+ROOTS = ("run", "uploadFile", "changeModels", "saveWorkflow", "createMachine", "startTunnel")
+ADDED = {
+    "action": "add",
+    "source": "local",
+    "path": "input/a.png",
+    "folder": "checkpoints",
+    "filename": "b.safetensors",
+}
+# What has ended cannot be cancelled, and what has not failed not be retried.
+TOO_LATE = {"interruptRun": 409, "retryUploads": 409}
+
+
+class Walk:
+    """Asks for everything that links lead to."""
+
+    def __init__(self, server: Specified) -> None:
+        self.server = server
+        self.operations = {
+            operation["operationId"]: (method, path, operation)
+            for path, item in server.specification["paths"].items()
+            for method, operation in item.items()
+        }
+        self.followed: set[tuple[str, str]] = set()
+
+    def links(self) -> set[tuple[str, str]]:
+        """Return where links lead from and to."""
+        return {(source, target) for source in self.operations for target in self._links(source)}
+
+    def begin(self, name: str) -> None:
+        """Send the example of an operation, and follow its links."""
+        contents = self.operations[name][2]["requestBody"]["content"]
+        if FORM in contents:
+            example = dict(contents[FORM]["example"])
+            files = {"file": ("a.txt", example.pop("file"))}
+            answer = self._ask(name, files=files, data=example)
+        else:
+            body = ADDED if name == "changeModels" else contents[JSON]["example"]
+            answer = self._ask(name, json=body)
+        assert answer.status_code == 200, answer.text
+        self._follow(name, answer.json())
+
+    def _links(self, name: str) -> dict[str, dict[str, Any]]:
+        found: dict[str, Any] = self.operations[name][2]["responses"].get("200", {})
+        return dict(found.get("links", {}))
+
+    def _follow(self, source: str, answered: dict[str, Any]) -> None:
+        for target, link in self._links(source).items():
+            if (source, target) in self.followed:
+                continue
+            self.followed.add((source, target))
+            asked: dict[str, Any] = {"params": _filled(link.get("parameters", {}), answered)}
+            if "requestBody" in link:
+                asked["json"] = _filled(link["requestBody"], answered)
+            answer = self._ask(target, **asked)
+            assert answer.status_code == TOO_LATE.get(target, 200), (source, target, answer.text)
+            if answer.ok and JSON in answer.headers["Content-Type"]:
+                self._follow(target, answer.json())
+
+    def _ask(self, name: str, **kwargs: Any) -> requests.Response:
+        method, path, _ = self.operations[name]
+        answer = self.server.ask(method.upper(), path, **kwargs)
+        kind = answer.headers.get("Content-Type", "")
+        check_reply(method, path, answer.status_code, kind, answer.content)
+        return answer
+
+
+def _filled(template: Any, answered: dict[str, Any]) -> Any:
+    """Return a template with what its runtime expressions stand for."""
+    if isinstance(template, dict):
+        return {key: _filled(value, answered) for key, value in template.items()}
+    if not isinstance(template, str):
+        return template
+    whole = EXPRESSION.fullmatch(template)
+    if whole is not None:
+        return answered[whole[1]]
+    return re.sub(r"\{([^}]+)\}", lambda part: str(_filled(part[1], answered)), template)
+
+
+@pytest.mark.timeout(300)
+def test_links_lead_on(specified: Specified) -> None:
+    walk = Walk(specified)
+    for name in ROOTS:
+        walk.begin(name)
+    assert walk.followed == walk.links()

@@ -1,0 +1,90 @@
+"""Holds what a server answers against the specification."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import json
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from jsonschema import Draft202012Validator
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT202012
+
+from comfydeploy_jupyter.openapi import replies
+from comfydeploy_jupyter.openapi.document import specification
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HERE = "urn:specification"
+
+
+@lru_cache
+def strict() -> dict[str, Any]:
+    """Return the specification, with no reply that has keys beyond those it names.
+
+    Clients must put up with keys that are added later; our own tests need not.
+    """
+    found = copy.deepcopy(specification())
+    for name, schema in found["components"]["schemas"].items():
+        model = getattr(replies, name, None)
+        if inspect.isclass(model) and issubclass(model, replies.Reply):
+            schema.setdefault("additionalProperties", False)
+    return found
+
+
+def faults(schema: dict[str, Any], value: Any) -> list[str]:
+    """Return what is wrong with a value, in words; the schema is a part of the specification."""
+    registry: Registry[Any] = Registry().with_resource(
+        HERE, Resource.from_contents(strict(), default_specification=DRAFT202012)
+    )
+    text = json.dumps(schema).replace('"#/', f'"{HERE}#/')
+    validator = Draft202012Validator(json.loads(text), registry=registry)
+    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(value)]
+
+
+def operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Yield method, path and description of each operation."""
+    for path, item in strict()["paths"].items():
+        for method, operation in item.items():
+            yield method, path, operation
+
+
+def find(method: str, path: str) -> dict[str, Any] | None:
+    """Return the operation for a path below the base URL, or None."""
+    for known, template, operation in operations():
+        pattern = re.sub(r"\\{\w+\\}|\{\w+\}", ".*", template)
+        if known == method.lower() and re.fullmatch(pattern, path):
+            return operation
+    return None
+
+
+def check_reply(method: str, path: str, status: int, media_type: str, body: bytes) -> None:
+    """Fail unless the specification has this reply.
+
+    Parameters
+    ----------
+    method, path : str
+        What was asked, below the base URL, without the query; methods and paths that are no
+        operation are left alone.
+    status, media_type, body : int, str, bytes
+        What was answered.
+    """
+    operation = find(method, unquote(path))
+    if operation is None:
+        return
+    known = operation["responses"]
+    reply = known.get(str(status)) or known.get(f"{status // 100}XX") or known.get("default")
+    asked = f"{method} {path}: {status}"
+    assert reply is not None, f"{asked} is not in the specification: {body[:500]!r}"
+    contents = reply.get("content", {})
+    kind = media_type.partition(";")[0].strip()
+    content = contents.get(kind) or contents.get("*/*")
+    assert content is not None or not contents, f"{asked} has the type {kind}, not {[*contents]}"
+    if kind == "application/json" and content is not None:
+        found = faults(content["schema"], json.loads(body))
+        assert not found, f"{asked} is not as specified: {found}\n{body[:2000]!r}"
