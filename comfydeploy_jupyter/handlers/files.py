@@ -62,8 +62,7 @@ class FileHashHandler(Handler):
         name = query.filename or query.file_path or ""
         services = self.services
         folders = await services.machines.get(query.machine).folders()
-        path = await asyncio.to_thread(folders.resolve, name, field=field)
-        found = await services.hasher.hash(folders, path)
+        found = await services.hasher.hash(folders, name, field=field)
         self.reply(
             {
                 "filename": name,
