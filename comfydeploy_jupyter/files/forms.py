@@ -183,12 +183,15 @@ class UploadForm:
         """Whether files of the same name are to be replaced."""
         return _FLAGS[self._fields.get("overwrite", "").lower()]
 
-    def feed(self, chunks: Sequence[bytes]) -> None:
-        """Parse the next bytes and write those of files to the disk."""
+    def feed(self, chunks: Sequence[bytes | bytearray]) -> None:
+        """Parse the next bytes and write those of files to the disk.
+
+        They must not change before the next call has returned: they may be hashed until then.
+        """
         with self._guard, _user_errors():
             for chunk in chunks:
                 if not self._closed:
-                    self._parser.write(chunk)
+                    self._parser.write(chunk)  # type: ignore[arg-type]  # a bytearray does too
             self._write()
 
     def finish(self) -> list[StoredFile]:
@@ -296,8 +299,8 @@ class UploadForm:
 
     def _write(self) -> None:
         """Write what has arrived of the present file, and hash it meanwhile in another thread."""
+        self._settle_hashes()
         if self._descriptor is not None and self._arrived:
-            self._settle_hashes()
             views, self._arrived = self._arrived, []
             self._hashing = self._hashers.submit(_update, self._parts[-1].digest, views)
             for start in range(0, len(views), VIEWS_AT_ONCE):

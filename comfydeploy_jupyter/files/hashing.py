@@ -94,7 +94,9 @@ class Hasher:
         """The files that are being hashed or wait for it, oldest first."""
         return list(self._progress.values())
 
-    async def hash(self, folders: Folders, path: Path) -> FileHash:
+    async def hash(
+        self, folders: Folders, name: str | Path, *, field: str = "filename"
+    ) -> FileHash:
         """Return the hash of a file, from the store where it is known.
 
         Whoever asks for a file that is being hashed waits for the same reading of it. A caller
@@ -104,19 +106,23 @@ class Hasher:
         ----------
         folders : Folders
             Opens the file.
-        path : Path
-            As `Folders.resolve` returned it.
+        name : str or Path
+            As the user wrote it, or a path that `Folders.resolve` returned.
+        field : str
+            The request's field, for messages.
 
         Raises
         ------
+        InvalidRequestError
+            As `Folders.resolve`.
         NotFoundError
-            The file is gone, or vanishes meanwhile.
+            There is no such file, or it vanishes meanwhile.
         ConflictError
             It changes while it is read, twice.
         ForbiddenPathError
             It may not be read.
         """
-        key = await asyncio.to_thread(_key_of, folders, path)
+        path, key = await asyncio.to_thread(_find, folders, name, field)
         known = await self._repository.get(key)
         if known is not None:
             return FileHash(path, known, key.size, cached=True)
@@ -207,9 +213,10 @@ def sha256_of(file: io.FileIO, advance: Callable[[int], None] | None = None) -> 
     return digest.hexdigest()
 
 
-def _key_of(folders: Folders, path: Path) -> FileKey:
+def _find(folders: Folders, name: str | Path, field: str) -> tuple[Path, FileKey]:
+    path = folders.resolve(name, field=field) if isinstance(name, str) else name
     with folders.open_for_read(path) as file:
-        return FileKey.of(path, os.fstat(file.fileno()))
+        return path, FileKey.of(path, os.fstat(file.fileno()))
 
 
 def _keys_of(paths: Sequence[str]) -> dict[str, FileKey]:

@@ -52,6 +52,10 @@ class Inbox:
         """Give the files of a complete body their names; see `Upload.finish`."""
         return await upload.finish()
 
+    async def drop(self, upload: Upload) -> None:
+        """Remove what has arrived and has no name; see `Upload.abort`."""
+        await upload.abort()
+
 
 class RemoteInbox(Inbox):
     """Passes one upload on to a ComfyUI elsewhere.
@@ -75,6 +79,7 @@ class RemoteInbox(Inbox):
         self._folder = outbox / uuid.uuid4().hex
         super().__init__(uploads, Folders(self._folder))
         self._client = client
+        self._placing = asyncio.Lock()
 
     async def place(self, upload: Upload) -> list[StoredFile]:
         """Send the files of a complete body on.
@@ -84,11 +89,21 @@ class RemoteInbox(Inbox):
         ComfyUIUnavailableError
             If ComfyUI does not take them.
         """
-        try:
-            files = await super().place(upload)
-            return [await self._pass_on(file, upload.overwrite) for file in files]
-        finally:
-            await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        async with self._placing:
+            try:
+                files = await super().place(upload)
+                return [await self._pass_on(file, upload.overwrite) for file in files]
+            finally:
+                await self._clear()
+
+    async def drop(self, upload: Upload) -> None:
+        """Remove all that has arrived, but for what is just being passed on."""
+        await super().drop(upload)
+        async with self._placing:
+            await self._clear()
+
+    async def _clear(self) -> None:
+        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
     async def _pass_on(self, file: StoredFile, overwrite: bool) -> StoredFile:
         name, subfolder = await self._client.upload(

@@ -22,7 +22,8 @@ __all__ = ["StoredFile", "Upload", "Uploads"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-BATCH = 4 * 1024 * 1024  # bytes that are collected before a thread is asked to write them
+BATCH = 1024 * 1024  # bytes that are collected before a thread is asked to write them
+IN_USE = 3  # batches: one is being hashed and one written in threads, while another fills
 
 
 class Uploads:
@@ -80,9 +81,8 @@ class Uploads:
 class Upload:
     """One request body on its way to the disk; made by `Uploads.receive`.
 
-    However large the body is, at most three batches of about 4 MiB are in memory: one is being
-    hashed and one written in threads, while another fills. After an error nothing of the upload
-    is left and nothing more is taken.
+    However large the body is, at most `IN_USE` batches of about `BATCH` bytes are in memory. After
+    an error nothing of the upload is left and nothing more is taken.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Upload:
         self._form = form
         self._threads = threads
         self._on_end = on_end
-        self._batch: list[bytes] = []
+        self._batch: list[bytes | bytearray] = []
         self._batched = 0
         self._writing: asyncio.Future[None] | None = None
         self._ended = False
@@ -101,8 +101,14 @@ class Upload:
         """Whether the form asks to replace files of the same name; known once it is complete."""
         return self._form.overwrite
 
-    async def write(self, chunk: bytes) -> None:
+    async def write(self, chunk: bytes | bytearray) -> None:
         """Take the next bytes of the body; returns when there is room for more.
+
+        Parameters
+        ----------
+        chunk : bytes or bytearray
+            A ``bytearray`` has `BATCH` bytes or more; it may change again once `IN_USE` - 1 further
+            ones are taken.
 
         Raises
         ------

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from copy import copy
-from functools import partial
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from tornado.iostream import SSLIOStream
 from tornado.web import stream_request_body
 
 from ..errors import InvalidRequestError, TooLargeError
@@ -16,15 +15,14 @@ from ..lazy import lazy_module
 from .base import Handler, load_json, schemas
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
-    from ..files import listing, stat
+    from ..files import listing, stat, uploads
     from ..files.uploads import StoredFile, Upload
 else:
-    listing, stat = lazy_module("files.listing"), lazy_module("files.stat")
+    listing, stat, uploads = map(lazy_module, ("files.listing", "files.stat", "files.uploads"))
 
 ENDLESS = 1 << 50  # bytes; tornado wants a number
-AT_ONCE = 512 * 1024  # bytes of an upload that are read at once: fewer turns of the loop
 
 
 class ModelsHandler(Handler):
@@ -64,8 +62,7 @@ class FileHashHandler(Handler):
         name = query.filename or query.file_path or ""
         services = self.services
         folders = await services.machines.get(query.machine).folders()
-        path = await asyncio.to_thread(folders.resolve, name, field=field)
-        found = await services.hasher.hash(folders, path)
+        found = await services.hasher.hash(folders, name, field=field)
         self.reply(
             {
                 "filename": name,
@@ -93,7 +90,7 @@ class UploadFileHandler(Handler):
 
     _upload: Upload | None = None
     _fault: Exception | None = None
-    _restore: Callable[[], None] | None = None
+    _buffers: _Buffers | None = None
 
     async def prepare(self) -> None:  # type: ignore[override]  # as in Handler
         """Check who asks, then get ready for a body of any size."""
@@ -117,17 +114,7 @@ class UploadFileHandler(Handler):
         machine = self.services.machines.get(self.query(schemas.MachineQuery).machine)
         self._inbox = await self.services.inbox(machine)
         self._upload = self._inbox.receive(self.request.headers["Content-Type"], size)
-        self._read_at_once(connection)
-
-    def _read_at_once(self, connection: Any) -> None:
-        """Read larger pieces until this request is over; TLS has no larger ones."""
-        stream = connection.stream
-        if not isinstance(stream, SSLIOStream):
-            before = connection.params, stream.read_chunk_size
-            self._restore = partial(_set_reading, connection, *before)
-            params = copy(connection.params)
-            params.chunk_size = AT_ONCE
-            _set_reading(connection, params, AT_ONCE)
+        self._buffers = _Buffers(connection)
 
     async def data_received(self, chunk: bytes) -> None:
         """Write the next piece; after a fault the rest is read past, so that the reply arrives."""
@@ -172,15 +159,17 @@ class UploadFileHandler(Handler):
     def on_connection_close(self) -> None:
         """Remove what has arrived of a body that will not be complete."""
         super().on_connection_close()
-        if self._upload is not None:
-            self._aborting = asyncio.ensure_future(self._upload.abort())
+        self._let_go()
 
     def on_finish(self) -> None:
         """Remove what a refused upload has left."""
-        if self._restore is not None:
-            self._restore()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        if self._buffers is not None:
+            self._buffers.release()
         if self._upload is not None:
-            self._aborting = asyncio.ensure_future(self._upload.abort())
+            self._dropping = asyncio.ensure_future(self._inbox.drop(self._upload))
 
     def _collect(self, chunk: bytes) -> None:
         self._text += chunk
@@ -204,5 +193,39 @@ class UploadFileHandler(Handler):
         return told
 
 
-def _set_reading(connection: Any, params: Any, at_once: int) -> None:
-    connection.params, connection.stream.read_chunk_size = params, at_once
+class _Buffers:
+    """Lets a connection read its body straight into a few buffers, used again and again.
+
+    Tornado else copies each byte twice more and asks for new memory for each piece.
+
+    Parameters
+    ----------
+    connection : tornado.http1connection.HTTP1Connection
+        The connection of the request.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._stream = connection.stream
+        self._params = connection.params
+        self._read_bytes = self._stream.read_bytes
+        self._ring: Iterator[bytearray] | None = None
+        connection.params = copy(self._params)
+        connection.params.chunk_size = uploads.BATCH
+        self._stream.read_bytes = self._read
+
+    def release(self) -> None:
+        """Let the connection read as before."""
+        self._connection.params = self._params
+        vars(self._stream).pop("read_bytes", None)
+
+    async def _read(self, count: int, partial: bool = False) -> bytes | bytearray:
+        """Read ``count`` bytes; less only where that is not a whole buffer, and ``partial``."""
+        if count < uploads.BATCH:
+            found: bytes = await self._read_bytes(count, partial)
+            return found
+        if self._ring is None:
+            self._ring = cycle([bytearray(uploads.BATCH) for _ in range(uploads.IN_USE)])
+        buffer = next(self._ring)
+        await self._stream.read_into(buffer)
+        return buffer

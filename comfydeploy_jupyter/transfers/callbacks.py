@@ -229,19 +229,35 @@ class Callbacks:
             self._to_write.set()
 
     async def _write(self) -> None:
+        fruitless = 0
         while True:
             await self._to_write.wait()
             try:
                 await self._flush()
             except Exception:
-                log.exception("Messages to status endpoints could not be kept")
-            await asyncio.sleep(GATHER)
+                fruitless += 1
+                if fruitless == 1:
+                    log.exception("Messages to status endpoints cannot be kept; tried again")
+                await asyncio.sleep(self._backoff.pause(fruitless))
+            else:
+                fruitless = 0
+                await asyncio.sleep(GATHER)
 
     async def _flush(self) -> None:
-        """Write what has changed; a message that was delivered meanwhile is never written."""
+        """Write what has changed; a message that was delivered meanwhile is never written.
+
+        What could not be written, or may not have been, is left for the next time.
+        """
         self._to_write.clear()
         new, gone = [m for m in self._new if not m.delivered], self._gone
         orders, settled = list(self._changed.values()), self._settled
         self._new, self._gone, self._changed, self._settled = [], [], {}, set()
-        if new or gone or orders or settled:
-            await self._repository.apply(orders=orders, new=new, gone=gone, settled=settled)
+        try:
+            if new or gone or orders or settled:
+                await self._repository.apply(orders=orders, new=new, gone=gone, settled=settled)
+        except BaseException:
+            self._new, self._gone = new + self._new, gone + self._gone
+            self._changed = {order.prompt_id: order for order in orders} | self._changed
+            self._settled |= settled
+            self._to_write.set()
+            raise

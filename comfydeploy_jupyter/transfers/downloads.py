@@ -218,8 +218,8 @@ class _IncomingDeed:
             return
         folders = await self._machines.get(transfer.record.facts.get("machine")).folders()
         part = await asyncio.to_thread(PartFile, folders, Path(transfer.record.path))
-        part.discard()
-        part.close()
+        await asyncio.to_thread(part.discard)
+        await asyncio.to_thread(part.close)
 
     async def _finish(self, transfer: Transfer, part: PartFile, expected: str | None) -> None:
         """Check what has arrived and give it its name."""
@@ -237,7 +237,7 @@ class _IncomingDeed:
         """Take the file that has the name for the one to get, if it has that content."""
         if await asyncio.to_thread(part.existing_digest, transfer.touch) != digest:
             raise taken(part.name)
-        found = part.existing()
+        found = await asyncio.to_thread(part.existing)
         transfer.record.size = transfer.record.sent = found[0] if found is not None else 0
 
 

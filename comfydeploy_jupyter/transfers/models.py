@@ -7,7 +7,8 @@ import os
 from typing import TYPE_CHECKING
 
 from ..errors import ConflictError, ForbiddenPathError, InvalidRequestError, NotFoundError
-from .downloads import PART
+from .downloads import PartFile
+from .http import TransferError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,7 +99,7 @@ def move_model(folders: Folders, path: Path, target: Path) -> None:
     NotFoundError
         If it is not there.
     ConflictError
-        If the new name is taken.
+        If the new name is taken, something else is on its way there, or there is no space left.
     ForbiddenPathError
         If it may not be moved.
     """
@@ -106,7 +107,8 @@ def move_model(folders: Folders, path: Path, target: Path) -> None:
     try:
         there = folders.open_directory(target.parent, create=True)
         try:
-            _link(path, here, target, there)
+            if not _link(path, here, target, there):
+                _copy(folders, path, here, target)
             os.unlink(path.name, dir_fd=here)
         finally:
             os.close(there)
@@ -116,6 +118,8 @@ def move_model(folders: Folders, path: Path, target: Path) -> None:
         raise ConflictError(
             f"to_filename: {target.name} is there already", details={"field": "to_filename"}
         ) from None
+    except TransferError as fault:
+        raise ConflictError(f"{path.name} cannot be moved: {fault.message}") from fault
     except OSError as fault:
         raise ForbiddenPathError(f"{path.name} cannot be moved: {fault.strerror}") from fault
     finally:
@@ -129,46 +133,35 @@ def _open_existing(folders: Folders, path: Path) -> int:
         raise _missing(path) from None
 
 
-def _link(path: Path, here: int, target: Path, there: int) -> None:
+def _link(path: Path, here: int, target: Path, there: int) -> bool:
+    """Return False where the target is on another file system, or on one without links."""
     try:
         os.link(path.name, target.name, src_dir_fd=here, dst_dir_fd=there, follow_symlinks=False)
     except OSError as fault:
         if fault.errno not in (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
             raise
-        _copy(path, here, target, there)
-
-
-def _copy(path: Path, here: int, target: Path, there: int) -> None:
-    """Copy to another file system, beside the target and then onto its name."""
-    part = target.name + PART
-    source = os.open(path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
-    try:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        copy = os.open(part, flags, 0o666, dir_fd=there)
-        try:
-            while chunk := os.read(source, _CHUNK):
-                view = memoryview(chunk)
-                while view:
-                    view = view[os.write(copy, view) :]
-            os.fsync(copy)
-            if _exists(target.name, there):
-                raise FileExistsError
-            os.rename(part, target.name, src_dir_fd=there, dst_dir_fd=there)
-        except BaseException:
-            os.unlink(part, dir_fd=there)
-            raise
-        finally:
-            os.close(copy)
-    finally:
-        os.close(source)
-
-
-def _exists(name: str, directory: int) -> bool:
-    try:
-        os.stat(name, dir_fd=directory, follow_symlinks=False)
-    except FileNotFoundError:
         return False
     return True
+
+
+def _copy(folders: Folders, path: Path, here: int, target: Path) -> None:
+    """Copy beside the target, over what a killed server left there, and then onto its name."""
+    part = PartFile(folders, target)
+    try:
+        part.reset()
+        source = os.open(path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=here)
+        try:
+            while chunk := os.read(source, _CHUNK):
+                part.write(chunk)
+        finally:
+            os.close(source)
+        if not part.publish():
+            raise FileExistsError
+    except BaseException:
+        part.discard()
+        raise
+    finally:
+        part.close()
 
 
 def _missing(path: Path) -> NotFoundError:

@@ -285,6 +285,9 @@ class TransferQueue:
             if not transfer.cancelled:
                 raise
             state = "cancelled"
+        except Exception:
+            log.exception("The state of a transfer could not be kept")
+            state, transfer.record.error = "failed", "its state could not be kept on the disk"
         transfer.task = None
         await self._end(transfer, state)
 
@@ -351,9 +354,11 @@ class TransferQueue:
             record.private = {}
         if state == "done":
             record.error = None
-        await self._repository.save(record)
-        del self._open[record.id]
-        transfer.ended.set()
+        try:
+            await self._repository.save(record)
+        finally:  # whoever waits must not wait for ever; the next server tries it again
+            del self._open[record.id]
+            transfer.ended.set()
 
 
 def describe(record: TransferRecord) -> dict[str, Any]:

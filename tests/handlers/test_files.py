@@ -10,6 +10,8 @@ import uuid
 
 import pytest
 
+from comfydeploy_jupyter.files.staging import STAGING_PREFIX
+
 
 @pytest.fixture(params=["folders", "remote"])
 def where(request):
@@ -133,10 +135,23 @@ async def test_upload_larger_than_comfyuis_limit(upload, where, comfyui, tmp_pat
         assert not list(tmp_path.glob("data/outbox/*"))
 
 
+async def until(condition):
+    for _ in range(3000):
+        if condition():
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError("it did not happen within a minute")
+
+
 async def test_aborted_upload_leaves_nothing(
-    extension, comfyui, jp_http_port, jp_base_url, jp_auth_header
+    extension, http_server, where, comfyui, tmp_path, jp_http_port, jp_base_url, jp_auth_header
 ):
-    before = sorted(comfyui.base_dir.rglob("*"))
+    tops = [comfyui.base_dir, tmp_path / "data" / "outbox"]
+
+    def files():
+        return sorted(path for top in tops for path in top.rglob("*"))
+
+    before = files()
     body, headers = form(("file", "half.bin", os.urandom(3_000_000)))
     _, writer = await asyncio.open_connection("127.0.0.1", jp_http_port)
     writer.write(
@@ -146,18 +161,50 @@ async def test_aborted_upload_leaves_nothing(
         + body[:2_500_000]
     )
     await writer.drain()
-    await asyncio.sleep(0.5)
+    await until(lambda: any(STAGING_PREFIX in path.name for path in files()))
     writer.close()
-    for _ in range(100):
-        await asyncio.sleep(0.05)
-        if sorted(comfyui.base_dir.rglob("*")) == before:
-            return
-    assert sorted(comfyui.base_dir.rglob("*")) == before
+    await until(lambda: files() == before)
 
 
 @pytest.mark.parametrize("where", ["folders"], indirect=True)
 class TestFolders:
     """What needs ComfyUI's folders."""
+
+    @pytest.mark.parametrize("chunked", [False, True])
+    async def test_large_files_on_a_connection_that_is_kept(
+        self, extension, http_server, comfyui, jp_http_port, jp_base_url, jp_auth_header, chunked
+    ):
+        stem = uuid.uuid4().hex
+        contents = {f"{stem}-{n}.bin": os.urandom(5_000_000 + n) for n in range(3)}
+        body, headers = form(*(("file", name, content) for name, content in contents.items()))
+        common = (
+            "Host: 127.0.0.1\r\nAuthorization: " + jp_auth_header["Authorization"] + "\r\n"
+        ).encode()
+        size = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % len(body)
+        if chunked:
+            step = 2_500_000
+            pieces = [body[start : start + step] for start in range(0, len(body), step)]
+            body = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in [*pieces, b""])
+        reader, writer = await asyncio.open_connection("127.0.0.1", jp_http_port)
+        address = f"{jp_base_url}comfyui-deploy/"
+        writer.write(
+            f"POST {address}upload-file HTTP/1.1\r\n".encode()
+            + common
+            + f"Content-Type: {headers['Content-Type']}\r\n".encode()
+            + size
+            + b"\r\n\r\n"
+            + body
+            + f"GET {address}check-ws-status HTTP/1.1\r\nConnection: close\r\n".encode()
+            + common
+            + b"\r\n"
+        )
+        answers = await reader.read()
+        writer.close()
+        assert answers.count(b"HTTP/1.1 200 OK") == 2, answers
+        assert b'"connected"' in answers
+        for name, content in contents.items():
+            assert (comfyui.input_dir / name).read_bytes() == content
+            assert hashlib.sha256(content).hexdigest().encode() in answers
 
     async def test_hash(self, api, comfyui):
         path = comfyui.input_dir / f"{uuid.uuid4().hex}.bin"

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 from comfydeploy_jupyter.store.callbacks import Order
@@ -104,6 +105,37 @@ async def test_restart_delivers_what_is_left(room, bare_service):
     await room.until(lambda: len(bare_service.callbacks) == 7)
     assert delivered(bare_service) == list(range(7))
     assert {token for token, _ in bare_service.callbacks} == {"secret"}
+
+
+def rename(old, new):
+    return lambda connection: connection.execute(f"ALTER TABLE {old} RENAME TO {new}")
+
+
+async def test_a_store_in_trouble_loses_no_message(room, bare_service, caplog):
+    bare_service.spoil["status"].append("never")
+    made = await order(room, bare_service)
+    await room.database.write(rename("callbacks", "away"))
+    send(room, made, 0)
+    await room.until(lambda: "cannot be kept" in caplog.text)
+    send(room, made, 1)
+    await room.database.write(rename("away", "callbacks"))
+    await room.reopen()
+    await room.until(lambda: delivered(bare_service) == [0, 1])
+
+
+async def test_a_stop_while_the_store_is_busy_loses_no_message(room, bare_service):
+    bare_service.spoil["status"].append("never")
+    made = await order(room, bare_service)
+    gate = threading.Event()
+    busy = asyncio.create_task(room.database.write(lambda _: gate.wait(20)))
+    await asyncio.sleep(0)
+    send(room, made, 0)
+    await room.until(lambda: not bare_service.spoil["status"])  # the writing waits by now too
+    again = asyncio.create_task(room.reopen())
+    await asyncio.sleep(0.05)
+    gate.set()
+    await asyncio.gather(busy, again)
+    await room.until(lambda: delivered(bare_service) == [0])
 
 
 async def test_finished_order_is_forgotten_with_its_token(room, bare_service):

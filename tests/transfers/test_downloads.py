@@ -6,6 +6,8 @@ import asyncio
 import hashlib
 import random
 import resource
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -425,6 +427,33 @@ async def test_models_are_moved_and_deleted(room):
     ):
         with pytest.raises(NotFoundError):
             work()
+
+
+@pytest.fixture
+def elsewhere(room):
+    """A model folder on another file system."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        if Path(folder).stat().st_dev == room.checkpoints.stat().st_dev:
+            pytest.skip("there is only one file system")
+        (room.comfyui / "models" / "upscale_models").symlink_to(folder)
+        yield Path(folder)
+
+
+async def test_models_are_moved_to_another_disk_over_what_a_crash_left(room, elsewhere):
+    path = room.checkpoints / "a.ckpt"
+    content = random.randbytes(3 * MIB + 1)
+    path.write_bytes(content)
+    (elsewhere / "b.ckpt.part").write_bytes(b"half of it")
+    target = place(room.folders, "upscale_models", "b.ckpt")
+    move_model(room.folders, path, target)
+    assert (elsewhere / "b.ckpt").read_bytes() == content
+    assert [child.name for child in elsewhere.iterdir()] == ["b.ckpt"]
+    assert not path.exists()
+    path.write_bytes(b"other")
+    with pytest.raises(ConflictError, match="is there already"):
+        move_model(room.folders, path, target)
+    assert (path.read_bytes(), target.read_bytes()) == (b"other", content)
+    assert [child.name for child in elsewhere.iterdir()] == ["b.ckpt"]
 
 
 async def test_loop_runs_while_a_large_file_is_checked(room, bare_service):

@@ -183,6 +183,26 @@ async def test_file_that_is_gone(room, service):
     assert "does not exist" in record.error
 
 
+async def test_nobody_waits_for_ever_where_the_store_fails(room):
+    record = room.transfers.queue.new(
+        "up", "presigned", "a", path=str(room.comfyui / "input" / "gone"), private={}
+    )
+    adding = asyncio.create_task(room.transfers.queue.add([record]))
+    await asyncio.sleep(0)
+    await room.database.write(
+        lambda connection: connection.execute("ALTER TABLE transfers RENAME TO away")
+    )
+    await adding
+    assert (await room.transfers.queue.wait(record)).state == "failed"
+    await room.database.write(
+        lambda connection: connection.execute("ALTER TABLE away RENAME TO transfers")
+    )
+    await room.reopen()
+    known = await room.transfers.queue.get(record.id)
+    assert (await room.transfers.queue.wait(known)).state == "failed"
+    assert (await room.transfers.queue.status())["failed"] == 1
+
+
 async def test_file_that_shrinks_or_grows_while_it_is_read_is_sent_anew(room, service):
     service.to_store, service.store_delay = True, 0.01
     item = output(room, "a.png", b"x" * 24 * MIB)
