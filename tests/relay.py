@@ -33,12 +33,15 @@ class Relay:
         Seconds for which what clients send is held back.
     deny : str or None
         A path; the connection breaks over each request for it.
+    websockets : int
+        How many WebSockets there have been.
     """
 
     def __init__(self, target: int, port: int = 0) -> None:
         self.port = port
         self.delay = 0.0
         self.deny: str | None = None
+        self.websockets = 0
         self._target = target
         self._pairs: set[_Pair] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -145,6 +148,7 @@ class Relay:
                     break
                 if data.startswith(b"GET /ws"):
                     pair.websocket = True
+                    self.websockets += 1
                 writer.write(data)
                 await writer.drain()
         if not pair.orphaned:

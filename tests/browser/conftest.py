@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -126,10 +127,12 @@ class LabPage:
         self.page.locator(".jp-Notebook .jp-CodeCell .cm-content").first.click()
         self.page.keyboard.press("Control+s")
         deadline = time.monotonic() + 30
-        while self.path.stat().st_mtime_ns == before:
+        while True:
+            if self.path.stat().st_mtime_ns != before:
+                with contextlib.suppress(json.JSONDecodeError):  # it is being written
+                    return dict(json.loads(self.path.read_bytes()))
             assert time.monotonic() < deadline, "the notebook was not saved"
             self.page.wait_for_timeout(50)
-        return json.loads(self.path.read_bytes())
 
     def shoot(self, name: str) -> None:
         """Take a picture of the page; those of `SHOWN` go into the documents where asked."""

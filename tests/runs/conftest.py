@@ -78,7 +78,16 @@ def idle(comfyui) -> Iterator[Callable[[], None]]:
     empty()
 
 
-async def until_connected(api, wanted=True, timeout=10.0) -> None:
+async def until_reconnected(api, count: Callable[[], int], before: int) -> None:
+    """Wait until there is another socket than before, however short the time without one was."""
+    deadline = time.monotonic() + 30
+    while count() <= before:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+    await until_connected(api)
+
+
+async def until_connected(api, wanted=True, timeout=30.0) -> None:
     """Wait until the server is connected to ComfyUI, or is not."""
     deadline = time.monotonic() + timeout
     while (await api.get("check-ws-status"))[1]["connected"] is not wanted:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from .conftest import until_connected
+from .conftest import until_reconnected
 
 
 class TestKilledComfyUI:
@@ -212,6 +212,5 @@ class TestImpostor:
 
     async def test_frame_that_is_no_frame(self, api, impostor, connected):
         impostor.transports[0].write(b"\xff\xff not a frame of the WebSocket protocol")
-        await until_connected(api, wanted=False)
-        await until_connected(api)
+        await until_reconnected(api, lambda: len(impostor.sockets), 1)
         assert len(impostor.sockets) == 2

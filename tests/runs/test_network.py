@@ -15,7 +15,7 @@ import requests
 from comfydeploy_jupyter.comfyui.discovery import USUAL_PLACES, is_comfyui_tree
 from tests.relay import Relay
 
-from .conftest import until_connected
+from .conftest import until_connected, until_reconnected
 
 
 @pytest.fixture
@@ -182,9 +182,9 @@ async def test_cancel_while_comfyui_cannot_be_reached(api, chain, relay, connect
 
 async def test_cancel_while_the_prompt_is_on_its_way(api, chain, relay, connected, verdict):
     relay.delay = 0.3
+    before = relay.websockets
     relay.cut()
-    await until_connected(api, wanted=False)
-    await until_connected(api)
+    await until_reconnected(api, lambda: relay.websockets, before)
     prompt_id = uuid.uuid4().hex
     request = {"workflow_api": chain(("TestSleep", {"seconds": 60})), "prompt_id": prompt_id}
     post = asyncio.ensure_future(api.post("run", request))
@@ -224,9 +224,9 @@ async def test_socket_that_comfyui_made_deaf_in_mid_run(api, events, chain, rela
 
 async def make_deaf(api, relay: Relay) -> None:
     """Have ComfyUI see the end of our first socket only after the second one is there."""
+    before = relay.websockets
     assert relay.orphan() == 1
-    await until_connected(api, wanted=False)
-    await until_connected(api)
+    await until_reconnected(api, lambda: relay.websockets, before)
     await asyncio.sleep(0.1)
     assert relay.bury() == 1
 
