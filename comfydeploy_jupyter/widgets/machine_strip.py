@@ -32,6 +32,9 @@ STATES = {
 }
 """What is said of the states of a machine, and the colour of the dot before it."""
 
+FULL = 0.9
+"""The share of memory or disk from which on it is shown as nearly full."""
+
 TUNNELS = {"stopped": "off", "starting": "starting …", "restarting": "starting again …"}
 
 
@@ -218,7 +221,8 @@ def facts_html(status: dict[str, Any], hardware: dict[str, Any]) -> str:
         ``hardware`` of the reply of ``machine``; what is None there is left out.
     """
     queue, moving = status["queue"], status["uploads"]["pending_uploads"]
-    rows = [_fact("Queue", f"{queue['running']} running, {queue['pending']} waiting")]
+    counts = (f"{queue['running']} running", f"{queue['pending']} waiting")
+    rows = [_fact("Queue", ", ".join(counts) if any(queue.values()) else "empty")]
     rows += [
         _usage(str(gpu["name"]), gpu.get("memory") or {}, _percent(gpu)) for gpu in hardware["gpus"]
     ]
@@ -241,9 +245,9 @@ def _fact(name: str, text: str, share: float | None = None) -> str:
     meter = ""
     if share is not None:
         width = 100 * min(max(share, 0.0), 1.0)
-        full = " cd-full" if share > 0.9 else ""
-        meter = f'<div class="cd-meter{full}" aria-hidden="true"><div style="width:{width:.0f}%">'
-        meter += "</div></div>"
+        full = " cd-full" if share > FULL and name != "CPU" else ""  # a busy CPU is no trouble
+        bar = f'<div style="width:{width:.0f}%"></div>'
+        meter = f'<div class="cd-meter{full}" aria-hidden="true">{bar}</div>'
     named = html.escape(name)
     return f'<div><dt title="{named}">{named}</dt><dd>{html.escape(text)}{meter}</dd></div>'
 
@@ -255,7 +259,10 @@ def _usage(name: str, memory: dict[str, Any], also: str = "") -> str:
         return _fact(name, also or "memory unknown")
     if used is None:
         return _fact(name, f"{human_size(total)}{', ' if also else ''}{also}")
-    text = f"{human_size(used)} of {human_size(total)}{', ' if also else ''}{also}"
+    number, unit = human_size(used).split(" ")
+    whole = human_size(total)
+    part = number if whole.endswith(f" {unit}") else f"{number} {unit}"
+    text = f"{part} of {whole}{', ' if also else ''}{also}"
     return _fact(name, text, used / total)
 
 

@@ -81,9 +81,9 @@ def test_state_on_top_and_tabs_below(
     workflows.select_option(index=0)
     expect(panel.get_by_text("version 1 of 1")).to_be_visible()
     lab_page.shoot(f"{name}-workflows")
-    panel.get_by_role("button", name="Run this workflow").click()
+    panel.get_by_role("button", name="Run …").locator("visible=true").click()
     expect(panel.get_by_label("Workflow", exact=True).locator("visible=true")).to_have_value(stored)
-    panel.get_by_role("button", name="Run the workflow").click()
+    panel.get_by_role("button", name="Run", exact=True).click()
     expect(panel.locator(".comfydeploy-gallery img").first).to_be_visible()
     lab_page.shoot(f"{name}-result")
 

@@ -217,7 +217,7 @@ def test_facts_of_large_machines_of_remote_ones_and_of_odd_names() -> None:
     for text in (
         "1 running, 12 waiting",
         "A &lt;b&gt;GPU&lt;/b&gt;",
-        "23.0 GiB of 24.0 GiB, 40 % busy",
+        "23.0 of 24.0 GiB, 40 % busy",
         "memory unknown",
         "64.0 GiB",
         "Disk of /models",

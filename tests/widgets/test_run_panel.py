@@ -56,7 +56,7 @@ def panel_of(comfy: Comfy) -> Iterator[Callable[..., RunPanel]]:
 def test_unknown_arguments_are_refused_with_a_hint() -> None:
     with pytest.raises(TypeError, match="no argument 'workfow'; did you mean workflow"):
         RunPanel(workfow="a.json")
-    with pytest.raises(TypeError, match="it takes workflow, comfy, version, directory"):
+    with pytest.raises(TypeError, match="it takes workflow, comfy, version, machine, directory"):
         RunPanel(zzzzz=1)
 
 
