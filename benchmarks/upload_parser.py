@@ -15,13 +15,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import cycle
 from pathlib import Path
 
 from comfydeploy_jupyter.comfyui.folders import Folders
-from comfydeploy_jupyter.files.uploads import Uploads
+from comfydeploy_jupyter.files.uploads import BATCH, IN_USE, Uploads
 
 SIZE = 1024**3  # bytes
-CHUNK = 65536  # bytes, as tornado hands them on
 BOUNDARY = b"------------------------d74496d66958873e"  # as curl makes them
 HEAD = (
     b"--" + BOUNDARY + b"\r\nContent-Disposition: form-data; name=file; filename=a.safetensors\r\n"
@@ -37,8 +37,12 @@ async def upload(source: Path, folders: Folders) -> float:
     receiver = uploads.receive(folders, f"multipart/form-data; boundary={BOUNDARY.decode()}")
     await receiver.write(HEAD)
     with source.open("rb", buffering=0) as file:
-        while chunk := file.read(CHUNK):
-            await receiver.write(chunk)
+        for buffer in cycle([bytearray(BATCH) for _ in range(IN_USE)]):  # as the route does
+            count = file.readinto(buffer)
+            if count < BATCH:
+                await receiver.write(bytes(buffer[:count]))
+                break
+            await receiver.write(buffer)
     await receiver.write(TAIL)
     [stored] = await receiver.finish()
     seconds = time.perf_counter() - start
@@ -51,7 +55,7 @@ def copy(source: Path, target: Path) -> float:
     """Return the seconds that a plain copy takes, through memory as the upload goes."""
     start = time.perf_counter()
     with source.open("rb", buffering=0) as reader, target.open("wb", buffering=0) as writer:
-        shutil.copyfileobj(reader, writer, CHUNK)
+        shutil.copyfileobj(reader, writer, BATCH)
     seconds = time.perf_counter() - start
     target.unlink()
     return seconds
