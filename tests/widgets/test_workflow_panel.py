@@ -164,7 +164,8 @@ def test_a_new_workflow_then_a_new_version_with_what_was_changed_under_run(
     until(lambda: panel._run_panel is not None and panel._run_panel.ready)
     panel._run_panel.set_input("1.width", 96)
     panel.save("wider")
-    until(lambda: panel.version == 2)
+    until(lambda: "Saved as version 2" in panel._save._state.value)
+    assert panel.version == 2
     (stored,) = comfy.workflows.list(name)
     version = stored.version()
     assert (version.comment, version.graph["1"]["inputs"]["width"]) == ("wider", 96)
