@@ -33,11 +33,6 @@ JOIN_WITHIN = 5.0
 """How long a panel that is closed waits for each of its threads, s."""
 
 
-def module(name: str) -> str:
-    """Return a script of `STATIC` that is made with ``elements.js``, as one module."""
-    return "\n".join((STATIC / part).read_text(encoding="utf-8") for part in ("elements.js", name))
-
-
 # ipywidgets has no types
 class Panel(w.VBox):  # type: ignore[misc]
     """Base of the panels.

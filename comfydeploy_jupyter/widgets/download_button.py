@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets as t
 
-from .base import module
+from .view import script
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +24,7 @@ class DownloadButton(anywidget.AnyWidget):
         Called on a click; must end in `send_file` or `nothing`.
     """
 
-    _esm = module("download.js")
+    _esm = script("download")
 
     label = t.Unicode().tag(sync=True)
 

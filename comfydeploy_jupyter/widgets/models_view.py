@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets as t
 
-from .base import STATIC, module
+from .base import STATIC
+from .view import script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -38,7 +39,7 @@ class ModelsView(anywidget.AnyWidget):
         SHA-256 by ``"<folder>/<name>"``, as far as they are known; ``"!"`` while it is read.
     """
 
-    _esm = module("models.js")
+    _esm = script("models")
     _css = STATIC / "models.css"
 
     models: t.List[dict[str, Any]] = t.List().tag(sync=True)

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets as t
 
-from .base import STATIC, module
+from .base import STATIC
+from .view import script
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,7 +47,7 @@ class TransfersView(anywidget.AnyWidget):
         those that are done.
     """
 
-    _esm = module("transfers.js")
+    _esm = script("transfers")
     _css = STATIC / "transfers.css"
 
     destination = t.Dict().tag(sync=True)

@@ -360,3 +360,61 @@ function duration(seconds) {
   if (minutes < 60) return `${minutes} min ${String(whole % 60).padStart(2, "0")} s`;
   return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
 }
+
+/** A button with a text, in the look of ipywidgets. */
+function button(text, act, ...classes) {
+  const className = ["jupyter-widgets", "jupyter-button", "comfydeploy-button", ...classes].join(" ");
+  return h("button", { type: "button", textContent: text, className, onclick: act });
+}
+
+/** Set the text of an element where it is another one. */
+function put(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/** What a text with JSON says, or null. */
+function parse(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
+
+/** Bytes for people. */
+function human(size) {
+  let value = size;
+  for (const unit of ["B", "KiB", "MiB"]) {
+    if (value < 1024) return unit === "B" ? `${Math.round(value)} B` : `${value.toFixed(1)} ${unit}`;
+    value /= 1024;
+  }
+  return `${value.toFixed(1)} GiB`;
+}
+
+/** Put a text on the clipboard. */
+async function toClipboard(text) {
+  if (navigator.clipboard && window.isSecureContext) {
+    await navigator.clipboard.writeText(text);
+    return;
+  }
+  // Plain HTTP to another host: browsers have no clipboard there but this one.
+  const area = h("textarea", { value: text });
+  area.style.cssText = "position: fixed; opacity: 0";
+  document.body.append(area);
+  area.select();
+  const done = document.execCommand("copy");
+  area.remove();
+  if (!done) throw new Error("the browser refuses");
+}
+
+/** Put a text on the clipboard and say so on the button; `restore` puts its label back. */
+async function copyText(text, control, restore = null) {
+  const label = control.textContent;
+  try {
+    await toClipboard(text);
+    control.textContent = "Copied";
+  } catch {
+    control.textContent = "Not copied";
+  }
+  setTimeout(restore ?? (() => (control.textContent = label)), 1500);
+}

@@ -11,7 +11,7 @@ export default {
       download.disabled = false;
       if (message.type !== "file") return;
       const url = URL.createObjectURL(new Blob(buffers, { type: message.mime }));
-      make("a", { href: url, download: message.name }).click();
+      h("a", { href: url, download: message.name }).click();
       setTimeout(() => URL.revokeObjectURL(url), 60_000);
     };
     model.on("msg:custom", save);

@@ -12,41 +12,41 @@ const COLUMNS = [
 export default {
   render({ model, el }) {
     el.classList.add("comfydeploy-models");
-    const search = make("input", { type: "search", placeholder: "Search models" });
+    const search = h("input", { type: "search", placeholder: "Search models" });
     search.setAttribute("aria-label", "Search models");
-    const folder = make("select");
+    const folder = h("select");
     folder.setAttribute("aria-label", "Show the models folder");
     for (const control of [search, folder]) control.className = "comfydeploy-control";
     const refresh = button("Refresh", () => model.send({ type: "refresh" }));
-    const count = make("div", { className: "comfydeploy-note" });
+    const count = h("div", { className: "comfydeploy-note" });
     count.setAttribute("role", "status");
-    const head = make("tr");
-    const body = make("tbody");
-    const table = make("table", {}, make("thead", {}, head), body);
-    const scroller = make("div", { className: "comfydeploy-scroller", tabIndex: 0 }, table);
+    const head = h("tr");
+    const body = h("tbody");
+    const table = h("table", {}, h("thead", {}, head), body);
+    const scroller = h("div", { className: "comfydeploy-scroller", tabIndex: 0 }, table);
     scroller.setAttribute("role", "region");
     scroller.setAttribute("aria-label", "Models");
-    el.append(make("div", { className: "comfydeploy-bar" }, search, folder, refresh), scroller, count);
+    el.append(h("div", { className: "comfydeploy-bar" }, search, folder, refresh), scroller, count);
 
     let order = { key: "name", down: false };
     for (const [key, title] of COLUMNS) {
-      const sort = make("button", { type: "button", textContent: title });
+      const sort = h("button", { type: "button", textContent: title });
       sort.addEventListener("click", () => {
         order = { key, down: order.key === key && !order.down };
         draw();
       });
-      const cell = make("th", { scope: "col" }, sort);
+      const cell = h("th", { scope: "col" }, sort);
       cell.dataset.key = key;
       head.append(cell);
     }
-    head.append(make("th", { scope: "col", textContent: "SHA-256" }));
+    head.append(h("th", { scope: "col", textContent: "SHA-256" }));
 
     function fillFolders() {
       const chosen = folder.value;
       const names = [...new Set(model.get("models").map((found) => found.folder))].sort();
       folder.replaceChildren(
-        make("option", { value: "", textContent: "All folders" }),
-        ...names.map((name) => make("option", { value: name, textContent: name })),
+        h("option", { value: "", textContent: "All folders" }),
+        ...names.map((name) => h("option", { value: name, textContent: name })),
       );
       folder.value = names.includes(chosen) ? chosen : "";
     }
@@ -78,17 +78,17 @@ export default {
 
     function line(entry) {
       const changed = entry.modified == null ? "" : new Date(1000 * entry.modified);
-      const when = make("td", { textContent: changed && changed.toLocaleDateString() });
+      const when = h("td", { textContent: changed && changed.toLocaleDateString() });
       when.title = changed && changed.toLocaleString();
-      const name = make("td", { textContent: entry.name, className: "comfydeploy-name" });
-      return make(
+      const name = h("td", { textContent: entry.name, className: "comfydeploy-name" });
+      return h(
         "tr",
         {},
         name,
-        make("td", { textContent: entry.folder }),
-        make("td", { textContent: entry.size == null ? "" : human(entry.size) }),
+        h("td", { textContent: entry.folder }),
+        h("td", { textContent: entry.size == null ? "" : human(entry.size) }),
         when,
-        make("td", {}, hashOf(entry)),
+        h("td", {}, hashOf(entry)),
       );
     }
 

@@ -6,7 +6,6 @@
 // them, and the kernel tells the other pages.
 
 const AT_ONCE = 3; // uploads
-const CHUNK = 1024 * 1024; // bytes of a message to the kernel
 const AHEAD = 4; // chunks that the kernel need not have confirmed
 const INTERVAL = 150; // ms between two updates of the page and of the kernel
 const REACH_TIMEOUT = 5000; // ms
@@ -306,22 +305,22 @@ class List {
     this.actions = actions;
     this.rows = new Map(); // by id: {item, data, …}
     el.classList.add("comfydeploy-transfers");
-    this.input = make("input", { type: "file", multiple: true, hidden: true, tabIndex: -1 });
+    this.input = h("input", { type: "file", multiple: true, hidden: true, tabIndex: -1 });
     this.input.setAttribute("aria-label", "Files to upload");
     this.input.addEventListener("change", () => {
       actions.add([...this.input.files].map((file) => ({ file, folder: "" })));
       this.input.value = "";
     });
     const choose = button("Choose files", () => this.input.click(), "mod-primary");
-    const hint = make("span", { className: "comfydeploy-note", textContent: "or drop them here" });
-    this.zone = make("div", { className: "comfydeploy-zone" }, choose, hint, this.input);
+    const hint = h("span", { className: "comfydeploy-note", textContent: "or drop them here" });
+    this.zone = h("div", { className: "comfydeploy-zone" }, choose, hint, this.input);
     this.listen();
-    this.summary = make("span", { className: "comfydeploy-summary" });
+    this.summary = h("span", { className: "comfydeploy-summary" });
     this.summary.setAttribute("role", "status");
     this.stopAll = button("Cancel all", () => this.each(OPEN, actions.cancel));
     this.again = button("Retry failed", () => this.each(FAILED, actions.retry));
     this.clear = button("Clear finished", () => this.clearFinished());
-    this.bar = make(
+    this.bar = h(
       "div",
       { className: "comfydeploy-bar", hidden: true },
       this.summary,
@@ -329,7 +328,7 @@ class List {
       this.again,
       this.clear,
     );
-    this.items = make("ul", { className: "comfydeploy-rows", hidden: true });
+    this.items = h("ul", { className: "comfydeploy-rows", hidden: true });
     this.items.setAttribute("aria-label", "Transfers");
     el.append(this.zone, this.bar, this.items);
   }
@@ -426,20 +425,20 @@ class Row {
   constructor(id, actions) {
     this.data = {};
     this.speed = new Speed();
-    this.name = make("span", { className: "comfydeploy-name" });
-    this.where = make("span", { className: "comfydeploy-note" });
+    this.name = h("span", { className: "comfydeploy-name" });
+    this.where = h("span", { className: "comfydeploy-note" });
     this.cancel = button("Cancel", () => actions.cancel(id));
     this.retry = button("Retry", () => actions.retry(id));
-    this.progress = make("progress", { max: 1 });
-    this.note = make("span", { className: "comfydeploy-note" });
-    this.hash = make("code", { className: "comfydeploy-hash" });
+    this.progress = h("progress", { max: 1 });
+    this.note = h("span", { className: "comfydeploy-note" });
+    this.hash = h("code", { className: "comfydeploy-hash" });
     this.copy = button("Copy hash", () => copyText(this.data.result.file_hash, this.copy));
-    this.item = make(
+    this.item = h(
       "li",
       {},
-      make("div", { className: "comfydeploy-line" }, this.name, this.where, this.retry, this.cancel),
+      h("div", { className: "comfydeploy-line" }, this.name, this.where, this.retry, this.cancel),
       this.progress,
-      make("div", { className: "comfydeploy-line" }, this.note, this.hash, this.copy),
+      h("div", { className: "comfydeploy-line" }, this.note, this.hash, this.copy),
     );
   }
 
