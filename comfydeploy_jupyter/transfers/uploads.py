@@ -128,8 +128,8 @@ async def presign(
     return {**answer, "url": address}
 
 
-class _PresignedDeed:
-    """What the two uploads to presigned addresses share: ask for an address, send, check."""
+class _Deed:
+    """What all uploads need: connections, the files, keys."""
 
     def __init__(
         self, http: aiohttp.ClientSession, machines: MachineRegistry, key_for: KeyFor
@@ -137,6 +137,10 @@ class _PresignedDeed:
         self._http = http
         self._machines = machines
         self._key_for = key_for
+
+
+class _PresignedDeed(_Deed):
+    """What the two uploads to presigned addresses share: ask for an address, send, check."""
 
     async def _send(self, transfer: Transfer, source: Source, query: dict[str, str]) -> None:
         record = transfer.record
@@ -195,7 +199,7 @@ class PresignedUpload(_PresignedDeed):
             await self._send(transfer, source, query)
 
 
-class VolumeUpload:
+class VolumeUpload(_Deed):
     """Sends a local file to a ComfyDeploy volume; large ones in parts, several at a time.
 
     Which parts are confirmed is kept, so that none of them is sent twice.
@@ -209,13 +213,6 @@ class VolumeUpload:
     key_for : callable
         Returns the configured key for an address that may have it.
     """
-
-    def __init__(
-        self, http: aiohttp.ClientSession, machines: MachineRegistry, key_for: KeyFor
-    ) -> None:
-        self._http = http
-        self._machines = machines
-        self._key_for = key_for
 
     async def carry_out(self, transfer: Transfer) -> None:
         """Upload what is not confirmed yet."""
