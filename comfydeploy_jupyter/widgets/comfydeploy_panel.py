@@ -18,7 +18,8 @@ from .workflow_panel import WorkflowPanel
 if TYPE_CHECKING:
     import os
 
-    from ..client import Comfy, StoredWorkflow, Workflow, WorkflowVersion
+    from ..client import Comfy
+    from .picker import GivenWorkflow
 
 TABS = {
     "Run": "run_panel",
@@ -59,14 +60,7 @@ class ComfyDeployPanel(Panel):
 
     def __init__(
         self,
-        workflow: Workflow
-        | StoredWorkflow
-        | WorkflowVersion
-        | dict[str, Any]
-        | str
-        | bytes
-        | os.PathLike[str]
-        | None = None,
+        workflow: GivenWorkflow | None = None,
         comfy: Comfy | Panel | None = None,
         *,
         machine: str | None = None,
@@ -161,16 +155,7 @@ class ComfyDeployPanel(Panel):
         assert isinstance(found, TunnelPanel)
         return found
 
-    def show(
-        self,
-        workflow: Workflow
-        | StoredWorkflow
-        | WorkflowVersion
-        | dict[str, Any]
-        | str
-        | bytes
-        | os.PathLike[str],
-    ) -> RunPanel:
+    def show(self, workflow: GivenWorkflow) -> RunPanel:
         """Show a workflow in the tab Run, and that tab; does not wait for it.
 
         Parameters

@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import ipywidgets as w
 
@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from .base import Panel
+
+GivenWorkflow: TypeAlias = (
+    Workflow | StoredWorkflow | WorkflowVersion | dict[str, Any] | str | bytes | os.PathLike[str]
+)
+"""What a panel may be given to run."""
 
 MOST_FILES = 200
 MOST_LOOKED_AT = 2000
@@ -121,7 +126,7 @@ class Picker:
             raise KeyError(title)
         self._field.value = title
 
-    def begin(self, workflow: Any, version: int | None) -> None:
+    def begin(self, workflow: GivenWorkflow, version: int | None) -> None:
         """Show a workflow that was given, whatever it is given as; for a thread."""
         choice = self._choice_of(workflow)
         self._add(choice)

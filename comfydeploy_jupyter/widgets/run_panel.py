@@ -27,7 +27,8 @@ from .view import View, script, server_facts
 if TYPE_CHECKING:
     import os
 
-    from ..client import Comfy, StoredWorkflow, WorkflowVersion
+    from ..client import Comfy
+    from .picker import GivenWorkflow
 
 MOST_AT_ONCE = 100
 """How many runs one click may queue."""
@@ -74,14 +75,7 @@ class RunPanel(Panel):
 
     def __init__(
         self,
-        workflow: Workflow
-        | StoredWorkflow
-        | WorkflowVersion
-        | dict[str, Any]
-        | str
-        | bytes
-        | os.PathLike[str]
-        | None = None,
+        workflow: GivenWorkflow | None = None,
         comfy: Comfy | Panel | None = None,
         *,
         version: int | None = None,
@@ -127,17 +121,7 @@ class RunPanel(Panel):
             self._machine = self._form.machine = machine
             self.start(self._define_anew)
 
-    def show(
-        self,
-        workflow: Workflow
-        | StoredWorkflow
-        | WorkflowVersion
-        | dict[str, Any]
-        | str
-        | bytes
-        | os.PathLike[str],
-        version: int | None = None,
-    ) -> None:
+    def show(self, workflow: GivenWorkflow, version: int | None = None) -> None:
         """Show another workflow, given as to the panel itself; does not wait for it."""
         self.clear_error()
         self._opened.clear()
@@ -312,7 +296,7 @@ class RunPanel(Panel):
             self.attempt(self._picker.refresh)
         self._opened.set()
 
-    def _begin(self, workflow: object, version: int | None) -> None:
+    def _begin(self, workflow: GivenWorkflow, version: int | None) -> None:
         try:
             self._picker.begin(workflow, version)
         finally:
