@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -117,6 +119,12 @@ _DETAILS = (
 )
 
 
+_SAVE = (
+    f"UPDATE runs SET {', '.join(f'{name} = :{name}' for name in (*_COLUMNS, 'record'))}"  # noqa: S608 - our own names
+    f" WHERE prompt_id = :prompt_id AND status NOT IN {FINAL}"
+)
+
+
 class RunRepository:
     """Reads and writes run records.
 
@@ -128,6 +136,9 @@ class RunRepository:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._unsaved: dict[str, dict[str, Any]] = {}
+        self._saving: asyncio.Future[None] | None = None
+        self._guard = threading.Lock()  # of both: the writer's thread takes what is unsaved
 
     async def add(self, record: RunRecord, prompt: bytes, workflow: bytes | None) -> None:
         """Keep a new run with its graph.
@@ -149,8 +160,20 @@ class RunRepository:
         await self._database.write(_add, record, prompt, workflow)
 
     async def save(self, record: RunRecord) -> None:
-        """Write the present state of a run; one that is not there, or has ended, stays as it is."""
-        await self._database.write(_save, _row(record))
+        """Write the present state of a run; one that is not there, or has ended, stays as it is.
+
+        What is asked for while the writer is busy is written in one transaction, and only the
+        newest state of each run.
+        """
+        row = _row(record)
+        with self._guard:
+            waiting = self._unsaved.get(record.prompt_id)
+            if waiting is None or waiting["status"] not in FINAL:
+                self._unsaved[record.prompt_id] = row
+            if self._saving is None:
+                self._saving = asyncio.ensure_future(self._database.write(self._save_unsaved))
+            saving = self._saving
+        await asyncio.shield(saving)
 
     async def discard(self, prompt_id: str) -> None:
         """Forget a run that ComfyUI never heard of."""
@@ -186,6 +209,12 @@ class RunRepository:
         return found[::-1]
 
 
+    def _save_unsaved(self, connection: sqlite3.Connection) -> None:
+        with self._guard:
+            rows, self._unsaved, self._saving = self._unsaved, {}, None
+        connection.executemany(_SAVE, rows.values())
+
+
 def _row(record: RunRecord) -> dict[str, Any]:
     """Flatten a record on the caller's side: the record may change while the writer waits."""
     row = {name: getattr(record, name) for name in _COLUMNS}
@@ -215,15 +244,6 @@ def _add(
             f"prompt_id: a run {record.prompt_id!r} exists already",
             details={"field": "prompt_id", "prompt_id": record.prompt_id},
         ) from None
-
-
-def _save(connection: sqlite3.Connection, row: dict[str, Any]) -> None:
-    changes = ", ".join(f"{name} = :{name}" for name in row)
-    ended = ", ".join(f"'{status}'" for status in FINAL)
-    connection.execute(
-        f"UPDATE runs SET {changes} WHERE prompt_id = :prompt_id AND status NOT IN ({ended})",  # noqa: S608 - our own names
-        row,
-    )
 
 
 def _discard(connection: sqlite3.Connection, prompt_id: str) -> None:

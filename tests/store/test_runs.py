@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import sqlite3
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 
 import pytest
@@ -130,3 +133,42 @@ def test_killed_server_leaves_its_session_to_the_next(tmp_path):
     session = Session(tmp_path)
     assert session.id == process.stdout.decode().strip()
     session.close()
+
+
+async def test_what_waits_for_the_writer_is_written_at_once(repository):
+    """Of each run the newest state counts, and an end counts more than what is said after it."""
+    for name in "ab":
+        await repository.add(record(name), b"{}", None)
+    statements: list[str] = []
+    begun, may_go_on = threading.Event(), threading.Event()
+
+    def hold(connection) -> None:
+        connection.set_trace_callback(statements.append)
+        begun.set()
+        assert may_go_on.wait(60)
+
+    holding = asyncio.ensure_future(repository._database.write(hold))
+    assert await asyncio.to_thread(begun.wait, 60)
+    saves = [
+        asyncio.ensure_future(repository.save(record(name, status=status)))
+        for name, status in (("a", "queued"), ("b", "queued"), ("a", "success"), ("a", "running"))
+    ]
+    await asyncio.sleep(0)
+    may_go_on.set()
+    await asyncio.gather(holding, *saves)
+    assert (await repository.get("a")).status == "success"
+    assert (await repository.get("b")).status == "queued"
+    assert [s.split()[0] for s in statements] == [
+        *("COMMIT", "BEGIN", "UPDATE", "UPDATE", "COMMIT"),
+    ]
+
+
+async def test_saves_that_cannot_be_written_say_so_each(repository):
+    await repository.add(record("a"), b"{}", None)
+    wrong = record("a", number=object())
+    refused = await asyncio.gather(
+        repository.save(wrong), repository.save(wrong), return_exceptions=True
+    )
+    assert [type(fault) for fault in refused] == [sqlite3.ProgrammingError] * 2
+    await repository.save(record("a", status="queued"))
+    assert (await repository.get("a")).status == "queued"
