@@ -98,6 +98,11 @@ class ComfyDeploy(ExtensionApp):
     max_upload_size = Int(
         0, min=0, help="Largest body of an upload, in bytes; 0: as large as the disk has room for."
     ).tag(config=True)
+    fsync_uploads = Bool(
+        False,
+        help="Whether an upload is answered only when its files would survive a power cut; it then"
+        " waits for the disk.",
+    ).tag(config=True)
     api_key = Unicode(
         "",
         help="API key of the ComfyDeploy service. Also from COMFY_DEPLOY_API_KEY.",
@@ -261,6 +266,7 @@ class ComfyDeploy(ExtensionApp):
                 autostart=self.autostart,
                 lost_after=self.comfyui_lost_after,
                 gone_after=self.comfyui_gone_after,
+                fsync_uploads=self.fsync_uploads,
                 allowed_api_urls=tuple(self.allowed_api_urls),
                 api_key=self.api_key or os.environ.get("COMFY_DEPLOY_API_KEY") or None,
                 cloud_url=self.cloud_url,

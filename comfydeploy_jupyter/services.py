@@ -77,6 +77,8 @@ class Settings:
         Whether the local ComfyUI is found, or started, when Jupyter starts.
     lost_after, gone_after : float
         Seconds without ComfyUI after which runs that executed, or waited, are given up.
+    fsync_uploads : bool
+        Whether an upload is answered only when its files would survive a power cut.
     allowed_api_urls : tuple of str
         The addresses that may receive a ComfyDeploy API key.
     api_key : str or None
@@ -105,6 +107,7 @@ class Settings:
     autostart: bool = True
     lost_after: float = 30.0
     gone_after: float = 600.0
+    fsync_uploads: bool = False
     allowed_api_urls: tuple[str, ...] = ()
     api_key: str | None = field(default=None, repr=False)
     cloud_url: str = DEFAULT_URL
@@ -139,7 +142,7 @@ class Services:
         self.machines = MachineRegistry()
         self.hasher = Hasher(HashRepository(self.database))
         self.thumbnails = Thumbnails()
-        self._uploads = Uploads()
+        self._uploads = Uploads(fsync=settings.fsync_uploads)
         self._outbox = settings.data_dir / "outbox"
         self._directories = DirectoryCache()
         self._local_workflows = LocalWorkflows(WorkflowStore(self.database), self._to_api)

@@ -129,7 +129,7 @@ class UploadForm:
     hashers : ThreadPoolExecutor
         Hashes what is written, meanwhile.
     fsync : bool
-        Wait until each file is safe from a power cut before it gets its name.
+        Wait until each file, and then its name, is safe from a power cut.
 
     Raises
     ------
@@ -209,9 +209,11 @@ class UploadForm:
             where = self._destination()
             target = self._folders.open_directory(where.directory, create=True)
             try:
-                return [self._publish(part, where, target) for part in self._parts]
+                stored = [self._publish(part, where, target) for part in self._parts]
+                self._make_safe(target)
             finally:
                 os.close(target)
+            return stored
 
     def close(self) -> None:
         """Remove what has no name yet."""

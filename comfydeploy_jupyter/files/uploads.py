@@ -22,7 +22,7 @@ __all__ = ["StoredFile", "Upload", "Uploads"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-BATCH = 1024 * 1024  # bytes that are collected before a thread is asked to write them
+BATCH = 2 * 1024 * 1024  # bytes that are collected before a thread is asked to write them
 IN_USE = 3  # batches: one is being hashed and one written in threads, while another fills
 
 
@@ -32,7 +32,7 @@ class Uploads:
     Parameters
     ----------
     fsync : bool
-        Wait until each file is safe from a power cut before it gets its name.
+        Wait until each file, and then its name, is safe from a power cut.
     """
 
     def __init__(self, *, fsync: bool = False) -> None:
