@@ -7,6 +7,7 @@
 PYTHON  ?= python3
 VENV    ?= .venv
 COMFYUI ?= .comfyui
+JOBS    ?= 2
 
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -25,7 +26,7 @@ check: $(STAMP)-test
 	$(BIN)/lint-imports
 
 unit: $(STAMP)-test comfyui browser
-	COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest $(ARGS)
+	COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 notebooks: $(STAMP)-test comfyui
 	STORE_NOTEBOOKS=1 COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest tests/test_notebooks.py -k runs_without_a_complaint

@@ -2,9 +2,9 @@
 
 The reference is a process that takes the same bytes from the same sender over loopback and writes
 them to the same disk: no HTTP, no multipart, no hash. Both take turns, once waiting until the disk
-has everything (``fsync``, as `fsync_uploads` has it), and once not: then the page cache takes a file
-about as fast as SHA-256, which every upload is answered with, can be computed. So that time is told
-beside. The memory is that of the whole Jupyter server.
+has everything (``fsync``, as the setting `fsync_uploads` has it), and once not: then the page cache
+takes a file about as fast as SHA-256 can be computed, which every upload is answered with. So that
+time is told beside. The memory is that of the whole Jupyter server.
 
 Run: ``python -m benchmarks.upload_in``.
 """

@@ -7,8 +7,11 @@ has a base directory of its own, so that tests share no models, inputs, outputs 
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import itertools
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -40,11 +43,27 @@ def comfyui_tree() -> tuple[Path, Path]:
     return path, python
 
 
+def _ports() -> Iterator[int]:
+    """Yield ports that no connection of the system takes by itself, others for each test process.
+
+    From a random one on, so that processes that know nothing of each other hardly meet.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    ports = range(16000 + worker % 8 * 2000, 18000 + worker % 8 * 2000)
+    first = random.randrange(len(ports))
+    yield from itertools.cycle([*ports[first:], *ports[:first]])
+
+
+_PORTS = _ports()
+
+
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that is free now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """Return a port of 127.0.0.1 that is free now, and that nobody else is about to take."""
+    for port in itertools.islice(_PORTS, 2000):
+        with socket.socket() as sock, contextlib.suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no port of 127.0.0.1 is free")
 
 
 class ComfyUIServer:

@@ -208,7 +208,6 @@ class RunRepository:
         found = await self._database.read(_list, -1, 0, ACTIVE, None)
         return found[::-1]
 
-
     def _save_unsaved(self, connection: sqlite3.Connection) -> None:
         with self._guard:
             rows, self._unsaved, self._saving = self._unsaved, {}, None
