@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 from tornado.web import stream_request_body
 
+from .. import metrics
 from ..errors import InvalidRequestError, TooLargeError
 from ..lazy import lazy_module
 from .base import Handler, load_json, schemas
@@ -135,7 +136,10 @@ class UploadFileHandler(Handler):
         if self._upload is None:
             await self.send_local_file(load_json(bytes(self._text)))
             return
-        files = [self._told(file) for file in await self._inbox.place(self._upload)]
+        placed = await self._inbox.place(self._upload)
+        for file in placed:
+            metrics.file_received(file.size)
+        files = [self._told(file) for file in placed]
         body = {"success": True, **files[0]}
         if len(files) > 1:
             body["files"] = files
