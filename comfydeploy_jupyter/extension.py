@@ -14,19 +14,21 @@ from jupyter_core.paths import jupyter_data_dir
 from jupyter_server.extension.application import ExtensionApp
 from traitlets import Bool, Enum, Float, Int, List, TraitType, Unicode, default
 
-from . import metrics
 from ._version import __version__
 from .errors import InvalidRequestError
 from .handlers import ROUTES
-from .lazy import load_all
+from .lazy import lazy_module, load_all
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from . import metrics
     from .handlers.ws import EventSocket
     from .openapi.document import Document
     from .services import Services
     from .tunnel.tunnels import Origin
+else:
+    metrics = lazy_module("metrics")
 
 ENV_PREFIX = "COMFYDEPLOY_"
 MIB = 1024 * 1024

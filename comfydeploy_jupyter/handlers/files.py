@@ -10,7 +10,6 @@ from urllib.parse import urlencode
 
 from tornado.web import stream_request_body
 
-from .. import metrics
 from ..errors import InvalidRequestError, TooLargeError
 from ..lazy import lazy_module
 from .base import Handler, load_json, schemas
@@ -18,9 +17,11 @@ from .base import Handler, load_json, schemas
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .. import metrics
     from ..files import listing, stat, uploads
     from ..files.uploads import StoredFile, Upload
 else:
+    metrics = lazy_module("metrics")
     listing, stat, uploads = map(lazy_module, ("files.listing", "files.stat", "files.uploads"))
 
 ENDLESS = 1 << 50  # bytes; tornado wants a number

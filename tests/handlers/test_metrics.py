@@ -165,9 +165,11 @@ async def test_what_cannot_be_read_leaves_the_rest(api, scrape, caplog):
     assert "could not be read for /metrics" in caplog.text
 
 
-async def test_strangers_get_nothing(extension, http_server_client):
-    answer = await http_server_client.fetch("/a%40b/metrics", raise_error=False)
-    assert answer.code in (403, 404)
+async def test_strangers_get_nothing(api, scrape, http_server_client, jp_base_url):
+    await api.get("check-status")
+    assert (await scrape()).lines
+    answer = await http_server_client.fetch(f"{jp_base_url}metrics", raise_error=False)
+    assert answer.code == 403
     assert b"comfydeploy" not in answer.body
 
 

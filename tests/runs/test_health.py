@@ -84,16 +84,13 @@ async def test_by_token_in_the_header_or_the_address(probe, connected, jp_server
         assert bool(answer.body) is (method == "GET")
 
 
-@pytest.mark.parametrize(
-    ("query", "code", "field"),
-    [
+async def test_bad_query(api):
+    for query, code, field in (
         ({"strict": "perhaps"}, 400, "strict"),
         ({"strict": "1", "timeout": "0"}, 400, "timeout"),
         ({"strict": "1", "timeout": "3600"}, 400, "timeout"),
         ({"strict": "1", "prompt_id": "some-run"}, 400, "strict"),
         ({"strict": "1", "machine": "nowhere"}, 404, "machine"),
-    ],
-)
-async def test_bad_query(api, query, code, field):
-    answer = await api.get("check-status", **query)
-    assert (answer[0], answer[1]["details"]["field"]) == (code, field)
+    ):
+        answer = await api.get("check-status", **query)
+        assert (answer[0], answer[1]["details"]["field"]) == (code, field), query
