@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import shlex
 from pathlib import Path
@@ -16,16 +17,24 @@ from traitlets import Bool, Enum, Float, Int, List, TraitType, Unicode, default
 from ._version import __version__
 from .errors import InvalidRequestError
 from .handlers import ROUTES
-from .lazy import load_all
+from .lazy import lazy_module, load_all
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from . import metrics
     from .handlers.ws import EventSocket
     from .openapi.document import Document
     from .services import Services
     from .tunnel.tunnels import Origin
+else:
+    metrics = lazy_module("metrics")
 
 ENV_PREFIX = "COMFYDEPLOY_"
 MIB = 1024 * 1024
+
+ours = logging.getLogger(__package__)  # what all rooms log to
+log = logging.getLogger(__name__)
 
 
 class ComfyDeploy(ExtensionApp):
@@ -199,8 +208,11 @@ class ComfyDeploy(ExtensionApp):
         return self._services
 
     def initialize_settings(self) -> None:
-        """Make this extension known to its handlers."""
+        """Make this extension known to its handlers, and its log a part of Jupyter's."""
         self.settings["comfydeploy"] = self
+        assert self.serverapp is not None
+        ours.parent = self.serverapp.log
+        ours.setLevel(ours.level)  # forgets for which levels the former parent had a use
 
     def initialize_handlers(self) -> None:
         """Mount every route."""
@@ -218,6 +230,7 @@ class ComfyDeploy(ExtensionApp):
                 services = await asyncio.to_thread(self._build)
                 await services.open()
                 self._services = services
+                self._unwatch = metrics.watch(self._readings)
 
     async def _start_jupyter_server_extension(self, serverapp: Any) -> None:
         """Open the services without making Jupyter wait for them."""
@@ -228,7 +241,15 @@ class ComfyDeploy(ExtensionApp):
         async with self._opening:
             services, self._services = self._services, None
             if services is not None:
+                self._unwatch()
                 await services.close()
+        if self.serverapp is not None and ours.parent is self.serverapp.log:
+            ours.parent = logging.root
+            ours.setLevel(ours.level)
+
+    def _readings(self) -> Iterator[metrics.Reading]:
+        yield from self.services.readings()
+        yield metrics.Reading("comfydeploy_websocket_clients", (), len(self.sockets))
 
     async def _open_early(self) -> None:
         try:
@@ -237,7 +258,7 @@ class ComfyDeploy(ExtensionApp):
             # collection, such as a large workflow brings on, a stop of a tenth of a second.
             gc.freeze()
         except Exception:
-            self.log.exception("ComfyDeploy could not be started; each request tries again")
+            log.exception("ComfyDeploy could not be started; each request tries again")
 
     def _build(self) -> Services:
         load_all()

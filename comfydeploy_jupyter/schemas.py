@@ -217,6 +217,8 @@ class StatusQuery(Model):
 
     prompt_id: Identifier | None = None
     machine: MachineRef | None = None
+    strict: bool = False
+    timeout: Annotated[float, Field(gt=0, le=60)] = 2.0
 
 
 class SocketStatusQuery(Model):

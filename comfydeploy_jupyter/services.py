@@ -27,6 +27,7 @@ from .machines.cloud import CloudMachines
 from .machines.machine import MachineSettings
 from .machines.registry import MachineRegistry
 from .machines.room import MachineRoom
+from .metrics import Reading
 from .runs.delivery import Delivery
 from .runs.manager import RunManager
 from .snapshots.model_files import ModelFacts
@@ -35,9 +36,9 @@ from .store.callbacks import CallbackRepository
 from .store.database import Database
 from .store.hashes import HashRepository
 from .store.machines import MachineRepository
-from .store.runs import RunRepository
+from .store.runs import ACTIVE, RunRepository
 from .store.session import Session
-from .store.transfers import TransferRepository
+from .store.transfers import OPEN, TransferRepository
 from .store.workflows import WorkflowStore
 from .transfers.room import Transfers
 from .transfers.sites import ModelSites
@@ -46,7 +47,7 @@ from .workflows.cloud import CloudWorkflows
 from .workflows.local import LocalWorkflows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from .cloud.client import CloudAccount
@@ -230,6 +231,38 @@ class Services:
             await self.cloud.close()
             await self.site.close()
             self._opened = False
+
+    def readings(self) -> Iterator[Reading]:
+        """Yield what is so at the moment, for `metrics`: all of it from memory."""
+        runs = self.runs.open_statuses()
+        for machine in self.machines:
+            labels = (machine.id,)
+            yield Reading("comfydeploy_comfyui_up", labels, machine.connected)
+            connection, process = machine.connection, machine.process
+            if connection is not None and machine.connected:
+                remaining = connection.queue_remaining
+                if remaining is not None:
+                    yield Reading("comfydeploy_comfyui_queue_length", labels, remaining)
+            if connection is not None and connection.last_event_at is not None:
+                yield Reading(
+                    "comfydeploy_comfyui_last_event_timestamp_seconds",
+                    labels,
+                    connection.last_event_at,
+                )
+            if process is not None:
+                yield Reading("comfydeploy_comfyui_restarts", labels, process.restarts)
+            for status in ACTIVE:
+                count = runs[machine.id, status]
+                yield Reading("comfydeploy_open_runs", (machine.id, status), count)
+        transfers = self.transfers.queue.open_states()
+        for direction in ("up", "down"):
+            for state in OPEN:
+                count = transfers[direction, state]
+                yield Reading("comfydeploy_open_transfers", (direction, state), count)
+        yield Reading("comfydeploy_waiting_callbacks", (), self.transfers.callbacks.waiting)
+        for target, (up, restarts) in self.tunnels.states().items():
+            yield Reading("comfydeploy_tunnel_up", (target,), up)
+            yield Reading("comfydeploy_tunnel_restarts", (target,), restarts)
 
     async def start_tunnel(self, asked: TunnelStartRequest) -> dict[str, Any]:
         """Start a tunnel as `Tunnels.start` says."""

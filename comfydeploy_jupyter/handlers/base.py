@@ -161,7 +161,9 @@ class Base(JupyterHandler):
         if exception is None and status < 500:
             return ComfyDeployError(f"HTTP status {status}")
         fault_id = uuid.uuid4().hex[:12]
-        self.log.error("comfydeploy error %s", fault_id, exc_info=exception)
+        self.log.error(
+            "comfydeploy error %s", fault_id, exc_info=exception, extra={"error_id": fault_id}
+        )
         return ComfyDeployError(
             f"Something went wrong that should not have; Jupyter's log has it as {fault_id}",
             details={"id": fault_id},

@@ -17,9 +17,11 @@ from .base import Handler, load_json, schemas
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from .. import metrics
     from ..files import listing, stat, uploads
     from ..files.uploads import StoredFile, Upload
 else:
+    metrics = lazy_module("metrics")
     listing, stat, uploads = map(lazy_module, ("files.listing", "files.stat", "files.uploads"))
 
 ENDLESS = 1 << 50  # bytes; tornado wants a number
@@ -135,7 +137,10 @@ class UploadFileHandler(Handler):
         if self._upload is None:
             await self.send_local_file(load_json(bytes(self._text)))
             return
-        files = [self._told(file) for file in await self._inbox.place(self._upload)]
+        placed = await self._inbox.place(self._upload)
+        for file in placed:
+            metrics.file_received(file.size)
+        files = [self._told(file) for file in placed]
         body = {"success": True, **files[0]}
         if len(files) > 1:
             body["files"] = files

@@ -114,7 +114,7 @@ class StreamHandler(RunBase):
             if not run.log.closed:
                 self.write(self._over_time(run, timeout))
         except StreamClosedError:
-            self.log.debug("A client left the stream of run %s", run.prompt_id)
+            self._log_left(run.record)
             return
         self.finish_stream()
 
@@ -133,7 +133,7 @@ class StreamHandler(RunBase):
                 await self.flush()
                 record = await self.services.runs.record(record.prompt_id)
         except StreamClosedError:
-            self.log.debug("A client left the stream of run %s", record.prompt_id)
+            self._log_left(record)
             return
         self.write(RunEvent(last_id + 2, "result", self.services.runs.reply(record)).sse)
         status = {"prompt_id": record.prompt_id, "status": record.status}
@@ -144,6 +144,11 @@ class StreamHandler(RunBase):
         chunks = [event.sse for event in batch if previews or event.preview is None]
         if chunks:
             self.write(b"".join(chunks))
+
+    def _log_left(self, record: RunRecord) -> None:
+        self.log.debug(
+            "A client left the stream of run %s", record.prompt_id, extra=record.log_fields
+        )
 
     def begin_stream(self) -> None:
         """Set the headers of an event stream; proxies must not hold it back."""

@@ -3,35 +3,58 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
 
 from .._version import __version__
-from ..errors import NotFoundError
+from ..errors import ComfyUIUnavailableError, InvalidRequestError, NotFoundError
 from .base import Handler, schemas
+
+if TYPE_CHECKING:
+    from ..machines.machine import Machine
 
 
 class CheckStatusHandler(Handler):
-    """``GET check-status``: how the service is, or how a run is. Never fails with ComfyUI."""
+    """``GET check-status``: how the service is, or how a run is.
+
+    Only where that is asked for (``strict``) does it fail with ComfyUI.
+    """
 
     async def get(self) -> None:
         """Answer with the record of ``prompt_id``, else with the state of the service."""
         query = self.query(schemas.StatusQuery)
         services = self.services
+        # A health check is no use of Jupyter: one that nobody uses may still be ended as idle.
+        self._track_activity = not query.strict
         if query.prompt_id is not None:
+            if query.strict:
+                raise InvalidRequestError.of_field("strict", "asks for the service, not for a run")
             self.reply(services.runs.reply(await services.runs.record(query.prompt_id)))
             return
         machine = services.machines.get(query.machine)
+        if query.strict:
+            try:
+                await machine.check(query.timeout)
+            except ComfyUIUnavailableError as fault:
+                fault.extra = {**self._status(machine, query), **fault.extra, "status": "degraded"}
+                raise
+        self.reply(self._status(machine, query))
+
+    async def head(self) -> None:
+        """Answer as `get`, without the body: what some uptime checkers ask for."""
+        await self.get()
+
+    def _status(self, machine: Machine, query: schemas.StatusQuery) -> dict[str, Any]:
+        services = self.services
         comfyui = machine.status()
-        self.reply(
-            {
-                "status": "ok" if comfyui["reachable"] else "degraded",
-                "version": __version__,
-                "instance": services.instance,
-                "comfyui": comfyui,
-                "queue": services.runs.counts(None if query.machine is None else machine.id),
-                "uploads": services.transfers.queue.counts(),
-                "tunnel": services.tunnels.summary(),
-            }
-        )
+        return {
+            "status": "ok" if comfyui["reachable"] else "degraded",
+            "version": __version__,
+            "instance": services.instance,
+            "comfyui": comfyui,
+            "queue": services.runs.counts(None if query.machine is None else machine.id),
+            "uploads": services.transfers.queue.counts(),
+            "tunnel": services.tunnels.summary(),
+        }
 
 
 class CheckWSStatusHandler(Handler):

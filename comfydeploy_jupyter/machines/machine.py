@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from .. import metrics
 from ..comfyui.client import ComfyUIClient
 from ..comfyui.connection import Connection
 from ..comfyui.definitions import Definitions, Knowledge
@@ -23,6 +24,7 @@ from ..comfyui.discovery import (
 from ..comfyui.folders import Folders
 from ..comfyui.process import ComfyUIProcess
 from ..errors import ComfyUIUnavailableError, ForbiddenPathError
+from ..secrets import clean_url
 
 if TYPE_CHECKING:
     import io
@@ -259,6 +261,10 @@ class Machine:
         return link is not None and self._runs_here and link.settings.launch != self.settings.launch
 
     @property
+    def _log_fields(self) -> dict[str, Any]:
+        return {"machine": self.id}
+
+    @property
     def _runs_here(self) -> bool:
         process = self.process
         return process is not None and process.state in ("starting", "running", "backoff")
@@ -384,6 +390,32 @@ class Machine:
                 known["error"] = link.connection.failure
         return known
 
+    async def check(self, within: float) -> None:
+        """Make sure that runs can go to its ComfyUI now: it is connected, and it answers.
+
+        Nothing is started or looked for.
+
+        Parameters
+        ----------
+        within : float
+            Seconds that ComfyUI has to answer.
+
+        Raises
+        ------
+        ComfyUIUnavailableError
+            If they cannot, with a ``hint`` where one is known.
+        """
+        client = self.reachable_client()
+        if client is not None:
+            await client.queue_remaining(within=within)
+            return
+        status = self.status()
+        why = status.get("error")
+        raise ComfyUIUnavailableError(
+            f"The ComfyUI of machine {self.id!r} is {self.state}" + (f": {why}" if why else ""),
+            extra={"hint": status["hint"]} if status.get("hint") else {},
+        )
+
     async def version(self) -> dict[str, Any]:
         """Return ``version``, ``commit`` and whether they are of the running or installed one.
 
@@ -491,8 +523,13 @@ class Machine:
         except ComfyUIUnavailableError as fault:
             if fault.message != self._warned:
                 self._warned = fault.message
-                log.warning("No ComfyUI for machine %r: %s", self.id, fault.message)
-                log.warning("%s", fault.extra.get("hint", ""))
+                log.warning(
+                    "No ComfyUI for machine %r: %s %s",
+                    self.id,
+                    fault.message,
+                    fault.extra.get("hint", ""),
+                    extra=self._log_fields,
+                )
 
     async def _find(self) -> None:
         """Look for a ComfyUI, if none has been found yet; start nothing."""
@@ -608,18 +645,33 @@ class Machine:
     def _connected(self) -> None:
         link = self._link
         if link is not None:
+            log.info(
+                "Machine %r is connected to the ComfyUI at %s",
+                self.id,
+                clean_url(link.client.url),
+                extra=self._log_fields,
+            )
             self._background(self._learn(link))
             self._definitions.attach()
         self._listener.machine_connected(self)
 
     def _disconnected(self) -> None:
         self.disconnected_at = time.monotonic()
+        if self._link is not None and not self._closed:
+            metrics.comfyui_lost(self.id)
+            log.warning(
+                "Machine %r has lost its ComfyUI: %s",
+                self.id,
+                self._link.connection.failure,
+                extra=self._log_fields,
+            )
         self._listener.machine_disconnected(self)
 
     def _process_changed(self, state: str) -> None:
         link = self._link
         if link is None or link.process is None:
             return
+        log.info("The ComfyUI of machine %r: %s", self.id, state, extra=self._log_fields)
         if state in ("backoff", "failed"):
             code = link.process.last_exit
             self._listener.machine_ended(self, f"ComfyUI ended with exit code {code}")
@@ -632,7 +684,7 @@ class Machine:
         try:
             stats = await link.client.system_stats()
         except ComfyUIUnavailableError as fault:
-            log.warning("%s", fault.message)
+            log.warning("%s", fault.message, extra=self._log_fields)
             return
         system = stats.get("system")
         link.system = system if isinstance(system, dict) else {}
@@ -647,7 +699,9 @@ class Machine:
         self._tasks.discard(task)
         fault = None if task.cancelled() else task.exception()
         if fault is not None and not isinstance(fault, ComfyUIUnavailableError):
-            log.error("A step of machine %r failed", self.id, exc_info=fault)
+            log.error(
+                "A step of machine %r failed", self.id, exc_info=fault, extra=self._log_fields
+            )
 
 
 def _open_within(folders: Folders, kind: str, subfolder: str, filename: str) -> io.FileIO:

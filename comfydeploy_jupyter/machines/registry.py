@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from .. import metrics
 from ..errors import InvalidRequestError, NotFoundError
 
 if TYPE_CHECKING:
@@ -36,10 +37,12 @@ class MachineRegistry:
     def add(self, machine: Machine) -> None:
         """Add a machine under its id."""
         self._machines[machine.id] = machine
+        metrics.add_machine(machine.id)
 
     def remove(self, machine_id: str) -> None:
         """Take a machine out; it is not closed by that."""
-        self._machines.pop(machine_id, None)
+        if self._machines.pop(machine_id, None) is not None:
+            metrics.remove_machine(machine_id)
         self.cloud.pop(machine_id, None)
 
     def get(self, machine_id: str | None = None) -> Machine:

@@ -102,6 +102,10 @@ FIELDS: dict[str, Meaning] = {
         "The run to cancel; without it the one that the machine executes.", RUN_ID
     ),
     "StatusQuery.prompt_id": Meaning("The run to tell of; without it the service.", RUN_ID),
+    "StatusQuery.strict": Meaning(
+        "Whether to ask ComfyUI, and to answer 503 unless runs can go to it now.", True
+    ),
+    "StatusQuery.timeout": Meaning("Seconds that ComfyUI then has to answer.", 2),
     "client_id": Meaning("Whose WebSocket hears of the run.", "notebook-1"),
     "clientId": Meaning("Whose runs' events are sent; without it those of all runs.", "notebook-1"),
     "machine": Meaning(

@@ -615,8 +615,20 @@ OPERATIONS: tuple[Operation, ...] = (
                 "The state of the service, or the record of the run.",
             ),
         ),
+        text="With `strict` it is a health check of ComfyUI: 503 where no run can go to it, with"
+        " the same fields beside those of the error.",
         query=(schemas.StatusQuery,),
-        errors=(NotFoundError,),
+        errors=MACHINE,
+    ),
+    Operation(
+        "head",
+        "/comfyui-deploy/check-status",
+        "headStatus",
+        "Status",
+        "Whether the service is there, or with `strict` whether ComfyUI is",
+        (Reply("It is."),),
+        query=(schemas.StatusQuery,),
+        errors=MACHINE,
     ),
     Operation(
         "get",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
+
+    from .run import Run
 
 log = logging.getLogger(__name__)
 
@@ -18,11 +21,11 @@ class Background:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def start(self, work: Coroutine[Any, Any, Any]) -> None:
-        """Begin with something."""
+    def start(self, work: Coroutine[Any, Any, Any], run: Run | None = None) -> None:
+        """Begin with something, for a run or for all."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(partial(self._done, run))
 
     async def close(self) -> None:
         """Stop everything."""
@@ -30,7 +33,17 @@ class Background:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _done(self, task: asyncio.Task[Any]) -> None:
+    def _done(self, run: Run | None, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error("A step of a run failed", exc_info=task.exception())
+        fault = None if task.cancelled() else task.exception()
+        if fault is None:
+            return
+        if run is None:
+            log.error("A step for all runs failed", exc_info=fault)
+        else:
+            log.error(
+                "A step of run %s failed",
+                run.prompt_id,
+                exc_info=fault,
+                extra=run.record.log_fields,
+            )

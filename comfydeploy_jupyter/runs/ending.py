@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from .. import metrics
 from .outputs import read_history
 from .run import utcnow
 
@@ -93,18 +94,23 @@ class Endings:
         run.ending = True
         if record.status == "success" and self._delivery.uploads(run.prompt_id):
             run.record = replace(record, status="uploading", finished_at=None)
-            self._background.start(self.upload(run))
+            self._background.start(self.upload(run), run)
         else:
             await self._finish(run, record)
 
     async def upload(self, run: Run) -> None:
         """Upload the outputs of a run that was executed, then end it."""
+        log.debug("Run %s uploads its outputs", run.prompt_id, extra=run.record.log_fields)
         try:
             await self._repository.save(run.record)
             run.tell_uploading()
             error = await self._delivery.upload(run)
         except Exception as fault:
-            log.exception("The outputs of run %s could not be uploaded", run.prompt_id)
+            log.exception(
+                "The outputs of run %s could not be uploaded",
+                run.prompt_id,
+                extra=run.record.log_fields,
+            )
             message = f"The outputs could not be uploaded: {fault}"
             error = {"type": "UploadFailed", "message": message, "node_id": None, "node_type": None}
         status = "success" if error is None else "failed"
@@ -115,6 +121,32 @@ class Endings:
         try:
             await self._repository.save(record)
         except Exception:
-            log.exception("The end of run %s could not be stored", run.prompt_id)
+            log.exception(
+                "The end of run %s could not be stored", run.prompt_id, extra=record.log_fields
+            )
         run.record = record
+        metrics.run_ended(record.machine, record.status, record.execution_time)
+        _log_end(record)
         self._retire(run)
+
+
+def _log_end(record: RunRecord) -> None:
+    """Log how a run ended: what kind of fault and where, but not what a node says of it.
+
+    That may be anything, and is in the record.
+    """
+    fields = {**record.log_fields, "status": record.status, "execution_time": record.execution_time}
+    text = f"Run %s ended: {record.status}"
+    if record.execution_time is not None:
+        text += f" after {record.execution_time:.2f} s"
+    values: list[Any] = [record.prompt_id]
+    if record.error is not None:
+        fields["error_type"] = record.error.get("type")
+        fields["node_id"] = record.error.get("node_id")
+        fields["node_type"] = record.error.get("node_type")
+        text += ", %s"
+        values.append(fields["error_type"])
+        if fields["node_id"] is not None:
+            text += " in node %s (%s)"
+            values += [fields["node_id"], fields["node_type"]]
+    log.info(text, *values, extra=fields)

@@ -296,6 +296,10 @@ class RunManager:
             "pending": statuses.count("queued") + statuses.count("not-started"),
         }
 
+    def open_statuses(self) -> Counter[tuple[str, str]]:
+        """Return how many unfinished runs there are, by machine and status."""
+        return Counter((run.record.machine, run.record.status) for run in self._runs.values())
+
     def open_runs(self, client_id: str) -> int:
         """Return how many unfinished runs a client has."""
         return sum(run.record.client_id == client_id for run in self._runs.values())
@@ -361,15 +365,15 @@ class RunManager:
             run.see_preview(event)
             return
         if run.see(event):
-            self._background.start(self._repository.save(replace(run.record)))
+            self._background.start(self._repository.save(replace(run.record)), run)
         if event.type == "execution_start" and run.record.cancelling:
             # ComfyUI forgets at the start of a prompt that it was to interrupt it (0.3.75,
             # execution.py): what was asked for a moment before is asked for again.
-            self._background.start(self._interrupt_again(run, machine))
+            self._background.start(self._interrupt_again(run, machine), run)
         if event.type == "executing" and event.data.get("node") is None:
             if run.whole:
                 run.stop_clock()
-            self._background.start(self._reconciler.conclude(run, machine))
+            self._background.start(self._reconciler.conclude(run, machine), run)
 
     def machine_connected(self, machine: Machine) -> None:
         """Learn what became of the machine's runs while no events came."""
@@ -381,7 +385,7 @@ class RunManager:
         for run in runs:
             if run.succeeded and run.whole:
                 # All that is missing is ComfyUI's leave-taking.
-                self._background.start(self._endings.succeed(run))
+                self._background.start(self._endings.succeed(run), run)
             run.whole = False
         queued = [run for run in runs if run.record.status == "queued"]
         if queued and not any(run.record.status == "running" for run in runs):
@@ -398,7 +402,7 @@ class RunManager:
             run.death = reason
             run.next = run.next and not wanted
             if run.record.status == "running" or run.record.cancelling:
-                self._background.start(self._endings.lose(run, reason))
+                self._background.start(self._endings.lose(run, reason), run)
 
     # -- queueing ----------------------------------------------------------------------------
 
@@ -418,6 +422,12 @@ class RunManager:
             self._runs.pop(run.prompt_id, None)
             run.posted.set()
             raise
+        log.info(
+            "Run %s goes to machine %s",
+            run.prompt_id,
+            run.record.machine,
+            extra=run.record.log_fields,
+        )
         return run
 
     def _follow(self, run: Run) -> Run:
@@ -452,8 +462,14 @@ class RunManager:
         finally:
             run.posted.set()
         run.accept(answer.get("number"), answer.get("node_errors") or {})
+        log.debug(
+            "Run %s is queued as number %s",
+            run.prompt_id,
+            run.record.number,
+            extra=run.record.log_fields,
+        )
         if not run.ending:
-            self._background.start(self._repository.save(replace(run.record)))
+            self._background.start(self._repository.save(replace(run.record)), run)
 
     async def _refused(self, run: Run, fault: PromptInvalidError) -> None:
         node_errors = fault.extra.get("node_errors") or {}
@@ -474,6 +490,12 @@ class RunManager:
     ) -> None:
         """Find out whether a prompt whose queueing was not answered is queued all the same."""
         if not run.unanswered:
+            log.info(
+                "Run %s does not take place: %s",
+                run.prompt_id,
+                fault.message,
+                extra=run.record.log_fields,
+            )
             self._runs.pop(run.prompt_id, None)
             await self._repository.discard(run.prompt_id)
             self._delivery.forget(run.prompt_id)
@@ -482,7 +504,11 @@ class RunManager:
             if await asyncio.wait_for(self._has(client, run), ASK_WITHIN):
                 return
         except (ComfyUIUnavailableError, asyncio.TimeoutError):
-            log.warning("Whether ComfyUI has run %s is not known yet", run.prompt_id)
+            log.warning(
+                "Whether ComfyUI has run %s is not known yet",
+                run.prompt_id,
+                extra=run.record.log_fields,
+            )
         # ComfyUI may still be about to queue it. It is judged once that can no longer be.
         fault.extra["prompt_id"] = run.prompt_id
         raise fault
@@ -504,7 +530,11 @@ class RunManager:
         if stored is None:
             await self._endings.lose(run, "The graph of the run is not in the store")
             return
-        log.info("ComfyUI restarted; run %s is queued anew", run.prompt_id)
+        log.info(
+            "ComfyUI restarted; run %s is queued anew",
+            run.prompt_id,
+            extra=run.record.log_fields,
+        )
         run.record.session = self._session.id
         run.record.attempts += run.next
         await self._repository.save(replace(run.record))
@@ -523,6 +553,7 @@ class RunManager:
         back, and a run that it has lost by then is not queued anew.
         """
         run.record.cancelling = True
+        log.debug("Run %s is to be cancelled", run.prompt_id, extra=run.record.log_fields)
         await run.posted.wait()
         was = "running" if run.record.status == "running" else "queued"
         if self._runs.get(run.prompt_id) is not run:
@@ -538,7 +569,7 @@ class RunManager:
         try:
             return await self._cancel_at(client, run)
         except ComfyUIUnavailableError as fault:
-            log.warning("Run %s cannot be cancelled yet: %s", run.prompt_id, fault.message)
+            _cannot_cancel(run, fault)
             return was
 
     async def _cancel_at(self, client: ComfyUIClient, run: Run) -> str:
@@ -568,7 +599,7 @@ class RunManager:
             try:
                 await client.interrupt(run.prompt_id)
             except ComfyUIUnavailableError as fault:
-                log.warning("Run %s cannot be cancelled yet: %s", run.prompt_id, fault.message)
+                _cannot_cancel(run, fault)
 
     # -- which runs there are ----------------------------------------------------------------
 
@@ -593,15 +624,25 @@ class RunManager:
         # Its events go on with ids that are larger than any that was told before.
         first_id = int(time.time() * 1000)
         run = self._follow(Run(record, node_names(graph), whole=False, first_id=first_id))
+        log.info("Run %s is taken over", run.prompt_id, extra=record.log_fields)
         if record.status != "not-started":
             run.resume()
         if record.status == "uploading":
             run.ending = True
-            self._background.start(self._endings.upload(run))
+            self._background.start(self._endings.upload(run), run)
         elif self._machines.find(record.machine) is None:
             self._background.start(
-                self._endings.lose(run, f"There is no machine {record.machine!r} any more")
+                self._endings.lose(run, f"There is no machine {record.machine!r} any more"), run
             )
+
+
+def _cannot_cancel(run: Run, fault: ComfyUIUnavailableError) -> None:
+    log.warning(
+        "Run %s cannot be cancelled yet: %s",
+        run.prompt_id,
+        fault.message,
+        extra=run.record.log_fields,
+    )
 
 
 def _taken(prompt_id: str) -> ConflictError:

@@ -99,7 +99,12 @@ class Reconciler:
         try:
             entry = await client.history(run.prompt_id)
         except ComfyUIUnavailableError as fault:
-            log.warning("The end of run %s is not known yet: %s", run.prompt_id, fault.message)
+            log.warning(
+                "The end of run %s is not known yet: %s",
+                run.prompt_id,
+                fault.message,
+                extra=run.record.log_fields,
+            )
             return
         if entry is not None:
             await self._endings.settle(run, entry)
@@ -137,7 +142,12 @@ class Reconciler:
             try:
                 return await self._compare(runs, client)
             except ComfyUIUnavailableError as fault:
-                log.warning("The runs of machine %r cannot be checked: %s", machine.id, fault)
+                log.warning(
+                    "The runs of machine %r cannot be checked: %s",
+                    machine.id,
+                    fault,
+                    extra={"machine": machine.id},
+                )
                 return False
 
     async def _compare(self, runs: list[Run], client: ComfyUIClient) -> bool:
@@ -179,7 +189,12 @@ class Reconciler:
             try:
                 news = await step() or news
             except ComfyUIUnavailableError as fault:
-                log.warning("Run %s cannot be checked yet: %s", run.prompt_id, fault.message)
+                log.warning(
+                    "Run %s cannot be checked yet: %s",
+                    run.prompt_id,
+                    fault.message,
+                    extra=run.record.log_fields,
+                )
                 faults += 1
                 if faults == MAX_FAULTS:
                     break
@@ -238,7 +253,9 @@ class Reconciler:
             else:
                 await self._wait_for(machine, runs)
         except ComfyDeployError as fault:
-            log.debug("Machine %r cannot be checked: %s", machine.id, fault)
+            log.debug(
+                "Machine %r cannot be checked: %s", machine.id, fault, extra={"machine": machine.id}
+            )
         finally:
             self._watched.discard(machine.id)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .. import metrics
 from .log import EventLog
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
     from ..comfyui.events import Event, Preview
     from ..store.runs import RunRecord
     from .log import RunEvent
+
+logger = logging.getLogger(__name__)
 
 LIVE_STEP = 0.01  # smallest change of the overall progress that is worth an event
 _NODE_STARTED = "running"
@@ -30,6 +34,10 @@ def timestamp(seconds: float) -> str:
     """Return a time in seconds since the epoch as ISO 8601 in UTC, with milliseconds."""
     moment = datetime.fromtimestamp(seconds, timezone.utc)
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _seconds(timestamp: str) -> float:
+    return datetime.fromisoformat(timestamp.replace("Z", "+00:00")).timestamp()
 
 
 class NodeName(NamedTuple):
@@ -193,6 +201,9 @@ class Run:
         self.record.status = "running"
         self.record.started_at = utcnow()
         self._started = time.monotonic()
+        waited = time.time() - _seconds(self.record.created_at)
+        metrics.run_began(self.record.machine, max(waited, 0.0))
+        logger.debug("Run %s is executed now", self.prompt_id, extra=self.record.log_fields)
         return True
 
     def stop_clock(self) -> None:

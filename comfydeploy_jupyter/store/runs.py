@@ -87,6 +87,11 @@ class RunRecord:
         """Whether the run has reached its end."""
         return self.status in FINAL
 
+    @property
+    def log_fields(self) -> dict[str, Any]:
+        """What a line in the log that is about the run has as ``extra``."""
+        return {"prompt_id": self.prompt_id, "machine": self.machine}
+
 
 _COLUMNS = (
     "prompt_id",

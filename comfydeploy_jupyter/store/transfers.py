@@ -80,6 +80,17 @@ class TransferRecord:
         """Whether nothing will happen to it any more."""
         return self.state in ENDED
 
+    @property
+    def log_fields(self) -> dict[str, Any]:
+        """What a line in the log that is about the transfer has as ``extra``."""
+        whose = {"prompt_id": self.prompt_id, "machine": self.facts.get("machine")}
+        return {
+            "transfer_id": self.id,
+            "direction": self.direction,
+            "kind": self.kind,
+            **{name: value for name, value in whose.items() if value is not None},
+        }
+
 
 _JSON = ("facts", "private")
 _COLUMNS = (

@@ -142,6 +142,11 @@ class Callbacks:
         """Return all orders that are not carried out."""
         return [line.order for line in self._lines.values()]
 
+    @property
+    def waiting(self) -> int:
+        """How many messages are not delivered."""
+        return sum(len(line.waiting) for line in self._lines.values())
+
     def send(self, order: Order, body: bytes, *, passing: bool = False) -> None:
         """Send a message after all earlier ones of the run.
 
@@ -198,12 +203,21 @@ class Callbacks:
                 pause = self._backoff.pause(attempt)
             except TransferError as fault:
                 if attempt == 1:
-                    log.warning("Run %s: %s; it is tried again", order.prompt_id, fault.message)
+                    log.warning(
+                        "Run %s: %s; it is tried again",
+                        order.prompt_id,
+                        fault.message,
+                        extra={"prompt_id": order.prompt_id},
+                    )
                 pause = self._backoff.pause(attempt, fault.after)
             else:
                 return
             await asyncio.sleep(pause)
-        log.error("A message of run %s could not be delivered in time", order.prompt_id)
+        log.error(
+            "A message of run %s could not be delivered in time",
+            order.prompt_id,
+            extra={"prompt_id": order.prompt_id},
+        )
 
     async def _post(self, endpoint: str, order: Order, message: Callback) -> None:
         async with request(

@@ -6,9 +6,12 @@ import asyncio
 import logging
 import time
 import uuid
+from collections import Counter
 from datetime import datetime, timezone
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from .. import metrics
 from ..errors import ComfyDeployError, ComfyUIUnavailableError
 from ..store.transfers import TransferRecord
 from .http import Backoff, TransferError
@@ -49,6 +52,7 @@ class Transfer:
     def advance(self, count: int) -> None:
         """Count bytes that are over."""
         self.record.sent += count
+        metrics.transfer_moved(self.record.direction, count)
         self.touch()
 
     def touch(self) -> None:
@@ -242,6 +246,11 @@ class TransferQueue:
             "active": states.count("active"),
         }
 
+    def open_states(self) -> Counter[tuple[str, str]]:
+        """Return how many transfers are open, by direction and state."""
+        records = [transfer.record for transfer in self._open.values()]
+        return Counter((record.direction, record.state) for record in records)
+
     async def status(self, prompt_id: str | None = None) -> dict[str, Any]:
         """Return the body of ``upload-queue-status``.
 
@@ -275,7 +284,7 @@ class TransferQueue:
         self._open[record.id] = transfer
         transfer.task = asyncio.ensure_future(self._run(transfer))
         self._tasks.add(transfer.task)
-        transfer.task.add_done_callback(self._done)
+        transfer.task.add_done_callback(partial(self._done, record))
 
     async def _run(self, transfer: Transfer) -> None:
         """Carry out a transfer to its end. The end of the server alone leaves it open."""
@@ -286,15 +295,24 @@ class TransferQueue:
                 raise
             state = "cancelled"
         except Exception:
-            log.exception("The state of a transfer could not be kept")
+            log.exception(
+                "The state of the transfer of %s could not be kept",
+                transfer.record.filename,
+                extra=transfer.record.log_fields,
+            )
             state, transfer.record.error = "failed", "its state could not be kept on the disk"
         transfer.task = None
         await self._end(transfer, state)
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _done(self, record: TransferRecord, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            log.error("The end of a transfer could not be kept", exc_info=task.exception())
+            log.error(
+                "The end of the transfer of %s could not be kept",
+                record.filename,
+                exc_info=task.exception(),
+                extra=record.log_fields,
+            )
 
     async def _try(self, transfer: Transfer) -> str:
         record = transfer.record
@@ -309,6 +327,13 @@ class TransferQueue:
             if not error.again or fruitless >= self._backoff.attempts:
                 return "failed"
             record.state = "retrying"
+            metrics.transfer_retried(record.direction)
+            log.debug(
+                "Attempt %d at %s failed: it is tried again",
+                record.attempts,
+                record.filename,
+                extra=record.log_fields,
+            )
             await self._repository.save(record)
             await asyncio.sleep(self._backoff.pause(fruitless, error.after))
 
@@ -333,7 +358,11 @@ class TransferQueue:
         except OSError as fault:
             return TransferError(fault.strerror or str(fault), again=True)
         except Exception as fault:
-            log.exception("A transfer failed in a way that was not foreseen")
+            log.exception(
+                "The transfer of %s failed in a way that was not foreseen",
+                record.filename,
+                extra=record.log_fields,
+            )
             return TransferError(f"{type(fault).__name__}: {fault}", again=False)
         finally:
             if not work.done():
@@ -347,18 +376,38 @@ class TransferQueue:
             try:
                 await asyncio.wait_for(self._deeds[record.kind].undo(transfer), UNDO_WITHIN)
             except (TransferError, ComfyDeployError, OSError, asyncio.TimeoutError) as fault:
-                log.warning("What %s left could not be cleared away: %s", record.filename, fault)
+                log.warning(
+                    "What %s left could not be cleared away: %s",
+                    record.filename,
+                    fault,
+                    extra=record.log_fields,
+                )
         record.state = state
         record.finished_at = _utcnow()
         if state != "failed":
             record.private = {}
         if state == "done":
             record.error = None
+        metrics.transfer_ended(record.direction, record.kind, state)
+        _log_end(record)
         try:
             await self._repository.save(record)
         finally:  # whoever waits must not wait for ever; the next server tries it again
             del self._open[record.id]
             transfer.ended.set()
+
+
+def _log_end(record: TransferRecord) -> None:
+    """Log how a transfer ended. Those of a run that went well are details of it."""
+    if record.state == "failed":
+        level = logging.WARNING
+    else:
+        level = logging.INFO if record.prompt_id is None else logging.DEBUG
+    way = "Upload" if record.direction == "up" else "Download"
+    fields = {**record.log_fields, "state": record.state, "size": record.size}
+    whose = "" if record.prompt_id is None else f" of run {record.prompt_id}"
+    outcome = record.state if record.error is None else f"{record.state}, {record.error}"
+    log.log(level, "%s of %s%s: %s", way, record.filename, whose, outcome, extra=fields)
 
 
 def describe(record: TransferRecord) -> dict[str, Any]:

@@ -158,6 +158,10 @@ class _Tunnel:
         address = self.url + self.origin.path
         return f"{address}?{PARAMETER}={self._gate.secret}" if self._gated else address
 
+    @property
+    def _log_fields(self) -> dict[str, Any]:
+        return {"target": self.order.target}
+
     def refuse_other(self, order: Order) -> None:
         """Refuse an order that this tunnel does not fulfil.
 
@@ -212,7 +216,11 @@ class _Tunnel:
         try:
             await self._keep_up()
         except Exception as fault:
-            logger.exception("The supervision of a tunnel failed")
+            logger.exception(
+                "The supervision of the tunnel to %s failed",
+                self.order.target,
+                extra=self._log_fields,
+            )
             await self._take_down()
             self.error = failure("exited", f"The tunnel failed: {type(fault).__name__}: {fault}")
             self._settle(self.error)
@@ -229,6 +237,7 @@ class _Tunnel:
                 was_up = True
                 self.state, self.error = "running", None
                 self.started_at = datetime.now(timezone.utc)
+                logger.info("The tunnel to %s is up", self.order.target, extra=self._log_fields)
                 self._settle(None)
                 since = loop.time()
                 error = await self._until_it_dies()
@@ -244,7 +253,13 @@ class _Tunnel:
             self._hurry.clear()
             failures = 1 if loop.time() - since >= STABLE_AFTER else failures + 1
             pause = _pause(failures, error)
-            logger.warning("%s. The tunnel is started again in %.1f s.", error.message, pause)
+            logger.warning(
+                "%s. The tunnel to %s is started again in %.1f s.",
+                error.message,
+                self.order.target,
+                pause,
+                extra=self._log_fields,
+            )
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._hurry.wait(), pause)
             self.restarts += 1
@@ -341,6 +356,7 @@ class _Tunnel:
         await self._gate.close()
         self._gated = False
         self.state = "stopped"  # only now another one may take its place
+        logger.info("The tunnel to %s has ended", self.order.target, extra=self._log_fields)
 
     def _set_url(self, url: str | None) -> None:
         old, self.url = self.url, url
@@ -466,6 +482,13 @@ class Tunnels:
         shown = ("running", "url", "target", "port", "protected", "state", "error")
         status = self.status()
         return {name: status[name] for name in shown}
+
+    def states(self) -> dict[Target, tuple[bool, int]]:
+        """Return of each target whether there is a tunnel, and how often it was started again."""
+        found: dict[Target, tuple[bool, int]] = dict.fromkeys(TARGETS, (False, 0))
+        for target, tunnel in list(self._tunnels.items()):
+            found[target] = (tunnel.state == "running", tunnel.restarts)
+        return found
 
     def _describe(self, target: Target) -> dict[str, Any]:
         tunnel = self._tunnels.get(target)

@@ -9,6 +9,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 from tornado.httpclient import HTTPClientError
 
 from tests.specification import check_reply
@@ -106,6 +107,33 @@ def events(extension, jp_fetch) -> Callable[..., Any]:
         return parse_stream(bytes(received))
 
     return read
+
+
+class Metrics(dict[tuple[str, frozenset[tuple[str, str]]], float]):
+    """The values of one answer of ``/metrics``, by name and labels."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                key = (sample.name, frozenset(sample.labels.items()))
+                assert key not in self, f"{key} is there twice"
+                self[key] = sample.value
+        self.lines = [line for line in text.splitlines() if "comfydeploy" in line]
+
+    def of(self, name: str, **labels: str) -> float | None:
+        """Return a value; the prefix of the name is left out."""
+        return self.get((f"comfydeploy_{name}", frozenset(labels.items())))
+
+
+@pytest.fixture
+def scrape(extension, jp_fetch) -> Callable[[], Any]:
+    """Return a function that asks Jupyter for its metrics."""
+
+    async def ask() -> Metrics:
+        return Metrics((await jp_fetch("metrics")).body.decode())
+
+    return ask
 
 
 def parse_stream(text: bytes) -> list[tuple[int, Any]]:

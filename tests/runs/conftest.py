@@ -23,6 +23,7 @@ events = routes.events
 extension = routes.extension
 extension_config = routes.extension_config
 jp_server_config = routes.jp_server_config
+scrape = routes.scrape
 
 
 @pytest.fixture(autouse=True)

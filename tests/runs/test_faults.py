@@ -28,7 +28,7 @@ class TestKilledComfyUI:
             "data_dir": str(tmp_path / "data"),
         }
 
-    async def test_killed_in_mid_run_and_started_again(self, api, events, chain, mortal):
+    async def test_killed_in_mid_run_and_started_again(self, api, events, chain, mortal, scrape):
         graph = chain(("TestSleep", {"seconds": 120}))
         running = asyncio.ensure_future(api.post("run", {"workflow_api": graph}))
         await until_queue(api, running=1, pending=0)
@@ -39,6 +39,10 @@ class TestKilledComfyUI:
             events(body={"workflow_api": chain()}),
         )
         await until_queue(api, running=1, pending=4)
+        before = await scrape()
+        assert before.of("comfyui_up", machine="local") == 1
+        assert before.of("open_runs", machine="local", status="running") == 1
+        assert before.of("open_runs", machine="local", status="queued") == 4
         await asyncio.to_thread(mortal.kill)
         await asyncio.sleep(0.3)
         code, status = await api.get("check-status")
@@ -46,6 +50,11 @@ class TestKilledComfyUI:
         assert status["comfyui"]["reachable"] is False
         assert status["comfyui"]["error"]
         assert status["queue"] == {"running": 1, "pending": 4}
+        dead = await scrape()
+        assert dead.of("comfyui_up", machine="local") == 0
+        assert dead.of("comfyui_queue_length", machine="local") is None
+        lost = "comfyui_disconnects_total"
+        assert dead.of(lost, machine="local") == before.of(lost, machine="local") + 1
         begin = time.monotonic()
         code, body = await api.post("run", {"workflow_api": chain()})
         assert time.monotonic() - begin < 2.0
@@ -69,6 +78,12 @@ class TestKilledComfyUI:
         assert messages[-1][1]["data"]["status"] == "success"
         assert sum(d.get("event") == "execution_start" for _, d in messages) == 1
         assert (await api.get("check-status"))[1]["status"] == "ok"
+        back = await scrape()
+        assert back.of("comfyui_up", machine="local") == 1
+        for status, count in (("success", 4), ("failed", 1), ("cancelled", 0)):
+            series = {"machine": "local", "status": status}
+            ended = back.of("runs_total", **series) - before.of("runs_total", **series)
+            assert ended == count, status
 
 
 async def until_queue(api, **wanted: int) -> None:

@@ -1,0 +1,250 @@
+"""What Jupyter's ``/metrics`` tells of us: counters, durations, and what is so at the moment.
+
+All of it is in prometheus_client's own registry, which Jupyter serves. Whatever happens is counted
+where it happens, for the whole process; what is so at the moment is read when it is asked for, from
+every server in this process (`watch`). Labels name machines, states and kinds, and nothing of which
+there may be any number.
+"""
+
+from __future__ import annotations
+
+import logging
+import operator
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from prometheus_client import REGISTRY, Counter, Histogram, Info
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from ._version import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from prometheus_client.core import Metric
+
+log = logging.getLogger(__name__)
+
+ENDS = ("success", "failed", "cancelled")
+TRANSFER_ENDS = ("done", "failed", "cancelled")
+TRANSFER_KINDS = {
+    "output": "up",
+    "presigned": "up",
+    "volume": "up",
+    "download": "down",
+    "copy": "down",
+}
+# Seconds: a cached run takes some milliseconds, a video an hour.
+_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+
+Info("comfydeploy", "The version of comfydeploy-jupyter.").info({"version": __version__})
+_RUNS = Counter(
+    "comfydeploy_runs_total", "Runs that have ended, by how they ended.", ("machine", "status")
+)
+_DURATION = Histogram(
+    "comfydeploy_run_duration_seconds",
+    "How long ComfyUI executed the runs that have ended.",
+    ("machine", "status"),
+    buckets=_BUCKETS,
+)
+_WAIT = Histogram(
+    "comfydeploy_run_wait_seconds",
+    "How long runs have waited from the request until ComfyUI began to execute them.",
+    ("machine",),
+    buckets=_BUCKETS,
+)
+_DISCONNECTS = Counter(
+    "comfydeploy_comfyui_disconnects_total",
+    "How often a ComfyUI was lost that had been connected.",
+    ("machine",),
+)
+_TRANSFERS = Counter(
+    "comfydeploy_transfers_total",
+    "Transfers that have ended: uploads of outputs and files, downloads and copies of models.",
+    ("direction", "kind", "state"),
+)
+_RETRIES = Counter(
+    "comfydeploy_transfer_retries_total",
+    "Attempts of transfers that failed and are made again.",
+    ("direction",),
+)
+_BYTES = Counter(
+    "comfydeploy_transfer_bytes_total",
+    "Bytes that transfers have moved, those of attempts that failed included.",
+    ("direction",),
+)
+_RECEIVED_FILES = Counter(
+    "comfydeploy_received_files_total", "Files that were uploaded to ComfyUI's folders."
+)
+_RECEIVED_BYTES = Counter(
+    "comfydeploy_received_bytes_total",
+    "Bytes of the files that were uploaded to ComfyUI's folders.",
+)
+
+
+def add_machine(machine: str) -> None:
+    """Begin the series of a machine at zero: what first appears with a 1 has no rate."""
+    for status in ENDS:
+        _RUNS.labels(machine, status)
+        _DURATION.labels(machine, status)
+    _WAIT.labels(machine)
+    _DISCONNECTS.labels(machine)
+
+
+def remove_machine(machine: str) -> None:
+    """End the series of a machine that is no more."""
+    with suppress(KeyError):  # another server in this process may have ended them
+        for status in ENDS:
+            _RUNS.remove(machine, status)
+            _DURATION.remove(machine, status)
+        _WAIT.remove(machine)
+        _DISCONNECTS.remove(machine)
+
+
+def run_began(machine: str, waited: float) -> None:
+    """Count a run that ComfyUI executes now, after so many seconds."""
+    _WAIT.labels(machine).observe(waited)
+
+
+def run_ended(machine: str, status: str, seconds: float | None) -> None:
+    """Count the end of a run, and how long it was executed, where it was."""
+    _RUNS.labels(machine, status).inc()
+    if seconds is not None:
+        _DURATION.labels(machine, status).observe(seconds)
+
+
+def comfyui_lost(machine: str) -> None:
+    """Count a connection to ComfyUI that broke."""
+    _DISCONNECTS.labels(machine).inc()
+
+
+def transfer_ended(direction: str, kind: str, state: str) -> None:
+    """Count the end of a transfer."""
+    _TRANSFERS.labels(direction, kind, state).inc()
+
+
+def transfer_retried(direction: str) -> None:
+    """Count an attempt that failed and is not the last one."""
+    _RETRIES.labels(direction).inc()
+
+
+def transfer_moved(direction: str, count: int) -> None:
+    """Count bytes of a transfer; may be called in threads."""
+    _BYTES.labels(direction).inc(count)
+
+
+def file_received(size: int) -> None:
+    """Count a file that a client has uploaded, of so many bytes."""
+    _RECEIVED_FILES.inc()
+    _RECEIVED_BYTES.inc(size)
+
+
+class Reading(NamedTuple):
+    """A value as it is at the moment.
+
+    Attributes
+    ----------
+    name : str
+        One of `READINGS`.
+    labels : tuple of str
+        The values of its labels.
+    value : float
+        Seconds since the epoch for timestamps, 1 or 0 for what is so or not.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    value: float
+
+
+class _Kind(NamedTuple):
+    """What a reading means, and what two servers in one process make of it together."""
+
+    text: str
+    labels: tuple[str, ...]
+    combine: Callable[[float, float], float] = operator.add
+    family: type[CounterMetricFamily | GaugeMetricFamily] = GaugeMetricFamily
+
+
+READINGS = {
+    "comfydeploy_comfyui_up": _Kind(
+        "Whether ComfyUI is connected, so that runs can go to it.", ("machine",), min
+    ),
+    "comfydeploy_comfyui_queue_length": _Kind(
+        "Prompts that wait or run in ComfyUI's queue, those of others included, as it last told.",
+        ("machine",),
+        max,
+    ),
+    "comfydeploy_comfyui_last_event_timestamp_seconds": _Kind(
+        "When ComfyUI last sent an event.", ("machine",), max
+    ),
+    "comfydeploy_comfyui_restarts": _Kind(
+        "How often a ComfyUI that is run here ended and was started again.",
+        ("machine",),
+        family=CounterMetricFamily,
+    ),
+    "comfydeploy_open_runs": _Kind("Runs that have not ended.", ("machine", "status")),
+    "comfydeploy_open_transfers": _Kind("Transfers that have not ended.", ("direction", "state")),
+    "comfydeploy_waiting_callbacks": _Kind(
+        "Messages to status endpoints that are not delivered yet.", ()
+    ),
+    "comfydeploy_tunnel_up": _Kind("Whether there is a tunnel to it.", ("target",), max),
+    "comfydeploy_tunnel_restarts": _Kind(
+        "How often the tunnel to it broke and was started again.",
+        ("target",),
+        family=CounterMetricFamily,
+    ),
+    "comfydeploy_websocket_clients": _Kind("Clients that are connected to our WebSocket.", ()),
+}
+
+
+class _Readings(Collector):
+    """Reads what is so when it is asked for."""
+
+    def __init__(self) -> None:
+        self.sources: list[Callable[[], Iterable[Reading]]] = []
+
+    def describe(self) -> Iterator[Metric]:
+        """Name the metrics, so that registering them reads nothing."""
+        for name, kind in READINGS.items():
+            yield kind.family(name, kind.text, labels=kind.labels)
+
+    def collect(self) -> Iterator[Metric]:
+        """Read all servers of this process."""
+        found: dict[str, dict[tuple[str, ...], float]] = {name: {} for name in READINGS}
+        for source in list(self.sources):
+            try:
+                for name, labels, value in source():
+                    known = found[name]
+                    combine = READINGS[name].combine
+                    known[labels] = combine(known[labels], value) if labels in known else value
+            except Exception:
+                # Jupyter's own metrics must not go with ours.
+                log.exception("What is so at the moment could not be read for /metrics")
+        for name, kind in READINGS.items():
+            family = kind.family(name, kind.text, labels=kind.labels)
+            for labels, value in found[name].items():
+                family.add_metric(labels, value)
+            yield family
+
+
+_readings = _Readings()
+REGISTRY.register(_readings)
+for _kind, _direction in TRANSFER_KINDS.items():
+    _RETRIES.labels(_direction)
+    _BYTES.labels(_direction)
+    for _state in TRANSFER_ENDS:
+        _TRANSFERS.labels(_direction, _kind, _state)
+
+
+def watch(source: Callable[[], Iterable[Reading]]) -> Callable[[], None]:
+    """Have a server read whenever the metrics are asked for; return how to stop that.
+
+    Parameters
+    ----------
+    source : callable
+        Returns its readings at once, from memory.
+    """
+    _readings.sources.append(source)
+    return lambda: _readings.sources.remove(source)

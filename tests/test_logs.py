@@ -1,0 +1,90 @@
+"""Jupyter's log as JSON: one object a line, whatever is logged."""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.config
+import time
+from datetime import datetime, timezone
+
+import pytest
+
+from comfydeploy_jupyter.logs import JSONFormatter
+
+
+@pytest.fixture
+def lines(tmp_path):
+    """A logger set up as Jupyter would, and a function that reads what it wrote."""
+    path = tmp_path / "log"
+    logging.config.dictConfig(
+        {
+            "version": 1,
+            "disable_existing_loggers": False,
+            "formatters": {
+                "console": {
+                    "class": "comfydeploy_jupyter.logs.JSONFormatter",
+                    "format": "%(color)s[%(levelname)1.1s]%(end_color)s %(message)s",
+                    "datefmt": "%H",
+                }
+            },
+            "handlers": {
+                "file": {
+                    "class": "logging.FileHandler",
+                    "filename": str(path),
+                    "formatter": "console",
+                    "encoding": "ascii",
+                }
+            },
+            "loggers": {"test-of-json": {"level": "DEBUG", "handlers": ["file"]}},
+        }
+    )
+    logger = logging.getLogger("test-of-json")
+
+    def read():
+        return [json.loads(line) for line in path.read_text().splitlines()]
+
+    yield logger, read
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def test_fields(lines):
+    logger, read = lines
+    begin = time.time()
+    fields = {"prompt_id": "p-1", "execution_time": 1.5, "node_id": None, "color": "\x1b[32m"}
+    logger.info("Run %s ended", "p-1", extra=fields)
+    (line,) = read()
+    told = datetime.fromisoformat(line.pop("time"))
+    assert told.tzinfo == timezone.utc
+    assert begin - 1 <= told.timestamp() <= time.time() + 1
+    assert line == {
+        "level": "INFO",
+        "logger": "test-of-json",
+        "message": "Run p-1 ended",
+        "prompt_id": "p-1",
+        "execution_time": 1.5,
+        "node_id": None,
+    }
+
+
+def test_newlines_exceptions_and_odd_things(lines):
+    logger, read = lines
+    logger.warning("two\nlines\u2028and \ud800 half a pair", extra={"what": {1, "set"}})
+    try:
+        raise ValueError("with\na newline")
+    except ValueError:
+        logger.exception("It failed", stack_info=True)
+    first, second = read()
+    assert first["message"] == "two\nlines\u2028and \ud800 half a pair"
+    assert "set" in str(first["what"])
+    assert second["exception"].startswith("Traceback (most recent call last):\n")
+    assert second["exception"].endswith("ValueError: with\na newline")
+    assert second["level"] == "ERROR"
+
+
+def test_the_record_stays_as_it_is_for_other_handlers():
+    record = logging.LogRecord("name", logging.INFO, "file", 1, "%s is %d", ("a", 1), None)
+    assert json.loads(JSONFormatter().format(record))["message"] == "a is 1"
+    assert logging.Formatter("%(levelname)s %(message)s").format(record) == "INFO a is 1"
