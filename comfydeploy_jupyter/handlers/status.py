@@ -30,6 +30,7 @@ class CheckStatusHandler(Handler):
                 "queue": services.runs.counts(None if query.machine is None else machine.id),
                 "uploads": services.transfers.queue.counts(),
                 "tunnel": services.tunnels.summary(),
+                "store": await services.database.status(),
             }
         )
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from ..errors import ComfyDeployError
 from .outputs import read_history
 from .run import utcnow
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     from .run import Run
 
 log = logging.getLogger(__name__)
+
+SAVE_AGAIN = 3.0  # seconds
 
 
 class Endings:
@@ -115,6 +119,18 @@ class Endings:
         try:
             await self._repository.save(record)
         except Exception:
-            log.exception("The end of run %s could not be stored", run.prompt_id)
+            log.exception("The end of run %s cannot be stored yet", run.prompt_id)
+            self._background.start(self._save_later(record))
         run.record = record
         self._retire(run)
+
+    async def _save_later(self, record: RunRecord) -> None:
+        """Store the end of a run when the store is in order again; nobody waits for that."""
+        while True:
+            await asyncio.sleep(SAVE_AGAIN)
+            try:
+                await self._repository.save(record)
+            except ComfyDeployError as fault:
+                log.debug("The end of run %s: %s", record.prompt_id, fault.message)
+            else:
+                return

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..comfyui.events import Preview
 from ..errors import (
+    ComfyDeployError,
     ComfyUIUnavailableError,
     ConflictError,
     InvalidRequestError,
@@ -168,7 +169,14 @@ class RunManager:
                 self._on_their_way[machine.id] -= 1
         else:
             run, client, prepared = await self._begin(request, machine, small=small)
-        await self._delivery.begin(request, run.prompt_id)
+        try:
+            await self._delivery.begin(request, run.prompt_id)
+        except ComfyDeployError as fault:
+            run.posted.set()
+            reason = f"The run was not handed to ComfyUI: {fault.message}"
+            await self._endings.lose(run, reason, kind="NotQueued")
+            fault.extra["prompt_id"] = run.prompt_id
+            raise
         try:
             await self._post(run, client, prepared.prompt, prepared.workflow)
         except PromptInvalidError as fault:
