@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ComfyDeployError
 from .outputs import read_history
-from .run import utcnow
+from .run import not_before
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,7 +115,10 @@ class Endings:
         await self._finish(run, replace(run.record, status=status, error=error))
 
     async def _finish(self, run: Run, record: RunRecord) -> None:
-        record.finished_at = record.finished_at or utcnow()
+        created, started = record.created_at, record.started_at
+        if started is not None:
+            record.started_at = started = not_before(created, moment=started)
+        record.finished_at = not_before(created, started, moment=record.finished_at)
         try:
             await self._repository.save(record)
         except Exception:

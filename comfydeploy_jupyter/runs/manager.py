@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import time
 import uuid
 from collections import Counter, OrderedDict
 from dataclasses import replace
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+IDS_OF_A_SERVER = 1_000_000_000_000  # more events than a server can tell of one run
 KEPT_RUNS = 100  # finished runs whose events stay in memory for late readers
 # Events that do not name their prompt: ComfyUI 0.3.75 sends them for the one that runs.
 NAMELESS = ("progress_text", "executing")
@@ -599,8 +599,9 @@ class RunManager:
         stored = await self._repository.prompt(record.prompt_id)
         graph = await asyncio.to_thread(json.loads, stored[0]) if stored is not None else {}
         # Its events go on with ids that are larger than any that was told before.
-        first_id = int(time.time() * 1000)
-        run = self._follow(Run(record, node_names(graph), whole=False, first_id=first_id))
+        record.first_id += IDS_OF_A_SERVER
+        await self._repository.save(record)
+        run = self._follow(Run(record, node_names(graph), whole=False, first_id=record.first_id))
         if record.status != "not-started":
             run.resume()
         if record.status == "uploading":

@@ -52,6 +52,8 @@ class RunRecord:
         Which workflow it is, whatever its values; None for runs older than this column.
     inputs : dict
         The inputs that it was given by name.
+    first_id : int
+        Id of the first event that its present server tells of it.
     """
 
     prompt_id: str
@@ -79,6 +81,7 @@ class RunRecord:
     warnings: list[str] = field(default_factory=list)
     structure: str | None = None
     inputs: dict[str, Any] = field(default_factory=dict)
+    first_id: int = 1
 
     @property
     def finished(self) -> bool:
@@ -114,6 +117,7 @@ _DETAILS = (
     "version",
     "warnings",
     "inputs",
+    "first_id",
 )
 
 
