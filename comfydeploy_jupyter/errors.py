@@ -21,7 +21,9 @@ into its JSON reply; the Python client turns the reply back into the same error:
     ├── DockerFailedError            502 docker_failed       details hold the last lines of the log
     ├── ComfyUIUnavailableError      503 comfyui_unavailable with a hint
     ├── DockerUnavailableError       503 docker_unavailable  with the path of the build context
+    ├── StoreUnavailableError        503 store_unavailable   with a hint; details hold the reason
     ├── RunTimeoutError              504 timeout             with the prompt_id
+    ├── NoSpaceError                 507 no_space            of the disk, for records and the like
     ├── ServerUnreachableError       raised by the Python client only, never a reply
     └── RunError                     likewise
         ├── RunFailedError           a node failed; names the node
@@ -30,7 +32,11 @@ into its JSON reply; the Python client turns the reply back into the same error:
 
 from __future__ import annotations
 
+import errno
 from typing import Any, ClassVar
+
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What the operating system says where a disk, a quota or a file is full."""
 
 
 class ComfyDeployError(Exception):
@@ -211,11 +217,28 @@ class ComfyUIUnavailableError(ComfyDeployError):
     code = "comfyui_unavailable"
 
 
+class StoreUnavailableError(ComfyDeployError):
+    """The records cannot be read or written now; ``details.reason`` says why.
+
+    It is ``locked``, ``read_only``, ``disk``, ``damaged`` or ``newer``.
+    """
+
+    status = 503
+    code = "store_unavailable"
+
+
 class RunTimeoutError(ComfyDeployError):
     """The time given for a request is over; a run named by ``prompt_id`` goes on."""
 
     status = 504
     code = "timeout"
+
+
+class NoSpaceError(ComfyDeployError):
+    """The disk has no space left for what is to be kept on it; nothing of it was kept."""
+
+    status = 507
+    code = "no_space"
 
 
 class ServerUnreachableError(ComfyDeployError):

@@ -15,7 +15,7 @@ from jupyter_server.extension.application import ExtensionApp
 from traitlets import Bool, Enum, Float, Int, List, TraitType, Unicode, default
 
 from ._version import __version__
-from .errors import InvalidRequestError
+from .errors import ComfyDeployError, InvalidRequestError
 from .handlers import ROUTES
 from .lazy import lazy_module, load_all
 
@@ -193,7 +193,8 @@ class ComfyDeploy(ExtensionApp):
         self.sockets: set[EventSocket] = set()
         self.document: Document | None = None
         self._services: Services | None = None
-        self._opening = asyncio.Lock()
+        self._changing = asyncio.Lock()  # held while they are opened or closed
+        self._opening: asyncio.Task[None] | None = None
         self._read_environment()
 
     @default("data_dir")
@@ -225,10 +226,20 @@ class ComfyDeploy(ExtensionApp):
         """
         if self._services is not None:
             return
-        async with self._opening:
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.ensure_future(self._open_services())
+        # What keeps one from opening them, such as a locked store, keeps all who wait.
+        await asyncio.shield(self._opening)
+
+    async def _open_services(self) -> None:
+        async with self._changing:
             if self._services is None:
                 services = await asyncio.to_thread(self._build)
-                await services.open()
+                try:
+                    await services.open()
+                except BaseException:
+                    await services.close()
+                    raise
                 self._services = services
                 self._unwatch = metrics.watch(self._readings)
 
@@ -238,7 +249,7 @@ class ComfyDeploy(ExtensionApp):
 
     async def stop_extension(self) -> None:
         """Close everything; a ComfyUI that was started here ends too."""
-        async with self._opening:
+        async with self._changing:
             services, self._services = self._services, None
             if services is not None:
                 self._unwatch()
@@ -257,6 +268,8 @@ class ComfyDeploy(ExtensionApp):
             # What Jupyter has loaded by now stays. Going through it would make each full garbage
             # collection, such as a large workflow brings on, a stop of a tenth of a second.
             gc.freeze()
+        except ComfyDeployError as fault:
+            self.log.error("ComfyDeploy could not be started: %s", fault)  # noqa: TRY400 - all there is to say
         except Exception:
             log.exception("ComfyDeploy could not be started; each request tries again")
 

@@ -441,12 +441,14 @@ class Services:
     async def _inherit(self, delivery: Delivery) -> None:
         """Take over what other servers on the same data folder leave when they die."""
         assert self._session is not None
+        sessions: frozenset[str] = frozenset()
         while True:
             await asyncio.sleep(INHERIT_EVERY)
             try:
-                sessions = await asyncio.to_thread(self._session.claim)
+                sessions |= await asyncio.to_thread(self._session.claim)
                 if sessions:
                     await delivery.take_over(await self.transfers.take_over(sessions))
                     await self.runs.take_over(sessions)
+                    sessions = frozenset()
             except Exception:
                 log.exception("What a dead server left could not be taken over")

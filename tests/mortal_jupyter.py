@@ -54,6 +54,10 @@ class MortalJupyter(JupyterProcess):
     def post(self, path: str, body: Any, *, timeout: float = 60.0) -> tuple[int, Any]:
         return self._call("POST", path, json=body, timeout=timeout)
 
+    def upload(self, name: str, content: bytes, **fields: str) -> tuple[int, Any]:
+        """Upload one file."""
+        return self._call("POST", "upload-file", files={"file": (name, content)}, data=fields)
+
     def until(self, prompt_id: str, *statuses: str, timeout: float = 30.0) -> dict[str, Any]:
         """Wait until a run has one of the statuses."""
         deadline = time.monotonic() + timeout
@@ -84,6 +88,17 @@ class MortalJupyter(JupyterProcess):
                     found.append((event_id, json.loads(value)))
         return found
 
+    def first_id(self, prompt_id: str) -> int:
+        """Return the id of the first event that the stream of a run has."""
+        with requests.get(
+            self._url("run/streaming"),
+            params={"prompt_id": prompt_id},
+            headers=self._headers,
+            stream=True,
+            timeout=60,
+        ) as answer:
+            return int(next(answer.iter_lines()).removeprefix(b"id: "))
+
     @property
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"token {self.token}"}
@@ -101,11 +116,15 @@ class MortalJupyter(JupyterProcess):
 
 @pytest.fixture
 def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., MortalJupyter]]:
-    """A function that starts a Jupyter server; takes the extension's settings."""
+    """A function that starts a Jupyter server; takes the extension's settings.
+
+    ``env`` goes into its environment.
+    """
     servers: list[MortalJupyter] = []
 
-    def start(**settings: Any) -> MortalJupyter:
+    def start(env: dict[str, str] | None = None, **settings: Any) -> MortalJupyter:
         servers.append(MortalJupyter(tmp_path_factory.mktemp("jupyter"), settings))
+        servers[-1].env.update(env or {})
         servers[-1].start()
         return servers[-1]
 

@@ -18,6 +18,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
 from ..errors import (
+    FULL,
     ComfyDeployError,
     ConflictError,
     ForbiddenPathError,
@@ -408,7 +409,7 @@ def _user_errors() -> Iterator[None]:
             "body", "is not well-formed multipart/form-data"
         ) from None
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        if error.errno in FULL:
             raise TooLargeError(
                 "file: there is no space left for it on the disk", details={"field": "file"}
             ) from error

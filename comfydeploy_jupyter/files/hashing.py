@@ -180,7 +180,7 @@ class Hasher:
             status = os.fstat(file.fileno())
             before = FileKey.of(progress.path, status)
             age = time.time() - status.st_mtime
-            if 0 <= age < TICK:
+            if abs(age) < TICK:
                 time.sleep(TICK - age)
 
             def advance(count: int) -> None:

@@ -13,10 +13,12 @@ from jupyter_server.utils import ensure_async
 from tornado import web
 
 from ..errors import (
+    FULL,
     ComfyDeployError,
     InvalidJSONError,
     InvalidRequestError,
     MethodNotAllowedError,
+    NoSpaceError,
     NotFoundError,
     TooLargeError,
     UnauthorizedError,
@@ -160,6 +162,8 @@ class Base(JupyterHandler):
             return _of_http(exception)
         if exception is None and status < 500:
             return ComfyDeployError(f"HTTP status {status}")
+        if isinstance(exception, OSError) and exception.errno in FULL:
+            return NoSpaceError("There is no space left on the disk")
         fault_id = uuid.uuid4().hex[:12]
         self.log.error(
             "comfydeploy error %s", fault_id, exc_info=exception, extra={"error_id": fault_id}

@@ -35,15 +35,19 @@ class CheckStatusHandler(Handler):
             try:
                 await machine.check(query.timeout)
             except ComfyUIUnavailableError as fault:
-                fault.extra = {**self._status(machine, query), **fault.extra, "status": "degraded"}
+                fault.extra = {
+                    **await self._status(machine, query),
+                    **fault.extra,
+                    "status": "degraded",
+                }
                 raise
-        self.reply(self._status(machine, query))
+        self.reply(await self._status(machine, query))
 
     async def head(self) -> None:
         """Answer as `get`, without the body: what some uptime checkers ask for."""
         await self.get()
 
-    def _status(self, machine: Machine, query: schemas.StatusQuery) -> dict[str, Any]:
+    async def _status(self, machine: Machine, query: schemas.StatusQuery) -> dict[str, Any]:
         services = self.services
         comfyui = machine.status()
         return {
@@ -54,6 +58,7 @@ class CheckStatusHandler(Handler):
             "queue": services.runs.counts(None if query.machine is None else machine.id),
             "uploads": services.transfers.queue.counts(),
             "tunnel": services.tunnels.summary(),
+            "store": await services.database.status(),
         }
 
 

@@ -15,6 +15,8 @@ from ..errors import (
     CloudError,
     InvalidJSONError,
     InvalidRequestError,
+    NoSpaceError,
+    StoreUnavailableError,
     TooLargeError,
     UnauthorizedError,
 )
@@ -42,7 +44,7 @@ is null counts as not given; unknown fields are ignored.
 """
 UNCHANGED = "The client has this answer already."
 UNCHANGED_HEADER = Header("If-None-Match", "304 if the answer still has this ETag.", '"a9f0"')
-_EVERYWHERE = (InvalidRequestError, UnauthorizedError)
+_EVERYWHERE = (InvalidRequestError, UnauthorizedError, StoreUnavailableError, NoSpaceError)
 _WITH_BODY = (InvalidJSONError, TooLargeError)
 _OF_STATUS = {416: "The range is outside the file.", 426: "Another version of the protocol."}
 

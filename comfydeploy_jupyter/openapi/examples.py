@@ -16,9 +16,11 @@ from ..errors import (
     InvalidJSONError,
     InvalidRequestError,
     NoAPIKeyError,
+    NoSpaceError,
     NotFoundError,
     PromptInvalidError,
     RunTimeoutError,
+    StoreUnavailableError,
     TooLargeError,
     TunnelFailedError,
     UnauthorizedError,
@@ -74,7 +76,16 @@ ERRORS: tuple[ComfyDeployError, ...] = (
         extra={"hint": "Start it, or set comfyui_path to have it started here."},
     ),
     DockerUnavailableError("No Docker engine answers", extra={"path": "/home/ada/studio"}),
+    StoreUnavailableError(
+        "Another process has locked the store /home/ada/comfydeploy.db",
+        details={
+            "reason": "locked",
+            "path": "/home/ada/comfydeploy.db",
+        },
+        extra={"hint": "Try again; if that goes on, end the process that has the file open."},
+    ),
     RunTimeoutError("The run has not ended within 60 s; it goes on", extra={"prompt_id": RUN_ID}),
+    NoSpaceError("There is no space left on the disk for the snapshot studio"),
     ComfyDeployError("The snapshot was broken off: the server is ending"),
 )
 
@@ -318,6 +329,11 @@ STATUS = {
     "tunnel": {
         name: NO_TUNNEL[name]
         for name in ("running", "url", "target", "port", "protected", "state", "error")
+    },
+    "store": {
+        "path": "/home/ada/comfydeploy.db",
+        "journal": "wal",
+        "warnings": [],
     },
 }
 COMFYUI_VERSION = {"success": True, "version": "0.3.75", "commit": COMMIT, "source": "running"}

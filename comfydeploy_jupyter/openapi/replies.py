@@ -347,6 +347,14 @@ class TunnelSummary(Reply):
     error: str | None
 
 
+class StoreStatus(Reply):
+    """Where the records are; ``warnings`` are sentences for the user."""
+
+    path: str
+    journal: Literal["wal", "delete", "truncate", "persist", "memory", "off"]
+    warnings: list[str]
+
+
 class ServiceStatus(Reply):
     """How the service is; ``degraded`` while ComfyUI is out of reach."""
 
@@ -357,6 +365,7 @@ class ServiceStatus(Reply):
     queue: QueueCounts
     uploads: TransferCounts
     tunnel: TunnelSummary
+    store: StoreStatus
 
 
 class SocketStatus(Reply):

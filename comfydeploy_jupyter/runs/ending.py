@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .. import metrics
+from ..errors import ComfyDeployError
 from .outputs import read_history
-from .run import utcnow
+from .run import not_before
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from .run import Run
 
 log = logging.getLogger(__name__)
+
+SAVE_AGAIN = 3.0  # seconds
 
 
 class Endings:
@@ -117,17 +121,37 @@ class Endings:
         await self._finish(run, replace(run.record, status=status, error=error))
 
     async def _finish(self, run: Run, record: RunRecord) -> None:
-        record.finished_at = record.finished_at or utcnow()
+        created, started = record.created_at, record.started_at
+        if started is not None:
+            record.started_at = started = not_before(created, moment=started)
+        record.finished_at = not_before(created, started, moment=record.finished_at)
         try:
             await self._repository.save(record)
         except Exception:
             log.exception(
-                "The end of run %s could not be stored", run.prompt_id, extra=record.log_fields
+                "The end of run %s cannot be stored yet", run.prompt_id, extra=record.log_fields
             )
+            self._background.start(self._save_later(record))
         run.record = record
         metrics.run_ended(record.machine, record.status, record.execution_time)
         _log_end(record)
         self._retire(run)
+
+    async def _save_later(self, record: RunRecord) -> None:
+        """Store the end of a run when the store is in order again; nobody waits for that."""
+        while True:
+            await asyncio.sleep(SAVE_AGAIN)
+            try:
+                await self._repository.save(record)
+            except ComfyDeployError as fault:
+                log.debug(
+                    "The end of run %s: %s",
+                    record.prompt_id,
+                    fault.message,
+                    extra=record.log_fields,
+                )
+            else:
+                return
 
 
 def _log_end(record: RunRecord) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import time
 import uuid
 from collections import Counter, OrderedDict
 from dataclasses import replace
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..comfyui.events import Preview
 from ..errors import (
+    ComfyDeployError,
     ComfyUIUnavailableError,
     ConflictError,
     InvalidRequestError,
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+IDS_OF_A_SERVER = 1_000_000_000_000  # more events than a server can tell of one run
 KEPT_RUNS = 100  # finished runs whose events stay in memory for late readers
 # Events that do not name their prompt: ComfyUI 0.3.75 sends them for the one that runs.
 NAMELESS = ("progress_text", "executing")
@@ -168,7 +169,14 @@ class RunManager:
                 self._on_their_way[machine.id] -= 1
         else:
             run, client, prepared = await self._begin(request, machine, small=small)
-        await self._delivery.begin(request, run.prompt_id)
+        try:
+            await self._delivery.begin(request, run.prompt_id)
+        except ComfyDeployError as fault:
+            run.posted.set()
+            reason = f"The run was not handed to ComfyUI: {fault.message}"
+            await self._endings.lose(run, reason, kind="NotQueued")
+            fault.extra["prompt_id"] = run.prompt_id
+            raise
         try:
             await self._post(run, client, prepared.prompt, prepared.workflow)
         except PromptInvalidError as fault:
@@ -622,8 +630,9 @@ class RunManager:
         stored = await self._repository.prompt(record.prompt_id)
         graph = await asyncio.to_thread(json.loads, stored[0]) if stored is not None else {}
         # Its events go on with ids that are larger than any that was told before.
-        first_id = int(time.time() * 1000)
-        run = self._follow(Run(record, node_names(graph), whole=False, first_id=first_id))
+        record.first_id += IDS_OF_A_SERVER
+        await self._repository.save(record)
+        run = self._follow(Run(record, node_names(graph), whole=False, first_id=record.first_id))
         log.info("Run %s is taken over", run.prompt_id, extra=record.log_fields)
         if record.status != "not-started":
             run.resume()

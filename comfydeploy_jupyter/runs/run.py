@@ -30,6 +30,14 @@ def utcnow() -> str:
     return timestamp(time.time())
 
 
+def not_before(*earlier: str | None, moment: str | None = None) -> str:
+    """Return a time, now unless it is given, or a later one of those that were before it.
+
+    The clock of the machine may be set back meanwhile, and that of a ComfyUI elsewhere be slow.
+    """
+    return max(moment or utcnow(), *(time for time in earlier if time is not None))
+
+
 def timestamp(seconds: float) -> str:
     """Return a time in seconds since the epoch as ISO 8601 in UTC, with milliseconds."""
     moment = datetime.fromtimestamp(seconds, timezone.utc)
@@ -199,7 +207,7 @@ class Run:
         if self.record.status not in ("not-started", "queued"):
             return False
         self.record.status = "running"
-        self.record.started_at = utcnow()
+        self.record.started_at = not_before(self.record.created_at)
         self._started = time.monotonic()
         waited = time.time() - _seconds(self.record.created_at)
         metrics.run_began(self.record.machine, max(waited, 0.0))
@@ -210,7 +218,7 @@ class Run:
         """Note when the run ended and how long it took, the first time."""
         if self.record.finished_at is not None:
             return
-        self.record.finished_at = utcnow()
+        self.record.finished_at = not_before(self.record.created_at, self.record.started_at)
         if self._started is not None and self.record.execution_time is None:
             self.record.execution_time = round(time.monotonic() - self._started, 4)
         for node in list(self._node_started):

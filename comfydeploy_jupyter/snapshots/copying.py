@@ -8,6 +8,7 @@ import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..errors import FULL
 from ..secrets import holds_secret, is_secret_file
 
 MIB = 1024 * 1024
@@ -74,6 +75,9 @@ class Copier:
                 shutil.copyfile(path, target)
                 shutil.copymode(path, target)
         except OSError as fault:
+            if fault.errno in FULL:
+                raise
+            target.unlink(missing_ok=True)
             why = fault.strerror or "it cannot be read"
         if why is not None:
             self.warnings.append(f"{shown} is left out: {why}")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ConflictError
+from ..errors import FULL, ConflictError, NoSpaceError
 from .copying import Copier
 from .manager_format import to_manager
 from .packages import LOCAL
@@ -84,14 +84,24 @@ def write_context(folder: Path, name: str, environment: Environment, *, models: 
     ------
     ConflictError
         If another request is writing a context of that name.
+    NoSpaceError
+        If the disk is full; an earlier context of that name is still there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder, name):
         beside, target = folder / f"{name}~new", folder / name
         shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir()
-        writer = _Writer(beside, environment, with_models=models)
-        dockerfile = writer.write()
+        try:
+            beside.mkdir()
+            writer = _Writer(beside, environment, with_models=models)
+            dockerfile = writer.write()
+        except BaseException as fault:
+            shutil.rmtree(beside, ignore_errors=True)
+            if isinstance(fault, OSError) and fault.errno in FULL:
+                raise NoSpaceError(
+                    f"There is no space left on the disk for the snapshot {name}"
+                ) from fault
+            raise
         old = folder / f"{name}~old"
         shutil.rmtree(old, ignore_errors=True)
         if target.exists():

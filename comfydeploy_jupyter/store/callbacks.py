@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,8 @@ class Callback:
         Seconds since the epoch.
     delivered : bool
         Whether the endpoint has it.
+    age : float
+        Seconds from its making to when this server got to know it.
     """
 
     prompt_id: str
@@ -74,6 +77,7 @@ class Callback:
     passing: bool
     created_at: float
     delivered: bool = False
+    age: float = 0.0
 
 
 _PLAIN = (
@@ -183,7 +187,12 @@ def _take_over(
     )
     callbacks = [
         Callback(
-            row["prompt_id"], row["number"], row["body"], bool(row["passing"]), row["created_at"]
+            row["prompt_id"],
+            row["number"],
+            row["body"],
+            bool(row["passing"]),
+            row["created_at"],
+            age=max(time.time() - row["created_at"], 0.0),
         )
         for row in rows
     ]

@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from .faults import damaged, explain, is_damage, is_locked, newer
 from .migrations import migrate
+from .place import Place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
+
+log = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 BUSY_TIMEOUT = 10.0  # seconds to wait for a lock that another process holds
+LEAST_WAIT = 0.1  # seconds of it for those who have waited that long for others
+ASK_AGAIN = 0.05  # seconds, where SQLite itself does not wait
+WAL = "wal"
+_KINDS = {False: "reading", True: "writing"}
 
 
 class Database:
@@ -26,24 +37,48 @@ class Database:
     Every write is one transaction in the single writer thread, so writes are ordered as they were
     asked for. Reads run in a small pool and see the last committed state.
 
+    A file that turns out to be no proper database is set aside, and a new one takes its place. On
+    network drives, where WAL is not safe, it keeps SQLite's older journal.
+
     Parameters
     ----------
     path : pathlib.Path
         The database file; its folder is made when missing.
     readers : int
         Number of reader threads.
+    patience : float
+        Seconds to wait for a lock that another process holds.
+
+    Attributes
+    ----------
+    journal : str
+        How SQLite keeps changes that may be taken back: ``wal``, or ``delete``.
     """
 
-    def __init__(self, path: Path, *, readers: int = 2) -> None:
+    def __init__(self, path: Path, *, readers: int = 2, patience: float = BUSY_TIMEOUT) -> None:
         self.path = path
+        self.journal = WAL
+        self._patience = patience
+        self._place = Place(path)
+        self._network: str | None = None
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="comfydeploy-store-writer")
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="comfydeploy-store-reader")
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
-        self._guard = threading.Lock()
+        self._generation = 0  # counts how often all connections were closed
+        self._whole = False  # the file has its schema
+        self._turnstile = _Turnstile()
 
     async def open(self) -> None:
-        """Create the file if needed and bring its schema up to date."""
+        """Create the file if needed and bring its schema up to date.
+
+        Raises
+        ------
+        StoreUnavailableError
+            If it is locked, read-only, or of a newer version; nothing has changed then.
+        NoSpaceError
+            If the disk is full.
+        """
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(self._writer, self._prepare)
 
@@ -58,10 +93,23 @@ class Database:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """Run ``work(connection, …)`` as one transaction: all of it is kept, or nothing."""
+        """Run ``work(connection, …)`` as one transaction: all of it is kept, or nothing.
+
+        Raises
+        ------
+        StoreUnavailableError, NoSpaceError
+            If the store cannot be written now.
+        """
         loop = asyncio.get_running_loop()
+        asked = time.monotonic()
+
+        def transaction(connection: sqlite3.Connection) -> T:
+            left = max(self._patience - (time.monotonic() - asked), LEAST_WAIT)
+            connection.execute(f"PRAGMA busy_timeout = {left * 1000:.0f}")
+            return _transaction(connection, lambda: work(connection, *args, **kwargs))
+
         return await loop.run_in_executor(
-            self._writer, lambda: self._transaction(work, *args, **kwargs)
+            self._writer, lambda: self._carry_out(transaction, write=True)
         )
 
     async def read(
@@ -71,52 +119,231 @@ class Database:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """Run ``work(connection, …)`` on a connection that cannot write."""
+        """Run ``work(connection, …)`` on a connection that cannot write.
+
+        Raises
+        ------
+        StoreUnavailableError
+            If the store cannot be read now.
+        """
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
-            self._readers, lambda: work(self._connection(write=False), *args, **kwargs)
+            self._readers,
+            lambda: self._carry_out(
+                lambda connection: work(connection, *args, **kwargs), write=False
+            ),
         )
 
+    async def status(self) -> dict[str, Any]:
+        """Return ``path``, ``journal`` and ``warnings``: what users should know of the store."""
+        return await asyncio.to_thread(self._status)
+
+    # -- in threads --------------------------------------------------------------------------
+
+    def _status(self) -> dict[str, Any]:
+        warnings = [
+            f"A damaged store was set aside as {path}: what was kept in it is not shown."
+            for path in self._place.set_aside_before()
+        ]
+        if self._network is not None:
+            warnings.append(
+                f"The store is on a network drive ({self._network}): it is slower there, and only"
+                " Jupyter servers of one machine may share it. data_dir can name another folder."
+            )
+        elif self.journal != WAL:
+            warnings.append(
+                f"SQLite's WAL does not work in {self.path.parent}: the store is slower there."
+            )
+        return {"path": str(self.path), "journal": self.journal, "warnings": warnings}
+
     def _prepare(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self._explained():
+            try:
+                alone = self._place.enter(self._patience)
+                try:
+                    self._begin(check_wal=alone)
+                except sqlite3.DatabaseError as fault:
+                    if not is_damage(fault):
+                        raise
+                    self._replace()
+                self._place.share()
+            except BaseException:
+                self._close_connections()
+                self._place.leave()
+                raise
+        if self._network is not None or self.journal != WAL:
+            log.warning("%s", self._status()["warnings"][-1])
+
+    def _begin(self, *, check_wal: bool = False) -> None:
+        """Open the file and bring its schema up to date."""
+        if check_wal and self._place.has_lost_its_beginning():
+            self._place.set_aside()
+        steps = self._place.unknown_steps()
+        if steps:
+            raise newer(self.path, steps)
         # Tokens of unfinished uploads are in it. SQLite gives its side files the same mode.
         self.path.touch(mode=0o600)
         self.path.chmod(0o600)
+        frames = self._place.wal_frames() if check_wal else 0
+        self._network = self._place.network()
         connection = self._connection(write=True)
-        connection.execute("PRAGMA journal_mode = WAL")
+        if frames != 0:
+            self._check_wal(connection, frames)
+        self.journal = self._choose_journal(connection)
+        _set_safety(connection, self.journal)
         migrate(connection)
+        self._whole = True
+
+    def _check_wal(self, connection: sqlite3.Connection, frames: int | None) -> None:
+        """Keep a WAL of which SQLite takes less than was committed, and check what it leaves."""
+        _, taken, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if frames is not None and taken >= frames:
+            return
+        self._place.keep_wal()
+        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise sqlite3.DatabaseError(f"malformed database: {verdict}")
+
+    def _choose_journal(self, connection: sqlite3.Connection) -> str:
+        """Have SQLite use the journal that is safe here; return which one it uses."""
+        wanted = WAL if self._network is None else "delete"
+        deadline = time.monotonic() + self._patience
+        while True:
+            try:
+                return set_journal(connection, wanted)
+            except sqlite3.OperationalError as fault:
+                # SQLite does not wait here for others who are doing the same.
+                if not is_locked(fault) or time.monotonic() > deadline:
+                    raise
+            time.sleep(ASK_AGAIN)
+
+    def _carry_out(self, work: Callable[[sqlite3.Connection], T], *, write: bool) -> T:
+        """Do some work; where the file proves to be damaged, do it again on a new one."""
+        with self._explained(write=write):
+            with self._turnstile.together():
+                generation = self._generation
+                try:
+                    return work(self._connection(write=write))
+                except sqlite3.DatabaseError as fault:
+                    if self._whole and not is_damage(fault):
+                        raise
+            with self._turnstile.alone():
+                if not self._whole:
+                    self._begin()
+                elif generation == self._generation:
+                    self._replace()
+            with self._turnstile.together():
+                return work(self._connection(write=write))
+
+    def _replace(self) -> None:
+        """Set a damaged file aside and begin a new one; nobody uses it meanwhile."""
+        self._close_connections()
+        if not self._place.have_alone():
+            raise damaged(self.path)
+        try:
+            self._whole = False
+            self._place.set_aside()
+            self._begin()
+        finally:
+            self._place.share()
+
+    def _close_connections(self) -> None:
+        self._generation += 1
+        for connection in self._connections:
+            with suppress(sqlite3.Error):
+                connection.close()
+        self._connections.clear()
 
     def _connection(self, *, write: bool) -> sqlite3.Connection:
-        found: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if found is None:
+        """Return this thread's connection, for reading or for writing."""
+        generation, found = getattr(self._local, _KINDS[write], (-1, None))
+        if found is None or generation != self._generation:
             found = sqlite3.connect(
-                self.path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+                self.path, timeout=self._patience, isolation_level=None, check_same_thread=False
             )
+            self._connections.append(found)
             found.row_factory = sqlite3.Row
-            found.execute("PRAGMA synchronous = NORMAL")
             found.execute("PRAGMA foreign_keys = ON")
-            if not write:
+            if write:
+                _set_safety(found, self.journal)
+            else:
                 found.execute("PRAGMA query_only = ON")
-            self._local.connection = found
-            with self._guard:
-                self._connections.append(found)
+            setattr(self._local, _KINDS[write], (self._generation, found))
         return found
 
-    def _transaction(self, work: Callable[..., T], *args: Any, **kwargs: Any) -> T:
-        connection = self._connection(write=True)
-        connection.execute("BEGIN IMMEDIATE")
+    @contextmanager
+    def _explained(self, *, write: bool = True) -> Iterator[None]:
         try:
-            result = work(connection, *args, **kwargs)
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
-        return result
+            yield
+        except (sqlite3.Error, OSError) as fault:
+            # A reader's connection is read-only on purpose.
+            told = explain(fault, self.path) if write or "readonly" not in str(fault) else None
+            if told is None:
+                raise
+            raise told from fault
 
     def _shut_down(self) -> None:
         self._writer.shutdown(wait=True)
         self._readers.shutdown(wait=True)
-        with self._guard:
-            for connection in self._connections:
-                connection.close()
-            self._connections.clear()
+        self._close_connections()
+        self._place.leave()
+
+
+class _Turnstile:
+    """Lets many through together, or one alone."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside = 0
+        self._closed = False
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._closed)
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._closed)
+            self._closed = True
+            self._changed.wait_for(lambda: not self._inside)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._closed = False
+                self._changed.notify_all()
+
+
+def set_journal(connection: sqlite3.Connection, wanted: str) -> str:
+    """Ask SQLite to use a journal mode, and return the one that it uses from now on.
+
+    Where a file system cannot share memory, it stays with what it had.
+    """
+    (found,) = connection.execute(f"PRAGMA journal_mode = {wanted}").fetchone()
+    return str(found)
+
+
+def _set_safety(connection: sqlite3.Connection, journal: str) -> None:
+    """Wait for the disk as often as a journal needs: WAL survives crashes with less."""
+    connection.execute(f"PRAGMA synchronous = {'NORMAL' if journal == WAL else 'FULL'}")
+
+
+def _transaction(connection: sqlite3.Connection, work: Callable[[], T]) -> T:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        result = work()
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # a full disk makes SQLite itself roll back
+            connection.execute("ROLLBACK")
+        raise
+    return result

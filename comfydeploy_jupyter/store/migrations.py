@@ -181,30 +181,54 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 
 
+def unknown_steps(connection: sqlite3.Connection) -> list[str]:
+    """Return the steps that a database has and this version does not know: it is of a newer one."""
+    known = {name for name, _ in MIGRATIONS}
+    return [name for name in _applied(connection) if name not in known]
+
+
 def migrate(connection: sqlite3.Connection) -> None:
     """Apply the missing steps, each in one transaction together with its record.
+
+    Where none is missing, nothing is written.
 
     Parameters
     ----------
     connection : sqlite3.Connection
         A connection in autocommit mode (``isolation_level=None``) that may write.
     """
-    connection.execute(
-        "CREATE TABLE IF NOT EXISTS migrations (name TEXT PRIMARY KEY, applied_at TEXT NOT NULL)"
-    )
+    applied = _applied(connection)
     for name, statements in MIGRATIONS:
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            known = connection.execute("SELECT 1 FROM migrations WHERE name = ?", (name,))
-            if known.fetchone() is None:
-                for statement in statements:
-                    connection.execute(statement)
-                connection.execute(
-                    "INSERT INTO migrations (name, applied_at)"
-                    " VALUES (?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))",
-                    (name,),
-                )
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
+        if name not in applied:
+            _apply(connection, name, statements)
+
+
+def _applied(connection: sqlite3.Connection) -> list[str]:
+    """Return the names of the steps that a database has, in the order they were applied."""
+    there = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'migrations'"
+    if connection.execute(there).fetchone() is None:
+        return []
+    return [row[0] for row in connection.execute("SELECT name FROM migrations ORDER BY rowid")]
+
+
+def _apply(connection: sqlite3.Connection, name: str, statements: tuple[str, ...]) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS migrations"
+            " (name TEXT PRIMARY KEY, applied_at TEXT NOT NULL)"
+        )
+        # Another server may have been faster.
+        if name not in _applied(connection):
+            for statement in statements:
+                connection.execute(statement)
+            connection.execute(
+                "INSERT INTO migrations (name, applied_at)"
+                " VALUES (?, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))",
+                (name,),
+            )
         connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # a full disk makes SQLite itself roll back
+            connection.execute("ROLLBACK")
+        raise

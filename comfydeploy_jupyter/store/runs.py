@@ -54,6 +54,8 @@ class RunRecord:
         Which workflow it is, whatever its values; None for runs older than this column.
     inputs : dict
         The inputs that it was given by name.
+    first_id : int
+        Id of the first event that its present server tells of it.
     """
 
     prompt_id: str
@@ -81,6 +83,7 @@ class RunRecord:
     warnings: list[str] = field(default_factory=list)
     structure: str | None = None
     inputs: dict[str, Any] = field(default_factory=dict)
+    first_id: int = 1
 
     @property
     def finished(self) -> bool:
@@ -121,6 +124,7 @@ _DETAILS = (
     "version",
     "warnings",
     "inputs",
+    "first_id",
 )
 
 
@@ -141,9 +145,9 @@ class RunRepository:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._unsaved: dict[str, dict[str, Any]] = {}
-        self._saving: asyncio.Future[None] | None = None
-        self._guard = threading.Lock()  # of both: the writer's thread takes what is unsaved
+        self._batch: dict[str, dict[str, Any]] | None = None  # what the writer has not begun with
+        self._saving: asyncio.Future[None]
+        self._guard = threading.Lock()
 
     async def add(self, record: RunRecord, prompt: bytes, workflow: bytes | None) -> None:
         """Keep a new run with its graph.
@@ -172,11 +176,14 @@ class RunRepository:
         """
         row = _row(record)
         with self._guard:
-            waiting = self._unsaved.get(record.prompt_id)
+            if self._batch is None:
+                self._batch = {}
+                self._saving = asyncio.ensure_future(
+                    self._database.write(self._save_batch, self._batch)
+                )
+            waiting = self._batch.get(record.prompt_id)
             if waiting is None or waiting["status"] not in FINAL:
-                self._unsaved[record.prompt_id] = row
-            if self._saving is None:
-                self._saving = asyncio.ensure_future(self._database.write(self._save_unsaved))
+                self._batch[record.prompt_id] = row
             saving = self._saving
         await asyncio.shield(saving)
 
@@ -213,10 +220,11 @@ class RunRepository:
         found = await self._database.read(_list, -1, 0, ACTIVE, None)
         return found[::-1]
 
-    def _save_unsaved(self, connection: sqlite3.Connection) -> None:
+    def _save_batch(self, connection: sqlite3.Connection, batch: dict[str, dict[str, Any]]) -> None:
         with self._guard:
-            rows, self._unsaved, self._saving = self._unsaved, {}, None
-        connection.executemany(_SAVE, rows.values())
+            if self._batch is batch:
+                self._batch = None
+        connection.executemany(_SAVE, batch.values())
 
 
 def _row(record: RunRecord) -> dict[str, Any]:

@@ -195,7 +195,9 @@ class Callbacks:
     async def _deliver_one(self, order: Order, message: Callback) -> None:
         endpoint = order.status_endpoint or ""
         attempt = 0
-        while time.time() - message.created_at < GIVEN_UP_AFTER:
+        # By the monotonic clock: that of the machine may be set meanwhile. Each is tried once.
+        given_up_at = time.monotonic() + GIVEN_UP_AFTER - message.age
+        while not attempt or time.monotonic() < given_up_at:
             attempt += 1
             try:
                 await asyncio.wait_for(self._post(endpoint, order, message), ANSWER_WITHIN)

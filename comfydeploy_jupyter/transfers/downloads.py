@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import FULL
 from .http import TransferError, request
 from .sources import CHUNK, open_path
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 PART = ".part"  # suffix of a file that is not whole yet; ComfyUI lists no such files
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class PartFile:
@@ -135,7 +135,7 @@ class PartFile:
                 while view and not self._closed:
                     view = view[os.write(self._file, view) :]
             except OSError as fault:
-                if fault.errno in _FULL:
+                if fault.errno in FULL:
                     raise TransferError(
                         f"there is no space left for {self.name}", again=False
                     ) from fault

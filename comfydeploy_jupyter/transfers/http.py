@@ -177,17 +177,21 @@ async def _refusal(response: aiohttp.ClientResponse, what: str) -> TransferError
     return TransferError(
         f"{what} answered {phrase}{f' ({found.group(1)})' if found else ''}",
         again=status >= 500 or status in PASSING_STATUSES,
-        after=_retry_after(response.headers.get("Retry-After", "")),
+        after=_retry_after(response.headers.get("Retry-After", ""), response.headers.get("Date")),
     )
 
 
-def _retry_after(value: str) -> float | None:
-    """Return the seconds that a ``Retry-After`` header asks for, given as a number or a date."""
+def _retry_after(value: str, now: str | None) -> float | None:
+    """Return the seconds that a ``Retry-After`` header asks for, given as a number or a date.
+
+    A date is meant by the server's own clock, which its header ``Date`` tells.
+    """
     try:
         seconds = float(value)
     except ValueError:
         try:
-            seconds = parsedate_to_datetime(value).timestamp() - time.time()
+            here = time.time() if now is None else parsedate_to_datetime(now).timestamp()
+            seconds = parsedate_to_datetime(value).timestamp() - here
         except (ValueError, TypeError):
             return None
     return min(max(seconds, 0.0), LONGEST_RETRY_AFTER) if seconds == seconds else None

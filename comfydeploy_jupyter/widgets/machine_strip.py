@@ -238,6 +238,7 @@ def facts_html(status: dict[str, Any], hardware: dict[str, Any]) -> str:
         rows.append(_fact(name, f"{human_size(disk['free'])} free", share))
     rows.append(_fact("Transfers", f"{moving} under way" if moving else "none"))
     rows.append(_fact("Tunnel", _tunnel(status["tunnel"])))
+    rows += [_fact("Store", warning) for warning in status.get("store", {}).get("warnings", ())]
     return f'<dl class="cd-facts" aria-label="State of the machine">{"".join(rows)}</dl>'
 
 

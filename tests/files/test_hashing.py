@@ -105,6 +105,25 @@ def test_hashes_are_right_and_remembered(root: Path, folders: Folders, size: int
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("years", [-20, 20])
+def test_a_file_from_another_time(root: Path, folders: Folders, years: int) -> None:
+    """Its clock was set: the hash is kept as for any other file, and not for another content."""
+    path = root / "a"
+    path.write_bytes(b"one")
+    moment = time.time() + years * 365 * 24 * 3600
+    os.utime(path, (moment, moment))
+
+    async def run() -> None:
+        async with hashing(root) as hasher:
+            assert (await hasher.hash(folders, path)).sha256 == sha256(b"one")
+            assert (await hasher.hash(folders, path)).cached
+            path.write_bytes(b"two")
+            found = await hasher.hash(folders, path)
+            assert (found.sha256, found.cached) == (sha256(b"two"), False)
+
+    asyncio.run(run())
+
+
 def rewrite(path: Path) -> None:
     path.write_bytes(b"other")
 

@@ -85,9 +85,12 @@ def test_runs_are_found_again_after_kill_9(serve, comfyui, verdict):
 def test_killed_again_and_again(serve, comfyui, verdict):
     jupyter = serve(comfyui_url=comfyui.url)
     ids = [post(jupyter, sleep(0.7)) for _ in range(8)]
+    told = [jupyter.first_id(ids[-1])]
     for _ in range(2):
         jupyter.kill()
         jupyter.start()
+        told.append(jupyter.first_id(ids[-1]))
+    assert told == sorted(set(told)), "each life goes on with larger ids, whatever the clock says"
     for prompt_id in ids:
         jupyter.until(prompt_id, "success")
         assert verdict(prompt_id) == "success"

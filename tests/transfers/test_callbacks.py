@@ -11,7 +11,10 @@ import sys
 import threading
 import time
 
+import pytest
+
 from comfydeploy_jupyter.store.callbacks import Order
+from comfydeploy_jupyter.store.database import Database
 from comfydeploy_jupyter.transfers.callbacks import MAX_BACKLOG
 from tests.comfyui_server import REPOSITORY
 
@@ -105,6 +108,41 @@ async def test_restart_delivers_what_is_left(room, bare_service):
     await room.until(lambda: len(bare_service.callbacks) == 7)
     assert delivered(bare_service) == list(range(7))
     assert {token for token, _ in bare_service.callbacks} == {"secret"}
+
+
+@pytest.mark.parametrize("made_at", [0.0, 1e11])
+async def test_a_clock_that_was_set_loses_no_message(room, bare_service, made_at):
+    """Each is tried at least once, and the time until it is given up is by the monotonic clock."""
+    bare_service.spoil["status"].append("never")
+    made = await order(room, bare_service)
+    send(room, made, 0)
+    send(room, made, 1)
+    await room.until(lambda: not bare_service.spoil["status"])
+    await room.close()
+    store = Database(room.database.path)
+    await store.open()
+    await store.write(lambda c: c.execute("UPDATE callbacks SET created_at = ?", (made_at,)))
+    await store.close()
+    await room.open()
+    await room.until(lambda: delivered(bare_service) == [0, 1])
+
+
+async def test_what_is_too_old_is_tried_once(room, bare_service, caplog):
+    bare_service.spoil["status"].append("never")
+    made = await order(room, bare_service)
+    send(room, made, 0)
+    await room.until(lambda: not bare_service.spoil["status"])
+    await room.close()
+    store = Database(room.database.path)
+    await store.open()
+    await store.write(lambda c: c.execute("UPDATE callbacks SET created_at = 0"))
+    await store.close()
+    bare_service.spoil["status"].extend([500])
+    await room.open()
+    await room.until(lambda: "could not be delivered in time" in caplog.text)
+    (again,) = room.transfers.callbacks.orders()
+    send(room, again, 1)
+    await room.until(lambda: delivered(bare_service) == [1])
 
 
 def rename(old, new):

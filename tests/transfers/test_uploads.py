@@ -167,6 +167,18 @@ async def test_retry_after_is_honoured(room, service, as_date):
     assert time.monotonic() - started > 0.9
 
 
+async def test_retry_after_is_meant_by_the_clock_of_the_server(room, service):
+    headers = {
+        "Date": "Sat, 01 Jan 2000 00:00:00 GMT",
+        "Retry-After": "Sat, 01 Jan 2000 00:00:01 GMT",
+    }
+    service.spoil["upload"].append((429, headers))
+    started = time.monotonic()
+    (record,) = await upload(room, service, [output(room, "a.png", b"x")])
+    assert record.state == "done"
+    assert time.monotonic() - started > 0.9
+
+
 def test_pauses_grow_with_jitter_to_a_limit():
     backoff = Backoff(first=1, largest=60)
     for attempt, limit in [(1, 1), (2, 2), (5, 16), (9, 60), (10_000, 60)]:

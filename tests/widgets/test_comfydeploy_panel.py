@@ -202,6 +202,7 @@ def test_facts_of_large_machines_of_remote_ones_and_of_odd_names() -> None:
         "queue": {"running": 1, "pending": 12},
         "uploads": {"pending_uploads": 2},
         "tunnel": {"running": True, "protected": False, "error": None, "state": "running"},
+        "store": {"warnings": ["A damaged store was set aside as a<b."]},
     }
     memory = {"total": 24 * GIB, "used": 23 * GIB, "free": GIB}
     hardware: dict[str, Any] = {
@@ -227,6 +228,7 @@ def test_facts_of_large_machines_of_remote_ones_and_of_odd_names() -> None:
         "50.0 GiB free",
         "2 under way",
         "on, open to everybody",
+        "set aside as a&lt;b.",
     ):
         assert text in told
     assert "cd-full" in told, "nearly full"

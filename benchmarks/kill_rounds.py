@@ -1,0 +1,95 @@
+"""Kill servers at random moments, round after round, and check that nothing is lost or harmed.
+
+This is a check for faults rather than a claim of speed; `tests/test_kill_rounds.py` runs ten rounds
+of it. It prints a line a round, and ends with 1 after the first broken invariant, with the command
+that draws the same work and moments again.
+
+    COMFYUI_TEST_PATH=.comfyui python -m benchmarks.kill_rounds --rounds 100 --seed 7
+"""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from random import Random
+
+from tests.kill_rounds import VICTIMS, BrokenInvariantError, World, interrupted_migration
+from tests.transfer_service import running
+
+WORLD = 15  # rounds that one pair of servers lives through
+KINDS = (*("jupyter",) * 5, *VICTIMS, "migration", "migration")
+
+
+def main() -> int:
+    """Run the rounds; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=secrets.randbits(32))
+    parser.add_argument("--keep", type=Path, help="a folder for all files, which are left there")
+    asked = parser.parse_args()
+    print(f"seed {asked.seed}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="comfydeploy-kill-") as temporary:
+        return rounds(asked.keep or Path(temporary), asked.rounds, asked.seed)
+
+
+def rounds(folder: Path, count: int, seed: int) -> int:
+    """Run some rounds and print how each went.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        For all files.
+    count : int
+        How many.
+    seed : int
+        Decides on everything that is random.
+
+    Returns
+    -------
+    int
+        0, or 1 where an invariant was broken.
+    """
+    done: Counter[str] = Counter()
+    begin = time.monotonic()
+    for first in range(0, count, WORLD):
+        world_seed = seed + first
+        random = Random(world_seed)
+        managed = first // WORLD % 2 == 1
+        with running() as service:
+            service.to_store = True
+            place = folder / f"world-{first}"
+            world = World(place, service, managed=managed)
+            try:
+                world.start()
+                for number in range(first, min(first + WORLD, count)):
+                    kind = random.choice(KINDS)
+                    since = time.monotonic()
+                    if kind == "migration":
+                        store = place / f"store-{number}"
+                        store.mkdir()
+                        told = interrupted_migration(store, random)
+                    else:
+                        told = world.round(random, kind)
+                    where = "managed" if managed else "apart"
+                    took = time.monotonic() - since
+                    print(f"{number + 1:4} {where:7} {took:5.1f} s  {told}", flush=True)
+                    done[kind] += 1
+            except BrokenInvariantError as fault:
+                print(f"\nBROKEN:\n{fault}\n", flush=True)
+                print(f"Jupyter's log ends:\n{world.jupyter.log()[-6000:]}")
+                print(f"again: python -m benchmarks.kill_rounds --seed {seed} --rounds {count}")
+                return 1
+            finally:
+                world.close()
+    kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(done.items()))
+    print(f"{sum(done.values())} rounds in {time.monotonic() - begin:.0f} s, none broken: {kinds}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

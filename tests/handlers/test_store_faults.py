@@ -1,0 +1,149 @@
+"""What users are told when the store cannot be used, and that all goes on afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from .conftest import Api
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    """The file of the store, before the server begins."""
+    (tmp_path / "data").mkdir()
+    return tmp_path / "data" / "comfydeploy.db"
+
+
+@pytest.fixture
+def locking(path):
+    """Another process that has the store locked, until its input is closed."""
+    code = (
+        "import sqlite3, sys\n"
+        "c = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "c.execute('PRAGMA locking_mode = EXCLUSIVE'); c.execute('BEGIN EXCLUSIVE')\n"
+        "print('locked', flush=True); sys.stdin.read(); c.execute('ROLLBACK'); c.close()\n"
+    )
+    command = [sys.executable, "-c", code, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"locked\n"
+        yield process
+
+
+class TestAtTheStart:
+    @pytest.fixture
+    def extension_config(self, tmp_path):
+        return {"comfyui_url": "http://127.0.0.1:9", "data_dir": str(tmp_path / "data")}
+
+    async def test_locked(self, locking, api: Api):
+        begin = time.monotonic()
+        answers = await asyncio.gather(*(api.get("workflows") for _ in range(5)))
+        assert time.monotonic() - begin < 50, "they do not wait one after the other"
+        for code, body in answers:
+            assert (code, body["code"]) == (503, "store_unavailable")
+            assert body["details"]["reason"] == "locked"
+            assert body["hint"]
+        locking.stdin.close()
+        assert (await api.get("workflows"))[0] == 200
+
+    @pytest.fixture
+    def newer(self, path):
+        with sqlite3.connect(path) as connection:
+            connection.execute("CREATE TABLE migrations (name, applied_at)")
+            connection.execute("INSERT INTO migrations VALUES ('telepathy', '2099')")
+        connection.close()
+        return path.read_bytes()
+
+    async def test_newer(self, newer, api: Api, path):
+        code, body = await api.get("check-status")
+        assert (code, body["code"]) == (503, "store_unavailable")
+        assert "telepathy" in body["error"]
+        assert body["details"]["reason"] == "newer"
+        assert path.read_bytes() == newer
+        assert [other.name for other in path.parent.glob("*damaged*")] == []
+
+    @pytest.fixture
+    def garbage(self, path):
+        path.write_bytes(b"garbage" * 5000)
+
+    async def test_damaged(self, garbage, api: Api, path):
+        code, body = await api.get("check-status")
+        assert code == 200
+        (aside,) = path.parent.glob("*damaged*")
+        assert aside.read_bytes() == b"garbage" * 5000
+        (warning,) = body["store"]["warnings"]
+        assert str(aside) in warning
+        assert body["store"]["path"] == str(path)
+        graph = {"1": {"class_type": "SaveImage", "inputs": {}}}
+        assert (await api.post("workflow", {"name": "w", "workflow_api": graph}))[0] == 200
+
+
+def limit(connection: sqlite3.Connection, pages: int) -> None:
+    """Let SQLite find the disk full when the database has that many pages."""
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+
+
+class TestFull:
+    async def test_nothing_is_half_kept_and_all_goes_on(self, extension, api: Api, chain):
+        """The store may not grow for a while; runs that end meanwhile are kept later."""
+        graph = chain(("TestText", {"text": "x"}))
+        version = {"name": "w", "workflow_api": graph}
+        code, saved = await api.post("workflow", version)
+        assert code == 200
+        body = {"workflow_api": chain(("TestSleep", {"seconds": 1.0})), "wait": False}
+        code, run = await api.post("run", body)
+        assert code == 200
+        database = extension.services.database
+        await database.write(limit, 1)
+        large = chain(("TestText", {"text": "".join(map(str, range(40_000)))}))
+        for route, body in (
+            ("workflow/version", {"workflow_id": saved["workflow_id"], "workflow_api": large}),
+            ("workflow", {"name": "second", "workflow_api": large}),
+            ("run", {"workflow_api": large, "prompt_id": "never"}),
+        ):
+            code, body = await api.post(route, body)
+            assert (code, body["code"]) == (507, "no_space"), body
+        assert (await api.get("check-status", prompt_id="never"))[0] == 404
+        await database.write(limit, 1 << 30)
+        assert (await api.until(run["prompt_id"], "success"))["outputs"]
+        _, workflows = await api.get("workflows")
+        assert [(w["name"], w["latest_version"]) for w in workflows] == [("w", 1)]
+        code, body = await api.post(
+            "workflow/version", {"workflow_id": saved["workflow_id"], "workflow_api": large}
+        )
+        assert (code, body["version"]) == (200, 2)
+        code, body = await api.post("run", {"workflow_api": graph, "prompt_id": "never"})
+        assert (code, body["status"]) == (200, "success")
+
+    async def test_the_end_of_a_run_is_kept_when_that_can_be(self, extension, api: Api, chain):
+        graph = chain(("TestSleep", {"seconds": 0.5}))
+        code, run = await api.post("run", {"workflow_api": graph, "wait": False})
+        assert code == 200
+        database = extension.services.database
+        await api.until(run["prompt_id"], "running", "success")
+        await database.write(hinder)
+        assert (await api.until(run["prompt_id"], "success"))["outputs"], "users are told"
+        _, runs = await api.get("runs")
+        assert runs[0]["status"] != "success"
+        await database.write(lambda connection: connection.execute("DROP TRIGGER hindrance"))
+        deadline = time.monotonic() + 30
+        while (await api.get("runs"))[1][0]["status"] != "success":
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.05)
+
+
+def hinder(connection: sqlite3.Connection) -> None:
+    connection.execute(
+        "CREATE TRIGGER hindrance BEFORE UPDATE ON runs"
+        " BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
+    )

@@ -1,0 +1,88 @@
+"""A clock that is set back or forward while runs are under way."""
+
+from __future__ import annotations
+
+import glob
+import time
+
+import pytest
+
+from comfydeploy_jupyter.runs.run import not_before
+from tests.handlers.conftest import chain
+
+YEARS = ("2001-01-01T00:00:00.000Z", "2099-01-01T00:00:00.000Z")
+
+
+def test_no_time_is_before_an_earlier_one():
+    assert not_before("2001", moment="2000") == "2001"
+    assert not_before("2001", None, moment="2002") == "2002"
+    assert not_before("2001", None) > "2025", "now"
+    assert not_before(None, "2099-01-01") == "2099-01-01"
+
+
+@pytest.mark.parametrize("created", YEARS)
+async def test_clock_that_was_set_after_a_run_was_queued(api, extension, chain, created):
+    """As if it had been queued at another time: the clock itself belongs to the machine."""
+    graph = chain(("TestSleep", {"seconds": 0.4}))
+    _, first = await api.post("run", {"workflow_api": graph, "wait": False})
+    _, second = await api.post("run", {"workflow_api": chain(), "wait": False})
+    for body in (first, second):
+        run = extension.services.runs.find(body["prompt_id"])
+        run.record.created_at = created
+    for body in (first, second):
+        record = await api.until(body["prompt_id"], "success")
+        assert record["created_at"] <= record["started_at"] <= record["finished_at"]
+        assert 0 <= record["execution_time"] < 60
+    _, runs = await api.get("runs")
+    assert [r["prompt_id"] for r in runs] == [second["prompt_id"], first["prompt_id"]]
+
+
+FAKETIME = glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")  # noqa: PTH207 - at import
+
+
+@pytest.mark.skipif(not FAKETIME, reason="only libfaketime can set the clock of a process")
+def test_clock_of_jupyter_jumps_by_years(serve, comfyui, tmp_path):
+    """Back, then forward, while a run executes and others wait; then Jupyter is killed."""
+    clock = tmp_path / "clock"
+
+    def set_clock(offset):
+        new = tmp_path / "new"
+        new.write_text(offset)
+        new.replace(clock)  # it is read all the time
+
+    set_clock("+0")
+    jupyter = serve(
+        comfyui_url=comfyui.url,
+        env={
+            "LD_PRELOAD": FAKETIME[0],
+            "FAKETIME_TIMESTAMP_FILE": str(clock),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        },
+    )
+
+    def sleep(seconds):
+        graph = chain(("TestSleep", {"seconds": seconds}))
+        code, body = jupyter.post("run", {"workflow_api": graph, "wait": False})
+        assert code == 200, body
+        return body["prompt_id"]
+
+    ids = [sleep(1.5)]
+    jupyter.until(ids[0], "running")
+    for offset in ("-20y", "+20y", "-1h"):
+        set_clock(offset)
+        ids.append(sleep(0.3))
+    first_id = jupyter.first_id(ids[-1])
+    jupyter.kill()
+    set_clock("-10y")
+    jupyter.start()
+    assert jupyter.first_id(ids[-1]) > first_id
+    ids.append(sleep(0.0))
+    for prompt_id in ids:
+        record = jupyter.until(prompt_id, "success", "failed", timeout=60)
+        assert record["status"] == "success", record
+        assert record["created_at"] <= record["started_at"] <= record["finished_at"]
+        assert 0 <= record["execution_time"] < 60
+    _, runs = jupyter.get("runs")
+    assert [run["prompt_id"] for run in runs] == ids[::-1]
+    assert {run["created_at"][:4] for run in runs} >= {str(time.gmtime().tm_year - 20)}

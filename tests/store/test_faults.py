@@ -1,0 +1,478 @@
+"""A store that is locked, damaged, newer, read-only, on a full disk or on a network drive."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import resource
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import pytest
+
+from comfydeploy_jupyter.errors import NoSpaceError, StoreUnavailableError
+from comfydeploy_jupyter.store.database import Database, set_journal
+from comfydeploy_jupyter.store.place import file_system
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterator
+
+ROWS = 400
+
+
+def fill(connection: sqlite3.Connection, first: int = 0, count: int = ROWS) -> None:
+    rows = [(f"{number:06}", os.urandom(500)) for number in range(first, first + count)]
+    connection.executemany("INSERT INTO graphs VALUES (?, ?)", rows)
+
+
+def count(connection: sqlite3.Connection) -> int:
+    return len(connection.execute("SELECT hash, body FROM graphs").fetchall())
+
+
+@pytest.fixture
+def path(tmp_path) -> Path:
+    return tmp_path / "data" / "comfydeploy.db"
+
+
+@pytest.fixture
+def begin(path, jp_asyncio_loop) -> Iterator[Callable[..., Awaitable[Database]]]:
+    """A function that opens the store; all are closed after the test."""
+    opened: list[Database] = []
+
+    async def begin(**options: float) -> Database:
+        opened.append(Database(path, **options))
+        await opened[-1].open()
+        return opened[-1]
+
+    yield begin
+    for database in opened:
+        jp_asyncio_loop.run_until_complete(database.close())
+
+
+@pytest.fixture
+def full(begin, path, jp_asyncio_loop) -> Path:
+    """A store with some rows, closed."""
+
+    async def make() -> None:
+        database = await begin()
+        await database.write(fill)
+        await database.close()
+
+    jp_asyncio_loop.run_until_complete(make())
+    return path
+
+
+def damaged(path: Path) -> list[Path]:
+    """Return what was set aside; side files that belong to one of these are left out."""
+    found = sorted(path.parent.glob(f"{path.name}.damaged-*"))
+    sides = {Path(f"{path}{side}") for path in found for side in ("-wal", "-journal")}
+    return [path for path in found if path not in sides]
+
+
+@contextmanager
+def locked(path: Path, statement: str = "BEGIN EXCLUSIVE") -> Iterator[subprocess.Popen[bytes]]:
+    """Another process has the store locked until its input ends."""
+    code = (
+        "import sqlite3, sys\n"
+        "c = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "for statement in sys.argv[2].split(';'): c.execute(statement)\n"
+        "print('locked', flush=True); sys.stdin.read(); c.close()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(path), statement],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"locked\n"
+        try:
+            yield process
+        finally:
+            process.stdin.close()
+
+
+class TestLocked:
+    async def test_a_lock_that_ends_is_waited_for(self, begin, full):
+        database = await begin()
+        with locked(full) as other:
+            writing = asyncio.ensure_future(database.write(fill, ROWS, 1))
+            assert await database.read(count) == ROWS, "readers do not wait"
+            assert not writing.done()
+            other.stdin.close()
+            await writing
+        assert await database.read(count) == ROWS + 1
+
+    async def test_a_lock_that_never_ends_is_told_to_all_who_wait(self, begin, full):
+        database = await begin(patience=0.5)
+        with locked(full):
+            found = await asyncio.gather(
+                *(database.write(fill, ROWS + n, 1) for n in range(8)), return_exceptions=True
+            )
+            for fault in found:
+                assert isinstance(fault, StoreUnavailableError)
+                assert fault.details == {"reason": "locked", "path": str(full)}
+        await database.write(fill, ROWS, 1)
+        assert await database.read(count) == ROWS + 1
+
+    async def test_locked_at_the_start(self, begin, full):
+        with locked(full, "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE"):
+            with pytest.raises(StoreUnavailableError, match="locked") as caught:
+                await begin(patience=0.3)
+            assert caught.value.extra["hint"]
+        assert await begin_and_read(full) == ROWS
+
+    async def test_a_writer_elsewhere_does_not_keep_it_from_opening(self, begin, full):
+        """Where the schema is whole, nothing is written."""
+        with locked(full, "BEGIN IMMEDIATE"):
+            database = Database(full, patience=0.3)
+            await database.open()
+            assert await database.read(count) == ROWS
+            await database.close()
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(random.Random(1).randbytes(20_000))
+
+
+def text(path: Path) -> None:
+    path.write_text("this is no database\n" * 100)
+
+
+def truncated(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2 + 77)
+
+
+def without_schema(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(100)
+        file.write(b"\xff" * 3900)
+
+
+def write_and_die(path: Path) -> bytes:
+    """Write a hundred rows in a process that is killed; return the WAL that it leaves."""
+    code = (
+        "import os, sys, sqlite3\n"
+        "from tests.store.test_faults import fill\n"
+        "c = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
+        "for n in range(10): fill(c, 1000 + 10 * n, 10)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=False)
+    content = path.with_name(f"{path.name}-wal").read_bytes()
+    assert len(content) > 10 * 4096
+    return content
+
+
+class TestDamaged:
+    @pytest.mark.parametrize("damage", [garbage, text, truncated, without_schema])
+    async def test_at_the_start(self, full, damage, caplog):
+        damage(full)
+        before = full.read_bytes()
+        database = Database(full)
+        await database.open()
+        try:
+            (aside,) = damaged(full)
+            assert aside.read_bytes() == before, "nothing of it is lost"
+            assert "is damaged" in caplog.text
+            assert str(aside) in caplog.text
+            await database.write(fill, 0, 3)
+            assert await database.read(count) == 3
+            assert full.stat().st_mode & 0o077 == 0
+            (warning,) = (await database.status())["warnings"]
+            assert str(aside) in warning
+        finally:
+            await database.close()
+        again = Database(full)
+        await again.open()
+        assert await again.read(count) == 3
+        assert len((await again.status())["warnings"]) == 1, "told as long as it is there"
+        aside.unlink()
+        assert (await again.status())["warnings"] == []
+        await again.close()
+
+    @pytest.mark.parametrize("by_reader", [True, False])
+    async def test_found_later(self, begin, full, by_reader):
+        """The header and the schema are good, and pages behind them are not."""
+        with full.open("r+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            for start in range(size // 8192 * 4096, size, 4096):
+                file.seek(start)
+                file.write(b"\xee" * 4096)
+        before = full.read_bytes()
+        database = await begin()
+        assert damaged(full) == []
+        if by_reader:
+            found = await asyncio.gather(*(database.read(count) for _ in range(6)))
+            assert found == [0] * 6
+        await database.write(fill, ROWS, 300)
+        assert await database.read(count) == 300
+        (aside,) = damaged(full)
+        assert aside.read_bytes() == before
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            await database.read(fill, 1000, 1)
+
+    async def test_found_while_another_server_has_it_open(self, begin, full):
+        first, second = await begin(), await begin()
+        assert await second.read(lambda c: c.execute("SELECT 1").fetchone()[0]) == 1
+        garbage(full)
+        with pytest.raises(StoreUnavailableError, match="another Jupyter server") as caught:
+            await begin_and_read(full)
+        assert caught.value.details["reason"] == "damaged"
+        assert damaged(full) == []
+        await first.close()
+        await second.close()
+        assert await begin_and_read(full) == 0
+        assert len(damaged(full)) == 1
+
+    async def test_wal_that_a_kill_left(self, full):
+        write_and_die(full)
+        sound = Database(full)
+        await sound.open()
+        assert (await sound.status())["warnings"] == [], "a kill alone is no damage"
+        assert await sound.read(count) == ROWS + 100
+        await sound.close()
+
+    @pytest.mark.parametrize("place", [3, 0.5])
+    async def test_damaged_wal(self, full, place):
+        content = bytearray(write_and_die(full))
+        position = place if isinstance(place, int) else int(len(content) * place)
+        content[position : position + 100] = b"\x55" * 100
+        full.with_name(f"{full.name}-wal").write_bytes(content)
+        database = Database(full)
+        await database.open()
+        try:
+            assert ROWS <= await database.read(count) < ROWS + 100
+            (aside,) = damaged(full)
+            assert aside.read_bytes() == content
+            assert str(aside) in (await database.status())["warnings"][0]
+            await database.write(fill, 2000, 5)
+        finally:
+            await database.close()
+
+    async def test_changes_without_the_store_they_belong_to(self, full):
+        """SQLite would delete them."""
+        wal = full.with_name(f"{full.name}-wal")
+        wal.write_bytes(b"changes" * 1000)
+        os.truncate(full, 0)
+        assert await begin_and_read(full) == 0
+        (aside,) = damaged(full)
+        assert aside.with_name(f"{aside.name}-wal").read_bytes() == b"changes" * 1000
+
+    async def test_space_that_is_missing_for_a_new_one(self, begin, full, small_files):
+        database = await begin()
+        garbage(full)
+        with small_files(1000), pytest.raises((NoSpaceError, StoreUnavailableError)):
+            await database.read(count)
+        assert await database.read(count) == 0
+        assert len(damaged(full)) == 1
+
+
+async def begin_and_read(path: Path) -> int:
+    database = Database(path)
+    await database.open()
+    try:
+        return await database.read(count)
+    finally:
+        await database.close()
+
+
+class TestNewer:
+    async def test_is_refused_and_left_as_it_is(self, full):
+        with closing(sqlite3.connect(full)) as connection, connection:
+            connection.execute("INSERT INTO migrations VALUES ('from the future', '2099')")
+            connection.execute("CREATE TABLE visions (id)")
+        before = full.read_bytes()
+        for _ in range(2):
+            database = Database(full)
+            with pytest.raises(StoreUnavailableError, match="newer version") as caught:
+                await database.open()
+            assert "from the future" in caught.value.message
+            assert caught.value.details["reason"] == "newer"
+            await database.close()
+        assert full.read_bytes() == before
+        assert damaged(full) == []
+
+
+@pytest.fixture
+def small_files() -> Callable[[int], object]:
+    """No file can grow beyond some bytes: the nearest to a full disk that needs no root."""
+
+    @contextmanager
+    def limited(size: int) -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited
+
+
+@pytest.fixture
+def small_disk(path) -> Iterator[Path]:
+    """The data folder is a file system of 1 MiB."""
+    path.parent.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path.parent)]
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("only root can mount a file system")
+    yield path.parent
+    subprocess.run(["umount", str(path.parent)], check=True)
+
+
+def stuff(path: Path) -> None:
+    """Write a file that takes all the space there is."""
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(4096)):
+            pass
+
+
+class TestFull:
+    async def test_disk(self, small_disk, path):
+        database = Database(path)
+        await database.open()
+        try:
+            await database.write(fill, 0, 100)
+            stuffing = small_disk / "stuffing"
+            stuff(stuffing)
+            for _ in range(3):
+                with pytest.raises(NoSpaceError, match="no space left"):
+                    await database.write(fill, 1000, 1000)
+                assert await database.read(count) == 100
+            stuffing.unlink()
+            await database.write(fill, 1000, 100)
+            assert await database.read(count) == 200
+        finally:
+            await database.close()
+
+    async def test_disk_at_the_start(self, small_disk, path):
+        (small_disk / "stuffing").write_bytes(bytes(1024 * 1024))
+        database = Database(path)
+        with pytest.raises(NoSpaceError):
+            await database.open()
+        await database.close()
+        (small_disk / "stuffing").unlink()
+        assert await begin_and_read(path) == 0
+
+    async def test_files_that_cannot_grow(self, begin, full, small_files):
+        database = await begin()
+        with small_files(full.stat().st_size + 100_000):
+            for _ in range(3):
+                with pytest.raises((NoSpaceError, StoreUnavailableError)):
+                    await database.write(fill, 1000, 4000)
+                assert await database.read(count) == ROWS
+        await database.write(fill, 1000, 4000)
+        assert await database.read(count) == ROWS + 4000
+
+    async def test_store_that_may_not_grow(self, begin, full):
+        """SQLite's own "disk is full", which takes the transaction back by itself."""
+        database = await begin()
+
+        def limit(connection: sqlite3.Connection, pages: int) -> None:
+            connection.execute(f"PRAGMA max_page_count = {pages}")
+
+        await database.write(limit, 1)
+        for _ in range(2):
+            with pytest.raises(NoSpaceError):
+                await database.write(fill, 1000, 4000)
+        await database.write(limit, 100_000)
+        await database.write(fill, 1000, 4000)
+        assert await database.read(count) == ROWS + 4000
+
+
+def remount(disk: Path, how: str) -> None:
+    subprocess.run(["mount", "-o", f"remount,{how}", str(disk)], check=True)
+
+
+class TestReadOnly:
+    async def test_disk(self, small_disk, path):
+        database = Database(path)
+        await database.open()
+        await database.write(fill, 0, 10)
+        await database.close()
+        remount(small_disk, "ro")
+        for _ in range(2):
+            refused = Database(path)
+            with pytest.raises(StoreUnavailableError, match="read-only") as caught:
+                await refused.open()
+            assert caught.value.details["reason"] == "read_only"
+            assert "data_dir" in caught.value.extra["hint"]
+            await refused.close()
+        remount(small_disk, "rw")
+        assert await begin_and_read(path) == 10
+
+    async def test_file_in_the_place_of_the_folder(self, tmp_path):
+        (tmp_path / "data").touch()
+        database = Database(tmp_path / "data" / "comfydeploy.db")
+        with pytest.raises(StoreUnavailableError, match="data"):
+            await database.open()
+        await database.close()
+
+
+@pytest.fixture
+def mounted(tmp_path, monkeypatch) -> Callable[[str], None]:
+    """A function that has the system tell that a kind of file system is on the data folder."""
+
+    def mount(kind: str) -> None:
+        proc = tmp_path / "proc"
+        (proc / "self").mkdir(parents=True, exist_ok=True)
+        (proc / "filesystems").write_text("\text4\nnodev\tnfs4\n")
+        data = tmp_path / "data"
+        lines = ("/dev/vda / ext4 rw 0 0", f"server:/data {data} {kind} rw 0 0")
+        (proc / "self" / "mounts").write_text("\n".join((*lines, "")))
+        monkeypatch.setattr(psutil, "PROCFS_PATH", str(proc))
+
+    return mount
+
+
+class TestNetworkDrive:
+    @pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs"])
+    async def test_keeps_the_older_journal_and_says_so(self, begin, full, mounted, kind, caplog):
+        """Also where the store was made on another disk, in WAL mode."""
+        mounted(kind)
+        database = Database(full)
+        await database.open()
+        other = Database(full)
+        await other.open()
+        try:
+            assert database.journal == other.journal == "delete"
+            await asyncio.gather(
+                *(store.write(fill, 1000 + n, 1) for n, store in enumerate([database, other] * 5)),
+                *(store.read(count) for store in [database, other] * 5),
+            )
+            assert await other.read(count) == ROWS + 10
+            assert not full.with_name(f"{full.name}-wal").exists()
+            status = await database.status()
+            assert kind in status["warnings"][0]
+            assert status["warnings"][0] in caplog.text
+            assert await database.write(lambda c: c.execute("PRAGMA synchronous").fetchone()[0])
+        finally:
+            await database.close()
+            await other.close()
+
+    @pytest.mark.parametrize("kind", ["ext4", "overlay", "fuseblk"])
+    async def test_others_are_none(self, begin, full, mounted, kind):
+        mounted(kind)
+        database = Database(full)
+        await database.open()
+        assert (await database.status()) == {"path": str(full), "journal": "wal", "warnings": []}
+        await database.close()
+
+    def test_disk_without_shared_memory(self, full):
+        """SQLite's locks by files have none, as some file systems."""
+        with closing(sqlite3.connect(full.with_name("other.db"))) as connection:
+            assert set_journal(connection, "wal") == "wal"
+        address = f"{full.with_name('third.db').as_uri()}?vfs=unix-dotfile"
+        with closing(sqlite3.connect(address, uri=True)) as connection:
+            assert set_journal(connection, "wal") == "delete"
+
+    def test_real_disks(self, tmp_path, small_disk):
+        assert file_system(small_disk) == "tmpfs"
+        assert file_system(small_disk / "not" / "there") == "tmpfs"

@@ -1,0 +1,40 @@
+"""Ten rounds of `benchmarks.kill_rounds`; there are as many as one likes."""
+
+from __future__ import annotations
+
+import secrets
+from random import Random
+
+import pytest
+
+from tests.kill_rounds import BrokenInvariantError, World, interrupted_migration
+
+ROUNDS = (*("jupyter",) * 3, "comfyui", *("jupyter",) * 2, "both")
+
+
+@pytest.fixture
+def seed() -> int:
+    return secrets.randbits(32)
+
+
+@pytest.mark.timeout(400)
+def test_kills_at_random_moments_break_nothing(tmp_path, bare_service, seed):
+    bare_service.to_store = True
+    world = World(tmp_path, bare_service)
+    random = Random(seed)
+    try:
+        world.start()
+        for victim in ROUNDS:
+            world.round(random, victim)
+    except BrokenInvariantError as fault:
+        pytest.fail(f"seed {seed}:\n{fault}\n{world.jupyter.log()[-6000:]}", pytrace=False)
+    finally:
+        world.close()
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_kills_while_an_old_store_is_upgraded_break_nothing(tmp_path, seed, number):
+    try:
+        interrupted_migration(tmp_path, Random(seed + number))
+    except BrokenInvariantError as fault:
+        pytest.fail(f"seed {seed + number}:\n{fault}", pytrace=False)
