@@ -28,10 +28,13 @@ class Event:
         ``status``, ``execution_start``, ``executing``, ``progress``, ``executed``, …
     data : dict
         As ComfyUI sent it.
+    size : int
+        Length of the frame in characters.
     """
 
     type: str
     data: dict[str, Any] = field(default_factory=dict)
+    size: int = field(default=0, compare=False)
 
     @property
     def prompt_id(self) -> str | None:
@@ -82,7 +85,7 @@ def decode_text(frame: str) -> Event | None:
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
         return None
     data = message.get("data")
-    return Event(message["type"], data if isinstance(data, dict) else {})
+    return Event(message["type"], data if isinstance(data, dict) else {}, len(frame))
 
 
 def decode_binary(frame: bytes) -> Preview | Event | None:
@@ -108,7 +111,8 @@ def decode_binary(frame: bytes) -> Preview | Event | None:
         if kind == PROGRESS_TEXT:
             (length,) = struct.unpack_from(">I", frame, 4)
             node = frame[8 : 8 + length].decode()
-            return Event("progress_text", {"node": node, "text": frame[8 + length :].decode()})
+            text = frame[8 + length :].decode()
+            return Event("progress_text", {"node": node, "text": text}, len(frame))
     except (struct.error, KeyError, TypeError, ValueError, RecursionError):
         return None
     return None

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..comfyui.events import Preview
 
 MAX_BYTES = 8 * 1024 * 1024  # of encoded events that a log keeps
+USUAL_SIZE = 256  # bytes of an event that has a few short facts
 MAX_PREVIEWS = 4  # previews are large and soon stale
 # Events that a later one of the same run makes stale: dropped first where a log grows too large.
 PASSING = frozenset({"progress", "progress_state", "live_status", "progress_text"})
@@ -32,17 +33,27 @@ class RunEvent:
         Its data.
     preview : Preview, optional
         The image, for an event named ``preview``.
+    size : int
+        Bytes that it holds in memory, roughly: told rather than measured, since to encode events
+        that nobody reads would cost more than all else that is done with them.
     """
 
-    __slots__ = ("_sse", "_text", "data", "event", "id", "preview")
+    __slots__ = ("_sse", "_text", "data", "event", "id", "preview", "size")
 
     def __init__(
-        self, event_id: int, event: str, data: dict[str, Any], preview: Preview | None = None
+        self,
+        event_id: int,
+        event: str,
+        data: dict[str, Any],
+        preview: Preview | None = None,
+        *,
+        size: int = USUAL_SIZE,
     ) -> None:
         self.id = event_id
         self.event = event
         self.data = data
         self.preview = preview
+        self.size = len(preview.image) if preview is not None else size
         self._text: str | None = None
         self._sse: bytes | None = None
 
@@ -63,11 +74,6 @@ class RunEvent:
         if self._sse is None:
             self._sse = f"id: {self.id}\nevent: event_update\ndata: {self.text}\n\n".encode()
         return self._sse
-
-    @property
-    def size(self) -> int:
-        """Bytes that it holds in memory, roughly."""
-        return len(self.preview.image) if self.preview is not None else len(self.text)
 
 
 class EventLog:
@@ -90,9 +96,16 @@ class EventLog:
         self._waiting: set[asyncio.Future[None]] = set()
         self.closed = False
 
-    def append(self, event: str, data: dict[str, Any], preview: Preview | None = None) -> RunEvent:
-        """Add an event and wake the readers."""
-        entry = RunEvent(self._next_id, event, data, preview)
+    def append(
+        self,
+        event: str,
+        data: dict[str, Any],
+        preview: Preview | None = None,
+        *,
+        size: int = USUAL_SIZE,
+    ) -> RunEvent:
+        """Add an event of a size in bytes, known roughly, and wake the readers."""
+        entry = RunEvent(self._next_id, event, data, preview, size=size)
         self._next_id += 1
         self._events.append(entry)
         self._bytes += entry.size

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import metrics
-from .log import EventLog
+from .log import USUAL_SIZE, EventLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -105,7 +105,7 @@ class Run:
         self.progress = 0.0
         self.listener: Callable[[Run, RunEvent], None] | None = None
         self.with_urls: Callable[[dict[str, Any]], dict[str, Any]] | None = None
-        self._early: list[tuple[str, dict[str, Any], Preview | None]] = []
+        self._early: list[tuple[str, dict[str, Any], Preview | None, int]] = []
         self._done: set[str] = set()
         self._fraction: dict[str, float] = {}
         self._node_started: dict[str, float] = {}
@@ -144,12 +144,19 @@ class Run:
             self.missed_at = time.monotonic()
         return time.monotonic() - self.missed_at > grace
 
-    def tell(self, event: str, data: dict[str, Any], preview: Preview | None = None) -> None:
+    def tell(
+        self,
+        event: str,
+        data: dict[str, Any],
+        preview: Preview | None = None,
+        *,
+        size: int = USUAL_SIZE,
+    ) -> None:
         """Add an event; one that overtakes ComfyUI's acceptance waits for it."""
         if self.accepted:
-            self._publish(event, data, preview)
+            self._publish(event, data, preview, size=size)
         else:
-            self._early.append((event, data, preview))
+            self._early.append((event, data, preview, size))
 
     def restart(self) -> None:
         """Forget the progress of an attempt that ComfyUI did not live to finish."""
@@ -189,11 +196,11 @@ class Run:
         elif event.type == "executed":
             # ComfyUI also sends it, without output, for nodes it took from its cache.
             self._done.add(str(data.get("node")))
-        self.tell(event.type, data)
+        self.tell(event.type, data, size=event.size)
         if event.type == "executed" and isinstance(data.get("output"), dict):
             output = data["output"]
             linked = self.with_urls(output) if self.with_urls is not None else output
-            self.tell("output_ready", {**data, "output": linked})
+            self.tell("output_ready", {**data, "output": linked}, size=event.size)
         if event.type != "executed":
             self._tell_live(force=event.type == "executing" and data.get("node") is not None)
         return must_store
@@ -267,14 +274,19 @@ class Run:
             "node_errors": self.record.node_errors,
         }
         self._publish("", first)
-        for event, data, preview in self._early:
-            self._publish(event, data, preview)
+        for event, data, preview, size in self._early:
+            self._publish(event, data, preview, size=size)
         self._early.clear()
 
     def _publish(
-        self, event: str, data: dict[str, Any], preview: Preview | None = None
+        self,
+        event: str,
+        data: dict[str, Any],
+        preview: Preview | None = None,
+        *,
+        size: int = USUAL_SIZE,
     ) -> RunEvent:
-        entry = self.log.append(event, data, preview)
+        entry = self.log.append(event, data, preview, size=size)
         if self.listener is not None:
             self.listener(self, entry)
         return entry

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 
-from comfydeploy_jupyter.comfyui.events import Preview
+from comfydeploy_jupyter.comfyui.events import Preview, decode_text
 from comfydeploy_jupyter.runs import log as module
 from comfydeploy_jupyter.runs.log import EventLog
+from comfydeploy_jupyter.runs.run import Run
+from comfydeploy_jupyter.store.runs import RunRecord
 
 IMAGE = Preview("image/png", b"x" * 10, b"frame", node="1", prompt_id="p")
 
@@ -66,7 +68,7 @@ def test_large_log_drops_stale_progress_only():
     log.append("execution_start", {})
     text = "x" * (module.MAX_BYTES // 100)
     for number in range(150):
-        log.append("progress_state", {"text": text, "number": number})
+        log.append("progress_state", {"text": text, "number": number}, size=len(text))
         if number % 10 == 0:
             log.append("executed", {"number": number})
     kept = log.after(0)
@@ -75,6 +77,18 @@ def test_large_log_drops_stale_progress_only():
     assert kept[0].event == "execution_start"
     assert [e.data["number"] for e in kept if e.event == "progress_state"][-1] == 149
     assert [event.id for event in kept] == sorted(event.id for event in kept)
+
+
+async def test_what_comfyui_says_counts_by_its_length():
+    run = Run(RunRecord("p", "local", "s", created_at="now"), {})
+    run.accept(1, {})
+    state = {"nodes": {"1": {"state": "running", "note": "x" * (module.MAX_BYTES // 10)}}}
+    frame = json.dumps({"type": "progress_state", "data": {"prompt_id": "p", **state}})
+    for _ in range(25):
+        run.see(decode_text(frame))
+    kept = [event for event in run.log.after(0) if event.event == "progress_state"]
+    assert 1 <= len(kept) <= 10
+    assert all(event.size == len(frame) for event in kept)
 
 
 def test_message_has_the_form_of_the_contract():
