@@ -201,7 +201,10 @@ class World:
     # -- checking ----------------------------------------------------------------------------
 
     def _until_connected(self) -> None:
-        _until(lambda: self.jupyter.get("check-ws-status")[1]["connected"], "ComfyUI is not there")
+        _until(
+            lambda: self.jupyter.get("check-ws-status")[1]["connected"],
+            lambda: f"ComfyUI is not there: {self.jupyter.get('check-status')[1]['comfyui']}",
+        )
 
     def _check(self, *, comfyui_died: bool) -> Counter[str]:
         self._until_connected()
@@ -512,12 +515,12 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _until(condition: Callable[[], bool], what: str | Callable[[], str]) -> None:
+def _until(condition: Callable[[], bool], what: Callable[[], str]) -> None:
     """Wait for a condition, however busy the machine is."""
     deadline = time.monotonic() + SETTLED
     while not condition():
         if time.monotonic() > deadline:
-            raise BrokenInvariantError(what if isinstance(what, str) else what())
+            raise BrokenInvariantError(what())
         time.sleep(0.05)
 
 

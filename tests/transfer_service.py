@@ -245,7 +245,10 @@ class Service:
             chunk = content[position : min(position + 65536, end)]
             if self.store_delay:
                 await asyncio.sleep(self.store_delay)
-            await answer.write(chunk)
+            try:
+                await answer.write(chunk)
+            except ConnectionResetError:  # who fetched it was killed
+                return answer
             position += len(chunk)
         self.sent[name].append((answer.status, position - start, dict(request.headers)))
         if position < len(content):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import logging
 import os
 import threading
 import time
@@ -12,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ..errors import ConflictError
+from ..errors import ConflictError, NoSpaceError, StoreUnavailableError
 from ..store.hashes import FileKey
 
 if TYPE_CHECKING:
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from ..comfyui.folders import Folders
     from ..store.hashes import HashRepository
+
+log = logging.getLogger(__name__)
 
 BLOCK = 1024 * 1024  # bytes read at once
 TICK = 0.02  # seconds in which two changes of a file may carry the same time
@@ -170,7 +173,10 @@ class Hasher:
             found = await loop.run_in_executor(self._threads, self._read, folders, progress)
             if found is not None:
                 key, sha256 = found
-                await self._repository.put(key, sha256)
+                try:
+                    await self._repository.put(key, sha256)
+                except (NoSpaceError, StoreUnavailableError) as fault:
+                    log.warning("A hash will have to be computed again: %s", fault.message)
                 return FileHash(progress.path, sha256, key.size, cached=False)
         raise ConflictError(f"{progress.path} changes while it is hashed; try again later.")
 

@@ -133,6 +133,7 @@ class _Link:
     process: ComfyUIProcess | None = None
     system: dict[str, Any] = field(default_factory=dict)
     folders: Folders | None = None
+    begun: bool = False  # it was connected to, or its process was started
 
 
 class Machine:
@@ -272,10 +273,11 @@ class Machine:
     def open(self) -> None:
         """Find its ComfyUI, start it if it is ours to start, connect; in the background.
 
-        Without effect once one is found: its connection and its process come back by themselves.
+        Without effect once that was begun: its connection and its process come back by themselves.
         """
         idle = self._attempt is None or self._attempt.done()
-        if self._link is None and idle and not self._closed:
+        begun = self._link is not None and self._link.begun
+        if not begun and idle and not self._closed:
             self._background(self._warm_up())
 
     async def close(self) -> None:
@@ -588,6 +590,7 @@ class Machine:
             link = None
         if link is None:
             link = self._link = await self._establish()
+        link.begun = True
         timeout = CONNECT_TIMEOUT
         if link.process is not None:
             timeout = CONNECT_TIMEOUT if link.process.state == "running" else FIRST_TIMEOUT

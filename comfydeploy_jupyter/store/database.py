@@ -142,7 +142,9 @@ class Database:
 
     def _status(self) -> dict[str, Any]:
         warnings = [
-            f"A damaged store was set aside as {path}: what was kept in it is not shown."
+            f"The last changes before a crash are damaged and not shown. They were kept as {path}."
+            if path.name.endswith("-wal")
+            else f"A damaged store was set aside as {path}: what was kept in it is not shown."
             for path in self._place.set_aside_before()
         ]
         if self._network is not None:

@@ -124,6 +124,28 @@ def test_a_file_from_another_time(root: Path, folders: Folders, years: int) -> N
     asyncio.run(run())
 
 
+def test_a_full_store_keeps_nobody_from_a_hash(root: Path, folders: Folders) -> None:
+    (root / "a").write_bytes(b"one")
+
+    def limit(connection: sqlite3.Connection) -> None:
+        connection.execute("PRAGMA max_page_count = 1")  # no page more than there are
+
+    async def run() -> None:
+        database = Database(root.parent / "store.sqlite")
+        await database.open()
+        hasher = Hasher(HashRepository(database))
+        await database.write(limit)
+        for number in range(40):  # its last page holds some
+            path = root / f"{number}{'x' * 200}"
+            path.write_bytes(b"one")
+            assert (await hasher.hash(folders, path)).sha256 == sha256(b"one")
+        assert not (await hasher.hash(folders, path)).cached
+        await hasher.close()
+        await database.close()
+
+    asyncio.run(run())
+
+
 def rewrite(path: Path) -> None:
     path.write_bytes(b"other")
 

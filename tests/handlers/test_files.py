@@ -11,6 +11,7 @@ import uuid
 import pytest
 
 from comfydeploy_jupyter.files.staging import STAGING_PREFIX
+from tests.full_disk import files_limited_to
 
 
 @pytest.fixture(params=["folders", "remote"])
@@ -65,6 +66,21 @@ async def test_upload_and_view(upload, api, comfyui):
     )
     assert seen.body == content
     assert body["url"].endswith("type=input")
+
+
+async def test_full_disk(upload, comfyui, tmp_path):
+    """On a ComfyUI elsewhere it is the disk here that is full: the file is received whole first."""
+    name = f"{uuid.uuid4().hex}.bin"
+    content = os.urandom(2_500_000)
+    with files_limited_to(2_000_000):
+        code, body = await upload(("file", name, content))
+    assert (code, body["code"], body["details"]["field"]) == (413, "too_large", "file")
+    assert "no space left" in body["error"]
+    outbox = tmp_path / "data" / "outbox"
+    for folder in (comfyui.input_dir, outbox):
+        assert not [p for p in folder.rglob("*") if name in p.name or STAGING_PREFIX in p.name]
+    code, body = await upload(("file", name, content))
+    assert (code, body["size"]) == (200, len(content))
 
 
 async def test_same_content_is_reused_and_other_gets_a_free_name(upload):

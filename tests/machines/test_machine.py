@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from comfydeploy_jupyter.machines.machine import Machine, MachineSettings
 from tests.comfyui_server import TEST_NODES, comfyui_tree
 from tests.handlers.conftest import chain
+from tests.transfers.conftest import Deaf
 
 
 @pytest.fixture
@@ -117,6 +120,25 @@ def test_comfyui_dies_with_a_killed_jupyter(serve, managed):
     assert second != first
     jupyter.stop()
     assert not alive(second)
+
+
+async def test_it_is_started_although_its_folders_were_asked_for_before(tmp_path):
+    """By a download, say, that goes on after a restart."""
+    tree = tmp_path / "ComfyUI"
+    (tree / "comfy").mkdir(parents=True)
+    (tree / "main.py").write_text("import time; time.sleep(100)")
+    settings = MachineSettings(comfyui_path=str(tree), comfyui_python=sys.executable)
+    machine = Machine("local", settings, session_id="x", folder=tmp_path / "data", listener=Deaf())
+    try:
+        assert (await machine.folders()).base == tree
+        assert machine.process is not None
+        machine.open()
+        deadline = time.monotonic() + 30
+        while machine.process.pid is None:
+            assert time.monotonic() < deadline, machine.process.state
+            await asyncio.sleep(0.01)
+    finally:
+        await machine.close()
 
 
 class TestComfyUIOfSomebodyElse:

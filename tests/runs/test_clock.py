@@ -72,11 +72,14 @@ def test_clock_of_jupyter_jumps_by_years(serve, comfyui, tmp_path):
     for offset in ("-20y", "+20y", "-1h"):
         set_clock(offset)
         ids.append(sleep(0.3))
-    first_id = jupyter.first_id(ids[-1])
+    doomed = sleep(60)
+    first_id = jupyter.first_id(doomed)
     jupyter.kill()
     set_clock("-10y")
     jupyter.start()
-    assert jupyter.first_id(ids[-1]) > first_id
+    assert jupyter.first_id(doomed) > first_id
+    jupyter.post("interrupt", {"prompt_id": doomed})
+    jupyter.until(doomed, "cancelled")
     ids.append(sleep(0.0))
     for prompt_id in ids:
         record = jupyter.until(prompt_id, "success", "failed", timeout=60)
@@ -84,5 +87,5 @@ def test_clock_of_jupyter_jumps_by_years(serve, comfyui, tmp_path):
         assert record["created_at"] <= record["started_at"] <= record["finished_at"]
         assert 0 <= record["execution_time"] < 60
     _, runs = jupyter.get("runs")
-    assert [run["prompt_id"] for run in runs] == ids[::-1]
+    assert [run["prompt_id"] for run in runs] == [ids[-1], doomed, *ids[-2::-1]]
     assert {run["created_at"][:4] for run in runs} >= {str(time.gmtime().tm_year - 20)}

@@ -85,17 +85,20 @@ def test_runs_are_found_again_after_kill_9(serve, comfyui, verdict):
 def test_killed_again_and_again(serve, comfyui, verdict):
     jupyter = serve(comfyui_url=comfyui.url)
     ids = [post(jupyter, sleep(0.7)) for _ in range(8)]
-    told = [jupyter.first_id(ids[-1])]
+    doomed = post(jupyter, sleep(60))
+    told = [jupyter.first_id(doomed)]
     for _ in range(2):
         jupyter.kill()
         jupyter.start()
-        told.append(jupyter.first_id(ids[-1]))
+        told.append(jupyter.first_id(doomed))
     assert told == sorted(set(told)), "each life goes on with larger ids, whatever the clock says"
     for prompt_id in ids:
         jupyter.until(prompt_id, "success")
         assert verdict(prompt_id) == "success"
+    jupyter.post("interrupt", {"prompt_id": doomed})
+    jupyter.until(doomed, "cancelled")
     _, runs = jupyter.get("runs")
-    assert [run["prompt_id"] for run in runs] == ids[::-1]
+    assert [run["prompt_id"] for run in runs] == [doomed, *ids[::-1]]
 
 
 def test_killed_while_prompts_are_being_posted(serve, comfyui, verdict):

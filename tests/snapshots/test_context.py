@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from comfydeploy_jupyter.errors import ConflictError
+from comfydeploy_jupyter.errors import ConflictError, NoSpaceError
 from comfydeploy_jupyter.snapshots import copying, docker_context
 from comfydeploy_jupyter.snapshots.copying import Copier
 from comfydeploy_jupyter.snapshots.docker_context import write_context
 from comfydeploy_jupyter.snapshots.environment import Environment
 from comfydeploy_jupyter.snapshots.snapshot import ComfyUI, Package, Python, Snapshot
+from tests.full_disk import files_limited_to
 from tests.snapshots.conftest import git, names_in
 
 if TYPE_CHECKING:
@@ -48,6 +49,23 @@ def test_local_packages_are_in_the_context(tmp_path):
     assert (written.path / "requirements.txt").read_text().splitlines() == lines[:2]
     assert "COPY ./packages/ ./packages/" in written.dockerfile
     assert any("p2" in told for told in written.warnings)
+
+
+def test_a_full_disk_leaves_the_earlier_context(tmp_path):
+    project = tmp_path / "project"
+    project.mkdir()
+    (project / "pyproject.toml").write_text("")
+    line = "./packages/project"
+    snapshot = Snapshot(python=Python(packages=[Package(name="p", requirement=line)]))
+    environment = Environment(snapshot, package_sources={line: project})
+    before = context(tmp_path / "contexts", environment)
+    (project / "large.py").write_bytes(b"#" * 300_000)
+    with files_limited_to(200_000), pytest.raises(NoSpaceError, match="snapshot x"):
+        context(tmp_path / "contexts", environment)
+    assert names_in(before.path / "packages/project") == {"pyproject.toml"}
+    assert names_in(tmp_path / "contexts") == {"x", "x~lock"}
+    after = context(tmp_path / "contexts", environment)
+    assert names_in(after.path / "packages/project") == {"pyproject.toml", "large.py"}
 
 
 def test_a_snapshot_without_packages_installs_those_of_comfyui(tmp_path):

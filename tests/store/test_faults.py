@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-import resource
 import sqlite3
 import subprocess
 import sys
@@ -19,6 +18,7 @@ import pytest
 from comfydeploy_jupyter.errors import NoSpaceError, StoreUnavailableError
 from comfydeploy_jupyter.store.database import Database, set_journal
 from comfydeploy_jupyter.store.place import file_system
+from tests.full_disk import files_limited_to
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -265,10 +265,10 @@ class TestDamaged:
         (aside,) = damaged(full)
         assert aside.with_name(f"{aside.name}-wal").read_bytes() == b"changes" * 1000
 
-    async def test_space_that_is_missing_for_a_new_one(self, begin, full, small_files):
+    async def test_space_that_is_missing_for_a_new_one(self, begin, full):
         database = await begin()
         garbage(full)
-        with small_files(1000), pytest.raises((NoSpaceError, StoreUnavailableError)):
+        with files_limited_to(1000), pytest.raises((NoSpaceError, StoreUnavailableError)):
             await database.read(count)
         assert await database.read(count) == 0
         assert len(damaged(full)) == 1
@@ -298,22 +298,6 @@ class TestNewer:
             await database.close()
         assert full.read_bytes() == before
         assert damaged(full) == []
-
-
-@pytest.fixture
-def small_files() -> Callable[[int], object]:
-    """No file can grow beyond some bytes: the nearest to a full disk that needs no root."""
-
-    @contextmanager
-    def limited(size: int) -> Iterator[None]:
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-    return limited
 
 
 @pytest.fixture
@@ -361,9 +345,9 @@ class TestFull:
         (small_disk / "stuffing").unlink()
         assert await begin_and_read(path) == 0
 
-    async def test_files_that_cannot_grow(self, begin, full, small_files):
+    async def test_files_that_cannot_grow(self, begin, full):
         database = await begin()
-        with small_files(full.stat().st_size + 100_000):
+        with files_limited_to(full.stat().st_size + 100_000):
             for _ in range(3):
                 with pytest.raises((NoSpaceError, StoreUnavailableError)):
                     await database.write(fill, 1000, 4000)

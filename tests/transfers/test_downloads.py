@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-import resource
 import tempfile
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from comfydeploy_jupyter.errors import (
 )
 from comfydeploy_jupyter.transfers.models import delete_model, move_model, place
 from comfydeploy_jupyter.transfers.sites import ModelSites, Offer
+from tests.full_disk import files_limited_to
 from tests.transfer_service import running
 
 MIB = 1024 * 1024
@@ -172,12 +172,8 @@ async def test_no_space(room, bare_service):
 
 async def test_disk_that_fills_up(room, bare_service):
     content = bare_service.files[NAME] = random.randbytes(4 * MIB)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (3 * MIB, hard))  # writes beyond it fail
-    try:
+    with files_limited_to(3 * MIB):
         record = await download(room, bare_service)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert (record.state, record.attempts) == ("failed", 1)
     assert record.error == f"there is no space left for {NAME}"
     assert names(room) == []

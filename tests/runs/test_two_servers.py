@@ -1,0 +1,156 @@
+"""Two Jupyter servers on one data folder, and what one inherits from the other."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.handlers.conftest import chain
+from tests.kill_rounds import check_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture(autouse=True)
+def leave_comfyui_idle(idle):
+    """Whatever a test leaves behind, the next one finds an empty queue."""
+
+
+@pytest.fixture
+def pair(serve, comfyui, tmp_path):
+    """Two servers with the same data folder and ComfyUI."""
+    settings = {
+        "comfyui_url": comfyui.url,
+        "comfyui_path": str(comfyui.path),
+        "data_dir": str(tmp_path / "shared"),
+    }
+    return serve(**settings), serve(**settings)
+
+
+def until(condition: Callable[[], Any], what: object = None, timeout: float = 60.0) -> Any:
+    deadline = time.monotonic() + timeout
+    while not (found := condition()):
+        assert time.monotonic() < deadline, what
+        time.sleep(0.03)
+    return found
+
+
+def test_both_take_work_of_all_kinds_at_once(pair, comfyui, verdict, tmp_path):
+    code, workflow = pair[0].post("workflow", {"name": "w", "workflow_api": chain()})
+    assert code == 200
+
+    def work(number: int) -> tuple[str, str, str, int, dict[str, Any]]:
+        server = pair[number % 2]
+        _, run = server.post("run", {"workflow_api": chain(), "wait": False})
+        content = random.Random(number).randbytes(300_000)
+        name = f"{uuid.uuid4().hex}.bin"
+        code, upload = server.upload(name, content)
+        assert (code, upload["file_hash"]) == (200, hashlib.sha256(content).hexdigest())
+        assert (comfyui.input_dir / name).read_bytes() == content
+        graph = chain()
+        body = {"workflow_id": workflow["workflow_id"], "workflow_api": graph}
+        code, saved = server.post("workflow/version", body)
+        assert code == 200, saved
+        return run["prompt_id"], name, upload["file_hash"], saved["version"], graph
+
+    with ThreadPoolExecutor(6) as threads:
+        done = list(threads.map(work, range(16)))
+    assert sorted(version for *_, version, _ in done) == list(range(2, 18))
+    for server in pair:
+        for prompt_id, name, digest, version, graph in done:
+            assert server.until(prompt_id, "success")["outputs"]
+            assert verdict(prompt_id) == "success"
+            _, found = server.get("get-file-hash", filename=f"input/{name}")
+            assert found["file_hash"] == digest
+            _, stored = server.get(
+                "workflow/version", workflow_id=workflow["workflow_id"], version=str(version)
+            )
+            assert stored["workflow_api"] == graph
+        _, runs = server.get("runs")
+        assert {run["prompt_id"] for run in runs} == {prompt_id for prompt_id, *_ in done}
+    assert check_store(tmp_path / "shared" / "comfydeploy.db") == []
+
+
+def test_nobody_adopts_what_a_living_server_follows(pair, serve, comfyui, tmp_path):
+    first, second = pair
+    graph = chain(("TestSleep", {"seconds": 60}))
+    _, run = first.post("run", {"workflow_api": graph, "wait": False})
+    first.until(run["prompt_id"], "running")
+    third = serve(comfyui_url=comfyui.url, data_dir=str(tmp_path / "shared"))
+    for server in (second, third):
+        code, status = server.get("check-status")
+        assert (code, status["queue"]) == (200, {"running": 0, "pending": 0})
+        assert server.get("check-status", prompt_id=run["prompt_id"])[1]["status"] == "running"
+    assert first.get("check-status")[1]["queue"]["running"] == 1
+    assert len(list((tmp_path / "shared" / "sessions").glob("*.lock"))) == 3
+    first.post("interrupt", {"prompt_id": run["prompt_id"]})
+    first.until(run["prompt_id"], "cancelled")
+
+
+def test_a_living_server_goes_on_with_the_transfers_of_a_killed_one(
+    pair, comfyui, bare_service, tmp_path
+):
+    """Uploads of outputs, a download, and the messages about them: nobody starts it again."""
+    heir, doomed = pair
+    name = f"{uuid.uuid4().hex}.safetensors"
+    content = bare_service.files[name] = random.Random(1).randbytes(8 * MIB)
+    bare_service.to_store = True
+    bare_service.store_delay = 0.2  # of the download, for each 64 KiB: it will not end
+    bare_service.spoil["store"].extend([None, "never", "never"])
+    body = {"url": f"{bare_service.url}/files/{name}", "folder": "checkpoints", "filename": name}
+    assert doomed.post("volume/model", body)[0] == 200
+    color = uuid.uuid4().int % 0xFFFFFF
+    image = {"width": 8, "height": 8, "batch_size": 3, "color": color}
+    save = {"images": ["1", 0], "filename_prefix": f"heir-{color}"}
+    graph = {
+        "1": {"class_type": "EmptyImage", "inputs": image},
+        "2": {"class_type": "SaveImage", "inputs": save},
+    }
+    request = {
+        "workflow_api": graph,
+        "wait": False,
+        "status_endpoint": f"{bare_service.url}/status",
+        "file_upload_endpoint": f"{bare_service.url}/upload",
+    }
+    code, run = doomed.post("run", request)
+    assert code == 200
+    part = comfyui.models_dir / "checkpoints" / f"{name}.part"
+    until(lambda: len(bare_service.puts) == 3 and len(bare_service.stored) == 1)
+    until(lambda: part.exists() and part.stat().st_size > 0)
+    doomed.until(run["prompt_id"], "uploading")
+    assert heir.get("upload-queue-status")[1]["pending_uploads"] == 0, "they are not its own yet"
+    time.sleep(0.5)  # what was confirmed is in the store by now
+    doomed.kill()
+    bare_service.store_delay = 0.0
+
+    record = heir.until(run["prompt_id"], "success", "failed", timeout=90)
+    assert record["status"] == "success", record["error"]
+    names = [item["filename"] for item in record["outputs"]["2"]["images"]]
+    assert sorted(bare_service.stored) == sorted(f"{run['prompt_id']}/{name}" for name in names)
+    for file in names:
+        stored = bare_service.stored[f"{run['prompt_id']}/{file}"]
+        assert stored == (comfyui.output_dir / file).read_bytes()
+    assert len(bare_service.puts) == 5, "the one that was confirmed is not sent again"
+    target = comfyui.models_dir / "checkpoints" / name
+    until(target.exists)
+    assert target.read_bytes() == content
+    until(lambda: not part.exists())
+    told = until(
+        lambda: (
+            (found := [b["status"] for _, b in bare_service.callbacks if "status" in b])
+            and found[-1] == "success"
+            and found
+        )
+    )
+    assert list(dict.fromkeys(told)) == ["running", "uploading", "success"]
+    until(lambda: heir.get("upload-queue-status")[1]["pending_uploads"] == 0)
+    assert check_store(tmp_path / "shared" / "comfydeploy.db") == []
