@@ -1,7 +1,7 @@
 """Data folders of every earlier schema: nothing in them is lost, all of it can be used.
 
-Each file of ``tests/store/eras`` holds one step of the schema as it was released, and rows as the code
-of that time wrote them; the first was made by the very first code. They are never changed.
+Each file of ``tests/store/eras`` holds one step of the schema as it was released, and rows as the
+code of that time wrote them; the first was made by the very first code. They are never changed.
 """
 
 from __future__ import annotations
