@@ -3,6 +3,9 @@
 # make notebooks     runs the notebooks and stores them with their outputs
 # make screenshots   makes the pictures of the documents
 # make test   sets up what the tests need and runs all of them
+# make dist   builds wheel and sdist into dist/, and checks what is in them
+# make release-check   also tries the wheel on each Python that is here, and runs the tests with the
+#                      oldest versions of dependencies; with ALL=1 with the newest on each Python too
 
 PYTHON  ?= python3
 VENV    ?= .venv
@@ -12,7 +15,7 @@ JOBS    ?= 2
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test check unit notebooks screenshots comfyui browser clean
+.PHONY: run test check unit notebooks screenshots comfyui browser dist release-check clean
 
 run: $(STAMP)-lab comfyui
 	$(BIN)/python scripts/run.py --comfyui $(COMFYUI) $(if $(SMOKE),--smoke)
@@ -34,6 +37,13 @@ notebooks: $(STAMP)-test comfyui
 screenshots: $(STAMP)-test comfyui browser
 	STORE_SCREENSHOTS=1 COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest tests/browser -k \
 		"change_run_and_see or find_open_compare or chosen_and_dropped or start_copy_stop"
+
+dist: $(STAMP)-test
+	$(BIN)/python scripts/release.py build
+
+release-check: dist comfyui
+	COMFYUI_TEST_PATH=$(abspath $(COMFYUI)) $(BIN)/python scripts/release.py try
+	COMFYUI_TEST_PATH=$(abspath $(COMFYUI)) $(BIN)/python scripts/release.py suite $(if $(ALL),--all)
 
 comfyui: $(STAMP)-lab
 	$(BIN)/python -m comfydeploy_jupyter.comfyui.install --path $(COMFYUI)
@@ -60,4 +70,4 @@ $(STAMP)-test: pyproject.toml $(STAMP)-lab
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(COMFYUI)
+	rm -rf $(VENV) $(COMFYUI) dist

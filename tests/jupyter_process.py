@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from .comfyui_server import free_port
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
@@ -84,8 +86,9 @@ class JupyterProcess:
         config: dict[str, dict[str, Any]] = {
             "ServerApp": {
                 "ip": "127.0.0.1",
-                "port": self._port,
-                "port_retries": 0,
+                # a number: before 2.17, Jupyter announces the 0 that stands for any
+                "port": self._port or free_port(),
+                "port_retries": 0 if self._port else 50,
                 "base_url": BASE_URL,
                 "root_dir": str(self.root),
                 "open_browser": False,

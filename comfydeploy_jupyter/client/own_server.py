@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -74,7 +75,9 @@ class OwnServer:
         config: dict[str, dict[str, Any]] = {
             "ServerApp": {
                 "ip": "127.0.0.1",
-                "port": 0,
+                # a number: before 2.17, Jupyter announces the 0 that stands for any
+                "port": _free_port(),
+                "port_retries": 50,  # it may be taken by the time that Jupyter binds it
                 "sock": "",
                 "base_url": "/",
                 "root_dir": str(Path.cwd()),
@@ -133,6 +136,12 @@ class OwnServer:
         return ServerUnreachableError(
             f"the Jupyter server that was to be started {what}{last}", details={"log": lines}
         )
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 _lock = threading.Lock()

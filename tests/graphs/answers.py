@@ -53,7 +53,7 @@ def wait_until_idle(url: str) -> None:
 def comparable(valid: bool, error: dict[str, Any] | None, node_errors: dict[str, Any]) -> Any:
     """Return an answer with everything sorted or left out that ComfyUI takes from sets."""
     if error is not None:
-        error = {**error, "details": sorted(error["details"].split("\n"))}
+        error = {**error, "details": sorted(words(error["details"]).split("\n"))}
     nodes = {}
     for node_id, entry in node_errors.items():
         # an output also counts to bad nodes that were met before it, depending on it or not
@@ -69,7 +69,14 @@ def _error(error: dict[str, Any]) -> str:
     if error["type"].startswith("exception_"):
         # which of several followers reports an exception is a matter of order, too
         extra = {key: value for key, value in extra.items() if key not in _FOLLOWER}
-    return json.dumps({**error, "extra_info": extra}, sort_keys=True)
+    return words(json.dumps({**error, "extra_info": extra}, sort_keys=True))
+
+
+def words(text: str) -> str:
+    """Return Python's words for an error as all versions have them; since 3.11 some say more."""
+    return text.replace("must be integers, not 'str'", "must be integers").replace(
+        "the limit (4300 digits)", "the limit (4300)"
+    )
 
 
 def comparable_result(result: Validation) -> Any:

@@ -1,0 +1,156 @@
+"""Data folders of every earlier schema: nothing in them is lost, all of it can be used.
+
+Each file of ``tests/store/eras`` holds one step of the schema as it was released, and rows as the
+code of that time wrote them; the first was made by the very first code. They are never changed.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from comfydeploy_jupyter.store.callbacks import CallbackRepository
+from comfydeploy_jupyter.store.hashes import FileKey, HashRepository
+from comfydeploy_jupyter.store.migrations import MIGRATIONS, migrate
+from comfydeploy_jupyter.store.runs import RunRepository
+from comfydeploy_jupyter.store.transfers import TransferRepository
+
+ERAS = sorted((Path(__file__).parents[1] / "store" / "eras").glob("*.sql"))
+SESSION = "5e551011"
+WORKFLOW = "c30aa5ab-e236-4440-a0f2-fbd74bb9962a"
+
+
+def test_each_step_of_the_schema_has_its_era():
+    assert [path.stem for path in ERAS] == [
+        f"{n}_{name}" for n, (name, _) in enumerate(MIGRATIONS, 1)
+    ]
+
+
+@pytest.fixture(params=range(1, len(ERAS) + 1), ids=[path.stem for path in ERAS])
+def era(request) -> int:
+    return request.param
+
+
+def lay_down(path: Path, era: int) -> None:
+    """Make the database of an era."""
+    with closing(sqlite3.connect(path)) as connection:
+        for step in ERAS[:era]:
+            connection.executescript(step.read_text(encoding="utf-8"))
+
+
+def schema(path: Path) -> list[tuple[str, str]]:
+    """Return every table and index, whatever the white space in its definition."""
+    with closing(sqlite3.connect(path)) as connection:
+        found = connection.execute("SELECT name, sql FROM sqlite_master ORDER BY name").fetchall()
+    return [(name, "".join((sql or "").split())) for name, sql in found]
+
+
+def test_an_old_schema_becomes_the_present_one(tmp_path, era):
+    old, new = tmp_path / "old.db", tmp_path / "new.db"
+    lay_down(old, era)
+    for path in (old, new):
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            migrate(connection)
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+    assert schema(old) == schema(new)
+
+
+@pytest.fixture
+def extension_config(comfyui, tmp_path, era):
+    data_dir = tmp_path / "data"
+    data_dir.mkdir()
+    lay_down(data_dir / "comfydeploy.db", era)
+    return {"comfyui_url": comfyui.url, "data_dir": str(data_dir)}
+
+
+async def test_what_an_old_version_kept_can_be_used(api, extension, era):
+    await runs(api, extension)
+    if era >= 2:
+        await hashes(extension)
+    if era >= 3:
+        await workflows(api)
+    if era >= 4:
+        await transfers(api, extension)
+    if era >= 5:
+        await orders(extension)
+    if era >= 6:
+        await machines(api)
+    if era >= 7:
+        await runs_of_a_structure(api)
+
+
+async def runs(api, extension) -> None:
+    _, listed = await api.get("runs", limit="1000")
+    by_id = {run["prompt_id"]: run for run in listed}
+    done = by_id["era-1-done"]
+    assert (done["status"], done["created_at"]) == ("success", "2026-01-02T03:04:05.678Z")
+    code, done = await api.get("check-status", prompt_id="era-1-done")
+    assert (code, done["execution_time"], done["seeds"]) == (200, 1.25, {"1.seed": 7})
+    assert done["outputs"]["2"]["images"][0]["filename"] == "ComfyUI_00001_.png"
+    _, failed = await api.get("check-status", prompt_id="era-1-failed")
+    assert (failed["status"], failed["error"]["type"]) == ("failed", "MemoryError")
+    assert by_id["era-1-queued"]["status"] == "queued"
+    # the graph that a run of then and a run of now have in common
+    prompt, workflow = await RunRepository(extension.services.database).prompt("era-1-done")
+    assert json.loads(workflow)["nodes"][0]["type"] == "EmptyImage"
+    code, started = await api.post("run", {"workflow_api": json.loads(prompt)})
+    assert code == 200, started
+    assert (await api.until(started["prompt_id"], "success", "failed"))["status"] == "success"
+
+
+async def hashes(extension) -> None:
+    known = HashRepository(extension.services.database)
+    small = FileKey("/models/checkpoints/small.safetensors", 4096, 1767322800000000001, 42)
+    odd = FileKey("/models/loras/é.safetensors", 7, 1767322800000000002, (1 << 64) - 5)
+    assert await known.get_all([small, odd]) == {small: "ab" * 32, odd: "cd" * 32}
+
+
+async def workflows(api) -> None:
+    _, found = await api.get("workflows", search="as it came")
+    assert [(w["id"], w["name"]) for w in found] == [(WORKFLOW, "Wider")]
+    _, first = await api.get("workflow/version", workflow_id=WORKFLOW, version="1")
+    assert first["workflow"]["nodes"][0]["type"] == "EmptyImage"
+    assert first["workflow_api"]["1"]["inputs"]["width"] == 64
+    code, started = await api.post("run", {"workflow_id": WORKFLOW})
+    assert code == 200, started
+    run = await api.until(started["prompt_id"], "success", "failed")
+    assert (run["status"], run["version"]) == ("success", 2)
+    changed = first["workflow_api"]
+    changed["1"]["inputs"]["height"] = 32
+    code, third = await api.post(
+        "workflow/version", {"workflow_id": WORKFLOW, "workflow_api": changed}
+    )
+    assert (code, third["version"]) == (200, 3)
+
+
+async def transfers(api, extension) -> None:
+    _, told = await api.get("upload-queue-status", prompt_id="era-1-done")
+    assert [(t["id"], t["state"], t["error"]) for t in told["uploads"]] == [
+        ("era-4-failed", "failed", "it answered 503")
+    ]
+    origins = await TransferRepository(extension.services.database).origins()
+    assert (
+        origins["/models/checkpoints/small.safetensors"] == "https://example.org/small.safetensors"
+    )
+
+
+async def orders(extension) -> None:
+    owed = CallbackRepository(extension.services.database)
+    (order,), (message,) = await owed.take_over([SESSION], "another")
+    assert (order.status_endpoint, order.token) == ("https://example.org/status", "era-token")
+    assert (message.number, message.body) == (1, b'{"status":"queued"}')
+
+
+async def machines(api) -> None:
+    _, listed = await api.get("machines")
+    assert ("era-6", "Far away") in [(m["id"], m["name"]) for m in listed]
+
+
+async def runs_of_a_structure(api) -> None:
+    _, done = await api.get("check-status", prompt_id="era-7-done")
+    assert (done["inputs"], done["version"]) == ({"Width.value": 128}, 2)

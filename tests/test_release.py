@@ -1,0 +1,94 @@
+"""What is released: one version everywhere, a wheel with all of the package, gone when removed.
+
+`make release-check` does the same on every Python that is there, and runs all other tests with the
+lowest versions of dependencies.
+"""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+from typing import TYPE_CHECKING
+
+import pytest
+
+import comfydeploy_jupyter
+from scripts import release
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.comfyui_server import ComfyUIServer
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Wheel and sdist of this tree."""
+    return release.build(tmp_path_factory.mktemp("dist"), isolated=False)
+
+
+def test_one_version() -> None:
+    assert release.version() == release.changelog_version() == comfydeploy_jupyter.__version__
+    assert "version" not in release.project()
+    assert release.project()["dynamic"] == ["version"]
+
+
+def test_metadata(built: tuple[Path, Path]) -> None:
+    release.check_metadata(*built)
+
+
+def test_contents(built: tuple[Path, Path]) -> None:
+    release.check_contents(*built)
+
+
+def test_the_sdist_gives_the_same_wheel(built: tuple[Path, Path], tmp_path: Path) -> None:
+    release.check_rebuilt(built[0], tmp_path, isolated=False)
+
+
+@pytest.mark.parametrize("name", ["comfydeploy_jupyter/py.typed", release.CONFIG])
+def test_a_wheel_that_lacks_a_file_is_refused(
+    built: tuple[Path, Path], tmp_path: Path, name: str
+) -> None:
+    wheel, sdist = built
+    bad = tmp_path / wheel.name
+    with zipfile.ZipFile(bad, "w") as archive:
+        for path, body in release.wheel_files(wheel).items():
+            if not path.endswith(name):
+                archive.writestr(path, body)
+    with pytest.raises(release.ReleaseError, match=name):
+        release.check_contents(bad, sdist)
+
+
+def test_a_wheel_with_a_stray_file_is_refused(built: tuple[Path, Path], tmp_path: Path) -> None:
+    wheel, sdist = built
+    bad = tmp_path / wheel.name
+    bad.write_bytes(wheel.read_bytes())
+    with zipfile.ZipFile(bad, "a") as archive:
+        archive.writestr("tests/test_stray.py", "")
+    with pytest.raises(release.ReleaseError, match="test_stray"):
+        release.check_contents(bad, sdist)
+
+
+def test_installed_used_and_removed(
+    built: tuple[Path, Path], comfyui: ComfyUIServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    release.try_wheel(built[0], sys.executable, "--comfyui-url", comfyui.url)
+    told = capfd.readouterr().out
+    for deed in ("imported", "enabled and OK", "a workflow ran", "a panel was made", "removed"):
+        assert deed in told
+
+
+def test_the_oldest_python_has_all_that_is_used() -> None:
+    release.check_syntax(release.pythons_claimed()[0])
+
+
+def test_lowest_versions_are_of_all_that_users_install() -> None:
+    lowest = release.lowest_versions()
+    assert len(lowest) > len(release.project()["dependencies"])
+    assert all("==" in requirement for requirement in lowest)
+
+
+def test_pythons_claimed_begin_with_the_required_one() -> None:
+    claimed = release.pythons_claimed()
+    assert release.project()["requires-python"] == f">={claimed[0]}"
+    assert f"{sys.version_info[0]}.{sys.version_info[1]}" in claimed
