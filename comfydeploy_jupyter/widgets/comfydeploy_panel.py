@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
-from .base import Panel
+from .base import Panel, in_turn
 from .machine_strip import MachineStrip
 from .run_panel import RunPanel
 from .tunnel_panel import TunnelPanel
@@ -82,7 +82,7 @@ class ComfyDeployPanel(Panel):
         self._tabs.observe(lambda _: self.attempt(self._show_tab), "selected_index")
         self.fill(self._strip, self._tabs)
         self._remember()
-        self.start(self._strip.look)
+        self.start(self._strip.look, lasting=True)
 
     @property
     def ready(self) -> bool:
@@ -154,6 +154,11 @@ class ComfyDeployPanel(Panel):
         found = self._panels["Tunnel"]
         assert isinstance(found, TunnelPanel)
         return found
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until it has looked at the machine, and the panels in it have done their work."""
+        panels = list(self._panels.values())
+        in_turn(timeout, self._strip.wait, *(panel.wait for panel in panels), super().wait)
 
     def show(self, workflow: GivenWorkflow) -> RunPanel:
         """Show a workflow in the tab Run, and that tab; does not wait for it.

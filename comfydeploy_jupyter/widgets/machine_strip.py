@@ -10,7 +10,7 @@ import ipywidgets as w
 
 from ..client.files import human_size
 from ..errors import ComfyDeployError, NotFoundError
-from .base import GAP
+from .base import GAP, not_done
 from .parts import row
 
 if TYPE_CHECKING:
@@ -137,8 +137,18 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
                 self._lose("The Jupyter server does not answer", error)
                 wait = USUAL
             self._looked.set()
-            if not self._panel.closing:
-                self._look_again.wait(wait)
+            self._panel.idle(self._look_again, wait)
+
+    def wait(self, timeout: float | None) -> None:
+        """Wait, at most this long (s), until it has looked, or has failed to.
+
+        Raises
+        ------
+        RunTimeoutError
+            It has not.
+        """
+        if not self._looked.wait(timeout):
+            raise not_done(timeout)
 
     def stop(self) -> None:
         """Look no more."""

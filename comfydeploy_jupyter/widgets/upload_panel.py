@@ -292,7 +292,7 @@ class UploadPanel(Panel):
                 if not away and not self.closing:
                     self.show_error(error)
                     away = self.error
-            self._look.wait(wait)
+            self.idle(self._look, wait)
 
     def _connect(self) -> None:
         self._view.instance = str(self.comfy.status()["instance"])

@@ -222,7 +222,6 @@ class WorkflowPanel(Panel):
         self._export = ExportTab(
             lambda: self.attempt(self._press_write), lambda: self.start(self._send_file)
         )
-        self._run_box = w.VBox(layout=w.Layout(width="100%"))
         tabs = {
             "Nodes": self._nodes.box,
             "Compare": self._changes.box,
@@ -230,7 +229,7 @@ class WorkflowPanel(Panel):
             "Export": self._export.box,
         }
         if self._run is None:
-            tabs["Run"] = self._run_box
+            tabs["Run"] = self._run_box = w.VBox(layout=w.Layout(width="100%"))
         self._tabs = w.Tab(
             list(tabs.values()),
             titles=tuple(tabs),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ import pytest
 
 from comfydeploy_jupyter import UploadPanel
 from comfydeploy_jupyter.client import Comfy
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -19,13 +19,6 @@ if TYPE_CHECKING:
     from tests.comfyui_server import ComfyUIServer
     from tests.jupyter_process import JupyterProcess
     from tests.transfer_service import Service
-
-
-def until(condition: Callable[[], object], timeout: float = 60) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
