@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import nbformat
 import pytest
+import requests
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
@@ -22,7 +24,7 @@ from tests.jupyter_process import REPOSITORY, JupyterProcess
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser, Locator
+    from playwright.sync_api import BrowserContext, Locator
 
 expect.set_options(timeout=30_000)
 
@@ -33,6 +35,9 @@ SHOWN = {
     "tunnel-Light-running": "tunnel-panel",
 }
 """Pictures that the documents show, by the names that they have in the tests."""
+
+SCREENSHOTS = Path(os.environ["SCREENSHOTS"]) if "SCREENSHOTS" in os.environ else None
+"""Where pictures of every test go, if anybody wants them."""
 
 FLAGS = [
     "--no-sandbox",
@@ -79,23 +84,25 @@ def jp_server_cleanup() -> None:
     """No server in this process to clean up."""
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Chromium; ``CHROMIUM`` names another one than that on the path."""
+@pytest.fixture(scope="package")
+def browser() -> Iterator[BrowserContext]:
+    """Chromium; ``CHROMIUM`` names another one than that on the path.
+
+    All tests share what it has in its cache: JupyterLab loads in half the time then.
+    """
     program = os.environ.get("CHROMIUM") or shutil.which("chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, headless=True, args=FLAGS)
-        yield browser
+        yield browser.new_context()
         browser.close()
 
 
 class LabPage:
     """One notebook in a browser."""
 
-    def __init__(self, page: Page, path: Path, shots: Path) -> None:
+    def __init__(self, page: Page, path: Path) -> None:
         self.page = page
         self.path = path
-        self.shots = shots
 
     def run_first_cell(self) -> None:
         """Execute the notebook's first cell.
@@ -135,27 +142,58 @@ class LabPage:
             self.page.wait_for_timeout(50)
 
     def shoot(self, name: str) -> None:
-        """Take a picture of the page; those of `SHOWN` go into the documents where asked."""
-        path = self.shots / f"{name}.png"
-        self.page.screenshot(path=path)
+        """Take a picture of the page for whoever wants to see it.
+
+        All go into the folder that ``SCREENSHOTS`` names, those of `SHOWN` into the documents
+        where ``STORE_SCREENSHOTS`` is set.
+        """
+        if SCREENSHOTS is not None:
+            SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+            self.page.screenshot(path=SCREENSHOTS / f"{name}.png")
         if name in SHOWN and os.environ.get("STORE_SCREENSHOTS"):
-            with Image.open(path) as picture:
+            with Image.open(io.BytesIO(self.page.screenshot())) as picture:
                 small = picture.convert("RGB").quantize(128, dither=Image.Dither.NONE)
             small.save(REPOSITORY / "docs" / "images" / f"{SHOWN[name]}.png", optimize=True)
 
 
+class Sessions:
+    """The kernels of the notebooks in JupyterLab.
+
+    Parameters
+    ----------
+    lab : JupyterProcess
+        JupyterLab.
+    """
+
+    def __init__(self, lab: JupyterProcess) -> None:
+        self._url = f"{lab.url}api/sessions"
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.headers["Authorization"] = f"token {lab.token}"
+
+    def start(self, path: str) -> None:
+        """Start the kernel of a notebook, so that it does so while its page is being loaded."""
+        kernel = {"name": "python3"}
+        body = {"path": path, "name": path, "type": "notebook", "kernel": kernel}
+        self._session.post(self._url, json=body, timeout=60).raise_for_status()
+
+    def end(self) -> None:
+        """End all of them: what they follow would slow down the tests to come."""
+        for found in self._session.get(self._url, timeout=60).json():
+            self._session.delete(f"{self._url}/{found['id']}", timeout=60)
+
+
 @pytest.fixture
 def open_notebook(
-    lab: JupyterProcess, browser: Browser, tmp_path_factory, request: pytest.FixtureRequest
+    lab: JupyterProcess, browser: BrowserContext, request: pytest.FixtureRequest
 ) -> Iterator[Any]:
     """A function that opens a notebook with one cell, in JupyterLab or Notebook 7.
 
     It takes the cell's code, the ``theme``, the ``app`` (``"lab"`` or ``"notebook"``) and the
     ``width`` of the window.
     """
-    contexts = []
-    shots = Path(os.environ.get("SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
-    shots.mkdir(parents=True, exist_ok=True)
+    sessions = Sessions(lab)
+    pages: list[LabPage] = []
 
     def start(
         name: str,
@@ -171,14 +209,14 @@ def open_notebook(
         )
         path = lab.root / f"{name}.ipynb"
         nbformat.write(notebook, path)
+        sessions.start(path.name)
         settings = lab.folder / "config/lab/user-settings/@jupyterlab/apputils-extension"
         settings.mkdir(parents=True, exist_ok=True)
         quiet = {"fetchNews": "false", "checkForUpdates": False}
         (settings / "notification.jupyterlab-settings").write_text(json.dumps(quiet))
         (settings / "themes.jupyterlab-settings").write_text(json.dumps({"theme": theme}))
-        context = browser.new_context(viewport={"width": width, "height": 1000})
-        contexts.append(context)
-        page = context.new_page()
+        page = browser.new_page()
+        page.set_viewport_size({"width": width, "height": 1000})
         page.set_default_timeout(60_000)
         # on a busy machine JupyterLab now and then asks for the kernel that the notebook names
         page.add_locator_handler(
@@ -188,12 +226,13 @@ def open_notebook(
         where = "notebooks/" if app == "notebook" else "lab/tree/"
         reset = "" if app == "notebook" else "&reset"
         page.goto(f"{lab.url}{where}{name}.ipynb?token={lab.token}{reset}")
-        opened = LabPage(page, path, shots)
+        opened = LabPage(page, path)
+        pages.append(opened)
         opened.run_first_cell()
         return opened
 
     yield start
-    for number, context in enumerate(contexts):
-        for page in context.pages:
-            page.screenshot(path=shots / f"{request.node.name}-end-{number}.png")
-        context.close()
+    for number, opened in enumerate(pages):
+        opened.shoot(f"{request.node.name}-end-{number}")
+        opened.page.close()
+    sessions.end()
