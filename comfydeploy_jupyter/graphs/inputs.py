@@ -17,8 +17,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from comfydeploy_jupyter.errors import UnknownInputError
-from comfydeploy_jupyter.graphs.external import (
+from ..errors import UnknownInputError
+from .external import (
     EXTERNAL_PREFIX,
     EXTERNAL_VALUE_FIELD,
     ExternalInput,
@@ -31,7 +31,7 @@ from comfydeploy_jupyter.graphs.external import (
     place_files,
     value_field,
 )
-from comfydeploy_jupyter.graphs.formats import (
+from .formats import (
     Definitions,
     Graph,
     InputSpec,
@@ -44,7 +44,7 @@ from comfydeploy_jupyter.graphs.formats import (
     is_link,
     title_of,
 )
-from comfydeploy_jupyter.graphs.seeds import SEED_NAMES
+from .seeds import SEED_NAMES
 
 __all__ = [
     "EXTERNAL_PREFIX",
