@@ -141,7 +141,9 @@ class ComfyDeployPanel(Panel):
     def upload_panel(self) -> UploadPanel:
         """The panel in the tab Files; it is made if need be."""
         if "Files" not in self._panels:
-            self._place("Files", UploadPanel(self, machine=self.machine))
+            # the machine is chosen on top
+            panel = UploadPanel(self, machine=self.machine, choose_machine=False)
+            self._place("Files", panel)
         found = self._panels["Files"]
         assert isinstance(found, UploadPanel)
         return found
