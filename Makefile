@@ -32,7 +32,7 @@ notebooks: $(STAMP)-test comfyui
 
 screenshots: $(STAMP)-test comfyui browser
 	STORE_SCREENSHOTS=1 COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest tests/browser -k \
-		"change_run_and_see or find_open_compare or chosen_and_dropped or start_copy_stop"
+		"change_run_and_see or find_open_compare or chosen_and_dropped or start_copy_stop or state_on_top"
 
 comfyui: $(STAMP)-lab
 	$(BIN)/python -m comfydeploy_jupyter.comfyui.install --path $(COMFYUI)
