@@ -79,7 +79,7 @@ class UploadPanel(Panel):
     ) -> None:
         super().__init__(comfy, **kwargs)
         self._machine = machine
-        self._choose_machine = choose_machine
+        self._selector: w.Dropdown | None = None
         self._offering = False
         self._chunked: dict[str, ChunkedFile] = {}
         self._look = threading.Event()
@@ -87,7 +87,7 @@ class UploadPanel(Panel):
         self._hidden: set[str] = set()
         self._models_read = threading.Lock()
         self._remember = Throttle(self._set_record, interval=1.0)
-        self._build(destination, subfolder)
+        self._build(destination, subfolder, choose_machine=choose_machine)
         self._remember()
         self.start(self._follow, lasting=True)
 
@@ -153,15 +153,8 @@ class UploadPanel(Panel):
         for file in list(self._chunked.values()):
             file.stop()
 
-    def _build(self, destination: str, subfolder: str) -> None:
+    def _build(self, destination: str, subfolder: str, *, choose_machine: bool) -> None:
         label = {"description_width": LABEL_WIDTH}
-        self._selector = w.Dropdown(
-            description="Machine",
-            tooltip="The machine that gets files and models",
-            style=label,
-            layout=w.Layout(width="auto", margin="0", display="none"),
-        )
-        self._selector.observe(lambda change: self.attempt(self._choose, change["new"]), "value")
         wide = {"width": "auto", "flex": "1 1 290px", "margin": "0"}
         self._place = w.Dropdown(
             description="Destination",
@@ -234,7 +227,17 @@ class UploadPanel(Panel):
             titles=("Files", "Models", "Add a model from a link"),
             layout=w.Layout(width="100%"),
         )
-        self.fill(self._selector, self._tabs)
+        if choose_machine:
+            self._selector = w.Dropdown(
+                description="Machine",
+                tooltip="The machine that gets files and models",
+                style=label,
+                layout=w.Layout(width="auto", margin="0", display="none"),
+            )
+            self._selector.observe(lambda new: self.attempt(self._choose, new["new"]), "value")
+            self.fill(self._selector, self._tabs)
+        else:
+            self.fill(self._tabs)
         for control in (self._place, self._subfolder, self._overwrite):
             control.observe(lambda _: self._aim(), "value")
         self._aim()
@@ -313,20 +316,20 @@ class UploadPanel(Panel):
             self.clear_error()
             self.machine = machine
 
-    def _offer_machines(self) -> None:
+    def _offer_machines(self, selector: w.Dropdown) -> None:
         """Offer the machines to choose from; those of ComfyDeploy take no files from here."""
         machines = [one for one in self.comfy.machines.list() if one.kind != "cloud"]
         wanted = self._machine or machines[0].id
         self._offering = True
-        self._selector.options = [(one.name, one.id) for one in machines]
-        self._selector.value = next((o.id for o in machines if wanted in (o.id, o.name)), None)
+        selector.options = [(one.name, one.id) for one in machines]
+        selector.value = next((one.id for one in machines if wanted in (one.id, one.name)), None)
         self._offering = False
-        self._selector.layout.display = "" if len(machines) > 1 else "none"
+        selector.layout.display = "" if len(machines) > 1 else "none"
 
     def _ask_machine(self) -> None:
         """Offer what the chosen machine has."""
-        if self._choose_machine:
-            self._offer_machines()
+        if self._selector is not None:
+            self._offer_machines(self._selector)
         folders = self.comfy.model_folders(machine=self._machine)
         chosen, place = self._folder.value, self._place.value
         self._folder.options = folders

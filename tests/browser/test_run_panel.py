@@ -264,7 +264,7 @@ def test_pictures_videos_and_sounds_are_uploaded_and_used(
 
 def test_reload_and_kernel_restart_in_mid_run(open_notebook: Any, write: Any, comfy: Comfy) -> None:
     graph = slow(100_000, 0.05, "Long sampler")
-    opened = open_notebook("reload", PANEL.format(write("long.json", graph)))
+    opened = open_notebook("reload", PANEL.format(write("long.json", graph)), fresh=True)
     page, panel = opened.page, opened.panel
     panel.get_by_label("Long sampler: steps", exact=True).fill("90000")
     press(panel, "Run")
@@ -441,7 +441,7 @@ def test_what_stays_in_the_saved_notebook(open_notebook: Any, lab: JupyterProces
 def test_a_thousand_previews_leave_nothing_behind(open_notebook: Any, write: Any) -> None:
     graph = slow(1000, 0.005, "Thousand")
     graph["Thousand"]["inputs"]["size"] = 512
-    opened = open_notebook("thousand", PANEL.format(write("thousand.json", graph)))
+    opened = open_notebook("thousand", PANEL.format(write("thousand.json", graph)), fresh=True)
     page, panel = opened.page, opened.panel
     expect(panel.get_by_text("Ready")).to_be_visible()
     tools = page.context.new_cdp_session(page)
