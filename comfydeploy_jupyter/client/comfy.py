@@ -328,7 +328,7 @@ class Comfy:
         source = None if of is None else of.source
         return [Run(self.server, record, source) for record in records]
 
-    def login(self, *, timeout: float = 300.0) -> str:
+    def login(self, *, timeout: float | None = 300.0) -> str:
         """Sign in to ComfyDeploy: show a link, wait until you have approved there.
 
         The Jupyter server keeps the key, over restarts; it never comes here. Interrupting the
@@ -336,8 +336,8 @@ class Comfy:
 
         Parameters
         ----------
-        timeout : float
-            Wait at most this long, s.
+        timeout : float, optional
+            Wait at most this long, s; None: as long as the link is good.
 
         Returns
         -------

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 
 from ..client.files import human_size
+from ..client.graph_text import counted
 from ..errors import ComfyDeployError, NotFoundError
 from .base import GAP, not_done
 from .parts import row
@@ -238,7 +239,7 @@ def facts_html(status: dict[str, Any], hardware: dict[str, Any]) -> str:
     ]
     if hardware["cpu"]:
         cpu = hardware["cpu"]
-        cores = f"{cpu['percent']:.0f} % of {_count(cpu['cores'] or 1, 'core')}"
+        cores = f"{cpu['percent']:.0f} % of {counted(cpu['cores'] or 1, 'core')}"
         rows.append(_fact("CPU", cores, cpu["percent"] / 100))
     if hardware["memory"]:
         rows.append(_usage("Memory", hardware["memory"]))
@@ -278,10 +279,6 @@ def _usage(name: str, memory: dict[str, Any], also: str = "") -> str:
 
 def _percent(gpu: dict[str, Any]) -> str:
     return "" if gpu.get("percent") is None else f"{gpu['percent']:.0f} % busy"
-
-
-def _count(number: float, noun: str) -> str:
-    return f"{number:g} {noun}{'' if number == 1 else 's'}"
 
 
 def _tunnel(tunnel: dict[str, Any]) -> str:

@@ -13,7 +13,8 @@ import ipywidgets as w
 
 from ..client.graph import Source
 from ..client.graph_text import graph_rows, html_table, text_table
-from ..client.workflow import Workflow, write_text
+from ..client.workflow import Workflow
+from ..client.writing import write_text
 from ..errors import ConflictError, InvalidRequestError
 from .base import STATIC, Panel, Throttle
 from .parts import FileButton, button, note, row
