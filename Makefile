@@ -36,7 +36,7 @@ notebooks: $(STAMP)-test comfyui
 
 screenshots: $(STAMP)-test comfyui browser
 	STORE_SCREENSHOTS=1 COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest tests/browser -k \
-		"change_run_and_see or find_open_compare or chosen_and_dropped or start_copy_stop"
+		"change_run_and_see or find_open_compare or chosen_and_dropped or start_copy_stop or state_on_top"
 
 dist: $(STAMP)-test
 	$(BIN)/python scripts/release.py build

@@ -274,7 +274,7 @@ class ProgressWidgets:
 
     def close(self) -> None:
         """Remove all of them from the page and from the kernel."""
-        close_widgets(*self.box.children, self.box)
+        close_tree(self.box)
 
 
 class SweepView:
@@ -347,8 +347,7 @@ class SweepView:
         """Close the widgets and leave sheet and table."""
         page = f"<div>{html.escape(sweep_end(progress))}</div>{self._sweep.to_html()}"
         self._handle.update({"text/html": page, "text/plain": repr(self._sweep)}, raw=True)
-        row, sheet = self._box.children[1:]
-        close_widgets(self._text, *row.children, row, sheet, self._box)
+        close_tree(self._box)
 
     def _stop_sweep(self) -> None:
         self._stop.disabled = True
@@ -356,13 +355,15 @@ class SweepView:
         threading.Thread(target=self._sweep.stop, name="comfydeploy-stop", daemon=True).start()
 
 
-def close_widgets(*widgets: Any) -> None:
-    """Remove widgets from the page, and with their looks from the kernel."""
-    for widget in widgets:
-        widget.close()
-        for look in (widget.layout, getattr(widget, "style", None)):
-            if look is not None:
-                look.close()
+def close_tree(widget: Any) -> None:
+    """Remove a widget, all that is in it, and their looks from the page and from the kernel."""
+    for child in getattr(widget, "children", ()):
+        close_tree(child)
+    looks = [getattr(widget, name, None) for name in ("layout", "style")]
+    widget.close()
+    for look in looks:
+        if look is not None:
+            look.close()
 
 
 UNENDED = frozenset({"waiting", "queued", "running", "uploading"})

@@ -26,6 +26,7 @@ DOCS = REPOSITORY / "docs"
 PAGES = [REPOSITORY / "README.md", *sorted(DOCS.glob("*.md"))]
 CONFIGURATION = DOCS / "configuration.md"
 BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+SPAN = re.compile(r"`([^`\n]+)`")
 LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 
 
@@ -108,7 +109,21 @@ def public_names() -> list[str]:
     return sorted(set(names))
 
 
-@pytest.mark.parametrize("name", public_names())
-def test_every_public_name_is_explained(name: str) -> None:
+@pytest.fixture(scope="module")
+def code() -> tuple[list[str], list[str]]:
+    """What stands in the documents as code: the blocks, and the pieces within lines."""
     text = "\n".join(page.read_text() for page in PAGES)
-    assert re.search(rf"\b{name.rpartition('.')[2]}\b", text)
+    fenced = [block["code"] for block in BLOCK.finditer(text)]
+    return fenced, SPAN.findall(BLOCK.sub("", text))
+
+
+@pytest.mark.parametrize("name", public_names())
+def test_every_public_name_is_explained(name: str, code: tuple[list[str], list[str]]) -> None:
+    blocks, spans = code
+    owner, dot, last = name.rpartition(".")
+    # A member stands behind a dot, or alone where the words around it say whose it is.
+    used = rf"\.{last}\b" if dot else rf"\b{last}\b"
+    alone = rf"({owner}\.)?{last}(\(.*\))?" if dot else rf"{last}\b.*"
+    assert any(re.search(used, each) for each in (*blocks, *spans)) or any(
+        re.fullmatch(alone, each) for each in spans
+    )

@@ -328,7 +328,7 @@ class Comfy:
         source = None if of is None else of.source
         return [Run(self.server, record, source) for record in records]
 
-    def login(self, *, timeout: float = 300.0) -> str:
+    def login(self, *, timeout: float | None = 300.0) -> str:
         """Sign in to ComfyDeploy: show a link, wait until you have approved there.
 
         The Jupyter server keeps the key, over restarts; it never comes here. Interrupting the
@@ -336,8 +336,8 @@ class Comfy:
 
         Parameters
         ----------
-        timeout : float
-            Wait at most this long, s.
+        timeout : float, optional
+            Wait at most this long, s; None: as long as the link is good.
 
         Returns
         -------
@@ -471,6 +471,7 @@ class Comfy:
         filename: str | None = None,
         sha256: str | None = None,
         source: Literal["link", "huggingface", "civitai"] | None = None,
+        machine: str | None = None,
     ) -> dict[str, Any]:
         """Have a model downloaded into one of ComfyUI's folders, in the background.
 
@@ -487,6 +488,8 @@ class Comfy:
             What its content must be, hexadecimal.
         source : str, optional
             Which kind of address it is; by default the host of the address tells.
+        machine : str, optional
+            The ComfyUI that shall have it; its folders must be those of the server's machine.
 
         Returns
         -------
@@ -504,6 +507,7 @@ class Comfy:
             "folder": folder,
             "filename": filename or None,
             "sha256": sha256 or None,
+            "machine": machine,
         }
         body = {key: value for key, value in fields.items() if value is not None}
         return _object(self.server.post("volume/model", {"action": "add", **body}))

@@ -137,8 +137,10 @@ def send_chunks(
     Raises
     ------
     InvalidRequestError
-        The chunks are not as long together as they should be.
+        The chunks are not as long together as they should be, or the name cannot be one.
     """
+    if {"\r", "\n"} & {*name}:
+        raise InvalidRequestError.of_field("name", f"has a line break in it: {name!r}")
     form = _Form(fields, name, size, chunks)
     address = server.address("upload-file", {"machine": machine})
     return dict(server.send_form(address, form, form.content_type, timeout=UPLOAD_TIMEOUT))
@@ -258,7 +260,10 @@ def _opened(source: Any) -> IO[bytes]:
         source.save(encoded, "PNG")
         return encoded
     if hasattr(source, "read") and hasattr(source, "seek"):
-        return io.BytesIO(source.read())
+        content = source.read()
+        if isinstance(content, str):
+            raise InvalidRequestError.of_field("file", "is open as text; open it with 'rb'")
+        return io.BytesIO(content)
     raise InvalidRequestError.of_field(
         "file", f"must be a path, bytes, an open file, a PIL image or an array, not {source!r}"
     )

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import InvalidRequestError
-
-SEED_INPUTS = ("seed", "noise_seed")
+from ..graphs.formats import class_of, title_of
+from ..graphs.seeds import SEED_NAMES
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Source:
             f"{node_id}.{name}": seed
             for node_id, node in self.graph.items()
             if isinstance(node, dict) and isinstance(node.get("inputs"), dict)
-            for name in SEED_INPUTS
+            for name in SEED_NAMES
             if isinstance(node["inputs"].get(name), int)
         }
         if not found:
@@ -214,7 +214,5 @@ def _names(graph: dict[str, Any]) -> dict[str, NodeName]:
         return names
     for key, node in graph.items():
         if isinstance(node, dict):
-            meta = node.get("_meta")
-            title = str(meta.get("title") or "") if isinstance(meta, dict) else ""
-            names[key] = NodeName(key, str(node.get("class_type") or ""), title)
+            names[key] = NodeName(key, class_of(node), title_of(node))
     return names

@@ -66,6 +66,12 @@ def shown(value: object) -> str:
     return text if len(text) <= MAX_VALUE else f"{text[: MAX_VALUE - 2]} …"
 
 
+def counted(number: float, noun: str) -> str:
+    """Return a number of things in words, e.g. ``"2 files"``."""
+    shown = number if isinstance(number, int) else f"{number:g}"
+    return f"{shown} {noun}{'' if number == 1 else 's'}"
+
+
 def text_table(rows: Iterable[Sequence[str]]) -> str:
     """Return rows as aligned lines of printable characters."""
     lines = [[_printable(cell) for cell in row] for row in rows]

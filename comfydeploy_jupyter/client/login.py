@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import sys
 import time
 import uuid
@@ -58,10 +59,10 @@ class SignInLink:
             self._handle.update(self)
 
 
-def sign_in(server: Server, *, timeout: float) -> str:
+def sign_in(server: Server, *, timeout: float | None) -> str:
     """Have the user sign in; return what ComfyDeploy calls them. See `Comfy.login`."""
     request_id = str(uuid.uuid4())
-    deadline = time.monotonic() + timeout
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
     answer = server.get("auth-response", request_id=request_id)
     link = SignInLink(str(answer["auth_url"]))
     link.show()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from .files import human_size
+from .record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -14,23 +15,12 @@ if TYPE_CHECKING:
 RESTART_TIMEOUT = 900.0  # s; ComfyUI loads its nodes, and the old settings may have to come back
 
 
-class Machine:
+class Machine(Record["Machines"]):
     """A machine: a ComfyUI that runs can go to, or a serverless one of ComfyDeploy.
 
     Made by `Machines`. What it tells is what the server said when it was asked; `refresh` asks
     anew.
-
-    Parameters
-    ----------
-    home : Machines
-        Where it is.
-    record : dict
-        What the server says of it.
     """
-
-    def __init__(self, home: Machines, record: dict[str, Any]) -> None:
-        self._home = home
-        self.record = record
 
     @property
     def id(self) -> str:

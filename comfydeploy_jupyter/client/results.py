@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import base64
-import filecmp
 import html
 import io
 import mimetypes
-import os
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,9 +15,12 @@ from urllib.parse import urlsplit
 
 from ..errors import ComfyDeployError, RunCancelledError, RunFailedError
 from .graph import Source
+from .graph_text import counted
 from .server import READ_TIMEOUT, Server
+from .writing import put_beside, unfinished
 
 if TYPE_CHECKING:
+    import os
     from contextlib import AbstractContextManager
 
     import requests
@@ -143,13 +143,10 @@ class OutputFile:
         name = PurePosixPath(self.filename.replace("\\", "/")).name
         if name in {"", ".", ".."}:
             raise ComfyDeployError(f"{self.filename!r} is not the name of a file")
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".", delete=False) as file:
-            try:
-                self._copy_to(file)
-                file.close()
-                return _put(Path(file.name), folder / name)
-            finally:
-                Path(file.name).unlink(missing_ok=True)
+        with unfinished(folder) as file:
+            self._copy_to(file)
+            file.close()
+            return put_beside(Path(file.name), folder / name)
 
     def _request(self) -> AbstractContextManager[requests.Response]:
         return self._server.request("GET", self._address, timeout=READ_TIMEOUT)
@@ -161,28 +158,6 @@ class OutputFile:
         with self._request() as response:
             for chunk in response.iter_content(1 << 20):
                 file.write(chunk)
-
-
-def _put(file: Path, wanted: Path) -> Path:
-    """Give a finished file its name, or the next free one; never replace another content."""
-    umask = os.umask(0)
-    os.umask(umask)
-    file.chmod(0o666 & ~umask)
-    path, number = wanted, 0
-    while not _reserve(path):
-        if path.is_file() and filecmp.cmp(file, path, shallow=False):
-            return path
-        number += 1
-        path = wanted.with_name(f"{wanted.stem} ({number}){wanted.suffix}")
-    return file.replace(path)
-
-
-def _reserve(path: Path) -> bool:
-    try:
-        path.open("xb").close()
-    except FileExistsError:
-        return False
-    return True
 
 
 class Images(Sequence["Image"]):
@@ -218,7 +193,7 @@ class Images(Sequence["Image"]):
         return self._open[place]
 
     def __repr__(self) -> str:
-        return f"<{_count(len(self), 'image')}: {', '.join(f.filename for f in self._files)}>"
+        return f"<{counted(len(self), 'image')}: {', '.join(f.filename for f in self._files)}>"
 
 
 class Result(Mapping[str, Any]):
@@ -260,9 +235,9 @@ class Result(Mapping[str, Any]):
         if self.execution_time is not None:
             parts.append(f"{self.execution_time:.2f} s")
         if self.files:
-            parts.append(_count(len(self.files), "file"))
+            parts.append(counted(len(self.files), "file"))
         if self.texts:
-            parts.append(_count(len(self.texts), "text"))
+            parts.append(counted(len(self.texts), "text"))
         if self.status == "failed":
             parts.append(self.failure)
         return f"<Result {self.prompt_id}: {', '.join(parts)}>"
@@ -427,7 +402,7 @@ class Result(Mapping[str, Any]):
         if self.execution_time is not None:
             facts.append(f"{self.execution_time:.2f} s")
         if self.cached_nodes:
-            facts.append(f"{_count(len(self.cached_nodes), 'node')} from the cache")
+            facts.append(f"{counted(len(self.cached_nodes), 'node')} from the cache")
         values = sorted({str(seed) for seed in self.seeds.values()})
         if values:
             facts.append(html.escape(f"seed {', '.join(values)}"))
@@ -522,7 +497,3 @@ def _box(message: str) -> str:
 
 def _dict(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

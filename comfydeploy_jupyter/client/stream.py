@@ -158,6 +158,11 @@ class EventStream(Iterator[Event]):
             if self._response is not None:
                 self._response.close()
             self._response = response
+        # It may have been closed, or its time was over, while there was no connection to hang up.
+        if self._closed.is_set():
+            self.close()
+        elif self._is_late():
+            self._hang_up()
 
     def _follow(self) -> Iterator[Event]:
         while True:
@@ -245,12 +250,15 @@ class EventStream(Iterator[Event]):
         self._check_deadline()
 
     def _check_deadline(self) -> None:
-        if self._deadline is not None and time.monotonic() >= self._deadline:
+        if self._is_late():
             self.close()
             raise RunTimeoutError(
                 f"the run {self.prompt_id} is not finished after {self._timeout:g} s; it goes on",
                 extra={"prompt_id": self.prompt_id},
             )
+
+    def _is_late(self) -> bool:
+        return self._deadline is not None and time.monotonic() >= self._deadline
 
 
 def _event(message: Message) -> Event | None:

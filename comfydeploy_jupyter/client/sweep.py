@@ -34,7 +34,9 @@ from .graph_text import html_table, text_table
 from .grid import Grid, value_text
 from .results import Result
 from .runs import Run
-from .workflow import Workflow, write_text
+from .server import check_timeout
+from .workflow import Workflow
+from .writing import write_text
 
 if TYPE_CHECKING:
     import os
@@ -497,6 +499,7 @@ class Sweep(Sequence[Point]):
         ComfyDeployError
             What ended it early, such as a ComfyUI that is away; `resume` goes on.
         """
+        check_timeout(timeout)
         if not self._over.wait(timeout):
             raise RunTimeoutError(f"the sweep is not finished after {timeout:g} s; it goes on")
         if self.error is not None:

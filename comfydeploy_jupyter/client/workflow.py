@@ -7,7 +7,6 @@ import difflib
 import html
 import json
 import os
-import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -26,8 +25,9 @@ from ..graphs.formats import (
 from ..graphs.inputs import apply_inputs, input_form, stored_value
 from .files import is_file, upload_all
 from .graph import NodeName, Source, sentence
-from .graph_text import graph_rows, html_table, inputs_text, shown, text_table
+from .graph_text import counted, graph_rows, html_table, inputs_text, shown, text_table
 from .server import encode
+from .writing import write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -336,7 +336,7 @@ class Workflow:
 
     def _headline(self) -> str:
         title = f" {self.title!r}" if self.title else ""
-        return f"Workflow{title}: {len(self._graph)} node{'' if len(self._graph) == 1 else 's'}"
+        return f"Workflow{title}: {counted(len(self._graph), 'node')}"
 
     def _names(self) -> list[str]:
         """Return every name that is one node: ids, titles, classes."""
@@ -668,18 +668,3 @@ def _stand_in(file: Any) -> str:
 def plain(value: Any) -> Any:
     """Return a copy of what JSON makes of a value: no numpy, no paths, no tuples."""
     return json.loads(encode({"value": value}))["value"]
-
-
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file beside its place, then put it there: a crash leaves no half of one."""
-    target = Path(path).expanduser()
-    umask = os.umask(0)
-    os.umask(umask)
-    with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".", delete=False) as file:
-        try:
-            file.write(text.encode("utf-8", "backslashreplace"))
-            file.close()
-            Path(file.name).chmod(0o666 & ~umask)
-            Path(file.name).replace(target)
-        finally:
-            Path(file.name).unlink(missing_ok=True)

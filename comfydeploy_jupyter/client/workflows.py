@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from ..errors import InvalidRequestError
 from ..graphs.diff import GraphDiff, diff_graphs
 from .graph import Source
+from .record import Record
 from .workflow import Workflow
 
 if TYPE_CHECKING:
@@ -16,43 +17,32 @@ if TYPE_CHECKING:
     from .server import Server
 
 
-class WorkflowVersion:
+class WorkflowVersion(Record["Workflows"]):
     """One version of a kept workflow. It never changes.
 
     Made by `Workflows.version` and `Workflows.versions`. In a list it comes without its graphs;
     these are then asked for when they are needed.
-
-    Parameters
-    ----------
-    home : Workflows
-        Where it is.
-    record : dict
-        What the server says of it.
     """
-
-    def __init__(self, home: Workflows, record: dict[str, Any]) -> None:
-        self._home = home
-        self._record = record
 
     @property
     def workflow_id(self) -> str:
         """The workflow."""
-        return str(self._record["workflow_id"])
+        return str(self.record["workflow_id"])
 
     @property
     def number(self) -> int:
         """The number of the version, from 1."""
-        return int(self._record["version"])
+        return int(self.record["version"])
 
     @property
     def comment(self) -> str:
         """What its author says of it."""
-        return str(self._record.get("comment") or "")
+        return str(self.record.get("comment") or "")
 
     @property
     def created_at(self) -> str:
         """When it was made: ISO 8601, UTC."""
-        return str(self._record.get("created_at") or "")
+        return str(self.record.get("created_at") or "")
 
     @property
     def workflow(self) -> dict[str, Any] | None:
@@ -70,9 +60,9 @@ class WorkflowVersion:
         return self.workflow_api or self.workflow or {}
 
     def _graph(self, field: str) -> dict[str, Any] | None:
-        if field not in self._record:
-            self._record = self._home.version(self.workflow_id, self.number)._record
-        graph = self._record.get(field)
+        if field not in self.record:
+            self.record = self._home.version(self.workflow_id, self.number).record
+        graph = self.record.get(field)
         return graph if isinstance(graph, dict) else None
 
     def load(self, title: str = "") -> Workflow:
@@ -91,22 +81,11 @@ class WorkflowVersion:
         return f"<version {self.number}{comment}, {_day(self.created_at)}>"
 
 
-class StoredWorkflow:
+class StoredWorkflow(Record["Workflows"]):
     """A workflow that is kept on the server.
 
     Made by `Workflows`.
-
-    Parameters
-    ----------
-    home : Workflows
-        Where it is.
-    record : dict
-        What the server says of it.
     """
-
-    def __init__(self, home: Workflows, record: dict[str, Any]) -> None:
-        self._home = home
-        self.record = record
 
     @property
     def id(self) -> str:

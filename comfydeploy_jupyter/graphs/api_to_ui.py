@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from comfydeploy_jupyter.errors import InvalidRequestError
-from comfydeploy_jupyter.graphs.definitions import (
+from ..errors import InvalidRequestError
+from .definitions import (
     CONTROL,
     MISSING,
     NodeClass,
@@ -23,6 +23,7 @@ from comfydeploy_jupyter.graphs.definitions import (
     Socket,
     Widget,
 )
+from .formats import title_of
 
 COLUMN_WIDTH, COLUMN_GAP = 400, 100
 ROW_GAP = 80
@@ -128,7 +129,7 @@ class _Sketch:
             node["widgets_values_named"] = literals
         elif known.widgets:
             node["widgets_values"] = _stored(known, literals)
-        title = _title(self._graph[key])
+        title = title_of(self._graph[key])
         if title and (known is None or title != known.title):
             node["title"] = title
         return node
@@ -210,12 +211,6 @@ def _unwrapped(value: Any) -> Any:
     if isinstance(value, Mapping) and set(value) == {"__value__"}:
         return value["__value__"]
     return value
-
-
-def _title(node: Mapping[str, Any]) -> str:
-    meta = node.get("_meta")
-    title = meta.get("title") if isinstance(meta, Mapping) else None
-    return title if isinstance(title, str) else ""
 
 
 def _id(key: str) -> int | str:

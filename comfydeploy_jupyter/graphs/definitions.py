@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from comfydeploy_jupyter.errors import InvalidRequestError
+from ..errors import InvalidRequestError
 
 
 class _Missing:

@@ -7,15 +7,25 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from comfydeploy_jupyter.errors import InvalidRequestError
-
-from .formats import GraphFormat, UINodes, class_of, detect_format, inputs_of, is_link, title_of
+from ..errors import InvalidRequestError
+from .formats import (
+    BYPASSED,
+    CONTROLS,
+    MUTED,
+    GraphFormat,
+    UINodes,
+    class_of,
+    detect_format,
+    inputs_of,
+    is_link,
+    objects,
+    subgraphs_of,
+    title_of,
+)
 
 SHOWN = 60  # characters of a value that are shown
 LEAD = 20  # of these, how many stand before the first difference
-CONTROLS = frozenset({"fixed", "increment", "decrement", "randomize"})
-# LiteGraph's modes of a node; what is not here counts as active.
-MODES = {2: "muted", 4: "bypassed"}
+MODES = {MUTED: "muted", BYPASSED: "bypassed"}  # all others count as active
 
 
 @dataclass(frozen=True)
@@ -219,19 +229,15 @@ def _api_nodes(graph: Mapping[str, Any]) -> dict[str, _Node]:
 
 def _ui_nodes(ui: Mapping[str, Any]) -> dict[str, _Node]:
     finder = UINodes(ui)
-    definitions = ui.get("definitions")
-    subgraphs = definitions.get("subgraphs") if isinstance(definitions, Mapping) else None
-    inner = [s for s in subgraphs if isinstance(s, Mapping)] if isinstance(subgraphs, list) else []
+    inner = subgraphs_of(ui)
     names = {str(subgraph.get("id")): str(subgraph.get("name") or "") for subgraph in inner}
     found = {}
     for scope in (ui, *inner):
         prefix = "" if scope is ui else f"{scope.get('id')}:"
         place = "" if scope is ui else f' in subgraph "{names[str(scope.get("id"))]}"'
-        nodes = scope.get("nodes")
-        for node in nodes if isinstance(nodes, list) else ():
-            if isinstance(node, Mapping):
-                made = _ui_node(node, scope, finder, prefix, place, names)
-                found[made.id] = made
+        for node in objects(scope.get("nodes")):
+            made = _ui_node(node, scope, finder, prefix, place, names)
+            found[made.id] = made
     return found
 
 
@@ -244,7 +250,7 @@ def _ui_node(
     names: Mapping[str, str],
 ) -> _Node:
     links = {}
-    for index, item in enumerate(_inputs(node)):
+    for index, item in enumerate(objects(node.get("inputs"))):
         source = finder.link_source(scope, item.get("link"))
         if source is not None:
             name = item.get("name") or item.get("label") or f"input {index}"
@@ -271,7 +277,8 @@ def _widget_values(node: Mapping[str, Any]) -> dict[str, Any]:
         return {str(name): value for name, value in values.items()}
     if not isinstance(values, list):
         return {}
-    names = [str(i.get("name")) for i in _inputs(node) if isinstance(i.get("widget"), Mapping)]
+    inputs = objects(node.get("inputs"))
+    names = [str(i.get("name")) for i in inputs if isinstance(i.get("widget"), Mapping)]
     if len(names) != len(values):
         for place in range(1, len(values)):
             control = isinstance(values[place], str) and values[place] in CONTROLS
@@ -280,11 +287,6 @@ def _widget_values(node: Mapping[str, Any]) -> dict[str, Any]:
     if len(names) != len(values) or len(set(names)) != len(names):
         names = [f"value {place}" for place in range(1, len(values) + 1)]
     return dict(zip(names, values, strict=True))
-
-
-def _inputs(node: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    inputs = node.get("inputs")
-    return [i for i in inputs if isinstance(i, Mapping)] if isinstance(inputs, list) else []
 
 
 class _Unset:

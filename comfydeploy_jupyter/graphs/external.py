@@ -16,8 +16,8 @@ from itertools import count
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from comfydeploy_jupyter.errors import InvalidRequestError
-from comfydeploy_jupyter.graphs.formats import (
+from ..errors import InvalidRequestError
+from .formats import (
     Graph,
     Node,
     class_of,
@@ -25,7 +25,7 @@ from comfydeploy_jupyter.graphs.formats import (
     inputs_of,
     is_link,
 )
-from comfydeploy_jupyter.graphs.seeds import draw_external_seed
+from .seeds import draw_external_seed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence

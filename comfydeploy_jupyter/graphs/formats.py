@@ -20,13 +20,20 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
-from comfydeploy_jupyter.errors import InvalidRequestError
+from ..errors import InvalidRequestError
 
 Node: TypeAlias = dict[str, Any]
 Graph: TypeAlias = dict[str, Node]
 UIGraph: TypeAlias = Mapping[str, Any]
 Definitions: TypeAlias = Mapping[str, Any]
 """ComfyUI's ``GET /object_info``: class name -> definition of the node."""
+
+
+MUTED, BYPASSED = 2, 4
+"""The modes of a node in the editor that keep it from running; all others run."""
+
+CONTROLS = frozenset({"fixed", "increment", "increment-wrap", "decrement", "randomize"})
+"""What the editor may do with a value after it has queued it (*control after generate*)."""
 
 
 class GraphFormat(str, Enum):
@@ -255,10 +262,8 @@ class UINodes:
     """
 
     def __init__(self, ui: UIGraph) -> None:
-        definitions = ui.get("definitions")
-        subgraphs = definitions.get("subgraphs") if isinstance(definitions, Mapping) else None
         self._ui = ui
-        self._subgraphs = {str(subgraph.get("id")): subgraph for subgraph in objects(subgraphs)}
+        self._subgraphs = {str(subgraph.get("id")): subgraph for subgraph in subgraphs_of(ui)}
         self._nodes: dict[int, dict[str, Mapping[str, Any]]] = {}
         self._sources: dict[int, dict[Any, tuple[str, int]]] = {}
 
@@ -319,6 +324,12 @@ def _source(link: object) -> tuple[Any, tuple[str, int]] | None:
     if not isinstance(link, list) or len(link) < 3 or not isinstance(link[2], int):
         return None
     return (link[0], (str(link[1]), link[2])) if isinstance(link[0], (int, str)) else None
+
+
+def subgraphs_of(ui: UIGraph) -> list[Mapping[str, Any]]:
+    """Return the definitions of subgraphs that a UI workflow has, as saved."""
+    definitions = ui.get("definitions")
+    return objects(definitions.get("subgraphs")) if isinstance(definitions, Mapping) else []
 
 
 def objects(value: object) -> list[Mapping[str, Any]]:

@@ -12,13 +12,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from comfydeploy_jupyter.graphs.definitions import MISSING, NodeClass, NodeDefinitions, Widget
+from .definitions import MISSING, NodeClass, NodeDefinitions, Widget
+from .formats import BYPASSED, MUTED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _PREFIXES = ("workflow>", "workflow/")
-_MUTED, _BYPASSED = 2, 4
 
 
 def expand(
@@ -70,7 +70,7 @@ def expand(
 
 
 def _group(node: Any, groups: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    if not isinstance(node, dict) or node.get("mode") in (_MUTED, _BYPASSED):
+    if not isinstance(node, dict) or node.get("mode") in (MUTED, BYPASSED):
         return None
     kind = node.get("type")
     for prefix in _PREFIXES:

@@ -14,8 +14,7 @@ import zlib
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, TypedDict
 
-from comfydeploy_jupyter.errors import InvalidRequestError
-
+from ..errors import InvalidRequestError
 from .bounded import MAX_METADATA, BoundedReader, BrokenFileError
 from .formats import class_of
 from .media_metadata import flac_texts, matroska_texts, mp3_texts, mp4_texts, ogg_texts

@@ -17,8 +17,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from comfydeploy_jupyter.errors import UnknownInputError
-from comfydeploy_jupyter.graphs.external import (
+from ..errors import UnknownInputError
+from .external import (
     EXTERNAL_PREFIX,
     EXTERNAL_VALUE_FIELD,
     ExternalInput,
@@ -31,7 +31,7 @@ from comfydeploy_jupyter.graphs.external import (
     place_files,
     value_field,
 )
-from comfydeploy_jupyter.graphs.formats import (
+from .formats import (
     Definitions,
     Graph,
     InputSpec,
@@ -44,7 +44,7 @@ from comfydeploy_jupyter.graphs.formats import (
     is_link,
     title_of,
 )
-from comfydeploy_jupyter.graphs.seeds import SEED_NAMES
+from .seeds import SEED_NAMES
 
 __all__ = [
     "EXTERNAL_PREFIX",
@@ -73,7 +73,27 @@ _KIND_OF_EXTERNAL = {
     "lora": "combo",
     "image": "image",
     "image_alpha": "image",
+    "video": "video",
+    "video_path": "video",
+    "audio": "audio",
 }
+# What a choice of files says of itself where files can be added to it (ComfyUI 0.3.75
+# comfy_api/latest/_io.py); the Video Helper Suite's own script knows it by the class (its
+# VHS.core.js, 2025).
+_UPLOADS = {
+    "image_upload": "image",
+    "animated_image_upload": "image",
+    "video_upload": "video",
+    "audio_upload": "audio",
+}
+_UPLOADS_OF_CLASS = {
+    ("VHS_LoadVideo", "video"): "video",
+    ("VHS_LoadVideoFFmpeg", "video"): "video",
+    ("VHS_LoadAudioUpload", "audio"): "audio",
+}
+MEDIA_KINDS = ("image", "video", "audio")
+"""The kinds of field that take a file of ComfyUI's input folder."""
+
 _STEPS = {"float": 0.01, "int": 1.0, "seed": 1.0}
 _SIZES = ("width", "height", "batch_size")
 _SAMPLING = ("steps", "cfg", *SEED_NAMES, "sampler_name", "scheduler", "denoise")
@@ -272,7 +292,8 @@ class FormField:
     label : str
         For people: what the author of the workflow wrote, or the node's title and the input.
     kind : str
-        text, multiline, int, float, bool, combo, color (0xRRGGBB), image or seed.
+        text, multiline, int, float, bool, combo, color (0xRRGGBB), seed; image, video or audio: a
+        file of ComfyUI's input folder.
     node_id, input_name : str
         The field of the graph.
     value, default : object
@@ -280,7 +301,7 @@ class FormField:
     min, max, step : float, int or None
         The declared range.
     options : list or None
-        The choices of a combo, the known files of an image.
+        The choices of a combo, the known files of an image, a video or a sound.
     tooltip : str
         What the input does, or ``""``.
     advanced : bool
@@ -311,8 +332,8 @@ def input_form(
 
     External inputs come first, as the author of the workflow chose them, then primitive nodes,
     which stand in a graph for the same reason; then prompts (positive, negative, other texts),
-    images, colours, sizes, sampling, choices, numbers, switches; last and ``advanced``
-    single-line texts and what the definitions call advanced or do not know.
+    pictures, videos, sounds, colours, sizes, sampling, choices, numbers, switches; last and
+    ``advanced`` single-line texts and what the definitions call advanced or do not know.
 
     Parameters
     ----------
@@ -400,7 +421,7 @@ def _kind_of(class_type: str, name: str, value: object, spec: InputSpec | None) 
         if spec.type == "STRING":
             return "multiline" if spec.options.get("multiline") else "text"
         if spec.type == "COMBO":
-            return "image" if spec.options.get("image_upload") else "combo"
+            return _media_kind(class_type, name, spec) or "combo"
         return "float" if spec.type == "FLOAT" else "bool"
     if isinstance(value, bool):
         return "bool"
@@ -414,6 +435,12 @@ def _kind_of(class_type: str, name: str, value: object, spec: InputSpec | None) 
         return "combo"
     prompt = _PROMPT_NAME.search(name) and not _FILE_NAME.fullmatch(value)
     return "multiline" if prompt or "\n" in value or len(value) > 80 else "text"
+
+
+def _media_kind(class_type: str, name: str, spec: InputSpec) -> str | None:
+    """Return what files a choice offers, if more can be uploaded to it."""
+    flagged = (kind for flag, kind in _UPLOADS.items() if spec.options.get(flag))
+    return next(flagged, _UPLOADS_OF_CLASS.get((class_type, name)))
 
 
 def _declared(spec: InputSpec | None) -> dict[str, Any]:
@@ -438,7 +465,7 @@ def _rank(field: FormField, role: str | None) -> tuple[int, int]:
         return 9, 0
     if field.kind == "multiline":
         return {"positive": 0, "negative": 1}.get(role or "", 2), 0
-    if field.kind in ("image", "color"):
+    if field.kind in (*MEDIA_KINDS, "color"):
         return 3, int(field.kind == "color")
     if field.input_name in _SIZES:
         return 4, _SIZES.index(field.input_name)

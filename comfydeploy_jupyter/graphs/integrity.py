@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from comfydeploy_jupyter.errors import InvalidRequestError
-
-from .formats import inputs_of, is_link, objects
+from ..errors import InvalidRequestError
+from .formats import inputs_of, is_link, objects, subgraphs_of
 from .ui_graph import FROM_OUTSIDE, TO_OUTSIDE
 
 
@@ -27,9 +26,7 @@ def check_whole(graph: Mapping[str, Any], *, field: str) -> None:
         Naming the node.
     """
     if isinstance(graph.get("nodes"), list):
-        definitions = graph.get("definitions")
-        inner = definitions.get("subgraphs") if isinstance(definitions, Mapping) else None
-        for level in [graph, *objects(inner)]:
+        for level in (graph, *subgraphs_of(graph)):
             _check_level(level, field)
         return
     for node_id, node in graph.items():

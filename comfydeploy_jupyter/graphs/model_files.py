@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .formats import objects, subgraphs_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -90,25 +92,17 @@ def model_folder(class_type: str, name: str, options: Sequence[object]) -> tuple
     return any(isinstance(o, str) and o.lower().endswith(_SUFFIXES) for o in options), None
 
 
-def workflow_nodes(workflow: object) -> Iterator[dict[str, Any]]:
+def workflow_nodes(workflow: object) -> Iterator[Mapping[str, Any]]:
     """Yield the nodes of a graph as the editor saves it, those of its subgraphs included.
 
     Anything that is not shaped like a workflow yields nothing.
     """
-    if not isinstance(workflow, dict):
-        return
-    graphs: list[object] = [workflow]
-    definitions = workflow.get("definitions")
-    if isinstance(definitions, dict) and isinstance(definitions.get("subgraphs"), list):
-        graphs += definitions["subgraphs"]
-    for graph in graphs:
-        nodes = graph.get("nodes") if isinstance(graph, dict) else None
-        for node in nodes if isinstance(nodes, list) else ():
-            if isinstance(node, dict):
-                yield node
+    if isinstance(workflow, dict):
+        for graph in (workflow, *subgraphs_of(workflow)):
+            yield from objects(graph.get("nodes"))
 
 
-def _properties(node: dict[str, Any]) -> dict[str, Any]:
+def _properties(node: Mapping[str, Any]) -> dict[str, Any]:
     properties = node.get("properties")
     return properties if isinstance(properties, dict) else {}
 

@@ -13,8 +13,7 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from comfydeploy_jupyter.errors import InvalidRequestError
-
+from ..errors import InvalidRequestError
 from .formats import class_of, title_of
 from .inputs import FormField, input_form
 

@@ -10,7 +10,7 @@ import math
 import re
 from typing import TYPE_CHECKING, Any
 
-from comfydeploy_jupyter.graphs import javascript
+from . import javascript
 
 if TYPE_CHECKING:
     import random

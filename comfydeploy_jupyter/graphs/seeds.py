@@ -9,7 +9,8 @@ from enum import Enum
 from itertools import pairwise
 from typing import Any
 
-from comfydeploy_jupyter.graphs.formats import (
+from .formats import (
+    CONTROLS,
     Definitions,
     Graph,
     InputSpec,
@@ -20,6 +21,7 @@ from comfydeploy_jupyter.graphs.formats import (
     copy_graph,
     declared_inputs,
     inputs_of,
+    objects,
 )
 
 MAX_SEED = 2**53 - 1
@@ -29,7 +31,6 @@ picture be lost."""
 
 SEED_NAMES = ("seed", "noise_seed")
 _EXTERNAL_SEED = "ComfyUIDeployExternalSeed"
-_CONTROLS = frozenset({"fixed", "increment", "increment-wrap", "decrement", "randomize"})
 _CONTROL_LIMIT = 2**50
 # Smaller than what these classes declare: the ComfyUI Deploy node 2.3.10 (custom_routes.py) knows
 # that the first keeps its seed as int32 and draws eight digits for the second.
@@ -234,14 +235,14 @@ def _word_for(values: object, name: str, value: int | None, controlled: Sequence
     """
     if isinstance(values, Mapping):
         word = values.get("control_after_generate")
-        return word if isinstance(word, str) and word in _CONTROLS else ""
+        return word if isinstance(word, str) and word in CONTROLS else ""
     if not isinstance(values, list):
         return ""
     pairs = [
         (seed, word)
         for seed, word in pairwise(values)
         if isinstance(word, str)
-        and word in _CONTROLS
+        and word in CONTROLS
         and isinstance(seed, int)
         and not isinstance(seed, bool)
     ]
@@ -262,7 +263,7 @@ def _promoted_word(path: Sequence[UIPlace]) -> str:
         return ""
     for proxy, word in zip(proxies, values, strict=False):
         if proxy == [inner_id, "control_after_generate"] and isinstance(word, str):
-            return word if word in _CONTROLS else ""
+            return word if word in CONTROLS else ""
     return ""
 
 
@@ -289,8 +290,7 @@ def _feeding_primitive(
 
 
 def _slots(holder: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    slots = holder.get("inputs")
-    return [s for s in slots if isinstance(s, Mapping)] if isinstance(slots, list) else []
+    return objects(holder.get("inputs"))
 
 
 def _widget(slot: Mapping[str, Any]) -> object:

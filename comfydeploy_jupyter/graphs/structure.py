@@ -6,7 +6,7 @@ import json
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from comfydeploy_jupyter.graphs.formats import class_of, inputs_of, is_link
+from .formats import class_of, inputs_of, is_link
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

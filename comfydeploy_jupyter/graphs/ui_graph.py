@@ -12,14 +12,14 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
-from comfydeploy_jupyter.errors import InvalidRequestError
-from comfydeploy_jupyter.graphs import group_nodes, javascript
-from comfydeploy_jupyter.graphs.definitions import MISSING, NodeClass, NodeDefinitions, Widget
+from ..errors import InvalidRequestError
+from . import group_nodes, javascript
+from .definitions import MISSING, NodeClass, NodeDefinitions, Widget
+from .formats import BYPASSED, MUTED, objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-ALWAYS, MUTED, BYPASSED = 0, 2, 4
 FROM_OUTSIDE: Final = "-10"
 """The origin of links that come from the inputs of a subgraph."""
 TO_OUTSIDE: Final = "-20"
@@ -301,7 +301,7 @@ class _Reader:
             id=renamed.get(own, own),
             type=kind,
             title=str(raw.get("title") or ""),
-            mode=mode if isinstance(mode, int) else ALWAYS,
+            mode=mode if isinstance(mode, int) else 0,
             inputs=[],
             outputs=[],
             properties=properties if isinstance(properties, dict) else {},
@@ -322,7 +322,7 @@ class _Reader:
         definition = self._raw[node.type]
         node.subgraph = node.type
         node.title = node.title or str(definition.get("name") or "")
-        links = {str(raw.get("name")): _key(raw.get("link")) for raw in _objects(inputs)}
+        links = {str(raw.get("name")): _key(raw.get("link")) for raw in objects(inputs)}
         node.inputs = [
             Slot(port.name, port.type, links.get(port.name)) for port in self._inputs[node.type]
         ]
@@ -339,8 +339,8 @@ class _Reader:
 
     def _read_other(self, node: Node, inputs: list[Any], outputs: list[Any]) -> None:
         node.title = node.title or node.type
-        node.inputs = [_saved_slot(raw) for raw in _objects(inputs)]
-        node.outputs = [_type(raw.get("type")) for raw in _objects(outputs)]
+        node.inputs = [_saved_slot(raw) for raw in objects(inputs)]
+        node.outputs = [_type(raw.get("type")) for raw in objects(outputs)]
         stored = node.stored if isinstance(node.stored, list) else []
         if node.type in VIRTUAL:
             names = {PRIMITIVE: "value"}
@@ -361,7 +361,7 @@ class _Numbers:
     """Draws node ids that a graph does not use yet."""
 
     def __init__(self, raw: Mapping[str, Any]) -> None:
-        ids = (raw_node.get("id") for raw_node in _objects(raw.get("nodes")))
+        ids = (raw_node.get("id") for raw_node in objects(raw.get("nodes")))
         self._last = max((key for key in ids if type(key) is int), default=0)
 
     def next(self) -> str:
@@ -376,7 +376,7 @@ def _read_known(node: Node, known: NodeClass, inputs: list[Any], outputs: list[A
     for widget, value in known.lay_out(node.named if node.stored is None else node.stored):
         node.widgets.append(widget)
         node.values.setdefault(widget.name, _held(node, widget, value))
-    saved = {str(raw.get("name")): raw for raw in _objects(inputs)}
+    saved = {str(raw.get("name")): raw for raw in objects(inputs)}
     for socket in known.sockets:
         raw = saved.pop(socket.name, None)
         link = None if raw is None else _key(raw.get("link"))
@@ -386,7 +386,7 @@ def _read_known(node: Node, known: NodeClass, inputs: list[Any], outputs: list[A
         slot = _saved_slot(raw)
         if slot.widget is None or slot.widget in node.values or slot.name.startswith(known.growing):
             node.inputs.append(slot)
-    types = [_type(raw.get("type")) for raw in _objects(outputs)]
+    types = [_type(raw.get("type")) for raw in objects(outputs)]
     node.outputs = [*known.outputs, *types[len(known.outputs) :]]
 
 
@@ -444,7 +444,7 @@ def _links(rows: Any, renamed: Mapping[str, str]) -> dict[LinkKey, Link]:
 
 def _ports(raw: Mapping[str, Any], key: str) -> list[Port]:
     ports = []
-    for entry in _objects(_list_of(raw, key, f"subgraph {raw.get('name')}")):
+    for entry in objects(_list_of(raw, key, f"subgraph {raw.get('name')}")):
         ids = entry.get("linkIds")
         keys = [_key(value) for value in ids] if isinstance(ids, list) else []
         ports.append(
@@ -484,11 +484,11 @@ def _renumbered(
     The editor (1.58.1) holds all nodes of a workflow in one store, so ids that repeat across
     subgraph definitions are replaced by the next free numbers when it loads the file.
     """
-    taken = {_identifier(raw.get("id")) for raw in _objects(workflow.get("nodes"))}
+    taken = {_identifier(raw.get("id")) for raw in objects(workflow.get("nodes"))}
     last = _number(workflow.get("last_node_id"))
     renamed: dict[str, dict[str, str]] = {}
     for key, raw in definitions.items():
-        own = dict.fromkeys(_identifier(node.get("id")) for node in _objects(raw.get("nodes")))
+        own = dict.fromkeys(_identifier(node.get("id")) for node in objects(raw.get("nodes")))
         for name in own:
             if name is None:
                 continue
@@ -537,12 +537,6 @@ def _list_of(raw: Mapping[str, Any], key: str, place: str) -> list[Any]:
     if not isinstance(value, list):
         raise InvalidRequestError.of_field(f"{place}.{key}", "must be a list")
     return value
-
-
-def _objects(values: Any) -> list[Mapping[str, Any]]:
-    if not isinstance(values, list):
-        return []
-    return [value for value in values if isinstance(value, dict)]
 
 
 def _identifier(value: Any) -> str | None:

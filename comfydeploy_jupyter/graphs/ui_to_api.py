@@ -21,13 +21,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from comfydeploy_jupyter.errors import InvalidRequestError
-from comfydeploy_jupyter.graphs import javascript, queued_values
-from comfydeploy_jupyter.graphs.definitions import MISSING, NodeDefinitions, Widget
-from comfydeploy_jupyter.graphs.ui_graph import (
-    BYPASSED,
+from ..errors import InvalidRequestError
+from . import javascript, queued_values
+from .definitions import MISSING, NodeDefinitions, Widget
+from .formats import BYPASSED, MUTED
+from .ui_graph import (
     FROM_OUTSIDE,
-    MUTED,
     PRIMITIVE,
     Graph,
     Link,

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from comfydeploy_jupyter.graphs.model_files import model_folder, model_links, node_packs
-from comfydeploy_jupyter.graphs.node_checks import NODE_CHECKS, NodeCheck, split_annotated
+from .formats import is_link
+from .model_files import model_folder, model_links, node_packs
+from .node_checks import NODE_CHECKS, NodeCheck, split_annotated
 
 FileExists = Callable[[str, str], bool]
 """``exists(folder, path)``: does ``path`` lead to something that exists, seen from the folder
@@ -591,7 +592,7 @@ class _Judgement:
         """Let the node check its inputs itself."""
         inputs = frame.inputs if isinstance(frame.inputs, dict) else _items(frame.inputs)
         values: dict[str, Any] = {
-            name: None if _is_link(value) else value
+            name: None if is_link(value) else value
             for name, value in ((name, frame.values[name]) for name in inputs)
             if name in own.arguments
         }
@@ -670,15 +671,6 @@ def _names(types: str) -> frozenset[str]:
 def _items(inputs: Any) -> dict[Any, Any]:
     """Return what `inputs` maps, or raise what Python raises if it is no mapping."""
     return {name: inputs[name] for name in inputs}
-
-
-def _is_link(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) == 2
-        and isinstance(value[0], str)
-        and isinstance(value[1], (int, float))
-    )
 
 
 def _issue(kind: str, message: str, details: str, extra: Issue | None = None) -> Issue:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 import traitlets as t
 
-from ..display import INTERVAL, in_notebook
+from ..display import INTERVAL, close_tree, in_notebook
 from ..errors import ComfyDeployError, RunTimeoutError
 
 if TYPE_CHECKING:
@@ -30,7 +30,10 @@ LASTING = "comfydeploy-panel-lasting"
 """The name of threads that end only with their panel."""
 
 JOIN_WITHIN = 5.0
-"""How long a panel that is closed waits for each of its threads, s."""
+"""How long a panel that is closed waits for its threads, s."""
+
+REST = 1.0
+"""How often a panel that no cell shows any more looks whether one does, s."""
 
 
 # ipywidgets has no types
@@ -83,6 +86,7 @@ class Panel(w.VBox):  # type: ignore[misc]
         )
         self._errors = w.HTML()
         self._errors.layout.display = "none"
+        self._own_look = "layout" not in kwargs
         super().__init__(**{"layout": w.Layout(grid_gap=GAP, width="auto"), **kwargs})
         self.add_class(PANEL_CLASS)
 
@@ -142,7 +146,7 @@ class Panel(w.VBox):  # type: ignore[misc]
         while busy := [t for t in self._threads if t.is_alive() and t.name != LASTING]:
             busy[0].join(None if deadline is None else max(0.0, deadline - time.monotonic()))
             if deadline is not None and time.monotonic() >= deadline and busy[0].is_alive():
-                raise RunTimeoutError(f"the panel is not done after {timeout:g} s; it goes on")
+                raise not_done(timeout)
 
     def attempt(self, task: Callable[..., object], *args: object) -> None:
         """Call a task here and show its error, if any."""
@@ -155,6 +159,27 @@ class Panel(w.VBox):  # type: ignore[misc]
     def pause(self, seconds: float) -> bool:
         """Wait in a thread; return False at once when the panel is closed."""
         return not self._closing.wait(seconds)
+
+    @property
+    def resting(self) -> bool:
+        """Whether no cell shows the panel any more: the one that did was run again."""
+        if self._record.was_shown:
+            return not self._record.cells
+        return isinstance(self._comfy, Panel) and self._comfy.resting
+
+    def idle(self, wake: threading.Event, seconds: float) -> None:
+        """Wait in a thread between two looks at the server, for longer while the panel rests.
+
+        Parameters
+        ----------
+        wake : threading.Event
+            Ends the waiting when it is set.
+        seconds : float
+            How long.
+        """
+        woken = self.closing or wake.wait(seconds)
+        while not (woken or self.closing) and self.resting:
+            woken = wake.wait(REST)
 
     def show_error(self, error: Exception | str) -> None:
         """Show an error until the next `clear_error`."""
@@ -191,11 +216,15 @@ class Panel(w.VBox):  # type: ignore[misc]
         if not self._closing.is_set():
             self._closing.set()
             self.stop()
+            deadline = time.monotonic() + JOIN_WITHIN
             for thread in self._threads:
                 if thread is not threading.current_thread():
-                    thread.join(JOIN_WITHIN)
+                    thread.join(max(0.0, deadline - time.monotonic()))
+            self._record.close()
             for child in self.children:
                 close_tree(child)
+            if self._own_look:
+                self.layout.close()
         super().close()
 
     def _repr_mimebundle_(self, **kwargs: Any) -> dict[str, Any]:
@@ -213,11 +242,20 @@ class Record:
     ----------
     name : str
         The panel, said until there is more to say.
+
+    Attributes
+    ----------
+    was_shown : bool
+        Whether any cell has shown it.
+    cells : set of str or None
+        The ids of the cells that do now; None stands for one that has no id.
     """
 
     def __init__(self, name: str) -> None:
         self._id = f"comfydeploy-record-{uuid.uuid4().hex}"
-        self._shown = False
+        self._shell: Any = None
+        self.was_shown = False
+        self.cells: set[str | None] = set()
         self._html = f"<i>{html.escape(name)}: run this cell to use it.</i>"
         self.plain_text = f"<{name}>"
 
@@ -231,16 +269,32 @@ class Record:
 
     def show(self) -> None:
         """Put it out in the cell that is executed now."""
+        from IPython import get_ipython
         from IPython.display import display
 
+        if self._shell is None:
+            self._shell = get_ipython()
+            self._shell.events.register("pre_run_cell", self._run_again)
+        self.cells.add(_current_cell(self._shell))
         # IPython has no types
         display(self._bundle(), raw=True, display_id=self._id)  # type: ignore[no-untyped-call]
-        self._shown = True
+        self.was_shown = True
+
+    def close(self) -> None:
+        """Look no more at which cells are run."""
+        if self._shell is not None:
+            self._shell.events.unregister("pre_run_cell", self._run_again)
+            self._shell = None
+
+    def _run_again(self, info: Any) -> None:
+        """Take note of a cell that is run: what it showed is gone from it."""
+        if info.cell_id is not None:
+            self.cells.discard(info.cell_id)
 
     def set(self, html_text: str, plain_text: str) -> None:
         """Change it wherever it was put out."""
         self._html, self.plain_text = html_text, plain_text
-        if self._shown:
+        if self.was_shown:
             from IPython.display import update_display
 
             update_display(self._bundle(), raw=True, display_id=self._id)  # type: ignore[no-untyped-call]
@@ -305,11 +359,32 @@ class Throttle:
                 self._action(*args)
 
 
-def close_tree(widget: w.Widget) -> None:
-    """Remove a widget and all that is in it from the page and from the kernel."""
-    for child in getattr(widget, "children", ()):
-        close_tree(child)
-    widget.close()
+def in_turn(timeout: float | None, *waits: Callable[[float | None], object]) -> None:
+    """Call functions that wait, one after another, for at most this long together, s.
+
+    Raises
+    ------
+    RunTimeoutError
+        One of them has raised it.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    for wait in waits:
+        try:
+            wait(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        except RunTimeoutError:
+            raise not_done(timeout) from None
+
+
+def not_done(timeout: float | None) -> RunTimeoutError:
+    """Return the error of a panel that was waited for, s."""
+    return RunTimeoutError(f"the panel is not done after {timeout or 0:g} s; it goes on")
+
+
+def _current_cell(shell: Any) -> str | None:
+    """Return the id of the cell that is executed now, if the page says one."""
+    request = shell.kernel.get_parent("shell") or {}
+    found = (request.get("metadata") or {}).get("cellId")
+    return found if isinstance(found, str) else None
 
 
 def _refuse_unknown(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
-from .base import Panel
+from .base import Panel, in_turn
 from .machine_strip import MachineStrip
 from .run_panel import RunPanel
 from .tunnel_panel import TunnelPanel
@@ -82,7 +82,7 @@ class ComfyDeployPanel(Panel):
         self._tabs.observe(lambda _: self.attempt(self._show_tab), "selected_index")
         self.fill(self._strip, self._tabs)
         self._remember()
-        self.start(self._strip.look)
+        self.start(self._strip.look, lasting=True)
 
     @property
     def ready(self) -> bool:
@@ -141,7 +141,9 @@ class ComfyDeployPanel(Panel):
     def upload_panel(self) -> UploadPanel:
         """The panel in the tab Files; it is made if need be."""
         if "Files" not in self._panels:
-            self._place("Files", UploadPanel(self, machine=self.machine))
+            # the machine is chosen on top
+            panel = UploadPanel(self, machine=self.machine, choose_machine=False)
+            self._place("Files", panel)
         found = self._panels["Files"]
         assert isinstance(found, UploadPanel)
         return found
@@ -154,6 +156,11 @@ class ComfyDeployPanel(Panel):
         found = self._panels["Tunnel"]
         assert isinstance(found, TunnelPanel)
         return found
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until it has looked at the machine, and the panels in it have done their work."""
+        panels = list(self._panels.values())
+        in_turn(timeout, self._strip.wait, *(panel.wait for panel in panels), super().wait)
 
     def show(self, workflow: GivenWorkflow) -> RunPanel:
         """Show a workflow in the tab Run, and that tab; does not wait for it.

@@ -36,6 +36,8 @@ _NAMES = {
     "combo": "choice",
     "color": "colour",
     "image": "picture",
+    "video": "video",
+    "audio": "sound",
     "seed": "seed",
 }
 
@@ -54,12 +56,12 @@ class Form(View):
     Attributes
     ----------
     machine : str or None
-        The machine that gets uploaded pictures; None is the default one.
+        The machine that gets uploaded files; None is the default one.
     """
 
     _esm = script("form")
-    machine: str | None = None
 
+    machine = t.Unicode(None, allow_none=True).tag(sync=True)
     fields: t.List[Any] = t.List().tag(sync=True)
     # Where a page begins; later changes go both ways as messages, so that they keep their order.
     values = t.Dict().tag(sync=True)
@@ -179,7 +181,7 @@ class Form(View):
         self.locked = [key for key, field in self._fields.items() if field.kind == "seed"]
 
     def received(self, path: Path, message: dict[str, Any]) -> None:
-        """Upload a picture and choose it."""
+        """Upload a file and choose it: where the page cannot do that by itself."""
         key = str(message["key"])
         field = self._fields[key]
         try:
@@ -192,6 +194,10 @@ class Form(View):
     def _on_typed(self, message: dict[str, Any], _: object) -> None:
         known = message["values"].items()
         self._values.update({key: value for key, value in known if key in self._fields})
+
+    def _on_uploaded(self, message: dict[str, Any], _: object) -> None:
+        field = self._fields[str(message["key"])]
+        self._put({field.key: str(message["name"])})
 
     def _on_lock(self, message: dict[str, Any], _: object) -> None:
         others = [key for key in self.locked if key != message["key"]]

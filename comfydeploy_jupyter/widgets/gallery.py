@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import traitlets as t
 
+from ..client.graph_text import counted
 from ..errors import ComfyDeployError
 from .view import View, script
 
@@ -64,8 +65,7 @@ def told(result: Result) -> dict[str, Any]:
     if result.execution_time is not None:
         facts.append(f"{result.execution_time:.2f} s")
     if result.cached_nodes:
-        count = len(result.cached_nodes)
-        facts.append(f"{count} node{'s' if count > 1 else ''} from the cache")
+        facts.append(f"{counted(len(result.cached_nodes), 'node')} from the cache")
     problems = [result.failure] if result.failure else []
     if result.left_out:
         problems.append("\n".join(["Left out by ComfyUI:", *result.left_out]))

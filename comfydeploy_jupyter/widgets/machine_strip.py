@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 
 from ..client.files import human_size
+from ..client.graph_text import counted
 from ..errors import ComfyDeployError, NotFoundError
-from .base import GAP
+from .base import GAP, not_done
 from .parts import row
 
 if TYPE_CHECKING:
@@ -137,8 +138,18 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
                 self._lose("The Jupyter server does not answer", error)
                 wait = USUAL
             self._looked.set()
-            if not self._panel.closing:
-                self._look_again.wait(wait)
+            self._panel.idle(self._look_again, wait)
+
+    def wait(self, timeout: float | None) -> None:
+        """Wait, at most this long (s), until it has looked, or has failed to.
+
+        Raises
+        ------
+        RunTimeoutError
+            It has not.
+        """
+        if not self._looked.wait(timeout):
+            raise not_done(timeout)
 
     def stop(self) -> None:
         """Look no more."""
@@ -228,7 +239,7 @@ def facts_html(status: dict[str, Any], hardware: dict[str, Any]) -> str:
     ]
     if hardware["cpu"]:
         cpu = hardware["cpu"]
-        cores = f"{cpu['percent']:.0f} % of {_count(cpu['cores'] or 1, 'core')}"
+        cores = f"{cpu['percent']:.0f} % of {counted(cpu['cores'] or 1, 'core')}"
         rows.append(_fact("CPU", cores, cpu["percent"] / 100))
     if hardware["memory"]:
         rows.append(_usage("Memory", hardware["memory"]))
@@ -269,10 +280,6 @@ def _usage(name: str, memory: dict[str, Any], also: str = "") -> str:
 
 def _percent(gpu: dict[str, Any]) -> str:
     return "" if gpu.get("percent") is None else f"{gpu['percent']:.0f} % busy"
-
-
-def _count(number: float, noun: str) -> str:
-    return f"{number:g} {noun}{'' if number == 1 else 's'}"
 
 
 def _tunnel(tunnel: dict[str, Any]) -> str:

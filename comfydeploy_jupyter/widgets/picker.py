@@ -83,7 +83,8 @@ class Picker:
         self._quiet = False
         self._field = search_combo("Workflow", hint="Search workflow files and stored workflows")
         self._field.free = False
-        self._field.layout = w.Layout(flex="1 1 280px", width="auto", min_width="0")
+        self._field.layout.flex, self._field.layout.width = "1 1 280px", "auto"
+        self._field.layout.min_width = "0"
         self._version = w.Dropdown(
             description="Version",
             layout=w.Layout(width="auto", margin="0", display="none"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import traitlets as t
 
+from ..client.graph_text import counted
 from ..display import activity
 from ..errors import ComfyDeployError
 from .view import View, script
@@ -106,7 +107,7 @@ class ProgressView(View):
             return "Waiting in the queue"
         if not self._ahead:
             return "Next in the queue"
-        return f"Waiting: {self._ahead} run{'s' if self._ahead > 1 else ''} before this one"
+        return f"Waiting: {counted(self._ahead, 'run')} before this one"
 
 
 class Clock:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 
 from ..client.tunnel import NAMES, PROTECTIONS, TunnelStatus
-from ..errors import ComfyDeployError, RunTimeoutError
-from .base import GAP, Panel
+from ..errors import ComfyDeployError
+from .base import GAP, Panel, in_turn, not_done
 from .parts import CopyButton, button, note, row
 
 if TYPE_CHECKING:
@@ -104,9 +104,7 @@ class TunnelPanel(Panel):
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the panel knows how the tunnel is, and has done what it was asked to."""
-        if not self._asked.wait(timeout):
-            raise RunTimeoutError(f"the panel is not done after {timeout:g} s; it goes on")
-        super().wait(timeout)
+        in_turn(timeout, self._wait_for_look, super().wait)
 
     def set_name(self, hostname: str, *, token: str) -> None:
         """Fill in what a tunnel of one's own Cloudflare account needs.
@@ -255,6 +253,10 @@ class TunnelPanel(Panel):
             self._show(found)
             self._look.set()
 
+    def _wait_for_look(self, timeout: float | None) -> None:
+        if not self._asked.wait(timeout):
+            raise not_done(timeout)
+
     def _watch(self) -> None:
         """Look at the tunnel until the panel is closed."""
         first = True
@@ -274,8 +276,7 @@ class TunnelPanel(Panel):
                     self._show(found)
                 wait = IDLE if found.state in ("stopped", "running") else BUSY
             self._asked.set()
-            if not self.closing:
-                self._look.wait(wait)
+            self.idle(self._look, wait)
 
     def _find(self, *, first: bool) -> TunnelStatus:
         target = self._target.value

@@ -53,7 +53,9 @@ class UploadPanel(Panel):
     subfolder : str
         Where below that.
     machine : str, optional
-        The ComfyUI that shall have them; the default one if left out.
+        The machine whose ComfyUI shall have them, by its id or name; the default one if left out.
+    choose_machine : bool
+        Whether the panel offers the machines, where there are several.
     **kwargs
         Traits of `ipywidgets.VBox`, such as ``layout``.
 
@@ -63,7 +65,7 @@ class UploadPanel(Panel):
     >>> panel.uploaded[-1]                                         # doctest: +SKIP
     """
 
-    OWN_ARGUMENTS = ("comfy", "destination", "subfolder", "machine")
+    OWN_ARGUMENTS = ("comfy", "destination", "subfolder", "machine", "choose_machine")
 
     def __init__(
         self,
@@ -72,23 +74,26 @@ class UploadPanel(Panel):
         destination: str = "input",
         subfolder: str = "",
         machine: str | None = None,
+        choose_machine: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(comfy, **kwargs)
         self._machine = machine
+        self._selector: w.Dropdown | None = None
+        self._offering = False
         self._chunked: dict[str, ChunkedFile] = {}
         self._look = threading.Event()
         self._followed: set[str] = set()
         self._hidden: set[str] = set()
         self._models_read = threading.Lock()
         self._remember = Throttle(self._set_record, interval=1.0)
-        self._build(destination, subfolder)
+        self._build(destination, subfolder, choose_machine=choose_machine)
         self._remember()
         self.start(self._follow, lasting=True)
 
     @property
     def machine(self) -> str | None:
-        """The machine whose ComfyUI gets the next files, None for the default one; can be set."""
+        """The machine that gets the next files and models, None for the default; can be set."""
         return self._machine
 
     @machine.setter
@@ -96,7 +101,7 @@ class UploadPanel(Panel):
         if machine != self._machine:
             self._machine = machine
             self._aim()
-            self.start(self._connect)
+            self.start(self._ask_machine)
 
     @property
     def uploaded(self) -> list[UploadedFile]:
@@ -148,7 +153,7 @@ class UploadPanel(Panel):
         for file in list(self._chunked.values()):
             file.stop()
 
-    def _build(self, destination: str, subfolder: str) -> None:
+    def _build(self, destination: str, subfolder: str, *, choose_machine: bool) -> None:
         label = {"description_width": LABEL_WIDTH}
         wide = {"width": "auto", "flex": "1 1 290px", "margin": "0"}
         self._place = w.Dropdown(
@@ -222,7 +227,17 @@ class UploadPanel(Panel):
             titles=("Files", "Models", "Add a model from a link"),
             layout=w.Layout(width="100%"),
         )
-        self.fill(self._tabs)
+        if choose_machine:
+            self._selector = w.Dropdown(
+                description="Machine",
+                tooltip="The machine that gets files and models",
+                style=label,
+                layout=w.Layout(width="auto", margin="0", display="none"),
+            )
+            self._selector.observe(lambda new: self.attempt(self._choose, new["new"]), "value")
+            self.fill(self._selector, self._tabs)
+        else:
+            self.fill(self._tabs)
         for control in (self._place, self._subfolder, self._overwrite):
             control.observe(lambda _: self._aim(), "value")
         self._aim()
@@ -280,9 +295,11 @@ class UploadPanel(Panel):
             self._look.clear()
             try:
                 if not connected:
-                    self._connect()
-                    connected = True
+                    self._view.instance = str(self.comfy.status()["instance"])
                 busy = self._show_transfers(self.comfy.uploads()["uploads"])
+                if not connected:
+                    self._ask_machine()
+                    connected = True
                 wait = BUSY if busy else IDLE
                 if away and away == self.error:
                     self.clear_error()
@@ -292,10 +309,27 @@ class UploadPanel(Panel):
                 if not away and not self.closing:
                     self.show_error(error)
                     away = self.error
-            self._look.wait(wait)
+            self.idle(self._look, wait)
 
-    def _connect(self) -> None:
-        self._view.instance = str(self.comfy.status()["instance"])
+    def _choose(self, machine: str | None) -> None:
+        if not self._offering and machine is not None:
+            self.clear_error()
+            self.machine = machine
+
+    def _offer_machines(self, selector: w.Dropdown) -> None:
+        """Offer the machines to choose from; those of ComfyDeploy take no files from here."""
+        machines = [one for one in self.comfy.machines.list() if one.kind != "cloud"]
+        wanted = self._machine or machines[0].id
+        self._offering = True
+        selector.options = [(one.name, one.id) for one in machines]
+        selector.value = next((one.id for one in machines if wanted in (one.id, one.name)), None)
+        self._offering = False
+        selector.layout.display = "" if len(machines) > 1 else "none"
+
+    def _ask_machine(self) -> None:
+        """Offer what the chosen machine has."""
+        if self._selector is not None:
+            self._offer_machines(self._selector)
         folders = self.comfy.model_folders(machine=self._machine)
         chosen, place = self._folder.value, self._place.value
         self._folder.options = folders
@@ -344,6 +378,7 @@ class UploadPanel(Panel):
                 str(self._folder.value),
                 filename=self._filename.value.strip() or None,
                 sha256=self._sha256.value.strip() or None,
+                machine=self._machine,
             )
         except Exception:
             self._added.value = ""

@@ -116,6 +116,7 @@ class View(anywidget.AnyWidget):
         folder, path = self._pieces[key]
         with path.open("ab") as file:
             file.write(buffers[0])
+        self.send({"kind": "took", "id": key})
         if message.get("last"):
             del self._pieces[key]
             self._panel.start(self._finish, folder, path, message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, Any
 
-from ..client.graph_text import graph_rows
+from ..client.graph_text import counted, graph_rows
 
 if TYPE_CHECKING:
     from ..client.workflow import Validation
@@ -83,9 +83,8 @@ def diff_list(diff: GraphDiff) -> str:
         f"<span>{html.escape(change.text.removeprefix(change.kind).strip())}</span></li>"
         for change in diff
     )
-    count = f"{len(diff)} difference{'' if len(diff) == 1 else 's'}"
     return (
-        f'<div role="status">{count}</div>'
+        f'<div role="status">{counted(len(diff), "difference")}</div>'
         f'<ul class="comfydeploy-scroll comfydeploy-changes">{lines}</ul>'
     )
 

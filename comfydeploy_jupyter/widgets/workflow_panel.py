@@ -13,7 +13,8 @@ import ipywidgets as w
 
 from ..client.graph import Source
 from ..client.graph_text import graph_rows, html_table, text_table
-from ..client.workflow import Workflow, write_text
+from ..client.workflow import Workflow
+from ..client.writing import write_text
 from ..errors import ConflictError, InvalidRequestError
 from .base import STATIC, Panel, Throttle
 from .parts import FileButton, button, note, row
@@ -222,7 +223,6 @@ class WorkflowPanel(Panel):
         self._export = ExportTab(
             lambda: self.attempt(self._press_write), lambda: self.start(self._send_file)
         )
-        self._run_box = w.VBox(layout=w.Layout(width="100%"))
         tabs = {
             "Nodes": self._nodes.box,
             "Compare": self._changes.box,
@@ -230,7 +230,7 @@ class WorkflowPanel(Panel):
             "Export": self._export.box,
         }
         if self._run is None:
-            tabs["Run"] = self._run_box
+            tabs["Run"] = self._run_box = w.VBox(layout=w.Layout(width="100%"))
         self._tabs = w.Tab(
             list(tabs.values()),
             titles=tuple(tabs),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import nbformat
 import pytest
+import requests
 from PIL import Image
 from playwright.sync_api import Page, expect, sync_playwright
 
@@ -22,17 +24,22 @@ from tests.jupyter_process import REPOSITORY, JupyterProcess
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from playwright.sync_api import Browser, Locator
+    from playwright.sync_api import BrowserContext, Locator
 
 expect.set_options(timeout=30_000)
 
 SHOWN = {
+    "all-Light-lab-run": "comfydeploy-panel",
     "run-lab-Light-done": "run-panel",
     "workflows-Light-nodes": "workflow-panel",
     "upload-Light-done": "upload-panel",
     "tunnel-Light-running": "tunnel-panel",
 }
 """Pictures that the documents show, by the names that they have in the tests."""
+
+FAILED = pytest.StashKey[bool]()
+SCREENSHOTS = Path(os.environ["SCREENSHOTS"]) if "SCREENSHOTS" in os.environ else None
+"""Where pictures of every test go, if anybody wants them."""
 
 FLAGS = [
     "--no-sandbox",
@@ -63,6 +70,7 @@ def lab(start_jupyter, comfyui, cloudflared, tmp_path_factory) -> JupyterProcess
             "data_dir": str(tmp_path_factory.mktemp("d")),
             "cloudflared_path": str(cloudflared.path),
         },
+        LabApp={"expose_app_in_browser": True},  # one page opens one notebook after another
     )
     shutil.copy(REPOSITORY / "notebooks" / "sunset.json", server.root)
     return server
@@ -79,23 +87,25 @@ def jp_server_cleanup() -> None:
     """No server in this process to clean up."""
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Chromium; ``CHROMIUM`` names another one than that on the path."""
+@pytest.fixture(scope="package")
+def browser() -> Iterator[BrowserContext]:
+    """Chromium; ``CHROMIUM`` names another one than that on the path.
+
+    All tests share what it has in its cache: JupyterLab loads in half the time then.
+    """
     program = os.environ.get("CHROMIUM") or shutil.which("chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, headless=True, args=FLAGS)
-        yield browser
+        yield browser.new_context()
         browser.close()
 
 
 class LabPage:
     """One notebook in a browser."""
 
-    def __init__(self, page: Page, path: Path, shots: Path) -> None:
+    def __init__(self, page: Page, path: Path) -> None:
         self.page = page
         self.path = path
-        self.shots = shots
 
     def run_first_cell(self) -> None:
         """Execute the notebook's first cell.
@@ -135,27 +145,137 @@ class LabPage:
             self.page.wait_for_timeout(50)
 
     def shoot(self, name: str) -> None:
-        """Take a picture of the page; those of `SHOWN` go into the documents where asked."""
-        path = self.shots / f"{name}.png"
-        self.page.screenshot(path=path)
+        """Take a picture of the page for whoever wants to see it.
+
+        All go into the folder that ``SCREENSHOTS`` names, those of `SHOWN` into the documents
+        where ``STORE_SCREENSHOTS`` is set.
+        """
+        if SCREENSHOTS is not None:
+            SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+            self.page.screenshot(path=SCREENSHOTS / f"{name}.png")
         if name in SHOWN and os.environ.get("STORE_SCREENSHOTS"):
-            with Image.open(path) as picture:
-                small = picture.convert("RGB").quantize(128, dither=Image.Dither.NONE)
+            with Image.open(io.BytesIO(self.page.screenshot())) as picture:
+                small = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
             small.save(REPOSITORY / "docs" / "images" / f"{SHOWN[name]}.png", optimize=True)
+
+
+class Sessions:
+    """The kernels of the notebooks in JupyterLab.
+
+    Parameters
+    ----------
+    lab : JupyterProcess
+        JupyterLab.
+    """
+
+    def __init__(self, lab: JupyterProcess) -> None:
+        self._url = f"{lab.url}api/sessions"
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.headers["Authorization"] = f"token {lab.token}"
+
+    def start(self, path: str) -> None:
+        """Start the kernel of a notebook, so that it does so while its page is being loaded."""
+        kernel = {"name": "python3"}
+        body = {"path": path, "name": path, "type": "notebook", "kernel": kernel}
+        self._session.post(self._url, json=body, timeout=60).raise_for_status()
+
+    def end(self) -> None:
+        """End all of them: what they follow would slow down the tests to come."""
+        for found in self._session.get(self._url, timeout=60).json():
+            self._session.delete(f"{self._url}/{found['id']}", timeout=60)
+
+
+CLEAR = """() => {
+    for (const widget of [...window.jupyterapp.shell.widgets("main")]) widget.dispose();
+}"""
+SHOW = """async ([path, theme]) => {
+    const app = window.jupyterapp;
+    await app.commands.execute("apputils:change-theme", { theme });
+    await app.commands.execute("docmanager:open", { path, factory: "Notebook" });
+    for (const widget of [...app.shell.widgets("main")]) {
+        if (widget.context?.path !== path) widget.dispose();  // the launcher
+    }
+}"""
+
+
+class Pages:
+    """The pages of JupyterLab; one of them is kept, since loading it takes longer than most tests.
+
+    Parameters
+    ----------
+    browser : playwright.sync_api.BrowserContext
+        Where they are.
+    lab : JupyterProcess
+        JupyterLab.
+    """
+
+    def __init__(self, browser: BrowserContext, lab: JupyterProcess) -> None:
+        self._browser = browser
+        self._lab = lab
+        self._kept: Page | None = None
+
+    def new(self, address: str) -> Page:
+        """Return a new page at an address below that of the server."""
+        page = self._browser.new_page()
+        page.set_default_timeout(60_000)
+        # on a busy machine JupyterLab now and then asks for the kernel that the notebook names
+        page.add_locator_handler(
+            page.locator(".jp-Dialog", has_text="Select kernel for"),
+            lambda dialog: dialog.locator(".jp-mod-accept").click(),
+        )
+        reset = "&reset" if address.startswith("lab") else ""
+        page.goto(f"{self._lab.url}{address}?token={self._lab.token}{reset}")
+        return page
+
+    def kept(self, path: str, theme: str) -> Page:
+        """Return the page that is kept, with a notebook in it."""
+        if self._kept is None:
+            self._kept = self.new("lab")
+            self._kept.wait_for_function("() => window.jupyterapp?.restored")
+            self._kept.evaluate("() => window.jupyterapp.restored")
+            self._kept.evaluate(CLEAR)
+        self._kept.evaluate(SHOW, [path, theme])
+        return self._kept
+
+    def leave(self, page: Page, *, spoiled: bool) -> None:
+        """Close a page, but the kept one only if a test has spoiled it."""
+        if page is not self._kept:
+            page.close()
+        elif spoiled:
+            page.close()
+            self._kept = None
+        else:
+            page.evaluate(CLEAR)
+
+
+@pytest.fixture(scope="package")
+def pages(browser: BrowserContext, lab: JupyterProcess) -> Pages:
+    """The pages of JupyterLab."""
+    return Pages(browser, lab)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
+    """Let fixtures know whether their test has failed."""
+    report = yield
+    if report.failed:
+        item.stash[FAILED] = True
+    return report
 
 
 @pytest.fixture
 def open_notebook(
-    lab: JupyterProcess, browser: Browser, tmp_path_factory, request: pytest.FixtureRequest
+    lab: JupyterProcess, pages: Pages, request: pytest.FixtureRequest
 ) -> Iterator[Any]:
     """A function that opens a notebook with one cell, in JupyterLab or Notebook 7.
 
-    It takes the cell's code, the ``theme``, the ``app`` (``"lab"`` or ``"notebook"``) and the
-    ``width`` of the window.
+    It takes the cell's code, the ``theme``, the ``app`` (``"lab"`` or ``"notebook"``), the
+    ``width`` of the window, and whether the page must be ``fresh``: for tests that load it again,
+    measure it or change its network.
     """
-    contexts = []
-    shots = Path(os.environ.get("SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
-    shots.mkdir(parents=True, exist_ok=True)
+    sessions = Sessions(lab)
+    shown: list[LabPage] = []
 
     def start(
         name: str,
@@ -164,6 +284,7 @@ def open_notebook(
         theme: str = "JupyterLab Light",
         app: str = "lab",
         width: int = 1280,
+        fresh: bool = False,
     ) -> LabPage:
         cell = nbformat.v4.new_code_cell(code)
         notebook = nbformat.v4.new_notebook(
@@ -171,29 +292,24 @@ def open_notebook(
         )
         path = lab.root / f"{name}.ipynb"
         nbformat.write(notebook, path)
+        sessions.start(path.name)
         settings = lab.folder / "config/lab/user-settings/@jupyterlab/apputils-extension"
         settings.mkdir(parents=True, exist_ok=True)
         quiet = {"fetchNews": "false", "checkForUpdates": False}
         (settings / "notification.jupyterlab-settings").write_text(json.dumps(quiet))
         (settings / "themes.jupyterlab-settings").write_text(json.dumps({"theme": theme}))
-        context = browser.new_context(viewport={"width": width, "height": 1000})
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(60_000)
-        # on a busy machine JupyterLab now and then asks for the kernel that the notebook names
-        page.add_locator_handler(
-            page.locator(".jp-Dialog", has_text="Select kernel for"),
-            lambda dialog: dialog.locator(".jp-mod-accept").click(),
-        )
-        where = "notebooks/" if app == "notebook" else "lab/tree/"
-        reset = "" if app == "notebook" else "&reset"
-        page.goto(f"{lab.url}{where}{name}.ipynb?token={lab.token}{reset}")
-        opened = LabPage(page, path, shots)
+        if app == "lab" and not fresh and not shown:
+            page = pages.kept(path.name, theme)
+        else:
+            page = pages.new(f"{'notebooks' if app == 'notebook' else 'lab/tree'}/{path.name}")
+        page.set_viewport_size({"width": width, "height": 1000})
+        opened = LabPage(page, path)
+        shown.append(opened)
         opened.run_first_cell()
         return opened
 
     yield start
-    for number, context in enumerate(contexts):
-        for page in context.pages:
-            page.screenshot(path=shots / f"{request.node.name}-end-{number}.png")
-        context.close()
+    for number, opened in enumerate(shown):
+        opened.shoot(f"{request.node.name}-end-{number}")
+        pages.leave(opened.page, spoiled=FAILED in request.node.stash)
+    sessions.end()

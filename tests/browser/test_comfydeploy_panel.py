@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 from comfydeploy_jupyter.client import Comfy
+from tests.browser.accessibility import assert_accessible
 from tests.jupyter_process import REPOSITORY, JupyterProcess
 
 if TYPE_CHECKING:
@@ -66,13 +67,16 @@ def test_state_on_top_and_tabs_below(
     expect(panel.get_by_label("Width", exact=True)).to_be_visible()
     assert fits(panel)
     lab_page.shoot(f"{name}-run")
+    assert_accessible(panel)
 
     tab("Files").click()
     expect(panel.get_by_label("Destination")).to_be_visible()
     lab_page.shoot(f"{name}-files")
+    assert_accessible(panel)
     tab("Tunnel").click()
     expect(panel.get_by_label("Make reachable")).to_be_visible()
     lab_page.shoot(f"{name}-tunnel")
+    assert_accessible(panel)
 
     tab("Workflows").click()
     panel.get_by_label("Search", exact=True).fill(stored)
@@ -81,11 +85,13 @@ def test_state_on_top_and_tabs_below(
     workflows.select_option(index=0)
     expect(panel.get_by_text("version 1 of 1")).to_be_visible()
     lab_page.shoot(f"{name}-workflows")
+    assert_accessible(panel)
     panel.get_by_role("button", name="Run …").locator("visible=true").click()
     expect(panel.get_by_label("Workflow", exact=True).locator("visible=true")).to_have_value(stored)
     panel.get_by_role("button", name="Run", exact=True).click()
     expect(panel.locator(".comfydeploy-gallery img").first).to_be_visible()
     lab_page.shoot(f"{name}-result")
+    assert_accessible(panel)
 
     panel.get_by_label("Machine", exact=True).select_option(second_machine)
     expect(panel.get_by_text("cannot be reached")).to_be_visible()

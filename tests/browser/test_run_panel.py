@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+import uuid
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from comfydeploy_jupyter.client import Comfy
+from tests.jupyter_process import REPOSITORY
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(300)
 
+GOLDEN_MEDIA = REPOSITORY / "tests" / "golden" / "media"
 PANEL = "from comfydeploy_jupyter import RunPanel\npanel = RunPanel({!r})\npanel"
 
 
@@ -194,11 +197,27 @@ def test_several_runs_with_seeds_and_the_values_of_an_earlier_one(
     opened.shoot("panel-bad-value")
 
 
-def test_a_picture_is_uploaded_and_used(
-    open_notebook: Any, write: Any, comfyui: Any, tmp_path: Path
+@pytest.fixture
+def holiday(tmp_path: Path) -> Path:
+    """A picture that goes through the kernel in many pieces."""
+    path = tmp_path / f"holiday-{uuid.uuid4().hex[:6]}.png"
+    Image.effect_noise((2400, 1800), 90).convert("RGB").save(path)
+    assert path.stat().st_size > 6_000_000
+    return path
+
+
+def upload(opened: Any, label: str, word: str, path: Path) -> None:
+    """Choose a file for an input, and wait until it has arrived."""
+    with opened.page.expect_file_chooser() as chooser:
+        press(opened.panel, f"{label}: upload a {word}")
+    chooser.value.set_files(path)
+    expect(opened.panel.get_by_role("combobox", name=label)).to_have_value(path.name)
+
+
+def test_pictures_videos_and_sounds_are_uploaded_and_used(
+    open_notebook: Any, write: Any, comfyui: Any, holiday: Path
 ) -> None:
     Image.new("RGB", (40, 30), "green").save(comfyui.input_dir / "there.png")
-    Image.effect_noise((1600, 1200), 90).convert("RGB").save(tmp_path / "holiday.png")
     graph = {
         "1": {
             "class_type": "LoadImage",
@@ -206,26 +225,38 @@ def test_a_picture_is_uploaded_and_used(
             "_meta": {"title": "Photo"},
         },
         "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+        "3": {"class_type": "LoadVideo", "inputs": {"file": ""}, "_meta": {"title": "Film"}},
+        "4": {
+            "class_type": "SaveVideo",
+            "inputs": {
+                "video": ["3", 0],
+                "filename_prefix": "film",
+                "format": "auto",
+                "codec": "auto",
+            },
+        },
+        "5": {"class_type": "TestLoadSound", "inputs": {"audio": ""}, "_meta": {"title": "Song"}},
     }
-    assert (tmp_path / "holiday.png").stat().st_size > 2_000_000, "several pieces"
-    opened = open_notebook("upload", PANEL.format(write("photo.json", graph)))
+    opened = open_notebook("upload", PANEL.format(write("media.json", graph)))
     panel = opened.panel
     expect(panel.get_by_alt_text("Photo: image: there.png")).to_be_visible()
-    with opened.page.expect_file_chooser() as chooser:
-        press(panel, "Photo: image: upload a picture")
-    chooser.value.set_files(tmp_path / "holiday.png")
-    field = panel.get_by_role("combobox", name="Photo: image")
-    expect(field).to_have_value("holiday.png")
-    expect(panel.get_by_alt_text("Photo: image: holiday.png")).to_be_visible()
-    assert (comfyui.input_dir / "holiday.png").read_bytes() == (
-        tmp_path / "holiday.png"
-    ).read_bytes()
+    upload(opened, "Photo: image", "picture", holiday)
+    expect(panel.get_by_alt_text(f"Photo: image: {holiday.name}")).to_be_visible()
+    assert (comfyui.input_dir / holiday.name).read_bytes() == holiday.read_bytes()
+    upload(opened, "Film: file", "video", GOLDEN_MEDIA / "video.webm")
+    expect(panel.get_by_label("Film: file: video.webm")).to_have_js_property("readyState", 4)
+    upload(opened, "Song: audio", "sound", GOLDEN_MEDIA / "sound.mp3")
+    expect(panel.get_by_label("Song: audio: sound.mp3")).to_have_js_property("readyState", 4)
+    opened.shoot("panel-media-inputs")
+    assert_neat(panel)
     press(panel, "Run")
-    expect(panel.locator(".cd-pictures img")).to_be_visible()
+    expect(panel.locator("b", has_text="Success")).to_be_visible()
+    expect(panel.locator(".comfydeploy-gallery video")).to_be_visible()
+    size = (GOLDEN_MEDIA / "sound.mp3").stat().st_size
+    expect(panel.locator("pre", has_text=f"sound.mp3: {size} bytes")).to_be_visible()
     panel.locator(".cd-pictures img").click()
-    expect(opened.page.get_by_role("dialog").locator("img")).to_have_js_property(
-        "naturalWidth", 1600
-    )
+    full = opened.page.get_by_role("dialog").locator("img")
+    expect(full).to_have_js_property("naturalWidth", 2400)
     opened.page.keyboard.press("Escape")
     opened.shoot("panel-upload")
     assert_neat(panel)
@@ -233,7 +264,7 @@ def test_a_picture_is_uploaded_and_used(
 
 def test_reload_and_kernel_restart_in_mid_run(open_notebook: Any, write: Any, comfy: Comfy) -> None:
     graph = slow(100_000, 0.05, "Long sampler")
-    opened = open_notebook("reload", PANEL.format(write("long.json", graph)))
+    opened = open_notebook("reload", PANEL.format(write("long.json", graph)), fresh=True)
     page, panel = opened.page, opened.panel
     panel.get_by_label("Long sampler: steps", exact=True).fill("90000")
     press(panel, "Run")
@@ -347,26 +378,38 @@ def test_two_hundred_pictures_a_film_a_sound_and_a_file(open_notebook: Any, writ
 
 
 def test_a_page_that_cannot_ask_the_server_gets_everything_through_the_kernel(
-    open_notebook: Any, jupyter: JupyterProcess
+    open_notebook: Any, write: Any, jupyter: JupyterProcess, comfyui: Any, holiday: Path
 ) -> None:
+    graph = {
+        "1": {
+            "class_type": "LoadImage",
+            "inputs": {"image": ""},
+            "_meta": {"title": "Photo"},
+        },
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+    }
     opened = open_notebook(
         "elsewhere",
         "from comfydeploy_jupyter import RunPanel\n"
         "from comfydeploy_jupyter.client import Comfy\n"
-        f"panel = RunPanel('sunset.json', Comfy({jupyter.url!r}, {jupyter.token!r}))\n"
-        "panel",
+        f"comfy = Comfy({jupyter.url!r}, {jupyter.token!r})\n"
+        f"RunPanel({write('elsewhere.json', graph)!r}, comfy)",
     )
     page, panel = opened.page, opened.panel
     asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url) if "/view?" in request.url else 0)
-    panel.get_by_label("Width", exact=True).fill("368")
+    routes = re.compile(r"/(view\?|upload-file)")
+    page.on(
+        "request", lambda request: asked.append(request.url) if routes.search(request.url) else 0
+    )
+    upload(opened, "Photo: image", "picture", holiday)
+    assert (comfyui.input_dir / holiday.name).read_bytes() == holiday.read_bytes()
     press(panel, "Run")
     picture = panel.locator(".cd-pictures img")
     expect(picture).to_have_attribute("src", re.compile("^blob:"))
-    expect(picture).to_have_js_property("naturalWidth", 368)
+    expect(picture).to_have_js_property("naturalWidth", 768)
     picture.click()
     full = page.get_by_role("dialog").locator("img")
-    expect(full).to_have_js_property("naturalWidth", 368)
+    expect(full).to_have_js_property("naturalWidth", 2400)
     expect(full).to_have_attribute("src", re.compile("^blob:"))
     assert asked == [], "another server's files of the same name must not be shown"
 
@@ -398,7 +441,7 @@ def test_what_stays_in_the_saved_notebook(open_notebook: Any, lab: JupyterProces
 def test_a_thousand_previews_leave_nothing_behind(open_notebook: Any, write: Any) -> None:
     graph = slow(1000, 0.005, "Thousand")
     graph["Thousand"]["inputs"]["size"] = 512
-    opened = open_notebook("thousand", PANEL.format(write("thousand.json", graph)))
+    opened = open_notebook("thousand", PANEL.format(write("thousand.json", graph)), fresh=True)
     page, panel = opened.page, opened.panel
     expect(panel.get_by_text("Ready")).to_be_visible()
     tools = page.context.new_cdp_session(page)

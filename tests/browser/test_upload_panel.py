@@ -118,7 +118,7 @@ def test_files_are_chosen_and_dropped_while_the_kernel_is_busy(
 def test_cancel_retry_and_leave_the_page(
     open_notebook: Any, comfyui: ComfyUIServer, large_file: Path, large_hash: str
 ) -> None:
-    lab_page = open_notebook("upload-slow", PANEL.format("subfolder='slow'"))
+    lab_page = open_notebook("upload-slow", PANEL.format("subfolder='slow'"), fresh=True)
     page = lab_page.page
     panel = panel_in(page)
     expect(panel.locator(".comfydeploy-zone")).to_be_visible()
@@ -153,7 +153,7 @@ def test_through_the_kernel_where_the_page_reaches_no_route(
     open_notebook: Any, comfyui: ComfyUIServer, large_file: Path, large_hash: str
 ) -> None:
     code = PANEL.format("subfolder='kernel'")
-    lab_page = open_notebook("upload-kernel", code, app="notebook", width=480)
+    lab_page = open_notebook("upload-kernel", code, app="notebook", width=480, fresh=True)
     page = lab_page.page
     page.route("**/comfyui-deploy/**", lambda route: route.abort())
     panel_in(page).locator("input[type=file]").set_input_files(large_file)
@@ -176,7 +176,7 @@ def test_models_are_searched_hashed_and_added(
         path.write_bytes(bytes(size))
     added = bare_service.files["added.safetensors"] = bytes(4_000_000)
     bare_service.store_delay = 1  # s for each 64 KiB
-    lab_page = open_notebook("upload-models", PANEL.format(""), theme="JupyterLab Dark")
+    lab_page = open_notebook("upload-models", PANEL.format(""), theme="JupyterLab Dark", fresh=True)
     page = lab_page.page
     panel = panel_in(page)
     panel.get_by_role("tab", name="Models").click()

@@ -74,7 +74,7 @@ def test_find_open_compare_and_validate(open_notebook: Any, kept: str, theme: st
 def test_change_run_save_and_export(
     open_notebook: Any, lab: JupyterProcess, kept: str, tmp_path: Path
 ) -> None:
-    lab_page = open_notebook("workflows-change", PANEL.format(""))
+    lab_page = open_notebook("workflows-change", PANEL.format(""), fresh=True)
     page = lab_page.page
     panel = panel_in(page)
     panel.get_by_label("Search").fill(kept)

@@ -115,6 +115,10 @@ def test_what_is_no_file_is_refused(comfy, tmp_path):
         comfy.upload(np.zeros((4, 4, 7)))
     with pytest.raises(InvalidRequestError, match="must be a path"):
         comfy.upload(3)
+    with pytest.raises(InvalidRequestError, match="file: is open as text"):
+        comfy.upload(io.StringIO("abc"), name="a.txt")
+    with pytest.raises(InvalidRequestError, match="name: has a line break"):
+        comfy.upload(b"abc", name="a\nb.txt")
 
 
 def test_models(comfy, comfyui):

@@ -60,9 +60,10 @@ def meanwhile(cloud) -> Iterator[Callable[[Callable[[str], None]], None]]:
         thread.join()
 
 
-def test_sign_in(comfy, cloud, meanwhile, capsys) -> None:
+@pytest.mark.parametrize("timeout", [60, None])
+def test_sign_in(comfy, cloud, meanwhile, capsys, timeout) -> None:
     meanwhile(cloud.approve)
-    assert comfy.login(timeout=60) == "Ada"
+    assert comfy.login(timeout=timeout) == "Ada"
     request_id = cloud.seen[0].query["request_id"]
     shown = capsys.readouterr().err
     assert f"{cloud.root}/auth/request/{request_id}" in shown

@@ -24,6 +24,7 @@ from comfydeploy_jupyter.errors import (
     UnknownInputError,
 )
 from tests.jupyter_process import REPOSITORY, JupyterProcess
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,13 +57,6 @@ def stepping(steps: int, delay: float) -> dict[str, Any]:
 @pytest.fixture
 def comfy(jupyter: JupyterProcess) -> Comfy:
     return Comfy(jupyter.url, jupyter.token)
-
-
-def until(condition, timeout: float = 20) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_a_result_has_its_picture_text_and_timings(comfy: Comfy, tmp_path: Path) -> None:

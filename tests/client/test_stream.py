@@ -202,6 +202,35 @@ def test_close_from_another_thread_wakes_the_reader(small_server: Start) -> None
     over.set()
 
 
+def test_close_while_it_joins_again_ends_it_too(small_server: Start) -> None:
+    joining, closed, over = threading.Event(), threading.Event(), threading.Event()
+
+    def answer(request: Request, reply: Reply) -> None:
+        if request.path.endswith("check-status"):
+            reply.json(record(request.query["prompt_id"], "running"))
+            return
+        if request.method == "GET":
+            joining.set()
+            closed.wait(20)
+        reply.start_stream()
+        reply.event(1, executing("1"))
+        if request.method == "POST":
+            reply.cut()
+        else:
+            over.wait(20)
+
+    stream = Comfy(small_server(answer).url).stream(GRAPH)
+    reader = threading.Thread(target=list, args=(stream,))
+    reader.start()
+    assert joining.wait(10)
+    stream.close()
+    closed.set()
+    reader.join(10)
+    assert not reader.is_alive()
+    over.set()
+    reader.join()
+
+
 def test_a_failed_run_names_the_node(small_server: Start) -> None:
     error = {"type": "ValueError", "message": "too blue", "node_id": "1", "node_type": "EmptyImage"}
 

@@ -195,6 +195,8 @@ def test_few_are_queued_at_a_time(comfy: Comfy) -> None:
     assert progress.status == "running"
     with pytest.raises(ConflictError):
         sweep.resume()
+    with pytest.raises(InvalidRequestError, match="timeout: must be a positive number"):
+        sweep.wait(0)
     with pytest.raises(RunTimeoutError, match="goes on"):
         sweep.wait(0.01)
     sweep.stop()

@@ -634,6 +634,42 @@ def test_definitions_tell_types_ranges_and_choices():
     assert fields["8.amount"].advanced
 
 
+def test_files_that_can_be_uploaded_are_told_by_their_kind():
+    def choice(name, **options):
+        return {"input": {"required": {name: [["a"], options]}}}
+
+    newer = {"options": [], "video_upload": True}
+    definitions = {
+        "LoadImageOutput": choice("image", image_upload=True),
+        "LoadFilm": {"input": {"required": {"file": ["COMBO", newer]}}},
+        "LoadAudio": choice("audio", audio_upload=True),
+        "VHS_LoadVideo": choice("video"),
+        "VHS_LoadAudioUpload": choice("audio"),
+        "Other": choice("video", video_upload=False),
+    }
+    graph = {
+        name: {"class_type": name, "inputs": {next(iter(d["input"]["required"])): "a"}}
+        for name, d in definitions.items()
+    }
+    graph |= {
+        "in": external("Video", "film"),
+        "path": external("Vid", "path"),
+        "song": external("Audio", "song", audio_file="a.mp3"),
+    }
+    kinds = {f.node_id: (f.kind, f.options) for f in input_form(graph, definitions)}
+    assert kinds == {
+        "in": ("video", None),
+        "path": ("video", None),
+        "song": ("audio", None),
+        "LoadImageOutput": ("image", ["a"]),
+        "LoadFilm": ("video", []),
+        "LoadAudio": ("audio", ["a"]),
+        "VHS_LoadVideo": ("video", ["a"]),
+        "VHS_LoadAudioUpload": ("audio", ["a"]),
+        "Other": ("combo", ["a"]),
+    }
+
+
 def test_external_fields_carry_ranges_choices_and_appear_once():
     graph = {
         "1": external("Enum", "style", default_value="a", options='["a", "b"]', description="Look"),

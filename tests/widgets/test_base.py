@@ -5,14 +5,18 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 import pytest
+from jupyter_client.manager import start_new_kernel
 
 from comfydeploy_jupyter.widgets import Panel
 from comfydeploy_jupyter.widgets.base import Throttle
 from comfydeploy_jupyter.widgets.parts import CopyButton, button, card, note, row, search_combo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 def test_a_throttle_calls_at_once_then_seldom_and_never_loses_the_last() -> None:
@@ -45,6 +49,54 @@ def test_closing_a_panel_ends_what_its_threads_wait_for() -> None:
     panel.close()
     assert not thread.is_alive()
     assert left == [False]
+
+
+CELL = """
+from comfydeploy_jupyter.widgets import Panel
+shown = globals().setdefault("shown", [])
+shown.append(Panel())
+display(shown[-1])
+"""
+
+
+@pytest.fixture
+def execute() -> Iterator[Callable[[str, str], str]]:
+    """A function that executes a cell in a real kernel as JupyterLab does; gives its output."""
+    manager, client = start_new_kernel(kernel_name="python3")
+
+    def run(cell_id: str, code: str) -> str:
+        content = {"code": code, "silent": False, "store_history": True, "stop_on_error": True}
+        message = client.session.msg("execute_request", content, metadata={"cellId": cell_id})
+        client.shell_channel.send(message)
+        printed = ""
+        while True:
+            reply = client.get_iopub_msg(timeout=60)
+            if reply["parent_header"].get("msg_id") != message["header"]["msg_id"]:
+                continue
+            assert reply["msg_type"] != "error", reply["content"]
+            if reply["msg_type"] == "stream":
+                printed += reply["content"]["text"]
+            if reply["content"].get("execution_state") == "idle":
+                return printed.strip()
+
+    yield run
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+
+
+def test_a_panel_rests_when_its_cell_is_run_again(execute: Callable[[str, str], str]) -> None:
+    resting = "print([panel.resting for panel in shown])"
+    execute("one", CELL)
+    assert execute("other", resting) == "[False]"
+    execute("one", CELL)
+    assert execute("other", resting) == "[True, False]"
+    execute("two", "display(shown[0])")
+    assert execute("other", resting) == "[False, False]", "it is shown again"
+    execute("other", "from comfydeploy_jupyter.widgets import Panel; part = Panel(shown[0])")
+    execute("two", "pass")
+    assert execute("other", "print(part.resting, shown[0].resting)") == "True True"
+    execute("other", "shown[0].close(); shown[1].close()")
+    execute("one", "pass")
 
 
 def test_a_panel_has_a_plain_form_for_places_without_widgets() -> None:

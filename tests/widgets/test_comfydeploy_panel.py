@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from ipywidgets.widgets.widget import _instances
 
 from comfydeploy_jupyter import ComfyDeployPanel
 from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.widgets import Panel
 from comfydeploy_jupyter.widgets.machine_strip import facts_html
-from tests.jupyter_process import REPOSITORY, JupyterProcess
+from tests.jupyter_process import REPOSITORY
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SUNSET = REPOSITORY / "notebooks" / "sunset.json"
 GIB = 1024**3
-
-
-def until(condition: Callable[[], object], timeout: float = 60) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def every(widget: Any) -> Iterator[Any]:
@@ -38,11 +32,6 @@ def every(widget: Any) -> Iterator[Any]:
 
 def said(widget: Any) -> str:
     return str([getattr(one, "value", "") for one in every(widget)])
-
-
-@pytest.fixture
-def comfy(jupyter: JupyterProcess) -> Comfy:
-    return Comfy(jupyter.url, jupyter.token)
 
 
 @pytest.fixture
@@ -108,6 +97,33 @@ def test_tabs_are_made_when_they_are_looked_at(
     panel.tab = "Tunnel"
     assert panel.tunnel_panel is kept
     assert panel.error == ""
+
+
+def test_waiting_ends_when_all_of_it_has_done_its_work(comfy: Comfy) -> None:
+    panel = ComfyDeployPanel(SUNSET, comfy)
+    try:
+        panel.wait(60)
+        assert panel.ready
+        panel.run_panel.set_input("1.value", 240)
+        panel.run_panel.run()
+        panel.tab = "Tunnel"
+        panel.wait(60)
+        assert panel.run_panel.result is not None
+        assert panel.tunnel_panel.ready
+    finally:
+        panel.close()
+
+
+def test_closing_leaves_nothing_in_the_kernel(comfy: Comfy) -> None:
+    before, threads = set(_instances), set(threading.enumerate())
+    panel = ComfyDeployPanel(SUNSET, comfy)
+    for tab in ("Workflows", "Files", "Tunnel"):
+        panel.tab = tab
+    panel.wait(60)
+    panel.close()
+    left = [_instances[key] for key in set(_instances) - before]
+    assert left == []
+    assert set(threading.enumerate()) - threads == set()
 
 
 def test_runs_and_remembers_the_result(panel_of: Callable[..., ComfyDeployPanel]) -> None:

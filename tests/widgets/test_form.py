@@ -56,6 +56,8 @@ def type_in(form: Form, value: object) -> None:
         (field("combo", "gone", options=["a", "b"]), "combo", "gone", "b", "b"),
         (field("image", "a.png", options=["a.png", "b.png"]), "image", "a.png", "b.png", "b.png"),
         (field("image", "a.png", options=[]), "image", "a.png", "http://b", "http://b"),
+        (field("video", "a.mp4", options=["a.mp4"]), "video", "a.mp4", "b.mp4", "b.mp4"),
+        (field("audio", "a.mp3"), "audio", "a.mp3", "b.mp3", "b.mp3"),
         (field("color", 0x0102FF), "color", "#0102ff", "#FF0000", 0xFF0000),
         (field("int", "odd"), "text", "odd", "5", 5),
     ],

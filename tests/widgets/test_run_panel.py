@@ -13,7 +13,8 @@ from comfydeploy_jupyter import RunPanel
 from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.errors import InvalidRequestError, RunTimeoutError
 from comfydeploy_jupyter.widgets import Panel
-from tests.jupyter_process import REPOSITORY, JupyterProcess
+from tests.jupyter_process import REPOSITORY
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,18 +25,6 @@ FAILING = {
     "1": {"class_type": "TestFail", "inputs": {"message": "<b>no</b>"}},
     "2": {"class_type": "TestText", "inputs": {"text": "x", "anything": ["1", 0]}},
 }
-
-
-def until(condition: Callable[[], object], timeout: float = 30) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-@pytest.fixture
-def comfy(jupyter: JupyterProcess) -> Comfy:
-    return Comfy(jupyter.url, jupyter.token)
 
 
 @pytest.fixture

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from comfydeploy_jupyter import TunnelPanel
 from comfydeploy_jupyter.client import Comfy
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.cloudflared import FakeCloudflared
     from tests.jupyter_process import JupyterProcess
-
-
-def until(condition: Callable[[], object], timeout: float = 60) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -12,20 +11,17 @@ import pytest
 
 from comfydeploy_jupyter import UploadPanel
 from comfydeploy_jupyter.client import Comfy
+from tests.comfyui_server import comfyui_tree
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
+    from comfydeploy_jupyter.client import Machine
     from tests.comfyui_server import ComfyUIServer
     from tests.jupyter_process import JupyterProcess
     from tests.transfer_service import Service
-
-
-def until(condition: Callable[[], object], timeout: float = 60) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -230,6 +226,58 @@ def test_a_model_from_a_link_is_followed_retried_and_listed(
     until(lambda: mine() == {})
     assert panel.error == ""
     (comfyui.models_dir / "loras" / name).unlink()
+
+
+@pytest.fixture
+def second(comfy: Comfy, tmp_path: Path) -> Iterator[Machine]:
+    """A second machine with folders of its own; its ComfyUI is never started."""
+    tree, python = comfyui_tree()
+    (tmp_path / "models/loras").mkdir(parents=True)
+    machine = comfy.machines.create(
+        f"second-{uuid.uuid4().hex[:6]}",
+        comfyui_path=str(tree),
+        comfyui_python=str(python),
+        launch_args=["--cpu", "--base-directory", str(tmp_path)],
+        autostart=False,
+    )
+    yield machine
+    machine.delete()
+
+
+def test_the_machine_is_chosen_where_there_are_several(
+    panel_of: Callable[..., UploadPanel], bare_service: Service, second: Machine, tmp_path: Path
+) -> None:
+    panel = panel_of()
+    until(lambda: panel._models.loaded)
+    assert panel._selector.layout.display == ""
+    assert (panel.machine, panel._selector.value) == (None, "local")
+    panel._selector.value = second.id
+    assert panel.machine == panel.destination["machine"] == second.id
+    name = f"{uuid.uuid4().hex}.safetensors"
+    content = bare_service.files[name] = uuid.uuid4().bytes * 1000
+    panel._link.value = f"{bare_service.url}/files/{name}"
+    panel._folder.value = "loras"
+    panel.add_model()
+    until(lambda: panel.error or name in [model["name"] for model in panel.models])
+    assert panel.error == ""
+    assert (tmp_path / "models/loras" / name).read_bytes() == content
+    named = panel_of(machine=second.name)
+    until(lambda: named._models.loaded)
+    assert named._selector.value == second.id
+    assert [model["name"] for model in named.models] == [name]
+    assert panel_of(choose_machine=False)._selector is None
+
+
+def test_transfers_are_shown_also_while_comfyui_is_away(
+    panel_of: Callable[..., UploadPanel], comfy: Comfy, bare_service: Service
+) -> None:
+    name = f"{uuid.uuid4().hex}.safetensors"
+    bare_service.spoil["files"].append("never")
+    made = comfy.add_model(f"{bare_service.url}/files/{name}", "loras")
+    panel = panel_of(machine="nowhere")
+    until(lambda: name in [one["filename"] for one in panel.transfers])
+    until(lambda: "nowhere" in panel.error)
+    comfy.cancel_uploads(id=made["id"])
 
 
 def test_a_download_is_cancelled(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +12,12 @@ import pytest
 from comfydeploy_jupyter import WorkflowPanel
 from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.errors import InvalidRequestError
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from tests.jupyter_process import JupyterProcess
 
 GRAPH: dict[str, Any] = {
     "1": {
@@ -31,23 +30,11 @@ GRAPH: dict[str, Any] = {
 SAVE, EXPORT, RUN = 2, 3, 4
 
 
-def until(condition: Callable[[], object], timeout: float = 60) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def changed(**inputs: Any) -> dict[str, Any]:
     """Return the graph with other inputs of its first node."""
     graph = json.loads(json.dumps(GRAPH))
     graph["1"]["inputs"].update(inputs)
     return graph
-
-
-@pytest.fixture
-def comfy(jupyter: JupyterProcess) -> Comfy:
-    return Comfy(jupyter.url, jupyter.token)
 
 
 @pytest.fixture

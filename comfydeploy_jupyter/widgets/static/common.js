@@ -1,6 +1,8 @@
 // What the scripts of the panels share; it is put before each of them.
 
 const CHUNK = 1 << 20; // bytes of a file in one message; a server may refuse more than 10 MB
+const AHEAD = 4; // such messages that the kernel need not have confirmed
+const REACH_TIMEOUT = 5000; // ms
 
 /** Make an element: properties by name, listeners as `onclick`, attributes as `aria-label`. */
 function h(tag, properties = {}, ...children) {
@@ -42,6 +44,21 @@ function listener(model) {
   };
 }
 
+/** What a page of JupyterLab or Notebook says of its server; empty for other pages. */
+function pageConfig() {
+  return parse(document.getElementById("jupyter-config-data")?.textContent) ?? {};
+}
+
+/** The headers with which a page may ask its own Jupyter server. */
+function pageHeaders() {
+  const headers = {};
+  const xsrf = document.cookie.match(/(?:^|; )_xsrf=([^;]*)/);
+  if (xsrf) headers["X-XSRFToken"] = decodeURIComponent(xsrf[1]);
+  const { token } = pageConfig();
+  if (token) headers.Authorization = `token ${token}`;
+  return headers;
+}
+
 const reached = new Map();
 
 /**
@@ -49,24 +66,56 @@ const reached = new Map();
  * page may come from another server, from VS Code or from Colab.
  */
 function pageServer({ base, instance }) {
-  if (!instance) return Promise.resolve(null);
-  const config = document.getElementById("jupyter-config-data");
-  try {
-    base = JSON.parse(config.textContent).baseUrl || base;
-  } catch {
-    // not a page of JupyterLab or Notebook
-  }
+  base = pageConfig().baseUrl || base;
+  if (!instance || !base) return Promise.resolve(null);
   const key = `${base} ${instance}`;
   if (!reached.has(key)) {
-    reached.set(
-      key,
-      fetch(`${base}comfyui-deploy/check-status`, { credentials: "same-origin" })
-        .then((reply) => reply.json())
-        .then((status) => (status.instance === instance ? base : null))
-        .catch(() => null),
-    );
+    const asked = fetch(`${base}comfyui-deploy/check-status`, {
+      headers: pageHeaders(),
+      cache: "no-store",
+      signal: AbortSignal.timeout(REACH_TIMEOUT),
+    })
+      .then((reply) => reply.json())
+      .then((status) => (status.instance === instance ? base : null))
+      .catch(() => {
+        reached.delete(key); // it may be there the next time
+        return null;
+      });
+    reached.set(key, asked);
   }
   return reached.get(key);
+}
+
+class Cancelled extends Error {}
+
+/**
+ * Send a file straight to the route `upload-file` of the page's own server.
+ *
+ * `fields`: `type`, `subfolder`, `overwrite`; `machine`: the ComfyUI that shall have it, if not
+ * the default one; `progress(fraction)`: called as it goes out, the last time with 1.
+ * Returns `{ done, abort }`: a promise of what the route says of the file, and how to stop.
+ */
+function postFile(base, file, { machine, ...fields }, progress) {
+  const request = new XMLHttpRequest();
+  const done = new Promise((resolve, reject) => {
+    const form = new FormData();
+    for (const [name, value] of Object.entries(fields)) form.append(name, String(value));
+    form.append("file", file, file.name);
+    const query = machine ? `?${new URLSearchParams({ machine })}` : "";
+    request.open("POST", `${base}comfyui-deploy/upload-file${query}`);
+    for (const [name, value] of Object.entries(pageHeaders())) request.setRequestHeader(name, value);
+    request.upload.onprogress = (event) => progress(event.loaded / Math.max(1, event.total));
+    request.upload.onload = () => progress(1);
+    request.onload = () => {
+      const reply = parse(request.responseText);
+      if (request.status === 200 && reply?.success) resolve(reply);
+      else reject(new Error(reply?.message ?? reply?.error ?? `HTTP ${request.status}`));
+    };
+    request.onerror = () => reject(new Error("The connection broke, or the file is gone"));
+    request.onabort = () => reject(new Cancelled());
+    request.send(form);
+  });
+  return { done, abort: () => request.abort() };
 }
 
 /** The files of ComfyUI: by their address where the page can ask for it, else through the kernel. */
@@ -139,18 +188,25 @@ function whenSeen() {
   };
 }
 
-/** Send a file of the user's computer to the kernel, in pieces. */
+/** Send a file of the user's computer to the kernel, in pieces, no faster than it takes them. */
 async function sendFile(model, file, facts) {
   const id = newId();
   const total = Math.max(1, Math.ceil(file.size / CHUNK));
+  let taken = 0;
+  let wake = () => {};
+  const hear = (message) => {
+    if (message.kind !== "took" || message.id !== id) return;
+    taken += 1;
+    wake();
+  };
+  model.on("msg:custom", hear);
   for (let piece = 0; piece < total; piece += 1) {
+    while (piece - taken >= AHEAD) await new Promise((resolve) => (wake = resolve));
     const content = await file.slice(piece * CHUNK, (piece + 1) * CHUNK).arrayBuffer();
     const last = piece === total - 1;
-    const message = { kind: "piece", id, name: file.name, piece, last, ...facts };
-    model.send(message, undefined, [content]);
-    // Let other messages pass in between.
-    await new Promise((resolve) => setTimeout(resolve, 0));
+    model.send({ kind: "piece", id, name: file.name, last, ...facts }, undefined, [content]);
   }
+  model.off("msg:custom", hear);
 }
 
 /** A button with an icon only; its label is its tooltip and its name. */

@@ -1,5 +1,12 @@
 // The form of a workflow's inputs.
 
+// The kinds of input that take a file: what it is called, what the dialog offers, what shows it.
+const MEDIA = {
+  image: { word: "picture", accept: "image/*", tag: "img", ready: "load" },
+  video: { word: "video", accept: "video/*,.mkv,image/gif", tag: "video", ready: "loadedmetadata" },
+  audio: { word: "sound", accept: "audio/*,video/*", tag: "audio", ready: "loadedmetadata" },
+};
+
 /** Show fields by their kind; each control tells `changed(text or boolean)`. */
 function render({ model, el }) {
   prepare(el, "form");
@@ -33,7 +40,7 @@ function render({ model, el }) {
       const area = h("textarea", { ...common, rows: 3, value, oninput: change });
       return { root: area, set: (now) => (area.value = now) };
     }
-    if (field.kind === "image") return image(field, id, hintId, value);
+    if (field.kind in MEDIA) return media(field, id, hintId, value);
     if (field.options) return choice(field, id, hintId, value);
     if (field.kind === "color") {
       const picker = h("input", {
@@ -142,16 +149,28 @@ function render({ model, el }) {
     return { root, set: (now) => (input.value = now) };
   };
 
-  const image = (field, id, hintId, value) => {
-    const picture = h("img", { alt: "", className: "cd-thumb" });
-    const frame = h("div", { className: "cd-frame" }, picture);
+  const media = (field, id, hintId, value) => {
+    const { word, accept, tag, ready } = MEDIA[field.kind];
+    const isPicture = tag === "img";
+    const shown = isPicture
+      ? h("img", { alt: "", className: "cd-thumb" })
+      : h(tag, { controls: true, preload: "metadata" });
+    const frame = h("div", { className: `cd-frame cd-${tag}` }, shown);
+    shown.addEventListener(ready, () => frame.classList.add("cd-there"));
     const state = h("span", { className: "cd-faint", role: "status" });
-    const look = (name) => {
+    let wanted = null;
+    const look = async (name) => {
+      wanted = name;
       frame.classList.remove("cd-there");
-      picture.removeAttribute("src");
+      shown.removeAttribute("src");
+      if (!isPicture) shown.load();
       if (!name || /^[a-z]+:/i.test(name)) return;
-      picture.onload = () => frame.classList.add("cd-there");
-      picture.alt = `${field.label}: ${name}`;
+      // A film does not go through the kernel for a look alone.
+      if (!isPicture && (await pageServer(model.get("server"))) === null) return;
+      if (wanted !== name) return;
+      const label = `${field.label}: ${name}`;
+      if (isPicture) shown.alt = label;
+      else shown.setAttribute("aria-label", label);
       const found = /^(.*?)(?: \[(input|output|temp)\])?$/.exec(name);
       const cut = found[1].lastIndexOf("/");
       const query = new URLSearchParams({
@@ -159,7 +178,9 @@ function render({ model, el }) {
         subfolder: cut < 0 ? "" : found[1].slice(0, cut),
         type: found[2] || "input",
       });
-      files.show(picture, query.toString(), 128);
+      const machine = model.get("machine");
+      if (machine) query.set("machine", machine);
+      files.show(shown, query.toString(), isPicture ? 128 : 0);
     };
     const names = () => {
       const listed = rowsOf(field.key).options ?? [];
@@ -180,11 +201,23 @@ function render({ model, el }) {
     });
     const send = async (file) => {
       state.textContent = `Sending ${file.name} …`;
-      await sendFile(model, file, { key: field.key });
+      const base = await pageServer(model.get("server"));
+      if (base === null) return sendFile(model, file, { key: field.key });
+      const place = { type: "input", subfolder: "", overwrite: false, machine: model.get("machine") };
+      const tell = (fraction) => {
+        const stage = fraction < 1 ? `${Math.floor(100 * fraction)} %` : "being stored …";
+        state.textContent = `Sending ${file.name}: ${stage}`;
+      };
+      try {
+        const { name } = await postFile(base, file, place, tell).done;
+        model.send({ kind: "uploaded", key: field.key, name });
+      } catch (error) {
+        state.textContent = `Not uploaded: ${error.message}`;
+      }
     };
-    const [button, input] = fileButton("Upload", "image/*", send, {
-      title: `Upload a picture for ${field.label}, or drop one here`,
-      "aria-label": `${field.label}: upload a picture`,
+    const [button, input] = fileButton("Upload", accept, send, {
+      title: `Upload a ${word} for ${field.label}, or drop one here`,
+      "aria-label": `${field.label}: upload a ${word}`,
     });
     const root = h(
       "div",

@@ -6,9 +6,7 @@
 // them, and the kernel tells the other pages.
 
 const AT_ONCE = 3; // uploads
-const AHEAD = 4; // chunks that the kernel need not have confirmed
 const INTERVAL = 150; // ms between two updates of the page and of the kernel
-const REACH_TIMEOUT = 5000; // ms
 const OPEN = new Set(["queued", "active", "finishing", "retrying"]);
 
 const FAILED = new Set(["failed"]);
@@ -32,7 +30,6 @@ export default () => {
   const changed = new Set(); // ids
   let count = 0;
   let timer = null;
-  let route = null; // a promise of {url, headers}, or of null where there is no way
   let model = null;
 
   function add(chosen) {
@@ -78,46 +75,23 @@ export default () => {
     });
     cancelled.catch(() => {});
     try {
-      route ??= findRoute();
-      const way = await Promise.race([route, cancelled]);
-      const result = await (way ? post(way, upload, entry) : relay(upload, entry));
+      const base = await Promise.race([findBase(), cancelled]);
+      const result = await (base ? post(base, upload, entry) : relay(upload, entry));
       change(upload, { state: "done", sent: upload.size, result });
       files.delete(upload.id);
     } catch (error) {
       if (error instanceof Cancelled) change(upload, { state: "cancelled" });
       else change(upload, { state: "failed", error: error.message });
-      route = null; // the way may be another one next time
+      reached.clear(); // the way may be another one next time
     }
     flush();
     pump();
   }
 
-  // Tell whether this page reaches the Jupyter server that the kernel uses.
-  async function findRoute() {
-    const config = pageConfig();
-    if (!config.baseUrl) return null;
-    const base = new URL(config.baseUrl, window.location.href);
-    const headers = {};
-    const xsrf = document.cookie.match(/(?:^|; )_xsrf=([^;]*)/);
-    if (xsrf) headers["X-XSRFToken"] = decodeURIComponent(xsrf[1]);
-    if (config.token) headers.Authorization = `token ${config.token}`;
-    try {
-      const reply = await fetch(new URL("comfyui-deploy/check-status", base), {
-        headers,
-        cache: "no-store",
-        signal: AbortSignal.timeout(REACH_TIMEOUT),
-      });
-      const known = reply.ok ? (await reply.json()).instance : null;
-      if (known === (await instance())) return { base, headers };
-    } catch {
-      // no answer is an answer: there is no way
-    }
-    return null;
-  }
-
-  // The kernel may still be looking for its server.
-  function instance() {
-    return new Promise((resolve) => {
+  // Return where this page reaches the server that the kernel uses; null where it does not. The
+  // kernel may still be looking for its server.
+  async function findBase() {
+    const instance = await new Promise((resolve) => {
       const look = () => {
         if (!model.get("instance")) return;
         model.off("change:instance", look);
@@ -126,36 +100,17 @@ export default () => {
       model.on("change:instance", look);
       look();
     });
+    return pageServer({ base: "", instance });
   }
 
-  function post(way, upload, entry) {
-    return new Promise((resolve, reject) => {
-      const { machine, ...fields } = entry.destination;
-      const form = new FormData();
-      for (const [name, value] of Object.entries(fields)) form.append(name, String(value));
-      form.append("file", entry.file, upload.name);
-      const url = new URL("comfyui-deploy/upload-file", way.base);
-      if (machine) url.searchParams.set("machine", machine);
-      const request = new XMLHttpRequest();
-      request.open("POST", url);
-      for (const [name, value] of Object.entries(way.headers)) {
-        request.setRequestHeader(name, value);
-      }
-      request.upload.onprogress = (event) => {
-        const sent = Math.round((upload.size * event.loaded) / Math.max(1, event.total));
-        change(upload, { sent });
-      };
-      request.upload.onload = () => change(upload, { sent: upload.size, state: "finishing" });
-      request.onload = () => {
-        const reply = parse(request.responseText);
-        if (request.status === 200 && reply?.success) resolve(reply);
-        else reject(new Error(reply?.message ?? reply?.error ?? `HTTP ${request.status}`));
-      };
-      request.onerror = () => reject(new Error("The connection broke, or the file is gone"));
-      request.onabort = () => reject(new Cancelled());
-      entry.abort = () => request.abort();
-      request.send(form);
-    });
+  function post(base, upload, entry) {
+    const sent = (fraction) => {
+      const fields = { sent: Math.round(upload.size * fraction) };
+      change(upload, fraction < 1 ? fields : { ...fields, state: "finishing" });
+    };
+    const { done, abort } = postFile(base, entry.file, entry.destination, sent);
+    entry.abort = abort;
+    return done;
   }
 
   // Through the kernel: a few chunks may be on their way at a time.
@@ -271,9 +226,6 @@ export default () => {
   function initialize(context) {
     model = context.model;
     model.on("msg:custom", hear);
-    model.on("change:instance", () => {
-      route = null;
-    });
     send({ type: "hello" });
     return () => {
       for (const { abort } of files.values()) abort?.();
@@ -296,8 +248,6 @@ export default () => {
 
   return { initialize, render };
 };
-
-class Cancelled extends Error {}
 
 // One view: where files are dropped, and the rows.
 class List {
@@ -529,11 +479,6 @@ async function collect(entry, folder, found) {
       for (const child of some) await collect(child, inner, found);
     }
   }
-}
-
-function pageConfig() {
-  const element = document.getElementById("jupyter-config-data");
-  return parse(element?.textContent) ?? {};
 }
 
 function ask(event) {

@@ -184,6 +184,21 @@ class TestSound(TestNode):
         return {"ui": {"audio": [{"filename": name, "subfolder": "", "type": "output"}]}}
 
 
+class TestLoadSound(TestNode):
+    """Tells the size of a sound of the input folder; ComfyUI's own loader needs torchaudio."""
+
+    INPUTS: ClassVar = {"audio": ([], {"audio_upload": True})}
+    OUTPUT_NODE = True
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, audio):  # noqa: N802 - the name that ComfyUI calls
+        return folder_paths.exists_annotated_filepath(audio) or f"Invalid audio file: {audio}"
+
+    def run(self, audio, anything=None, token=""):
+        size = Path(folder_paths.get_annotated_filepath(audio)).stat().st_size
+        return {"ui": {"text": (f"{audio}: {size} bytes",)}, "result": (audio,)}
+
+
 @PromptServer.instance.routes.route("*", "/comfydeploy_test/echo")
 async def echo(request):
     """Tell what a request was."""
@@ -225,5 +240,6 @@ NODE_CLASS_MAPPINGS = {
         TestCrash,
         TestBlock,
         TestSound,
+        TestLoadSound,
     )
 }
