@@ -25,8 +25,8 @@ LOOK_EVERY = 1.0  # seconds between looks at the record of a run that another se
 class RunBase(Handler):
     """What the run routes share."""
 
-    async def start_run(self, request: schemas.RunRequest) -> Run:
-        """Queue the run of a request.
+    async def start_run(self, request: schemas.RunRequest, *, told_at_end: bool = False) -> Run:
+        """Queue the run of a request, which is answered at once or, `told_at_end`, when it is over.
 
         A native run is first sent to the service, whose answer is the real body.
         """
@@ -45,7 +45,7 @@ class RunBase(Handler):
             given = request.cd_token or request.token or given
             small = False
         request = request.model_copy(update={"cd_token": given})
-        return await self.services.runs.submit(request, small=small)
+        return await self.services.runs.submit(request, small=small, told_at_end=told_at_end)
 
 
 class RunHandler(ForService, RunBase):
@@ -54,8 +54,8 @@ class RunHandler(ForService, RunBase):
     async def post(self) -> None:
         """Queue the run and, unless told otherwise, wait for its end."""
         request = await self.body(schemas.RunRequest)
-        run = await self.start_run(request)
         wait = not request.node_form if request.wait is None else request.wait
+        run = await self.start_run(request, told_at_end=wait)
         if wait:
             try:
                 await asyncio.wait_for(run.ended.wait(), request.timeout)

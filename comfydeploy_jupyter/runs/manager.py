@@ -133,7 +133,9 @@ class RunManager:
 
     # -- what handlers ask for ---------------------------------------------------------------
 
-    async def submit(self, request: RunRequest, *, small: bool = False) -> Run:
+    async def submit(
+        self, request: RunRequest, *, small: bool = False, told_at_end: bool = False
+    ) -> Run:
         """Queue a run.
 
         Parameters
@@ -142,6 +144,9 @@ class RunManager:
             What to run.
         small : bool
             Whether the request is so small that it can be prepared on the event loop.
+        told_at_end : bool
+            Whether nobody is told that it is queued before it has ended: that ComfyUI has it need
+            not be in the store at once then.
 
         Returns
         -------
@@ -178,7 +183,7 @@ class RunManager:
             fault.extra["prompt_id"] = run.prompt_id
             raise
         try:
-            await self._post(run, client, prepared.prompt, prepared.workflow)
+            await self._post(run, client, prepared.prompt, prepared.workflow, keep=not told_at_end)
         except PromptInvalidError as fault:
             await self._refused(run, fault)
             raise
@@ -449,8 +454,15 @@ class RunManager:
             follower(run, event)
 
     async def _post(
-        self, run: Run, client: ComfyUIClient, prompt: bytes, workflow: bytes | None
+        self,
+        run: Run,
+        client: ComfyUIClient,
+        prompt: bytes,
+        workflow: bytes | None,
+        *,
+        keep: bool = False,
     ) -> None:
+        """Have ComfyUI queue a run; with ``keep`` that is in the store before it is told."""
         machine = self._machines.find(run.record.machine)
         run.whole = machine is not None and machine.connected
         run.posted.clear()
@@ -462,6 +474,8 @@ class RunManager:
                 workflow=workflow,
                 front=run.record.front,
             )
+            if keep:
+                await self._keep_queued(run, answer.get("number"))
         except ComfyUIUnavailableError as fault:
             run.unanswered = bool(fault.details.get("sent", True))
             run.missed_at = None
@@ -476,8 +490,22 @@ class RunManager:
             run.record.number,
             extra=run.record.log_fields,
         )
-        if not run.ending:
+        if not run.ending and not keep:
             self._background.start(self._repository.save(replace(run.record)), run)
+
+    async def _keep_queued(self, run: Run, number: float | None) -> None:
+        """Store that ComfyUI has a run: should both die now, it is queued anew."""
+        run.record.number = number
+        status = "queued" if run.record.status == "not-started" else run.record.status
+        try:
+            await self._repository.save(replace(run.record, status=status))
+        except ComfyDeployError as fault:
+            log.warning(
+                "That run %s is queued cannot be stored: %s",
+                run.prompt_id,
+                fault.message,
+                extra=run.record.log_fields,
+            )
 
     async def _refused(self, run: Run, fault: PromptInvalidError) -> None:
         node_errors = fault.extra.get("node_errors") or {}

@@ -176,7 +176,8 @@ class RunRepository:
         """
         row = _row(record)
         with self._guard:
-            if self._batch is None:
+            # One that could not even be begun, as with a locked store, is over too.
+            if self._batch is None or self._saving.done():
                 self._batch = {}
                 self._saving = asyncio.ensure_future(
                     self._database.write(self._save_batch, self._batch)

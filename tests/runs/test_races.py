@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sqlite3
 import time
 import uuid
 
@@ -115,3 +116,19 @@ async def test_prompt_id_of_a_refused_run_stays_taken(api, chain):
         assert code == status, body
     _, record = await api.get("check-status", prompt_id=prompt_id)
     assert record["status"] == "failed"
+
+
+async def test_what_is_answered_as_queued_is_in_the_store_as_queued(api, chain, tmp_path):
+    """Else a crash of Jupyter and ComfyUI together would lose it."""
+    await api.get("runs")
+    store = sqlite3.connect(f"{(tmp_path / 'data' / 'comfydeploy.db').as_uri()}?mode=ro", uri=True)
+    seen = []
+    for _ in range(30):
+        code, run = await api.post("run", {"workflow_api": chain(), "wait": False})
+        assert code == 200
+        query = "SELECT status, number FROM runs WHERE prompt_id = ?"
+        seen.append(store.execute(query, (run["prompt_id"],)).fetchone())
+        await api.until(run["prompt_id"], "success")
+    store.close()
+    assert {status for status, _ in seen} <= {"queued", "running", "success"}
+    assert None not in {number for _, number in seen}

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from comfydeploy_jupyter.errors import ConflictError
+from comfydeploy_jupyter.errors import ConflictError, StoreUnavailableError
 from comfydeploy_jupyter.store.database import Database
 from comfydeploy_jupyter.store.runs import RunRecord, RunRepository
 from comfydeploy_jupyter.store.session import Session
@@ -162,6 +162,21 @@ async def test_what_waits_for_the_writer_is_written_at_once(repository):
     assert [verb for verb in verbs if verb != "PRAGMA"] == [
         *("COMMIT", "BEGIN", "UPDATE", "UPDATE", "COMMIT"),
     ]
+
+
+async def test_a_save_that_could_not_begin_keeps_no_later_one_from_it(tmp_path):
+    database = Database(tmp_path / "db", patience=0.2)
+    await database.open()
+    repository = RunRepository(database)
+    await repository.add(record("a"), b"{}", None)
+    other = sqlite3.connect(database.path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(StoreUnavailableError, match="locked"):
+        await repository.save(record("a", status="queued"))
+    other.close()
+    await repository.save(record("a", status="running"))
+    assert (await repository.get("a")).status == "running"
+    await database.close()
 
 
 async def test_saves_that_cannot_be_written_say_so_each(repository):
