@@ -300,8 +300,9 @@ def run_suite(python: str, *, lowest: bool) -> None:
             *("uv", "pip", "install", "--quiet", "--python", venv, "--constraints", constraints),
             *("--editable", f"{REPOSITORY}[lab,test]"),
         )
-        # old packages use what newer ones, which they allow, have deprecated; a plugin among them
-        old = ("-W", "ignore::DeprecationWarning", "-p", "no:anyio") if lowest else ()
+        # old packages warn of newer ones that they allow, a plugin of pytest as it is loaded; what
+        # warns of ours is seen with the newest ones
+        old = ("-W", "default", "-p", "no:anyio") if lowest else ()
         env = {**os.environ, "PATH": f"{venv / 'bin'}{os.pathsep}{os.environ['PATH']}"}
         command = [venv / "bin" / "python", "-m", "pytest", "--ignore=tests/browser", *old]
         call(*command, quiet=False, env=env)
