@@ -1,12 +1,8 @@
 from __future__ import annotations
 
 import io
-import os
-import pty
-import subprocess
-import sys
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from comfydeploy_jupyter.client import Event, RunProgress
 from comfydeploy_jupyter.client.graph import Source
@@ -17,10 +13,14 @@ from comfydeploy_jupyter.display import (
     activity,
     progress_display,
 )
-from tests.jupyter_process import REPOSITORY, JupyterProcess
+from tests.terminal import run_in_terminal
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pytest
+
+    from tests.jupyter_process import JupyterProcess
 
 GRAPH = {
     "3": {"class_type": "KSampler", "inputs": {}, "_meta": {"title": "Paint\x1b[31m <b>it</b>"}},
@@ -134,7 +134,9 @@ def test_silent_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None
     assert (captured.out, captured.err) == ("", "")
 
 
-def test_a_script_in_a_terminal_shows_a_line_and_clears_it(jupyter: JupyterProcess) -> None:
+def test_a_script_in_a_terminal_shows_a_line_and_clears_it(
+    jupyter: JupyterProcess, tmp_path: Path
+) -> None:
     code = (
         "import comfydeploy_jupyter, sys\n"
         "graph = {'1': {'class_type': 'TestProgress', 'inputs': {'steps': 8, 'delay': 0.1,"
@@ -142,32 +144,8 @@ def test_a_script_in_a_terminal_shows_a_line_and_clears_it(jupyter: JupyterProce
         " '2': {'class_type': 'TestText', 'inputs': {'text': 'done', 'anything': ['1', 0]}}}\n"
         "print(comfydeploy_jupyter.connect(start=False).run(graph).texts)"
     )
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-c", code, str(time.time())],
-        env={**jupyter.env, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "100"},
-        stdout=subprocess.PIPE,
-        stderr=theirs,
-        text=True,
-    ) as process:
-        os.close(theirs)
-        drawn = _drawn(ours)
-        out, _ = process.communicate(timeout=60)
-    os.close(ours)
+    out, drawn = run_in_terminal(code, str(time.time()), jupyter=jupyter, folder=tmp_path)
     assert out.strip() == "['done']"
     assert "Counter (TestProgress)" in drawn
     assert "/8" in drawn
     assert drawn.endswith("\r\x1b[K")
-
-
-def _drawn(terminal: int) -> str:
-    content: Any = b""
-    while True:
-        try:
-            chunk = os.read(terminal, 4096)
-        except OSError:
-            break
-        if not chunk:
-            break
-        content += chunk
-    return bytes(content).decode(errors="replace")

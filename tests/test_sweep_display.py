@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import pty
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +13,7 @@ from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.display import SweepLine
 from tests.client.test_sweep import failing_if
 from tests.jupyter_process import REPOSITORY, JupyterProcess
-from tests.test_display import _drawn
+from tests.terminal import run_in_terminal
 from tests.test_notebooks import execute, outputs
 
 if TYPE_CHECKING:
@@ -73,19 +69,7 @@ def test_a_terminal_shows_a_line_and_keeps_how_it_ended(
         "comfy = comfydeploy_jupyter.connect(start=False)\n"
         "print(comfy.sweep('graph.json', {'seed': [1, 2], 'condition': [False, True]}))\n"
     )
-    theirs_end, theirs = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        env={**jupyter.env, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "100"},
-        stdout=subprocess.PIPE,
-        stderr=theirs,
-        text=True,
-    ) as process:
-        os.close(theirs)
-        drawn = _drawn(theirs_end)
-        out, _ = process.communicate(timeout=60)
-    os.close(theirs_end)
+    out, drawn = run_in_terminal(code, jupyter=jupyter, folder=tmp_path)
     assert "2 of 4 points, 2 failed" in drawn.rstrip().splitlines()[-1]
     assert out.startswith("Sweep 'graph': 2 of 4 points, 2 failed, done; saved in sweeps/graph-")
     assert "ValueError: too bad" in out

@@ -156,6 +156,18 @@ class Source:
         return found
 
 
+def file_title(source: object) -> str:
+    """Return the name of the file that a workflow is given by; empty if it is given otherwise."""
+    if isinstance(source, os.PathLike) or (isinstance(source, str) and not is_json(source)):
+        return Path(source).stem
+    return ""
+
+
+def is_json(text: str) -> bool:
+    """Tell whether a text is a workflow itself, not the path or name of one."""
+    return text.lstrip().startswith("{")
+
+
 def sentence(error: dict[str, Any]) -> str:
     """Return one of ComfyUI's errors, ``{"message", "details"}``, in a sentence."""
     return ": ".join(str(error[key]) for key in ("message", "details") if error.get(key))
@@ -169,7 +181,7 @@ def _load(
         return source, None
     if isinstance(source, bytes):
         return _load_stream(io.BytesIO(source), "the content")
-    if isinstance(source, str) and source.lstrip().startswith("{"):
+    if isinstance(source, str) and is_json(source):
         return _load_stream(io.BytesIO(source.encode("utf-8", "surrogatepass")), "the text")
     if isinstance(source, (str, os.PathLike)):
         with Path(source).expanduser().open("rb") as file:

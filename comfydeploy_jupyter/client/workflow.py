@@ -6,7 +6,6 @@ import copy
 import difflib
 import html
 import json
-import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -24,12 +23,13 @@ from ..graphs.formats import (
 )
 from ..graphs.inputs import apply_inputs, input_form, stored_value
 from .files import is_file, upload_all
-from .graph import NodeName, Source, sentence
+from .graph import NodeName, Source, file_title, sentence
 from .graph_text import counted, graph_rows, html_table, inputs_text, shown, text_table
 from .server import encode
 from .writing import write_text
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterable
 
     from ..graphs.inputs import FormField
@@ -98,7 +98,6 @@ class Workflow:
         loaded = source.source if isinstance(source, Workflow) else source
         if not isinstance(loaded, Source):
             loaded = Source(loaded, ui=ui)
-        graph, self._ui = loaded.graph, loaded.ui
         self._server = server
         self._definitions: dict[str, Any] | None = None
         self._form: list[FormField] | None = None
@@ -106,11 +105,12 @@ class Workflow:
         self._files: dict[tuple[str, str], Any] = {}
         if isinstance(source, Workflow):
             self._files.update(source._files)
-        self.title = title or _name_of(source)
-        if loaded.is_ui:
-            self._ui = plain(graph)
-            graph = self._convert({"workflow": graph, "to": "api"})["workflow_api"]
-        self._graph = check_api_graph(plain(graph), field="workflow")
+        known = source.title if isinstance(source, Workflow) else file_title(source)
+        self.title: str = title or known
+        converted, problems = in_api_format(server, loaded)
+        _warn(problems)
+        self._ui = plain(loaded.graph) if loaded.is_ui else loaded.ui
+        self._graph = check_api_graph(plain(converted.graph), field="workflow")
 
     @property
     def source(self) -> Source:
@@ -251,7 +251,8 @@ class Workflow:
         """
         if self._ui is not None and not self.changed:
             return copy.deepcopy(self._ui)
-        reply = self._convert({"workflow_api": self.to_api(), "to": "ui"})
+        reply = self._server.post("workflow/convert", {"workflow_api": self.to_api(), "to": "ui"})
+        _warn(_problems(reply))
         return dict(reply["workflow"])
 
     def to_notebook(self, path: str | os.PathLike[str] | None = None) -> dict[str, Any]:
@@ -367,13 +368,6 @@ class Workflow:
         for (node_id, name), stored in upload_all(self._server, files).items():
             self._put(node_id, name, stored)
         self._files = files
-
-    def _convert(self, body: dict[str, Any]) -> dict[str, Any]:
-        reply = self._server.post("workflow/convert", body)
-        if reply.get("warnings"):
-            told = [str(warning) for warning in reply["warnings"]]
-            warnings.warn("\n- ".join(["the conversion is not exact", *told]), stacklevel=4)
-        return dict(reply)
 
 
 class Node:
@@ -607,6 +601,34 @@ class Validation(Mapping[str, Any]):
         return f'<pre style="white-space:pre-wrap">{html.escape(repr(self))}</pre>'
 
 
+def in_api_format(server: Server, source: Source) -> tuple[Source, list[str]]:
+    """Return a workflow with its graph in API format, and what of it could not be converted.
+
+    Parameters
+    ----------
+    server : Server
+        Converts what is in the editor's format.
+    source : Source
+        In either format.
+    """
+    if not source.is_ui:
+        return source, []
+    reply = server.post("workflow/convert", {"workflow": source.graph, "to": "api"})
+    converted = Source(
+        reply["workflow_api"], ui=source.graph, given=source.given, files=source.files
+    )
+    return converted, _problems(reply)
+
+
+def _problems(reply: dict[str, Any]) -> list[str]:
+    return [str(problem) for problem in reply.get("warnings") or ()]
+
+
+def _warn(problems: list[str]) -> None:
+    if problems:
+        warnings.warn("\n- ".join(["the conversion is not exact", *problems]), stacklevel=4)
+
+
 def _unknown(name: object, known: Iterable[str], what: str) -> UnknownNameError:
     names = list(dict.fromkeys(known))
     close = difflib.get_close_matches(str(name), names, n=5)
@@ -647,16 +669,6 @@ def _range_of(field: FormField) -> str:
         return ", ".join(map(str, field.options[:4])) + more
     if field.min is not None and field.max is not None:
         return f"{field.min} to {field.max}"
-    return ""
-
-
-def _name_of(source: object) -> str:
-    if isinstance(source, Workflow):
-        return source.title
-    if isinstance(source, os.PathLike) or (
-        isinstance(source, str) and not source.lstrip().startswith("{")
-    ):
-        return Path(source).stem
     return ""
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ..errors import InvalidRequestError
 from ..graphs.diff import GraphDiff, diff_graphs
-from .graph import Source
+from .graph import Source, file_title
 from .record import Record
 from .workflow import Workflow
 
@@ -73,8 +72,7 @@ class WorkflowVersion(Record["Workflows"]):
         title : str
             What to call it.
         """
-        ui = self.workflow if self.workflow_api else None
-        return Workflow(self._home.server, self.graph, ui=ui, title=title)
+        return Workflow(self._home.server, graphs_of(self), title=title)
 
     def __repr__(self) -> str:
         comment = f" {self.comment!r}" if self.comment else ""
@@ -233,7 +231,8 @@ class Workflows:
         if workflow_api is not None and not source.is_ui:
             raise InvalidRequestError.of_field("workflow_api", "workflow is in API format itself")
         if name is None and workflow_id is None:
-            name = _name_of_file(workflow)
+            title = workflow.title if isinstance(workflow, Workflow) else file_title(workflow)
+            name = title or None
         fields = {
             "name": name,
             "workflow_id": workflow_id,
@@ -335,14 +334,18 @@ class Workflows:
         return f"<Workflows of {where}{self.server.url}>"
 
 
-def _name_of_file(workflow: Workflow | dict[str, Any] | str | os.PathLike[str]) -> str | None:
-    if isinstance(workflow, Workflow):
-        return workflow.title or None
-    if isinstance(workflow, dict):
-        return None
-    if isinstance(workflow, str) and workflow.lstrip().startswith("{"):
-        return None
-    return Path(workflow).stem
+def graphs_of(version: WorkflowVersion) -> Source:
+    """Return the graphs of a version, ready to be sent.
+
+    Raises
+    ------
+    InvalidRequestError
+        It has none.
+    """
+    graph = version.workflow_api or version.workflow
+    if graph is None:
+        raise InvalidRequestError.of_field("workflow", "this version has no graph")
+    return Source(graph, ui=version.workflow if version.workflow_api else None)
 
 
 def _day(moment: str) -> str:

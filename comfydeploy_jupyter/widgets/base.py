@@ -288,8 +288,9 @@ class Record:
 
     def _run_again(self, info: Any) -> None:
         """Take note of a cell that is run: what it showed is gone from it."""
-        if info.cell_id is not None:
-            self.cells.discard(info.cell_id)
+        cell = getattr(info, "cell_id", None)  # IPython before 8.3 has none
+        if cell is not None:
+            self.cells.discard(cell)
 
     def set(self, html_text: str, plain_text: str) -> None:
         """Change it wherever it was put out."""
@@ -382,7 +383,8 @@ def not_done(timeout: float | None) -> RunTimeoutError:
 
 def _current_cell(shell: Any) -> str | None:
     """Return the id of the cell that is executed now, if the page says one."""
-    request = shell.kernel.get_parent("shell") or {}
+    get_parent = getattr(shell.kernel, "get_parent", None)  # not every kernel is ipykernel's
+    request = (get_parent("shell") if callable(get_parent) else None) or {}
     found = (request.get("metadata") or {}).get("cellId")
     return found if isinstance(found, str) else None
 

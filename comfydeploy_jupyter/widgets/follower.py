@@ -54,8 +54,11 @@ class Follower:
     def runs(self) -> list[Run]:
         """The run that is followed now, and those that wait for it."""
         with self._lock:
-            current = [] if self._current is None else [self._current]
-            return [*current, *(run for run, _ in self._waiting)]
+            return self._all()
+
+    def _all(self) -> list[Run]:
+        current = [] if self._current is None else [self._current]
+        return [*current, *(run for run, _ in self._waiting)]
 
     def add(self, run: Run, known: Mapping[str, float]) -> None:
         """Follow another run; one that is followed already stays so.
@@ -67,9 +70,9 @@ class Follower:
         known : dict
             How long each node took in an earlier run, s, by node id.
         """
-        if any(other.prompt_id == run.prompt_id for other in self.runs):
-            return
         with self._lock:
+            if any(other.prompt_id == run.prompt_id for other in self._all()):
+                return
             self._waiting.append((run, known))
             start = not self._working
             self._working = True

@@ -80,7 +80,7 @@ def button(
     hint : str
         What it does, for the mouse and for screen readers.
     style : str
-        ``primary``, ``danger`` or nothing.
+        ``primary`` or nothing.
     disabled : bool
         Whether it starts disabled.
     """

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import ipywidgets as w
 
 from ..client import StoredWorkflow, Workflow, WorkflowVersion
-from ..client.graph import Source
+from ..client.graph import Source, is_json
+from ..client.workflows import graphs_of
 from ..errors import ComfyDeployError, InvalidRequestError, NotFoundError
 from .base import GAP
 from .parts import FileButton, button, search_combo
@@ -178,7 +179,7 @@ class Picker:
         if isinstance(source, StoredWorkflow):
             chosen = source.version("latest" if version is None else version)
             self._show_versions(source, chosen.number)
-            source = _graphs(chosen)
+            source = graphs_of(chosen)
         self._choose(source if isinstance(source, Source) else Source(source), choice.title)
 
     def _show_versions(self, stored: StoredWorkflow, number: int) -> None:
@@ -204,11 +205,11 @@ class Picker:
             return Choice(workflow.name, "stored", workflow)
         if isinstance(workflow, WorkflowVersion):
             stored = self._panel.comfy.workflows.get(workflow.workflow_id)
-            return Choice(f"{stored.name}, version {workflow.number}", "given", _graphs(workflow))
+            return Choice(f"{stored.name}, version {workflow.number}", "given", graphs_of(workflow))
         if isinstance(workflow, (Source, dict, bytes)):
             source = workflow if isinstance(workflow, Source) else Source(workflow)
             return Choice("Given workflow", "given", source)
-        if isinstance(workflow, str) and workflow.lstrip().startswith("{"):
+        if isinstance(workflow, str) and is_json(workflow):
             return Choice("Given workflow", "given", Source(workflow))
         if isinstance(workflow, (str, os.PathLike)):
             path = Path(workflow).expanduser()
@@ -266,12 +267,6 @@ class Picker:
                     count += 1
                 if count >= MOST_FILES or looked_at >= MOST_LOOKED_AT or self._panel.closing:
                     return
-
-
-def _graphs(version: WorkflowVersion) -> Source:
-    if version.workflow_api is None:
-        return Source(version.workflow)
-    return Source(version.workflow_api, ui=version.workflow)
 
 
 def _is_workflow(path: Path) -> bool:

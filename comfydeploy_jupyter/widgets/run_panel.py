@@ -11,7 +11,7 @@ import ipywidgets as w
 import traitlets as t
 
 from ..client import Result, Workflow
-from ..client.graph import Source
+from ..client.workflow import in_api_format
 from ..errors import ComfyDeployError, InvalidRequestError
 from ..graphs.inputs import input_form
 from .base import Panel
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import os
 
     from ..client import Comfy
+    from ..client.graph import Source
     from .picker import GivenWorkflow
 
 MOST_AT_ONCE = 100
@@ -337,7 +338,7 @@ class RunPanel(Panel):
                 except ComfyDeployError as error:
                     # The form is there all the same, with kinds guessed from the values.
                     self.show_error(error)
-                source, warnings = self._in_api_format(source)
+                source, warnings = in_api_format(self.comfy.server, source)
                 workflow = Workflow(self.comfy.server, source, title=title)
                 if self.closing:
                     return
@@ -350,13 +351,6 @@ class RunPanel(Panel):
             finally:
                 self._update()
                 self._opened.set()
-
-    def _in_api_format(self, source: Source) -> tuple[Source, list[str]]:
-        if not source.is_ui:
-            return source, []
-        reply = self.comfy.server.post("workflow/convert", {"workflow": source.graph, "to": "api"})
-        converted = Source(reply["workflow_api"], ui=source.graph)
-        return converted, [str(warning) for warning in reply.get("warnings") or ()]
 
     def _show(self, workflow: Workflow, source: Source, warnings: list[str]) -> None:
         self._show_form(workflow, source)

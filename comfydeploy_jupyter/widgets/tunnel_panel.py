@@ -106,16 +106,6 @@ class TunnelPanel(Panel):
         """Wait until the panel knows how the tunnel is, and has done what it was asked to."""
         in_turn(timeout, self._wait_for_look, super().wait)
 
-    def set_name(self, hostname: str, *, token: str) -> None:
-        """Fill in what a tunnel of one's own Cloudflare account needs.
-
-        Parameters
-        ----------
-        hostname, token : str
-            Its public name, and its token, which the panel forgets at the next start.
-        """
-        self._hostname.value, self._token.value = hostname, token
-
     def open_tunnel(self) -> None:
         """Do what the Start button does: start the tunnel, do not wait for it."""
         self.clear_error()

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
-from ..client.graph import Source
+from ..client.graph import Source, file_title
 from ..client.graph_text import graph_rows, html_table, text_table
-from ..client.workflow import Workflow
+from ..client.workflow import Workflow, in_api_format
+from ..client.workflows import graphs_of
 from ..client.writing import write_text
 from ..errors import ConflictError, InvalidRequestError
 from .base import STATIC, Panel, Throttle
@@ -344,7 +345,8 @@ class WorkflowPanel(Panel):
         version = home.version(workflow_id, "latest" if number is None else number)
         stored = next((one for one in self._listed if one.id == workflow_id), None)
         stored = stored or home.get(workflow_id)
-        workflow, notes = self._made(version.workflow_api, version.workflow, stored.name)
+        source, notes = in_api_format(self.comfy.server, graphs_of(version))
+        workflow = Workflow(self.comfy.server, source, title=stored.name)
 
         def show() -> None:
             self._stored, self._version, self._versions = stored, version, versions
@@ -363,10 +365,8 @@ class WorkflowPanel(Panel):
     def _open_source(
         self, wish: int, given: dict[str, Any] | str | bytes | os.PathLike[str], title: str
     ) -> None:
-        source = Source(given)
-        graph = source.graph
-        api, ui = (None, graph) if source.is_ui else (graph, source.ui)
-        workflow, notes = self._made(api, ui, title or _title_of(given))
+        source, notes = in_api_format(self.comfy.server, Source(given))
+        workflow = Workflow(self.comfy.server, source, title=title or file_title(given))
 
         def show() -> None:
             self._stored, self._version, self._versions = None, None, []
@@ -377,19 +377,6 @@ class WorkflowPanel(Panel):
             self._show(workflow, "not kept yet", notes)
 
         self._fulfil(wish, show)
-
-    def _made(
-        self, api: dict[str, Any] | None, ui: dict[str, Any] | None, title: str
-    ) -> tuple[Workflow, list[str]]:
-        """Return the workflow for two graphs, one of which may be missing, and what to know."""
-        server, notes = self.comfy.server, []
-        if api is None:
-            if ui is None:
-                raise InvalidRequestError.of_field("workflow", "this version has no graph")
-            reply = server.post("workflow/convert", {"workflow": ui, "to": "api"})
-            api, notes = reply["workflow_api"], [str(told) for told in reply.get("warnings") or ()]
-        workflow = Workflow(server, Source(api, ui=ui), title=title)
-        return workflow, notes
 
     def _show(self, workflow: Workflow, state: str, notes: list[str]) -> None:
         self._workflow = workflow
@@ -465,15 +452,10 @@ class WorkflowPanel(Panel):
 
     def _keep(self, name: str) -> None:
         try:
-            source = self._current().source
-            assert source.graph is not None
-            # What the editor saved has none of the values that were set since.
-            ui = None if source.given else source.ui
             kept = self._home.save(
-                ui or source.graph,
+                self._current(),
                 name or None,
                 workflow_id=self._save.target.value or None,
-                workflow_api=source.graph if ui else None,
                 comment=self._save.comment.value.strip(),
                 force=self._save.force.value,
             )
@@ -547,11 +529,3 @@ class WorkflowPanel(Panel):
 def _label(stored: StoredWorkflow) -> str:
     version = f" · v{stored.latest_version}" if stored.latest_version else ""
     return f"{stored.name}{version}"
-
-
-def _title_of(given: dict[str, Any] | str | bytes | os.PathLike[str]) -> str:
-    if isinstance(given, (dict, bytes)) or (
-        isinstance(given, str) and given.lstrip().startswith("{")
-    ):
-        return ""
-    return Path(given).stem

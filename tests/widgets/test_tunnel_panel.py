@@ -131,7 +131,7 @@ def test_a_missing_comfyui_is_told(panel_of: Callable[..., TunnelPanel]) -> None
 
 def test_a_bad_token_is_told_and_not_kept(panel_of: Callable[..., TunnelPanel]) -> None:
     panel = panel_of("jupyter")
-    panel.set_name("comfy.example.com", token="nonsense")
+    panel._hostname.value, panel._token.value = "comfy.example.com", "nonsense"
     panel.open_tunnel()
     until(lambda: panel.error)
     assert "token" in panel.error

@@ -8,6 +8,7 @@ import uuid
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from PIL import Image
 
 from comfydeploy_jupyter import WorkflowPanel
 from comfydeploy_jupyter.client import Comfy
@@ -162,6 +163,23 @@ def test_a_new_workflow_then_a_new_version_with_what_was_changed_under_run(
     panel._save.force.value = True
     panel.save("again")
     until(lambda: panel.version == 3)
+
+
+def test_a_picture_that_was_set_is_uploaded_before_the_workflow_is_kept(
+    panel_of: Callable[..., WorkflowPanel], comfy: Comfy
+) -> None:
+    graph = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "there.png"}},
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+    }
+    name = f"picture {uuid.uuid4().hex}"
+    panel = opened(panel_of(graph))
+    panel.workflow["1"].image = Image.new("RGB", (6, 4), "red")
+    panel.save(name=name)
+    until(lambda: panel.error or panel.version == 1)
+    assert panel.error == ""
+    (kept,) = comfy.workflows.list(name)
+    assert kept.version().graph["1"]["inputs"]["image"].startswith("upload-")
 
 
 def test_a_new_workflow_needs_a_name(panel_of: Callable[..., WorkflowPanel]) -> None:

@@ -153,7 +153,7 @@ function render({ model, el }) {
     const { word, accept, tag, ready } = MEDIA[field.kind];
     const isPicture = tag === "img";
     const shown = isPicture
-      ? h("img", { alt: "", className: "cd-thumb" })
+      ? h("img", { alt: "" })
       : h(tag, { controls: true, preload: "metadata" });
     const frame = h("div", { className: `cd-frame cd-${tag}` }, shown);
     shown.addEventListener(ready, () => frame.classList.add("cd-there"));

@@ -61,7 +61,7 @@ function render({ model, el }) {
     let index = start;
     const image = h("img");
     const name = h("span", { className: "cd-grow cd-cut" });
-    const line = h("div", { className: "cd-line cd-caption" });
+    const line = h("div", { className: "cd-line" });
     const show = (step) => {
       index = (index + step + items.length) % items.length;
       const item = items[index];
@@ -98,11 +98,11 @@ function render({ model, el }) {
     const player = h(item.kind, { controls: true, preload: "metadata", title: item.name });
     player.setAttribute("aria-label", item.name);
     seen.watch(player, () => files.show(player, item.query));
-    return h("figure", { className: "cd-media" }, player, h("figcaption", {}, download(item)));
+    return h("figure", {}, player, h("figcaption", {}, download(item)));
   };
 
   const text = ({ text: words, node }) =>
-    h("figure", { className: "cd-text" }, h("figcaption", {}, node), h("pre", { tabIndex: 0 }, words));
+    h("figure", {}, h("figcaption", {}, node), h("pre", { tabIndex: 0 }, words));
 
   const timings = (times) => {
     const longest = Math.max(...times.map((each) => each.seconds), 1e-9);
@@ -124,7 +124,7 @@ function render({ model, el }) {
               "tr",
               {},
               h("th", { scope: "row", title: each.title }, each.label),
-              h("td", { className: "cd-wide" }, fill),
+              h("td", {}, fill),
               h("td", { className: "cd-number" }, `${each.seconds.toFixed(2)} s`),
             );
           }),
