@@ -7,6 +7,7 @@ pytest_plugins = [
     "tests.comfyui_server",
     "tests.cloudflared",
     "tests.fake_comfydeploy",
+    "tests.faulty_comfyui",
     "tests.jupyter_process",
     "tests.mortal_jupyter",
     "tests.transfer_service",

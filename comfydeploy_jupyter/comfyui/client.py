@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from typing import TYPE_CHECKING, Any, BinaryIO
+from functools import partial
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from urllib.parse import quote
 
 import aiohttp
@@ -16,14 +18,22 @@ from ..errors import (
     PromptInvalidError,
     TooLargeError,
 )
+from . import answers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
-UNHURRIED = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=300)
+T = TypeVar("T")
+
 CHUNK = 512 * 1024  # bytes of a file that are written at once
-LARGE = 64 * 1024  # bytes of JSON above which parsing leaves the event loop
+BETWEEN_PIECES = 60.0  # seconds that ComfyUI has for the next piece of a file
+STORING = 4  # times the usual time that ComfyUI has to store what it was sent
+# Bytes that an answer may have. The definitions of thousands of nodes have some 20 MB, a queue has
+# the graphs of all its prompts, and a history the graph and the texts of one.
+MAX_ANSWER = 64 * 1024**2
+MAX_QUEUE = 256 * 1024**2
+MAX_HISTORY = 16 * 1024**2
 
 
 class ComfyUIClient:
@@ -63,7 +73,13 @@ class ComfyUIClient:
 
     async def system_stats(self) -> dict[str, Any]:
         """Return ComfyUI's version, arguments, memory and devices."""
-        return await self._get("/system_stats")
+        stats = await self._get("/system_stats")
+        system, devices = stats.get("system"), stats.get("devices")
+        if not isinstance(system, dict) or not isinstance(devices, list):
+            raise _not_comfyui("/system_stats")
+        if not isinstance(system.get("comfyui_version", ""), str):
+            raise _not_comfyui("/system_stats")
+        return stats
 
     async def queue_remaining(self, *, within: float | None = None) -> int:
         """Return how many prompts wait or run: a small answer, however long the queue is.
@@ -76,28 +92,57 @@ class ComfyUIClient:
         answer = await _parse(await self._request("GET", "/prompt", within=within))
         try:
             return int(answer["exec_info"]["queue_remaining"])
-        except (LookupError, TypeError, ValueError):
+        except (LookupError, TypeError, ValueError, OverflowError):
             raise _not_comfyui("/prompt") from None
 
     async def queue(self) -> tuple[list[str], list[str]]:
         """Return the prompt ids that run and those that wait, next one first."""
-        answer = await self._get("/queue")
+        text = await self._request("GET", "/queue", limit=MAX_QUEUE)
         try:
+            # The graphs of all prompts are in it: each is forgotten as soon as it is read.
+            if len(text) > answers.LARGE:
+                read = partial(answers.loads, text, 2, leaf=_head)
+                answer = await asyncio.to_thread(read)
+            else:
+                answer = answers.loads(text)
             running = [str(item[1]) for item in answer["queue_running"]]
             pending = [str(item[1]) for item in sorted(answer["queue_pending"], key=_by_number)]
-        except (LookupError, TypeError):
+        except (LookupError, TypeError, ValueError):
             raise _not_comfyui("/queue") from None
         return running, pending
 
     async def history(self, prompt_id: str) -> dict[str, Any] | None:
-        """Return what ComfyUI remembers of a prompt that ended, or None."""
-        answer = await self._get(f"/history/{quote(prompt_id, safe='')}")
-        found = answer.get(prompt_id)
-        return found if isinstance(found, dict) else None
+        """Return what ComfyUI remembers of a prompt that ended, or None.
 
-    async def object_info_text(self) -> bytes:
-        """Return the definitions of all nodes, as the JSON text that ComfyUI sent."""
-        return await self._request("GET", "/object_info")
+        Returns
+        -------
+        dict or None
+            ``outputs`` and ``status``, each with the type that it should have. Without
+            ``outputs`` where it is all too large to be read.
+        """
+        path = f"/history/{quote(prompt_id, safe='')}"
+        text, whole = await self._ask("GET", path, limit=MAX_HISTORY, to_the_end=True)
+        if not whole:
+            return {"status": _last_status(text)}
+        answer = await _parse(text)
+        found = answer.get(prompt_id)
+        if found is None:
+            return None
+        if not isinstance(found, dict) or not isinstance(found.get("status") or {}, dict):
+            raise _not_comfyui(path)
+        if not isinstance(found.get("outputs") or {}, dict):
+            raise _not_comfyui(path)
+        return {"outputs": {}, **found}
+
+    async def object_info(self) -> tuple[bytes, dict[str, Any]]:
+        """Return the definitions of all nodes: the text that ComfyUI sent, and what it says."""
+        text, whole = await self._ask("GET", "/object_info", limit=MAX_ANSWER, compressed=True)
+        if not whole:
+            raise self._too_large("GET /object_info", MAX_ANSWER)
+        found = await _parse(text)
+        if not all(isinstance(node, dict) and "input" in node for node in found.values()):
+            raise _not_comfyui("/object_info")
+        return text, found
 
     async def post_prompt(
         self,
@@ -145,9 +190,10 @@ class ComfyUIClient:
             b', "front": true' if front else b"",
         )
         answer = await _parse(await self._request("POST", "/prompt", body=body, passes=(400, 500)))
-        if answer.get("prompt_id") != prompt_id:
+        number, node_errors = answer.get("number"), answer.get("node_errors")
+        if answer.get("prompt_id") != prompt_id or not isinstance(number, (int, float, type(None))):
             raise _not_comfyui("/prompt")
-        return answer
+        return {**answer, "node_errors": node_errors if isinstance(node_errors, dict) else {}}
 
     async def delete_queued(self, prompt_id: str) -> None:
         """Take a prompt off the queue; one that runs or is unknown is left alone."""
@@ -187,6 +233,9 @@ class ComfyUIClient:
         tuple of str
             The name and the subfolder that it got.
         """
+        timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=5, sock_read=STORING * self.timeout
+        )
         file = await asyncio.to_thread(path.open, "rb")
         try:
             form = aiohttp.FormData(quote_fields=False)  # ComfyUI takes names as they are
@@ -196,24 +245,41 @@ class ComfyUIClient:
             if overwrite:
                 form.add_field("overwrite", "true")
             answer = await _parse(
-                await self._request("POST", "/upload/image", body=form, timeout=UNHURRIED)
+                await self._request("POST", "/upload/image", body=form, timeout=timeout)
             )
         finally:
             await asyncio.to_thread(file.close)
-        return str(answer["name"]), str(answer.get("subfolder") or "")
+        stored = answer.get("name"), answer.get("subfolder") or ""
+        if not isinstance(stored[0], str) or not isinstance(stored[1], str):
+            raise _not_comfyui("/upload/image")
+        return stored[0], stored[1]
 
-    def view(
+    @contextlib.asynccontextmanager
+    async def view(
         self, query: Mapping[str, str], headers: Mapping[str, str]
-    ) -> aiohttp.client._RequestContextManager:
-        """Ask for an output or input file; the caller streams the answer."""
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
-        return self.session.get(
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Ask for an output or input file; the caller streams the answer.
+
+        Raises
+        ------
+        ComfyUIUnavailableError
+            If ComfyUI does not answer, or breaks off while the answer is read.
+        """
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=BETWEEN_PIECES)
+        asking = self.session.get(
             f"{self.url}/view",
             params=dict(query),
             headers={"Accept-Encoding": "identity", **headers},
             timeout=timeout,
             allow_redirects=False,
         )
+        try:
+            async with await asyncio.wait_for(asking, self.timeout) as answer:
+                yield answer
+        except asyncio.TimeoutError:
+            raise self.unavailable("it does not go on with GET /view", hangs=True) from None
+        except aiohttp.ClientError as fault:
+            raise self.unavailable(str(fault) or type(fault).__name__) from fault
 
     async def fetch(self, query: Mapping[str, str], file: BinaryIO) -> None:
         """Write an output or input file of ComfyUI into an opened one.
@@ -232,19 +298,16 @@ class ComfyUIClient:
         ComfyUIUnavailableError
             If it does not answer.
         """
-        try:
-            async with self.view(query, {"Accept-Encoding": "identity"}) as answer:
-                if answer.status in (400, 403, 404):
-                    raise NotFoundError(
-                        f"filename: ComfyUI has no {query['type']} file {query['filename']!r}",
-                        details={"field": "filename"},
-                    )
-                if answer.status != 200:
-                    raise self.unavailable(f"it answered {answer.status} to GET /view")
-                async for chunk in answer.content.iter_chunked(CHUNK):
-                    await asyncio.to_thread(file.write, chunk)
-        except (aiohttp.ClientError, asyncio.TimeoutError) as fault:
-            raise self.unavailable(str(fault) or type(fault).__name__) from fault
+        async with self.view(query, {}) as answer:
+            if answer.status in (400, 403, 404):
+                raise NotFoundError(
+                    f"filename: ComfyUI has no {query['type']} file {query['filename']!r}",
+                    details={"field": "filename"},
+                )
+            if answer.status != 200:
+                raise self.unavailable(f"it answered {answer.status} to GET /view")
+            async for chunk in answer.content.iter_chunked(CHUNK):
+                await asyncio.to_thread(file.write, chunk)
 
     async def forward(
         self,
@@ -325,10 +388,29 @@ class ComfyUIClient:
             extra={"hint": f"Start ComfyUI so that it listens at {self.url}, or set comfyui_url."},
         )
 
-    async def get_json(self, path: str) -> Any:
-        """Return the JSON that ComfyUI answers for a path."""
+    async def get_list(self, path: str, kind: type[T]) -> list[T]:
+        """Return the JSON array that ComfyUI answers for a path.
+
+        Parameters
+        ----------
+        path : str
+            The route.
+        kind : type
+            What the items must be.
+
+        Raises
+        ------
+        ComfyUIUnavailableError
+            If it does not answer, or with anything else.
+        """
         text = await self._request("GET", path)
-        return await asyncio.to_thread(json.loads, text)
+        try:
+            found = await answers.parse(text)
+        except ValueError:
+            found = None
+        if not isinstance(found, list) or not all(isinstance(item, kind) for item in found):
+            raise _not_comfyui(path)
+        return found
 
     async def _get(self, path: str) -> dict[str, Any]:
         return await _parse(await self._request("GET", path))
@@ -342,11 +424,39 @@ class ComfyUIClient:
         passes: tuple[int, ...] = (),
         timeout: aiohttp.ClientTimeout | None = None,
         within: float | None = None,
+        limit: int = MAX_ANSWER,
     ) -> bytes:
-        headers = {"Content-Type": "application/json"} if isinstance(body, bytes) else None
-        limit = min(self.timeout, within or self.timeout)
+        """Return the body of an answer, all of it."""
+        text, whole = await self._ask(
+            method, path, body=body, passes=passes, timeout=timeout, within=within, limit=limit
+        )
+        if not whole:
+            raise self._too_large(f"{method} {path}", limit)
+        return text
+
+    def _too_large(self, what: str, limit: int) -> ComfyUIUnavailableError:
+        return self.unavailable(f"its answer to {what} is larger than {limit // 1024**2} MiB")
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        limit: int,
+        body: bytes | aiohttp.FormData | None = None,
+        passes: tuple[int, ...] = (),
+        timeout: aiohttp.ClientTimeout | None = None,
+        within: float | None = None,
+        to_the_end: bool = False,
+        compressed: bool = False,
+    ) -> tuple[bytes, bool]:
+        """Return what `answers.read` does, of an answer that says that all is well."""
+        headers = {} if compressed else {"Accept-Encoding": "identity"}
+        if isinstance(body, bytes):
+            headers["Content-Type"] = "application/json"
+        patience = min(self.timeout, within or self.timeout)
         if timeout is None:
-            timeout = aiohttp.ClientTimeout(total=limit, sock_connect=min(limit, 5.0))
+            timeout = aiohttp.ClientTimeout(total=patience, sock_connect=min(patience, 5.0))
         try:
             async with self.session.request(
                 method,
@@ -355,61 +465,83 @@ class ComfyUIClient:
                 headers=headers,
                 timeout=timeout,
                 allow_redirects=False,
+                auto_decompress=compressed,
             ) as response:
-                text = await response.read()
+                text, whole = await answers.read(response, limit, to_the_end=to_the_end)
         except asyncio.TimeoutError:
-            raise self.unavailable(f"no answer within {limit:g} s", hangs=True) from None
+            raise self.unavailable(f"no answer within {patience:g} s", hangs=True) from None
         except aiohttp.ClientConnectorError as fault:
             raise self.unavailable(str(fault), sent=False) from fault
         except (aiohttp.ClientError, OSError) as fault:
             raise self.unavailable(str(fault) or type(fault).__name__) from fault
         if response.status in passes:
-            raise await self._refusal(response.status, text)
+            refusal = await _refusal(response, text)
+            if refusal is not None:
+                raise refusal
         if response.status == 413:
             raise TooLargeError(f"ComfyUI at {self.url} takes no body of this size")
         if response.status >= 300:
             raise self.unavailable(f"it answered {response.status} to {method} {path}")
-        return text
+        return text, whole
 
-    async def _refusal(
-        self, status: int, text: bytes
-    ) -> PromptInvalidError | ComfyUIUnavailableError:
-        answer: Any = None
-        if status == 400:
-            try:
-                answer = await _parse(text)
-            except ComfyUIUnavailableError:
-                answer = None
-        if not isinstance(answer, dict) or "error" not in answer:
-            # ComfyUI answers 500 with plain text where its own checks raise on a broken graph.
-            sentence = f"ComfyUI could not read the graph (it answered {status})"
-            return PromptInvalidError(
-                sentence,
-                details={"type": "prompt_unreadable", "message": sentence, "details": ""},
-                extra={"node_errors": {}},
-            )
-        error = answer["error"]
-        if not isinstance(error, dict):
-            error = {"type": "prompt_invalid", "message": str(error), "details": ""}
-        message = str(error.get("message") or "ComfyUI refused the graph")
-        if error.get("details"):
-            message = f"{message}: {error['details']}"
-        return PromptInvalidError(
-            message, details=error, extra={"node_errors": answer.get("node_errors") or {}}
-        )
+
+async def _refusal(response: aiohttp.ClientResponse, text: bytes) -> PromptInvalidError | None:
+    """Return what ComfyUI finds wrong with a graph, or None where that is not what it says."""
+    if response.status == 500 and response.content_type == "text/plain":
+        # So ComfyUI answers where its own checks raise on a broken graph.
+        sentence = "ComfyUI could not read the graph (it answered 500)"
+        error: Any = {"type": "prompt_unreadable", "message": sentence, "details": ""}
+        return PromptInvalidError(sentence, details=error, extra={"node_errors": {}})
+    try:
+        answer = await answers.parse(text)
+    except ValueError:
+        return None
+    if response.status == 500 or not isinstance(answer, dict) or "error" not in answer:
+        return None
+    error = answer["error"]
+    if not isinstance(error, dict):
+        error = {"type": "prompt_invalid", "message": str(error), "details": ""}
+    message = str(error.get("message") or "ComfyUI refused the graph")
+    if error.get("details"):
+        message = f"{message}: {error['details']}"
+    node_errors = answer.get("node_errors")
+    if not isinstance(node_errors, dict) or not all(
+        isinstance(found, dict) for found in node_errors.values()
+    ):
+        node_errors = {}
+    return PromptInvalidError(message, details=error, extra={"node_errors": node_errors})
 
 
 def _by_number(item: list[Any]) -> tuple[Any, Any]:
     return item[0], str(item[1])
 
 
+def _head(item: Any) -> Any:
+    """Return what is read of an item of the queue: its number and the id of its prompt."""
+    return item[:2]
+
+
+def _last_status(text: bytes) -> dict[str, Any]:
+    """Return the status at the end of a history that is too large to be read.
+
+    ComfyUI 0.3.75 has ``outputs`` before ``status`` there, and neither these words with their
+    quotation marks in a text, where each would have a backslash.
+    """
+    found: Any = None
+    begin = text.rfind(b'"status": {"status_str": ')
+    if begin >= 0:
+        with contextlib.suppress(ValueError):
+            tail = text[begin + len(b'"status": ') :].decode(errors="replace")
+            found, _ = json.JSONDecoder().raw_decode(tail)
+    if not isinstance(found, dict):
+        raise _not_comfyui("/history")
+    return found
+
+
 async def _parse(text: bytes) -> dict[str, Any]:
     try:
-        if len(text) > LARGE:
-            found = await asyncio.to_thread(json.loads, text)
-        else:
-            found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = await answers.parse(text)
+    except ValueError:
         found = None
     if not isinstance(found, dict):
         raise ComfyUIUnavailableError(

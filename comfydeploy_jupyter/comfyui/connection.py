@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from ..errors import ComfyUIUnavailableError
-from .client import LARGE
-from .events import Event, Preview, decode_binary, decode_text
+from .answers import LARGE
+from .events import MAX_EVENT, Event, Preview, Unread, decode_binary, decode_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,7 +28,7 @@ FIRST_DELAY, LAST_DELAY = 0.05, 3.0  # seconds between attempts to connect
 KNOCK_TIMEOUT = 5.0  # seconds that ComfyUI has to answer HTTP before a socket is opened
 HEARTBEAT = 20.0  # seconds of silence after which a ping asks whether the way is still there
 FIRST_DOUBT, LAST_DOUBT = 8.0, 300.0  # seconds of silence after which a socket may be deaf
-MAX_FRAME = 512 * 1024 * 1024  # bytes; video previews are large, endless frames are a fault
+MAX_FRAME = 64 * 1024**2  # bytes; for a larger frame the socket is given up before it is received
 
 
 class Connection:
@@ -50,7 +50,7 @@ class Connection:
     client_id : str
         The session id; the same over reconnects, so that events of running prompts come back.
     on_event : callable
-        Called on the event loop with each `Event` or `Preview`, as it arrives.
+        Called on the event loop with each `Event`, `Preview` or `Unread`, as it arrives.
     on_connect, on_disconnect : callable
         Called at each change.
     """
@@ -60,7 +60,7 @@ class Connection:
         client: ComfyUIClient,
         client_id: str,
         *,
-        on_event: Callable[[Event | Preview], None],
+        on_event: Callable[[Event | Preview | Unread], None],
         on_connect: Callable[[], None],
         on_disconnect: Callable[[], None],
     ) -> None:
@@ -138,7 +138,7 @@ class Connection:
             self._hurry.clear()
             try:
                 await self._connect()
-                self.failure, self.hangs = "ComfyUI closed the connection", False
+                self.hangs = False
             except ComfyUIUnavailableError as fault:
                 self.failure = fault.details.get("reason") or fault.message
                 self.hangs = bool(fault.details.get("hangs"))
@@ -175,6 +175,10 @@ class Connection:
             self._up.set()
             self._on_connect()
             await self._receive(socket)
+            self.failure = "ComfyUI closed the connection"
+            if socket.close_code == aiohttp.WSCloseCode.MESSAGE_TOO_BIG:
+                self.failure = f"ComfyUI sent more than {MAX_FRAME} bytes in one frame"
+                log.warning("%s: %s", self._client.url, self.failure)
         said_goodbye = socket is self._left and socket.close_code == aiohttp.WSCloseCode.OK
         if not said_goodbye and self._doubt is None:
             self._doubt = FIRST_DOUBT
@@ -188,8 +192,11 @@ class Connection:
         async for message in socket:
             if message.type is aiohttp.WSMsgType.TEXT:
                 text: str = message.data
-                if len(text) > LARGE:
-                    event: Event | Preview | None = await asyncio.to_thread(decode_text, text)
+                event: Event | Preview | Unread | None
+                if len(text) > MAX_EVENT:
+                    event = Unread(len(text))
+                elif len(text) > LARGE:
+                    event = await asyncio.to_thread(decode_text, text)
                 else:
                     event = decode_text(text)
             elif message.type is aiohttp.WSMsgType.BINARY:

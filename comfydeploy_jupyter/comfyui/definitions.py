@@ -126,19 +126,18 @@ class Definitions:
 
     async def _ask(self, client: ComfyUIClient, version: str | None) -> tuple[bytes, Knowledge]:
         asked_at = time.monotonic()
-        text = await client.object_info_text()
+        text, object_info = await client.object_info()
         live = self._live
         digest = sha256(text).hexdigest()
         if live is not None and live.digest == digest:
             knowledge = live.knowledge
         else:
-            knowledge = await asyncio.to_thread(self._learn, text, version)
+            knowledge = await asyncio.to_thread(self._learn, text, object_info, version)
         self._live = _Live(client, knowledge, digest, asked_at)
         self._offline = None
         return text, knowledge
 
-    def _learn(self, text: bytes, version: str | None) -> Knowledge:
-        object_info = json.loads(text)
+    def _learn(self, text: bytes, object_info: dict[str, Any], version: str | None) -> Knowledge:
         self._cache.parent.mkdir(parents=True, exist_ok=True)
         kept = b'{"comfyui_version": %s, "object_info": %s}' % (json.dumps(version).encode(), text)
         descriptor, beside = tempfile.mkstemp(dir=self._cache.parent, prefix=".definitions-")

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import aiohttp
 
 from ..errors import ComfyUIUnavailableError
+from .answers import read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -173,7 +174,9 @@ async def what_answers(url: str, timeout: float = 5.0) -> str | None:
                 return "a redirect"
             if reply.status != 200:
                 return f"status {reply.status}"
-            text = await reply.content.read(1_000_000)
+            text, whole = await read(reply, 1_000_000)
+            if not whole:
+                return "something that has no end"
     except (asyncio.TimeoutError, OSError, aiohttp.ClientConnectionError) as fault:
         reason = str(fault) or f"no answer within {timeout:g} s"
         raise ComfyUIUnavailableError(f"ComfyUI at {url} does not answer: {reason}") from None

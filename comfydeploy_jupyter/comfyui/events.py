@@ -6,10 +6,15 @@ The frames are those of ComfyUI 0.3.75 (``server.py``, ``protocol.py``): text fr
 
 from __future__ import annotations
 
-import json
 import struct
 from dataclasses import dataclass, field
 from typing import Any
+
+from . import answers
+
+MAX_EVENT = 8 * 1024**2  # bytes of a frame that is read: what a run's log keeps in all
+MAX_METADATA = 64 * 1024  # bytes that tell whose preview it is
+TEXT_DEPTH = 4  # levels from a text frame to the items of an output
 
 PREVIEW_IMAGE = 1
 PROGRESS_TEXT = 3
@@ -52,6 +57,19 @@ class Event:
 
 
 @dataclass(frozen=True)
+class Unread:
+    """A text frame that is too large to be read: an event of the run that executes, mostly.
+
+    Attributes
+    ----------
+    size : int
+        Its length in characters.
+    """
+
+    size: int
+
+
+@dataclass(frozen=True)
 class Preview:
     """A preview image.
 
@@ -79,8 +97,8 @@ class Preview:
 def decode_text(frame: str) -> Event | None:
     """Return the event of a text frame, or None if it is not one of ComfyUI's."""
     try:
-        message = json.loads(frame)
-    except (ValueError, RecursionError):
+        message = answers.loads(frame, TEXT_DEPTH if len(frame) > answers.LARGE else 0)
+    except ValueError:
         return None
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
         return None
@@ -91,8 +109,11 @@ def decode_text(frame: str) -> Event | None:
 def decode_binary(frame: bytes) -> Preview | Event | None:
     """Return the preview or progress text of a binary frame, or None if it is neither.
 
-    A progress text becomes the event ``progress_text`` with ``node`` and ``text``.
+    A progress text becomes the event ``progress_text`` with ``node`` and ``text``. What is larger
+    than `MAX_EVENT` is neither: the next preview is not far.
     """
+    if len(frame) > MAX_EVENT:
+        return None
     try:
         (kind,) = struct.unpack_from(">I", frame)
         if kind == PREVIEW_IMAGE:
@@ -100,7 +121,9 @@ def decode_binary(frame: bytes) -> Preview | Event | None:
             return Preview(_IMAGE_TYPES[image_type], frame[8:], frame)
         if kind == PREVIEW_IMAGE_WITH_METADATA:
             (length,) = struct.unpack_from(">I", frame, 4)
-            metadata = json.loads(frame[8 : 8 + length])
+            if length > MAX_METADATA:
+                return None
+            metadata = answers.loads(frame[8 : 8 + length])
             return Preview(
                 str(metadata["image_type"]),
                 frame[8 + length :],
@@ -113,6 +136,6 @@ def decode_binary(frame: bytes) -> Preview | Event | None:
             node = frame[8 : 8 + length].decode()
             text = frame[8 + length :].decode()
             return Event("progress_text", {"node": node, "text": text}, len(frame))
-    except (struct.error, KeyError, TypeError, ValueError, RecursionError):
+    except (struct.error, LookupError, TypeError, ValueError, AttributeError):
         return None
     return None

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote
 
 from ..comfyui.folders import LEGACY_NAMES, NOT_MODELS, ModelFolder, registered_extensions
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from ..comfyui.folders import Folders
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -255,8 +257,8 @@ def _matches(words: Iterable[str], entry: Mapping[str, Any]) -> bool:
 class JSONSource(Protocol):
     """What is needed of a client of ComfyUI's API."""
 
-    async def get_json(self, path: str) -> Any:
-        """Return the JSON that ComfyUI answers to a GET of this path."""
+    async def get_list(self, path: str, kind: type[T]) -> list[T]:
+        """Return the JSON array, of items of a type, that ComfyUI answers to a GET of this path."""
 
 
 class RemoteModels:
@@ -288,7 +290,7 @@ class RemoteModels:
                     f"There is no model folder {folder!r}.", details={"folders": names}
                 )
         found = await asyncio.gather(
-            *(self._entries(name, directories.get(name)) for name in chosen)
+            *(self._entries(name, directories.get(name, [])) for name in chosen)
         )
         words = search.lower().split()
         return [entry for entries in found for entry in entries if _matches(words, entry)]
@@ -309,22 +311,23 @@ class RemoteModels:
         return dict(zip(names, found, strict=True))
 
     async def _registered(self) -> list[str]:
-        return list(map(str, await self._client.get_json("/models")))
+        return await self._client.get_list("/models", str)
 
     async def _directories(self) -> dict[str, list[str]]:
-        found = await self._client.get_json("/experiment/models")
-        return {folder["name"]: folder["folders"] for folder in found}
+        found = await self._client.get_list("/experiment/models", dict)
+        return {str(folder.get("name")): _strings(folder.get("folders")) for folder in found}
 
     async def _names_in(self, folder: str) -> list[str]:
-        return list(map(str, await self._client.get_json(f"/models/{quote(folder, safe='')}")))
+        return await self._client.get_list(f"/models/{quote(folder, safe='')}", str)
 
-    async def _entries(self, folder: str, directories: list[str] | None) -> list[dict[str, Any]]:
+    async def _entries(self, folder: str, directories: list[str]) -> list[dict[str, Any]]:
         names, told = await asyncio.gather(self._names_in(folder), self._told(folder))
         entries = []
         for name in names:
             facts = told.get(name, {})
             index = facts.get("pathIndex")
-            parent = directories[index] if directories and index is not None else None
+            known = isinstance(index, int) and 0 <= index < len(directories)
+            parent = directories[index] if known else None
             entries.append(
                 {
                     "name": name,
@@ -338,5 +341,10 @@ class RemoteModels:
 
     async def _told(self, folder: str) -> dict[str, dict[str, Any]]:
         """Return what is known of the files of a folder, by name; the first directory wins."""
-        found = await self._client.get_json(f"/experiment/models/{quote(folder, safe='')}")
-        return {file["name"]: file for file in reversed(found)}
+        found = await self._client.get_list(f"/experiment/models/{quote(folder, safe='')}", dict)
+        return {str(file.get("name")): file for file in reversed(found)}
+
+
+def _strings(found: Any) -> list[str]:
+    """Return an array as ComfyUI should have sent it; an empty one for anything else."""
+    return [item for item in found if isinstance(item, str)] if isinstance(found, list) else []

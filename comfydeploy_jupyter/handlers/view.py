@@ -60,6 +60,11 @@ class ViewHandler(Handler):
                 await self._send_on(await machine.ready(), query)
         except StreamClosedError:
             self.log.debug("A client left before it had all of %s", query.filename)
+        except ComfyUIUnavailableError as fault:
+            if not self._headers_written:
+                raise
+            self.log.warning("%s", fault.message)
+            self.detach().close()  # so that nobody takes a part for the whole
 
     def _describe(self, filename: str) -> None:
         """Set the headers that keep a file from being more than a file."""
@@ -100,7 +105,7 @@ class ViewHandler(Handler):
     async def _fetch(self, client: ComfyUIClient, query: schemas.ViewQuery) -> bytes:
         asked = {"filename": query.filename, "subfolder": query.subfolder, "type": query.type}
         async with client.view(asked, {}) as answer:
-            _check(answer.status, query)
+            _check(client, answer.status, query)
             parts, size = [], 0
             async for part in answer.content.iter_chunked(CHUNK):
                 parts.append(part)
@@ -164,16 +169,18 @@ class ViewHandler(Handler):
             async with client.view(asked, {**headers, "Range": given["Range"]}) as answer:
                 tags = answer.headers.get("ETag"), answer.headers.get("Last-Modified")
                 if answer.status not in (206, OUTSIDE) or range_fits(given, *tags):
-                    await self._pass_back(answer, query)
+                    await self._pass_back(client, answer, query)
                     return
         async with client.view(asked, headers) as answer:
-            await self._pass_back(answer, query)
+            await self._pass_back(client, answer, query)
 
-    async def _pass_back(self, answer: aiohttp.ClientResponse, query: schemas.ViewQuery) -> None:
+    async def _pass_back(
+        self, client: ComfyUIClient, answer: aiohttp.ClientResponse, query: schemas.ViewQuery
+    ) -> None:
         if answer.status == OUTSIDE:
             size = answer.headers.get("Content-Range", "").rpartition("/")[2]
             raise outside(int(size) if size.isdecimal() else None)
-        _check(answer.status, query)
+        _check(client, answer.status, query)
         self.set_status(answer.status)
         for name in PASSED_BACK:
             if name in answer.headers:
@@ -186,7 +193,7 @@ class ViewHandler(Handler):
         await self.finish(set_content_type=self._type)
 
 
-def _check(status: int, query: schemas.ViewQuery) -> None:
+def _check(client: ComfyUIClient, status: int, query: schemas.ViewQuery) -> None:
     """Raise what ComfyUI's answer to the request for a file means."""
     if status in (400, 403, 404):
         raise NotFoundError(
@@ -194,9 +201,7 @@ def _check(status: int, query: schemas.ViewQuery) -> None:
             details={"field": "filename"},
         )
     if status >= 300 and status != 304:
-        raise ComfyUIUnavailableError(
-            f"ComfyUI answered {status} to the request for {query.filename!r}"
-        )
+        raise client.unavailable(f"it answered {status} to the request for {query.filename!r}")
 
 
 def _etag(file: io.FileIO, more: str = "") -> str:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping
 
     from ..comfyui.discovery import Found
-    from ..comfyui.events import Event, Preview
+    from ..comfyui.events import Event, Preview, Unread
 
 T = TypeVar("T")
 
@@ -106,7 +106,7 @@ class MachineSettings:
 class MachineListener(Protocol):
     """What wants to hear of a machine. Called on the event loop, must not wait."""
 
-    def machine_event(self, machine: Machine, event: Event | Preview) -> None:
+    def machine_event(self, machine: Machine, event: Event | Preview | Unread) -> None:
         """Take an event of the machine's ComfyUI."""
 
     def machine_connected(self, machine: Machine) -> None:

@@ -10,7 +10,7 @@ from collections import Counter, OrderedDict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ..comfyui.events import Preview
+from ..comfyui.events import Preview, Unread
 from ..errors import (
     ComfyDeployError,
     ComfyUIUnavailableError,
@@ -364,8 +364,12 @@ class RunManager:
 
     # -- what machines tell ------------------------------------------------------------------
 
-    def machine_event(self, machine: Machine, event: Event | Preview) -> None:
+    def machine_event(self, machine: Machine, event: Event | Preview | Unread) -> None:
         """Take an event of a machine's ComfyUI."""
+        if isinstance(event, Unread):
+            for executing in self._of(machine):  # whichever it was of
+                executing.whole = executing.whole and executing.record.status != "running"
+            return
         if not isinstance(event, Preview) and event.type == "status":
             self._reconciler.check_queue(machine, event)
             return

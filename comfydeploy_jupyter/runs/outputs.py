@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ..store.runs import RunRecord
 
 
+TOO_LARGE = "ComfyUI's outputs are too large to be kept here; its files are in its output folder"
 _LAST_STAMP = 1e13  # milliseconds since the epoch; later ones are garbage
 
 
@@ -45,7 +46,8 @@ def _linked(item: Any, view_url: str, machine: str) -> Any:
     }
     if machine != "local":
         query["machine"] = machine
-    return {**item, "url": f"{view_url}?{urlencode(query)}"}
+    # JSON may have halves of characters in it, which no address can have.
+    return {**item, "url": f"{view_url}?{urlencode(query, errors='replace')}"}
 
 
 def reply(record: RunRecord, view_url: str) -> dict[str, Any]:
@@ -92,11 +94,13 @@ def read_history(record: RunRecord, entry: dict[str, Any]) -> None:
     record : RunRecord
         Changed: status, error, outputs, cached nodes and, where still unknown, the times.
     entry : dict
-        ``outputs`` and ``status`` as ``GET /history/{prompt_id}`` has them (ComfyUI 0.3.75).
+        ``outputs`` and ``status`` as ``GET /history/{prompt_id}`` has them (ComfyUI 0.3.75). Where
+        ``outputs`` is missing, the record keeps those that events have told, and says so.
     """
     status = entry.get("status") or {}
     messages: dict[str, dict[str, Any]] = {}
-    for message in status.get("messages") or ():
+    told = status.get("messages")
+    for message in told if isinstance(told, list) else ():
         if isinstance(message, (list, tuple)) and len(message) == 2:
             name, data = message
             if isinstance(name, str) and isinstance(data, dict):
@@ -106,6 +110,8 @@ def read_history(record: RunRecord, entry: dict[str, Any]) -> None:
         record.outputs = {
             str(node): output for node, output in outputs.items() if isinstance(output, dict)
         }
+    elif "outputs" not in entry:
+        record.warnings = [*record.warnings, TOO_LARGE]
     cached = messages.get("execution_cached", {}).get("nodes")
     if isinstance(cached, list):
         record.cached_nodes = [str(node) for node in cached]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from dataclasses import replace
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 WATCH_EVERY = 2.0  # seconds
 SILENCE = 3.0  # seconds without a word from ComfyUI after which it is asked
 IN_FLIGHT = 0.25  # seconds that an event may take to arrive
+OVERTAKEN = 2.0  # seconds for events that an answer to a request has overtaken, on a busy machine
 RECHECK = 30.0  # seconds after which the runs are looked up in ComfyUI, whatever was heard
 GRACE = 10.0  # seconds at most until a prompt whose queueing was not answered counts as not queued
 ASK_WITHIN = 5.0  # seconds that ComfyUI has to answer where somebody waits for more than this
@@ -152,7 +154,7 @@ class Reconciler:
 
     async def _compare(self, runs: list[Run], client: ComfyUIClient) -> bool:
         news = False
-        running, pending = await client.queue()
+        running, pending = map(frozenset, await client.queue())
         missing, withdrawn, unwanted = [], [], []
         for run in runs:
             if run.ending:
@@ -174,10 +176,11 @@ class Reconciler:
             else:
                 missing.append(run)
         # Those that wait and are unwanted come before the one that runs: they would begin.
+        heard_by = time.monotonic() + OVERTAKEN
         steps: list[Step] = [
             *((run, partial(client.delete_queued, run.prompt_id)) for run in withdrawn),
             *((run, partial(client.interrupt, run.prompt_id)) for run in unwanted),
-            *((run, partial(self._judge, run, client)) for run in [*withdrawn, *missing]),
+            *((run, partial(self._judge, run, client, heard_by)) for run in [*withdrawn, *missing]),
         ]
         return await self._carry_out(steps) or news
 
@@ -200,10 +203,16 @@ class Reconciler:
                     break
         return news
 
-    async def _judge(self, run: Run, client: ComfyUIClient) -> bool:
-        """Decide what became of a run that is not in ComfyUI's queue."""
+    async def _judge(self, run: Run, client: ComfyUIClient, heard_by: float) -> bool:
+        """Decide what became of a run that is not in ComfyUI's queue.
+
+        Where its events tell the same before ``heard_by``, these are not cut short.
+        """
         entry = await client.history(run.prompt_id)
         if entry is not None:
+            if run.whole and not run.ending:
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(run.ended.wait(), heard_by - time.monotonic())
             if run.ending:
                 return False
             await self._endings.settle(run, entry)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from datetime import datetime, timezone
@@ -180,7 +181,8 @@ class Run:
         if event.type == "execution_start":
             must_store = self.begin()
         elif event.type == "execution_cached":
-            nodes = [str(node) for node in data.get("nodes") or ()]
+            told = data.get("nodes")
+            nodes = [str(node) for node in told] if isinstance(told, list) else []
             self.record.cached_nodes = nodes
             self._done.update(nodes)
         elif event.type == "executing" and data.get("node") is not None:
@@ -294,7 +296,8 @@ class Run:
     def _note_progress(self, node: str, data: dict[str, Any]) -> None:
         value, maximum = data.get("value"), data.get("max")
         if isinstance(value, (int, float)) and isinstance(maximum, (int, float)) and maximum > 0:
-            self._fraction[node] = min(max(value / maximum, 0.0), 1.0)
+            with contextlib.suppress(OverflowError):  # numbers that no node has
+                self._fraction[node] = min(max(value / maximum, 0.0), 1.0)
 
     def _note_states(self, states: object) -> None:
         if not isinstance(states, dict):

@@ -170,7 +170,7 @@ async def open_output(machine: Machine, item: dict[str, Any]) -> AsyncIterator[S
         return
     client = await machine.ready()
     query = {"filename": name, "subfolder": subfolder, "type": kind}
-    async with client.view(query, {"Accept-Encoding": "identity"}) as response:
+    async with client.view(query, {}) as response:
         if response.status != 200:
             raise TransferError(
                 f"ComfyUI answered {response.status} to the request for {name}",

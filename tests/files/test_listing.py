@@ -241,10 +241,12 @@ class Client:
     def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
 
-    async def get_json(self, path: str) -> Any:
+    async def get_list(self, path: str, kind: type) -> list[Any]:
         async with self._session.get(path) as response:
             response.raise_for_status()
-            return await response.json()
+            found: list[Any] = await response.json()
+            assert all(isinstance(item, kind) for item in found)
+            return found
 
 
 NAMES = {

@@ -138,6 +138,17 @@ class TestText(TestNode):
         return {"ui": {"text": (text,)}, "result": (text,)}
 
 
+class TestLongText(TestNode):
+    """An output node that shows ``length`` characters."""
+
+    INPUTS: ClassVar = {"length": ("INT", {"default": 1000, "min": 0, "max": 2**30})}
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+
+    def run(self, length, anything=None, token=""):
+        return {"ui": {"text": ("x" * length,)}}
+
+
 class TestSeed(TestNode):
     """An output node that shows the seed it was given."""
 
@@ -236,6 +247,7 @@ NODE_CLASS_MAPPINGS = {
         TestFail,
         TestFailIf,
         TestText,
+        TestLongText,
         TestSeed,
         TestCrash,
         TestBlock,

@@ -1,0 +1,87 @@
+"""Measures how long a kernel's messages take through Jupyter, in a process of its own.
+
+Starts a kernel at the server whose address and token are in the environment, asks it something
+every 50 ms, and answers each line on its standard input with the round trips since the last one: a
+JSON array of milliseconds. It ends, and ends the kernel, with its standard input.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+import uuid
+from socket import IPPROTO_TCP, TCP_QUICKACK
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+import websocket
+
+from .common import NODELAY
+
+INTERVAL = 0.05  # seconds
+
+
+def ping(socket: websocket.WebSocket) -> float:
+    """Ask the kernel who it is; return the milliseconds until its answer."""
+    message_id = uuid.uuid4().hex
+    header: dict[str, Any] = {
+        "msg_id": message_id,
+        "msg_type": "kernel_info_request",
+        "username": "",
+        "session": "benchmark",
+        "version": "5.3",
+    }
+    message = {"header": header, "parent_header": {}, "metadata": {}, "content": {}}
+    begin = time.perf_counter()
+    socket.send(json.dumps({**message, "channel": "shell", "buffers": []}))
+    while True:
+        # Where the system waits before it confirms what has come, Jupyter waits as well: 40 ms.
+        socket.sock.setsockopt(IPPROTO_TCP, TCP_QUICKACK, 1)
+        answer = json.loads(socket.recv())
+        if (
+            answer["header"]["msg_type"] == "kernel_info_reply"
+            and answer["parent_header"]["msg_id"] == message_id
+        ):
+            return (time.perf_counter() - begin) * 1000
+
+
+def main() -> None:
+    """Ping until the standard input ends."""
+    url, token = os.environ["BENCHMARK_URL"], os.environ["BENCHMARK_TOKEN"]
+    headers = {"Authorization": f"token {token}"}
+    kernel = requests.post(f"{url}api/kernels", headers=headers, json={}, timeout=60).json()
+    address = urlsplit(url)
+    socket = websocket.create_connection(
+        f"ws://{address.netloc}{address.path}api/kernels/{kernel['id']}/channels",
+        header=headers,
+        timeout=60,
+        sockopt=NODELAY,
+    )
+    ping(socket)
+    took: list[float] = []
+    lock, over = threading.Lock(), threading.Event()
+
+    def go_on() -> None:
+        while not over.wait(INTERVAL):
+            found = ping(socket)
+            with lock:
+                took.append(found)
+
+    pinger = threading.Thread(target=go_on)
+    pinger.start()
+    for _ in sys.stdin:
+        with lock:
+            told, took[:] = list(took), []
+        print(json.dumps(told), flush=True)
+    over.set()
+    pinger.join()
+    socket.close()
+    requests.delete(f"{url}api/kernels/{kernel['id']}", headers=headers, timeout=60)
+
+
+if __name__ == "__main__":
+    main()

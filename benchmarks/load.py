@@ -1,0 +1,441 @@
+"""Two hundred streams and a thousand queued runs at once, for minutes, beside a kernel at work.
+
+Every stream must have every event of its run, numbered without a gap, with its result and its end,
+and all of that must be what ComfyUI's own history says; one that has not ends the benchmark with an
+error. After the load, asyncio tasks, threads and descriptors must be what they were, and a second
+load must leave no more memory in use than the first. Meanwhile a kernel is asked something every
+50 ms; the reference is the same while as many clients give the same work to ComfyUI itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+import uuid
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import psutil
+import requests
+
+from .common import (
+    Figure,
+    Jupyter,
+    is_end,
+    node,
+    percentile,
+    report,
+    run,
+    running_comfyui,
+    running_jupyter,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+STEPS, DELAY = 4, 0.005  # of a run
+AT_ONCE = 8  # requests that queue runs
+AHEAD = 50  # runs next in the queue that streams follow
+LOOK_EVERY = 0.5  # seconds between looks at the list of runs
+POOL = 6  # threads that asyncio's pool may have yet to start, on 2 processors
+SETTLED = 60.0  # seconds at most until connections that are kept for a while are closed
+
+
+@dataclass(frozen=True)
+class Server:
+    """A Jupyter server: its base URL with a slash at the end, its token, its process."""
+
+    url: str
+    token: str
+    pid: int
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What lets requests in."""
+        return {"Authorization": f"token {self.token}"}
+
+    def processor_time(self) -> float:
+        """Return the seconds of processor time that the process has used."""
+        times = psutil.Process(self.pid).cpu_times()
+        return float(times.user + times.system)
+
+    def census(self) -> Census:
+        """Count what lives in the process. The extension ``benchmarks.census`` must be there."""
+        with requests.Session() as session:
+            url = f"{self.url}benchmark/census"
+            tasks = session.get(url, headers=self.headers, timeout=60).json()["tasks"]
+            process = psutil.Process(self.pid)
+            with process.oneshot():
+                memory = process.memory_info().rss / 1024**2
+                return Census(tasks, process.num_threads(), process.num_fds(), memory)
+
+
+@dataclass(frozen=True)
+class Census:
+    """What lives in a server's process.
+
+    Attributes
+    ----------
+    tasks : dict of str to int
+        Asyncio tasks, by the coroutine that each runs.
+    threads, descriptors : int
+        How many there are.
+    memory : float
+        Resident, MiB.
+    """
+
+    tasks: dict[str, int]
+    threads: int
+    descriptors: int
+    memory: float
+
+    @property
+    def task_count(self) -> int:
+        """How many tasks there are."""
+        return sum(self.tasks.values())
+
+
+@dataclass
+class Load:
+    """The runs of one load, and what their streams have told.
+
+    Attributes
+    ----------
+    waiting : deque of str
+        Runs that have not been seen to end, next one first.
+    results : dict of str to dict
+        The results that streams have told, by run.
+    streams : int
+        How many streams have been read to their ends.
+    listed : list of float
+        Milliseconds that lists of the queued runs took.
+    followers : Counter
+        How many streams have chosen to follow a run.
+    """
+
+    waiting: deque[str] = field(default_factory=deque)
+    results: dict[str, dict[str, Any]] = field(default_factory=dict)
+    streams: int = 0
+    listed: list[float] = field(default_factory=list)
+    followers: Counter[str] = field(default_factory=Counter)
+    _ended: set[str] = field(default_factory=set)
+
+    def note(self, prompt_id: str, messages: list[tuple[int, dict[str, Any]]]) -> None:
+        """Check a stream that has ended.
+
+        Raises
+        ------
+        RuntimeError
+            If it lost something.
+        """
+        ids = [number for number, _ in messages]
+        if ids != list(range(1, len(ids) + 1)):
+            raise RuntimeError(f"the stream of {prompt_id} has gaps: {ids}")
+        names = [message.get("event") for _, message in messages]
+        steps = [m["data"]["value"] for _, m in messages if m.get("event") == "progress"]
+        if steps != list(range(1, STEPS + 1)) or names.count("execution_success") != 1:
+            raise RuntimeError(f"the stream of {prompt_id} lost events: {messages}")
+        if names[-2:] != ["result", "status"] or messages[-1][1]["data"]["status"] != "success":
+            raise RuntimeError(f"the stream of {prompt_id} did not end well: {messages[-2:]}")
+        result = messages[-2][1]["data"]
+        if self.results.setdefault(prompt_id, result) != result:
+            raise RuntimeError(f"two streams of {prompt_id} tell different results")
+        self.streams += 1
+        self._ended.add(prompt_id)
+        while self.waiting and self.waiting[0] in self._ended:
+            self._ended.discard(self.waiting.popleft())
+
+    def check_history(self, comfyui_url: str) -> None:
+        """Compare the results with what ComfyUI remembers.
+
+        Raises
+        ------
+        RuntimeError
+            If they are not the same.
+        """
+        for prompt_id, result in self.results.items():
+            entry = requests.get(f"{comfyui_url}/history/{prompt_id}", timeout=60).json()[prompt_id]
+            told = (entry["status"]["status_str"], entry["outputs"])
+            if told != (result["status"], result["outputs"]):
+                raise RuntimeError(f"ComfyUI has {told} for {prompt_id}, the stream had {result}")
+
+
+async def through_us(server: Server, *, streams: int, runs: int, duration: float) -> Load:
+    """Keep ``runs`` runs queued and ``streams`` streams open for ``duration`` seconds.
+
+    Half of the streams start a run of their own, half follow one that is next in the queue. It ends
+    once all runs have ended; each of them was followed at least once.
+    """
+    load = Load()
+    until = time.monotonic() + duration
+    route = f"{server.url}comfyui-deploy/"
+    connector = aiohttp.TCPConnector(limit=0)
+    timeout = aiohttp.ClientTimeout(total=None, sock_read=300)
+    async with aiohttp.ClientSession(
+        connector=connector, timeout=timeout, headers=server.headers
+    ) as session:
+
+        async def read(answer: aiohttp.ClientResponse) -> str:
+            if answer.status != 200:
+                raise RuntimeError(f"{answer.status}: {await answer.text()}")
+            return await answer.text()
+
+        async def queue() -> None:
+            body = {"workflow_api": graph(), "wait": False}
+            async with session.post(f"{route}run", json=body) as answer:
+                load.waiting.append(json.loads(await read(answer))["prompt_id"])
+
+        async def keep_queued() -> None:
+            while len(load.waiting) < runs:
+                await queue()
+            while time.monotonic() < until:
+                await (queue() if len(load.waiting) < runs else asyncio.sleep(0.01))
+
+        async def start_and_follow() -> None:
+            body = {"workflow_api": graph()}
+            async with session.post(f"{route}run/streaming", json=body) as answer:
+                messages = stream_of(await read(answer))
+            load.note(messages[0][1]["prompt_id"], messages)
+
+        async def follow(prompt_id: str) -> None:
+            query = {"prompt_id": prompt_id}
+            async with session.get(f"{route}run/streaming", params=query) as answer:
+                load.note(prompt_id, stream_of(await read(answer)))
+
+        async def go_on_starting() -> None:
+            await start_and_follow()
+            while time.monotonic() < until:
+                await start_and_follow()
+
+        async def go_on_following() -> None:
+            followers: Counter[str] = load.followers
+            while load.waiting or not filled.done():
+                if not load.waiting:
+                    await asyncio.sleep(0.01)
+                    continue
+                # The one with the fewest followers: so each run has some.
+                prompt_id = min(islice(load.waiting, AHEAD), key=lambda run: followers[run])
+                followers[prompt_id] += 1
+                await follow(prompt_id)
+
+        async def look() -> None:
+            while not filled.done() or load.waiting:
+                begin = time.perf_counter()
+                query = {"status": "queued", "limit": "100"}
+                async with session.get(f"{route}runs", params=query) as answer:
+                    json.loads(await read(answer))
+                load.listed.append((time.perf_counter() - begin) * 1000)
+                await asyncio.sleep(LOOK_EVERY)
+
+        filled = asyncio.gather(*(keep_queued() for _ in range(AT_ONCE)))
+        own = max(1, streams // 2)
+        await asyncio.gather(
+            filled,
+            look(),
+            *(go_on_starting() for _ in range(own)),
+            *(go_on_following() for _ in range(streams - own)),
+        )
+    return load
+
+
+async def past_us(comfyui_url: str, *, streams: int, runs: int, duration: float) -> int:
+    """Give ComfyUI the same work by clients of its own; return how many runs that were."""
+    until = time.monotonic() + duration
+    open_runs: set[str] = set()
+    count = 0
+    filled, ended = asyncio.Event(), asyncio.Event()
+    connector = aiohttp.TCPConnector(limit=0)
+    timeout = aiohttp.ClientTimeout(total=None, sock_read=300)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+
+        async def client() -> None:
+            nonlocal count
+            client_id = uuid.uuid4().hex
+            url = f"{comfyui_url}/ws"
+            async with session.ws_connect(url, params={"clientId": client_id}) as socket:
+
+                async def queue() -> None:
+                    nonlocal count
+                    prompt_id = uuid.uuid4().hex
+                    open_runs.add(prompt_id)
+                    count += 1
+                    body = {"prompt": graph(), "client_id": client_id, "prompt_id": prompt_id}
+                    async with session.post(f"{comfyui_url}/prompt", json=body) as answer:
+                        answer.raise_for_status()
+
+                async def listen() -> None:
+                    async for frame in socket:
+                        if frame.type is aiohttp.WSMsgType.TEXT:
+                            message = json.loads(frame.data)
+                            prompt_id = (message.get("data") or {}).get("prompt_id")
+                            if prompt_id is not None and is_end(message, prompt_id):
+                                open_runs.discard(prompt_id)
+                                if not open_runs and time.monotonic() > until:
+                                    ended.set()
+
+                listening = asyncio.ensure_future(listen())
+                while not filled.is_set() or time.monotonic() < until:
+                    if len(open_runs) < runs:
+                        await queue()
+                    else:
+                        filled.set()
+                        await asyncio.sleep(0.01)
+                await ended.wait()
+                listening.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await listening
+
+        await asyncio.gather(*(client() for _ in range(streams)))
+    return count
+
+
+def graph() -> dict[str, dict[str, Any]]:
+    """Return the graph of one run."""
+    return node("TestProgress", steps=STEPS, delay=DELAY)
+
+
+def stream_of(text: str) -> list[tuple[int, dict[str, Any]]]:
+    """Return the messages of an event stream: id and data."""
+    messages = []
+    for block in text.split("\n\n"):
+        lines = [line for line in block.split("\n") if line and not line.startswith(":")]
+        if lines:
+            fields = dict(line.split(": ", 1) for line in lines)
+            messages.append((int(fields["id"]), json.loads(fields["data"])))
+    return messages
+
+
+def settle(server: Server, before: Census, *, seconds: float = SETTLED) -> Census:
+    """Wait until no more lives in the server's process than before; return what does then."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = server.census()
+        back = found.task_count <= before.task_count and found.descriptors <= before.descriptors
+        if back or time.monotonic() > deadline:
+            return found
+        time.sleep(0.5)
+
+
+class Pings:
+    """A kernel that is asked something every 50 ms, from a process of its own."""
+
+    def __init__(self, server: Server) -> None:
+        environment = {"BENCHMARK_URL": server.url, "BENCHMARK_TOKEN": server.token}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.kernel_pings"],
+            env={**os.environ, **environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        self.take()
+
+    def take(self) -> list[float]:
+        """Return the round trips since the last call, milliseconds."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(b"\n")
+        self._process.stdin.flush()
+        found: list[float] = json.loads(self._process.stdout.readline())
+        return found
+
+    def close(self) -> None:
+        """End it, and the kernel."""
+        self._process.communicate(timeout=60)
+
+
+@contextlib.contextmanager
+def pinging(server: Server) -> Iterator[Pings]:
+    """Run a kernel and ask it something all the time."""
+    pings = Pings(server)
+    try:
+        yield pings
+    finally:
+        pings.close()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, and return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--seconds", type=float, default=120.0, help="of each load")
+    parser.add_argument("--streams", type=int, default=200, help="open at once")
+    parser.add_argument("--runs", type=int, default=1000, help="queued at once")
+    given = parser.parse_args(arguments)
+    size = {"streams": given.streams, "runs": given.runs, "duration": given.seconds}
+    with (
+        running_comfyui() as comfyui,
+        running_jupyter(comfyui.url, extensions={"benchmarks.census": True}) as jupyter,
+    ):
+        server = _server(jupyter)
+        with pinging(server) as pings:
+            time.sleep(3.0)
+            at_rest = pings.take()
+            asyncio.run(through_us(server, streams=20, runs=20, duration=1.0))
+            before = settle(server, server.census())
+            after: list[Census] = []
+            ours: list[float] = []
+            theirs: list[float] = []
+            speed: list[tuple[float, float]] = []
+            listed: list[float] = []
+            for _ in range(2):
+                pings.take()
+                begin = time.perf_counter()
+                count = asyncio.run(past_us(comfyui.url, **size))
+                raw = (time.perf_counter() - begin) / count
+                theirs += pings.take()
+                used = server.processor_time()
+                begin = time.perf_counter()
+                load = asyncio.run(through_us(server, **size))
+                used = server.processor_time() - used
+                speed.append(((time.perf_counter() - begin) / len(load.results), raw))
+                ours += pings.take()
+                load.check_history(comfyui.url)
+                listed += load.listed
+                after.append(settle(server, before))
+                print(
+                    f"{load.streams} streams of {len(load.results)} runs, all whole;"
+                    f" {1000 * used / len(load.results):.1f} ms of processor time for each run",
+                    flush=True,
+                )
+                print(f"before {before}\nafter  {after[-1]}", flush=True)
+    for name, values in (("at rest", at_rest), ("raw clients", theirs), ("through us", ours)):
+        cuts = ", ".join(f"p{p} {percentile(values, p):.1f}" for p in (50, 90, 99))
+        print(f"a kernel's answer, ms: {name}: {cuts}, longest {max(values):.1f}")
+    print(
+        f"a list of 100 queued runs, ms: p50 {percentile(listed, 50):.0f}, "
+        f"p99 {percentile(listed, 99):.0f}"
+    )
+    first, second = after
+    return report(
+        Figure("a kernel's answer, p99", percentile(ours, 99), percentile(theirs, 99), "added", 50),
+        Figure(
+            "time of a run",
+            statistics.median(mine for mine, _ in speed) * 1000,
+            statistics.median(raw for _, raw in speed) * 1000,
+            "ratio",
+            2.0,
+        ),
+        Figure("memory after", second.memory, first.memory, "added", 10.0, "MiB"),
+        Figure("asyncio tasks after", second.task_count, before.task_count, "added", 0, "tasks"),
+        Figure("threads after", second.threads, before.threads, "added", POOL, "threads"),
+        Figure(
+            "descriptors after", second.descriptors, before.descriptors, "added", 0, "descriptors"
+        ),
+    )
+
+
+def _server(jupyter: Jupyter) -> Server:
+    return Server(f"http://{jupyter.host}:{jupyter.port}/", jupyter.token, jupyter.pid)
+
+
+if __name__ == "__main__":
+    run(main)

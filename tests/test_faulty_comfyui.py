@@ -1,0 +1,499 @@
+"""A ComfyUI that is slow, hangs, lies, floods and breaks off, behind a Jupyter of its own process.
+
+Whatever it does: every request gets a clear answer, the event loop goes on, memory is bounded, and
+once ComfyUI is well again, so is everything else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import struct
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+import requests
+
+from tests.faulty_comfyui import FAULTS, FaultyComfyUI, text_frame
+from tests.handlers.conftest import chain, parse_stream
+from tests.jupyter_process import LAB
+from tests.specification import check_reply
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.jupyter_process import JupyterProcess
+
+MEGABYTE = 1024 * 1024
+LONGEST_STALL = 0.5  # seconds that the loop may compute without a pause, whatever ComfyUI sends
+MOST_MEMORY = 400 * MEGABYTE  # bytes that whatever ComfyUI sends may cost for a moment
+
+
+class Server:
+    """Calls the routes of a Jupyter in a process of its own, and watches over it."""
+
+    def __init__(self, jupyter: JupyterProcess) -> None:
+        self.jupyter = jupyter
+        self._session = requests.Session()
+        self._session.headers["Authorization"] = f"token {jupyter.token}"
+        self._seen = 0
+
+    def call(self, method: str, route: str, **kwargs: Any) -> tuple[int, Any]:
+        """Return status and body, which is JSON but for ``view``; the specification has both."""
+        response = self.raw(method, route, **kwargs)
+        kind = response.headers.get("Content-Type", "")
+        check_reply(
+            method, f"/comfyui-deploy/{route}", response.status_code, kind, response.content
+        )
+        if kind.startswith("application/json"):
+            return response.status_code, response.json()
+        return response.status_code, response.content
+
+    def raw(self, method: str, route: str, **kwargs: Any) -> requests.Response:
+        url = f"{self.jupyter.url}comfyui-deploy/{route}"
+        return self._session.request(method, url, timeout=60, **kwargs)
+
+    def get(self, route: str, **query: Any) -> tuple[int, Any]:
+        return self.call("GET", route, params=query)
+
+    def post(self, route: str, body: dict[str, Any]) -> tuple[int, Any]:
+        return self.call("POST", route, json=body)
+
+    def start_run(self, graph: dict[str, Any]) -> str:
+        code, body = self.post("run", {"workflow_api": graph, "wait": False})
+        assert code == 200, body
+        return str(body["prompt_id"])
+
+    def until(self, prompt_id: str, *statuses: str, timeout: float = 60) -> dict[str, Any]:
+        """Wait until a run has one of the statuses."""
+        deadline = time.monotonic() + timeout
+        while True:
+            code, record = self.get("check-status", prompt_id=prompt_id)
+            if code == 200 and record["status"] in statuses:
+                return dict(record)
+            assert time.monotonic() < deadline, record
+            time.sleep(0.03)
+
+    def until_connected(self, wanted: bool = True) -> None:
+        deadline = time.monotonic() + 60
+        while self.get("check-ws-status")[1]["connected"] is not wanted:
+            assert time.monotonic() < deadline
+            time.sleep(0.03)
+
+    def stalls(self) -> list[float]:
+        """Return for how many seconds the loop was held by computing, the longest ones first."""
+        url = f"{self.jupyter.url}benchmark/ticker"
+        gaps = self._session.get(url, timeout=60).json()["gaps"]
+        return sorted((min(late, computed) for late, computed in gaps), reverse=True)
+
+    def new_log(self) -> str:
+        """Return what was logged since the last call."""
+        text = self.jupyter.log()
+        new, self._seen = text[self._seen :], len(text)
+        return new
+
+    def forget_peak(self) -> int:
+        """Begin to look for the largest memory anew; return the present one, in bytes."""
+        Path(f"/proc/{self.jupyter.pid}/clear_refs").write_text("5")
+        return int(psutil.Process(self.jupyter.pid).memory_info().rss)
+
+    def peak(self) -> int:
+        """Return the largest memory since `forget_peak`, in bytes."""
+        status = Path(f"/proc/{self.jupyter.pid}/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024
+
+
+@pytest.fixture(scope="module")
+def shared(start_jupyter, faulty, tmp_path_factory) -> Iterator[Server]:
+    extensions = {"comfydeploy_jupyter": True, "benchmarks.ticker": True}
+    jupyter = start_jupyter(
+        ServerApp={"jpserver_extensions": {**dict.fromkeys(LAB, False), **extensions}},
+        ComfyDeploy={
+            "comfyui_url": faulty.url,
+            "comfyui_timeout": 2.0,
+            "data_dir": str(tmp_path_factory.mktemp("comfydeploy")),
+        },
+    )
+    yield Server(jupyter)
+    jupyter.stop()
+
+
+@pytest.fixture
+def server(shared, faulty) -> Iterator[Server]:
+    """The Jupyter; after the test nothing may have stalled, grown or failed, and all is well."""
+    shared.until_connected()
+    assert shared.post("run", {"workflow_api": chain()})[1]["status"] == "success"
+    shared.new_log()
+    shared.stalls()
+    before = shared.forget_peak()
+    yield shared
+    grown = shared.peak() - before
+    longest = shared.stalls()[:3]
+    faulty.heal()
+    shared.until_connected()
+    assert shared.get("check-status")[1]["status"] == "ok"
+    code, body = shared.post("run", {"workflow_api": chain()})
+    assert (code, body["status"]) == (200, "success"), "it works again"
+    log = shared.new_log()
+    assert "Traceback" not in log, log
+    assert longest[0] < LONGEST_STALL, longest
+    assert grown < MOST_MEMORY, f"{grown / MEGABYTE:.0f} MB"
+
+
+def refused(answer: tuple[int, Any], fault: str) -> None:
+    """Make sure that an answer says that ComfyUI is at fault."""
+    code, body = answer
+    assert (code, body["code"]) == (503, "comfyui_unavailable"), (fault, body)
+    assert body["hint"]
+
+
+def each_fault(faulty: FaultyComfyUI, *routes: tuple[str, str]) -> Iterator[str]:
+    """Have some of ComfyUI's routes misbehave in one way after the other; yield its name."""
+    for name, fault in FAULTS.items():
+        for method, path in routes:
+            faulty.fail(method, path, fault)
+        yield name
+        faulty.heal()
+
+
+class TestEveryRoute:
+    def test_prompt(self, server, faulty):
+        sent = []
+        for fault in each_fault(faulty, ("POST", "/prompt")):
+            prompt_id = uuid.uuid4().hex
+            code, body = server.post("run", {"workflow_api": chain(), "prompt_id": prompt_id})
+            if fault == "500":  # so ComfyUI answers for a graph that it cannot read
+                assert (code, body["code"]) == (400, "prompt_invalid")
+            else:
+                refused((code, body), fault)
+                sent.append(prompt_id)
+        for prompt_id in sent:
+            record = server.until(prompt_id, "failed")
+            assert record["error"]["type"] == "NotQueued"
+
+    def test_queue_and_interrupt(self, server, faulty):
+        routes = (("GET", "/queue"), ("POST", "/queue"), ("POST", "/interrupt"))
+        running = server.start_run(chain(("TestSleep", {"seconds": 600})))
+        waiting = [server.start_run(chain()) for _ in FAULTS]
+        server.until(running, "running")
+        for prompt_id, fault in zip(waiting, each_fault(faulty, *routes), strict=True):
+            for cancelled in (prompt_id, running):
+                code, body = server.post("interrupt", {"prompt_id": cancelled})
+                assert (code, body["success"]) == (200, True), (fault, body)
+            if fault != "empty":  # all that an answer to a POST says is its status
+                code, record = server.get("check-status", prompt_id=running)
+                assert record["status"] == "running", fault
+        for prompt_id in (*waiting, running):
+            server.until(prompt_id, "cancelled")
+
+    def test_history(self, server, faulty):
+        faulty.fail("GET", "/history", FAULTS["500"])
+        failing = server.start_run(chain(("TestFail", {"message": "real"})))
+        missed = server.start_run(chain(("TestSleep", {"seconds": 1.0})))
+        server.until(missed, "running")
+        faulty.drop_sockets()
+        while faulty.ask(f"/history/{missed}") == {}:
+            time.sleep(0.05)
+        for fault in FAULTS:
+            if fault == "infinite":
+                continue  # an answer without the run: ComfyUI has forgotten it
+            faulty.fail("GET", "/history", FAULTS[fault])
+            faulty.drop_sockets()
+            server.until_connected()
+            code, body = server.post("run", {"workflow_api": chain()})
+            assert (code, body["status"]) == (200, "success"), "its events have told all"
+            for prompt_id in (failing, missed):
+                code, record = server.get("check-status", prompt_id=prompt_id)
+                assert record["status"] in ("queued", "running"), fault
+        faulty.heal()
+        record = server.until(failing, "failed", "success", "cancelled")
+        assert (record["status"], record["error"]["message"]) == ("failed", "real")
+        record = server.until(missed, "failed", "success", "cancelled")
+        assert record["outputs"] == {"2": {"text": ["done"]}}
+
+    def test_object_info(self, server, faulty):
+        assert server.get("object_info")[0] == 200
+        for fault in each_fault(faulty, ("GET", "/object_info")):
+            refused(server.get("object_info"), fault)
+            faulty.drop_sockets()  # what is known must be asked for anew
+            server.until_connected()
+            code, body = server.post("workflow/validate", {"workflow_api": chain()})
+            assert (code, body["valid"]) == (200, True), fault
+            assert body["definitions"]["source"] == "cached"
+        code, body = server.post("workflow/validate", {"workflow_api": chain()})
+        assert (code, body["definitions"]["source"]) == (200, "live")
+
+    def test_system_stats(self, server, faulty):
+        for fault in each_fault(faulty, ("GET", "/system_stats")):
+            faulty.drop_sockets()
+            server.until_connected()
+            code, body = server.get("machine")
+            assert (code, body["status"]) == (200, "ready"), fault
+            assert server.get("comfyui-version")[0] in (200, 503), fault
+            code, body = server.post("run", {"workflow_api": chain()})
+            assert (code, body["status"]) == (200, "success"), fault
+
+    def test_view(self, server, faulty, comfyui):
+        name = f"{uuid.uuid4().hex}.png"
+        (comfyui.output_dir / name).write_bytes(b"\x89PNG")
+        for fault in each_fault(faulty, ("GET", "/view")):
+            code, body = server.get("view", filename=name, thumbnail=64)
+            if (code, body["code"]) != (503, "comfyui_unavailable"):
+                assert (code, body["code"]) in ((400, "invalid_request"), (404, "not_found")), fault
+            if fault in ("endless", "bomb", "cut short", "cut chunks"):
+                with pytest.raises(requests.RequestException) as broken:
+                    drain(server, name)
+                assert "timed out" not in str(broken.value), fault
+            elif FAULTS[fault].__name__ == "answer_200" or fault == "nonsense":
+                assert server.get("view", filename=name)[0] == 200, "it may be the file"
+            elif fault == "400 page":
+                assert server.get("view", filename=name)[0] == 404
+            else:
+                refused(server.get("view", filename=name), fault)
+        assert server.get("view", filename=name) == (200, b"\x89PNG")
+
+    def test_upload(self, server, faulty):
+        for fault in each_fault(faulty, ("POST", "/upload/image")):
+            files = {"file": (f"{uuid.uuid4().hex}.txt", b"text")}
+            refused(server.call("POST", "upload-file", files=files), fault)
+        code, body = server.call("POST", "upload-file", files=files)
+        assert (code, body["filename"]) == (200, files["file"][0])
+
+    def test_models(self, server, faulty):
+        for fault in each_fault(faulty, ("GET", "/models"), ("GET", "/experiment/models")):
+            refused(server.get("models"), fault)
+            refused(server.get("models", format="folders"), fault)
+            refused(server.get("filename_list_cache"), fault)
+        assert server.get("models")[0] == 200
+        assert server.get("filename_list_cache")[0] == 200
+
+    def test_knock(self, server, faulty):
+        """What is asked before a WebSocket is opened: without an answer there is no ComfyUI."""
+        for fault in each_fault(faulty, ("GET", "/prompt")):
+            faulty.drop_sockets()
+            server.until_connected(False)
+            refused(server.post("run", {"workflow_api": chain()}), fault)
+            code, body = server.get("check-status")
+            assert (code, body["status"]) == (200, "degraded"), fault
+            assert body["comfyui"]["error"]
+            faulty.heal()
+            code, body = server.post("run", {"workflow_api": chain()})
+            assert (code, body["status"]) == (200, "success"), fault
+
+
+def drain(server: Server, name: str) -> None:
+    """Read all of a file, or some megabytes of one that has no end."""
+    with server.raw("GET", "view", params={"filename": name}, stream=True) as response:
+        for number, _ in enumerate(response.iter_content(MEGABYTE)):
+            if number == 64:
+                raise requests.ConnectionError("there is no end, and the memory shows nothing")
+
+
+def test_slow_comfyui(server, faulty):
+    """One that answers late, but in time."""
+    faulty.delay = 0.3
+    code, body = server.post("run", {"workflow_api": chain()})
+    assert (code, body["status"]) == (200, "success")
+    running = server.start_run(chain(("TestSleep", {"seconds": 600})))
+    server.until(running, "running")
+    assert server.post("interrupt", {"prompt_id": running})[0] == 200
+    server.until(running, "cancelled")
+    assert server.get("object_info")[0] == 200
+    faulty.delay = 4.0
+    refused(server.get("object_info"), "slow")
+    code, body = server.post("run", {"workflow_api": chain()})
+    refused((code, body), "slow")
+    assert "no answer within 2 s" in body["error"]
+    faulty.heal()
+    server.until(body["prompt_id"], "success", "failed", timeout=20)
+
+
+class Reader(threading.Thread):
+    """Follows a run from its start to its end."""
+
+    def __init__(self, server: Server, prompt_id: str) -> None:
+        super().__init__()
+        self._server = server
+        self._prompt_id = prompt_id
+        self.messages: list[tuple[int, Any]] = []
+        self.start()
+
+    def run(self) -> None:
+        query = {"prompt_id": self._prompt_id}
+        self.messages = parse_stream(self._server.raw("GET", "run/streaming", params=query).content)
+
+    def end(self, *, previews: bool = False) -> dict[str, Any]:
+        """Wait for the end; return the result. No message may be missing, but for previews."""
+        self.join()
+        ids = [number for number, _ in self.messages]
+        assert ids == sorted(set(ids))
+        assert previews or ids == list(range(1, len(ids) + 1))
+        (_, result), (_, status) = self.messages[-2:]
+        assert (result["event"], status["event"]) == ("result", "status")
+        assert status["data"]["status"] == result["data"]["status"]
+        return dict(result["data"])
+
+
+def garbage(prompt_id: str) -> list[str | bytes]:
+    """Return frames that no ComfyUI sends; many claim to be of a run."""
+    odd: list[Any] = [None, 5, -1e999, "x", [], [[1]], {}, {"a": {}}, "\ud800", 10**400, 2**63]
+    texts = ["", "{", "null", "[]", "{}", "[" * 100_000, '"', "\0", '{"type": 1}', '{"type": []}']
+    for kind in (
+        *("status", "execution_start", "execution_cached", "executing", "progress"),
+        *("progress_state", "executed", "execution_error", "execution_interrupted", "unheard of"),
+    ):
+        texts.append(json.dumps({"type": kind}))
+        for value in odd:
+            texts.append(json.dumps({"type": kind, "data": value}))
+            texts.append(text_frame(kind, prompt_id=value, node=value))
+            fields = ("nodes", "output", "value", "max", "status", "sid", "node", "display_node")
+            told = {**dict.fromkeys(fields, value), "prompt_id": prompt_id}
+            if kind != "executing" or value is not None:  # that would be ComfyUI's word for an end
+                texts.append(json.dumps({"type": kind, "data": told}))
+            told["nodes"] = {"1": value, "2": {"state": value, "value": value, "max": value}}
+            told["output"] = {"images": [value, {"filename": value}, {"filename": "\ud800"}]}
+            told["node"] = "1"
+            texts.append(json.dumps({"type": kind, "data": told}))
+    frames = [b"", b"\0", b"\0\0\0", b"\xff" * 50, *(struct.pack(">I", n) for n in range(6))]
+    for kind in range(6):
+        frames += [
+            struct.pack(">II", kind, number) + rest
+            for number in (0, 1, 7, 2**31, 2**32 - 1)
+            for rest in (b"", b"\xff\xd8\xff", b"{}", b"[]", b"5", b'{"image_type": 5}')
+        ]
+        frames.append(struct.pack(">II", kind, 100_000) + b"[" * 100_000)
+    return [*texts, *frames]
+
+
+def test_garbage_on_the_websocket(server, faulty):
+    """What makes no sense is passed over; the run, its stream and the socket go on."""
+    running = server.start_run(chain(("TestProgress", {"steps": 20, "delay": 0.1})))
+    reader = Reader(server, running)
+    server.until(running, "running")
+    before = faulty.sockets_seen
+    faulty.send(*garbage(running))
+    code, record = server.get("check-status", prompt_id=running)
+    assert (code, record["status"]) == (200, "running")
+    result = reader.end(previews=True)
+    assert result["status"] == "success"
+    assert result["outputs"]["2"] == {"text": ["done"]}
+    steps = [d["data"].get("value") for _, d in reader.messages if d.get("event") == "progress"]
+    assert steps[-1] == 20
+    assert faulty.sockets_seen == before, "the socket is still the same"
+
+
+def test_large_frames(server, faulty):
+    """What is too large to be read on the way is read from the history in the end."""
+    running = server.start_run(chain(("TestProgress", {"steps": 10, "delay": 0.2})))
+    reader = Reader(server, running)
+    server.until(running, "running")
+    before = faulty.sockets_seen
+    faulty.send(
+        text_frame("executed", prompt_id=running, node="1", output={"text": ["x" * 20_000_000]}),
+        text_frame("executed", prompt_id=running, node="1", output={"n": [[]] * 6_000_000}),
+        text_frame("executed", prompt_id="other", node="1", output={"n": [[1]] * 1_000_000}),
+        b"\0\0\0\1\0\0\0\1" + bytes(20_000_000),
+    )
+    result = reader.end()
+    assert (result["status"], result["outputs"]) == ("success", {"2": {"text": ["done"]}})
+    assert faulty.sockets_seen == before, "the socket is still the same"
+
+
+def test_giant_frames(server, faulty):
+    """A frame that is larger than any of ComfyUI's costs the socket; runs reach their end."""
+    size = 100 * MEGABYTE
+    for frame in ("x" * size, text_frame("executed", output="x" * size), bytes(size)):
+        running = server.start_run(chain(("TestSleep", {"seconds": 1.0})))
+        reader = Reader(server, running)
+        server.until(running, "running")
+        before = faulty.sockets_seen
+        faulty.send(frame)
+        result = reader.end()
+        assert (result["status"], result["outputs"]) == ("success", {"2": {"text": ["done"]}})
+        server.until_connected()
+        assert faulty.sockets_seen > before
+    assert "in one frame" in server.new_log()
+
+
+def test_outputs_that_are_large(server):
+    """Those of a real run: told whole where that is possible, and else missed with a word."""
+    code, body = server.post("run", {"workflow_api": long_text(12 * MEGABYTE)})
+    assert (code, body["status"]) == (200, "success")
+    (text,) = body["outputs"]["1"]["text"]
+    assert len(text) == 12 * MEGABYTE
+    assert "warnings" not in body
+    code, body = server.post("run", {"workflow_api": long_text(40 * MEGABYTE)})
+    assert (code, body["status"]) == (200, "success")
+    assert body["outputs"] == {}
+    (warning,) = body["warnings"]
+    assert "too large" in warning
+
+
+def long_text(length: int) -> dict[str, Any]:
+    return {
+        "1": {"class_type": "TestLongText", "inputs": {"length": length, "token": uuid.uuid4().hex}}
+    }
+
+
+class TestStoppedComfyUI:
+    """A real one that the system stops (SIGSTOP): its sockets stay open, and nobody answers."""
+
+    @pytest.fixture
+    def stopped(self, start_comfyui, start_jupyter, tmp_path):
+        comfyui = start_comfyui()
+        jupyter = start_jupyter(
+            ComfyDeploy={
+                "comfyui_url": comfyui.url,
+                "comfyui_timeout": 2.0,
+                "comfyui_lost_after": 1.0,
+                "comfyui_gone_after": 5.0,
+                "data_dir": str(tmp_path / "data"),
+            }
+        )
+        server = Server(jupyter)
+        server.until_connected()
+        yield server, comfyui
+        jupyter.stop()
+
+    def test_for_a_while_and_for_ever(self, stopped):
+        server, comfyui = stopped
+        running = server.start_run(chain(("TestProgress", {"steps": 20, "delay": 0.1})))
+        reader = Reader(server, running)
+        server.until(running, "running")
+        os.kill(comfyui.pid, signal.SIGSTOP)
+        late = uuid.uuid4().hex
+        refused(server.post("run", {"workflow_api": chain(), "prompt_id": late}), "stopped")
+        refused(server.get("object_info"), "stopped")
+        code, _ = server.post("interrupt", {"prompt_id": late})
+        assert code == 200
+        code, body = server.get("check-status")
+        assert (code, body["queue"]["running"]) == (200, 1)
+        os.kill(comfyui.pid, signal.SIGCONT)
+        result = reader.end()
+        assert (result["status"], result["outputs"]) == ("success", {"2": {"text": ["done"]}})
+        server.until(late, "cancelled", "failed")
+
+        running = server.start_run(chain(("TestSleep", {"seconds": 600})))
+        waiting = server.start_run(chain())
+        reader = Reader(server, running)
+        server.until(running, "running")
+        os.kill(comfyui.pid, signal.SIGSTOP)
+        result = reader.end()
+        assert (result["status"], result["error"]["type"]) == ("failed", "ComfyUIEnded")
+        assert "unreachable" in result["error"]["message"]
+        server.until(waiting, "failed")
+        assert server.get("check-status")[1]["status"] == "degraded"
+        os.kill(comfyui.pid, signal.SIGCONT)
+        requests.post(f"{comfyui.url}/queue", json={"clear": True}, timeout=60)
+        requests.post(f"{comfyui.url}/interrupt", json={}, timeout=60)
+        server.until_connected()
+        code, body = server.post("run", {"workflow_api": chain()})
+        assert (code, body["status"]) == (200, "success")
+        assert "Traceback" not in server.new_log()
