@@ -131,7 +131,7 @@ def _explain_system(fault: OSError, path: Path) -> ComfyDeployError | None:
 
 def _unavailable(meaning: _Meaning, path: Path) -> StoreUnavailableError:
     return StoreUnavailableError(
-        meaning.message.format(path=path),
+        meaning.message.replace("{path}", str(path)),
         details={"reason": meaning.reason, "path": str(path)},
         extra={"hint": meaning.hint} if meaning.hint else None,
     )
