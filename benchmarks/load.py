@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 import psutil
 import requests
+from yarl import URL
 
 from .common import (
     Figure,
-    Jupyter,
     is_end,
     node,
     percentile,
@@ -53,15 +53,28 @@ SETTLED = 60.0  # seconds at most until connections that are kept for a while ar
 
 @dataclass(frozen=True)
 class Server:
-    """A Jupyter server: its base URL with a slash at the end, its token, its process."""
+    """A Jupyter server.
+
+    Attributes
+    ----------
+    url : str
+        Its base URL, with a slash at the end.
+    token : str
+        What lets requests in.
+    pid : int
+        Its process.
+    comfyui_port : int
+        Where its ComfyUI listens.
+    """
 
     url: str
     token: str
     pid: int
+    comfyui_port: int
 
     @property
     def headers(self) -> dict[str, str]:
-        """What lets requests in."""
+        """The headers of every request."""
         return {"Authorization": f"token {self.token}"}
 
     def processor_time(self) -> float:
@@ -77,7 +90,12 @@ class Server:
             process = psutil.Process(self.pid)
             with process.oneshot():
                 memory = process.memory_info().rss / 1024**2
-                return Census(tasks, process.num_threads(), process.num_fds(), memory)
+                outgoing = sum(
+                    bool(found.raddr) and found.raddr.port == self.comfyui_port
+                    for found in process.net_connections("tcp")
+                )
+                threads, descriptors = process.num_threads(), process.num_fds()
+                return Census(tasks, threads, descriptors, outgoing, memory)
 
 
 @dataclass(frozen=True)
@@ -90,6 +108,8 @@ class Census:
         Asyncio tasks, by the coroutine that each runs.
     threads, descriptors : int
         How many there are.
+    outgoing : int
+        How many of the descriptors are connections to ComfyUI, kept for the next requests.
     memory : float
         Resident, MiB.
     """
@@ -97,6 +117,7 @@ class Census:
     tasks: dict[str, int]
     threads: int
     descriptors: int
+    outgoing: int
     memory: float
 
     @property
@@ -178,12 +199,14 @@ async def through_us(server: Server, *, streams: int, runs: int, duration: float
     """
     load = Load()
     until = time.monotonic() + duration
-    route = f"{server.url}comfyui-deploy/"
     connector = aiohttp.TCPConnector(limit=0)
     timeout = aiohttp.ClientTimeout(total=None, sock_read=300)
     async with aiohttp.ClientSession(
         connector=connector, timeout=timeout, headers=server.headers
     ) as session:
+
+        def at(route: str) -> URL:
+            return URL(f"{server.url}comfyui-deploy/{route}", encoded=True)
 
         async def read(answer: aiohttp.ClientResponse) -> str:
             if answer.status != 200:
@@ -192,7 +215,7 @@ async def through_us(server: Server, *, streams: int, runs: int, duration: float
 
         async def queue() -> None:
             body = {"workflow_api": graph(), "wait": False}
-            async with session.post(f"{route}run", json=body) as answer:
+            async with session.post(at("run"), json=body) as answer:
                 load.waiting.append(json.loads(await read(answer))["prompt_id"])
 
         async def keep_queued() -> None:
@@ -203,13 +226,12 @@ async def through_us(server: Server, *, streams: int, runs: int, duration: float
 
         async def start_and_follow() -> None:
             body = {"workflow_api": graph()}
-            async with session.post(f"{route}run/streaming", json=body) as answer:
+            async with session.post(at("run/streaming"), json=body) as answer:
                 messages = stream_of(await read(answer))
             load.note(messages[0][1]["prompt_id"], messages)
 
         async def follow(prompt_id: str) -> None:
-            query = {"prompt_id": prompt_id}
-            async with session.get(f"{route}run/streaming", params=query) as answer:
+            async with session.get(at(f"run/streaming?prompt_id={prompt_id}")) as answer:
                 load.note(prompt_id, stream_of(await read(answer)))
 
         async def go_on_starting() -> None:
@@ -231,8 +253,7 @@ async def through_us(server: Server, *, streams: int, runs: int, duration: float
         async def look() -> None:
             while not filled.done() or load.waiting:
                 begin = time.perf_counter()
-                query = {"status": "queued", "limit": "100"}
-                async with session.get(f"{route}runs", params=query) as answer:
+                async with session.get(at("runs?status=queued&limit=100")) as answer:
                     json.loads(await read(answer))
                 load.listed.append((time.perf_counter() - begin) * 1000)
                 await asyncio.sleep(LOOK_EVERY)
@@ -290,7 +311,8 @@ async def past_us(comfyui_url: str, *, streams: int, runs: int, duration: float)
                     else:
                         filled.set()
                         await asyncio.sleep(0.01)
-                await ended.wait()
+                if open_runs:
+                    await ended.wait()
                 listening.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await listening
@@ -315,13 +337,17 @@ def stream_of(text: str) -> list[tuple[int, dict[str, Any]]]:
     return messages
 
 
-def settle(server: Server, before: Census, *, seconds: float = SETTLED) -> Census:
-    """Wait until no more lives in the server's process than before; return what does then."""
-    deadline = time.monotonic() + seconds
+def settle(server: Server, before: Census, *, outgoing: bool = True) -> Census:
+    """Wait until no more lives in the server's process than before; return what does in the end.
+
+    Connections to ComfyUI are kept for half a minute: ``outgoing`` waits for their end too.
+    """
+    deadline = time.monotonic() + SETTLED
     while True:
         found = server.census()
-        back = found.task_count <= before.task_count and found.descriptors <= before.descriptors
-        if back or time.monotonic() > deadline:
+        more = found.descriptors - before.descriptors
+        more -= 0 if outgoing else found.outgoing - before.outgoing
+        if (found.task_count <= before.task_count and more <= 0) or time.monotonic() > deadline:
             return found
         time.sleep(0.5)
 
@@ -375,7 +401,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         running_comfyui() as comfyui,
         running_jupyter(comfyui.url, extensions={"benchmarks.census": True}) as jupyter,
     ):
-        server = _server(jupyter)
+        server = Server(
+            f"http://{jupyter.host}:{jupyter.port}/", jupyter.token, jupyter.pid, comfyui.port
+        )
         with pinging(server) as pings:
             time.sleep(3.0)
             at_rest = pings.take()
@@ -431,10 +459,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "descriptors after", second.descriptors, before.descriptors, "added", 0, "descriptors"
         ),
     )
-
-
-def _server(jupyter: Jupyter) -> Server:
-    return Server(f"http://{jupyter.host}:{jupyter.port}/", jupyter.token, jupyter.pid)
 
 
 if __name__ == "__main__":

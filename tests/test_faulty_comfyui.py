@@ -101,6 +101,10 @@ class Server:
     def forget_peak(self) -> int:
         """Begin to look for the largest memory anew; return the present one, in bytes."""
         Path(f"/proc/{self.jupyter.pid}/clear_refs").write_text("5")
+        return self.memory()
+
+    def memory(self) -> int:
+        """Return the memory in use, in bytes."""
         return int(psutil.Process(self.jupyter.pid).memory_info().rss)
 
     def peak(self) -> int:
@@ -434,6 +438,20 @@ def test_outputs_that_are_large(server):
     assert body["outputs"] == {}
     (warning,) = body["warnings"]
     assert "too large" in warning
+
+
+def test_large_outputs_of_many_runs_do_not_stay_in_memory(shared, faulty):
+    """Each costs what two of its texts need, had they all been kept; the first ones fill pools."""
+    length = 12 * MEGABYTE
+    used = []
+    for count in (8, 16):
+        for _ in range(count):
+            prompt_id = shared.start_run(long_text(length))
+            while shared.get("check-status")[1]["queue"] != {"running": 0, "pending": 0}:
+                time.sleep(0.05)
+        used.append(shared.memory())
+    assert shared.get("check-status", prompt_id=prompt_id)[1]["status"] == "success"
+    assert used[1] - used[0] < 16 * length, [memory // MEGABYTE for memory in used]
 
 
 def long_text(length: int) -> dict[str, Any]:

@@ -144,6 +144,11 @@ class EventLog:
         return found[::-1]
 
     @property
+    def size(self) -> int:
+        """Bytes that the kept events hold in memory, roughly."""
+        return self._bytes
+
+    @property
     def last_id(self) -> int:
         """The largest id that was given out, 0 before the first."""
         return self._next_id - 1

@@ -45,7 +45,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 IDS_OF_A_SERVER = 1_000_000_000_000  # more events than a server can tell of one run
-KEPT_RUNS = 100  # finished runs whose events stay in memory for late readers
+# Finished runs whose events stay in memory for late readers, and the bytes that these may have.
+KEPT_RUNS = 100
+KEPT_BYTES = 32 * 1024 * 1024
 # Events that do not name their prompt: ComfyUI 0.3.75 sends them for the one that runs.
 NAMELESS = ("progress_text", "executing")
 
@@ -654,9 +656,10 @@ class RunManager:
         """Tell the end of a run, which is in the store."""
         self._runs.pop(run.prompt_id, None)
         self._recent[run.prompt_id] = run
-        while len(self._recent) > KEPT_RUNS:
-            self._recent.popitem(last=False)
         run.close(self.reply(run.record))
+        kept = sum(recent.log.size for recent in self._recent.values())
+        while len(self._recent) > KEPT_RUNS or (kept > KEPT_BYTES and len(self._recent) > 1):
+            kept -= self._recent.popitem(last=False)[1].log.size
 
     async def _adopt(self, record: RunRecord) -> None:
         stored = await self._repository.prompt(record.prompt_id)

@@ -1,0 +1,38 @@
+"""Many streams and queued runs at once lose nothing and leave nothing behind.
+
+`benchmarks.load` does the same for minutes and measures it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from benchmarks.load import Server, settle, through_us
+from tests.jupyter_process import LAB
+
+
+@pytest.fixture
+def server(start_jupyter, comfyui, tmp_path):
+    extensions = {"comfydeploy_jupyter": True, "benchmarks.census": True}
+    jupyter = start_jupyter(
+        ServerApp={"jpserver_extensions": {**dict.fromkeys(LAB, False), **extensions}},
+        ComfyDeploy={"comfyui_url": comfyui.url, "data_dir": str(tmp_path / "data")},
+    )
+    yield Server(jupyter.url, jupyter.token, jupyter.pid, comfyui.port)
+    assert "Traceback" not in jupyter.log()
+    jupyter.stop()
+
+
+def test_no_event_is_lost_and_nothing_is_left(server, comfyui):
+    asyncio.run(through_us(server, streams=5, runs=5, duration=0.0))
+    before = server.census()
+    load = asyncio.run(through_us(server, streams=30, runs=60, duration=0.0))
+    assert len(load.results) >= 60
+    assert load.streams >= len(load.results)
+    load.check_history(comfyui.url)
+    after = settle(server, before, outgoing=False)
+    assert after.tasks == before.tasks
+    assert after.descriptors - after.outgoing <= before.descriptors - before.outgoing
+    assert after.threads <= before.threads + 32, "asyncio's pool has no more"
