@@ -129,7 +129,7 @@ class Base(JupyterHandler):
             if not self.check_origin():
                 raise UnauthorizedError(FOREIGN_PAGE) from None
             raise UnauthorizedError(
-                "With a login cookie, a POST also needs the value of the cookie _xsrf in the header"
+                "With a login cookie, this also needs the value of the cookie _xsrf in the header"
                 " X-XSRFToken; or send Jupyter's token instead"
             ) from None
 
@@ -143,6 +143,7 @@ class Base(JupyterHandler):
         """
         if not self.current_user:
             raise UnauthorizedError(STRANGER)
+        self._refuse_other_sites()
         action = self.auth_action or ACTIONS.get(self.request.method or "", "write")
         allowed = await ensure_async(
             self.authorizer.is_authorized(self, self.current_user, action, AUTH_RESOURCE)
@@ -150,6 +151,31 @@ class Base(JupyterHandler):
         if not allowed:
             raise UnauthorizedError(f"You may not {action} {AUTH_RESOURCE} on this server")
         await self.extension.open_services()
+
+    @property
+    def is_link(self) -> bool:
+        """Whether this is what following a link of another site would ask for."""
+        headers = self.request.headers
+        return (
+            self.request.method in {"GET", "HEAD"}
+            and headers.get("Sec-Fetch-Mode") == "navigate"
+            and headers.get("Sec-Fetch-Dest", "document") == "document"
+        )
+
+    def _refuse_other_sites(self) -> None:
+        """Refuse what a page of another site has the browser ask for with the user's cookie.
+
+        For pictures, scripts and frames browsers tell no ``Origin``, but ``Sec-Fetch-Site``; a
+        site on a sibling domain gets cookies sent that others do not.
+        """
+        headers = self.request.headers
+        site = headers.get("Sec-Fetch-Site", "none")
+        by_itself = site in {"none", "same-origin"} or self.token_authenticated or self.is_link
+        # Whoever runs the server may have allowed other origins.
+        configured = bool(self.allow_origin or self.allow_origin_pat)
+        allowed = configured and (self.allow_origin == "*" or "Origin" in headers)
+        if not self.check_origin() or not (by_itself or allowed):
+            raise UnauthorizedError(FOREIGN_PAGE)
 
     def describe(self, exception: BaseException | None, status: int) -> ComfyDeployError:
         """Return the error to tell for an exception.

@@ -30,10 +30,18 @@ VOLUME_STEPS = (
 
 
 class AuthResponseHandler(Handler):
-    """``GET auth-response``: whether the user has approved the sign-in at ComfyDeploy."""
+    """``GET auth-response``: whether the user has approved the sign-in at ComfyDeploy.
+
+    It is a GET that changes something: a link elsewhere must not sign a user in to the account of
+    somebody else.
+    """
+
+    is_link = False
 
     async def get(self) -> None:
         """Ask once; keep the key when it is there, and answer without it."""
+        if "Sec-Fetch-Site" not in self.request.headers:
+            self.check_xsrf_cookie()
         query = self.query(schemas.AuthQuery)
         try:
             name = await self.services.sign_in(query.request_id, query.api_url)

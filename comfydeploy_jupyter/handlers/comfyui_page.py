@@ -145,7 +145,6 @@ class PageHandler(PageBase):
         if not self.current_user and self._is_visit:
             self.redirect(url_concat(self.get_login_url(), {"next": self.request.uri or ""}))
             return
-        self._refuse_other_sites()
         await self.admit()
         if self.path == "":
             self.redirect(f"{url_path_join(self.base_url, PAGE)}/")
@@ -211,16 +210,10 @@ class PageHandler(PageBase):
         """Whether this is the page itself, not one of its parts."""
         return self.request.method == "GET" and self.path in {"/", "/index.html"}
 
-    def _refuse_other_sites(self) -> None:
-        """Let other web sites link to the page itself, and to nothing else.
-
-        Some custom nodes do things on GET.
-        """
-        site = self.request.headers.get("Sec-Fetch-Site", "none")
-        if site in {"none", "same-origin"} or self.token_authenticated:
-            return
-        if not (self._is_visit and self.path in {"", "/"}):
-            raise UnauthorizedError(FOREIGN_PAGE)
+    @property
+    def is_link(self) -> bool:
+        """Whether another site may lead here: to the page itself. Some nodes do things on GET."""
+        return self._is_visit and self.path in {"", "/"}
 
     async def _find(self) -> ComfyUIClient | None:
         """Return ComfyUI once it answers; a visitor meanwhile gets a page that says so."""
