@@ -10,6 +10,7 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
+from ..answers import decode_answer, read_answer
 from ..errors import (
     ComfyUIUnavailableError,
     NotFoundError,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 UNHURRIED = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=300)
 CHUNK = 512 * 1024  # bytes of a file that are written at once
-LARGE = 64 * 1024  # bytes of JSON above which parsing leaves the event loop
+LARGEST = 512 * 1024 * 1024  # bytes of an answer; a long queue is told with all its workflows
 
 
 class ComfyUIClient:
@@ -51,7 +52,12 @@ class ComfyUIClient:
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
             timeout = aiohttp.ClientTimeout(total=self.timeout)
-            self._session = aiohttp.ClientSession(connector=connector, timeout=timeout)
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                timeout=timeout,
+                cookie_jar=aiohttp.DummyCookieJar(),  # else one user's would go with another's
+                trace_configs=[_without_redirects()],
+            )
         return self._session
 
     async def close(self) -> None:
@@ -77,7 +83,7 @@ class ComfyUIClient:
         try:
             return int(answer["exec_info"]["queue_remaining"])
         except (LookupError, TypeError, ValueError):
-            raise _not_comfyui("/prompt") from None
+            raise not_comfyui("/prompt") from None
 
     async def queue(self) -> tuple[list[str], list[str]]:
         """Return the prompt ids that run and those that wait, next one first."""
@@ -86,7 +92,7 @@ class ComfyUIClient:
             running = [str(item[1]) for item in answer["queue_running"]]
             pending = [str(item[1]) for item in sorted(answer["queue_pending"], key=_by_number)]
         except (LookupError, TypeError):
-            raise _not_comfyui("/queue") from None
+            raise not_comfyui("/queue") from None
         return running, pending
 
     async def history(self, prompt_id: str) -> dict[str, Any] | None:
@@ -146,7 +152,7 @@ class ComfyUIClient:
         )
         answer = await _parse(await self._request("POST", "/prompt", body=body, passes=(400, 500)))
         if answer.get("prompt_id") != prompt_id:
-            raise _not_comfyui("/prompt")
+            raise not_comfyui("/prompt")
         return answer
 
     async def delete_queued(self, prompt_id: str) -> None:
@@ -327,8 +333,10 @@ class ComfyUIClient:
 
     async def get_json(self, path: str) -> Any:
         """Return the JSON that ComfyUI answers for a path."""
-        text = await self._request("GET", path)
-        return await asyncio.to_thread(json.loads, text)
+        try:
+            return await decode_answer(await self._request("GET", path))
+        except ValueError:
+            raise not_comfyui(path) from None
 
     async def _get(self, path: str) -> dict[str, Any]:
         return await _parse(await self._request("GET", path))
@@ -356,7 +364,7 @@ class ComfyUIClient:
                 timeout=timeout,
                 allow_redirects=False,
             ) as response:
-                text = await response.read()
+                text = await read_answer(response, LARGEST)
         except asyncio.TimeoutError:
             raise self.unavailable(f"no answer within {limit:g} s", hangs=True) from None
         except aiohttp.ClientConnectorError as fault:
@@ -399,17 +407,25 @@ class ComfyUIClient:
         )
 
 
+def _without_redirects() -> aiohttp.TraceConfig:
+    """Return what refuses redirects: a handshake cannot be told not to follow them."""
+
+    async def refuse(*_: object) -> None:
+        raise aiohttp.ClientPayloadError("it leads elsewhere")
+
+    config = aiohttp.TraceConfig()
+    config.on_request_redirect.append(refuse)
+    return config
+
+
 def _by_number(item: list[Any]) -> tuple[Any, Any]:
     return item[0], str(item[1])
 
 
 async def _parse(text: bytes) -> dict[str, Any]:
     try:
-        if len(text) > LARGE:
-            found = await asyncio.to_thread(json.loads, text)
-        else:
-            found = json.loads(text)
-    except (ValueError, RecursionError):
+        found = await decode_answer(text)
+    except ValueError:
         found = None
     if not isinstance(found, dict):
         raise ComfyUIUnavailableError(
@@ -419,7 +435,8 @@ async def _parse(text: bytes) -> dict[str, Any]:
     return found
 
 
-def _not_comfyui(path: str) -> ComfyUIUnavailableError:
+def not_comfyui(path: str) -> ComfyUIUnavailableError:
+    """Return the error for an answer that ComfyUI does not give."""
     return ComfyUIUnavailableError(
         f"What answers {path} is not ComfyUI, or another version of it than is understood",
         extra={"hint": "Check that the address really is ComfyUI's; 0.3.75 is known to work."},

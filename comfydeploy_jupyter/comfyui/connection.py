@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from ..answers import LARGE
 from ..errors import ComfyUIUnavailableError
-from .client import LARGE
 from .events import Event, Preview, decode_binary, decode_text
 
 if TYPE_CHECKING:

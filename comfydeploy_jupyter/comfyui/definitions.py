@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..graphs.definitions import NodeDefinitions
 from ..graphs.validation import NodeRules
+from .client import not_comfyui
 
 if TYPE_CHECKING:
     from .client import ComfyUIClient
@@ -138,7 +139,12 @@ class Definitions:
         return text, knowledge
 
     def _learn(self, text: bytes, version: str | None) -> Knowledge:
-        object_info = json.loads(text)
+        try:
+            object_info = json.loads(text)
+        except (ValueError, RecursionError):
+            object_info = None
+        if not isinstance(object_info, dict):
+            raise not_comfyui("/object_info")
         self._cache.parent.mkdir(parents=True, exist_ok=True)
         kept = b'{"comfyui_version": %s, "object_info": %s}' % (json.dumps(version).encode(), text)
         descriptor, beside = tempfile.mkstemp(dir=self._cache.parent, prefix=".definitions-")

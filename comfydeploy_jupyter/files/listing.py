@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from urllib.parse import quote
 
+from ..comfyui.client import not_comfyui
 from ..comfyui.folders import LEGACY_NAMES, NOT_MODELS, ModelFolder, registered_extensions
 from ..errors import NotFoundError
 from .staging import STAGING_PREFIX
@@ -309,14 +310,23 @@ class RemoteModels:
         return dict(zip(names, found, strict=True))
 
     async def _registered(self) -> list[str]:
-        return list(map(str, await self._client.get_json("/models")))
+        return [str(name) for name in await self._list("/models")]
 
     async def _directories(self) -> dict[str, list[str]]:
-        found = await self._client.get_json("/experiment/models")
-        return {folder["name"]: folder["folders"] for folder in found}
+        return {
+            str(folder.get("name")): [str(path) for path in folder["folders"]]
+            for folder in await self._list("/experiment/models")
+            if isinstance(folder, dict) and isinstance(folder.get("folders"), list)
+        }
 
     async def _names_in(self, folder: str) -> list[str]:
-        return list(map(str, await self._client.get_json(f"/models/{quote(folder, safe='')}")))
+        return [str(name) for name in await self._list(f"/models/{quote(folder, safe='')}")]
+
+    async def _list(self, path: str) -> list[Any]:
+        found = await self._client.get_json(path)
+        if not isinstance(found, list):
+            raise not_comfyui(path)
+        return found
 
     async def _entries(self, folder: str, directories: list[str] | None) -> list[dict[str, Any]]:
         names, told = await asyncio.gather(self._names_in(folder), self._told(folder))
@@ -324,7 +334,8 @@ class RemoteModels:
         for name in names:
             facts = told.get(name, {})
             index = facts.get("pathIndex")
-            parent = directories[index] if directories and index is not None else None
+            known = type(index) is int and 0 <= index < len(directories or ())
+            parent = directories[index] if directories and known else None
             entries.append(
                 {
                     "name": name,
@@ -338,5 +349,5 @@ class RemoteModels:
 
     async def _told(self, folder: str) -> dict[str, dict[str, Any]]:
         """Return what is known of the files of a folder, by name; the first directory wins."""
-        found = await self._client.get_json(f"/experiment/models/{quote(folder, safe='')}")
-        return {file["name"]: file for file in reversed(found)}
+        found = await self._list(f"/experiment/models/{quote(folder, safe='')}")
+        return {str(file.get("name")): file for file in reversed(found) if isinstance(file, dict)}

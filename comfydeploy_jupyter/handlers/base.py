@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import uuid
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -43,10 +44,16 @@ if not TYPE_CHECKING:
     schemas, formats = lazy_module("schemas"), lazy_module("graphs.formats")
 
 M = TypeVar("M", bound="schemas.Model")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 
 
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+def passed_header(value: str) -> str:
+    """Return a header that another server sent so that tornado writes its very bytes.
+
+    aiohttp reads headers as UTF-8, and tornado writes them as Latin-1. No control character is
+    left, so that it stays one header.
+    """
+    return _CONTROLS.sub("", value.encode("utf-8", "surrogateescape").decode("latin-1"))
 
 
 def load_json(text: bytes | str, *, unique: bool = False) -> dict[str, Any]:
@@ -66,7 +73,12 @@ def load_json(text: bytes | str, *, unique: bool = False) -> dict[str, Any]:
     """
     pairs = formats.unique_keys if unique else None
     try:
-        found = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=pairs)
+        found = json.loads(
+            text,
+            parse_constant=formats.no_constant,
+            parse_float=formats.finite,
+            object_pairs_hook=pairs,
+        )
     except (ValueError, RecursionError) as fault:
         raise InvalidJSONError(f"The body is not JSON: {fault}") from None
     if not isinstance(found, dict):
@@ -216,6 +228,11 @@ class Handler(Base, APIHandler):
             return
         if self.request.method != "OPTIONS":
             await self.admit()
+
+    def set_default_headers(self) -> None:
+        """Keep replies, which may hold the secret of a tunnel, out of caches."""
+        super().set_default_headers()
+        self.set_header("Cache-Control", "no-store")
 
     def get_login_url(self) -> str:
         """Answer 403 instead of sending anybody to a login page."""

@@ -30,7 +30,7 @@ from ..errors import (
     NotFoundError,
     UnauthorizedError,
 )
-from .base import FOREIGN_PAGE, STRANGER, Base
+from .base import FOREIGN_PAGE, STRANGER, Base, passed_header
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -60,6 +60,10 @@ NOT_RETURNED = frozenset(
     {
         *("connection", "keep-alive", "proxy-authenticate", "trailer", "transfer-encoding"),
         *("upgrade", "set-cookie", "server", "date", "location"),
+        # These would speak for all of Jupyter's address.
+        *("access-control-allow-origin", "access-control-allow-credentials", "alt-svc"),
+        *("clear-site-data", "nel", "report-to", "reporting-endpoints", "service-worker-allowed"),
+        *("strict-transport-security", "public-key-pins"),
     }
 )
 
@@ -258,13 +262,14 @@ class PageHandler(PageBase):
             yield chunk
 
     async def _return(self, client: ComfyUIClient, answer: aiohttp.ClientResponse) -> None:
-        self.set_status(answer.status, answer.reason)
+        self.set_status(answer.status)
         self.clear_header("Content-Type")
         for name, value in answer.headers.items():
             if name.lower() not in NOT_RETURNED:
-                self.add_header(name, value)
+                self.add_header(name, passed_header(value))
         location = answer.headers.get("Location")
         if location is not None:
+            location = passed_header(location)
             home = url_path_join(self.base_url, PAGE)
             self.set_header("Location", home + location if location[:1] == "/" else location)
         is_html = answer.headers.get("Content-Type", "").startswith("text/html")
