@@ -77,6 +77,23 @@ async def test_numbers_that_would_be_no_json_again(call, jp_auth_header, number)
         assert json.loads(response.body)["code"] == "invalid_json"
 
 
+class TestLimit:
+    """A limit that is set smaller, for all routes."""
+
+    @pytest.fixture
+    def extension_config(self, extension_config):
+        return {**extension_config, "max_json_size": 1024}
+
+    async def test_a_body_has_a_bound(self, call, jp_auth_header):
+        for path in POSTS:
+            response = await call("POST", path, dict(jp_auth_header), json.dumps({"x": "x" * 1024}))
+            told = json.loads(response.body)
+            if path.endswith("no-such-route"):
+                assert response.code == 404
+            else:
+                assert (response.code, told["code"]) == (413, "too_large"), path
+
+
 async def test_texts_of_yaml_stand_for_no_more_than_they_say(call, jp_auth_header):
     levels = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
     laughs = "\n".join(["comfyui: {}", "a0: &a0 [x]", *levels])
