@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .guard import guarded_command
+from .secrets import is_secret_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -21,20 +22,24 @@ logger = logging.getLogger("comfydeploy_jupyter")
 
 _ROTATE_AT = 8 * 1024 * 1024
 _TAIL_BYTES = 256 * 1024
-# what lets its holder act as the Jupyter user, or spend the ComfyDeploy account: not for children
-_SECRETS = (
-    "COMFYDEPLOY_API_KEY",
-    "COMFYDEPLOY_MACHINE_TOKEN",
-    "COMFY_DEPLOY_API_KEY",
-    "JPY_API_TOKEN",
-    "JUPYTERHUB_API_TOKEN",
-    "JUPYTER_TOKEN",
-)
+# Variables of ours and of Jupyter. The secrets among them let their holder act as the Jupyter
+# user, or spend the ComfyDeploy account: they are not for children.
+_OURS = ("COMFYDEPLOY_", "COMFY_DEPLOY_", "JPY_", "JUPYTER", "CONFIGPROXY_")
 
 
-def child_environment() -> dict[str, str]:
-    """Return this process's environment without the credentials of Jupyter and ComfyDeploy."""
-    return {key: value for key, value in os.environ.items() if key not in _SECRETS}
+def child_environment(*, secrets: bool = True) -> dict[str, str]:
+    """Return this process's environment without the credentials of Jupyter and ComfyDeploy.
+
+    Parameters
+    ----------
+    secrets : bool
+        Whether other secrets stay in it, such as ``HF_TOKEN``, which custom nodes use.
+    """
+    return {
+        key: value
+        for key, value in os.environ.items()
+        if not is_secret_name(key) or (secrets and not key.upper().startswith(_OURS))
+    }
 
 
 class Child:

@@ -10,6 +10,8 @@ import time
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TextIO, TypeVar
 
+from .errors import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
@@ -187,7 +189,7 @@ class SweepLine(Line):
 
     def end(self, progress: SweepProgress) -> None:
         """Leave a line that says how it ended."""
-        self.write(f"\r{sweep_end(progress)}\x1b[K\n")
+        self.write(f"\r{printable(sweep_end(progress))}\x1b[K\n")
 
 
 class NotebookView:

@@ -33,10 +33,22 @@ into its JSON reply; the Python client turns the reply back into the same error:
 from __future__ import annotations
 
 import errno
+import re
 from typing import Any, ClassVar
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 """What the operating system says where a disk, a quota or a file is full."""
+
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def printable(text: str) -> str:
+    """Return a text whose control characters, which a terminal obeys, are spelled out.
+
+    Names and messages come from workflows and services that anybody may have made. Line feeds and
+    tabs stay.
+    """
+    return _CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 class ComfyDeployError(Exception):
@@ -62,6 +74,7 @@ class ComfyDeployError(Exception):
         details: dict[str, Any] | None = None,
         extra: dict[str, Any] | None = None,
     ) -> None:
+        message = printable(message)
         super().__init__(message)
         self.message = message
         self.details = details or {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import mimetypes
 import os
 import uuid
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from ..errors import InvalidRequestError
+from ..media_types import media_type
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -210,7 +210,8 @@ class _Form:
             for key, value in fields.items()
         )
         quoted = name.replace("\\", "\\\\").replace('"', '\\"')
-        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        quoted = quoted.replace("\r", "%0D").replace("\n", "%0A")  # as browsers do
+        kind = media_type(name) or "application/octet-stream"
         head += (
             f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{quoted}"\r\n'
             f"Content-Type: {kind}\r\n\r\n"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import html
 import io
-import mimetypes
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, overload
 from urllib.parse import urlsplit
 
-from ..errors import ComfyDeployError, RunCancelledError, RunFailedError
+from ..errors import ComfyDeployError, RunCancelledError, RunFailedError, printable
+from ..media_types import media_type
 from .graph import Source
 from .graph_text import counted
 from .server import READ_TIMEOUT, Server
@@ -75,11 +75,7 @@ class OutputFile:
         """The MIME type that the name stands for."""
         known = {".webp": "image/webp", ".avif": "image/avif", ".flac": "audio/flac"}
         suffix = PurePosixPath(self.filename).suffix.lower()
-        return (
-            known.get(suffix)
-            or mimetypes.guess_type(self.filename)[0]
-            or "application/octet-stream"
-        )
+        return known.get(suffix) or media_type(self.filename) or "application/octet-stream"
 
     @property
     def is_image(self) -> bool:
@@ -193,7 +189,8 @@ class Images(Sequence["Image"]):
         return self._open[place]
 
     def __repr__(self) -> str:
-        return f"<{counted(len(self), 'image')}: {', '.join(f.filename for f in self._files)}>"
+        names = ", ".join(file.filename for file in self._files)
+        return printable(f"<{counted(len(self), 'image')}: {names}>")
 
 
 class Result(Mapping[str, Any]):
@@ -240,7 +237,7 @@ class Result(Mapping[str, Any]):
             parts.append(counted(len(self.texts), "text"))
         if self.status == "failed":
             parts.append(self.failure)
-        return f"<Result {self.prompt_id}: {', '.join(parts)}>"
+        return printable(f"<Result {self.prompt_id}: {', '.join(parts)}>")
 
     @property
     def status(self) -> str:

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
+from .. import answers
 from ..errors import CloudError, InvalidRequestError
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 DEFAULT_URL = "https://api.comfydeploy.com/api"
 ATTEMPTS = 4
-LARGE = 64 * 1024  # bytes of JSON above which parsing leaves the event loop
+LARGEST = 256 * 1024 * 1024  # bytes of an answer; versions of large workflows have megabytes each
 MAX_SENTENCE = 500  # characters of the service's own words that are passed on
 
 
@@ -224,7 +225,7 @@ class CloudClient:
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=5.0),
             ) as response:
-                text = await response.read()
+                text = await answers.read_whole(response, LARGEST)
         except asyncio.TimeoutError:
             error = CloudError(f"ComfyDeploy does not answer {what} in time")
             raise _CallError(error, passing=True) from None
@@ -342,7 +343,7 @@ def unreadable(what: str) -> CloudError:
 async def _read(response: aiohttp.ClientResponse, text: bytes, what: str, key: str | None) -> Any:
     status = response.status
     try:
-        answer = await _decode(text)
+        answer = await answers.parse(text)
     except ValueError:
         answer = None
         if status < 300:
@@ -409,9 +410,3 @@ def _encode(body: dict[str, Any]) -> bytes:
         return json.dumps(body).encode()
     except RecursionError:
         raise InvalidRequestError("The body is nested too deeply") from None
-
-
-async def _decode(text: bytes) -> Any:
-    if len(text) > LARGE:
-        return await asyncio.to_thread(json.loads, text)
-    return json.loads(text)

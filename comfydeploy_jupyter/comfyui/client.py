@@ -12,13 +12,13 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
+from .. import answers
 from ..errors import (
     ComfyUIUnavailableError,
     NotFoundError,
     PromptInvalidError,
     TooLargeError,
 )
-from . import answers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -61,7 +61,12 @@ class ComfyUIClient:
         if self._session is None:
             connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
             timeout = aiohttp.ClientTimeout(total=self.timeout)
-            self._session = aiohttp.ClientSession(connector=connector, timeout=timeout)
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                timeout=timeout,
+                cookie_jar=aiohttp.DummyCookieJar(),  # else one user's would go with another's
+                trace_configs=[_without_redirects()],
+            )
         return self._session
 
     async def close(self) -> None:
@@ -76,9 +81,9 @@ class ComfyUIClient:
         stats = await self._get("/system_stats")
         system, devices = stats.get("system"), stats.get("devices")
         if not isinstance(system, dict) or not isinstance(devices, list):
-            raise _not_comfyui("/system_stats")
+            raise not_comfyui("/system_stats")
         if not isinstance(system.get("comfyui_version", ""), str):
-            raise _not_comfyui("/system_stats")
+            raise not_comfyui("/system_stats")
         return stats
 
     async def queue_remaining(self, *, within: float | None = None) -> int:
@@ -93,7 +98,7 @@ class ComfyUIClient:
         try:
             return int(answer["exec_info"]["queue_remaining"])
         except (LookupError, TypeError, ValueError, OverflowError):
-            raise _not_comfyui("/prompt") from None
+            raise not_comfyui("/prompt") from None
 
     async def queue(self) -> tuple[list[str], list[str]]:
         """Return the prompt ids that run and those that wait, next one first."""
@@ -108,7 +113,7 @@ class ComfyUIClient:
             running = [str(item[1]) for item in answer["queue_running"]]
             pending = [str(item[1]) for item in sorted(answer["queue_pending"], key=_by_number)]
         except (LookupError, TypeError, ValueError):
-            raise _not_comfyui("/queue") from None
+            raise not_comfyui("/queue") from None
         return running, pending
 
     async def history(self, prompt_id: str) -> dict[str, Any] | None:
@@ -129,9 +134,9 @@ class ComfyUIClient:
         if found is None:
             return None
         if not isinstance(found, dict) or not isinstance(found.get("status") or {}, dict):
-            raise _not_comfyui(path)
+            raise not_comfyui(path)
         if not isinstance(found.get("outputs") or {}, dict):
-            raise _not_comfyui(path)
+            raise not_comfyui(path)
         return {"outputs": {}, **found}
 
     async def object_info(self) -> tuple[bytes, dict[str, Any]]:
@@ -141,7 +146,7 @@ class ComfyUIClient:
             raise self._too_large("GET /object_info", MAX_ANSWER)
         found = await _parse(text)
         if not all(isinstance(node, dict) and "input" in node for node in found.values()):
-            raise _not_comfyui("/object_info")
+            raise not_comfyui("/object_info")
         return text, found
 
     async def post_prompt(
@@ -192,7 +197,7 @@ class ComfyUIClient:
         answer = await _parse(await self._request("POST", "/prompt", body=body, passes=(400, 500)))
         number, node_errors = answer.get("number"), answer.get("node_errors")
         if answer.get("prompt_id") != prompt_id or not isinstance(number, (int, float, type(None))):
-            raise _not_comfyui("/prompt")
+            raise not_comfyui("/prompt")
         return {**answer, "node_errors": node_errors if isinstance(node_errors, dict) else {}}
 
     async def delete_queued(self, prompt_id: str) -> None:
@@ -251,7 +256,7 @@ class ComfyUIClient:
             await asyncio.to_thread(file.close)
         stored = answer.get("name"), answer.get("subfolder") or ""
         if not isinstance(stored[0], str) or not isinstance(stored[1], str):
-            raise _not_comfyui("/upload/image")
+            raise not_comfyui("/upload/image")
         return stored[0], stored[1]
 
     @contextlib.asynccontextmanager
@@ -409,7 +414,7 @@ class ComfyUIClient:
         except ValueError:
             found = None
         if not isinstance(found, list) or not all(isinstance(item, kind) for item in found):
-            raise _not_comfyui(path)
+            raise not_comfyui(path)
         return found
 
     async def _get(self, path: str) -> dict[str, Any]:
@@ -512,6 +517,17 @@ async def _refusal(response: aiohttp.ClientResponse, text: bytes) -> PromptInval
     return PromptInvalidError(message, details=error, extra={"node_errors": node_errors})
 
 
+def _without_redirects() -> aiohttp.TraceConfig:
+    """Return what refuses redirects: a handshake cannot be told not to follow them."""
+
+    async def refuse(*_: object) -> None:
+        raise aiohttp.ClientPayloadError("it leads elsewhere")
+
+    config = aiohttp.TraceConfig()
+    config.on_request_redirect.append(refuse)
+    return config
+
+
 def _by_number(item: list[Any]) -> tuple[Any, Any]:
     return item[0], str(item[1])
 
@@ -534,7 +550,7 @@ def _last_status(text: bytes) -> dict[str, Any]:
             tail = text[begin + len(b'"status": ') :].decode(errors="replace")
             found, _ = json.JSONDecoder().raw_decode(tail)
     if not isinstance(found, dict):
-        raise _not_comfyui("/history")
+        raise not_comfyui("/history")
     return found
 
 
@@ -551,7 +567,8 @@ async def _parse(text: bytes) -> dict[str, Any]:
     return found
 
 
-def _not_comfyui(path: str) -> ComfyUIUnavailableError:
+def not_comfyui(path: str) -> ComfyUIUnavailableError:
+    """Return the error for an answer that ComfyUI does not give."""
     return ComfyUIUnavailableError(
         f"What answers {path} is not ComfyUI, or another version of it than is understood",
         extra={"hint": "Check that the address really is ComfyUI's; 0.3.75 is known to work."},

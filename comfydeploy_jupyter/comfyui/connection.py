@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from ..answers import LARGE
 from ..errors import ComfyUIUnavailableError
-from .answers import LARGE
 from .events import MAX_EVENT, Event, Preview, Unread, decode_binary, decode_text
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import aiohttp
 
+from ..answers import read
 from ..errors import ComfyUIUnavailableError
-from .answers import read
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -10,7 +10,7 @@ import struct
 from dataclasses import dataclass, field
 from typing import Any
 
-from . import answers
+from .. import answers
 
 MAX_EVENT = 8 * 1024**2  # bytes of a frame that is read: what a run's log keeps in all
 MAX_METADATA = 64 * 1024  # bytes that tell whose preview it is

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import mimetypes
 import os
 import re
 import shutil
@@ -25,6 +24,7 @@ from ..errors import (
     InvalidRequestError,
     TooLargeError,
 )
+from ..media_types import media_type
 from .hashing import sha256_of
 from .names import numbered, safe_filename, safe_subfolder
 from .staging import Staging
@@ -458,4 +458,4 @@ def _content_type(header: str, name: str) -> str:
     kind = header.partition(";")[0].strip().lower()
     if _MEDIA_TYPE.fullmatch(kind) and kind != "application/octet-stream":
         return kind
-    return mimetypes.guess_type(name)[0] or "application/octet-stream"
+    return media_type(name) or "application/octet-stream"

@@ -326,7 +326,7 @@ class RemoteModels:
         for name in names:
             facts = told.get(name, {})
             index = facts.get("pathIndex")
-            known = isinstance(index, int) and 0 <= index < len(directories)
+            known = type(index) is int and 0 <= index < len(directories)
             parent = directories[index] if known else None
             entries.append(
                 {

@@ -10,6 +10,8 @@ from ..errors import InvalidRequestError
 
 QUALITY = 80  # of WebP: hardly seen at this size, a tenth of a PNG
 AT_ONCE = 2  # the processors belong to the kernels
+# Of Pillow's readers those of pictures for the screen: some of the others start programs (EPS).
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 
 
 class Thumbnails:
@@ -30,7 +32,7 @@ def thumbnail(source: BinaryIO, side: int) -> bytes:
     Parameters
     ----------
     source : binary file
-        What Pillow can read; of an animation the first picture counts.
+        In one of `FORMATS`; of an animation the first picture counts.
     side : int
         Longest side of the copy, pixels; a smaller picture keeps its size.
 
@@ -42,21 +44,24 @@ def thumbnail(source: BinaryIO, side: int) -> bytes:
     Raises
     ------
     InvalidRequestError
-        It is no picture, or so large (Pillow's ``MAX_IMAGE_PIXELS``) that it may be an attack on
-        the memory.
+        It is no picture, or so large (twice Pillow's ``MAX_IMAGE_PIXELS``: 179 million pixels)
+        that it may be an attack on the memory.
     """
     # heavy, and rarely needed by a server
     from PIL import Image, ImageOps
 
     copy = io.BytesIO()
     try:
-        with Image.open(source) as image:
+        Image.init()
+        readers = [name for name in FORMATS if name in Image.OPEN]
+        with Image.open(source, formats=readers) as image:
             image.draft("RGB", (2 * side, 2 * side))
             if image.mode.startswith("I;16"):  # Pillow would clip what is above 255
                 small: Image.Image = image.point(lambda value: value / 256).convert("L")
+                small.thumbnail((side, side))
             else:
+                image.thumbnail((side, side))
                 small = ImageOps.exif_transpose(image)
-            small.thumbnail((side, side))
             mode = "RGBA" if small.has_transparency_data else "RGB"
             small.convert(mode).save(copy, "WEBP", quality=QUALITY, method=2)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:

@@ -264,7 +264,7 @@ def _enum_options(inputs: Mapping[str, Any]) -> list[Any] | None:
     """Read the choices of an External Enum: a JSON list in a string, as the pack's editor does."""
     try:
         options = json.loads(inputs.get("options") or "")
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return None
     return options if isinstance(options, list) and options else None
 
@@ -435,7 +435,7 @@ def _no_value(name: str) -> InvalidRequestError:
 def _image_list(value: object, name: str) -> list[str]:
     try:
         images = json.loads(value) if isinstance(value, str) else value
-    except ValueError:
+    except (ValueError, RecursionError):
         images = None
     if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
         raise InvalidRequestError.of_field(

@@ -14,6 +14,7 @@ values with the graph they were given, so treat graphs as read-only.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -169,6 +170,25 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         (twice, _), *_ = Counter(key for key, _ in pairs).most_common(1)
         raise ValueError(f"an object has the key {twice!r} twice")
     return found
+
+
+def no_constant(name: str) -> Any:
+    """Refuse ``NaN`` and ``Infinity``, for ``parse_constant``: JSON has no such numbers."""
+    raise ValueError(f"{name} is not JSON")
+
+
+def finite(text: str) -> float:
+    """Return a number, for ``parse_float``; one like ``1e999`` would be written as no JSON.
+
+    Raises
+    ------
+    ValueError
+        It is too large.
+    """
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"the number {text[:20]} is too large")
+    return number
 
 
 def copy_graph(graph: Mapping[str, Mapping[str, Any]]) -> Graph:

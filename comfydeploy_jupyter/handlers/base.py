@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import uuid
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -43,10 +44,16 @@ if not TYPE_CHECKING:
     schemas, formats = lazy_module("schemas"), lazy_module("graphs.formats")
 
 M = TypeVar("M", bound="schemas.Model")
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 
 
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
+def passed_header(value: str) -> str:
+    """Return a header that another server sent so that tornado writes its very bytes.
+
+    aiohttp reads headers as UTF-8, and tornado writes them as Latin-1. No control character is
+    left, so that it stays one header.
+    """
+    return _CONTROLS.sub("", value.encode("utf-8", "surrogateescape").decode("latin-1"))
 
 
 def load_json(text: bytes | str, *, unique: bool = False) -> dict[str, Any]:
@@ -66,7 +73,12 @@ def load_json(text: bytes | str, *, unique: bool = False) -> dict[str, Any]:
     """
     pairs = formats.unique_keys if unique else None
     try:
-        found = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=pairs)
+        found = json.loads(
+            text,
+            parse_constant=formats.no_constant,
+            parse_float=formats.finite,
+            object_pairs_hook=pairs,
+        )
     except (ValueError, RecursionError) as fault:
         raise InvalidJSONError(f"The body is not JSON: {fault}") from None
     if not isinstance(found, dict):
@@ -129,7 +141,7 @@ class Base(JupyterHandler):
             if not self.check_origin():
                 raise UnauthorizedError(FOREIGN_PAGE) from None
             raise UnauthorizedError(
-                "With a login cookie, a POST also needs the value of the cookie _xsrf in the header"
+                "With a login cookie, this also needs the value of the cookie _xsrf in the header"
                 " X-XSRFToken; or send Jupyter's token instead"
             ) from None
 
@@ -143,6 +155,7 @@ class Base(JupyterHandler):
         """
         if not self.current_user:
             raise UnauthorizedError(STRANGER)
+        self._refuse_other_sites()
         action = self.auth_action or ACTIONS.get(self.request.method or "", "write")
         allowed = await ensure_async(
             self.authorizer.is_authorized(self, self.current_user, action, AUTH_RESOURCE)
@@ -150,6 +163,31 @@ class Base(JupyterHandler):
         if not allowed:
             raise UnauthorizedError(f"You may not {action} {AUTH_RESOURCE} on this server")
         await self.extension.open_services()
+
+    @property
+    def is_link(self) -> bool:
+        """Whether this is what following a link of another site would ask for."""
+        headers = self.request.headers
+        return (
+            self.request.method in {"GET", "HEAD"}
+            and headers.get("Sec-Fetch-Mode") == "navigate"
+            and headers.get("Sec-Fetch-Dest", "document") == "document"
+        )
+
+    def _refuse_other_sites(self) -> None:
+        """Refuse what a page of another site has the browser ask for with the user's cookie.
+
+        For pictures, scripts and frames browsers tell no ``Origin``, but ``Sec-Fetch-Site``; a
+        site on a sibling domain gets cookies sent that others do not.
+        """
+        headers = self.request.headers
+        site = headers.get("Sec-Fetch-Site", "none")
+        by_itself = site in {"none", "same-origin"} or self.token_authenticated or self.is_link
+        # Whoever runs the server may have allowed other origins.
+        configured = bool(self.allow_origin or self.allow_origin_pat)
+        allowed = configured and (self.allow_origin == "*" or "Origin" in headers)
+        if not self.check_origin() or not (by_itself or allowed):
+            raise UnauthorizedError(FOREIGN_PAGE)
 
     def describe(self, exception: BaseException | None, status: int) -> ComfyDeployError:
         """Return the error to tell for an exception.
@@ -190,6 +228,11 @@ class Handler(Base, APIHandler):
             return
         if self.request.method != "OPTIONS":
             await self.admit()
+
+    def set_default_headers(self) -> None:
+        """Keep replies, which may hold the secret of a tunnel, out of caches."""
+        super().set_default_headers()
+        self.set_header("Cache-Control", "no-store")
 
     def get_login_url(self) -> str:
         """Answer 403 instead of sending anybody to a login page."""

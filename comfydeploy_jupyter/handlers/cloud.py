@@ -10,7 +10,7 @@ from tornado.iostream import StreamClosedError
 from tornado.web import stream_request_body
 
 from ..errors import CloudError
-from .base import Handler, schemas
+from .base import Handler, passed_header, schemas
 from .files import ENDLESS
 
 if TYPE_CHECKING:
@@ -30,10 +30,18 @@ VOLUME_STEPS = (
 
 
 class AuthResponseHandler(Handler):
-    """``GET auth-response``: whether the user has approved the sign-in at ComfyDeploy."""
+    """``GET auth-response``: whether the user has approved the sign-in at ComfyDeploy.
+
+    It is a GET that changes something: a link elsewhere must not sign a user in to the account of
+    somebody else.
+    """
+
+    is_link = False
 
     async def get(self) -> None:
         """Ask once; keep the key when it is there, and answer without it."""
+        if "Sec-Fetch-Site" not in self.request.headers:
+            self.check_xsrf_cookie()
         query = self.query(schemas.AuthQuery)
         try:
             name = await self.services.sign_in(query.request_id, query.api_url)
@@ -150,15 +158,15 @@ class SiteHandler(Handler):
     async def _pass_back(self, response: aiohttp.ClientResponse) -> None:
         site = self.services.site
         headers = site.returned_headers(response)
-        kind = headers.pop("Content-Type", "application/octet-stream")
+        kind = passed_header(headers.pop("Content-Type", "application/octet-stream"))
         self.set_status(response.status)
         if response.status in (204, 304):
             headers.pop("Content-Length", None)
         for name, value in headers.items():
-            self.set_header(name, value)
+            self.set_header(name, passed_header(value))
         location = site.location(response, f"{self.base_url}comfydeploy")
         if location is not None:
-            self.set_header("Location", location)
+            self.set_header("Location", passed_header(location))
         # A page from elsewhere must not act as a page of Jupyter: it may not even run a script.
         self.set_header("Content-Type", kind)
         self.set_header("Content-Security-Policy", "default-src 'none'; sandbox")

@@ -30,7 +30,7 @@ from ..errors import (
     NotFoundError,
     UnauthorizedError,
 )
-from .base import FOREIGN_PAGE, STRANGER, Base
+from .base import FOREIGN_PAGE, STRANGER, Base, passed_header
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -60,6 +60,10 @@ NOT_RETURNED = frozenset(
     {
         *("connection", "keep-alive", "proxy-authenticate", "trailer", "transfer-encoding"),
         *("upgrade", "set-cookie", "server", "date", "location"),
+        # These would speak for all of Jupyter's address.
+        *("access-control-allow-origin", "access-control-allow-credentials", "alt-svc"),
+        *("clear-site-data", "nel", "report-to", "reporting-endpoints", "service-worker-allowed"),
+        *("strict-transport-security", "public-key-pins"),
     }
 )
 
@@ -145,7 +149,6 @@ class PageHandler(PageBase):
         if not self.current_user and self._is_visit:
             self.redirect(url_concat(self.get_login_url(), {"next": self.request.uri or ""}))
             return
-        self._refuse_other_sites()
         await self.admit()
         if self.path == "":
             self.redirect(f"{url_path_join(self.base_url, PAGE)}/")
@@ -211,16 +214,10 @@ class PageHandler(PageBase):
         """Whether this is the page itself, not one of its parts."""
         return self.request.method == "GET" and self.path in {"/", "/index.html"}
 
-    def _refuse_other_sites(self) -> None:
-        """Let other web sites link to the page itself, and to nothing else.
-
-        Some custom nodes do things on GET.
-        """
-        site = self.request.headers.get("Sec-Fetch-Site", "none")
-        if site in {"none", "same-origin"} or self.token_authenticated:
-            return
-        if not (self._is_visit and self.path in {"", "/"}):
-            raise UnauthorizedError(FOREIGN_PAGE)
+    @property
+    def is_link(self) -> bool:
+        """Whether another site may lead here: to the page itself. Some nodes do things on GET."""
+        return self._is_visit and self.path in {"", "/"}
 
     async def _find(self) -> ComfyUIClient | None:
         """Return ComfyUI once it answers; a visitor meanwhile gets a page that says so."""
@@ -265,13 +262,14 @@ class PageHandler(PageBase):
             yield chunk
 
     async def _return(self, client: ComfyUIClient, answer: aiohttp.ClientResponse) -> None:
-        self.set_status(answer.status, answer.reason)
+        self.set_status(answer.status)
         self.clear_header("Content-Type")
         for name, value in answer.headers.items():
             if name.lower() not in NOT_RETURNED:
-                self.add_header(name, value)
+                self.add_header(name, passed_header(value))
         location = answer.headers.get("Location")
         if location is not None:
+            location = passed_header(location)
             home = url_path_join(self.base_url, PAGE)
             self.set_header("Location", home + location if location[:1] == "/" else location)
         is_html = answer.headers.get("Content-Type", "").startswith("text/html")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InvalidRequestError
+from ..errors import CloudError, InvalidRequestError
 from ..lazy import lazy_module
 from .base import Handler, schemas
 
@@ -105,7 +105,10 @@ class VolumeModelHandler(Handler):
         account = self.services.cloud.account(key, api_url=api_url)
         if request.source != "local":
             body = request.for_service(await self.json_body())
-            return dict(await account.post("volume", "model", body=body))
+            answer = await account.post("volume", "model", body=body)
+            if not isinstance(answer, dict):
+                raise CloudError("ComfyDeploy's answer to a new model is not what it should be")
+            return answer
         path, name = _local_file(request)
         target = models.volume_path(_folder(request), name)
         record = await self.services.transfers.upload_to_volume(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import mimetypes
 import os
 import re
 from email.utils import formatdate
@@ -14,7 +13,8 @@ from urllib.parse import quote
 from tornado.iostream import StreamClosedError
 
 from ..errors import ComfyUIUnavailableError, InvalidRequestError, NotFoundError
-from .base import Handler, schemas
+from ..media_types import media_type
+from .base import Handler, passed_header, schemas
 from .conditions import OUTSIDE, asked_range, is_unchanged, outside, range_fits
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class ViewHandler(Handler):
             else:
                 await self._send_on(await machine.ready(), query)
         except StreamClosedError:
-            self.log.debug("A client left before it had all of %s", query.filename)
+            self.log.debug("A client left before it had all of %r", query.filename)
         except ComfyUIUnavailableError as fault:
             if not self._headers_written:
                 raise
@@ -68,7 +68,7 @@ class ViewHandler(Handler):
 
     def _describe(self, filename: str) -> None:
         """Set the headers that keep a file from being more than a file."""
-        guess = mimetypes.guess_type(filename)[0] or "application/octet-stream"
+        guess = media_type(filename) or "application/octet-stream"
         inline = INLINE.match(guess) is not None
         self._type = guess if inline else "application/octet-stream"
         kind = "inline" if inline else "attachment"
@@ -184,7 +184,7 @@ class ViewHandler(Handler):
         self.set_status(answer.status)
         for name in PASSED_BACK:
             if name in answer.headers:
-                self.set_header(name, answer.headers[name])
+                self.set_header(name, passed_header(answer.headers[name]))
         self.set_header("Content-Type", self._type)
         if self.request.method != "HEAD":
             async for chunk in answer.content.iter_chunked(CHUNK):

@@ -12,13 +12,16 @@ import os
 import re
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import aiohttp
 
+from ..answers import reason_of
 from ..errors import InvalidRequestError, NotFoundError
+from ..secrets import clean_url
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 SUBFOLDER = "comfydeploy"  # of ComfyUI's input/
 MAX_BYTES = 4 * 1024**3  # of one file
 MAX_ZIP_IMAGES = 1000
+MAX_ZIP_DIRECTORY = 16 * 1024**2  # bytes of the list of what is in an archive
 CHUNK = 1024 * 1024
 DOWNLOAD_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=15, sock_read=60)
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -78,8 +82,7 @@ async def _bring(source: str, need: FileNeed, folders: Folders, client: ComfyUIC
             await _download(source, path, field)
             name = PurePosixPath(unquote(urlsplit(source).path)).name or "download"
             if need.kind == "image_batch" and zipfile.is_zipfile(path):
-                images = await asyncio.to_thread(_unzip, path, field)
-                return [await _place_bytes(data, n, folders, client) for n, data in images]
+                return await _place_unzipped(path, field, folders, client)
             return [await _place(path, name, folders, client)]
     if source.startswith("data:"):
         data, suffix = await asyncio.to_thread(_decode, source, field)
@@ -126,22 +129,23 @@ async def _place(path: Path, name: str, folders: Folders, client: ComfyUIClient)
 
 async def _download(url: str, path: Path, field: str) -> None:
     size = 0
+    told = clean_url(url)
     try:
         async with (
             aiohttp.ClientSession(timeout=DOWNLOAD_TIMEOUT) as session,
-            session.get(url) as answer,
+            session.get(url, headers={"Accept-Encoding": "identity"}) as answer,
         ):
             if answer.status >= 400:
-                raise InvalidRequestError.of_field(field, f"{url} answered {answer.status}")
+                raise InvalidRequestError.of_field(field, f"{told} answered {answer.status}")
             with path.open("wb") as file:
                 async for chunk in answer.content.iter_chunked(CHUNK):
                     size += len(chunk)
                     if size > MAX_BYTES:
-                        raise InvalidRequestError.of_field(field, f"{url} is larger than 4 GiB")
+                        raise InvalidRequestError.of_field(field, f"{told} is larger than 4 GiB")
                     await asyncio.to_thread(file.write, chunk)
     except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as fault:
-        reason = str(fault) or type(fault).__name__
-        raise InvalidRequestError.of_field(field, f"{url} cannot be fetched: {reason}") from fault
+        reason = reason_of(fault)
+        raise InvalidRequestError.of_field(field, f"{told} cannot be fetched: {reason}") from None
 
 
 def _decode(url: str, field: str) -> tuple[bytes, str]:
@@ -155,27 +159,53 @@ def _decode(url: str, field: str) -> tuple[bytes, str]:
         raise InvalidRequestError.of_field(field, "is a data: URL without valid base64") from None
 
 
-def _unzip(path: Path, field: str) -> list[tuple[str, bytes]]:
+async def _place_unzipped(
+    path: Path, field: str, folders: Folders, client: ComfyUIClient
+) -> list[str]:
+    """Place the pictures of an archive, one after the other; return the loader's names."""
+    names = []
     try:
-        with zipfile.ZipFile(path) as archive:
-            found = [
-                item
-                for item in archive.infolist()
-                if item.filename.lower().endswith(IMAGE_SUFFIXES)
-            ]
-            if len(found) > MAX_ZIP_IMAGES or sum(item.file_size for item in found) > MAX_BYTES:
-                raise InvalidRequestError.of_field(field, "the archive holds too much")
-            return [
-                (PurePosixPath(item.filename).name, _read_item(archive, item)) for item in found
-            ]
-    except (zipfile.BadZipFile, RuntimeError, EOFError) as fault:
+        archive = await asyncio.to_thread(_open_archive, path, field)
+        with archive:
+            for item in _pictures(archive, field):
+                with _temporary_file() as picture:
+                    await asyncio.to_thread(_extract, archive, item, picture)
+                    name = PurePosixPath(item.filename).name
+                    names.append(await _place(picture, name, folders, client))
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as fault:
         raise InvalidRequestError.of_field(field, f"the archive is broken: {fault}") from fault
+    return names
 
 
-def _read_item(archive: zipfile.ZipFile, item: zipfile.ZipInfo) -> bytes:
-    """Read no more than the archive says: what it says has been counted."""
-    with archive.open(item) as file:
-        return file.read(item.file_size)
+def _open_archive(path: Path, field: str) -> zipfile.ZipFile:
+    """Open an archive whose list is short: all of that is read at once.
+
+    Where it ends, an archive tells how long its list is (PKWARE's APPNOTE, 4.3.16); larger ones
+    than are taken here tell it in the records of ZIP64 before that.
+    """
+    with path.open("rb") as file:
+        file.seek(-min(file.seek(0, os.SEEK_END), 22 + 0xFFFF + 20), os.SEEK_END)
+        before, _, end = file.read().rpartition(b"PK\x05\x06")
+    size = int.from_bytes(end[8:12], "little")
+    if size > MAX_ZIP_DIRECTORY or before[-20:].startswith(b"PK\x06\x07"):
+        raise InvalidRequestError.of_field(field, "the archive holds too much")
+    return zipfile.ZipFile(path)
+
+
+def _pictures(archive: zipfile.ZipFile, field: str) -> list[zipfile.ZipInfo]:
+    found = [item for item in archive.infolist() if item.filename.lower().endswith(IMAGE_SUFFIXES)]
+    if len(found) > MAX_ZIP_IMAGES or sum(item.file_size for item in found) > MAX_BYTES:
+        raise InvalidRequestError.of_field(field, "the archive holds too much")
+    return found
+
+
+def _extract(archive: zipfile.ZipFile, item: zipfile.ZipInfo, target: Path) -> None:
+    """Write a picture, no more of it than the archive says: what it says has been counted."""
+    left = item.file_size
+    with archive.open(item) as read, target.open("wb") as write:
+        while left and (chunk := read.read(min(CHUNK, left))):
+            write.write(chunk)
+            left -= len(chunk)
 
 
 def _digest(path: Path) -> str:

@@ -57,6 +57,9 @@ class _Place:
         return self.folders.model_folder("custom_nodes").paths
 
 
+LARGEST_YAML = 256 * 1024  # characters; reading that takes a second
+
+
 class Snapshots:
     """Reads environments and turns them into build contexts, images and steps.
 
@@ -285,12 +288,26 @@ def _given(snapshot: dict[str, Any] | str) -> Environment:
     return Environment(parse(snapshot))
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """Takes no aliases: by those a few lines can stand for more than a memory holds."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("an alias")
+        found: yaml.Node | None = super().compose_node(parent, index)
+        return found
+
+
 def _load(text: str) -> dict[str, Any]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
+        if len(text) > LARGEST_YAML:
+            raise InvalidRequestError.of_field(
+                "snapshot", f"is not JSON, and too long for YAML: {LARGEST_YAML} characters at most"
+            ) from None
         try:
-            found = yaml.safe_load(text)
+            found = yaml.load(text, _PlainLoader)  # noqa: S506 - it is a SafeLoader
         except (yaml.YAMLError, RecursionError, ValueError):
             found = None
     if not isinstance(found, dict):

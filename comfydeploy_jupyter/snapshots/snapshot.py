@@ -40,7 +40,8 @@ def _checked_path(path: str) -> str:
 
 
 def _checked_requirement(line: str) -> str:
-    if line.startswith("-") or "\n" in line or "\r" in line:
+    # pip ends a line at everything that Python does, and takes spaces before an option
+    if line.strip().startswith("-") or len(line.splitlines()) != 1:
         raise ValueError("must be one requirement, and no option of pip")
     return line
 

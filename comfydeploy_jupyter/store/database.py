@@ -268,6 +268,7 @@ class Database:
             found.execute("PRAGMA foreign_keys = ON")
             if write:
                 _set_safety(found, self.journal)
+                found.execute("PRAGMA secure_delete = ON")  # a token that is removed is gone
             else:
                 found.execute("PRAGMA query_only = ON")
             setattr(self._local, _KINDS[write], (self._generation, found))

@@ -15,12 +15,15 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 from yarl import URL
 
+from ..answers import parse, read_whole, reason_of
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 CONNECT_TIMEOUT = 15.0  # seconds
 LONGEST_RETRY_AFTER = 3600.0  # seconds; a server that asks for more is asked again then
 SNIPPET = 2048  # bytes of an error's body that are looked at
+LARGEST_JSON = 16 * 1024 * 1024  # bytes; answers of a model site with all its versions have some
 PASSING_STATUSES = frozenset({408, 425, 429})  # refusals that may be over soon
 
 
@@ -131,8 +134,8 @@ async def request(
                 raise await _refusal(response, what)
             yield response
     except (aiohttp.ClientError, asyncio.TimeoutError, ConnectionError) as fault:
-        reason = str(fault) or type(fault).__name__
-        raise TransferError(f"{what} does not answer properly: {reason}", again=True) from fault
+        message = f"{what} does not answer properly: {reason_of(fault)}"
+        raise TransferError(message, again=True) from None
 
 
 async def get_json(response: aiohttp.ClientResponse, what: str) -> dict[str, Any]:
@@ -144,7 +147,7 @@ async def get_json(response: aiohttp.ClientResponse, what: str) -> dict[str, Any
         If it is none; a proxy's error page may be gone at the next attempt.
     """
     try:
-        answer = await response.json(content_type=None)
+        answer = await parse(await read_whole(response, LARGEST_JSON))
     except ValueError:
         answer = None
     if not isinstance(answer, dict):

@@ -377,7 +377,7 @@ class TransferQueue:
                 await asyncio.wait_for(self._deeds[record.kind].undo(transfer), UNDO_WITHIN)
             except (TransferError, ComfyDeployError, OSError, asyncio.TimeoutError) as fault:
                 log.warning(
-                    "What %s left could not be cleared away: %s",
+                    "What %r left could not be cleared away: %s",
                     record.filename,
                     fault,
                     extra=record.log_fields,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import mimetypes
 import re
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from yarl import URL
 
-from .http import TransferError, get_json, request
+from ..media_types import media_type
+from .http import SNIPPET, TransferError, get_json, request
 from .sources import CHUNK, FileSource, open_output, open_path
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def content_type(filename: str, told: object = None) -> str:
         What the node that made the file says of it; counts where it is a MIME type.
     """
     suffix = PurePath(filename).suffix.lower()
-    known = TYPES.get(suffix) or mimetypes.guess_type(filename)[0]
+    known = TYPES.get(suffix) or media_type(filename)
     if known is None and isinstance(told, str) and re.fullmatch(r"[\w.+-]+/[\w.+-]+", told):
         return told
     return known or "application/octet-stream"
@@ -99,7 +99,7 @@ async def put(
         async with request(
             http, "PUT", url, what="The storage", headers=sent, data=body
         ) as response:
-            await response.read()
+            await response.content.read(SNIPPET)  # it tells nothing that matters
             etag = response.headers.get("ETag", "")
     except TransferError:
         if source.fault is not None:

@@ -118,7 +118,7 @@ class Cloudflared:
         if token is not None:
             command += ["run", "--token-file", str(self._token_path)]
         # variables of cloudflared's would be options that nobody gave here
-        environment = child_environment()
+        environment = child_environment(secrets=False)
         for variable in [name for name in environment if name.startswith("TUNNEL_")]:
             del environment[variable]
         try:

@@ -147,7 +147,8 @@ class Gate:
         given, path = _take_secret(request.raw_path)
         bearer = _bearer(request)
         from_cookie = _cookie(request).encode()
-        if hmac.compare_digest(from_cookie, self._pass):
+        by_cookie = hmac.compare_digest(from_cookie, self._pass)
+        if by_cookie:
             answer = None
         elif given is None and bearer is None:
             answer = _refusal(
@@ -160,12 +161,13 @@ class Gate:
             answer = self._judge(request, given, bearer)
         if answer is not None:
             return answer
-        if not _same_site(request):
+        if not _same_site(request) or (by_cookie and not _own_page(request)):
             return _refusal(request, 403, "cross_origin", "Another web site may not do this")
         fresh = given is not None and hmac.compare_digest(given, self._secret)
         if fresh and request.method == "GET" and "text/html" in request.headers.get("Accept", ""):
             # a page whose address has the secret would hand it on, in histories and bookmarks
-            answer = web.Response(status=303, headers={"Location": "/" + path.lstrip("/")})
+            # browsers read a backslash as a slash, and two of them as another host
+            answer = web.Response(status=303, headers={"Location": "/" + path.lstrip("/\\")})
             self._remember(request, answer)
             return _sealed(answer)
         return await self._forward(request, path, fresh=fresh)
@@ -339,7 +341,7 @@ def _bearer(request: web.BaseRequest) -> bytes | None:
 def _without_pass(cookies: str) -> str:
     """Return a ``Cookie`` header without our own cookie."""
     parts = [part.strip() for part in cookies.split(";")]
-    return "; ".join(part for part in parts if part.partition("=")[0] != COOKIE)
+    return "; ".join(part for part in parts if part.partition("=")[0].strip() != COOKIE)
 
 
 def _cookie(request: web.BaseRequest) -> str:
@@ -361,6 +363,22 @@ def _same_site(request: web.BaseRequest) -> bool:
     if origin is None or (request.method in SAFE_METHODS and not is_socket):
         return True
     return urlsplit(origin).netloc.lower() == request.headers.get("Host", "").lower()
+
+
+def _own_page(request: web.BaseRequest) -> bool:
+    """Whether a browser asks for one of our own pages, or follows a link to one.
+
+    For pictures, scripts and frames of other sites it sends no ``Origin``; a site on a sibling
+    domain gets the cookie sent along.
+    """
+    site = request.headers.get("Sec-Fetch-Site", "none")
+    if site in ("none", "same-origin"):
+        return True
+    return (
+        request.method in ("GET", "HEAD")
+        and request.headers.get("Sec-Fetch-Mode") == "navigate"
+        and request.headers.get("Sec-Fetch-Dest", "document") == "document"
+    )
 
 
 def _end_to_end(headers: CIMultiDictProxy[str]) -> Iterator[tuple[str, str]]:

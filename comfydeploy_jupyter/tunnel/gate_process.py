@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 
-from ..child import Child
+from ..child import Child, child_environment
 from .failures import failure
 from .gate import GateSettings
 
@@ -136,6 +136,7 @@ class GateProcess:
                     *("--listener", str(numbers[0]), "--settings", str(numbers[1])),
                 ],
                 cwd=self.log_path.parent,
+                env=child_environment(secrets=False),
                 pass_fds=numbers,
             )
         finally:

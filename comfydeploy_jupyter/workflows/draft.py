@@ -8,7 +8,14 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from ..errors import InvalidRequestError
-from ..graphs.formats import GraphFormat, check_api_graph, detect_format, unique_keys
+from ..graphs.formats import (
+    GraphFormat,
+    check_api_graph,
+    detect_format,
+    finite,
+    no_constant,
+    unique_keys,
+)
 from ..graphs.integrity import check_whole
 
 Convert: TypeAlias = Callable[[dict[str, Any]], Awaitable["dict[str, Any] | None"]]
@@ -101,13 +108,14 @@ async def completed(draft: Draft, convert: Convert | None) -> Draft:
 def _parsed(value: Any, field: str) -> dict[str, Any]:
     if isinstance(value, str):
         try:
-            value = json.loads(value, parse_constant=_refuse, object_pairs_hook=unique_keys)
+            value = json.loads(
+                value,
+                parse_constant=no_constant,
+                parse_float=finite,
+                object_pairs_hook=unique_keys,
+            )
         except (ValueError, RecursionError) as fault:
             raise InvalidRequestError.of_field(field, f"is not JSON: {fault}") from None
     if not isinstance(value, dict):
         raise InvalidRequestError.of_field(field, "must be a workflow, a JSON object")
     return value
-
-
-def _refuse(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")

@@ -1,4 +1,7 @@
-"""What a ComfyUI answers, read within bounds: it may be broken, or not be a ComfyUI at all."""
+"""Reading what other servers answer: within bounds, and without telling their addresses.
+
+They may be broken, or not be what they are taken for.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,21 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
+import aiohttp
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import aiohttp
-
 LARGE = 64 * 1024  # bytes of JSON above which parsing leaves the event loop
 TAIL = 1024 * 1024  # bytes that are kept of the end of what is too large
+
+# What these say is host and port, or what is wrong with the bytes. Others tell whole addresses,
+# whose parameters may be secrets, and their `repr` the headers of the request too.
+_TELLING = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ClientPayloadError,
+    aiohttp.ServerDisconnectedError,
+)
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 
@@ -54,6 +65,27 @@ async def read(
             if len(body) > 2 * TAIL:
                 del body[:-TAIL]
     return bytes(body), size <= limit
+
+
+async def read_whole(response: aiohttp.ClientResponse, limit: int) -> bytes:
+    """Return the body of an answer; one that is compressed counts as what it unpacks to.
+
+    Parameters
+    ----------
+    response : aiohttp.ClientResponse
+        The answer, of which nothing has been read.
+    limit : int
+        Bytes that it may have.
+
+    Raises
+    ------
+    aiohttp.ClientPayloadError
+        It has more, or breaks off.
+    """
+    body, whole = await read(response, limit)
+    if not whole:
+        raise aiohttp.ClientPayloadError(f"the answer has more than {limit} bytes")
+    return body
 
 
 def loads(text: bytes | str, depth: int = 0, leaf: Callable[[Any], Any] | None = None) -> Any:
@@ -98,6 +130,16 @@ async def parse(text: bytes | str, depth: int = 3) -> Any:
     if len(text) > LARGE:
         return await asyncio.to_thread(loads, text, depth)
     return loads(text)
+
+
+def reason_of(fault: BaseException) -> str:
+    """Return why a request failed, in words that may be told: without address and headers."""
+    if isinstance(fault, _TELLING) and str(fault):
+        return str(fault)
+    if isinstance(fault, OSError) and fault.strerror:
+        return fault.strerror
+    status = f" ({fault.status})" if isinstance(fault, aiohttp.ClientResponseError) else ""
+    return f"{type(fault).__name__}{status}"
 
 
 def _value(text: str, at: int, depth: int, leaf: Callable[[Any], Any] | None) -> tuple[Any, int]:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import uuid
-from typing import Any
 
 import pytest
-from jupyter_server.auth.authorizer import Authorizer
-from tornado.httpclient import HTTPClientError
-from traitlets.config import Config
 
-from .test_auth import routes
-from .test_transfers import told
+from tests.handlers.test_transfers import told
+
+from .conftest import routes
 
 TOKEN = "a-long-and-random-token:with-ünicode"
 
@@ -26,15 +23,6 @@ def of_service(token: str = TOKEN) -> dict[str, str]:
     """The headers that ComfyDeploy sends."""
     header = token.encode().decode("latin-1")
     return {"Authorization": basic(token), "authorizationheader": header}
-
-
-class Recorder(Authorizer):
-    asked: list[tuple[str, str, str]] = []  # noqa: RUF012 - the one list that the test reads
-    answer = True
-
-    def is_authorized(self, handler: Any, user: Any, action: str, resource: str) -> bool:
-        self.asked.append((user.username, action, resource))
-        return self.answer
 
 
 @pytest.fixture
@@ -53,45 +41,19 @@ def extension_config(tmp_path, machine_token):
 
 
 @pytest.fixture(params=[True, False], ids=["open", "closed"])
-def jp_server_config(request, extension_config):
-    return Config(
-        {
-            "ServerApp": {
-                "jpserver_extensions": {"comfydeploy_jupyter": True},
-                "allow_unauthenticated_access": request.param,
-                "authorizer_class": Recorder,
-            },
-            "ComfyDeploy": extension_config,
-        }
-    )
+def open_to_strangers(request):
+    return request.param
 
 
 @pytest.fixture
-def recorder():
-    Recorder.asked.clear()
-    Recorder.answer = True
-    yield Recorder
-    Recorder.answer = True
-
-
-@pytest.fixture
-def call(extension, http_server_client, jp_base_url, recorder):
+def knock(call):
     """Call a route with these headers alone; return status and code of the error."""
 
     async def fetch(
         headers: dict[str, str], path: str = "comfyui-deploy/run", method: str = "POST"
     ) -> tuple[int, str]:
         graph = {"1": {"class_type": "TestText", "inputs": {"text": "a"}}}
-        try:
-            response = await http_server_client.fetch(
-                f"{jp_base_url}{path}",
-                method=method,
-                body=json.dumps({"workflow_api_raw": graph}) if method == "POST" else None,
-                headers=headers,
-                follow_redirects=False,
-            )
-        except HTTPClientError as error:
-            response = error.response
+        response = await call(method, path, headers, {"workflow_api_raw": graph})
         return response.code, json.loads(response.body or b"{}").get("code", "")
 
     return fetch
@@ -101,7 +63,7 @@ LET_IN = (503, "comfyui_unavailable")
 REFUSED = (403, "unauthorized")
 
 
-async def test_the_service_is_let_in(call, recorder):
+async def test_the_service_is_let_in(knock, recorder):
     for headers in (
         of_service(),
         {"Authorization": basic(TOKEN)},
@@ -110,16 +72,16 @@ async def test_the_service_is_let_in(call, recorder):
         {**of_service(), "Origin": "https://www.comfydeploy.com"},
     ):
         recorder.asked.clear()
-        assert await call(dict(headers)) == LET_IN
+        assert await knock(dict(headers)) == LET_IN
         assert recorder.asked == [("comfydeploy-service", "write", "comfydeploy")]
 
 
-async def test_the_authorizer_may_say_no(call, recorder):
+async def test_the_authorizer_may_say_no(knock, recorder):
     recorder.answer = False
-    assert await call(of_service()) == REFUSED
+    assert await knock(of_service()) == REFUSED
 
 
-async def test_wrong_tokens(call, recorder, caplog):
+async def test_wrong_tokens(knock, recorder, caplog):
     right = of_service()
     for headers in (
         {},
@@ -138,32 +100,32 @@ async def test_wrong_tokens(call, recorder, caplog):
         {"Authorization": basic(TOKEN).removeprefix("Basic ")},
         {"Cookie": f"authorizationheader={base64.b64encode(TOKEN.encode()).decode()}"},
     ):
-        assert await call(dict(headers)) == REFUSED, headers
+        assert await knock(dict(headers)) == REFUSED, headers
     assert recorder.asked == []
     assert "wrong machine token" in caplog.text
     assert TOKEN not in caplog.text
 
 
-async def test_no_other_route_takes_it(call, recorder):
+async def test_no_other_route_takes_it(knock, recorder):
     seen = 0
     for method, path in routes():
         if (method, path) != ("POST", "comfyui-deploy/run"):
-            assert (await call(of_service(), path, method))[0] == 403, (method, path)
+            assert (await knock(of_service(), path, method))[0] == 403, (method, path)
             seen += 1
     assert seen > 20
     assert recorder.asked == []
 
 
 @pytest.mark.parametrize("machine_token", ["", "  "])
-async def test_nobody_is_let_in_without_one_configured(call, machine_token):
+async def test_nobody_is_let_in_without_one_configured(knock, machine_token):
     for token in ("", " ", "  ", TOKEN):
-        assert await call(of_service(token)) == REFUSED
-    assert await call({"authorizationheader": ""}) == REFUSED
+        assert await knock(of_service(token)) == REFUSED
+    assert await knock({"authorizationheader": ""}) == REFUSED
 
 
-async def test_jupyters_own_ways_stay(call, recorder, jp_auth_header):
-    assert await call(dict(jp_auth_header)) == LET_IN
-    assert await call({**jp_auth_header, "authorizationheader": "wrong"}) == LET_IN
+async def test_jupyters_own_ways_stay(knock, recorder, jp_auth_header):
+    assert await knock(dict(jp_auth_header)) == LET_IN
+    assert await knock({**jp_auth_header, "authorizationheader": "wrong"}) == LET_IN
     assert "comfydeploy-service" not in {user for user, _, _ in recorder.asked}
 
 

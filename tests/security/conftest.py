@@ -1,0 +1,160 @@
+"""A Jupyter server that remembers whom it asked, and requests with exactly the headers of a test.
+
+`sentences` says which test holds which sentence of docs/security.md.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from jupyter_server.auth.authorizer import Authorizer
+from jupyter_server.utils import url_path_join
+from tornado.httpclient import HTTPClientError
+from traitlets.config import Config
+
+from comfydeploy_jupyter.handlers import ROUTES
+from comfydeploy_jupyter.handlers.base import Base
+from tests.handlers import conftest as handlers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+api = handlers.api
+extension = handlers.extension
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+EVIL = "https://evil.example"
+
+
+def routes() -> list[tuple[str, str]]:
+    """Every method of every route that is ours, the catch-alls by an example."""
+    found = []
+    for pattern, handler in ROUTES:
+        path = pattern.replace("(?:/.*)?", "/no-such-route").replace("(?:api/)?", "")
+        ours = [kind for kind in handler.__mro__ if issubclass(kind, Base)]
+        found += [
+            (method, path)
+            for method in METHODS
+            if any(method.lower() in kind.__dict__ for kind in ours)
+        ]
+    return found
+
+
+class Recorder(Authorizer):
+    """Remembers user, action and resource that were asked about, and says what the test wants."""
+
+    asked: list[tuple[str, str, str]] = []  # noqa: RUF012 - the one list that the test reads
+    answer = True
+
+    def is_authorized(self, handler: Any, user: Any, action: str, resource: str) -> bool:
+        self.asked.append((user.username, action, resource))
+        return self.answer
+
+
+@pytest.fixture
+def recorder() -> Iterator[type[Recorder]]:
+    Recorder.asked.clear()
+    Recorder.answer = True
+    yield Recorder
+    Recorder.answer = True
+
+
+@pytest.fixture
+def extension_config(tmp_path) -> dict[str, Any]:
+    """How far a request gets is the question here; none needs a ComfyUI."""
+    return {
+        "comfyui_url": "http://127.0.0.1:9",
+        "data_dir": str(tmp_path / "data"),
+        "autostart": False,
+    }
+
+
+@pytest.fixture
+def open_to_strangers() -> bool:
+    """Jupyter's own switch ``allow_unauthenticated_access``, which must make no difference."""
+    return False
+
+
+@pytest.fixture
+def server_settings() -> dict[str, Any]:
+    """Further settings of Jupyter."""
+    return {}
+
+
+@pytest.fixture
+def jp_server_config(extension_config, open_to_strangers, server_settings):
+    return Config(
+        {
+            "ServerApp": {
+                "jpserver_extensions": {"comfydeploy_jupyter": True},
+                "allow_unauthenticated_access": open_to_strangers,
+                "authorizer_class": Recorder,
+                **server_settings,
+            },
+            "ComfyDeploy": extension_config,
+        }
+    )
+
+
+@pytest.fixture
+def call(extension, recorder, http_server_client, jp_base_url) -> Callable[..., Any]:
+    """Call a path with these headers alone; returns the answer, whatever its status is."""
+
+    async def fetch(method: str, path: str, headers: dict[str, str], body: Any = None) -> Any:
+        if body is None and method in {"POST", "PUT", "PATCH"}:
+            body = "{}"
+        try:
+            return await http_server_client.fetch(
+                url_path_join(jp_base_url, path),
+                method=method,
+                body=body if isinstance(body, (str, bytes, type(None))) else json.dumps(body),
+                headers=headers,
+                follow_redirects=False,
+                request_timeout=60,
+                allow_nonstandard_methods=True,
+            )
+        except HTTPClientError as error:
+            if error.response is None:
+                raise
+            return error.response
+
+    return fetch
+
+
+@pytest.fixture
+def cookie(call, jp_auth_header, jp_asyncio_loop) -> dict[str, str]:
+    """What a browser has after logging in."""
+    login = jp_asyncio_loop.run_until_complete(
+        call("GET", "comfyui-deploy/check-ws-status", dict(jp_auth_header))
+    )
+    cookies = [value.split(";")[0] for value in login.headers.get_list("Set-Cookie")]
+    assert cookies
+    Recorder.asked.clear()
+    return {"Cookie": "; ".join(cookies)}
+
+
+@pytest.fixture
+def xsrf(call, cookie, jp_base_url, jp_asyncio_loop) -> dict[str, str]:
+    """What a page of Jupyter itself sends with a POST: the cookies, and the token beside them."""
+    page = jp_asyncio_loop.run_until_complete(call("GET", "login", {}))
+    cookies = [value.split(";")[0] for value in page.headers.get_list("Set-Cookie")]
+    (token,) = [value.partition("=")[2] for value in cookies if value.startswith("_xsrf=")]
+    return {"Cookie": f"{cookie['Cookie']}; _xsrf={token}", "X-XSRFToken": token}
+
+
+@pytest.fixture
+def origin(jp_serverapp) -> str:
+    """Where Jupyter's own pages are from."""
+    return f"http://127.0.0.1:{jp_serverapp.port}"
+
+
+def is_refusal(response: Any) -> bool:
+    """Return whether an answer is the refusal of a stranger: 403, in JSON, leading nowhere."""
+    if response.code != 403 or "Location" in response.headers:
+        return False
+    if response.request.method == "HEAD":
+        return True
+    body = json.loads(response.body)
+    return (body["success"], body["code"]) == (False, "unauthorized")

@@ -1,0 +1,231 @@
+"""Which test holds which sentence of docs/security.md; `test_document` sees that all are here."""
+
+from __future__ import annotations
+
+_AUTH, _FILES, _BOMBS = "security/test_auth.py", "security/test_files.py", "security/test_bombs.py"
+_SERVICES, _SECRETS = "security/test_hostile_services.py", "security/test_secrets_stay.py"
+_MACHINE, _GATE = "security/test_machine_token.py", "tunnel/test_gate.py"
+_WIRE, _ACCESS = "tunnel/test_gate_wire.py", "tunnel/test_access.py"
+_PAGE, _PANEL = "handlers/test_comfyui_page.py", "widgets/test_tunnel_panel.py"
+
+# How a sentence begins, or a row of a table -> the tests, without "test_".
+HELD: dict[str, tuple[str, ...]] = {
+    # -- who may do what
+    "In one sentence": (
+        f"{_AUTH}::strangers_are_turned_away",
+        f"{_AUTH}::the_list_above_has_every_route",
+    ),
+    "Every route asks Jupyter": (f"{_AUTH}::strangers_are_turned_away", f"{_AUTH}::sockets"),
+    "Nothing happens before that": (
+        f"{_AUTH}::strangers_are_turned_away",
+        f"{_AUTH}::no_other_method_gets_further",
+        f"{_AUTH}::sockets",
+    ),
+    "Then Jupyter's authorizer": (f"{_AUTH}::authorizer_is_asked_once_with_our_resource",),
+    "| `read`": (f"{_AUTH}::authorizer_is_asked_once_with_our_resource",),
+    "| `write`": (f"{_AUTH}::authorizer_is_asked_once_with_our_resource",),
+    "| `execute`": (f"{_AUTH}::authorizer_is_asked_once_with_our_resource", f"{_AUTH}::sockets"),
+    "Pages of other web sites": (
+        f"{_AUTH}::xsrf_token_beside_a_cookie",
+        f"{_AUTH}::pages_of_other_sites_cannot_use_the_login",
+        f"{_AUTH}::other_names_of_this_server_are_refused",
+        f"{_AUTH}::refusals_say_what_is_wrong",
+    ),
+    "Browsers also say": (
+        f"{_AUTH}::pages_of_other_sites_cannot_use_the_login",
+        f"{_AUTH}::only_its_pages_are_let_in",
+    ),
+    "A link from elsewhere": (f"{_AUTH}::links_from_other_sites_show_but_do_nothing",),
+    "There is one caller": (f"{_MACHINE}::the_service_is_let_in", f"{_MACHINE}::wrong_tokens"),
+    "ComfyDeploy, with the [machine token]": (
+        f"{_MACHINE}::nobody_is_let_in_without_one_configured",
+    ),
+    "It reaches `POST": (f"{_MACHINE}::no_other_route_takes_it",),
+    # -- what the routes can reach
+    "**Files.**": (
+        f"{_FILES}::every_field_that_takes_a_path_is_tried",
+        f"{_FILES}::no_spelling_leads_outside",
+    ),
+    "ComfyUI's `models`": ("comfyui/test_folders.py::names_within_the_roots",),
+    "Links are resolved": (
+        "comfyui/test_folders.py::a_link_swapped_in_after_the_check_leads_nowhere",
+        "comfyui/test_folders.py::swapping_all_the_time_never_escapes",
+    ),
+    "What leads outside": (
+        "comfyui/test_folders.py::what_is_missing_outside_is_refused_as_what_is_there",
+        f"{_FILES}::no_spelling_leads_outside",
+    ),
+    "Uploads and models go": (
+        "files/test_uploads.py::the_same_content_is_reused_and_other_content_gets_a_free_name",
+        "files/test_uploads.py::many_at_once_never_overwrite_each_other",
+        "files/test_uploads.py::overwrite",
+        "transfers/test_downloads.py::other_file_of_that_name_stays",
+    ),
+    "`GET view` serves": (
+        "handlers/test_view.py::nothing_else_can_be_read",
+        f"{_FILES}::no_spelling_leads_outside",
+    ),
+    "**What the browser shows.**": (
+        f"{_FILES}::no_output_acts_as_a_page_of_jupyter",
+        f"{_FILES}::a_name_stays_in_its_header",
+        f"{_SERVICES}::a_remote_file_has_the_type_of_its_name_alone",
+        f"{_SERVICES}::odd_headers_stay_one_line_and_break_nothing",
+    ),
+    "Pages of ComfyDeploy": (
+        "handlers/test_site.py::the_answer_cannot_act_in_jupyters_name",
+        f"{_SERVICES}::nobody_speaks_for_the_origin_of_jupyter",
+    ),
+    "ComfyUI's own page is the exception": (
+        f"{_PAGE}::the_page_and_its_parts",
+        f"{_SERVICES}::nobody_speaks_for_the_origin_of_jupyter",
+    ),
+    "Turn it off": (f"{_PAGE}::there_is_no_page",),
+    "Texts of workflows": (
+        "security/test_hostile_names.py::what_notebooks_show_is_escaped",
+        "security/test_hostile_names.py::a_terminal_gets_nothing_to_obey",
+        "widgets/test_base.py::parts_escape_what_they_show_and_have_names",
+        "widgets/test_run_panel.py::a_failure_is_shown_escaped",
+        f"{_PANEL}::a_failure_is_told_in_words_and_escaped",
+    ),
+    "Scripts, notebooks and Dockerfiles": (
+        "graphs/test_python_script.py::whatever_the_texts_are_they_stay_texts",
+        "snapshots/test_route.py::odd_names_cannot_become_commands",
+        "security/test_hostile_names.py::a_requirement_is_no_option_of_pip",
+    ),
+    "Redirects are followed": (
+        f"{_SERVICES}::no_redirect_is_followed",
+        f"{_SERVICES}::the_token_stays_with_its_site",
+        f"{_SERVICES}::it_leads_to_the_web_alone",
+    ),
+    "**How much.**": (
+        f"{_BOMBS}::a_body_has_a_bound",
+        "files/test_uploads.py::too_large_for_the_disk_is_told_at_once",
+    ),
+    "Answers of ComfyUI": (
+        f"{_SERVICES}::answers_are_read_up_to_a_bound",
+        f"{_SERVICES}::an_endless_answer_ends",
+    ),
+    "An input file may have": (
+        f"{_BOMBS}::what_says_too_much_is_not_opened",
+        f"{_BOMBS}::no_more_is_unpacked_than_was_counted",
+    ),
+    "Of a file's metadata": (
+        f"{_BOMBS}::metadata_with_sizes_that_lie",
+        f"{_BOMBS}::thumbnails_are_of_pictures_of_ordinary_size",
+        "graphs/test_image_metadata.py::a_compression_bomb_is_not_unpacked",
+    ),
+    "JSON that is nested": (
+        f"{_BOMBS}::deep_json",
+        f"{_BOMBS}::json_in_a_text_of_json",
+        f"{_SERVICES}::nonsense_is_told_as_such",
+    ),
+    "**What needs no more": (
+        f"{_AUTH}::authorizer_is_asked_once_with_our_resource",
+        "openapi/test_document.py::the_same_document_has_the_same_tag",
+    ),
+    # -- where keys live
+    "| Jupyter's token": (
+        f"{_PAGE}::credentials_stay_here",
+        f"{_SERVICES}::each_service_gets_its_own_credentials_alone",
+    ),
+    "| ComfyDeploy key": (
+        f"{_SECRETS}::nothing_tells_a_secret",
+        "cloud/test_client.py::allow_list",
+    ),
+    "| `api_key`": (
+        "cloud/test_client.py::order_of_the_keys",
+        "transfers/test_callbacks.py::configured_key_only_where_it_may_go",
+    ),
+    "| `huggingface_token`": (
+        "transfers/test_downloads.py::hugging_face",
+        f"{_SERVICES}::each_service_gets_its_own_credentials_alone",
+    ),
+    "| `machine_token`": (f"{_MACHINE}::wrong_tokens",),
+    "| secret of a tunnel": (
+        f"{_GATE}::the_secret_is_in_no_file_argument_or_environment",
+        f"{_SECRETS}::nothing_tells_a_secret",
+    ),
+    "| token of a named tunnel": ("handlers/test_tunnel.py::named_tunnel",),
+    "The machine strip": (f"{_PANEL}::the_notebook_keeps_no_secret",),
+    "ComfyUI and other programs": (
+        f"{_SECRETS}::children_get_no_keys_of_jupyter_and_comfydeploy",
+        f"{_SECRETS}::nothing_tells_a_secret",
+    ),
+    "A key in a request": (f"{_SECRETS}::nothing_tells_a_secret",),
+    "While a transfer goes on": (
+        "transfers/test_uploads.py::tokens_leave_the_store_when_a_transfer_ends",
+        f"{_SECRETS}::nothing_tells_a_secret",
+    ),
+    "Replies, logs, metrics": (
+        f"{_SECRETS}::nothing_tells_a_secret",
+        f"{_SERVICES}::the_reason_of_a_failure_has_no_address",
+        "cloud/test_client.py::the_key_is_nowhere_to_be_seen",
+    ),
+    "[A snapshot for Docker]": ("snapshots/test_route.py::secrets_are_left_out",),
+    "A Jupyter server that `connect()`": (
+        "client/test_discovery.py::where_none_exists_one_is_started_and_ends_with_us",
+    ),
+    # -- what a tunnel exposes
+    "Nothing is exposed until": ("handlers/test_tunnel.py::start_status_stop",),
+    "It ends with Jupyter": (
+        f"{_ACCESS}::nothing_outlives_a_killed_jupyter",
+        f"{_ACCESS}::nothing_outlives_a_stopped_jupyter",
+    ),
+    "| to ComfyUI (default)": (
+        f"{_ACCESS}::comfyui_through_the_gate",
+        f"{_GATE}::nobody_gets_in_without_the_secret",
+        f"{_WIRE}::without_the_secret_nothing_gets_through",
+        f"{_WIRE}::no_request_hides_in_another",
+    ),
+    "| to ComfyUI, `protect=False`": (f"{_ACCESS}::bare_comfyui_when_the_user_says_so",),
+    "| to Jupyter": (
+        f"{_ACCESS}::jupyter_through_its_tunnel",
+        f"{_ACCESS}::a_jupyter_that_asks_nobody_gets_a_gate",
+    ),
+    "The gate is a process": (f"{_GATE}::killed_gate_comes_back_at_its_address",),
+    "A browser that opens": (
+        f"{_GATE}::a_browser_brings_the_secret_once",
+        f"{_WIRE}::the_way_without_the_secret_stays_on_the_host",
+    ),
+    "Bearer": (f"{_GATE}::programs",),
+    "ComfyUI sees none": (f"{_WIRE}::headers_that_open_the_gate_stay_at_it", f"{_GATE}::programs"),
+    "After ten wrong secrets": (
+        f"{_GATE}::guessing_is_bounded_for_each_address",
+        f"{_GATE}::other_sites_may_not_use_the_cookie",
+        f"{_WIRE}::other_sites_may_link_and_nothing_else",
+    ),
+    "cloudflared is downloaded": (
+        "tunnel/test_binary.py::nothing_is_kept_of_a_bad_download",
+        "tunnel/test_binary.py::configured_then_path_then_cache",
+    ),
+}
+
+# What is advice, what follows from elsewhere, or what somebody else's program does.
+ADVICE = (
+    "| action |",
+    "Jupyter's default authorizer",
+    "On a shared server",
+    "All users of one Jupyter",
+    "Users who shall not",
+    "**To run a workflow",
+    "Who may `write` can therefore",
+    "The limits below",
+    "**The network.**",
+    "A user who may `write` can so",
+    "Jupyter's own `/metrics`",
+    "| key |",
+    "The panels hold",
+    "A page that reaches",
+    "The inputs of a run",
+    "ComfyUI stores workflows",
+    "Think of that",
+    "| tunnel |",
+    "Who has the link",
+    "Cloudflare, which",
+    "Keep Jupyter's token",
+    "Install custom nodes",
+    "Prefer the protected",
+    "`status.access_url`",
+    "Update:",
+    "ComfyUI, cloudflared, and",
+)

@@ -1,0 +1,220 @@
+"""Who may do what: every route, with Jupyter's switch for unauthenticated access both ways."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tornado.httpclient import HTTPClientError, HTTPRequest
+from tornado.websocket import websocket_connect
+
+from comfydeploy_jupyter.handlers import ROUTES
+from comfydeploy_jupyter.handlers.ws import EventSocket
+
+from .conftest import EVIL, METHODS, is_refusal, routes
+
+SAFE = ("GET", "HEAD")
+SOCKETS = ("comfyui-deploy/ws", "comfyui/ws")
+STRANGERS = ({}, {"Authorization": "token wrong"}, {"Authorization": "Bearer wrong"})
+
+
+@pytest.fixture(params=[True, False], ids=["open", "closed"])
+def open_to_strangers(request):
+    return request.param
+
+
+async def test_strangers_are_turned_away(call, recorder):
+    for path in dict.fromkeys(path for _, path in routes()):
+        for method in METHODS:
+            for headers in STRANGERS[: 1 + 2 * (method == "POST")]:
+                response = await call(method, path, dict(headers))
+                assert is_refusal(response), (method, path, headers, response.code)
+    assert recorder.asked == []
+
+
+@pytest.mark.parametrize("method", ["OPTIONS", "TRACE", "CONNECT", "PROPFIND", "QUERY"])
+async def test_no_other_method_gets_further(call, recorder, method):
+    """``OPTIONS`` is what browsers ask before they may ask: it does nothing, and tells nothing."""
+    for path in dict.fromkeys(path for _, path in routes()):
+        response = await call(method, path, {})
+        if method != "OPTIONS":
+            assert response.code in (403, 405), (path, response.code)
+        elif path.startswith("comfyui/") or path in SOCKETS:
+            assert is_refusal(response)
+        else:
+            assert response.code in (200, 204, 405), (path, response.code)
+            assert "Access-Control-Allow-Origin" not in response.headers
+            assert not response.body or response.code == 405
+    assert recorder.asked == []
+
+
+async def test_authorizer_is_asked_once_with_our_resource(
+    call, recorder, extension, jp_auth_header
+):
+    await call("GET", "comfyui-deploy/check-status", dict(jp_auth_header))
+    before = await _state(extension)
+    recorder.answer = False
+    for method, path in routes():
+        recorder.asked.clear()
+        response = await call(method, path, dict(jp_auth_header))
+        action = "read" if method in SAFE else "write"
+        if path in SOCKETS or path.startswith("comfyui/"):
+            action = "execute"
+        asked = [(action, resource) for _, action, resource in recorder.asked]
+        assert asked == [(action, "comfydeploy")], (method, path)
+        assert is_refusal(response), (method, path)
+    assert await _state(extension) == before
+
+
+async def _state(extension: Any) -> Any:
+    """What the routes could have changed."""
+    services = extension.services
+    return (
+        await services.runs.newest(),
+        await services.transfers.queue.status(None),
+        services.tunnels.summary(),
+        [machine.id for machine in services.machines],
+    )
+
+
+async def test_xsrf_token_beside_a_cookie(call, recorder, cookie, xsrf, jp_auth_header):
+    assert (await call("GET", "comfyui-deploy/runs", dict(cookie))).code == 200
+    recorder.asked.clear()
+    recorder.answer = False
+    for method, path in routes():
+        if method in SAFE:
+            continue
+        wrong = {**xsrf, "X-XSRFToken": "wrong"}
+        for headers in (cookie, wrong, {**cookie, "Content-Type": "text/plain"}):
+            assert is_refusal(await call(method, path, dict(headers))), (method, path)
+        assert recorder.asked == []
+        for headers in (xsrf, jp_auth_header):
+            await call(method, path, dict(headers))
+            assert len(recorder.asked) == 1, (method, path, headers)
+            recorder.asked.clear()
+
+
+async def test_refusals_say_what_is_wrong(call, recorder, cookie, jp_auth_header):
+    async def sentence(headers: dict[str, str], path: str = "comfyui-deploy/runs") -> str:
+        method = "POST" if path.endswith("/run") else "GET"
+        response = await call(method, path, headers)
+        assert is_refusal(response)
+        return json.loads(response.body)["error"]
+
+    run = "comfyui-deploy/run"
+    for path in (run, "comfyui-deploy/runs"):
+        assert "token or login is needed" in await sentence({}, path)
+        assert "token or login is needed" in await sentence({"Origin": EVIL}, run)
+        foreign = {**cookie, "Origin": EVIL}
+        assert "page of another origin" in await sentence(foreign, path)
+        host = {**jp_auth_header, "Host": "rebound.example:8888"}
+        assert "does not go by the name 'rebound.example'" in await sentence(host, path)
+    assert "X-XSRFToken" in await sentence(dict(cookie), run)
+
+
+async def test_other_names_of_this_server_are_refused(call, recorder, jp_auth_header, cookie):
+    """Else a page elsewhere that makes its own name lead here would be of our origin."""
+    for method, path in routes():
+        for headers in (jp_auth_header, {**cookie, "Origin": "http://rebound.example"}):
+            response = await call(method, path, {**headers, "Host": "rebound.example"})
+            assert is_refusal(response), (method, path)
+    assert recorder.asked == []
+
+
+FOREIGN = [
+    {"Origin": EVIL},
+    {"Origin": "null"},
+    {"Origin": "http://127.0.0.1:9"},
+    {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
+    {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "no-cors"},
+]
+
+
+@pytest.mark.parametrize("headers", FOREIGN, ids=lambda h: "-".join(h.values()))
+async def test_pages_of_other_sites_cannot_use_the_login(call, recorder, cookie, xsrf, headers):
+    """Not even one that could set our cookies, as a page on a sibling domain can."""
+    for method, path in routes():
+        page = cookie if method in SAFE else xsrf
+        response = await call(method, path, {**page, **headers})
+        assert is_refusal(response), (method, path)
+    assert recorder.asked == []
+
+
+async def test_links_from_other_sites_show_but_do_nothing(call, cookie):
+    link = {
+        **cookie,
+        "Sec-Fetch-Site": "cross-site",
+        "Sec-Fetch-Mode": "navigate",
+        "Sec-Fetch-Dest": "document",
+    }
+    assert (await call("GET", "comfyui-deploy/runs", dict(link))).code == 200
+    framed = {**link, "Sec-Fetch-Dest": "iframe"}
+    assert is_refusal(await call("GET", "comfyui-deploy/runs", framed))
+    # Else a link could sign a user in to the account of somebody else.
+    sign_in = "comfyui-deploy/auth-response?request_id=theirs"
+    assert is_refusal(await call("GET", sign_in, dict(link)))
+    assert is_refusal(await call("GET", sign_in, dict(cookie))), "a browser that does not tell"
+
+
+async def test_programs_and_our_own_pages_are_not_hindered(call, cookie, origin, jp_auth_header):
+    host = {"Host": origin.removeprefix("http://")}
+    sites = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"}
+    for headers in (
+        cookie,
+        {**cookie, "Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "cors"},
+        {**cookie, "Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate"},
+        {**cookie, **host, "Origin": origin},
+        {**jp_auth_header, **sites, "Origin": EVIL},
+    ):
+        assert (await call("GET", "comfyui-deploy/runs", dict(headers))).code == 200, headers
+
+
+@pytest.mark.parametrize("path", SOCKETS)
+async def test_sockets(
+    call, extension, recorder, cookie, origin, jp_base_url, jp_auth_header, path
+):
+    port = origin.rpartition(":")[2]
+    url = f"ws://127.0.0.1:{port}{jp_base_url}{path}"
+    own = {**cookie, "Host": origin.removeprefix("http://"), "Origin": origin}
+    for headers in (
+        {},
+        {"Authorization": "token wrong"},
+        {"Origin": origin},
+        {**own, "Origin": EVIL},
+        {**own, "Origin": "null"},
+        {**own, "Host": "rebound.example", "Origin": "http://rebound.example"},
+    ):
+        with pytest.raises(HTTPClientError) as refused:
+            await websocket_connect(HTTPRequest(url, headers=headers))
+        assert refused.value.code == 403, headers
+    assert recorder.asked == []
+    for headers in (jp_auth_header, own, cookie):  # programs send no origin
+        socket = await websocket_connect(HTTPRequest(url, headers=headers))
+        socket.close()
+        while await socket.read_message() is not None:
+            pass
+    assert [action for _, action, _ in recorder.asked] == ["execute"] * 3
+
+
+class TestAllowedOrigin:
+    """Whoever runs the server lets the pages of one other site in."""
+
+    @pytest.fixture
+    def server_settings(self):
+        return {"allow_origin": "https://friend.example"}
+
+    async def test_only_its_pages_are_let_in(self, call, cookie):
+        sites = {**cookie, "Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "cors"}
+        friend = {**sites, "Origin": "https://friend.example"}
+        assert (await call("GET", "comfyui-deploy/runs", friend)).code == 200
+        for headers in (sites, {**sites, "Origin": EVIL}, {**cookie, "Origin": EVIL}):
+            assert is_refusal(await call("GET", "comfyui-deploy/runs", dict(headers)))
+
+
+def test_the_list_above_has_every_route():
+    assert ("POST", "comfyui-deploy/run") in routes()
+    assert ("GET", "comfyui-deploy/ws") in routes()
+    assert ("DELETE", "comfyui/no-such-route") in routes()
+    assert len({path for _, path in routes()}) == len(ROUTES)
+    assert EventSocket.auth_action == "execute"

@@ -1,0 +1,253 @@
+"""Bodies and files that are made to exhaust whoever reads them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import struct
+import zipfile
+import zlib
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from comfydeploy_jupyter.comfyui.folders import Folders
+from comfydeploy_jupyter.errors import InvalidRequestError
+from comfydeploy_jupyter.files.thumbnails import thumbnail
+from comfydeploy_jupyter.graphs.external import FileNeed
+from comfydeploy_jupyter.graphs.image_metadata import embedded_workflow
+from comfydeploy_jupyter.runs import bring
+from comfydeploy_jupyter.snapshots.room import LARGEST_YAML
+
+from .conftest import routes
+
+POSTS = [
+    path for method, path in routes() if method == "POST" and path.startswith("comfyui-deploy")
+]
+# What the marks stand for may be nested as deep as Python's own recursion reaches, or deeper.
+BODIES = (
+    "@",
+    '{"workflow_api": {"1": {"class_type": "A", "inputs": {"x": @}}}, "name": "x"}',
+    '{"workflow_api_raw": {"1": {"class_type": "A", "inputs": {"x": 1}}}, "inputs": {"1.x": @}}',
+    '{"workflow_api": {"1": {"class_type": "A", "inputs": {"x": @}}}, "to": "python"}',
+    '{"workflow_api": {"1": {"class_type": "A", "inputs": {"x": @}}}, "to": "ui"}',
+    '{"workflow": {"nodes": [{"id": 1, "type": "A", "properties": @}], "links": []}, "name": "x"}',
+    '{"name": "m", "docker_steps": {"a": @}, "snapshot": {"comfyui": {}, "a": @}}',
+)
+
+
+def nested(depth: int) -> str:
+    return "[" * depth + "1" + "]" * depth
+
+
+@pytest.mark.parametrize("depth", [985, 100_000])
+async def test_deep_json(call, jp_auth_header, depth):
+    for path in POSTS:
+        for body in BODIES:
+            text = body.replace("@", nested(depth))
+            response = await call("POST", path, dict(jp_auth_header), text)
+            assert response.code != 500, (path, body, response.body)
+            if depth > 1000:
+                assert 400 <= response.code < 500, (path, body)
+
+
+async def test_json_in_a_text_of_json(call, jp_auth_header):
+    deep = nested(100_000)
+    enum = {"class_type": "ComfyUIDeployExternalEnum", "inputs": {"options": deep}}
+    for path, body in (
+        ("snapshot-to-docker", {"snapshot": deep}),
+        ("workflow", {"name": "x", "workflow": f'{{"nodes": {deep}}}'}),
+        ("workflow/validate", {"workflow_api": {"1": enum}}),
+        ("run", {"workflow_api": {"1": enum}, "inputs": {"1": deep}}),
+    ):
+        path = f"comfyui-deploy/{path}"
+        response = await call("POST", path, dict(jp_auth_header), json.dumps(body))
+        assert response.code != 500, (path, response.body)
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1e999", "1" * 5000, "NaN"])
+async def test_numbers_that_would_be_no_json_again(call, jp_auth_header, number):
+    for body in BODIES:
+        text = body.replace("@", number)
+        response = await call("POST", "comfyui-deploy/workflow/convert", dict(jp_auth_header), text)
+        assert response.code == 400, (body, response.body)
+        assert json.loads(response.body)["code"] == "invalid_json"
+
+
+class TestLimit:
+    """A limit that is set smaller, for all routes."""
+
+    @pytest.fixture
+    def extension_config(self, extension_config):
+        return {**extension_config, "max_json_size": 1024}
+
+    async def test_a_body_has_a_bound(self, call, jp_auth_header):
+        for path in POSTS:
+            response = await call("POST", path, dict(jp_auth_header), json.dumps({"x": "x" * 1024}))
+            told = json.loads(response.body)
+            if path.endswith("no-such-route"):
+                assert response.code == 404
+            else:
+                assert (response.code, told["code"]) == (413, "too_large"), path
+
+
+async def test_texts_of_yaml_stand_for_no_more_than_they_say(call, jp_auth_header):
+    levels = [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 30)]
+    laughs = "\n".join(["comfyui: {}", "a0: &a0 [x]", *levels])
+    for text in (laughs, "comfyui: {}\n" + "#" * LARGEST_YAML):
+        response = await call(
+            "POST", "comfyui-deploy/snapshot-to-docker", dict(jp_auth_header), {"snapshot": text}
+        )
+        assert response.code == 400
+        assert json.loads(response.body)["details"]["field"] == "snapshot"
+
+
+# -- pictures ----------------------------------------------------------------------------------
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I4s", len(content), kind) + content + struct.pack(">I", 0)
+
+
+def png(width: int, height: int, *chunks: bytes) -> bytes:
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    checked = struct.pack(">I", zlib.crc32(b"IHDR" + head))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head)[:-4] + checked + b"".join(chunks)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        png(50_000, 50_000, chunk(b"IDAT", zlib.compress(bytes(1 << 20)))),
+        png(8, 8, chunk(b"iTXt", b"a\0\1\0\0\0" + zlib.compress(bytes(100 << 20)))),
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(/tmp/was-here) (w) file closefile\n",
+    ],
+    ids=["pixels", "text", "program"],
+)
+def test_thumbnails_are_of_pictures_of_ordinary_size(content):
+    with pytest.raises(InvalidRequestError, match="picture of ordinary size"):
+        thumbnail(io.BytesIO(content), 64)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        png(8, 8, struct.pack(">I4s", 0xFFFFFFFF, b"tEXt") + b"workflow\0{}"),
+        png(8, 8, chunk(b"zTXt", b"workflow\0\0" + zlib.compress(bytes(200 << 20)))),
+        png(8, 8, *[chunk(b"tEXt", b"x")] * 10, struct.pack(">I4s", 0, b"\0\0\0\0") * 10),
+        b"RIFF\xff\xff\xff\xffWEBPEXIF\xff\xff\xff\xff",
+        b"\xff\xd8\xff\xe1\x00\x00" * 100,
+        struct.pack(">I4s", 1, b"ftyp") + struct.pack(">Q", 1 << 62) * 4,
+        b"\x1aE\xdf\xa3" + b"\x01\xff\xff\xff\xff\xff\xff\xff" * 100,
+        b"fLaC\x84\xff\xff\xff" + b"\xff" * 64,
+        b"ID3\x04\0\0\x7f\x7f\x7f\x7f" + b"TXXX\x7f\x7f\x7f\x7f\0\0",
+        struct.pack("<Q", 1 << 30) + b"{" + b" " * 64,
+        b'<svg><metadata><![CDATA[{"nodes": ' + b"[" * 100_000,
+        b'{"nodes": ' + b"[" * 100_000,
+    ],
+    ids=lambda content: repr(content[:4]),
+)
+def test_metadata_with_sizes_that_lie(content):
+    with pytest.raises(InvalidRequestError):
+        embedded_workflow(content)
+
+
+# -- archives ----------------------------------------------------------------------------------
+
+
+def picture() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def archive(**contents: bytes) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as made:
+        for name, content in contents.items():
+            made.writestr(name, content)
+    return file.getvalue()
+
+
+def claims(content: bytes, *, size: int | None = None, directory: int | None = None) -> bytes:
+    """Return an archive that says something else of its only file, or of its list."""
+    changed = bytearray(content)
+    if size is not None:
+        place = content.rindex(b"PK\x01\x02") + 24
+        changed[place : place + 4] = struct.pack("<I", size)
+    if directory is not None:
+        place = content.rindex(b"PK\x05\x06") + 12
+        changed[place : place + 4] = struct.pack("<I", directory)
+    return bytes(changed)
+
+
+def zip64(content: bytes) -> bytes:
+    """Return an archive that tells in the records of ZIP64, too, where its list is."""
+    end = content.rindex(b"PK\x05\x06")
+    size, start = struct.unpack_from("<LL", content, end + 12)
+    record = struct.pack("<4sQHHLLQQQQ", b"PK\x06\x06", 44, 45, 45, 0, 0, 1, 1, size, start)
+    locator = struct.pack("<4sLQL", b"PK\x06\x07", 0, end, 1)
+    return content[:end] + record + locator + content[end:]
+
+
+class TestArchives:
+    """A batch of pictures may come as an archive, from any address."""
+
+    @pytest.fixture
+    def brought(self, bare_service, tmp_path):
+        (tmp_path / "input").mkdir()
+
+        async def bring_archive(content: bytes) -> list[str]:
+            bare_service.files["all.zip"] = content
+            folders = Folders(tmp_path)
+            machine: Any = SimpleNamespace(ready=_ready, folders=lambda: _soon(folders))
+            url = f"{bare_service.url}/files/all.zip?Signature=s3cret"
+            need = FileNeed("1", "batch", "image_batch", (url,))
+            return list((await bring.bring_files([need], machine))["1"])
+
+        return bring_archive
+
+    async def test_pictures_are_placed(self, brought, tmp_path):
+        names = await brought(archive(**{"../../a.png": picture(), "b/c.PNG": b"x", "d.txt": b""}))
+        assert [name.rpartition("-")[2] for name in names] == ["a.png", "c.PNG"]
+        assert (tmp_path / "input" / names[0]).read_bytes() == picture()
+        assert not (tmp_path.parent / "a.png").exists()
+
+    @pytest.mark.parametrize(
+        "content",
+        [
+            claims(archive(**{"a.png": bytes(1 << 20), "b.png": b"x"}), size=0xFFFFFFFE),
+            claims(archive(**{"a.png": b"x"}), directory=1 << 30),
+            archive(**{f"{n}.png": b"" for n in range(bring.MAX_ZIP_IMAGES + 1)}),
+            zip64(archive(**{"a.png": b"x"})),
+        ],
+        ids=["size", "list", "number", "zip64"],
+    )
+    async def test_what_says_too_much_is_not_opened(self, brought, content, tmp_path):
+        with pytest.raises(InvalidRequestError, match="holds too much"):
+            await brought(content)
+        assert list((tmp_path / "input").iterdir()) == []
+
+    async def test_no_more_is_unpacked_than_was_counted(self, brought, tmp_path):
+        lying = claims(archive(**{"a.png": bytes(64 << 20)}), size=1000)
+        with contextlib.suppress(InvalidRequestError):
+            await brought(lying)
+        sizes = [path.stat().st_size for path in (tmp_path / "input").rglob("*.png")]
+        assert sizes in ([], [1000])
+
+    async def test_a_refusal_does_not_repeat_the_signature(self, brought, bare_service):
+        bare_service.spoil["files"].append(403)
+        with pytest.raises(InvalidRequestError) as refused:
+            await brought(b"")
+        assert "s3cret" not in str(refused.value)
+
+
+async def _ready() -> None:
+    return None
+
+
+async def _soon(value: Any) -> Any:
+    return value

@@ -1,0 +1,248 @@
+"""What the routes read and write, whatever it is called, and what browsers are told of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import pytest
+
+from comfydeploy_jupyter.media_types import media_type
+from comfydeploy_jupyter.openapi.operations import OPERATIONS
+
+from .conftest import EVIL, routes
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SECRET = "what is outside"
+
+
+@pytest.fixture
+def home(tmp_path) -> Path:
+    """The folder of a ComfyUI that does not run; beside it what is nobody's business."""
+    home = tmp_path / "ComfyUI"
+    for folder in ("comfy", "models/loras", "input/sub", "output", "temp"):
+        (home / folder).mkdir(parents=True)
+    (home / "main.py").touch()
+    for place in (tmp_path / "outside", home / "custom_nodes"):
+        place.mkdir()
+        (place / "secret.png").write_text(SECRET)
+    for root in ("models/loras", "input", "output", "temp"):
+        (home / root / "link.png").symlink_to(tmp_path / "outside/secret.png")
+        (home / root / "way").symlink_to(tmp_path / "outside")
+        os.mkfifo(home / root / "pipe.png")
+    return home
+
+
+@pytest.fixture
+def extension_config(tmp_path, home):
+    return {
+        "comfyui_url": "http://127.0.0.1:9",
+        "comfyui_path": str(home),
+        "data_dir": str(tmp_path / "data"),
+        "autostart": False,
+        "allowed_api_urls": ["http://127.0.0.1:9"],
+    }
+
+
+# -- confinement -------------------------------------------------------------------------------
+
+MODEL = {"action": "add", "source": "local", "path": "models/loras/a", "folder": "loras"}
+TO_CLOUD = {**MODEL, "target": "cloud", "cd_token": "key", "api_url": "http://127.0.0.1:9"}
+MOVE = {"action": "move", "folder": "loras", "filename": "a", "to_folder": "loras"}
+PRESIGNED = {"url": "http://127.0.0.1:9/presign"}
+PART = {"uploadUrl": "http://127.0.0.1:9/put", "start": 0, "end": 1}
+INPUT = {"workflow_api": {"1": {"class_type": "ComfyUIDeployExternalImage", "inputs": {}}}}
+# Of each field that takes a path or a part of one: what else is asked for with it.
+FIELDS: dict[tuple[str, str, str], tuple[dict[str, Any], ...]] = {
+    ("get", "get-file-hash", "filename"): ({},),
+    ("get", "get-file-hash", "file_path"): ({},),
+    ("get", "fs/stat", "path"): ({},),
+    ("get", "view", "filename"): ({}, {"type": "input"}, {"thumbnail": 64}),
+    ("get", "view", "subfolder"): ({"filename": "secret.png"},),
+    ("head", "view", "filename"): ({},),
+    ("head", "view", "subfolder"): ({"filename": "secret.png"},),
+    ("get", "models", "folder"): ({},),
+    ("post", "upload-file", "file_path"): (PRESIGNED,),
+    ("post", "volume/file/upload-part-from-path", "filePath"): (PART,),
+    ("post", "volume/model", "path"): (MODEL, TO_CLOUD),
+    ("post", "volume/model", "folder"): (MODEL, {**MOVE, "action": "delete"}),
+    ("post", "volume/model", "folderPath"): ({**MODEL, "folder": None},),
+    ("post", "volume/model", "filename"): (MODEL, {**MOVE, "action": "delete"}, MOVE),
+    ("post", "volume/model", "to_folder"): (MOVE,),
+    ("post", "volume/model", "to_filename"): (MOVE,),
+    ("post", "workflow/convert", "filename"): ({"type": "output"}, {"type": "input"}),
+    ("post", "workflow/convert", "subfolder"): ({"filename": "secret.png", "type": "output"},),
+    ("post", "snapshot-to-docker", "name"): ({"snapshot": {"comfyui": {}}},),
+}
+# What only names something inside a folder stays there, whatever it is.
+INSIDE = {
+    ("post", "volume/model", "filename"),
+    ("post", "volume/model", "to_filename"),
+    ("post", "snapshot-to-docker", "name"),
+}
+# They name a program that this user may have started anyway; see docs/security.md.
+PROGRAMS = {"comfyui_path"}
+# Parts of the form of an upload: tests/files/test_names.py and test_uploads.py.
+IN_FORMS = {("post", "upload-file", "subfolder")}
+
+
+def spellings(outside: Path) -> list[str]:
+    way = "/".join([".."] * 12)
+    up = f"{way}{outside}"
+    return [
+        str(outside),
+        up,
+        f"/{up}",
+        f"//{outside}",
+        f"input/{up}",
+        f"models/loras/{up}",
+        f"models/loras/../../custom_nodes/../../{outside.parent.name}/secret.png",
+        up.replace("/", "\\"),
+        f"..\\..\\{outside.parent.name}\\secret.png",
+        "../outside/secret.png",
+        "../../outside/secret.png",
+        "../custom_nodes/secret.png",
+        "....//....//outside/secret.png",
+        "./.././../outside/secret.png",
+        "link.png",
+        "input/link.png",
+        "models/loras/link.png",
+        "way/secret.png",
+        "output/way/secret.png",
+        "way",
+        "pipe.png",
+        "input/pipe.png",
+        "/dev/zero",
+        "/proc/self/environ",
+        "/etc/passwd",
+        "~/.ssh/id_rsa",
+        f"file://{outside}",
+        str(outside).replace("/", "%2f"),
+        f"{outside}\0.png",
+        "\0",
+        "..",
+        "/",
+        "a" * 5000,
+        "../outside/secret.png ",
+    ]
+
+
+def test_every_field_that_takes_a_path_is_tried():
+    names = re.compile(r"path|file|folder|dir", re.IGNORECASE)
+    found = set()
+    for operation in OPERATIONS:
+        models = [*operation.query, *(content.schema for content in operation.bodies)]
+        for model in models:
+            for name, field in getattr(model, "model_fields", {}).items():
+                spelled = field.alias or name
+                route = operation.path.removeprefix("/comfyui-deploy/")
+                if names.search(spelled) and spelled not in PROGRAMS:
+                    found.add((operation.method, route, spelled))
+    endpoints = {key for key in found if key[2] == "file_upload_endpoint"}
+    assert {key[1] for key in endpoints} == {"run", "run/streaming"}, "an address, no path"
+    assert found - endpoints - IN_FORMS <= FIELDS.keys()
+
+
+@pytest.mark.parametrize("field", FIELDS, ids=lambda field: "-".join(field))
+async def test_no_spelling_leads_outside(call, jp_auth_header, home, tmp_path, field):
+    (home / "models/loras/a").write_text("a model")
+    before = _everything(tmp_path)
+    method, route, name = field
+    for other in FIELDS[field]:
+        for spelling in spellings(tmp_path / "outside/secret.png"):
+            asked = {key: value for key, value in {**other, name: spelling}.items() if value}
+            path, body = f"comfyui-deploy/{route}", None
+            if method == "post":
+                body = asked
+            else:
+                path += f"?{urlencode(asked)}"
+            response = await call(method.upper(), path, dict(jp_auth_header), body)
+            refused = 400 <= response.code < 500
+            assert refused or (field in INSIDE and response.code == 200), (asked, response.body)
+            assert SECRET.encode() not in (response.body or b"")
+    assert _everything(tmp_path) == before
+
+
+def _everything(folder: Path) -> dict[str, str]:
+    return {
+        str(path): path.read_text() if path.is_file() else ""
+        for path in folder.rglob("*")
+        if not {"data", "loras"} & set(path.relative_to(folder).parts)
+    }
+
+
+# -- what browsers are told --------------------------------------------------------------------
+
+HARMLESS = re.compile(r"image/(?!svg)[\w.+-]+|video/[\w.+-]+|audio/[\w.+-]+|text/plain")
+SCRIPTS = (
+    *("a.html", "a.HTM", "a.xhtml", "a.XHT", "a.xml", "a.svg", "a.SVG", "a.svgz", "a.js", "a.mjs"),
+    *("a.pdf", "a.mhtml", "a.mht", "a.swf", "a.xsl", "a.css", "a.json", "a.wasm", "a.htc", "a.hta"),
+    *("a", "a.", ".html", "a.unknown", "a.png.html", "a.html ", "a.xbl", "a.rdf"),
+    *("a;b.html", "data:image,a.html", "a.vtt", "a.webmanifest"),
+)
+SHOWN = ("a.png", "a.html.png", "a.html%00.png", "a.PNG", "a.mp4", "a.flac", "a.txt", "a.webp")
+POLYGLOT = b"GIF89a/*<html><script>alert(1)</script>*/=1"
+
+
+async def test_no_output_acts_as_a_page_of_jupyter(call, jp_auth_header, home):
+    for name in (*SCRIPTS, *SHOWN):
+        (home / "output" / name).write_bytes(POLYGLOT)
+        query = urlencode({"filename": name, "content_type": "text/html"})
+        response = await call("GET", f"comfyui-deploy/view?{query}", dict(jp_auth_header))
+        assert (response.code, response.body) == (200, POLYGLOT), name
+        kind, shown = response.headers["Content-Type"], response.headers["Content-Disposition"]
+        if name in SHOWN:
+            assert HARMLESS.fullmatch(kind), (name, kind)
+        else:
+            assert kind == "application/octet-stream", (name, kind)
+            assert shown.startswith("attachment")
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert response.headers["Content-Security-Policy"] == "default-src 'none'; sandbox"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        'data:video/x"><script>alert(1)<!--,a.mp4',
+        "data:image/png\r\nSet-Cookie: a=1,a.png",
+        "http://x/a?b.mp4",
+        "a\r\nX: 1.png",
+    ],
+)
+def test_a_media_type_is_one_and_comes_of_the_suffix(name):
+    assert re.fullmatch(r"[\w.+-]+/[\w.+-]+", media_type(name) or "")
+
+
+@pytest.mark.parametrize(
+    "name", ['a\r\nSet-Cookie: a=1".png', "ä\u2028\x1b[2J.png", "a%0d%0aX: 1.png"]
+)
+async def test_a_name_stays_in_its_header(call, jp_auth_header, home, name):
+    (home / "output" / name).write_bytes(b"x")
+    path = f"comfyui-deploy/view?{urlencode({'filename': name})}"
+    response = await call("GET", path, dict(jp_auth_header))
+    assert response.code == 200
+    assert "a=1" not in "".join(response.headers.get_list("Set-Cookie"))
+    assert "X" not in response.headers
+    shown = response.headers["Content-Disposition"]
+    assert re.fullmatch(r"inline; filename\*=UTF-8''[\w%.-]+", shown)
+
+
+async def test_replies_are_data_and_are_not_kept(call, jp_auth_header):
+    """Of all routes of ours, whatever they answer here, where there is no ComfyUI."""
+    for method, path in routes():
+        response = await call(method, path, {**jp_auth_header, "Origin": EVIL})
+        assert response.headers["X-Content-Type-Options"] == "nosniff", path
+        policy = response.headers["Content-Security-Policy"]
+        if path.startswith("comfyui/") or path.endswith("/ws"):
+            assert "frame-ancestors 'self'" in policy
+            continue
+        assert "default-src 'none'" in policy, path
+        if not path.endswith(("openapi.json", "view")) or response.code >= 400:
+            assert response.headers["Cache-Control"] == "no-store", path
+        if method != "HEAD":
+            json.loads(response.body)

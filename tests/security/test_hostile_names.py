@@ -1,0 +1,70 @@
+"""Names and texts that anybody may have made, where they are shown and where they become code."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from comfydeploy_jupyter.client.files import _Form
+from comfydeploy_jupyter.client.graph import Source
+from comfydeploy_jupyter.client.results import Result
+from comfydeploy_jupyter.client.server import Server
+from comfydeploy_jupyter.errors import InvalidRequestError, NotFoundError
+from comfydeploy_jupyter.snapshots.snapshot import parse
+from comfydeploy_jupyter.widgets.workflow_html import nodes_table
+
+MARKUP = "\"'><img src=x onerror=alert(1)><script>alert(1)</script>"
+TERMINAL = "\x1b]0;owned\x07\x1b[2J\x9b2J\r\b"
+NAMES = (MARKUP, f'data:video/x"><script>alert(1)<!--,{MARKUP}', f"data:image/{MARKUP},a")
+
+
+def result(text: str) -> Result:
+    graph = {"1": {"class_type": text, "inputs": {text: text}, "_meta": {"title": text}}}
+    files = [{"filename": f"{text}.png", "subfolder": text, "type": text}]
+    reply: dict[str, Any] = {
+        "prompt_id": text,
+        "status": "failed",
+        "outputs": {"1": {"images": files, "text": [text]}},
+        "node_times": {"1": 1.0},
+        "seeds": {text: text},
+        "error": {"type": text, "message": text, "node_id": "1", "node_type": text},
+    }
+    return Result(Server("http://127.0.0.1:9/", ""), reply, Source(graph))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_notebooks_show_is_escaped(name):
+    graph = {"1": {"class_type": name, "inputs": {name: name}, "_meta": {"title": name}}}
+    for page in (result(name).to_html(), nodes_table(graph)):
+        assert "<script" not in page
+        assert not re.search(r"<img(?! alt=)", page)
+
+
+def test_a_terminal_gets_nothing_to_obey():
+    made = result(TERMINAL)
+    error = NotFoundError(f"There is no {TERMINAL}")
+    for text in (repr(made), repr(made.images), str(error), error.to_reply()["message"]):
+        assert "owned" in text
+        assert text.isprintable()
+
+
+def test_the_name_of_a_file_stays_in_its_field():
+    name = 'a"\r\nContent-Disposition: form-data; name="overwrite"\r\n\r\ntrue\r\n.png'
+    head = next(iter(_Form({}, name, 0, [])))
+    assert head.count(b"\r\nContent-Disposition:") == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--index-url=http://evil.example",
+        " --index-url=http://evil.example",
+        *(f"a==1{end}--index-url=http://evil.example" for end in "\n\r\v\f\x1c\x85\u2028\u2029"),
+    ],
+)
+def test_a_requirement_is_no_option_of_pip(line):
+    packages = [{"name": "a", "requirement": line}]
+    with pytest.raises(InvalidRequestError, match="no option of pip"):
+        parse({"comfyui": {}, "python": {"packages": packages}})

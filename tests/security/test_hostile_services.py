@@ -1,0 +1,347 @@
+"""ComfyUI, ComfyDeploy and storages that answer with malice."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import gzip
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from comfydeploy_jupyter.answers import read_whole, reason_of
+from comfydeploy_jupyter.comfyui.client import ComfyUIClient
+from comfydeploy_jupyter.errors import ComfyUIUnavailableError
+from comfydeploy_jupyter.transfers.http import TransferError, new_session, request
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+STATS = {"system": {"comfyui_version": "0.3.75", "argv": ["main.py"]}, "devices": []}
+
+
+def _handshake(key: str) -> bytes:
+    digest = hashlib.sha1(f"{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()
+    return (
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Accept: " + base64.b64encode(digest) + b"\r\n\r\n"
+    )
+
+
+class Hostile:
+    """An HTTP server that answers with whatever bytes a test wants, and keeps what it was sent.
+
+    Attributes
+    ----------
+    answers : dict of str to bytes
+        By path: the whole answer, head and body.
+    requests : list of (str, dict)
+        First line and headers, names in small letters, of each request.
+    """
+
+    def __init__(self) -> None:
+        self.answers: dict[str, bytes] = {}
+        self.requests: list[tuple[str, dict[str, str]]] = []
+        self.sent = 0
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        self.json("/system_stats", STATS)
+        self.json("/prompt", {"exec_info": {"queue_remaining": 0}})
+
+    async def stop(self) -> None:
+        self._server.close()
+
+    def json(self, path: str, value: Any) -> None:
+        """Answer a path with JSON; text is sent as it is."""
+        text = value if isinstance(value, str) else json.dumps(value)
+        self.raw(path, text.encode(), "Content-Type: application/json")
+
+    def raw(self, path: str, body: bytes, *headers: str, status: str = "200 OK") -> None:
+        lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", ""]
+        self.answers[path] = "\r\n".join(lines).encode("utf-8", "surrogateescape") + body
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+                first, *lines = head.strip().split("\r\n")
+                headers = {k.lower(): v for k, _, v in (line.partition(": ") for line in lines)}
+                self.requests.append((first, headers))
+                await reader.readexactly(int(headers.get("content-length", 0)))
+                if "sec-websocket-key" in headers and "/moved" not in self.answers:
+                    writer.write(_handshake(headers["sec-websocket-key"]))
+                    continue
+                path = urlsplit(first.split()[1]).path
+                answer = self.answers.get(path) or self.answers.get("*", b"")
+                if answer == b"endless":
+                    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+                    piece = b"%x\r\n%b\r\n" % (1 << 20, b" " * (1 << 20))
+                    while True:
+                        writer.write(piece)
+                        await writer.drain()
+                        self.sent += 1 << 20
+                if not answer:
+                    answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
+                writer.write(answer)
+                await writer.drain()
+        writer.close()
+
+
+@pytest.fixture
+def hostile(jp_asyncio_loop) -> Iterator[Hostile]:
+    made = Hostile()
+    jp_asyncio_loop.run_until_complete(made.start())
+    yield made
+    jp_asyncio_loop.run_until_complete(made.stop())
+
+
+@pytest.fixture
+def extension_config(hostile, tmp_path, monkeypatch):
+    monkeypatch.delenv("COMFY_DEPLOY_API_KEY", raising=False)
+    return {
+        "comfyui_url": hostile.url,
+        "data_dir": str(tmp_path / "data"),
+        "autostart": False,
+        "comfyui_timeout": 5.0,
+        "cloud_url": hostile.url,
+        "comfydeploy_url": hostile.url,
+        "allowed_api_urls": [hostile.url],
+        "api_key": KEY,
+        "civitai_url": hostile.url,
+        "civitai_token": CIVITAI_TOKEN,
+    }
+
+
+KEY, CIVITAI_TOKEN = "the-comfydeploy-key", "the-civitai-token"
+GRAPH = {"1": {"class_type": "a", "inputs": {"x": 1}}}
+EDITOR = {"nodes": [{"id": 1, "type": "a", "widgets_values": [1]}], "links": []}
+ASKED = (
+    "GET models",
+    "GET models?format=folders",
+    "GET filename_list_cache",
+    "GET object_info",
+    "GET view?filename=a.png",
+    "GET view?filename=a.png&thumbnail=64",
+    "GET workflows?target=cloud",
+    "GET workflow?target=cloud&workflow_id=a",
+    "GET workflow/versions?target=cloud&workflow_id=a",
+    "GET workflow/version?target=cloud&workflow_id=a",
+    "GET machine?target=cloud&machine_id=a",
+    "GET comfyui-version?target=cloud",
+    "GET auth-response?request_id=a",
+    ("workflow/validate", {"workflow_api": GRAPH}),
+    ("workflow/convert", {"workflow": EDITOR}),
+    ("workflow", {"target": "cloud", "name": "x", "workflow": EDITOR, "workflow_api": GRAPH}),
+    ("machine/create", {"target": "cloud", "name": "x", "gpu": "T4"}),
+    ("snapshot-to-docker", {"target": "cloud", "snapshot": {"comfyui": {}}}),
+    ("volume/model", {"target": "cloud", "folder": "loras", "url": "http://x/y"}),
+    ("volume/model", {"source": "civitai", "folder": "loras", "url": "http://x/models/1"}),
+    ("volume/file/generate-upload-url", {"filename": "a"}),
+    ("run", {"workflow_api": GRAPH, "timeout": 5}),
+)
+
+
+@pytest.fixture
+def ask(call, jp_auth_header):
+    """Call a route below our prefix with Jupyter's token."""
+
+    async def ask_for(asked: str | tuple[str, dict[str, Any]]) -> Any:
+        if isinstance(asked, tuple):
+            path, body = asked
+            return await call("POST", f"comfyui-deploy/{path}", dict(jp_auth_header), body)
+        method, path = asked.split()
+        return await call(method, f"comfyui-deploy/{path}", dict(jp_auth_header))
+
+    return ask_for
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "[]",
+        '"x"',
+        '{"a": null}',
+        '[{"name": 1, "folders": 1, "pathIndex": 9}, [], null]',
+        "[" * 100_000,
+        "1" * 5000,
+    ],
+    ids=lambda value: value[:12],
+)
+async def test_nonsense_is_told_as_such(hostile, ask, value):
+    hostile.json("*", value)
+    for asked in ASKED:
+        response = await ask(asked)
+        assert response.code != 500, (asked, response.body)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "X-Odd: \udcff\udcfe \u2028",
+        "ETag: \udcff",
+        "Content-Range: bytes \udcff",
+        "Last-Modified: x\u2028y",
+        "Content-Type: text/html\x0b",
+        "Location: /\udcff",
+        "Location: http://[",
+    ],
+)
+async def test_odd_headers_stay_one_line_and_break_nothing(hostile, call, jp_auth_header, header):
+    for status in ("200 OK", "302 Found", "206 Partial", "200 O\x0bK"):
+        hostile.raw("*", b"x", header, "Set-Cookie: theirs=1", status=status)
+        for path in ("comfyui-deploy/view?filename=a.png", "comfyui/x", "comfydeploy/x"):
+            response = await call("GET", path, dict(jp_auth_header))
+            assert response.code != 500, (path, response.body)
+            assert "theirs" not in "".join(response.headers.get_list("Set-Cookie"))
+
+
+async def test_a_remote_file_has_the_type_of_its_name_alone(hostile, call, jp_auth_header):
+    hostile.raw("/view", b"<script>", "Content-Type: text/html", "Content-Disposition: inline")
+    for name, kind in (("a.png", "image/png"), ("a.html", "application/octet-stream")):
+        path = f"comfyui-deploy/view?filename={name}"
+        response = await call("GET", path, dict(jp_auth_header))
+        assert response.headers["Content-Type"] == kind
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert "sandbox" in response.headers["Content-Security-Policy"]
+
+
+PRIVILEGES = (
+    "Access-Control-Allow-Origin: https://evil.example",
+    "Access-Control-Allow-Credentials: true",
+    "Service-Worker-Allowed: /",
+    'Clear-Site-Data: "*"',
+    "Strict-Transport-Security: max-age=99999999",
+    'Alt-Svc: h2="evil.example:443"',
+    'NEL: {"report_to": "x", "max_age": 9}',
+)
+
+
+@pytest.mark.parametrize("path", ["comfyui/x", "comfydeploy/x", "comfyui-deploy/view?filename=a"])
+async def test_nobody_speaks_for_the_origin_of_jupyter(hostile, call, cookie, path):
+    hostile.raw("*", b"x", *PRIVILEGES)
+    response = await call("GET", path, dict(cookie))
+    assert response.code == 200
+    for header in PRIVILEGES:
+        assert header.partition(":")[0] not in response.headers
+
+
+async def test_no_redirect_is_followed(hostile, ask, call, jp_auth_header):
+    moved = f"Location: {hostile.url}/metadata"
+    hostile.raw("*", b"", moved, status="302 Found")
+    for asked in ASKED:
+        assert (await ask(asked)).code != 500, asked
+    await call("GET", "comfyui/x", dict(jp_auth_header))
+    await call("GET", "comfydeploy/x", dict(jp_auth_header))
+    client = ComfyUIClient(hostile.url)
+    hostile.raw("/moved", b"", moved, status="302 Found")
+    with pytest.raises(ComfyUIUnavailableError):
+        await client.open_socket("/moved")
+    await client.close()
+    asked_for = [first.split()[1].partition("?")[0] for first, _ in hostile.requests]
+    assert {"/ws", "/moved", "/models", "/x"} <= set(asked_for)
+    assert "/metadata" not in asked_for
+
+
+async def test_each_service_gets_its_own_credentials_alone(
+    hostile, ask, call, cookie, xsrf, jp_auth_header, jp_serverapp
+):
+    hostile.raw("*", b"{}", "Set-Cookie: theirs=1", "Content-Type: application/json")
+    for asked in ASKED:
+        await ask(asked)
+    for headers in (cookie, jp_auth_header):
+        await call("GET", "comfyui/x", dict(headers))
+        await call("GET", "comfydeploy/x", dict(headers))
+    token = jp_serverapp.identity_provider.token
+    jupyters = {token, xsrf["X-XSRFToken"], *cookie["Cookie"].split("; ")}
+    told: dict[str, set[str]] = {}
+    for first, headers in hostile.requests:
+        sent = f"{first} {headers}"
+        assert not any(secret.partition("=")[2] in sent for secret in jupyters if "=" in secret)
+        assert token not in sent
+        assert "cookie" not in headers
+        path = first.split()[1].partition("?")[0]
+        told.setdefault(path, set()).add(headers.get("authorization", ""))
+    to_civitai = {f"Bearer {CIVITAI_TOKEN}"}
+    assert told.pop("/api/v1/models/1") == to_civitai
+    keyed = {path for path, seen in told.items() if f"Bearer {KEY}" in seen}
+    ours = {"/models", "/view", "/object_info", "/prompt", "/system_stats", "/ws", "/x"}
+    assert not keyed & ours
+    assert "/workflows" in keyed
+    assert set().union(*(told[path] for path in told if path not in keyed)) == {""}
+
+
+class TestRedirectedDownload:
+    """A download follows redirects, as sites keep files elsewhere; the token does not."""
+
+    async def test_the_token_stays_with_its_site(self, hostile, bare_service):
+        bare_service.files["model"] = b"weights"
+        hostile.raw("/to", b"", f"Location: {bare_service.url}/files/model", status="302 Found")
+        async with (
+            new_session() as http,
+            request(
+                http, "GET", f"{hostile.url}/to", what="it", token=KEY, redirects=True
+            ) as answer,
+        ):
+            assert await answer.read() == b"weights"
+        assert hostile.requests[-1][1]["authorization"] == f"Bearer {KEY}"
+        ((_, _, headers),) = bare_service.sent["model"]
+        assert "Authorization" not in headers
+
+    @pytest.mark.parametrize("where", ["file:///etc/passwd", "ftp://x/y", "http://[", "//"])
+    async def test_it_leads_to_the_web_alone(self, hostile, where):
+        hostile.raw("/to", b"", f"Location: {where}?Signature=s3cret", status="302 Found")
+        async with new_session() as http:
+            with pytest.raises(TransferError) as refused:
+                async with request(http, "GET", f"{hostile.url}/to", what="it", redirects=True):
+                    pass
+        assert "s3cret" not in refused.value.message
+        assert refused.value.__cause__ is None
+
+
+@pytest.mark.parametrize("packed", [False, True])
+async def test_answers_are_read_up_to_a_bound(hostile, packed):
+    hostile.answers["/x"] = b"endless"
+    if packed:
+        bomb = gzip.compress(bytes(64 << 20))
+        hostile.raw("/x", bomb, "Content-Encoding: gzip")
+    async with aiohttp.ClientSession() as http, http.get(f"{hostile.url}/x") as answer:
+        with pytest.raises(aiohttp.ClientPayloadError, match="more than 1048576 bytes"):
+            await read_whole(answer, 1 << 20)
+    assert hostile.sent < 64 << 20
+
+
+async def test_an_endless_answer_ends(hostile, ask):
+    hostile.answers["/api/v1/models/1"] = b"endless"
+    asked = {"source": "civitai", "folder": "loras", "url": "http://x/models/1"}
+    response = await ask(("volume/model", asked))
+    assert response.code == 502
+    assert b"more than" in response.body
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        aiohttp.InvalidURL("http://a/?Signature=s3cret"),
+        aiohttp.NonHttpUrlClientError("x://a/?Signature=s3cret"),
+        aiohttp.ConnectionTimeoutError("Connection timeout to host http://a/?Signature=s3cret"),
+        aiohttp.TooManyRedirects(
+            aiohttp.RequestInfo(URL("http://a/?k=s3cret"), "GET", CIMultiDictProxy(CIMultiDict())),
+            (),
+            status=302,
+        ),
+        aiohttp.ClientOSError(104, "Connection reset by peer"),
+    ],
+    ids=lambda fault: type(fault).__name__,
+)
+def test_the_reason_of_a_failure_has_no_address(fault):
+    assert reason_of(fault)
+    assert "s3cret" not in reason_of(fault)

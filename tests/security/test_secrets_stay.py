@@ -1,0 +1,192 @@
+"""Where keys live: flows with known secrets, and a search for these in all that is left."""
+
+from __future__ import annotations
+
+import re
+import stat
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+
+from comfydeploy_jupyter.child import child_environment
+from tests.handlers.conftest import chain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.jupyter_process import JupyterProcess
+
+SECRETS = {
+    name: f"s3cret-{name}-5f1c9a"
+    for name in (
+        *("configured", "signed-in", "of-the-run", "in-the-header", "in-a-bad-body", "machine"),
+        *("huggingface", "civitai", "signature", "env-of-jupyter", "in-a-query"),
+    )
+}
+
+
+def test_children_get_no_keys_of_jupyter_and_comfydeploy(monkeypatch):
+    ours = (
+        *("COMFYDEPLOY_API_KEY", "COMFYDEPLOY_JUPYTER_TOKEN", "COMFYDEPLOY_MACHINE_TOKEN"),
+        *("COMFYDEPLOY_HUGGINGFACE_TOKEN", "COMFYDEPLOY_CIVITAI_TOKEN", "COMFY_DEPLOY_API_KEY"),
+        *("JPY_API_TOKEN", "JUPYTER_TOKEN", "JUPYTERHUB_API_TOKEN", "CONFIGPROXY_AUTH_TOKEN"),
+    )
+    theirs = ("HF_TOKEN", "CIVITAI_API_KEY", "AWS_SECRET_ACCESS_KEY")
+    for name in (*ours, *theirs, "COMFYDEPLOY_DATA_DIR"):
+        monkeypatch.setenv(name, "x")
+    kept = child_environment()
+    assert not kept.keys() & set(ours)
+    assert kept.keys() >= {*theirs, "COMFYDEPLOY_DATA_DIR", "PATH"}
+    assert not child_environment(secrets=False).keys() & {*ours, *theirs}
+    assert "PATH" in child_environment(secrets=False)
+
+
+class Flow:
+    """A Jupyter that logs all it can, and what it answered."""
+
+    def __init__(self, jupyter: JupyterProcess) -> None:
+        self.jupyter = jupyter
+        self.replies: list[str] = []
+
+    def ask(self, method: str, path: str, headers: Any = None, **kwargs: Any) -> Any:
+        answer = requests.request(
+            method,
+            f"{self.jupyter.url}{path}",
+            headers={"Authorization": f"token {self.jupyter.token}", **(headers or {})},
+            timeout=60,
+            **kwargs,
+        )
+        self.replies.append(f"{answer.headers}{answer.text}")
+        return answer.json()
+
+    def post(self, path: str, headers: Any = None, **body: Any) -> Any:
+        return self.ask("POST", f"comfyui-deploy/{path}", headers, json=body)
+
+
+@pytest.fixture
+def flow(
+    start_jupyter, comfyui, comfydeploy, bare_service, cloudflared, tmp_path, monkeypatch
+) -> Iterator[Flow]:
+    monkeypatch.setenv("JUPYTERHUB_CRYPT_KEY_TOKEN", SECRETS["env-of-jupyter"])
+    monkeypatch.setenv("COMFYDEPLOY_CIVITAI_TOKEN", SECRETS["civitai"])
+    monkeypatch.setenv("HF_TOKEN", SECRETS["huggingface"])
+    monkeypatch.delenv("COMFY_DEPLOY_API_KEY", raising=False)
+    comfydeploy.sign_ins["request"] = SECRETS["signed-in"]
+    bare_service.to_store = True
+    jupyter = start_jupyter(
+        Application={"log_level": "DEBUG"},
+        ComfyDeploy={
+            "comfyui_url": comfyui.url,
+            "comfyui_path": str(comfyui.path),
+            "data_dir": str(tmp_path / "data"),
+            "cloud_url": comfydeploy.url,
+            "comfydeploy_url": comfydeploy.root,
+            "allowed_api_urls": [comfydeploy.root],
+            "api_key": SECRETS["configured"],
+            "machine_token": SECRETS["machine"],
+            "cloudflared_path": str(cloudflared.path),
+            "huggingface_url": bare_service.url,
+            "civitai_url": bare_service.url,
+        },
+    )
+    yield Flow(jupyter)
+    jupyter.stop()
+
+
+def test_nothing_tells_a_secret(flow, comfydeploy, bare_service, cloudflared, tmp_path):
+    signed = f"{bare_service.url}/files/gone?X-Amz-Signature={SECRETS['signature']}"
+    bare_service.spoil["files"].extend([403, (302, {"Location": f"file:///x?{signed}"})] * 3)
+    started = flow.post("tunnel/start")
+    secret = started["access_url"].split("access=")[1]
+    run = flow.post(
+        "run",
+        workflow_api_raw=chain(),
+        prompt_id="s3",
+        status_endpoint=f"{bare_service.url}/status?Signature={SECRETS['signature']}",
+        file_upload_endpoint=f"{bare_service.url}/upload",
+        cd_token=SECRETS["of-the-run"],
+        wait=True,
+    )
+    assert run["status"] == "success", run
+    deadline = time.monotonic() + 60
+    while not any(body.get("status") == "success" for _, body in bare_service.callbacks):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert {token for token, _ in bare_service.callbacks} == {SECRETS["of-the-run"]}
+    image = {"class_type": "ComfyUIDeployExternalImage", "inputs": {"input_id": "image"}}
+    for asked in (
+        {"workflow_api": {"1": image}, "inputs": {"image": signed}},
+        {"workflow_api": chain(), "cd_token": [SECRETS["in-a-bad-body"]]},
+        {"workflow_api": chain(), "machine": "none", "cd_token": SECRETS["in-a-bad-body"]},
+    ):
+        assert flow.post("run", **asked)["success"] is False
+    for token in (SECRETS["machine"], f"{SECRETS['machine']}-wrong"):
+        flow.ask("POST", "comfyui-deploy/run", {"authorizationheader": token}, json={})
+    for source, url in (
+        ("link", signed),
+        ("huggingface", f"{bare_service.url}/a/b/resolve/main/c.ckpt"),
+        ("civitai", f"{bare_service.url}/models/1"),
+    ):
+        flow.post("volume/model", source=source, url=url, folder="loras", filename=f"{source}.ckpt")
+    flow.ask("GET", "comfyui-deploy/auth-response?request_id=request")
+    flow.ask("GET", "comfyui-deploy/workflows?target=cloud")
+    header = {"X-ComfyDeploy-Token": SECRETS["in-the-header"]}
+    flow.ask("GET", "comfyui-deploy/workflows?target=cloud", header)
+    sent = [seen.headers["Authorization"] for seen in comfydeploy.seen[-2:]]
+    assert sent == [f"Bearer {SECRETS[name]}" for name in ("signed-in", "in-the-header")]
+    flow.ask("GET", f"comfyui-deploy/runs?token={flow.jupyter.token}&limit=x")
+    with requests.Session() as visitor:
+        visitor.trust_env = False
+        answer = visitor.get(f"{cloudflared.edge}/system_stats?access={secret}")
+        assert answer.status_code == 200
+    for path in ("check-status", "upload-queue-status", "machine", "machines"):
+        flow.ask("GET", f"comfyui-deploy/{path}")
+
+    data = tmp_path / "data"
+    assert stat.S_IMODE((data / "comfydeploy.db").stat().st_mode) == 0o600
+    assert stat.S_IMODE((data / "credentials.json").stat().st_mode) == 0o600
+    children = _descendants(flow.jupyter.pid)
+    assert len(children) >= 4, "the gate and cloudflared, each with its guard"
+    told = "".join(_started_with(pid) for pid in children)
+    replies = "".join(flow.replies)
+    assert secret in replies, "the link is for who started the tunnel"
+    flow.jupyter.stop()
+    kept = "".join(
+        path.read_bytes().decode("latin-1")
+        for path in data.rglob("*")
+        if path.is_file() and path.name != "credentials.json"
+    )
+    log = flow.jupyter.log()
+    assert "/comfyui-deploy/run" in log
+    found = f".{{0,120}}(?:{'|'.join(SECRETS.values())})"
+    assert not re.findall(found, told + replies + log)
+    unended = SECRETS["signature"]  # of downloads that failed, which may be tried again
+    assert not re.findall("|".join({*SECRETS.values()} - {unended}), kept)
+    assert secret not in told + log + kept
+    assert flow.jupyter.token not in told + kept
+
+
+def _descendants(pid: int) -> list[int]:
+    parents = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (process / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        parents[int(process.name)] = int(fields[1])
+    found = [pid]
+    for parent in found:
+        found += [child for child, of in parents.items() if of == parent]
+    return found[1:]
+
+
+def _started_with(pid: int) -> str:
+    process = Path(f"/proc/{pid}")
+    try:
+        parts = [(process / name).read_bytes() for name in ("cmdline", "environ")]
+    except OSError:
+        return ""
+    return b"".join(parts).decode(errors="replace")
