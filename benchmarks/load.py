@@ -219,7 +219,7 @@ async def through_us(server: Server, *, streams: int, runs: int, duration: float
                 load.waiting.append(json.loads(await read(answer))["prompt_id"])
 
         async def keep_queued() -> None:
-            while len(load.waiting) < runs:
+            for _ in to_queue:  # one iterator for all
                 await queue()
             while time.monotonic() < until:
                 await (queue() if len(load.waiting) < runs else asyncio.sleep(0.01))
@@ -258,6 +258,7 @@ async def through_us(server: Server, *, streams: int, runs: int, duration: float
                 load.listed.append((time.perf_counter() - begin) * 1000)
                 await asyncio.sleep(LOOK_EVERY)
 
+        to_queue = iter(range(runs))
         filled = asyncio.gather(*(keep_queued() for _ in range(AT_ONCE)))
         own = max(1, streams // 2)
         await asyncio.gather(
@@ -274,7 +275,8 @@ async def past_us(comfyui_url: str, *, streams: int, runs: int, duration: float)
     until = time.monotonic() + duration
     open_runs: set[str] = set()
     count = 0
-    filled, ended = asyncio.Event(), asyncio.Event()
+    to_queue = iter(range(runs))  # by all clients together
+    ended = asyncio.Event()
     connector = aiohttp.TCPConnector(limit=0)
     timeout = aiohttp.ClientTimeout(total=None, sock_read=300)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
@@ -305,12 +307,10 @@ async def past_us(comfyui_url: str, *, streams: int, runs: int, duration: float)
                                     ended.set()
 
                 listening = asyncio.ensure_future(listen())
-                while not filled.is_set() or time.monotonic() < until:
-                    if len(open_runs) < runs:
-                        await queue()
-                    else:
-                        filled.set()
-                        await asyncio.sleep(0.01)
+                for _ in to_queue:
+                    await queue()
+                while time.monotonic() < until:
+                    await (queue() if len(open_runs) < runs else asyncio.sleep(0.01))
                 if open_runs:
                     await ended.wait()
                 listening.cancel()
