@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_origin
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
@@ -206,7 +206,9 @@ def _request_models(types: Iterable[Any]) -> list[type[BaseModel]]:
     waiting = list(types)
     while waiting:
         model = waiting.pop()
-        if isinstance(model, type) and issubclass(model, schemas.Model):
+        # Python 3.10 takes list[int] for a class
+        plain = get_origin(model) is None and isinstance(model, type)
+        if plain and issubclass(model, schemas.Model):
             found[model] = None
             for info in model.model_fields.values():
                 waiting.extend(getattr(info.annotation, "__args__", ()))
