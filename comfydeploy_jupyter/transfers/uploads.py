@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from yarl import URL
 
+from ..answers import read_whole
 from ..media_types import media_type
-from .http import SNIPPET, TransferError, get_json, request
+from .http import LARGEST_JSON, TransferError, get_json, request
 from .sources import CHUNK, FileSource, open_output, open_path
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ async def put(
         async with request(
             http, "PUT", url, what="The storage", headers=sent, data=body
         ) as response:
-            await response.content.read(SNIPPET)  # it tells nothing that matters
+            await read_whole(response, LARGEST_JSON)  # half an answer confirms nothing
             etag = response.headers.get("ETag", "")
     except TransferError:
         if source.fault is not None:
