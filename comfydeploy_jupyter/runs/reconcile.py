@@ -89,6 +89,7 @@ class Reconciler:
         self._to_reconcile: set[str] = set()
         self._reconciled_at: dict[str, float] = {}
         self._watched: set[str] = set()
+        self._in_doubt: set[str] = set()
 
     async def conclude(self, run: Run, machine: Machine) -> None:
         """Decide how a run ended that ComfyUI has just stopped executing."""
@@ -112,15 +113,27 @@ class Reconciler:
             await self._endings.settle(run, entry)
 
     def check_queue(self, machine: Machine, event: Event) -> None:
-        """Notice that ComfyUI's queue is shorter than ours: somebody else has changed it."""
-        # One that has succeeded leaves the queue a moment before ComfyUI says that it is done.
-        expected = sum(
-            run.accepted and not run.ending and not (run.succeeded and run.whole)
-            for run in self._runs_of(machine)
-        )
+        """Notice that ComfyUI's queue is shorter than ours: somebody else may have changed it."""
         remaining = event.queue_remaining
-        if remaining is not None and remaining < expected:
-            self._background.start(self.reconcile(machine))
+        if remaining is None or machine.id in self._in_doubt:
+            return
+        queued = [run for run in self._runs_of(machine) if _in_queue(run)]
+        if remaining < len(queued):
+            self._in_doubt.add(machine.id)
+            self._background.start(self._count_again(machine, queued))
+
+    async def _count_again(self, machine: Machine, queued: list[Run]) -> None:
+        """Compare the queues if ComfyUI's is too short for these runs still.
+
+        Where many runs are queued at once, what it says of its queue is older than its answers.
+        """
+        try:
+            await asyncio.sleep(IN_FLIGHT)
+        finally:
+            self._in_doubt.discard(machine.id)
+        remaining = machine.connection.queue_remaining if machine.connection is not None else None
+        if remaining is not None and remaining < sum(map(_in_queue, queued)):
+            await self.reconcile(machine)
 
     async def reconcile(self, machine: Machine) -> bool:
         """Compare the machine's runs with ComfyUI's queue and history.
@@ -307,3 +320,9 @@ class Reconciler:
             unheard or untold or (executing and connection.may_be_deaf)
         ):
             await connection.reconnect()
+
+
+def _in_queue(run: Run) -> bool:
+    """Return whether ComfyUI's queue should have a run."""
+    # One that has succeeded leaves the queue a moment before ComfyUI says that it is done.
+    return run.accepted and not run.ending and not (run.succeeded and run.whole)
