@@ -7,11 +7,11 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .database import Repository
+
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Sequence
-
-    from .database import Database
 
 
 @dataclass
@@ -91,17 +91,8 @@ _PLAIN = (
 _TOLD = ("told_status", "told_outputs", "told_error")
 
 
-class CallbackRepository:
-    """Reads and writes orders and their messages.
-
-    Parameters
-    ----------
-    database : Database
-        The opened database.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
+class CallbackRepository(Repository):
+    """Reads and writes orders and their messages."""
 
     async def add_order(self, order: Order) -> None:
         """Keep the wishes of a new run, in place of older ones of the same id."""

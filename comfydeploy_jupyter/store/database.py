@@ -292,6 +292,19 @@ class Database:
         self._place.leave()
 
 
+class Repository:
+    """Reads and writes the records of some tables.
+
+    Parameters
+    ----------
+    database : Database
+        The opened database.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+
 class _Turnstile:
     """Lets many through together, or one alone."""
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .database import Repository
+
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Sequence
-
-    from .database import Database
 
 
 @dataclass(frozen=True)
@@ -41,17 +41,8 @@ class FileKey:
         return cls(str(path), status.st_size, status.st_mtime_ns, status.st_ino)
 
 
-class HashRepository:
-    """Keeps the SHA-256 of files; a file has one row, that of its last known state.
-
-    Parameters
-    ----------
-    database : Database
-        The opened database.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
+class HashRepository(Repository):
+    """Keeps the SHA-256 of files; a file has one row, that of its last known state."""
 
     async def get(self, key: FileKey) -> str | None:
         """Return the hexadecimal SHA-256 of a file in exactly this state, or None."""

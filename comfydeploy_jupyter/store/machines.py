@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import sqlite3
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import ConflictError, NotFoundError
-
-if TYPE_CHECKING:
-    from .database import Database
+from .database import Repository
 
 
 @dataclass(frozen=True)
@@ -39,17 +37,8 @@ class MachineRecord:
     updated_at: str = ""
 
 
-class MachineRepository:
-    """Reads and writes machine records.
-
-    Parameters
-    ----------
-    database : Database
-        The opened database.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
+class MachineRepository(Repository):
+    """Reads and writes machine records."""
 
     async def all(self) -> list[MachineRecord]:
         """Return every machine, oldest first."""

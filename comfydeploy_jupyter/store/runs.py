@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConflictError
+from .database import Repository
 from .graphs import keep_graph, read_graph
 
 if TYPE_CHECKING:
@@ -134,17 +135,11 @@ _SAVE = (
 )
 
 
-class RunRepository:
-    """Reads and writes run records.
-
-    Parameters
-    ----------
-    database : Database
-        The opened database.
-    """
+class RunRepository(Repository):
+    """Reads and writes run records."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        super().__init__(database)
         self._batch: dict[str, dict[str, Any]] | None = None  # what the writer has not begun with
         self._saving: asyncio.Future[None]
         self._guard = threading.Lock()

@@ -6,11 +6,12 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from .database import Repository
+
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Sequence
 
-    from .database import Database
 
 OPEN = ("queued", "active", "retrying")
 ENDED = ("done", "failed", "cancelled")
@@ -112,17 +113,8 @@ _COLUMNS = (
 )
 
 
-class TransferRepository:
-    """Reads and writes transfer records.
-
-    Parameters
-    ----------
-    database : Database
-        The opened database.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
+class TransferRepository(Repository):
+    """Reads and writes transfer records."""
 
     async def add(self, records: Sequence[TransferRecord]) -> None:
         """Keep new transfers: all of them or, if the process dies, none."""

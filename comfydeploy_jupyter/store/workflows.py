@@ -10,12 +10,11 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import InvalidRequestError, NotFoundError
+from .database import Repository
 from .graphs import keep_graph, read_graph
 
 if TYPE_CHECKING:
     import sqlite3
-
-    from .database import Database
 
 
 @dataclass(frozen=True)
@@ -134,17 +133,8 @@ class Content:
         return (self.workflow_content, self.api_content) == (workflow_content, api_content)
 
 
-class WorkflowStore:
-    """Reads and writes workflows; every write is one transaction.
-
-    Parameters
-    ----------
-    database : Database
-        The opened database.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
+class WorkflowStore(Repository):
+    """Reads and writes workflows; every write is one transaction."""
 
     async def create(
         self, name: str, content: Content, *, comment: str = "", machine_id: str | None = None
