@@ -141,7 +141,8 @@ class Services:
         self.site = Site(settings.site_url, answer_within=settings.cloud_timeout)
         self.database = Database(settings.data_dir / "comfydeploy.db")
         self.machines = MachineRegistry()
-        self.hasher = Hasher(HashRepository(self.database))
+        self._hashes = HashRepository(self.database)
+        self.hasher = Hasher(self._hashes)
         self.thumbnails = Thumbnails()
         self._uploads = Uploads(fsync=settings.fsync_uploads)
         self._outbox = settings.data_dir / "outbox"
@@ -359,7 +360,9 @@ class Services:
         return folders if folders.base is not None else None
 
     async def _tidy(self, machine: Machine) -> None:
-        """Remove what uploads of killed servers left, once it is known where that would be."""
+        """Forget files that are gone, and remove what uploads of killed servers left."""
+        with suppress(ComfyDeployError, OSError):
+            await self._hashes.prune()
         with suppress(OSError):
             await asyncio.to_thread(clean_outbox, self._outbox)
         with suppress(ComfyDeployError):

@@ -104,11 +104,6 @@ class ModelFolder:
     paths: tuple[Path, ...]
     extensions: frozenset[str]
 
-    def holds(self, filename: str) -> bool:
-        """Return whether a file of this name counts as one of the folder's."""
-        extension = os.path.splitext(filename)[1]  # noqa: PTH122 - a Path per name is slow
-        return not self.extensions or extension.lower() in self.extensions
-
 
 class _ArgumentParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:

@@ -461,11 +461,10 @@ def test_stock_folders(tmp_path: Path) -> None:
     )
     assert found["custom_nodes"].paths == (comfy / "custom_nodes",)
     assert found["configs"].extensions == {".yaml"}
-    assert found["checkpoints"].holds("A.SafeTensors")
-    assert not found["checkpoints"].holds("readme.md")
-    assert not found["checkpoints"].holds(".safetensors")
-    assert found["classifiers"].holds("model")
-    assert not found["diffusers"].holds("x.safetensors")
+    assert ".safetensors" in found["checkpoints"].extensions
+    assert ".md" not in found["checkpoints"].extensions
+    assert found["classifiers"].extensions == {""}
+    assert found["diffusers"].extensions == {"folder"}
     assert folders.model_folder("unet").name == "diffusion_models"
     with pytest.raises(Missing) as caught:
         folders.model_folder("nope")
@@ -563,7 +562,7 @@ def test_extra_model_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         output / "vae",
     )
     assert found["brand_new"].paths == (comfy / "here",)
-    assert found["brand_new"].holds("anything.xyz")
+    assert not found["brand_new"].extensions
     assert found["custom_nodes"].paths == (comfy / "custom_nodes", webui / "nodes")
     roots = folders.roots()
     assert webui / "models/Lora" in roots

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
+import sqlite3
 import uuid
 
 import pytest
@@ -241,6 +243,23 @@ class TestFolders:
         _, changed = await api.get("get-file-hash", filename=f"input/{path.name}")
         assert (changed["cached"], changed["size"]) == (False, 4)
         assert changed["file_hash"] == hashlib.sha256(b"abcd").hexdigest()
+
+    async def test_hashes_of_files_that_are_gone_are_forgotten(self, api, comfyui, extension):
+        path = comfyui.input_dir / f"{uuid.uuid4().hex}.bin"
+        path.write_bytes(b"abc")
+        await api.get("get-file-hash", filename=f"input/{path.name}")
+        database = extension.services.database.path
+
+        def known() -> int:
+            with contextlib.closing(sqlite3.connect(database)) as store:
+                query = "SELECT count(*) FROM hashes WHERE path = ?"
+                return store.execute(query, (str(path),)).fetchone()[0]
+
+        assert known() == 1
+        path.unlink()
+        await extension.stop_extension()
+        await extension.open_services()
+        await until(lambda: not known())
 
     @pytest.mark.parametrize(
         ("params", "code", "error"),
