@@ -29,7 +29,7 @@ check: $(STAMP)-test
 	$(BIN)/lint-imports
 
 unit: $(STAMP)-test comfyui browser
-	COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest -n $(JOBS) --no-loadscope-reorder $(ARGS)
 
 notebooks: $(STAMP)-test comfyui
 	STORE_NOTEBOOKS=1 COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest tests/test_notebooks.py -k runs_without_a_complaint

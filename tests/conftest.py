@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
 pytest_plugins = [
     "pytest_jupyter.jupyter_server",
     "tests.comfyui_server",
@@ -12,3 +15,18 @@ pytest_plugins = [
     "tests.mortal_jupyter",
     "tests.transfer_service",
 ]
+
+BROWSER = "tests/browser/"
+
+
+class Scheduling(LoadScopeScheduling):
+    """Gives each process whole files, and all tests in a browser to one: they share its page."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return BROWSER if nodeid.startswith(BROWSER) else nodeid.partition("::")[0]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling:
+    """Tell xdist how tests are given to processes."""
+    return Scheduling(config, log)

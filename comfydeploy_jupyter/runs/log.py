@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ..comfyui.events import Preview
 
 MAX_BYTES = 8 * 1024 * 1024  # of encoded events that a log keeps
-USUAL_SIZE = 256  # bytes of an event that has a few short facts
+SHORT = 256  # bytes of an event that has a few short facts
 MAX_PREVIEWS = 4  # previews are large and soon stale
 # Events that a later one of the same run makes stale: dropped first where a log grows too large.
 PASSING = frozenset({"progress", "progress_state", "live_status", "progress_text"})
@@ -33,9 +33,9 @@ class RunEvent:
         Its data.
     preview : Preview, optional
         The image, for an event named ``preview``.
-    size : int
-        Bytes that it holds in memory, roughly: told rather than measured, since to encode events
-        that nobody reads would cost more than all else that is done with them.
+    size : int, optional
+        Bytes that it holds in memory, roughly. To measure it means to encode the event, which for
+        one that nobody reads costs more than all else that is done with it.
     """
 
     __slots__ = ("_sse", "_text", "data", "event", "id", "preview", "size")
@@ -47,15 +47,17 @@ class RunEvent:
         data: dict[str, Any],
         preview: Preview | None = None,
         *,
-        size: int = USUAL_SIZE,
+        size: int | None = None,
     ) -> None:
         self.id = event_id
         self.event = event
         self.data = data
         self.preview = preview
-        self.size = len(preview.image) if preview is not None else size
         self._text: str | None = None
         self._sse: bytes | None = None
+        if preview is not None:
+            size = len(preview.image)
+        self.size = len(self.text) if size is None else size
 
     @property
     def text(self) -> str:
@@ -102,9 +104,9 @@ class EventLog:
         data: dict[str, Any],
         preview: Preview | None = None,
         *,
-        size: int = USUAL_SIZE,
+        size: int | None = None,
     ) -> RunEvent:
-        """Add an event of a size in bytes, known roughly, and wake the readers."""
+        """Add an event, whose size in bytes may be known, and wake the readers."""
         entry = RunEvent(self._next_id, event, data, preview, size=size)
         self._next_id += 1
         self._events.append(entry)

@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import metrics
-from .log import USUAL_SIZE, EventLog
+from .log import SHORT, EventLog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,7 +106,7 @@ class Run:
         self.progress = 0.0
         self.listener: Callable[[Run, RunEvent], None] | None = None
         self.with_urls: Callable[[dict[str, Any]], dict[str, Any]] | None = None
-        self._early: list[tuple[str, dict[str, Any], Preview | None, int]] = []
+        self._early: list[tuple[str, dict[str, Any], Preview | None, int | None]] = []
         self._done: set[str] = set()
         self._fraction: dict[str, float] = {}
         self._node_started: dict[str, float] = {}
@@ -151,7 +151,7 @@ class Run:
         data: dict[str, Any],
         preview: Preview | None = None,
         *,
-        size: int = USUAL_SIZE,
+        size: int | None = None,
     ) -> None:
         """Add an event; one that overtakes ComfyUI's acceptance waits for it."""
         if self.accepted:
@@ -256,7 +256,8 @@ class Run:
         """
         self._open()
         self._publish("result", reply)
-        self._publish("status", {"prompt_id": self.prompt_id, "status": self.record.status})
+        status = {"prompt_id": self.prompt_id, "status": self.record.status}
+        self._publish("status", status, size=SHORT)
         self.log.close()
         self.ended.set()
 
@@ -286,7 +287,7 @@ class Run:
         data: dict[str, Any],
         preview: Preview | None = None,
         *,
-        size: int = USUAL_SIZE,
+        size: int | None = None,
     ) -> RunEvent:
         entry = self.log.append(event, data, preview, size=size)
         if self.listener is not None:
@@ -338,4 +339,5 @@ class Run:
                 "progress": round(self.progress, 4),
                 "current_node": self.current_node,
             },
+            size=SHORT,
         )

@@ -35,7 +35,7 @@ class ChunkedFile:
     ----------
     message : dict
         What the page says of the file: ``id``, ``name``, ``size`` (bytes) and ``destination``
-        (`TransfersView.destination`).
+        (`UploadPanel.destination`).
     tell : callable
         Gets ``stored`` messages with the ``bytes`` that are through, and one ``end`` with the
         ``result`` or the ``error``.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import anywidget
+import ipywidgets as w
 import traitlets as t
 
 from .base import STATIC
@@ -31,12 +32,18 @@ class TransfersView(anywidget.AnyWidget):
         Called with each message of the page that asks for something: ``type`` is ``cancel``,
         ``retry`` (a transfer of the server), ``forget``, ``open``, ``chunk``, ``abort`` or
         ``changed`` (the ``uploads`` that have another state), and with the buffers of the message.
+    fields : dict of str to ipywidgets.Widget
+        As the attribute.
 
     Attributes
     ----------
-    destination : dict
-        Where files go that are chosen from now on: ``type``, ``subfolder``, ``overwrite``,
-        ``machine``.
+    fields : dict of str to ipywidgets.Widget
+        The fields that say where files go: ``place`` (a dropdown), ``subfolder``, ``overwrite``.
+        The page reads them at the moment when files are chosen.
+    places : dict of str to str
+        What the choices of ``place`` stand for: the ``type`` of an upload.
+    machine : str
+        The machine that gets them; empty: the default one.
     instance : str
         Which server the kernel uses; empty as long as it is not known.
     transfers : list of dict
@@ -50,12 +57,18 @@ class TransfersView(anywidget.AnyWidget):
     _esm = script("transfers")
     _css = STATIC / "transfers.css"
 
-    destination = t.Dict().tag(sync=True)
+    fields = t.Dict().tag(sync=True, **w.widget_serialization)
+    places = t.Dict().tag(sync=True)
+    machine = t.Unicode().tag(sync=True)
     instance = t.Unicode().tag(sync=True)
     transfers: t.List[dict[str, Any]] = t.List().tag(sync=True)
 
-    def __init__(self, on_order: Callable[[dict[str, Any], list[Any]], None]) -> None:
-        super().__init__()
+    def __init__(
+        self,
+        on_order: Callable[[dict[str, Any], list[Any]], None],
+        fields: dict[str, w.Widget],
+    ) -> None:
+        super().__init__(fields=fields)
         self.uploads: dict[str, dict[str, Any]] = {}
         self._on_order = on_order
         self.on_msg(self._hear)

@@ -100,7 +100,7 @@ class UploadPanel(Panel):
     def machine(self, machine: str | None) -> None:
         if machine != self._machine:
             self._machine = machine
-            self._aim()
+            self._view.machine = machine or ""
             self.start(self._ask_machine)
 
     @property
@@ -130,7 +130,12 @@ class UploadPanel(Panel):
     @property
     def destination(self) -> dict[str, Any]:
         """Where the next files go: ``type``, ``subfolder``, ``overwrite``, ``machine``."""
-        return dict(self._view.destination)
+        return {
+            "type": self._place.value,
+            "subfolder": self._subfolder.value.strip().strip("/"),
+            "overwrite": self._overwrite.value,
+            "machine": self._view.machine,
+        }
 
     def add_model(self) -> None:
         """Do what the Add button does: have the model of the link downloaded."""
@@ -175,7 +180,10 @@ class UploadPanel(Panel):
             indent=False,
             layout=w.Layout(width="auto", margin="0"),
         )
-        self._view = TransfersView(lambda order, buffers: self.attempt(self._do, order, buffers))
+        self._view = TransfersView(
+            lambda order, buffers: self.attempt(self._do, order, buffers),
+            {"place": self._place, "subfolder": self._subfolder, "overwrite": self._overwrite},
+        )
         self._models = ModelsView(self.refresh, lambda key: self.start(self._hash, key))
         self._link = w.Text(
             description="Link",
@@ -238,17 +246,8 @@ class UploadPanel(Panel):
             self.fill(self._selector, self._tabs)
         else:
             self.fill(self._tabs)
-        for control in (self._place, self._subfolder, self._overwrite):
-            control.observe(lambda _: self._aim(), "value")
-        self._aim()
-
-    def _aim(self) -> None:
-        self._view.destination = {
-            "type": self._place.value,
-            "subfolder": self._subfolder.value.strip().strip("/"),
-            "overwrite": self._overwrite.value,
-            "machine": self._machine or "",
-        }
+        self._view.places = dict(self._place.options)
+        self._view.machine = self._machine or ""
 
     def _do(self, order: dict[str, Any], buffers: list[Any]) -> None:
         """Do what the page asks for."""
@@ -334,7 +333,9 @@ class UploadPanel(Panel):
         chosen, place = self._folder.value, self._place.value
         self._folder.options = folders
         self._folder.value = chosen if chosen in folders else next(iter(folders), None)
-        self._place.options = _places(folders, place)
+        places = _places(folders, place)
+        self._view.places = dict(places)
+        self._place.options = places
         self._place.value = place
         self._read_models()
 

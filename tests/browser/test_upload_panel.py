@@ -109,6 +109,10 @@ def test_files_are_chosen_and_dropped_while_the_kernel_is_busy(
     assert (folder / "two.txt").read_text() == "content of two.txt"
     row = rows_in(page).filter(has_text=large_file.name)
     expect(row.locator("code")).to_have_attribute("title", large_hash)
+    panel.get_by_label("Subfolder").fill("typed since")
+    page.evaluate(DROP, [zone.element_handle(), ["three.txt"]])
+    expect(summary_of(page)).to_have_text("4 done")
+    assert (comfyui.input_dir / "typed since" / "three.txt").exists()
     expect(page.locator(".jp-InputPrompt").first).to_have_text("[*]:")
     (lab.root / "free").touch()
     panel.get_by_role("button", name="Clear finished").click()

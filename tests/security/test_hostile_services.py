@@ -293,6 +293,10 @@ class TestRedirectedDownload:
         ):
             assert await answer.read() == b"weights"
         assert hostile.requests[-1][1]["authorization"] == f"Bearer {KEY}"
+        for _ in range(1000):  # it is noted once all of it has left
+            if bare_service.sent["model"]:
+                break
+            await asyncio.sleep(0.01)
         ((_, _, headers),) = bare_service.sent["model"]
         assert "Authorization" not in headers
 

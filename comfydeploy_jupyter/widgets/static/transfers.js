@@ -32,8 +32,23 @@ export default () => {
   let timer = null;
   let model = null;
 
-  function add(chosen) {
-    const destination = model.get("destination");
+  // Where files go, as the fields above say now: a kernel that is busy gets to know it later.
+  async function aim() {
+    const fields = model.get("fields");
+    const named = ["place", "subfolder", "overwrite"].map((name) =>
+      model.widget_manager.get_model(fields[name].slice("IPY_MODEL_".length)),
+    );
+    const [place, subfolder, overwrite] = await Promise.all(named);
+    return {
+      type: model.get("places")[place.get("_options_labels")[place.get("index")]],
+      subfolder: subfolder.get("value").trim().replace(/^\/+|\/+$/g, ""),
+      overwrite: overwrite.get("value"),
+      machine: model.get("machine"),
+    };
+  }
+
+  async function add(chosen) {
+    const destination = await aim();
     for (const { file, folder } of chosen) {
       const id = `${page}-${(count += 1)}`;
       const subfolder = [destination.subfolder, folder].filter(Boolean).join("/");
@@ -223,6 +238,11 @@ export default () => {
     }
   }
 
+  function orderForgetting(ids) {
+    flush(); // what the kernel hears later would bring them back
+    send({ type: "forget", ids });
+  }
+
   function initialize(context) {
     model = context.model;
     model.on("msg:custom", hear);
@@ -234,7 +254,7 @@ export default () => {
   }
 
   function render({ el }) {
-    const list = new List(el, { add, cancel, retry, forget: (ids) => send({ type: "forget", ids }) });
+    const list = new List(el, { add, cancel, retry, forget: orderForgetting });
     const transfers = () => list.showTransfers(model.get("transfers"));
     lists.add(list);
     list.show([...uploads.values()]);
