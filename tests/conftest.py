@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
@@ -30,3 +32,20 @@ class Scheduling(LoadScopeScheduling):
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling:
     """Tell xdist how tests are given to processes."""
     return Scheduling(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_report_to_serializable() -> Any:
+    """Let reports reach the first process, whatever the tests have printed and logged."""
+    return _sendable((yield))
+
+
+def _sendable(value: Any) -> Any:
+    """Return what a report is made of with all its texts as Unicode allows them."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "backslashreplace").decode()
+    if isinstance(value, dict):
+        return {_sendable(key): _sendable(found) for key, found in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_sendable(found) for found in value]
+    return value
