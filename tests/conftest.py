@@ -47,5 +47,5 @@ def _sendable(value: Any) -> Any:
     if isinstance(value, dict):
         return {_sendable(key): _sendable(found) for key, found in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_sendable(found) for found in value]
+        return type(value)(_sendable(found) for found in value)
     return value

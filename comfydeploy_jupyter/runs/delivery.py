@@ -195,6 +195,8 @@ class Delivery:
         self._callbacks.finish(order)
 
     def _tell_status(self, order: Order, status: str) -> None:
+        if order.told_status is None and status == "uploading":
+            self._tell_status(order, "running")  # it was over before it was known to have begun
         if order.told_status != status:
             order.told_status = status
             self._send(order, {"status": status, "gpu_event_id": order.gpu_event_id})

@@ -8,6 +8,7 @@ import logging
 import uuid
 from collections import Counter, OrderedDict
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..comfyui.events import Preview, Unread
@@ -451,7 +452,8 @@ class RunManager:
 
     def _follow(self, run: Run) -> Run:
         run.listener = self._tell_followers
-        run.with_urls = lambda output: with_urls(output, self._view_url, run.record.machine)
+        # Without the run in it: that would keep the run, and what it made, until all is collected.
+        run.with_urls = partial(with_urls, view_url=self._view_url, machine=run.record.machine)
         self._runs[run.prompt_id] = run
         return run
 
