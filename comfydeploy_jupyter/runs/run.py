@@ -154,10 +154,12 @@ class Run:
         size: int | None = None,
     ) -> None:
         """Add an event; one that overtakes ComfyUI's acceptance waits for it."""
-        if self.accepted:
-            self._publish(event, data, preview, size=size)
-        else:
+        if not self.accepted:
             self._early.append((event, data, preview, size))
+            return
+        entry = self.log.append(event, data, preview, size=size)
+        if self.listener is not None:
+            self.listener(self, entry)
 
     def restart(self) -> None:
         """Forget the progress of an attempt that ComfyUI did not live to finish."""
@@ -236,7 +238,7 @@ class Run:
     def tell_uploading(self) -> None:
         """Tell that the run was executed and its outputs are being uploaded."""
         self._open()
-        self._publish(
+        self.tell(
             "live_status",
             {
                 "prompt_id": self.prompt_id,
@@ -255,9 +257,9 @@ class Run:
             The body that ``POST run`` answers for the run.
         """
         self._open()
-        self._publish("result", reply)
+        self.tell("result", reply)
         status = {"prompt_id": self.prompt_id, "status": self.record.status}
-        self._publish("status", status, size=SHORT)
+        self.tell("status", status, size=SHORT)
         self.log.close()
         self.ended.set()
 
@@ -276,23 +278,10 @@ class Run:
             "number": self.record.number,
             "node_errors": self.record.node_errors,
         }
-        self._publish("", first)
+        self.tell("", first)
         for event, data, preview, size in self._early:
-            self._publish(event, data, preview, size=size)
+            self.tell(event, data, preview, size=size)
         self._early.clear()
-
-    def _publish(
-        self,
-        event: str,
-        data: dict[str, Any],
-        preview: Preview | None = None,
-        *,
-        size: int | None = None,
-    ) -> RunEvent:
-        entry = self.log.append(event, data, preview, size=size)
-        if self.listener is not None:
-            self.listener(self, entry)
-        return entry
 
     def _note_progress(self, node: str, data: dict[str, Any]) -> None:
         value, maximum = data.get("value"), data.get("max")
