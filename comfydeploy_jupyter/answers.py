@@ -111,6 +111,8 @@ def loads(text: bytes | str, depth: int = 0, leaf: Callable[[Any], Any] | None =
     if isinstance(text, bytes):
         text = text.decode("utf-8-sig")
     try:
+        if depth == 0 and leaf is None:
+            return _decoder.decode(text)
         found, end = _value(text, _skip(text, 0), depth, leaf)
     except RecursionError:
         raise ValueError("nested too deeply") from None

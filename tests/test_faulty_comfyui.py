@@ -20,7 +20,7 @@ import psutil
 import pytest
 import requests
 
-from tests.faulty_comfyui import FAULTS, FaultyComfyUI, text_frame
+from tests.faulty_comfyui import FAULTS, FaultyComfyUI, answering, text_frame
 from tests.handlers.conftest import chain, parse_stream
 from tests.jupyter_process import LAB
 from tests.specification import check_reply
@@ -181,6 +181,16 @@ class TestEveryRoute:
         for prompt_id in sent:
             record = server.until(prompt_id, "failed")
             assert record["error"]["type"] == "NotQueued"
+
+    def test_prompt_that_is_too_large_for_comfyui(self, server, faulty):
+        prompt_id = uuid.uuid4().hex
+        faulty.fail("POST", "/prompt", answering(413, "too large", "text/plain"))
+        body = {"workflow_api": chain(), "prompt_id": prompt_id}
+        code, answer = server.post("run", body)
+        assert (code, answer["code"], answer["prompt_id"]) == (413, "too_large", prompt_id)
+        faulty.heal()
+        code, record = server.get("check-status", prompt_id=prompt_id)
+        assert (record["status"], record["error"]["type"]) == ("failed", "too_large")
 
     def test_queue_and_interrupt(self, server, faulty):
         routes = (("GET", "/queue"), ("POST", "/queue"), ("POST", "/interrupt"))

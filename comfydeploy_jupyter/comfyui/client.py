@@ -50,31 +50,39 @@ class ComfyUIClient:
     def __init__(self, url: str, *, timeout: float = 30.0) -> None:
         self.url = url.rstrip("/")
         self.timeout = timeout
-        self._session: aiohttp.ClientSession | None = None
+        self._opened: tuple[aiohttp.ClientSession, aiohttp.ClientSession] | None = None
         self._closed = False
 
     @property
     def session(self) -> aiohttp.ClientSession:
-        """The connection pool, also used by the WebSocket."""
-        if self._closed:
-            raise self.unavailable("its machine was changed or restarted meanwhile", sent=False)
-        if self._session is None:
-            connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
-            timeout = aiohttp.ClientTimeout(total=self.timeout)
-            self._session = aiohttp.ClientSession(
-                connector=connector,
-                timeout=timeout,
-                cookie_jar=aiohttp.DummyCookieJar(),  # else one user's would go with another's
-                trace_configs=[_without_redirects()],
-            )
-        return self._session
+        """The connection pool for requests."""
+        return self._sessions()[0]
+
+    @property
+    def sockets(self) -> aiohttp.ClientSession:
+        """The same for WebSockets, which refuses redirects by itself."""
+        return self._sessions()[1]
 
     async def close(self) -> None:
         """Close all connections, for good."""
         self._closed = True
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        sessions, self._opened = self._opened or (), None
+        for session in reversed(sessions):
+            await session.close()
+
+    def _sessions(self) -> tuple[aiohttp.ClientSession, aiohttp.ClientSession]:
+        if self._closed:
+            raise self.unavailable("its machine was changed or restarted meanwhile", sent=False)
+        if self._opened is None:
+            make = partial(
+                aiohttp.ClientSession,
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+                timeout=aiohttp.ClientTimeout(total=self.timeout),
+                cookie_jar=aiohttp.DummyCookieJar(),  # else one user's would go with another's
+            )
+            guard = _without_redirects()
+            self._opened = make(), make(connector_owner=False, trace_configs=[guard])
+        return self._opened
 
     async def system_stats(self) -> dict[str, Any]:
         """Return ComfyUI's version, arguments, memory and devices."""
@@ -157,6 +165,7 @@ class ComfyUIClient:
         client_id: str,
         workflow: bytes | None = None,
         front: bool = False,
+        after: asyncio.Future[None] | None = None,
     ) -> dict[str, Any]:
         """Queue a prompt.
 
@@ -172,6 +181,9 @@ class ComfyUIClient:
             The graph in UI format, as JSON; ComfyUI writes it into the pictures.
         front : bool
             Whether it goes to the head of the queue.
+        after : asyncio.Future, optional
+            What must be done before ComfyUI can hear of the prompt. The request is on its way
+            meanwhile, but for its last byte, without which it is nothing that could be queued.
 
         Returns
         -------
@@ -183,8 +195,8 @@ class ComfyUIClient:
         PromptInvalidError
             If ComfyUI refuses the graph.
         ComfyUIUnavailableError
-            If ComfyUI does not answer, or does not queue the prompt under this id;
-            ``details["sent"]`` is false where it cannot have heard of the prompt.
+            If ComfyUI does not answer, or does not queue the prompt under this id, or ``after``
+            fails; ``details["sent"]`` is false where it cannot have heard of the prompt.
         """
         extra = b"{}" if workflow is None else b'{"extra_pnginfo": {"workflow": %s}}' % workflow
         body = b'{"prompt": %s, "prompt_id": %s, "client_id": %s, "extra_data": %s%s}' % (
@@ -194,7 +206,8 @@ class ComfyUIClient:
             extra,
             b', "front": true' if front else b"",
         )
-        answer = await _parse(await self._request("POST", "/prompt", body=body, passes=(400, 500)))
+        text = await self._request("POST", "/prompt", body=body, after=after, passes=(400, 500))
+        answer = await _parse(text)
         number, node_errors = answer.get("number"), answer.get("node_errors")
         if answer.get("prompt_id") != prompt_id or not isinstance(number, (int, float, type(None))):
             raise not_comfyui("/prompt")
@@ -379,7 +392,7 @@ class ComfyUIClient:
             If ComfyUI does not answer.
         """
         try:
-            return await self.session.ws_connect(
+            return await self.sockets.ws_connect(
                 URL(self.url + target, encoded=True), max_msg_size=0, compress=0, heartbeat=30.0
             )
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as fault:
@@ -425,16 +438,11 @@ class ComfyUIClient:
         method: str,
         path: str,
         *,
-        body: bytes | aiohttp.FormData | None = None,
-        passes: tuple[int, ...] = (),
-        timeout: aiohttp.ClientTimeout | None = None,
-        within: float | None = None,
         limit: int = MAX_ANSWER,
+        **options: Any,
     ) -> bytes:
-        """Return the body of an answer, all of it."""
-        text, whole = await self._ask(
-            method, path, body=body, passes=passes, timeout=timeout, within=within, limit=limit
-        )
+        """Return the body of an answer, all of it; ``options`` are those of `_ask`."""
+        text, whole = await self._ask(method, path, limit=limit, **options)
         if not whole:
             raise self._too_large(f"{method} {path}", limit)
         return text
@@ -449,6 +457,7 @@ class ComfyUIClient:
         *,
         limit: int,
         body: bytes | aiohttp.FormData | None = None,
+        after: asyncio.Future[None] | None = None,
         passes: tuple[int, ...] = (),
         timeout: aiohttp.ClientTimeout | None = None,
         within: float | None = None,
@@ -457,8 +466,12 @@ class ComfyUIClient:
     ) -> tuple[bytes, bool]:
         """Return what `answers.read` does, of an answer that says that all is well."""
         headers = {} if compressed else {"Accept-Encoding": "identity"}
+        data: Any = body
         if isinstance(body, bytes):
             headers["Content-Type"] = "application/json"
+            if after is not None:
+                headers["Content-Length"] = str(len(body))
+                data = _held_back(memoryview(body), after)
         patience = min(self.timeout, within or self.timeout)
         if timeout is None:
             timeout = aiohttp.ClientTimeout(total=patience, sock_connect=min(patience, 5.0))
@@ -466,7 +479,7 @@ class ComfyUIClient:
             async with self.session.request(
                 method,
                 f"{self.url}{path}",
-                data=body,
+                data=data,
                 headers=headers,
                 timeout=timeout,
                 allow_redirects=False,
@@ -526,6 +539,13 @@ def _without_redirects() -> aiohttp.TraceConfig:
     config = aiohttp.TraceConfig()
     config.on_request_redirect.append(refuse)
     return config
+
+
+async def _held_back(body: memoryview, until: asyncio.Future[None]) -> AsyncIterator[memoryview]:
+    """Give a body, its last byte only when something is done."""
+    yield body[:-1]
+    await asyncio.shield(until)
+    yield body[-1:]
 
 
 def _by_number(item: list[Any]) -> tuple[Any, Any]:

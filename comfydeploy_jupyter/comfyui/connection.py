@@ -159,7 +159,7 @@ class Connection:
         """Open a socket and hear what comes, until it ends."""
         async with self._leaving:  # the last socket must be gone before the next one comes
             await self._client.queue_remaining(within=KNOCK_TIMEOUT)
-        async with self._client.session.ws_connect(
+        async with self._client.sockets.ws_connect(
             f"{self._client.url}/ws",
             params={"clientId": self.client_id},
             max_msg_size=MAX_FRAME,

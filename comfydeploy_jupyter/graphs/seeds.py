@@ -118,7 +118,7 @@ def apply_seeds(
     Seeds
         New seeds lie in 0 … 2**53 - 1.
     """
-    rng = rng or random.Random()
+    rng = rng or random.SystemRandom()
     result = copy_graph(graph)
     seeds: dict[str, int] = {}
     next_seeds: dict[str, int] = {}

@@ -68,19 +68,23 @@ class Delivery:
                 graph = json.loads(stored[0]) if stored is not None else {}
                 self._tell_end(order, record, node_names(graph))
 
+    @staticmethod
+    def is_wanted(request: RunRequest) -> bool:
+        """Return whether a request wants anything told or uploaded."""
+        return bool(request.status_endpoint or request.file_upload_endpoint)
+
     async def begin(self, request: RunRequest, prompt_id: str) -> None:
-        """Keep what a request wants to be told and uploaded, before ComfyUI hears of the run."""
-        if request.status_endpoint or request.file_upload_endpoint:
-            await self._callbacks.add(
-                Order(
-                    prompt_id,
-                    session="",
-                    status_endpoint=request.status_endpoint or None,
-                    file_upload_endpoint=request.file_upload_endpoint or None,
-                    token=request.cd_token or request.token,
-                    gpu_event_id=request.gpu_event_id,
-                )
+        """Keep what a request wants, before ComfyUI hears of the run."""
+        await self._callbacks.add(
+            Order(
+                prompt_id,
+                session="",
+                status_endpoint=request.status_endpoint or None,
+                file_upload_endpoint=request.file_upload_endpoint or None,
+                token=request.cd_token or request.token,
+                gpu_event_id=request.gpu_event_id,
             )
+        )
 
     def forget(self, prompt_id: str) -> None:
         """Drop the wishes of a run that ComfyUI never heard of."""

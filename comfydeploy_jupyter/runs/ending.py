@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SAVE_AGAIN = 3.0  # seconds
+LEAVE_TAKING = 0.5  # seconds that ComfyUI has to be done with a run of whose success it has told
 
 
 class Endings:
@@ -132,10 +134,13 @@ class Endings:
                 "The end of run %s cannot be stored yet", run.prompt_id, extra=record.log_fields
             )
             self._background.start(self._save_later(record))
+        if record.status == "success" and run.succeeded and run.whole and not run.left.is_set():
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(run.left.wait(), LEAVE_TAKING)
         run.record = record
-        metrics.run_ended(record.machine, record.status, record.execution_time)
-        _log_end(record)
         self._retire(run)
+        # After those who wait for the run.
+        asyncio.get_running_loop().call_soon(_note_end, record)
 
     async def _save_later(self, record: RunRecord) -> None:
         """Store the end of a run when the store is in order again; nobody waits for that."""
@@ -154,11 +159,12 @@ class Endings:
                 return
 
 
-def _log_end(record: RunRecord) -> None:
-    """Log how a run ended: what kind of fault and where, but not what a node says of it.
+def _note_end(record: RunRecord) -> None:
+    """Count and log how a run ended: what kind of fault and where, but not what a node says of it.
 
     That may be anything, and is in the record.
     """
+    metrics.run_ended(record.machine, record.status, record.execution_time)
     fields = {**record.log_fields, "status": record.status, "execution_time": record.execution_time}
     text = f"Run %s ended: {record.status}"
     if record.execution_time is not None:

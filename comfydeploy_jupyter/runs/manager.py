@@ -19,6 +19,7 @@ from ..errors import (
     InvalidRequestError,
     NotFoundError,
     PromptInvalidError,
+    TooLargeError,
 )
 from ..machines.registry import AUTO
 from ..store.runs import RunRecord
@@ -27,7 +28,7 @@ from .ending import Endings
 from .outputs import reply, with_urls
 from .prepare import node_names, prepare
 from .reconcile import ASK_WITHIN, Reconciler
-from .run import Run, utcnow
+from .run import Run, is_leave_taking, utcnow
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
@@ -49,6 +50,7 @@ IDS_OF_A_SERVER = 1_000_000_000_000  # more events than a server can tell of one
 # Finished runs whose events stay in memory for late readers, and the bytes that these may have.
 KEPT_RUNS = 100
 KEPT_BYTES = 32 * 1024 * 1024
+SAVE_WITHIN = 0.01  # seconds until a state that nobody is told of by us is in the store
 # Events that do not name their prompt: ComfyUI 0.3.75 sends them for the one that runs.
 NAMELESS = ("progress_text", "executing")
 
@@ -99,6 +101,8 @@ class RunManager:
         self._view_url = view_url
         self._runs: dict[str, Run] = {}
         self._recent: OrderedDict[str, Run] = OrderedDict()
+        self._recent_bytes = 0
+        self._unsaved: dict[str, Run] = {}  # their states will be stored in a moment
         self._followers: set[Callable[[Run, RunEvent], None]] = {delivery.see}
         self._background = Background()
         self._endings = Endings(repository, delivery, self._background, self._retire)
@@ -177,27 +181,31 @@ class RunManager:
                 self._on_their_way[machine.id] -= 1
         else:
             run, client, prepared = await self._begin(request, machine, small=small)
+        adding = self._repository.add(run.record, prepared.prompt, prepared.workflow)
+        if self._delivery.is_wanted(request):
+            await self._added(run, adding)
+            await self._begin_delivery(request, run)
         try:
-            await self._delivery.begin(request, run.prompt_id)
-        except ComfyDeployError as fault:
-            run.posted.set()
-            reason = f"The run was not handed to ComfyUI: {fault.message}"
-            await self._endings.lose(run, reason, kind="NotQueued")
-            fault.extra["prompt_id"] = run.prompt_id
-            raise
-        try:
-            await self._post(run, client, prepared.prompt, prepared.workflow, keep=not told_at_end)
-        except PromptInvalidError as fault:
+            await self._post(
+                run,
+                client,
+                prepared.prompt,
+                prepared.workflow,
+                keep=not told_at_end,
+                after=adding,
+            )
+        except (PromptInvalidError, TooLargeError) as fault:
             await self._refused(run, fault)
             raise
         except ComfyUIUnavailableError as fault:
+            await self._added(run, adding)
             await self._unanswered(run, client, fault)
         return run
 
     async def _begin(
         self, request: RunRequest, machine: Machine, *, small: bool
     ) -> tuple[Run, ComfyUIClient, Prepared]:
-        """Make the run of a request and keep it; nobody else has heard of it yet."""
+        """Make the run of a request; whoever finds it waits until it is posted."""
         if request.prompt_id is not None:
             await self._check_free(request.prompt_id)
         version = None
@@ -222,8 +230,30 @@ class RunManager:
             structure=prepared.structure,
             inputs=prepared.inputs,
         )
-        run = await self._add(Run(record, prepared.nodes), prepared.prompt, prepared.workflow)
+        if record.prompt_id in self._runs:
+            raise _taken(record.prompt_id)
+        run = self._follow(Run(record, prepared.nodes))
+        run.posted.clear()
         return run, client, prepared
+
+    async def _added(self, run: Run, adding: asyncio.Future[None]) -> None:
+        """Wait until a new run is in the store; where it cannot be kept there is no run."""
+        try:
+            await adding
+        except BaseException:
+            self._runs.pop(run.prompt_id, None)
+            run.posted.set()
+            raise
+
+    async def _begin_delivery(self, request: RunRequest, run: Run) -> None:
+        try:
+            await self._delivery.begin(request, run.prompt_id)
+        except ComfyDeployError as fault:
+            run.posted.set()
+            reason = f"The run was not handed to ComfyUI: {fault.message}"
+            await self._endings.lose(run, reason, kind="NotQueued")
+            fault.extra["prompt_id"] = run.prompt_id
+            raise
 
     async def _from_store(self, request: RunRequest) -> tuple[RunRequest, int]:
         """Return a request with the graph of the stored version that it names, and its number."""
@@ -379,18 +409,23 @@ class RunManager:
         run = self._runs.get(event.prompt_id) if event.prompt_id is not None else None
         if event.prompt_id is None and (isinstance(event, Preview) or event.type in NAMELESS):
             run = self.running(machine.id)
-        if run is None or run.record.machine != machine.id or run.ending:
+        if run is None or run.record.machine != machine.id:
+            return
+        leaves = not isinstance(event, Preview) and is_leave_taking(event)
+        if run.ending and (run.left.is_set() or not leaves):
             return
         if isinstance(event, Preview):
             run.see_preview(event)
             return
         if run.see(event):
-            self._background.start(self._repository.save(replace(run.record)), run)
+            self._save_soon(run)
         if event.type == "execution_start" and run.record.cancelling:
             # ComfyUI forgets at the start of a prompt that it was to interrupt it (0.3.75,
             # execution.py): what was asked for a moment before is asked for again.
             self._background.start(self._interrupt_again(run, machine), run)
-        if event.type == "executing" and event.data.get("node") is None:
+        if leaves:
+            run.left.set()
+        if not run.ending and (leaves or (run.succeeded and run.whole)):
             if run.whole:
                 run.stop_clock()
             self._background.start(self._reconciler.conclude(run, machine), run)
@@ -407,6 +442,7 @@ class RunManager:
                 # All that is missing is ComfyUI's leave-taking.
                 self._background.start(self._endings.succeed(run), run)
             run.whole = False
+            run.left.set()
         queued = [run for run in runs if run.record.status == "queued"]
         if queued and not any(run.record.status == "running" for run in runs):
             # Should ComfyUI be dead, it died before it told what it was about to do.
@@ -430,26 +466,6 @@ class RunManager:
         if prompt_id in self._runs or await self._repository.get(prompt_id) is not None:
             raise _taken(prompt_id)
 
-    async def _add(self, run: Run, prompt: bytes, workflow: bytes | None) -> Run:
-        """Keep a new run; whoever finds its record finds the run, and waits until it is posted."""
-        if run.prompt_id in self._runs:
-            raise _taken(run.prompt_id)
-        run.posted.clear()
-        self._follow(run)
-        try:
-            await self._repository.add(run.record, prompt, workflow)
-        except BaseException:
-            self._runs.pop(run.prompt_id, None)
-            run.posted.set()
-            raise
-        log.info(
-            "Run %s goes to machine %s",
-            run.prompt_id,
-            run.record.machine,
-            extra=run.record.log_fields,
-        )
-        return run
-
     def _follow(self, run: Run) -> Run:
         run.listener = self._tell_followers
         # Without the run in it: that would keep the run, and what it made, until all is collected.
@@ -469,8 +485,12 @@ class RunManager:
         workflow: bytes | None,
         *,
         keep: bool = False,
+        after: asyncio.Future[None] | None = None,
     ) -> None:
-        """Have ComfyUI queue a run; with ``keep`` that is in the store before it is told."""
+        """Have ComfyUI queue a run; with ``keep`` that is in the store before it is told.
+
+        ComfyUI hears of it when ``after`` is done.
+        """
         machine = self._machines.find(run.record.machine)
         run.whole = machine is not None and machine.connected
         run.posted.clear()
@@ -481,6 +501,7 @@ class RunManager:
                 client_id=self._session.id,
                 workflow=workflow,
                 front=run.record.front,
+                after=after,
             )
             if keep:
                 await self._keep_queued(run, answer.get("number"))
@@ -492,14 +513,27 @@ class RunManager:
         finally:
             run.posted.set()
         run.accept(answer.get("number"), answer.get("node_errors") or {})
-        log.debug(
-            "Run %s is queued as number %s",
+        log.info(
+            "Run %s is queued on machine %s as number %s",
             run.prompt_id,
+            run.record.machine,
             run.record.number,
             extra=run.record.log_fields,
         )
         if not run.ending and not keep:
-            self._background.start(self._repository.save(replace(run.record)), run)
+            self._save_soon(run)
+
+    def _save_soon(self, run: Run) -> None:
+        """Store the state of a run that lasts; a short one has ended before, and is stored once."""
+        if not self._unsaved:
+            asyncio.get_running_loop().call_later(SAVE_WITHIN, self._save_unsaved)
+        self._unsaved[run.prompt_id] = run
+
+    def _save_unsaved(self) -> None:
+        unsaved, self._unsaved = self._unsaved, {}
+        for run in unsaved.values():
+            if not run.ending:
+                self._background.start(self._repository.save(replace(run.record)), run)
 
     async def _keep_queued(self, run: Run, number: float | None) -> None:
         """Store that ComfyUI has a run: should both die now, it is queued anew."""
@@ -515,7 +549,7 @@ class RunManager:
                 extra=run.record.log_fields,
             )
 
-    async def _refused(self, run: Run, fault: PromptInvalidError) -> None:
+    async def _refused(self, run: Run, fault: ComfyDeployError) -> None:
         node_errors = fault.extra.get("node_errors") or {}
         node_id = next(iter(node_errors), None)
         error = {
@@ -585,7 +619,7 @@ class RunManager:
         run.restart()
         try:
             await self._post(run, client, *stored)
-        except PromptInvalidError as fault:
+        except (PromptInvalidError, TooLargeError) as fault:
             await self._refused(run, fault)
 
     # -- cancelling --------------------------------------------------------------------------
@@ -633,9 +667,10 @@ class RunManager:
     async def _cancel_foreign(self, record: RunRecord) -> str:
         """Have a run of another Jupyter server end, which will see it; return what it was."""
         client = await self._machines.get(record.machine).ready()
+        running, _ = await client.queue()
         await client.delete_queued(record.prompt_id)
         await client.interrupt(record.prompt_id)
-        return "running" if record.status == "running" else "queued"
+        return "running" if record.prompt_id in running else "queued"
 
     async def _interrupt_again(self, run: Run, machine: Machine) -> None:
         client = machine.reachable_client()
@@ -659,9 +694,11 @@ class RunManager:
         self._runs.pop(run.prompt_id, None)
         self._recent[run.prompt_id] = run
         run.close(self.reply(run.record))
-        kept = sum(recent.log.size for recent in self._recent.values())
-        while len(self._recent) > KEPT_RUNS or (kept > KEPT_BYTES and len(self._recent) > 1):
-            kept -= self._recent.popitem(last=False)[1].log.size
+        self._recent_bytes += run.log.size
+        while len(self._recent) > KEPT_RUNS or (
+            self._recent_bytes > KEPT_BYTES and len(self._recent) > 1
+        ):
+            self._recent_bytes -= self._recent.popitem(last=False)[1].log.size
 
     async def _adopt(self, record: RunRecord) -> None:
         stored = await self._repository.prompt(record.prompt_id)

@@ -39,6 +39,11 @@ def not_before(*earlier: str | None, moment: str | None = None) -> str:
     return max(moment or utcnow(), *(time for time in earlier if time is not None))
 
 
+def is_leave_taking(event: Event) -> bool:
+    """Return whether ComfyUI says that it is done with a prompt, however that ended."""
+    return event.type == "executing" and event.data.get("node") is None
+
+
 def timestamp(seconds: float) -> str:
     """Return a time in seconds since the epoch as ISO 8601 in UTC, with milliseconds."""
     moment = datetime.fromtimestamp(seconds, timezone.utc)
@@ -100,6 +105,7 @@ class Run:
         self.next = False  # it was the next one to be executed when the connection broke
         self.death: str | None = None  # how the ComfyUI that had it ended, where that is known
         self.succeeded = False  # ComfyUI has said so, but is not done with it yet
+        self.left = asyncio.Event()  # ComfyUI is done with it, or tells nothing any more
         self.ending = False  # its end is being stored
         self.ended = asyncio.Event()
         self.current_node: str | None = None
@@ -166,6 +172,7 @@ class Run:
         self.current_node = None
         self.next = False
         self.succeeded = False
+        self.left.clear()
         self._done.clear()
         self._fraction.clear()
         self._node_started.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import sqlite3
 import threading
 import time
@@ -100,15 +101,23 @@ class Database:
         StoreUnavailableError, NoSpaceError
             If the store cannot be written now.
         """
-        loop = asyncio.get_running_loop()
+        return await self.begin_write(work, *args, **kwargs)
+
+    def begin_write(
+        self,
+        work: Callable[Concatenate[sqlite3.Connection, P], T],
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> asyncio.Future[T]:
+        """Have the writer do what `write` does; return what tells of its end."""
         asked = time.monotonic()
 
         def transaction(connection: sqlite3.Connection) -> T:
-            left = max(self._patience - (time.monotonic() - asked), LEAST_WAIT)
-            connection.execute(f"PRAGMA busy_timeout = {left * 1000:.0f}")
+            self._wait_at_most(connection, self._patience - (time.monotonic() - asked))
             return _transaction(connection, lambda: work(connection, *args, **kwargs))
 
-        return await loop.run_in_executor(
+        return asyncio.get_running_loop().run_in_executor(
             self._writer, lambda: self._carry_out(transaction, write=True)
         )
 
@@ -219,6 +228,13 @@ class Database:
                     raise
             time.sleep(ASK_AGAIN)
 
+    def _wait_at_most(self, connection: sqlite3.Connection, seconds: float) -> None:
+        """Have the writer's connection wait so long for locks, in steps of `LEAST_WAIT`."""
+        steps = max(math.ceil(seconds / LEAST_WAIT), 1)
+        if steps != self._local.steps:
+            connection.execute(f"PRAGMA busy_timeout = {steps * LEAST_WAIT * 1000:.0f}")
+            self._local.steps = steps
+
     def _carry_out(self, work: Callable[[sqlite3.Connection], T], *, write: bool) -> T:
         """Do some work; where the file proves to be damaged, do it again on a new one."""
         with self._explained(write=write):
@@ -272,6 +288,7 @@ class Database:
             else:
                 found.execute("PRAGMA query_only = ON")
             setattr(self._local, _KINDS[write], (self._generation, found))
+            self._local.steps = None
         return found
 
     @contextmanager

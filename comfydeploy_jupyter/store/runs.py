@@ -144,8 +144,8 @@ class RunRepository(Repository):
         self._saving: asyncio.Future[None]
         self._guard = threading.Lock()
 
-    async def add(self, record: RunRecord, prompt: bytes, workflow: bytes | None) -> None:
-        """Keep a new run with its graph.
+    def add(self, record: RunRecord, prompt: bytes, workflow: bytes | None) -> asyncio.Future[None]:
+        """Have a new run kept with its graph; return what tells that it is, to be awaited.
 
         Parameters
         ----------
@@ -161,7 +161,7 @@ class RunRepository(Repository):
         ConflictError
             If the prompt id is taken.
         """
-        await self._database.write(_add, record, prompt, workflow)
+        return self._database.begin_write(_add, record, prompt, workflow)
 
     async def save(self, record: RunRecord) -> None:
         """Write the present state of a run; one that is not there, or has ended, stays as it is.
@@ -174,9 +174,7 @@ class RunRepository(Repository):
             # One that could not even be begun, as with a locked store, is over too.
             if self._batch is None or self._saving.done():
                 self._batch = {}
-                self._saving = asyncio.ensure_future(
-                    self._database.write(self._save_batch, self._batch)
-                )
+                self._saving = self._database.begin_write(self._save_batch, self._batch)
             waiting = self._batch.get(record.prompt_id)
             if waiting is None or waiting["status"] not in FINAL:
                 self._batch[record.prompt_id] = row

@@ -44,6 +44,15 @@ async def test_stream_tells_everything_in_order(events, chain):
     assert all(0 <= value <= 1 for value in progress)
 
 
+async def test_comfyui_has_taken_leave_before_the_result(events, chain):
+    """The end is stored when ComfyUI tells of the success, but told when it is done with it."""
+    for _ in range(20):
+        messages = await events(body={"workflow_api": chain()})
+        told = [d["data"].get("node") for _, d in messages[:-2] if d.get("event") == "executing"]
+        assert told[-1] is None, told
+        assert names(messages)[-2:] == ["result", "status"]
+
+
 async def test_two_hundred_steps_arrive_all(events, chain):
     graph = chain(("TestProgress", {"steps": 200, "delay": 0.001}))
     messages = await events(body={"workflow_api": graph})

@@ -1,0 +1,66 @@
+"""The HTTP client beside a real ComfyUI: what has to be so before ComfyUI hears of a prompt."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+
+import pytest
+
+from comfydeploy_jupyter.comfyui.client import ComfyUIClient
+from comfydeploy_jupyter.errors import ComfyUIUnavailableError
+from tests.handlers.conftest import chain
+
+
+@pytest.fixture
+def client(comfyui, jp_asyncio_loop):
+    client = ComfyUIClient(comfyui.url)
+    yield client
+    jp_asyncio_loop.run_until_complete(client.close())
+
+
+async def knows(client: ComfyUIClient, prompt_id: str) -> bool:
+    running, pending = await client.queue()
+    return prompt_id in (*running, *pending) or await client.history(prompt_id) is not None
+
+
+def post(client: ComfyUIClient, prompt_id: str, after: asyncio.Future[None]):
+    graph = json.dumps(chain()).encode()
+    posting = client.post_prompt(graph, prompt_id=prompt_id, client_id="nobody", after=after)
+    return asyncio.ensure_future(posting)
+
+
+async def test_prompt_is_queued_once_what_comes_before_is_done(client):
+    prompt_id = uuid.uuid4().hex
+    before = asyncio.get_running_loop().create_future()
+    posting = post(client, prompt_id, before)
+    await asyncio.sleep(0.3)
+    assert not posting.done()
+    assert not await knows(client, prompt_id)
+    before.set_result(None)
+    assert (await posting)["prompt_id"] == prompt_id
+    assert await knows(client, prompt_id)
+
+
+@pytest.mark.parametrize("pause", [0, 0.3], ids=["at-once", "later"])
+async def test_prompt_is_never_queued_where_what_comes_before_fails(client, pause):
+    prompt_id = uuid.uuid4().hex
+    before = asyncio.get_running_loop().create_future()
+    posting = post(client, prompt_id, before)
+    await asyncio.sleep(pause)
+    before.set_exception(OSError("the disk is full"))
+    with pytest.raises(ComfyUIUnavailableError):
+        await posting
+    await asyncio.sleep(0.3)
+    assert not await knows(client, prompt_id)
+
+
+async def test_what_comes_before_goes_on_where_comfyui_does_not_answer():
+    client = ComfyUIClient("http://127.0.0.1:9")
+    before = asyncio.get_running_loop().create_future()
+    with pytest.raises(ComfyUIUnavailableError) as refusal:
+        await post(client, uuid.uuid4().hex, before)
+    assert refusal.value.details["sent"] is False
+    assert not before.done()
+    await client.close()
