@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ..comfyui.folders import Folders
 
 COPY_BLOCK = 1024 * 1024  # bytes copied at once between file systems
+FLUSH_EVERY = 32 * 1024 * 1024  # bytes
 VIEWS_AT_ONCE = 16  # of 64 KiB: fewer hold threads up, more make some kernels slow
 MAX_FIELD = 4096  # bytes in the value of a form field
 MAX_BOUNDARY = 70  # characters, RFC 2046
@@ -129,8 +130,9 @@ class UploadForm:
         Bytes of the body, to refuse at once what cannot fit on the disk.
     hashers : ThreadPoolExecutor
         Hashes what is written, meanwhile.
-    fsync : bool
-        Wait until each file, and then its name, is safe from a power cut.
+    flushers : ThreadPoolExecutor or None
+        Has the disk take what is written, meanwhile: each file, and then its name, is waited for
+        until it is safe from a power cut. None: nobody waits for the disk.
 
     Raises
     ------
@@ -143,16 +145,18 @@ class UploadForm:
         folders: Folders,
         content_type: str,
         content_length: int | None,
-        hashers: ThreadPoolExecutor,
         *,
-        fsync: bool,
+        hashers: ThreadPoolExecutor,
+        flushers: ThreadPoolExecutor | None,
     ) -> None:
         self._folders = folders
         self._hashers = hashers
         self._hashing: Future[None] | None = None
+        self._flushers = flushers
+        self._flushing: Future[None] | None = None
+        self._unflushed = 0  # bytes that were written since the disk was last asked to take them
         self._arrived: list[memoryview] = []
         self._content_length = content_length or 0
-        self._fsync = fsync
         self._guard = threading.Lock()
         self._closed = False
         self._complete = False
@@ -223,6 +227,8 @@ class UploadForm:
                 return
             self._closed = True
             if self._descriptor is not None:
+                with suppress(OSError):
+                    self._settle_flush()
                 os.close(self._descriptor)
             for staging in self._stagings:
                 with suppress(OSError):
@@ -308,13 +314,31 @@ class UploadForm:
             self._hashing = self._hashers.submit(_update, self._parts[-1].digest, views)
             for start in range(0, len(views), VIEWS_AT_ONCE):
                 _write_all(self._descriptor, views[start : start + VIEWS_AT_ONCE])
+            self._flush(self._descriptor, sum(map(len, views)))
+
+    def _flush(self, descriptor: int, written: int) -> None:
+        """Have the disk begin with what is written, so that little is left to wait for."""
+        if self._flushers is None:
+            return
+        self._unflushed += written
+        if self._unflushed >= FLUSH_EVERY and (self._flushing is None or self._flushing.done()):
+            self._settle_flush()
+            self._unflushed = 0
+            self._flushing = self._flushers.submit(os.fdatasync, descriptor)
+
+    def _settle_flush(self) -> None:
+        """Wait for the disk; what it could not take is told once only, here."""
+        flushing, self._flushing = self._flushing, None
+        if flushing is not None:
+            flushing.result()
 
     def _settle_hashes(self) -> None:
         if self._hashing is not None:
             self._hashing.result()
 
     def _make_safe(self, descriptor: int) -> None:
-        if self._fsync:
+        if self._flushers is not None:
+            self._settle_flush()
             os.fsync(descriptor)
 
     def _on_header_field(self, data: bytes, start: int, end: int) -> None:

@@ -22,7 +22,7 @@ __all__ = ["StoredFile", "Upload", "Uploads"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-BATCH = 2 * 1024 * 1024  # bytes that are collected before a thread is asked to write them
+BATCH = 4 * 1024 * 1024  # bytes that are collected before a thread is asked to write them
 IN_USE = 3  # batches: one is being hashed and one written in threads, while another fills
 
 
@@ -36,9 +36,9 @@ class Uploads:
     """
 
     def __init__(self, *, fsync: bool = False) -> None:
-        self._fsync = fsync
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="comfydeploy-upload")
         self._hashers = ThreadPoolExecutor(2, thread_name_prefix="comfydeploy-upload-hash")
+        self._flushers = ThreadPoolExecutor(2, "comfydeploy-upload-flush") if fsync else None
         self._open: set[Upload] = set()
 
     async def clean(self, folders: Folders) -> int:
@@ -66,7 +66,9 @@ class Uploads:
         InvalidRequestError
             The body is not ``multipart/form-data``.
         """
-        form = UploadForm(folders, content_type, content_length, self._hashers, fsync=self._fsync)
+        form = UploadForm(
+            folders, content_type, content_length, hashers=self._hashers, flushers=self._flushers
+        )
         upload = Upload(form, self._threads, on_end=self._open.discard)
         self._open.add(upload)
         return upload
@@ -74,8 +76,9 @@ class Uploads:
     async def close(self) -> None:
         """Abort the uploads that are not finished and end the threads."""
         await asyncio.gather(*(upload.abort() for upload in list(self._open)))
-        await asyncio.to_thread(self._threads.shutdown)
-        await asyncio.to_thread(self._hashers.shutdown)
+        for threads in (self._threads, self._hashers, self._flushers):
+            if threads is not None:
+                await asyncio.to_thread(threads.shutdown)
 
 
 class Upload:

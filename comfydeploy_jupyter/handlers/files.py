@@ -220,7 +220,8 @@ class _Buffers:
         self._stream.read_bytes = self._read
 
     def release(self) -> None:
-        """Let the connection read as before."""
+        """Let the connection read as before; the buffers do not wait for a garbage collection."""
+        self._ring = None
         self._connection.params = self._params
         vars(self._stream).pop("read_bytes", None)
 

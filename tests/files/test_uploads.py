@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,8 +30,9 @@ from comfydeploy_jupyter.errors import (
     NotFoundError,
     TooLargeError,
 )
+from comfydeploy_jupyter.files.forms import FLUSH_EVERY, UploadForm
 from comfydeploy_jupyter.files.staging import STAGING_PREFIX
-from comfydeploy_jupyter.files.uploads import StoredFile, Uploads
+from comfydeploy_jupyter.files.uploads import BATCH, StoredFile, Uploads
 
 BOUNDARY = "----WebKitFormBoundary7MA4YWxk"
 CONTENT_TYPE = f"multipart/form-data; boundary={BOUNDARY}"
@@ -637,6 +641,64 @@ def test_the_errors_of_a_read_only_folder(receive: Receive, comfy: Path, small_d
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(ForbiddenPathError):
         receive(body(field("type", "output"), FILE))
+
+
+class Disk(ThreadPoolExecutor):
+    """Notes what it is asked to do, and fails at the time that it is told to."""
+
+    def __init__(self, fails_at: int | None = None) -> None:
+        super().__init__(1)
+        self.calls: list[object] = []
+        self._fails_at = fails_at
+
+    def submit(self, work, /, *args, **kwargs):
+        self.calls.append(work)
+        if len(self.calls) == self._fails_at:
+            return super().submit(self._fail)
+        return super().submit(work, *args, **kwargs)
+
+    def _fail(self) -> None:
+        raise OSError(errno.ENOSPC, "the disk is full")
+
+
+@pytest.fixture
+def form(folders: Folders, request: pytest.FixtureRequest) -> Iterator[tuple[UploadForm, Disk]]:
+    hashers, disk = ThreadPoolExecutor(1), Disk(getattr(request, "param", None))
+    made = UploadForm(folders, CONTENT_TYPE, None, hashers=hashers, flushers=disk)
+    yield made, disk
+    made.close()
+    hashers.shutdown()
+    disk.shutdown()
+
+
+def feed_large(form: UploadForm) -> bytes:
+    """Feed a file that is a little larger than three flushes, in large pieces; return it."""
+    content = random.Random(7).randbytes(FLUSH_EVERY // 8) * 25
+    text = body(file_part("large.bin", content))
+    for start in range(0, len(text), BATCH):
+        form.feed([text[start : start + BATCH]])
+    return content
+
+
+def test_the_disk_takes_a_file_while_it_arrives(form, comfy: Path) -> None:
+    made, disk = form
+    content = feed_large(made)
+    assert 1 <= len(disk.calls) <= 3
+    assert set(disk.calls) == {os.fdatasync}
+    (stored,) = made.finish()
+    assert stored.sha256 == hashlib.sha256(content).hexdigest()
+    assert (comfy / "input/large.bin").read_bytes() == content
+
+
+@pytest.mark.parametrize("form", [1], indirect=True)
+def test_what_the_disk_could_not_take_is_told(form, comfy: Path) -> None:
+    made, disk = form
+    with pytest.raises(TooLargeError):
+        feed_large(made)
+    assert disk.calls
+    made.close()
+    assert leftovers(comfy) == []
+    assert names(comfy / "input") == []
 
 
 def test_fsync(folders: Folders, comfy: Path) -> None:

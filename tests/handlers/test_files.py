@@ -13,6 +13,7 @@ import uuid
 import pytest
 
 from comfydeploy_jupyter.files.staging import STAGING_PREFIX
+from comfydeploy_jupyter.files.uploads import BATCH
 from tests.full_disk import files_limited_to
 
 
@@ -170,13 +171,13 @@ async def test_aborted_upload_leaves_nothing(
         return sorted(path for top in tops for path in top.rglob("*"))
 
     before = files()
-    body, headers = form(("file", "half.bin", os.urandom(3_000_000)))
+    body, headers = form(("file", "half.bin", os.urandom(3 * BATCH)))
     _, writer = await asyncio.open_connection("127.0.0.1", jp_http_port)
     writer.write(
         f"POST {jp_base_url}comfyui-deploy/upload-file HTTP/1.1\r\nHost: 127.0.0.1\r\n"
         f"Authorization: {jp_auth_header['Authorization']}\r\n"
         f"Content-Type: {headers['Content-Type']}\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-        + body[:2_500_000]
+        + body[: 2 * BATCH]
     )
     await writer.drain()
     await until(lambda: any(STAGING_PREFIX in path.name for path in files()))
