@@ -3,7 +3,8 @@
     python scripts/release.py build           wheel and sdist into dist/, and what is in them
     python scripts/release.py try             the wheel in a clean environment of each Python
     python scripts/release.py suite [--all]   the tests with the lowest versions that are claimed;
-                                              --all: and with the newest ones on each Python
+                                              --all: and with the newest ones on each Python;
+                                              --only lowest 3.12: these
 
 What is not tested, because this machine lacks a Python, is said at the end, and the exit code is 1.
 """
@@ -36,6 +37,8 @@ DIST = REPOSITORY / "dist"
 PACKAGE = REPOSITORY / "comfydeploy_jupyter"
 CONFIG = "etc/jupyter/jupyter_server_config.d/comfydeploy_jupyter.json"
 FAILED = "FAILED: "
+LOWEST = "lowest"
+JOBS = os.environ.get("JOBS", "2")  # processes that run tests
 
 Names = dict[str, bytes]
 """Files of an archive by their path in it."""
@@ -304,7 +307,8 @@ def run_suite(python: str, *, lowest: bool) -> None:
         # warns of ours is seen with the newest ones
         old = ("-W", "default", "-p", "no:anyio") if lowest else ()
         env = {**os.environ, "PATH": f"{venv / 'bin'}{os.pathsep}{os.environ['PATH']}"}
-        command = [venv / "bin" / "python", "-m", "pytest", "--ignore=tests/browser", *old]
+        options = ("-n", JOBS, "--no-loadscope-reorder", "--ignore=tests/browser", *old)
+        command = [venv / "bin" / "python", "-m", "pytest", *options]
         call(*command, quiet=False, env=env)
 
 
@@ -377,14 +381,16 @@ def try_all(options: argparse.Namespace) -> Iterable[str | None]:
 def suites(options: argparse.Namespace) -> Iterable[str | None]:
     """Run the tests on the oldest and, with ``--all``, on each Python."""
     claimed = pythons_claimed()
+    wanted = options.only or [LOWEST, *(claimed if options.all else ())]
     found = {python: find_python(python) for python in claimed}
-    oldest = next(filter(None, found.values()))
-    yield step(f"the tests with the lowest versions: {oldest}", run_suite, oldest, lowest=True)
-    for python, path in found.items() if options.all else ():
+    for name in wanted:
+        path = next(filter(None, found.values())) if name == LOWEST else found[name]
         if path is None:
-            yield f"NOT TESTED: Python {python}, which is not on this machine"
+            yield f"NOT TESTED: Python {name}, which is not on this machine"
+        elif name == LOWEST:
+            yield step(f"the tests with the lowest versions: {path}", run_suite, path, lowest=True)
         else:
-            yield step(f"the tests on Python {python}: {path}", run_suite, path, lowest=False)
+            yield step(f"the tests on Python {name}: {path}", run_suite, path, lowest=False)
 
 
 def main() -> int:
@@ -396,6 +402,8 @@ def main() -> int:
         command.set_defaults(deed=deed)
         if name == "suite":
             command.add_argument("--all", action="store_true", help="on each Python")
+            parts = [LOWEST, *pythons_claimed()]
+            command.add_argument("--only", nargs="+", choices=parts, help="these alone")
     options = parser.parse_args()
     options.comfyui = os.environ.get("COMFYUI_TEST_PATH")
     try:

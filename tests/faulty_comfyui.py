@@ -10,6 +10,7 @@ import contextlib
 import gzip
 import json
 import threading
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
@@ -170,6 +171,8 @@ class FaultyComfyUI:
         Seconds that every answer is held back.
     sockets_seen : int
         How many WebSockets there have been.
+    asked : collections.Counter
+        How many requests there have been, by method and path.
     """
 
     def __init__(self, target: str) -> None:
@@ -177,6 +180,7 @@ class FaultyComfyUI:
         self.url = ""
         self.delay = 0.0
         self.sockets_seen = 0
+        self.asked: Counter[str] = Counter()
         self._faults: dict[tuple[str, str], Fault] = {}
         self._sockets: set[web.WebSocketResponse] = set()
         self._loop = asyncio.new_event_loop()
@@ -257,6 +261,7 @@ class FaultyComfyUI:
         return len(sockets)
 
     async def _pass_on(self, request: web.Request) -> web.StreamResponse:
+        self.asked[f"{request.method} {request.path}"] += 1
         for (method, path), fault in list(self._faults.items()):
             if request.method == method and f"{request.path}/".startswith(f"{path}/"):
                 await request.read()

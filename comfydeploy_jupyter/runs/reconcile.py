@@ -235,9 +235,12 @@ class Reconciler:
         if run.succeeded and run.whole:
             await self._endings.succeed(run)
             return True
-        running, pending = await client.queue()
-        if run.prompt_id in running or run.prompt_id in pending:
-            return False  # it was queued in the meantime
+        if run.unanswered or not run.accepted:
+            # One that ComfyUI is known to have had would have been in the queue, or in the history
+            # that was asked for after it. This one may have been queued in the meantime.
+            running, pending = await client.queue()
+            if run.prompt_id in running or run.prompt_id in pending:
+                return False
         if run.unanswered and not run.is_late(min(GRACE, client.timeout)):
             return False  # it may be queued yet
         if run.record.status == "running":

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from tests.faulty_comfyui import FaultyComfyUI
+
 from .conftest import until_reconnected
 
 
@@ -86,8 +88,48 @@ class TestKilledComfyUI:
             assert ended == count, status
 
 
-async def until_queue(api, **wanted: int) -> None:
-    deadline = time.monotonic() + 10
+class TestManyRuns:
+    @pytest.fixture
+    def mortal(self, start_comfyui):
+        return start_comfyui()
+
+    @pytest.fixture
+    def proxy(self, mortal):
+        proxy = FaultyComfyUI(mortal.url)
+        proxy.start()
+        yield proxy
+        proxy.close()
+
+    @pytest.fixture
+    def extension_config(self, proxy, tmp_path):
+        return {
+            "comfyui_url": proxy.url,
+            "comfyui_lost_after": 120.0,
+            "data_dir": str(tmp_path / "data"),
+        }
+
+    async def test_come_through_a_restart_of_comfyui(self, api, chain, mortal, proxy):
+        """Each is asked for once, and not each time with the whole queue, which has all graphs."""
+        graph = chain(("TestSleep", {"seconds": 120}))
+        await api.post("run", {"workflow_api": graph, "wait": False})
+        await until_queue(api, running=1, pending=0)
+        for _ in range(10):
+            posts = (api.post("run", {"workflow_api": chain(), "wait": False}) for _ in range(25))
+            assert {code for code, _ in await asyncio.gather(*posts)} == {200}
+        await until_queue(api, running=1, pending=250)
+        await asyncio.to_thread(mortal.kill)
+        proxy.asked.clear()
+        await asyncio.to_thread(mortal.start)
+        await until_queue(api, running=0, pending=0, timeout=60)
+        ended = [record["status"] for record in (await api.get("runs", limit="300"))[1]]
+        assert (ended.count("success"), ended.count("failed"), len(ended)) == (250, 1, 251)
+        assert proxy.asked["GET /queue"] < 25
+        histories = sum(n for route, n in proxy.asked.items() if route.startswith("GET /history/"))
+        assert 250 <= histories < 500
+
+
+async def until_queue(api, *, timeout: float = 10, **wanted: int) -> None:
+    deadline = time.monotonic() + timeout
     while (found := (await api.get("check-status"))[1]["queue"]) != wanted:
         assert time.monotonic() < deadline, found
         await asyncio.sleep(0.02)
