@@ -20,15 +20,10 @@ from typing import Any
 from ..errors import UnknownInputError
 from .external import (
     EXTERNAL_PREFIX,
-    EXTERNAL_VALUE_FIELD,
     ExternalInput,
-    FileNeed,
-    Inlined,
     Target,
     external_inputs,
     external_values,
-    inline_external,
-    place_files,
     value_field,
 )
 from .formats import (
@@ -45,22 +40,6 @@ from .formats import (
     title_of,
 )
 from .seeds import SEED_NAMES
-
-__all__ = [
-    "EXTERNAL_PREFIX",
-    "EXTERNAL_VALUE_FIELD",
-    "AppliedInputs",
-    "ExternalInput",
-    "FileNeed",
-    "FormField",
-    "Inlined",
-    "apply_inputs",
-    "external_inputs",
-    "inline_external",
-    "input_form",
-    "place_files",
-    "stored_value",
-]
 
 _KIND_OF_EXTERNAL = {
     "text": "multiline",

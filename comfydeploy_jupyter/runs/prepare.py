@@ -8,15 +8,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import InvalidRequestError
+from ..graphs.external import EXTERNAL_PREFIX, inline_external, place_files
 from ..graphs.formats import Graph, check_api_graph, detect_format, same_graph, title_of
 from ..graphs.formats import GraphFormat as Format
-from ..graphs.inputs import (
-    EXTERNAL_PREFIX,
-    AppliedInputs,
-    apply_inputs,
-    inline_external,
-    place_files,
-)
+from ..graphs.inputs import AppliedInputs, apply_inputs
 from ..graphs.seeds import SeedMode, Seeds, apply_seeds
 from ..graphs.structure import structure_of
 from ..graphs.ui_to_api import ui_to_api

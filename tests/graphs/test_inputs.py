@@ -9,15 +9,14 @@ from hypothesis import given as for_all
 from hypothesis import strategies as st
 
 from comfydeploy_jupyter.errors import InvalidRequestError, UnknownInputError
-from comfydeploy_jupyter.graphs.inputs import (
+from comfydeploy_jupyter.graphs.external import (
     EXTERNAL_PREFIX,
     EXTERNAL_VALUE_FIELD,
-    apply_inputs,
     external_inputs,
     inline_external,
-    input_form,
     place_files,
 )
+from comfydeploy_jupyter.graphs.inputs import apply_inputs, input_form
 
 GRAPH = {
     "3": {
