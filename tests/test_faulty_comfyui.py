@@ -206,6 +206,7 @@ class TestEveryRoute:
                 assert record["status"] == "running", fault
         for prompt_id in (*waiting, running):
             server.until(prompt_id, "cancelled")
+        assert [p for p in waiting if faulty.ask(f"/history/{p}")] == []  # none was executed
 
     def test_history(self, server, faulty):
         faulty.fail("GET", "/history", FAULTS["500"])

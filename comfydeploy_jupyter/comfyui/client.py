@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+BEFORE = 10.0  # seconds that what must be done before a prompt is queued may take: the store's
 CHUNK = 512 * 1024  # bytes of a file that are written at once
 BETWEEN_PIECES = 60.0  # seconds that ComfyUI has for the next piece of a file
 STORING = 4  # times the usual time that ComfyUI has to store what it was sent
@@ -194,6 +195,8 @@ class ComfyUIClient:
         ------
         PromptInvalidError
             If ComfyUI refuses the graph.
+        TooLargeError
+            If it takes no body of this size.
         ComfyUIUnavailableError
             If ComfyUI does not answer, or does not queue the prompt under this id, or ``after``
             fails; ``details["sent"]`` is false where it cannot have heard of the prompt.
@@ -474,7 +477,12 @@ class ComfyUIClient:
                 data = _held_back(memoryview(body), after)
         patience = min(self.timeout, within or self.timeout)
         if timeout is None:
-            timeout = aiohttp.ClientTimeout(total=patience, sock_connect=min(patience, 5.0))
+            connecting = min(patience, 5.0)
+            timeout = aiohttp.ClientTimeout(total=patience, sock_connect=connecting)
+            if after is not None:  # ComfyUI's time begins when it has the whole request
+                timeout = aiohttp.ClientTimeout(
+                    total=patience + BEFORE, sock_connect=connecting, sock_read=patience
+                )
         try:
             async with self.session.request(
                 method,
@@ -487,11 +495,13 @@ class ComfyUIClient:
             ) as response:
                 text, whole = await answers.read(response, limit, to_the_end=to_the_end)
         except asyncio.TimeoutError:
-            raise self.unavailable(f"no answer within {patience:g} s", hangs=True) from None
+            details = _unheard(after) or {"hangs": True}
+            raise self.unavailable(f"no answer within {patience:g} s", **details) from None
         except aiohttp.ClientConnectorError as fault:
             raise self.unavailable(str(fault), sent=False) from fault
         except (aiohttp.ClientError, OSError) as fault:
-            raise self.unavailable(str(fault) or type(fault).__name__) from fault
+            reason = str(fault) or type(fault).__name__
+            raise self.unavailable(reason, **_unheard(after)) from fault
         if response.status in passes:
             refusal = await _refusal(response, text)
             if refusal is not None:
@@ -539,6 +549,13 @@ def _without_redirects() -> aiohttp.TraceConfig:
     config = aiohttp.TraceConfig()
     config.on_request_redirect.append(refuse)
     return config
+
+
+def _unheard(after: asyncio.Future[None] | None) -> dict[str, Any]:
+    """Return the details of a failure before which ComfyUI cannot have got a whole request."""
+    if after is None or (after.done() and not after.cancelled() and after.exception() is None):
+        return {}
+    return {"sent": False}
 
 
 async def _held_back(body: memoryview, until: asyncio.Future[None]) -> AsyncIterator[memoryview]:

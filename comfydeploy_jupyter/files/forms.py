@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ..comfyui.folders import Folders
 
 COPY_BLOCK = 1024 * 1024  # bytes copied at once between file systems
+_flush_data = getattr(os, "fdatasync", os.fsync)  # macOS has the latter only
 FLUSH_EVERY = 32 * 1024 * 1024  # bytes
 VIEWS_AT_ONCE = 16  # of 64 KiB: fewer hold threads up, more make some kernels slow
 MAX_FIELD = 4096  # bytes in the value of a form field
@@ -324,7 +325,7 @@ class UploadForm:
         if self._unflushed >= FLUSH_EVERY and (self._flushing is None or self._flushing.done()):
             self._settle_flush()
             self._unflushed = 0
-            self._flushing = self._flushers.submit(os.fdatasync, descriptor)
+            self._flushing = self._flushers.submit(_flush_data, descriptor)
 
     def _settle_flush(self) -> None:
         """Wait for the disk; what it could not take is told once only, here."""

@@ -97,8 +97,10 @@ class Delivery:
         order = self._callbacks.order(run.prompt_id)
         if order is None:
             return
-        if run.record.status in ("running", "uploading"):
-            self._tell_status(order, run.record.status)
+        status = run.record.status
+        # The first that we tell of uploads comes after that state was stored.
+        if status == "running" or (status == "uploading" and event.event == "live_status"):
+            self._tell_status(order, status)
         if event.event == "live_status":
             live = {key: event.data[key] for key in ("live_status", "progress")}
             self._send(order, live, passing=True)

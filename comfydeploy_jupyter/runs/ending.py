@@ -55,7 +55,7 @@ class Endings:
         self._retire = retire
 
     async def succeed(self, run: Run) -> None:
-        """End a run of whose success all events have arrived."""
+        """End a run of whose success ComfyUI has told, and of which no event is missing."""
         run.stop_clock()
         await self.end(run, replace(run.record, status="success"))
 
@@ -109,6 +109,7 @@ class Endings:
         log.debug("Run %s uploads its outputs", run.prompt_id, extra=run.record.log_fields)
         try:
             await self._repository.save(run.record)
+            await _leave_taking(run)
             run.tell_uploading()
             error = await self._delivery.upload(run)
         except Exception as fault:
@@ -134,9 +135,7 @@ class Endings:
                 "The end of run %s cannot be stored yet", run.prompt_id, extra=record.log_fields
             )
             self._background.start(self._save_later(record))
-        if record.status == "success" and run.succeeded and run.whole and not run.left.is_set():
-            with suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(run.left.wait(), LEAVE_TAKING)
+        await _leave_taking(run)
         run.record = record
         self._retire(run)
         # After those who wait for the run.
@@ -157,6 +156,13 @@ class Endings:
                 )
             else:
                 return
+
+
+async def _leave_taking(run: Run) -> None:
+    """Wait until ComfyUI is done with a run of whose success it has told."""
+    if run.succeeded and run.whole and not run.left.is_set():
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(run.left.wait(), LEAVE_TAKING)
 
 
 def _note_end(record: RunRecord) -> None:

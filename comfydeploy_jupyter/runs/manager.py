@@ -7,6 +7,7 @@ import json
 import logging
 import uuid
 from collections import Counter, OrderedDict
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -103,6 +104,7 @@ class RunManager:
         self._recent: OrderedDict[str, Run] = OrderedDict()
         self._recent_bytes = 0
         self._unsaved: dict[str, Run] = {}  # their states will be stored in a moment
+        self._saving_soon: asyncio.TimerHandle | None = None
         self._followers: set[Callable[[Run, RunEvent], None]] = {delivery.see}
         self._background = Background()
         self._endings = Endings(repository, delivery, self._background, self._retire)
@@ -136,6 +138,12 @@ class RunManager:
 
     async def close(self) -> None:
         """Stop following; runs that execute go on and are found again at the next start."""
+        if self._saving_soon is not None:
+            self._saving_soon.cancel()
+        for run in self._unsaved.values():
+            if not run.ending:
+                with suppress(ComfyDeployError):
+                    await self._repository.save(replace(run.record))
         await self._background.close()
 
     # -- what handlers ask for ---------------------------------------------------------------
@@ -166,8 +174,8 @@ class RunManager:
             If the request is wrong; nothing has happened then.
         ConflictError
             If its ``prompt_id`` is taken.
-        PromptInvalidError
-            If ComfyUI refuses the graph; the run is kept as failed.
+        PromptInvalidError, TooLargeError
+            If ComfyUI refuses the graph, or its size; the run is kept as failed.
         ComfyUIUnavailableError
             If ComfyUI cannot be reached.
         """
@@ -195,6 +203,7 @@ class RunManager:
                 after=adding,
             )
         except (PromptInvalidError, TooLargeError) as fault:
+            await self._added(run, adding)
             await self._refused(run, fault)
             raise
         except ComfyUIUnavailableError as fault:
@@ -241,9 +250,16 @@ class RunManager:
         try:
             await adding
         except BaseException:
-            self._runs.pop(run.prompt_id, None)
-            run.posted.set()
+            self._drop(run, "The run could not be stored")
             raise
+
+    def _drop(self, run: Run, reason: str) -> None:
+        """Forget a run of which nothing was told; whoever waits for it hears that it is over."""
+        self._runs.pop(run.prompt_id, None)
+        run.listener = None
+        error = {"type": "NotQueued", "message": reason, "node_id": None, "node_type": None}
+        run.close(self.reply(replace(run.record, status="failed", error=error)))
+        run.posted.set()
 
     async def _begin_delivery(self, request: RunRequest, run: Run) -> None:
         try:
@@ -511,7 +527,11 @@ class RunManager:
             run.whole = False
             raise
         finally:
-            run.posted.set()
+            try:
+                if after is not None and not after.done():
+                    await asyncio.wait([after])
+            finally:
+                run.posted.set()
         run.accept(answer.get("number"), answer.get("node_errors") or {})
         log.info(
             "Run %s is queued on machine %s as number %s",
@@ -526,7 +546,8 @@ class RunManager:
     def _save_soon(self, run: Run) -> None:
         """Store the state of a run that lasts; a short one has ended before, and is stored once."""
         if not self._unsaved:
-            asyncio.get_running_loop().call_later(SAVE_WITHIN, self._save_unsaved)
+            loop = asyncio.get_running_loop()
+            self._saving_soon = loop.call_later(SAVE_WITHIN, self._save_unsaved)
         self._unsaved[run.prompt_id] = run
 
     def _save_unsaved(self) -> None:
@@ -574,34 +595,28 @@ class RunManager:
                 fault.message,
                 extra=run.record.log_fields,
             )
-            self._runs.pop(run.prompt_id, None)
+            self._drop(run, fault.message)
             await self._repository.discard(run.prompt_id)
             self._delivery.forget(run.prompt_id)
             raise fault
         try:
-            if await asyncio.wait_for(self._has(client, run), ASK_WITHIN):
-                return
+            known, entry = await asyncio.wait_for(_look_for(client, run), ASK_WITHIN)
         except (ComfyUIUnavailableError, asyncio.TimeoutError):
             log.warning(
                 "Whether ComfyUI has run %s is not known yet",
                 run.prompt_id,
                 extra=run.record.log_fields,
             )
+        else:
+            if entry is not None:
+                await self._endings.settle(run, entry)
+            elif known:
+                run.resume()
+            if known:
+                return
         # ComfyUI may still be about to queue it. It is judged once that can no longer be.
         fault.extra["prompt_id"] = run.prompt_id
         raise fault
-
-    async def _has(self, client: ComfyUIClient, run: Run) -> bool:
-        """Return whether ComfyUI has a run, in its queue or in its history, and note it."""
-        running, pending = await client.queue()
-        if run.prompt_id in running or run.prompt_id in pending:
-            run.resume()
-            return True
-        entry = await client.history(run.prompt_id)
-        if entry is None:
-            return False
-        await self._endings.settle(run, entry)
-        return True
 
     async def _queue_anew(self, run: Run, client: ComfyUIClient) -> None:
         stored = await self._repository.prompt(run.prompt_id)
@@ -634,6 +649,8 @@ class RunManager:
         log.debug("Run %s is to be cancelled", run.prompt_id, extra=run.record.log_fields)
         await run.posted.wait()
         was = "running" if run.record.status == "running" else "queued"
+        if run.ending and run.record.status != "uploading":
+            await run.ended.wait()
         if self._runs.get(run.prompt_id) is not run:
             return _unless_ended_otherwise(await self.record(run.prompt_id), was)
         await self._repository.save(replace(run.record))
@@ -692,6 +709,8 @@ class RunManager:
     def _retire(self, run: Run) -> None:
         """Tell the end of a run, which is in the store."""
         self._runs.pop(run.prompt_id, None)
+        replaced = self._recent.pop(run.prompt_id, None)
+        self._recent_bytes -= replaced.log.size if replaced is not None else 0
         self._recent[run.prompt_id] = run
         run.close(self.reply(run.record))
         self._recent_bytes += run.log.size
@@ -717,6 +736,15 @@ class RunManager:
             self._background.start(
                 self._endings.lose(run, f"There is no machine {record.machine!r} any more"), run
             )
+
+
+async def _look_for(client: ComfyUIClient, run: Run) -> tuple[bool, dict[str, Any] | None]:
+    """Return whether ComfyUI has a run, and its history where that has it."""
+    running, pending = await client.queue()
+    if run.prompt_id in running or run.prompt_id in pending:
+        return True, None
+    entry = await client.history(run.prompt_id)
+    return entry is not None, entry
 
 
 def _cannot_cancel(run: Run, fault: ComfyUIUnavailableError) -> None:

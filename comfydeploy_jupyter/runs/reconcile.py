@@ -92,7 +92,8 @@ class Reconciler:
         self._in_doubt: set[str] = set()
 
     async def conclude(self, run: Run, machine: Machine) -> None:
-        """Decide how a run ended that ComfyUI has just stopped executing."""
+        """Decide how a run ended that has succeeded, or that ComfyUI has stopped executing."""
+        await run.posted.wait()  # what ComfyUI answered belongs to the record
         if run.succeeded and run.whole:
             await self._endings.succeed(run)
             return
@@ -235,9 +236,9 @@ class Reconciler:
         if run.succeeded and run.whole:
             await self._endings.succeed(run)
             return True
-        if run.unanswered or not run.accepted:
-            # One that ComfyUI is known to have had would have been in the queue, or in the history
-            # that was asked for after it. This one may have been queued in the meantime.
+        if run.unanswered or not run.accepted or run.record.cancelling:
+            # Any other that ComfyUI has would have been in the queue, or in the history that was
+            # asked for after it. These may have been queued, or begun, in the meantime.
             running, pending = await client.queue()
             if run.prompt_id in running or run.prompt_id in pending:
                 return False

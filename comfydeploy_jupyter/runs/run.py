@@ -183,7 +183,7 @@ class Run:
         Returns
         -------
         bool
-            Whether the record changed in a way that must be stored now.
+            Whether the record changed in a way that is to be stored.
         """
         must_store = False
         data = event.data

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import struct
+import threading
 import time
 import uuid
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from comfydeploy_jupyter.store.runs import RunRecord, RunRepository
 from tests.faulty_comfyui import FaultyComfyUI
 
 from .conftest import until_reconnected
@@ -179,7 +181,16 @@ class Impostor:
         return web.json_response({"exec_info": {"queue_remaining": 0}})
 
     async def _prompt(self, request: web.Request) -> web.StreamResponse:
-        await request.read()
+        refusal = web.Response(status=413)
+        if self.mode == "too large at once":
+            await refusal.prepare(request)
+            await refusal.write_eof()
+        try:
+            await request.read()
+        except ConnectionResetError:  # only half of the request came
+            return refusal
+        if self.mode == "too large at once":
+            return refusal
         answer: dict[str, Any] = {"prompt_id": str(uuid.uuid4()), "number": 1, "node_errors": {}}
         if self.mode == "silence":
             await self._over.wait()
@@ -238,6 +249,61 @@ class TestImpostor:
         record = await api.until(prompt_id, "failed", timeout=10)
         assert record["error"]["type"] == "NotQueued"
         assert record["error"]["message"] == "ComfyUI did not take the run"
+
+    async def test_refusal_that_comes_before_the_run_is_stored(
+        self, api, chain, impostor, extension, connected
+    ):
+        impostor.mode = "too large at once"
+        prompt_id = uuid.uuid4().hex
+        await extension.open_services()
+        database = extension.services.database
+        busy = database.begin_write(lambda connection: time.sleep(0.3))
+        code, body = await api.post("run", {"workflow_api": chain(), "prompt_id": prompt_id})
+        assert (code, body["code"], body["prompt_id"]) == (413, "too_large", prompt_id)
+        await busy
+        stored = await RunRepository(database).get(prompt_id)
+        assert stored is not None
+        assert (stored.status, stored.error["type"]) == ("failed", "too_large")
+
+    @pytest.mark.parametrize("mode", ["", "too large at once"])
+    async def test_run_that_cannot_be_stored(
+        self, api, chain, impostor, extension, connected, mode
+    ):
+        """Another server stored one of this id in the meantime: that one stays as it is."""
+        impostor.mode = mode
+        prompt_id = uuid.uuid4().hex
+        await extension.open_services()
+        database = extension.services.database
+        other = RunRecord(prompt_id, "local", "other", "2026-01-01T00:00:00.000Z", status="queued")
+        await asyncio.sleep(0.1)
+        gate = threading.Event()
+        held = database.begin_write(lambda connection: gate.wait(10))
+        adding = RunRepository(database).add(other, b"{}", None)
+        posting = asyncio.ensure_future(
+            api.post("run", {"workflow_api": chain(), "prompt_id": prompt_id})
+        )
+        await asyncio.sleep(0.3)
+        code, body = await api.post("run", {"workflow_api": chain(), "prompt_id": prompt_id})
+        assert (code, body["code"]) == (409, "conflict"), "it is on its way already"
+        gate.set()
+        await held
+        await adding
+        code, body = await posting
+        assert (code, body["code"]) == (409, "conflict")
+        assert await RunRepository(database).get(prompt_id) == other
+        assert (await api.get("check-status", prompt_id=prompt_id))[1]["status"] == "queued"
+
+    async def test_store_that_is_slow_is_not_held_against_comfyui(
+        self, api, chain, impostor, extension, connected
+    ):
+        """ComfyUI's half a second begins when it has the prompt."""
+        impostor.mode = "error page"
+        await extension.open_services()
+        busy = extension.services.database.begin_write(lambda connection: time.sleep(1.5))
+        code, body = await api.post("run", {"workflow_api": chain()})
+        await busy
+        assert (code, body["code"]) == (503, "comfyui_unavailable")
+        assert "502" in body["error"], "not: no answer in time"
 
     async def test_what_is_no_comfyui_is_refused(self, api, chain, impostor):
         impostor.mode = "no exec_info"
