@@ -88,11 +88,13 @@ class Server:
             url = f"{self.url}benchmark/census"
             tasks = session.get(url, headers=self.headers, timeout=60).json()["tasks"]
             process = psutil.Process(self.pid)
+            # psutil 6 has given it its present name
+            connections = getattr(process, "net_connections", None) or process.connections
             with process.oneshot():
                 memory = process.memory_info().rss / 1024**2
                 outgoing = sum(
                     bool(found.raddr) and found.raddr.port == self.comfyui_port
-                    for found in process.net_connections("tcp")
+                    for found in connections("tcp")
                 )
                 threads, descriptors = process.num_threads(), process.num_fds()
                 return Census(tasks, threads, descriptors, outgoing, memory)

@@ -342,7 +342,7 @@ class WorkflowRequest(CloudBody):
     workflow_api: dict[str, Any] | str | None = None
     workflow_id: Identifier | None = None
     comment: Annotated[str, Field(max_length=10_000)] | None = None
-    machine_id: Identifier | None = None
+    machine_id: MachineRef | None = None
     force: bool | None = None
 
 

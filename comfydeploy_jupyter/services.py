@@ -186,7 +186,7 @@ class Services:
 
     def workflows(self, account: CloudAccount | None = None) -> WorkflowRepository:
         """Return the workflows of the local store or, for an account, those in ComfyDeploy."""
-        return self._local_workflows if account is None else CloudWorkflows(account)
+        return self._local_workflows if account is None else CloudWorkflows(account, self._to_api)
 
     @property
     def transfers(self) -> Transfers:

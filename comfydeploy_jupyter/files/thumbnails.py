@@ -56,7 +56,7 @@ def thumbnail(source: BinaryIO, side: int) -> bytes:
         readers = [name for name in FORMATS if name in Image.OPEN]
         with Image.open(source, formats=readers) as image:
             image.draft("RGB", (2 * side, 2 * side))
-            if image.mode.startswith("I;16"):  # Pillow would clip what is above 255
+            if image.mode.startswith("I"):  # 16 bits: Pillow would clip what is above 255
                 small: Image.Image = image.point(lambda value: value / 256).convert("L")
                 small.thumbnail((side, side))
             else:

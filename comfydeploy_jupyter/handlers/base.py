@@ -189,6 +189,37 @@ class Base(JupyterHandler):
         if not self.check_origin() or not (by_itself or allowed):
             raise UnauthorizedError(FOREIGN_PAGE)
 
+    def query(self, model: type[M]) -> M:
+        """Return the request's query arguments, checked; a doubled one is refused."""
+        fields: dict[str, Any] = {}
+        for name, values in self.request.query_arguments.items():
+            if len(values) > 1 and name in model.model_fields:
+                raise InvalidRequestError.of_field(name, "is given more than once")
+            fields[name] = self.decode_argument(values[0], name)
+        return schemas.parse(model, {k: v for k, v in fields.items() if v != ""}, lax=True)
+
+    def given_key(self, in_body: str | None = None) -> str | None:
+        """Return the ComfyDeploy key that the request brings along.
+
+        Parameters
+        ----------
+        in_body : str, optional
+            The ``cd_token`` or ``token`` of its body.
+
+        Returns
+        -------
+        str or None
+            The header ``X-ComfyDeploy-Token`` comes first, then the body, then
+            ``Authorization: Bearer`` where that is not what Jupyter let the user in for.
+        """
+        named = self.request.headers.get("X-ComfyDeploy-Token") or in_body
+        if named:
+            return named
+        scheme, _, value = self.request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and not self.token_authenticated:
+            return value.strip() or None
+        return None
+
     def describe(self, exception: BaseException | None, status: int) -> ComfyDeployError:
         """Return the error to tell for an exception.
 
@@ -270,41 +301,10 @@ class Handler(Base, APIHandler):
             return await asyncio.to_thread(load_json, text, unique=unique)
         return load_json(text, unique=unique)
 
-    def query(self, model: type[M]) -> M:
-        """Return the request's query arguments, checked; a doubled one is refused."""
-        fields: dict[str, Any] = {}
-        for name, values in self.request.query_arguments.items():
-            if len(values) > 1 and name in model.model_fields:
-                raise InvalidRequestError.of_field(name, "is given more than once")
-            fields[name] = self.decode_argument(values[0], name)
-        return schemas.parse(model, {k: v for k, v in fields.items() if v != ""}, lax=True)
-
     @staticmethod
     def dumps(body: Any) -> str:
         """Return the JSON of a reply; for what may be large, call it in a thread."""
         return json.dumps(body)
-
-    def given_key(self, in_body: str | None = None) -> str | None:
-        """Return the ComfyDeploy key that the request brings along.
-
-        Parameters
-        ----------
-        in_body : str, optional
-            The ``cd_token`` or ``token`` of its body.
-
-        Returns
-        -------
-        str or None
-            The header ``X-ComfyDeploy-Token`` comes first, then the body, then
-            ``Authorization: Bearer`` where that is not what Jupyter let the user in for.
-        """
-        named = self.request.headers.get("X-ComfyDeploy-Token") or in_body
-        if named:
-            return named
-        scheme, _, value = self.request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and not self.token_authenticated:
-            return value.strip() or None
-        return None
 
     def reply(self, body: Any, *, status: int = 200) -> None:
         """Answer with JSON."""

@@ -12,7 +12,7 @@ from tornado.web import stream_request_body
 
 from ..errors import InvalidRequestError, TooLargeError
 from ..lazy import lazy_module
-from .base import Handler, load_json, schemas
+from .base import LARGE, Handler, load_json, schemas
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,16 +135,19 @@ class UploadFileHandler(Handler):
         if self._fault is not None:
             raise self._fault
         if self._upload is None:
-            await self.send_local_file(load_json(bytes(self._text)))
+            text = bytes(self._text)
+            large = len(text) > LARGE
+            body = await asyncio.to_thread(load_json, text) if large else load_json(text)
+            await self.send_local_file(body)
             return
         placed = await self._inbox.place(self._upload)
         for file in placed:
             metrics.file_received(file.size)
         files = [self._told(file) for file in placed]
-        body = {"success": True, **files[0]}
+        told = {"success": True, **files[0]}
         if len(files) > 1:
-            body["files"] = files
-        self.reply(body)
+            told["files"] = files
+        self.reply(told)
 
     async def send_local_file(self, body: dict[str, Any]) -> None:
         """Send a file of this machine to a presigned address, the node's form of the request."""
@@ -183,7 +186,8 @@ class UploadFileHandler(Handler):
 
     def _told(self, file: StoredFile) -> dict[str, Any]:
         query = {"filename": file.name, "subfolder": file.subfolder, "type": file.type}
-        told: dict[str, Any] = {
+        viewed = not file.type.startswith("models/")
+        return {
             "filename": file.name,
             "name": file.name,
             "subfolder": file.subfolder,
@@ -192,10 +196,8 @@ class UploadFileHandler(Handler):
             "content_type": file.content_type,
             "file_hash": file.sha256,
             "reused": file.reused,
+            "url": f"{self.base_url}comfyui-deploy/view?{urlencode(query)}" if viewed else None,
         }
-        if not file.type.startswith("models/"):
-            told["url"] = f"{self.base_url}comfyui-deploy/view?{urlencode(query)}"
-        return told
 
 
 class _Buffers:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tornado.iostream import StreamClosedError
 
 from ..errors import InvalidRequestError, RunTimeoutError
 from ..runs.log import RunEvent
-from .base import Handler, schemas
+from .base import Base, Handler, schemas
 from .service import ForService
 
 if TYPE_CHECKING:
@@ -22,29 +22,40 @@ KEEP_AWAKE = 15.0  # seconds between comment lines on a silent stream
 LOOK_EVERY = 1.0  # seconds between looks at the record of a run that another server follows
 
 
+async def run_request(handler: Base, body: dict[str, Any]) -> schemas.RunRequest:
+    """Return the run that a body asks for, with the ComfyDeploy key that comes along.
+
+    A native run is first sent to the service, whose answer is the real body; what it does not say
+    of ``wait``, ``timeout`` and ``previews`` stays as it was asked for.
+    """
+    request = schemas.parse(schemas.RunRequest, body)
+    given = handler.given_key(request.cd_token or request.token)
+    if request.is_native_run:
+        endpoint = request.native_run_api_endpoint
+        if not endpoint:
+            raise InvalidRequestError.of_field(
+                "native_run_api_endpoint", "is needed where is_native_run is true"
+            )
+        sent = {k: v for k, v in body.items() if k not in ("cd_token", "token")}
+        answer = await handler.services.cloud.native_run(endpoint, sent, given)
+        asked: dict[str, Any] = {k: body[k] for k in ("wait", "timeout", "previews") if k in body}
+        request = schemas.parse(schemas.RunRequest, {**asked, **answer, "is_native_run": None})
+        given = request.cd_token or request.token or given
+    return request.model_copy(update={"cd_token": given})
+
+
 class RunBase(Handler):
     """What the run routes share."""
 
-    async def start_run(self, request: schemas.RunRequest, *, told_at_end: bool = False) -> Run:
-        """Queue the run of a request, which is answered at once or, `told_at_end`, when it is over.
+    async def run_request(self) -> schemas.RunRequest:
+        """Return the run that the request asks for."""
+        body = await self.json_body()
+        self._native = bool(body.get("is_native_run"))
+        return await run_request(self, body)
 
-        A native run is first sent to the service, whose answer is the real body.
-        """
-        given = self.given_key(request.cd_token or request.token)
-        small = len(self.request.body) <= SMALL
-        if request.is_native_run:
-            endpoint = request.native_run_api_endpoint
-            if not endpoint:
-                raise InvalidRequestError.of_field(
-                    "native_run_api_endpoint", "is needed where is_native_run is true"
-                )
-            body = await self.json_body()
-            body = {k: v for k, v in body.items() if k not in ("cd_token", "token")}
-            answer = await self.services.cloud.native_run(endpoint, body, given)
-            request = schemas.parse(schemas.RunRequest, {**answer, "is_native_run": None})
-            given = request.cd_token or request.token or given
-            small = False
-        request = request.model_copy(update={"cd_token": given})
+    async def start_run(self, request: schemas.RunRequest, *, told_at_end: bool = False) -> Run:
+        """Queue a run, which is answered at once or, `told_at_end`, when it is over."""
+        small = len(self.request.body) <= SMALL and not self._native
         return await self.services.runs.submit(request, small=small, told_at_end=told_at_end)
 
 
@@ -53,7 +64,7 @@ class RunHandler(ForService, RunBase):
 
     async def post(self) -> None:
         """Queue the run and, unless told otherwise, wait for its end."""
-        request = await self.body(schemas.RunRequest)
+        request = await self.run_request()
         wait = not request.node_form if request.wait is None else request.wait
         run = await self.start_run(request, told_at_end=wait)
         if wait:
@@ -72,7 +83,7 @@ class StreamHandler(RunBase):
 
     async def post(self) -> None:
         """Queue a run and follow it."""
-        request = await self.body(schemas.RunRequest)
+        request = await self.run_request()
         run = await self.start_run(request)
         await self.stream(run, previews=bool(request.previews), timeout=request.timeout)
 

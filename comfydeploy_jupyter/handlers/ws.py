@@ -15,6 +15,7 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from ..errors import InvalidRequestError, TooLargeError, UnauthorizedError
 from .base import FOREIGN_PAGE, LARGE, Base, load_json, schemas
+from .runs import run_request
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -28,6 +29,7 @@ TOO_SLOW = 1013  # close code "try again later"
 VERSIONS = ("7", "8", "13")  # of the protocol that tornado speaks
 UPGRADE_REQUIRED = 426
 KEY_SIZE = 16
+GRAPHS = ("workflow_api", "workflow_api_raw", "workflow", "workflow_id")  # what names a graph
 
 
 class EventSocket(WebSocketMixin, Base, WebSocketHandler):
@@ -49,11 +51,7 @@ class EventSocket(WebSocketMixin, Base, WebSocketHandler):
 
     async def get(self, *args: Any, **kwargs: Any) -> None:
         """Shake hands, once the query is known to be right."""
-        fields = {
-            name: self.decode_argument(values[0], name)
-            for name, values in self.request.query_arguments.items()
-        }
-        self.asked = schemas.parse(schemas.SocketQuery, fields, lax=True)
+        self.asked = self.query(schemas.SocketQuery)
         self._check_handshake()
         await super().get(*args, **kwargs)
 
@@ -157,7 +155,11 @@ class EventSocket(WebSocketMixin, Base, WebSocketHandler):
 
     async def _queue_prompt(self, body: dict[str, Any]) -> None:
         chosen = self.asked.model_dump(exclude_none=True, exclude={"client_id"})
-        request = schemas.parse(schemas.RunRequest, {**chosen, **body, "client_id": self.client_id})
+        if body.get("is_native_run") or any(body.get(field) is not None for field in GRAPHS):
+            chosen.pop("workflow_id", None)
+            chosen.pop("version", None)
+        request = await run_request(self, {**chosen, **body})
+        request.client_id = self.client_id
         request.inputs = {**self._inputs, **(request.inputs or {})}
         await self.services.runs.submit(request)
         self._inputs.clear()

@@ -36,8 +36,8 @@ ERRORS: tuple[ComfyDeployError, ...] = (
     InvalidJSONError("The body is not JSON: Expecting value: line 1 column 1 (char 0)"),
     InvalidRequestError.of_field("timeout", "Input should be greater than 0"),
     UnknownInputError(
-        "inputs: nothing in the graph is called 'Sky.colour'",
-        details={"field": "inputs", "key": "Sky.colour", "candidates": ["1.color"]},
+        "Nothing in the graph is called 'Sky.colour'; did you mean '1.color'?",
+        details={"field": "inputs.Sky.colour", "unknown": {"Sky.colour": ["1.color"]}},
     ),
     PromptInvalidError(
         "Prompt has no outputs",

@@ -163,7 +163,7 @@ class UploadedFile(Reply):
     content_type: str
     file_hash: str
     reused: bool
-    url: str = ""
+    url: str | None
 
 
 class UploadReply(UploadedFile, Success):

@@ -161,7 +161,7 @@ async def test_what_cannot_be_read_leaves_the_rest(api, scrape, caplog):
     finally:
         stop()
     assert found.of("tunnel_up", target="comfyui") == 0
-    assert any(name == "jupyter_server_info" for name, _ in found)
+    assert any(name == "python_info" for name, _ in found)
     assert "could not be read for /metrics" in caplog.text
 
 

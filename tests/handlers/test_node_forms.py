@@ -52,6 +52,23 @@ async def test_native_run_is_what_the_service_answers(api, comfydeploy):
     assert "token" not in seen.body
 
 
+async def test_native_run_waits_as_its_answer_says(api, comfydeploy, chain):
+    request = {
+        "is_native_run": True,
+        "native_run_api_endpoint": f"{comfydeploy.url}/native",
+        "wait": True,
+        "token": KEY,
+    }
+    comfydeploy.answer({"workflow_api_json": seeded()})
+    code, body = await api.post("run", request)
+    assert (code, body["status"]) == (200, "success"), "it says nothing of waiting"
+    slow = chain(("TestSleep", {"seconds": 1.0}))
+    comfydeploy.answer({"workflow_api_json": slow, "wait": False})
+    code, body = await api.post("run", request)
+    assert (code, body["finished_at"]) == (200, None)
+    await api.until(body["prompt_id"], "success")
+
+
 async def test_native_run_on_the_stream(events, comfydeploy):
     run_id = uuid.uuid4().hex
     comfydeploy.answer({"workflow_api_json": seeded(), "prompt_id": run_id})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import json
 from typing import Any
 
@@ -27,6 +28,28 @@ NOWHERE: dict[str, Any] = {"nodes": [SINK], "links": [[7, 5, 0, 1, 0, "*"]]}
 INNER: dict[str, Any] = {
     **ui(),
     "definitions": {"subgraphs": [{"id": "s", "nodes": [SINK], "links": []}]},
+}
+
+
+PICTURE: dict[str, Any] = {
+    "nodes": [
+        {
+            "id": 1,
+            "type": "EmptyImage",
+            "mode": 0,
+            "inputs": [],
+            "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [1]}],
+            "widgets_values": [8, 9, 1, 255],
+        },
+        {
+            "id": 2,
+            "type": "PreviewImage",
+            "mode": 0,
+            "inputs": [{"name": "images", "type": "IMAGE", "link": 1}],
+        },
+    ],
+    "links": [[1, 1, 0, 2, 0, "IMAGE"]],
+    "version": 0.4,
 }
 
 
@@ -192,6 +215,17 @@ async def test_node_that_is_there_twice_is_not_lost(api):
     assert (await api.get("workflows"))[1] == []
 
 
+async def test_the_editors_graph_alone_is_converted_for_comfydeploy_too(api, comfydeploy):
+    key = {"X-ComfyDeploy-Token": KEY}
+    body = {"name": "w", "workflow": PICTURE, "target": "cloud"}
+    code, saved = await api.post("workflow", body, headers=key)
+    assert code == 200, saved
+    other = {**PICTURE, "nodes": [PICTURE["nodes"][0], {**PICTURE["nodes"][1], "id": 2, "pos": 9}]}
+    body = {"workflow_id": saved["workflow_id"], "workflow": other, "target": "cloud"}
+    code, version = await api.post("workflow/version", body, headers=key)
+    assert (code, version["version"]) == (200, 2), version
+
+
 @pytest.mark.parametrize("name", ["", " ", "a\nb"])
 async def test_what_is_wrong_is_said_in_words(api, name):
     _, answer = await api.post("workflow", {"name": name, "workflow": ui()})
@@ -335,26 +369,7 @@ async def test_a_configured_address_off_the_list(api):
 
 
 async def test_missing_api_graph_is_made_from_known_nodes(api):
-    graph = {
-        "nodes": [
-            {
-                "id": 1,
-                "type": "EmptyImage",
-                "mode": 0,
-                "inputs": [],
-                "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [1]}],
-                "widgets_values": [8, 9, 1, 255],
-            },
-            {
-                "id": 2,
-                "type": "PreviewImage",
-                "mode": 0,
-                "inputs": [{"name": "images", "type": "IMAGE", "link": 1}],
-            },
-        ],
-        "links": [[1, 1, 0, 2, 0, "IMAGE"]],
-        "version": 0.4,
-    }
+    graph = copy.deepcopy(PICTURE)
     _, saved = await api.post("workflow", {"name": "w", "workflow": graph})
     _, version = await api.get("workflow/version", workflow_id=saved["workflow_id"])
     assert version["workflow_api"]["2"]["inputs"] == {"images": ["1", 0]}

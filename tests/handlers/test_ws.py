@@ -66,6 +66,29 @@ async def test_the_query_chooses_the_machine(connect, chain):
         assert last["data"]["code" if code else "machine"] == (code or "local")
 
 
+async def test_a_message_that_names_a_graph_wins_over_the_query(connect, api):
+    def graph(text):
+        return {"1": {"class_type": "TestText", "inputs": {"text": text}}}
+
+    bodies = []
+    for text in "abc":
+        _, converted = await api.post("workflow/convert", {"workflow_api": graph(text)})
+        bodies.append({"name": "w", "workflow": converted["workflow"]})
+    ids = [(await api.post("workflow", body))[1]["workflow_id"] for body in bodies[:2]]
+    _, saved = await api.post("workflow", {**bodies[2], "workflow_id": ids[0]})
+    assert saved["version"] == 2
+    socket = await connect(clientId=uuid.uuid4().hex, workflow_id=ids[0], version="2")
+    for said, expected in (
+        ({}, "c"),
+        ({"version": 1}, "a"),
+        ({"workflow_id": ids[1]}, "b"),
+        ({"workflow_api": graph("d")}, "d"),
+    ):
+        await socket.send("queue_prompt", **said)
+        result = (await socket.until("result"))[-1]["data"]
+        assert result["outputs"] == {"1": {"text": [expected]}}
+
+
 async def test_client_hears_of_its_own_runs_only(connect, chain, api):
     mine, other, everything = (
         await connect(clientId="me"),

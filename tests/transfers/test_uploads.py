@@ -102,8 +102,9 @@ async def test_passing_fault_is_tried_again(room, service, where, fault):
     service.spoil[where].extend([fault, fault])
     (record,) = await upload(room, service, [output(room, "a.png", b"x" * MIB)])
     assert (record.state, record.error) == ("done", None)
-    # aiohttp itself repeats a GET once whose connection was closed
-    assert record.attempts == (2 if (where, fault) == ("upload", "hang up") else 3)
+    # aiohttp itself repeats a GET once whose connection was closed, older ones a PUT too
+    itself = fault == "hang up"
+    assert record.attempts in ({2, 3} if itself else {3})
     assert service.stored["run-1/a.png"] == b"x" * MIB
 
 

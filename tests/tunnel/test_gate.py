@@ -118,6 +118,18 @@ def gate(behind, tmp_path, jp_asyncio_loop) -> Iterator[GateProcess]:
 
 
 @pytest.fixture
+def stranger(jp_asyncio_loop) -> Iterator[aiohttp.ClientSession]:
+    """Somebody who takes whole addresses; old sessions with a base take no others."""
+
+    async def enter() -> aiohttp.ClientSession:
+        return aiohttp.ClientSession()
+
+    session = jp_asyncio_loop.run_until_complete(enter())
+    yield session
+    jp_asyncio_loop.run_until_complete(session.close())
+
+
+@pytest.fixture
 def visitor(gate, jp_asyncio_loop) -> Iterator[aiohttp.ClientSession]:
     """A browser at the gate; cookies of a site that is an address need the unsafe jar."""
 
@@ -195,9 +207,9 @@ async def test_a_browser_brings_the_secret_once(gate, behind, visitor):
         assert COOKIE not in str(request.headers)
 
 
-async def test_a_link_does_not_lead_to_another_host(gate, visitor):
+async def test_a_link_does_not_lead_to_another_host(gate, stranger):
     address = f"{gate.url}//evil.example/?access={gate.secret}"
-    async with visitor.get(address, headers=PAGE, allow_redirects=False) as answer:
+    async with stranger.get(address, headers=PAGE, allow_redirects=False) as answer:
         assert answer.headers["Location"] == "/evil.example/"
 
 
@@ -217,10 +229,10 @@ async def test_programs(gate, behind):
     assert third.headers["Cookie"] == "a=b; c=d"
 
 
-async def test_what_is_passed_on(gate, behind, visitor):
+async def test_what_is_passed_on(gate, behind, visitor, stranger):
     headers = {**bearer(gate), "X-Mine": "1", "Connection": "X-Mine", "Host": "calm.example"}
     address = URL(f"{gate.url}/a%2F..%2Fb?q=%41&r", encoded=True)
-    async with visitor.post(address, data=b"\x00\xff", headers=headers) as answer:
+    async with stranger.post(address, data=b"\x00\xff", headers=headers) as answer:
         assert answer.status == 207
         assert answer.headers["X-Raw"] == "/a%2F..%2Fb?q=%41&r"
         assert answer.headers["Content-Type"].startswith("text/x-echo")
