@@ -293,9 +293,12 @@ class ComfyUIClient:
             headers={"Accept-Encoding": "identity", **headers},
             timeout=timeout,
             allow_redirects=False,
+            auto_decompress=False,  # older aiohttp unpacks without bounds
         )
         try:
             async with await asyncio.wait_for(asking, self.timeout) as answer:
+                if answer.headers.get("Content-Encoding", "identity") != "identity":
+                    raise self.unavailable("it packs GET /view, though it was asked not to")
                 yield answer
         except asyncio.TimeoutError:
             raise self.unavailable("it does not go on with GET /view", hangs=True) from None
