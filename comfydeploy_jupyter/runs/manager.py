@@ -51,7 +51,7 @@ IDS_OF_A_SERVER = 1_000_000_000_000  # more events than a server can tell of one
 # Finished runs whose events stay in memory for late readers, and the bytes that these may have.
 KEPT_RUNS = 100
 KEPT_BYTES = 32 * 1024 * 1024
-SAVE_WITHIN = 0.01  # seconds until it is stored that a run is queued of which nobody is told yet
+SAVE_WITHIN = 0.01  # seconds until a state is stored that only events have told
 # Events that do not name their prompt: ComfyUI 0.3.75 sends them for the one that runs.
 NAMELESS = ("progress_text", "executing")
 
@@ -297,6 +297,9 @@ class RunManager:
             If there is none of that id.
         """
         run = self.find(prompt_id)
+        if run is not None and self._unsaved.pop(prompt_id, None) is not None and not run.ending:
+            # Should all die once it is told that it is executed, it is not executed once more.
+            await self._repository.save(replace(run.record))
         record = run.record if run is not None else await self._repository.get(prompt_id)
         if record is None:
             raise NotFoundError(
@@ -434,8 +437,7 @@ class RunManager:
             run.see_preview(event)
             return
         if run.see(event):
-            # At once: should all die now, it is not to be executed once more.
-            self._background.start(self._repository.save(replace(run.record)), run)
+            self._save_soon(run)
         if event.type == "execution_start" and run.record.cancelling:
             # ComfyUI forgets at the start of a prompt that it was to interrupt it (0.3.75,
             # execution.py): what was asked for a moment before is asked for again.
