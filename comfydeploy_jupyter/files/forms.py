@@ -37,13 +37,13 @@ if TYPE_CHECKING:
     from ..comfyui.folders import Folders
 
 COPY_BLOCK = 1024 * 1024  # bytes copied at once between file systems
-_flush_data = getattr(os, "fdatasync", os.fsync)  # macOS has the latter only
 FLUSH_EVERY = 32 * 1024 * 1024  # bytes
 VIEWS_AT_ONCE = 16  # of 64 KiB: fewer hold threads up, more make some kernels slow
 MAX_FIELD = 4096  # bytes in the value of a form field
 MAX_BOUNDARY = 70  # characters, RFC 2046
 MOST_NAMES = 10_000  # how many names are tried for one file
 
+_flush_data = getattr(os, "fdatasync", os.fsync)  # macOS has the latter only
 _FIELDS = ("type", "subfolder", "overwrite")
 _FLAGS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(
     ("false", "0", "no", "off", ""), False

@@ -19,11 +19,12 @@ from tests.faulty_comfyui import FaultyComfyUI
 from .conftest import until_reconnected
 
 
-class TestKilledComfyUI:
-    @pytest.fixture
-    def mortal(self, start_comfyui):
-        return start_comfyui()
+@pytest.fixture
+def mortal(start_comfyui):
+    return start_comfyui()
 
+
+class TestKilledComfyUI:
     @pytest.fixture
     def extension_config(self, mortal, tmp_path):
         return {
@@ -91,10 +92,6 @@ class TestKilledComfyUI:
 
 
 class TestManyRuns:
-    @pytest.fixture
-    def mortal(self, start_comfyui):
-        return start_comfyui()
-
     @pytest.fixture
     def proxy(self, mortal):
         proxy = FaultyComfyUI(mortal.url)
