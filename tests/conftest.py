@@ -28,6 +28,15 @@ class Scheduling(LoadScopeScheduling):
         return BROWSER if nodeid.startswith(BROWSER) else nodeid.partition("::")[0]
 
 
+@pytest.fixture
+def jp_environ(jp_environ: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what pytest-jupyter makes of ``PYTHONPATH`` from other Pythons, such as ComfyUI's.
+
+    It is all of this one's paths, and no standard library works in a Python of another version.
+    """
+    monkeypatch.delenv("PYTHONPATH")
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling:
     """Tell xdist how tests are given to processes."""
