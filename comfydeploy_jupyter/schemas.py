@@ -185,6 +185,7 @@ class SendFileRequest(Model):
     file_path: Annotated[str, Field(min_length=1)]
     url: Endpoint
     token: str | None = Field(default=None, repr=False)
+    machine: MachineRef | None = None
 
 
 class UploadPartRequest(Model):
@@ -194,6 +195,7 @@ class UploadPartRequest(Model):
     upload_url: Annotated[Endpoint, Field(min_length=1, alias="uploadUrl")]
     start: Annotated[int, Field(ge=0)] = 0
     end: Annotated[int, Field(ge=0)]
+    machine: MachineRef | None = None
 
 
 class JoinQuery(Model):

@@ -30,7 +30,7 @@ from .names import numbered, safe_filename, safe_subfolder
 from .staging import Staging
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from concurrent.futures import Future, ThreadPoolExecutor
     from pathlib import Path
 
@@ -44,7 +44,7 @@ MAX_BOUNDARY = 70  # characters, RFC 2046
 MOST_NAMES = 10_000  # how many names are tried for one file
 
 _flush_data = getattr(os, "fdatasync", os.fsync)  # macOS has the latter only
-_FIELDS = ("type", "subfolder", "overwrite")
+_FIELDS = ("type", "subfolder", "overwrite", "machine")
 _FLAGS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(
     ("false", "0", "no", "off", ""), False
 )
@@ -129,6 +129,9 @@ class UploadForm:
         The request's Content-Type, with its boundary.
     content_length : int or None
         Bytes of the body, to refuse at once what cannot fit on the disk.
+    machine : collection of str
+        What the machine of these folders is called. The folders are chosen before the body comes,
+        so that a form which names another machine is refused.
     hashers : ThreadPoolExecutor
         Hashes what is written, meanwhile.
     flushers : ThreadPoolExecutor or None
@@ -147,10 +150,12 @@ class UploadForm:
         content_type: str,
         content_length: int | None,
         *,
+        machine: Collection[str | None] = (),
         hashers: ThreadPoolExecutor,
         flushers: ThreadPoolExecutor | None,
     ) -> None:
         self._folders = folders
+        self._machine = machine
         self._hashers = hashers
         self._hashing: Future[None] | None = None
         self._flushers = flushers
@@ -402,10 +407,15 @@ class UploadForm:
             self._fields[field] = value = self._value.decode().strip()
         except UnicodeDecodeError:
             raise InvalidRequestError.of_field(field, "is not UTF-8 text") from None
-        if field != "overwrite":
+        if field == "overwrite":
+            if value.lower() not in _FLAGS:
+                raise InvalidRequestError.of_field(field, "must be true or false")
+        elif field != "machine":
             self._destination()
-        elif value.lower() not in _FLAGS:
-            raise InvalidRequestError.of_field(field, "must be true or false")
+        elif value and value not in self._machine:
+            raise InvalidRequestError.of_field(
+                field, "belongs in the query: the files go to its folders as they arrive"
+            )
 
     def _on_end(self) -> None:
         self._complete = True

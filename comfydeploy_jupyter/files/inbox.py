@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from ..comfyui.folders import Folders
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from pathlib import Path
 
     from ..comfyui.client import ComfyUIClient
@@ -44,9 +45,11 @@ class Inbox:
         self._uploads = uploads
         self._folders = folders
 
-    def receive(self, content_type: str, size: int | None) -> Upload:
+    def receive(
+        self, content_type: str, size: int | None, *, machine: Collection[str | None] = ()
+    ) -> Upload:
         """Begin to receive a body; see `Uploads.receive`."""
-        return self._uploads.receive(self._folders, content_type, size)
+        return self._uploads.receive(self._folders, content_type, size, machine=machine)
 
     async def place(self, upload: Upload) -> list[StoredFile]:
         """Give the files of a complete body their names; see `Upload.finish`."""

@@ -13,7 +13,7 @@ from .forms import StoredFile, UploadForm
 from .staging import remove_orphans
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from ..comfyui.folders import Folders
 
@@ -48,7 +48,12 @@ class Uploads:
         )
 
     def receive(
-        self, folders: Folders, content_type: str, content_length: int | None = None
+        self,
+        folders: Folders,
+        content_type: str,
+        content_length: int | None = None,
+        *,
+        machine: Collection[str | None] = (),
     ) -> Upload:
         """Begin to receive one request body.
 
@@ -60,6 +65,8 @@ class Uploads:
             The request's Content-Type, with its boundary.
         content_length : int, optional
             Bytes of the body, to refuse at once what cannot fit on the disk.
+        machine : collection of str
+            What the machine of these folders is called, by which the form may name it too.
 
         Raises
         ------
@@ -67,7 +74,12 @@ class Uploads:
             The body is not ``multipart/form-data``.
         """
         form = UploadForm(
-            folders, content_type, content_length, hashers=self._hashers, flushers=self._flushers
+            folders,
+            content_type,
+            content_length,
+            machine=machine,
+            hashers=self._hashers,
+            flushers=self._flushers,
         )
         upload = Upload(form, self._threads, on_end=self._open.discard)
         self._open.add(upload)

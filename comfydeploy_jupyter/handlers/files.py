@@ -113,9 +113,14 @@ class UploadFileHandler(Handler):
                 details={"size": size, "limit": limit},
             )
         connection.set_max_body_size(limit)
-        machine = self.services.machines.get(self.query(schemas.MachineQuery).machine)
+        asked = self.query(schemas.MachineQuery).machine
+        machine = self.services.machines.get(asked)
         self._inbox = await self.services.inbox(machine)
-        self._upload = self._inbox.receive(self.request.headers["Content-Type"], size)
+        self._upload = self._inbox.receive(
+            self.request.headers["Content-Type"],
+            size,
+            machine={machine.id, machine.name, asked},
+        )
         self._buffers = _Buffers(connection)
 
     async def data_received(self, chunk: bytes) -> None:
@@ -153,8 +158,12 @@ class UploadFileHandler(Handler):
         """Send a file of this machine to a presigned address, the node's form of the request."""
         request = schemas.parse(schemas.SendFileRequest, body)
         url = self.services.cloud.access.check_url(request.url, field="url")
+        asked = request.machine or self.query(schemas.MachineQuery).machine
         record = await self.services.transfers.upload_presigned(
-            request.file_path, url, self.given_key(request.token)
+            request.file_path,
+            url,
+            self.given_key(request.token),
+            self.services.machines.get(asked).id,
         )
         self.reply(
             {

@@ -65,8 +65,9 @@ class UploadPartHandler(Handler):
         request = await self.body(schemas.UploadPartRequest)
         if request.end <= request.start:
             raise InvalidRequestError.of_field("end", "must be larger than start")
+        machine = self.services.machines.get(request.machine)
         etag = await self.services.transfers.upload_part(
-            request.file_path, request.upload_url, request.start, request.end
+            request.file_path, request.upload_url, request.start, request.end, machine.id
         )
         self.reply({"eTag": etag, "bytesSent": request.end - request.start})
 
@@ -112,7 +113,11 @@ class VolumeModelHandler(Handler):
         path, name = _local_file(request)
         target = models.volume_path(_folder(request), name)
         record = await self.services.transfers.upload_to_volume(
-            path, target, api=str(account.url), token=key and key.strip()
+            path,
+            target,
+            api=str(account.url),
+            token=key and key.strip(),
+            machine=self.services.machines.get(request.machine).id,
         )
         return {"success": True, "target": target, **_on_its_way(record)}
 

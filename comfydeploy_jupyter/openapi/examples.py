@@ -165,6 +165,12 @@ UPLOAD_FORM: dict[str, Any] = {
             "description": "A folder below that of the type.",
             "maxLength": 4096,
         },
+        "machine": {
+            "type": "string",
+            "description": "The machine, if anything the one of the query: files go to its folders"
+            " as they arrive.",
+            "maxLength": 4096,
+        },
         "overwrite": {
             "type": "string",
             "enum": ["true", "false"],

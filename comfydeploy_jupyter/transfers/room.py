@@ -155,7 +155,9 @@ class Transfers:
         await self.queue.add(records)
         return records
 
-    async def upload_presigned(self, path: str, url: str, token: str | None) -> TransferRecord:
+    async def upload_presigned(
+        self, path: str, url: str, token: str | None, machine: str | None = None
+    ) -> TransferRecord:
         """Send a local file to where ``url`` says, and return when it is there.
 
         Parameters
@@ -166,6 +168,8 @@ class Transfers:
             The endpoint that gives out an address; must be allowed to have the key.
         token : str or None
             The key of the request.
+        machine : str, optional
+            In whose folders the file is.
 
         Raises
         ------
@@ -174,13 +178,13 @@ class Transfers:
         CloudError
             If it could not be sent.
         """
-        found = await self._resolve(path, "file_path")
+        found = await self._resolve(path, "file_path", machine)
         record = self.queue.new(
             "up",
             "presigned",
             found.name,
             path=str(found),
-            facts={"content_type": content_type(found.name)},
+            facts={"content_type": content_type(found.name), "machine": machine},
             private={"endpoint": url, "token": token},
         )
         await self.queue.add([record])
@@ -190,8 +194,21 @@ class Transfers:
             raise CloudError(f"{record.filename} was not uploaded: {reason}")
         return record
 
-    async def upload_part(self, path: str, url: str, start: int, end: int) -> str:
-        """Send the bytes from ``start`` to ``end`` of a local file to a presigned address.
+    async def upload_part(
+        self, path: str, url: str, start: int, end: int, machine: str | None = None
+    ) -> str:
+        """Send bytes of a local file to a presigned address.
+
+        Parameters
+        ----------
+        path : str
+            As the user wrote it.
+        url : str
+            The address.
+        start, end : int
+            Which bytes; ``end`` is not sent any more.
+        machine : str, optional
+            In whose folders the file is.
 
         Returns
         -------
@@ -205,8 +222,8 @@ class Transfers:
         CloudError
             If the storage did not take them.
         """
-        found = await self._resolve(path, "filePath")
-        async with open_path(self._machines.get(), str(found), found.name) as source:
+        found = await self._resolve(path, "filePath", machine)
+        async with open_path(self._machines.get(machine), str(found), found.name) as source:
             if end > source.size:
                 raise InvalidRequestError.of_field("end", f"the file has {source.size} bytes")
             try:
@@ -218,7 +235,7 @@ class Transfers:
         return etag
 
     async def upload_to_volume(
-        self, path: str, target: str, *, api: str, token: str | None
+        self, path: str, target: str, *, api: str, token: str | None, machine: str | None = None
     ) -> TransferRecord:
         """Queue a local file for a ComfyDeploy volume.
 
@@ -232,19 +249,25 @@ class Transfers:
             Address of the service's API; must be allowed to have the key.
         token : str or None
             The key of the request.
+        machine : str, optional
+            In whose folders the file is.
 
         Raises
         ------
         NotFoundError, ForbiddenPathError, InvalidRequestError
             If the file cannot be had.
         """
-        found = await self._resolve(path, "path")
+        found = await self._resolve(path, "path", machine)
         record = self.queue.new(
             "up",
             "volume",
             found.name,
             path=str(found),
-            facts={"target": target, "content_type": content_type(found.name)},
+            facts={
+                "target": target,
+                "content_type": content_type(found.name),
+                "machine": machine,
+            },
             private={"api": api, "token": token},
         )
         await self.queue.add([record])

@@ -195,7 +195,8 @@ class PresignedUpload(_PresignedDeed):
         """Upload the file; the request has the form of the ComfyUI node (2.3.10)."""
         record = transfer.record
         assert record.path is not None
-        async with open_path(self._machines.get(), record.path, record.filename) as source:
+        machine = self._machines.get(record.facts.get("machine"))
+        async with open_path(machine, record.path, record.filename) as source:
             query = {"file_size": str(source.size), "type": record.facts["content_type"]}
             await self._send(transfer, source, query)
 
@@ -219,7 +220,8 @@ class VolumeUpload(_Deed):
         """Upload what is not confirmed yet."""
         record = transfer.record
         assert record.path is not None
-        async with open_path(self._machines.get(), record.path, record.filename) as source:
+        machine = self._machines.get(record.facts.get("machine"))
+        async with open_path(machine, record.path, record.filename) as source:
             if record.facts.get("stamp") not in (None, source.stamp):
                 await self._abandon(transfer)  # another file than the one that was begun with
             record.size = source.size

@@ -117,6 +117,8 @@ async def test_several_files(upload):
         ([("subfolder", None, b"../.."), ("file", "a", b"1")], 403, "subfolder"),
         ([("overwrite", None, b"perhaps"), ("file", "a", b"1")], 400, "overwrite"),
         ([("type", None, b"input"), ("type", None, b"temp"), ("file", "a", b"1")], 400, "type"),
+        ([("machine", None, b"other"), ("file", "a", b"1")], 400, "machine"),
+        ([("file", "a", b"1"), ("machine", None, b"other")], 400, "machine"),
     ],
 )
 async def test_bad_forms(upload, comfyui, parts, code, field):
@@ -125,6 +127,13 @@ async def test_bad_forms(upload, comfyui, parts, code, field):
     assert status == code, body
     assert body["details"]["field"] == field
     assert sorted(comfyui.input_dir.rglob("*")) == before
+
+
+@pytest.mark.parametrize("machine", [b"local", b""])
+async def test_form_may_name_the_machine_of_the_address_again(upload, machine):
+    name = f"{uuid.uuid4().hex}.txt"
+    code, body = await upload(("machine", None, machine), ("file", name, b"1"))
+    assert (code, body["name"]) == (200, name)
 
 
 async def test_body_that_is_no_form(api):

@@ -11,6 +11,7 @@ import uuid
 import pytest
 
 KEY = "cd-secret-of-this-request"
+OTHER = {"machine": "other"}
 FINAL = ("success", "failed", "cancelled")
 
 
@@ -411,6 +412,81 @@ async def test_part_from_path(api, service, s3, jp_root_dir):
     ]:
         code, answer = await api.post("volume/file/upload-part-from-path", {**body, **change})
         assert (code, answer["details"]["field"]) == (status, field), change
+
+
+class TestFilesOfAnotherMachine:
+    """What is sent from the folders of the machine that is named, and from no other's."""
+
+    @pytest.fixture
+    def extension_config(self, service, tmp_path):
+        return {
+            "comfyui_url": "http://127.0.0.1:9",
+            "autostart": False,
+            "data_dir": str(tmp_path / "data"),
+            "cloud_url": f"{service.url}/api",
+            "allowed_api_urls": [service.url],
+            "api_key": KEY,
+        }
+
+    @pytest.fixture
+    def path(self, api, jp_asyncio_loop, tmp_path) -> str:
+        """Return a file in the folders of the machine ``other``."""
+        home = tmp_path / "other"
+        (home / "models" / "loras").mkdir(parents=True)
+        (home / "comfy").mkdir()
+        (home / "main.py").touch()
+        (home / "models" / "loras" / "a.ckpt").write_bytes(b"0123456789")
+        body = {"name": "other", "comfyui_path": str(home), "autostart": False}
+        code, made = jp_asyncio_loop.run_until_complete(api.post("machine/create", body))
+        assert code == 200, made
+        return str(home / "models" / "loras" / "a.ckpt")
+
+    @pytest.mark.parametrize("where", ["body", "query"])
+    async def test_file(self, api, service, s3, path, where):
+        body = {"file_path": path, "url": f"{service.url}/upload-file"}
+        code, answer = await api.post("upload-file", body)
+        assert (code, answer["code"]) == (403, "forbidden_path")
+        body, params = ({**body, "machine": "other"}, {}) if where == "body" else (body, OTHER)
+        code, answer = await api.post("upload-file", body, params=params)
+        assert (code, answer["success"]) == (200, True), answer
+        assert s3.get("file") == b"0123456789"
+
+    async def test_part(self, api, s3, path):
+        url = s3.presigned("put_object", "part")
+        body = {"filePath": path, "uploadUrl": url, "start": 3, "end": 7}
+        code, answer = await api.post("volume/file/upload-part-from-path", body)
+        assert (code, answer["code"]) == (403, "forbidden_path")
+        body["machine"] = "other"
+        code, _ = await api.post("volume/file/upload-part-from-path", body)
+        assert (code, s3.get("part")) == (200, b"3456")
+
+    async def test_model(self, api, s3, path):
+        body = {"source": "local", "path": path, "folder": "loras", "target": "cloud"}
+        code, answer = await api.post("volume/model", body)
+        assert (code, answer["code"]) == (403, "forbidden_path")
+        code, answer = await api.post("volume/model", {**body, "machine": "other"})
+        assert (code, answer["target"]) == (200, "loras/a.ckpt")
+        for _ in range(500):
+            if (await api.get("upload-queue-status"))[1]["completed"]:
+                break
+            await asyncio.sleep(0.02)
+        assert s3.get("loras/a.ckpt") == b"0123456789"
+
+    async def test_unknown_machine(self, api, service, path):
+        for route, body in (
+            ("upload-file", {"file_path": path, "url": f"{service.url}/upload-file"}),
+            (
+                "volume/file/upload-part-from-path",
+                {"filePath": path, "uploadUrl": f"{service.url}/store/x", "end": 1},
+            ),
+            (
+                "volume/model",
+                {"source": "local", "path": path, "folder": "loras", "target": "cloud"},
+            ),
+        ):
+            code, answer = await api.post(route, {**body, "machine": "third"})
+            assert (code, answer["code"]) == (404, "not_found"), route
+        assert service.requests == []
 
 
 class TestModels:
