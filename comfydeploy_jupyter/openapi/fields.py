@@ -112,7 +112,9 @@ FIELDS: dict[str, Meaning] = {
         "A machine's id or name, or `auto`: the one with the least work. Default: `local`.", "local"
     ),
     "wait": Meaning("Whether to answer only when the run has ended.", True),
-    "timeout": Meaning("Seconds to wait; then 504, and the run goes on.", 60),
+    "timeout": Meaning(
+        "Seconds to wait; then 504, or an `error` on the stream, and the run goes on.", 60
+    ),
     "front": Meaning("Whether the run goes to the head of the queue.", False),
     "seed_mode": Meaning(
         "`saved`: seeds as they are; `auto`: as the editor's control-after-generate says;"

@@ -198,8 +198,9 @@ _OF_RUN = (
 _RUN_BODY = _body(schemas.RunRequest, {"workflow_api": GRAPH, "inputs": {"1.width": 128}})
 _GRAPHS = ("workflow_api", "workflow", "workflow_id", "workflow_api_raw", "is_native_run")
 _EVENTS = Reply(
-    "The events as they happen, the final `status` last; the schema is that of one. Its `data` is"
-    " JSON with `event` and `data`, that of the first one `prompt_id`, `number`, `node_errors`.",
+    "The events as they happen, the `status` last; the schema is that of one. Its `data` is JSON"
+    " with `event` and `data`, that of the first one `prompt_id`, `number`, `node_errors`. The"
+    " status is final, except where `timeout` was over and an `error` came before.",
     (Content(EVENTS, replies.StreamEvent, examples.EVENTS),),
 )
 _FILE_REPLIES = (

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import time
 import uuid
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from tornado.httpclient import HTTPClientError
 
+from tests.comfyui_server import REPOSITORY
 from tests.specification import check_reply
 
 if TYPE_CHECKING:
@@ -146,7 +149,20 @@ def parse_stream(text: bytes) -> list[tuple[int, Any]]:
         fields = dict(line.split(": ", 1) for line in lines)
         assert fields["event"] == "event_update"
         messages.append((int(fields["id"]), json.loads(fields["data"])))
+        name = messages[-1][1].get("event")
+        assert name is None or name in documented_events("The events of a run"), name
     return messages
+
+
+@cache
+def documented_events(heading: str) -> frozenset[str]:
+    """Return the names in the first columns of the tables below a heading of ``docs/routes.md``."""
+    text = (REPOSITORY / "docs" / "routes.md").read_text()
+    section = re.split(r"^##+ ", text.split(f"### {heading}\n")[1], maxsplit=1, flags=re.MULTILINE)[
+        0
+    ]
+    rows = re.findall(r"^\|([^|]*)\|", section, re.MULTILINE)
+    return frozenset(name for row in rows for name in re.findall(r"`(\w+)`", row))
 
 
 def chain(*nodes: tuple[str, dict[str, Any]], token: bool = True) -> dict[str, Any]:

@@ -12,6 +12,10 @@ import pytest
 from PIL import Image
 from tornado.httpclient import HTTPClientError
 
+from .conftest import documented_events
+
+EVENTS = documented_events("The WebSocket") | documented_events("The events of a run")
+
 
 class Socket:
     def __init__(self, connection):
@@ -23,7 +27,11 @@ class Socket:
     async def read(self):
         message = await asyncio.wait_for(self.connection.read_message(), 20)
         assert message is not None, "the server closed the socket"
-        return message if isinstance(message, bytes) else json.loads(message)
+        if isinstance(message, bytes):
+            return message
+        told = json.loads(message)
+        assert told["event"] in EVENTS, told
+        return told
 
     async def until(self, event):
         """Read up to an event; return all messages, it included."""
