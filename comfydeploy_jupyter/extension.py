@@ -214,6 +214,11 @@ class ComfyDeploy(ExtensionApp):
         assert self.serverapp is not None
         ours.parent = self.serverapp.log
         ours.setLevel(ours.level)  # forgets for which levels the former parent had a use
+        if not hasattr(ExtensionApp, "_start_jupyter_server_extension"):
+            # Before 2.16 jupyter_server does not tell extensions that it has started.
+            self.serverapp.io_loop.add_callback(
+                self._start_jupyter_server_extension, self.serverapp
+            )
 
     def initialize_handlers(self) -> None:
         """Mount every route."""
@@ -336,7 +341,7 @@ class ComfyDeploy(ExtensionApp):
             raise InvalidRequestError.of_field(
                 "target", "Jupyter listens at a socket file, which no tunnel can reach"
             )
-        host = "127.0.0.1" if app.ip in ("", "*", "localhost", "0.0.0.0", "::") else app.ip  # noqa: S104
+        host = "127.0.0.1" if app.ip in ("", "*", "localhost", "0.0.0.0", "::") else app.ip  # noqa: S104 - not bound
         scheme = "https" if app.certfile else "http"
         return Origin(
             f"{scheme}://{f'[{host}]' if ':' in host else host}:{app.port}",

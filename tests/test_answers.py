@@ -32,12 +32,12 @@ def test_what_is_no_json_is_refused_at_every_depth(value, depth, data):
     place = data.draw(st.integers(0, len(text) - 1))
     for broken in (text[:place], text[:place] + "}" + text[place:], text + ","):
         try:
-            expected = json.loads(broken)
+            expected = json.loads(broken, parse_constant=lambda _: None)
         except ValueError:
             with pytest.raises(ValueError, match=r".+"):
                 loads(broken, depth)
         else:
-            assert loads(broken, depth) == json.loads(json.dumps(expected))
+            assert loads(broken, depth) == expected
 
 
 @pytest.mark.parametrize(

@@ -460,7 +460,7 @@ def test_outputs_that_are_large(server):
 
 
 def test_large_outputs_of_many_runs_do_not_stay_in_memory(shared, faulty):
-    """Sixteen more cost less than six of their texts; the first ones fill pools."""
+    """Sixteen more cost less than ten of their texts; the first ones fill pools."""
     length = 12 * MEGABYTE
     used = []
     for count in (8, 16):
@@ -470,7 +470,7 @@ def test_large_outputs_of_many_runs_do_not_stay_in_memory(shared, faulty):
                 time.sleep(0.05)
         used.append(shared.memory())
     assert shared.get("check-status", prompt_id=prompt_id)[1]["status"] == "success"
-    assert used[1] - used[0] < 6 * length, [memory // MEGABYTE for memory in used]
+    assert used[1] - used[0] < 10 * length, [memory // MEGABYTE for memory in used]
 
 
 def long_text(length: int) -> dict[str, Any]:

@@ -182,8 +182,9 @@ class TransferQueue:
 
     async def get(self, transfer_id: str) -> TransferRecord | None:
         """Return one transfer, or None."""
+        live = self._live()
         found = await self._repository.get(transfer_id)
-        return None if found is None else self._newest(found)
+        return None if found is None else self._newest(found, live)
 
     async def failed(self, direction: str, prompt_id: str | None = None) -> list[TransferRecord]:
         """Return the transfers of a direction, of one run or of all, that have failed."""
@@ -191,12 +192,14 @@ class TransferQueue:
 
     async def of_run(self, prompt_id: str) -> list[TransferRecord]:
         """Return all transfers of a run, in the order they were added."""
-        return [self._newest(r) for r in await self._repository.of_run(prompt_id)]
+        live = self._live()
+        return [self._newest(r, live) for r in await self._repository.of_run(prompt_id)]
 
     async def of_path(self, path: str) -> TransferRecord | None:
         """Return the newest transfer to or from a local file, or None."""
+        live = self._live()
         found = await self._repository.of_path(path)
-        return None if found is None else self._newest(found)
+        return None if found is None else self._newest(found, live)
 
     async def wait(self, record: TransferRecord) -> TransferRecord:
         """Wait for the end of a transfer and return its record then."""
@@ -263,9 +266,11 @@ class TransferQueue:
         if prompt_id is not None:
             shown = await self.of_run(prompt_id)
         else:
+            live = self._live()
             shown = await self._repository.newest_ended(SHOWN)
             known = {record.id for record in shown}
-            shown += [t.record for t in self._open.values() if t.record.id not in known]
+            live |= self._live()
+            shown += [record for record in live.values() if record.id not in known]
         return {
             **self.counts(prompt_id),
             "completed": ended.get("done", 0),
@@ -275,9 +280,14 @@ class TransferQueue:
             "uploads": [describe(record) for record in shown],
         }
 
-    def _newest(self, record: TransferRecord) -> TransferRecord:
+    def _live(self) -> dict[str, TransferRecord]:
+        """Return the records of what is open, which go on to tell how it is."""
+        return {transfer.record.id: transfer.record for transfer in self._open.values()}
+
+    def _newest(self, record: TransferRecord, live: dict[str, TransferRecord]) -> TransferRecord:
+        """Return how a transfer is that was just read; one of ``live`` may have ended meanwhile."""
         transfer = self._open.get(record.id)
-        return record if transfer is None else transfer.record
+        return live.get(record.id, record) if transfer is None else transfer.record
 
     def _start(self, record: TransferRecord) -> None:
         transfer = Transfer(record, self._repository)

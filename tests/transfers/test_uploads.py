@@ -7,6 +7,7 @@ import os
 import random
 import time
 from email.utils import formatdate
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -19,7 +20,13 @@ from comfydeploy_jupyter.errors import (
 )
 from comfydeploy_jupyter.store.transfers import TransferRepository
 from comfydeploy_jupyter.transfers.http import Backoff
+from comfydeploy_jupyter.transfers.queue import TransferQueue
 from comfydeploy_jupyter.transfers.uploads import content_type
+
+if TYPE_CHECKING:
+    from comfydeploy_jupyter.store.database import Database
+    from comfydeploy_jupyter.store.transfers import TransferRecord
+    from comfydeploy_jupyter.transfers.queue import Transfer
 
 MIB = 1024 * 1024
 SECRET = "cd-secret-key"
@@ -214,6 +221,56 @@ async def test_nobody_waits_for_ever_where_the_store_fails(room):
     known = await room.transfers.queue.get(record.id)
     assert (await room.transfers.queue.wait(known)).state == "failed"
     assert (await room.transfers.queue.status())["failed"] == 1
+
+
+class Gated:
+    """A deed that is done when ``go`` is set."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+
+    async def carry_out(self, transfer: Transfer) -> None:
+        await self.go.wait()
+
+    async def undo(self, transfer: Transfer) -> None: ...
+
+
+class SlowReads(TransferRepository):
+    """Hands out what it has read when ``go`` is set."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.read, self.go = asyncio.Event(), asyncio.Event()
+
+    async def get(self, transfer_id: str) -> TransferRecord | None:
+        found = await super().get(transfer_id)
+        await self._hold()
+        return found
+
+    async def newest_ended(self, limit: int) -> list[TransferRecord]:
+        found = await super().newest_ended(limit)
+        await self._hold()
+        return found
+
+    async def _hold(self) -> None:
+        self.read.set()
+        await self.go.wait()
+
+
+@pytest.mark.parametrize("what", ["get", "status"])
+async def test_what_ends_while_it_is_read_is_told_as_ended(room, what):
+    slow, deed = SlowReads(room.database), Gated()
+    queue = TransferQueue(slow, room.session, {"gated": deed})
+    record = queue.new("up", "gated", "a")
+    await queue.add([record])
+    asked = asyncio.ensure_future(queue.get(record.id) if what == "get" else queue.status())
+    await slow.read.wait()
+    deed.go.set()
+    assert (await queue.wait(record)).state == "done"
+    slow.go.set()
+    told = await asked
+    state = told.state if what == "get" else [shown["state"] for shown in told["uploads"]]
+    assert state == ("done" if what == "get" else ["done"])
 
 
 async def test_file_that_shrinks_or_grows_while_it_is_read_is_sent_anew(room, service):
