@@ -200,7 +200,7 @@ class NotebookView:
 
         self._widgets = ProgressWidgets()
         # IPython has no types
-        self._handle: Any = display(self._widgets.box, display_id=True)  # type: ignore[no-untyped-call]
+        self._handle: Any = display(self._widgets.box, display_id=True)
 
     def show(self, progress: RunProgress) -> None:
         """Update the widgets."""
@@ -322,7 +322,7 @@ class SweepView:
         bundle = self._box._repr_mimebundle_()
         bundle["text/plain"] = f"A sweep of {len(self._sweep)} points"
         # IPython has no types
-        self._handle: Any = display(bundle, raw=True, display_id=True)  # type: ignore[no-untyped-call]
+        self._handle: Any = display(bundle, raw=True, display_id=True)
         self._sweep.shown_in = current_cell()
 
     def show(self, progress: SweepProgress) -> None:

@@ -246,7 +246,7 @@ class Base(JupyterHandler):
 class Handler(Base, APIHandler):
     """Base of all JSON routes."""
 
-    async def prepare(self) -> None:  # type: ignore[override]
+    async def prepare(self) -> None:  # type: ignore[override]  # theirs is awaited too
         """Check who asks, before anything else happens."""
         try:
             await cast("Awaitable[None]", super().prepare())

@@ -169,7 +169,7 @@ UPLOAD_FORM: dict[str, Any] = {
             "type": "string",
             "description": "The machine, if anything the one of the query: files go to its folders"
             " as they arrive.",
-            "maxLength": 4096,
+            "maxLength": 255,
         },
         "overwrite": {
             "type": "string",
@@ -198,7 +198,7 @@ CONVERT_FORM: dict[str, Any] = {
         "machine": {
             "type": "string",
             "description": "The machine whose node definitions are used.",
-            "maxLength": 200,
+            "maxLength": 255,
         },
         "file": {
             "type": "string",

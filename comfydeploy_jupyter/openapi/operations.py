@@ -522,7 +522,7 @@ OPERATIONS: tuple[Operation, ...] = (
         "uploadPart",
         "Transfers",
         "Send a part of a local file to a presigned address",
-        (_json(replies.UploadedPart, {"eTag": '"9b2c"', "bytesSent": 1048576}, "It is there."),),
+        (_json(replies.UploadedPart, {"eTag": "9b2c", "bytesSent": 1048576}, "It is there."),),
         bodies=_body(
             schemas.UploadPartRequest,
             {
@@ -555,7 +555,7 @@ OPERATIONS: tuple[Operation, ...] = (
         {
             "uploadId": "u1",
             "key": "models/a.safetensors",
-            "parts": [{"partNumber": 1, "eTag": '"9b2c"'}],
+            "parts": [{"partNumber": 1, "eTag": "9b2c"}],
         },
     ),
     _volume_step(

@@ -252,7 +252,7 @@ def leads_to(service: str, url: str) -> bool:
 
 
 def _host(name: str | None) -> str:
-    return "127.0.0.1" if name in ("localhost", "::1", "0.0.0.0") else name or ""  # noqa: S104
+    return "127.0.0.1" if name in ("localhost", "::1", "0.0.0.0") else name or ""  # noqa: S104 - not bound
 
 
 def _quick_url(log: list[str]) -> str | None:

@@ -37,7 +37,7 @@ REST = 1.0
 
 
 # ipywidgets has no types
-class Panel(w.VBox):  # type: ignore[misc]
+class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
     """Base of the panels.
 
     What takes time runs in threads, so that the kernel stays free; what goes wrong there, or in a
@@ -277,7 +277,7 @@ class Record:
             self._shell.events.register("pre_run_cell", self._run_again)
         self.cells.add(_current_cell(self._shell))
         # IPython has no types
-        display(self._bundle(), raw=True, display_id=self._id)  # type: ignore[no-untyped-call]
+        display(self._bundle(), raw=True, display_id=self._id)
         self.was_shown = True
 
     def close(self) -> None:
@@ -298,7 +298,7 @@ class Record:
         if self.was_shown:
             from IPython.display import update_display
 
-            update_display(self._bundle(), raw=True, display_id=self._id)  # type: ignore[no-untyped-call]
+            update_display(self._bundle(), raw=True, display_id=self._id)
 
     def _bundle(self) -> dict[str, str]:
         content = f'<div class="{self._id}">{self._html}</div>'

@@ -94,7 +94,7 @@ def receive(folders: Folders, comfy: Path) -> Iterator[Receive]:
         async def once() -> list[StoredFile]:
             uploads = Uploads()
             try:
-                return await send(uploads, folders, data, **options)  # type: ignore[arg-type]
+                return await send(uploads, folders, data, **options)  # type: ignore[arg-type]  # as given
             finally:
                 await uploads.close()
 

@@ -71,7 +71,7 @@ def test_unknown_classes_and_foreign_json(definitions: NodeDefinitions) -> None:
     assert "PInt" in definitions
     assert len(definitions) == len(list(definitions))
     with pytest.raises(InvalidRequestError, match="object_info"):
-        NodeDefinitions([])  # type: ignore[arg-type]
+        NodeDefinitions([])  # type: ignore[arg-type]  # on purpose
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_bad_arguments_are_refused_with_a_hint() -> None:
     with pytest.raises(TypeError, match="no argument 'targt'; did you mean target"):
         TunnelPanel(targt="jupyter")
     with pytest.raises(ValueError, match="comfyui or jupyter, not 'fridge'"):
-        TunnelPanel("fridge")  # type: ignore[arg-type]
+        TunnelPanel("fridge")  # type: ignore[arg-type]  # on purpose
 
 
 def test_start_see_and_stop(panel_of: Callable[..., TunnelPanel], comfy: Comfy) -> None:

@@ -1,0 +1,61 @@
+"""The house is as its picture says, and its rules have no exceptions without a reason."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from .comfyui_server import REPOSITORY
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+PACKAGE = REPOSITORY / "comfydeploy_jupyter"
+_EXCEPTION = re.compile(r"#\s*(?:noqa: [A-Z0-9, ]+|type: ignore\[[\w, -]+\])")
+
+
+def rooms() -> dict[str, str]:
+    """Return what ``docs/architecture.md`` says of each folder of the package; ``""`` is itself."""
+    picture = (REPOSITORY / "docs" / "architecture.md").read_text().split("```")[1]
+    found = {"": ""}
+    room = ""
+    for line in picture.split("comfydeploy_jupyter/\n")[1].splitlines():
+        if not line.startswith(" "):
+            break
+        opened = re.match(r"  (\w+)/ ", line)
+        if opened or re.match(r"  \w", line):
+            room = opened[1] if opened else ""
+        found[room] = found.get(room, "") + line + "\n"
+    return found
+
+
+def python_files(*folders: str) -> list[Path]:
+    return [path for folder in folders for path in sorted((REPOSITORY / folder).rglob("*.py"))]
+
+
+def test_each_module_is_in_the_picture():
+    told = rooms()
+    missing = []
+    for path in python_files("comfydeploy_jupyter"):
+        inner = path.relative_to(PACKAGE)
+        room = inner.parts[0] if len(inner.parts) > 1 else ""
+        if path.name not in told.get(room, "") and path.name != "__init__.py":
+            missing.append(str(inner))
+    assert missing == []
+
+
+def test_the_picture_shows_no_module_that_is_gone():
+    for room, text in rooms().items():
+        names = set(re.findall(r"\b(\w+\.py)\b", text))
+        gone = {name for name in names if not (PACKAGE / room / name).is_file()}
+        assert gone <= {"main.py"}, room
+
+
+def test_each_exception_to_a_rule_has_its_reason():
+    bare = []
+    for path in python_files("comfydeploy_jupyter", "tests", "benchmarks", "scripts"):
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            exceptions = list(_EXCEPTION.finditer(line))
+            if exceptions and not re.match(r"\s*(?:#|-) ?\w", line[exceptions[-1].end() :]):
+                bare.append(f"{path.relative_to(REPOSITORY)}:{number}")
+    assert bare == []
