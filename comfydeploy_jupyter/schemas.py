@@ -88,7 +88,19 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
 
-class RunRequest(Model):
+class Keyed(Model):
+    """A body that may bring an API key of ComfyDeploy."""
+
+    cd_token: str | None = Field(default=None, repr=False)
+    token: str | None = Field(default=None, repr=False)
+
+    @property
+    def given_key(self) -> str | None:
+        """The API key that comes along."""
+        return self.cd_token or self.token
+
+
+class RunRequest(Keyed):
     """Body of ``POST run`` and ``POST run/streaming``.
 
     Exactly one source of the graph is needed; ``workflow`` may stand beside the others as the
@@ -115,8 +127,6 @@ class RunRequest(Model):
     status_endpoint: Endpoint | None = None
     file_upload_endpoint: Endpoint | None = None
     gpu_event_id: str | None = None
-    cd_token: str | None = Field(default=None, repr=False)
-    token: str | None = Field(default=None, repr=False)
 
     is_native_run: bool | None = None
     native_run_api_endpoint: str | None = None
@@ -170,21 +180,18 @@ class CancelUploadsRequest(Model):
     id: Identifier | None = None
 
 
-class RetryUploadsRequest(Model):
+class RetryUploadsRequest(Keyed):
     """Body of ``POST retry-uploads``: one transfer, a run, or without either all uploads."""
 
     prompt_id: Identifier | None = None
     id: Identifier | None = None
-    cd_token: str | None = Field(default=None, repr=False)
-    token: str | None = Field(default=None, repr=False)
 
 
-class SendFileRequest(Model):
+class SendFileRequest(Keyed):
     """The JSON body of ``POST upload-file``, as clients of the ComfyUI node send it."""
 
     file_path: Annotated[str, Field(min_length=1)]
     url: Endpoint
-    token: str | None = Field(default=None, repr=False)
     machine: MachineRef | None = None
 
 
@@ -250,12 +257,14 @@ class CloudTarget(Model):
         """Whether the request is for ComfyDeploy."""
         return self.target == "cloud" or bool(self.api_url)
 
+    @property
+    def given_key(self) -> str | None:
+        """The API key that comes along; a query has none, as addresses are logged."""
+        return None
 
-class CloudBody(CloudTarget):
+
+class CloudBody(Keyed, CloudTarget):
     """The same in a body, which may bring the API key."""
-
-    cd_token: str | None = Field(default=None, repr=False)
-    token: str | None = Field(default=None, repr=False)
 
 
 class HuggingFaceModel(Model):

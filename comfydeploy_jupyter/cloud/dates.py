@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta, timezone
 
+from ..moments import moment_of
+
 _DATE = re.compile(
     r"(?P<day>\d{4}-\d\d-\d\d)"
     r"(?:[Tt ](?P<time>\d\d:\d\d(?::\d\d)?)(?:[.,](?P<fraction>\d+))?)?"
@@ -38,5 +40,4 @@ def iso_utc(value: object) -> str | None:
         date += offset if found["sign"] == "-" else -offset
     except (ValueError, OverflowError):
         return None
-    text = date.replace(tzinfo=timezone.utc).isoformat(timespec="milliseconds")
-    return text.replace("+00:00", "Z")
+    return moment_of(date.replace(tzinfo=timezone.utc))

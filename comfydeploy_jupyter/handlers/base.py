@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
     from .. import schemas as schemas
+    from ..cloud.client import CloudAccount
     from ..extension import ComfyDeploy
     from ..graphs import formats
     from ..services import Services
@@ -39,6 +40,8 @@ ACTIONS = {"GET": "read", "HEAD": "read", "POST": "write"}
 STRANGER = "Jupyter's token or login is needed for this"
 FOREIGN_PAGE = "Jupyter does not take this from a page of another origin"
 LARGE = 64 * 1024  # bytes of JSON above which parsing leaves the event loop
+ENDLESS = 1 << 50  # bytes of a body that is passed on as it comes; tornado wants a number
+KEEP_AWAKE = 15.0  # seconds between comment lines on a silent stream
 
 if not TYPE_CHECKING:
     schemas, formats = lazy_module("schemas"), lazy_module("graphs.formats")
@@ -198,6 +201,16 @@ class Base(JupyterHandler):
             fields[name] = self.decode_argument(values[0], name)
         return schemas.parse(model, {k: v for k, v in fields.items() if v != ""}, lax=True)
 
+    def write_error(self, status_code: int, **kwargs: Any) -> None:
+        """Answer with the JSON form of an error, whatever went wrong."""
+        error = self.describe(kwargs.get("exc_info", (None, None, None))[1], status_code)
+        self.set_status(error.status)
+        self.set_header("Content-Type", "application/json")
+        self.finish(json.dumps(error.to_reply()))
+
+    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
+        """Keep foreseen errors out of the log; `describe` logs the others under their id."""
+
     def given_key(self, in_body: str | None = None) -> str | None:
         """Return the ComfyDeploy key that the request brings along.
 
@@ -212,7 +225,7 @@ class Base(JupyterHandler):
             The header ``X-ComfyDeploy-Token`` comes first, then the body, then
             ``Authorization: Bearer`` where that is not what Jupyter let the user in for.
         """
-        named = self.request.headers.get("X-ComfyDeploy-Token") or in_body
+        named = (self.request.headers.get("X-ComfyDeploy-Token") or in_body or "").strip()
         if named:
             return named
         scheme, _, value = self.request.headers.get("Authorization", "").partition(" ")
@@ -301,6 +314,38 @@ class Handler(Base, APIHandler):
             return await asyncio.to_thread(load_json, text, unique=unique)
         return load_json(text, unique=unique)
 
+    def is_for_cloud(self, asked: schemas.CloudTarget) -> bool:
+        """Return whether a request, by its checked body or its query, is for ComfyDeploy."""
+        return asked.in_cloud or self.query(schemas.CloudTarget).in_cloud
+
+    def account(self, asked: schemas.CloudTarget, api_url: str | None = None) -> CloudAccount:
+        """Return the ComfyDeploy account that a request means.
+
+        Parameters
+        ----------
+        asked : schemas.CloudTarget
+            Its checked query or body.
+        api_url : str, optional
+            Where to ask, if neither its body nor its query says.
+
+        Raises
+        ------
+        ForbiddenAPIURLError, NoAPIKeyError
+            If the request may not or cannot go there.
+        """
+        named = asked.api_url or self.query(schemas.CloudTarget).api_url or api_url
+        return self.services.cloud.account(self.given_key(asked.given_key), api_url=named)
+
+    def begin_stream(self) -> None:
+        """Set the headers of an event stream; proxies must not hold it back."""
+        self.set_header("Content-Type", "text/event-stream")
+        self.set_header("Cache-Control", "no-cache")
+        self.set_header("X-Accel-Buffering", "no")
+
+    def finish_stream(self) -> None:
+        """End the stream as what it is: `finish` alone would call it JSON."""
+        self.finish(set_content_type="text/event-stream")
+
     @staticmethod
     def dumps(body: Any) -> str:
         """Return the JSON of a reply; for what may be large, call it in a thread."""
@@ -314,17 +359,6 @@ class Handler(Base, APIHandler):
     async def reply_large(self, body: Any) -> None:
         """Answer with JSON that may have megabytes, such as graphs."""
         self.finish(await asyncio.to_thread(json.dumps, body))
-
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Answer with the JSON form of an error, whatever went wrong."""
-        exception = kwargs.get("exc_info", (None, None, None))[1]
-        error = self.describe(exception, status_code)
-        self.set_status(error.status)
-        self.set_header("Content-Type", "application/json")
-        self.finish(json.dumps(error.to_reply()))
-
-    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
-        """Keep foreseen errors out of the log; `describe` logs the others under their id."""
 
     @allow_unauthenticated
     def options(self, *_: Any, **__: Any) -> None:

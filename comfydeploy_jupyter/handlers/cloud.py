@@ -10,8 +10,7 @@ from tornado.iostream import StreamClosedError
 from tornado.web import stream_request_body
 
 from ..errors import CloudError
-from .base import Handler, passed_header, schemas
-from .files import ENDLESS
+from .base import ENDLESS, Handler, passed_header, schemas
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -63,10 +62,7 @@ class VolumeFileHandler(Handler):
         """Send the step to the service and answer with what it says."""
         body = await self.json_body()
         asked = schemas.parse(schemas.CloudBody, body)
-        query = self.query(schemas.CloudTarget)
-        account = self.services.cloud.account(
-            self.given_key(asked.cd_token or asked.token), api_url=asked.api_url or query.api_url
-        )
+        account = self.account(asked)
         step = self.request.path.rsplit("/", 1)[-1]
         passed_on = {k: v for k, v in body.items() if k not in schemas.CloudBody.model_fields}
         self.reply(await account.post("volume", "file", step, body=passed_on))

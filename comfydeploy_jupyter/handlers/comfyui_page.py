@@ -30,7 +30,7 @@ from ..errors import (
     NotFoundError,
     UnauthorizedError,
 )
-from .base import FOREIGN_PAGE, STRANGER, Base, passed_header
+from .base import ENDLESS, FOREIGN_PAGE, STRANGER, Base, passed_header
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from ..comfyui.client import ComfyUIClient
 
 PAGE = "comfyui"
-ENDLESS = 1 << 50  # bytes; tornado wants a number
 CHUNKS_AHEAD = 4  # pieces of a body that wait for ComfyUI
 START_WITHIN = 1.5  # s that a page waits for ComfyUI before it says that it is starting
 SLOW_READER = 60.0  # s that a browser has to take a message; ComfyUI waits for it meanwhile
@@ -108,16 +107,6 @@ class PageBase(Base):
         if not self.extension.comfyui_page:
             raise NotFoundError("ComfyUI's page is turned off here (ComfyDeploy.comfyui_page)")
         await super().admit()
-
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Answer with the JSON form of an error."""
-        error = self.describe(kwargs.get("exc_info", (None, None, None))[1], status_code)
-        self.set_status(error.status)
-        self.set_header("Content-Type", "application/json")
-        self.finish(error.to_reply())
-
-    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
-        """Keep foreseen errors out of the log; `describe` logs the others under their id."""
 
 
 @stream_request_body

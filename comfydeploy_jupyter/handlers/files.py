@@ -12,7 +12,7 @@ from tornado.web import stream_request_body
 
 from ..errors import InvalidRequestError, TooLargeError
 from ..lazy import lazy_module
-from .base import LARGE, Handler, load_json, schemas
+from .base import ENDLESS, LARGE, Handler, load_json, schemas
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 else:
     metrics = lazy_module("metrics")
     listing, stat, uploads = map(lazy_module, ("files.listing", "files.stat", "files.uploads"))
-
-ENDLESS = 1 << 50  # bytes; tornado wants a number
 
 
 class ModelsHandler(Handler):
@@ -162,7 +160,7 @@ class UploadFileHandler(Handler):
         record = await self.services.transfers.upload_presigned(
             request.file_path,
             url,
-            self.given_key(request.token),
+            self.given_key(request.given_key),
             self.services.machines.get(asked).id,
         )
         self.reply(

@@ -33,12 +33,7 @@ class MachineBase(Handler):
         ForbiddenAPIURLError, NoAPIKeyError
             If the request may not or cannot go there.
         """
-        query = self.query(schemas.CloudTarget)
-        in_body = (asked.cd_token or asked.token) if isinstance(asked, schemas.CloudBody) else None
-        account = self.services.cloud.account(
-            self.given_key(in_body), api_url=asked.api_url or query.api_url or api_url
-        )
-        return self.services.cloud_machines(account)
+        return self.services.cloud_machines(self.account(asked, api_url))
 
     def cloud_id(
         self, asked: schemas.MachineSource | schemas.MachineUpdate

@@ -10,7 +10,7 @@ from tornado.iostream import StreamClosedError
 
 from ..errors import InvalidRequestError, RunTimeoutError
 from ..runs.log import RunEvent
-from .base import Base, Handler, schemas
+from .base import KEEP_AWAKE, Base, Handler, schemas
 from .service import ForService
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from ..store.runs import RunRecord
 
 SMALL = 4 * 1024  # bytes of a body that is prepared on the event loop, in about 0.2 ms
-KEEP_AWAKE = 15.0  # seconds between comment lines on a silent stream
 LOOK_EVERY = 1.0  # seconds between looks at the record of a run that another server follows
 
 
@@ -29,7 +28,7 @@ async def run_request(handler: Base, body: dict[str, Any]) -> schemas.RunRequest
     of ``wait``, ``timeout`` and ``previews`` stays as it was asked for.
     """
     request = schemas.parse(schemas.RunRequest, body)
-    given = handler.given_key(request.cd_token or request.token)
+    given = handler.given_key(request.given_key)
     if request.is_native_run:
         endpoint = request.native_run_api_endpoint
         if not endpoint:
@@ -40,7 +39,7 @@ async def run_request(handler: Base, body: dict[str, Any]) -> schemas.RunRequest
         answer = await handler.services.cloud.native_run(endpoint, sent, given)
         asked: dict[str, Any] = {k: body[k] for k in ("wait", "timeout", "previews") if k in body}
         request = schemas.parse(schemas.RunRequest, {**asked, **answer, "is_native_run": None})
-        given = request.cd_token or request.token or given
+        given = request.given_key or given
     return request.model_copy(update={"cd_token": given})
 
 
@@ -160,16 +159,6 @@ class StreamHandler(RunBase):
         self.log.debug(
             "A client left the stream of run %s", record.prompt_id, extra=record.log_fields
         )
-
-    def begin_stream(self) -> None:
-        """Set the headers of an event stream; proxies must not hold it back."""
-        self.set_header("Content-Type", "text/event-stream")
-        self.set_header("Cache-Control", "no-cache")
-        self.set_header("X-Accel-Buffering", "no")
-
-    def finish_stream(self) -> None:
-        """End the stream as what it is: `finish` alone would call it JSON."""
-        self.finish(set_content_type="text/event-stream")
 
     def _over_time(self, run: Run, timeout: float | None) -> bytes:
         error = RunTimeoutError(f"The run has not ended within {timeout:g} s; it goes on")

@@ -9,12 +9,10 @@ from tornado.iostream import StreamClosedError
 
 from ..errors import ComfyDeployError
 from ..runs.log import RunEvent
-from .base import Handler, schemas
+from .base import KEEP_AWAKE, Handler, schemas
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-KEEP_AWAKE = 15.0  # seconds between comment lines on a silent stream
 
 
 class SnapshotHandler(Handler):
@@ -49,13 +47,9 @@ class SnapshotHandler(Handler):
         self, request: schemas.SnapshotRequest, tell: Callable[[str], None]
     ) -> asyncio.Task[dict[str, Any]]:
         snapshots = self.services.snapshots
-        query = self.query(schemas.CloudTarget)
-        if not (request.in_cloud or query.in_cloud):
+        if not self.is_for_cloud(request):
             return snapshots.begin(snapshots.to_docker(request, tell))
-        account = self.services.cloud.account(
-            self.given_key(request.cd_token or request.token),
-            api_url=request.api_url or query.api_url,
-        )
+        account = self.account(request)
         return snapshots.begin(snapshots.to_cloud(request, account, tell))
 
     async def _stream(self, request: schemas.SnapshotRequest) -> None:
@@ -63,9 +57,7 @@ class SnapshotHandler(Handler):
         lines: asyncio.Queue[str | None] = asyncio.Queue()
         self._work = work = self._begin(request, lines.put_nowait)
         work.add_done_callback(lambda _: lines.put_nowait(None))
-        self.set_header("Content-Type", "text/event-stream")
-        self.set_header("Cache-Control", "no-cache")
-        self.set_header("X-Accel-Buffering", "no")
+        self.begin_stream()
         number = 0
         try:
             await self.flush()
@@ -79,7 +71,7 @@ class SnapshotHandler(Handler):
         except StreamClosedError:
             work.cancel()
             return
-        self.finish(set_content_type="text/event-stream")
+        self.finish_stream()
 
     @staticmethod
     async def _next(lines: asyncio.Queue[str | None]) -> str | None:

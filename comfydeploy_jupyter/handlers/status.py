@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from .._version import __version__
 from ..errors import ComfyUIUnavailableError, InvalidRequestError, NotFoundError
+from ..moments import moment_of
 from .base import Handler, schemas
 
 if TYPE_CHECKING:
@@ -74,9 +74,7 @@ class CheckWSStatusHandler(Handler):
         body = {
             "connected": machine.connected,
             "clients": len(self.extension.sockets),
-            "last_event_at": None
-            if last is None
-            else datetime.fromtimestamp(last, timezone.utc).isoformat().replace("+00:00", "Z"),
+            "last_event_at": None if last is None else moment_of(last),
         }
         if query.client_id is not None:
             runs = self.services.runs
@@ -97,9 +95,7 @@ class ComfyUIVersionHandler(Handler):
     async def get(self) -> None:
         """Answer with version and commit, for ComfyDeploy also with the newest ones there."""
         query = self.query(schemas.VersionInfoQuery)
-        account = None
-        if query.in_cloud:
-            account = self.services.cloud.account(self.given_key(), api_url=query.api_url)
+        account = self.account(query) if query.in_cloud else None
         body = {"success": True, **await self.services.machines.get(query.machine).version()}
         if account is not None:
             body["latest"] = await account.get("latest-hashes")

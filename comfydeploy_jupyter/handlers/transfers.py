@@ -51,7 +51,7 @@ class RetryUploadsHandler(Handler):
         again = await self.services.transfers.retry(
             transfer_id=request.id,
             prompt_id=request.prompt_id,
-            token=self.given_key(request.cd_token or request.token),
+            token=self.given_key(request.given_key),
         )
         uploads = [queue.describe(record) for record in again]
         self.reply({"success": True, "retried": len(uploads), "uploads": uploads})
@@ -78,9 +78,8 @@ class VolumeModelHandler(Handler):
     async def post(self) -> None:
         """Do what ``action`` says."""
         request = await self.body(schemas.VolumeModelRequest)
-        query = self.query(schemas.CloudTarget)
-        if request.in_cloud or query.in_cloud:
-            self.reply(await self._in_cloud(request, request.api_url or query.api_url))
+        if self.is_for_cloud(request):
+            self.reply(await self._in_cloud(request))
             return
         # `auto`, and a name that may change, mean one machine from here on.
         machine = self.services.machines.get(request.machine)
@@ -96,14 +95,11 @@ class VolumeModelHandler(Handler):
         work = {"add": self._add, "delete": self._delete, "move": self._move}[request.action]
         self.reply({"success": True, **await work(request, folders)})
 
-    async def _in_cloud(
-        self, request: schemas.VolumeModelRequest, api_url: str | None
-    ) -> dict[str, Any]:
+    async def _in_cloud(self, request: schemas.VolumeModelRequest) -> dict[str, Any]:
         """Add a model to a ComfyDeploy volume: the service gets it, or a file is sent there."""
         if request.action != "add":
             raise InvalidRequestError.of_field("action", "ComfyDeploy's API can only add models")
-        key = self.given_key(request.cd_token or request.token)
-        account = self.services.cloud.account(key, api_url=api_url)
+        account = self.account(request)
         if request.source != "local":
             body = request.for_service(await self.json_body())
             answer = await account.post("volume", "model", body=body)
@@ -116,7 +112,7 @@ class VolumeModelHandler(Handler):
             path,
             target,
             api=str(account.url),
-            token=key and key.strip(),
+            token=self.given_key(request.given_key),
             machine=self.services.machines.get(request.machine).id,
         )
         return {"success": True, "target": target, **_on_its_way(record)}

@@ -32,14 +32,7 @@ class WorkflowBase(Handler):
         ForbiddenAPIURLError, NoAPIKeyError
             If it is for ComfyDeploy, and may not or cannot go there.
         """
-        query = self.query(schemas.CloudTarget)
-        if not (asked.in_cloud or query.in_cloud):
-            return self.services.workflows()
-        in_body = (asked.cd_token or asked.token) if isinstance(asked, schemas.CloudBody) else None
-        account = self.services.cloud.account(
-            self.given_key(in_body), api_url=asked.api_url or query.api_url
-        )
-        return self.services.workflows(account)
+        return self.services.workflows(self.account(asked) if self.is_for_cloud(asked) else None)
 
     async def read(self, request: schemas.WorkflowRequest) -> draft.Draft:
         """Return what a request wants to save.

@@ -81,16 +81,11 @@ class EventSocket(WebSocketMixin, Base, WebSocketHandler):
             )
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Refuse the handshake with the JSON form of an error."""
-        error = self.describe(kwargs.get("exc_info", (None, None, None))[1], status_code)
-        self.set_status(error.status)
-        if error.status == UPGRADE_REQUIRED:
+        """Say with a version of the protocol that is not ours which one would do."""
+        error = kwargs.get("exc_info", (None, None, None))[1]
+        if isinstance(error, InvalidRequestError) and error.status == UPGRADE_REQUIRED:
             self.set_header("Sec-WebSocket-Version", "13")
-        self.set_header("Content-Type", "application/json")
-        self.finish(json.dumps(error.to_reply()))
-
-    def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
-        """Keep foreseen errors out of the log; `describe` logs the others under their id."""
+        super().write_error(status_code, **kwargs)
 
     def open(self, *args: Any, **kwargs: Any) -> None:
         """Begin to pass events on."""

@@ -11,11 +11,12 @@ import os
 import platform
 import shutil
 import subprocess
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import psutil
+
+from ..moments import moment_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -312,8 +313,7 @@ def process_facts(pid: int) -> dict[str, Any]:
     """Return ``memory`` (resident, bytes) and ``started_at`` (ISO 8601, UTC) of a process."""
     try:
         process = psutil.Process(pid)
-        started = datetime.fromtimestamp(process.create_time(), timezone.utc)
-        text = started.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        return {"memory": process.memory_info().rss, "started_at": text}
+        started = moment_of(process.create_time())
+        return {"memory": process.memory_info().rss, "started_at": started}
     except psutil.Error:
         return {"memory": None, "started_at": None}

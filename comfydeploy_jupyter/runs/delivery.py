@@ -81,7 +81,7 @@ class Delivery:
                 session="",
                 status_endpoint=request.status_endpoint or None,
                 file_upload_endpoint=request.file_upload_endpoint or None,
-                token=request.cd_token or request.token,
+                token=request.given_key,
                 gpu_event_id=request.gpu_event_id,
             )
         )

@@ -23,13 +23,14 @@ from ..errors import (
     TooLargeError,
 )
 from ..machines.registry import AUTO
+from ..moments import utcnow
 from ..store.runs import RunRecord
 from .background import Background
 from .ending import Endings
 from .outputs import reply, with_urls
 from .prepare import node_names, prepare
 from .reconcile import ASK_WITHIN, Reconciler
-from .run import Run, is_leave_taking, utcnow
+from .run import Run, is_leave_taking
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection

@@ -6,10 +6,10 @@ import asyncio
 import contextlib
 import logging
 import time
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import metrics
+from ..moments import read_moment, utcnow
 from .log import SHORT, EventLog
 
 if TYPE_CHECKING:
@@ -26,11 +26,6 @@ _NODE_STARTED = "running"
 _NODE_FINISHED = "finished"
 
 
-def utcnow() -> str:
-    """Return the present time as ISO 8601 in UTC, with milliseconds."""
-    return timestamp(time.time())
-
-
 def not_before(*earlier: str | None, moment: str | None = None) -> str:
     """Return a time, now unless it is given, or a later one of those that were before it.
 
@@ -42,16 +37,6 @@ def not_before(*earlier: str | None, moment: str | None = None) -> str:
 def is_leave_taking(event: Event) -> bool:
     """Return whether ComfyUI says that it is done with a prompt, however that ended."""
     return event.type == "executing" and event.data.get("node") is None
-
-
-def timestamp(seconds: float) -> str:
-    """Return a time in seconds since the epoch as ISO 8601 in UTC, with milliseconds."""
-    moment = datetime.fromtimestamp(seconds, timezone.utc)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _seconds(timestamp: str) -> float:
-    return datetime.fromisoformat(timestamp.replace("Z", "+00:00")).timestamp()
 
 
 class NodeName(NamedTuple):
@@ -227,7 +212,7 @@ class Run:
         self.record.status = "running"
         self.record.started_at = not_before(self.record.created_at)
         self._started = time.monotonic()
-        waited = time.time() - _seconds(self.record.created_at)
+        waited = time.time() - read_moment(self.record.created_at).timestamp()
         metrics.run_began(self.record.machine, max(waited, 0.0))
         logger.debug("Run %s is executed now", self.prompt_id, extra=self.record.log_fields)
         return True

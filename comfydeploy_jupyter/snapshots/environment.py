@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
 from ..comfyui.discovery import installed_version
+from ..moments import utcnow
 from ..secrets import clean_arguments
 from .custom_nodes import read_custom_nodes
 from .packages import read_packages
@@ -76,9 +76,7 @@ def read_environment(
     nodes = read_custom_nodes(node_folders)
     comfyui, warnings = _read_comfyui(path, launch_args)
     snapshot = Snapshot(
-        created_at=datetime.now(timezone.utc)
-        .isoformat(timespec="milliseconds")
-        .replace("+00:00", "Z"),
+        created_at=utcnow(),
         comfyui=comfyui,
         python=packages.python,
         custom_nodes=nodes.nodes,

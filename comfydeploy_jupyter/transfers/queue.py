@@ -7,12 +7,12 @@ import logging
 import time
 import uuid
 from collections import Counter
-from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import metrics
 from ..errors import ComfyDeployError, ComfyUIUnavailableError
+from ..moments import utcnow
 from ..store.transfers import TransferRecord
 from .http import Backoff, TransferError
 
@@ -154,7 +154,7 @@ class TransferQueue:
             kind=kind,
             session=self._session.id,
             filename=filename,
-            created_at=_utcnow(),
+            created_at=utcnow(),
             **fields,
         )
 
@@ -393,7 +393,7 @@ class TransferQueue:
                     extra=record.log_fields,
                 )
         record.state = state
-        record.finished_at = _utcnow()
+        record.finished_at = utcnow()
         if state != "failed":
             record.private = {}
         if state == "done":
@@ -434,8 +434,3 @@ def describe(record: TransferRecord) -> dict[str, Any]:
         "attempts": record.attempts,
         "error": record.error,
     }
-
-
-def _utcnow() -> str:
-    now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-    return now.replace("+00:00", "Z")

@@ -7,10 +7,10 @@ import contextlib
 import logging
 import random
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ComfyDeployError, ConflictError, TunnelFailedError
+from ..moments import utcnow
 from .binary import LATEST_RELEASE, Binary
 from .cloudflared import Cloudflared, leads_to
 from .failures import failure
@@ -130,7 +130,7 @@ class _Tunnel:
         self.url: str | None = None
         self.origin: Origin | None = None
         self.error: ComfyDeployError | None = None
-        self.started_at: datetime | None = None
+        self.started_at: str | None = None
         self.restarts = 0
         self._cloudflared = cloudflared
         self._gate = gate
@@ -236,7 +236,7 @@ class _Tunnel:
             if error is None:
                 was_up = True
                 self.state, self.error = "running", None
-                self.started_at = datetime.now(timezone.utc)
+                self.started_at = utcnow()
                 logger.info("The tunnel to %s is up", self.order.target, extra=self._log_fields)
                 self._settle(None)
                 since = loop.time()
@@ -523,9 +523,7 @@ class Tunnels:
             "state": tunnel.state,
             **failed,
             "named": tunnel.order.token is not None,
-            "started_at": None
-            if tunnel.started_at is None
-            else tunnel.started_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "started_at": tunnel.started_at,
             "restarts": tunnel.restarts,
             "log": str(self._cloudflared_log(target)),
         }

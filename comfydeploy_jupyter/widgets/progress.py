@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 import traitlets as t
@@ -11,6 +10,7 @@ import traitlets as t
 from ..client.graph_text import counted
 from ..display import activity
 from ..errors import ComfyDeployError
+from ..moments import read_moment
 from .view import View, script
 
 if TYPE_CHECKING:
@@ -191,5 +191,4 @@ def _since(moment: Any) -> float:
     """Return the seconds since an ISO 8601 moment in UTC; 0 for none."""
     if not moment:
         return 0.0
-    then = datetime.fromisoformat(str(moment).replace("Z", "+00:00"))
-    return (datetime.now(timezone.utc) - then).total_seconds()
+    return time.time() - read_moment(str(moment)).timestamp()
