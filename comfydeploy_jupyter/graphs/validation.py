@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from .depth import too_deep
 from .formats import is_link
 from .model_files import model_folder, model_links, node_packs
 from .node_checks import NODE_CHECKS, NodeCheck, split_annotated
@@ -410,6 +411,8 @@ class _Judgement:
                         "has no object of inputs; ComfyUI accepts the prompt all the same, "
                         "and then its worker breaks down and runs nothing more until a restart",
                     )
+            for node_id, fault in too_deep(self.prompt):
+                self._warn(node_id, f"{fault}: it runs nothing more until a restart")
         for node_id in node_errors:
             self._doubt(node_id)
         return Validation(bool(good), error, node_errors, good, warnings=list(self.warnings))

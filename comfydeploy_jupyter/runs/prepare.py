@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import InvalidRequestError
+from ..graphs.depth import check_depth
 from ..graphs.external import EXTERNAL_PREFIX, inline_external, place_files
 from ..graphs.formats import Graph, check_api_graph, detect_format, same_graph, title_of
 from ..graphs.formats import GraphFormat as Format
@@ -21,6 +22,7 @@ from .run import NodeName
 if TYPE_CHECKING:
     from ..graphs.definitions import NodeDefinitions
     from ..graphs.external import Target
+    from ..graphs.formats import Definitions
     from ..machines.machine import Machine
     from ..schemas import RunRequest
 
@@ -60,15 +62,38 @@ class Prepared:
     inputs: dict[str, Any]
 
 
-class _Settled(NamedTuple):
-    """A graph with its inputs and seeds in it; external-input nodes are in it still."""
+class _Chosen(NamedTuple):
+    """A graph with its inputs in it; its seeds and external-input nodes are as they were."""
 
     applied: AppliedInputs
-    seeds: Seeds
     ui: dict[str, Any] | None
+    mode: SeedMode
+    node_form: bool
     warnings: list[str]
     structure: str
     inputs: dict[str, Any]
+
+    @property
+    def draws_seeds(self) -> bool:
+        """Whether new seeds may be drawn, which have to be what their nodes take."""
+        return self.mode is SeedMode.RANDOM or (self.mode is SeedMode.AUTO and self.ui is not None)
+
+    @property
+    def has_external(self) -> bool:
+        """Whether there are external-input nodes in it."""
+        nodes = self.applied.graph.values()
+        return any(str(node.get("class_type")).startswith(EXTERNAL_PREFIX) for node in nodes)
+
+    def settle_seeds(self, definitions: Definitions | None = None) -> Seeds:
+        """Return the graph with its seeds settled."""
+        return apply_seeds(
+            self.applied.graph,
+            self.mode,
+            given=self.applied.given,
+            ui=self.ui,
+            node_form=self.node_form,
+            definitions=definitions,
+        )
 
 
 async def prepare(request: RunRequest, machine: Machine, *, small: bool = False) -> Prepared:
@@ -79,8 +104,8 @@ async def prepare(request: RunRequest, machine: Machine, *, small: bool = False)
     request : RunRequest
         The body of the run.
     machine : Machine
-        Asked for its node definitions where the graph has external-input nodes, or is given in UI
-        format only.
+        Asked for its node definitions where the graph has external-input nodes, is given in UI
+        format only, or where new seeds may be drawn.
     small : bool
         Whether the request is so small that a trip to a thread costs more than the work itself.
 
@@ -97,16 +122,16 @@ async def prepare(request: RunRequest, machine: Machine, *, small: bool = False)
         await machine.ready()
         layouts = (await machine.knowledge()).layouts
         small = False
-    if small:
-        settled = _settle(request, layouts)
-    else:
-        settled = await asyncio.to_thread(_settle, request, layouts)
-    if isinstance(settled, Prepared):
-        return settled
-    graph = await _resolve_external(settled.seeds.graph, settled.applied.given, machine)
-    return await asyncio.to_thread(
-        _encode, settled._replace(seeds=replace(settled.seeds, graph=graph))
-    )
+    begun = _begin(request, layouts) if small else await asyncio.to_thread(_begin, request, layouts)
+    if isinstance(begun, Prepared):
+        return begun
+    await machine.ready()
+    known = (await machine.knowledge()).object_info
+    seeds = await asyncio.to_thread(begun.settle_seeds, known)
+    if begun.has_external:
+        graph = await _resolve_external(seeds.graph, begun.applied.given, machine, known)
+        seeds = replace(seeds, graph=graph)
+    return await asyncio.to_thread(_encode, begun, seeds)
 
 
 def node_names(graph: dict[str, Any]) -> dict[str, NodeName]:
@@ -119,23 +144,27 @@ def node_names(graph: dict[str, Any]) -> dict[str, NodeName]:
     return names
 
 
-def _settle(request: RunRequest, layouts: NodeDefinitions | None) -> Prepared | _Settled:
+def _begin(request: RunRequest, layouts: NodeDefinitions | None) -> Prepared | _Chosen:
     """Do all that needs no ComfyUI in one go: each trip to a thread costs time."""
     graph, ui, warnings = _choose(request, layouts)
     graph = _with_inputs(graph)
-    structure = structure_of(graph)
     strict = request.strict_inputs
     if strict is None:
         strict = not request.node_form
     applied = apply_inputs(graph, request.inputs or {}, strict=strict)
-    node_default = request.node_form and request.seed_mode is None
-    mode = SeedMode(request.seed_mode or ("random" if request.node_form else "auto"))
-    seeds = apply_seeds(applied.graph, mode, given=applied.given, ui=ui, node_form=node_default)
-    settled = _Settled(applied, seeds, ui, warnings, structure, _remembered(request.inputs or {}))
-    nodes = seeds.graph.values()
-    if any(str(node.get("class_type")).startswith(EXTERNAL_PREFIX) for node in nodes):
-        return settled
-    return _encode(settled)
+    check_depth(applied.graph, ui)
+    chosen = _Chosen(
+        applied,
+        ui,
+        SeedMode(request.seed_mode or ("random" if request.node_form else "auto")),
+        request.node_form and request.seed_mode is None,
+        warnings,
+        structure_of(graph),
+        _remembered(request.inputs or {}),
+    )
+    if chosen.draws_seeds or chosen.has_external:
+        return chosen
+    return _encode(chosen, chosen.settle_seeds())
 
 
 def _choose(
@@ -198,9 +227,9 @@ def _check_agreement(graph: Graph, ui: dict[str, Any]) -> None:
             )
 
 
-async def _resolve_external(graph: Graph, given: dict[Target, str], machine: Machine) -> Graph:
-    await machine.ready()
-    known = (await machine.knowledge()).object_info
+async def _resolve_external(
+    graph: Graph, given: dict[Target, str], machine: Machine, known: Definitions
+) -> Graph:
     inlined = inline_external(graph, known.keys(), given=given)
     if not inlined.files:
         return inlined.graph
@@ -217,15 +246,14 @@ def _remembered(inputs: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _encode(settled: _Settled) -> Prepared:
-    graph = settled.seeds.graph
+def _encode(chosen: _Chosen, seeds: Seeds) -> Prepared:
     return Prepared(
-        prompt=json.dumps(graph).encode(),
-        workflow=None if settled.ui is None else json.dumps(settled.ui).encode(),
-        nodes=node_names(graph),
-        seeds=settled.seeds.seeds,
-        next_seeds=settled.seeds.next_seeds,
-        warnings=settled.warnings,
-        structure=settled.structure,
-        inputs=settled.inputs,
+        prompt=json.dumps(seeds.graph).encode(),
+        workflow=None if chosen.ui is None else json.dumps(chosen.ui).encode(),
+        nodes=node_names(seeds.graph),
+        seeds=seeds.seeds,
+        next_seeds=seeds.next_seeds,
+        warnings=chosen.warnings,
+        structure=chosen.structure,
+        inputs=chosen.inputs,
     )

@@ -186,6 +186,16 @@ def test_long_chains(rules: NodeRules) -> None:
     assert "chain of more than" in long.warnings[0]
 
 
+def test_what_comfyui_would_break_down_of_is_told(rules: NodeRules) -> None:
+    prompt = {**CHEAP["values"], "deep": node("EmptyImage", width=deep(1))}
+    prompt |= {str(n): node("ImageInvert", image=[str(n - 1), 0]) for n in range(7001, 7700)}
+    told = validate_prompt(prompt, rules)
+    assert told.valid
+    assert len(told.warnings) == 2
+    assert "nodes in a row" in told.warnings[0]
+    assert told.warnings[1].startswith("Node deep (EmptyImage) has more than 200 lists or objects")
+
+
 def deep(value: Any) -> Any:
     for _ in range(50_000):
         value = {"__value__": [value]}

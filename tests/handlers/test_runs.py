@@ -11,6 +11,7 @@ import pytest
 import requests
 from PIL import Image
 
+from comfydeploy_jupyter.graphs.depth import DEEPEST_VALUE, LONGEST_CHAIN
 from comfydeploy_jupyter.graphs.structure import structure_of
 
 IMAGE = {
@@ -99,6 +100,63 @@ async def test_nodes_without_inputs_do_not_stop_comfyuis_worker(api, chain):
     assert (code, body["details"]["node_id"]) == (400, "8")
     code, body = await api.post("run", {"workflow_api": chain()})
     assert (code, body["status"]) == (200, "success")
+
+
+def row_of(length):
+    """Return nodes that wait for each other in a row."""
+    row = {"r0": {"class_type": "TestText", "inputs": {"text": "first"}}}
+    for step in range(1, length):
+        link = [f"r{step - 1}", 0]
+        row[f"r{step}"] = {"class_type": "TestSleep", "inputs": {"seconds": 0, "anything": link}}
+    return row
+
+
+def deep_text(body, depth):
+    """Return a body as JSON, with lists within lists for each ``"DEEP"`` in it."""
+    return json.dumps(body).replace('"DEEP"', "[" * depth + "]" * depth)
+
+
+async def test_longest_row_of_nodes_that_comfyui_gets_through(api, chain):
+    graph = {**row_of(LONGEST_CHAIN), **chain()}
+    code, body = await api.post("run", {"workflow_api": graph})
+    assert (code, body["status"]) == (200, "success"), body
+    code, body = await api.post("run", {"workflow_api": {**graph, **row_of(LONGEST_CHAIN + 1)}})
+    assert (code, body["code"]) == (400, "invalid_request")
+    assert body["details"]["field"] == "workflow_api"
+    code, body = await api.post("run", {"workflow_api": chain()})
+    assert (code, body["status"]) == (200, "success")
+
+
+async def test_deepest_values_that_comfyui_gets_through(api, chain):
+    inputs = {"text": "", "more": "DEEP"}
+    graph = {**chain(), "9": {"class_type": "TestText", "inputs": inputs}}
+    picture = {"nodes": [{"id": 1, "type": "TestText"}], "extra": "DEEP"}
+    for body, around, field in (
+        ({"workflow_api": graph}, 2, "workflow_api"),
+        ({"workflow_api": chain(), "workflow": picture}, 1, "workflow"),
+    ):
+        code, answer = await api.post("run", deep_text(body, DEEPEST_VALUE - around))
+        assert (code, answer["status"]) == (200, "success"), answer
+        code, answer = await api.post("run", deep_text(body, DEEPEST_VALUE - around + 1))
+        assert (code, answer["details"]["field"]) == (400, field)
+    code, body = await api.post("run", {"workflow_api": chain()})
+    assert (code, body["status"]) == (200, "success")
+
+
+@pytest.mark.parametrize("depth", [300, 700, 900, 950, 980, 5_000])
+@pytest.mark.parametrize("route", ["run", "workflow/validate", "workflow/convert", "workflow"])
+async def test_no_depth_of_values_is_an_internal_error(api, chain, route, depth):
+    graph = {**chain(), "9": {"class_type": "TestText", "inputs": {"text": "DEEP"}}}
+    saved = {"nodes": [{"id": 1, "type": "TestText", "widgets_values": ["DEEP"]}]}
+    for body in (
+        {"workflow_api": graph, "workflow_api_raw": graph},
+        {"workflow_api": graph, "to": "python"},
+        {"workflow_api": chain(), "inputs": {"1.text": "DEEP"}},
+        {"workflow": saved, "to": "api"},
+        {"workflow_api": {"1": {"class_type": "TestText"}}, "workflow": saved},
+    ):
+        code, answer = await api.post(route, deep_text({"name": "deep", **body}, depth))
+        assert code in (200, 400), answer
 
 
 async def test_partly_good_graph_runs_and_says_so(api, chain):
@@ -376,6 +434,40 @@ async def test_seed_control_of_the_ui_format_is_followed(api):
     assert (code, body["status"]) == (200, "success"), body
     assert body["seeds"] == {"7.seed": 5}
     assert body["next_seeds"] == {"7.seed": 6}
+
+
+@pytest.mark.parametrize("control", ["random", "randomize"])
+async def test_new_seeds_are_what_the_node_takes(api, control):
+    inputs = {"seed": 5, "token": uuid.uuid4().hex}
+    request = {"workflow_api": {"7": {"class_type": "TestSmallSeed", "inputs": inputs}}}
+    if control == "random":
+        request["seed_mode"] = "random"
+    else:
+        saved = {"id": 7, "type": "TestSmallSeed", "widgets_values": [5, control, ""]}
+        request["workflow"] = {"nodes": [saved], "links": []}
+    drawn = set()
+    for _ in range(3):
+        code, body = await api.post("run", request)
+        assert (code, body["status"]) == (200, "success"), body
+        drawn.add(body["seeds"]["7.seed"])
+    assert len(drawn) > 1
+    assert max(drawn) <= 1000
+
+
+async def test_seed_of_a_primitive_int_is_drawn(api):
+    graph = {
+        "1": {"class_type": "PrimitiveInt", "inputs": {"value": 5}},
+        "7": {"class_type": "TestSeed", "inputs": {"seed": ["1", 0], "token": uuid.uuid4().hex}},
+    }
+    saved = [
+        {"id": 1, "type": "PrimitiveInt", "widgets_values": [5, "randomize"]},
+        {"id": 7, "type": "TestSeed", "widgets_values": [0, "fixed", ""]},
+    ]
+    request = {"workflow_api": graph, "workflow": {"nodes": saved, "links": []}}
+    code, body = await api.post("run", request)
+    assert (code, body["status"]) == (200, "success"), body
+    assert body["seeds"]["1.value"] != 5
+    assert body["outputs"]["7"]["text"] == [str(body["seeds"]["1.value"])]
 
 
 async def test_stored_version_runs_and_the_run_remembers_it(api):

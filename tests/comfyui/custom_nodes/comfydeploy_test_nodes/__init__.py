@@ -162,6 +162,12 @@ class TestSeed(TestNode):
         return {"ui": {"text": (str(seed),)}, "result": (seed,)}
 
 
+class TestSmallSeed(TestSeed):
+    """As TestSeed, but takes few seeds only."""
+
+    INPUTS: ClassVar = {"seed": ("INT", {"default": 0, "min": 0, "max": 1000})}
+
+
 class TestCrash(TestNode):
     """Ends the whole ComfyUI at once, as a driver fault would."""
 
@@ -249,6 +255,7 @@ NODE_CLASS_MAPPINGS = {
         TestText,
         TestLongText,
         TestSeed,
+        TestSmallSeed,
         TestCrash,
         TestBlock,
         TestSound,
