@@ -92,8 +92,16 @@ class ComfyDeployError(Exception):
         }
 
     @classmethod
-    def from_reply(cls, status: int, reply: dict[str, Any]) -> ComfyDeployError:
-        """Return the error that a JSON reply of the routes stands for."""
+    def from_reply(cls, status: int | None, reply: dict[str, Any]) -> ComfyDeployError:
+        """Return the error that a JSON reply of the routes stands for.
+
+        Parameters
+        ----------
+        status : int or None
+            The HTTP status; None for an error on a stream, whose status is that of its class.
+        reply : dict
+            The body.
+        """
         kind = _BY_CODE.get(str(reply.get("code")), ComfyDeployError)
         message = reply.get("error") or reply.get("message") or f"the server answered {status}"
         details = reply.get("details")
@@ -103,7 +111,8 @@ class ComfyDeployError(Exception):
             details=details if isinstance(details, dict) else {},
             extra={key: value for key, value in reply.items() if key not in known},
         )
-        error.status = status
+        if status is not None:
+            error.status = status
         return error
 
 

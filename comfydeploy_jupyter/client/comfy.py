@@ -267,9 +267,10 @@ class Comfy:
             The handle: ``wait()``, ``cancel()``, ``status``, ``result``, ``events()``.
         """
         source = _source(workflow)
-        body = self._body(source, inputs, seed, machine, options, wait=False)
-        with _naming_nodes(source):
-            return Run(self.server, self.server.post("run", body), source)
+        body = self._body(source, inputs, seed, machine, options)
+        with self._start(source, body, None) as events:
+            known = {"status": "queued", **next(events).data}
+        return Run(self.server, known, source)
 
     def interrupt(self, prompt_id: str | None = None, *, machine: str | None = None) -> str:
         """Cancel a run; without an id the one that runs now.

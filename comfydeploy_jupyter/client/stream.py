@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 from typing import Any
 
 import requests
@@ -31,8 +32,9 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
 class EventStream(Iterator[Event]):
     """The events of one run, as they arrive; ends after its final ``status``.
 
-    When the connection breaks, the run is joined again where it was left. To stop listening before
-    the end, leave the loop and call `close`; the run goes on.
+    A run that is started is accepted by ComfyUI once this exists. When the connection breaks, the
+    run is joined again where it was left. To stop listening before the end, leave the loop and
+    call `close`; the run goes on.
 
     Parameters
     ----------
@@ -84,6 +86,7 @@ class EventStream(Iterator[Event]):
         self._heard = time.monotonic()
         self._pause = FIRST_PAUSE
         self._problem: ComfyDeployError | None = None
+        self._accepted = body is None
         self._session = server.session()
         self._open(body)
         if timeout is not None:
@@ -91,6 +94,8 @@ class EventStream(Iterator[Event]):
             self._timer.daemon = True
             self._timer.start()
         self._events = self._follow()
+        if body is not None:
+            self._events = self._from_first(self._events)
 
     def __iter__(self) -> EventStream:
         return self
@@ -126,6 +131,14 @@ class EventStream(Iterator[Event]):
                 with socket.socket(fileno=os.dup(self._response.raw.fileno())) as connection:
                     connection.shutdown(socket.SHUT_RDWR)
 
+    def _from_first(self, events: Iterator[Event]) -> Iterator[Event]:
+        """Wait for the first event, before which ComfyUI may have to start; return them all."""
+        try:
+            return chain([next(events)], events)
+        except BaseException:
+            self.close()
+            raise
+
     def _open(self, body: dict[str, Any] | None) -> None:
         if body is None:
             self._join()
@@ -135,6 +148,7 @@ class EventStream(Iterator[Event]):
         except ServerUnreachableError as error:
             if not error.extra.get("sent"):
                 raise
+            self._check_deadline()
             # Whether the server has the run is not known: with it, joining will tell.
             try:
                 self._join()
@@ -170,6 +184,9 @@ class EventStream(Iterator[Event]):
                 self._last_id = message.id
                 event = _event(message)
                 if event is not None:
+                    if event.event == "error" and not self._accepted:
+                        raise ComfyDeployError.from_reply(None, event.data)
+                    self._accepted = True
                     yield event
                     if event.is_final:
                         self.close()
@@ -225,11 +242,15 @@ class EventStream(Iterator[Event]):
 
     @contextmanager
     def _tolerating_absence(self) -> Iterator[None]:
-        """Let a server pass that is away or about to restart; refusals are raised."""
+        """Let a server pass that is away or about to restart; refusals are raised.
+
+        It does not know a run yet for which ComfyUI is still being started.
+        """
         try:
             yield
         except ComfyDeployError as error:
-            if error.status < 500:
+            unknown = isinstance(error, NotFoundError) and not self._accepted
+            if error.status < 500 and not unknown:
                 raise
             self._problem = error
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from tornado.iostream import StreamClosedError
 
-from ..errors import InvalidRequestError, RunTimeoutError
+from ..errors import ComfyDeployError, InvalidRequestError, RunTimeoutError
 from ..runs.log import RunEvent
 from .base import KEEP_AWAKE, Base, Handler, schemas
 from .service import ForService
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from ..store.runs import RunRecord
 
 SMALL = 4 * 1024  # bytes of a body that is prepared on the event loop, in about 0.2 ms
+STILL_THERE = b": keep awake\n\n"  # a comment, which readers of the stream pass over
 LOOK_EVERY = 1.0  # seconds between looks at the record of a run that another server follows
 
 
@@ -43,6 +45,13 @@ async def run_request(handler: Base, body: dict[str, Any]) -> schemas.RunRequest
     return request.model_copy(update={"cd_token": given})
 
 
+def not_ended(run: Run) -> RunTimeoutError:
+    """Return the error for a run that takes longer than somebody wants to wait."""
+    return RunTimeoutError(
+        "The run has not ended in time; it goes on", extra={"prompt_id": run.prompt_id}
+    )
+
+
 class RunBase(Handler):
     """What the run routes share."""
 
@@ -57,23 +66,28 @@ class RunBase(Handler):
         small = len(self.request.body) <= SMALL and not self._native
         return await self.services.runs.submit(request, small=small, told_at_end=told_at_end)
 
+    def time_left(self, request: schemas.RunRequest, arrived: float) -> float | None:
+        """Return how much of a request's time is left, in seconds, if that has an end."""
+        if request.timeout is None:
+            return None
+        return request.timeout - (asyncio.get_running_loop().time() - arrived)
+
 
 class RunHandler(ForService, RunBase):
     """``POST run``: run a workflow and answer with its result."""
 
     async def post(self) -> None:
         """Queue the run and, unless told otherwise, wait for its end."""
+        arrived = asyncio.get_running_loop().time()
         request = await self.run_request()
         wait = not request.node_form if request.wait is None else request.wait
         run = await self.start_run(request, told_at_end=wait)
         if wait:
             try:
-                await asyncio.wait_for(run.ended.wait(), request.timeout)
+                await asyncio.wait_for(run.ended.wait(), self.time_left(request, arrived))
             except asyncio.TimeoutError:
-                raise RunTimeoutError(
-                    f"The run has not ended within {request.timeout:g} s; it goes on",
-                    extra={"prompt_id": run.prompt_id},
-                ) from None
+                if not run.ended.is_set():
+                    raise not_ended(run) from None
         self.reply(self.services.runs.reply(run.record))
 
 
@@ -81,10 +95,25 @@ class StreamHandler(RunBase):
     """``run/streaming``: the events of a run as they happen, as ``text/event-stream``."""
 
     async def post(self) -> None:
-        """Queue a run and follow it."""
+        """Queue a run and follow it.
+
+        Where that takes long, because ComfyUI is starting or has files brought to it, the stream
+        begins before it: proxies and clients give up a connection that says nothing.
+        """
+        arrived = asyncio.get_running_loop().time()
         request = await self.run_request()
-        run = await self.start_run(request)
-        await self.stream(run, previews=bool(request.previews), timeout=request.timeout)
+        starting = asyncio.ensure_future(self.start_run(request))
+        while not (await asyncio.wait({starting}, timeout=KEEP_AWAKE))[0]:
+            await self._keep_waiting()
+        try:
+            run = starting.result()
+        except Exception as fault:
+            if not self._headers_written:
+                raise
+            await self._tell_failure(self.describe(fault, ComfyDeployError.status))
+            return
+        left = self.time_left(request, arrived)
+        await self.stream(run, previews=bool(request.previews), timeout=left)
 
     async def get(self) -> None:
         """Follow a run that exists, from the start or from ``Last-Event-ID``."""
@@ -100,13 +129,21 @@ class StreamHandler(RunBase):
         record = await self.services.runs.record(query.prompt_id)
         await self.stream_record(record, last_id)
 
+    async def _keep_waiting(self) -> None:
+        """Say that the run is not queued yet; a client that is gone does not stop it."""
+        if not self._headers_written:
+            self.begin_stream()
+        self.write(STILL_THERE)
+        with suppress(StreamClosedError):
+            await self.flush()
+
     async def stream(
         self, run: Run, *, previews: bool, last_id: int = 0, timeout: float | None = None
     ) -> None:
         """Send a run's events until it ends or the client is gone; neither stops the run."""
-        self.begin_stream()
-        loop = asyncio.get_running_loop()
-        deadline = None if timeout is None else loop.time() + timeout
+        if not self._headers_written:
+            self.begin_stream()
+        deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
         # The end is told again to whoever asks for what comes after it.
         last_id = min(last_id, run.log.last_id - run.log.closed)
         try:
@@ -116,17 +153,18 @@ class StreamHandler(RunBase):
             async for batch in batches:
                 self._write_events(batch, previews)
                 if not batch:
-                    self.write(b": keep awake\n\n")
+                    self.write(STILL_THERE)
                 else:
                     last_id = batch[-1].id
                 await self.flush()
-            self._write_events(run.log.after(last_id), previews)
-            if not run.log.closed:
-                self.write(self._over_time(run, timeout))
         except StreamClosedError:
             self._log_left(run.record)
             return
-        self.finish_stream()
+        self._write_events(run.log.after(last_id), previews)
+        if run.log.closed:
+            self.finish_stream()
+        else:
+            await self._tell_failure(not_ended(run))
 
     async def stream_record(self, record: RunRecord, last_id: int) -> None:
         """Send the end of a run whose events are not here: an old one, or another server's."""
@@ -139,7 +177,7 @@ class StreamHandler(RunBase):
             await self.flush()
             while not record.finished:
                 await asyncio.sleep(LOOK_EVERY)
-                self.write(b": keep awake\n\n")
+                self.write(STILL_THERE)
                 await self.flush()
                 record = await self.services.runs.record(record.prompt_id)
         except StreamClosedError:
@@ -160,12 +198,17 @@ class StreamHandler(RunBase):
             "A client left the stream of run %s", record.prompt_id, extra=record.log_fields
         )
 
-    def _over_time(self, run: Run, timeout: float | None) -> bytes:
-        error = RunTimeoutError(f"The run has not ended within {timeout:g} s; it goes on")
-        first = run.log.reserve(2)
-        told = {**error.to_reply(), "prompt_id": run.prompt_id}
-        status = {"prompt_id": run.prompt_id, "status": run.record.status}
-        return RunEvent(first, "error", told).sse + RunEvent(first + 1, "status", status).sse
+    async def _tell_failure(self, error: ComfyDeployError) -> None:
+        """End a stream that has begun with an error, which else would be the answer itself."""
+        prompt_id = error.extra.get("prompt_id")
+        run = None if prompt_id is None else self.services.runs.find(prompt_id)
+        first = 1 if run is None else run.log.reserve(2)
+        status = "failed" if run is None else run.record.status
+        told = RunEvent(first + 1, "status", {"prompt_id": prompt_id, "status": status})
+        self.write(RunEvent(first, "error", error.to_reply()).sse + told.sse)
+        with suppress(StreamClosedError):
+            await self.flush()
+        self.finish_stream()
 
 
 class InterruptHandler(Handler):

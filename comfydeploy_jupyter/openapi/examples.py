@@ -84,7 +84,7 @@ ERRORS: tuple[ComfyDeployError, ...] = (
         },
         extra={"hint": "Try again; if that goes on, end the process that has the file open."},
     ),
-    RunTimeoutError("The run has not ended within 60 s; it goes on", extra={"prompt_id": RUN_ID}),
+    RunTimeoutError("The run has not ended in time; it goes on", extra={"prompt_id": RUN_ID}),
     NoSpaceError("There is no space left on the disk for the snapshot studio"),
     ComfyDeployError("The snapshot was broken off: the server is ending"),
 )

@@ -306,7 +306,7 @@ OPERATIONS: tuple[Operation, ...] = (
         headers=(KEY,),
         bodies=_RUN_BODY,
         needs=_GRAPHS,
-        errors=_RUN_ERRORS,
+        errors=(*_RUN_ERRORS, RunTimeoutError),
     ),
     Operation(
         "get",

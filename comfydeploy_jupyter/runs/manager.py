@@ -10,7 +10,7 @@ from collections import Counter, OrderedDict
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..comfyui.events import Preview, Unread
 from ..errors import (
@@ -20,6 +20,7 @@ from ..errors import (
     InvalidRequestError,
     NotFoundError,
     PromptInvalidError,
+    RunTimeoutError,
     TooLargeError,
 )
 from ..machines.registry import AUTO
@@ -33,7 +34,7 @@ from .reconcile import ASK_WITHIN, Reconciler
 from .run import Run, is_leave_taking
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Awaitable, Callable, Collection, Coroutine
 
     from ..comfyui.client import ComfyUIClient
     from ..comfyui.events import Event
@@ -46,12 +47,15 @@ if TYPE_CHECKING:
     from .log import RunEvent
     from .prepare import Prepared
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
 
 IDS_OF_A_SERVER = 1_000_000_000_000  # more events than a server can tell of one run
 # Finished runs whose events stay in memory for late readers, and the bytes that these may have.
 KEPT_RUNS = 100
 KEPT_BYTES = 32 * 1024 * 1024
+BEGIN_WITHIN = 1.0  # seconds until there is a run, wherever ComfyUI is ready
 SAVE_WITHIN = 0.01  # seconds until a state is stored that only events have told
 # Events that do not name their prompt: ComfyUI 0.3.75 sends them for the one that runs.
 NAMELESS = ("progress_text", "executing")
@@ -179,17 +183,43 @@ class RunManager:
             If ComfyUI refuses the graph, or its size; the run is kept as failed.
         ComfyUIUnavailableError
             If ComfyUI cannot be reached.
+        RunTimeoutError
+            If it is not queued within the request's ``timeout``. With a ``prompt_id`` ComfyUI has
+            been asked, and what it does will be known. Without one nothing has happened; for
+            `BEGIN_WITHIN` seconds at least that is not given up.
         """
         machine = self._machines.get(request.machine)
+        until = latest = None
+        if request.timeout is not None:
+            now = asyncio.get_running_loop().time()
+            until, latest = now + request.timeout, now + max(request.timeout, BEGIN_WITHIN)
+        beginning = self._begin(request, machine, small=small)
         if request.machine == AUTO:
             # Others who are looking for a machine now must know of this run.
             self._on_their_way[machine.id] += 1
             try:
-                run, client, prepared = await self._begin(request, machine, small=small)
+                run, client, prepared = await _by(latest, beginning)
             finally:
                 self._on_their_way[machine.id] -= 1
         else:
-            run, client, prepared = await self._begin(request, machine, small=small)
+            run, client, prepared = await _by(latest, beginning)
+        handing = self._hand_over(request, run, client, prepared, told_at_end=told_at_end)
+        if until is None:
+            await handing
+        else:
+            await self._hand_over_by(until, handing, run)
+        return run
+
+    async def _hand_over(
+        self,
+        request: RunRequest,
+        run: Run,
+        client: ComfyUIClient,
+        prepared: Prepared,
+        *,
+        told_at_end: bool,
+    ) -> None:
+        """Store a new run and have ComfyUI queue it."""
         adding = self._repository.add(run.record, prepared.prompt, prepared.workflow)
         if self._delivery.is_wanted(request):
             await self._added(run, adding)
@@ -210,7 +240,19 @@ class RunManager:
         except ComfyUIUnavailableError as fault:
             await self._added(run, adding)
             await self._unanswered(run, client, fault)
-        return run
+
+    async def _hand_over_by(
+        self, until: float, handing: Coroutine[Any, Any, None], run: Run
+    ) -> None:
+        """Wait for a run to be queued until a moment; after that it goes on by itself."""
+        task = asyncio.ensure_future(handing)
+        if not await _done_by(until, task):
+            self._background.start(_told_elsewhere(task), run)
+            raise RunTimeoutError(
+                "ComfyUI has not answered in time whether it takes the run",
+                extra={"prompt_id": run.prompt_id},
+            )
+        task.result()
 
     async def _begin(
         self, request: RunRequest, machine: Machine, *, small: bool
@@ -740,6 +782,35 @@ class RunManager:
             self._background.start(
                 self._endings.lose(run, f"There is no machine {record.machine!r} any more"), run
             )
+
+
+async def _done_by(until: float, task: asyncio.Future[Any]) -> bool:
+    """Wait for a task until a moment of the event loop's clock; return whether it is done."""
+    left = until - asyncio.get_running_loop().time()
+    await asyncio.wait({task}, timeout=max(left, 0))
+    return task.done()
+
+
+async def _by(until: float | None, work: Coroutine[Any, Any, T]) -> T:
+    """Do what comes before a run exists; at the moment ``until`` it is given up."""
+    if until is None:
+        return await work
+    task = asyncio.ensure_future(work)
+    if not await _done_by(until, task):
+        task.cancel()
+        await asyncio.wait({task})
+        if task.cancelled():
+            raise RunTimeoutError(
+                "The run has not been queued: in the time for it, ComfyUI was not ready, or the"
+                " files for it had not arrived"
+            )
+    return task.result()
+
+
+async def _told_elsewhere(task: asyncio.Future[None]) -> None:
+    """Wait for a step whose failure is in the record of its run."""
+    with suppress(ComfyDeployError):
+        await task
 
 
 async def _look_for(client: ComfyUIClient, run: Run) -> tuple[bool, dict[str, Any] | None]:

@@ -69,6 +69,12 @@ class Reply:
         text = f"id: {number}\nevent: event_update\ndata: {json.dumps(content)}\n\n"
         self.write(text.encode())
 
+    def accept(self, request: Request) -> None:
+        """Answer the start of a run: ComfyUI has queued it."""
+        self.start_stream()
+        self.event(1, {"prompt_id": request.body["prompt_id"], "number": 1, "node_errors": {}})
+        self.end_stream()
+
     def end_stream(self) -> None:
         if self._chunked:
             self._handler.wfile.write(b"0\r\n\r\n")

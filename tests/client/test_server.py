@@ -60,7 +60,7 @@ def test_only_own_routes_are_owned() -> None:
 
 
 def test_values_of_numpy_and_paths_are_sent(small_server: Start) -> None:
-    server = small_server(lambda request, reply: reply.json({"prompt_id": "p", "status": "queued"}))
+    server = small_server(lambda request, reply: reply.accept(request))
     inputs = {"a": np.float64(0.5), "b": np.int64(3), "c": Path("/x"), "d": np.array([1, 2])}
     Comfy(server.url).submit(GRAPH, inputs)
     assert server.requests[0].body["inputs"] == {"a": 0.5, "b": 3, "c": "/x", "d": [1, 2]}
@@ -73,11 +73,10 @@ def test_other_values_are_refused(value: object) -> None:
 
 
 def test_inputs_win_over_seed(small_server: Start) -> None:
-    server = small_server(lambda request, reply: reply.json({"prompt_id": "p", "status": "queued"}))
+    server = small_server(lambda request, reply: reply.accept(request))
     Comfy(server.url).submit(GRAPH, {"1.seed": 5}, seed=7)
     Comfy(server.url).submit(GRAPH, seed=7)
     assert [r.body["inputs"] for r in server.requests] == [{"1.seed": 5}, {"1.seed": 7}]
-    assert all(request.body["wait"] is False for request in server.requests)
 
 
 @pytest.mark.parametrize(

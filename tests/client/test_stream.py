@@ -120,6 +120,64 @@ def test_a_run_whose_first_reply_got_lost_is_found_again(small_server: Start) ->
     assert Comfy(small_server(answer).url).run(GRAPH).status == "success"
 
 
+def test_a_refusal_after_comfyui_had_to_start_is_raised_at_once(small_server: Start) -> None:
+    refusal = {
+        "code": "prompt_invalid",
+        "error": "ComfyUI refuses the graph",
+        "node_errors": {"1": {"errors": [{"message": "Value too small", "details": "width"}]}},
+    }
+
+    def answer(request: Request, reply: Reply) -> None:
+        reply.start_stream()
+        reply.write(b": keep awake\n\n")
+        reply.event(1, {"event": "error", "data": refusal})
+        reply.event(2, status("failed"))
+        reply.end_stream()
+
+    comfy = Comfy(small_server(answer).url)
+    for start in (comfy.run, comfy.submit, comfy.stream):
+        with pytest.raises(PromptInvalidError, match=r"(?s)refuses the graph.*Sky.*too small"):
+            start(GRAPH)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_timeout_counts_while_comfyui_starts(small_server: Start, begun: bool) -> None:
+    over = threading.Event()
+
+    def answer(request: Request, reply: Reply) -> None:
+        if request.method == "POST" and begun:
+            reply.start_stream()
+            reply.write(b": keep awake\n\n")
+        over.wait(10)
+
+    comfy = Comfy(small_server(answer).url)
+    with pytest.raises(RunTimeoutError, match=r"not finished after 0\.3 s"):
+        comfy.stream(GRAPH, timeout=0.3)
+    over.set()
+
+
+def test_a_run_that_is_not_queued_yet_is_waited_for(small_server: Start) -> None:
+    def answer(request: Request, reply: Reply) -> None:
+        if request.method == "POST":
+            reply.start_stream()
+            reply.write(b": keep awake\n\n")
+            reply.cut()
+        elif len(server.requests) < 5:
+            reply.json({"success": False, "error": "no such run", "code": "not_found"}, 404)
+        elif request.path.endswith("check-status"):
+            reply.json(record(request.query["prompt_id"], "running"))
+        else:
+            reply.start_stream()
+            reply.event(1, {"prompt_id": request.query["prompt_id"], "number": 3})
+            reply.event(2, result(record(request.query["prompt_id"])))
+            reply.event(3, status("success"))
+            reply.end_stream()
+
+    server = small_server(answer)
+    assert Comfy(server.url).submit(GRAPH).known["number"] == 3
+    assert [request.method for request in server.requests] == ["POST", *4 * ["GET"]]
+
+
 def test_a_run_that_never_arrived_is_no_run(small_server: Start) -> None:
     def answer(request: Request, reply: Reply) -> None:
         if request.method == "POST":

@@ -12,6 +12,9 @@ import uuid
 import pytest
 from PIL import Image
 from tornado.httpclient import HTTPClientError
+from tornado.httpserver import HTTPServer
+from tornado.testing import bind_unused_port
+from tornado.web import Application, RequestHandler
 
 from .conftest import parse_stream
 
@@ -103,6 +106,87 @@ async def test_cancelled_run_ends_its_stream(events, api, chain):
     assert messages[-1][1]["data"] == {"prompt_id": prompt_id, "status": "cancelled"}
 
 
+class SlowFile(RequestHandler):
+    """A picture that takes its time, or is not there after all."""
+
+    async def get(self, seconds, code):
+        await asyncio.sleep(float(seconds))
+        self.set_status(int(code))
+        if code == "200":
+            picture = io.BytesIO()
+            Image.new("RGB", (8, 8)).save(picture, "PNG")
+            self.finish(picture.getvalue())
+
+
+@pytest.fixture
+def graph_of_file(jp_asyncio_loop):
+    """Return a function that makes a graph which needs a file that is slow to come."""
+    socket, port = bind_unused_port()
+    server = HTTPServer(Application([(r"/([\d.]+)/(\d+)/.*", SlowFile)]))
+
+    async def start():
+        server.add_socket(socket)
+
+    def make(seconds, code=200):
+        return {
+            "1": {
+                "class_type": "ComfyUIDeployExternalImage",
+                "inputs": {
+                    "input_id": "photo",
+                    "default_value_url": f"http://127.0.0.1:{port}/{seconds}/{code}/a.png",
+                },
+            },
+            "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+        }
+
+    jp_asyncio_loop.run_until_complete(start())
+    yield make
+    server.stop()
+
+
+async def test_stream_begins_before_a_run_that_is_long_in_coming(
+    api, events, graph_of_file, open_stream
+):
+    gone = uuid.uuid4().hex
+    reader, writer = await open_stream({"workflow_api": graph_of_file(16), "prompt_id": gone})
+    good = events(body={"workflow_api": graph_of_file(16)})
+    bad = events(body={"workflow_api": graph_of_file(16, 404)})
+    reading = asyncio.gather(good, bad)
+    head = await reader.readuntil(b": keep awake\n\n")
+    assert b"200 OK" in head
+    assert b"text/event-stream" in head
+    writer.close()
+    told, refused = await reading
+    assert set(told[0][1]) == {"prompt_id", "number", "node_errors"}
+    assert [number for number, _ in told] == list(range(1, len(told) + 1))
+    assert told[-1][1]["data"]["status"] == "success"
+    assert names(refused) == ["error", "status"]
+    assert refused[0][1]["data"]["details"]["field"] == "inputs.photo"
+    assert refused[1][1]["data"] == {"prompt_id": None, "status": "failed"}
+    assert (await api.until(gone, "success"))["success"] is True
+
+
+async def test_timeout_counts_from_the_request(api, events, graph_of_file):
+    prompt_id = uuid.uuid4().hex
+    body = {"workflow_api": graph_of_file(3), "prompt_id": prompt_id, "timeout": 0.2}
+    began = time.monotonic()
+    code, answer = await api.post("run", body)
+    assert time.monotonic() - began < 2.5
+    assert (code, answer["code"], answer.get("prompt_id")) == (504, "timeout", None)
+    assert "has not been queued" in answer["error"]
+    with pytest.raises(HTTPClientError) as refusal:
+        await events(body=body)
+    assert refusal.value.code == 504
+    await asyncio.sleep(3)
+    assert (await api.get("check-status", prompt_id=prompt_id))[0] == 404
+    code, answer = await api.post("run", {**body, "timeout": 20})
+    assert (code, answer["status"]) == (200, "success")
+    # Where ComfyUI is ready there is a run, however short the time is.
+    code, answer = await api.post("run", {"workflow_api": graph_of_file(0), "timeout": 1e-9})
+    assert (code, answer["code"]) == (504, "timeout")
+    assert (await api.until(answer["prompt_id"], "success"))["success"] is True
+
+
 async def test_refusal_is_an_ordinary_error(events):
     with pytest.raises(HTTPClientError) as refusal:
         await events(body={"workflow_api": {"1": {"class_type": "NoSuchNode", "inputs": {}}}})
@@ -167,19 +251,28 @@ async def test_joining_what_never_was(events):
     assert refusal.value.code == 400
 
 
-async def test_client_that_goes_away_does_not_stop_the_run(
-    extension, api, chain, jp_serverapp, jp_base_url, jp_auth_header, jp_http_port
-):
+@pytest.fixture
+def open_stream(extension, jp_serverapp, jp_base_url, jp_auth_header, jp_http_port):
+    """Return a function that posts a run and returns the connection, for who leaves early."""
+
+    async def open_it(body):
+        text = json.dumps(body).encode()
+        reader, writer = await asyncio.open_connection("127.0.0.1", jp_http_port)
+        writer.write(
+            f"POST {jp_base_url}comfyui-deploy/run/streaming HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+            f"Authorization: {jp_auth_header['Authorization']}\r\n"
+            f"Content-Length: {len(text)}\r\n\r\n".encode()
+            + text
+        )
+        return reader, writer
+
+    return open_it
+
+
+async def test_client_that_goes_away_does_not_stop_the_run(api, chain, open_stream):
     graph = chain(("TestSleep", {"seconds": 0.3}))
     prompt_id = uuid.uuid4().hex
-    body = json.dumps({"workflow_api": graph, "prompt_id": prompt_id}).encode()
-    reader, writer = await asyncio.open_connection("127.0.0.1", jp_http_port)
-    writer.write(
-        f"POST {jp_base_url}comfyui-deploy/run/streaming HTTP/1.1\r\nHost: 127.0.0.1\r\n"
-        f"Authorization: {jp_auth_header['Authorization']}\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n".encode()
-        + body
-    )
+    reader, writer = await open_stream({"workflow_api": graph, "prompt_id": prompt_id})
     assert b"200 OK" in await reader.readline()
     writer.close()
     assert (await api.until(prompt_id, "success"))["outputs"]["2"] == {"text": ["done"]}

@@ -91,6 +91,20 @@ async def test_comfyui_that_freezes(api, chain, relay, connected, verdict):
         assert late["error"]["type"] == "NotQueued"
 
 
+async def test_timeout_holds_for_a_comfyui_that_freezes(api, chain, relay, connected, verdict):
+    relay.freeze()
+    begin = time.monotonic()
+    code, body = await api.post("run", {"workflow_api": chain(), "timeout": 0.2})
+    assert time.monotonic() - begin < 0.9
+    assert (code, body["code"]) == (504, "timeout")
+    assert "whether it takes the run" in body["error"]
+    _, record = await api.get("check-status", prompt_id=body["prompt_id"])
+    assert record["status"] == "not-started"
+    relay.thaw()
+    late = await api.until(body["prompt_id"], "success", "failed", timeout=15)
+    assert late["status"] == (verdict(body["prompt_id"]) or "failed")
+
+
 async def test_frozen_comfyui_keeps_nobody_waiting_behind_others(api, chain, relay):
     await relay.refuse()
     await until_connected(api, wanted=False)
