@@ -342,8 +342,20 @@ def _split_address(url: str) -> tuple[str, str | None]:
         raise InvalidRequestError.of_field(
             "url", f"must start with http:// or https:// and name a host, not {url!r}"
         )
-    path = parts.path.rstrip("/")
-    for page in ("/lab", "/tree"):
-        path = path.removesuffix(page)
     token = parse_qs(parts.query).get("token", [None])[0]
-    return urlunsplit((parts.scheme, parts.netloc, f"{path}/", "", "")), token
+    return urlunsplit((parts.scheme, parts.netloc, _without_page(parts.path), "", "")), token
+
+
+def _without_page(path: str) -> str:
+    """Return the base URL in a path of JupyterLab or Notebook, such as ``/lab/tree/a.ipynb``."""
+    parts = path.strip("/").split("/")
+    for place, part in enumerate(parts):
+        behind = parts[place + 1 :]
+        if (
+            part in {"lab", "tree"}
+            or (part == "doc" and behind[:1] == ["tree"])
+            or (part == "notebooks" and behind and behind[-1].endswith(".ipynb"))
+        ) and parts[max(0, place - 1)] != "user":  # of JupyterHub may be called so
+            parts = parts[:place]
+            break
+    return "".join(f"/{part}" for part in parts if part) + "/"

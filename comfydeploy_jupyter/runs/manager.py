@@ -345,10 +345,7 @@ class RunManager:
             await self._repository.save(replace(run.record))
         record = run.record if run is not None else await self._repository.get(prompt_id)
         if record is None:
-            raise NotFoundError(
-                f"prompt_id: there is no run {prompt_id!r}",
-                details={"field": "prompt_id", "prompt_id": prompt_id},
-            )
+            raise _unknown(prompt_id)
         return record
 
     async def newest(
@@ -432,30 +429,31 @@ class RunManager:
         Raises
         ------
         NotFoundError
-            If there is no such run.
+            If there is no such run, on that machine where one is given.
         ConflictError
             If it has ended, or if no id was given and nothing runs.
         """
+        machine = self._machines.get(machine_id)
         if prompt_id is None:
-            machine = self._machines.get(machine_id)
             run = self.running(machine.id)
             if run is None:
                 raise ConflictError(f"No run executes on machine {machine.id!r}")
-        else:
-            found = self._runs.get(prompt_id)
-            if found is None:
-                record = await self.record(prompt_id)
-                if record.finished:
-                    raise _ended_already(record)
-                return prompt_id, await self._cancel_foreign(record)
-            if found.record.status == "uploading":
-                raise ConflictError(
-                    f"The run {prompt_id!r} has been executed and uploads its outputs;"
-                    " cancel-uploads stops that",
-                    details={"prompt_id": prompt_id, "status": "uploading"},
-                )
-            run = found
-        return run.prompt_id, await self._cancel(run)
+            return run.prompt_id, await self._cancel(run)
+        run = self._runs.get(prompt_id)
+        record = run.record if run is not None else await self.record(prompt_id)
+        if machine_id not in (None, AUTO) and record.machine != machine.id:
+            raise _unknown(prompt_id, f" on machine {machine.id!r}")
+        if run is None:
+            if record.finished:
+                raise _ended_already(record)
+            return prompt_id, await self._cancel_foreign(record)
+        if record.status == "uploading":
+            raise ConflictError(
+                f"The run {prompt_id!r} has been executed and uploads its outputs;"
+                " cancel-uploads stops that",
+                details={"prompt_id": prompt_id, "status": "uploading"},
+            )
+        return prompt_id, await self._cancel(run)
 
     # -- what machines tell ------------------------------------------------------------------
 
@@ -828,6 +826,13 @@ def _cannot_cancel(run: Run, fault: ComfyUIUnavailableError) -> None:
         run.prompt_id,
         fault.message,
         extra=run.record.log_fields,
+    )
+
+
+def _unknown(prompt_id: str, where: str = "") -> NotFoundError:
+    return NotFoundError(
+        f"prompt_id: there is no run {prompt_id!r}{where}",
+        details={"field": "prompt_id", "prompt_id": prompt_id},
     )
 
 

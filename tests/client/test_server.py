@@ -36,6 +36,17 @@ GRAPH = {"1": {"class_type": "EmptyImage", "inputs": {"seed": 1}}}
         ("http://h:8888/user/a%40b", "http://h:8888/user/a%40b/", ""),
         ("https://h/lab?token=abc", "https://h/", "abc"),
         (" http://h:1/base/tree?token=abc#x ", "http://h:1/base/", "abc"),
+        ("http://h/lab/tree/notebooks/quickstart.ipynb?token=abc", "http://h/", "abc"),
+        (
+            "https://hub/user/ada/lab/workspaces/auto-1/tree/lab/a.ipynb",
+            "https://hub/user/ada/",
+            "",
+        ),
+        ("https://hub/user/lab/lab/tree/user/tree.ipynb", "https://hub/user/lab/", ""),
+        ("https://hub/user/tree", "https://hub/user/tree/", ""),
+        ("http://h/x/notebooks/sub/a.ipynb", "http://h/x/", ""),
+        ("http://h/doc/tree/a.ipynb", "http://h/", ""),
+        ("http://h/notebooks/ada/", "http://h/notebooks/ada/", ""),
     ],
 )
 def test_addresses_as_people_copy_them(given: str, url: str, token: str) -> None:
@@ -93,6 +104,11 @@ def test_unknown_options_are_refused_with_a_hint(name: str, hint: str) -> None:
     for call in (comfy.run, comfy.stream, comfy.submit):
         with pytest.raises(TypeError, match=hint):
             call(GRAPH, **{name: 1})
+
+
+def test_submit_says_where_a_timeout_belongs() -> None:
+    with pytest.raises(TypeError, match=r"timeout: run\(\) takes it; .* wait\(timeout\)"):
+        Comfy("http://127.0.0.1:9").submit(GRAPH, timeout=3)
 
 
 def test_a_workflow_is_needed() -> None:

@@ -228,6 +228,22 @@ async def test_interrupting_what_has_ended_or_never_was(api, chain):
     assert (code, answer["code"]) == (409, "conflict")
 
 
+async def test_interrupting_on_a_machine(api, chain):
+    _, other = await api.post(
+        "machine/create", {"name": "other", "comfyui_url": "http://127.0.0.1:9"}
+    )
+    _, run = await api.post(
+        "run", {"workflow_api": chain(("TestSleep", {"seconds": 30})), "wait": False}
+    )
+    wanted = {"prompt_id": run["prompt_id"]}
+    for machine, field in (("moon", "machine"), (other["machine_id"], "prompt_id")):
+        code, answer = await api.post("interrupt", {**wanted, "machine": machine})
+        assert (code, answer["details"]["field"]) == (404, field), answer
+    code, answer = await api.post("interrupt", {**wanted, "machine": "local"})
+    assert (code, answer["prompt_id"]) == (200, run["prompt_id"])
+    await api.until(run["prompt_id"], "cancelled")
+
+
 async def test_prompt_removed_behind_our_back_ends_cancelled(api, chain, comfyui):
     _, blocker = await api.post(
         "run", {"workflow_api": chain(("TestSleep", {"seconds": 30})), "wait": False}
