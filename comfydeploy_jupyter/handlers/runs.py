@@ -11,7 +11,7 @@ from tornado.iostream import StreamClosedError
 
 from ..errors import ComfyDeployError, InvalidRequestError, RunTimeoutError
 from ..runs.log import RunEvent
-from .base import KEEP_AWAKE, Base, Handler, schemas
+from .base import KEEP_AWAKE, LARGE, Base, Handler, schemas
 from .service import ForService
 
 if TYPE_CHECKING:
@@ -88,7 +88,11 @@ class RunHandler(ForService, RunBase):
             except asyncio.TimeoutError:
                 if not run.ended.is_set():
                     raise not_ended(run) from None
-        self.reply(self.services.runs.reply(run.record))
+        reply = self.services.runs.reply(run.record)
+        if run.outputs_size > LARGE:
+            await self.reply_large(reply)
+        else:
+            self.reply(reply)
 
 
 class StreamHandler(RunBase):
@@ -151,7 +155,7 @@ class StreamHandler(RunBase):
             await self.flush()
             batches = run.log.read(last_id, pause=KEEP_AWAKE, until=deadline)
             async for batch in batches:
-                self._write_events(batch, previews)
+                await self._write_events(batch, previews)
                 if not batch:
                     self.write(STILL_THERE)
                 else:
@@ -160,7 +164,7 @@ class StreamHandler(RunBase):
         except StreamClosedError:
             self._log_left(run.record)
             return
-        self._write_events(run.log.after(last_id), previews)
+        await self._write_events(run.log.after(last_id), previews)
         if run.log.closed:
             self.finish_stream()
         else:
@@ -183,15 +187,18 @@ class StreamHandler(RunBase):
         except StreamClosedError:
             self._log_left(record)
             return
-        self.write(RunEvent(last_id + 2, "result", self.services.runs.reply(record)).sse)
+        reply = self.services.runs.reply(record)
+        self.write(await asyncio.to_thread(lambda: RunEvent(last_id + 2, "result", reply).sse))
         status = {"prompt_id": record.prompt_id, "status": record.status}
         self.write(RunEvent(last_id + 3, "status", status).sse)
         self.finish_stream()
 
-    def _write_events(self, batch: list[RunEvent], previews: bool) -> None:
-        chunks = [event.sse for event in batch if previews or event.preview is None]
-        if chunks:
-            self.write(b"".join(chunks))
+    async def _write_events(self, batch: list[RunEvent], previews: bool) -> None:
+        wanted = [event for event in batch if previews or event.preview is None]
+        for event in wanted:
+            await event.encode()
+        if wanted:
+            self.write(b"".join(event.sse for event in wanted))
 
     def _log_left(self, record: RunRecord) -> None:
         self.log.debug(

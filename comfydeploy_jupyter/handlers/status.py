@@ -28,7 +28,8 @@ class CheckStatusHandler(Handler):
         if query.prompt_id is not None:
             if query.strict:
                 raise InvalidRequestError.of_field("strict", "asks for the service, not for a run")
-            self.reply(services.runs.reply(await services.runs.record(query.prompt_id)))
+            record = await services.runs.record(query.prompt_id)
+            await self.reply_large(services.runs.reply(record))
             return
         machine = services.machines.get(query.machine)
         if query.strict:

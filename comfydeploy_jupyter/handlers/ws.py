@@ -14,13 +14,13 @@ from jupyter_server.base.websocket import WebSocketMixin
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from ..errors import InvalidRequestError, TooLargeError, UnauthorizedError
+from ..runs.log import RunEvent
 from .base import FOREIGN_PAGE, LARGE, Base, load_json, schemas
 from .runs import run_request
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from ..runs.log import RunEvent
     from ..runs.run import Run
 
 MAX_PREVIEWS = 2  # waiting for a slow client; older ones are dropped
@@ -94,7 +94,7 @@ class EventSocket(WebSocketMixin, Base, WebSocketHandler):
         self.client_id = given or uuid.uuid4().hex
         self._all_runs = given is None
         self._inputs: dict[str, Any] = {}
-        self._waiting: deque[tuple[str | bytes, bool]] = deque()
+        self._waiting: deque[tuple[str | bytes | RunEvent, bool]] = deque()
         self._waiting_bytes = 0
         self._something = asyncio.Event()
         self._unfollow: Callable[[], None] = self.services.runs.follow(self._pass_on)
@@ -165,17 +165,17 @@ class EventSocket(WebSocketMixin, Base, WebSocketHandler):
         if event.preview is not None:
             self._enqueue(event.preview.frame, preview=True)
         elif event.event:
-            self._enqueue(event.text)
+            self._enqueue(event)
         else:
             self.send("queued", event.data)
 
-    def _enqueue(self, message: str | bytes, *, preview: bool = False) -> None:
+    def _enqueue(self, message: str | bytes | RunEvent, *, preview: bool = False) -> None:
         self._waiting.append((message, preview))
-        self._waiting_bytes += len(message)
+        self._waiting_bytes += _size(message)
         if preview and sum(is_preview for _, is_preview in self._waiting) > MAX_PREVIEWS:
             oldest = next(entry for entry in self._waiting if entry[1])
             self._waiting.remove(oldest)
-            self._waiting_bytes -= len(oldest[0])
+            self._waiting_bytes -= _size(oldest[0])
         if self._waiting_bytes > MAX_WAITING:
             self.log.warning("A WebSocket client does not read its events; it is cut off")
             self._waiting.clear()
@@ -190,8 +190,15 @@ class EventSocket(WebSocketMixin, Base, WebSocketHandler):
             self._something.clear()
             while self._waiting:
                 message, _ = self._waiting.popleft()
-                self._waiting_bytes -= len(message)
+                self._waiting_bytes -= _size(message)
+                if isinstance(message, RunEvent):
+                    await message.encode()
+                    message = message.text
                 try:
                     await self.write_message(message, binary=isinstance(message, bytes))
                 except WebSocketClosedError:
                     return
+
+
+def _size(message: str | bytes | RunEvent) -> int:
+    return message.size if isinstance(message, RunEvent) else len(message)

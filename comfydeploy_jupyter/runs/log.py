@@ -9,11 +9,12 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
 
     from ..comfyui.events import Preview
 
 MAX_BYTES = 8 * 1024 * 1024  # of encoded events that a log keeps
+LARGE = 64 * 1024  # bytes of an event that are encoded in a thread, and of a batch for a reader
 SHORT = 256  # bytes of an event that has a few short facts
 MAX_PREVIEWS = 4  # previews are large and soon stale
 # Events that a later one of the same run makes stale: dropped first where a log grows too large.
@@ -69,6 +70,11 @@ class RunEvent:
                 data = {**data, "mime": self.preview.mime, "image": image}
             self._text = json.dumps({"event": self.event, "data": data} if self.event else data)
         return self._text
+
+    async def encode(self) -> None:
+        """Encode it now where that would hold up the event loop."""
+        if self.size > LARGE and self._sse is None:
+            await asyncio.to_thread(getattr, self, "sse")
 
     @property
     def sse(self) -> bytes:
@@ -160,6 +166,9 @@ class EventLog:
     ) -> AsyncIterator[list[RunEvent]]:
         """Yield batches of events after ``event_id``, as they come, until the log is closed.
 
+        Much that is there already comes in batches of `LARGE` bytes, between which others have
+        their turn.
+
         Parameters
         ----------
         event_id : int
@@ -171,10 +180,13 @@ class EventLog:
         """
         clock = asyncio.get_running_loop().time
         while until is None or clock() < until:
-            batch = self.after(event_id)
-            if batch:
-                event_id = batch[-1].id
-                yield batch
+            there = self.after(event_id)
+            if there:
+                event_id = there[-1].id
+                for number, batch in enumerate(_batches(there)):
+                    if number:
+                        await asyncio.sleep(0)
+                    yield batch
             elif self.closed:
                 return
             else:
@@ -210,3 +222,14 @@ class EventLog:
         stale = {e.id for e in passing[: (len(passing) + 1) // 2]}
         self._events = deque(e for e in self._events if e.id not in stale)
         self._bytes = sum(e.size for e in self._events)
+
+
+def _batches(events: list[RunEvent]) -> Iterator[list[RunEvent]]:
+    """Yield events in portions of `LARGE` bytes or, where one is larger, of one."""
+    first = size = 0
+    for place, event in enumerate(events):
+        if size and size + event.size > LARGE:
+            yield events[first:place]
+            first, size = place, 0
+        size += event.size
+    yield events[first:]

@@ -95,6 +95,7 @@ class Run:
         self.ended = asyncio.Event()
         self.current_node: str | None = None
         self.progress = 0.0
+        self.outputs_size = 0  # characters of what ComfyUI has told of its outputs
         self.listener: Callable[[Run, RunEvent], None] | None = None
         self.with_urls: Callable[[dict[str, Any]], dict[str, Any]] | None = None
         self._early: list[tuple[str, dict[str, Any], Preview | None, int | None]] = []
@@ -187,6 +188,7 @@ class Run:
             self._note_states(data.get("nodes"))
         elif event.type == "executed" and isinstance(data.get("output"), dict):
             self.record.outputs[str(data.get("node"))] = data["output"]
+            self.outputs_size += event.size
         elif event.type == "execution_success":
             self.succeeded = True
         elif event.type == "executed":
@@ -249,7 +251,9 @@ class Run:
             The body that ``POST run`` answers for the run.
         """
         self._open()
-        self.tell("result", reply)
+        # What was read from ComfyUI's history was not measured.
+        size = self.outputs_size + SHORT * (len(self.nodes) + 4) if self.whole else None
+        self.tell("result", reply, size=size)
         status = {"prompt_id": self.prompt_id, "status": self.record.status}
         self.tell("status", status, size=SHORT)
         self.log.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 
 from comfydeploy_jupyter.comfyui.events import Preview, decode_text
 from comfydeploy_jupyter.runs import log as module
@@ -36,6 +37,49 @@ async def test_reader_goes_on_after_an_event():
     log.close()
     assert await drain(log, 3) == [4, 5]
     assert await drain(log, 99) == []
+
+
+async def test_a_long_log_is_read_in_portions_between_which_others_have_their_turn():
+    log = EventLog()
+    for number in range(2_000):
+        log.append("progress", {"value": number}, size=100)
+    log.append("executed", {"text": "x" * 10 * module.LARGE})
+    log.append("status", {})
+    log.close()
+    turns = 0
+
+    async def take_turns():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.ensure_future(take_turns())
+    batches = [batch async for batch in log.read(pause=5)]
+    other.cancel()
+    assert [event.id for batch in batches for event in batch] == list(range(1, 2_003))
+    sizes = [sum(event.size for event in batch) for batch in batches]
+    large = [len(batch) for batch, size in zip(batches, sizes, strict=True) if size > module.LARGE]
+    assert large == [1]
+    assert turns >= len(batches) - 1 > 3
+
+
+class Spy(dict):
+    """Notes whether it is looked through in the thread of the event loop."""
+
+    def items(self):
+        self.seen_by_loop = threading.current_thread() is threading.main_thread()
+        return super().items()
+
+
+async def test_a_large_event_is_encoded_beside_the_event_loop():
+    log = EventLog()
+    for size, by_loop in ((10, True), (10 * module.LARGE, False)):
+        data = Spy(text="hello")
+        event = log.append("executed", data, size=size)
+        await event.encode()
+        assert json.loads(event.text)["data"] == {"text": "hello"}
+        assert data.seen_by_loop is by_loop
 
 
 async def test_silence_gives_empty_batches():
