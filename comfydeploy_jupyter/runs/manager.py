@@ -691,13 +691,21 @@ class RunManager:
         """
         run.record.cancelling = True
         log.debug("Run %s is to be cancelled", run.prompt_id, extra=run.record.log_fields)
+        await self._repository.save(replace(run.record))
+        task = asyncio.ensure_future(self._cancel_now(run))
+        if not await _done_by(asyncio.get_running_loop().time() + ASK_WITHIN, task):
+            self._background.start(_told_elsewhere(task), run)
+            return "running" if run.record.status == "running" else "queued"
+        return task.result()
+
+    async def _cancel_now(self, run: Run) -> str:
+        """Cancel a run that is unwanted, once ComfyUI has said whether it takes it."""
         await run.posted.wait()
         was = "running" if run.record.status == "running" else "queued"
         if run.ending and run.record.status != "uploading":
             await run.ended.wait()
         if self._runs.get(run.prompt_id) is not run:
             return _unless_ended_otherwise(await self.record(run.prompt_id), was)
-        await self._repository.save(replace(run.record))
         machine = self._machines.find(run.record.machine)
         if machine is None or machine.is_dead:
             await self._endings.end(run, replace(run.record, status="cancelled"))
@@ -805,7 +813,7 @@ async def _by(until: float | None, work: Coroutine[Any, Any, T]) -> T:
     return task.result()
 
 
-async def _told_elsewhere(task: asyncio.Future[None]) -> None:
+async def _told_elsewhere(task: asyncio.Future[Any]) -> None:
     """Wait for a step whose failure is in the record of its run."""
     with suppress(ComfyDeployError):
         await task

@@ -308,6 +308,25 @@ class TestPatientServer:
     def extension_config(self, relay, tmp_path):
         return {"comfyui_url": relay.url, "data_dir": str(tmp_path / "data")}
 
+    async def test_a_cancel_does_not_wait_for_a_comfyui_that_freezes(
+        self, api, chain, relay, connected, verdict
+    ):
+        body = {"workflow_api": chain(("TestSleep", {"seconds": 60})), "wait": False}
+        _, run = await api.post("run", body)
+        _, waiting = await api.post("run", body)
+        await api.until(run["prompt_id"], "running")
+        relay.freeze()
+        begin = time.monotonic()
+        for prompt_id, was in ((run["prompt_id"], "running"), (waiting["prompt_id"], "queued")):
+            code, answer = await api.post("interrupt", {"prompt_id": prompt_id})
+            assert (code, answer["was"]) == (200, was)
+        assert time.monotonic() - begin < 15
+        relay.thaw()
+        for prompt_id in (run["prompt_id"], waiting["prompt_id"]):
+            assert (await api.until(prompt_id, "cancelled", timeout=50))["status"] == "cancelled"
+        assert verdict(run["prompt_id"]) == "cancelled"
+        assert verdict(waiting["prompt_id"]) is None
+
     async def test_a_run_that_cannot_be_looked_up_does_not_hinder_the_others(
         self, api, chain, relay, connected, verdict
     ):
