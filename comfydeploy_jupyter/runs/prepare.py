@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import InvalidRequestError
+from ..graphs.agreement import check_agreement
 from ..graphs.depth import check_depth
 from ..graphs.external import EXTERNAL_PREFIX, inline_external, place_files
 from ..graphs.formats import Graph, check_api_graph, detect_format, same_graph, title_of
@@ -193,7 +194,7 @@ def _choose(
             "workflow_api", "no graph: one of workflow_api, workflow, workflow_id is needed"
         )
     if ui is not None and not request.node_form:
-        _check_agreement(graph, ui)
+        check_agreement(graph, ui)
     return graph, ui, []
 
 
@@ -210,21 +211,6 @@ def _with_inputs(graph: Graph) -> Graph:
                 details={"field": "workflow_api", "node_id": node_id},
             )
     return {node_id: {"inputs": {}, **node} for node_id, node in graph.items()}
-
-
-def _check_agreement(graph: Graph, ui: dict[str, Any]) -> None:
-    """Refuse a picture of another graph: it would be written into the outputs as their origin."""
-    types = {
-        str(node.get("id")): node.get("type") for node in ui["nodes"] if isinstance(node, dict)
-    }
-    for node_id, node in graph.items():
-        top, _, inner = node_id.partition(":")
-        if top not in types or (not inner and types[top] != node.get("class_type")):
-            raise InvalidRequestError(
-                f"workflow: is another graph than workflow_api: node {node_id!r}"
-                f" ({node.get('class_type')}) is not in it",
-                details={"field": "workflow", "node_id": node_id},
-            )
 
 
 async def _resolve_external(

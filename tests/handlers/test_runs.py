@@ -432,6 +432,23 @@ async def test_ui_format_is_converted_and_its_picture_kept(api, comfyui):
         assert json.loads(picture.info["workflow"])["nodes"] == ui["nodes"]
 
 
+@pytest.mark.parametrize(("source", "code"), [(["1", 0], 200), (["3", 0], 400), (["1", 1], 400)])
+async def test_picture_with_other_links_is_refused(api, source, code):
+    graph = {**IMAGE, "3": IMAGE["1"]}
+    saved = [
+        {"id": 1, "type": "EmptyImage"},
+        {"id": 2, "type": "SaveImage", "inputs": [{"name": "images", "link": 9}]},
+        {"id": 3, "type": "EmptyImage"},
+    ]
+    links = [[9, int(source[0]), source[1], 2, 0, "IMAGE"]]
+    request = {"workflow_api": graph, "workflow": {"nodes": saved, "links": links}}
+    status, body = await api.post("run", request)
+    assert status == code, body
+    if code == 400:
+        assert body["details"]["field"] == "workflow"
+        assert body["details"]["node_id"] == "2"
+
+
 async def test_seed_control_of_the_ui_format_is_followed(api):
     ui = {
         "nodes": [
