@@ -387,10 +387,9 @@ def suites(options: argparse.Namespace) -> Iterable[str | None]:
         path = next(filter(None, found.values())) if name == LOWEST else found[name]
         if path is None:
             yield f"NOT TESTED: Python {name}, which is not on this machine"
-        elif name == LOWEST:
-            yield step(f"the tests with the lowest versions: {path}", run_suite, path, lowest=True)
         else:
-            yield step(f"the tests on Python {name}: {path}", run_suite, path, lowest=False)
+            where = "with the lowest versions" if name == LOWEST else f"on Python {name}"
+            yield step(f"the tests {where}: {path}", run_suite, path, lowest=name == LOWEST)
 
 
 def main() -> int:

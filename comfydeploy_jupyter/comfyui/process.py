@@ -60,8 +60,6 @@ class ComfyUIProcess:
     ----------
     restarts : int
         How often it was started again after it ended by itself.
-    last_error : ComfyUIUnavailableError or None
-        Why it does not run; None while it does.
     """
 
     def __init__(
@@ -79,7 +77,6 @@ class ComfyUIProcess:
         self.path = Path(path)
         self.log_path = Path(log_path)
         self.restarts = 0
-        self.last_error: ComfyUIUnavailableError | None = None
         self._python = Path(python) if python else None
         self._launch_args = list(launch_args)
         self._wanted_port = port
@@ -116,11 +113,6 @@ class ComfyUIProcess:
         """Its address, known from the first start on."""
         return self._url
 
-    @property
-    def python(self) -> Path | None:
-        """The interpreter that runs it, where one was given."""
-        return self._python
-
     def on_state(self, callback: Callable[[State], object]) -> None:
         """Have ``callback`` called with the new state at every change, on the event loop."""
         self._callbacks.append(callback)
@@ -152,11 +144,6 @@ class ComfyUIProcess:
         self._stopping = asyncio.ensure_future(self._stop())
         await asyncio.shield(self._stopping)
 
-    async def restart(self) -> None:
-        """Stop and start again, with what :meth:`start` says of waiting and errors."""
-        await self.stop()
-        await self.start()
-
     async def log_tail(self, lines: int = 100) -> list[str]:
         """Return the last ``lines`` lines of its log (at most 256 KiB of them)."""
         return await self._child.log_tail(lines)
@@ -179,7 +166,6 @@ class ComfyUIProcess:
             error = await self._launch()
             if error is None:
                 has_run = True
-                self.last_error = None
                 self._set_state("running")
                 self._settle(None)
                 since = time.monotonic()
@@ -190,7 +176,6 @@ class ComfyUIProcess:
             if not has_run:
                 self._fail(error)
                 return
-            self.last_error = error
             self._settle(error)
             self._attempt = asyncio.get_running_loop().create_future()
             self._hurry.clear()
@@ -209,11 +194,9 @@ class ComfyUIProcess:
                 await asyncio.wait([self._supervisor])
             await self._child.end()
             self._settle(ComfyUIUnavailableError("ComfyUI was stopped before it answered."))
-            self.last_error = None
             self._set_state("stopped")
 
     def _fail(self, error: ComfyUIUnavailableError) -> None:
-        self.last_error = error
         self._set_state("failed")
         self._settle(error)
 

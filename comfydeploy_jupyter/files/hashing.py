@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+AT_ONCE = 2  # files that are read
 BLOCK = 1024 * 1024  # bytes read at once
 TICK = 0.02  # seconds in which two changes of a file may carry the same time
 ATTEMPTS = 2  # for a file that changes while it is read
@@ -81,13 +82,11 @@ class Hasher:
     ----------
     repository : HashRepository
         Where hashes are remembered under path, size, modification time and inode.
-    concurrency : int
-        How many files are read at once.
     """
 
-    def __init__(self, repository: HashRepository, *, concurrency: int = 2) -> None:
+    def __init__(self, repository: HashRepository) -> None:
         self._repository = repository
-        self._threads = ThreadPoolExecutor(concurrency, thread_name_prefix="comfydeploy-hash")
+        self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="comfydeploy-hash")
         self._stop = threading.Event()
         self._jobs: dict[FileKey, asyncio.Task[FileHash]] = {}
         self._progress: dict[FileKey, HashingProgress] = {}

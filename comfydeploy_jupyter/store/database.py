@@ -27,6 +27,7 @@ T = TypeVar("T")
 
 BUSY_TIMEOUT = 10.0  # seconds to wait for a lock that another process holds
 LEAST_WAIT = 0.1  # seconds of it for those who have waited that long for others
+READERS = 2  # threads
 ASK_AGAIN = 0.05  # seconds, where SQLite itself does not wait
 WAL = "wal"
 _KINDS = {False: "reading", True: "writing"}
@@ -45,8 +46,6 @@ class Database:
     ----------
     path : pathlib.Path
         The database file; its folder is made when missing.
-    readers : int
-        Number of reader threads.
     patience : float
         Seconds to wait for a lock that another process holds.
 
@@ -56,14 +55,14 @@ class Database:
         How SQLite keeps changes that may be taken back: ``wal``, or ``delete``.
     """
 
-    def __init__(self, path: Path, *, readers: int = 2, patience: float = BUSY_TIMEOUT) -> None:
+    def __init__(self, path: Path, *, patience: float = BUSY_TIMEOUT) -> None:
         self.path = path
         self.journal = WAL
         self._patience = patience
         self._place = Place(path)
         self._network: str | None = None
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="comfydeploy-store-writer")
-        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="comfydeploy-store-reader")
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="comfydeploy-store-reader")
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
         self._generation = 0  # counts how often all connections were closed

@@ -192,16 +192,6 @@ class WorkflowStore(Repository):
         """
         return await self._database.read(_newest, search, limit, offset)
 
-    async def get(self, workflow_id: str) -> WorkflowRecord:
-        """Return a workflow.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such workflow.
-        """
-        return await self._database.read(_get, workflow_id)
-
     async def versions(
         self, workflow_id: str, *, search: str = "", limit: int = 100, offset: int = 0
     ) -> list[VersionRecord]:

@@ -69,11 +69,6 @@ class Cloudflared:
         self._token: str | None = None
 
     @property
-    def pid(self) -> int | None:
-        """Its process id, None while it does not run."""
-        return self._child.pid
-
-    @property
     def log_path(self) -> Path:
         """Where its output goes."""
         return self._child.log_path

@@ -35,14 +35,6 @@ def row(*children: w.Widget, **layout: str) -> w.HBox:
     )
 
 
-def card(title: str, *children: w.Widget) -> w.VBox:
-    """Return widgets in a frame under a title."""
-    head = w.HTML(f'<div class="comfydeploy-title">{html.escape(title)}</div>')
-    box = w.VBox([head, *children], layout=w.Layout(width="100%", grid_gap=GAP))
-    box.add_class("comfydeploy-card")
-    return box
-
-
 def note(text: str, *, live: bool = False) -> str:
     """Return a quiet line of text as HTML for `ipywidgets.HTML`, escaped.
 

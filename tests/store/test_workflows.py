@@ -151,7 +151,7 @@ async def test_versions_are_found_by_comment(store):
 
 
 async def test_unknown_ones(store):
-    for call in (store.get("x"), store.versions("x"), store.version("x")):
+    for call in (store.versions("x"), store.version("x")):
         with pytest.raises(NotFoundError, match="workflow_id"):
             await call
     with pytest.raises(NotFoundError, match="workflow_id"):
