@@ -6,7 +6,6 @@ import asyncio
 import json
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -31,6 +30,7 @@ from .snapshot import parse
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
+    from pathlib import Path
     from typing import TypeVar
 
     from ..cloud.client import CloudAccount
@@ -231,12 +231,12 @@ class Snapshots:
         path = machine.path or (running.path if running is not None else None)
         if path is None:
             return None
-        launch_args = await _launch_args(machine)
+        launch_args = machine.launch_args
         if folders.base is None:
             folders = await asyncio.to_thread(Folders, path, argv=launch_args)
         python = running.python if running is not None else None
         if python is None:
-            python = await asyncio.to_thread(_find_python, machine, path)
+            python = machine.python or await asyncio.to_thread(find_python, path)
         return _Place(path, python, launch_args, folders)
 
     # -- images ------------------------------------------------------------------------------
@@ -321,22 +321,3 @@ def _running(machine: Machine) -> Running | None:
         return describe(pid)
     url = machine.url or machine.settings.comfyui_url
     return running_at(url) if url else None
-
-
-def _find_python(machine: Machine, path: Path) -> Path | None:
-    given = machine.settings.comfyui_python
-    return Path(given).expanduser() if given else find_python(path)
-
-
-async def _launch_args(machine: Machine) -> list[str]:
-    """Return what a ComfyUI was started with, as it tells itself; else as it would be started."""
-    client = machine.reachable_client()
-    if client is not None:
-        try:
-            system = (await client.system_stats()).get("system")
-        except ComfyUIUnavailableError:
-            system = None
-        told = system.get("argv") if isinstance(system, dict) else None
-        if isinstance(told, list):
-            return [str(argument) for argument in told[1:]]
-    return list(machine.settings.launch_args)
