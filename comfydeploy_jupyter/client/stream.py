@@ -14,7 +14,14 @@ from typing import Any
 
 import requests
 
-from ..errors import ComfyDeployError, NotFoundError, RunTimeoutError, ServerUnreachableError
+from ..errors import (
+    ComfyDeployError,
+    ConflictError,
+    NotFoundError,
+    RunCancelledError,
+    RunTimeoutError,
+    ServerUnreachableError,
+)
 from .events import FINAL, Event
 from .server import Server, check_timeout, send, unreachable
 from .sse import Message, SSEParser
@@ -55,6 +62,8 @@ class EventStream(Iterator[Event]):
     ------
     ComfyDeployError
         The server refuses the run, as the class that says why.
+    RunCancelledError
+        It was cancelled before it was queued.
     RunTimeoutError
         ``timeout`` is over; the run goes on.
     ServerUnreachableError
@@ -145,6 +154,8 @@ class EventStream(Iterator[Event]):
             return
         try:
             self._use(self._send("POST", self._server.address("run/streaming"), body=body))
+        except ConflictError as error:
+            raise _refusal(error) from None
         except ServerUnreachableError as error:
             if not error.extra.get("sent"):
                 raise
@@ -185,7 +196,7 @@ class EventStream(Iterator[Event]):
                 event = _event(message)
                 if event is not None:
                     if event.event == "error" and not self._accepted:
-                        raise ComfyDeployError.from_reply(None, event.data)
+                        raise _refusal(ComfyDeployError.from_reply(None, event.data))
                     self._accepted = True
                     yield event
                     if event.is_final:
@@ -280,6 +291,13 @@ class EventStream(Iterator[Event]):
 
     def _is_late(self) -> bool:
         return self._deadline is not None and time.monotonic() >= self._deadline
+
+
+def _refusal(error: ComfyDeployError) -> ComfyDeployError:
+    """Return why there is no run; one that was cancelled in time is no conflict to its owner."""
+    if isinstance(error, ConflictError) and error.details.get("status") == "cancelled":
+        return RunCancelledError(error.message, details=error.details)
+    return error
 
 
 def _event(message: Message) -> Event | None:

@@ -124,6 +124,7 @@ class RunManager:
             lost_after=lost_after,
             gone_after=gone_after,
         )
+        self._beginning: dict[str, asyncio.Future[Any]] = {}  # by the ids that were asked for
         self._on_their_way: Counter[str] = Counter()  # runs by the machine chosen for them
         machines.open_runs = self.count_on
 
@@ -178,7 +179,7 @@ class RunManager:
         InvalidRequestError, UnknownInputError, NotFoundError
             If the request is wrong; nothing has happened then.
         ConflictError
-            If its ``prompt_id`` is taken.
+            If its ``prompt_id`` is taken, or it was cancelled before there was a run.
         PromptInvalidError, TooLargeError
             If ComfyUI refuses the graph, or its size; the run is kept as failed.
         ComfyUIUnavailableError
@@ -194,15 +195,17 @@ class RunManager:
             now = asyncio.get_running_loop().time()
             until, latest = now + request.timeout, now + max(request.timeout, BEGIN_WITHIN)
         beginning = self._begin(request, machine, small=small)
+        if request.prompt_id is not None or latest is not None:
+            beginning = self._begin_by(latest, request.prompt_id, beginning)
         if request.machine == AUTO:
             # Others who are looking for a machine now must know of this run.
             self._on_their_way[machine.id] += 1
             try:
-                run, client, prepared = await _by(latest, beginning)
+                run, client, prepared = await beginning
             finally:
                 self._on_their_way[machine.id] -= 1
         else:
-            run, client, prepared = await _by(latest, beginning)
+            run, client, prepared = await beginning
         handing = self._hand_over(request, run, client, prepared, told_at_end=told_at_end)
         if until is None:
             await handing
@@ -253,6 +256,33 @@ class RunManager:
                 extra={"prompt_id": run.prompt_id},
             )
         task.result()
+
+    async def _begin_by(
+        self, latest: float | None, prompt_id: str | None, work: Coroutine[Any, Any, T]
+    ) -> T:
+        """Do what comes before a run exists; it can be cancelled by its id, and ends in time."""
+        task = asyncio.ensure_future(work)
+        if prompt_id is not None:
+            self._beginning.setdefault(prompt_id, task)
+        try:
+            in_time = await _done_by(latest, task)
+        finally:
+            if self._beginning.get(prompt_id or "") is task:
+                del self._beginning[str(prompt_id)]
+        if not in_time:
+            task.cancel()
+            await asyncio.wait({task})
+        if not task.cancelled():
+            return task.result()
+        if in_time:
+            raise ConflictError(
+                f"The run {prompt_id!r} was cancelled before it was queued",
+                details={"prompt_id": prompt_id, "status": "cancelled"},
+            )
+        raise RunTimeoutError(
+            "The run has not been queued: in the time for it, ComfyUI was not ready, or the files"
+            " for it had not arrived"
+        )
 
     async def _begin(
         self, request: RunRequest, machine: Machine, *, small: bool
@@ -439,6 +469,10 @@ class RunManager:
             if run is None:
                 raise ConflictError(f"No run executes on machine {machine.id!r}")
             return run.prompt_id, await self._cancel(run)
+        beginning = self._beginning.get(prompt_id)
+        if beginning is not None and prompt_id not in self._runs:
+            beginning.cancel()
+            return prompt_id, "queued"
         run = self._runs.get(prompt_id)
         record = run.record if run is not None else await self.record(prompt_id)
         if machine_id not in (None, AUTO) and record.machine != machine.id:
@@ -790,27 +824,11 @@ class RunManager:
             )
 
 
-async def _done_by(until: float, task: asyncio.Future[Any]) -> bool:
-    """Wait for a task until a moment of the event loop's clock; return whether it is done."""
-    left = until - asyncio.get_running_loop().time()
-    await asyncio.wait({task}, timeout=max(left, 0))
+async def _done_by(until: float | None, task: asyncio.Future[Any]) -> bool:
+    """Wait for a task, at most until a moment of the event loop's clock; tell if it is done."""
+    left = None if until is None else max(until - asyncio.get_running_loop().time(), 0)
+    await asyncio.wait({task}, timeout=left)
     return task.done()
-
-
-async def _by(until: float | None, work: Coroutine[Any, Any, T]) -> T:
-    """Do what comes before a run exists; at the moment ``until`` it is given up."""
-    if until is None:
-        return await work
-    task = asyncio.ensure_future(work)
-    if not await _done_by(until, task):
-        task.cancel()
-        await asyncio.wait({task})
-        if task.cancelled():
-            raise RunTimeoutError(
-                "The run has not been queued: in the time for it, ComfyUI was not ready, or the"
-                " files for it had not arrived"
-            )
-    return task.result()
 
 
 async def _told_elsewhere(task: asyncio.Future[Any]) -> None:

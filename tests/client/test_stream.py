@@ -141,6 +141,23 @@ def test_a_refusal_after_comfyui_had_to_start_is_raised_at_once(small_server: St
 
 
 @pytest.mark.parametrize("begun", [False, True])
+def test_a_run_that_is_cancelled_before_it_is_queued(small_server: Start, begun: bool) -> None:
+    refusal = {"code": "conflict", "error": "was cancelled", "details": {"status": "cancelled"}}
+
+    def answer(request: Request, reply: Reply) -> None:
+        if not begun:
+            reply.json(refusal, 409)
+            return
+        reply.start_stream()
+        reply.event(1, {"event": "error", "data": refusal})
+        reply.event(2, status("failed"))
+        reply.end_stream()
+
+    with pytest.raises(RunCancelledError, match="was cancelled"):
+        Comfy(small_server(answer).url).run(GRAPH)
+
+
+@pytest.mark.parametrize("begun", [False, True])
 def test_timeout_counts_while_comfyui_starts(small_server: Start, begun: bool) -> None:
     over = threading.Event()
 

@@ -166,6 +166,20 @@ async def test_stream_begins_before_a_run_that_is_long_in_coming(
     assert (await api.until(gone, "success"))["success"] is True
 
 
+async def test_a_run_is_cancelled_before_it_is_queued(api, events, graph_of_file):
+    prompt_id = uuid.uuid4().hex
+    body = {"workflow_api": graph_of_file(3), "prompt_id": prompt_id}
+    posting = asyncio.ensure_future(api.post("run", body))
+    await asyncio.sleep(0.5)
+    code, answer = await api.post("interrupt", {"prompt_id": prompt_id})
+    assert (code, answer["was"]) == (200, "queued")
+    code, answer = await posting
+    assert (code, answer["details"]) == (409, {"prompt_id": prompt_id, "status": "cancelled"})
+    assert (await api.get("check-status", prompt_id=prompt_id))[0] == 404
+    code, answer = await api.post("run", {**body, "workflow_api": graph_of_file(0)})
+    assert (code, answer["status"]) == (200, "success")
+
+
 async def test_timeout_counts_from_the_request(api, events, graph_of_file):
     prompt_id = uuid.uuid4().hex
     body = {"workflow_api": graph_of_file(3), "prompt_id": prompt_id, "timeout": 0.2}
