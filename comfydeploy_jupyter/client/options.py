@@ -49,7 +49,8 @@ def check_options(options: dict[str, Any], also: Collection[str] = ()) -> None:
         if name == "wait":
             raise TypeError("wait: run() waits and submit() does not")
         if name in ARGUMENTS:
-            raise TypeError(f"{name}: run() takes it; a run that was submitted has wait(timeout)")
+            hint = "; wait() of what this returns does too" if name == "timeout" else ""
+            raise TypeError(f"{name}: run() takes it{hint}")
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"options are {', '.join(sorted(OPTIONS))}"
         raise TypeError(f"unknown option {name!r}; {hint}")

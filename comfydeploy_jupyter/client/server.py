@@ -351,11 +351,13 @@ def _without_page(path: str) -> str:
     parts = path.strip("/").split("/")
     for place, part in enumerate(parts):
         behind = parts[place + 1 :]
-        if (
-            part in {"lab", "tree"}
-            or (part == "doc" and behind[:1] == ["tree"])
+        # A user of JupyterHub may be called like a page.
+        is_user = parts[:place][-1:] == ["user"] and parts[:place][-2:] != ["user", "user"]
+        if not is_user and (
+            part in {"lab", "tree", "nbclassic"}
+            or (part == "doc" and behind[:1] in (["tree"], ["workspaces"]))
             or (part == "notebooks" and behind and behind[-1].endswith(".ipynb"))
-        ) and parts[max(0, place - 1)] != "user":  # of JupyterHub may be called so
+        ):
             parts = parts[:place]
             break
     return "".join(f"/{part}" for part in parts if part) + "/"

@@ -98,8 +98,9 @@ class EventStream(Iterator[Event]):
         self._accepted = body is None
         self._session = server.session()
         self._open(body)
-        if timeout is not None:
-            self._timer = threading.Timer(timeout, self._hang_up)
+        if self._deadline is not None:
+            left = max(0.0, self._deadline - time.monotonic())
+            self._timer = threading.Timer(left, self._hang_up)
             self._timer.daemon = True
             self._timer.start()
         self._events = self._follow()

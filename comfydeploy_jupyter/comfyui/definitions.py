@@ -14,12 +14,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..errors import ComfyUIUnavailableError
 from ..graphs.definitions import NodeDefinitions
 from ..graphs.validation import NodeRules
 
 if TYPE_CHECKING:
     from .client import ComfyUIClient
 
+ASK_AGAIN = 5.0  # seconds until a ComfyUI that did not tell them is asked anew
 BUNDLE = "core_nodes.json.gz"  # made by scripts/bundle_definitions.py
 
 
@@ -79,11 +81,13 @@ class Definitions:
         self._cache = cache
         self._live: _Live | None = None
         self._offline: Knowledge | None = None
+        self._fault: ComfyUIUnavailableError | None = None
+        self._failed_at = 0.0
         self._lock = asyncio.Lock()
 
     def attach(self) -> None:
         """Note that a ComfyUI has connected; what was known of the one before may be wrong."""
-        self._live = None
+        self._live = self._fault = None
 
     async def get(
         self, client: ComfyUIClient, version: str | None, *, max_age: float | None = None
@@ -110,6 +114,8 @@ class Definitions:
                 age = time.monotonic() - live.asked_at
                 if max_age is None or age <= max_age:
                     return live.knowledge
+            if self._fault is not None and time.monotonic() - self._failed_at < ASK_AGAIN:
+                raise self._fault  # others have just waited for it in vain
             return (await self._ask(client, version))[1]
 
     async def text(self, client: ComfyUIClient, version: str | None) -> bytes:
@@ -126,7 +132,11 @@ class Definitions:
 
     async def _ask(self, client: ComfyUIClient, version: str | None) -> tuple[bytes, Knowledge]:
         asked_at = time.monotonic()
-        text, object_info = await client.object_info()
+        try:
+            text, object_info = await client.object_info()
+        except ComfyUIUnavailableError as fault:
+            self._fault, self._failed_at = fault, time.monotonic()
+            raise
         live = self._live
         digest = sha256(text).hexdigest()
         if live is not None and live.digest == digest:
@@ -134,7 +144,7 @@ class Definitions:
         else:
             knowledge = await asyncio.to_thread(self._learn, text, object_info, version)
         self._live = _Live(client, knowledge, digest, asked_at)
-        self._offline = None
+        self._offline = self._fault = None
         return text, knowledge
 
     def _learn(self, text: bytes, object_info: dict[str, Any], version: str | None) -> Knowledge:

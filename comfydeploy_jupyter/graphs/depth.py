@@ -63,9 +63,12 @@ def too_deep(graph: Graph) -> Iterator[tuple[str, str]]:
     last = end_of_long_chain(graph)
     if last is not None:
         yield last, _LONG
-    for node_id, node in graph.items():
-        if is_deeper_than(node, DEEPEST_VALUE):
-            yield node_id, _DEEP
+    if is_deeper_than(graph, DEEPEST_VALUE + 1):  # all at once, which is how nearly all end
+        yield from (
+            (node_id, _DEEP)
+            for node_id, node in graph.items()
+            if is_deeper_than(node, DEEPEST_VALUE)
+        )
 
 
 def end_of_long_chain(graph: Graph) -> str | None:
@@ -104,13 +107,12 @@ def is_deeper_than(value: Holder, limit: int) -> bool:
     """Tell whether more than ``limit`` lists and objects of a JSON value are within each other."""
     level = [value]
     for _ in range(limit):
-        level = [part for holder in level for part in _parts(holder)]
+        level = [
+            part
+            for holder in level
+            for part in (holder.values() if isinstance(holder, dict) else holder)
+            if isinstance(part, (dict, list))
+        ]
         if not level:
             return False
     return True
-
-
-def _parts(holder: Holder) -> list[Holder]:
-    """Return the lists and objects that are right within one."""
-    values = holder.values() if isinstance(holder, dict) else holder
-    return [value for value in values if isinstance(value, (dict, list))]

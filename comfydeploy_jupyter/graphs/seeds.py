@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from itertools import pairwise
@@ -22,6 +22,7 @@ from .formats import (
     declared_inputs,
     inputs_of,
     objects,
+    subgraphs_of,
 )
 
 MAX_SEED = 2**53 - 1
@@ -158,6 +159,40 @@ def apply_seeds(
             if value is not None and (draw or name.endswith("seed")):
                 seeds[key] = value
     return Seeds(result, seeds, next_seeds)
+
+
+def needs_definitions(
+    graph: Mapping[str, Mapping[str, Any]],
+    mode: SeedMode,
+    *,
+    given: Collection[tuple[str, str]] = frozenset(),
+    ui: UIGraph | None = None,
+) -> bool:
+    """Tell whether `apply_seeds` would need bounds: to draw a seed, or to tell the next one.
+
+    Parameters are those of `apply_seeds`.
+    """
+    if mode is SeedMode.RANDOM:
+        return any(
+            not isinstance(inputs_of(node).get(name, []), list) and (node_id, name) not in given
+            for node_id, node in graph.items()
+            for name in SEED_NAMES
+        )
+    if mode is SeedMode.SAVED or ui is None:
+        return False
+    return any(
+        isinstance(value, str) and value in CONTROLS and value != "fixed"
+        for level in (ui, *subgraphs_of(ui))
+        for node in objects(level.get("nodes"))
+        for value in _values(node)
+    )
+
+
+def _values(node: Mapping[str, Any]) -> Iterable[object]:
+    values = node.get("widgets_values")
+    if isinstance(values, Mapping):
+        return values.values()
+    return values if isinstance(values, list) else ()
 
 
 def draw_external_seed(inputs: Mapping[str, Any], rng: random.Random) -> int | None:

@@ -13,6 +13,7 @@ from jupyter_server.base.handlers import APIHandler, JupyterHandler
 from jupyter_server.utils import ensure_async
 from tornado import web
 
+from .. import json_pieces
 from ..errors import (
     FULL,
     ComfyDeployError,
@@ -358,7 +359,7 @@ class Handler(Base, APIHandler):
 
     async def reply_large(self, body: Any) -> None:
         """Answer with JSON that may have megabytes, such as graphs."""
-        self.finish(await asyncio.to_thread(json.dumps, body))
+        self.finish(await asyncio.to_thread(json_pieces.dumps, body))
 
     @allow_unauthenticated
     def options(self, *_: Any, **__: Any) -> None:

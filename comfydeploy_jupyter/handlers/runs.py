@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tornado.iostream import StreamClosedError
 
 from ..errors import ComfyDeployError, InvalidRequestError, RunTimeoutError
+from ..json_pieces import rough_size
 from ..runs.log import RunEvent
 from .base import KEEP_AWAKE, LARGE, Base, Handler, schemas
 from .service import ForService
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ..store.runs import RunRecord
 
 SMALL = 4 * 1024  # bytes of a body that is prepared on the event loop, in about 0.2 ms
+BEGIN_AFTER = 5.0  # seconds that a run has to be queued until its stream begins without it
 STILL_THERE = b": keep awake\n\n"  # a comment, which readers of the stream pass over
 LOOK_EVERY = 1.0  # seconds between looks at the record of a run that another server follows
 
@@ -61,10 +63,17 @@ class RunBase(Handler):
         self._native = bool(body.get("is_native_run"))
         return await run_request(self, body)
 
-    async def start_run(self, request: schemas.RunRequest, *, told_at_end: bool = False) -> Run:
-        """Queue a run, which is answered at once or, `told_at_end`, when it is over."""
+    async def start_run(
+        self, request: schemas.RunRequest, *, arrived: float, told_at_end: bool = False
+    ) -> Run:
+        """Queue a run, which is answered at once or, `told_at_end`, when it is over.
+
+        Its time counts from the moment ``arrived`` of the event loop's clock.
+        """
         small = len(self.request.body) <= SMALL and not self._native
-        return await self.services.runs.submit(request, small=small, told_at_end=told_at_end)
+        return await self.services.runs.submit(
+            request, small=small, told_at_end=told_at_end, arrived=arrived
+        )
 
     def time_left(self, request: schemas.RunRequest, arrived: float) -> float | None:
         """Return how much of a request's time is left, in seconds, if that has an end."""
@@ -81,7 +90,7 @@ class RunHandler(ForService, RunBase):
         arrived = asyncio.get_running_loop().time()
         request = await self.run_request()
         wait = not request.node_form if request.wait is None else request.wait
-        run = await self.start_run(request, told_at_end=wait)
+        run = await self.start_run(request, arrived=arrived, told_at_end=wait)
         if wait:
             try:
                 await asyncio.wait_for(run.ended.wait(), self.time_left(request, arrived))
@@ -89,7 +98,7 @@ class RunHandler(ForService, RunBase):
                 if not run.ended.is_set():
                     raise not_ended(run) from None
         reply = self.services.runs.reply(run.record)
-        if run.outputs_size > LARGE:
+        if rough_size(reply["outputs"]) > LARGE:
             await self.reply_large(reply)
         else:
             self.reply(reply)
@@ -106,16 +115,22 @@ class StreamHandler(RunBase):
         """
         arrived = asyncio.get_running_loop().time()
         request = await self.run_request()
-        starting = asyncio.ensure_future(self.start_run(request))
-        while not (await asyncio.wait({starting}, timeout=KEEP_AWAKE))[0]:
+        starting = asyncio.ensure_future(self.start_run(request, arrived=arrived))
+        pause = BEGIN_AFTER
+        while not (await asyncio.wait({starting}, timeout=pause))[0]:
             await self._keep_waiting()
+            pause = KEEP_AWAKE
         try:
             run = starting.result()
         except Exception as fault:
             if not self._headers_written:
                 raise
-            await self._tell_failure(self.describe(fault, ComfyDeployError.status))
-            return
+            error = self.describe(fault, ComfyDeployError.status)
+            unsure = self._run_of(error)
+            if unsure is None or unsure.log.closed or isinstance(error, RunTimeoutError):
+                await self._tell_failure(error)
+                return
+            run = unsure  # ComfyUI has not said whether it takes it; the end will tell
         left = self.time_left(request, arrived)
         await self.stream(run, previews=bool(request.previews), timeout=left)
 
@@ -161,10 +176,12 @@ class StreamHandler(RunBase):
                 else:
                     last_id = batch[-1].id
                 await self.flush()
+            while tail := run.log.after(last_id):
+                await self._write_events(tail, previews)
+                last_id = tail[-1].id
         except StreamClosedError:
             self._log_left(run.record)
             return
-        await self._write_events(run.log.after(last_id), previews)
         if run.log.closed:
             self.finish_stream()
         else:
@@ -205,12 +222,17 @@ class StreamHandler(RunBase):
             "A client left the stream of run %s", record.prompt_id, extra=record.log_fields
         )
 
+    def _run_of(self, error: ComfyDeployError) -> Run | None:
+        """Return the run that an error names, where it has come that far."""
+        prompt_id = error.extra.get("prompt_id")
+        return None if prompt_id is None else self.services.runs.find(prompt_id)
+
     async def _tell_failure(self, error: ComfyDeployError) -> None:
         """End a stream that has begun with an error, which else would be the answer itself."""
-        prompt_id = error.extra.get("prompt_id")
-        run = None if prompt_id is None else self.services.runs.find(prompt_id)
+        run = self._run_of(error)
         first = 1 if run is None else run.log.reserve(2)
-        status = "failed" if run is None else run.record.status
+        status = error.details.get("status", "failed") if run is None else run.record.status
+        prompt_id = None if run is None else run.prompt_id
         told = RunEvent(first + 1, "status", {"prompt_id": prompt_id, "status": status})
         self.write(RunEvent(first, "error", error.to_reply()).sse + told.sse)
         with suppress(StreamClosedError):

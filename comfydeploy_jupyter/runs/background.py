@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
     from .run import Run
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -21,11 +23,12 @@ class Background:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def start(self, work: Coroutine[Any, Any, Any], run: Run | None = None) -> None:
+    def start(self, work: Coroutine[Any, Any, T], run: Run | None = None) -> asyncio.Task[T]:
         """Begin with something, for a run or for all."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(partial(self._done, run))
+        return task
 
     async def close(self) -> None:
         """Stop everything."""

@@ -8,6 +8,8 @@ import json
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from ..json_pieces import dumps, rough_size
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
@@ -35,8 +37,8 @@ class RunEvent:
     preview : Preview, optional
         The image, for an event named ``preview``.
     size : int, optional
-        Bytes that it holds in memory, roughly. To measure it means to encode the event, which for
-        one that nobody reads costs more than all else that is done with it.
+        Bytes that it holds in memory, roughly, where they are known. To encode an event that
+        nobody reads would cost more than all else that is done with it.
     """
 
     __slots__ = ("_sse", "_text", "data", "event", "id", "preview", "size")
@@ -58,7 +60,7 @@ class RunEvent:
         self._sse: bytes | None = None
         if preview is not None:
             size = len(preview.image)
-        self.size = len(self.text) if size is None else size
+        self.size = rough_size(data) if size is None else size
 
     @property
     def text(self) -> str:
@@ -68,11 +70,12 @@ class RunEvent:
             if self.preview is not None:
                 image = base64.b64encode(self.preview.image).decode()
                 data = {**data, "mime": self.preview.mime, "image": image}
-            self._text = json.dumps({"event": self.event, "data": data} if self.event else data)
+            whole = {"event": self.event, "data": data} if self.event else data
+            self._text = dumps(whole) if self.size > LARGE else json.dumps(whole)
         return self._text
 
     async def encode(self) -> None:
-        """Encode it now where that would hold up the event loop."""
+        """Encode it now where that takes long, in a thread which lets the event loop go on."""
         if self.size > LARGE and self._sse is None:
             await asyncio.to_thread(getattr, self, "sse")
 
@@ -129,10 +132,12 @@ class EventLog:
     def reserve(self, count: int) -> int:
         """Take ids out of use for messages of a single stream; return the first of them.
 
-        Whoever has seen them goes on with the next event, and misses none.
+        Whoever has seen them goes on with the next event, and misses none. After the end there is
+        no next one: the ids are larger than the last one's, and it can be told again.
         """
         first = self._next_id
-        self._next_id += count
+        if not self.closed:
+            self._next_id += count
         return first
 
     def close(self) -> None:

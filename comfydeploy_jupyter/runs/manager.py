@@ -124,7 +124,8 @@ class RunManager:
             lost_after=lost_after,
             gone_after=gone_after,
         )
-        self._beginning: dict[str, asyncio.Future[Any]] = {}  # by the ids that were asked for
+        # What comes before there is a run, by the id that was asked for.
+        self._beginning: dict[str, tuple[asyncio.Future[Any], Machine]] = {}
         self._on_their_way: Counter[str] = Counter()  # runs by the machine chosen for them
         machines.open_runs = self.count_on
 
@@ -155,7 +156,12 @@ class RunManager:
     # -- what handlers ask for ---------------------------------------------------------------
 
     async def submit(
-        self, request: RunRequest, *, small: bool = False, told_at_end: bool = False
+        self,
+        request: RunRequest,
+        *,
+        small: bool = False,
+        told_at_end: bool = False,
+        arrived: float | None = None,
     ) -> Run:
         """Queue a run.
 
@@ -168,6 +174,9 @@ class RunManager:
         told_at_end : bool
             Whether nobody is told that it is queued before it has ended: that ComfyUI has it need
             not be in the store at once then.
+        arrived : float, optional
+            Moment of the event loop's clock from which the request's ``timeout`` counts; by
+            default now.
 
         Returns
         -------
@@ -192,11 +201,11 @@ class RunManager:
         machine = self._machines.get(request.machine)
         until = latest = None
         if request.timeout is not None:
-            now = asyncio.get_running_loop().time()
-            until, latest = now + request.timeout, now + max(request.timeout, BEGIN_WITHIN)
+            begun = asyncio.get_running_loop().time() if arrived is None else arrived
+            until, latest = begun + request.timeout, begun + max(request.timeout, BEGIN_WITHIN)
         beginning = self._begin(request, machine, small=small)
         if request.prompt_id is not None or latest is not None:
-            beginning = self._begin_by(latest, request.prompt_id, beginning)
+            beginning = self._begin_by(latest, request.prompt_id, machine, beginning)
         if request.machine == AUTO:
             # Others who are looking for a machine now must know of this run.
             self._on_their_way[machine.id] += 1
@@ -248,27 +257,32 @@ class RunManager:
         self, until: float, handing: Coroutine[Any, Any, None], run: Run
     ) -> None:
         """Wait for a run to be queued until a moment; after that it goes on by itself."""
-        task = asyncio.ensure_future(handing)
+        task = self._background.start(_outcome(handing), run)
         if not await _done_by(until, task):
-            self._background.start(_told_elsewhere(task), run)
+            run.promised = True
             raise RunTimeoutError(
                 "ComfyUI has not answered in time whether it takes the run",
                 extra={"prompt_id": run.prompt_id},
             )
-        task.result()
+        _told(task)
 
     async def _begin_by(
-        self, latest: float | None, prompt_id: str | None, work: Coroutine[Any, Any, T]
+        self,
+        latest: float | None,
+        prompt_id: str | None,
+        machine: Machine,
+        work: Coroutine[Any, Any, T],
     ) -> T:
         """Do what comes before a run exists; it can be cancelled by its id, and ends in time."""
         task = asyncio.ensure_future(work)
+        known = (task, machine)
         if prompt_id is not None:
-            self._beginning.setdefault(prompt_id, task)
+            self._beginning.setdefault(prompt_id, known)
         try:
             in_time = await _done_by(latest, task)
         finally:
-            if self._beginning.get(prompt_id or "") is task:
-                del self._beginning[str(prompt_id)]
+            if prompt_id is not None and self._beginning.get(prompt_id) is known:
+                del self._beginning[prompt_id]
         if not in_time:
             task.cancel()
             await asyncio.wait({task})
@@ -323,6 +337,7 @@ class RunManager:
         try:
             await adding
         except BaseException:
+            log.warning("Run %s cannot be stored", run.prompt_id, extra=run.record.log_fields)
             self._drop(run, "The run could not be stored")
             raise
 
@@ -331,7 +346,8 @@ class RunManager:
         self._runs.pop(run.prompt_id, None)
         run.listener = None
         error = {"type": "NotQueued", "message": reason, "node_id": None, "node_type": None}
-        run.close(self.reply(replace(run.record, status="failed", error=error)))
+        run.record = replace(run.record, status="failed", error=error)
+        run.close(self.reply(run.record))
         run.posted.set()
 
     async def _begin_delivery(self, request: RunRequest, run: Run) -> None:
@@ -375,7 +391,7 @@ class RunManager:
             await self._repository.save(replace(run.record))
         record = run.record if run is not None else await self._repository.get(prompt_id)
         if record is None:
-            raise _unknown(prompt_id)
+            raise _unknown(prompt_id, "")
         return record
 
     async def newest(
@@ -469,14 +485,15 @@ class RunManager:
             if run is None:
                 raise ConflictError(f"No run executes on machine {machine.id!r}")
             return run.prompt_id, await self._cancel(run)
-        beginning = self._beginning.get(prompt_id)
-        if beginning is not None and prompt_id not in self._runs:
+        asked = None if machine_id in (None, AUTO) else machine.id
+        run = self._runs.get(prompt_id)
+        if run is None and prompt_id in self._beginning:
+            beginning, chosen = self._beginning[prompt_id]
+            _check_place(prompt_id, chosen.id, asked)
             beginning.cancel()
             return prompt_id, "queued"
-        run = self._runs.get(prompt_id)
         record = run.record if run is not None else await self.record(prompt_id)
-        if machine_id not in (None, AUTO) and record.machine != machine.id:
-            raise _unknown(prompt_id, f" on machine {machine.id!r}")
+        _check_place(prompt_id, record.machine, asked)
         if run is None:
             if record.finished:
                 raise _ended_already(record)
@@ -666,6 +683,9 @@ class RunManager:
         self, run: Run, client: ComfyUIClient, fault: ComfyUIUnavailableError
     ) -> None:
         """Find out whether a prompt whose queueing was not answered is queued all the same."""
+        if not run.unanswered and run.promised:
+            await self._endings.lose(run, fault.message, kind="NotQueued")
+            raise fault
         if not run.unanswered:
             log.info(
                 "Run %s does not take place: %s",
@@ -726,11 +746,10 @@ class RunManager:
         run.record.cancelling = True
         log.debug("Run %s is to be cancelled", run.prompt_id, extra=run.record.log_fields)
         await self._repository.save(replace(run.record))
-        task = asyncio.ensure_future(self._cancel_now(run))
+        task = self._background.start(_outcome(self._cancel_now(run)), run)
         if not await _done_by(asyncio.get_running_loop().time() + ASK_WITHIN, task):
-            self._background.start(_told_elsewhere(task), run)
             return "running" if run.record.status == "running" else "queued"
-        return task.result()
+        return _told(task)
 
     async def _cancel_now(self, run: Run) -> str:
         """Cancel a run that is unwanted, once ComfyUI has said whether it takes it."""
@@ -770,10 +789,17 @@ class RunManager:
     async def _cancel_foreign(self, record: RunRecord) -> str:
         """Have a run of another Jupyter server end, which will see it; return what it was."""
         client = await self._machines.get(record.machine).ready()
-        running, _ = await client.queue()
-        await client.delete_queued(record.prompt_id)
-        await client.interrupt(record.prompt_id)
-        return "running" if record.prompt_id in running else "queued"
+
+        async def ask() -> str:
+            running, _ = await client.queue()
+            await client.delete_queued(record.prompt_id)
+            await client.interrupt(record.prompt_id)
+            return "running" if record.prompt_id in running else "queued"
+
+        try:
+            return await asyncio.wait_for(ask(), ASK_WITHIN)
+        except asyncio.TimeoutError:
+            raise client.unavailable(f"no answer within {ASK_WITHIN:g} s") from None
 
     async def _interrupt_again(self, run: Run, machine: Machine) -> None:
         client = machine.reachable_client()
@@ -831,10 +857,23 @@ async def _done_by(until: float | None, task: asyncio.Future[Any]) -> bool:
     return task.done()
 
 
-async def _told_elsewhere(task: asyncio.Future[Any]) -> None:
-    """Wait for a step whose failure is in the record of its run."""
-    with suppress(ComfyDeployError):
-        await task
+async def _outcome(work: Coroutine[Any, Any, T]) -> T | ComfyDeployError:
+    """Do a step that may go on after its caller; a fault is an outcome that is told, or logged."""
+    try:
+        return await work
+    except ComfyDeployError as fault:
+        log.debug("A step of a run: %s", fault.message)
+        return fault
+
+
+def _told(task: asyncio.Task[T | ComfyDeployError]) -> T:
+    """Return the outcome of a step to its caller."""
+    if task.cancelled():
+        raise ComfyUIUnavailableError("Jupyter stops; what was asked for goes on at its next start")
+    found = task.result()
+    if isinstance(found, ComfyDeployError):
+        raise found
+    return found
 
 
 async def _look_for(client: ComfyUIClient, run: Run) -> tuple[bool, dict[str, Any] | None]:
@@ -855,7 +894,12 @@ def _cannot_cancel(run: Run, fault: ComfyUIUnavailableError) -> None:
     )
 
 
-def _unknown(prompt_id: str, where: str = "") -> NotFoundError:
+def _check_place(prompt_id: str, machine_id: str, asked: str | None) -> None:
+    if asked not in (None, machine_id):
+        raise _unknown(prompt_id, f" on machine {asked!r}")
+
+
+def _unknown(prompt_id: str, where: str) -> NotFoundError:
     return NotFoundError(
         f"prompt_id: there is no run {prompt_id!r}{where}",
         details={"field": "prompt_id", "prompt_id": prompt_id},

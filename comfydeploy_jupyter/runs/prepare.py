@@ -14,7 +14,7 @@ from ..graphs.external import EXTERNAL_PREFIX, inline_external, place_files
 from ..graphs.formats import Graph, check_api_graph, detect_format, same_graph, title_of
 from ..graphs.formats import GraphFormat as Format
 from ..graphs.inputs import AppliedInputs, apply_inputs
-from ..graphs.seeds import SeedMode, Seeds, apply_seeds
+from ..graphs.seeds import SeedMode, Seeds, apply_seeds, needs_definitions
 from ..graphs.structure import structure_of
 from ..graphs.ui_to_api import ui_to_api
 from .bring import bring_files
@@ -76,8 +76,9 @@ class _Chosen(NamedTuple):
 
     @property
     def draws_seeds(self) -> bool:
-        """Whether new seeds may be drawn, which have to be what their nodes take."""
-        return self.mode is SeedMode.RANDOM or (self.mode is SeedMode.AUTO and self.ui is not None)
+        """Whether there will be new seeds, which have to be what their nodes take."""
+        applied = self.applied
+        return needs_definitions(applied.graph, self.mode, given=applied.given, ui=self.ui)
 
     @property
     def has_external(self) -> bool:
@@ -128,6 +129,8 @@ async def prepare(request: RunRequest, machine: Machine, *, small: bool = False)
         return begun
     await machine.ready()
     known = (await machine.knowledge()).object_info
+    if small and not begun.has_external:
+        return _encode(begun, begun.settle_seeds(known))
     seeds = await asyncio.to_thread(begun.settle_seeds, known)
     if begun.has_external:
         graph = await _resolve_external(seeds.graph, begun.applied.given, machine, known)

@@ -84,6 +84,7 @@ class Run:
         self.log = EventLog(first_id)
         self.posted = asyncio.Event()  # not set while ComfyUI is being asked to queue it
         self.posted.set()
+        self.promised = False  # somebody was told its id before ComfyUI has answered
         self.unanswered = False  # ComfyUI was asked to queue it, and did not say whether it did
         self.missed_at: float | None = None  # when it was first looked for in vain, monotonic
         self.accepted = False  # ComfyUI has it
@@ -95,7 +96,6 @@ class Run:
         self.ended = asyncio.Event()
         self.current_node: str | None = None
         self.progress = 0.0
-        self.outputs_size = 0  # characters of what ComfyUI has told of its outputs
         self.listener: Callable[[Run, RunEvent], None] | None = None
         self.with_urls: Callable[[dict[str, Any]], dict[str, Any]] | None = None
         self._early: list[tuple[str, dict[str, Any], Preview | None, int | None]] = []
@@ -188,7 +188,6 @@ class Run:
             self._note_states(data.get("nodes"))
         elif event.type == "executed" and isinstance(data.get("output"), dict):
             self.record.outputs[str(data.get("node"))] = data["output"]
-            self.outputs_size += event.size
         elif event.type == "execution_success":
             self.succeeded = True
         elif event.type == "executed":
@@ -251,9 +250,7 @@ class Run:
             The body that ``POST run`` answers for the run.
         """
         self._open()
-        # What was read from ComfyUI's history was not measured.
-        size = self.outputs_size + SHORT * (len(self.nodes) + 4) if self.whole else None
-        self.tell("result", reply, size=size)
+        self.tell("result", reply)
         status = {"prompt_id": self.prompt_id, "status": self.record.status}
         self.tell("status", status, size=SHORT)
         self.log.close()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
-from comfydeploy_jupyter.graphs.seeds import MAX_SEED, SeedMode, apply_seeds
+from comfydeploy_jupyter.graphs.seeds import MAX_SEED, SeedMode, apply_seeds, needs_definitions
 
 SAVED, AUTO, RANDOM = SeedMode.SAVED, SeedMode.AUTO, SeedMode.RANDOM
 KSAMPLER = {
@@ -287,3 +287,26 @@ def test_what_no_integer_fits_is_left_alone():
     graph = {"1": {"class_type": "A", "inputs": {"seed": "a word"}}}
     seeds = run(graph, RANDOM, definitions=definitions)
     assert (seeds.graph, seeds.seeds) == (graph, {})
+
+
+@pytest.mark.parametrize(
+    ("mode", "control", "given", "needed"),
+    [
+        (SeedMode.SAVED, "randomize", (), False),
+        (SeedMode.AUTO, None, (), False),
+        (SeedMode.AUTO, "fixed", (), False),
+        (SeedMode.AUTO, "randomize", (), True),
+        (SeedMode.AUTO, "increment", (), True),
+        (SeedMode.RANDOM, "fixed", (), True),
+        (SeedMode.RANDOM, None, [("3", "seed")], False),
+    ],
+)
+@pytest.mark.parametrize("inner", [False, True])
+def test_bounds_are_needed_where_a_seed_changes(mode, control, given, needed, inner):
+    graph = {"3": {"class_type": "KSampler", "inputs": {"seed": 5, "noise_seed": ["4", 0]}}}
+    nodes = [{"id": 3, "type": "KSampler", "widgets_values": [5, control, 20]}]
+    ui = {"nodes": nodes}
+    if inner:
+        ui = {"nodes": [], "definitions": {"subgraphs": [{"id": "s", "nodes": nodes}]}}
+    ui = None if control is None else ui
+    assert needs_definitions(graph, mode, given=given, ui=ui) is needed

@@ -147,22 +147,41 @@ def graph_of_file(jp_asyncio_loop):
 async def test_stream_begins_before_a_run_that_is_long_in_coming(
     api, events, graph_of_file, open_stream
 ):
-    gone = uuid.uuid4().hex
-    reader, writer = await open_stream({"workflow_api": graph_of_file(16), "prompt_id": gone})
-    good = events(body={"workflow_api": graph_of_file(16)})
-    bad = events(body={"workflow_api": graph_of_file(16, 404)})
-    reading = asyncio.gather(good, bad)
+    gone, refused_id, cancelled_id = (uuid.uuid4().hex for _ in range(3))
+
+    async def cancel_later():
+        await asyncio.sleep(6)
+        assert (await api.post("interrupt", {"prompt_id": cancelled_id}))[0] == 200
+
+    reader, writer = await open_stream({"workflow_api": graph_of_file(6), "prompt_id": gone})
+    unreadable = graph_of_file(6)
+    unreadable["2"]["inputs"]["images"] = ["1", 5]
+    reading = asyncio.gather(
+        events(body={"workflow_api": graph_of_file(6)}),
+        events(body={"workflow_api": graph_of_file(6, 404)}),
+        events(body={"workflow_api": unreadable, "prompt_id": refused_id}),
+        events(body={"workflow_api": graph_of_file(9), "prompt_id": cancelled_id}),
+        cancel_later(),
+    )
     head = await reader.readuntil(b": keep awake\n\n")
     assert b"200 OK" in head
     assert b"text/event-stream" in head
     writer.close()
-    told, refused = await reading
+    told, missing, refused, cancelled, _ = await reading
     assert set(told[0][1]) == {"prompt_id", "number", "node_errors"}
     assert [number for number, _ in told] == list(range(1, len(told) + 1))
     assert told[-1][1]["data"]["status"] == "success"
+    assert names(missing) == ["error", "status"]
+    assert missing[0][1]["data"]["details"]["field"] == "inputs.photo"
+    assert missing[1][1]["data"] == {"prompt_id": None, "status": "failed"}
+    assert names(cancelled) == ["error", "status"]
+    assert cancelled[1][1]["data"] == {"prompt_id": None, "status": "cancelled"}
     assert names(refused) == ["error", "status"]
-    assert refused[0][1]["data"]["details"]["field"] == "inputs.photo"
-    assert refused[1][1]["data"] == {"prompt_id": None, "status": "failed"}
+    assert refused[0][1]["data"]["code"] == "prompt_invalid"
+    assert refused[1][1]["data"] == {"prompt_id": refused_id, "status": "failed"}
+    last = {"Last-Event-ID": str(refused[-1][0])}
+    again = await events("GET", params={"prompt_id": refused_id}, headers=last)
+    assert names(again) == ["status"]
     assert (await api.until(gone, "success"))["success"] is True
 
 
@@ -171,7 +190,10 @@ async def test_a_run_is_cancelled_before_it_is_queued(api, events, graph_of_file
     body = {"workflow_api": graph_of_file(3), "prompt_id": prompt_id}
     posting = asyncio.ensure_future(api.post("run", body))
     await asyncio.sleep(0.5)
-    code, answer = await api.post("interrupt", {"prompt_id": prompt_id})
+    await api.post("machine/create", {"name": "other", "comfyui_url": "http://127.0.0.1:9"})
+    code, answer = await api.post("interrupt", {"prompt_id": prompt_id, "machine": "other"})
+    assert (code, answer["details"]["field"]) == (404, "prompt_id")
+    code, answer = await api.post("interrupt", {"prompt_id": prompt_id, "machine": "local"})
     assert (code, answer["was"]) == (200, "queued")
     code, answer = await posting
     assert (code, answer["details"]) == (409, {"prompt_id": prompt_id, "status": "cancelled"})

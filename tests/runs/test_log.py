@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
 
 from comfydeploy_jupyter.comfyui.events import Preview, decode_text
 from comfydeploy_jupyter.runs import log as module
@@ -64,22 +63,28 @@ async def test_a_long_log_is_read_in_portions_between_which_others_have_their_tu
     assert turns >= len(batches) - 1 > 3
 
 
-class Spy(dict):
-    """Notes whether it is looked through in the thread of the event loop."""
-
-    def items(self):
-        self.seen_by_loop = threading.current_thread() is threading.main_thread()
-        return super().items()
-
-
-async def test_a_large_event_is_encoded_beside_the_event_loop():
+async def test_a_large_event_is_encoded_while_the_event_loop_goes_on():
     log = EventLog()
-    for size, by_loop in ((10, True), (10 * module.LARGE, False)):
-        data = Spy(text="hello")
-        event = log.append("executed", data, size=size)
-        await event.encode()
-        assert json.loads(event.text)["data"] == {"text": "hello"}
-        assert data.seen_by_loop is by_loop
+    data = {"output": {"texts": ["é" * 20_000] * 100}}
+    event = log.append("executed", data)
+    assert event.size > 10 * module.LARGE
+    encoding = asyncio.ensure_future(event.encode())
+    turns = 0
+    while not encoding.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert turns > 20
+    assert json.loads(event.text) == {"event": "executed", "data": data}
+
+
+async def test_after_the_end_no_id_is_taken():
+    log = EventLog()
+    log.append("", {})
+    assert log.reserve(2) == 2
+    log.append("status", {})
+    log.close()
+    assert log.reserve(2) == 5
+    assert (log.last_id, [event.id for event in log.after(0)]) == (4, [1, 4])
 
 
 async def test_silence_gives_empty_batches():
