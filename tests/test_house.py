@@ -51,6 +51,19 @@ def test_the_picture_shows_no_module_that_is_gone():
         assert gone <= {"main.py"}, room
 
 
+def test_each_room_has_its_place_between_the_walls():
+    """Those of the server in the layers, and all but handlers and extension without tornado."""
+    text = (REPOSITORY / "pyproject.toml").read_text()
+    layers, *_, tornado = text.split("[[tool.importlinter.contracts]]")[1:]
+    kernel_side = {"client", "display", "magics", "widgets"}
+    entrances = {"__init__", "__main__", "_version", "launcher"}
+    names = {path.stem for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()}
+    names |= {path.stem for path in PACKAGE.glob("*.py")} - entrances
+    assert names - kernel_side == set(re.findall(r"comfydeploy_jupyter\.(\w+)", layers))
+    apart = names - {"handlers", "extension"} | {"launcher"}
+    assert apart == set(re.findall(r'^  "comfydeploy_jupyter\.(\w+)",$', tornado, re.MULTILINE))
+
+
 def test_each_exception_to_a_rule_has_its_reason():
     bare = []
     for path in python_files("comfydeploy_jupyter", "tests", "benchmarks", "scripts"):
