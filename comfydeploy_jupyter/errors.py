@@ -104,6 +104,8 @@ class ComfyDeployError(Exception):
         """
         kind = _BY_CODE.get(str(reply.get("code")), ComfyDeployError)
         message = reply.get("error") or reply.get("message") or f"the server answered {status}"
+        if reply.get("hint"):
+            message = f"{message} ({reply['hint']})"
         details = reply.get("details")
         known = {"success", "error", "code", "message", "details"}
         error = kind(

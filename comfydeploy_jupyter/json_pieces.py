@@ -20,7 +20,9 @@ def dumps(value: Any, depth: int = 4) -> str:
         Levels of objects and arrays that are taken apart.
     """
     if depth and isinstance(value, dict):
-        pairs = [f"{json.dumps(key)}: {dumps(item, depth - 1)}" for key, item in value.items()]
+        pairs = [
+            f"{json.dumps(key)}: {dumps(item, depth - 1)}" for key, item in list(value.items())
+        ]
         return f"{{{', '.join(pairs)}}}"
     if depth and isinstance(value, (list, tuple)):
         return f"[{', '.join([dumps(item, depth - 1) for item in value])}]"

@@ -288,8 +288,6 @@ def _error_of(response: requests.Response) -> ComfyDeployError:
     except (requests.RequestException, ValueError):
         reply = None
     if isinstance(reply, dict) and isinstance(reply.get("code"), str):
-        if reply.get("hint"):
-            reply = {**reply, "error": f"{reply.get('error')} ({reply['hint']})"}
         return ComfyDeployError.from_reply(response.status_code, reply)
     if response.status_code == NotFoundError.status:
         return ExtensionMissingError(
@@ -346,6 +344,14 @@ def _split_address(url: str) -> tuple[str, str | None]:
     return urlunsplit((parts.scheme, parts.netloc, _without_page(parts.path), "", "")), token
 
 
+_PAGES = {
+    "lab": ("tree", "workspaces"),
+    "doc": ("tree", "workspaces"),
+    "nbclassic": ("tree", "notebooks"),
+}
+"""First parts of the paths of JupyterLab's and Notebook's pages, and what can come next."""
+
+
 def _without_page(path: str) -> str:
     """Return the base URL in a path of JupyterLab or Notebook, such as ``/lab/tree/a.ipynb``."""
     parts = path.strip("/").split("/")
@@ -353,10 +359,12 @@ def _without_page(path: str) -> str:
         behind = parts[place + 1 :]
         # A user of JupyterHub may be called like a page.
         is_user = parts[:place][-1:] == ["user"] and parts[:place][-2:] != ["user", "user"]
+        is_file = bool(behind) and "." in behind[-1]
+        follow = _PAGES.get(part, ())
         if not is_user and (
-            part in {"lab", "tree", "nbclassic"}
-            or (part == "doc" and behind[:1] in (["tree"], ["workspaces"]))
-            or (part == "notebooks" and behind and behind[-1].endswith(".ipynb"))
+            (part in ("lab", "tree", "nbclassic") and not behind)
+            or (behind[:1] and behind[0] in follow)
+            or (part in ("tree", "notebooks") and is_file)
         ):
             parts = parts[:place]
             break

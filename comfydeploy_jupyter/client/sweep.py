@@ -22,6 +22,7 @@ from ..errors import (
     ConflictError,
     InvalidRequestError,
     NotFoundError,
+    RunCancelledError,
     RunTimeoutError,
     ServerUnreachableError,
     UnauthorizedError,
@@ -781,6 +782,9 @@ class Sweep(Sequence[Point]):
         """Do one step of a job; an error fails it, or ends the sweep where all would fail."""
         try:
             return step(*args, **kwargs)
+        except RunCancelledError:
+            job.status = "cancelled"
+            return None
         except Exception as error:
             refused = isinstance(error, ComfyDeployError) and error.status < 500
             if refused and not isinstance(error, (UnauthorizedError, RunTimeoutError)):

@@ -115,7 +115,7 @@ class Definitions:
                 if max_age is None or age <= max_age:
                     return live.knowledge
             if self._fault is not None and time.monotonic() - self._failed_at < ASK_AGAIN:
-                raise self._fault  # others have just waited for it in vain
+                raise self._fault.with_traceback(None)  # others have just waited for it in vain
             return (await self._ask(client, version))[1]
 
     async def text(self, client: ComfyUIClient, version: str | None) -> bytes:

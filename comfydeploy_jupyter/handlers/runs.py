@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tornado.iostream import StreamClosedError
 
 from ..errors import ComfyDeployError, InvalidRequestError, RunTimeoutError
-from ..json_pieces import rough_size
-from ..runs.log import RunEvent
+from ..runs.log import RunEvent, in_batches
 from .base import KEEP_AWAKE, LARGE, Base, Handler, schemas
 from .service import ForService
 
@@ -98,7 +97,7 @@ class RunHandler(ForService, RunBase):
                 if not run.ended.is_set():
                     raise not_ended(run) from None
         reply = self.services.runs.reply(run.record)
-        if rough_size(reply["outputs"]) > LARGE:
+        if run.outputs_size > LARGE:
             await self.reply_large(reply)
         else:
             self.reply(reply)
@@ -116,10 +115,7 @@ class StreamHandler(RunBase):
         arrived = asyncio.get_running_loop().time()
         request = await self.run_request()
         starting = asyncio.ensure_future(self.start_run(request, arrived=arrived))
-        pause = BEGIN_AFTER
-        while not (await asyncio.wait({starting}, timeout=pause))[0]:
-            await self._keep_waiting()
-            pause = KEEP_AWAKE
+        await self._wait_for(starting)
         try:
             run = starting.result()
         except Exception as fault:
@@ -141,20 +137,35 @@ class StreamHandler(RunBase):
         if seen and not re.fullmatch(r"\d{1,18}", seen, re.ASCII):
             raise InvalidRequestError.of_field("Last-Event-ID", "must be the id of an event")
         last_id = int(seen or 0)
+        beginning = self.services.runs.beginning(query.prompt_id)
+        if beginning is not None:
+            await self._wait_for(beginning)
         run = self.services.runs.find(query.prompt_id)
         if run is not None:
             await self.stream(run, previews=query.previews, last_id=last_id)
             return
-        record = await self.services.runs.record(query.prompt_id)
+        try:
+            record = await self.services.runs.record(query.prompt_id)
+        except ComfyDeployError as fault:
+            if not self._headers_written:
+                raise
+            await self._tell_failure(fault)
+            return
         await self.stream_record(record, last_id)
 
-    async def _keep_waiting(self) -> None:
-        """Say that the run is not queued yet; a client that is gone does not stop it."""
-        if not self._headers_written:
-            self.begin_stream()
-        self.write(STILL_THERE)
-        with suppress(StreamClosedError):
-            await self.flush()
+    async def _wait_for(self, beginning: asyncio.Future[Any]) -> None:
+        """Wait until there is a run, and say now and then that there is none yet.
+
+        A client that is gone does not stop it.
+        """
+        pause = BEGIN_AFTER
+        while not (await asyncio.wait({beginning}, timeout=pause))[0]:
+            pause = KEEP_AWAKE
+            if not self._headers_written:
+                self.begin_stream()
+            self.write(STILL_THERE)
+            with suppress(StreamClosedError):
+                await self.flush()
 
     async def stream(
         self, run: Run, *, previews: bool, last_id: int = 0, timeout: float | None = None
@@ -177,7 +188,9 @@ class StreamHandler(RunBase):
                     last_id = batch[-1].id
                 await self.flush()
             while tail := run.log.after(last_id):
-                await self._write_events(tail, previews)
+                for batch in in_batches(tail):
+                    await self._write_events(batch, previews)
+                    await self.flush()
                 last_id = tail[-1].id
         except StreamClosedError:
             self._log_left(run.record)
@@ -189,7 +202,8 @@ class StreamHandler(RunBase):
 
     async def stream_record(self, record: RunRecord, last_id: int) -> None:
         """Send the end of a run whose events are not here: an old one, or another server's."""
-        self.begin_stream()
+        if not self._headers_written:
+            self.begin_stream()
         first = self.services.runs.reply(record)
         names = ("prompt_id", "number", "node_errors")
         if not last_id:
@@ -203,6 +217,9 @@ class StreamHandler(RunBase):
                 record = await self.services.runs.record(record.prompt_id)
         except StreamClosedError:
             self._log_left(record)
+            return
+        except ComfyDeployError as fault:
+            await self._tell_failure(fault, last_id + 2)
             return
         reply = self.services.runs.reply(record)
         self.write(await asyncio.to_thread(lambda: RunEvent(last_id + 2, "result", reply).sse))
@@ -227,10 +244,10 @@ class StreamHandler(RunBase):
         prompt_id = error.extra.get("prompt_id")
         return None if prompt_id is None else self.services.runs.find(prompt_id)
 
-    async def _tell_failure(self, error: ComfyDeployError) -> None:
+    async def _tell_failure(self, error: ComfyDeployError, first: int = 1) -> None:
         """End a stream that has begun with an error, which else would be the answer itself."""
         run = self._run_of(error)
-        first = 1 if run is None else run.log.reserve(2)
+        first = first if run is None else run.log.reserve(2)
         status = error.details.get("status", "failed") if run is None else run.record.status
         prompt_id = None if run is None else run.prompt_id
         told = RunEvent(first + 1, "status", {"prompt_id": prompt_id, "status": status})

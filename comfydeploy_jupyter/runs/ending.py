@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import metrics
 from ..errors import ComfyDeployError
+from ..json_pieces import rough_size
 from .outputs import read_history
 from .run import not_before
 
@@ -61,6 +62,7 @@ class Endings:
 
     async def settle(self, run: Run, entry: dict[str, Any]) -> None:
         """End a run as ComfyUI's history has it."""
+        run.outputs_size = await asyncio.to_thread(rough_size, entry.get("outputs"))
         if run.whole:
             run.stop_clock()
         record = replace(run.record)

@@ -188,7 +188,7 @@ class EventLog:
             there = self.after(event_id)
             if there:
                 event_id = there[-1].id
-                for number, batch in enumerate(_batches(there)):
+                for number, batch in enumerate(in_batches(there)):
                     if number:
                         await asyncio.sleep(0)
                     yield batch
@@ -229,7 +229,7 @@ class EventLog:
         self._bytes = sum(e.size for e in self._events)
 
 
-def _batches(events: list[RunEvent]) -> Iterator[list[RunEvent]]:
+def in_batches(events: list[RunEvent]) -> Iterator[list[RunEvent]]:
     """Yield events in portions of `LARGE` bytes or, where one is larger, of one."""
     first = size = 0
     for place, event in enumerate(events):

@@ -259,11 +259,13 @@ class RunManager:
         """Wait for a run to be queued until a moment; after that it goes on by itself."""
         task = self._background.start(_outcome(handing), run)
         if not await _done_by(until, task):
-            run.promised = True
-            raise RunTimeoutError(
-                "ComfyUI has not answered in time whether it takes the run",
-                extra={"prompt_id": run.prompt_id},
-            )
+            if self._runs.get(run.prompt_id) is run:
+                run.promised = True
+                raise RunTimeoutError(
+                    "ComfyUI has not answered in time whether it takes the run",
+                    extra={"prompt_id": run.prompt_id},
+                )
+            await asyncio.wait({task})  # how it ended is only being stored
         _told(task)
 
     async def _begin_by(
@@ -344,11 +346,13 @@ class RunManager:
     def _drop(self, run: Run, reason: str) -> None:
         """Forget a run of which nothing was told; whoever waits for it hears that it is over."""
         self._runs.pop(run.prompt_id, None)
+        run.posted.set()
+        if run.ending:
+            return
         run.listener = None
         error = {"type": "NotQueued", "message": reason, "node_id": None, "node_type": None}
         run.record = replace(run.record, status="failed", error=error)
         run.close(self.reply(run.record))
-        run.posted.set()
 
     async def _begin_delivery(self, request: RunRequest, run: Run) -> None:
         try:
@@ -372,6 +376,11 @@ class RunManager:
         stored = await self._stored_version(request.workflow_id, number)
         graphs = {"workflow_api": stored["workflow_api"], "workflow": stored["workflow"]}
         return request.model_copy(update=graphs), stored["version"]
+
+    def beginning(self, prompt_id: str) -> asyncio.Future[Any] | None:
+        """Return what is being done before a run of that id exists, if anything is."""
+        found = self._beginning.get(prompt_id)
+        return None if found is None else found[0]
 
     def find(self, prompt_id: str) -> Run | None:
         """Return a run whose events are in memory, or None."""
@@ -683,8 +692,12 @@ class RunManager:
         self, run: Run, client: ComfyUIClient, fault: ComfyUIUnavailableError
     ) -> None:
         """Find out whether a prompt whose queueing was not answered is queued all the same."""
-        if not run.unanswered and run.promised:
+        if run.ending:
+            await run.ended.wait()  # it was cancelled, or its ComfyUI ended, meanwhile
+            return
+        if not run.unanswered and (run.promised or run.record.cancelling):
             await self._endings.lose(run, fault.message, kind="NotQueued")
+            fault.extra["prompt_id"] = run.prompt_id
             raise fault
         if not run.unanswered:
             log.info(
@@ -743,9 +756,13 @@ class RunManager:
         The wish is kept with the run: where ComfyUI cannot be asked now, it is asked when it is
         back, and a run that it has lost by then is not queued anew.
         """
-        run.record.cancelling = True
         log.debug("Run %s is to be cancelled", run.prompt_id, extra=run.record.log_fields)
-        await self._repository.save(replace(run.record))
+        run.record.cancelling = True
+        try:
+            await self._repository.save(replace(run.record))
+        except BaseException:
+            run.record.cancelling = False
+            raise
         task = self._background.start(_outcome(self._cancel_now(run)), run)
         if not await _done_by(asyncio.get_running_loop().time() + ASK_WITHIN, task):
             return "running" if run.record.status == "running" else "queued"
@@ -773,6 +790,8 @@ class RunManager:
             return was
 
     async def _cancel_at(self, client: ComfyUIClient, run: Run) -> str:
+        if run.unanswered:
+            return "queued"  # it may be taken yet; the reconciler sees to it
         if run.record.status != "running":
             await client.delete_queued(run.prompt_id)
             running, pending = await client.queue()
@@ -869,7 +888,7 @@ async def _outcome(work: Coroutine[Any, Any, T]) -> T | ComfyDeployError:
 def _told(task: asyncio.Task[T | ComfyDeployError]) -> T:
     """Return the outcome of a step to its caller."""
     if task.cancelled():
-        raise ComfyUIUnavailableError("Jupyter stops; what was asked for goes on at its next start")
+        raise ComfyUIUnavailableError("Jupyter stops; how far this came is known at its next start")
     found = task.result()
     if isinstance(found, ComfyDeployError):
         raise found

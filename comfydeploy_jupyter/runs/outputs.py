@@ -69,7 +69,7 @@ def reply(record: RunRecord, view_url: str) -> dict[str, Any]:
         "seeds": record.seeds,
         "execution_time": record.execution_time,
         "cached_nodes": record.cached_nodes,
-        "node_times": record.node_times,
+        "node_times": dict(record.node_times),  # it is still written to
         "machine": record.machine,
         "created_at": record.created_at,
         "started_at": record.started_at,

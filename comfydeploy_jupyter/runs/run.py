@@ -96,6 +96,7 @@ class Run:
         self.ended = asyncio.Event()
         self.current_node: str | None = None
         self.progress = 0.0
+        self.outputs_size = 0  # characters of its outputs, as ComfyUI has told them
         self.listener: Callable[[Run, RunEvent], None] | None = None
         self.with_urls: Callable[[dict[str, Any]], dict[str, Any]] | None = None
         self._early: list[tuple[str, dict[str, Any], Preview | None, int | None]] = []
@@ -188,6 +189,7 @@ class Run:
             self._note_states(data.get("nodes"))
         elif event.type == "executed" and isinstance(data.get("output"), dict):
             self.record.outputs[str(data.get("node"))] = data["output"]
+            self.outputs_size += event.size
         elif event.type == "execution_success":
             self.succeeded = True
         elif event.type == "executed":
@@ -250,7 +252,7 @@ class Run:
             The body that ``POST run`` answers for the run.
         """
         self._open()
-        self.tell("result", reply)
+        self.tell("result", reply, size=self.outputs_size + SHORT * (len(self.nodes) + 4))
         status = {"prompt_id": self.prompt_id, "status": self.record.status}
         self.tell("status", status, size=SHORT)
         self.log.close()

@@ -124,6 +124,7 @@ def test_a_refusal_after_comfyui_had_to_start_is_raised_at_once(small_server: St
     refusal = {
         "code": "prompt_invalid",
         "error": "ComfyUI refuses the graph",
+        "hint": "look at it",
         "node_errors": {"1": {"errors": [{"message": "Value too small", "details": "width"}]}},
     }
 
@@ -136,7 +137,9 @@ def test_a_refusal_after_comfyui_had_to_start_is_raised_at_once(small_server: St
 
     comfy = Comfy(small_server(answer).url)
     for start in (comfy.run, comfy.submit, comfy.stream):
-        with pytest.raises(PromptInvalidError, match=r"(?s)refuses the graph.*Sky.*too small"):
+        with pytest.raises(
+            PromptInvalidError, match=r"(?s)refuses the graph \(look at it\).*Sky.*too small"
+        ):
             start(GRAPH)
 
 

@@ -153,6 +153,10 @@ async def test_stream_begins_before_a_run_that_is_long_in_coming(
         await asyncio.sleep(6)
         assert (await api.post("interrupt", {"prompt_id": cancelled_id}))[0] == 200
 
+    async def join():
+        await asyncio.sleep(0.5)
+        return await events("GET", params={"prompt_id": gone})
+
     reader, writer = await open_stream({"workflow_api": graph_of_file(6), "prompt_id": gone})
     unreadable = graph_of_file(6)
     unreadable["2"]["inputs"]["images"] = ["1", 5]
@@ -161,13 +165,16 @@ async def test_stream_begins_before_a_run_that_is_long_in_coming(
         events(body={"workflow_api": graph_of_file(6, 404)}),
         events(body={"workflow_api": unreadable, "prompt_id": refused_id}),
         events(body={"workflow_api": graph_of_file(9), "prompt_id": cancelled_id}),
+        join(),
         cancel_later(),
     )
     head = await reader.readuntil(b": keep awake\n\n")
     assert b"200 OK" in head
     assert b"text/event-stream" in head
     writer.close()
-    told, missing, refused, cancelled, _ = await reading
+    told, missing, refused, cancelled, joined, _ = await reading
+    assert set(joined[0][1]) == {"prompt_id", "number", "node_errors"}
+    assert joined[-1][1]["data"] == {"prompt_id": gone, "status": "success"}
     assert set(told[0][1]) == {"prompt_id", "number", "node_errors"}
     assert [number for number, _ in told] == list(range(1, len(told) + 1))
     assert told[-1][1]["data"]["status"] == "success"
