@@ -338,7 +338,9 @@ class Handler(Base, APIHandler):
         return self.services.cloud.account(self.given_key(asked.given_key), api_url=named)
 
     def begin_stream(self) -> None:
-        """Set the headers of an event stream; proxies must not hold it back."""
+        """Set the headers of an event stream, once; proxies must not hold it back."""
+        if self._headers_written:
+            return
         self.set_header("Content-Type", "text/event-stream")
         self.set_header("Cache-Control", "no-cache")
         self.set_header("X-Accel-Buffering", "no")

@@ -161,8 +161,7 @@ class StreamHandler(RunBase):
         pause = BEGIN_AFTER
         while not (await asyncio.wait({beginning}, timeout=pause))[0]:
             pause = KEEP_AWAKE
-            if not self._headers_written:
-                self.begin_stream()
+            self.begin_stream()
             self.write(STILL_THERE)
             with suppress(StreamClosedError):
                 await self.flush()
@@ -171,8 +170,7 @@ class StreamHandler(RunBase):
         self, run: Run, *, previews: bool, last_id: int = 0, timeout: float | None = None
     ) -> None:
         """Send a run's events until it ends or the client is gone; neither stops the run."""
-        if not self._headers_written:
-            self.begin_stream()
+        self.begin_stream()
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
         # The end is told again to whoever asks for what comes after it.
         last_id = min(last_id, run.log.last_id - run.log.closed)
@@ -202,8 +200,7 @@ class StreamHandler(RunBase):
 
     async def stream_record(self, record: RunRecord, last_id: int) -> None:
         """Send the end of a run whose events are not here: an old one, or another server's."""
-        if not self._headers_written:
-            self.begin_stream()
+        self.begin_stream()
         first = self.services.runs.reply(record)
         names = ("prompt_id", "number", "node_errors")
         if not last_id:
