@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+
+from .errors import UnsupportedPlatformError
 from .extension import ComfyDeploy
+from .posix import require_posix
 
 if __name__ == "__main__":
+    try:
+        require_posix("The server of comfydeploy_jupyter")
+    except UnsupportedPlatformError as error:
+        sys.exit(str(error))
     ComfyDeploy.load_other_extensions = False
     ComfyDeploy.launch_instance()  # type: ignore[no-untyped-call]  # jupyter_server's is untyped

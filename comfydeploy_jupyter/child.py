@@ -8,9 +8,12 @@ import json
 import logging
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import psutil
 
 from .guard import guarded_command
 from .secrets import is_secret_name
@@ -213,13 +216,28 @@ def _tail(log: Path, lines: int, start: int) -> list[str]:
 
 
 def _started_at(pid: int) -> int | None:
-    """Return when a process started, in clock ticks since boot; None if it is gone or unknown."""
+    """Return when a process started, None if it is gone or unknown.
+
+    On Linux in clock ticks since boot, which no change of the clock moves.
+    """
+    if sys.platform != "linux":
+        return _created_at(pid)
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     fields = stat.rpartition(")")[2].split()
     return None if fields[0] in {"Z", "X"} else int(fields[19])
+
+
+def _created_at(pid: int) -> int | None:
+    """Return when a process started, in microseconds of the clock; None as `_started_at`."""
+    try:
+        process = psutil.Process(pid)
+        gone = process.status() == psutil.STATUS_ZOMBIE
+        return None if gone else round(process.create_time() * 1_000_000)
+    except psutil.Error:
+        return None
 
 
 def _write_record(path: Path, pid: int, guard: int, command: list[str]) -> None:

@@ -16,6 +16,7 @@ into its JSON reply; the Python client turns the reply back into the same error:
     ├── MethodNotAllowedError        405 method_not_allowed
     ├── ConflictError                409 conflict
     ├── TooLargeError                413 too_large
+    ├── UnsupportedPlatformError     501 unsupported_platform  on Windows
     ├── CloudError                   502 cloud_error         or the service's own 4xx
     ├── TunnelFailedError            502 tunnel_failed
     ├── DockerFailedError            502 docker_failed       details hold the last lines of the log
@@ -204,6 +205,13 @@ class TooLargeError(ComfyDeployError):
 
     status = 413
     code = "too_large"
+
+
+class UnsupportedPlatformError(ComfyDeployError):
+    """The system lacks what this needs; the message says what works on it."""
+
+    status = 501
+    code = "unsupported_platform"
 
 
 class CloudError(ComfyDeployError):

@@ -18,6 +18,7 @@ from ._version import __version__
 from .errors import ComfyDeployError, InvalidRequestError
 from .handlers import ROUTES
 from .lazy import lazy_module, load_all
+from .posix import require_posix
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -239,6 +240,7 @@ class ComfyDeploy(ExtensionApp):
     async def _open_services(self) -> None:
         async with self._changing:
             if self._services is None:
+                require_posix("The server extension comfydeploy_jupyter")
                 services = await asyncio.to_thread(self._build)
                 try:
                     await services.open()

@@ -6,6 +6,7 @@ import difflib
 import html
 import json
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,9 @@ class ComfyMagics(Magics):
 
     def _do(self, line: str) -> Any:
         try:
-            words = shlex.split(line)
+            # on Windows a backslash is a part of a path, nothing that escapes
+            windows = sys.platform == "win32"
+            words = shlex.split(line.replace("\\", "\\\\") if windows else line)
         except ValueError as error:
             raise UsageError(f"%comfy: {error}: {line}") from None
         commands: dict[str, Callable[[list[str]], Any]] = {

@@ -41,6 +41,8 @@ class JupyterProcess:
         Further configuration, by class.
     lab : bool
         Whether it has JupyterLab; without, it starts faster.
+    program : tuple of str
+        What Python is to run.
 
     Attributes
     ----------
@@ -51,7 +53,12 @@ class JupyterProcess:
     """
 
     def __init__(
-        self, folder: Path, config: dict[str, dict[str, Any]], *, lab: bool = False
+        self,
+        folder: Path,
+        config: dict[str, dict[str, Any]],
+        *,
+        lab: bool = False,
+        program: tuple[str, ...] = ("-m", "jupyter_server"),
     ) -> None:
         self.folder = folder
         self.root = folder / "root"
@@ -63,6 +70,7 @@ class JupyterProcess:
         self._port = 0
         self._config = config
         self._lab = lab
+        self._program = program
         self.root.mkdir(parents=True)
         self.env = {
             **os.environ,
@@ -106,7 +114,7 @@ class JupyterProcess:
         path.write_text(json.dumps(config))
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "jupyter_server", f"--config={path}"],
+                [sys.executable, *self._program, f"--config={path}"],
                 cwd=self.root,
                 env=self.env,
                 stdin=subprocess.DEVNULL,
@@ -168,8 +176,14 @@ def start_jupyter(
     """A function that starts a Jupyter server; takes configuration by class."""
     servers: list[JupyterProcess] = []
 
-    def start(*, lab: bool = False, **config: dict[str, Any]) -> JupyterProcess:
-        servers.append(JupyterProcess(tmp_path_factory.mktemp("jupyter"), config, lab=lab))
+    def start(
+        *,
+        lab: bool = False,
+        program: tuple[str, ...] = ("-m", "jupyter_server"),
+        **config: dict[str, Any],
+    ) -> JupyterProcess:
+        folder = tmp_path_factory.mktemp("jupyter")
+        servers.append(JupyterProcess(folder, config, lab=lab, program=program))
         servers[-1].start()
         return servers[-1]
 

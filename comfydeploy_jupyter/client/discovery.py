@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import warnings
@@ -10,9 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit, urlunsplit
 
+import psutil
 from jupyter_core.paths import jupyter_runtime_dir
 
-from ..errors import ComfyDeployError, ServerUnreachableError, UnauthorizedError
+from ..errors import (
+    ComfyDeployError,
+    ServerUnreachableError,
+    UnauthorizedError,
+    UnsupportedPlatformError,
+)
 from .comfy import Comfy, Display
 from .own_server import own_server
 from .server import HOW_TO_ENABLE, ExtensionMissingError, Server
@@ -83,6 +90,8 @@ def connect(
         The server does not answer, or there is none and ``start`` is false.
     UnauthorizedError
         It wants another token, or only has a password.
+    UnsupportedPlatformError
+        This is not Linux or macOS, so no server can be started here.
     ComfyDeployError
         It does not have this extension enabled; the message says how to enable it.
     """
@@ -155,7 +164,7 @@ def _find(token: str | None) -> Server | None:
                     f"the Jupyter server of this kernel does not have comfydeploy_jupyter enabled "
                     f"({HOW_TO_ENABLE}); another server is used until then"
                 )
-        except UnauthorizedError:
+        except (UnauthorizedError, UnsupportedPlatformError):
             if candidate.mine:
                 raise
         except ComfyDeployError as error:
@@ -207,8 +216,8 @@ def _runtime_infos() -> Iterator[_Info]:
         try:
             facts = path.stat()
             info = json.loads(path.read_bytes())
-            if facts.st_uid != os.getuid():
-                continue
+            if hasattr(os, "getuid") and facts.st_uid != os.getuid():
+                continue  # on Windows the folder itself is the user's own
             yield _Info(
                 _reachable(str(info["url"])),
                 str(info.get("token") or ""),
@@ -235,22 +244,14 @@ def _ancestors(environ: Mapping[str, str]) -> Iterator[int]:
     parent = environ.get("JPY_PARENT_PID", "")
     if parent.isdigit():
         yield int(parent)
-    pid = os.getppid()
-    while pid > 1:
-        yield pid
-        try:
-            # "<pid> (<any name>) <state> <parent> …"; only Linux has this file
-            stat = Path(f"/proc/{pid}/stat").read_text()
-            pid = int(stat.rpartition(")")[2].split()[1])
-        except (OSError, ValueError, IndexError):
-            return
+    yield os.getppid()
+    with contextlib.suppress(psutil.Error):
+        for process in psutil.Process().parents():
+            yield process.pid
 
 
 def _alive(pid: int) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return pid > 0 and psutil.pid_exists(pid)
+    except OverflowError:
         return False
-    except (OSError, OverflowError):
-        return True
-    return pid > 0

@@ -18,6 +18,7 @@ from typing import Any
 
 from ..errors import ComfyDeployError, ServerUnreachableError
 from ..guard import guarded_command
+from ..posix import require_posix
 from .server import Server
 
 START_TIMEOUT = 90.0
@@ -33,9 +34,12 @@ class OwnServer:
     ------
     ServerUnreachableError
         It does not start; ``details["log"]`` has its last lines.
+    UnsupportedPlatformError
+        This system is not Linux or macOS.
     """
 
     def __init__(self) -> None:
+        require_posix("The Jupyter server that connect() starts where there is none")
         self._folder = Path(tempfile.mkdtemp(prefix="comfydeploy-jupyter-"))
         self._log = self._folder / "server.log"
         self._write_config(secrets.token_hex(24))

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -30,6 +29,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..errors import UnsupportedPlatformError
+from ..posix import lock_file, require_posix
 from .discovery import (
     INSTALL_PATH,
     USUAL_PLACES,
@@ -193,10 +194,10 @@ def _lock(folder: Path) -> Iterator[bool]:
         os.set_inheritable(lock, True)
         waited = False
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(lock)
         except BlockingIOError:
             say(f"Another installation into {folder} is running; waiting for it.")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            lock_file(lock, wait=True)
             waited = True
         yield waited
     finally:
@@ -547,8 +548,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = Options(**vars(parser.parse_args(arguments)))
     try:
+        require_posix("The installer of ComfyUI")
         install(options)
-    except InstallError as error:
+    except (InstallError, UnsupportedPlatformError) as error:
         print(f"ComfyUI was not installed: {error}", file=sys.stderr)
         return 1
     except OSError as error:

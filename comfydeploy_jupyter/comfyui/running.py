@@ -1,4 +1,4 @@
-"""Which process answers as ComfyUI on this machine: its interpreter and its folder (Linux)."""
+"""Which process answers as ComfyUI on this machine: its interpreter and its folder."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import psutil
 
 from .discovery import is_comfyui_tree
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,7 @@ class Running:
 def running_at(url: str) -> Running | None:
     """Return the process that listens at an address of this machine, if it can be known.
 
-    It cannot where the address is another machine's, the process another user's, or this system
-    has no ``/proc``.
+    It cannot where the address is another machine's, or the process another user's.
     """
     try:
         parts = urlsplit(url)
@@ -55,20 +58,34 @@ def running_at(url: str) -> Running | None:
 def listener_pid(port: int) -> int | None:
     """Return the process that listens on a port of this machine, where we may know that."""
     with contextlib.suppress(psutil.Error, OSError):
-        for connection in psutil.net_connections(kind="tcp"):
+        for pid, connection in _connections():
             here = connection.laddr and connection.laddr.port == port
             if here and connection.status == psutil.CONN_LISTEN:
-                return connection.pid
+                return pid
     return None
+
+
+def _connections() -> Iterator[tuple[int | None, Any]]:
+    """Give the TCP connections of this machine, as far as we may know them, with their process."""
+    try:
+        for connection in psutil.net_connections(kind="tcp"):
+            yield connection.pid, connection
+    except psutil.AccessDenied:  # macOS shows all of them to root only, but each user their own
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                # before psutil 6 it had another name
+                listed = getattr(process, "net_connections", None) or process.connections
+                for own in listed(kind="tcp"):
+                    yield process.pid, own
 
 
 def describe(pid: int) -> Running:
     """Return what the command line of a ComfyUI process tells."""
-    process = Path("/proc", str(pid))
     try:
-        words = [os.fsdecode(w) for w in (process / "cmdline").read_bytes().split(b"\0")][:-1]
-        folder = (process / "cwd").readlink()
-    except OSError:
+        process = psutil.Process(pid)
+        words = process.cmdline()
+        folder = Path(process.cwd())
+    except psutil.Error:
         return Running(pid, None, None)
     python = _program(process, words[0], folder) if words else None
     script = next((word for word in words[1:] if word.endswith("main.py")), None)
@@ -76,15 +93,14 @@ def describe(pid: int) -> Running:
     return Running(pid, python, home if home is not None and is_comfyui_tree(home) else None)
 
 
-def _program(process: Path, name: str, folder: Path) -> Path | None:
+def _program(process: psutil.Process, name: str, folder: Path) -> Path | None:
     if "/" in name:
         found = folder / name
     else:
         try:
-            entries = (process / "environ").read_bytes().split(b"\0")
-        except OSError:
+            search = process.environ().get("PATH", "")
+        except psutil.Error:
             return None
-        search = next((os.fsdecode(e[5:]) for e in entries if e.startswith(b"PATH=")), "")
         where = shutil.which(name, path=search)
         if where is None:
             return None

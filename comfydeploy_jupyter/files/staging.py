@@ -9,13 +9,13 @@ removed at the next start.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import secrets
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ..errors import ComfyDeployError, ConflictError
+from ..posix import lock_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 STAGING_PREFIX = ".comfydeploy-upload-"
 """How the names of staging directories begin; listings pass them over."""
 
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
 
 class Staging:
@@ -54,7 +54,7 @@ class Staging:
             with suppress(FileNotFoundError):  # one that cleans up may be faster than our lock
                 descriptor = _open_directory(name, self._parent)
                 with suppress(OSError):  # file systems without locks: never cleaned up, works
-                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+                    lock_file(descriptor, wait=True)
                 try:
                     os.stat(name, dir_fd=self._parent)
                 except BaseException:
@@ -156,7 +156,7 @@ def _remove_orphan(name: str, parent: int) -> bool:
     with suppress(OSError):
         descriptor = _open_directory(name, parent)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(descriptor)
             _remove(name, descriptor, parent)
         finally:
             os.close(descriptor)

@@ -19,6 +19,7 @@ from ..errors import (
     StoreUnavailableError,
     TooLargeError,
     UnauthorizedError,
+    UnsupportedPlatformError,
 )
 from . import examples
 from .fields import meaning_of
@@ -44,7 +45,10 @@ is null counts as not given; unknown fields are ignored.
 """
 UNCHANGED = "The client has this answer already."
 UNCHANGED_HEADER = Header("If-None-Match", "304 if the answer still has this ETag.", '"a9f0"')
-_EVERYWHERE = (InvalidRequestError, UnauthorizedError, StoreUnavailableError, NoSpaceError)
+_EVERYWHERE = (
+    *(InvalidRequestError, UnauthorizedError, StoreUnavailableError, NoSpaceError),
+    UnsupportedPlatformError,
+)
 _WITH_BODY = (InvalidJSONError, TooLargeError)
 _OF_STATUS = {416: "The range is outside the file.", 426: "Another version of the protocol."}
 

@@ -25,6 +25,7 @@ from ..errors import (
     TunnelFailedError,
     UnauthorizedError,
     UnknownInputError,
+    UnsupportedPlatformError,
 )
 from .fields import GRAPH, RUN_ID, UI_GRAPH, WORKFLOW_ID
 
@@ -65,6 +66,9 @@ ERRORS: tuple[ComfyDeployError, ...] = (
     TooLargeError(
         "The body has 70000000 bytes, the limit is 67108864",
         details={"size": 70000000, "limit": 67108864},
+    ),
+    UnsupportedPlatformError(
+        "The server extension of ComfyUI needs Linux or macOS and does not run on Windows"
     ),
     CloudError("ComfyDeploy at api.comfydeploy.com cannot be reached: Connection refused"),
     TunnelFailedError(

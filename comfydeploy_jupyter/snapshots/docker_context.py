@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import FULL, ConflictError, NoSpaceError
+from ..posix import lock_file
 from .copying import Copier
 from .manager_format import to_manager
 from .packages import LOCAL
@@ -116,7 +116,7 @@ def _alone(folder: Path, name: str) -> Iterator[None]:
     descriptor = os.open(folder / f"{name}~lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(descriptor)
         except BlockingIOError:
             raise ConflictError(
                 f"name: the snapshot {name} is being written", details={"field": "name"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import sqlite3
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from ..posix import lock_file
 from .migrations import unknown_steps
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Place:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         self._lock = os.open(f"{self.path}.lock", flags, 0o600)
         deadline = time.monotonic() + patience
-        while not (alone := self._take(fcntl.LOCK_EX)) and not self._take(fcntl.LOCK_SH):
+        while not (alone := self._take()) and not self._take(shared=True):
             if time.monotonic() > deadline:
                 raise sqlite3.OperationalError("database is locked")
             time.sleep(_ASK_AGAIN)
@@ -89,7 +89,7 @@ class Place:
 
     def have_alone(self) -> bool:
         """Lock it alone; return false, and hold it together with others, where that cannot be."""
-        if self._take(fcntl.LOCK_EX):
+        if self._take():
             return True
         # What cannot be had alone may be lost altogether, by flock(2).
         self.share()
@@ -98,7 +98,7 @@ class Place:
     def share(self) -> None:
         """Let others in again."""
         with contextlib.suppress(OSError):
-            fcntl.flock(self._lock, fcntl.LOCK_SH)
+            lock_file(self._lock, shared=True, wait=True)
 
     def leave(self) -> None:
         """Say that the store is closed."""
@@ -106,9 +106,9 @@ class Place:
             os.close(self._lock)
             self._lock = -1
 
-    def _take(self, how: int) -> bool:
+    def _take(self, *, shared: bool = False) -> bool:
         try:
-            fcntl.flock(self._lock, how | fcntl.LOCK_NB)
+            lock_file(self._lock, shared=shared)
         except BlockingIOError:
             return False
         except OSError:  # a file system without such locks

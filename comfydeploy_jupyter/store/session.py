@@ -9,10 +9,11 @@ the operating system releases it when the server dies, however it dies.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import uuid
 from typing import TYPE_CHECKING
+
+from ..posix import lock_file
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +63,7 @@ class Session:
     def _lock(self, path: Path) -> bool:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         with contextlib.suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(descriptor)
             self._locks.append(descriptor)
             return True
         os.close(descriptor)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import fcntl
 import hashlib
 import os
 import re
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..errors import FULL
+from ..posix import lock_file
 from .http import TransferError, request
 from .sources import CHUNK, open_path
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from .sites import ModelSites
 
 PART = ".part"  # suffix of a file that is not whole yet; ComfyUI lists no such files
-_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 
 
 class PartFile:
@@ -61,7 +61,7 @@ class PartFile:
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             self._file = os.open(self.part, flags, 0o666, dir_fd=self._directory)
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(self._file)
         except OSError as fault:
             self.close()
             if isinstance(fault, BlockingIOError):

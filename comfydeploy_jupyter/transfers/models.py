@@ -138,7 +138,9 @@ def _link(path: Path, here: int, target: Path, there: int) -> bool:
     try:
         os.link(path.name, target.name, src_dir_fd=here, dst_dir_fd=there, follow_symlinks=False)
     except OSError as fault:
-        if fault.errno not in (errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+        if fault.errno not in (
+            *(errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS),
+        ):
             raise
         return False
     return True

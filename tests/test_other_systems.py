@@ -1,0 +1,203 @@
+"""What works on Windows and macOS, and what says that it does not."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+import requests
+
+from comfydeploy_jupyter.client import Comfy
+from comfydeploy_jupyter.errors import UnsupportedPlatformError
+from tests.comfyui_server import ComfyUIServer, free_port
+from tests.jupyter_process import REPOSITORY, TOKEN, JupyterProcess
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+IMPORT_ALL = """
+import importlib, pkgutil, comfydeploy_jupyter
+for module in pkgutil.walk_packages(comfydeploy_jupyter.__path__, "comfydeploy_jupyter."):
+    if not module.name.endswith((".__main__", ".inspect_python")):
+        importlib.import_module(module.name)
+for panel in comfydeploy_jupyter.PANELS:
+    getattr(comfydeploy_jupyter, panel)
+"""
+USE = """
+import json, sys
+import comfydeploy_jupyter
+comfy = comfydeploy_jupyter.connect()
+result = comfy.run(json.loads(sys.argv[1]), {"text": "from here"}, progress=False)
+[path] = result.save("pictures")
+[again] = result.save("pictures")
+workflow = comfy.load(path)
+workflow.save("again.json")
+uploaded = comfy.upload(path)
+panel = comfydeploy_jupyter.ComfyDeployPanel("again.json", comfy)
+panel.close()
+assert path == again and path.read_bytes() and uploaded
+print(result.status, *result.texts, len(workflow))
+"""
+GRAPH = {
+    "1": {
+        "class_type": "EmptyImage",
+        "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 255},
+    },
+    "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "x"}},
+    "3": {"class_type": "TestText", "inputs": {"text": "", "anything": ["1", 0]}},
+}
+TRY = """
+import os, signal
+from pathlib import Path
+def failure(attempt):
+    try:
+        attempt()
+    except Exception as error:
+        return type(error).__name__
+attempts = [lambda: __import__("fcntl"), lambda: os.geteuid(), lambda: signal.SIGKILL,
+    lambda: open("/proc/self/stat"), lambda: Path("/proc/1/stat").read_text()]
+print(*map(failure, attempts))
+"""
+KNOWN_AGAIN = """
+import os, subprocess, sys
+from comfydeploy_jupyter.child import _started_at
+from comfydeploy_jupyter.client.discovery import _ancestors
+child = subprocess.Popen(["sleep", "100"])
+first, again = _started_at(child.pid), _started_at(child.pid)
+child.kill()
+while _started_at(child.pid) is not None:
+    pass
+child.wait()
+print(first == again, _started_at(child.pid) is None, os.getppid() in _ancestors({}))
+"""
+SERVE = "from jupyter_server.serverapp import main; main()"
+
+
+def disguised(system: str, code: str) -> str:
+    return f"from tests.other_systems import as_{system}\nas_{system}()\n{code}"
+
+
+def run(
+    system: str, code: str, *arguments: str, folder: Path, **env: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", disguised(system, code), *arguments],
+        cwd=folder,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(REPOSITORY),
+            "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+            **env,
+        },
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
+
+
+def test_the_disguise_takes_away_what_is_not_there(tmp_path: Path) -> None:
+    done = run("windows", TRY, folder=tmp_path)
+    assert done.stdout == (
+        "ModuleNotFoundError AttributeError AttributeError FileNotFoundError FileNotFoundError\n"
+    )
+
+
+@pytest.mark.parametrize("system", ["windows", "macos"])
+def test_every_module_can_be_imported(system: str, tmp_path: Path) -> None:
+    done = run(system, IMPORT_ALL, folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("system", ["windows", "macos"])
+def test_client_and_panels_work_with_a_server_elsewhere(
+    system: str, jupyter: JupyterProcess, tmp_path: Path
+) -> None:
+    done = run(
+        system,
+        USE,
+        json.dumps(GRAPH),
+        folder=tmp_path,
+        COMFYDEPLOY_JUPYTER_URL=jupyter.url,
+        COMFYDEPLOY_JUPYTER_TOKEN=jupyter.token,
+    )
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "success from here 3\n")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import comfydeploy_jupyter; comfydeploy_jupyter.connect()",
+        "import runpy; runpy.run_module('comfydeploy_jupyter', run_name='__main__')",
+        "import sys; from comfydeploy_jupyter.comfyui.install import main; sys.exit(main([]))",
+    ],
+    ids=["connect", "server", "installer"],
+)
+def test_on_windows_a_sentence_says_what_works_there(code: str, tmp_path: Path) -> None:
+    done = run("windows", code, folder=tmp_path)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    for part in ("does not run on Windows", "the client and the panels", "connect(url, token)"):
+        assert part in last
+    if "connect()" not in code:
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_on_windows_the_extension_says_so_and_jupyter_runs(
+    start_jupyter: Any,
+) -> None:
+    server = start_jupyter(program=("-c", disguised("windows", SERVE)))
+    until(lambda: "could not be started" in server.log())
+    assert server.log().count("does not run on Windows") == 1
+    assert "Traceback" not in server.log()
+    headers = {"Authorization": f"token {TOKEN}"}
+    assert requests.get(f"{server.url}api/contents", headers=headers, timeout=30).ok
+    reply = requests.get(f"{server.url}comfyui-deploy/check-status", headers=headers, timeout=30)
+    assert (reply.status_code, reply.json()["code"]) == (501, "unsupported_platform")
+    with pytest.raises(UnsupportedPlatformError, match="does not run on Windows"):
+        Comfy(server.url, server.token).run(GRAPH, progress=False)
+    assert "Traceback" not in server.log()
+
+
+def test_on_macos_a_server_starts_comfyui_and_runs_a_workflow(
+    start_jupyter: Any, comfyui: ComfyUIServer, tmp_path: Path
+) -> None:
+    (tmp_path / "custom_nodes").mkdir()
+    server = start_jupyter(
+        program=("-c", disguised("macos", SERVE)),
+        ComfyDeploy={
+            "comfyui_path": str(comfyui.path),
+            "comfyui_python": str(comfyui.python),
+            "launch_args": [
+                *("--cpu", "--port", str(free_port()), "--base-directory", str(tmp_path)),
+                *("--database-url", "sqlite:///:memory:", "--disable-api-nodes"),
+            ],
+            "data_dir": str(tmp_path / "data"),
+        },
+    )
+    comfy = Comfy(server.url, server.token)
+    result = comfy.run({"1": GRAPH["1"], "2": GRAPH["2"]}, progress=False)
+    assert result.images[0].size == (16, 16)
+    (picture,) = result.save(tmp_path)
+    assert str(comfy.upload(picture)) == picture.name
+    assert comfy.hash(f"input/{picture.name}") == sha256(picture.read_bytes()).hexdigest()
+    machine = comfy.machines.get("local")
+    pid = machine.software["comfyui"]["pid"]
+    assert machine.software["comfyui"]["process"]["memory"] > 0
+    assert machine.hardware["cpu"]["cores"] > 0
+    assert "Traceback" not in server.log()
+    os.kill(server.pid, signal.SIGKILL)
+    until(lambda: not psutil.pid_exists(pid))
+
+
+def test_on_macos_what_a_killed_server_left_is_known_again(tmp_path: Path) -> None:
+    """A process is known by when it started, also without ``/proc``."""
+    done = run("macos", KNOWN_AGAIN, folder=tmp_path)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "True True True\n")
