@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import html
-import shutil
 import sys
 import threading
 import time
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from .client.graph_text import counted
+from .client.results import NAMED_FILES
+from .client.terminal import Terminal, cut
 from .errors import printable
 
 if TYPE_CHECKING:
@@ -71,7 +73,7 @@ def progress_display(
     """
     from .client import SweepProgress
 
-    terminal = sys.stderr if sys.stderr is not None and sys.stderr.isatty() else None
+    terminal = Terminal.of(sys.stderr)
     if isinstance(progress, SweepProgress):
         if in_notebook():
             return Live(progress, SweepView(progress))
@@ -117,7 +119,8 @@ class Live(Generic[P]):
         self._over.set()
         self._thread.join()
         if self._progress.ended is None:
-            self._progress.finish("cancelled" if kind is KeyboardInterrupt else "left")
+            left = "left" if self._progress.version else "not-started"
+            self._progress.finish("cancelled" if kind is KeyboardInterrupt else left)
         self._try(self._view.end)
 
     def _loop(self) -> None:
@@ -146,37 +149,53 @@ class Line:
 
     Parameters
     ----------
-    stream : text file
-        A terminal.
+    terminal : Terminal
+        Where.
     """
 
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
+    def __init__(self, terminal: Terminal) -> None:
+        self._terminal = terminal
+        self._full, self._empty = ("█", "░") if terminal.can_write("█░") else ("#", "-")
 
     def draw(self, fraction: float, elapsed: float, text: str) -> None:
-        """Write the line."""
-        width = shutil.get_terminal_size().columns - 1
-        done = round(fraction * 20)
-        bar = "█" * done + "░" * (20 - done)
-        line = f"{bar} {fraction:4.0%}  {elapsed:5.1f} s  {text}"
-        self.write(f"\r{''.join(c if c.isprintable() else ' ' for c in line)[:width]}\x1b[K")
+        """Write the line, as much of it as the terminal is wide."""
+        line = f"{self._bar(fraction, elapsed)}{text}"
+        line = self._terminal.writable("".join(c if c.isprintable() else " " for c in line))
+        self.write(f"\r{cut(line, self._terminal.width - 1)}\x1b[K")
+
+    def leave(self, fraction: float, elapsed: float, text: str) -> None:
+        """Write the line for the last time; it stays."""
+        self.write(f"\r{self._bar(fraction, elapsed)}{text}\x1b[K\n")
 
     def write(self, text: str) -> None:
         """Write some text as it is."""
-        self._stream.write(text)
-        self._stream.flush()
+        self._terminal.stream.write(text)
+        self._terminal.stream.flush()
+
+    def _bar(self, fraction: float, elapsed: float) -> str:
+        done = round(fraction * 20)
+        bar = self._full * done + self._empty * (20 - done)
+        return f"{bar} {fraction:4.0%}  {elapsed:5.1f} s  "
 
 
 class TerminalView(Line):
-    """A run as one line of text."""
+    """A run as one line of text, which stays and names what the run has made."""
 
     def show(self, progress: RunProgress) -> None:
         """Write the line."""
         self.draw(progress.fraction, progress.elapsed, activity(progress))
 
     def end(self, progress: RunProgress) -> None:
-        """Clear the line."""
-        self.write("\r\x1b[K")
+        """Leave a line that says how it ended; none if nothing was ever heard of the run."""
+        if progress.status == "not-started":
+            self.write("\r\x1b[K")
+            return
+        files = [] if progress.result is None else progress.result.files
+        named = [self._terminal.link(file.filename, file.url) for file in files[:NAMED_FILES]]
+        if len(files) > NAMED_FILES:
+            named.append(f"and {counted(len(files) - NAMED_FILES, 'file')} more")
+        text = activity(progress) + (": " if named else "") + ", ".join(named)
+        self.leave(progress.fraction, progress.elapsed, text)
 
 
 class SweepLine(Line):
@@ -189,7 +208,8 @@ class SweepLine(Line):
 
     def end(self, progress: SweepProgress) -> None:
         """Leave a line that says how it ended."""
-        self.write(f"\r{printable(sweep_end(progress))}\x1b[K\n")
+        text = self._terminal.writable(printable(sweep_end(progress)))
+        self.write(f"\r{text}\x1b[K\n")
 
 
 class NotebookView:
@@ -209,6 +229,8 @@ class NotebookView:
     def end(self, progress: RunProgress) -> None:
         """Close the widgets and leave a line that can be stored in the notebook."""
         line = f"{progress.status.capitalize()} after {progress.elapsed:.1f} s"
+        if progress.status == "not-started":
+            line = "Not started"
         self._handle.update({"text/plain": line}, raw=True)
         self._widgets.close()
 
@@ -391,9 +413,12 @@ def sweep_end(progress: SweepProgress) -> str:
 def activity(progress: RunProgress) -> str:
     """Return in a few words what a run does now, e.g. ``"KSampler 3/20"``."""
     if progress.node is None:
-        return {"queued": "Waiting in the queue", "left": "Not followed any more"}.get(
-            progress.status, progress.status.capitalize()
-        )
+        words = {
+            "queued": "Waiting in the queue",
+            "left": "Not followed any more",
+            "not-started": "Not started",
+        }
+        return words.get(progress.status, progress.status.capitalize())
     steps = f" {progress.step}/{progress.steps}" if progress.steps > 1 else ""
     kind = progress.node.type
     beside = f" ({kind})" if kind and kind != progress.node.short else ""

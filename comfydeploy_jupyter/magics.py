@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, Any
 from IPython.core.error import UsageError
 from IPython.core.magic import Magics, line_magic, magics_class
 
+from .client.comfy import SHORT_ID
 from .client.graph import Source
-from .client.graph_text import html_table, text_table
+from .client.graph_text import duration, html_table, text_table
+from .client.results import NAMED_FILES
 from .errors import ComfyDeployError
+from .moments import read_moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,8 +125,7 @@ class ComfyMagics(Magics):
             if not arguments[0].isdecimal() or int(arguments[0]) < 1:
                 raise UsageError(f"%comfy runs: how many? a number, not {arguments[0]!r}")
             number = int(arguments[0])
-        rows = [_run_row(run.record) for run in self._client.runs(limit=number)]
-        return Page.table(("id", "status", "seconds", "created"), rows, empty="No runs yet")
+        return runs_page([run.known for run in self._client.runs(limit=number)])
 
 
 class Page:
@@ -159,14 +161,23 @@ def status_page(status: dict[str, Any]) -> Page:
     """Return the reply of ``check-status`` as a small table."""
     rows: list[tuple[str, ...]] = []
     for name, value in status.items():
-        if isinstance(value, dict):
-            facts = ", ".join(
-                f"{key} {_plain(item)}" for key, item in value.items() if item is not None
-            )
-            rows.append((name, facts))
-        elif value is not None:
-            rows.append((name, _plain(value)))
-    return Page.table(("", ""), rows, empty="Nothing is known")
+        facts = value if isinstance(value, dict) else {"": value}
+        label = name
+        for key, item in facts.items():
+            if item is not None and item not in ("", []):
+                rows.append((label, key.replace("_", " "), _plain(item)))
+                label = ""  # once, before the first of them
+    return Page.table(("part", "", ""), rows, empty="Nothing is known")
+
+
+def runs_page(records: list[dict[str, Any]]) -> Page:
+    """Return records of runs as a table: short ids, local times, durations, files."""
+    heads = ("id", "status", "started", "took", "files")
+    rows = [_run_row(record) for record in records]
+    if not rows:
+        return Page("No runs yet")
+    lines = [(row[0][:SHORT_ID], *row[1:]) for row in rows]
+    return Page(text_table([heads, *lines]), html_table(heads, rows))
 
 
 def parse_pair(pair: str) -> tuple[str, Any]:
@@ -198,14 +209,36 @@ def _no_more(arguments: list[str], command: str) -> None:
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ", ".join(map(_plain, value))
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _run_row(record: dict[str, Any]) -> tuple[str, ...]:
     took = record.get("execution_time")
+    outputs = record.get("outputs")
+    files = [
+        str(item["filename"])
+        for output in (outputs.values() if isinstance(outputs, dict) else ())
+        for items in (output.values() if isinstance(output, dict) else ())
+        for item in (items if isinstance(items, list) else ())
+        if isinstance(item, dict) and item.get("filename")
+    ]
+    more = [f"and {len(files) - NAMED_FILES} more"] if len(files) > NAMED_FILES else []
     return (
         str(record.get("prompt_id", "")),
         str(record.get("status", "")),
-        f"{took:.2f}" if isinstance(took, (int, float)) else "",
-        str(record.get("created_at") or "")[:19].replace("T", " "),
+        _local_time(record.get("created_at")),
+        duration(took) if isinstance(took, (int, float)) else "",
+        ", ".join([*files[:NAMED_FILES], *more]),
     )
+
+
+def _local_time(moment: Any) -> str:
+    """Return a moment in the time of this machine, e.g. ``"2026-03-01 10:00:00"``."""
+    try:
+        return f"{read_moment(str(moment)).astimezone():%Y-%m-%d %H:%M:%S}"
+    except ValueError:
+        return ""

@@ -15,15 +15,32 @@ if TYPE_CHECKING:
 
 
 def run_in_terminal(
-    code: str, *arguments: str, jupyter: JupyterProcess, folder: Path
+    code: str,
+    *arguments: str,
+    jupyter: JupyterProcess,
+    folder: Path,
+    whole: bool = False,
+    **environ: str,
 ) -> tuple[str, str]:
-    """Run a script whose errors go to a terminal; return its output, and what was drawn there."""
+    """Run a script whose errors go to a terminal; return its output, and what was drawn there.
+
+    With `whole`, its output goes there, too.
+    """
     ours, theirs = pty.openpty()
+    known = ("COLORTERM", "KITTY_WINDOW_ID", "NO_COLOR", "TERM_PROGRAM", "TMUX", "VTE_VERSION")
+    env = {key: value for key, value in jupyter.env.items() if key not in known}
     with subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         cwd=folder,
-        env={**jupyter.env, "PYTHONPATH": str(REPOSITORY), "COLUMNS": "100"},
-        stdout=subprocess.PIPE,
+        env={
+            **env,
+            "PYTHONPATH": str(REPOSITORY),
+            "COLUMNS": "100",
+            "TERM": "xterm-256color",
+            **environ,
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=theirs if whole else subprocess.PIPE,
         stderr=theirs,
         text=True,
     ) as process:

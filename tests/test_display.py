@@ -1,11 +1,16 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 from typing import TYPE_CHECKING
 
-from comfydeploy_jupyter.client import Event, RunProgress
+import pytest
+
+from comfydeploy_jupyter.client import Event, Result, RunProgress
 from comfydeploy_jupyter.client.graph import Source
+from comfydeploy_jupyter.client.server import Server
+from comfydeploy_jupyter.client.terminal import Terminal
 from comfydeploy_jupyter.display import (
     Live,
     ProgressWidgets,
@@ -17,8 +22,6 @@ from tests.terminal import run_in_terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
     from tests.jupyter_process import JupyterProcess
 
@@ -103,17 +106,57 @@ def test_a_view_that_fails_does_not_harm_the_run() -> None:
     assert view.ended == "success"
 
 
-def test_the_line_of_a_terminal() -> None:
-    stream = io.StringIO()
-    view = TerminalView(stream)
+class Stream(io.StringIO):
+    def __init__(self, encoding: str = "utf-8") -> None:
+        super().__init__()
+        self._encoding = encoding
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # that of a file of text
+        return self._encoding
+
+
+def test_the_line_of_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    stream = Stream()
+    view = TerminalView(Terminal(stream, {"TERM": "xterm", "VTE_VERSION": "6800"}))
     view.show(started())
     line = stream.getvalue()
     assert line.startswith("\r█████░░░")
     assert " 25%" in line
-    assert "3/20" in line
     assert "\x1b[31m" not in line, "a title must not steer the terminal"
     assert "\n" not in line
-    view.end(started())
+    assert len(line) <= 60 + len("\r\x1b[K")
+    progress = started()
+    outputs = {"4": {"images": [{"filename": f"{n}\x1b[1m.png"} for n in range(5)]}}
+    progress.result = Result(Server("http://h/"), {"outputs": outputs})
+    progress.feed(Event("status", {"status": "success"}))
+    view.end(progress)
+    left = stream.getvalue()[len(line) :]
+    assert left.startswith(f"\r{'█' * 20} 100%")
+    assert "Success: \x1b]8;;http://h/comfyui-deploy/view?" in left
+    assert "\x1b\\2\\x1b[1m.png\x1b]8;;\x1b\\, and 2 files more\x1b[K\n" in left
+
+
+def test_a_failed_run_leaves_its_bar_where_it_was() -> None:
+    stream, progress = Stream(), started()
+    progress.feed(Event("status", {"status": "failed"}))
+    TerminalView(Terminal(stream)).end(progress)
+    assert re.fullmatch(r"\r█{5}░{15}  25% +\d\.\d s  Failed\x1b\[K\n", stream.getvalue())
+
+
+def test_a_line_in_a_terminal_without_unicode() -> None:
+    stream, progress = Stream("ascii"), started()
+    TerminalView(Terminal(stream)).show(progress)
+    assert stream.getvalue().startswith("\r#####-----")
+
+
+def test_of_what_never_began_no_line_is_left() -> None:
+    stream, progress = Stream(), RunProgress(Source(GRAPH))
+    with pytest.raises(ValueError, match="wrong"), Live(progress, TerminalView(Terminal(stream))):
+        raise ValueError("wrong")
+    assert (progress.status, activity(progress)) == ("not-started", "Not started")
+    assert "\n" not in stream.getvalue()
     assert stream.getvalue().endswith("\r\x1b[K")
 
 
@@ -134,7 +177,7 @@ def test_silent_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None
     assert (captured.out, captured.err) == ("", "")
 
 
-def test_a_script_in_a_terminal_shows_a_line_and_clears_it(
+def test_a_script_in_a_terminal_shows_a_line_that_stays(
     jupyter: JupyterProcess, tmp_path: Path
 ) -> None:
     code = (
@@ -148,4 +191,7 @@ def test_a_script_in_a_terminal_shows_a_line_and_clears_it(
     assert out.strip() == "['done']"
     assert "Counter (TestProgress)" in drawn
     assert "/8" in drawn
-    assert drawn.endswith("\r\x1b[K")
+    assert re.search(r"\r█{20} 100% +\d+\.\d s  Success\x1b\[K\r\n$", drawn)
+    assert run_in_terminal(
+        code, str(time.time()), jupyter=jupyter, folder=tmp_path, TERM="dumb"
+    ) == ("['done']\n", "")

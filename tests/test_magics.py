@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 import uuid
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import nbformat
@@ -14,7 +17,8 @@ from nbclient import NotebookClient
 
 from comfydeploy_jupyter import load_ipython_extension
 from comfydeploy_jupyter.client import Comfy, Result
-from comfydeploy_jupyter.magics import HELP, parse_pair
+from comfydeploy_jupyter.errors import NotFoundError
+from comfydeploy_jupyter.magics import HELP, parse_pair, runs_page
 from comfydeploy_jupyter.widgets import ComfyDeployPanel
 
 if TYPE_CHECKING:
@@ -56,15 +60,46 @@ def test_run_with_values(comfy: Any) -> None:
     assert sorted(result.texts) == ["7", "two words"]
 
 
-def test_status_and_runs(comfy: Any) -> None:
+def test_status_and_runs(comfy: Any, shell: InteractiveShell) -> None:
     page = comfy("status")
-    assert "reachable true" in repr(page)
+    lines = repr(page).splitlines()
+    assert any(re.fullmatch(r"comfyui +reachable +yes", line) for line in lines), lines
+    assert any(re.fullmatch(r"queue +running +\d+", line) for line in lines), lines
+    assert any(re.fullmatch(r" +pending +\d+", line) for line in lines), lines
     assert "<table>" in page._repr_html_()
     result = comfy("run 'my flow.json' seed=8")
-    lines = repr(comfy("runs 1")).splitlines()
-    assert len(lines) == 2
-    assert result.prompt_id in lines[1]
-    assert "success" in lines[1]
+    page = comfy("runs 1")
+    head, line = repr(page).splitlines()
+    assert head.split() == ["id", "status", "started", "took", "files"]
+    short, status, day, clock, took, unit = line.split()
+    assert result.prompt_id.startswith(short)
+    assert len(short) == 8
+    assert (status, unit) == ("success", "s")
+    assert float(took) < 60
+    begun = datetime.strptime(f"{day} {clock}", "%Y-%m-%d %H:%M:%S")
+    assert abs(begun.timestamp() - time.time()) < 60
+    assert result.prompt_id in page._repr_html_()
+    assert shell.user_ns["comfy"].get(short).prompt_id == result.prompt_id
+    for unknown in ("0" * 8, short[:7]):
+        with pytest.raises(NotFoundError):
+            shell.user_ns["comfy"].get(unknown)
+
+
+def test_a_table_of_runs_obeys_no_name() -> None:
+    evil = "<b>\x1b[31m日本.png"
+    page = runs_page(
+        [
+            {"prompt_id": "a" * 36, "outputs": {"1": {"images": [{"filename": evil}] * 4}}},
+            {"prompt_id": "b", "status": "queued", "created_at": "soon", "outputs": {"1": None}},
+        ]
+    )
+    head, first, second = repr(page).splitlines()
+    assert head.index("files") == first.index("<b>")
+    assert "\x1b" not in first
+    assert "and 1 more" in first
+    assert second.split() == ["b", "queued"]
+    assert "&lt;b&gt;" in page._repr_html_()
+    assert "<b>" not in page._repr_html_()
 
 
 def test_panel(comfy: Any) -> None:

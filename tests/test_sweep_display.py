@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import nbformat
 
 from comfydeploy_jupyter.client import Comfy
+from comfydeploy_jupyter.client.terminal import Terminal
 from comfydeploy_jupyter.display import SweepLine
 from tests.client.test_sweep import failing_if
 from tests.jupyter_process import REPOSITORY, JupyterProcess
@@ -93,7 +94,7 @@ def test_the_line_names_the_point_and_its_node(
     deadline = time.monotonic() + 20
     while "/1000" not in stream.getvalue():
         assert time.monotonic() < deadline
-        SweepLine(stream).show(sweep.progress)
+        SweepLine(Terminal(stream)).show(sweep.progress)
         time.sleep(0.05)
     line = stream.getvalue().rpartition("\r")[2]
     assert "0 of 2 points: 2.text one: Count" in line

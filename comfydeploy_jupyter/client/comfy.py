@@ -10,7 +10,7 @@ from numbers import Integral
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
-from ..errors import ComfyDeployError, InvalidRequestError, PromptInvalidError
+from ..errors import ComfyDeployError, InvalidRequestError, NotFoundError, PromptInvalidError
 from ..graphs.structure import structure_of
 from .events import RunProgress
 from .files import Model, UploadedFile, has_files, upload, upload_all
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from .sweep import SweepProgress
 
 LARGEST_SEED = 2**64 - 1  # of ComfyUI's own nodes
+SHORT_ID = 8  # characters of an id that are shown in a terminal
+RECENT = 100  # runs among which one is found by them
 HASH_TIMEOUT = 600.0  # s; a large file on a slow disk takes its time
 
 SITES = {"huggingface": "huggingface.co", "civitai": "civitai.com"}
@@ -208,6 +210,7 @@ class Comfy:
                     state.feed(event)
                     if event.event == "result":
                         reply = event.data
+                        state.result = Result(self.server, reply, source)
         except KeyboardInterrupt:
             if cancel_on_interrupt:
                 with suppress(ComfyDeployError):
@@ -294,12 +297,25 @@ class Comfy:
     def get(self, prompt_id: str) -> Run:
         """Return the handle of a run that exists, by its id.
 
+        Parameters
+        ----------
+        prompt_id : str
+            The id; of the latest runs also the first eight characters, as ``%comfy runs`` shows.
+
         Raises
         ------
         NotFoundError
             There is no such run.
         """
-        record = self.server.get("check-status", prompt_id=prompt_id)
+        try:
+            record = self.server.get("check-status", prompt_id=prompt_id)
+        except NotFoundError:
+            if len(prompt_id) < SHORT_ID:
+                raise
+            found = [r for r in self.runs(RECENT) if r.prompt_id.startswith(prompt_id)]
+            if len(found) != 1:
+                raise
+            return found[0]
         return Run(self.server, {"prompt_id": prompt_id, **record})
 
     def runs(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from .graph import NodeName, Source
+    from .results import Result
 
 FINAL = frozenset({"success", "failed", "cancelled"})
 
@@ -95,6 +96,8 @@ class RunProgress:
         When it ended.
     version : int
         Grows with each change.
+    result : Result or None
+        What the run made, once it has ended.
     """
 
     workflow: Source
@@ -108,6 +111,7 @@ class RunProgress:
     started: float = field(default_factory=time.monotonic)
     ended: float | None = None
     version: int = 0
+    result: Result | None = None
 
     @property
     def elapsed(self) -> float:

@@ -6,6 +6,7 @@ import html
 from typing import TYPE_CHECKING, Any
 
 from ..graphs.formats import Graph, class_of, inputs_of, is_link, title_of
+from .terminal import columns_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -72,14 +73,25 @@ def counted(number: float, noun: str) -> str:
     return f"{shown} {noun}{'' if number == 1 else 's'}"
 
 
+def duration(seconds: float) -> str:
+    """Return a time span in words, e.g. ``"0.29 s"``, ``"1 min 05 s"``, ``"2 h 03 min"``."""
+    if seconds < 59.95:
+        return f"{seconds:.2f} s" if seconds < 9.995 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 def text_table(rows: Iterable[Sequence[str]]) -> str:
     """Return rows as aligned lines of printable characters."""
     lines = [[_printable(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )
+    widths = [max(map(columns_of, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(_padded, line, widths)).rstrip() for line in lines)
+
+
+def _padded(cell: str, width: int) -> str:
+    return cell + " " * (width - columns_of(cell))
 
 
 def html_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
+import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +16,9 @@ from urllib.parse import urlsplit
 from ..errors import ComfyDeployError, RunCancelledError, RunFailedError, printable
 from ..media_types import media_type
 from .graph import Source
-from .graph_text import counted
+from .graph_text import counted, duration
 from .server import READ_TIMEOUT, Server
+from .terminal import Terminal, one_line
 from .writing import put_beside, unfinished
 
 if TYPE_CHECKING:
@@ -36,6 +38,12 @@ INLINE_BYTES = 1_500_000
 
 INLINE_MEDIA_BYTES = 8_000_000
 """A larger video or sound is named inline, not embedded."""
+
+NAMED_FILES = 3
+"""How many files the text form of a result names; `Result.files` has them all."""
+
+TERMINAL_PICTURES = 4
+"""How many pictures a result shows in a terminal."""
 
 PREVIEW_SIDE = 1024
 """Longest side of the smaller copy, pixels."""
@@ -89,6 +97,11 @@ class OutputFile:
             return len(self._cache["content"])
         with self._request() as response:
             return int(response.headers.get("Content-Length", -1))
+
+    @property
+    def url(self) -> str:
+        """Where the server has it; asks for Jupyter's sign-in, and has no token in it."""
+        return self._address
 
     @property
     def query(self) -> str:
@@ -231,8 +244,9 @@ class Result(Mapping[str, Any]):
         parts = [self.status]
         if self.execution_time is not None:
             parts.append(f"{self.execution_time:.2f} s")
-        if self.files:
-            parts.append(counted(len(self.files), "file"))
+        parts.extend(file.filename for file in self.files[:NAMED_FILES])
+        if len(self.files) > NAMED_FILES:
+            parts.append(f"and {counted(len(self.files) - NAMED_FILES, 'file')} more")
         if self.texts:
             parts.append(counted(len(self.texts), "text"))
         if self.status == "failed":
@@ -389,6 +403,40 @@ class Result(Mapping[str, Any]):
     def _repr_html_(self) -> str:
         return self.to_html()
 
+    def show(self) -> None:
+        """Print the result: status, pictures where the terminal can show them, files, texts.
+
+        Files are links where the terminal knows links. Into a pipe or a file goes plain text.
+        """
+        for part in self._shown_in(Terminal.of(sys.stdout)):
+            sys.stdout.write(part)
+        sys.stdout.flush()
+
+    def _ipython_display_(self) -> None:
+        if Terminal.of(sys.stdout) is None:
+            raise NotImplementedError  # IPython then shows it as HTML, or by its repr
+        self.show()
+
+    def _shown_in(self, terminal: Terminal | None) -> Iterator[str]:
+        facts = [self.status.capitalize()]
+        if self.execution_time is not None:
+            facts.append(duration(self.execution_time))
+        if self.status == "failed":
+            facts.append(self.failure)
+        yield _lines(" · ".join(facts), terminal)
+        shown = 0
+        for file in self.files:
+            picture = None
+            if terminal is not None and file.is_image and shown < TERMINAL_PICTURES:
+                picture = _terminal_picture(file, terminal)
+            if picture is not None:
+                shown += 1
+                yield picture
+            name = one_line(file.filename)
+            yield f"{name if terminal is None else terminal.link(name, file.url)}\n"
+        for text in [*self.left_out, *self.texts]:
+            yield _lines(text, terminal)
+
     def _headline(self) -> str:
         colour = {
             "success": "var(--jp-success-color1,#388e3c)",
@@ -441,6 +489,22 @@ class Result(Mapping[str, Any]):
             '<details style="margin-top:8px"><summary style="cursor:pointer">Timings</summary>'
             f"<table><thead>{head}</thead><tbody>{rows}</tbody></table></details>"
         )
+
+
+def _lines(text: str, terminal: Terminal | None) -> str:
+    """Return a text and a line feed, so that neither a terminal nor its encoding takes offence."""
+    text = printable(text)
+    return f"{text if terminal is None else terminal.writable(text)}\n"
+
+
+def _terminal_picture(file: OutputFile, terminal: Terminal) -> str | None:
+    import PIL.Image
+
+    try:
+        with PIL.Image.open(io.BytesIO(file.thumbnail(512))) as image:
+            return terminal.picture(image)
+    except (ComfyDeployError, OSError, ValueError):
+        return None  # it is gone, or no picture after all; its name is shown
 
 
 def _inline(file: OutputFile) -> str:

@@ -1,0 +1,218 @@
+"""What a terminal can show: lines of its width, links, pictures. Pipes and files get plain text."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+import re
+import shutil
+import sys
+import unicodedata
+from typing import TYPE_CHECKING, TextIO
+from urllib.parse import quote
+
+from ..errors import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from PIL.Image import Image
+
+PICTURE_COLUMNS = 60
+"""Widest picture, columns."""
+
+PICTURE_ROWS = 20
+"""Highest picture, rows."""
+
+_KITTY_CHUNK = 4096  # most characters that its protocol takes at once
+_TRUE_COLOUR = re.compile(r"kitty|ghostty|alacritty|foot|wezterm|direct", re.IGNORECASE)
+_LINKS = re.compile(r"kitty|ghostty|alacritty|foot|wezterm", re.IGNORECASE)
+_LINK_PROGRAMS = frozenset({"iTerm.app", "WezTerm", "vscode", "ghostty", "Hyper", "Tabby", "rio"})
+_KITTY_PROGRAMS = frozenset({"ghostty", "WezTerm"})
+
+
+class Terminal:
+    """A terminal, and what it says of itself in the environment.
+
+    Nothing is asked of it: an answer would come in between what is typed. What it does not say is
+    taken as missing.
+
+    Parameters
+    ----------
+    stream : text file
+        Where it is written to.
+    environ : mapping, optional
+        The environment; default that of this process.
+    """
+
+    def __init__(self, stream: TextIO, environ: Mapping[str, str] | None = None) -> None:
+        self.stream = stream
+        self._environ = os.environ if environ is None else environ
+
+    @classmethod
+    def of(cls, stream: TextIO | None) -> Terminal | None:
+        """Return the terminal that a stream leads to; None where it is a file, a pipe, or dumb."""
+        if stream is None or stream.closed or not stream.isatty():
+            return None
+        term = os.environ.get("TERM", "")
+        if sys.platform == "win32" and not term:  # only some consoles there know escape sequences
+            return cls(stream) if "WT_SESSION" in os.environ else None
+        return None if term in {"", "dumb", "unknown"} else cls(stream)
+
+    @property
+    def width(self) -> int:
+        """Its columns."""
+        return shutil.get_terminal_size().columns
+
+    def can_write(self, text: str) -> bool:
+        """Return whether its encoding has all characters of a text."""
+        try:
+            text.encode(self.stream.encoding or "ascii")
+        except (UnicodeEncodeError, LookupError):
+            return False
+        return True
+
+    def writable(self, text: str) -> str:
+        """Return a text with what its encoding does not have spelled out."""
+        encoding = self.stream.encoding or "ascii"
+        return text.encode(encoding, "backslashreplace").decode(encoding)
+
+    def link(self, text: str, url: str) -> str:
+        """Return a text as a link (OSC 8), or as it is where the terminal knows no links."""
+        text = self.writable(one_line(text))
+        if not self._knows_links:
+            return text
+        address = quote(url, safe="%/:=&?~#+!$,;'@()*[]")
+        return f"\x1b]8;;{address}\x1b\\{text}\x1b]8;;\x1b\\"
+
+    def picture(self, image: Image) -> str | None:
+        """Return what shows a picture, ending with a line feed; None where it can show none.
+
+        By Kitty's protocol where the terminal has that, else as half blocks in its colours.
+        """
+        columns, rows = self._fit(image)
+        if self._environ.get("NO_COLOR"):
+            return None
+        if self._has_kitty_graphics:
+            return _kitty(image, columns, rows)
+        colours = self._colours
+        if colours and self.can_write("▀"):
+            return _half_blocks(image, columns, rows, true_colour=colours > 256)
+        return None
+
+    def _fit(self, image: Image) -> tuple[int, int]:
+        """Return columns and rows, with cells twice as high as wide."""
+        most = max(1, min(PICTURE_COLUMNS, self.width - 1))
+        scale = min(most / image.width, 2 * PICTURE_ROWS / image.height)
+        return max(1, round(image.width * scale)), max(1, round(image.height * scale / 2))
+
+    @property
+    def _name(self) -> str:
+        return self._environ.get("TERM", "")
+
+    @property
+    def _is_multiplexed(self) -> bool:
+        """Whether tmux or screen is in between, which hides what the terminal can do."""
+        return self._name.startswith(("tmux", "screen")) or "TMUX" in self._environ
+
+    @property
+    def _knows_links(self) -> bool:
+        if self._is_multiplexed:
+            return False
+        vte = self._environ.get("VTE_VERSION", "")
+        return (
+            (vte.isdecimal() and int(vte) >= 5000)
+            or self._environ.get("TERM_PROGRAM") in _LINK_PROGRAMS
+            or bool({"WT_SESSION", "KONSOLE_VERSION", "KITTY_WINDOW_ID"} & self._environ.keys())
+            or bool(_LINKS.search(self._name))
+        )
+
+    @property
+    def _has_kitty_graphics(self) -> bool:
+        return not self._is_multiplexed and (
+            "KITTY_WINDOW_ID" in self._environ
+            or self._environ.get("TERM_PROGRAM") in _KITTY_PROGRAMS
+            or self._name in {"xterm-kitty", "xterm-ghostty"}
+        )
+
+    @property
+    def _colours(self) -> int:
+        if (
+            self._environ.get("COLORTERM") in {"truecolor", "24bit"}
+            or "WT_SESSION" in self._environ
+            or _TRUE_COLOUR.search(self._name)
+        ):
+            return 1 << 24
+        return 256 if "256color" in self._name else 0
+
+
+def one_line(text: str) -> str:
+    """Return a text on one line, with what a terminal would obey spelled out."""
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def columns_of(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    return sum(
+        0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
+        for c in text
+    )
+
+
+def cut(text: str, width: int) -> str:
+    """Return as much of a text as goes into so many columns."""
+    if columns_of(text) <= width:
+        return text
+    while text and columns_of(text) >= width:
+        text = text[:-1]
+    return f"{text}…"
+
+
+def _half_blocks(image: Image, columns: int, rows: int, *, true_colour: bool) -> str:
+    pixels = _opaque(image).resize((columns, 2 * rows)).tobytes()
+    colour = _true_colour if true_colour else _of_256
+    lines = []
+    for row in range(rows):
+        cells = []
+        for column in range(columns):
+            places = (3 * ((2 * row + half) * columns + column) for half in (0, 1))
+            upper, lower = (colour(pixels[at : at + 3]) for at in places)
+            cells.append(f"\x1b[38;{upper};48;{lower}m▀")
+        lines.append(f"{''.join(cells)}\x1b[0m\n")
+    return "".join(lines)
+
+
+def _true_colour(pixel: bytes) -> str:
+    red, green, blue = pixel
+    return f"2;{red};{green};{blue}"
+
+
+def _of_256(pixel: bytes) -> str:
+    red, green, blue = (round(part / 255 * 5) for part in pixel)
+    return f"5;{16 + 36 * red + 6 * green + blue}"
+
+
+def _kitty(image: Image, columns: int, rows: int) -> str:
+    """Source: https://sw.kovidgoyal.net/kitty/graphics-protocol/ ."""
+    content = io.BytesIO()
+    _opaque(image).save(content, "PNG")
+    data = base64.b64encode(content.getvalue()).decode()
+    chunks = [data[at : at + _KITTY_CHUNK] for at in range(0, len(data), _KITTY_CHUNK)]
+    parts = []
+    for number, chunk in enumerate(chunks):
+        first = f"a=T,f=100,q=2,c={columns},r={rows}," if number == 0 else ""
+        more = int(number < len(chunks) - 1)
+        parts.append(f"\x1b_G{first}m={more};{chunk}\x1b\\")
+    return f"{''.join(parts)}\n"
+
+
+def _opaque(image: Image) -> Image:
+    """Return it in RGB, on black where it is transparent."""
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        return image.convert("RGB")
+    import PIL.Image
+
+    ground = PIL.Image.new("RGBA", image.size, "black")
+    ground.alpha_composite(image.convert("RGBA"))
+    return ground.convert("RGB")
