@@ -60,13 +60,13 @@ $(STAMP)-venv:
 	@touch $@
 
 $(STAMP)-lab: pyproject.toml | $(STAMP)-venv
-	@echo "Installing the package with JupyterLab into $(VENV)"
-	$(BIN)/pip install --quiet --editable '.[lab]'
+	@echo "Installing the package, JupyterLab and the launcher's tile into $(VENV)"
+	$(BIN)/pip install --quiet --editable '.[lab,ui]'
 	@touch $@
 
 $(STAMP)-test: pyproject.toml $(STAMP)-lab
 	@echo "Installing what the tests need into $(VENV)"
-	$(BIN)/pip install --quiet --editable '.[lab,test]'
+	$(BIN)/pip install --quiet --editable '.[lab,ui,test]'
 	@touch $@
 
 clean:

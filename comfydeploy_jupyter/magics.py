@@ -167,7 +167,7 @@ def status_page(status: dict[str, Any]) -> Page:
             if item is not None and item not in ("", []):
                 rows.append((label, key.replace("_", " "), _plain(item)))
                 label = ""  # once, before the first of them
-    return Page.table(("part", "", ""), rows, empty="Nothing is known")
+    return Page.table(("part", "fact", "value"), rows, empty="Nothing is known")
 
 
 def runs_page(records: list[dict[str, Any]]) -> Page:

@@ -1,7 +1,8 @@
 """What `make run` does once everything is installed.
 
 Starts JupyterLab with the extension and a ComfyUI, runs the quickstart workflow through the routes,
-prints how it went, and leaves JupyterLab running until it is interrupted.
+prints how it went and what to open, and leaves JupyterLab running until it is interrupted. What it
+waits for is printed meanwhile.
 """
 
 from __future__ import annotations
@@ -15,16 +16,25 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jupyter_core.paths import jupyter_runtime_dir
 
 import comfydeploy_jupyter
+from comfydeploy_jupyter.client.terminal import Terminal, cut, one_line
+from comfydeploy_jupyter.display import Live, activity, progress_display
 from comfydeploy_jupyter.errors import ComfyDeployError
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from comfydeploy_jupyter.client import Comfy, RunProgress
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 NOTEBOOKS = REPOSITORY / "notebooks"
 LOG = REPOSITORY / ".cache" / "jupyterlab.log"
 WAIT = 120.0  # seconds that JupyterLab has to start
+TELL_EVERY = 5.0  # seconds between two lines that say what is waited for
 
 
 def main() -> int:
@@ -36,13 +46,14 @@ def main() -> int:
     token = secrets.token_hex(24)
     environment = {
         **os.environ,
+        "COMFYDEPLOY_AUTOSTART": "1",
         "COMFYDEPLOY_COMFYUI_PATH": str(Path(options.comfyui).resolve()),
         "JUPYTER_TOKEN": token,
     }
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", f"--notebook-dir={NOTEBOOKS}"]
     if os.geteuid() == 0:
         command.append("--allow-root")
-    print("Starting JupyterLab", flush=True)
+    say("Starting JupyterLab")
     LOG.parent.mkdir(exist_ok=True)
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, leave)
@@ -52,13 +63,17 @@ def main() -> int:
         )
     try:
         url = wait_for(jupyter)
-        run_quickstart(url, token)
+        comfy = comfydeploy_jupyter.connect(url, token=token)
+        wait_for_comfyui(comfy, jupyter)
+        run_quickstart(comfy)
         if options.smoke:
             return 0
-        print(
-            f"\nJupyterLab is running; open\n\n    {url}lab/tree/quickstart.ipynb?token={token}\n\n"
-            f"Its log is {LOG}. Ctrl-C ends it.",
-            flush=True,
+        say(
+            f"\nJupyterLab is running. Click, or copy into a browser:\n\n"
+            f"    {url}lab/tree/quickstart.ipynb?token={token}\n\n"
+            "That opens the notebook quickstart.ipynb; click Run > Run All Cells there.\n"
+            "The tile ComfyUI of the launcher (click + beside the tab) opens ComfyUI's own page.\n"
+            f"The log of JupyterLab is {LOG}. Ctrl-C ends JupyterLab and ComfyUI."
         )
         return jupyter.wait()
     except KeyboardInterrupt:
@@ -78,6 +93,7 @@ def leave(number: int, _: object) -> None:
 def wait_for(jupyter: subprocess.Popen[bytes]) -> str:
     """Return the server's URL once it is known."""
     record = Path(jupyter_runtime_dir()) / f"jpserver-{jupyter.pid}.json"
+    waiting = Waiting("JupyterLab")
     deadline = time.monotonic() + WAIT
     while time.monotonic() < deadline and jupyter.poll() is None:
         if record.exists():
@@ -85,21 +101,91 @@ def wait_for(jupyter: subprocess.Popen[bytes]) -> str:
                 return str(json.loads(record.read_text())["url"])
             except ValueError:
                 pass  # it is being written
+        waiting.tell(last_line(LOG.read_text(errors="replace").splitlines()))
         time.sleep(0.1)
     sys.exit(f"JupyterLab did not start; its log:\n{LOG.read_text()[-4000:]}")
 
 
-def run_quickstart(url: str, token: str) -> None:
+def wait_for_comfyui(comfy: Comfy, jupyter: subprocess.Popen[bytes]) -> None:
+    """Return once ComfyUI answers, or is not going to: then the run says why."""
+    waiting: Waiting | None = None
+    while jupyter.poll() is None:
+        status = comfy.status()["comfyui"]
+        if status["reachable"] or status.get("error") or status.get("state") == "failed":
+            return
+        if waiting is None:
+            say("Starting ComfyUI, which loads torch first")
+            waiting = Waiting("ComfyUI")
+        managed = status["managed"]
+        log = comfy.server.get("comfyui/log", lines=5)["lines"] if managed else []
+        waiting.tell(last_line(log))
+        time.sleep(0.5)
+
+
+def run_quickstart(comfy: Comfy) -> None:
     """Run the quickstart workflow and print its status, time and output file."""
-    comfy = comfydeploy_jupyter.connect(url, token=token)
-    print("Running the quickstart workflow", flush=True)
+    say("Running the quickstart workflow")
     started = time.monotonic()
-    result = comfy.run(NOTEBOOKS / "sunset.json")
+    result = comfy.run(NOTEBOOKS / "sunset.json", progress=run_display)
     took = time.monotonic() - started
     print(f"status: {result.status}")
     print(f"time: {result.execution_time:.2f} s in ComfyUI, {took:.2f} s in all")
     for file in result.files:
         print(f"output: {'/'.join(filter(None, (file.type, file.subfolder, file.filename)))}")
+
+
+def say(text: str) -> None:
+    """Print it at once, in a pipe too."""
+    print(text, flush=True)
+
+
+class Waiting:
+    """What is waited for, told once it takes longer, and then every few seconds.
+
+    Parameters
+    ----------
+    what : str
+        Its name.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._started = self._told = time.monotonic()
+
+    def tell(self, now: str) -> None:
+        """Print for how long it has been waited and what goes on, if it is time to."""
+        moment = time.monotonic()
+        if moment - self._told >= TELL_EVERY:
+            self._told = moment
+            doing = f": {now}" if now else ""
+            say(f"  waiting for {self._what}, {moment - self._started:.0f} s{doing}")
+
+
+def last_line(lines: list[str]) -> str:
+    """Return the last line of a log that says something, shortened."""
+    line = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return cut(one_line(line), 100)
+
+
+def run_display(progress: RunProgress) -> AbstractContextManager[object]:
+    """Show a run as usual in a terminal, else as lines."""
+    if Terminal.of(sys.stderr) is not None:
+        return progress_display(progress)
+    return Live(progress, RunLines())
+
+
+class RunLines:
+    """A run as a line every few seconds."""
+
+    def __init__(self) -> None:
+        self._waiting = Waiting("the run")
+
+    def show(self, progress: RunProgress) -> None:
+        """Print what it does now, if it is time to."""
+        self._waiting.tell(f"{progress.fraction:.0%}, {one_line(activity(progress))}")
+
+    def end(self, progress: RunProgress) -> None:
+        """Print nothing: the result is printed."""
 
 
 def stop(jupyter: subprocess.Popen[bytes]) -> None:

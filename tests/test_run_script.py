@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+import requests
 
 from tests.jupyter_process import REPOSITORY
 from tests.test_guard import alive
@@ -18,9 +20,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.comfyui_server import ComfyUIServer
+
 # In ComfyUI's place: what matters is only that it runs.
 MAIN = """
 import os, pathlib, time
+print("Loading torch", flush=True)
 pathlib.Path(__file__).with_name("pid").write_text(str(os.getpid()))
 time.sleep(1000)
 """
@@ -34,25 +39,40 @@ def until(condition: Callable[[], object], script: subprocess.Popen[bytes], what
         time.sleep(0.05)
 
 
+def start(tmp_path: Path, comfyui: Path, **environ: str) -> tuple[subprocess.Popen[bytes], Path]:
+    """Start the script; return its process, and the file with what it prints."""
+    printed = tmp_path / "printed"
+    with printed.open("wb") as out:
+        script = subprocess.Popen(
+            [sys.executable, REPOSITORY / "scripts" / "run.py", "--comfyui", comfyui],
+            env={
+                **os.environ,
+                "PYTHONPATH": str(REPOSITORY),
+                "JUPYTER_RUNTIME_DIR": str(tmp_path / "runtime"),
+                "JUPYTER_DATA_DIR": str(tmp_path / "data"),
+                "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
+                **environ,
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+    return script, printed
+
+
+def end(script: subprocess.Popen[bytes]) -> None:
+    if script.poll() is None:
+        script.terminate()
+        script.wait(60)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_ends_all_of_it(tmp_path: Path, number: signal.Signals) -> None:
     comfyui, runtime = tmp_path / "comfyui", tmp_path / "runtime"
     (comfyui / "comfy").mkdir(parents=True)
     (comfyui / "main.py").write_text(MAIN)
-    script = subprocess.Popen(
-        [sys.executable, REPOSITORY / "scripts" / "run.py", "--comfyui", comfyui],
-        env={
-            **os.environ,
-            "PYTHONPATH": str(REPOSITORY),
-            "COMFYDEPLOY_COMFYUI_PYTHON": sys.executable,
-            "JUPYTER_RUNTIME_DIR": str(runtime),
-            "JUPYTER_DATA_DIR": str(tmp_path / "data"),
-            "JUPYTER_CONFIG_DIR": str(tmp_path / "config"),
-        },
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    script, printed = start(tmp_path, comfyui, COMFYDEPLOY_COMFYUI_PYTHON=sys.executable)
     children: list[int] = []
     try:
         pid_file = comfyui / "pid"
@@ -61,6 +81,8 @@ def test_a_signal_ends_all_of_it(tmp_path: Path, number: signal.Signals) -> None
         (record,) = runtime.glob("jpserver-*.json")
         children = [int(record.stem.removeprefix("jpserver-")), int(pid_file.read_text())]
         assert all(alive(pid) for pid in children)
+        waits = re.compile(r"waiting for ComfyUI, \d+ s: Loading torch")
+        until(lambda: waits.search(printed.read_text()), script, "does not say what it waits for")
         script.send_signal(number)
         script.wait(60)
         deadline = time.monotonic() + 20
@@ -72,3 +94,27 @@ def test_a_signal_ends_all_of_it(tmp_path: Path, number: signal.Signals) -> None
         script.wait()
         for pid in filter(alive, children):
             os.kill(pid, signal.SIGKILL)
+
+
+def test_it_ends_with_what_to_click(tmp_path: Path, comfyui: ComfyUIServer) -> None:
+    script, printed = start(tmp_path, comfyui.path, COMFYDEPLOY_COMFYUI_URL=comfyui.url)
+    try:
+        until(lambda: "Ctrl-C" in printed.read_text(), script, "it does not get to its end")
+        text = printed.read_text()
+        steps = ("Starting JupyterLab", "Running the quickstart workflow", "status: success")
+        assert [text.index(step) for step in steps] == sorted(text.index(step) for step in steps)
+        assert "The tile ComfyUI of the launcher" in text
+        (url,) = re.findall(r"(?m)^    (http://\S+/lab/tree/quickstart\.ipynb\?\S+)$", text)
+        assert "JupyterLab" in requests.get(url, timeout=30).text
+        base, token = url.partition("lab/")[0], url.rpartition("=")[2]
+        headers = {"Authorization": f"token {token}"}
+        tiles = requests.get(f"{base}server-proxy/servers-info", headers=headers, timeout=30).json()
+        assert "ComfyUI" in [tile["launcher_entry"]["title"] for tile in tiles["server_processes"]]
+    finally:
+        end(script)
+
+
+def test_make_run_installs_the_tile() -> None:
+    makefile = (REPOSITORY / "Makefile").read_text()
+    (lab,) = re.findall(r"^\$\(STAMP\)-lab:.*\n(?:\t.*\n)+", makefile, re.MULTILINE)
+    assert "'.[lab,ui]'" in lab
