@@ -18,13 +18,20 @@ from nbclient import NotebookClient
 from comfydeploy_jupyter.client import Comfy, Workflow
 from tests.cloudflared import FakeCloudflared
 from tests.jupyter_process import REPOSITORY, TOKEN, JupyterProcess
-from tests.stored_notebooks import cleaned, digest
+from tests.stored_notebooks import VIEW, cleaned, digest
 
 if TYPE_CHECKING:
     from tests.comfyui_server import ComfyUIServer
 
 QUICKSTART = REPOSITORY / "notebooks" / "quickstart.ipynb"
 NOTEBOOKS = sorted((REPOSITORY / "notebooks").glob("*.ipynb"))
+
+
+# Which widgets the kernel still has; run after the last cell.
+LIVING = """
+from ipywidgets.widgets.widget import _instances
+print(*_instances)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +59,10 @@ def executed(
     folder = tmp_path_factory.mktemp("copy") / "notebooks"
     shutil.copytree(REPOSITORY / "notebooks", folder)
     notebook = nbformat.read(folder / request.param.name, as_version=4)
+    living = nbformat.v4.new_code_cell(LIVING)
+    notebook.cells.append(living)
     execute(notebook, folder, own_jupyter)
+    notebook.cells.pop()
     if os.environ.get("STORE_NOTEBOOKS"):
         names = {
             own_jupyter.url: "http://localhost:8888/",
@@ -61,6 +71,7 @@ def executed(
             str(folder): "notebooks",
         }
         nbformat.write(cleaned(notebook, names), request.param)
+    notebook.living = set(living.outputs[0].text.split())
     return notebook
 
 
@@ -85,6 +96,9 @@ def test_it_runs_without_a_complaint(executed: Any) -> None:
     complaints = [o for o in outputs(executed) if o.get("name") == "stderr"]
     assert complaints == []
     assert all(cell.outputs for cell in executed.cells if cell.cell_type == "code")
+    views = [o.data[VIEW]["model_id"] for o in outputs(executed) if VIEW in o.get("data", {})]
+    assert views
+    assert set(views) <= executed.living, "a panel that is shown is dead"
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -114,12 +128,18 @@ def test_the_quickstart_shows_what_it_promises(executed: Any) -> None:
     pages = [o.data["text/html"] for o in found if "text/html" in o.get("data", {})]
     assert any("data:image/png;base64," in page and "Timings" in page for page in pages)
     texts = "".join(o.text for o in found if o.output_type == "stream")
-    for fact in ("(512, 384)", "A sunset that needs no model", "'9.seed': 7", "success"):
+    for fact in (
+        "(512, 384)",
+        "A sunset that needs no model",
+        "'9.seed': 7",
+        "success",
+        "cancelled",
+    ):
         assert fact in texts
     assert "UnknownInputError" in texts
     assert "node EmptyImage (id 1): Value 0 smaller" in texts
     assert sum("image/png" in o.get("data", {}) for o in found) == 2
-    views = [o for o in found if "application/vnd.jupyter.widget-view+json" in o.get("data", {})]
+    views = [o for o in found if VIEW in o.get("data", {})]
     assert len(views) == 1, "only the panel stays; progress bars leave a line of text"
 
 
