@@ -16,6 +16,7 @@ import requests
 
 from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.errors import UnsupportedPlatformError
+from comfydeploy_jupyter.guard import guarded_command
 from tests.comfyui_server import ComfyUIServer, free_port
 from tests.jupyter_process import REPOSITORY, TOKEN, JupyterProcess
 from tests.waiting import until
@@ -77,6 +78,11 @@ while _started_at(child.pid) is not None:
     pass
 child.wait()
 print(first == again, _started_at(child.pid) is None, os.getppid() in _ancestors({}))
+"""
+GUARD = """
+import runpy, sys
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 SERVE = "from jupyter_server.serverapp import main; main()"
 
@@ -201,3 +207,29 @@ def test_on_macos_what_a_killed_server_left_is_known_again(tmp_path: Path) -> No
     """A process is known by when it started, also without ``/proc``."""
     done = run("macos", KNOWN_AGAIN, folder=tmp_path)
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "True True True\n")
+
+
+def test_on_macos_a_guard_ends_the_family_with_its_owner(tmp_path: Path) -> None:
+    command = guarded_command(["sh", "-c", "sleep 100 & sleep 100"], log=tmp_path / "log", grace=1)
+    guard = subprocess.Popen(
+        [sys.executable, "-c", disguised("macos", GUARD), *command[3:]],
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert guard.stdin is not None
+    assert guard.stdout is not None
+    child = int(guard.stdout.readline())
+    family = [one for one in psutil.process_iter() if _group(one.pid) == child]
+    assert len(family) == 3
+    guard.stdin.close()
+    assert guard.wait(60) == 128 + signal.SIGTERM
+    guard.stdout.close()
+    assert not any(one.is_running() and one.status() != "zombie" for one in family)
+
+
+def _group(pid: int) -> int | None:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return None

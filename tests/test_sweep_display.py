@@ -101,5 +101,5 @@ def test_the_line_names_the_point_and_its_node(
     assert "\x1b[31m" not in line
     sweep.stop()
     stream.truncate(0)
-    SweepLine(stream).end(sweep.progress)
+    SweepLine(Terminal(stream)).end(sweep.progress)
     assert "Stopped after" in stream.getvalue()
