@@ -15,6 +15,7 @@ pytest_plugins = [
     "tests.faulty_comfyui",
     "tests.jupyter_process",
     "tests.mortal_jupyter",
+    "tests.newer_comfyui",
     "tests.transfer_service",
 ]
 

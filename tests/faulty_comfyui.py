@@ -283,6 +283,10 @@ class FaultyComfyUI:
                 await response.write(piece)
             return response
 
+    def _passer(self) -> Callable[[aiohttp.WSMessage], bool]:
+        """Return what decides, for one WebSocket, which of ComfyUI's frames are passed on."""
+        return lambda _: True
+
     async def _socket(self, request: web.Request) -> web.StreamResponse:
         client = web.WebSocketResponse(max_msg_size=0, compress=False)
         await client.prepare(request)
@@ -293,17 +297,21 @@ class FaultyComfyUI:
             self.sockets_seen += 1
             upwards = asyncio.ensure_future(_copy(client, server))
             try:
-                await _copy(server, client)
+                await _copy(server, client, self._passer())
             finally:
                 upwards.cancel()
                 self._sockets.discard(client)
         return client
 
 
-async def _copy(source: Any, target: Any) -> None:
+async def _copy(
+    source: Any, target: Any, passes: Callable[[aiohttp.WSMessage], bool] = lambda _: True
+) -> None:
     """Pass frames on until one end is gone, then close the other one."""
     with contextlib.suppress(ConnectionError):
         async for message in source:
+            if not passes(message):
+                continue
             if message.type is aiohttp.WSMsgType.TEXT:
                 await target.send_str(message.data)
             elif message.type is aiohttp.WSMsgType.BINARY:

@@ -21,7 +21,7 @@ from ..errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Collection, Mapping
     from pathlib import Path
 
 T = TypeVar("T")
@@ -35,6 +35,7 @@ STORING = 4  # times the usual time that ComfyUI has to store what it was sent
 MAX_ANSWER = 64 * 1024**2
 MAX_QUEUE = 256 * 1024**2
 MAX_HISTORY = 16 * 1024**2
+JOBS_AT_ONCE = 8  # prompts about which ComfyUI is asked at a time
 
 
 class ComfyUIClient:
@@ -52,6 +53,7 @@ class ComfyUIClient:
         self.url = url.rstrip("/")
         self.timeout = timeout
         self._opened: tuple[aiohttp.ClientSession, aiohttp.ClientSession] | None = None
+        self._lacks: set[str] = set()  # paths of routes that it has been found not to have
         self._closed = False
 
     @property
@@ -70,6 +72,10 @@ class ComfyUIClient:
         sessions, self._opened = self._opened or (), None
         for session in reversed(sessions):
             await session.close()
+
+    def forget_features(self) -> None:
+        """Forget which routes this ComfyUI lacks: it may have been started anew, and be newer."""
+        self._lacks.clear()
 
     def _sessions(self) -> tuple[aiohttp.ClientSession, aiohttp.ClientSession]:
         if self._closed:
@@ -124,6 +130,68 @@ class ComfyUIClient:
         except (LookupError, TypeError, ValueError):
             raise not_comfyui("/queue") from None
         return running, pending
+
+    async def find(self, prompt_ids: Collection[str]) -> tuple[frozenset[str], frozenset[str]]:
+        """Return which of some prompts are being executed, and which of them are queued.
+
+        A ComfyUI with the jobs API (``GET /api/jobs/{id}``) is asked about each of them; the whole
+        queue, which holds the graphs of all prompts, is read only from one without it.
+
+        Parameters
+        ----------
+        prompt_ids : collection of str
+            The prompts, by their ids in ComfyUI.
+        """
+        places: dict[str, str | None] = {}
+        ids = list(prompt_ids)
+        try:
+            for first in ids[:1]:  # alone: it tells whether there is a jobs API
+                places[first] = await self._job_status(first)
+            for start in range(1, len(ids), JOBS_AT_ONCE):
+                some = ids[start : start + JOBS_AT_ONCE]
+                found = await asyncio.gather(*map(self._job_status, some))
+                places.update(zip(some, found, strict=True))
+        except _NoRouteError:
+            running, pending = map(frozenset, await self.queue())
+            return running.intersection(ids), pending.intersection(ids)
+        return (
+            frozenset(one for one, place in places.items() if place == "in_progress"),
+            frozenset(one for one, place in places.items() if place == "pending"),
+        )
+
+    async def _job_status(self, prompt_id: str) -> str | None:
+        """Return the status of a prompt in the jobs API; None where it is unknown there."""
+        job = await self._job("GET", prompt_id)
+        if job is None:
+            return None
+        status = job.get("status")
+        if job.get("id") != prompt_id or not isinstance(status, str):
+            raise not_comfyui("/api/jobs")
+        return status
+
+    async def _job(self, method: str, prompt_id: str, action: str = "") -> dict[str, Any] | None:
+        """Use a route of the jobs API; return None for a prompt that is unknown there.
+
+        Raises
+        ------
+        _NoRouteError
+            This ComfyUI does not have the route.
+        """
+        route = f"{method} {action}"
+        if route in self._lacks:
+            raise _NoRouteError
+        path = f"/api/jobs/{quote(prompt_id, safe='')}{action}"
+        try:
+            text, whole = await self._ask(
+                method, path, limit=MAX_HISTORY, to_the_end=True, may_lack=True
+            )
+        except _NoRouteError:
+            self._lacks.add(route)
+            raise
+        if not whole:  # only a job that has ended has outputs
+            return {"id": prompt_id, "status": "completed"}
+        answer = await _parse(text)
+        return None if "error" in answer and "id" not in answer else answer
 
     async def history(self, prompt_id: str) -> dict[str, Any] | None:
         """Return what ComfyUI remembers of a prompt that ended, or None.
@@ -216,9 +284,17 @@ class ComfyUIClient:
             raise not_comfyui("/prompt")
         return {**answer, "node_errors": node_errors if isinstance(node_errors, dict) else {}}
 
-    async def delete_queued(self, prompt_id: str) -> None:
-        """Take a prompt off the queue; one that runs or is unknown is left alone."""
-        await self._request("POST", "/queue", body=json.dumps({"delete": [prompt_id]}).encode())
+    async def cancel(self, prompt_id: str) -> None:
+        """Take a prompt off the queue, or interrupt it if it is being executed.
+
+        One that has ended or is unknown is left alone, and so is any other prompt.
+        """
+        try:
+            await self._job("POST", prompt_id, "/cancel")
+        except _NoRouteError:
+            body = json.dumps({"delete": [prompt_id]}).encode()
+            await self._request("POST", "/queue", body=body)
+            await self.interrupt(prompt_id)
 
     async def interrupt(self, prompt_id: str) -> None:
         """Interrupt the running prompt if it is this one."""
@@ -469,8 +545,13 @@ class ComfyUIClient:
         within: float | None = None,
         to_the_end: bool = False,
         compressed: bool = False,
+        may_lack: bool = False,
     ) -> tuple[bytes, bool]:
-        """Return what `answers.read` does, of an answer that says that all is well."""
+        """Return what `answers.read` does, of an answer that says that all is well.
+
+        With ``may_lack`` that can also be a JSON error about something that is not there, and
+        `_NoRouteError` is raised where the route itself is not there.
+        """
         headers = {} if compressed else {"Accept-Encoding": "identity"}
         data: Any = body
         if isinstance(body, bytes):
@@ -509,11 +590,19 @@ class ComfyUIClient:
             refusal = await _refusal(response, text)
             if refusal is not None:
                 raise refusal
+        if may_lack and response.status in (404, 405):
+            if response.content_type != "application/json":
+                raise _NoRouteError
+            return text, whole
         if response.status == 413:
             raise TooLargeError(f"ComfyUI at {self.url} takes no body of this size")
         if response.status >= 300:
             raise self.unavailable(f"it answered {response.status} to {method} {path}")
         return text, whole
+
+
+class _NoRouteError(Exception):
+    """Raised where a ComfyUI is too old for a route."""
 
 
 async def _refusal(response: aiohttp.ClientResponse, text: bytes) -> PromptInvalidError | None:

@@ -168,6 +168,7 @@ class Connection:
             compress=0,
         ) as socket:
             await socket.send_str(FEATURE_FLAGS)
+            self._client.forget_features()
             self._socket = socket
             self.failure, self.hangs = None, False
             self.last_heard = time.monotonic()

@@ -6,8 +6,9 @@ The frames are those of ComfyUI 0.3.75 (``server.py``, ``protocol.py``): text fr
 
 from __future__ import annotations
 
+import json
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .. import answers
@@ -46,6 +47,19 @@ class Event:
         """The run that the event belongs to, if it belongs to one."""
         found = self.data.get("prompt_id")
         return found if isinstance(found, str) else None
+
+    def renamed(self, prompt_id: str) -> Event:
+        """Return the same event with another prompt id wherever the event names its prompt."""
+        data = {**self.data, "prompt_id": prompt_id}
+        nodes = data.get("nodes")
+        if isinstance(nodes, dict):  # ``progress_state`` names the prompt once a node
+            data["nodes"] = {
+                node: {**state, "prompt_id": prompt_id}
+                if isinstance(state, dict) and "prompt_id" in state
+                else state
+                for node, state in nodes.items()
+            }
+        return replace(self, data=data)
 
     @property
     def queue_remaining(self) -> int | None:
@@ -92,6 +106,15 @@ class Preview:
     frame: bytes
     node: str | None = None
     prompt_id: str | None = None
+
+    def renamed(self, prompt_id: str) -> Preview:
+        """Return the same preview with another prompt id, also in its frame."""
+        if self.prompt_id is None:
+            return self
+        metadata = answers.loads(self.frame[8 : len(self.frame) - len(self.image)])
+        text = json.dumps({**metadata, "prompt_id": prompt_id}).encode()
+        head = struct.pack(">II", PREVIEW_IMAGE_WITH_METADATA, len(text))
+        return replace(self, prompt_id=prompt_id, frame=head + text + self.image)
 
 
 def decode_text(frame: str) -> Event | None:

@@ -106,6 +106,7 @@ class RunManager:
         self._delivery = delivery
         self._view_url = view_url
         self._runs: dict[str, Run] = {}
+        self._by_comfyui_id: dict[str, Run] = {}
         self._recent: OrderedDict[str, Run] = OrderedDict()
         self._recent_bytes = 0
         self._unsaved: dict[str, Run] = {}  # their states will be stored in a moment
@@ -312,8 +313,10 @@ class RunManager:
             small = False
         prepared = await prepare(request, machine, small=small)
         client = await machine.ready()
+        prompt_id = request.prompt_id or str(uuid.uuid4())
         record = RunRecord(
-            prompt_id=request.prompt_id or str(uuid.uuid4()),
+            prompt_id=prompt_id,
+            comfyui_id=prompt_id if _is_uuid(prompt_id) else str(uuid.uuid4()),
             machine=machine.id,
             session=self._session.id,
             client_id=request.client_id,
@@ -345,7 +348,7 @@ class RunManager:
 
     def _drop(self, run: Run, reason: str) -> None:
         """Forget a run of which nothing was told; whoever waits for it hears that it is over."""
-        self._runs.pop(run.prompt_id, None)
+        self._unfollow(run)
         run.posted.set()
         if run.ending:
             return
@@ -526,9 +529,13 @@ class RunManager:
         if not isinstance(event, Preview) and event.type == "status":
             self._reconciler.check_queue(machine, event)
             return
-        run = self._runs.get(event.prompt_id) if event.prompt_id is not None else None
-        if event.prompt_id is None and (isinstance(event, Preview) or event.type in NAMELESS):
-            run = self.running(machine.id)
+        if event.prompt_id is not None:
+            run = self._by_comfyui_id.get(event.prompt_id)
+            if run is not None and run.prompt_id != event.prompt_id:
+                event = event.renamed(run.prompt_id)
+        else:
+            nameless = isinstance(event, Preview) or event.type in NAMELESS
+            run = self.running(machine.id) if nameless else None
         if run is None or run.record.machine != machine.id:
             return
         leaves = not isinstance(event, Preview) and is_leave_taking(event)
@@ -591,7 +598,12 @@ class RunManager:
         # Without the run in it: that would keep the run, and what it made, until all is collected.
         run.with_urls = partial(with_urls, view_url=self._view_url, machine=run.record.machine)
         self._runs[run.prompt_id] = run
+        self._by_comfyui_id[run.comfyui_id] = run
         return run
+
+    def _unfollow(self, run: Run) -> None:
+        self._runs.pop(run.prompt_id, None)
+        self._by_comfyui_id.pop(run.comfyui_id, None)
 
     def _tell_followers(self, run: Run, event: RunEvent) -> None:
         for follower in list(self._followers):
@@ -617,7 +629,7 @@ class RunManager:
         try:
             answer = await client.post_prompt(
                 prompt,
-                prompt_id=run.prompt_id,
+                prompt_id=run.comfyui_id,
                 client_id=self._session.id,
                 workflow=workflow,
                 front=run.record.front,
@@ -792,28 +804,25 @@ class RunManager:
     async def _cancel_at(self, client: ComfyUIClient, run: Run) -> str:
         if run.unanswered:
             return "queued"  # it may be taken yet; the reconciler sees to it
-        if run.record.status != "running":
-            await client.delete_queued(run.prompt_id)
-            running, pending = await client.queue()
-            if run.prompt_id not in running and run.prompt_id not in pending:
-                entry = await client.history(run.prompt_id)
-                if entry is not None:
-                    await self._endings.settle(run, entry)
-                else:
-                    await self._endings.end(run, replace(run.record, status="cancelled"))
-                return _unless_ended_otherwise(run.record, "queued")
-        await client.interrupt(run.prompt_id)
-        return "running"
+        executing = run.record.status == "running"
+        await client.cancel(run.comfyui_id)
+        if executing or any(await client.find([run.comfyui_id])):
+            return "running"
+        entry = await client.history(run.comfyui_id)
+        if entry is not None:
+            await self._endings.settle(run, entry)
+        else:
+            await self._endings.end(run, replace(run.record, status="cancelled"))
+        return _unless_ended_otherwise(run.record, "queued")
 
     async def _cancel_foreign(self, record: RunRecord) -> str:
         """Have a run of another Jupyter server end, which will see it; return what it was."""
         client = await self._machines.get(record.machine).ready()
 
         async def ask() -> str:
-            running, _ = await client.queue()
-            await client.delete_queued(record.prompt_id)
-            await client.interrupt(record.prompt_id)
-            return "running" if record.prompt_id in running else "queued"
+            running, _ = await client.find([record.comfyui_id])
+            await client.cancel(record.comfyui_id)
+            return "running" if running else "queued"
 
         try:
             return await asyncio.wait_for(ask(), ASK_WITHIN)
@@ -824,7 +833,7 @@ class RunManager:
         client = machine.reachable_client()
         if client is not None:
             try:
-                await client.interrupt(run.prompt_id)
+                await client.interrupt(run.comfyui_id)
             except ComfyUIUnavailableError as fault:
                 _cannot_cancel(run, fault)
 
@@ -839,7 +848,7 @@ class RunManager:
 
     def _retire(self, run: Run) -> None:
         """Tell the end of a run, which is in the store."""
-        self._runs.pop(run.prompt_id, None)
+        self._unfollow(run)
         replaced = self._recent.pop(run.prompt_id, None)
         self._recent_bytes -= replaced.log.size if replaced is not None else 0
         self._recent[run.prompt_id] = run
@@ -897,11 +906,18 @@ def _told(task: asyncio.Task[T | ComfyDeployError]) -> T:
 
 async def _look_for(client: ComfyUIClient, run: Run) -> tuple[bool, dict[str, Any] | None]:
     """Return whether ComfyUI has a run, and its history where that has it."""
-    running, pending = await client.queue()
-    if run.prompt_id in running or run.prompt_id in pending:
+    if any(await client.find([run.comfyui_id])):
         return True, None
-    entry = await client.history(run.prompt_id)
+    entry = await client.history(run.comfyui_id)
     return entry is not None, entry
+
+
+def _is_uuid(text: str) -> bool:
+    """Return whether ComfyUI takes an id as it is: a UUID as Python writes it (0.33, jobs.py)."""
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False
 
 
 def _cannot_cancel(run: Run, fault: ComfyUIUnavailableError) -> None:

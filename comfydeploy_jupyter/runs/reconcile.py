@@ -101,7 +101,7 @@ class Reconciler:
         if client is None:
             return
         try:
-            entry = await client.history(run.prompt_id)
+            entry = await client.history(run.comfyui_id)
         except ComfyUIUnavailableError as fault:
             log.warning(
                 "The end of run %s is not known yet: %s",
@@ -168,12 +168,12 @@ class Reconciler:
 
     async def _compare(self, runs: list[Run], client: ComfyUIClient) -> bool:
         news = False
-        running, pending = map(frozenset, await client.queue())
+        running, pending = await client.find([run.comfyui_id for run in runs])
         missing, withdrawn, unwanted = [], [], []
         for run in runs:
             if run.ending:
                 continue
-            if run.prompt_id in running:
+            if run.comfyui_id in running:
                 changed = run.resume()
                 if run.begin():
                     changed = True
@@ -182,7 +182,7 @@ class Reconciler:
                     await self._repository.save(replace(run.record))
                 if run.record.cancelling:
                     unwanted.append(run)
-            elif run.prompt_id in pending:
+            elif run.comfyui_id in pending:
                 if run.resume():
                     await self._repository.save(replace(run.record))
                 if run.record.cancelling:
@@ -192,8 +192,7 @@ class Reconciler:
         # Those that wait and are unwanted come before the one that runs: they would begin.
         heard_by = time.monotonic() + OVERTAKEN
         steps: list[Step] = [
-            *((run, partial(client.delete_queued, run.prompt_id)) for run in withdrawn),
-            *((run, partial(client.interrupt, run.prompt_id)) for run in unwanted),
+            *((run, partial(client.cancel, run.comfyui_id)) for run in [*withdrawn, *unwanted]),
             *((run, partial(self._judge, run, client, heard_by)) for run in [*withdrawn, *missing]),
         ]
         return await self._carry_out(steps) or news
@@ -222,7 +221,7 @@ class Reconciler:
 
         Where its events tell the same before ``heard_by``, these are not cut short.
         """
-        entry = await client.history(run.prompt_id)
+        entry = await client.history(run.comfyui_id)
         if entry is not None:
             if run.whole and not run.ending:
                 with contextlib.suppress(asyncio.TimeoutError):
@@ -236,12 +235,11 @@ class Reconciler:
         if run.succeeded and run.whole:
             await self._endings.succeed(run)
             return True
-        if run.unanswered or not run.accepted or run.record.cancelling:
-            # Any other that ComfyUI has would have been in the queue, or in the history that was
-            # asked for after it. These may have been queued, or begun, in the meantime.
-            running, pending = await client.queue()
-            if run.prompt_id in running or run.prompt_id in pending:
-                return False
+        # Any other that ComfyUI has would have been in the queue, or in the history that was asked
+        # for after it. These may have been queued, or begun, in the meantime.
+        in_doubt = run.unanswered or not run.accepted or run.record.cancelling
+        if in_doubt and any(await client.find([run.comfyui_id])):
+            return False
         if run.unanswered and not run.is_late(min(GRACE, client.timeout)):
             return False  # it may be queued yet
         if run.record.status == "running":

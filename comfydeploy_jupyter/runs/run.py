@@ -112,6 +112,11 @@ class Run:
         return self.record.prompt_id
 
     @property
+    def comfyui_id(self) -> str:
+        """The id of its prompt in ComfyUI."""
+        return self.record.comfyui_id
+
+    @property
     def posting(self) -> bool:
         """Whether ComfyUI has been asked to queue it and has not answered yet."""
         return not self.posted.is_set()

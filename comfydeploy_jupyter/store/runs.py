@@ -27,7 +27,7 @@ class RunRecord:
     Attributes
     ----------
     prompt_id : str
-        The id of the run, here and in ComfyUI.
+        The id of the run, which may be any text.
     machine : str
         Id of the machine it went to.
     session : str
@@ -57,6 +57,9 @@ class RunRecord:
         The inputs that it was given by name.
     first_id : int
         Id of the first event that its present server tells of it.
+    comfyui_id : str
+        The id of its prompt in ComfyUI, a UUID. By default, and for runs that are older than this
+        field, the id of the run.
     """
 
     prompt_id: str
@@ -85,6 +88,10 @@ class RunRecord:
     structure: str | None = None
     inputs: dict[str, Any] = field(default_factory=dict)
     first_id: int = 1
+    comfyui_id: str = ""
+
+    def __post_init__(self) -> None:
+        self.comfyui_id = self.comfyui_id or self.prompt_id
 
     @property
     def finished(self) -> bool:
@@ -126,6 +133,7 @@ _DETAILS = (
     "warnings",
     "inputs",
     "first_id",
+    "comfyui_id",
 )
 
 

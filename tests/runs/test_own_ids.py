@@ -1,0 +1,156 @@
+"""Ids of one's own: any text for clients, a UUID for ComfyUI."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import struct
+import uuid
+from dataclasses import replace
+
+import pytest
+import requests
+
+from comfydeploy_jupyter.comfyui.events import Event, decode_binary
+
+from .conftest import until_connected
+
+ODD_IDS = ["my-run:1", "Läufe_🐎", str(uuid.uuid4()).upper(), uuid.uuid4().hex, "0"]
+
+
+@pytest.fixture
+def extension_config(newer, tmp_path):
+    return {"comfyui_url": newer.url, "data_dir": str(tmp_path / "data")}
+
+
+@pytest.fixture(autouse=True)
+def own(connected):
+    """Wait for the connection first."""
+
+
+def slow(chain, steps=40):
+    return chain(("TestProgress", {"steps": steps, "delay": 0.05}))
+
+
+@pytest.mark.parametrize("prompt_id", ODD_IDS)
+async def test_any_id_is_the_clients_everywhere(events, api, chain, newer, prompt_id):
+    told = await events(body={"workflow_api": slow(chain, 3), "prompt_id": prompt_id})
+    mine = newer.prompts[-1]["prompt_id"]
+    assert mine != prompt_id
+    assert mine == str(uuid.UUID(mine))
+    for _, message in told:
+        assert mine not in json.dumps(message)
+        if "event" in message and message["event"] != "live_status":
+            assert message["data"]["prompt_id"] == prompt_id
+    states = [m["data"] for _, m in told if m.get("event") == "progress_state"]
+    assert states
+    assert {n["prompt_id"] for s in states for n in s["nodes"].values()} == {prompt_id}
+    code, record = await api.get("check-status", prompt_id=prompt_id)
+    assert (code, record["prompt_id"], record["status"]) == (200, prompt_id, "success")
+    assert record["outputs"] == {"2": {"text": ["done"]}}
+    assert mine not in json.dumps(record)
+    code, body = await api.post("run", {"workflow_api": slow(chain, 1), "prompt_id": prompt_id})
+    assert (code, body["code"]) == (409, "conflict")
+
+
+async def test_a_uuid_stays_what_it_is(api, chain, newer):
+    prompt_id = str(uuid.uuid4())
+    await api.post("run", {"workflow_api": slow(chain, 1), "prompt_id": prompt_id})
+    assert newer.prompts[-1]["prompt_id"] == prompt_id
+
+
+async def test_own_id_is_cancelled_queued_and_running(api, chain, newer):
+    first = {"workflow_api": slow(chain), "prompt_id": "first", "wait": False}
+    second = {"workflow_api": slow(chain), "prompt_id": "second", "wait": False}
+    await api.post("run", first)
+    await api.until("first", "running")
+    await api.post("run", second)
+    code, body = await api.post("interrupt", {"prompt_id": "second"})
+    assert (code, body["was"], body["prompt_id"]) == (200, "queued", "second")
+    code, body = await api.post("interrupt", {"prompt_id": "first"})
+    assert (code, body["was"], body["prompt_id"]) == (200, "running", "first")
+    for prompt_id in ("first", "second"):
+        assert (await api.until(prompt_id, "cancelled", "success", "failed"))[
+            "status"
+        ] == "cancelled"
+    # the jobs API is used, and the whole queue is never read
+    assert newer.asked["GET /queue"] == 0
+    assert newer.asked["POST /interrupt"] == newer.asked["POST /queue"] == 0
+
+
+@pytest.mark.parametrize("lacks", [set(), {"cancel"}, {"jobs", "cancel"}], ids=str)
+async def test_own_id_is_found_again_after_a_gap(api, chain, newer, lacks):
+    newer.lacks = lacks
+    ids = ["a:b", "c-d", str(uuid.uuid4())]
+    for prompt_id in ids:
+        await api.post(
+            "run", {"workflow_api": slow(chain, 10), "prompt_id": prompt_id, "wait": False}
+        )
+    await api.until("a:b", "running")
+    newer.drop_sockets()
+    await until_connected(api)
+    code, body = await api.post("interrupt", {"prompt_id": "c-d"})
+    assert (code, body["was"]) == (200, "queued")
+    ends = {i: (await api.until(i, "success", "failed", "cancelled"))["status"] for i in ids}
+    assert ends == {"a:b": "success", "c-d": "cancelled", ids[2]: "success"}
+    assert (newer.asked["GET /queue"] > 0) == ("jobs" in lacks)
+    assert (newer.asked["POST /queue"] > 0) == ("cancel" in lacks)
+
+
+async def test_runs_that_were_queued_under_their_own_id_are_found_again(
+    api, chain, newer, extension
+):
+    """As versions before this one queued them: the id in ComfyUI is that of the run."""
+    manager = extension.services.runs
+    await api.post("run", {"workflow_api": slow(chain, 1), "prompt_id": "now"})
+    record = await manager.record("now")
+    graph = json.dumps(slow(chain, 20)).encode()
+    body = {"prompt": json.loads(graph), "prompt_id": "of-before", "client_id": record.session}
+    response = await asyncio.to_thread(
+        requests.post, f"{newer.target}/prompt", json=body, timeout=10
+    )
+    assert response.status_code == 200
+    old = replace(record, prompt_id="of-before", comfyui_id="", status="queued")
+    old = replace(old, started_at=None, finished_at=None, execution_time=None, outputs={})
+    await manager._repository.add(old, graph, None)
+    await manager.take_over([record.session])
+    assert (await api.until("of-before", "success"))["outputs"] == {"2": {"text": ["done"]}}
+
+
+async def test_previews_in_frames_name_the_run():
+    metadata = json.dumps({"node_id": "3", "image_type": "image/png", "prompt_id": "x"}).encode()
+    frame = struct.pack(">II", 4, len(metadata)) + metadata + b"\x89PNG..."
+    preview = decode_binary(frame)
+    renamed = preview.renamed("my ünique id")
+    again = decode_binary(renamed.frame)
+    assert (again.prompt_id, again.image, again.node) == ("my ünique id", b"\x89PNG...", "3")
+    assert preview.prompt_id == "x"
+    old_form = decode_binary(struct.pack(">II", 1, 2) + b"\x89PNG")
+    assert old_form.renamed("a") == old_form
+
+
+def test_events_that_lie_are_renamed_without_harm():
+    event = Event("progress_state", {"prompt_id": "x", "nodes": {"1": 5, "2": {"prompt_id": "x"}}})
+    assert event.renamed("y").data["nodes"] == {"1": 5, "2": {"prompt_id": "y"}}
+    assert Event("executed", {"prompt_id": "x", "nodes": [1]}).renamed("y").data["nodes"] == [1]
+
+
+@pytest.fixture
+def many(api, chain, newer):
+    async def queue(count):
+        posts = [
+            api.post("run", {"workflow_api": slow(chain, 1), "prompt_id": f"m{n}", "wait": False})
+            for n in range(count)
+        ]
+        await asyncio.gather(*posts)
+
+    return queue
+
+
+async def test_one_question_a_run_after_a_gap(api, many, newer):
+    await many(40)
+    newer.drop_sockets()
+    await until_connected(api)
+    for number in range(40):
+        await api.until(f"m{number}", "success")
+    assert newer.asked["GET /queue"] == 0
