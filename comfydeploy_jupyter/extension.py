@@ -117,6 +117,11 @@ class ComfyDeploy(ExtensionApp):
         "",
         help="API key of the ComfyDeploy service. Also from COMFY_DEPLOY_API_KEY.",
     ).tag(config=True)
+    comfy_api_key = Unicode(
+        "",
+        help="API key of a Comfy account (platform.comfy.org), which partner nodes need; it goes to"
+        " ComfyUI with each run that brings no key of its own. Also from COMFY_API_KEY.",
+    ).tag(config=True)
     cloud_url = Unicode(
         "https://api.comfydeploy.com/api",
         help="Address of the ComfyDeploy API; must be on allowed_api_urls.",
@@ -309,6 +314,7 @@ class ComfyDeploy(ExtensionApp):
                 gone_after=self.comfyui_gone_after,
                 fsync_uploads=self.fsync_uploads,
                 allowed_api_urls=tuple(self.allowed_api_urls),
+                comfy_api_key=self.comfy_api_key or os.environ.get("COMFY_API_KEY") or None,
                 api_key=self.api_key or os.environ.get("COMFY_DEPLOY_API_KEY") or None,
                 cloud_url=self.cloud_url,
                 site_url=self.comfydeploy_url,

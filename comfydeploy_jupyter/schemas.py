@@ -13,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
@@ -28,6 +29,9 @@ _ANY = r"[^\s/?#%\x00-\x1f\x7f]*"
 _ADDRESSABLE = rf"^{_ANY}[^\s/?#%.\x00-\x1f\x7f]{_ANY}$"
 # An id that can stand in a URL and a header line.
 Identifier = Annotated[str, Field(min_length=1, max_length=200, pattern=_ADDRESSABLE)]
+# The id of a node, which may be any text in API format.
+NodeId = Annotated[str, Field(min_length=1, max_length=1000)]
+LONGEST_KEY = 16 * 1024  # characters of a key or token
 _HOSTNAME = r"^(?i:[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(?i:\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)+$"
 # One line of text that is not blank.
 _LINE = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
@@ -100,6 +104,53 @@ class Keyed(Model):
         return self.cd_token or self.token
 
 
+class ExtraData(Model):
+    """What goes to ComfyUI beside a graph; further fields are not passed on.
+
+    The names are those of ComfyUI's ``POST /prompt``.
+    """
+
+    api_key_comfy_org: str | None = Field(default=None, repr=False)
+    auth_token_comfy_org: str | None = Field(default=None, repr=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_keys(cls, fields: Any) -> Any:
+        """Name the field that is wrong, and never say what is in it."""
+        for name in cls.model_fields if isinstance(fields, dict) else ():
+            key = fields.get(name)
+            if key is not None and not is_account_key(key):
+                raise ValueError(f"{name} must be one line of text without spaces")
+        return fields
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """The keys that were given, by their names."""
+        return {name: key for name, key in self.model_dump().items() if key}
+
+
+def is_account_key(value: object) -> bool:
+    """Return whether a value can be a key or a token of a Comfy account."""
+    return (
+        isinstance(value, str)
+        and len(value) <= LONGEST_KEY
+        and all(character.isprintable() and not character.isspace() for character in value)
+    )
+
+
+class AccountRequest(Model):
+    """Body of ``POST comfy-account``: the key to keep, or null to forget the one that is kept."""
+
+    api_key: Annotated[str, Field(min_length=1, max_length=LONGEST_KEY)] | None = Field(repr=False)
+
+    @field_validator("api_key")
+    @classmethod
+    def _check_key(cls, key: str | None) -> str | None:
+        if key is not None and not is_account_key(key):
+            raise ValueError("must be one line of text without spaces")
+        return key
+
+
 class RunRequest(Keyed):
     """Body of ``POST run`` and ``POST run/streaming``.
 
@@ -123,6 +174,9 @@ class RunRequest(Keyed):
     seed_mode: Literal["saved", "auto", "random"] | None = None
     strict_inputs: bool | None = None
     previews: bool | None = None
+    preview_method: Literal["default", "none", "auto", "latent2rgb", "taesd"] | None = None
+    outputs: Annotated[list[NodeId], Field(min_length=1)] | None = None
+    extra_data: ExtraData | None = Field(default=None, repr=False)
 
     status_endpoint: Endpoint | None = None
     file_upload_endpoint: Endpoint | None = None
@@ -165,6 +219,14 @@ class InterruptRequest(Model):
 
     prompt_id: Identifier | None = None
     machine: MachineRef | None = None
+
+
+class FreeRequest(Model):
+    """Body of ``POST free``."""
+
+    machine: MachineRef | None = None
+    unload_models: bool = True
+    free_memory: bool = True
 
 
 class UploadQueueQuery(Model):

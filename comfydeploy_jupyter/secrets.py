@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
 _WORDS = frozenset(
     {
@@ -16,6 +16,7 @@ _WORDS = frozenset(
         *("sig", "signature", "token", "tokens", "username"),
     }
 )
+HIDDEN = "***"
 _ENDINGS = ("token", "secret", "password", "passwd", "apikey")  # of words like MYTOKEN
 # How the keys of well-known services look.
 _KEYS = re.compile(
@@ -46,6 +47,19 @@ def is_secret_file(name: str) -> bool:
 def holds_secret(content: bytes) -> bool:
     """Return whether a text has a key of a well-known service, or a private key, in it."""
     return _KEYS.search(content) is not None
+
+
+def hide(value: Any, secrets: Collection[str]) -> Any:
+    """Return a JSON value in which stars stand for some secrets, wherever they are in a text."""
+    if isinstance(value, str):
+        for secret in secrets:
+            value = value.replace(secret, HIDDEN)
+        return value
+    if isinstance(value, dict):
+        return {hide(key, secrets): hide(found, secrets) for key, found in value.items()}
+    if isinstance(value, list):
+        return [hide(found, secrets) for found in value]
+    return value
 
 
 def clean_url(url: str) -> str:

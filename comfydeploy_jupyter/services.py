@@ -14,6 +14,7 @@ from yarl import URL
 
 from .cloud.access import CloudAccess
 from .cloud.client import DEFAULT_URL, CloudClient
+from .cloud.comfy_account import ComfyAccount
 from .cloud.credentials import Account, Credentials
 from .cloud.site import DEFAULT_SITE, Site
 from .errors import ComfyDeployError, ComfyUIUnavailableError, InvalidRequestError
@@ -84,6 +85,8 @@ class Settings:
         The addresses that may receive a ComfyDeploy API key.
     api_key : str or None
         The configured ComfyDeploy API key.
+    comfy_api_key : str or None
+        The configured key of a Comfy account, for partner nodes.
     cloud_url : str
         Address of the ComfyDeploy API.
     site_url : str
@@ -111,6 +114,7 @@ class Settings:
     fsync_uploads: bool = False
     allowed_api_urls: tuple[str, ...] = ()
     api_key: str | None = field(default=None, repr=False)
+    comfy_api_key: str | None = field(default=None, repr=False)
     cloud_url: str = DEFAULT_URL
     site_url: str = DEFAULT_SITE
     cloud_timeout: float = 30.0
@@ -133,6 +137,9 @@ class Services:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.credentials = Credentials(settings.data_dir / "credentials.json")
+        self.comfy_account = ComfyAccount(
+            Credentials(settings.data_dir / "comfy_account.json"), settings.comfy_api_key
+        )
         self.cloud = CloudClient(
             settings.cloud_url,
             access=CloudAccess(settings.allowed_api_urls, settings.api_key),
@@ -389,6 +396,7 @@ class Services:
         await self.tunnels.open()
         settings = self.settings
         self._session = await asyncio.to_thread(Session, settings.data_dir / "sessions")
+        await self.comfy_account.open()
         account = await asyncio.to_thread(self.credentials.load)
         self.cloud.access.signed_in_key = account.api_key if account is not None else None
         repository = RunRepository(self.database)
@@ -419,6 +427,7 @@ class Services:
             self._session,
             delivery,
             stored_version=self._local_workflows.version,
+            comfy_api_key=self.comfy_account.key,
             view_url=f"{settings.base_url}comfyui-deploy/view",
             lost_after=settings.lost_after,
             gone_after=settings.gone_after,

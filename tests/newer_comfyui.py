@@ -44,6 +44,8 @@ class NewerComfyUI(FaultyComfyUI):
     ----------
     prompts : list of dict
         The bodies of the prompts that were queued, oldest first.
+    version : str
+        What it says of itself.
     lacks : set of str
         Routes that it does not have: ``jobs`` or ``cancel`` (0.3.76 has the first only).
     """
@@ -52,6 +54,7 @@ class NewerComfyUI(FaultyComfyUI):
         super().__init__(target)
         self.prompts: list[dict[str, Any]] = []
         self.lacks: set[str] = set()
+        self.version = VERSION
 
     async def _pass_on(self, request: web.Request) -> web.StreamResponse:
         if request.method == "POST" and request.path == "/prompt":
@@ -70,7 +73,7 @@ class NewerComfyUI(FaultyComfyUI):
             raise web.HTTPNotFound
         elif request.path == "/system_stats":
             stats = await self._ask("GET", "/system_stats")
-            stats["system"]["comfyui_version"] = VERSION
+            stats["system"]["comfyui_version"] = self.version
             return web.json_response(stats)
         return await super()._pass_on(request)
 

@@ -171,7 +171,7 @@ class TestEveryRoute:
     def test_prompt(self, server, faulty):
         sent = []
         for fault in each_fault(faulty, ("POST", "/prompt")):
-            prompt_id = uuid.uuid4().hex
+            prompt_id = str(uuid.uuid4())
             code, body = server.post("run", {"workflow_api": chain(), "prompt_id": prompt_id})
             if fault == "500":  # so ComfyUI answers for a graph that it cannot read
                 assert (code, body["code"]) == (400, "prompt_invalid")
@@ -183,7 +183,7 @@ class TestEveryRoute:
             assert record["error"]["type"] == "NotQueued"
 
     def test_prompt_that_is_too_large_for_comfyui(self, server, faulty):
-        prompt_id = uuid.uuid4().hex
+        prompt_id = str(uuid.uuid4())
         faulty.fail("POST", "/prompt", answering(413, "too large", "text/plain"))
         body = {"workflow_api": chain(), "prompt_id": prompt_id}
         code, answer = server.post("run", body)
@@ -505,7 +505,7 @@ class TestStoppedComfyUI:
         reader = Reader(server, running)
         server.until(running, "running")
         os.kill(comfyui.pid, signal.SIGSTOP)
-        late = uuid.uuid4().hex
+        late = str(uuid.uuid4())
         refused(server.post("run", {"workflow_api": chain(), "prompt_id": late}), "stopped")
         refused(server.get("object_info"), "stopped")
         code, _ = server.post("interrupt", {"prompt_id": late})

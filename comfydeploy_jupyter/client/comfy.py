@@ -17,6 +17,7 @@ from .files import Model, UploadedFile, has_files, upload, upload_all
 from .graph import Source
 from .login import sign_in
 from .machines import Machines
+from .memory import FreedMemory
 from .options import check_options
 from .results import Result
 from .runs import Run
@@ -134,6 +135,7 @@ class Comfy:
         *,
         seed: int | None = None,
         machine: str | None = None,
+        api_key: str | None = None,
         previews: bool = True,
         progress: bool | Literal["auto"] | Display = "auto",
         timeout: float | None = None,
@@ -159,6 +161,9 @@ class Comfy:
         machine : str, optional
             The machine that shall run it, by its id or name; ``"auto"``: the one with the least
             work; the default one if left out.
+        api_key : str, optional
+            Key of a Comfy account (platform.comfy.org) for the partner nodes of this run. It is not
+            kept; `set_comfy_api_key` keeps one for all runs.
         previews : bool
             Whether to see the pictures of samplers while they work.
         progress : bool, "auto" or callable
@@ -170,7 +175,9 @@ class Comfy:
             Whether interrupting the kernel (the stop button, Ctrl-C) cancels the run.
         **options
             ``workflow_id``, ``version``, ``prompt_id``, ``client_id``, ``front`` (head of the
-            queue), ``seed_mode`` (``"saved"``, ``"auto"``, ``"random"``), ``strict_inputs``,
+            queue), ``outputs`` (ids of the output nodes to execute, and nothing else),
+            ``preview_method`` (``"none"``, ``"auto"``, ``"latent2rgb"``, ``"taesd"``),
+            ``seed_mode`` (``"saved"``, ``"auto"``, ``"random"``), ``strict_inputs``,
             ``status_endpoint``, ``file_upload_endpoint``, ``gpu_event_id``: as the route ``run``
             takes them.
 
@@ -201,7 +208,9 @@ class Comfy:
         """
         check_timeout(timeout)
         source = _source(workflow)
-        body = self._body(source, inputs, seed, machine, options, previews=previews)
+        body = self._body(
+            source, inputs, seed, machine, options, api_key=api_key, previews=previews
+        )
         state = RunProgress(source)
         reply: dict[str, Any] = {}
         try:
@@ -233,6 +242,7 @@ class Comfy:
         *,
         seed: int | None = None,
         machine: str | None = None,
+        api_key: str | None = None,
         previews: bool = False,
         timeout: float | None = None,
         **options: Any,
@@ -248,7 +258,9 @@ class Comfy:
         """
         check_timeout(timeout)
         source = _source(workflow)
-        body = self._body(source, inputs, seed, machine, options, previews=previews)
+        body = self._body(
+            source, inputs, seed, machine, options, api_key=api_key, previews=previews
+        )
         return self._start(source, body, timeout)
 
     def submit(
@@ -258,6 +270,7 @@ class Comfy:
         *,
         seed: int | None = None,
         machine: str | None = None,
+        api_key: str | None = None,
         **options: Any,
     ) -> Run:
         """Start a workflow in the background; return as soon as ComfyUI has accepted it.
@@ -270,10 +283,54 @@ class Comfy:
             The handle: ``wait()``, ``cancel()``, ``status``, ``result``, ``events()``.
         """
         source = _source(workflow)
-        body = self._body(source, inputs, seed, machine, options)
+        body = self._body(source, inputs, seed, machine, options, api_key=api_key)
         with self._start(source, body, None) as events:
             known = {"status": "queued", **next(events).data}
         return Run(self.server, known, source)
+
+    def free(
+        self, *, machine: str | None = None, unload_models: bool = True, free_memory: bool = True
+    ) -> FreedMemory:
+        """Have ComfyUI unload its models and give up memory, e.g. for a model in the notebook.
+
+        Parameters
+        ----------
+        machine : str, optional
+            The machine, by its id or name; the default one if left out.
+        unload_models : bool
+            Whether models leave the memory of GPU and machine.
+        free_memory : bool
+            Whether the outputs of nodes that ComfyUI keeps for later runs go too.
+
+        Returns
+        -------
+        FreedMemory
+            How many bytes were gained. Where ComfyUI executes a run, it gives up memory after that.
+
+        Raises
+        ------
+        ComfyUIUnavailableError
+            ComfyUI does not answer.
+        NotFoundError
+            There is no such machine.
+        """
+        body: dict[str, Any] = {"unload_models": unload_models, "free_memory": free_memory}
+        if machine is not None:
+            body["machine"] = machine
+        answer = self.server.post("free", body)
+        return FreedMemory(answer["gpu"]["freed"], answer["ram"]["freed"], answer["pending"])
+
+    def set_comfy_api_key(self, api_key: str | None) -> None:
+        """Keep the key of a Comfy account on the server, for the partner nodes of all runs.
+
+        It is in a file there that only its owner can read, and is never told again.
+
+        Parameters
+        ----------
+        api_key : str or None
+            The key (platform.comfy.org); None: forget the one that is kept.
+        """
+        self.server.post("comfy-account", {"api_key": api_key})
 
     def interrupt(self, prompt_id: str | None = None, *, machine: str | None = None) -> str:
         """Cancel a run; without an id the one that runs now.
@@ -653,6 +710,8 @@ class Comfy:
         seed: int | None,
         machine: str | None,
         options: dict[str, Any],
+        *,
+        api_key: str | None,
         **fields: Any,
     ) -> dict[str, Any]:
         check_options(options)
@@ -662,6 +721,8 @@ class Comfy:
                 "workflow", "is missing; give a workflow, or workflow_id="
             )
         body: dict[str, Any] = {**source.body(), **fields, **options}
+        if api_key is not None:
+            body["extra_data"] = {**(options.get("extra_data") or {}), "api_key_comfy_org": api_key}
         # The id is ours, so that a run can be found again whose very first reply got lost.
         body.setdefault("prompt_id", str(uuid.uuid4()))
         seeds = {} if seed is None else source.seed_inputs(seed)

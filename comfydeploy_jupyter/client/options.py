@@ -12,9 +12,12 @@ if TYPE_CHECKING:
 OPTIONS = frozenset(
     {
         "client_id",
+        "extra_data",
         "file_upload_endpoint",
         "front",
         "gpu_event_id",
+        "outputs",
+        "preview_method",
         "prompt_id",
         "seed_mode",
         "status_endpoint",
@@ -24,7 +27,9 @@ OPTIONS = frozenset(
     }
 )
 
-ARGUMENTS = frozenset({"workflow", "inputs", "seed", "machine", "previews", "progress", "timeout"})
+ARGUMENTS = frozenset(
+    {"api_key", "workflow", "inputs", "seed", "machine", "previews", "progress", "timeout"}
+)
 
 
 def check_options(options: dict[str, Any], also: Collection[str] = ()) -> None:

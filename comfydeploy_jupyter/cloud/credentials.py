@@ -1,4 +1,4 @@
-"""The API key of the user who signed in, kept over restarts."""
+"""The API keys of the user who signed in, kept over restarts."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Account(NamedTuple):
     Attributes
     ----------
     api_key : str
-        The ComfyDeploy API key.
+        The API key.
     name : str
-        What ComfyDeploy calls its owner.
+        What the service calls its owner; may be empty.
     """
 
     api_key: str
@@ -48,6 +48,10 @@ class Credentials:
             return Account(str(found["api_key"]), str(found["name"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+    def forget(self) -> None:
+        """Delete what is kept."""
+        self._path.unlink(missing_ok=True)
 
     def keep(self, account: Account) -> None:
         """Keep who signed in: the old file stays whole until the new one is."""

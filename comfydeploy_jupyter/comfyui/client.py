@@ -21,7 +21,7 @@ from ..errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Collection, Mapping
+    from collections.abc import AsyncIterator, Collection, Mapping, Sequence
     from pathlib import Path
 
 T = TypeVar("T")
@@ -234,6 +234,8 @@ class ComfyUIClient:
         client_id: str,
         workflow: bytes | None = None,
         front: bool = False,
+        outputs: Sequence[str] | None = None,
+        extra: Mapping[str, str] | None = None,
         after: asyncio.Future[None] | None = None,
     ) -> dict[str, Any]:
         """Queue a prompt.
@@ -250,6 +252,10 @@ class ComfyUIClient:
             The graph in UI format, as JSON; ComfyUI writes it into the pictures.
         front : bool
             Whether it goes to the head of the queue.
+        outputs : sequence of str, optional
+            Ids of the output nodes that are to be executed; by default all of them.
+        extra : mapping of str to str, optional
+            Further fields of ``extra_data``: ``preview_method``, keys of a Comfy account.
         after : asyncio.Future, optional
             What must be done before ComfyUI can hear of the prompt. The request is on its way
             meanwhile, but for its last byte, without which it is nothing that could be queued.
@@ -269,13 +275,23 @@ class ComfyUIClient:
             If ComfyUI does not answer, or does not queue the prompt under this id, or ``after``
             fails; ``details["sent"]`` is false where it cannot have heard of the prompt.
         """
-        extra = b"{}" if workflow is None else b'{"extra_pnginfo": {"workflow": %s}}' % workflow
-        body = b'{"prompt": %s, "prompt_id": %s, "client_id": %s, "extra_data": %s%s}' % (
+        fields: dict[str, Any] = {"prompt_id": prompt_id, "client_id": client_id}
+        if front:
+            fields["front"] = True
+        if outputs is not None:
+            fields["partial_execution_targets"] = list(outputs)
+        with_extra = json.dumps(dict(extra or {})).encode()
+        if workflow is not None:
+            comma = b", " if extra else b""
+            with_extra = b'{"extra_pnginfo": {"workflow": %s}%s%s' % (
+                workflow,
+                comma,
+                with_extra[1:],
+            )
+        body = b'{"prompt": %s, "extra_data": %s, %s' % (
             prompt,
-            json.dumps(prompt_id).encode(),
-            json.dumps(client_id).encode(),
-            extra,
-            b', "front": true' if front else b"",
+            with_extra,
+            json.dumps(fields).encode()[1:],
         )
         text = await self._request("POST", "/prompt", body=body, after=after, passes=(400, 500))
         answer = await _parse(text)
@@ -301,6 +317,19 @@ class ComfyUIClient:
         await self._request(
             "POST", "/interrupt", body=json.dumps({"prompt_id": prompt_id}).encode()
         )
+
+    async def free(self, *, unload_models: bool, free_memory: bool) -> None:
+        """Have ComfyUI give up memory, once it executes nothing.
+
+        Parameters
+        ----------
+        unload_models : bool
+            Whether models leave the memory of GPU and machine.
+        free_memory : bool
+            Whether the outputs of nodes that it keeps for later prompts go too.
+        """
+        body = {"unload_models": unload_models, "free_memory": free_memory}
+        await self._request("POST", "/free", body=json.dumps(body).encode())
 
     async def upload(
         self,

@@ -9,9 +9,13 @@ from __future__ import annotations
 import json
 import struct
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import answers
+from ..secrets import hide
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MAX_EVENT = 8 * 1024**2  # bytes of a frame that is read: what a run's log keeps in all
 MAX_METADATA = 64 * 1024  # bytes that tell whose preview it is
@@ -60,6 +64,11 @@ class Event:
                 for node, state in nodes.items()
             }
         return replace(self, data=data)
+
+    def without(self, secrets: Iterable[str]) -> Event:
+        """Return the same event with some texts hidden, wherever they are in it."""
+        hidden = list(secrets)
+        return replace(self, data=hide(self.data, hidden)) if hidden else self
 
     @property
     def queue_remaining(self) -> int | None:

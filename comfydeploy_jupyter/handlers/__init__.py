@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from .base import NotFound
-from .cloud import VOLUME_STEPS, AuthResponseHandler, SiteHandler, VolumeFileHandler
+from .cloud import (
+    VOLUME_STEPS,
+    AuthResponseHandler,
+    ComfyAccountHandler,
+    SiteHandler,
+    VolumeFileHandler,
+)
 from .comfyui_page import PAGE, PageHandler, PageSocket
 from .files import (
     FileHashHandler,
@@ -14,6 +20,7 @@ from .files import (
 )
 from .graphs import ConvertHandler, ValidateHandler
 from .machines import (
+    FreeHandler,
     MachineCreateHandler,
     MachineDeleteHandler,
     MachineHandler,
@@ -86,9 +93,11 @@ ROUTES = (
     (f"{PREFIX}/machine/update", MachineUpdateHandler),
     (f"{PREFIX}/machine/create", MachineCreateHandler),
     (f"{PREFIX}/machine/delete", MachineDeleteHandler),
+    (f"{PREFIX}/free", FreeHandler),
     (f"{PREFIX}/snapshot-to-docker", SnapshotHandler),
     # Miscellaneous
     (f"{PREFIX}/auth-response", AuthResponseHandler),
+    (f"{PREFIX}/comfy-account", ComfyAccountHandler),
     (f"{PREFIX}/comfyui-version", ComfyUIVersionHandler),
     (f"{PREFIX}/comfyui/log", ComfyUILogHandler),
     (f"{PREFIX}/object_info", ObjectInfoHandler),

@@ -55,6 +55,24 @@ class AuthResponseHandler(Handler):
         self.reply({"success": True, "authenticated": True, "name": name})
 
 
+class ComfyAccountHandler(Handler):
+    """``comfy-account``: the key of a Comfy account that runs of partner nodes use."""
+
+    async def get(self) -> None:
+        """Answer whether there is a key, and where it is from; never with the key."""
+        self.reply(self._state())
+
+    async def post(self) -> None:
+        """Keep a key, or forget the one that is kept."""
+        request = schemas.parse(schemas.AccountRequest, await self.json_body())
+        await self.services.comfy_account.keep(request.api_key)
+        self.reply({"success": True, **self._state()})
+
+    def _state(self) -> dict[str, Any]:
+        source = self.services.comfy_account.source
+        return {"has_key": source is not None, "source": source}
+
+
 class VolumeFileHandler(Handler):
     """``POST volume/file/…``: the steps of an upload to a ComfyDeploy volume, passed on."""
 

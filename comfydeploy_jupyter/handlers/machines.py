@@ -9,9 +9,10 @@ from ..lazy import lazy_module
 from .base import Handler, schemas
 
 if TYPE_CHECKING:
-    from ..machines import room
+    from ..machines import memory, room
     from ..machines.cloud import CloudMachines
 else:
+    memory = lazy_module("machines.memory")
     room = lazy_module("machines.room")
 
 
@@ -68,6 +69,19 @@ class MachineHandler(MachineBase):
             self.reply(await self.cloud(query, cloud[1]).get(cloud[0]))
         else:
             self.reply(await self.services.machine_room.describe(query.machine_id))
+
+
+class FreeHandler(Handler):
+    """``POST free``: have ComfyUI unload its models and give up memory."""
+
+    async def post(self) -> None:
+        """Answer with how much was gained."""
+        request = schemas.parse(schemas.FreeRequest, await self.json_body())
+        found = self.services.machines.get(request.machine)
+        gained = await memory.free_memory(
+            found, unload_models=request.unload_models, free_memory=request.free_memory
+        )
+        self.reply({"success": True, "machine": found.id, **gained})
 
 
 class MachinesHandler(Handler):

@@ -444,6 +444,21 @@ class Machine:
         system = (await client.system_stats()).get("system", {})
         return {"version": system.get("comfyui_version"), "commit": None, "source": "running"}
 
+    async def running_version(self) -> str | None:
+        """Return the version of the ComfyUI that runs; None where it does not say.
+
+        Raises
+        ------
+        ComfyUIUnavailableError
+            If there is none.
+        """
+        await self.ready()
+        link = self._link
+        if link is not None and not link.system:
+            await self._learn(link)
+        found = link.system.get("comfyui_version") if link is not None else None
+        return found if isinstance(found, str) else None
+
     async def knowledge(self, *, max_age: float | None = None) -> Knowledge:
         """Return the node definitions of the running ComfyUI, else the last ones known.
 

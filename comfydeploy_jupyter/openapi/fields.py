@@ -123,6 +123,22 @@ FIELDS: dict[str, Meaning] = {
     ),
     "strict_inputs": Meaning("Whether inputs that fit nothing are refused.", True),
     "previews": Meaning("Whether the sampler's previews are sent too.", False),
+    "preview_method": Meaning("How ComfyUI makes previews in this run.", "auto"),
+    "RunRequest.outputs": Meaning(
+        "The ids of the output nodes to execute, and nothing that only others need.", ["2"]
+    ),
+    "extra_data": Meaning(
+        "Keys of a Comfy account for partner nodes; they are not stored.",
+        {"api_key_comfy_org": "comfyui-0123456789abcdef"},
+    ),
+    "api_key_comfy_org": Meaning("An API key of a Comfy account.", "comfyui-0123456789abcdef"),
+    "auth_token_comfy_org": Meaning("The token of a browser's sign-in to a Comfy account.", None),
+    "AccountRequest.api_key": Meaning(
+        "The API key of a Comfy account; null: forget the one that is kept.",
+        "comfyui-0123456789abcdef",
+    ),
+    "unload_models": Meaning("Whether models leave the memory of GPU and machine.", True),
+    "free_memory": Meaning("Whether kept outputs of nodes leave the memory.", True),
     "status_endpoint": Meaning(
         "An address that is told of the run's states, events and outputs.", None
     ),

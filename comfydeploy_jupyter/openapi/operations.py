@@ -930,6 +930,57 @@ OPERATIONS: tuple[Operation, ...] = (
     ),
     Operation(
         "get",
+        "/comfyui-deploy/comfy-account",
+        "getComfyAccount",
+        "ComfyDeploy",
+        "Is there a key of a Comfy account for partner nodes?",
+        (
+            _json(
+                replies.ComfyAccount,
+                {"has_key": True, "source": "kept"},
+                "Whether, and where it is from; never the key.",
+            ),
+        ),
+    ),
+    Operation(
+        "post",
+        "/comfyui-deploy/comfy-account",
+        "setComfyAccount",
+        "ComfyDeploy",
+        "Keep the key of a Comfy account for the partner nodes of all runs, or forget it",
+        (
+            _json(
+                replies.ComfyAccountKept,
+                {"success": True, "has_key": True, "source": "kept"},
+                "It is kept, or forgotten.",
+            ),
+        ),
+        bodies=_body(schemas.AccountRequest, {"api_key": "comfyui-0123456789abcdef"}),
+    ),
+    Operation(
+        "post",
+        "/comfyui-deploy/free",
+        "freeMemory",
+        "Machines",
+        "Have ComfyUI unload its models and give up memory",
+        (
+            _json(
+                replies.MemoryFreed,
+                {
+                    "success": True,
+                    "machine": "local",
+                    "pending": False,
+                    "gpu": {"before": 1024, "after": 4096, "freed": 3072},
+                    "ram": {"before": 1024, "after": 2048, "freed": 1024},
+                },
+                "How many bytes were gained.",
+            ),
+        ),
+        bodies=_body(schemas.FreeRequest, {"machine": "local"}),
+        errors=MACHINE,
+    ),
+    Operation(
+        "get",
         "/comfyui-deploy/comfyui-version",
         "getComfyUIVersion",
         "Status",

@@ -570,6 +570,36 @@ class SignedIn(Success):
     name: str
 
 
+class ComfyAccount(Reply):
+    """Whether there is a key of a Comfy account, and where it is from."""
+
+    has_key: bool
+    source: Literal["kept", "configured"] | None
+
+
+class ComfyAccountKept(ComfyAccount):
+    """The key was kept, or forgotten."""
+
+    success: Literal[True]
+
+
+class MemoryChange(Reply):
+    """Bytes that are free before and after, and how many more that are."""
+
+    before: int
+    after: int
+    freed: int
+
+
+class MemoryFreed(Success):
+    """How much memory ComfyUI gave up; `pending`: it will, after the prompt that it executes."""
+
+    machine: str
+    pending: bool
+    gpu: MemoryChange
+    ram: MemoryChange
+
+
 class SignInPending(Success):
     """The user has not approved yet; ``auth_url`` is the page for that."""
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .. import metrics
 from ..errors import ComfyDeployError
 from ..json_pieces import rough_size
+from ..secrets import hide
 from .outputs import read_history
 from .run import not_before
 
@@ -69,7 +70,7 @@ class Endings:
         if not run.whole:
             # What was seen of it may have been seen late: ComfyUI knows better.
             record.started_at = record.finished_at = record.execution_time = None
-        read_history(record, entry)
+        read_history(record, hide(entry, run.keys.values()) if run.keys else entry)
         record.started_at = record.started_at or run.record.started_at or record.created_at
         await self.end(run, record)
 

@@ -81,6 +81,8 @@ class RunManager:
         Returns a version of a stored workflow, by its id and number (None: the latest).
     view_url : str
         Address of the ``view`` route, for the outputs' URLs.
+    comfy_api_key : callable
+        Returns the key of a Comfy account for runs that bring none of their own.
     lost_after : float
         Seconds without ComfyUI after which a run that it was executing is given up.
     gone_after : float
@@ -96,6 +98,7 @@ class RunManager:
         *,
         stored_version: Callable[[str, int | None], Awaitable[dict[str, Any]]],
         view_url: str,
+        comfy_api_key: Callable[[], str | None] = lambda: None,
         lost_after: float = 30.0,
         gone_after: float = 600.0,
     ) -> None:
@@ -105,6 +108,7 @@ class RunManager:
         self._stored_version = stored_version
         self._delivery = delivery
         self._view_url = view_url
+        self._comfy_api_key = comfy_api_key
         self._runs: dict[str, Run] = {}
         self._by_comfyui_id: dict[str, Run] = {}
         self._recent: OrderedDict[str, Run] = OrderedDict()
@@ -313,6 +317,7 @@ class RunManager:
             small = False
         prepared = await prepare(request, machine, small=small)
         client = await machine.ready()
+        own_keys = request.extra_data.keys if request.extra_data is not None else {}
         prompt_id = request.prompt_id or str(uuid.uuid4())
         record = RunRecord(
             prompt_id=prompt_id,
@@ -330,10 +335,14 @@ class RunManager:
             warnings=prepared.warnings,
             structure=prepared.structure,
             inputs=prepared.inputs,
+            targets=prepared.targets,
+            preview_method=request.preview_method,
+            own_keys=bool(own_keys),
         )
         if record.prompt_id in self._runs:
             raise _taken(record.prompt_id)
         run = self._follow(Run(record, prepared.nodes))
+        run.keys = own_keys or self._kept_keys()
         run.posted.clear()
         return run, client, prepared
 
@@ -533,6 +542,8 @@ class RunManager:
             run = self._by_comfyui_id.get(event.prompt_id)
             if run is not None and run.prompt_id != event.prompt_id:
                 event = event.renamed(run.prompt_id)
+            if run is not None and not isinstance(event, Preview):
+                event = event.without(run.keys.values())
         else:
             nameless = isinstance(event, Preview) or event.type in NAMELESS
             run = self.running(machine.id) if nameless else None
@@ -624,6 +635,7 @@ class RunManager:
         ComfyUI hears of it when ``after`` is done.
         """
         machine = self._machines.find(run.record.machine)
+        method = run.record.preview_method
         run.whole = machine is not None and machine.connected
         run.posted.clear()
         try:
@@ -633,6 +645,8 @@ class RunManager:
                 client_id=self._session.id,
                 workflow=workflow,
                 front=run.record.front,
+                outputs=run.record.targets,
+                extra={**run.keys, **({"preview_method": method} if method else {})},
                 after=after,
             )
             if keep:
@@ -658,6 +672,11 @@ class RunManager:
         )
         if not run.ending and not keep:
             self._save_soon(run)
+
+    def _kept_keys(self) -> dict[str, str]:
+        """Return the keys of a Comfy account for runs that have none of their own."""
+        key = self._comfy_api_key()
+        return {"api_key_comfy_org": key} if key else {}
 
     def _save_soon(self, run: Run) -> None:
         """Store the state of a run that lasts; a short one has ended before, and is stored once."""
@@ -745,6 +764,13 @@ class RunManager:
         stored = await self._repository.prompt(run.prompt_id)
         if stored is None:
             await self._endings.lose(run, "The graph of the run is not in the store")
+            return
+        if run.record.own_keys and not run.keys:
+            reason = (
+                "ComfyUI restarted, and so did Jupyter, which had the run's keys of a Comfy account"
+                " in its memory only. Start the run again"
+            )
+            await self._endings.lose(run, reason, kind="KeysForgotten")
             return
         log.info(
             "ComfyUI restarted; run %s is queued anew",
@@ -866,6 +892,7 @@ class RunManager:
         record.first_id += IDS_OF_A_SERVER
         await self._repository.save(record)
         run = self._follow(Run(record, node_names(graph), whole=False, first_id=record.first_id))
+        run.keys = {} if record.own_keys else self._kept_keys()
         log.info("Run %s is taken over", run.prompt_id, extra=record.log_fields)
         if record.status != "not-started":
             run.resume()

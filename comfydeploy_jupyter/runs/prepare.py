@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import InvalidRequestError
@@ -14,9 +15,11 @@ from ..graphs.external import EXTERNAL_PREFIX, inline_external, place_files
 from ..graphs.formats import Graph, check_api_graph, detect_format, same_graph, title_of
 from ..graphs.formats import GraphFormat as Format
 from ..graphs.inputs import AppliedInputs, apply_inputs
+from ..graphs.partial import check_nodes, only_what_is_needed
 from ..graphs.seeds import SeedMode, Seeds, apply_seeds, needs_definitions
 from ..graphs.structure import structure_of
 from ..graphs.ui_to_api import ui_to_api
+from ..graphs.versions import has_partial_execution
 from .bring import bring_files
 from .run import NodeName
 
@@ -51,6 +54,8 @@ class Prepared:
         Which workflow it is, whatever its values: `structure_of` the graph that was handed in.
     inputs : dict
         The inputs that it was given by name, but for those as long as files.
+    targets : list of str or None
+        The output nodes that ComfyUI is asked to execute; None: all that are in the graph.
     """
 
     prompt: bytes
@@ -61,6 +66,7 @@ class Prepared:
     warnings: list[str]
     structure: str
     inputs: dict[str, Any]
+    targets: list[str] | None = None
 
 
 class _Chosen(NamedTuple):
@@ -73,6 +79,7 @@ class _Chosen(NamedTuple):
     warnings: list[str]
     structure: str
     inputs: dict[str, Any]
+    targets: list[str] | None
 
     @property
     def draws_seeds(self) -> bool:
@@ -124,7 +131,11 @@ async def prepare(request: RunRequest, machine: Machine, *, small: bool = False)
         await machine.ready()
         layouts = (await machine.knowledge()).layouts
         small = False
-    begun = _begin(request, layouts) if small else await asyncio.to_thread(_begin, request, layouts)
+    cut = False
+    if request.outputs is not None:
+        cut = not has_partial_execution(await machine.running_version())
+    work = partial(_begin, request, layouts, cut=cut)
+    begun = work() if small else await asyncio.to_thread(work)
     if isinstance(begun, Prepared):
         return begun
     await machine.ready()
@@ -148,15 +159,23 @@ def node_names(graph: dict[str, Any]) -> dict[str, NodeName]:
     return names
 
 
-def _begin(request: RunRequest, layouts: NodeDefinitions | None) -> Prepared | _Chosen:
+def _begin(
+    request: RunRequest, layouts: NodeDefinitions | None, *, cut: bool
+) -> Prepared | _Chosen:
     """Do all that needs no ComfyUI in one go: each trip to a thread costs time."""
     graph, ui, warnings = _choose(request, layouts)
     graph = _with_inputs(graph)
+    targets = request.outputs
+    if targets is not None:
+        check_nodes(graph, targets, field="outputs")
     strict = request.strict_inputs
     if strict is None:
         strict = not request.node_form
     applied = apply_inputs(graph, request.inputs or {}, strict=strict)
     check_depth(applied.graph, ui)
+    if targets is not None and cut:
+        applied = replace(applied, graph=only_what_is_needed(applied.graph, targets))
+        targets = None
     chosen = _Chosen(
         applied,
         ui,
@@ -165,6 +184,7 @@ def _begin(request: RunRequest, layouts: NodeDefinitions | None) -> Prepared | _
         warnings,
         structure_of(graph),
         _remembered(request.inputs or {}),
+        targets,
     )
     if chosen.draws_seeds or chosen.has_external:
         return chosen
@@ -245,4 +265,5 @@ def _encode(chosen: _Chosen, seeds: Seeds) -> Prepared:
         warnings=chosen.warnings,
         structure=chosen.structure,
         inputs=chosen.inputs,
+        targets=chosen.targets,
     )

@@ -90,6 +90,7 @@ class Run:
         self.accepted = False  # ComfyUI has it
         self.next = False  # it was the next one to be executed when the connection broke
         self.death: str | None = None  # how the ComfyUI that had it ended, where that is known
+        self.keys: dict[str, str] = {}  # of a Comfy account; never stored
         self.succeeded = False  # ComfyUI has said so, but is not done with it yet
         self.left = asyncio.Event()  # ComfyUI is done with it, or tells nothing any more
         self.ending = False  # its end is being stored

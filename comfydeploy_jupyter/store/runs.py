@@ -57,6 +57,12 @@ class RunRecord:
         The inputs that it was given by name.
     first_id : int
         Id of the first event that its present server tells of it.
+    targets : list of str or None
+        The output nodes that ComfyUI is asked to execute; None: all of its graph.
+    preview_method : str or None
+        How ComfyUI makes its previews, where the run says so.
+    own_keys : bool
+        Whether it came with keys of a Comfy account, which are not stored.
     comfyui_id : str
         The id of its prompt in ComfyUI, a UUID. By default, and for runs that are older than this
         field, the id of the run.
@@ -88,6 +94,9 @@ class RunRecord:
     structure: str | None = None
     inputs: dict[str, Any] = field(default_factory=dict)
     first_id: int = 1
+    targets: list[str] | None = None
+    preview_method: str | None = None
+    own_keys: bool = False
     comfyui_id: str = ""
 
     def __post_init__(self) -> None:
@@ -133,6 +142,9 @@ _DETAILS = (
     "warnings",
     "inputs",
     "first_id",
+    "targets",
+    "preview_method",
+    "own_keys",
     "comfyui_id",
 )
 

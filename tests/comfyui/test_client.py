@@ -32,7 +32,7 @@ def post(client: ComfyUIClient, prompt_id: str, after: asyncio.Future[None]):
 
 
 async def test_prompt_is_queued_once_what_comes_before_is_done(client):
-    prompt_id = uuid.uuid4().hex
+    prompt_id = str(uuid.uuid4())
     before = asyncio.get_running_loop().create_future()
     posting = post(client, prompt_id, before)
     await asyncio.sleep(0.3)
@@ -45,7 +45,7 @@ async def test_prompt_is_queued_once_what_comes_before_is_done(client):
 
 @pytest.mark.parametrize("pause", [0, 0.3], ids=["at-once", "later"])
 async def test_prompt_is_never_queued_where_what_comes_before_fails(client, pause):
-    prompt_id = uuid.uuid4().hex
+    prompt_id = str(uuid.uuid4())
     before = asyncio.get_running_loop().create_future()
     posting = post(client, prompt_id, before)
     await asyncio.sleep(pause)
@@ -60,7 +60,7 @@ async def test_what_comes_before_goes_on_where_comfyui_does_not_answer():
     client = ComfyUIClient("http://127.0.0.1:9")
     before = asyncio.get_running_loop().create_future()
     with pytest.raises(ComfyUIUnavailableError) as refusal:
-        await post(client, uuid.uuid4().hex, before)
+        await post(client, str(uuid.uuid4()), before)
     assert refusal.value.details["sent"] is False
     assert not before.done()
     await client.close()

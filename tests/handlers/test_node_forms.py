@@ -25,7 +25,7 @@ def seeded(seed: int = 7) -> dict:
 
 
 async def test_native_run_is_what_the_service_answers(api, comfydeploy):
-    run_id = uuid.uuid4().hex
+    run_id = str(uuid.uuid4())
     comfydeploy.answer({"workflow_api_json": seeded(), "inputs": {"seed": 11}, "prompt_id": run_id})
     code, body = await api.post(
         "run",
@@ -70,7 +70,7 @@ async def test_native_run_waits_as_its_answer_says(api, comfydeploy, chain):
 
 
 async def test_native_run_on_the_stream(events, comfydeploy):
-    run_id = uuid.uuid4().hex
+    run_id = str(uuid.uuid4())
     comfydeploy.answer({"workflow_api_json": seeded(), "prompt_id": run_id})
     messages = await events(
         body={
@@ -100,7 +100,7 @@ async def test_native_run_whose_answer_is_no_run(api, comfydeploy):
 
 
 async def test_run_as_the_service_sends_it(api, events):
-    run_id = uuid.uuid4().hex
+    run_id = str(uuid.uuid4())
     body = {
         "prompt_id": run_id,
         "workflow_api_raw": seeded(),
@@ -116,7 +116,7 @@ async def test_run_as_the_service_sends_it(api, events):
     assert answer["number"] is not None
     assert answer["seeds"] != {"7.seed": 7}
     assert (await api.until(run_id, "success"))["outputs"]
-    messages = await events(body={**body, "prompt_id": uuid.uuid4().hex})
+    messages = await events(body={**body, "prompt_id": str(uuid.uuid4())})
     assert messages[-1][1]["data"]["status"] == "success"
 
 

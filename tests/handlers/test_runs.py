@@ -72,7 +72,7 @@ async def test_blocked_branch_does_not_fail_the_run(api, chain):
 async def test_refused_graph_passes_on_comfyuis_words(api):
     graph = json.loads(json.dumps(IMAGE))
     graph["1"]["inputs"]["width"] = "wide"
-    prompt_id = uuid.uuid4().hex
+    prompt_id = str(uuid.uuid4())
     code, body = await api.post("run", {"workflow_api": graph, "prompt_id": prompt_id})
     assert code == 400
     assert body["code"] == "prompt_invalid"
@@ -188,7 +188,7 @@ async def test_timeout_answers_504_and_the_run_goes_on(api, chain):
 
 
 async def test_prompt_id_given_twice_is_a_conflict(api, chain):
-    prompt_id = uuid.uuid4().hex
+    prompt_id = str(uuid.uuid4())
     request = {"workflow_api": chain(), "prompt_id": prompt_id}
     code, body = await api.post("run", request)
     assert (code, body["prompt_id"]) == (200, prompt_id)
@@ -197,7 +197,7 @@ async def test_prompt_id_given_twice_is_a_conflict(api, chain):
 
 
 async def test_two_requests_with_one_prompt_id_at_once_give_one_run(api, chain):
-    request = {"workflow_api": chain(), "prompt_id": uuid.uuid4().hex}
+    request = {"workflow_api": chain(), "prompt_id": str(uuid.uuid4())}
     answers = await asyncio.gather(*(api.post("run", request) for _ in range(4)))
     assert sorted(code for code, _ in answers) == [200, 409, 409, 409]
 
@@ -321,7 +321,7 @@ async def test_seed_mode(api, mode, drawn):
 async def test_node_form_has_its_own_defaults(api):
     graph = {"7": {"class_type": "TestSeed", "inputs": {"seed": 5, "token": uuid.uuid4().hex}}}
     request = {
-        "prompt_id": uuid.uuid4().hex,
+        "prompt_id": str(uuid.uuid4()),
         "workflow_api_raw": graph,
         "workflow": {"nodes": [], "links": []},
         "inputs": {"not_there": 1},

@@ -97,7 +97,7 @@ async def test_failed_run_ends_its_stream(events, chain):
 
 
 async def test_cancelled_run_ends_its_stream(events, api, chain):
-    prompt_id = uuid.uuid4().hex
+    prompt_id = str(uuid.uuid4())
     graph = chain(("TestSleep", {"seconds": 30}))
     stream = asyncio.ensure_future(events(body={"workflow_api": graph, "prompt_id": prompt_id}))
     await api.until(prompt_id, "running")
@@ -147,7 +147,7 @@ def graph_of_file(jp_asyncio_loop):
 async def test_stream_begins_before_a_run_that_is_long_in_coming(
     api, events, graph_of_file, open_stream
 ):
-    gone, refused_id, cancelled_id = (uuid.uuid4().hex for _ in range(3))
+    gone, refused_id, cancelled_id = (str(uuid.uuid4()) for _ in range(3))
 
     async def cancel_later():
         await asyncio.sleep(6)
@@ -193,7 +193,7 @@ async def test_stream_begins_before_a_run_that_is_long_in_coming(
 
 
 async def test_a_run_is_cancelled_before_it_is_queued(api, events, graph_of_file):
-    prompt_id = uuid.uuid4().hex
+    prompt_id = str(uuid.uuid4())
     body = {"workflow_api": graph_of_file(3), "prompt_id": prompt_id}
     posting = asyncio.ensure_future(api.post("run", body))
     await asyncio.sleep(0.5)
@@ -210,7 +210,7 @@ async def test_a_run_is_cancelled_before_it_is_queued(api, events, graph_of_file
 
 
 async def test_timeout_counts_from_the_request(api, events, graph_of_file):
-    prompt_id = uuid.uuid4().hex
+    prompt_id = str(uuid.uuid4())
     body = {"workflow_api": graph_of_file(3), "prompt_id": prompt_id, "timeout": 0.2}
     began = time.monotonic()
     code, answer = await api.post("run", body)
@@ -314,7 +314,7 @@ def open_stream(extension, jp_serverapp, jp_base_url, jp_auth_header, jp_http_po
 
 async def test_client_that_goes_away_does_not_stop_the_run(api, chain, open_stream):
     graph = chain(("TestSleep", {"seconds": 0.3}))
-    prompt_id = uuid.uuid4().hex
+    prompt_id = str(uuid.uuid4())
     reader, writer = await open_stream({"workflow_api": graph, "prompt_id": prompt_id})
     assert b"200 OK" in await reader.readline()
     writer.close()

@@ -105,7 +105,7 @@ async def test_client_hears_of_its_own_runs_only(connect, chain, api):
     )
     for socket in (mine, other, everything):
         await socket.read()
-    prompt_id = uuid.uuid4().hex
+    prompt_id = str(uuid.uuid4())
     await mine.send("queue_prompt", workflow_api=chain(), prompt_id=prompt_id)
     told = await mine.until("result")
     last = await mine.read()
@@ -148,7 +148,7 @@ async def test_inputs_are_merged_into_the_next_prompt(connect):
 async def test_interrupt(connect, chain):
     socket = await connect(clientId="me")
     await socket.read()
-    prompt_id = uuid.uuid4().hex
+    prompt_id = str(uuid.uuid4())
     graph = chain(("TestSleep", {"seconds": 30}))
     await socket.send("queue_prompt", workflow_api=graph, prompt_id=prompt_id)
     await socket.until("executing")

@@ -231,7 +231,7 @@ class TestImpostor:
     )
     async def test_prompt_without_a_proper_answer(self, api, chain, impostor, mode):
         impostor.mode = mode
-        prompt_id = uuid.uuid4().hex
+        prompt_id = str(uuid.uuid4())
         begin = time.monotonic()
         code, body = await api.post("run", {"workflow_api": chain(), "prompt_id": prompt_id})
         assert time.monotonic() - begin < 3.0
@@ -251,7 +251,7 @@ class TestImpostor:
         self, api, chain, impostor, extension, connected
     ):
         impostor.mode = "too large at once"
-        prompt_id = uuid.uuid4().hex
+        prompt_id = str(uuid.uuid4())
         await extension.open_services()
         database = extension.services.database
         busy = database.begin_write(lambda connection: time.sleep(0.3))
@@ -268,7 +268,7 @@ class TestImpostor:
     ):
         """Another server stored one of this id in the meantime: that one stays as it is."""
         impostor.mode = mode
-        prompt_id = uuid.uuid4().hex
+        prompt_id = str(uuid.uuid4())
         await extension.open_services()
         database = extension.services.database
         other = RunRecord(prompt_id, "local", "other", "2026-01-01T00:00:00.000Z", status="queued")

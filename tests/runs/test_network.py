@@ -53,7 +53,7 @@ async def test_websocket_that_breaks_again_and_again(api, chain, relay, connecte
 
 
 async def test_stream_goes_on_after_a_gap(events, api, chain, relay, connected):
-    prompt_id = uuid.uuid4().hex
+    prompt_id = str(uuid.uuid4())
     graph = chain(("TestProgress", {"steps": 40, "delay": 0.05}))
     stream = asyncio.ensure_future(events(body={"workflow_api": graph, "prompt_id": prompt_id}))
     await api.until(prompt_id, "running")
@@ -121,7 +121,7 @@ async def test_frozen_comfyui_keeps_nobody_waiting_behind_others(api, chain, rel
 async def test_comfyui_that_comes_up_later(api, chain, relay):
     await relay.refuse()
     await until_connected(api, wanted=False)
-    prompt_id = uuid.uuid4().hex
+    prompt_id = str(uuid.uuid4())
     request = {"workflow_api": chain(), "prompt_id": prompt_id}
     begin = time.monotonic()
     code, body = await api.post("run", request)
@@ -141,7 +141,7 @@ async def test_comfyui_that_comes_up_later(api, chain, relay):
 async def test_refused_prompt_between_connect_and_post_leaves_nothing(api, chain, relay, connected):
     """A prompt that certainly did not reach ComfyUI is forgotten: its id can be used again."""
     for _ in range(10):
-        request = {"workflow_api": chain(), "prompt_id": uuid.uuid4().hex}
+        request = {"workflow_api": chain(), "prompt_id": str(uuid.uuid4())}
         post = asyncio.ensure_future(api.post("run", request))
         await asyncio.sleep(random.uniform(0.0, 0.02))
         await relay.refuse()
@@ -199,7 +199,7 @@ async def test_cancel_while_the_prompt_is_on_its_way(api, chain, relay, connecte
     before = relay.websockets
     relay.cut()
     await until_reconnected(api, lambda: relay.websockets, before)
-    prompt_id = uuid.uuid4().hex
+    prompt_id = str(uuid.uuid4())
     request = {"workflow_api": chain(("TestSleep", {"seconds": 60})), "prompt_id": prompt_id}
     post = asyncio.ensure_future(api.post("run", request))
     await api.until(prompt_id, "not-started")
@@ -224,7 +224,7 @@ async def test_socket_that_comfyui_made_deaf_while_idle(api, chain, relay, conne
 
 
 async def test_socket_that_comfyui_made_deaf_in_mid_run(api, events, chain, relay, connected):
-    prompt_id = uuid.uuid4().hex
+    prompt_id = str(uuid.uuid4())
     graph = chain(("TestProgress", {"steps": 130, "delay": 0.1}))
     stream = asyncio.ensure_future(events(body={"workflow_api": graph, "prompt_id": prompt_id}))
     await api.until(prompt_id, "running")

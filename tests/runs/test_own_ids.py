@@ -15,7 +15,13 @@ from comfydeploy_jupyter.comfyui.events import Event, decode_binary
 
 from .conftest import until_connected
 
-ODD_IDS = ["my-run:1", "Läufe_🐎", str(uuid.uuid4()).upper(), uuid.uuid4().hex, "0"]
+ODD_IDS = [
+    "my-run:1",
+    "Läufe_🐎",
+    "C4E40795-C2F1-483C-B0C1-D997CE12B4E1",
+    "f9ac19473529496299266cce6b3ba320",
+    "0",
+]
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ async def test_hundred_runs_with_random_cancels(api, chain, verdict):
 
     async def one() -> tuple[str, int]:
         seconds = random.choice([0.0, 0.01, 0.05])
-        prompt_id = uuid.uuid4().hex
+        prompt_id = str(uuid.uuid4())
         request = {"workflow_api": chain(("TestSleep", {"seconds": seconds}))}
         post = asyncio.ensure_future(api.post("run", {**request, "prompt_id": prompt_id}))
         told = 0
@@ -65,7 +65,7 @@ async def test_cancel_at_the_moment_a_run_starts(api, chain, verdict):
 
 async def test_cancel_at_the_moment_a_run_ends(api, chain, verdict):
     for _ in range(30):
-        prompt_id = uuid.uuid4().hex
+        prompt_id = str(uuid.uuid4())
         request = {"workflow_api": chain(("TestSleep", {"seconds": 0.05}))}
         post = asyncio.ensure_future(api.post("run", {**request, "prompt_id": prompt_id}))
         await api.until(prompt_id, "running", "success")
@@ -96,7 +96,7 @@ async def test_cancelling_twice_and_at_once(api, chain):
 
 async def test_cancel_while_the_prompt_is_being_queued(api, chain, verdict):
     for _ in range(20):
-        prompt_id = uuid.uuid4().hex
+        prompt_id = str(uuid.uuid4())
         request = {"workflow_api": chain(("TestSleep", {"seconds": 20})), "prompt_id": prompt_id}
         post = asyncio.ensure_future(api.post("run", request))
         code = 404
@@ -113,7 +113,7 @@ async def test_cancel_while_the_prompt_is_being_queued(api, chain, verdict):
 
 
 async def test_prompt_id_of_a_refused_run_stays_taken(api, chain):
-    prompt_id = uuid.uuid4().hex
+    prompt_id = str(uuid.uuid4())
     bad = {"1": {"class_type": "NoSuchNode", "inputs": {}}}
     for graph, status in ((bad, 400), (chain(), 409)):
         code, body = await api.post("run", {"workflow_api": graph, "prompt_id": prompt_id})

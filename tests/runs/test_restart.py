@@ -148,7 +148,7 @@ def prepare(data_dir: Path, *prompt_ids: str) -> None:
 
 @pytest.mark.parametrize("autostart", [True, False])
 def test_killed_between_record_and_deed(serve, comfyui, tmp_path, verdict, autostart):
-    never, queued, ended = (uuid.uuid4().hex for _ in range(3))
+    never, queued, ended = (str(uuid.uuid4()) for _ in range(3))
     prepare(tmp_path, never, queued, ended)
     for prompt_id, seconds in ((ended, 0.0), (queued, 3.0)):
         graph = chain(("TestSleep", {"seconds": seconds}))

@@ -6,6 +6,7 @@ that a test can make ComfyUI run a node again that it would otherwise take from 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 import wave
@@ -149,6 +150,32 @@ class TestLongText(TestNode):
         return {"ui": {"text": ("x" * length,)}}
 
 
+class TestPartner(TestNode):
+    """An output node that gets the keys of a Comfy account, as partner nodes do.
+
+    It shows their SHA-256; with ``fail`` it raises an exception that has them in its text.
+    """
+
+    INPUTS: ClassVar = {
+        "fail": ("BOOLEAN", {"default": False}),
+        "show": ("BOOLEAN", {"default": False}),
+    }
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802 - the name that ComfyUI calls
+        hidden = {"key": "API_KEY_COMFY_ORG", "auth": "AUTH_TOKEN_COMFY_ORG"}
+        return {**super().INPUT_TYPES(), "hidden": hidden}
+
+    def run(self, fail, show, anything=None, token="", key=None, auth=None):
+        if fail:
+            raise ValueError(f"401 for the key {key} and the token {auth}")
+        keys = (f"{key}", f"{auth}")
+        hashes = tuple(hashlib.sha256(one.encode()).hexdigest() for one in keys)
+        return {"ui": {"text": keys if show else hashes}}
+
+
 class TestSeed(TestNode):
     """An output node that shows the seed it was given."""
 
@@ -254,6 +281,7 @@ NODE_CLASS_MAPPINGS = {
         TestFailIf,
         TestText,
         TestLongText,
+        TestPartner,
         TestSeed,
         TestSmallSeed,
         TestCrash,

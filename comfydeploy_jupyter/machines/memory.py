@@ -1,0 +1,88 @@
+"""Memory that a ComfyUI holds, and gives up when it is asked to."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..comfyui.client import ComfyUIClient
+    from .machine import Machine
+
+LOOK_EVERY = 0.25  # seconds
+AT_LEAST, AT_MOST = 0.75, 5.0  # seconds that ComfyUI has to give up memory
+STEADY = 1024 * 1024  # bytes by which the free memory may change where nothing is given up any more
+
+
+async def free_memory(
+    machine: Machine, *, unload_models: bool = True, free_memory: bool = True
+) -> dict[str, Any]:
+    """Have the ComfyUI of a machine give up memory, and see how much that was.
+
+    Parameters
+    ----------
+    machine : Machine
+        A ComfyUI that does not run is not started: it holds no memory.
+    unload_models : bool
+        Whether models leave the memory.
+    free_memory : bool
+        Whether the outputs of nodes that are kept for later prompts go too.
+
+    Returns
+    -------
+    dict
+        ``gpu`` and ``ram``: ``before``, ``after`` and ``freed``, bytes that are free on all GPUs
+        and in the memory of ComfyUI's machine, by its ``system_stats``. Other programs change these
+        too; ``freed`` is never negative. ``pending`` is true where ComfyUI executes a prompt: it
+        gives up memory after that.
+
+    Raises
+    ------
+    ComfyUIUnavailableError
+        ComfyUI does not answer.
+    """
+    client = await machine.ready()
+    before = await _free_bytes(client)
+    await client.free(unload_models=unload_models, free_memory=free_memory)
+    after, pending = await _settled(client, before)
+    return {
+        "pending": pending,
+        **{
+            kind: {
+                "before": before[kind],
+                "after": after[kind],
+                "freed": max(after[kind] - before[kind], 0),
+            }
+            for kind in before
+        },
+    }
+
+
+async def _settled(client: ComfyUIClient, before: dict[str, int]) -> tuple[dict[str, int], bool]:
+    """Return what is free once that does not grow any more, and whether ComfyUI is at work."""
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    last = before
+    while True:
+        await asyncio.sleep(LOOK_EVERY)
+        if await client.queue_remaining():
+            return await _free_bytes(client), True
+        now = await _free_bytes(client)
+        steady = all(abs(now[kind] - last[kind]) < STEADY for kind in now)
+        waited = loop.time() - begun
+        if waited > AT_MOST or (steady and waited > AT_LEAST):
+            return now, False
+        last = now
+
+
+async def _free_bytes(client: ComfyUIClient) -> dict[str, int]:
+    stats = await client.system_stats()
+    gpus = [device for device in stats["devices"] if isinstance(device, dict)]
+    return {
+        "gpu": sum(_bytes(gpu.get("vram_free")) for gpu in gpus if gpu.get("type") != "cpu"),
+        "ram": _bytes(stats["system"].get("ram_free")),
+    }
+
+
+def _bytes(value: object) -> int:
+    return value if isinstance(value, int) and value >= 0 else 0

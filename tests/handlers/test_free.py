@@ -1,0 +1,74 @@
+"""``POST free``: ComfyUI gives up memory, and how much that was is told."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import psutil
+
+from comfydeploy_jupyter.client.memory import FreedMemory
+
+MIB = 1024**2
+
+
+def resident(pid: int) -> int:
+    return psutil.Process(pid).memory_info().rss
+
+
+async def test_what_nodes_have_made_leaves_the_memory(api, chain, comfyui):
+    picture = {"steps": 1, "delay": 0.0, "size": 4096}  # 192 MiB as ComfyUI keeps it
+    code, _ = await api.post("run", {"workflow_api": chain(("TestPreview", picture))})
+    assert code == 200
+    before = resident(comfyui.pid)
+    code, body = await api.post("free", {})
+    assert (code, body["success"], body["machine"], body["pending"]) == (200, True, "local", False)
+    assert before - resident(comfyui.pid) > 100 * MIB
+    for kind in ("gpu", "ram"):
+        change = body[kind]
+        assert change["freed"] == max(change["after"] - change["before"], 0)
+    assert body["gpu"] == {"before": 0, "after": 0, "freed": 0}  # there is none here
+    assert body["ram"]["before"] > 0
+
+
+async def test_a_run_that_executes_comes_first(api, chain):
+    graph = chain(("TestProgress", {"steps": 60, "delay": 0.05}))
+    await api.post("run", {"workflow_api": graph, "prompt_id": "slow", "wait": False})
+    await api.until("slow", "running")
+    begun = time.monotonic()
+    code, body = await api.post("free", {"unload_models": True, "free_memory": False})
+    assert (code, body["pending"]) == (200, True)
+    assert time.monotonic() - begun < 2
+    await api.post("interrupt", {"prompt_id": "slow"})
+    await api.until("slow", "cancelled")
+
+
+async def test_wrong_requests(api):
+    for fields, name in (
+        ({"unload_models": 1}, "unload_models"),
+        ({"free_memory": "yes"}, "free_memory"),
+        ({"machine": ""}, "machine"),
+    ):
+        code, body = await api.post("free", fields)
+        assert (code, body["details"]["field"]) == (400, name)
+    code, body = await api.post("free", {"machine": "nowhere"})
+    assert (code, body["code"]) == (404, "not_found")
+
+
+async def test_kernels_are_not_held_up(api):
+    """Jupyter's event loop stays free while ComfyUI gives up its memory."""
+    asking = asyncio.ensure_future(api.post("free", {}))
+    stalls = []
+    while not asking.done():
+        begun = time.monotonic()
+        await asyncio.sleep(0.01)
+        stalls.append(time.monotonic() - begun)
+    assert (await asking)[0] == 200
+    assert len(stalls) > 20
+
+
+def test_how_it_reads():
+    assert str(FreedMemory(3 * 1024**3, 5 * MIB, pending=False)) == (
+        "3.0 GiB of GPU memory, 5 MiB of RAM freed"
+    )
+    assert str(FreedMemory(0, 0, pending=True)).endswith("ComfyUI frees more after its present run")

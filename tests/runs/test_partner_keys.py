@@ -1,0 +1,157 @@
+"""Keys of a Comfy account: they reach ComfyUI's partner nodes, and nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+import uuid
+
+import pytest
+
+from .conftest import until_connected
+
+KEY = "comfyui-0f1e2d3c4b5a69788796a5b4c3d2e1f0"
+AUTH = "eyJhbGciOi.eyJzdWIiOiIx.SflKxwRJSMeKKF2QT4"
+CONFIGURED = "comfyui-configured-1111111111111111"
+KEPT = "comfyui-kept-2222222222222222222222"
+
+
+@pytest.fixture
+def extension_config(newer, tmp_path):
+    return {
+        "comfyui_url": newer.url,
+        "data_dir": str(tmp_path / "data"),
+        "comfy_api_key": CONFIGURED,
+    }
+
+
+def partner(**inputs):
+    inputs = {"fail": False, "show": False, "token": uuid.uuid4().hex, **inputs}
+    return {"7": {"class_type": "TestPartner", "inputs": inputs}}
+
+
+def hashes(*keys):
+    return [hashlib.sha256(str(key).encode()).hexdigest() for key in keys]
+
+
+async def run(api, graph=None, **fields):
+    return await api.post("run", {"workflow_api": graph or partner(), **fields})
+
+
+async def test_which_key_a_run_has(api):
+    extra = {"api_key_comfy_org": KEY, "auth_token_comfy_org": AUTH, "other": "x"}
+    _, body = await run(api, extra_data=extra)
+    assert body["outputs"]["7"]["text"] == hashes(KEY, AUTH)
+    _, body = await run(api)
+    assert body["outputs"]["7"]["text"] == hashes(CONFIGURED, None)
+    assert (await api.get("comfy-account"))[1] == {"has_key": True, "source": "configured"}
+    _, told = await api.post("comfy-account", {"api_key": KEPT})
+    assert told == {"success": True, "has_key": True, "source": "kept"}
+    _, body = await run(api, extra_data={"api_key_comfy_org": ""})
+    assert body["outputs"]["7"]["text"] == hashes(KEPT, None)
+    await api.post("comfy-account", {"api_key": None})
+    _, body = await run(api)
+    assert body["outputs"]["7"]["text"] == hashes(CONFIGURED, None)
+
+
+async def test_a_kept_key_is_there_after_a_restart_and_readable_by_its_owner_only(
+    api, extension, tmp_path
+):
+    await api.post("comfy-account", {"api_key": KEPT})
+    file = tmp_path / "data" / "comfy_account.json"
+    assert file.stat().st_mode & 0o777 == 0o600
+    await extension.services.comfy_account.keep(KEPT)
+    extension.services.comfy_account._kept = None
+    await extension.services.comfy_account.open()
+    assert extension.services.comfy_account.key() == KEPT
+    await api.post("comfy-account", {"api_key": None})
+    assert not file.exists()
+
+
+@pytest.mark.parametrize("kind", ["fail", "show"])
+async def test_keys_are_nowhere_but_in_comfyui(events, api, newer, tmp_path, caplog, kind):
+    caplog.set_level("DEBUG")
+    prompt_id = f"secret-{kind}"
+    keys = {"api_key_comfy_org": KEY, "auth_token_comfy_org": AUTH}
+    body = {
+        "workflow_api": partner(**{kind: True}),
+        "prompt_id": prompt_id,
+        "extra_data": keys,
+        "workflow": None,
+    }
+    told = json.dumps(await events(body=body))
+    assert newer.prompts[-1]["extra_data"].items() >= keys.items()
+    record = json.dumps((await api.get("check-status", prompt_id=prompt_id))[1])
+    runs = json.dumps((await api.get("runs"))[1])
+    log = "\n".join(caplog.messages)
+    files = b"".join(f.read_bytes() for f in (tmp_path / "data").rglob("*") if f.is_file())
+    for key in keys.values():
+        for place in (told, record, runs, log):
+            assert key not in place
+        assert key.encode() not in files
+    assert "***" in told
+    assert "***" in record
+
+
+async def test_keys_are_hidden_in_what_the_history_tells(api, newer):
+    """The end that was missed is read from ComfyUI's history."""
+    graph = {
+        "1": {"class_type": "TestSleep", "inputs": {"seconds": 1.5, "token": uuid.uuid4().hex}},
+        **partner(fail=True, anything=["1", 0]),
+    }
+    body = {"prompt_id": "gap", "wait": False, "extra_data": {"api_key_comfy_org": KEY}}
+    await run(api, graph, **body)
+    await api.until("gap", "running")
+    newer.fail("GET", "/prompt", _refuse)  # no new socket before the run is over
+    newer.drop_sockets()
+    await _until_over(newer)
+    newer.heal()
+    record = await api.until("gap", "failed")
+    assert record["error"]["message"] == "401 for the key *** and the token None"
+    await until_connected(api)
+
+
+async def _refuse(request):
+    request.transport.abort()
+    raise ConnectionResetError
+
+
+async def _until_over(newer):
+    deadline = time.monotonic() + 30
+    while (await asyncio.to_thread(newer.ask, "/prompt"))["exec_info"]["queue_remaining"]:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"api_key_comfy_org": 5},
+        {"api_key_comfy_org": ["secret-value"]},
+        {"auth_token_comfy_org": "secret-value with spaces"},
+        {"api_key_comfy_org": "secret-value\n"},
+        {"api_key_comfy_org": "secret-value" * 10_000},
+        "secret-value",
+        [],
+    ],
+)
+async def test_a_key_that_is_none_is_refused_and_not_repeated(api, newer, extra):
+    before = len(newer.prompts)
+    code, body = await run(api, extra_data=extra)
+    assert (code, body["code"]) == (400, "invalid_request")
+    assert body["details"]["field"] == "extra_data"
+    if isinstance(extra, dict):
+        assert next(iter(extra)) in body["error"]
+    assert "secret-value" not in json.dumps(body)
+    assert len(newer.prompts) == before
+
+
+@pytest.mark.parametrize("key", [5, "", "a b", "x" * 20_000, {}])
+async def test_an_account_key_that_is_none_is_refused(api, key):
+    code, body = await api.post("comfy-account", {"api_key": key})
+    assert (code, body["details"]["field"]) == (400, "api_key")
+    code, body = await api.post("comfy-account", {})
+    assert (code, body["details"]["field"]) == (400, "api_key")
+    assert (await api.get("comfy-account"))[1]["source"] == "configured"
