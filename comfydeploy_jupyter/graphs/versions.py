@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+OLDEST_TESTED, NEWEST_TESTED = "0.3.75", "0.33.0"
+"""The versions of ComfyUI that the tests run against; what is between them is expected to work."""
+
 _PARTIAL_EXECUTION = (0, 3, 48)  # the first release after it came, on 31 July 2025
 
 

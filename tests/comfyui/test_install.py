@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from comfydeploy_jupyter.comfyui.install import DEFAULT_VERSION, GIT_URL
+from comfydeploy_jupyter.comfyui.install import GIT_URL, INDEX_VERSION
 from tests.comfyui_server import REPOSITORY
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def start_installer(tmp_path: Path, index: Path, *arguments: str) -> subprocess.
 
 
 def make_repository(tmp_path: Path) -> str:
-    """Make a repository with the tags DEFAULT_VERSION and v0.3.76; return the latter's commit."""
+    """Make a repository with several tags, v0.33.10 the newest; return the commit of v0.3.76."""
     work = tmp_path / "repository"
     for path, content in TREE.items():
         (work / path).parent.mkdir(parents=True, exist_ok=True)
@@ -117,11 +117,17 @@ def make_repository(tmp_path: Path) -> str:
     git("init", "-q")
     git("add", ".")
     git("commit", "-qm", "one")
-    git("tag", DEFAULT_VERSION)
+    git("tag", INDEX_VERSION)
     (work / "comfyui_version.py").write_text('__version__ = "0.3.76"\n')
     git("commit", "-qam", "two")
     git("tag", "v0.3.76")
-    return git("rev-parse", "HEAD")
+    commit = git("rev-parse", "HEAD")
+    (work / "comfyui_version.py").write_text('__version__ = "0.33.10"\n')
+    git("commit", "-qam", "three")
+    git("tag", "v0.33.10")
+    for tag in ("v0.33.9", "v0.4.0", "v0.40.0-rc1", "latest", "v99", "vnext"):
+        git("tag", tag, INDEX_VERSION)
+    return commit
 
 
 def runs(tree: Path) -> bool:
@@ -140,6 +146,7 @@ def test_index_where_git_cannot_reach_and_again_fast(run: Callable, tmp_path: Pa
     done = run("--path", str(target))
     assert done.returncode == 0, done.stdout
     assert "git cannot reach" in done.stdout
+    assert "The index has ComfyUI v0.3.75 only, which is older" in done.stdout
     assert f"ComfyUI 0.3.75 is ready in {target} (torch 2.5.0)" in done.stdout
     assert runs(target)
     assert names(target.parent) == {"ComfyUI"}
@@ -200,6 +207,57 @@ def test_git_at_a_tag_in_place_of_another(run: Callable, tmp_path: Path, index: 
     assert done.returncode == 0, done.stdout
     assert "audio nodes" not in done.stdout
     assert "torchaudio.py" in site_packages()
+
+
+def test_the_newest_release_is_the_default(run: Callable, tmp_path: Path) -> None:
+    make_repository(tmp_path)
+    target = tmp_path / "ComfyUI"
+    done = run("--path", str(target))
+    assert done.returncode == 0, done.stdout
+    assert "Fetching ComfyUI v0.33.10" in done.stdout
+    assert "ComfyUI 0.33.10 is ready" in done.stdout
+    again = run("--path", str(target))
+    assert again.stdout == f"ComfyUI v0.33.10 is already in {target}.\n"
+
+
+def test_a_repository_without_a_release_is_told(run: Callable, tmp_path: Path) -> None:
+    make_repository(tmp_path)
+    for tag in ("v0.33.10", "v0.33.9", "v0.4.0", "v0.3.76", INDEX_VERSION):
+        subprocess.run(["git", "tag", "-d", tag], cwd=tmp_path / "repository", check=True)
+    done = run("--path", str(tmp_path / "ComfyUI"))
+    assert done.returncode == 1
+    assert "has no release" in done.stdout.splitlines()[-1]
+
+
+def test_torchaudio_whose_libraries_do_not_load_is_used_without_them(
+    run: Callable, tmp_path: Path, index: Path
+) -> None:
+    make_repository(tmp_path)
+    requirements = tmp_path / "repository" / "requirements.txt"
+    requirements.write_text(TREE["requirements.txt"] + "torchaudio\n")
+    commit = [
+        "git",
+        "-c",
+        "user.name=T",
+        "-c",
+        "user.email=t@example.org",
+        "commit",
+        "-qam",
+        "four",
+    ]
+    subprocess.run(commit, cwd=tmp_path / "repository", check=True)
+    subprocess.run(["git", "tag", "v0.34.0"], cwd=tmp_path / "repository", check=True)
+    fails = "import pathlib\nif (pathlib.Path(__file__).parent / 'lib').is_dir(): raise OSError\n"
+    files = {"torchaudio/__init__.py": fails, "torchaudio/lib/_torchaudio.so": "for CUDA"}
+    make_wheel(index, "torchaudio", "2.5.0", files)
+    target = tmp_path / "ComfyUI"
+    done = run("--path", str(target))
+    assert done.returncode == 0, done.stdout
+    assert "The libraries of torchaudio do not load beside torch 2.5.0" in done.stdout
+    python = target / "venv/bin/python"
+    subprocess.run([python, "-c", "import torchaudio"], check=True)
+    again = run("--path", str(target))
+    assert again.stdout == f"ComfyUI v0.34.0 is already in {target}.\n"
 
 
 def test_interrupted_installation_is_begun_anew_or_taken_up(

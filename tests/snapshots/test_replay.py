@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from comfydeploy_jupyter.comfyui.install import DEFAULT_VERSION
+from comfydeploy_jupyter.comfyui.install import INDEX_VERSION
 from comfydeploy_jupyter.guard import guarded_command
 from comfydeploy_jupyter.snapshots.snapshot import COMFYUI_REPOSITORY
 from tests.comfyui_server import comfyui_tree, free_port
@@ -43,7 +43,7 @@ def comfyui_repository(tmp_path: Path) -> Path:
     work = (f"--git-dir={repository}", f"--work-tree={tree}")
     git(tree, *work, "add", "--all")
     git(tree, *work, "commit", "-qm", "tree")
-    git(tree, *work, "tag", DEFAULT_VERSION)
+    git(tree, *work, "tag", INDEX_VERSION)
     return repository
 
 
@@ -157,7 +157,7 @@ async def test_the_steps_of_a_context_give_a_running_comfyui(
 
     url = start(replay.command, replay.folder, replay.env)
     system = ask(f"{url}/system_stats")["system"]
-    assert f"v{system['comfyui_version']}" == DEFAULT_VERSION
+    assert f"v{system['comfyui_version']}" == INDEX_VERSION
     assert system["pytorch_version"] == next(
         package["version"]
         for package in body["snapshot"]["python"]["packages"]
