@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import time
@@ -202,8 +203,12 @@ class Child:
         self._log_start = 0 if size > _ROTATE_AT else size
 
 
+# Colours and the like, which ComfyUI 0.33 has in its log: they mean something to terminals only.
+_CONTROLS = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-Z\\-_])")
+
+
 def _tail(log: Path, lines: int, start: int) -> list[str]:
-    """Return the last lines of a log, none of what lies before byte ``start``."""
+    """Return the last lines of a log without colours, none of what lies before ``start`` bytes."""
     try:
         with log.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -212,7 +217,7 @@ def _tail(log: Path, lines: int, start: int) -> list[str]:
             text = file.read(_TAIL_BYTES).decode("utf-8", errors="replace")
     except FileNotFoundError:
         return []
-    return text.splitlines()[-lines:] if lines > 0 else []
+    return [_CONTROLS.sub("", line) for line in text.splitlines()[-lines:]] if lines > 0 else []
 
 
 def _started_at(pid: int) -> int | None:

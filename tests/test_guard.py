@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from comfydeploy_jupyter.child import Child
 from comfydeploy_jupyter.guard import guarded_command
 
 if TYPE_CHECKING:
@@ -225,3 +226,16 @@ def test_guard_starts_fast(start: Any) -> None:
     begin = time.monotonic()
     child_of(start("pass"))
     assert time.monotonic() - begin < 0.5
+
+
+async def test_the_log_is_told_without_colours(tmp_path):
+    """As ComfyUI 0.33 writes it."""
+    child = Child("ComfyUI", tmp_path / "comfyui.log")
+    child.log_path.write_bytes(
+        b"\x1b[32m[INFO]\x1b[0m ComfyUI version: 0.33.0\n"
+        b"\x1b[1;31merror\x1b[K \x1b]0;title\x07 [0m stays\n" + b"\x1b[" * 1000 + b"\n"
+    )
+    first, second, third = await child.log_tail(10)
+    assert first == "[INFO] ComfyUI version: 0.33.0"
+    assert second == "error 0;title\x07 [0m stays"
+    assert len(third) < 2001
