@@ -35,6 +35,7 @@ STORING = 4  # times the usual time that ComfyUI has to store what it was sent
 MAX_ANSWER = 64 * 1024**2
 MAX_QUEUE = 256 * 1024**2
 MAX_HISTORY = 16 * 1024**2
+UNKNOWN_JOB = b"Job not found"  # as ComfyUI 0.33 says it
 JOBS_AT_ONCE = 8  # prompts about which ComfyUI is asked at a time
 
 
@@ -161,21 +162,22 @@ class ComfyUIClient:
 
     async def _job_status(self, prompt_id: str) -> str | None:
         """Return the status of a prompt in the jobs API; None where it is unknown there."""
-        job = await self._job("GET", prompt_id)
-        if job is None:
+        try:
+            job = await self._job("GET", prompt_id)
+        except NotFoundError:
             return None
         status = job.get("status")
-        if job.get("id") != prompt_id or not isinstance(status, str):
-            raise not_comfyui("/api/jobs")
-        return status
+        return status if isinstance(status, str) else None
 
-    async def _job(self, method: str, prompt_id: str, action: str = "") -> dict[str, Any] | None:
-        """Use a route of the jobs API; return None for a prompt that is unknown there.
+    async def _job(self, method: str, prompt_id: str, action: str = "") -> dict[str, Any]:
+        """Use a route of the jobs API.
 
         Raises
         ------
+        NotFoundError
+            It does not know the prompt.
         _NoRouteError
-            This ComfyUI does not have the route.
+            There is no such route: what answers does not answer as the jobs API.
         """
         route = f"{method} {action}"
         if route in self._lacks:
@@ -185,13 +187,16 @@ class ComfyUIClient:
             text, whole = await self._ask(
                 method, path, limit=MAX_HISTORY, to_the_end=True, may_lack=True
             )
-        except _NoRouteError:
-            self._lacks.add(route)
-            raise
-        if not whole:  # only a job that has ended has outputs
-            return {"id": prompt_id, "status": "completed"}
-        answer = await _parse(text)
-        return None if "error" in answer and "id" not in answer else answer
+            if not whole:  # only a job that has ended has outputs
+                return {"id": prompt_id, "status": "completed"}
+            answer = await answers.parse(text)
+            found = answer if isinstance(answer, dict) else {}
+            if found.get("id") == prompt_id or isinstance(found.get("cancelled"), bool):
+                return found
+        except (_NoRouteError, ValueError):
+            pass
+        self._lacks.add(route)
+        raise _NoRouteError
 
     async def history(self, prompt_id: str) -> dict[str, Any] | None:
         """Return what ComfyUI remembers of a prompt that ended, or None.
@@ -578,8 +583,8 @@ class ComfyUIClient:
     ) -> tuple[bytes, bool]:
         """Return what `answers.read` does, of an answer that says that all is well.
 
-        With ``may_lack`` that can also be a JSON error about something that is not there, and
-        `_NoRouteError` is raised where the route itself is not there.
+        With ``may_lack``, `NotFoundError` is raised where the jobs API does not know a prompt, and
+        `_NoRouteError` where the route itself is not there.
         """
         headers = {} if compressed else {"Accept-Encoding": "identity"}
         data: Any = body
@@ -620,9 +625,9 @@ class ComfyUIClient:
             if refusal is not None:
                 raise refusal
         if may_lack and response.status in (404, 405):
-            if response.content_type != "application/json":
+            if UNKNOWN_JOB not in text:  # else a proxy's own answer would end runs
                 raise _NoRouteError
-            return text, whole
+            raise NotFoundError(f"{path} is unknown to ComfyUI at {self.url}")
         if response.status == 413:
             raise TooLargeError(f"ComfyUI at {self.url} takes no body of this size")
         if response.status >= 300:

@@ -209,5 +209,5 @@ def test_every_request_model_is_in_it() -> None:
         if inspect.isclass(model)
         for found in model.__mro__
     }
-    parts = {"HuggingFaceModel", "CivitaiModel"}
+    parts = {"CivitaiModel", "ExtraData", "HuggingFaceModel"}
     assert told - used == parts

@@ -136,6 +136,11 @@ HELD: dict[str, tuple[str, ...]] = {
         "cloud/test_client.py::order_of_the_keys",
         "transfers/test_callbacks.py::configured_key_only_where_it_may_go",
     ),
+    "| key of a Comfy account": (
+        "runs/test_partner_keys.py::which_key_a_run_has",
+        "runs/test_partner_keys.py::keys_are_nowhere_but_in_comfyui",
+        "runs/test_partner_keys.py::a_kept_key_is_there_after_a_restart",
+    ),
     "| `huggingface_token`": (
         "transfers/test_downloads.py::hugging_face",
         f"{_SERVICES}::each_service_gets_its_own_credentials_alone",
