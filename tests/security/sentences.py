@@ -139,7 +139,7 @@ HELD: dict[str, tuple[str, ...]] = {
     "| key of a Comfy account": (
         "runs/test_partner_keys.py::which_key_a_run_has",
         "runs/test_partner_keys.py::keys_are_nowhere_but_in_comfyui",
-        "runs/test_partner_keys.py::a_kept_key_is_there_after_a_restart",
+        "runs/test_partner_keys.py::a_kept_key_is_there_after_a_restart_and_readable_by_its_owner_only",
     ),
     "| `huggingface_token`": (
         "transfers/test_downloads.py::hugging_face",
