@@ -12,12 +12,13 @@ VENV    ?= .venv
 COMFYUI ?= .comfyui
 # Tests run against the ComfyUI that the packages index has; `make run` takes the newest release.
 INSTALL ?= --source index
+HUB_PROXY := .hub-proxy
 JOBS    ?= 2
 
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test check unit notebooks screenshots comfyui browser dist release-check clean
+.PHONY: run test check unit notebooks screenshots comfyui browser hub-proxy dist release-check clean
 
 run: COMFYUI = .comfyui-newest
 run: INSTALL =
@@ -32,7 +33,7 @@ check: $(STAMP)-test
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
 
-unit: $(STAMP)-test comfyui browser
+unit: $(STAMP)-test comfyui browser hub-proxy
 	COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest -n $(JOBS) --no-loadscope-reorder $(ARGS)
 
 notebooks: $(STAMP)-test comfyui
@@ -45,7 +46,7 @@ screenshots: $(STAMP)-test comfyui browser
 dist: $(STAMP)-test
 	$(BIN)/python scripts/release.py build
 
-release-check: dist comfyui
+release-check: dist comfyui hub-proxy
 	COMFYUI_TEST_PATH=$(abspath $(COMFYUI)) $(BIN)/python scripts/release.py try
 	COMFYUI_TEST_PATH=$(abspath $(COMFYUI)) $(BIN)/python scripts/release.py suite $(if $(ALL),--all)
 
@@ -54,6 +55,9 @@ comfyui: $(STAMP)-lab
 
 browser:
 	@scripts/browser.sh
+
+hub-proxy: $(STAMP)-venv
+	@scripts/hub_proxy.sh $(VENV) $(HUB_PROXY)
 
 $(STAMP)-venv:
 	@echo "Making a Python environment in $(VENV)"
@@ -74,4 +78,4 @@ $(STAMP)-test: pyproject.toml $(STAMP)-lab
 	@touch $@
 
 clean:
-	rm -rf $(VENV) $(COMFYUI) .comfyui-newest dist
+	rm -rf $(VENV) $(COMFYUI) .comfyui-newest $(HUB_PROXY) dist

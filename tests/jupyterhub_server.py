@@ -1,0 +1,278 @@
+"""A real JupyterHub: its proxy, a Jupyter server with this extension for each user, its culler."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import psutil
+import pytest
+import requests
+
+from .comfyui_server import REPOSITORY, free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+PASSWORD = "open sesame"
+ADMIN_TOKEN = "0123456789abcdef" * 2
+PROXY = REPOSITORY / ".hub-proxy" / "node_modules" / ".bin" / "configurable-http-proxy"
+USERS = ("ada", "bob")
+
+CONFIG = """
+import json
+from pathlib import Path
+
+given = json.loads(Path("hub.json").read_text())
+c = get_config()
+for name, values in given.items():
+    for key, value in values.items():
+        c[name][key] = value
+c.JupyterHub.authenticator_class = "dummy"
+c.JupyterHub.spawner_class = "simple"
+"""
+
+
+class JupyterHubProcess:
+    """One JupyterHub on one domain, with users who each have a server of their own.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        Where its files are, and the users' homes.
+    users : sequence of str
+        Who may sign in, all with `PASSWORD`.
+    cull_after : float, optional
+        After how many seconds without activity a server is ended by the idle culler.
+    config : dict
+        Configuration of the users' Jupyter servers, by class.
+
+    Attributes
+    ----------
+    url : str
+        Address of the proxy, with a slash at its end.
+    homes : pathlib.Path
+        The folder that has each user's home folder.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        users: tuple[str, ...] = USERS,
+        cull_after: float | None = None,
+        config: dict[str, dict[str, Any]],
+    ) -> None:
+        self.folder = folder
+        self.users = users
+        self.homes = folder / "homes"
+        self.url = f"http://127.0.0.1:{free_port()}/"
+        self._cull_after = cull_after
+        self._config = config
+        self._log = folder / "jupyterhub.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers; fail with its log otherwise."""
+        if not PROXY.is_file():
+            pytest.fail(f"JupyterHub needs its proxy at {PROXY}: make hub-proxy", pytrace=False)
+        self._configure()
+        # node may have come from the package index
+        paths = [os.environ["PATH"], str(PROXY.parent), os.fspath(sys.prefix) + "/bin"]
+        env = {**os.environ, "PATH": os.pathsep.join(paths), "PYTHONPATH": str(REPOSITORY)}
+        for name in [name for name in env if name.startswith(("JUPYTER", "JPY_"))]:
+            del env[name]
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "jupyterhub", "--config=jupyterhub_config.py"],
+                cwd=self.folder,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + 60
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                self.stop()
+                pytest.fail(f"JupyterHub did not start. Its log:\n{self.log()}", pytrace=False)
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        """End it, its proxy and all servers of its users."""
+        if self._process is None:
+            return
+        family = []
+        with contextlib.suppress(psutil.NoSuchProcess):
+            family = psutil.Process(self._process.pid).children(recursive=True)
+        self._process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(20)
+        for process in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._process.kill()
+        self._process.wait()
+        self._process = None
+
+    def log(self) -> str:
+        """Return what the hub, its proxy and its users' servers printed."""
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def user_url(self, user: str) -> str:
+        """Return the address of a user's Jupyter server, with a slash at its end."""
+        return f"{self.url}user/{quote(user)}/"
+
+    def start_servers(self, *users: str) -> None:
+        """Start the servers of users and wait until they answer."""
+        for user in users:
+            self.api("POST", f"users/{user}/server")
+        deadline = time.monotonic() + 60
+        while not all((self.server(user) or {}).get("ready") for user in users):
+            if time.monotonic() > deadline:
+                pytest.fail(f"A server of {users} did not start:\n{self.log()}", pytrace=False)
+            time.sleep(0.1)
+
+    def server(self, user: str) -> dict[str, Any] | None:
+        """Return what the hub tells of a user's server; None where it does not run."""
+        servers: dict[str, dict[str, Any]] = self.api("GET", f"users/{user}")["servers"]
+        return servers.get("")
+
+    def direct_url(self, user: str) -> str:
+        """Return the address of a user's running server, past the proxy, which sees no activity."""
+        routes = self.api("GET", "proxy")
+        target: str = routes[f"/user/{user}/"]["target"]
+        return f"{target.rstrip('/')}/user/{quote(user)}/"
+
+    def token(self, user: str) -> str:
+        """Return a new API token of a user."""
+        return str(self.api("POST", f"users/{user}/tokens", {"note": "tests"})["token"])
+
+    def sign_in(self, user: str) -> requests.Session:
+        """Sign in as browsers do, at the hub and so at the user's running server."""
+        session = requests.Session()
+        page = session.get(f"{self.url}hub/login", timeout=30)
+        xsrf = re.search(r'name="_xsrf" value="([^"]+)"', page.text)
+        assert xsrf is not None, page.text
+        form = {"username": user, "password": PASSWORD, "_xsrf": xsrf[1]}
+        answer = session.post(
+            f"{self.url}hub/login?next=%2Fhub%2Fhome", data=form, timeout=30, allow_redirects=False
+        )
+        assert answer.status_code == 302, answer.text
+        session.get(f"{self.user_url(user)}lab", timeout=30)  # leads over the hub, and back
+        return session
+
+    def api(self, method: str, path: str, body: Any = None) -> Any:
+        """Call the hub's API as an administrator."""
+        answer = requests.request(
+            method,
+            f"{self.url}hub/api/{path}",
+            headers={"Authorization": f"token {ADMIN_TOKEN}"},
+            json=body,
+            timeout=30,
+        )
+        answer.raise_for_status()
+        return answer.json() if answer.content else None
+
+    def _configure(self) -> None:
+        self.homes.mkdir(parents=True, exist_ok=True)
+        servers = self.folder / "servers"
+        servers.mkdir(exist_ok=True)
+        config = {
+            **self._config,
+            "ServerApp": {
+                "jpserver_extensions": {"comfydeploy_jupyter": True},
+                **self._config.get("ServerApp", {}),
+            },
+        }
+        (servers / "jupyter_server_config.json").write_text(json.dumps(config))
+        services: list[dict[str, Any]] = [{"name": "tests", "api_token": ADMIN_TOKEN}]
+        scopes = ["admin:users", "admin:servers", "tokens", "proxy"]
+        roles: list[dict[str, Any]] = [{"name": "tests", "scopes": scopes, "services": ["tests"]}]
+        if self._cull_after is not None:
+            culler = [f"--timeout={self._cull_after}", "--cull-every=1"]
+            command = [sys.executable, "-m", "jupyterhub_idle_culler", *culler]
+            services.append({"name": "idle-culler", "command": command})
+            scopes = ["list:users", "read:users:activity", "read:servers", "delete:servers"]
+            roles.append({"name": "idle-culler", "scopes": scopes, "services": ["idle-culler"]})
+        given = {
+            "JupyterHub": {
+                "bind_url": self.url,
+                "hub_port": free_port(),
+                "db_url": f"sqlite:///{self.folder / 'hub.sqlite'}",
+                "cookie_secret_file": str(self.folder / "cookie_secret"),
+                "last_activity_interval": 1,
+                "load_roles": roles,
+                "services": services,
+            },
+            "ConfigurableHTTPProxy": {
+                "api_url": f"http://127.0.0.1:{free_port()}",
+                "auth_token": ADMIN_TOKEN,
+                "command": [str(PROXY)],
+                "pid_file": str(self.folder / "proxy.pid"),
+            },
+            "DummyAuthenticator": {"allow_all": False, "password": PASSWORD},
+            "Authenticator": {"allowed_users": list(self.users)},
+            "SimpleLocalProcessSpawner": {"home_dir_template": f"{self.homes}/{{username}}"},
+            "Spawner": {
+                "cmd": [sys.executable, "-m", "jupyterhub.singleuser"],
+                "args": ["--allow-root"],
+                "environment": {
+                    "JUPYTER_CONFIG_DIR": str(servers),
+                    "JUPYTERHUB_ACTIVITY_INTERVAL": "1",
+                },
+            },
+        }
+        (self.folder / "hub.json").write_text(json.dumps(given))
+        (self.folder / "jupyterhub_config.py").write_text(CONFIG)
+
+    def _answers(self) -> bool:
+        try:
+            return requests.get(f"{self.url}hub/health", timeout=5).status_code == 200
+        except requests.RequestException:
+            return False
+
+
+@pytest.fixture(scope="session")
+def start_jupyterhub(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[..., JupyterHubProcess]]:
+    """A function that starts a JupyterHub; takes ``users``, ``cull_after``, and configuration.
+
+    The latter is that of the users' Jupyter servers, by class.
+    """
+    hubs: list[JupyterHubProcess] = []
+
+    def start(
+        *,
+        users: tuple[str, ...] = USERS,
+        cull_after: float | None = None,
+        **config: dict[str, Any],
+    ) -> JupyterHubProcess:
+        folder = tmp_path_factory.mktemp("jupyterhub")
+        hubs.append(JupyterHubProcess(folder, users=users, cull_after=cull_after, config=config))
+        hubs[-1].start()
+        return hubs[-1]
+
+    yield start
+    for hub in hubs:
+        hub.stop()
+
+
+@pytest.fixture(scope="session")
+def jupyterhub(start_jupyterhub, comfyui) -> JupyterHubProcess:
+    """A JupyterHub whose users' servers stand before the real ComfyUI that all tests share."""
+    hub: JupyterHubProcess = start_jupyterhub(
+        ComfyDeploy={"comfyui_url": comfyui.url, "comfyui_path": str(comfyui.path)}
+    )
+    hub.start_servers(*hub.users)
+    return hub

@@ -1,0 +1,26 @@
+"""Behind a real JupyterHub: each user has a server with the routes below an address of its own."""
+
+from __future__ import annotations
+
+import requests
+
+
+def test_who_has_signed_in_reaches_the_routes_of_his_own_server(jupyterhub):
+    ada = jupyterhub.sign_in("ada")
+    own = ada.get(f"{jupyterhub.user_url('ada')}comfyui-deploy/check-status", timeout=30)
+    assert own.status_code == 200, own.text
+    assert own.json()["comfyui"]["reachable"]
+    other = ada.get(f"{jupyterhub.user_url('bob')}comfyui-deploy/check-status", timeout=30)
+    assert other.status_code == 403
+    assert other.json()["code"] == "unauthorized"
+
+
+def test_a_token_of_the_hub_reaches_the_routes(jupyterhub):
+    url = f"{jupyterhub.user_url('ada')}comfyui-deploy/check-status"
+    for kind in ("token", "Bearer"):
+        headers = {"Authorization": f"{kind} {jupyterhub.token('ada')}"}
+        assert requests.get(url, headers=headers, timeout=30).status_code == 200
+    foreign = {"Authorization": f"token {jupyterhub.token('bob')}"}
+    for headers in ({}, foreign):
+        answer = requests.get(url, headers=headers, timeout=30)
+        assert (answer.status_code, answer.json()["code"]) == (403, "unauthorized")
