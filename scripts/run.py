@@ -56,7 +56,8 @@ def main() -> int:
     say("Starting JupyterLab")
     LOG.parent.mkdir(exist_ok=True)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, leave)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, leave)
     with LOG.open("wb") as log:
         jupyter = subprocess.Popen(
             command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
@@ -68,12 +69,15 @@ def main() -> int:
         run_quickstart(comfy)
         if options.smoke:
             return 0
+        # Shells have background jobs ignore Ctrl-C.
+        in_background = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        how_to_end = f"kill {os.getpid()}" if in_background else "Ctrl-C"
         say(
             f"\nJupyterLab is running. Click, or copy into a browser:\n\n"
             f"    {url}lab/tree/quickstart.ipynb?token={token}\n\n"
             "That opens the notebook quickstart.ipynb; click Run > Run All Cells there.\n"
             "The tile ComfyUI of the launcher (click + beside the tab) opens ComfyUI's own page.\n"
-            f"The log of JupyterLab is {LOG}. Ctrl-C ends JupyterLab and ComfyUI."
+            f"The log of JupyterLab is {LOG}. {how_to_end} ends JupyterLab and ComfyUI."
         )
         return jupyter.wait()
     except KeyboardInterrupt:

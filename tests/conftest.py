@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import pytest
@@ -37,6 +38,18 @@ def jp_environ(jp_environ: None, monkeypatch: pytest.MonkeyPatch) -> None:
     It is all of this one's paths, and no standard library works in a Python of another version.
     """
     monkeypatch.delenv("PYTHONPATH")
+
+
+def pytest_configure() -> None:
+    """Give signals back that whoever started the tests ignores, as shells do in the background.
+
+    Programs hand what they ignore on to those that they start, but not what they handle: those that
+    tests start can be interrupted, as if they had been started from a terminal.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, lambda *_: None)
 
 
 @pytest.hookimpl(optionalhook=True)

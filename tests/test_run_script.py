@@ -39,12 +39,14 @@ def until(condition: Callable[[], object], script: subprocess.Popen[bytes], what
         time.sleep(0.05)
 
 
-def start(tmp_path: Path, comfyui: Path, **environ: str) -> tuple[subprocess.Popen[bytes], Path]:
-    """Start the script; return its process, and the file with what it prints."""
+def start(
+    tmp_path: Path, comfyui: Path, *, by: tuple[str, ...] = (), **environ: str
+) -> tuple[subprocess.Popen[bytes], Path]:
+    """Start the script, ``by`` a program; return its process, and the file with what it prints."""
     printed = tmp_path / "printed"
     with printed.open("wb") as out:
         script = subprocess.Popen(
-            [sys.executable, REPOSITORY / "scripts" / "run.py", "--comfyui", comfyui],
+            [*by, sys.executable, REPOSITORY / "scripts" / "run.py", "--comfyui", comfyui],
             env={
                 **os.environ,
                 "PYTHONPATH": str(REPOSITORY),
@@ -67,12 +69,31 @@ def end(script: subprocess.Popen[bytes]) -> None:
         script.wait(60)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_signal_ends_all_of_it(tmp_path: Path, number: signal.Signals) -> None:
+IGNORING = ("sh", "-c", "trap '' INT HUP; exec \"$@\"", "sh")
+
+
+@pytest.mark.parametrize(
+    ("started", "ignored", "number"),
+    [
+        ((), (), signal.SIGTERM),
+        ((), (), signal.SIGHUP),
+        ((), (), signal.SIGINT),
+        (IGNORING, (signal.SIGHUP, signal.SIGINT), signal.SIGTERM),
+    ],
+    ids=["TERM", "HUP", "INT", "in the background"],
+)
+def test_a_signal_ends_all_of_it(
+    tmp_path: Path,
+    started: tuple[str, ...],
+    ignored: tuple[signal.Signals, ...],
+    number: signal.Signals,
+) -> None:
     comfyui, runtime = tmp_path / "comfyui", tmp_path / "runtime"
     (comfyui / "comfy").mkdir(parents=True)
     (comfyui / "main.py").write_text(MAIN)
-    script, printed = start(tmp_path, comfyui, COMFYDEPLOY_COMFYUI_PYTHON=sys.executable)
+    script, printed = start(
+        tmp_path, comfyui, by=started, COMFYDEPLOY_COMFYUI_PYTHON=sys.executable
+    )
     children: list[int] = []
     try:
         pid_file = comfyui / "pid"
@@ -83,6 +104,10 @@ def test_a_signal_ends_all_of_it(tmp_path: Path, number: signal.Signals) -> None
         assert all(alive(pid) for pid in children)
         waits = re.compile(r"waiting for ComfyUI, \d+ s: Loading torch")
         until(lambda: waits.search(printed.read_text()), script, "does not say what it waits for")
+        for other in ignored:
+            script.send_signal(other)
+            with pytest.raises(subprocess.TimeoutExpired):
+                script.wait(1)
         script.send_signal(number)
         script.wait(60)
         deadline = time.monotonic() + 20
