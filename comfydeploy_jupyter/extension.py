@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import shlex
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jupyter_core.paths import jupyter_data_dir
 from jupyter_server.extension.application import ExtensionApp
+from tornado.ioloop import PeriodicCallback
 from traitlets import Bool, Enum, Float, Int, List, TraitType, Unicode, default
 
 from ._version import __version__
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from . import metrics
+    from .handlers.base import Handler
     from .handlers.ws import EventSocket
     from .openapi.document import Document
     from .services import Services
@@ -33,9 +35,28 @@ else:
 
 ENV_PREFIX = "COMFYDEPLOY_"
 MIB = 1024 * 1024
+LOOK_EVERY = 1.0  # seconds between looks at whether anything is going on
 
 ours = logging.getLogger(__package__)  # what all rooms log to
 log = logging.getLogger(__name__)
+
+
+class JupyterLog(logging.Handler):
+    """Hands log records on to Jupyter's log, for its handlers to write.
+
+    Parameters
+    ----------
+    log : logging.Logger
+        That of the Jupyter server.
+    """
+
+    def __init__(self, log: logging.Logger) -> None:
+        super().__init__()
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand a record on."""
+        self._log.handle(record)
 
 
 class ComfyDeploy(ExtensionApp):
@@ -197,6 +218,7 @@ class ComfyDeploy(ExtensionApp):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.sockets: set[EventSocket] = set()
+        self.requests: set[Handler] = set()  # something is being done for these
         self.document: Document | None = None
         self._services: Services | None = None
         self._changing = asyncio.Lock()  # held while they are opened or closed
@@ -218,8 +240,13 @@ class ComfyDeploy(ExtensionApp):
         """Make this extension known to its handlers, and its log a part of Jupyter's."""
         self.settings["comfydeploy"] = self
         assert self.serverapp is not None
-        ours.parent = self.serverapp.log
-        ours.setLevel(ours.level)  # forgets for which levels the former parent had a use
+        for handler in [one for one in ours.handlers if isinstance(one, JupyterLog)]:
+            ours.removeHandler(handler)  # of a server that was in this process before
+        self._to_log = JupyterLog(self.serverapp.log)
+        ours.addHandler(self._to_log)
+        ours.propagate = False
+        if ours.level == logging.NOTSET:
+            ours.setLevel(self.serverapp.log.getEffectiveLevel())
         if not hasattr(ExtensionApp, "_start_jupyter_server_extension"):
             # Before 2.16 jupyter_server does not tell extensions that it has started.
             self.serverapp.io_loop.add_callback(
@@ -254,6 +281,8 @@ class ComfyDeploy(ExtensionApp):
                     raise
                 self._services = services
                 self._unwatch = metrics.watch(self._readings)
+                self._activity = PeriodicCallback(self._look_for_work, LOOK_EVERY * 1000)
+                self._activity.start()
 
     async def _start_jupyter_server_extension(self, serverapp: Any) -> None:
         """Open the services without making Jupyter wait for them."""
@@ -265,10 +294,22 @@ class ComfyDeploy(ExtensionApp):
             services, self._services = self._services, None
             if services is not None:
                 self._unwatch()
+                self._activity.stop()
                 await services.close()
-        if self.serverapp is not None and ours.parent is self.serverapp.log:
-            ours.parent = logging.root
-            ours.setLevel(ours.level)
+        if self._to_log in ours.handlers:
+            ours.removeHandler(self._to_log)
+            ours.propagate = True
+
+    def note_activity(self) -> None:
+        """Tell Jupyter, which idle cullers ask, that it is in use now."""
+        assert self.serverapp is not None
+        times = self.serverapp.web_app.settings["last_activity_times"]
+        times[self.name] = datetime.now(timezone.utc)
+
+    def _look_for_work(self) -> None:
+        """Count what is going on as activity: runs and transfers take hours without a request."""
+        if self.requests or self.services.at_work():
+            self.note_activity()
 
     def _readings(self) -> Iterator[metrics.Reading]:
         yield from self.services.readings()
@@ -277,9 +318,6 @@ class ComfyDeploy(ExtensionApp):
     async def _open_early(self) -> None:
         try:
             await self.open_services()
-            # What Jupyter has loaded by now stays. Going through it would make each full garbage
-            # collection, such as a large workflow brings on, a stop of a tenth of a second.
-            gc.freeze()
         except ComfyDeployError as fault:
             self.log.error("ComfyDeploy could not be started: %s", fault)  # noqa: TRY400 - all there is to say
         except Exception:

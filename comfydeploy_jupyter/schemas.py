@@ -290,6 +290,7 @@ class StatusQuery(Model):
     machine: MachineRef | None = None
     strict: bool = False
     timeout: Annotated[float, Field(gt=0, le=60)] = 2.0
+    in_use: bool = False
 
 
 class SocketStatusQuery(Model):

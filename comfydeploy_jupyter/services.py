@@ -272,6 +272,19 @@ class Services:
             yield Reading("comfydeploy_tunnel_up", (target,), up)
             yield Reading("comfydeploy_tunnel_restarts", (target,), restarts)
 
+    def at_work(self) -> bool:
+        """Return whether there is work going on that the end of this server would break off.
+
+        What ComfyUI executes counts, whoever has asked for it, where that ComfyUI ends too.
+        """
+        return (
+            self.runs.at_work
+            or bool(self.transfers.queue.open_states())
+            or self.transfers.callbacks.is_delivering
+            or self.snapshots.at_work
+            or any(machine.executes_here for machine in self.machines)
+        )
+
     async def start_tunnel(self, asked: TunnelStartRequest) -> dict[str, Any]:
         """Start a tunnel as `Tunnels.start` says."""
         order = Order(

@@ -17,6 +17,7 @@ import pytest
 import requests
 
 from .comfyui_server import REPOSITORY, free_port
+from .fake_comfydeploy import FakeComfyDeploy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,7 +51,7 @@ class JupyterHubProcess:
         Where its files are, and the users' homes.
     users : sequence of str
         Who may sign in, all with `PASSWORD`.
-    cull_after : float, optional
+    cull_after : int, optional
         After how many seconds without activity a server is ended by the idle culler.
     config : dict
         Configuration of the users' Jupyter servers, by class.
@@ -68,7 +69,7 @@ class JupyterHubProcess:
         folder: Path,
         *,
         users: tuple[str, ...] = USERS,
-        cull_after: float | None = None,
+        cull_after: int | None = None,
         config: dict[str, dict[str, Any]],
     ) -> None:
         self.folder = folder
@@ -255,7 +256,7 @@ def start_jupyterhub(
     def start(
         *,
         users: tuple[str, ...] = USERS,
-        cull_after: float | None = None,
+        cull_after: int | None = None,
         **config: dict[str, Any],
     ) -> JupyterHubProcess:
         folder = tmp_path_factory.mktemp("jupyterhub")
@@ -269,10 +270,23 @@ def start_jupyterhub(
 
 
 @pytest.fixture(scope="session")
-def jupyterhub(start_jupyterhub, comfyui) -> JupyterHubProcess:
+def comfydeploy_of_hub() -> Iterator[FakeComfyDeploy]:
+    """The ComfyDeploy that the users' servers of `jupyterhub` know."""
+    service = FakeComfyDeploy()
+    yield service
+    service.close()
+
+
+@pytest.fixture(scope="session")
+def jupyterhub(start_jupyterhub, comfyui, comfydeploy_of_hub) -> JupyterHubProcess:
     """A JupyterHub whose users' servers stand before the real ComfyUI that all tests share."""
     hub: JupyterHubProcess = start_jupyterhub(
-        ComfyDeploy={"comfyui_url": comfyui.url, "comfyui_path": str(comfyui.path)}
+        ComfyDeploy={
+            "comfyui_url": comfyui.url,
+            "comfyui_path": str(comfyui.path),
+            "cloud_url": comfydeploy_of_hub.url,
+            "allowed_api_urls": [comfydeploy_of_hub.root],
+        }
     )
     hub.start_servers(*hub.users)
     return hub

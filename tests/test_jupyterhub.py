@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import requests
 
+from .fake_comfydeploy import KEY
+
 
 def test_who_has_signed_in_reaches_the_routes_of_his_own_server(jupyterhub):
     ada = jupyterhub.sign_in("ada")
@@ -24,3 +26,19 @@ def test_a_token_of_the_hub_reaches_the_routes(jupyterhub):
     for headers in ({}, foreign):
         answer = requests.get(url, headers=headers, timeout=30)
         assert (answer.status_code, answer.json()["code"]) == (403, "unauthorized")
+
+
+def test_a_bearer_is_the_key_of_comfydeploy_unless_it_let_the_request_in(
+    jupyterhub, comfydeploy_of_hub
+):
+    """Beside the cookies of the hub it is; a token of the hub goes to nobody."""
+    ada = jupyterhub.sign_in("ada")
+    url = f"{jupyterhub.user_url('ada')}comfyui-deploy/workflows?target=cloud"
+    answer = ada.get(url, headers={"Authorization": f"Bearer {KEY}"}, timeout=30)
+    assert answer.status_code == 200, answer.text
+    assert [seen.headers["Authorization"] for seen in comfydeploy_of_hub.seen] == [f"Bearer {KEY}"]
+    for session in (ada, requests):
+        headers = {"Authorization": f"Bearer {jupyterhub.token('ada')}"}
+        answer = session.get(url, headers=headers, timeout=30)
+        assert (answer.status_code, answer.json()["code"]) == (401, "no_api_key")
+    assert len(comfydeploy_of_hub.seen) == 1

@@ -64,6 +64,9 @@ STOP_WITHIN = 10.0
 SAVE_EVERY = 1.0
 """Shortest time between two savings, s; the ids of all runs are saved before the first starts."""
 
+TELL_EVERY = 3.0
+"""How often the server is told that a sweep goes on, s; it is not idle between two runs."""
+
 MAX_ROWS = 500
 """How many points the table in HTML has."""
 
@@ -730,6 +733,7 @@ class Sweep(Sequence[Point]):
         return _digest(applied.graph), targets
 
     def _run(self, view: AbstractContextManager[object]) -> None:
+        threading.Thread(target=self._tell_alive, name="comfydeploy-alive", daemon=True).start()
         try:
             with view:
                 workers = [
@@ -747,6 +751,11 @@ class Sweep(Sequence[Point]):
         finally:
             self._over.set()
             self.progress.changed()
+
+    def _tell_alive(self) -> None:
+        while not self._over.wait(TELL_EVERY):
+            with suppress(ComfyDeployError):  # whoever needs the server will say so
+                self._comfy.server.get("check-status", in_use="true")
 
     def _work(self) -> None:
         while True:

@@ -194,7 +194,7 @@ class UploadForm:
         """Whether files of the same name are to be replaced."""
         return _FLAGS[self._fields.get("overwrite", "").lower()]
 
-    def feed(self, chunks: Sequence[bytes | bytearray]) -> None:
+    def feed(self, chunks: Sequence[bytes]) -> None:
         """Parse the next bytes and write those of files to the disk.
 
         They must not change before the next call has returned: they may be hashed until then.
@@ -202,7 +202,7 @@ class UploadForm:
         with self._guard, _user_errors():
             for chunk in chunks:
                 if not self._closed:
-                    self._parser.write(chunk)  # type: ignore[arg-type]  # a bytearray does too
+                    self._parser.write(chunk)
             self._write()
 
     def finish(self) -> list[StoredFile]:

@@ -23,7 +23,6 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 BATCH = 4 * 1024 * 1024  # bytes that are collected before a thread is asked to write them
-IN_USE = 3  # batches: one is being hashed and one written in threads, while another fills
 
 
 class Uploads:
@@ -96,8 +95,9 @@ class Uploads:
 class Upload:
     """One request body on its way to the disk; made by `Uploads.receive`.
 
-    However large the body is, at most `IN_USE` batches of about `BATCH` bytes are in memory. After
-    an error nothing of the upload is left and nothing more is taken.
+    However large the body is, at most three batches of about `BATCH` bytes are in memory: one is
+    being hashed and one written in threads, while another fills. After an error nothing of the
+    upload is left and nothing more is taken.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Upload:
         self._form = form
         self._threads = threads
         self._on_end = on_end
-        self._batch: list[bytes | bytearray] = []
+        self._batch: list[bytes] = []
         self._batched = 0
         self._writing: asyncio.Future[None] | None = None
         self._ended = False
@@ -116,14 +116,8 @@ class Upload:
         """Whether the form asks to replace files of the same name; known once it is complete."""
         return self._form.overwrite
 
-    async def write(self, chunk: bytes | bytearray) -> None:
+    async def write(self, chunk: bytes) -> None:
         """Take the next bytes of the body; returns when there is room for more.
-
-        Parameters
-        ----------
-        chunk : bytes or bytearray
-            A ``bytearray`` has `BATCH` bytes or more; it may change again once `IN_USE` - 1 further
-            ones are taken.
 
         Raises
         ------

@@ -28,6 +28,7 @@ from ..errors import (
 from ..lazy import lazy_module
 
 if TYPE_CHECKING:
+    from asyncio import Future
     from collections.abc import Awaitable
 
     from .. import schemas as schemas
@@ -91,9 +92,18 @@ def load_json(text: bytes | str, *, unique: bool = False) -> dict[str, Any]:
 
 
 class Base(JupyterHandler):
-    """The way to the services, and the guard at the door."""
+    """The way to the services, and the guard at the door.
+
+    Attributes
+    ----------
+    is_activity : bool
+        Whether a request shows that the server is in use. Asking how something is does not: a
+        program that watches an idle server must not keep it from being ended as idle.
+    """
 
     auth_action: str | None = None
+    is_activity = True
+    _is_admitted = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Tell Jupyter that our verbs are authenticated: `prepare` does it for all of them."""
@@ -166,7 +176,13 @@ class Base(JupyterHandler):
         )
         if not allowed:
             raise UnauthorizedError(f"You may not {action} {AUTH_RESOURCE} on this server")
+        self._is_admitted = True
         await self.extension.open_services()
+
+    def note_activity(self) -> None:
+        """Tell Jupyter that it is in use, if this request shows that; one that is let in."""
+        if self.is_activity and self._is_admitted:
+            self.extension.note_activity()
 
     @property
     def is_link(self) -> bool:
@@ -224,15 +240,25 @@ class Base(JupyterHandler):
         -------
         str or None
             The header ``X-ComfyDeploy-Token`` comes first, then the body, then
-            ``Authorization: Bearer`` where that is not what Jupyter let the user in for.
+            ``Authorization: Bearer`` where that is no token of Jupyter.
         """
         named = (self.request.headers.get("X-ComfyDeploy-Token") or in_body or "").strip()
         if named:
             return named
         scheme, _, value = self.request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and not self.token_authenticated:
-            return value.strip() or None
-        return None
+        key = value.strip()
+        if scheme.lower() != "bearer" or key in (self.admitting_token(), self.token):
+            return None
+        return key or None
+
+    def admitting_token(self) -> str | None:
+        """Return the token that let this request in, if one did: of the address, or a header."""
+        if not self.token_authenticated:
+            return None
+        provider: Any = self.identity_provider
+        # That of JupyterHub leaves tokens to an object of its own.
+        token: str | None = getattr(provider, "hub_auth", provider).get_token(self)
+        return token
 
     def describe(self, exception: BaseException | None, status: int) -> ComfyDeployError:
         """Return the error to tell for an exception.
@@ -273,6 +299,34 @@ class Handler(Base, APIHandler):
             return
         if self.request.method != "OPTIONS":
             await self.admit()
+            self.begin_work()
+
+    def begin_work(self) -> None:
+        """Note that something is done for this request, until its reply begins."""
+        if self.get_query_argument("no_track_activity", None) is not None:  # as Jupyter has it
+            self.is_activity = False
+        if self.is_activity:
+            self.extension.requests.add(self)
+
+    def on_finish(self) -> None:
+        """Note that nothing is done for this request any more."""
+        super().on_finish()
+        self.extension.requests.discard(self)
+
+    def flush(self, include_footers: bool = False) -> Future[None]:
+        """Send what was written, which shows that the server is in use.
+
+        A reply in pieces shows it with each of them, not by waiting for a client that takes no
+        more.
+        """
+        self.extension.requests.discard(self)
+        self.note_activity()
+        return super().flush(include_footers)
+
+    def update_api_activity(self) -> None:
+        """Let Jupyter count this request as activity only if it is one."""
+        if self.is_activity:
+            super().update_api_activity()
 
     def set_default_headers(self) -> None:
         """Keep replies, which may hold the secret of a tunnel, out of caches."""

@@ -6,11 +6,12 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from tornado import web
 from tornado.iostream import StreamClosedError
-from tornado.web import stream_request_body
 
-from ..errors import CloudError
+from ..errors import CloudError, ComfyDeployError, MethodNotAllowedError
 from .base import ENDLESS, Handler, passed_header, schemas
+from .streamed import Streamed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -73,7 +74,17 @@ class ComfyAccountHandler(Handler):
         return {"has_key": source is not None, "source": source}
 
 
-class VolumeFileHandler(Handler):
+class VolumeBase(Handler):
+    """What the volume routes share: their errors are in ``detail`` too, as the node's are."""
+
+    def describe(self, exception: BaseException | None, status: int) -> ComfyDeployError:
+        """Return the error to tell, with ``detail``."""
+        error = super().describe(exception, status)
+        error.extra = {**error.extra, "detail": error.message}
+        return error
+
+
+class VolumeFileHandler(VolumeBase):
     """``POST volume/file/…``: the steps of an upload to a ComfyDeploy volume, passed on."""
 
     async def post(self) -> None:
@@ -86,8 +97,7 @@ class VolumeFileHandler(Handler):
         self.reply(await account.post("volume", "file", step, body=passed_on))
 
 
-@stream_request_body
-class SiteHandler(Handler):
+class SiteHandler(Streamed, Handler):
     """``comfydeploy/…``: pages of ComfyDeploy's web site, passed on in both directions.
 
     Nothing is collected on the way: a piece is taken from one side when the other has room for it.
@@ -95,13 +105,13 @@ class SiteHandler(Handler):
 
     _pieces: asyncio.Queue[bytes | None]
     _asking: asyncio.Future[aiohttp.ClientResponse] | None = None
-    _fault: CloudError | None = None
 
-    async def prepare(self) -> None:  # type: ignore[override]  # as in Handler
-        """Check who asks for what, then begin to ask the site."""
-        await super().prepare()
-        if self._finished or self.request.method not in ("GET", "POST"):
+    async def begin(self) -> None:
+        """Begin to ask the site."""
+        if self.request.method == "OPTIONS":
             return
+        if self.request.method not in ("GET", "POST"):
+            raise web.HTTPError(MethodNotAllowedError.status)
         site = self.services.site
         here = f"{self.base_url}comfydeploy"
         tail = self.request.path[len(here) :].removeprefix("/")
@@ -121,13 +131,14 @@ class SiteHandler(Handler):
             site.ask(self.request.method or "", address, self.request.headers, key=key, body=body)
         )
 
-    async def data_received(self, chunk: bytes) -> None:
+    async def take(self, chunk: bytes) -> None:
         """Hand the next piece to the site; what it does not want to have is read past."""
-        if self.request.method == "POST" and self._fault is None:
+        if self.request.method == "POST":
             await self._hand_over(chunk)
 
     async def get(self) -> None:
         """Pass the answer back as it arrives."""
+        self.check_body()
         assert self._asking is not None
         response = await self._asking
         async with response:
@@ -135,19 +146,21 @@ class SiteHandler(Handler):
 
     async def post(self) -> None:
         """Say that the request is complete, then do as `get` does."""
-        if self._fault is None:
-            await self._hand_over(None)
-        if self._fault is not None:
-            raise self._fault
+        self.check_body()
+        await self._hand_over(None)
         await self.get()
 
     def on_connection_close(self) -> None:
         """Stop asking for a client that has left."""
         super().on_connection_close()
-        self.on_finish()
+        self._let_go()
 
     def on_finish(self) -> None:
         """Let go of the site, whatever came in between."""
+        super().on_finish()
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self._asking is not None:
             self._asking.cancel()
             self._asking.add_done_callback(_close)
@@ -163,7 +176,7 @@ class SiteHandler(Handler):
         if not putting.done():
             putting.cancel()
             if not self._asking.done():
-                self._fault = CloudError(f"{site.url} does not take the request in time")
+                raise CloudError(f"{site.url} does not take the request in time")
 
     async def _body(self) -> AsyncIterator[bytes]:
         while (piece := await self._pieces.get()) is not None:

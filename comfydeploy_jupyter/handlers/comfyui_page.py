@@ -21,7 +21,6 @@ from jupyter_server.base.websocket import WebSocketMixin
 from jupyter_server.utils import url_path_join
 from tornado.httputil import url_concat
 from tornado.iostream import StreamClosedError
-from tornado.web import stream_request_body
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from ..errors import (
@@ -31,6 +30,7 @@ from ..errors import (
     UnauthorizedError,
 )
 from .base import ENDLESS, FOREIGN_PAGE, STRANGER, Base, passed_header
+from .streamed import Streamed
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable
@@ -109,8 +109,7 @@ class PageBase(Base):
         await super().admit()
 
 
-@stream_request_body
-class PageHandler(PageBase):
+class PageHandler(Streamed, PageBase):
     """Everything below ``comfyui/`` but the WebSocket, streamed in both directions."""
 
     _answer: asyncio.Task[aiohttp.ClientResponse] | None = None
@@ -130,11 +129,9 @@ class PageHandler(PageBase):
         elif hasattr(self, "_jupyter_current_user") and not self.check_origin():
             raise UnauthorizedError(FOREIGN_PAGE)
 
-    async def prepare(self) -> None:  # type: ignore[override]  # as in Handler
+    async def begin(self) -> None:
         """Check who asks, find ComfyUI, and begin to pass the request on."""
-        await cast("Awaitable[None]", super().prepare())
-        if self._finished:
-            return
+        self.is_activity = self.request.method not in {"GET", "HEAD", "OPTIONS"}
         if not self.current_user and self._is_visit:
             self.redirect(url_concat(self.get_login_url(), {"next": self.request.uri or ""}))
             return
@@ -160,14 +157,16 @@ class PageHandler(PageBase):
             client.forward(str(self.request.method), self.target, headers, body)
         )
 
-    async def data_received(self, chunk: bytes) -> None:
+    async def take(self, chunk: bytes) -> None:
         """Hand a piece of the body on, no faster than ComfyUI takes it."""
         await self._put(chunk)
 
     async def get(self) -> None:
         """Pass ComfyUI's answer on."""
+        self.check_body()
         if self._answer is None or self._client is None:
             return
+        self.note_activity()
         await self._put(None)
         try:
             answer = await self._answer

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from copy import copy
-from itertools import cycle
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
-from tornado.web import stream_request_body
+from tornado import web
 
-from ..errors import InvalidRequestError, TooLargeError
+from ..errors import InvalidRequestError, MethodNotAllowedError, TooLargeError
 from ..lazy import lazy_module
 from .base import ENDLESS, LARGE, Handler, load_json, schemas
+from .streamed import Streamed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from .. import metrics
-    from ..files import listing, stat, uploads
+    from ..files import listing, stat
     from ..files.uploads import StoredFile, Upload
 else:
     metrics = lazy_module("metrics")
-    listing, stat, uploads = map(lazy_module, ("files.listing", "files.stat", "files.uploads"))
+    listing, stat = lazy_module("files.listing"), lazy_module("files.stat")
 
 
 class ModelsHandler(Handler):
@@ -84,33 +81,31 @@ class StatHandler(Handler):
         self.reply(await asyncio.to_thread(stat.fs_stat, folders, query.path))
 
 
-@stream_request_body
-class UploadFileHandler(Handler):
+class UploadFileHandler(Streamed, Handler):
     """``POST upload-file``: files into ComfyUI's folders, written while they arrive."""
 
     _upload: Upload | None = None
-    _fault: Exception | None = None
-    _buffers: _Buffers | None = None
+    _limit = 0  # bytes that the body may have
+    _arrived = 0  # bytes
 
-    async def prepare(self) -> None:  # type: ignore[override]  # as in Handler
-        """Check who asks, then get ready for a body of any size."""
-        await super().prepare()
-        if self._finished or self.request.method != "POST":
+    async def begin(self) -> None:
+        """Find out where the files of a form go; a JSON body is collected."""
+        if self.request.method == "OPTIONS":
             return
-        self._text = bytearray()
-        self._multipart = "multipart/form-data" in self.request.headers.get("Content-Type", "")
-        connection: Any = self.request.connection
-        if not self._multipart:
-            return
-        limit = self.extension.max_upload_size or ENDLESS
+        if self.request.method != "POST":
+            raise web.HTTPError(MethodNotAllowedError.status)
+        multipart = "multipart/form-data" in self.request.headers.get("Content-Type", "")
+        limit = self.extension.max_upload_size if multipart else self.extension.max_json_size
+        self._limit = limit or ENDLESS
         length = self.request.headers.get("Content-Length", "")
         size = int(length) if length.isdecimal() else None
-        if size is not None and size > limit:
-            raise TooLargeError(
-                f"The body has {size} bytes, the limit is {limit}",
-                details={"size": size, "limit": limit},
-            )
-        connection.set_max_body_size(limit)
+        if size is not None:
+            self._check_size(size)
+        if not multipart:
+            self._text = bytearray()
+            return
+        connection: Any = self.request.connection
+        connection.set_max_body_size(ENDLESS)
         asked = self.query(schemas.MachineQuery).machine
         machine = self.services.machines.get(asked)
         self._inbox = await self.services.inbox(machine)
@@ -119,24 +114,20 @@ class UploadFileHandler(Handler):
             size,
             machine={machine.id, machine.name, asked},
         )
-        self._buffers = _Buffers(connection)
 
-    async def data_received(self, chunk: bytes) -> None:
-        """Write the next piece; after a fault the rest is read past, so that the reply arrives."""
-        if self._fault is not None:
-            return
-        try:
-            if self._upload is not None:
-                await self._upload.write(chunk)
-            else:
-                self._collect(chunk)
-        except Exception as fault:
-            self._fault = fault
+    async def take(self, chunk: bytes) -> None:
+        """Write the next piece."""
+        self._arrived += len(chunk)
+        self._check_size(self._arrived)
+        if self._upload is not None:
+            await self._upload.write(chunk)
+        else:
+            self._text += chunk
 
     async def post(self) -> None:
         """Give the files their names and answer with them."""
-        if self._fault is not None:
-            raise self._fault
+        self.check_body()
+        self.begin_work()
         if self._upload is None:
             text = bytes(self._text)
             large = len(text) > LARGE
@@ -178,18 +169,19 @@ class UploadFileHandler(Handler):
 
     def on_finish(self) -> None:
         """Remove what a refused upload has left."""
+        super().on_finish()
         self._let_go()
 
     def _let_go(self) -> None:
-        if self._buffers is not None:
-            self._buffers.release()
         if self._upload is not None:
             self._dropping = asyncio.ensure_future(self._inbox.drop(self._upload))
 
-    def _collect(self, chunk: bytes) -> None:
-        self._text += chunk
-        if len(self._text) > self.extension.max_json_size:
-            raise TooLargeError(f"The body is larger than {self.extension.max_json_size} bytes")
+    def _check_size(self, size: int) -> None:
+        if size > self._limit:
+            raise TooLargeError(
+                f"The body has {size} bytes, the limit is {self._limit}",
+                details={"size": size, "limit": self._limit},
+            )
 
     def _told(self, file: StoredFile) -> dict[str, Any]:
         query = {"filename": file.name, "subfolder": file.subfolder, "type": file.type}
@@ -205,42 +197,3 @@ class UploadFileHandler(Handler):
             "reused": file.reused,
             "url": f"{self.base_url}comfyui-deploy/view?{urlencode(query)}" if viewed else None,
         }
-
-
-class _Buffers:
-    """Lets a connection read its body straight into a few buffers, used again and again.
-
-    Tornado else copies each byte twice more and asks for new memory for each piece.
-
-    Parameters
-    ----------
-    connection : tornado.http1connection.HTTP1Connection
-        The connection of the request.
-    """
-
-    def __init__(self, connection: Any) -> None:
-        self._connection = connection
-        self._stream = connection.stream
-        self._params = connection.params
-        self._read_bytes = self._stream.read_bytes
-        self._ring: Iterator[bytearray] | None = None
-        connection.params = copy(self._params)
-        connection.params.chunk_size = uploads.BATCH
-        self._stream.read_bytes = self._read
-
-    def release(self) -> None:
-        """Let the connection read as before; the buffers do not wait for a garbage collection."""
-        self._ring = None
-        self._connection.params = self._params
-        vars(self._stream).pop("read_bytes", None)
-
-    async def _read(self, count: int, partial: bool = False) -> bytes | bytearray:
-        """Read ``count`` bytes; less only where that is not a whole buffer, and ``partial``."""
-        if count < uploads.BATCH:
-            found: bytes = await self._read_bytes(count, partial)
-            return found
-        if self._ring is None:
-            self._ring = cycle([bytearray(uploads.BATCH) for _ in range(uploads.IN_USE)])
-        buffer = next(self._ring)
-        await self._stream.read_into(buffer)
-        return buffer

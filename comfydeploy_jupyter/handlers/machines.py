@@ -15,6 +15,8 @@ else:
     memory = lazy_module("machines.memory")
     room = lazy_module("machines.room")
 
+DEFAULT_GPU = "A10G"  # what the ComfyUI node asks for, whose web plug-in does not say
+
 
 class MachineBase(Handler):
     """What the machine routes share."""
@@ -61,6 +63,8 @@ class MachineBase(Handler):
 class MachineHandler(MachineBase):
     """``GET machine``: what a machine is, and how it is."""
 
+    is_activity = False
+
     async def get(self) -> None:
         """Answer for ``machine_id``, else for the default machine."""
         query = self.query(schemas.MachineSource)
@@ -87,6 +91,8 @@ class FreeHandler(Handler):
 class MachinesHandler(Handler):
     """``GET machines``: all machines in short."""
 
+    is_activity = False
+
     async def get(self) -> None:
         """Answer with an array, the default machine first."""
         self.reply(self.services.machine_room.summaries())
@@ -100,7 +106,8 @@ class MachineUpdateHandler(MachineBase):
         request = await self.body(schemas.MachineUpdate)
         cloud = self.cloud_id(request)
         if cloud is None:
-            self.reply({"success": True, **await self.services.machine_room.update(request)})
+            told = await self.services.machine_room.update(request)
+            self.reply({"success": True, "id": told["machine"]["id"], **told})
             return
         machine_room = self.services.machine_room
         machines = self.cloud(request, cloud[1])
@@ -110,7 +117,8 @@ class MachineUpdateHandler(MachineBase):
         told = await machines.update(cloud[0], await self.json_body())
         if registered is not None:
             await machine_room.adopt(told, registered.config.get("api_url"))
-        self.reply({"success": True, "machine": told, "restart_required": False})
+        # The node's web plug-in takes `id` for success, here and from `create`.
+        self.reply({"success": True, "id": cloud[0], "machine": told, "restart_required": False})
 
 
 class MachineCreateHandler(MachineBase):
@@ -126,15 +134,18 @@ class MachineCreateHandler(MachineBase):
             made = await self._create_in_cloud(request, request.api_url or query.api_url)
         else:
             made = await machine_room.create(request)
-        self.reply({"success": True, "machine_id": made["id"], "machine": made})
+        self.reply({"success": True, "id": made["id"], "machine_id": made["id"], "machine": made})
 
     async def _create_in_cloud(
         self, request: schemas.MachineCreate, api_url: str | None
     ) -> dict[str, Any]:
+        body = await self.json_body()
+        if request.gpu is None and request.docker_command_steps is not None:
+            body["gpu"] = request.gpu = DEFAULT_GPU
         if not isinstance(request.gpu, str) or not request.gpu:
             raise InvalidRequestError.of_field("gpu", "is needed: a kind of GPU, or CPU")
         self.services.machine_room.check_name(request.name)
-        made = await self.cloud(request).create(await self.json_body())
+        made = await self.cloud(request).create(body)
         await self.services.machine_room.adopt(made, api_url)
         return made
 

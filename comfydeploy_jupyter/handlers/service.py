@@ -49,6 +49,10 @@ class ForService(Handler):
         """Whether a token let the request in, Jupyter's or the machine's."""
         return self._caller is not None or super().token_authenticated
 
+    def admitting_token(self) -> str | None:
+        """Return Jupyter's token where that let the request in, not the machine's."""
+        return None if self._caller is not None else super().admitting_token()
+
     def skip_check_origin(self) -> bool:
         """Return whether the origin of the request does not matter."""
         return self._caller is not None or super().skip_check_origin()

@@ -19,12 +19,13 @@ class CheckStatusHandler(Handler):
     Only where that is asked for (``strict``) does it fail with ComfyUI.
     """
 
+    is_activity = False
+
     async def get(self) -> None:
         """Answer with the record of ``prompt_id``, else with the state of the service."""
         query = self.query(schemas.StatusQuery)
         services = self.services
-        # A health check is no use of Jupyter: one that nobody uses may still be ended as idle.
-        self._track_activity = not query.strict
+        self.is_activity = query.in_use
         if query.prompt_id is not None:
             if query.strict:
                 raise InvalidRequestError.of_field("strict", "asks for the service, not for a run")
@@ -66,6 +67,8 @@ class CheckStatusHandler(Handler):
 class CheckWSStatusHandler(Handler):
     """``GET check-ws-status``: whether events flow, and to how many."""
 
+    is_activity = False
+
     async def get(self) -> None:
         """Answer for the server's socket to ComfyUI and for the clients' sockets to us."""
         query = self.query(schemas.SocketStatusQuery)
@@ -93,13 +96,17 @@ class CheckWSStatusHandler(Handler):
 class ComfyUIVersionHandler(Handler):
     """``GET comfyui-version``: which ComfyUI runs, or is installed."""
 
+    is_activity = False
+
     async def get(self) -> None:
         """Answer with version and commit, for ComfyDeploy also with the newest ones there."""
         query = self.query(schemas.VersionInfoQuery)
         account = self.account(query) if query.in_cloud else None
         body = {"success": True, **await self.services.machines.get(query.machine).version()}
         if account is not None:
-            body["latest"] = await account.get("latest-hashes")
+            latest = body["latest"] = await account.get("latest-hashes")
+            # The node's web plug-in reads it here.
+            body["comfyui_hash"] = latest.get("comfyui_hash") if isinstance(latest, dict) else None
         self.reply(body)
 
 
@@ -114,6 +121,8 @@ class ObjectInfoHandler(Handler):
 
 class ComfyUILogHandler(Handler):
     """``GET comfyui/log``: the last lines of a ComfyUI that we started."""
+
+    is_activity = False
 
     async def get(self) -> None:
         """Answer with ``path`` and ``lines``."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import CloudError, InvalidRequestError
 from ..lazy import lazy_module
 from .base import Handler, schemas
+from .cloud import VolumeBase
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +22,8 @@ else:
 
 class UploadQueueStatusHandler(Handler):
     """``GET upload-queue-status``: what is on its way, out and in."""
+
+    is_activity = False
 
     async def get(self) -> None:
         """Answer with counts and with each transfer."""
@@ -57,7 +60,7 @@ class RetryUploadsHandler(Handler):
         self.reply({"success": True, "retried": len(uploads), "uploads": uploads})
 
 
-class UploadPartHandler(Handler):
+class UploadPartHandler(VolumeBase):
     """``POST volume/file/upload-part-from-path``: send a part of a local file."""
 
     async def post(self) -> None:
@@ -72,7 +75,7 @@ class UploadPartHandler(Handler):
         self.reply({"eTag": etag, "bytesSent": request.end - request.start})
 
 
-class VolumeModelHandler(Handler):
+class VolumeModelHandler(VolumeBase):
     """``POST volume/model``: the models in ComfyUI's folders."""
 
     async def post(self) -> None:

@@ -8,6 +8,8 @@ from .base import Handler, schemas
 class TunnelStatusHandler(Handler):
     """``GET tunnel/status``: whether there is a tunnel, where, and who can get through it."""
 
+    is_activity = False
+
     async def get(self) -> None:
         """Answer at once, from what is known."""
         query = self.query(schemas.TunnelQuery)

@@ -356,6 +356,14 @@ class Machine:
         return process is not None and process.pid is None
 
     @property
+    def executes_here(self) -> bool:
+        """Whether its ComfyUI has prompts, whoever queued them, and was started by this server."""
+        connection = self.connection
+        if self.process is None or connection is None or not self.connected:
+            return False
+        return bool(connection.queue_remaining)
+
+    @property
     def hangs(self) -> bool:
         """Whether its ComfyUI may well be there, but does not answer."""
         return self._link is not None and self._link.connection.hangs

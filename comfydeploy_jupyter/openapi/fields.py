@@ -105,6 +105,10 @@ FIELDS: dict[str, Meaning] = {
     "StatusQuery.strict": Meaning(
         "Whether to ask ComfyUI, and to answer 503 unless runs can go to it now.", True
     ),
+    "StatusQuery.in_use": Meaning(
+        "Whether the client is at work: an idle server that is asked so does not count as idle.",
+        True,
+    ),
     "StatusQuery.timeout": Meaning("Seconds that ComfyUI then has to answer.", 2),
     "client_id": Meaning("Whose WebSocket hears of the run.", "notebook-1"),
     "clientId": Meaning("Whose runs' events are sent; without it those of all runs.", "notebook-1"),

@@ -807,7 +807,12 @@ OPERATIONS: tuple[Operation, ...] = (
         (
             _json(
                 replies.MachineUpdated,
-                {"success": True, "machine": examples.MACHINE, "restart_required": False},
+                {
+                    "success": True,
+                    "id": "local",
+                    "machine": examples.MACHINE,
+                    "restart_required": False,
+                },
                 "It is changed.",
             ),
         ),
@@ -825,7 +830,12 @@ OPERATIONS: tuple[Operation, ...] = (
         (
             _json(
                 replies.MachineCreated,
-                {"success": True, "machine_id": "studio", "machine": examples.MACHINE},
+                {
+                    "success": True,
+                    "id": "studio",
+                    "machine_id": "studio",
+                    "machine": examples.MACHINE,
+                },
                 "It is there.",
                 Link("getMachine", {"machine_id": "$response.body#/machine_id"}),
                 Link("updateMachine", body={"machine_id": "$response.body#/machine_id"}),

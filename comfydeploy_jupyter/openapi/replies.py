@@ -378,12 +378,16 @@ class SocketStatus(Reply):
 
 
 class ComfyUIVersion(Success):
-    """Which ComfyUI runs or is installed; ``latest`` is what ComfyDeploy says is newest."""
+    """Which ComfyUI runs or is installed; ``latest`` is what ComfyDeploy says is newest.
+
+    ``comfyui_hash`` is its commit of ComfyUI.
+    """
 
     version: str | None
     commit: str | None
     source: Literal["running", "installed"]
     latest: Any = None
+    comfyui_hash: str | None = None
 
 
 class ComfyUILog(Reply):
@@ -501,15 +505,17 @@ class MachineReply(Reply):
 
 
 class MachineUpdated(Success):
-    """A machine after a change."""
+    """A machine after a change; ``id`` is its id, for the node's web plug-in."""
 
+    id: str
     machine: MachineReply
     restart_required: bool
 
 
 class MachineCreated(Success):
-    """A new machine."""
+    """A new machine; ``id`` is its id too, for the node's web plug-in."""
 
+    id: str
     machine_id: str
     machine: MachineReply
 
@@ -521,8 +527,12 @@ class MachineDeleted(Success):
 
 
 class SnapshotReply(Success):
-    """An environment, and what recreates it; without ``path`` where ComfyDeploy made the steps."""
+    """An environment, and what recreates it; without ``path`` where ComfyDeploy made the steps.
 
+    ``steps`` are those of ``docker_command_steps``, where ComfyDeploy made them.
+    """
+
+    steps: list[Any] | None = None
     docker_command_steps: dict[str, Any]
     snapshot: Snapshot
     warnings: list[str]

@@ -132,6 +132,7 @@ class RunManager:
         # What comes before there is a run, by the id that was asked for.
         self._beginning: dict[str, tuple[asyncio.Future[Any], Machine]] = {}
         self._on_their_way: Counter[str] = Counter()  # runs by the machine chosen for them
+        self._submitting = 0  # runs that are being queued
         machines.open_runs = self.count_on
 
     async def open(self) -> None:
@@ -203,6 +204,15 @@ class RunManager:
             been asked, and what it does will be known. Without one nothing has happened; for
             `BEGIN_WITHIN` seconds at least that is not given up.
         """
+        self._submitting += 1
+        try:
+            return await self._submit(request, small, told_at_end, arrived)
+        finally:
+            self._submitting -= 1
+
+    async def _submit(
+        self, request: RunRequest, small: bool, told_at_end: bool, arrived: float | None
+    ) -> Run:
         machine = self._machines.get(request.machine)
         until = latest = None
         if request.timeout is not None:
@@ -471,6 +481,11 @@ class RunManager:
     def open_statuses(self) -> Counter[tuple[str, str]]:
         """Return how many unfinished runs there are, by machine and status."""
         return Counter((run.record.machine, run.record.status) for run in self._runs.values())
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a run is being queued, or has not ended."""
+        return bool(self._submitting or self._runs)
 
     def open_runs(self, client_id: str) -> int:
         """Return how many unfinished runs a client has."""

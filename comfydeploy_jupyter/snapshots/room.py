@@ -95,6 +95,11 @@ class Snapshots:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    @property
+    def at_work(self) -> bool:
+        """Whether an environment is being read or built."""
+        return bool(self._tasks)
+
     def begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Return the task that does some work of this room; it ends with the room at the latest."""
         task = asyncio.ensure_future(work)
@@ -174,6 +179,7 @@ class Snapshots:
         return {
             "success": True,
             "docker_command_steps": answer,
+            "steps": answer["steps"],  # where the node's web plug-in reads them
             "snapshot": environment.snapshot.model_dump(),
             "warnings": [*environment.warnings, *warnings],
         }

@@ -25,6 +25,7 @@ MAX_BACKLOG = 64  # undelivered messages of a run from which stale ones are drop
 MAX_BACKLOG_BYTES = 256 * 1024
 ANSWER_WITHIN = 30.0  # seconds that an endpoint has to answer one message
 GATHER = 0.02  # seconds in which changes are gathered for one write to the store
+BACK_SOON = 600.0  # seconds after which an endpoint is not worth keeping the server up for it
 GIVEN_UP_AFTER = 3 * 24 * 3600.0  # seconds after which a message is worth nothing any more
 
 
@@ -146,6 +147,12 @@ class Callbacks:
     def waiting(self) -> int:
         """How many messages are not delivered."""
         return sum(len(line.waiting) for line in self._lines.values())
+
+    @property
+    def is_delivering(self) -> bool:
+        """Whether there are messages, made lately enough, whose endpoint may be back soon."""
+        first = (line.waiting[0] for line in self._lines.values() if line.waiting)
+        return any(time.time() - message.created_at < BACK_SOON for message in first)
 
     def send(self, order: Order, body: bytes, *, passing: bool = False) -> None:
         """Send a message after all earlier ones of the run.

@@ -73,6 +73,17 @@ async def test_volume_steps_are_passed_on(api):
 async def test_volume_step_without_a_key(api):
     code, body = await api.post("volume/file/generate-upload-url", {"filename": "a"})
     assert (code, body["code"]) == (401, "no_api_key")
+    assert body["detail"] == body["error"], "where the node's web plug-in reads it"
+
+
+@pytest.mark.parametrize(
+    "route",
+    ["volume/file/upload-part-from-path", "volume/model", "volume/file/complete-multipart-upload"],
+)
+async def test_errors_of_volumes_have_a_detail(api, route):
+    code, body = await api.post(route, "no JSON")
+    assert (code, body["code"]) == (400, "invalid_json")
+    assert body["detail"] == body["error"]
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,20 @@ async def test_machines_that_are_not_registered(api, comfydeploy):
     assert [row["id"] for row in (await api.get("machines"))[1]] == ["local"]
 
 
+async def test_calls_of_the_nodes_web_plug_in(api, comfydeploy):
+    """It takes `id` for success, and leaves the kind of GPU to the node."""
+    steps = {"steps": [{"id": "1", "type": "commands", "data": "RUN true"}]}
+    body = {"name": "new", "docker_command_steps": steps, "comfyui_version": "c" * 40}
+    code, made = await api.post("machine/create", {**body, "api_url": comfydeploy.root}, **keyed())
+    assert (code, made["id"]) == (200, made["machine_id"])
+    assert comfydeploy.seen[-1].body == {**body, "gpu": "A10G"}
+    changed = {"machine_id": made["id"], "api_url": comfydeploy.root, "comfyui_version": "d" * 40}
+    code, told = await api.post("machine/update", changed, **keyed())
+    assert (code, told["id"]) == (200, made["id"])
+    code, told = await api.post("machine/update", {"name": "mine"})
+    assert (code, told["id"]) == (200, "local")
+
+
 async def test_what_is_refused(api, comfydeploy):
     code, body = await api.call("GET", "machine", params={"target": "cloud"}, **keyed())
     assert (code, body["details"]["field"]) == (400, "machine_id")
@@ -150,6 +164,7 @@ async def test_the_latest_versions(api, comfyui, comfydeploy, extension):
         "GET", "comfyui-version", params={"api_url": comfydeploy.root}, **keyed()
     )
     assert (code, body["source"]) == (200, "running")
+    assert body["comfyui_hash"] == "a" * 40, "the node's web plug-in reads it here"
     assert body["latest"] == {
         "comfyui_hash": "a" * 40,
         "comfyui_latest_release": "v0.3.75",

@@ -290,7 +290,7 @@ async def test_a_key_goes_along_that_the_request_brings(wire, site):
     await wire.call("GET", "x", {"X-ComfyDeploy-Token": "cd-key"})
     await wire.call("GET", f"x?token={wire.token}", {"Authorization": "Bearer not-jupyters"})
     keys = [seen["headers"].get("Authorization") for seen in site.seen]
-    assert keys == [None, "Bearer cd-key", None]
+    assert keys == [None, "Bearer cd-key", "Bearer not-jupyters"]
 
 
 class TestSiteThatIsNotListed:

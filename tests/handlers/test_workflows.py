@@ -358,6 +358,30 @@ async def test_a_bearer_beside_a_cookie_is_the_key(
     assert (await fetch({"Authorization": f"Bearer {KEY}"})).code == 403
 
 
+async def test_a_bearer_beside_a_token_in_the_address_is_the_key(api, comfydeploy, jp_auth_header):
+    token = jp_auth_header["Authorization"].split()[-1]
+
+    async def keys(asked: str, bearer: str, **headers: str) -> list[str]:
+        comfydeploy.seen.clear()
+        await api.call(
+            "GET",
+            "workflows",
+            params={"target": "cloud", "token": asked},
+            headers={"Authorization": f"Bearer {bearer}", **headers},
+        )
+        return keys_of(comfydeploy)
+
+    assert await keys(token, KEY) == [KEY]
+    assert await keys(token, "wrong") == ["wrong"]
+    assert await keys(token, token) == []
+    response = await api.raw("GET", "workflows", headers=dict(jp_auth_header))
+    cookies = [value.split(";")[0] for value in response.headers.get_list("Set-Cookie")]
+    signed_in = {"Cookie": "; ".join(cookies)}
+    assert await keys("not-the-token", KEY, **signed_in) == [KEY]
+    assert await keys("not-the-token", token, **signed_in) == []
+    assert await keys("not-the-token", KEY) == [], "a stranger"
+
+
 @pytest.mark.parametrize("settings", [{"cloud_url": "https://evil.example/api", "api_key": KEY}])
 async def test_a_configured_address_off_the_list(api):
     code, body = await api.get("workflows", target="cloud")

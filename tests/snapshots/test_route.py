@@ -264,6 +264,7 @@ async def test_for_comfydeploy(api, home, comfydeploy, extension_config, by):
     where = {"target": "cloud"} if by == "target" else {"api_url": comfydeploy.root}
     code, body = await api.post("snapshot-to-docker", {**where, "cd_token": KEY})
     assert code == 200, body
+    assert body["steps"] == body["docker_command_steps"]["steps"]
     steps = body["docker_command_steps"]["steps"]
     assert [step["type"] for step in steps] == ["custom-node", "custom-node-manager"]
     sent = comfydeploy.seen[-1].body

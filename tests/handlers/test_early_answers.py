@@ -1,0 +1,252 @@
+"""A request that is refused before its body has arrived: the reply arrives, and what is told of
+the connection is true."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
+
+import pytest
+import requests
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.jupyter_process import JupyterProcess
+
+MIB = 1024 * 1024
+FORM = "multipart/form-data; boundary=x"
+LIMIT = 32 * MIB
+LINGER = 64 * MIB
+
+
+@pytest.fixture(scope="module")
+def server(start_jupyter, comfyui) -> JupyterProcess:
+    """A Jupyter server that takes small uploads only."""
+    return start_jupyter(
+        ComfyDeploy={
+            "comfyui_url": comfyui.url,
+            "comfyui_path": str(comfyui.path),
+            "max_upload_size": LIMIT,
+            "max_json_size": LIMIT,
+            "comfydeploy_url": "http://127.0.0.1:9",
+        }
+    )
+
+
+class Reply(NamedTuple):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def code(self) -> str:
+        return str(json.loads(self.body)["code"])
+
+    @property
+    def closes(self) -> bool:
+        return self.headers.get("connection", "") == "close"
+
+
+class Connection:
+    """A connection as plain as can be."""
+
+    def __init__(self, server: JupyterProcess) -> None:
+        self.server = server
+        address = urlsplit(server.url)
+        self.path = address.path
+        self.socket = socket.create_connection((address.hostname, address.port), timeout=30)
+        self.file = self.socket.makefile("rb")
+
+    def send_head(self, method: str, route: str, *headers: str, token: bool = True) -> None:
+        lines = [f"{method} {self.path}{route} HTTP/1.1", "Host: 127.0.0.1", *headers]
+        if token:
+            lines.append(f"Authorization: token {self.server.token}")
+        self.socket.sendall("\r\n".join([*lines, "", ""]).encode())
+
+    def read(self) -> Reply:
+        status = int(self.file.readline().split()[1])
+        headers = {}
+        while (line := self.file.readline()) not in (b"\r\n", b""):
+            name, _, value = line.decode().partition(":")
+            headers[name.lower()] = value.strip()
+        return Reply(status, headers, self.file.read(int(headers["content-length"])))
+
+    def has_ended(self) -> bool:
+        """Whether the server closes it properly: no byte follows, and no reset."""
+        return self.file.read() == b""
+
+    def is_usable(self) -> bool:
+        self.send_head("GET", "comfyui-deploy/check-ws-status")
+        reply = self.read()
+        return reply.status == 200 and "connected" in json.loads(reply.body)
+
+    def close(self) -> None:
+        self.file.close()
+        self.socket.close()
+
+
+@pytest.fixture
+def connection(server) -> Iterator[Connection]:
+    connection = Connection(server)
+    yield connection
+    connection.close()
+
+
+class Refused(NamedTuple):
+    """A request that is refused by its head alone."""
+
+    method: str
+    route: str
+    token: bool
+    status: int
+    code: str
+
+
+REFUSED = [
+    Refused("POST", "comfyui-deploy/upload-file", False, 403, "unauthorized"),
+    Refused("POST", "comfyui-deploy/upload-file?machine=none", True, 404, "not_found"),
+    Refused("PUT", "comfyui-deploy/upload-file", True, 405, "method_not_allowed"),
+    Refused("POST", "comfydeploy/api/x", False, 403, "unauthorized"),
+    Refused("PUT", "comfydeploy/api/x", True, 405, "method_not_allowed"),
+    Refused("POST", "comfyui/upload/image", False, 403, "unauthorized"),
+]
+each_refused = pytest.mark.parametrize(
+    "refused", REFUSED, ids=lambda r: f"{r.status}-{r.method}-{r.route}"
+)
+
+
+def check(reply: Reply, refused: Refused) -> None:
+    assert (reply.status, reply.code) == (refused.status, refused.code)
+
+
+@each_refused
+@pytest.mark.parametrize("size", [1, 1000, MIB])
+def test_small_bodies_are_read_and_the_connection_stays(connection, refused, size):
+    kind = (f"Content-Type: {FORM}", f"Content-Length: {size}")
+    for _ in range(2):
+        connection.send_head(refused.method, refused.route, *kind, token=refused.token)
+        connection.socket.sendall(bytes(size))
+        reply = connection.read()
+        check(reply, refused)
+        assert not reply.closes
+    assert connection.is_usable()
+
+
+@each_refused
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+def test_large_bodies_are_answered_at_once_and_end_the_connection(connection, refused, framing):
+    size = 16 * MIB
+    head = f"Content-Length: {size}" if framing == "length" else "Transfer-Encoding: chunked"
+    connection.send_head(
+        refused.method, refused.route, f"Content-Type: {FORM}", head, token=refused.token
+    )
+    reply = connection.read()  # nothing of the body has been sent
+    check(reply, refused)
+    assert reply.closes
+    if framing == "length":
+        connection.socket.sendall(bytes(size))
+    else:
+        piece = b"10000\r\n" + bytes(0x10000) + b"\r\n"
+        connection.socket.sendall(piece * (size // 0x10000) + b"0\r\n\r\n")
+    assert connection.has_ended()
+
+
+@each_refused
+def test_who_waits_to_be_told_to_go_on_gets_the_reply_instead(connection, refused):
+    connection.send_head(
+        *(refused.method, refused.route, f"Content-Type: {FORM}", "Content-Length: 5000"),
+        "Expect: 100-continue",
+        token=refused.token,
+    )
+    reply = connection.read()
+    check(reply, refused)
+    assert reply.closes
+    assert connection.has_ended()
+
+
+@pytest.mark.parametrize("kind", [FORM, "application/json"])
+def test_too_large_by_what_it_says(connection, kind):
+    head = (f"Content-Type: {kind}", f"Content-Length: {1 << 40}")
+    connection.send_head("POST", "comfyui-deploy/upload-file", *head)
+    reply = connection.read()
+    assert (reply.status, reply.code, reply.closes) == (413, "too_large", True)
+
+
+@pytest.mark.parametrize("kind", [FORM, "application/json"])
+def test_too_large_by_what_arrives(connection, kind):
+    head = (f"Content-Type: {kind}", "Transfer-Encoding: chunked")
+    connection.send_head("POST", "comfyui-deploy/upload-file", *head)
+    start = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+    connection.socket.sendall(b"%x\r\n%s\r\n" % (len(start), start))
+    piece = b"100000\r\n" + bytes(MIB) + b"\r\n"
+    connection.socket.sendall(piece * (LIMIT // MIB + 2))
+    reply = connection.read()
+    assert (reply.status, reply.code, reply.closes) == (413, "too_large", True)
+
+
+def test_wrong_field_with_little_left(connection):
+    body = b'--x\r\nContent-Disposition: form-data; name="type"\r\n\r\nnowhere\r\n--x--\r\n'
+    head = (f"Content-Type: {FORM}", f"Content-Length: {len(body)}")
+    connection.send_head("POST", "comfyui-deploy/upload-file", *head)
+    connection.socket.sendall(body)
+    reply = connection.read()
+    assert (reply.status, reply.code, reply.closes) == (400, "invalid_request", False)
+    assert connection.is_usable()
+
+
+def test_who_waits_sends_what_is_wanted(connection):
+    body = (
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="early.txt"\r\n\r\n'
+        b"hello\r\n--x--\r\n"
+    )
+    head = (f"Content-Type: {FORM}", f"Content-Length: {len(body)}", "Expect: 100-continue")
+    connection.send_head("POST", "comfyui-deploy/upload-file", *head)
+    assert connection.file.readline().startswith(b"HTTP/1.1 100 ")
+    assert connection.file.readline() == b"\r\n"
+    connection.socket.sendall(body)
+    reply = connection.read()
+    assert (reply.status, reply.closes) == (200, False), reply.body
+    assert connection.is_usable()
+
+
+def test_endless_bodies_are_not_read_to_their_end(connection):
+    connection.send_head(
+        "POST", "comfyui-deploy/upload-file", f"Content-Length: {1 << 40}", token=False
+    )
+    assert connection.read().closes
+    sent = 0
+    with pytest.raises((ConnectionError, TimeoutError)):  # noqa: PT012 - one of many fails
+        while sent < 2 * LINGER:
+            connection.socket.sendall(bytes(MIB))
+            sent += MIB
+    assert sent < 2 * LINGER
+
+
+@pytest.mark.parametrize("size", [1000, 8 * MIB])
+def test_clients_that_keep_their_connections(server, size):
+    with requests.Session() as session:
+        token = {"Authorization": f"token {server.token}"}
+        for _ in range(3):
+            refused = session.post(
+                f"{server.url}comfyui-deploy/upload-file",
+                data=bytes(size),
+                headers={"Content-Type": FORM},
+                timeout=30,
+            )
+            assert refused.status_code == 403
+            url = f"{server.url}comfyui-deploy/check-ws-status"
+            assert session.get(url, headers=token, timeout=30).status_code == 200
+
+
+def test_a_silent_client_does_not_hold_the_connection_for_ever(connection):
+    connection.send_head(
+        "POST", "comfyui-deploy/upload-file", f"Content-Length: {1 << 40}", token=False
+    )
+    assert connection.read().closes
+    began = time.monotonic()
+    assert connection.has_ended()
+    assert time.monotonic() - began < 30

@@ -1,0 +1,151 @@
+"""JupyterHub's idle culler ends a server that nobody uses, and none that is at work."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+
+from comfydeploy_jupyter import connect
+
+from .waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from .jupyterhub_server import JupyterHubProcess
+
+CULL_AFTER = 8  # s without activity
+WORK = 18.0  # s that each work takes
+STATUS_ROUTES = (
+    *("check-status", "check-status?strict=1", "check-status?prompt_id=none", "check-ws-status"),
+    *("upload-queue-status", "tunnel/status", "machine", "machines", "comfyui-version"),
+    "runs?no_track_activity=1",
+)
+
+
+class Server:
+    """A user's running server, asked past the proxy: to that, each request is activity."""
+
+    def __init__(self, hub: JupyterHubProcess, user: str) -> None:
+        hub.start_servers(user)
+        self.hub = hub
+        self.user = user
+        self.url = hub.direct_url(user)
+        self.token = hub.token(user)
+        self.session = requests.Session()
+        self.session.headers["Authorization"] = f"token {self.token}"
+
+    def is_up(self) -> bool:
+        return self.hub.server(self.user) is not None
+
+    def get(self, route: str) -> requests.Response:
+        return self.session.get(f"{self.url}comfyui-deploy/{route}", timeout=30)
+
+    def post(self, route: str, **kwargs: Any) -> dict[str, Any]:
+        answer = self.session.post(f"{self.url}comfyui-deploy/{route}", timeout=60, **kwargs)
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+
+def graph(seconds: float) -> dict[str, Any]:
+    return {
+        "1": {"class_type": "TestSleep", "inputs": {"seconds": seconds}},
+        "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}},
+    }
+
+
+@pytest.fixture(scope="module")
+def hub(start_jupyterhub, comfyui) -> JupyterHubProcess:
+    """A hub that ends servers soon; tests use it one after the other."""
+    return start_jupyterhub(
+        users=("runs", "downloads", "uploads", "sweeps", "watches"),
+        cull_after=CULL_AFTER,
+        ComfyDeploy={"comfyui_url": comfyui.url, "comfyui_path": str(comfyui.base_dir)},
+    )
+
+
+def run(server: Server, _: Any) -> None:
+    """A run that nobody waits for; that it has ended is not asked here."""
+    server.post("run", json={"workflow_api": graph(WORK), "wait": False})
+    time.sleep(WORK)
+
+
+def download(server: Server, service: Any) -> None:
+    name = "slow.safetensors"
+    service.files[name] = bytes(16 * 65536)
+    service.store_delay = WORK / 16
+    body = {"action": "add", "source": "link", "url": f"{service.url}/files/{name}"}
+    server.post("volume/model", json={**body, "folder": "checkpoints", "filename": name})
+    time.sleep(WORK)
+
+
+def upload(server: Server, _: Any) -> None:
+    """An upload over a slow line: no request ends meanwhile."""
+
+    def body() -> Iterator[bytes]:
+        yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="slow.bin"\r\n\r\n'
+        for _ in range(int(WORK)):
+            time.sleep(1)
+            yield bytes(1000)
+        yield b"\r\n--x--\r\n"
+
+    kind = {"Content-Type": "multipart/form-data; boundary=x"}
+    server.post("upload-file", data=body(), headers=kind)
+
+
+def sweep(server: Server, _: Any) -> None:
+    """A sweep whose display holds it up before its runs and after them."""
+
+    @contextlib.contextmanager
+    def display(_progress: object) -> Iterator[None]:
+        time.sleep(CULL_AFTER + 4)
+        yield
+        time.sleep(CULL_AFTER + 4)
+
+    comfy = connect(server.url, server.token)
+    done = comfy.sweep(
+        graph(0.1), {"1.seconds": [0.1, 0.2]}, save=False, progress=lambda p: display(p)
+    )
+    assert done.status == "done"
+
+
+@pytest.mark.timeout(300)
+def test_a_server_lives_as_long_as_it_works_and_not_much_longer(hub, bare_service):
+    works: dict[str, Callable[[Server, Any], None]] = {
+        "runs": run,
+        "downloads": download,
+        "uploads": upload,
+        "sweeps": sweep,
+    }
+
+    def work(user: str) -> None:
+        server = Server(hub, user)
+        works[user](server, bare_service)
+        assert server.is_up(), f"the server of {user!r} was ended while it worked"
+        until(lambda: not server.is_up())
+
+    with ThreadPoolExecutor(len(works)) as threads:
+        list(threads.map(work, works))
+
+
+def test_who_only_asks_how_it_is_does_not_keep_it_alive(hub):
+    server = Server(hub, "watches")
+    began = time.monotonic()
+    asked = io.StringIO()
+    while server.is_up():
+        assert time.monotonic() - began < 60, f"it is kept alive by {asked.getvalue()}"
+        with contextlib.suppress(requests.ConnectionError):
+            for route in STATUS_ROUTES:
+                print(route, server.get(route).status_code, file=asked)
+            for method, route in (("GET", "models"), ("POST", "run"), ("POST", "upload-file")):
+                url = f"{server.url}comfyui-deploy/{route}"
+                stranger = requests.request(method, url, data=b"{}", timeout=30)
+                assert stranger.status_code == 403
+        time.sleep(0.5)
+    assert " 200" in asked.getvalue()
