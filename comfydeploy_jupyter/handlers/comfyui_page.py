@@ -287,6 +287,7 @@ class PageSocket(WebSocketMixin, PageBase, WebSocketHandler):
 
     _remote: aiohttp.ClientWebSocketResponse[bool] | None = None
     _pump: asyncio.Task[None] | None = None
+    _closing: asyncio.Task[bool] | None = None
 
     @property
     def max_message_size(self) -> int:
@@ -311,6 +312,9 @@ class PageSocket(WebSocketMixin, PageBase, WebSocketHandler):
         except ComfyUIUnavailableError as fault:
             self.close(TRY_AGAIN, fault.message[:100])
             return
+        if self.ws_connection is None:  # the browser has left meanwhile
+            await self._remote.close()
+            return
         self._pump = asyncio.ensure_future(self._pass_on(self._remote))
 
     async def on_message(self, message: str | bytes) -> None:
@@ -327,8 +331,9 @@ class PageSocket(WebSocketMixin, PageBase, WebSocketHandler):
     def on_close(self) -> None:
         """Close the socket to ComfyUI."""
         super().on_close()
-        if self._pump is not None:
-            self._pump.cancel()
+        if self._remote is not None:
+            # This ends `_pass_on` too. Cancelled before its first step, that would close nothing.
+            self._closing = asyncio.ensure_future(self._remote.close())
 
     async def _pass_on(self, remote: aiohttp.ClientWebSocketResponse[bool]) -> None:
         """Pass ComfyUI's messages on until one side closes."""

@@ -14,6 +14,8 @@ from .log import PASSING
 from .prepare import node_names
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from ..machines.registry import MachineRegistry
     from ..schemas import RunRequest
     from ..store.runs import RunRecord, RunRepository
@@ -122,8 +124,19 @@ class Delivery:
         order = self._callbacks.order(prompt_id)
         return order is not None and order.file_upload_endpoint is not None
 
-    async def upload(self, run: Run) -> dict[str, Any] | None:
+    async def upload(
+        self, run: Run, record: RunRecord, queued: Callable[[], Awaitable[None]]
+    ) -> dict[str, Any] | None:
         """Upload all outputs of a run, and report each node's when its files are there.
+
+        Parameters
+        ----------
+        run : Run
+            The run.
+        record : RunRecord
+            Its record with all outputs.
+        queued : callable
+            Awaited when all uploads can be cancelled, before the first one begins.
 
         Returns
         -------
@@ -133,14 +146,20 @@ class Delivery:
         order = self._callbacks.order(run.prompt_id)
         if order is None or order.file_upload_endpoint is None:
             return None
-        uploads = await self._transfers.upload_outputs(
-            run.prompt_id,
-            run.record.machine,
-            await self._files(run.record),
-            endpoint=order.file_upload_endpoint,
-            token=order.token,
-        )
-        by_node: dict[str, list[TransferRecord]] = {node: [] for node in run.record.outputs}
+        begin = asyncio.Event()
+        try:
+            uploads = await self._transfers.upload_outputs(
+                run.prompt_id,
+                record.machine,
+                await self._files(record),
+                endpoint=order.file_upload_endpoint,
+                token=order.token,
+                begin=begin,
+            )
+            await queued()
+        finally:
+            begin.set()
+        by_node: dict[str, list[TransferRecord]] = {node: [] for node in record.outputs}
         for upload in uploads:
             by_node.setdefault(str(upload.node_id), []).append(upload)
         ended = await asyncio.gather(

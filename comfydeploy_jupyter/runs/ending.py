@@ -97,24 +97,39 @@ class Endings:
         Nobody waits for uploads: these may take longer than anything that waits here has time.
         """
         if run.ending:
-            if run.record.status != "uploading":
-                await run.ended.wait()
+            await run.settled.wait()
             return
         run.ending = True
         if record.status == "success" and self._delivery.uploads(run.prompt_id):
-            run.record = replace(record, status="uploading", finished_at=None)
-            self._background.start(self.upload(run), run)
+            self._background.start(self.upload(run, record), run)
         else:
             await self._finish(run, record)
 
-    async def upload(self, run: Run) -> None:
-        """Upload the outputs of a run that was executed, then end it."""
-        log.debug("Run %s uploads its outputs", run.prompt_id, extra=run.record.log_fields)
-        try:
-            await self._repository.save(run.record)
-            await _leave_taking(run)
+    async def upload(self, run: Run, record: RunRecord) -> None:
+        """Upload the outputs of a run that was executed, as its record has them, then end it.
+
+        Its status is ``uploading`` once all uploads are in the queue, where they can be cancelled,
+        and before the first one begins.
+        """
+        log.debug("Run %s uploads its outputs", run.prompt_id, extra=record.log_fields)
+        record = replace(record, status="uploading", finished_at=None)
+
+        async def queued() -> None:
+            try:
+                await self._repository.save(record)
+            except ComfyDeployError as fault:
+                log.warning(
+                    "That run %s uploads its outputs cannot be stored: %s",
+                    run.prompt_id,
+                    fault.message,
+                    extra=record.log_fields,
+                )
+            run.record = record
             run.tell_uploading()
-            error = await self._delivery.upload(run)
+
+        try:
+            await _leave_taking(run)
+            error = await self._delivery.upload(run, record, queued)
         except Exception as fault:
             log.exception(
                 "The outputs of run %s could not be uploaded",
@@ -124,7 +139,7 @@ class Endings:
             message = f"The outputs could not be uploaded: {fault}"
             error = {"type": "UploadFailed", "message": message, "node_id": None, "node_type": None}
         status = "success" if error is None else "failed"
-        await self._finish(run, replace(run.record, status=status, error=error))
+        await self._finish(run, replace(record, status=status, error=error))
 
     async def _finish(self, run: Run, record: RunRecord) -> None:
         created, started = record.created_at, record.started_at

@@ -454,7 +454,8 @@ class RunManager:
     def running(self, machine_id: str) -> Run | None:
         """Return the run that a machine executes now, if it is one of ours."""
         for run in self._runs.values():
-            if run.record.machine == machine_id and run.record.status == "running":
+            over = run.ending and run.left.is_set()
+            if run.record.machine == machine_id and run.record.status == "running" and not over:
                 return run
         return None
 
@@ -535,11 +536,7 @@ class RunManager:
                 raise _ended_already(record)
             return prompt_id, await self._cancel_foreign(record)
         if record.status == "uploading":
-            raise ConflictError(
-                f"The run {prompt_id!r} has been executed and uploads its outputs;"
-                " cancel-uploads stops that",
-                details={"prompt_id": prompt_id, "status": "uploading"},
-            )
+            raise _uploads(prompt_id)
         return prompt_id, await self._cancel(run)
 
     # -- what machines tell ------------------------------------------------------------------
@@ -825,8 +822,10 @@ class RunManager:
         """Cancel a run that is unwanted, once ComfyUI has said whether it takes it."""
         await run.posted.wait()
         was = "running" if run.record.status == "running" else "queued"
-        if run.ending and run.record.status != "uploading":
-            await run.ended.wait()
+        if run.ending:
+            await run.settled.wait()
+        if run.record.status == "uploading":
+            raise _uploads(run.prompt_id)
         if self._runs.get(run.prompt_id) is not run:
             return _unless_ended_otherwise(await self.record(run.prompt_id), was)
         machine = self._machines.find(run.record.machine)
@@ -913,7 +912,8 @@ class RunManager:
             run.resume()
         if record.status == "uploading":
             run.ending = True
-            self._background.start(self._endings.upload(run), run)
+            run.settled.set()
+            self._background.start(self._endings.upload(run, run.record), run)
         elif self._machines.find(record.machine) is None:
             self._background.start(
                 self._endings.lose(run, f"There is no machine {record.machine!r} any more"), run
@@ -987,6 +987,14 @@ def _taken(prompt_id: str) -> ConflictError:
     return ConflictError(
         f"prompt_id: a run {prompt_id!r} exists already",
         details={"field": "prompt_id", "prompt_id": prompt_id},
+    )
+
+
+def _uploads(prompt_id: str) -> ConflictError:
+    return ConflictError(
+        f"The run {prompt_id!r} has been executed and uploads its outputs;"
+        " cancel-uploads stops that",
+        details={"prompt_id": prompt_id, "status": "uploading"},
     )
 
 

@@ -93,7 +93,8 @@ class Run:
         self.keys: dict[str, str] = {}  # of a Comfy account; never stored
         self.succeeded = False  # ComfyUI has said so, but is not done with it yet
         self.left = asyncio.Event()  # ComfyUI is done with it, or tells nothing any more
-        self.ending = False  # its end is being stored
+        self.ending = False  # how its execution ended is known, and is being stored
+        self.settled = asyncio.Event()  # it has ended, or what is left of it are uploads
         self.ended = asyncio.Event()
         self.current_node: str | None = None
         self.progress = 0.0
@@ -238,6 +239,7 @@ class Run:
 
     def tell_uploading(self) -> None:
         """Tell that the run was executed and its outputs are being uploaded."""
+        self.settled.set()
         self._open()
         self.tell(
             "live_status",
@@ -262,6 +264,7 @@ class Run:
         status = {"prompt_id": self.prompt_id, "status": self.record.status}
         self.tell("status", status, size=SHORT)
         self.log.close()
+        self.settled.set()
         self.ended.set()
 
     def name(self, node: str) -> NodeName:

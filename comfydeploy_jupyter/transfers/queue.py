@@ -45,7 +45,7 @@ class Transfer:
         self.ended = asyncio.Event()
         self.gained = False  # this attempt brought something that the next one can build on
         self.moved_at = 0.0  # of the monotonic clock
-        self.task: asyncio.Task[None] | None = None  # until its end is decided
+        self.work: asyncio.Future[str] | None = None  # returns the state that it ends in
         self.cancelled = False
         self._repository = repository
 
@@ -59,11 +59,12 @@ class Transfer:
         """Note that it moves; may be called in threads."""
         self.moved_at = time.monotonic()
 
-    def cancel(self) -> None:
-        """End it, whatever it is doing."""
+    def cancel(self) -> bool:
+        """End it, whatever it is doing; return False where its end was decided before."""
+        if self.work is None or not self.work.cancel():
+            return False
         self.cancelled = True
-        if self.task is not None:
-            self.task.cancel()
+        return True
 
     async def save(self) -> None:
         """Keep what its deed must remember after a crash."""
@@ -142,6 +143,9 @@ class TransferQueue:
 
     async def close(self) -> None:
         """Stop; what is open goes on at the next start."""
+        for transfer in self._open.values():
+            if transfer.work is not None:
+                transfer.work.cancel()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -158,11 +162,21 @@ class TransferQueue:
             **fields,
         )
 
-    async def add(self, records: Sequence[TransferRecord]) -> None:
-        """Keep new transfers, all in one step, and begin with them."""
+    async def add(
+        self, records: Sequence[TransferRecord], *, begin: asyncio.Event | None = None
+    ) -> None:
+        """Keep new transfers, all in one step, and begin with them.
+
+        Parameters
+        ----------
+        records : sequence of TransferRecord
+            The new transfers; from the return on they can be cancelled.
+        begin : asyncio.Event, optional
+            They wait until it is set; by default they begin at once.
+        """
         await self._repository.add(records)
         for record in records:
-            self._start(record)
+            self._start(record, begin)
 
     async def add_again(self, record: TransferRecord) -> bool:
         """Begin anew with a transfer that has failed, where it was.
@@ -229,10 +243,8 @@ class TransferQueue:
             if (prompt_id is None or transfer.record.prompt_id == prompt_id)
             and (transfer_id is None or transfer.record.id == transfer_id)
             and (direction is None or transfer.record.direction == direction)
-            and transfer.task is not None
+            and transfer.cancel()
         ]
-        for transfer in chosen:
-            transfer.cancel()
         await asyncio.gather(*(transfer.ended.wait() for transfer in chosen))
         return len(chosen)
 
@@ -289,17 +301,28 @@ class TransferQueue:
         transfer = self._open.get(record.id)
         return live.get(record.id, record) if transfer is None else transfer.record
 
-    def _start(self, record: TransferRecord) -> None:
+    def _start(self, record: TransferRecord, begin: asyncio.Event | None = None) -> None:
         transfer = Transfer(record, self._repository)
         self._open[record.id] = transfer
-        transfer.task = asyncio.ensure_future(self._run(transfer))
-        self._tasks.add(transfer.task)
-        transfer.task.add_done_callback(partial(self._done, record))
+        transfer.work = asyncio.ensure_future(self._try(transfer, begin))
+        task = asyncio.ensure_future(self._run(transfer, transfer.work))
+        self._tasks.add(task)
+        task.add_done_callback(partial(self._done, record))
 
-    async def _run(self, transfer: Transfer) -> None:
-        """Carry out a transfer to its end. The end of the server alone leaves it open."""
+    async def _run(self, transfer: Transfer, work: asyncio.Future[str]) -> None:
+        """Wait for a transfer's work and settle its end. The server's end alone leaves it open.
+
+        Cancelling a transfer cancels its work, never this task: one that is cancelled before its
+        first step would not run at all, and nobody would settle the end.
+        """
         try:
-            state = await self._try(transfer)
+            await asyncio.wait({work})
+        finally:
+            if not work.done():
+                work.cancel()
+                await asyncio.gather(work, return_exceptions=True)
+        try:
+            state = work.result()
         except asyncio.CancelledError:
             if not transfer.cancelled:
                 raise
@@ -311,7 +334,6 @@ class TransferQueue:
                 extra=transfer.record.log_fields,
             )
             state, transfer.record.error = "failed", "its state could not be kept on the disk"
-        transfer.task = None
         await self._end(transfer, state)
 
     def _done(self, record: TransferRecord, task: asyncio.Task[None]) -> None:
@@ -324,7 +346,9 @@ class TransferQueue:
                 extra=record.log_fields,
             )
 
-    async def _try(self, transfer: Transfer) -> str:
+    async def _try(self, transfer: Transfer, begin: asyncio.Event | None) -> str:
+        if begin is not None:
+            await begin.wait()
         record = transfer.record
         fruitless = 0
         while True:
@@ -390,6 +414,12 @@ class TransferQueue:
                     "What %r left could not be cleared away: %s",
                     record.filename,
                     fault,
+                    extra=record.log_fields,
+                )
+            except Exception:
+                log.exception(
+                    "What %r left could not be cleared away",
+                    record.filename,
                     extra=record.log_fields,
                 )
         record.state = state

@@ -112,6 +112,7 @@ class Transfers:
         *,
         endpoint: str,
         token: str | None,
+        begin: asyncio.Event | None = None,
     ) -> list[TransferRecord]:
         """Queue the outputs of a run for upload, unless that was done before a restart.
 
@@ -126,6 +127,8 @@ class Transfers:
             The run's ``file_upload_endpoint``.
         token : str or None
             The key of the run's request.
+        begin : asyncio.Event, optional
+            New uploads wait until it is set; by default they begin at once.
 
         Returns
         -------
@@ -152,7 +155,7 @@ class Transfers:
             )
             for node_id, place, item in items
         ]
-        await self.queue.add(records)
+        await self.queue.add(records, begin=begin)
         return records
 
     async def upload_presigned(

@@ -230,6 +230,50 @@ async def test_cancelled_uploads_do_not_fail_the_run(api, service):
     assert (await told(service, run_id))[-1]["status"] == "success"
 
 
+@pytest.mark.parametrize("told_by", ["stream", "status", "runs"])
+async def test_what_is_told_to_be_uploading_can_be_cancelled(api, jp_fetch, service, told_by):
+    service.spoil["upload"].extend(["never"] * 16)  # no file is out before it is cancelled
+    for _ in range(8):
+        run_id = uuid.uuid4().hex
+        request = ordered(service, image(2), prompt_id=run_id)
+        uploading = asyncio.Event()
+        received = bytearray()
+
+        def hear(chunk, received=received, uploading=uploading):
+            received.extend(chunk)
+            if b'"Uploading outputs"' in received:
+                uploading.set()
+
+        if told_by == "stream":
+            following = asyncio.ensure_future(
+                jp_fetch(
+                    *("comfyui-deploy", "run", "streaming"),
+                    method="POST",
+                    body=json.dumps(request),
+                    streaming_callback=hear,
+                )
+            )
+            await asyncio.wait_for(uploading.wait(), 30)
+        else:
+            following = asyncio.ensure_future(api.post("run", request))
+            while told_by == "status":
+                code, body = await api.get("check-status", prompt_id=run_id)
+                if code == 200 and body["status"] == "uploading":
+                    break
+            while told_by == "runs":
+                _, runs = await api.get("runs", limit="1")
+                if runs and runs[0]["prompt_id"] == run_id and runs[0]["status"] == "uploading":
+                    break
+        answer = await asyncio.wait_for(api.post("cancel-uploads", {"prompt_id": run_id}), 10)
+        assert answer == (200, {"success": True, "cancelled": 2})
+        body = await api.until(run_id, "success")
+        assert body["error"] is None
+        await following
+        _, queue = await api.get("upload-queue-status", prompt_id=run_id)
+        assert [upload["state"] for upload in queue["uploads"]] == ["cancelled"] * 2
+    assert (await api.post("cancel-uploads", {})) == (200, {"success": True, "cancelled": 0})
+
+
 async def test_configured_key_does_not_leave_the_list(api, service):
     request = {**ordered(service, image()), "cd_token": None}
     _, body = await api.post("run", request)

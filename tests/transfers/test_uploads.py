@@ -228,8 +228,10 @@ class Gated:
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
+        self.begun = 0
 
     async def carry_out(self, transfer: Transfer) -> None:
+        self.begun += 1
         await self.go.wait()
 
     async def undo(self, transfer: Transfer) -> None: ...
@@ -330,6 +332,53 @@ async def test_cancelling_stops_what_waits_and_what_runs(make_room, service):
     assert await room.transfers.queue.cancel() == 0
     await room.reopen()
     assert (await room.transfers.queue.status())["pending_uploads"] == 0
+
+
+async def test_cancelled_before_the_first_step(room):
+    deed = Gated()
+    queue = TransferQueue(TransferRepository(room.database), room.session, {"gated": deed})
+    records = [queue.new("up", "gated", name) for name in ("a", "b")]
+
+    async def add_and_cancel() -> int:
+        await queue.add(records)  # returns without giving their tasks a turn
+        return await queue.cancel()
+
+    assert await asyncio.wait_for(add_and_cancel(), 10) == 2
+    assert [(await queue.get(record.id)).state for record in records] == ["cancelled"] * 2
+    assert deed.begun == 0
+    assert queue.counts()["pending_uploads"] == 0
+    assert await asyncio.wait_for(queue.cancel(), 10) == 0
+    await queue.close()
+
+
+async def test_stopped_before_the_first_step_goes_on_later(room):
+    deed = Gated()
+    repository = TransferRepository(room.database)
+    queue = TransferQueue(repository, room.session, {"gated": deed})
+    record = queue.new("up", "gated", "a")
+    await queue.add([record])
+    await queue.close()
+    assert (await repository.get(record.id)).state == "queued"
+    queue = TransferQueue(repository, room.session, {"gated": deed})
+    await queue.take_over([room.session.id])
+    deed.go.set()
+    assert (await queue.wait(record)).state == "done"
+    await queue.close()
+
+
+async def test_nobody_waits_for_ever_where_clearing_away_fails(room, caplog):
+    class Untidy(Gated):
+        async def undo(self, transfer: Transfer) -> None:
+            raise RuntimeError("not foreseen")
+
+    queue = TransferQueue(TransferRepository(room.database), room.session, {"gated": Untidy()})
+    record = queue.new("up", "gated", "a")
+    await queue.add([record])
+    await asyncio.sleep(0)
+    assert await asyncio.wait_for(queue.cancel(), 10) == 1
+    assert (await queue.get(record.id)).state == "cancelled"
+    assert "What 'a' left could not be cleared away" in caplog.text
+    await queue.close()
 
 
 async def test_restart_goes_on_without_sending_twice(make_room, service):
