@@ -108,7 +108,8 @@ class ComfyDeploy(ExtensionApp):
         30.0,
         min=0.1,
         help="Seconds for which ComfyUI may be away until a run that it was executing counts as"
-        " failed. One that comes back is asked what became of the run.",
+        " failed. One that comes back is asked what became of the run; one on this machine that"
+        " refuses connections has ended, and its run fails within seconds.",
     ).tag(config=True)
     comfyui_gone_after = Float(
         600.0,

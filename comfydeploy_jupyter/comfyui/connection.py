@@ -13,6 +13,7 @@ import aiohttp
 
 from ..answers import LARGE
 from ..errors import ComfyUIUnavailableError
+from ..tasks import end
 from .events import MAX_EVENT, Event, Preview, Unread, decode_binary, decode_text
 
 if TYPE_CHECKING:
@@ -95,9 +96,7 @@ class Connection:
     async def close(self) -> None:
         """End the connection for good."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end([self._task])
             self._task = None
             if self._up.is_set():
                 self._down()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..child import Child, child_environment
 from ..errors import ComfyUIUnavailableError
+from ..tasks import end
 from . import discovery
 
 if TYPE_CHECKING:
@@ -190,8 +191,7 @@ class ComfyUIProcess:
     async def _stop(self) -> None:
         async with self._lock:
             if self._supervisor is not None:
-                self._supervisor.cancel()
-                await asyncio.wait([self._supervisor])
+                await end([self._supervisor])
             await self._child.end()
             self._settle(ComfyUIUnavailableError("ComfyUI was stopped before it answered."))
             self._set_state("stopped")

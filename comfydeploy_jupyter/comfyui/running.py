@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ipaddress
 import os
 import re
 import shutil
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,8 @@ from .discovery import is_comfyui_tree
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+CONNECT_WITHIN = 1.0  # seconds that this machine has to take or refuse a connection to itself
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,38 @@ def running_at(url: str) -> Running | None:
         return None
     pid = listener_pid(port)
     return describe(pid) if pid is not None else None
+
+
+async def nothing_listens_at(url: str) -> bool:
+    """Return whether this machine refuses connections to an address of its own.
+
+    Whatever listened there is dead then. False for an address of another machine, and where a
+    connection is neither taken nor refused.
+    """
+    loop = asyncio.get_running_loop()
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port or 80
+        if not _is_here(host):
+            return False
+        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (ValueError, OSError):
+        return False
+    refused = False
+    for family, kind, protocol, _, address in found:
+        try:
+            with socket.socket(family, kind, protocol) as sock:
+                sock.setblocking(False)
+                await asyncio.wait_for(loop.sock_connect(sock, address), CONNECT_WITHIN)
+        except ConnectionRefusedError:
+            refused = True
+        except asyncio.TimeoutError:
+            return False
+        except OSError:  # this machine has no such address, as ::1 where IPv6 is off
+            continue
+        else:
+            return False
+    return refused
 
 
 def listener_pid(port: int) -> int | None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConflictError, NoSpaceError, StoreUnavailableError
 from ..store.hashes import FileKey
+from ..tasks import end
 
 if TYPE_CHECKING:
     import io
@@ -155,10 +156,7 @@ class Hasher:
     async def close(self) -> None:
         """Stop hashing; whoever still waits is cancelled."""
         self._stop.set()
-        jobs = list(self._jobs.values())
-        for job in jobs:
-            job.cancel()
-        await asyncio.gather(*jobs, return_exceptions=True)
+        await end(self._jobs.values())
         await asyncio.to_thread(self._threads.shutdown)
 
     def _forget(self, key: FileKey, job: asyncio.Task[FileHash]) -> None:

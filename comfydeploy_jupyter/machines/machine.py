@@ -23,8 +23,10 @@ from ..comfyui.discovery import (
 )
 from ..comfyui.folders import Folders
 from ..comfyui.process import ComfyUIProcess
+from ..comfyui.running import nothing_listens_at
 from ..errors import ComfyUIUnavailableError, ForbiddenPathError
 from ..secrets import clean_url
+from ..tasks import end
 
 if TYPE_CHECKING:
     import io
@@ -179,6 +181,7 @@ class Machine:
         self._failure: ComfyUIUnavailableError | None = None
         self._warned = ""
         self._closed = False
+        self._last_url: str | None = None  # where its ComfyUI was when it last connected
         self.disconnected_at = time.monotonic()
 
     @property
@@ -283,9 +286,7 @@ class Machine:
     async def close(self) -> None:
         """Close the connection and end a ComfyUI that we started."""
         self._closed = True
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         async with self._lock:
             await self._unlink()
 
@@ -354,6 +355,11 @@ class Machine:
         """Whether its ComfyUI certainly does not run: it would be our own process."""
         process = self.process
         return process is not None and process.pid is None
+
+    async def has_ended(self) -> bool:
+        """Return whether its ComfyUI was on this machine, and nothing listens there any more."""
+        url = self.settings.comfyui_url or self._last_url
+        return url is not None and not self.connected and await nothing_listens_at(url)
 
     @property
     def executes_here(self) -> bool:
@@ -671,6 +677,7 @@ class Machine:
     def _connected(self) -> None:
         link = self._link
         if link is not None:
+            self._last_url = link.client.url
             log.info(
                 "Machine %r is connected to the ComfyUI at %s",
                 self.id,

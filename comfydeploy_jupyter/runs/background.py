@@ -7,6 +7,8 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ..tasks import end
+
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
@@ -32,9 +34,7 @@ class Background:
 
     async def close(self) -> None:
         """Stop everything."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
 
     def _done(self, run: Run | None, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)

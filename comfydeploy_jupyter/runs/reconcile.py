@@ -31,6 +31,7 @@ log = logging.getLogger(__name__)
 
 WATCH_EVERY = 2.0  # seconds
 SILENCE = 3.0  # seconds without a word from ComfyUI after which it is asked
+ENDED_AFTER = 1.0  # seconds after which a ComfyUI that refuses connections here has ended
 IN_FLIGHT = 0.25  # seconds that an event may take to arrive
 OVERTAKEN = 2.0  # seconds for events that an answer to a request has overtaken, on a busy machine
 RECHECK = 30.0  # seconds after which the runs are looked up in ComfyUI, whatever was heard
@@ -284,13 +285,23 @@ class Reconciler:
             self._watched.discard(machine.id)
 
     async def _wait_for(self, machine: Machine, runs: list[Run]) -> None:
-        """Give up runs whose ComfyUI has been away for too long."""
+        """Give up runs whose ComfyUI has been away for too long, or has ended."""
         machine.open()
         away = time.monotonic() - machine.disconnected_at
+        pressing = {
+            run.prompt_id for run in runs if run.record.status == "running" or run.record.cancelling
+        }
+        ended = bool(pressing) and away > ENDED_AFTER and await machine.has_ended()
+        if machine.connected:
+            return
         for run in runs:
-            pressing = run.record.status == "running" or run.record.cancelling
-            limit = self._lost_after if pressing and not machine.hangs else self._gone_after
-            if away > limit and not run.posting:
+            if run.posting:
+                continue
+            presses = run.prompt_id in pressing
+            limit = self._lost_after if presses and not machine.hangs else self._gone_after
+            if presses and ended:
+                await self._endings.lose(run, "ComfyUI has ended: it refuses connections")
+            elif away > limit:
                 await self._endings.lose(run, f"ComfyUI has been unreachable for {away:.0f} s")
 
     async def _check(self, machine: Machine, runs: list[Run]) -> None:

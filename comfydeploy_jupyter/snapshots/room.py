@@ -20,6 +20,7 @@ from ..errors import (
     ConflictError,
     InvalidRequestError,
 )
+from ..tasks import end
 from .custom_nodes import read_custom_nodes
 from .docker_context import write_context
 from .docker_engine import build, find_engine, image_name
@@ -91,9 +92,7 @@ class Snapshots:
 
     async def close(self) -> None:
         """End what is under way."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
 
     @property
     def at_work(self) -> bool:

@@ -9,6 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from ..store.callbacks import Callback, Order
+from ..tasks import end
 from .http import Backoff, TransferError, request
 
 if TYPE_CHECKING:
@@ -123,9 +124,7 @@ class Callbacks:
         tasks = [line.task for line in self._lines.values() if line.task is not None]
         if self._writer is not None:
             tasks.append(self._writer)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(tasks)
         await self._flush()
 
     async def add(self, order: Order) -> None:

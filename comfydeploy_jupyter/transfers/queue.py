@@ -14,6 +14,7 @@ from .. import metrics
 from ..errors import ComfyDeployError, ComfyUIUnavailableError
 from ..moments import utcnow
 from ..store.transfers import TransferRecord
+from ..tasks import end
 from .http import Backoff, TransferError
 
 if TYPE_CHECKING:
@@ -143,12 +144,8 @@ class TransferQueue:
 
     async def close(self) -> None:
         """Stop; what is open goes on at the next start."""
-        for transfer in self._open.values():
-            if transfer.work is not None:
-                transfer.work.cancel()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        works = [transfer.work for transfer in self._open.values() if transfer.work is not None]
+        await end([*self._tasks, *works])
 
     def new(self, direction: str, kind: str, filename: str, **fields: Any) -> TransferRecord:
         """Return a record for `add`."""
@@ -319,8 +316,7 @@ class TransferQueue:
             await asyncio.wait({work})
         finally:
             if not work.done():
-                work.cancel()
-                await asyncio.gather(work, return_exceptions=True)
+                await end([work])
         try:
             state = work.result()
         except asyncio.CancelledError:
@@ -400,8 +396,7 @@ class TransferQueue:
             return TransferError(f"{type(fault).__name__}: {fault}", again=False)
         finally:
             if not work.done():
-                work.cancel()
-                await asyncio.gather(work, return_exceptions=True)
+                await end([work])
         return None
 
     async def _end(self, transfer: Transfer, state: str) -> None:

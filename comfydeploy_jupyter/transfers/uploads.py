@@ -11,6 +11,7 @@ from yarl import URL
 
 from ..answers import read_whole
 from ..media_types import media_type
+from ..tasks import end
 from .http import LARGEST_JSON, TransferError, get_json, request
 from .sources import CHUNK, FileSource, open_output, open_path
 
@@ -282,9 +283,7 @@ class VolumeUpload(_Deed):
         try:
             await asyncio.gather(*tasks)
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end(tasks)
 
     async def _send_part(self, transfer: Transfer, source: FileSource, number: int) -> None:
         facts = transfer.record.facts

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from ..child import Child, child_environment
+from ..tasks import end
 from .failures import failure
 from .gate import GateSettings
 
@@ -94,8 +95,7 @@ class GateProcess:
     async def close(self) -> None:
         """Close it for good."""
         if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+            await end([self._keeper])
         await self._child.end()
         if self._listener is not None:
             self._listener.close()

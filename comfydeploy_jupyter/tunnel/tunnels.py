@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ComfyDeployError, ConflictError, TunnelFailedError
 from ..moments import utcnow
+from ..tasks import end
 from .binary import LATEST_RELEASE, Binary
 from .cloudflared import Cloudflared, leads_to
 from .failures import failure
@@ -207,8 +208,7 @@ class _Tunnel:
 
     async def close(self) -> None:
         """End it."""
-        self._keeper.cancel()
-        await asyncio.gather(self._keeper, return_exceptions=True)
+        await end([self._keeper])
         await self._take_down()
         self._settle(failure("stopped", "The tunnel was stopped before it was there"))
 

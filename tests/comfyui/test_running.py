@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from comfydeploy_jupyter.comfyui.running import Running, running_at
+from comfydeploy_jupyter.comfyui.running import (
+    Running,
+    nothing_listens_at,
+    running_at,
+)
 from tests.comfyui_server import free_port
 
 if TYPE_CHECKING:
@@ -77,3 +82,25 @@ def test_addresses_elsewhere(url):
 
 def test_nothing_listens():
     assert running_at(f"http://127.0.0.1:{free_port()}") is None
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.1.2.3", "[::1]", "localhost", "0.0.0.0"])
+async def test_what_refuses_connections_here(host):
+    url = f"http://{host}:{free_port()}"
+    assert await nothing_listens_at(url)
+
+
+async def test_what_may_be_there():
+    assert not await nothing_listens_at(f"http://192.0.2.1:{free_port()}"), "another machine"
+    assert not await nothing_listens_at(f"http://comfy.example:{free_port()}"), "it may be anywhere"
+    with socket.create_server(("127.0.0.1", 0), backlog=1) as listener:
+        port = listener.getsockname()[1]
+        for host in ("127.0.0.1", "localhost"):
+            assert not await nothing_listens_at(f"http://{host}:{port}")
+        waiting = [socket.socket() for _ in range(8)]
+        for sock in waiting:  # more than it has room for: later ones are neither taken nor refused
+            sock.setblocking(False)
+            sock.connect_ex(("127.0.0.1", port))
+        assert not await nothing_listens_at(f"http://127.0.0.1:{port}")
+        for sock in waiting:
+            sock.close()

@@ -166,7 +166,7 @@ async def test_comfyui_that_stays_away(api, events, chain, relay, connected, idl
     lost = await api.until(running["prompt_id"], "failed")
     assert 1.0 < time.monotonic() - begin < 4.0
     assert lost["error"]["type"] == "ComfyUIEnded"
-    assert "unreachable" in lost["error"]["message"]
+    assert "ComfyUI has ended" in lost["error"]["message"]
     assert "TestSleep" in lost["error"]["message"]
     assert (await stream)[-1][1]["data"]["status"] == "failed"
     assert not waiting.done()
