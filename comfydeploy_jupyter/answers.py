@@ -6,16 +6,21 @@ They may be broken, or not be what they are taken for.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from .collection import paused
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 LARGE = 64 * 1024  # bytes of JSON above which parsing leaves the event loop
+PIECE = 8 * 1024  # characters of JSON that are parsed at once
+LEVELS = 12  # levels of objects and arrays that are taken apart; Python's recursion has a limit
 TAIL = 1024 * 1024  # bytes that are kept of the end of what is too large
 
 # What these say is host and port, or what is wrong with the bytes. Others tell whole addresses,
@@ -26,6 +31,7 @@ _TELLING = (
     aiohttp.ServerDisconnectedError,
 )
 
+_NO_NUMBERS = re.compile(r"[\[\]{}\"]")  # what is in none of several numbers and constants
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
@@ -88,20 +94,30 @@ async def read_whole(response: aiohttp.ClientResponse, limit: int) -> bytes:
     return body
 
 
-def loads(text: bytes | str, depth: int = 0, leaf: Callable[[Any], Any] | None = None) -> Any:
+def loads(
+    text: bytes | str,
+    depth: int = 0,
+    leaf: Callable[[Any], Any] | None = None,
+    *,
+    decoder: json.JSONDecoder = _decoder,
+) -> Any:
     """Parse JSON; for a thread, where it is large.
 
-    A parser keeps the interpreter to itself until it is done, and with it the event loop. This one
-    parses what is ``depth`` levels down piece by piece, and the loop has its turn between them.
+    A parser keeps the interpreter to itself until it is done, and with it the event loop. Here
+    objects and arrays of more than `PIECE` characters are taken apart, and what is in them is
+    parsed one after the other; the loop has its turn in between. A text counts as one value.
 
     Parameters
     ----------
     text : bytes or str
         The JSON; bytes are UTF-8.
     depth : int
-        Levels of objects and arrays that are taken apart.
+        Levels of objects and arrays above the values that ``leaf`` gets.
     leaf : callable, optional
         Called with each value at that depth; what it returns is kept in place of the value.
+    decoder : json.JSONDecoder, optional
+        Says what becomes of constants, numbers and the pairs of an object; by default ``NaN`` and
+        ``Infinity`` are None.
 
     Raises
     ------
@@ -111,9 +127,10 @@ def loads(text: bytes | str, depth: int = 0, leaf: Callable[[Any], Any] | None =
     if isinstance(text, bytes):
         text = text.decode("utf-8-sig")
     try:
-        if depth == 0 and leaf is None:
-            return _decoder.decode(text)
-        found, end = _value(text, _skip(text, 0), depth, leaf)
+        if len(text) <= PIECE and leaf is None:
+            return decoder.decode(text)
+        with paused():
+            found, end = _Parser(text, decoder, leaf).value(_skip(text, 0), depth if leaf else 0)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if _skip(text, end) != len(text):
@@ -121,7 +138,7 @@ def loads(text: bytes | str, depth: int = 0, leaf: Callable[[Any], Any] | None =
     return found
 
 
-async def parse(text: bytes | str, depth: int = 3) -> Any:
+async def parse(text: bytes | str) -> Any:
     """Do what `loads` does, in a thread where that is worth the trip.
 
     Raises
@@ -130,7 +147,7 @@ async def parse(text: bytes | str, depth: int = 3) -> Any:
         As `loads` does.
     """
     if len(text) > LARGE:
-        return await asyncio.to_thread(loads, text, depth)
+        return await asyncio.to_thread(loads, text)
     return loads(text)
 
 
@@ -144,35 +161,86 @@ def reason_of(fault: BaseException) -> str:
     return f"{type(fault).__name__}{status}"
 
 
-def _value(text: str, at: int, depth: int, leaf: Callable[[Any], Any] | None) -> tuple[Any, int]:
-    """Return the value that begins at ``at``, and where it ends."""
-    kind = text[at : at + 1]
-    if depth == 0 or kind not in ("{", "["):
-        value, at = _decoder.raw_decode(text, at)
-        return (leaf(value) if leaf is not None and depth == 0 else value), at
-    pairs: dict[str, Any] = {}
-    items: list[Any] = []
-    end = "}" if kind == "{" else "]"
-    at = _skip(text, at + 1)
-    if text[at : at + 1] == end:
-        return (pairs if kind == "{" else items), at + 1
-    while True:
-        if kind == "{":
-            key, at = _decoder.raw_decode(text, at)
+class _Parser:
+    """Parses one text piece by piece.
+
+    Parameters
+    ----------
+    text : str
+        The JSON.
+    decoder : json.JSONDecoder
+        Parses the pieces.
+    leaf : callable or None
+        As `loads` has it.
+    """
+
+    def __init__(
+        self, text: str, decoder: json.JSONDecoder, leaf: Callable[[Any], Any] | None
+    ) -> None:
+        self._text = text
+        self._decoder = decoder
+        self._leaf = leaf
+
+    def value(self, at: int, depth: int) -> tuple[Any, int]:
+        """Return the value that begins at ``at``, and where it ends."""
+        text, leaf = self._text, self._leaf
+        if leaf is not None and depth == 0:
+            value, at = _Parser(text, self._decoder, None).value(at, 0)
+            return leaf(value), at
+        kind = text[at : at + 1]
+        if kind not in ("{", "["):
+            return self._decoder.raw_decode(text, at)
+        if leaf is None and depth == -LEVELS:
+            return self._decoder.raw_decode(text, at)
+        if leaf is None:
+            piece = text[at : at + PIECE]
+            # What is cut off within a piece is no JSON: it is taken apart.
+            with contextlib.suppress(ValueError, RecursionError):
+                value, length = self._decoder.raw_decode(piece)
+                return value, at + length
+        return self._object(at, depth) if kind == "{" else self._array(at, depth)
+
+    def _object(self, at: int, depth: int) -> tuple[Any, int]:
+        text = self._text
+        pairs: list[tuple[str, Any]] = []
+        at = _skip(text, at + 1)
+        while text[at : at + 1] != "}":
+            key, at = self._decoder.raw_decode(text, at)
             at = _skip(text, at)
             if not isinstance(key, str) or text[at : at + 1] != ":":
                 raise ValueError(f"no key of an object at {at}")
-            pairs[key], at = _value(text, _skip(text, at + 1), depth - 1, leaf)
-        else:
-            value, at = _value(text, at, depth - 1, leaf)
-            items.append(value)
-        at = _skip(text, at)
-        mark = text[at : at + 1]
-        if mark == end:
-            return (pairs if kind == "{" else items), at + 1
-        if mark != ",":
-            raise ValueError(f"neither a comma nor an end at {at}")
+            value, at = self.value(_skip(text, at + 1), depth - 1)
+            pairs.append((key, value))
+            at = self._next(at, "}")
+        made: Callable[[list[tuple[str, Any]]], Any] | None = self._decoder.object_pairs_hook
+        return dict(pairs) if made is None else made(pairs), at + 1
+
+    def _array(self, at: int, depth: int) -> tuple[Any, int]:
+        text = self._text
+        items: list[Any] = []
         at = _skip(text, at + 1)
+        while text[at : at + 1] != "]":
+            piece = text[at : at + PIECE].rpartition(",")[0]
+            if self._leaf is None and piece and _NO_NUMBERS.search(piece) is None:
+                items += self._decoder.decode(f"[{piece}]")
+                at += len(piece)
+            else:
+                value, at = self.value(at, depth - 1)
+                items.append(value)
+            at = self._next(at, "]")
+        return items, at + 1
+
+    def _next(self, at: int, end: str) -> int:
+        """Return where the next item begins, or the end of them is."""
+        at = _skip(self._text, at)
+        if self._text[at : at + 1] == end:
+            return at
+        if self._text[at : at + 1] != ",":
+            raise ValueError(f"neither a comma nor an end at {at}")
+        at = _skip(self._text, at + 1)
+        if self._text[at : at + 1] == end:
+            raise ValueError(f"a comma before an end, at {at}")
+        return at
 
 
 def _skip(text: str, at: int) -> int:

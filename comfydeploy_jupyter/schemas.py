@@ -13,6 +13,8 @@ from pydantic import (
     ConfigDict,
     Field,
     ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
     field_validator,
     model_validator,
 )
@@ -84,6 +86,14 @@ def _is_tunnel_token(value: str) -> str:
     if not valid:
         raise ValueError("is not the token of a Cloudflare tunnel")
     return value.strip()
+
+
+def _untouched(value: object, check: ValidatorFunctionWrapHandler) -> Any:
+    """Take a JSON object as it was parsed; to check and copy the keys of a large one takes long."""
+    return value if type(value) is dict else check(value)
+
+
+JSONObject = Annotated[dict[str, Any], WrapValidator(_untouched)]
 
 
 class Model(BaseModel):
@@ -158,13 +168,13 @@ class RunRequest(Keyed):
     picture that ComfyUI writes into its outputs. A field that is null counts as not given.
     """
 
-    workflow_api: dict[str, Any] | None = None
-    workflow_api_raw: dict[str, Any] | None = None
-    workflow: dict[str, Any] | None = None
+    workflow_api: JSONObject | None = None
+    workflow_api_raw: JSONObject | None = None
+    workflow: JSONObject | None = None
     workflow_id: Identifier | None = None
     version: Annotated[int, Field(ge=1)] | Literal["latest"] | None = None
 
-    inputs: dict[str, Any] | None = None
+    inputs: JSONObject | None = None
     prompt_id: Identifier | None = None
     client_id: Identifier | None = None
     machine: MachineRef | None = None
@@ -194,8 +204,8 @@ class RunRequest(Keyed):
 class GraphRequest(Model):
     """A graph in one of its formats."""
 
-    workflow_api: dict[str, Any] | None = None
-    workflow: dict[str, Any] | None = None
+    workflow_api: JSONObject | None = None
+    workflow: JSONObject | None = None
     machine: MachineRef | None = None
 
 
@@ -207,7 +217,7 @@ class ConvertRequest(GraphRequest):
     """Body of ``POST workflow/convert``."""
 
     to: Literal["api", "ui", "notebook", "python"] | None = None
-    object_info: dict[str, Any] | None = None
+    object_info: JSONObject | None = None
 
     filename: Annotated[str, Field(min_length=1, max_length=4096)] | None = None
     subfolder: Annotated[str, Field(max_length=4096)] = ""
@@ -411,9 +421,9 @@ class WorkflowRequest(CloudBody):
     """Body of ``POST workflow``; ``workflow`` and ``workflow_json`` are names for the same."""
 
     name: Name | None = None
-    workflow: dict[str, Any] | str | None = None
-    workflow_json: dict[str, Any] | str | None = None
-    workflow_api: dict[str, Any] | str | None = None
+    workflow: JSONObject | str | None = None
+    workflow_json: JSONObject | str | None = None
+    workflow_api: JSONObject | str | None = None
     workflow_id: Identifier | None = None
     comment: Annotated[str, Field(max_length=10_000)] | None = None
     machine_id: MachineRef | None = None
@@ -469,8 +479,8 @@ class MachineConfig(CloudBody):
     env: dict[str, str | int | float | None] | None = None
     gpu: Annotated[str, Field(max_length=255)] | int | None = None
     autostart: bool | None = None
-    docker_steps: dict[str, Any] | list[Any] | None = None
-    docker_command_steps: dict[str, Any] | list[Any] | None = None
+    docker_steps: JSONObject | list[Any] | None = None
+    docker_command_steps: JSONObject | list[Any] | None = None
     comfyui_version: Annotated[str, Field(max_length=255)] | None = None
 
 
@@ -504,7 +514,7 @@ class VersionInfoQuery(CloudTarget):
 class SnapshotRequest(CloudBody):
     """Body of ``POST snapshot-to-docker``; ``snapshot`` may be the text of a JSON or YAML file."""
 
-    snapshot: dict[str, Any] | str | None = None
+    snapshot: JSONObject | str | None = None
     name: FolderName | None = None
     include_models: bool | None = None
     build: bool | None = None

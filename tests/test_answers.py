@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from comfydeploy_jupyter import answers
 from comfydeploy_jupyter.answers import loads
+from comfydeploy_jupyter.graphs.formats import decoder
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -18,16 +20,29 @@ VALUES = st.recursive(
 DEPTHS = st.integers(0, 6)
 
 
-@given(VALUES, DEPTHS, st.sampled_from([None, 1]))
-def test_every_value_at_every_depth(value, depth, indent):
+PIECES = st.sampled_from([1, 3, 10, 40, answers.PIECE])
+
+
+@pytest.fixture(autouse=True)
+def keep_piece(monkeypatch):
+    """Have what a test sets `PIECE` to undone."""
+    monkeypatch.setattr(answers, "PIECE", answers.PIECE)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(VALUES, DEPTHS, st.sampled_from([None, 1]), PIECES)
+def test_every_value_in_every_piece(value, depth, indent, piece):
+    answers.PIECE = piece
     text = json.dumps(value, indent=indent)
     expected = json.loads(text, parse_constant=lambda _: None)
     assert loads(text, depth) == expected
     assert loads(f" \r\n\t{text}\n".encode(), depth) == expected
 
 
-@given(VALUES, DEPTHS, st.data())
-def test_what_is_no_json_is_refused_at_every_depth(value, depth, data):
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(VALUES, DEPTHS, st.data(), PIECES)
+def test_what_is_no_json_is_refused_in_every_piece(value, depth, data, piece):
+    answers.PIECE = piece
     text = json.dumps(value)
     place = data.draw(st.integers(0, len(text) - 1))
     for broken in (text[:place], text[:place] + "}" + text[place:], text + ","):
@@ -49,6 +64,20 @@ def test_broken_in_other_ways(text, depth):
         loads(text, depth)
 
 
+@pytest.mark.parametrize("piece", [1, 4, answers.PIECE])
+def test_the_decoder_of_requests(piece):
+    answers.PIECE = piece
+    strict = decoder(unique=True)
+    for text in ('{"a": [NaN]}', "[1, Infinity]", '{"a": {"b": 1, "b": 2}}', "[1, 2, 1e999]"):
+        with pytest.raises(ValueError, match=r"is not JSON|twice|too large"):
+            loads(text, decoder=strict)
+    assert loads('{"b": 1, "b": 2}', decoder=decoder()) == {"b": 2}
+    assert loads("[1, 2.5, null, true, -3]", decoder=strict) == [1, 2.5, None, True, -3]
+    for text in ("[1, 2,]", "[1,, 2]", "[,1]", '{"a": 1,}', "[1 2, 3]"):
+        with pytest.raises(ValueError, match=r".+"):
+            loads(text, decoder=strict)
+
+
 def test_numbers_that_are_none():
     assert loads('[NaN, {"a": -Infinity}, Infinity]', 1) == [None, {"a": None}, None]
 
@@ -57,3 +86,24 @@ def test_a_leaf_is_seen_and_replaced():
     queue = {"queue_running": [[0, "a", {"graph": [1]}]], "queue_pending": [], "more": 5}
     found = loads(json.dumps(queue), 2, leaf=lambda item: item[:2])
     assert found == {"queue_running": [[0, "a"]], "queue_pending": [], "more": 5}
+
+
+class Watched(json.JSONDecoder):
+    """Notes how much of a text is parsed at once."""
+
+    longest = 0
+
+    def raw_decode(self, s, idx=0):
+        value, end = super().raw_decode(s, idx)
+        self.longest = max(self.longest, end - idx)
+        return value, end
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_nothing_large_is_parsed_at_once(indent):
+    nodes = [{"id": n, "inputs": {"text": "a photo", "link": [n, 0]}} for n in range(2000)]
+    deep = {"definitions": {"subgraphs": [{"state": {"nodes": nodes, "ids": list(range(9000))}}]}}
+    text = json.dumps({"workflow": deep}, indent=indent)
+    watched = Watched()
+    assert loads(text, decoder=watched) == {"workflow": deep}
+    assert 100 < watched.longest <= answers.PIECE + 2 < len(text) / 10

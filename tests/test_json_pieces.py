@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import given
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from comfydeploy_jupyter import json_pieces
 from comfydeploy_jupyter.json_pieces import dumps, rough_size
 
 JSON = st.recursive(
@@ -16,9 +18,42 @@ JSON = st.recursive(
 )
 
 
-@given(JSON, st.integers(0, 6))
-def test_it_is_what_the_encoder_of_python_makes(value: Any, depth: int) -> None:
-    assert dumps(value, depth) == json.dumps(value)
+PIECES = st.sampled_from([1, 2, 5, 200])
+CONTENT = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
+
+@pytest.fixture(autouse=True)
+def keep_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have what a test sets `PIECE` to undone."""
+    monkeypatch.setattr(json_pieces, "PIECE", json_pieces.PIECE)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(JSON, PIECES)
+def test_it_is_what_the_encoder_of_python_makes(value: Any, piece: int) -> None:
+    json_pieces.PIECE = piece
+    assert dumps(value) == json.dumps(value)
+    expected = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    assert dumps(value, encoder=CONTENT) == expected
+
+
+class Watched(json.JSONEncoder):
+    """Notes how much JSON is made at once."""
+
+    longest = 0
+
+    def encode(self, value: Any) -> str:
+        text = super().encode(value)
+        self.longest = max(self.longest, len(text))
+        return text
+
+
+def test_nothing_large_is_made_at_once() -> None:
+    nodes = [{"id": n, "inputs": {"text": "a photo", "link": [n, 0]}} for n in range(2000)]
+    deep = {"definitions": {"subgraphs": [{"state": {"nodes": nodes, "ids": [*range(9000)]}}]}}
+    watched = Watched()
+    assert dumps(deep, encoder=watched) == json.dumps(deep)
+    assert 10 < watched.longest < 1000
 
 
 def test_rough_size() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -13,6 +12,7 @@ from yarl import URL
 
 from .. import answers
 from ..errors import CloudError, InvalidRequestError
+from ..json_pieces import dumps
 
 if TYPE_CHECKING:
     from .access import CloudAccess
@@ -407,6 +407,6 @@ def _seconds(header: str | None) -> float | None:
 
 def _encode(body: dict[str, Any]) -> bytes:
     try:
-        return json.dumps(body).encode()
+        return dumps(body).encode()
     except RecursionError:
         raise InvalidRequestError("The body is nested too deeply") from None

@@ -14,6 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from .. import answers
 from ..errors import ComfyUIUnavailableError
 from ..graphs.definitions import NodeDefinitions
 from ..graphs.validation import NodeRules
@@ -162,9 +163,9 @@ class Definitions:
 
     def _read(self) -> Knowledge:
         try:
-            kept = json.loads(gzip.decompress(self._cache.read_bytes()))
+            kept = answers.loads(gzip.decompress(self._cache.read_bytes()))
             return Knowledge(kept["object_info"], "cached", kept["comfyui_version"])
         except (OSError, EOFError, ValueError, KeyError, TypeError):
             bundle = files(__package__).joinpath(BUNDLE).read_bytes()
-            kept = json.loads(gzip.decompress(bundle))
+            kept = answers.loads(gzip.decompress(bundle))
             return Knowledge(kept["object_info"], "bundled", kept["comfyui_version"])

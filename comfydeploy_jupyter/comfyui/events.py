@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 MAX_EVENT = 8 * 1024**2  # bytes of a frame that is read: what a run's log keeps in all
 MAX_METADATA = 64 * 1024  # bytes that tell whose preview it is
-TEXT_DEPTH = 4  # levels from a text frame to the items of an output
 
 PREVIEW_IMAGE = 1
 PROGRESS_TEXT = 3
@@ -129,7 +128,7 @@ class Preview:
 def decode_text(frame: str) -> Event | None:
     """Return the event of a text frame, or None if it is not one of ComfyUI's."""
     try:
-        message = answers.loads(frame, TEXT_DEPTH if len(frame) > answers.LARGE else 0)
+        message = answers.loads(frame)
     except ValueError:
         return None
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):

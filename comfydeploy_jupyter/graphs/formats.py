@@ -14,11 +14,13 @@ values with the graph they were given, so treat graphs as read-only.
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
 from ..errors import InvalidRequestError
@@ -189,6 +191,22 @@ def finite(text: str) -> float:
     if math.isinf(number):
         raise ValueError(f"the number {text[:20]} is too large")
     return number
+
+
+@cache
+def decoder(*, unique: bool = False) -> json.JSONDecoder:
+    """Return what parses the JSON of requests, without what else Python takes for JSON.
+
+    Parameters
+    ----------
+    unique : bool
+        Refuse an object that has a key twice, of which else the last one counts.
+    """
+    return json.JSONDecoder(
+        parse_constant=no_constant,
+        parse_float=finite,
+        object_pairs_hook=unique_keys if unique else None,
+    )
 
 
 def copy_graph(graph: Mapping[str, Mapping[str, Any]]) -> Graph:

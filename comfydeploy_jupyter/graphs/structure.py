@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
+from ..json_pieces import dumps, sorted_keys
 from .formats import class_of, inputs_of, is_link
 
 if TYPE_CHECKING:
@@ -28,9 +28,13 @@ def structure_of(graph: Mapping[str, Mapping[str, Any]]) -> str:
     nodes = [
         [
             node_id,
-            class_of(node),
-            sorted([name, *value] for name, value in inputs_of(node).items() if is_link(value)),
+            class_of(graph[node_id]),
+            sorted(
+                [name, *value]
+                for name, value in inputs_of(graph[node_id]).items()
+                if is_link(value)
+            ),
         ]
-        for node_id, node in sorted(graph.items())
+        for node_id in sorted_keys(list(graph))
     ]
-    return sha256(json.dumps(nodes).encode()).hexdigest()[:32]
+    return sha256(dumps(nodes).encode()).hexdigest()[:32]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import re
 import uuid
@@ -13,7 +14,7 @@ from jupyter_server.base.handlers import APIHandler, JupyterHandler
 from jupyter_server.utils import ensure_async
 from tornado import web
 
-from .. import json_pieces
+from .. import answers, json_pieces
 from ..errors import (
     FULL,
     ComfyDeployError,
@@ -76,14 +77,8 @@ def load_json(text: bytes | str, *, unique: bool = False) -> dict[str, Any]:
     InvalidJSONError
         If it is not JSON, or not an object.
     """
-    pairs = formats.unique_keys if unique else None
     try:
-        found = json.loads(
-            text,
-            parse_constant=formats.no_constant,
-            parse_float=formats.finite,
-            object_pairs_hook=pairs,
-        )
+        found = answers.loads(text, decoder=formats.decoder(unique=unique))
     except (ValueError, RecursionError) as fault:
         raise InvalidJSONError(f"The body is not JSON: {fault}") from None
     if not isinstance(found, dict):
@@ -286,6 +281,8 @@ class Base(JupyterHandler):
 class Handler(Base, APIHandler):
     """Base of all JSON routes."""
 
+    _etag: str | None = None
+
     async def prepare(self) -> None:  # type: ignore[override]  # theirs is awaited too
         """Check who asks, before anything else happens."""
         try:
@@ -406,7 +403,7 @@ class Handler(Base, APIHandler):
     @staticmethod
     def dumps(body: Any) -> str:
         """Return the JSON of a reply; for what may be large, call it in a thread."""
-        return json.dumps(body)
+        return json_pieces.dumps(body)
 
     def reply(self, body: Any, *, status: int = 200) -> None:
         """Answer with JSON."""
@@ -415,7 +412,16 @@ class Handler(Base, APIHandler):
 
     async def reply_large(self, body: Any) -> None:
         """Answer with JSON that may have megabytes, such as graphs."""
-        self.finish(await asyncio.to_thread(json_pieces.dumps, body))
+        text, self._etag = await asyncio.to_thread(self._encode, body)
+        await self.finish(text)
+
+    def compute_etag(self) -> str | None:
+        """Return the ``ETag`` of the reply; that of a large one was computed in a thread."""
+        return self._etag or super().compute_etag()
+
+    def _encode(self, body: Any) -> tuple[bytes, str]:
+        text = self.dumps(body).encode()
+        return text, f'"{hashlib.sha1(text, usedforsecurity=False).hexdigest()}"'
 
     @allow_unauthenticated
     def options(self, *_: Any, **__: Any) -> None:

@@ -33,7 +33,7 @@ class ModelsHandler(Handler):
             self.reply(await models.folders())
             return
         found = await models.models(folder=query.folder, search=query.search)
-        await self.finish(await asyncio.to_thread(self.dumps, found))
+        await self.reply_large(found)
 
 
 class FilenameListHandler(Handler):
@@ -44,7 +44,7 @@ class FilenameListHandler(Handler):
         query = self.query(schemas.ListQuery)
         names = await (await self.services.models(query.machine)).names()
         body: Any = {"filename_list": names} if query.format == "folders" else listing.flat(names)
-        await self.finish(await asyncio.to_thread(self.dumps, body))
+        await self.reply_large(body)
 
 
 class FileHashHandler(Handler):

@@ -31,7 +31,7 @@ class ConvertHandler(Handler):
             found = await convert.read_stored(request, machine)
             request = request.model_copy(update=found)
         converted = await convert.convert(request, machine)
-        await self.finish(await asyncio.to_thread(self.dumps, {"success": True, **converted}))
+        await self.reply_large({"success": True, **converted})
 
     async def read_form(self) -> dict[str, Any]:
         """Return the fields of a multipart body, its file replaced by the graph in it."""
@@ -57,6 +57,6 @@ class ValidateHandler(Handler):
                 "workflow_api", "is missing: send the graph as workflow_api or as workflow"
             )
         machine = self.services.machines.get(request.machine)
-        self.reply(
+        await self.reply_large(
             await judge.judge(machine, workflow_api=request.workflow_api, workflow=request.workflow)
         )

@@ -11,7 +11,7 @@ from ..errors import ComfyDeployError
 from ..store.callbacks import Order
 from ..transfers.uploads import content_type
 from .log import PASSING
-from .prepare import node_names
+from .prepare import stored_node_names
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -67,8 +67,9 @@ class Delivery:
                 self._callbacks.finish(order)
             elif record.finished:
                 stored = await self._repository.prompt(order.prompt_id)
-                graph = json.loads(stored[0]) if stored is not None else {}
-                self._tell_end(order, record, node_names(graph))
+                prompt = stored[0] if stored is not None else None
+                names = await asyncio.to_thread(stored_node_names, prompt)
+                self._tell_end(order, record, names)
 
     @staticmethod
     def is_wanted(request: RunRequest) -> bool:

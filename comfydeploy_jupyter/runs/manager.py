@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import uuid
 from collections import Counter, OrderedDict
@@ -29,7 +28,7 @@ from ..store.runs import RunRecord
 from .background import Background
 from .ending import Endings
 from .outputs import reply, with_urls
-from .prepare import node_names, prepare
+from .prepare import prepare, stored_node_names
 from .reconcile import ASK_WITHIN, Reconciler
 from .run import Run, is_leave_taking
 
@@ -901,11 +900,12 @@ class RunManager:
 
     async def _adopt(self, record: RunRecord) -> None:
         stored = await self._repository.prompt(record.prompt_id)
-        graph = await asyncio.to_thread(json.loads, stored[0]) if stored is not None else {}
+        prompt = stored[0] if stored is not None else None
+        names = await asyncio.to_thread(stored_node_names, prompt)
         # Its events go on with ids that are larger than any that was told before.
         record.first_id += IDS_OF_A_SERVER
         await self._repository.save(record)
-        run = self._follow(Run(record, node_names(graph), whole=False, first_id=record.first_id))
+        run = self._follow(Run(record, names, whole=False, first_id=record.first_id))
         run.keys = {} if record.own_keys else self._kept_keys()
         log.info("Run %s is taken over", run.prompt_id, extra=record.log_fields)
         if record.status != "not-started":

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .. import answers
+from ..collection import paused
 from ..errors import InvalidRequestError
 from ..graphs.agreement import check_agreement
 from ..graphs.depth import check_depth
@@ -20,6 +21,7 @@ from ..graphs.seeds import SeedMode, Seeds, apply_seeds, needs_definitions
 from ..graphs.structure import structure_of
 from ..graphs.ui_to_api import ui_to_api
 from ..graphs.versions import has_partial_execution
+from ..json_pieces import dumps
 from .bring import bring_files
 from .run import NodeName
 
@@ -149,6 +151,11 @@ async def prepare(request: RunRequest, machine: Machine, *, small: bool = False)
     return await asyncio.to_thread(_encode, begun, seeds)
 
 
+def stored_node_names(prompt: bytes | None) -> dict[str, NodeName]:
+    """Return what the nodes of a stored graph are called; for a thread, as it may be large."""
+    return {} if prompt is None else node_names(answers.loads(prompt))
+
+
 def node_names(graph: dict[str, Any]) -> dict[str, NodeName]:
     """Return what the nodes of a graph in API format are called."""
     names = {}
@@ -159,6 +166,7 @@ def node_names(graph: dict[str, Any]) -> dict[str, NodeName]:
     return names
 
 
+@paused()
 def _begin(
     request: RunRequest, layouts: NodeDefinitions | None, *, cut: bool
 ) -> Prepared | _Chosen:
@@ -251,14 +259,14 @@ def _remembered(inputs: dict[str, Any]) -> dict[str, Any]:
     return {
         key: value
         for key, value in inputs.items()
-        if not isinstance(value, (str, list, dict)) or len(json.dumps(value)) <= LONGEST_INPUT
+        if not isinstance(value, (str, list, dict)) or len(dumps(value)) <= LONGEST_INPUT
     }
 
 
 def _encode(chosen: _Chosen, seeds: Seeds) -> Prepared:
     return Prepared(
-        prompt=json.dumps(seeds.graph).encode(),
-        workflow=None if chosen.ui is None else json.dumps(chosen.ui).encode(),
+        prompt=dumps(seeds.graph).encode(),
+        workflow=None if chosen.ui is None else dumps(chosen.ui).encode(),
         nodes=node_names(seeds.graph),
         seeds=seeds.seeds,
         next_seeds=seeds.next_seeds,

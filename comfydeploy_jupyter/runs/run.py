@@ -103,6 +103,7 @@ class Run:
         self.with_urls: Callable[[dict[str, Any]], dict[str, Any]] | None = None
         self._early: list[tuple[str, dict[str, Any], Preview | None, int | None]] = []
         self._done: set[str] = set()
+        self._done_count = 0  # of these, the nodes of its graph
         self._fraction: dict[str, float] = {}
         self._node_started: dict[str, float] = {}
         self._started: float | None = None
@@ -168,6 +169,7 @@ class Run:
         self.succeeded = False
         self.left.clear()
         self._done.clear()
+        self._done_count = 0
         self._fraction.clear()
         self._node_started.clear()
 
@@ -187,7 +189,7 @@ class Run:
             told = data.get("nodes")
             nodes = [str(node) for node in told] if isinstance(told, list) else []
             self.record.cached_nodes = nodes
-            self._done.update(nodes)
+            self._note_done(*nodes)
         elif event.type == "executing" and data.get("node") is not None:
             self.current_node = str(data["node"])
         elif event.type == "progress" and data.get("node") is not None:
@@ -201,7 +203,7 @@ class Run:
             self.succeeded = True
         elif event.type == "executed":
             # ComfyUI also sends it, without output, for nodes it took from its cache.
-            self._done.add(str(data.get("node")))
+            self._note_done(str(data.get("node")))
         self.tell(event.type, data, size=event.size)
         if event.type == "executed" and isinstance(data.get("output"), dict):
             output = data["output"]
@@ -304,8 +306,14 @@ class Run:
             elif state.get("state") == _NODE_FINISHED:
                 self._end_node(node)
 
+    def _note_done(self, *nodes: str) -> None:
+        for node in nodes:
+            if node not in self._done:
+                self._done.add(node)
+                self._done_count += node in self.nodes
+
     def _end_node(self, node: str) -> None:
-        self._done.add(node)
+        self._note_done(node)
         started = self._node_started.pop(node, None)
         if started is not None:
             self.record.node_times[node] = round(time.monotonic() - started, 4)
@@ -314,11 +322,10 @@ class Run:
         """Tell the overall progress, when it has moved."""
         if self.record.status != "running" or not self.nodes:
             return
-        done = sum(1 for node in self.nodes if node in self._done)
         within = self._fraction.get(self.current_node or "", 0.0)
         part = 0.0 if self.current_node in self._done else within
         # Nodes that no output needs never run: the end alone is 1.
-        self.progress = max(self.progress, min((done + part) / len(self.nodes), 1.0))
+        self.progress = max(self.progress, min((self._done_count + part) / len(self.nodes), 1.0))
         if not force and self.progress - self._told_progress < LIVE_STEP:
             return
         self._told_progress = self.progress

@@ -10,6 +10,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import InvalidRequestError, NotFoundError
+from ..json_pieces import dumps
 from .database import Repository
 from .graphs import keep_graph, read_graph
 
@@ -233,12 +234,15 @@ class WorkflowStore(Repository):
         return await self._database.read(_workflow_and_version, workflow_id, number)
 
 
+_CONTENT = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
+
 def _encode(graph: dict[str, Any] | None) -> tuple[bytes | None, bytes | None]:
     if graph is None:
         return None, None
     try:
-        content = json.dumps(graph, sort_keys=True, separators=(",", ":"))
-        return json.dumps(graph).encode(), sha256(content.encode()).digest()
+        content = dumps(graph, encoder=_CONTENT).encode()
+        return dumps(graph).encode(), sha256(content).digest()
     except RecursionError:
         raise InvalidRequestError.of_field("workflow", "is nested too deeply") from None
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 from typing import TYPE_CHECKING, Any
 
+from ..answers import loads
 from ..cloud.client import unreadable
 from ..cloud.dates import iso_utc
 from ..errors import CloudError, InvalidRequestError, NotFoundError
+from ..json_pieces import dumps
 from ..store.workflows import Content
 from .draft import completed
 
@@ -156,10 +157,8 @@ class CloudWorkflows:
         body = await asyncio.to_thread(
             lambda: {
                 "name": draft.name,
-                "workflow_json": json.dumps(workflow),
-                "workflow_api": (
-                    None if draft.workflow_api is None else json.dumps(draft.workflow_api)
-                ),
+                "workflow_json": dumps(workflow),
+                "workflow_api": (None if draft.workflow_api is None else dumps(draft.workflow_api)),
                 "machine_id": draft.machine_id,
             }
         )
@@ -256,7 +255,7 @@ async def _with_graphs(row: dict[str, Any]) -> dict[str, Any]:
 def _graph(value: Any) -> dict[str, Any] | None:
     if isinstance(value, str):
         try:
-            value = json.loads(value)
+            value = loads(value)
         except (ValueError, RecursionError):
             return None
     return value if isinstance(value, dict) else None

@@ -6,6 +6,7 @@ import asyncio
 import tempfile
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+from ..collection import paused
 from ..errors import (
     ComfyDeployError,
     ComfyUIUnavailableError,
@@ -164,6 +165,7 @@ def _source(request: ConvertRequest) -> tuple[str, dict[str, Any]]:
     return (UI if detect_format(graph, field=field) is GraphFormat.UI else API), graph
 
 
+@paused()
 def _convert(
     graph: dict[str, Any],
     source: str,

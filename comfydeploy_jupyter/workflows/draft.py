@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from .. import answers
+from ..collection import paused
 from ..errors import InvalidRequestError
 from ..graphs.formats import (
     GraphFormat,
     check_api_graph,
+    decoder,
     detect_format,
-    finite,
-    no_constant,
-    unique_keys,
 )
 from ..graphs.integrity import check_whole
 
@@ -51,6 +50,7 @@ class Draft:
     force: bool = False
 
 
+@paused()
 def read_graphs(
     workflow: Any, workflow_json: Any, workflow_api: Any
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
@@ -108,12 +108,7 @@ async def completed(draft: Draft, convert: Convert | None) -> Draft:
 def _parsed(value: Any, field: str) -> dict[str, Any]:
     if isinstance(value, str):
         try:
-            value = json.loads(
-                value,
-                parse_constant=no_constant,
-                parse_float=finite,
-                object_pairs_hook=unique_keys,
-            )
+            value = answers.loads(value, decoder=decoder(unique=True))
         except (ValueError, RecursionError) as fault:
             raise InvalidRequestError.of_field(field, f"is not JSON: {fault}") from None
     if not isinstance(value, dict):

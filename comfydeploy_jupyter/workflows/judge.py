@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from ..collection import paused
 from ..errors import ComfyDeployError
 from ..graphs.formats import GraphFormat, check_api_graph, detect_format
 from ..graphs.ui_to_api import ui_to_api
@@ -62,6 +63,7 @@ async def judge(
     }
 
 
+@paused()
 def _judge(
     knowledge: Knowledge,
     folders: Folders | None,

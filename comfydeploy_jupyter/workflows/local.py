@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import TYPE_CHECKING, Any
 
+from ..answers import loads
 from ..store.workflows import Content
 from .draft import completed
 
@@ -148,9 +148,7 @@ async def _with_graphs(record: VersionRecord) -> dict[str, Any]:
     return await asyncio.to_thread(
         lambda: {
             **_version(record),
-            "workflow": None if record.workflow is None else json.loads(record.workflow),
-            "workflow_api": (
-                None if record.workflow_api is None else json.loads(record.workflow_api)
-            ),
+            "workflow": None if record.workflow is None else loads(record.workflow),
+            "workflow_api": None if record.workflow_api is None else loads(record.workflow_api),
         }
     )
