@@ -112,6 +112,15 @@ class RunProgress:
     ended: float | None = None
     version: int = 0
     result: Result | None = None
+    _left: tuple[float, float] | None = None  # the time that was left, and when, monotonic
+
+    @property
+    def time_left(self) -> float | None:
+        """How long the run will probably take from now, s; None while nobody knows."""
+        if self._left is None or self.ended is not None:
+            return None
+        left, told = self._left
+        return max(0.0, left - (time.monotonic() - told))
 
     @property
     def elapsed(self) -> float:
@@ -155,6 +164,8 @@ class RunProgress:
         progress = event.data.get("progress")
         if isinstance(progress, (int, float)):
             self.fraction = min(1.0, max(self.fraction, float(progress)))
+        left = event.data.get("time_left")
+        self._left = (left, time.monotonic()) if isinstance(left, (int, float)) else None
 
     def _on_preview(self, event: Event) -> None:
         self.preview = event.image_bytes

@@ -86,6 +86,11 @@ class Definitions:
         self._failed_at = 0.0
         self._lock = asyncio.Lock()
 
+    @property
+    def known(self) -> Knowledge | None:
+        """Those that are in memory, without asking or reading for them."""
+        return self._offline if self._live is None else self._live.knowledge
+
     def attach(self) -> None:
         """Note that a ComfyUI has connected; what was known of the one before may be wrong."""
         self._live = self._fault = None

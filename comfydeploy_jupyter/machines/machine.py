@@ -487,6 +487,11 @@ class Machine:
                 return await self._definitions.get(client, self._version(), max_age=max_age)
         return await self._definitions.offline()
 
+    @property
+    def known_definitions(self) -> Knowledge | None:
+        """The node definitions that are in memory, without asking or reading for them."""
+        return self._definitions.known
+
     async def object_info(self) -> bytes:
         """Return the node definitions of the running ComfyUI as JSON text.
 

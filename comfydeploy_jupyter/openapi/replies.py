@@ -76,6 +76,10 @@ class RunReply(Reply):
     version: int = 1
     warnings: list[str] = Field(default_factory=list)
     inputs: dict[str, Any] = Field(default_factory=dict)
+    live_status: str = ""
+    progress: float = 0.0
+    current_node: str | None = None
+    time_left: float | None = None
 
 
 class StreamEvent(Reply):

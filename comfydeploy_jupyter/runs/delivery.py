@@ -11,7 +11,7 @@ from ..errors import ComfyDeployError
 from ..store.callbacks import Order
 from ..transfers.uploads import content_type
 from .log import PASSING
-from .prepare import stored_node_names
+from .prepare import read_stored
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -68,7 +68,7 @@ class Delivery:
             elif record.finished:
                 stored = await self._repository.prompt(order.prompt_id)
                 prompt = stored[0] if stored is not None else None
-                names = await asyncio.to_thread(stored_node_names, prompt)
+                names, _ = await asyncio.to_thread(read_stored, prompt)
                 self._tell_end(order, record, names)
 
     @staticmethod

@@ -28,7 +28,8 @@ from ..store.runs import RunRecord
 from .background import Background
 from .ending import Endings
 from .outputs import reply, with_urls
-from .prepare import prepare, stored_node_names
+from .past import Past
+from .prepare import prepare, read_stored
 from .reconcile import ASK_WITHIN, Reconciler
 from .run import Run, is_leave_taking
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from ..comfyui.client import ComfyUIClient
     from ..comfyui.events import Event
+    from ..graphs.workload import Workload
     from ..machines.machine import Machine
     from ..machines.registry import MachineRegistry
     from ..schemas import RunRequest
@@ -55,6 +57,7 @@ IDS_OF_A_SERVER = 1_000_000_000_000  # more events than a server can tell of one
 KEPT_RUNS = 100
 KEPT_BYTES = 32 * 1024 * 1024
 BEGIN_WITHIN = 1.0  # seconds until there is a run, wherever ComfyUI is ready
+MANY_NODES = 2_000  # of a graph that is looked at in a thread
 SAVE_WITHIN = 0.01  # seconds until a state is stored that only events have told
 # Events that do not name their prompt: ComfyUI 0.3.75 sends them for the one that runs.
 NAMELESS = ("progress_text", "executing")
@@ -116,6 +119,7 @@ class RunManager:
         self._saving_soon: asyncio.TimerHandle | None = None
         self._followers: set[Callable[[Run, RunEvent], None]] = {delivery.see}
         self._background = Background()
+        self._past = Past(repository)
         self._endings = Endings(repository, delivery, self._background, self._retire)
         self._reconciler = Reconciler(
             machines,
@@ -157,6 +161,8 @@ class RunManager:
                 with suppress(ComfyDeployError):
                     await self._repository.save(replace(run.record))
         await self._background.close()
+        for run in self._runs.values():
+            run.look_away()
 
     # -- what handlers ask for ---------------------------------------------------------------
 
@@ -348,9 +354,10 @@ class RunManager:
             preview_method=request.preview_method,
             own_keys=bool(own_keys),
         )
+        steps = await _steps(prepared.workload, machine, prepared.targets)
         if record.prompt_id in self._runs:
             raise _taken(record.prompt_id)
-        run = self._follow(Run(record, prepared.nodes))
+        run = self._follow(Run(record, prepared.nodes, steps=steps))
         run.keys = own_keys or self._kept_keys()
         run.posted.clear()
         return run, client, prepared
@@ -448,7 +455,11 @@ class RunManager:
 
     def reply(self, record: RunRecord) -> dict[str, Any]:
         """Return the body that ``POST run`` answers for a run."""
-        return reply(record, self._view_url)
+        body = reply(record, self._view_url)
+        run = self._runs.get(record.prompt_id)
+        if run is not None and record.status in ("running", "uploading"):
+            body.update(run.live())
+        return body
 
     def running(self, machine_id: str) -> Run | None:
         """Return the run that a machine executes now, if it is one of ours."""
@@ -621,11 +632,34 @@ class RunManager:
         run.with_urls = partial(with_urls, view_url=self._view_url, machine=run.record.machine)
         self._runs[run.prompt_id] = run
         self._by_comfyui_id[run.comfyui_id] = run
+        self._recall(run)
         return run
 
     def _unfollow(self, run: Run) -> None:
         self._runs.pop(run.prompt_id, None)
         self._by_comfyui_id.pop(run.comfyui_id, None)
+
+    def _recall(self, run: Run) -> None:
+        """Let a run know how long its nodes took in earlier runs, at once or in a moment."""
+        structure, machine = run.record.structure, run.record.machine
+        if structure is None:
+            return
+        known = self._past.known(structure, machine)
+        if known is not None:
+            run.learn(known)
+        else:
+            self._background.start(self._learn(run, structure, machine), run)
+
+    async def _learn(self, run: Run, structure: str, machine: str) -> None:
+        try:
+            run.learn(await self._past.read(structure, machine))
+        except ComfyDeployError as fault:
+            log.debug(
+                "What run %s took before is not known: %s",
+                run.prompt_id,
+                fault.message,
+                extra=run.record.log_fields,
+            )
 
     def _tell_followers(self, run: Run, event: RunEvent) -> None:
         for follower in list(self._followers):
@@ -888,6 +922,7 @@ class RunManager:
     def _retire(self, run: Run) -> None:
         """Tell the end of a run, which is in the store."""
         self._unfollow(run)
+        self._past.add(run.record)
         replaced = self._recent.pop(run.prompt_id, None)
         self._recent_bytes -= replaced.log.size if replaced is not None else 0
         self._recent[run.prompt_id] = run
@@ -901,11 +936,13 @@ class RunManager:
     async def _adopt(self, record: RunRecord) -> None:
         stored = await self._repository.prompt(record.prompt_id)
         prompt = stored[0] if stored is not None else None
-        names = await asyncio.to_thread(stored_node_names, prompt)
+        names, work = await asyncio.to_thread(read_stored, prompt)
+        machine = self._machines.find(record.machine)
+        steps = await _steps(work, machine, record.targets)
         # Its events go on with ids that are larger than any that was told before.
         record.first_id += IDS_OF_A_SERVER
         await self._repository.save(record)
-        run = self._follow(Run(record, names, whole=False, first_id=record.first_id))
+        run = self._follow(Run(record, names, whole=False, first_id=record.first_id, steps=steps))
         run.keys = {} if record.own_keys else self._kept_keys()
         log.info("Run %s is taken over", run.prompt_id, extra=record.log_fields)
         if record.status != "not-started":
@@ -914,10 +951,19 @@ class RunManager:
             run.ending = True
             run.settled.set()
             self._background.start(self._endings.upload(run, run.record), run)
-        elif self._machines.find(record.machine) is None:
+        elif machine is None:
             self._background.start(
                 self._endings.lose(run, f"There is no machine {record.machine!r} any more"), run
             )
+
+
+async def _steps(
+    work: Workload, machine: Machine | None, targets: Collection[str] | None
+) -> dict[str, int]:
+    """Return the nodes that ComfyUI will execute, and how many steps each of them takes."""
+    known = None if machine is None else machine.known_definitions
+    count = partial(work.needed_steps, None if known is None else known.layouts, targets)
+    return await asyncio.to_thread(count) if len(work.steps) > MANY_NODES else count()
 
 
 async def _done_by(until: float | None, task: asyncio.Future[Any]) -> bool:

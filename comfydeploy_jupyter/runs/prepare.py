@@ -21,6 +21,7 @@ from ..graphs.seeds import SeedMode, Seeds, apply_seeds, needs_definitions
 from ..graphs.structure import structure_of
 from ..graphs.ui_to_api import ui_to_api
 from ..graphs.versions import has_partial_execution
+from ..graphs.workload import Workload, workload
 from ..json_pieces import dumps
 from .bring import bring_files
 from .run import NodeName
@@ -48,6 +49,8 @@ class Prepared:
         The graph in UI format, as JSON.
     nodes : dict of str to NodeName
         What the nodes are called.
+    workload : Workload
+        What they depend on, and how many steps they take.
     seeds, next_seeds : dict of str to int
         The seeds in it, and those that the editor would show next.
     warnings : list of str
@@ -63,6 +66,7 @@ class Prepared:
     prompt: bytes
     workflow: bytes | None
     nodes: dict[str, NodeName]
+    workload: Workload
     seeds: dict[str, int]
     next_seeds: dict[str, int]
     warnings: list[str]
@@ -151,9 +155,13 @@ async def prepare(request: RunRequest, machine: Machine, *, small: bool = False)
     return await asyncio.to_thread(_encode, begun, seeds)
 
 
-def stored_node_names(prompt: bytes | None) -> dict[str, NodeName]:
-    """Return what the nodes of a stored graph are called; for a thread, as it may be large."""
-    return {} if prompt is None else node_names(answers.loads(prompt))
+def read_stored(prompt: bytes | None) -> tuple[dict[str, NodeName], Workload]:
+    """Return what the nodes of a stored graph are called, and the work in it.
+
+    For a thread, as the graph may be large.
+    """
+    graph = {} if prompt is None else answers.loads(prompt)
+    return node_names(graph), workload(graph)
 
 
 def node_names(graph: dict[str, Any]) -> dict[str, NodeName]:
@@ -268,6 +276,7 @@ def _encode(chosen: _Chosen, seeds: Seeds) -> Prepared:
         prompt=dumps(seeds.graph).encode(),
         workflow=None if chosen.ui is None else dumps(chosen.ui).encode(),
         nodes=node_names(seeds.graph),
+        workload=workload(seeds.graph),
         seeds=seeds.seeds,
         next_seeds=seeds.next_seeds,
         warnings=chosen.warnings,

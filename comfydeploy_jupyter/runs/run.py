@@ -11,17 +11,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from .. import metrics
 from ..moments import read_moment, utcnow
 from .log import SHORT, EventLog
+from .progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from ..comfyui.events import Event, Preview
     from ..store.runs import RunRecord
     from .log import RunEvent
+    from .progress import NodeWork
 
 logger = logging.getLogger(__name__)
 
 LIVE_STEP = 0.01  # smallest change of the overall progress that is worth an event
+LIVE_EVERY = 0.5  # seconds between two looks at a run whose nodes tell nothing
+DRIFT = 0.2, 2.0  # part of the time that is left, and s, by which it may be off until it is told
 _NODE_STARTED = "running"
 _NODE_FINISHED = "finished"
 
@@ -68,6 +72,9 @@ class Run:
         server that died: its outputs are then read from ComfyUI's history.
     first_id : int
         Id of its first event.
+    steps : dict of str to int, optional
+        The nodes that will be executed, and how many steps each of them probably takes; by default
+        all nodes, which tell nothing of that.
     """
 
     def __init__(
@@ -77,6 +84,7 @@ class Run:
         *,
         whole: bool = True,
         first_id: int = 1,
+        steps: Mapping[str, int] | None = None,
     ) -> None:
         self.record = record
         self.nodes = nodes
@@ -97,17 +105,15 @@ class Run:
         self.settled = asyncio.Event()  # it has ended, or what is left of it are uploads
         self.ended = asyncio.Event()
         self.current_node: str | None = None
-        self.progress = 0.0
         self.outputs_size = 0  # characters of its outputs, as ComfyUI has told them
         self.listener: Callable[[Run, RunEvent], None] | None = None
         self.with_urls: Callable[[dict[str, Any]], dict[str, Any]] | None = None
         self._early: list[tuple[str, dict[str, Any], Preview | None, int | None]] = []
-        self._done: set[str] = set()
-        self._done_count = 0  # of these, the nodes of its graph
-        self._fraction: dict[str, float] = {}
+        self._progress = Progress(dict.fromkeys(nodes, 0) if steps is None else steps)
         self._node_started: dict[str, float] = {}
         self._started: float | None = None
-        self._told_progress = -1.0
+        self._told: tuple[float, float | None, float] = -1.0, None, 0.0
+        self._look: asyncio.TimerHandle | None = None
 
     @property
     def prompt_id(self) -> str:
@@ -168,10 +174,12 @@ class Run:
         self.next = False
         self.succeeded = False
         self.left.clear()
-        self._done.clear()
-        self._done_count = 0
-        self._fraction.clear()
+        self._progress.restart(time.monotonic())
         self._node_started.clear()
+
+    def learn(self, past: Sequence[Mapping[str, NodeWork]]) -> None:
+        """Take in what the nodes did in earlier runs of the same workflow, the newest first."""
+        self._progress.learn(past, time.monotonic())
 
     def see(self, event: Event) -> bool:
         """Take in one of ComfyUI's events and pass it on.
@@ -189,9 +197,10 @@ class Run:
             told = data.get("nodes")
             nodes = [str(node) for node in told] if isinstance(told, list) else []
             self.record.cached_nodes = nodes
-            self._note_done(*nodes)
+            self._progress.skip(nodes, time.monotonic())
         elif event.type == "executing" and data.get("node") is not None:
             self.current_node = str(data["node"])
+            self._progress.start(self._owner(self.current_node), time.monotonic())
         elif event.type == "progress" and data.get("node") is not None:
             self._note_progress(str(data["node"]), data)
         elif event.type == "progress_state":
@@ -203,7 +212,7 @@ class Run:
             self.succeeded = True
         elif event.type == "executed":
             # ComfyUI also sends it, without output, for nodes it took from its cache.
-            self._note_done(str(data.get("node")))
+            self._progress.finish(str(data.get("node")))
         self.tell(event.type, data, size=event.size)
         if event.type == "executed" and isinstance(data.get("output"), dict):
             output = data["output"]
@@ -224,6 +233,7 @@ class Run:
         self.record.status = "running"
         self.record.started_at = not_before(self.record.created_at)
         self._started = time.monotonic()
+        self._look_on()
         waited = time.time() - read_moment(self.record.created_at).timestamp()
         metrics.run_began(self.record.machine, max(waited, 0.0))
         logger.debug("Run %s is executed now", self.prompt_id, extra=self.record.log_fields)
@@ -243,15 +253,7 @@ class Run:
         """Tell that the run was executed and its outputs are being uploaded."""
         self.settled.set()
         self._open()
-        self.tell(
-            "live_status",
-            {
-                "prompt_id": self.prompt_id,
-                "live_status": "Uploading outputs",
-                "progress": 1.0,
-                "current_node": None,
-            },
-        )
+        self.tell("live_status", {"prompt_id": self.prompt_id, **self.live()})
 
     def close(self, reply: dict[str, Any]) -> None:
         """Tell the end, after which nothing follows.
@@ -261,6 +263,7 @@ class Run:
         reply : dict
             The body that ``POST run`` answers for the run.
         """
+        self.look_away()
         self._open()
         self.tell("result", reply, size=self.outputs_size + SHORT * (len(self.nodes) + 4))
         status = {"prompt_id": self.prompt_id, "status": self.record.status}
@@ -289,55 +292,92 @@ class Run:
             self.tell(event, data, preview, size=size)
         self._early.clear()
 
+    def live(self) -> dict[str, Any]:
+        """Return how far it is.
+
+        Returns
+        -------
+        dict
+            ``live_status`` (a line), ``progress`` (0 to 1), ``current_node`` and ``time_left`` (s,
+            None while nobody knows).
+        """
+        if self.record.status == "uploading":
+            told = {"live_status": "Uploading outputs", "progress": 1.0, "current_node": None}
+            return {**told, "time_left": None}
+        now, node = time.monotonic(), self.current_node
+        left = self._progress.seconds_left(now)
+        return {
+            "live_status": f"Executing {self.name(node).title}" if node else "Executing",
+            "progress": round(self._progress.fraction(now), 4),
+            "current_node": node,
+            "time_left": None if left is None else round(left, 1),
+        }
+
+    def look_away(self) -> None:
+        """Look no more at how far it is."""
+        if self._look is not None:
+            self._look.cancel()
+
+    def _owner(self, node: str) -> str:
+        """Return the node of the graph that a node belongs to which was made while running."""
+        return node if node in self.nodes else node.split(".", 1)[0]
+
     def _note_progress(self, node: str, data: dict[str, Any]) -> None:
         value, maximum = data.get("value"), data.get("max")
-        if isinstance(value, (int, float)) and isinstance(maximum, (int, float)) and maximum > 0:
-            with contextlib.suppress(OverflowError):  # numbers that no node has
-                self._fraction[node] = min(max(value / maximum, 0.0), 1.0)
+        if isinstance(value, (int, float)) and isinstance(maximum, (int, float)):
+            with contextlib.suppress(OverflowError, ValueError):  # numbers that no node has
+                value, steps = float(value), int(maximum)
+                self._progress.step(self._owner(node), value, steps, time.monotonic())
 
     def _note_states(self, states: object) -> None:
         if not isinstance(states, dict):
             return
+        now = time.monotonic()
         for node, state in states.items():
             if not isinstance(state, dict) or node in self.record.node_times:
                 continue
             if state.get("state") == _NODE_STARTED:
-                self._node_started.setdefault(node, time.monotonic())
+                self._node_started.setdefault(node, now)
+                self._progress.start(node, now)
             elif state.get("state") == _NODE_FINISHED:
                 self._end_node(node)
 
-    def _note_done(self, *nodes: str) -> None:
-        for node in nodes:
-            if node not in self._done:
-                self._done.add(node)
-                self._done_count += node in self.nodes
-
     def _end_node(self, node: str) -> None:
-        self._note_done(node)
         started = self._node_started.pop(node, None)
         if started is not None:
             self.record.node_times[node] = round(time.monotonic() - started, 4)
+            steps = self._progress.steps_of(node)
+            if any(steps):
+                self.record.node_steps[node] = list(steps)
+        self._progress.finish(node)
+
+    def _look_on(self) -> None:
+        """Look again in a moment how far it is: where the past is known, time alone tells."""
+        loop = asyncio.get_running_loop()
+        self._look = loop.call_later(LIVE_EVERY, self._tell_in_between)
+
+    def _tell_in_between(self) -> None:
+        if self.record.status != "running" or self.ending:
+            return
+        self._tell_live(force=self._has_drifted())
+        self._look_on()
+
+    def _has_drifted(self) -> bool:
+        """Return whether the time that is left is another one than those think who were told."""
+        now = time.monotonic()
+        _, told, at = self._told
+        left = self._progress.seconds_left(now)
+        if told is None or left is None:
+            return told is not left
+        return abs(told - (now - at) - left) > max(DRIFT[0] * left, DRIFT[1])
 
     def _tell_live(self, *, force: bool) -> None:
-        """Tell the overall progress, when it has moved."""
+        """Tell how far it is, when that has changed."""
         if self.record.status != "running" or not self.nodes:
             return
-        within = self._fraction.get(self.current_node or "", 0.0)
-        part = 0.0 if self.current_node in self._done else within
-        # Nodes that no output needs never run: the end alone is 1.
-        self.progress = max(self.progress, min((self._done_count + part) / len(self.nodes), 1.0))
-        if not force and self.progress - self._told_progress < LIVE_STEP:
+        now = time.monotonic()
+        if not force and self._progress.fraction(now) - self._told[0] < LIVE_STEP:
             return
-        self._told_progress = self.progress
-        self.tell(
-            "live_status",
-            {
-                "prompt_id": self.prompt_id,
-                "live_status": f"Executing {self.name(self.current_node).title}"
-                if self.current_node
-                else "Executing",
-                "progress": round(self.progress, 4),
-                "current_node": self.current_node,
-            },
-            size=SHORT,
-        )
+        live = self.live()
+        self._told = live["progress"], live["time_left"], now
+        self.tell("live_status", {"prompt_id": self.prompt_id, **live}, size=SHORT)

@@ -55,6 +55,9 @@ class RunRecord:
         Which workflow it is, whatever its values; None for runs older than this column.
     inputs : dict
         The inputs that it was given by name.
+    node_steps : dict
+        By node, for those that told steps: how many first, how often, and how many its graph
+        promised.
     first_id : int
         Id of the first event that its present server tells of it.
     targets : list of str or None
@@ -93,6 +96,7 @@ class RunRecord:
     warnings: list[str] = field(default_factory=list)
     structure: str | None = None
     inputs: dict[str, Any] = field(default_factory=dict)
+    node_steps: dict[str, list[int]] = field(default_factory=dict)
     first_id: int = 1
     targets: list[str] | None = None
     preview_method: str | None = None
@@ -141,6 +145,7 @@ _DETAILS = (
     "version",
     "warnings",
     "inputs",
+    "node_steps",
     "first_id",
     "targets",
     "preview_method",
@@ -224,6 +229,25 @@ class RunRepository(Repository):
         """Return runs, newest first; those in a state, those of a workflow."""
         statuses = (status,) if status else ()
         return await self._database.read(_list, limit, offset, statuses, structure)
+
+    async def node_times(
+        self, structure: str, machine: str, limit: int
+    ) -> list[tuple[dict[str, float], dict[str, list[int]]]]:
+        """Return what the nodes did in runs of a workflow that succeeded, the newest first.
+
+        Parameters
+        ----------
+        structure, machine : str
+            Which workflow, and where.
+        limit : int
+            Of how many runs at most.
+
+        Returns
+        -------
+        list of tuple
+            ``node_times`` and ``node_steps`` of each run.
+        """
+        return await self._database.read(_node_times, structure, machine, limit)
 
     async def has_client(self, client_id: str) -> bool:
         """Return whether a client of our WebSocket ever started a run."""
@@ -310,6 +334,18 @@ def _list(
         (*statuses, *([] if structure is None else [structure]), limit, offset),
     )
     return [_record(row) for row in rows]
+
+
+def _node_times(
+    connection: sqlite3.Connection, structure: str, machine: str, limit: int
+) -> list[tuple[dict[str, float], dict[str, list[int]]]]:
+    rows = connection.execute(
+        "SELECT json_extract(record, '$.node_times') AS times,"
+        " json_extract(record, '$.node_steps') AS steps FROM runs"
+        " WHERE structure = ? AND machine = ? AND status = 'success' ORDER BY id DESC LIMIT ?",
+        (structure, machine, limit),
+    )
+    return [(json.loads(row["times"] or "{}"), json.loads(row["steps"] or "{}")) for row in rows]
 
 
 def _has_client(connection: sqlite3.Connection, client_id: str) -> bool:

@@ -11,7 +11,7 @@ from ..display import Live
 from .progress import Clock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from ..client import EventStream, Run
     from .base import Panel
@@ -45,7 +45,7 @@ class Follower:
         self._on_change = on_change
         self._on_end = on_end
         self._lock = threading.Lock()
-        self._waiting: deque[tuple[Run, Mapping[str, float]]] = deque()
+        self._waiting: deque[Run] = deque()
         self._current: Run | None = None
         self._stream: EventStream | None = None
         self._working = False
@@ -58,22 +58,14 @@ class Follower:
 
     def _all(self) -> list[Run]:
         current = [] if self._current is None else [self._current]
-        return [*current, *(run for run, _ in self._waiting)]
+        return [*current, *self._waiting]
 
-    def add(self, run: Run, known: Mapping[str, float]) -> None:
-        """Follow another run; one that is followed already stays so.
-
-        Parameters
-        ----------
-        run : Run
-            The run.
-        known : dict
-            How long each node took in an earlier run, s, by node id.
-        """
+    def add(self, run: Run) -> None:
+        """Follow another run; one that is followed already stays so."""
         with self._lock:
             if any(other.prompt_id == run.prompt_id for other in self._all()):
                 return
-            self._waiting.append((run, known))
+            self._waiting.append(run)
             start = not self._working
             self._working = True
         if start:
@@ -93,16 +85,15 @@ class Follower:
                 if self._panel.closing or not self._waiting:
                     self._working = False
                     break
-                self._current, known = self._waiting.popleft()
-                run = self._current
+                run = self._current = self._waiting.popleft()
             self._view.wait_behind(len(self._waiting))
             self._on_change()
-            self._panel.attempt(self._follow, run, known)
+            self._panel.attempt(self._follow, run)
         if not self._panel.closing:
             self._on_change()
 
-    def _follow(self, run: Run, known: Mapping[str, float]) -> None:
-        clock = Clock(run, known)
+    def _follow(self, run: Run) -> None:
+        clock = Clock(run)
         progress = RunProgress(run.workflow)
         self._view.begin(clock)
         with run.events(previews=True) as stream:

@@ -68,15 +68,6 @@ class History(View):
             self.more = len(found) > self._limit
         return [run for run in found[::-1] if run.known["status"] not in FINAL]
 
-    def node_times(self) -> dict[str, float]:
-        """Return how long each node took in the last run that had to do the most of them, s."""
-        times = [
-            run.known["node_times"]
-            for run in self._known.values()
-            if run.known["status"] == "success"
-        ]
-        return max(times, key=len, default={})
-
     def record(self, prompt_id: str) -> dict[str, Any]:
         """Return the record of a run.
 

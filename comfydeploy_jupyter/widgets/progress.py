@@ -14,16 +14,11 @@ from ..moments import read_moment
 from .view import View, script
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ..client import Comfy, Event, Run, RunProgress
     from .base import Panel
 
 ASK_EVERY = 2.0
 """How often the place in the queue is asked for, s."""
-
-SETTLED = 1.0
-"""What arrives in this time after a run was joined is old news, and tells nothing of speed, s."""
 
 
 class ProgressView(View):
@@ -63,6 +58,7 @@ class ProgressView(View):
         clock = self._clock
         if clock is None:
             return
+        left = progress.time_left
         text = node = activity(progress)
         if progress.status == "queued":
             text = node = self._place(clock)
@@ -76,7 +72,7 @@ class ProgressView(View):
             "step": progress.step,
             "steps": progress.steps,
             "elapsed": round(clock.elapsed(), 1),
-            "left": clock.left(progress),
+            "left": None if left is None else round(left, 1),
         }
         if progress.preview and progress.preview is not self._preview:
             self._preview, self._preview_format = progress.preview, progress.preview_format
@@ -111,54 +107,31 @@ class ProgressView(View):
 
 
 class Clock:
-    """Time spent and time left of one run.
+    """Time spent on one run, or waited for it.
 
     Parameters
     ----------
     run : Run
         The run; asked once for its record.
-    known : dict
-        How long each node took in an earlier run of the same workflow, s, by node id.
     """
 
-    def __init__(self, run: Run, known: Mapping[str, float]) -> None:
+    def __init__(self, run: Run) -> None:
         record = run.record
         self._record = record
-        self._known = known
         self._joined = time.monotonic()
         self._base = max(0.0, _since(record.get("started_at")))
         self._started: float | None = self._joined if record.get("started_at") else None
-        self._done: set[str] = set()
-        self._node: str | None = None
-        self._node_started = self._joined
-        self._first: tuple[float, int] | None = None
 
     def feed(self, event: Event) -> None:
         """Take in one event."""
         if event.event == "execution_start" and self._started is None:
             self._started = time.monotonic()
-        elif event.event == "execution_cached":
-            self._done.update(map(str, event.data.get("nodes") or ()))
-        elif event.event == "executing" and event.node != self._node:
-            if self._node is not None:
-                self._done.add(self._node)
-            self._node, self._node_started, self._first = event.node, time.monotonic(), None
 
     def elapsed(self) -> float:
         """Return for how long the run has been executed, s; while it waits, how long it has."""
         if self._started is None:
             return max(0.0, _since(self._record.get("created_at")))
         return self._base + time.monotonic() - self._started
-
-    def left(self, progress: RunProgress) -> float | None:
-        """Return how long the run will probably take from now, s; None while nobody knows."""
-        if progress.status != "running" or self._node is None:
-            return None
-        here = self._left_here(progress)
-        rest = [s for node, s in self._known.items() if node not in self._done | {self._node}]
-        if here is None and not self._known:
-            return None
-        return round((here or 0.0) + sum(rest), 1)
 
     def ahead(self, comfy: Comfy) -> int | None:
         """Return how many runs come before this one; None where it has no number yet."""
@@ -173,18 +146,6 @@ class Clock:
         ]
         numbers = [run["number"] for run in others if run.get("number") is not None]
         return sum(1 for other in numbers if other < number)
-
-    def _left_here(self, progress: RunProgress) -> float | None:
-        now = time.monotonic()
-        if progress.steps > 1 and now - self._joined > SETTLED:
-            if self._first is None or progress.step < self._first[1]:
-                self._first = now, progress.step
-            begun, step = self._first
-            if progress.step > step:
-                pace = (now - begun) / (progress.step - step)
-                return pace * (progress.steps - progress.step)
-        known = self._known.get(self._node or "")
-        return None if known is None else max(0.0, known - (now - self._node_started))
 
 
 def _since(moment: Any) -> float:

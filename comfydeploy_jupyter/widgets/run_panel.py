@@ -367,7 +367,7 @@ class RunPanel(Panel):
         self._update()
         if self._definitions is not None:
             for run in self._history.of(workflow):
-                self._follower.add(run, self._history.node_times())
+                self._follower.add(run)
 
     def _show_form(self, workflow: Workflow, source: Source) -> None:
         graph, definitions = workflow.to_api(), self._definitions
@@ -381,7 +381,7 @@ class RunPanel(Panel):
                 if self.closing:
                     return
                 run = self.comfy.submit(workflow, inputs, machine=machine)
-                self._follower.add(run, self._history.node_times())
+                self._follower.add(run)
                 self._update()
         finally:
             self._submitting -= 1

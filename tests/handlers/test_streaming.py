@@ -8,6 +8,7 @@ import io
 import json
 import time
 import uuid
+from itertools import pairwise
 
 import pytest
 from PIL import Image
@@ -45,6 +46,52 @@ async def test_stream_tells_everything_in_order(events, chain):
     progress = [d["data"]["progress"] for _, d in messages if d.get("event") == "live_status"]
     assert progress == sorted(progress)
     assert all(0 <= value <= 1 for value in progress)
+
+
+async def test_progress_is_that_of_the_work(api, events, chain):
+    """Small nodes are no third of a run; from the second run on its past tells, other steps too."""
+
+    def graph(steps):
+        return chain(
+            ("TestSleep", {"seconds": 0.05}),
+            ("TestProgress", {"steps": steps, "delay": 0.05}),
+            ("TestSleep", {"seconds": 1.0}),
+        )
+
+    def told(messages):
+        return [d["data"] for _, d in messages if d.get("event") == "live_status"]
+
+    first = told(await events(body={"workflow_api": graph(20)}))
+    before = [live["progress"] for live in first if live["current_node"] == "1"]
+    sampler = [live for live in first if live["current_node"] == "2"]
+    assert max(before) < 0.1
+    assert sampler[0]["time_left"] is None, "nobody knows yet"
+    assert sampler[-1]["progress"] > 0.85
+    assert max(b["progress"] - a["progress"] for a, b in pairwise(sampler)) < 0.15
+    for steps in (20, 60):
+        again = told(await events(body={"workflow_api": graph(steps)}))
+        total = 1.05 + 0.05 * steps
+        assert again[0]["time_left"] == pytest.approx(total, rel=0.35)
+        last = [live for live in again if live["current_node"] == "3"]
+        assert last[0]["progress"] == pytest.approx(1 - 1.0 / total, abs=0.15)
+        assert len(last) > 1, "the bar goes on with time while a node tells nothing"
+        progress = [live["progress"] for live in again]
+        assert progress == sorted(progress)
+
+
+async def test_status_of_a_run_tells_its_progress(api, chain):
+    graph = chain(("TestProgress", {"steps": 100, "delay": 0.05}))
+    _, body = await api.post("run", {"workflow_api": graph, "wait": False})
+    record = await api.until(body["prompt_id"], "running")
+    while not record.get("progress"):
+        record = await api.until(body["prompt_id"], "running")
+    assert 0 < record["progress"] < 0.9
+    assert record["live_status"] == "Executing TestProgress"
+    assert record["current_node"] == "1"
+    assert set(record) >= {"time_left"}
+    await api.post("interrupt", {"prompt_id": body["prompt_id"]})
+    record = await api.until(body["prompt_id"], "cancelled")
+    assert "progress" not in record
 
 
 async def test_comfyui_has_taken_leave_before_the_result(events, chain):

@@ -1,0 +1,122 @@
+"""What a graph says of the work in it: which nodes run, and how many steps each of them takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .formats import class_of, inputs_of, is_link
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+
+    from .definitions import NodeDefinitions
+
+# Their `steps` say how many steps the sampler takes that reads their sigmas.
+_SCHEDULE_NAMES = ("Scheduler", "Sigmas")
+_MOST_STEPS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The work in a graph.
+
+    Attributes
+    ----------
+    steps : dict of str to int
+        How many steps each node probably takes, by node id; 0 where the graph does not tell.
+    sources : dict of str to list of str
+        The nodes whose outputs each node reads.
+    classes : dict of str to str
+        The class of each node.
+    """
+
+    steps: dict[str, int]
+    sources: dict[str, list[str]]
+    classes: dict[str, str]
+
+    def needed_steps(
+        self, definitions: NodeDefinitions | None, targets: Collection[str] | None
+    ) -> dict[str, int]:
+        """Return `steps` of the nodes that ComfyUI will execute, as `needed` has them."""
+        needed = self.needed(definitions, targets)
+        return {node_id: steps for node_id, steps in self.steps.items() if node_id in needed}
+
+    def needed(
+        self, definitions: NodeDefinitions | None, targets: Collection[str] | None = None
+    ) -> set[str]:
+        """Return the nodes that ComfyUI will execute: output nodes and what they depend on.
+
+        Parameters
+        ----------
+        definitions : NodeDefinitions or None
+            Tell which classes are output nodes; without them every node counts as one.
+        targets : collection of str, optional
+            The output nodes to execute; by default all.
+        """
+
+        def is_output(node_id: str) -> bool:
+            known = None if definitions is None else definitions.get(self.classes[node_id])
+            return known is None or known.output_node
+
+        outputs = self.steps if targets is None else targets
+        waiting = [node_id for node_id in outputs if node_id in self.steps and is_output(node_id)]
+        found: set[str] = set()
+        while waiting:
+            node_id = waiting.pop()
+            if node_id not in found and node_id in self.steps:
+                found.add(node_id)
+                waiting += self.sources[node_id]
+        return found
+
+
+def workload(graph: Mapping[str, Mapping[str, Any]]) -> Workload:
+    """Return the work in a graph in API format."""
+    sources = {
+        node_id: [value[0] for value in inputs_of(node).values() if is_link(value)]
+        for node_id, node in graph.items()
+    }
+    classes = {node_id: class_of(node) for node_id, node in graph.items()}
+    steps = {node_id: _steps(graph, node_id) for node_id in graph}
+    return Workload(steps, sources, classes)
+
+
+def _steps(graph: Mapping[str, Mapping[str, Any]], node_id: str) -> int:
+    """Return how many steps a node takes: its own input tells it, or that of its scheduler."""
+    node = graph[node_id]
+    inputs = inputs_of(node)
+    if any(name in class_of(node) for name in _SCHEDULE_NAMES):
+        return 0
+    if "sigmas" in inputs:
+        return _number(_upstream(graph, inputs["sigmas"], lambda found: found.get("steps")), graph)
+    steps = _number(inputs.get("steps"), graph)
+    first, last = (_number(inputs.get(f"{end}_at_step"), graph) for end in ("start", "end"))
+    return max(min(last, steps) - first, 0) if last else steps
+
+
+def _upstream(
+    graph: Mapping[str, Mapping[str, Any]],
+    link: object,
+    look: Callable[[Mapping[str, Any]], object],
+) -> object:
+    """Return what the nearest node has that a link leads to, directly or by others."""
+    waiting, seen = [link], set()
+    while waiting:
+        here = waiting.pop(0)
+        if not is_link(here) or here[0] in seen or here[0] not in graph:
+            continue
+        seen.add(here[0])
+        inputs = inputs_of(graph[here[0]])
+        found = look(inputs)
+        if found is not None:
+            return found
+        waiting += inputs.values()
+    return None
+
+
+def _number(value: object, graph: Mapping[str, Mapping[str, Any]]) -> int:
+    """Return a count that an input has, or that a node with one number gives it; else 0."""
+    if is_link(value) and value[0] in graph:
+        numbers = [v for v in inputs_of(graph[value[0]]).values() if type(v) is int]
+        value = numbers[0] if len(numbers) == 1 else None
+    return value if type(value) is int and 0 < value <= _MOST_STEPS else 0

@@ -1,0 +1,283 @@
+"""How far a run is, as its events and the runs before it tell."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING
+
+import pytest
+
+from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
+from comfydeploy_jupyter.graphs.workload import workload
+from comfydeploy_jupyter.runs.progress import NodeWork, Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SMALL = {"model": 0.3, "text": 0.1, "latent": 0.0, "decode": 0.4, "save": 0.1}
+
+
+class Execution:
+    """Executes nodes on a clock of its own and notes what is told meanwhile."""
+
+    def __init__(self, steps: dict[str, int], past: list[dict[str, NodeWork]] | None = None):
+        self.now = 100.0
+        self.progress = Progress(steps)
+        self.progress.learn(past or [], self.now)
+        self.told: list[tuple[float, str, float, float | None]] = []
+        self.work: dict[str, NodeWork] = {}
+
+    def note(self, node: str) -> None:
+        fraction, left = self.progress.fraction(self.now), self.progress.seconds_left(self.now)
+        self.told.append((self.now, node, fraction, left))
+
+    def wait(self, node: str, seconds: float) -> None:
+        for _ in range(10):
+            self.now += seconds / 10
+            self.note(node)
+
+    def execute(self, node: str, seconds: float, *phases: int) -> None:
+        begun = self.now
+        self.progress.start(node, self.now)
+        self.note(node)
+        total = sum(phases)
+        for steps in phases:
+            for step in range(steps):
+                self.wait(node, seconds / total)
+                self.progress.step(node, step + 1, steps, self.now)
+                self.note(node)
+        if not phases:
+            self.wait(node, seconds)
+        steps, count, predicted = self.progress.steps_of(node)
+        self.work[node] = NodeWork(self.now - begun, steps, count, predicted)
+        self.progress.finish(node)
+        self.note(node)
+
+    def fractions(self, node: str) -> list[float]:
+        return [fraction for _, which, fraction, _ in self.told if which == node]
+
+    def errors(self) -> Iterator[float]:
+        """Yield by how much the progress differs from the part of the time that is over."""
+        (begun, *_), (end, *_) = self.told[0], self.told[-1]
+        for now, _, fraction, _ in self.told:
+            yield abs(fraction - (now - begun) / (end - begun))
+
+    def check(self) -> None:
+        """The bar never goes back, and ends where the run does."""
+        fractions = [fraction for *_, fraction, _ in self.told]
+        assert fractions == sorted(fractions)
+        assert all(0 <= fraction <= 1 for fraction in fractions)
+        assert fractions[-1] == pytest.approx(1.0)
+
+
+def picture(steps: int = 20, pace: float = 0.5, past: list[dict[str, NodeWork]] | None = None):
+    """Execute a sampler among small nodes."""
+    run = Execution({**dict.fromkeys(SMALL, 0), "sampler": steps}, past)
+    for node in ("model", "text", "latent"):
+        run.execute(node, SMALL[node])
+    run.execute("sampler", steps * pace, steps)
+    for node in ("decode", "save"):
+        run.execute(node, SMALL[node])
+    run.check()
+    return run
+
+
+def test_without_a_past_the_steps_are_the_run():
+    run = picture()
+    before = run.fractions("latent")[-1]
+    assert before < 0.1
+    sampler = run.fractions("sampler")
+    at_18 = next(f for now, node, f, _ in run.told if node == "sampler" and now >= 100.4 + 9.0)
+    assert 0.8 < at_18 < 0.95
+    assert sampler[-1] > 0.94
+    assert max(run.errors()) < 0.1
+    shares = [b - a for a, b in itertools.pairwise(sampler)]
+    assert max(shares) < 0.06, "it goes on step by step"
+
+
+def test_time_left_converges_without_a_past():
+    run = picture()
+    end = run.told[-1][0]
+    told = [(end - now, left) for now, _, _, left in run.told if left is not None]
+    assert told
+    assert max(abs(true - left) for true, left in told) < 1.2
+    assert run.told[5][3] is None, "nobody knows before steps were told"
+
+
+def test_with_a_past_the_bar_is_the_time():
+    first = picture()
+    again = picture(past=[first.work])
+    assert max(again.errors()) < 0.05, "the share of a step"
+    end = again.told[-1][0]
+    assert all(left is not None for *_, left in again.told)
+    assert max(abs(end - now - left) for now, _, _, left in again.told) < 0.5
+
+
+def test_other_numbers_of_steps_than_in_the_past():
+    first = picture(steps=20)
+    for steps in (4, 100):
+        run = picture(steps=steps, past=[first.work])
+        assert max(run.errors()) < 1 / steps
+        end = run.told[-1][0]
+        assert max(abs(end - now - left) for now, _, _, left in run.told) < 0.6
+
+
+def test_the_newest_runs_tell_most_and_one_odd_one_tells_nothing():
+    usual, odd = picture(pace=0.2).work, picture(pace=9.0).work
+    run = Execution(dict.fromkeys((*SMALL, "sampler"), 0), [usual, odd, usual])
+    left = run.progress.seconds_left(run.now)
+    assert left == pytest.approx(sum(SMALL.values()) + 4.0, rel=0.1)
+
+
+def test_two_samplers():
+    run = Execution({"model": 0, "first": 20, "second": 10, "save": 0})
+    run.execute("model", 0.4)
+    run.execute("first", 10.0, 20)
+    run.execute("second", 5.0, 10)
+    run.execute("save", 0.1)
+    run.check()
+    assert max(run.errors()) < 0.1
+    end = run.told[-1][0]
+    told = [(end - now, left) for now, _, _, left in run.told if left is not None]
+    assert max(abs(true - left) for true, left in told) < 1.0
+
+
+def test_steps_that_the_graph_did_not_promise_take_what_is_left():
+    run = Execution(dict.fromkeys(("a", "b", "surprise", "c"), 0))
+    for node in ("a", "b"):
+        run.execute(node, 0.1)
+    run.execute("surprise", 10.0, 20)
+    inside = run.fractions("surprise")
+    assert inside[-1] - inside[0] > 0.4
+    assert max(b - a for a, b in itertools.pairwise(inside)) < 0.06
+    run.execute("c", 0.1)
+    run.check()
+
+
+def test_nodes_without_steps_and_without_a_past_are_alike():
+    run = Execution(dict.fromkeys("abcde", 0))
+    for node in "abcde":
+        run.execute(node, 1.0)
+    run.check()
+    ends = [run.fractions(node)[-1] for node in "abcde"]
+    assert ends == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+    assert {left for *_, left in run.told} == {None}
+
+
+def test_nodes_without_steps_go_on_with_time_where_there_is_a_past():
+    past = [{"slow": NodeWork(30.0), "quick": NodeWork(1.0)}]
+    run = Execution({"slow": 0, "quick": 0}, past)
+    run.execute("slow", 30.0)
+    run.execute("quick", 1.0)
+    run.check()
+    assert max(run.errors()) < 0.12
+    late = Execution({"slow": 0, "quick": 0}, past)
+    late.execute("slow", 90.0)
+    assert late.told[-2][2] < 0.99
+    assert late.told[-2][3] is None, "what has taken three times its time is not believed"
+    late.execute("quick", 1.0)
+    late.check()
+
+
+def test_a_node_in_several_phases():
+    tiles = [20] * 9
+    first = Execution({"load": 0, "tiles": 0, "save": 0})
+    first.execute("load", 0.2)
+    first.execute("tiles", 18.0, *tiles)
+    first.execute("save", 0.2)
+    first.check()
+    assert first.work["tiles"] == NodeWork(pytest.approx(18.0), 20, 9, 0)
+    assert {left for now, _, _, left in first.told if now > 103} == {None}
+    again = Execution({"load": 0, "tiles": 0, "save": 0}, [first.work])
+    again.execute("load", 0.2)
+    again.execute("tiles", 18.0, *tiles)
+    again.execute("save", 0.2)
+    again.check()
+    assert max(again.errors()) < 0.12
+
+
+def test_a_maximum_that_changes_in_mid_course():
+    run = Execution({"node": 0, "save": 0})
+    run.progress.start("node", run.now)
+    seen = []
+    for value, most in [(1, 10), (5, 10), (6, 20), (3, 20), (20, 20), (1, 1), (0, 0), (7, 5)]:
+        run.now += 1
+        run.progress.step("node", value, most, run.now)
+        seen.append(run.progress.fraction(run.now))
+    assert seen == sorted(seen)
+    assert seen[1] < seen[2] < seen[4] < 1
+
+
+def test_what_comes_from_the_cache_has_no_part_of_the_bar():
+    run = Execution({"model": 0, "sampler": 20, "hires": 20, "decode": 0})
+    run.progress.skip(["model", "sampler"], run.now)
+    assert run.progress.fraction(run.now) == 0.0
+    run.execute("hires", 10.0, 20)
+    run.execute("decode", 0.5)
+    run.check()
+    assert max(run.errors()) < 0.15
+    cached = Progress({"a": 0})
+    cached.skip(["a"], 1.0)
+    assert cached.fraction(1.0) == 1.0
+
+
+def test_a_past_that_is_learned_late_and_a_second_attempt_never_go_back():
+    past = picture().work
+    run = Execution({**dict.fromkeys(SMALL, 0), "sampler": 20})
+    run.execute("model", 0.3)
+    before = run.progress.fraction(run.now)
+    run.progress.learn([past], run.now)
+    assert run.progress.fraction(run.now) == pytest.approx(before)
+    run.execute("sampler", 10.0, 20)
+    reached = run.progress.fraction(run.now)
+    assert reached > 0.9
+    run.progress.restart(run.now)
+    assert run.progress.fraction(run.now) == reached
+
+
+def test_nodes_that_run_at_the_same_time():
+    run = Execution({"a": 10, "b": 10, "end": 0})
+    run.progress.start("a", run.now)
+    run.progress.start("b", run.now)
+    for step in range(1, 11):
+        run.now += 0.5
+        run.progress.step("a", step, 10, run.now)
+        run.progress.step("b", step, 10, run.now)
+        run.note("a")
+    run.progress.finish("a")
+    run.progress.finish("b")
+    run.execute("end", 0.1)
+    run.check()
+    assert max(run.errors()) < 0.15
+
+
+GRAPH = {
+    "1": {"class_type": "KSampler", "inputs": {"steps": 20, "latent": ["2", 0]}},
+    "2": {"class_type": "EmptyLatentImage", "inputs": {"width": 8}},
+    "3": {
+        "class_type": "SamplerCustomAdvanced",
+        "inputs": {"sigmas": ["4", 0], "latent": ["1", 0]},
+    },
+    "4": {"class_type": "SplitSigmas", "inputs": {"sigmas": ["5", 0], "step": 3}},
+    "5": {"class_type": "BasicScheduler", "inputs": {"steps": ["6", 0]}},
+    "6": {"class_type": "PrimitiveInt", "inputs": {"value": 12}},
+    "7": {
+        "class_type": "KSamplerAdvanced",
+        "inputs": {"steps": 20, "start_at_step": 12, "end_at_step": 10000, "x": ["3", 0]},
+    },
+    "8": {"class_type": "SaveImage", "inputs": {"images": ["7", 0]}},
+    "9": {"class_type": "KSampler", "inputs": {"steps": 50}},
+    "10": {"class_type": "Odd", "inputs": {"steps": "many", "sigmas": ["10", 0]}},
+}
+
+
+def test_what_a_graph_says_of_its_steps():
+    found = workload(GRAPH)
+    steps = {node: steps for node, steps in found.steps.items() if steps}
+    assert steps == {"1": 20, "3": 12, "7": 8, "9": 50}
+    assert found.needed(None) == set(GRAPH)
+    assert found.needed(None, ["3", "nowhere"]) == {"1", "2", "3", "4", "5", "6"}
+    classes = {node["class_type"]: {"input": {}, "output_node": False} for node in GRAPH.values()}
+    classes["SaveImage"]["output_node"] = True
+    needed = found.needed(NodeDefinitions(classes))
+    assert needed == set(GRAPH) - {"9", "10"}, "no output depends on these"
