@@ -10,6 +10,7 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anywidget
 import ipywidgets as w
 import traitlets as t
 
@@ -34,6 +35,19 @@ JOIN_WITHIN = 5.0
 
 REST = 1.0
 """How often a panel that no cell shows any more looks whether one does, s."""
+
+
+def script(name: str) -> str:
+    """Return a script with what all scripts share before it, as one module."""
+    return "\n".join(
+        (STATIC / f"{part}.js").read_text(encoding="utf-8") for part in ("common", name)
+    )
+
+
+class Lifeline(anywidget.AnyWidget):
+    """Notices in the page that the kernel of a panel is gone, and disables the panel then."""
+
+    _esm = script("lifeline")
 
 
 # ipywidgets has no types
@@ -84,8 +98,8 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._style = w.HTML(
             f"<style>{style}{self._record.hiding}</style>", layout=w.Layout(display="none")
         )
-        self._errors = w.HTML()
-        self._errors.layout.display = "none"
+        self._lifeline = Lifeline()
+        self._errors = Problem()
         self._own_look = "layout" not in kwargs
         super().__init__(**{"layout": w.Layout(grid_gap=GAP, width="auto"), **kwargs})
         self.add_class(PANEL_CLASS)
@@ -113,8 +127,9 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         return str(self._errors.value)
 
     def fill(self, *children: w.Widget) -> None:
-        """Set what the panel shows between its style and its errors."""
-        self.children = [self._style, *children, self._errors]
+        """Set what the panel shows below its style, and above its errors if they are not in it."""
+        errors = [] if self._errors in children else [self._errors]
+        self.children = [self._style, self._lifeline, *children, *errors]
 
     def start(
         self, task: Callable[..., object], *args: object, lasting: bool = False
@@ -183,19 +198,11 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
     def show_error(self, error: Exception | str) -> None:
         """Show an error until the next `clear_error`."""
-        if isinstance(error, (ComfyDeployError, str)):
-            text = str(error)
-        else:
-            text = f"{type(error).__name__}: {error}"
-        self._errors.value = (
-            f'<div class="comfydeploy-error" role="alert">{html.escape(text)}</div>'
-        )
-        self._errors.layout.display = ""
+        self._errors.show(error)
 
     def clear_error(self) -> None:
         """Show no error any more."""
-        self._errors.value = ""
-        self._errors.layout.display = "none"
+        self._errors.clear()
 
     def keep(self, html_text: str, plain_text: str) -> None:
         """Set what stays of the panel in the saved notebook; every text in it is escaped already.
@@ -235,6 +242,28 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         return bundle
 
 
+# ipywidgets has no types
+class Problem(w.HTML):  # type: ignore[misc]  # ipywidgets has no types
+    """An error, shown where what failed was asked for; nothing while there is none."""
+
+    def __init__(self) -> None:
+        super().__init__(layout=w.Layout(display="none", margin="0", width="auto"))
+
+    def show(self, error: Exception | str) -> None:
+        """Show an error until the next `clear`."""
+        if isinstance(error, (ComfyDeployError, str)):
+            text = str(error)
+        else:
+            text = f"{type(error).__name__}: {error}"
+        self.value = f'<div class="comfydeploy-error" role="alert">{html.escape(text)}</div>'
+        self.layout.display = ""
+
+    def clear(self) -> None:
+        """Show nothing."""
+        self.value = ""
+        self.layout.display = "none"
+
+
 class Record:
     """The plain output beside a panel, hidden by the style of the panel while that is alive.
 
@@ -256,7 +285,8 @@ class Record:
         self._shell: Any = None
         self.was_shown = False
         self.cells: set[str | None] = set()
-        self._html = f"<i>{html.escape(name)}: run this cell to use it.</i>"
+        self._hint = f"<i>{html.escape(name)}: run this cell to use it.</i>"
+        self._html = ""
         self.plain_text = f"<{name}>"
 
     @property
@@ -301,7 +331,7 @@ class Record:
             update_display(self._bundle(), raw=True, display_id=self._id)
 
     def _bundle(self) -> dict[str, str]:
-        content = f'<div class="{self._id}">{self._html}</div>'
+        content = f'<div class="{self._id}">{self._html}<p>{self._hint}</p></div>'
         return {"text/html": content, "text/plain": self.plain_text}
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets as t
 
-from .view import script
+from .base import script
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -8,21 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 import traitlets as t
 
-from ..errors import InvalidRequestError
+from ..client.graph import sentence
+from ..errors import ComfyDeployError, InvalidRequestError
 from ..graphs.inputs import apply_inputs
 from ..graphs.seeds import MAX_SEED, SeedMode, apply_seeds
-from .view import View, script
+from .base import script
+from .view import View
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from ..graphs.external import Target
     from ..graphs.formats import Definitions, Graph, UIGraph
     from ..graphs.inputs import FormField
     from .base import Panel
 
 SHOWN = 12
 """How many fields a form shows at once; the others wait under "More inputs"."""
+
+MOST_SHOWN = 80
+"""How many characters of a value that has no field are shown."""
 
 EXACT = 2**53
 """Integers beyond it are not exact in a browser."""
@@ -67,11 +73,16 @@ class Form(View):
     values = t.Dict().tag(sync=True)
     locked: t.List[str] = t.List().tag(sync=True)
     opened = t.Bool(False).tag(sync=True)
+    # What is wrong with a field, by its key.
+    problems = t.Dict().tag(sync=True)
+    # What code has set and no field shows: [{"key", "value"}].
+    others: t.List[Any] = t.List().tag(sync=True)
 
     def __init__(self, panel: Panel) -> None:
         self._fields: dict[str, FormField] = {}
         self._graph: Graph = {}
         self._values: dict[str, Any] = {}
+        self._others: dict[str, Any] = {}
         super().__init__(panel)
 
     def show(self, fields: Sequence[FormField], graph: Graph, unlocked: Sequence[str] = ()) -> None:
@@ -101,8 +112,10 @@ class Form(View):
             self.fields = told
             self.values = dict(self._values)
             self.locked = [f.key for f in fields if f.kind == "seed" and f.key not in unlocked]
+            self.problems = {}
+        self._set_others({})
         # The page may have other values of the very same fields.
-        self.send({"kind": "set", "values": dict(self._values)})
+        self.send_state("values")
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return the state with the values as they are now, for a page that is loaded anew."""
@@ -117,10 +130,21 @@ class Form(View):
         Raises
         ------
         InvalidRequestError
-            A text is no number, or out of range; the message names the field.
+            A text is no number, or out of range; the message names the field, which is marked.
         """
-        values = {key: self._read(field) for key, field in self._fields.items()}
-        return {key: v for key, v in values.items() if v != self._fields[key].value}
+        values, problems = {}, {}
+        first: InvalidRequestError | None = None
+        for key, field in self._fields.items():
+            try:
+                values[key] = self._read(field)
+            except InvalidRequestError as error:
+                problems[key] = str(error.details["problem"])
+                first = first or error
+        self.problems = problems
+        if first is not None:
+            raise first
+        changed = {key: v for key, v in values.items() if v != self._fields[key].value}
+        return {**changed, **self._others}
 
     def to_send(self) -> dict[str, Any]:
         """Return what a run is given, so that its record tells every value of the form.
@@ -151,16 +175,64 @@ class Form(View):
         return drawn
 
     def set(self, key: str, value: object) -> None:
-        """Set one input by its key.
+        """Set one input, by any name that `Comfy.run` takes; also one that no field shows.
 
         Raises
         ------
-        KeyError
-            There is no such input.
+        UnknownInputError
+            The name matches no input of the workflow, or several; the message has candidates.
         """
-        if key not in self._fields:
-            raise KeyError(key)
-        self._put({key: value})
+        field = self._field_of(key)
+        if field is not None and isinstance(value, (str, int, float)):
+            self._put({field.key: value})
+        else:
+            self._set_others({**self._without(self._targets(key)), key: value})
+
+    def complain(self, node_errors: Mapping[str, Any]) -> None:
+        """Mark the fields of which ComfyUI's ``node_errors`` tell.
+
+        Parameters
+        ----------
+        node_errors : dict
+            By node id, ``{"errors": [{"message", "details", "extra_info": {"input_name"}}]}``.
+        """
+        problems = {}
+        for field in self._fields.values():
+            fault = node_errors.get(field.node_id)
+            errors = fault.get("errors") if isinstance(fault, dict) else None
+            for error in errors if isinstance(errors, list) else ():
+                facts = error.get("extra_info") if isinstance(error, dict) else None
+                if isinstance(facts, dict) and facts.get("input_name") == field.input_name:
+                    problems[field.key] = sentence(error)
+        self.problems = problems
+
+    def focus_problem(self) -> None:
+        """Let the page go to the first field that is wrong."""
+        key = next((key for key in self._fields if key in self.problems), None)
+        if key is not None:
+            self.send({"kind": "focus", "key": key})
+
+    def _targets(self, key: str) -> frozenset[Target]:
+        """Return the inputs of the graph that a name sets."""
+        return frozenset(apply_inputs(self._graph, {key: None}).given)
+
+    def _field_of(self, key: str) -> FormField | None:
+        """Return the field that shows just what a name sets, if any does."""
+        if key in self._fields:
+            return self._fields[key]
+        targets = self._targets(key)
+        shown = (f for f in self._fields.values() if (f.node_id, f.input_name) in targets)
+        return next((f for f in shown if {n for n, _ in self._targets(f.key)} == {f.node_id}), None)
+
+    def _without(self, targets: frozenset[Target]) -> dict[str, Any]:
+        """Return what no field shows, but for what sets one of these inputs."""
+        return {
+            key: value for key, value in self._others.items() if not self._targets(key) & targets
+        }
+
+    def _set_others(self, others: Mapping[str, Any]) -> None:
+        self._others = dict(others)
+        self.others = [{"key": key, "value": _brief(value)} for key, value in others.items()]
 
     def reuse(self, inputs: Mapping[str, Any], seeds: Mapping[str, int]) -> None:
         """Show the values of an earlier run, and keep its seeds.
@@ -172,12 +244,20 @@ class Form(View):
         seeds : dict
             The seeds that it used, by ``"<node id>.<input>"``.
         """
-        known = apply_inputs(self._graph, inputs, strict=False).graph
-        values = {}
+        applied = apply_inputs(self._graph, inputs, strict=False)
+        known, values = applied.graph, {}
         for key, field in self._fields.items():
             value = known[field.node_id].get("inputs", {}).get(field.input_name, field.value)
             values[key] = seeds.get(f"{field.node_id}.{field.input_name}", value)
         self._put({k: v for k, v in values.items() if not isinstance(v, (list, dict))})
+        self._set_others(
+            {
+                key: value
+                for key, value in inputs.items()
+                if key not in applied.unknown
+                and (isinstance(value, (list, dict)) or self._field_of(key) is None)
+            }
+        )
         self.locked = [key for key, field in self._fields.items() if field.kind == "seed"]
 
     def received(self, path: Path, message: dict[str, Any]) -> None:
@@ -186,14 +266,17 @@ class Form(View):
         field = self._fields[key]
         try:
             name = str(self._panel.comfy.upload(path, machine=self.machine))
-        except Exception:
-            self.send({"kind": "problem", "key": key, "text": "not uploaded"})
-            raise
+        except ComfyDeployError as error:
+            self.send({"kind": "problem", "key": key, "text": f"Not uploaded: {error}"})
+            return
         self._put({field.key: name})
 
     def _on_typed(self, message: dict[str, Any], _: object) -> None:
-        known = message["values"].items()
-        self._values.update({key: value for key, value in known if key in self._fields})
+        typed = {key: value for key, value in message["values"].items() if key in self._fields}
+        self._values.update(typed)
+        self._note(typed)
+        # From now on what the kernel tells of these values is newer than what was typed.
+        self.send({"kind": "took", "id": message.get("id")})
 
     def _on_uploaded(self, message: dict[str, Any], _: object) -> None:
         field = self._fields[str(message["key"])]
@@ -214,7 +297,17 @@ class Form(View):
         written = {key: _written(self._fields[key], value) for key, value in values.items()}
         self._values.update(written)
         if written:
-            self.send({"kind": "set", "values": written})
+            self._note(written)
+            self.send_state("values")
+
+    def _note(self, keys: Iterable[str]) -> None:
+        """Forget what was wrong with fields, and what code has set there, once they change."""
+        keys = frozenset(keys)
+        if keys & self.problems.keys():
+            self.problems = {k: text for k, text in self.problems.items() if k not in keys}
+        if self._others:
+            targets = frozenset(target for key in keys for target in self._targets(key))
+            self._set_others(self._without(targets))
 
     def _read(self, field: FormField) -> Any:
         written = self._values[field.key]
@@ -321,6 +414,11 @@ def _hint(field: FormField) -> str:
             default = "yes" if default else "no"
         parts.append(f"default {default}")
     return " · ".join(parts)
+
+
+def _brief(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]} …"
 
 
 def _plain(number: float) -> str:

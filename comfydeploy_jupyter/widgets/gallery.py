@@ -10,7 +10,8 @@ import traitlets as t
 
 from ..client.graph_text import counted
 from ..errors import ComfyDeployError
-from .view import View, script
+from .base import script
+from .view import View
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,6 +51,11 @@ class Gallery(View):
     def show(self, result: Result) -> None:
         """Show a result instead of the one before."""
         self.result = told(result)
+
+    def age(self) -> None:
+        """Say that what is shown is of an earlier run, not of what was asked for last."""
+        if self.result:
+            self.result = {**self.result, "status": "", "title": "Earlier run", "problems": []}
 
     def clear(self) -> None:
         """Show nothing."""

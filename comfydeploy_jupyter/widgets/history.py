@@ -8,7 +8,8 @@ import traitlets as t
 
 from ..client import Result
 from ..client.events import FINAL
-from .view import View, script
+from .base import script
+from .view import View
 
 if TYPE_CHECKING:
     from collections.abc import Callable

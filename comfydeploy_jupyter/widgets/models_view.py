@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets as t
 
-from .base import STATIC
-from .view import script
+from .base import STATIC, script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import html
+import os
 from typing import TYPE_CHECKING, Any
 
 import anywidget
 import ipywidgets as w
 import traitlets as t
 
-from .base import GAP
-from .view import View, script
+from ..errors import ComfyDeployError
+from .base import GAP, script
+from .view import View
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from .base import Panel
+    from .base import Panel, Problem
 
 
 def row(*children: w.Widget, **layout: str) -> w.HBox:
@@ -152,6 +154,8 @@ class SearchCombo(anywidget.AnyWidget):
 class FileButton(View):
     """A button that takes a file of the user's computer, of any size.
 
+    It takes files that are dropped on its panel, too, where nothing else takes them.
+
     Parameters
     ----------
     panel : Panel
@@ -162,6 +166,8 @@ class FileButton(View):
         Endings of file names, as HTML has them: ``".json,.png"``.
     take : callable
         Called in a thread with the `pathlib.Path` of the file, which is gone afterwards.
+    problem : Problem
+        Shows why the last file could not be taken.
     """
 
     _esm = script("file_button")
@@ -175,16 +181,26 @@ class FileButton(View):
         panel: Panel,
         label: str,
         take: Callable[[Path], object],
+        problem: Problem,
         *,
         hint: str = "",
         accept: str = "",
     ) -> None:
         self._take = take
+        self._problem = problem
         super().__init__(panel, label=label, hint=hint or label, accept=accept)
 
     def received(self, path: Path, message: dict[str, Any]) -> None:
-        """Hand the file on."""
-        self._take(path)
+        """Hand the file on; where it was in between is nobody's concern."""
+        self._problem.clear()
+        try:
+            self._take(path)
+        except (ComfyDeployError, OSError) as error:
+            self._problem.show(str(error).replace(f"{path.parent}{os.sep}", ""))
+
+    def _on_refused(self, message: dict[str, Any], _: object) -> None:
+        kinds = self.accept.replace(",", ", ")
+        self._problem.show(f"{message['name']} is no such file: {self.label} takes {kinds}")
 
 
 class CopyButton(anywidget.AnyWidget):

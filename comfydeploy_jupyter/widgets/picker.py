@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -14,8 +15,8 @@ from ..client import StoredWorkflow, Workflow, WorkflowVersion
 from ..client.graph import Source, is_json
 from ..client.workflows import graphs_of
 from ..errors import ComfyDeployError, InvalidRequestError, NotFoundError
-from .base import GAP
-from .parts import FileButton, button, search_combo
+from .base import GAP, Problem
+from .parts import FileButton, button, row, search_combo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,7 +71,7 @@ class Picker:
 
     Attributes
     ----------
-    box : ipywidgets.HBox
+    box : ipywidgets.VBox
         All of it.
     """
 
@@ -91,10 +92,12 @@ class Picker:
             layout=w.Layout(width="auto", margin="0", display="none"),
             style={"description_width": "auto"},
         )
+        self._problem = Problem()
         self._upload = FileButton(
             panel,
             "Open",
             self._take,
+            self._problem,
             hint="Open a workflow of your computer: a JSON file, or a picture that ComfyUI made",
             accept=ACCEPTED,
         )
@@ -104,12 +107,17 @@ class Picker:
             icon="refresh",
             hint="Look for workflows again",
         )
-        self.box = w.HBox(
-            [self._field, self._version, again, self._upload],
-            layout=w.Layout(width="100%", grid_gap=GAP, align_items="center", flex_flow="row wrap"),
+        self.box = w.VBox(
+            [row(self._field, self._version, again, self._upload), self._problem],
+            layout=w.Layout(width="100%", grid_gap=GAP),
         )
         self._field.observe(self._picked, "value")
         self._version.observe(self._picked_version, "value")
+
+    @property
+    def problem(self) -> str:
+        """Why the last workflow could not be opened, as HTML; empty if it could."""
+        return str(self._problem.value)
 
     @property
     def titles(self) -> list[str]:
@@ -130,10 +138,11 @@ class Picker:
 
     def begin(self, workflow: GivenWorkflow, version: int | None) -> None:
         """Show a workflow that was given, whatever it is given as; for a thread."""
-        choice = self._choice_of(workflow)
-        self._add(choice)
-        self._show(choice)
-        self._open(choice, version)
+        with self._telling():
+            choice = self._choice_of(workflow)
+            self._add(choice)
+            self._show(choice)
+            self._open(choice, version)
 
     def refresh(self) -> None:
         """Look for workflows again; for a thread."""
@@ -165,13 +174,27 @@ class Picker:
         choice = self._choices.get(change["new"])
         if choice is not None and not self._quiet:
             self._panel.clear_error()
-            self._panel.start(self._open, choice, None)
+            self._panel.start(self._open_chosen, choice, None)
 
     def _picked_version(self, change: dict[str, Any]) -> None:
         choice = self._choices.get(self._field.value)
         if choice is not None and not self._quiet and change["new"] is not None:
             self._panel.clear_error()
-            self._panel.start(self._open, choice, change["new"])
+            self._panel.start(self._open_chosen, choice, change["new"])
+
+    def _open_chosen(self, choice: Choice, version: int | None) -> None:
+        with self._telling():
+            self._open(choice, version)
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Show here why a workflow cannot be opened."""
+        self._problem.clear()
+        try:
+            yield
+        except Exception as error:
+            if not self._panel.closing:
+                self._problem.show(error)
 
     def _open(self, choice: Choice, version: int | None) -> None:
         source = choice.source

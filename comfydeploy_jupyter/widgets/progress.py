@@ -11,7 +11,8 @@ from ..client.graph_text import counted
 from ..display import activity
 from ..errors import ComfyDeployError
 from ..moments import read_moment
-from .view import View, script
+from .base import script
+from .view import View
 
 if TYPE_CHECKING:
     from ..client import Comfy, Event, Run, RunProgress

@@ -11,10 +11,11 @@ import ipywidgets as w
 import traitlets as t
 
 from ..client import Result, Workflow
+from ..client.files import has_files, upload_all
 from ..client.workflow import in_api_format
-from ..errors import ComfyDeployError, InvalidRequestError
+from ..errors import ComfyDeployError, InvalidRequestError, PromptInvalidError
 from ..graphs.inputs import input_form
-from .base import Panel
+from .base import Panel, script
 from .follower import Follower
 from .form import Form, unlocked_seeds
 from .gallery import Gallery, plain_form
@@ -22,10 +23,11 @@ from .history import History
 from .parts import button, note, row
 from .picker import Picker
 from .progress import ProgressView
-from .view import View, script, server_facts
+from .view import View, server_facts
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable
 
     from ..client import Comfy
     from ..client.graph import Source
@@ -104,6 +106,11 @@ class RunPanel(Panel):
         return self._form.changed()
 
     @property
+    def error(self) -> str:
+        """The error that the panel shows, as HTML; empty if none."""
+        return super().error or self._picker.problem
+
+    @property
     def workflow(self) -> Workflow | None:
         """The workflow whose form is shown, without what was changed there."""
         return self._workflow
@@ -129,17 +136,29 @@ class RunPanel(Panel):
         self.start(self._begin, workflow, version)
 
     def set_input(self, key: str, value: object) -> None:
-        """Set an input of the form, e.g. ``set_input("3.steps", 30)``.
+        """Set an input of the workflow, e.g. ``set_input("3.steps", 30)``; the form shows it.
 
         Where the panel is still being opened, this waits for the form.
 
+        Parameters
+        ----------
+        key : str
+            Any name that ``inputs`` of `Comfy.run` may have: an ``input_id``,
+            ``"<node id>.<input>"``, ``"<node title>.<input>"``, or the name of an input that
+            exactly one node has.
+        value : object
+            What `Comfy.run` takes; files, pictures and arrays are uploaded.
+
         Raises
         ------
-        KeyError
-            The form has no such input.
+        UnknownInputError
+            The name matches no input of the workflow, or several; the message has candidates.
         """
         self._opened.wait(OPEN_WITHIN)
-        self._form.set(key, value)
+        uploaded: dict[str, Any] = {}
+        if has_files(value):
+            uploaded = upload_all(self.comfy.server, {key: value}, machine=self._machine)
+        self._form.set(key, uploaded.get(key, value))
 
     @property
     def ready(self) -> bool:
@@ -190,13 +209,31 @@ class RunPanel(Panel):
         if workflow is None:
             return
         self.clear_error()
-        if times not in range(1, MOST_AT_ONCE + 1):
-            raise InvalidRequestError.of_field("times", f"must be 1 to {MOST_AT_ONCE}")
-        fixed = self._form.to_send()
+        self._gallery.age()
+        try:
+            if times not in range(1, MOST_AT_ONCE + 1):
+                self._run_button.problem = f"must be 1 to {MOST_AT_ONCE}"
+                raise InvalidRequestError.of_field("times", self._run_button.problem)
+            fixed = self._form.to_send()
+        except InvalidRequestError as error:
+            self.show_error(error)
+            raise
         runs = [{**fixed, **self._form.draw()} for _ in range(times)]
         self._submitting += 1
         self._update()
         self.start(self._submit, workflow, runs)
+
+    def show_error(self, error: Exception | str) -> None:
+        """Show an error beside the Run button, instead of how the last run ended."""
+        super().show_error(error)
+        self._gallery.age()
+        self._update()
+
+    def clear_error(self) -> None:
+        """Show no error any more, in no field either."""
+        super().clear_error()
+        self._run_button.problem = ""
+        self._form.problems = {}
 
     def cancel(self) -> None:
         """Do what the Cancel button does: cancel the run that is shown."""
@@ -229,7 +266,7 @@ class RunPanel(Panel):
         self._picker = Picker(self, directory, self._take)
         self._form = Form(self)
         self._form.machine = self._machine
-        self._run_button = RunButton(self)
+        self._run_button = RunButton(self, self._press_run)
         self._cancel_button = button(
             "Cancel",
             lambda: self.attempt(self.cancel),
@@ -259,11 +296,26 @@ class RunPanel(Panel):
                 self._cancel_all_button,
                 self._state,
             ),
+            self._errors,
             self._progress,
             self._gallery,
             self._history,
         )
+        self._form.observe(self._fields_changed, "problems")
         self._say("Connecting …")
+
+    def _fields_changed(self, change: dict[str, Any]) -> None:
+        """Once no field is wrong any more, that one was is no news."""
+        if change["old"] and not change["new"]:
+            super().clear_error()
+            self._update()
+
+    def _press_run(self, times: Any) -> None:
+        """Run as the button says; go to the field that is wrong."""
+        try:
+            self.run(times)
+        except InvalidRequestError:
+            self._form.focus_problem()
 
     def _say(self, text: str) -> None:
         self._state.value = note(text, live=True)
@@ -381,8 +433,14 @@ class RunPanel(Panel):
                 if self.closing:
                     return
                 run = self.comfy.submit(workflow, inputs, machine=machine)
+                # It may have been taken without what is wrong.
+                self._form.complain(run.known.get("node_errors") or {})
                 self._follower.add(run)
                 self._update()
+        except PromptInvalidError as error:
+            self._form.complain(error.extra.get("node_errors") or {})
+            self._form.focus_problem()
+            raise
         finally:
             self._submitting -= 1
             self._update()
@@ -412,15 +470,19 @@ class RunButton(View):
     ----------
     panel : RunPanel
         Where it is.
+    run : callable
+        Called on a click with how many runs are wanted.
     """
 
     _esm = script("run_button")
 
     disabled = t.Bool(True).tag(sync=True)
     most = t.Int(MOST_AT_ONCE).tag(sync=True)
+    # What is wrong with the number of runs.
+    problem = t.Unicode().tag(sync=True)
 
-    def __init__(self, panel: RunPanel) -> None:
-        self._run = panel.run
+    def __init__(self, panel: Panel, run: Callable[[Any], object]) -> None:
+        self._run = run
         super().__init__(panel)
 
     def _on_run(self, message: dict[str, Any], _: object) -> None:

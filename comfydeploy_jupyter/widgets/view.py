@@ -13,7 +13,6 @@ import traitlets as t
 
 from ..client.server import READ_TIMEOUT
 from ..errors import ComfyDeployError
-from .base import STATIC
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,13 +24,6 @@ FETCHERS = 3
 """How many files a view fetches for its page at once."""
 
 _VIEW_FIELDS = frozenset({"filename", "subfolder", "type", "machine"})
-
-
-def script(name: str) -> str:
-    """Return a script with what all scripts share before it, as one module."""
-    return "\n".join(
-        (STATIC / f"{part}.js").read_text(encoding="utf-8") for part in ("common", name)
-    )
 
 
 class View(anywidget.AnyWidget):

@@ -17,7 +17,7 @@ from ..client.workflow import Workflow, in_api_format
 from ..client.workflows import graphs_of
 from ..client.writing import write_text
 from ..errors import ConflictError, InvalidRequestError
-from .base import STATIC, Panel, Throttle
+from .base import STATIC, Panel, Problem, Throttle
 from .parts import FileButton, button, note, row
 from .picker import ACCEPTED
 from .run_panel import RunPanel
@@ -187,10 +187,12 @@ class WorkflowPanel(Panel):
         for control in (self._search_field, self._list_box):
             control.add_class("comfydeploy-stacked")
         self._list_note = w.HTML(note("Connecting …", live=True), layout=w.Layout(margin="0"))
+        self._file_problem = Problem()
         self._file = FileButton(
             self,
             "Open a file",
             self._take,
+            self._file_problem,
             hint="Open a workflow, or the one in a picture, video or sound, from your computer",
             accept=ACCEPTED,
         )
@@ -243,6 +245,7 @@ class WorkflowPanel(Panel):
                 self._list_box,
                 self._list_note,
                 row(self._file, refresh),
+                self._file_problem,
             ],
             layout=w.Layout(flex="1 1 210px", width="auto", grid_gap="8px"),
         )

@@ -16,6 +16,7 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from comfydeploy_jupyter.client import Comfy
+from tests.browser.accessibility import assert_accessible
 from tests.jupyter_process import REPOSITORY
 
 if TYPE_CHECKING:
@@ -511,3 +512,191 @@ def test_a_workflow_of_the_users_computer_and_one_that_fails(
     expect(alert).to_contain_text("node TestFail (id 1) failed: ValueError: <b>no</b>")
     expect(alert).to_be_visible()
     opened.shoot("panel-failed")
+
+
+RANGE = {
+    "1": {
+        "class_type": "EmptyImage",
+        "inputs": {"width": 64, "height": 64, "batch_size": 1, "color": 255},
+        "_meta": {"title": "Paper"},
+    },
+    "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+    "3": {
+        "class_type": "ImageScaleBy",
+        "inputs": {"image": ["1", 0], "upscale_method": "area", "scale_by": 1.0},
+    },
+}
+
+
+def test_the_form_shows_what_code_has_set(open_notebook: Any, write: Any, comfy: Comfy) -> None:
+    path = write("set.json", RANGE)
+    opened = open_notebook(
+        "set",
+        "from comfydeploy_jupyter import RunPanel\n"
+        f"panel = RunPanel({path!r})\n"
+        "panel.set_input('1.width', 96)\n"
+        "panel.set_input('Paper.height', 48)\n"
+        "panel.set_input('batch_size', 2)\n"
+        "display(panel)\n"
+        "panel.set_input('3.image', ['1', 0])\n"
+        "panel.set_input('1.color', 0x00ff00)\n"
+        "display(panel)",
+    )
+    first, second = opened.panel.first, opened.panel.last
+    for panel in (first, second):
+        for name, value in (("width", "96"), ("height", "48"), ("batch size", "2")):
+            expect(panel.get_by_label(f"Paper: {name}", exact=True)).to_have_value(value)
+        expect(panel.get_by_label("Paper: color", exact=True)).to_have_value("#00ff00")
+        expect(panel.locator(".cd-changed")).to_have_count(4)
+        expect(panel.get_by_text("Also set: 3.image = ['1', 0]")).to_be_visible()
+    opened.shoot("panel-set")
+    first.get_by_label("Paper: width", exact=True).fill("80")
+    expect(second.get_by_label("Paper: width", exact=True)).to_have_value("80")
+    press(second, "Run")
+    expect(second.locator("b", has_text="Success")).to_be_visible()
+    (run,) = comfy.runs(of=comfy.load(RANGE))
+    assert [image.size for image in run.wait().images] == [(80, 48)] * 2
+
+
+def test_a_wrong_value_is_told_at_its_field_and_beside_the_button(
+    open_notebook: Any, write: Any
+) -> None:
+    opened = open_notebook("wrong", PANEL.format(write("wrong.json", RANGE)))
+    page, panel = opened.page, opened.panel
+    press(panel, "Run")
+    expect(panel.locator("b", has_text="Success")).to_be_visible()
+    width = panel.get_by_label("Paper: width", exact=True)
+    width.fill("0")
+    press(panel, "Run")
+    expect(width).to_be_focused()
+    expect(width).to_have_attribute("aria-invalid", "true")
+    expect(width).to_have_accessible_description(re.compile("must be at least 1"))
+    alert = panel.get_by_role("alert")
+    expect(alert).to_have_text("Paper: width: must be at least 1")
+    expect(panel.locator("b", has_text="Success")).to_have_count(0)
+    expect(panel.locator("b", has_text="Earlier run")).to_be_visible()
+    button = panel.get_by_role("button", name="Run", exact=True).bounding_box()
+    told = alert.bounding_box()
+    assert button is not None
+    assert told is not None
+    assert 0 < told["y"] - button["y"] < 60, "beside the button"
+    opened.shoot("panel-wrong")
+    assert_neat(panel)
+    assert_accessible(panel)
+    width.fill("32")
+    expect(alert).to_be_hidden()
+    expect(width).not_to_have_attribute("aria-invalid", "true")
+    panel.get_by_label("times").fill("200")
+    press(panel, "Run")
+    expect(panel.get_by_label("times")).to_be_focused()
+    expect(alert).to_have_text("times: must be 1 to 100")
+    panel.get_by_label("times").fill("1")
+    press(panel, "Run")
+    expect(panel.locator("b", has_text="Success")).to_be_visible()
+    expect(alert).to_be_hidden()
+    page.keyboard.press("Escape")
+
+
+DROP = """(element, [name, type, content]) => {
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([content], name, {type}));
+    for (const kind of ["dragenter", "dragover", "drop"]) {
+        const facts = {dataTransfer: transfer, bubbles: true, cancelable: true};
+        element.dispatchEvent(new DragEvent(kind, facts));
+    }
+}"""
+
+
+def test_what_is_dropped_goes_where_it_belongs(open_notebook: Any, write: Any) -> None:
+    graph = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "a.png"}, "_meta": {"title": "Photo"}},
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+    }
+    opened = open_notebook("drop", PANEL.format(write("drop.json", graph)))
+    panel = opened.panel
+    field = panel.get_by_role("combobox", name="Photo: image")
+    expect(field).to_have_value("a.png")
+    mine = json.dumps(RANGE)
+    panel.locator(".cd-picture").evaluate(DROP, ["mine.json", "application/json", mine])
+    expect(panel.get_by_text(re.compile("mine.json is no picture"))).to_be_visible()
+    expect(field).to_have_attribute("aria-invalid", "true")
+    expect(field).to_have_value("a.png")
+    opened.shoot("panel-refused")
+    panel.evaluate(DROP, ["notes.txt", "text/plain", "words"])
+    expect(panel.get_by_role("alert")).to_contain_text("notes.txt is no such file")
+    panel.evaluate(DROP, ["broken.json", "application/json", "{"])
+    alert = panel.get_by_role("alert")
+    expect(alert).to_contain_text("broken.json is not JSON")
+    expect(alert).not_to_contain_text("/")
+    box, button = alert.bounding_box(), panel.get_by_role("button", name="Open").bounding_box()
+    assert box is not None
+    assert button is not None
+    assert 0 < box["y"] - button["y"] < 60, "told where it was opened"
+    opened.shoot("panel-not-opened")
+    panel.evaluate(DROP, ["mine.json", "application/json", mine])
+    expect(panel.get_by_label("Paper: width", exact=True)).to_have_value("64")
+    expect(panel.get_by_role("combobox", name="Workflow")).to_have_value("mine.json")
+    expect(alert).to_be_hidden()
+
+
+GONE = "The kernel of this panel was restarted or is gone"
+
+
+@pytest.mark.parametrize("how", ["restart", "kill", "shut down"])
+def test_a_panel_whose_kernel_is_gone_says_so(open_notebook: Any, write: Any, how: str) -> None:
+    opened = open_notebook(
+        "gone",
+        PANEL.format(write("gone.json", RANGE)),
+        fresh=True,
+    )
+    page, panel = opened.page, opened.panel
+    run = panel.get_by_role("button", name="Run", exact=True)
+    expect(run).to_be_enabled()
+    if how == "kill":
+        page.evaluate(
+            """async () => {
+                const notebook = window.jupyterapp.shell.currentWidget;
+                const kernel = notebook.sessionContext.session.kernel;
+                kernel.requestExecute({code: "import os; os.kill(os.getpid(), 9)"});
+            }"""
+        )
+    else:
+        page.evaluate(
+            """async how => {
+                const notebook = window.jupyterapp.shell.currentWidget;
+                const session = notebook.sessionContext;
+                if (how === "restart") await session.restartKernel(); else await session.shutdown();
+            }""",
+            how,
+        )
+    expect(panel.get_by_role("alert")).to_contain_text(GONE)
+    expect(run).to_be_disabled()
+    expect(panel.get_by_label("Paper: width", exact=True)).to_be_disabled()
+    enabled = panel.locator("button:enabled, input:enabled, select:enabled, textarea:enabled")
+    expect(enabled).to_have_count(0)
+    opened.shoot(f"panel-gone-{how}")
+    if how == "kill":
+        page.get_by_role("dialog", name="Kernel Restarting").get_by_role("button").click()
+    if how != "shut down":
+        opened.run_first_cell()
+        expect(run).to_be_enabled()
+        expect(panel.get_by_text(GONE)).to_be_hidden()
+
+
+def test_a_saved_notebook_without_a_kernel_says_what_to_do(
+    open_notebook: Any, write: Any, lab: JupyterProcess
+) -> None:
+    opened = open_notebook("cold", PANEL.format(write("cold.json", RANGE)), fresh=True)
+    page, panel = opened.page, opened.panel
+    press(panel, "Run")
+    expect(panel.locator("b", has_text="Success")).to_be_visible()
+    page.wait_for_function(
+        "() => document.querySelector('[class^=comfydeploy-record] img')", polling=100
+    )
+    opened.save()
+    page.evaluate(
+        "async () => { await window.jupyterapp.shell.currentWidget.sessionContext.shutdown(); }"
+    )
+    page.reload()
+    expect(page.get_by_text("RunPanel: run this cell to use it.")).to_be_visible()
+    opened.shoot("panel-cold")

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from comfydeploy_jupyter.errors import InvalidRequestError
-from comfydeploy_jupyter.graphs.inputs import FormField
+from comfydeploy_jupyter.errors import InvalidRequestError, UnknownInputError
+from comfydeploy_jupyter.graphs.inputs import FormField, input_form
 from comfydeploy_jupyter.widgets import Panel
 from comfydeploy_jupyter.widgets.form import SHOWN, Form, unlocked_seeds
 
@@ -124,10 +124,70 @@ def test_type_range_and_default_are_said(form: Form, given: FormField, hint: str
     assert form.fields[0]["hint"] == hint
 
 
-def test_an_unknown_key(form: Form) -> None:
-    show(form, field("int", 1))
-    with pytest.raises(KeyError):
-        form.set("2.x", 1)
+def test_an_input_is_set_by_any_of_its_names(form: Form) -> None:
+    graph = {
+        "1": {
+            "class_type": "A",
+            "inputs": {"steps": 20, "pictures": ["2", 0], "shared": 1},
+            "_meta": {"title": "Sampler v1.5"},
+        },
+        "2": {"class_type": "B", "inputs": {"shared": 2}},
+        "3": {
+            "class_type": "ComfyUIDeployExternalNumberInt",
+            "inputs": {"input_id": "size", "default_value": 64},
+        },
+    }
+    form.show(input_form(graph), graph)
+    for name, value in (("1.steps", 5), ("Sampler v1.5.steps", 6), ("steps", 7)):
+        form.set(name, value)
+        assert form.changed() == {"1.steps": value}
+        assert form.get_state()["values"]["1.steps"] == str(value), "the page has it"
+    form.set("size", 65)
+    assert form.changed()["size"] == 65
+    form.set("3.default_value", 66)
+    assert form.changed() == {"1.steps": 7, "size": 66}
+    form.set("pictures", [1, 2])
+    assert form.to_send()["pictures"] == [1, 2]
+    assert form.others == [{"key": "pictures", "value": "[1, 2]"}]
+    form.set("1.pictures", "a.png")
+    assert form.others == [{"key": "1.pictures", "value": "a.png"}], "the same input"
+    with pytest.raises(UnknownInputError, match=r"did you mean 1\.steps"):
+        form.set("1.step", 1)
+    with pytest.raises(UnknownInputError, match=r"several inputs.*1\.shared, 2\.shared"):
+        form.set("shared", 1)
+    form.set("steps", {"__value__": [3]})
+    assert form.changed()["steps"] == {"__value__": [3]}, "no text that looks like it"
+    form._handle_custom_msg({"kind": "typed", "values": {"1.steps": "9"}}, [])
+    assert form.changed()["1.steps"] == 9
+    assert "steps" not in form.changed(), "what was typed last counts"
+    form.show(input_form(graph), graph)
+    assert form.changed() == {}
+    assert form.others == []
+
+
+def test_each_field_that_is_wrong_is_marked_until_it_is_changed(form: Form) -> None:
+    fields = [
+        FormField("1.a", "A", "int", "1", "a", 5, min=1, max=9),
+        FormField("1.b", "B", "float", "1", "b", 5.0),
+        FormField("2.c", "C", "text", "2", "c", "x"),
+    ]
+    show(form, *fields)
+    form.set("1.a", 10)
+    form.set("1.b", "much")
+    with pytest.raises(InvalidRequestError, match="A: must be at most 9"):
+        form.to_send()
+    assert form.problems == {"1.a": "must be at most 9", "1.b": "must be a number"}
+    form.set("1.a", 9)
+    assert form.problems == {"1.b": "must be a number"}
+    form._handle_custom_msg({"kind": "typed", "values": {"1.b": "1.5"}}, [])
+    assert form.problems == {}
+    fault = {
+        "message": "Value not in list",
+        "details": "c: 'x' not in []",
+        "extra_info": {"input_name": "c"},
+    }
+    form.complain({"2": {"class_type": "A", "errors": [fault, {}, 3]}, "9": [], "1": None})
+    assert form.problems == {"2.c": "Value not in list: c: 'x' not in []"}
 
 
 def test_advanced_fields_and_what_is_too_much_wait(form: Form) -> None:

@@ -8,10 +8,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from PIL import Image
 
 from comfydeploy_jupyter import RunPanel
 from comfydeploy_jupyter.client import Comfy
-from comfydeploy_jupyter.errors import InvalidRequestError, RunTimeoutError
+from comfydeploy_jupyter.errors import InvalidRequestError, RunTimeoutError, UnknownInputError
 from comfydeploy_jupyter.widgets import Panel
 from tests.jupyter_process import REPOSITORY
 from tests.waiting import until
@@ -78,9 +79,91 @@ def test_code_need_not_wait_for_the_form(comfy: Comfy) -> None:
     panel.wait()
     assert panel.result is not None
     assert panel.result.images[0].size == (201, 640)
-    with pytest.raises(KeyError, match=r"1\.colour"):
+    with pytest.raises(UnknownInputError, match=r"1\.colour"):
         panel.set_input("1.colour", 0)
     panel.close()
+
+
+def test_what_no_field_shows_is_set_and_files_are_uploaded(
+    panel_of: Callable[..., RunPanel], tmp_path: Path
+) -> None:
+    Image.new("RGB", (24, 16), "red").save(tmp_path / f"{time.time_ns()}.png")
+    (picture,) = tmp_path.glob("*.png")
+    graph = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "none.png"}},
+        "2": {
+            "class_type": "ImageScaleBy",
+            "inputs": {"image": ["9", 0], "upscale_method": "area", "scale_by": 2.0},
+        },
+        "3": {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}},
+        "9": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 1},
+        },
+    }
+    panel = panel_of(graph)
+    panel.set_input("1.image", picture)
+    panel.set_input("2.image", ["1", 0])
+    assert panel.inputs == {"1.image": picture.name, "2.image": ["1", 0]}
+    panel.run()
+    until(lambda: panel.result is not None)
+    assert panel.result.images[0].size == (48, 32)
+
+
+def test_an_error_stands_at_its_field_and_in_the_place_of_the_old_status(
+    panel_of: Callable[..., RunPanel],
+) -> None:
+    graph = {
+        "1": {"class_type": "TestSmallSeed", "inputs": {"seed": 5, "token": str(time.time())}},
+        "2": {
+            "class_type": "ImageScaleBy",
+            "inputs": {"image": ["4", 0], "upscale_method": "area", "scale_by": 2.0},
+        },
+        "3": {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}},
+        "4": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 8, "height": 8, "batch_size": 1, "color": 1},
+        },
+    }
+    panel = panel_of(graph)
+    panel.run()
+    until(lambda: panel.shown.get("title") == "Success" and not panel.running)
+    panel.set_input("1.seed", 1001)
+    with pytest.raises(InvalidRequestError, match="must be at most 1000"):
+        panel.run()
+    assert panel._form.problems == {"1.seed": "must be at most 1000"}
+    assert "must be at most 1000" in panel.error
+    assert panel.shown["title"] == "Earlier run"
+    panel.set_input("1.seed", 1000)
+    assert panel.error == "", "the field is in order again"
+    panel.set_input("upscale_method", "nonsense")
+    panel.run()
+    until(lambda: panel._form.problems and not panel.running)
+    assert "not in list" in panel._form.problems["2.upscale_method"], "left out, the rest is run"
+    del graph["1"]
+    panel.show(graph)
+    panel.set_input("upscale_method", "nonsense")
+    panel.run()
+    until(lambda: panel.error and not panel.running)
+    assert "not in list" in panel._form.problems["2.upscale_method"], "refused as a whole"
+
+
+def test_what_cannot_be_opened_is_told_without_temporary_paths(
+    panel_of: Callable[..., RunPanel], tmp_path: Path
+) -> None:
+    panel = panel_of(SUNSET)
+    bad = tmp_path / "bad.json"
+    for content, told in (("{", "is not JSON"), ('{"a": 1}', "a"), ("words", "")):
+        bad.write_text(content)
+        panel._picker._upload.received(bad, {})
+        assert "bad.json" in panel.error or content == '{"a": 1}'
+        assert told in panel.error
+        assert panel.error != ""
+        assert str(tmp_path) not in panel.error
+    panel.show("no-such-workflow")
+    until(lambda: "no-such-workflow" in panel.error)
+    panel.show(SUNSET)
+    until(lambda: panel.error == "")
 
 
 def test_waiting_has_an_end(comfy: Comfy) -> None:

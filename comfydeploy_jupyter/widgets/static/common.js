@@ -218,6 +218,14 @@ function iconButton(icon, label, onclick, more = {}) {
   );
 }
 
+/** Return whether a file is of a kind that `accept` has: media types, or endings of names. */
+function isAccepted(file, accept) {
+  return accept.split(",").some((kind) => {
+    if (kind.startsWith(".")) return file.name.toLowerCase().endsWith(kind);
+    return kind.endsWith("/*") ? file.type.startsWith(kind.slice(0, -1)) : file.type === kind;
+  });
+}
+
 /** A button that opens the dialog for a file. */
 function fileButton(label, accept, take, more = {}) {
   const input = h("input", { type: "file", accept, hidden: true, tabIndex: -1 });

@@ -2,9 +2,14 @@
 
 // The kinds of input that take a file: what it is called, what the dialog offers, what shows it.
 const MEDIA = {
-  image: { word: "picture", accept: "image/*", tag: "img", ready: "load" },
-  video: { word: "video", accept: "video/*,.mkv,image/gif", tag: "video", ready: "loadedmetadata" },
-  audio: { word: "sound", accept: "audio/*,video/*", tag: "audio", ready: "loadedmetadata" },
+  image: { word: "picture", accept: "image/*,.exr,.hdr", tag: "img", ready: "load" },
+  video: {
+    word: "video",
+    accept: "video/*,.mkv,image/gif,image/webp",
+    tag: "video",
+    ready: "loadedmetadata",
+  },
+  audio: { word: "sound", accept: "audio/*,video/*,.opus", tag: "audio", ready: "loadedmetadata" },
 };
 
 /** Show fields by their kind; each control tells `changed(text or boolean)`. */
@@ -17,11 +22,14 @@ function render({ model, el }) {
   // Values go to the kernel as messages, in order with the clicks of other parts of the panel:
   // changes of a model's state may be held back and arrive after them.
   const put = (values) => model.set("values", { ...model.get("values"), ...values });
+  const typed = new Map(); // what the kernel has not confirmed yet, by message
   const tell = (key, value) => {
     const entry = rows.get(key);
-    entry.shown = value;
+    if (entry) entry.shown = value;
+    const id = newId();
+    typed.set(id, { [key]: value });
     put({ [key]: value });
-    model.send({ kind: "typed", values: { [key]: value } });
+    model.send({ kind: "typed", id, values: { [key]: value } });
   };
   const control = (field, id, hintId) => {
     const value = model.get("values")[field.key];
@@ -195,11 +203,19 @@ function render({ model, el }) {
       hint: "a file of ComfyUI's input folder, or an address",
       describedby: hintId,
       choose: (now) => {
+        refuse("");
         tell(field.key, now);
         look(now);
       },
     });
     const send = async (file) => {
+      if (!isAccepted(file, accept)) {
+        const workflow = /\.json$/i.test(file.name)
+          ? "; to open it as a workflow, drop it beside the inputs or use Open"
+          : "";
+        return refuse(`${file.name} is no ${word}${workflow}`);
+      }
+      refuse("");
       state.textContent = `Sending ${file.name} …`;
       const base = await pageServer(model.get("server"));
       if (base === null) return sendFile(model, file, { key: field.key });
@@ -212,8 +228,13 @@ function render({ model, el }) {
         const { name } = await postFile(base, file, place, tell).done;
         model.send({ kind: "uploaded", key: field.key, name });
       } catch (error) {
-        state.textContent = `Not uploaded: ${error.message}`;
+        state.textContent = "";
+        refuse(`Not uploaded: ${error.message}`);
       }
+    };
+    const refuse = (text) => {
+      rows.get(field.key).refused = text;
+      rows.get(field.key).blame();
     };
     const [button, input] = fileButton("Upload", accept, send, {
       title: `Upload a ${word} for ${field.label}, or drop one here`,
@@ -246,9 +267,13 @@ function render({ model, el }) {
       set(now) {
         combo.setOptions(names(), now);
         state.textContent = "";
+        refuse("");
         look(now);
       },
-      fail: (problem) => (state.textContent = problem),
+      fail(problem) {
+        state.textContent = "";
+        refuse(problem);
+      },
     };
   };
 
@@ -259,23 +284,41 @@ function render({ model, el }) {
     const hintId = newId();
     const made = control(field, id, hintId);
     const back = iconButton("undo", `${field.label}: back to the value of the workflow`, () => {
-      put({ [field.key]: field.original });
-      model.send({ kind: "typed", values: { [field.key]: field.original } });
+      made.set(field.original);
+      tell(field.key, field.original);
     });
     back.classList.add("cd-back");
+    const problem = h("div", {
+      id: newId(),
+      className: "cd-problem",
+      "aria-live": "polite",
+      hidden: true,
+    });
     const root = h(
       "div",
       { className: `cd-field cd-${field.kind}` },
       h("label", { htmlFor: id, title: field.tooltip || field.label }, field.label),
       h("div", { className: "cd-control" }, made.root, back),
       h("div", { id: hintId, className: "cd-hint" }, field.hint),
+      problem,
     );
+    const input = root.querySelector(`#${id}`);
+    const blame = () => {
+      const text = rows.get(field.key)?.refused || (model.get("problems")[field.key] ?? "");
+      problem.textContent = text;
+      problem.hidden = !text;
+      root.classList.toggle("cd-wrong", Boolean(text));
+      if (text) input.setAttribute("aria-invalid", "true");
+      else input.removeAttribute("aria-invalid");
+      input.setAttribute("aria-describedby", text ? `${problem.id} ${hintId}` : hintId);
+    };
+    blame();
     const mark = () => {
       const changed = model.get("values")[field.key] !== field.original;
       root.classList.toggle("cd-changed", changed);
       back.disabled = !changed;
     };
-    rows.set(field.key, { ...made, root, mark, shown: model.get("values")[field.key] });
+    rows.set(field.key, { ...made, root, input, mark, blame, shown: model.get("values")[field.key] });
     mark();
     return root;
   };
@@ -287,8 +330,20 @@ function render({ model, el }) {
     const plain = fields.filter((field) => !field.more);
     const more = fields.filter((field) => field.more);
     el.replaceChildren(...plain.map(row));
+    unfold = () => {};
     if (more.length) el.append(others(more));
+    el.append(unseen);
+    tellUnseen();
   };
+
+  /** What code has set and no field shows. */
+  const unseen = h("div", { className: "cd-unshown cd-faint" });
+  const tellUnseen = () => {
+    const set = model.get("others");
+    unseen.hidden = !set.length;
+    unseen.textContent = `Also set: ${set.map(({ key, value }) => `${key} = ${value}`).join(" · ")}`;
+  };
+  let unfold = () => {};
 
   /** The fields that wait: made when they are first looked at. */
   const others = (fields) => {
@@ -320,11 +375,21 @@ function render({ model, el }) {
       model.send({ kind: "open", opened: details.open });
     });
     open();
+    unfold = () => {
+      details.open = true;
+      open();
+    };
     return details;
   };
 
   events.on("change:fields", build);
   events.on("change:values", () => {
+    // What was typed meanwhile comes to the kernel after what it told.
+    const newer = Object.assign({}, ...typed.values());
+    const values = model.get("values");
+    if (Object.keys(newer).some((key) => key in values && values[key] !== newer[key])) {
+      return put(newer);
+    }
     for (const [key, each] of rows) {
       const value = model.get("values")[key];
       // A control that shows it already keeps its cursor.
@@ -333,9 +398,18 @@ function render({ model, el }) {
       each.mark();
     }
   });
+  events.on("change:problems", () => {
+    for (const each of rows.values()) each.blame();
+  });
+  events.on("change:others", tellUnseen);
   events.on("msg:custom", (message) => {
-    if (message.kind === "set") {
-      put(message.values);
+    if (message.kind === "took") typed.delete(message.id);
+    if (message.kind === "focus") {
+      if (!rows.has(message.key)) unfold();
+      const { root, input } = rows.get(message.key);
+      root.hidden = false;
+      root.scrollIntoView({ block: "center" });
+      input.focus({ preventScroll: true });
     }
     if (message.kind === "problem") rows.get(message.key)?.fail?.(message.text);
   });

@@ -138,7 +138,7 @@ function render({ model, el }) {
     seen.end();
     seen = whenSeen();
     if (box.open) box.close();
-    el.hidden = !result.status;
+    el.hidden = !result.prompt_id;
     if (el.hidden) return content.replaceChildren();
     const of = (kind) => result.items.filter((item) => item.kind === kind);
     const seeds = result.seeds.length

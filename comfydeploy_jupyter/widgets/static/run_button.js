@@ -24,8 +24,15 @@ function render({ model, el }) {
   );
   const label = h("label", { className: "cd-line cd-times" }, "times", times);
   el.append(h("div", { className: "cd-line" }, run, label));
-  const show = () => (run.disabled = model.get("disabled"));
-  events.on("change:disabled", show);
+  const show = () => {
+    run.disabled = model.get("disabled");
+    const problem = model.get("problem");
+    if (problem) times.setAttribute("aria-invalid", "true");
+    else times.removeAttribute("aria-invalid");
+    times.title = problem || "How many runs to queue";
+    if (problem) times.focus();
+  };
+  events.on("change:disabled change:problem", show);
   show();
   return () => events.end();
 }
