@@ -117,6 +117,11 @@ class ComfyDeploy(ExtensionApp):
         help="Seconds for which ComfyUI may be away until runs that wait in its queue count as"
         " failed; also for the run that it executes where it may be there, but does not answer.",
     ).tag(config=True)
+    comfyui_trusted_users = List(
+        Unicode(),
+        help="Users of this machine, by name or number, whose ComfyUI may be used beside those of"
+        " Jupyter's own user and of root, e.g. of a container. '*': whoever listens at its port.",
+    ).tag(config=True)
     data_dir = Unicode(
         help="Folder of the store and the logs. Default: comfydeploy in Jupyter's data folder.",
     ).tag(config=True)
@@ -347,6 +352,7 @@ class ComfyDeploy(ExtensionApp):
                     start_timeout=self.comfyui_start_timeout,
                     jupyter_root=root,
                     extra_roots=roots,
+                    trusted_users=tuple(self.comfyui_trusted_users),
                 ),
                 autostart=self.autostart,
                 lost_after=self.comfyui_lost_after,

@@ -19,6 +19,7 @@ from ..errors import (
     PromptInvalidError,
     TooLargeError,
 )
+from ..peers import CheckedConnector, Peers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -48,11 +49,14 @@ class ComfyUIClient:
         Base URL, e.g. ``http://127.0.0.1:8188``.
     timeout : float
         Seconds that ComfyUI has to answer one request.
+    peers : Peers, optional
+        Who may answer there, where that is on this machine.
     """
 
-    def __init__(self, url: str, *, timeout: float = 30.0) -> None:
+    def __init__(self, url: str, *, timeout: float = 30.0, peers: Peers | None = None) -> None:
         self.url = url.rstrip("/")
         self.timeout = timeout
+        self._peers = peers or Peers()
         self._opened: tuple[aiohttp.ClientSession, aiohttp.ClientSession] | None = None
         self._lacks: set[str] = set()  # paths of routes that it has been found not to have
         self._closed = False
@@ -84,7 +88,7 @@ class ComfyUIClient:
         if self._opened is None:
             make = partial(
                 aiohttp.ClientSession,
-                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+                connector=CheckedConnector(self._peers, limit=0, keepalive_timeout=30),
                 timeout=aiohttp.ClientTimeout(total=self.timeout),
                 cookie_jar=aiohttp.DummyCookieJar(),  # else one user's would go with another's
             )

@@ -78,6 +78,7 @@ class Connection:
         self.last_heard = time.monotonic()
         self.queue_remaining: int | None = None  # as ComfyUI last told it on this socket
         self.failure: str | None = None
+        self.hint: str | None = None  # what helps against a refusal of ours to use what is there
         self.hangs = False  # the last attempt failed because nobody answered, not even with a no
         self._leaving = asyncio.Lock()
         self._left: aiohttp.ClientWebSocketResponse[Any] | None = None
@@ -141,6 +142,7 @@ class Connection:
             except ComfyUIUnavailableError as fault:
                 self.failure = fault.details.get("reason") or fault.message
                 self.hangs = bool(fault.details.get("hangs"))
+                self.hint = fault.extra.get("hint") if fault.details.get("foreign") else None
             except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as fault:
                 self.failure = str(fault) or type(fault).__name__
                 self.hangs = isinstance(fault, asyncio.TimeoutError)

@@ -22,6 +22,7 @@ import aiohttp
 
 from ..answers import read
 from ..errors import ComfyUIUnavailableError
+from ..peers import CheckedConnector, Peers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,12 +72,15 @@ class Found:
         Its folder, where known.
     python : pathlib.Path or None
         The interpreter to start it with, where one was found.
+    passed_over : str or None
+        Why a program that listens where a ComfyUI usually answers is not used.
     """
 
     kind: Literal["url", "path"]
     url: str | None = None
     path: Path | None = None
     python: Path | None = None
+    passed_over: str | None = None
 
 
 async def discover(
@@ -86,6 +90,7 @@ async def discover(
     comfyui_python: str = "",
     places: Sequence[str] = USUAL_PLACES,
     port: int | None = USUAL_PORT,
+    peers: Peers | None = None,
 ) -> Found:
     """Return the ComfyUI to use.
 
@@ -102,6 +107,8 @@ async def discover(
         Folders to look at, ``~`` allowed.
     port : int or None
         Where a ComfyUI usually answers; None: only what is configured counts.
+    peers : Peers, optional
+        Whose ComfyUI may answer there; default this user's and root's.
 
     Raises
     ------
@@ -113,8 +120,13 @@ async def discover(
     if comfyui_url:
         return Found("url", url=comfyui_url.rstrip("/"), path=path, python=python)
     url = f"http://127.0.0.1:{port}"
-    if port is not None and await answers(url):
-        return Found("url", url=url, path=path, python=python)
+    passed_over = None
+    if port is not None:
+        try:
+            if await what_answers(url, peers=peers) is None:
+                return Found("url", url=url, path=path, python=python)
+        except ComfyUIUnavailableError as fault:
+            passed_over = fault.message if fault.details.get("foreign") else None
     if path is not None and not await asyncio.to_thread(is_comfyui_tree, path):
         raise ComfyUIUnavailableError(
             f"comfyui_path: there is no ComfyUI in {path}.",
@@ -125,8 +137,9 @@ async def discover(
     if path is None:
         path = await asyncio.to_thread(_first_tree, places)
     if path is None:
+        at_port = passed_over or f"None answers at {url}."
         raise ComfyUIUnavailableError(
-            f"No ComfyUI was found: none answers at {url}, and none lies in the usual places.",
+            f"No ComfyUI was found. {at_port} None lies in the usual places.",
             details={"places": list(places)},
             extra={
                 "hint": f"Install one with: {INSTALL_COMMAND} — or set comfyui_url or comfyui_path."
@@ -134,25 +147,25 @@ async def discover(
         )
     if python is None:
         python = await asyncio.to_thread(find_python, path)
-    return Found("path", path=path, python=python)
+    return Found("path", path=path, python=python, passed_over=passed_over)
 
 
 def _configured(path: str) -> Path | None:
     return Path(path).expanduser() if path else None
 
 
-async def answers(url: str, timeout: float = 5.0) -> bool:
-    """Return whether a ComfyUI answers at ``url`` within ``timeout`` seconds.
+async def answers(url: str, timeout: float = 5.0, *, peers: Peers | None = None) -> bool:
+    """Return whether a ComfyUI of `peers` answers at ``url`` within ``timeout`` seconds.
 
     A port at which nothing listens is told at once; one that is busy with a model may take seconds.
     """
     try:
-        return await what_answers(url, timeout) is None
+        return await what_answers(url, timeout, peers=peers) is None
     except ComfyUIUnavailableError:
         return False
 
 
-async def what_answers(url: str, timeout: float = 5.0) -> str | None:
+async def what_answers(url: str, timeout: float = 5.0, *, peers: Peers | None = None) -> str | None:
     """Return None if a ComfyUI answers at ``url``, else what does, for a sentence to the user.
 
     ``GET /system_stats`` must give JSON with ``devices`` and a ``system`` that tells ComfyUI's
@@ -162,12 +175,14 @@ async def what_answers(url: str, timeout: float = 5.0) -> str | None:
     Raises
     ------
     ComfyUIUnavailableError
-        Nothing answers within ``timeout`` seconds.
+        Nothing answers within ``timeout`` seconds, or a process that `peers` does not allow.
     """
     limit = aiohttp.ClientTimeout(total=timeout)
     try:
         async with (
-            aiohttp.ClientSession(timeout=limit) as session,
+            aiohttp.ClientSession(
+                timeout=limit, connector=CheckedConnector(peers or Peers())
+            ) as session,
             session.get(f"{url.rstrip('/')}/system_stats", allow_redirects=False) as reply,
         ):
             if 300 <= reply.status < 400:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..child import Child, child_environment
 from ..errors import ComfyUIUnavailableError
+from ..peers import Peers
 from ..tasks import end
 from . import discovery
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 logger = logging.getLogger("comfydeploy_jupyter")
 
@@ -56,11 +57,15 @@ class ComfyUIProcess:
         Seconds between asking it to end and killing it.
     start_timeout : float
         Seconds until it must answer.
+    trusted_users : iterable of str
+        ``*``: whatever answers at its port is taken for it.
 
     Attributes
     ----------
     restarts : int
         How often it was started again after it ended by itself.
+    peers : Peers
+        Allows nobody but the process itself to answer at its address.
     """
 
     def __init__(
@@ -74,6 +79,7 @@ class ComfyUIProcess:
         env: Mapping[str, str] | None = None,
         grace: float = 5.0,
         start_timeout: float = 300.0,
+        trusted_users: Iterable[str] = (),
     ) -> None:
         self.path = Path(path)
         self.log_path = Path(log_path)
@@ -84,6 +90,7 @@ class ComfyUIProcess:
         self._env = dict(env or {})
         self._child = Child("ComfyUI", self.log_path, grace=grace)
         self._start_timeout = start_timeout
+        self.peers = Peers(trusted_users, child=lambda: self._child.pid)
         self._state: State = "stopped"
         self._callbacks: list[Callable[[State], object]] = []
         self._url: str | None = None
@@ -231,7 +238,7 @@ class ComfyUIProcess:
         deadline = time.monotonic() + self._start_timeout
         try:
             while not ended.done() and time.monotonic() < deadline:
-                if await discovery.answers(url):
+                if await discovery.answers(url, peers=self.peers):
                     return None
                 await asyncio.wait([ended], timeout=0.05)
         finally:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
+from ..peers import is_trusted, listeners, processes_of
 from .discovery import is_comfyui_tree
 
 if TYPE_CHECKING:
@@ -36,27 +37,48 @@ class Running:
         The interpreter it was started with, as its command line names it.
     path : pathlib.Path or None
         The folder of its ``main.py``.
+    arguments : tuple of str or None
+        What comes after ``main.py`` on its command line; None where there is no ``main.py``.
+    folder : pathlib.Path or None
+        Its working directory.
     """
 
     pid: int
     python: Path | None
     path: Path | None
+    arguments: tuple[str, ...] | None = None
+    folder: Path | None = None
 
 
 def running_at(url: str) -> Running | None:
     """Return the process that listens at an address of this machine, if it can be known.
 
-    It cannot where the address is another machine's, or the process another user's.
+    It cannot where the address is another machine's, or the process neither this user's nor root's.
+    """
+    pid = pid_at(url)
+    return describe(pid) if pid is not None else None
+
+
+def pid_at(url: str) -> int | None:
+    """Return the id of the process that `running_at` describes.
+
+    Of several that share the socket, that is one with a ``main.py`` on its command line.
     """
     try:
         parts = urlsplit(url)
         port = parts.port or 80
     except ValueError:
         return None
-    if not _is_here(parts.hostname or ""):
+    address = _address_here(parts.hostname or "")
+    if address is None:
         return None
-    pid = listener_pid(port)
-    return describe(pid) if pid is not None else None
+    try:
+        owners = [each for each in listeners((address, port)) if each.uid in (os.getuid(), 0)]
+        pids = list(processes_of(owners)) if owners else []
+    except OSError:  # no /proc, as on macOS
+        pids = [pid for pid in _listening(port) if is_trusted(pid)]
+    scripts = (pid for pid in pids if describe(pid).arguments is not None)
+    return next(scripts, pids[0] if pids else None)
 
 
 async def nothing_listens_at(url: str) -> bool:
@@ -69,7 +91,7 @@ async def nothing_listens_at(url: str) -> bool:
     try:
         parts = urlsplit(url)
         host, port = parts.hostname or "", parts.port or 80
-        if not _is_here(host):
+        if _address_here(host) is None:
             return False
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (ValueError, OSError):
@@ -91,14 +113,13 @@ async def nothing_listens_at(url: str) -> bool:
     return refused
 
 
-def listener_pid(port: int) -> int | None:
-    """Return the process that listens on a port of this machine, where we may know that."""
+def _listening(port: int) -> Iterator[int]:
+    """Give the processes that listen on a port of this machine, as far as we may know them."""
     with contextlib.suppress(psutil.Error, OSError):
         for pid, connection in _connections():
             here = connection.laddr and connection.laddr.port == port
-            if here and connection.status == psutil.CONN_LISTEN:
-                return pid
-    return None
+            if pid is not None and here and connection.status == psutil.CONN_LISTEN:
+                yield pid
 
 
 def _connections() -> Iterator[tuple[int | None, Any]]:
@@ -123,10 +144,16 @@ def describe(pid: int) -> Running:
         folder = Path(process.cwd())
     except psutil.Error:
         return Running(pid, None, None)
+    if not is_trusted(pid):
+        return Running(pid, None, None)  # it could name any interpreter, and any folder
     python = _program(process, words[0], folder) if words else None
-    script = next((word for word in words[1:] if word.endswith("main.py")), None)
-    home = (folder / script).parent if script else None
-    return Running(pid, python, home if home is not None and is_comfyui_tree(home) else None)
+    scripts = (at for at, word in enumerate(words) if at and Path(word).name == "main.py")
+    at = next(scripts, None)
+    if at is None:
+        return Running(pid, python, None, None, folder)
+    home = (folder / words[at]).parent
+    tree = home if is_comfyui_tree(home) else None
+    return Running(pid, python, tree, tuple(words[at + 1 :]), folder)
 
 
 def _program(process: psutil.Process, name: str, folder: Path) -> Path | None:
@@ -145,11 +172,11 @@ def _program(process: psutil.Process, name: str, folder: Path) -> Path | None:
     return found if is_python and os.access(found, os.X_OK) else None
 
 
-def _is_here(host: str) -> bool:
-    if host == "localhost":
-        return True
+def _address_here(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        address = ipaddress.ip_address(host)
+        address = ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
     except ValueError:
-        return False
-    return address.is_loopback or address.is_unspecified
+        return None
+    if address.is_unspecified:
+        return ipaddress.ip_address("127.0.0.1" if address.version == 4 else "::1")
+    return address if address.is_loopback else None

@@ -28,6 +28,8 @@ from .hardware import gpus_of_driver
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from ..peers import Peers
+
 _SHELL = re.compile(r"[;|&$`<>\x00-\x1f\x7f]")
 _OPTION = re.compile(r"(--?[A-Za-z][\w-]*)(=.*)?", re.DOTALL)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -178,13 +180,14 @@ def check_gpu(given: str | int) -> str:
     return text
 
 
-async def check_address(url: str) -> str:
+async def check_address(url: str, peers: Peers) -> str:
     """Return the address of a ComfyUI; one that does not answer now may come up later.
 
     Raises
     ------
     InvalidRequestError
-        If something else answers there, or it is no address of a ComfyUI.
+        If something else answers there, a process that `peers` does not allow, or it is no address
+        of a ComfyUI.
     """
     url = url.rstrip("/")
     if "?" in url or "#" in url:
@@ -192,8 +195,11 @@ async def check_address(url: str) -> str:
     if "@" in urlsplit(url).netloc:
         raise InvalidRequestError.of_field("comfyui_url", "must be without user and password")
     try:
-        answer = await what_answers(url, PROBE_TIMEOUT)
-    except ComfyUIUnavailableError:
+        answer = await what_answers(url, PROBE_TIMEOUT, peers=peers)
+    except ComfyUIUnavailableError as fault:
+        if fault.details.get("foreign"):
+            reason = f"{url} is not used: {fault.details['reason']}"
+            raise InvalidRequestError.of_field("comfyui_url", reason) from None
         return url
     if answer is not None:
         raise InvalidRequestError.of_field(

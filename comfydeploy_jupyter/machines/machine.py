@@ -23,14 +23,15 @@ from ..comfyui.discovery import (
 )
 from ..comfyui.folders import Folders
 from ..comfyui.process import ComfyUIProcess
-from ..comfyui.running import nothing_listens_at
+from ..comfyui.running import nothing_listens_at, running_at
 from ..errors import ComfyUIUnavailableError, ForbiddenPathError
+from ..peers import Peers
 from ..secrets import clean_url
 from ..tasks import end
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Coroutine, Mapping
+    from collections.abc import Coroutine, Mapping, Sequence
 
     from ..comfyui.discovery import Found
     from ..comfyui.events import Event, Preview, Unread
@@ -71,6 +72,8 @@ class MachineSettings:
         The folder that Jupyter shows.
     extra_roots : tuple of pathlib.Path
         Further folders that may be read.
+    trusted_users : tuple of str
+        Users of this machine, beside this one and root, whose ComfyUI may be used.
     """
 
     comfyui_url: str = ""
@@ -84,6 +87,7 @@ class MachineSettings:
     start_timeout: float = 300.0
     jupyter_root: Path | None = None
     extra_roots: tuple[Path, ...] = ()
+    trusted_users: tuple[str, ...] = ()
 
     @property
     def place(self) -> tuple[str, str]:
@@ -269,6 +273,10 @@ class Machine:
         return {"machine": self.id}
 
     @property
+    def _peers(self) -> Peers:
+        return Peers(self.settings.trusted_users)
+
+    @property
     def _runs_here(self) -> bool:
         process = self.process
         return process is not None and process.state in ("starting", "running", "backoff")
@@ -390,6 +398,8 @@ class Machine:
         }
         if self.path is not None:
             known["path"] = str(self.path)
+        if link is not None and link.found.passed_over is not None:
+            known["passed_over"] = link.found.passed_over
         if process is not None:
             known.update(
                 state=process.state,
@@ -404,6 +414,7 @@ class Machine:
                 known["hint"] = self._failure.extra.get("hint")
             elif link is not None and link.connection.failure is not None:
                 known["error"] = link.connection.failure
+                known["hint"] = link.connection.hint
         return known
 
     async def check(self, within: float) -> None:
@@ -508,8 +519,10 @@ class Machine:
     async def folders(self) -> Folders:
         """Return ComfyUI's folders and the confinement of paths to them.
 
-        Its launch arguments decide where they are. Those of a ComfyUI that somebody else started
-        are asked for; where it does not answer, the usual places below its folder are taken.
+        Its launch arguments decide where they are. Those of a ComfyUI that was not started here are
+        read from the command line of its process, where that is this user's or root's; else those
+        that are configured count. What a ComfyUI says of itself does not: who answers HTTP could
+        name any folder.
         """
         if self._link is not None and self._link.folders is not None:
             return self._link.folders
@@ -520,18 +533,9 @@ class Machine:
         link = self._link
         if link is not None and link.folders is not None:
             return link.folders
-        if link is not None and link.connection.connected and not link.system:
-            await self._learn(link)
-        told = link.system.get("argv") if link is not None else None
-        argv = told[1:] if isinstance(told, list) else self.settings.launch_args
-        found = await asyncio.to_thread(
-            Folders,
-            self.path,
-            argv=argv,
-            jupyter_root=self.settings.jupyter_root,
-            extra_roots=self.settings.extra_roots,
-        )
-        if link is not None and told is not None:
+        connected = self.connected
+        found = await asyncio.to_thread(_folders, self.path, link, self.settings)
+        if link is not None and (connected or link.process is not None):
             link.folders = found
         return found
 
@@ -618,7 +622,7 @@ class Machine:
     async def _reach(self) -> ComfyUIClient:
         link = self._link
         chance = link is not None and link.process is None and not self.settings.comfyui_url
-        if link is not None and chance and not await answers(link.client.url):
+        if link is not None and chance and not await answers(link.client.url, peers=self._peers):
             # It was only found by chance: look again, perhaps there is another one.
             await self._unlink()
             link = None
@@ -647,7 +651,10 @@ class Machine:
             comfyui_python=settings.comfyui_python,
             places=USUAL_PLACES if settings.by_chance else (),
             port=USUAL_PORT if settings.by_chance else None,
+            peers=self._peers,
         )
+        if found.passed_over is not None:
+            log.warning("%s", found.passed_over, extra=self._log_fields)
         process = None
         if found.kind == "path":
             assert found.path is not None
@@ -658,9 +665,14 @@ class Machine:
                 env=settings.environment(),
                 log_path=self._folder / "comfyui.log",
                 start_timeout=settings.start_timeout,
+                trusted_users=settings.trusted_users,
             )
             process.on_state(self._process_changed)
-        client = ComfyUIClient(found.url or "", timeout=settings.request_timeout)
+        client = ComfyUIClient(
+            found.url or "",
+            timeout=settings.request_timeout,
+            peers=self._peers if process is None else process.peers,
+        )
         connection = Connection(
             client,
             self._session_id,
@@ -683,6 +695,8 @@ class Machine:
         link = self._link
         if link is not None:
             self._last_url = link.client.url
+            if link.process is None:
+                link.folders = None  # it may have been started anew, with other arguments
             log.info(
                 "Machine %r is connected to the ComfyUI at %s",
                 self.id,
@@ -740,6 +754,23 @@ class Machine:
             log.error(
                 "A step of machine %r failed", self.id, exc_info=fault, extra=self._log_fields
             )
+
+
+def _folders(path: Path | None, link: _Link | None, settings: MachineSettings) -> Folders:
+    """Return the folders of a ComfyUI; in a thread."""
+    argv: Sequence[str] = settings.launch_args if link is None else link.settings.launch_args
+    cwd = None
+    if link is not None and link.process is None and path is not None:
+        running = running_at(link.client.url)
+        if running is not None and running.arguments is not None:
+            argv, cwd = running.arguments, running.folder
+    return Folders(
+        path,
+        argv=argv,
+        cwd=cwd,
+        jupyter_root=settings.jupyter_root,
+        extra_roots=settings.extra_roots,
+    )
 
 
 def _open_within(folders: Folders, kind: str, subfolder: str, filename: str) -> io.FileIO:

@@ -19,13 +19,14 @@ from yarl import URL
 
 from .._version import __version__
 from ..comfyui.discovery import launch_options
-from ..comfyui.running import listener_pid
+from ..comfyui.running import pid_at
 from ..errors import (
     ComfyUIUnavailableError,
     ConflictError,
     InvalidRequestError,
     NotFoundError,
 )
+from ..peers import Peers
 from ..store.machines import MachineRecord, name_taken
 from . import checks, hardware
 from .machine import Machine, MachineSettings
@@ -207,8 +208,7 @@ class MachineRoom:
         pid = status.get("pid")
         facts = {}
         if here and machine.url is not None and pid is None and machine.connected:
-            port = urlsplit(machine.url).port
-            pid = await asyncio.to_thread(listener_pid, port) if port else None
+            pid = await asyncio.to_thread(pid_at, machine.url)
         if here and pid is not None:
             facts = await asyncio.to_thread(hardware.process_facts, pid)
         comfyui = {
@@ -444,7 +444,8 @@ class MachineRoom:
                 await asyncio.to_thread(checks.check_tree, request.comfyui_path)
             )
         if request.comfyui_url:
-            given["comfyui_url"] = await checks.check_address(request.comfyui_url)
+            peers = Peers(self._configured.trusted_users)
+            given["comfyui_url"] = await checks.check_address(request.comfyui_url, peers)
             given.setdefault("comfyui_path", "")
         return given
 

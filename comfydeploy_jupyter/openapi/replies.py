@@ -328,6 +328,7 @@ class ComfyUIStatus(Reply):
     restarts: int = 0
     last_exit: int | None = None
     log: str = ""
+    passed_over: str | None = None
     error: str | None = None
     hint: str | None = None
 

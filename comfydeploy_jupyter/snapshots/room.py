@@ -236,9 +236,11 @@ class Snapshots:
         path = machine.path or (running.path if running is not None else None)
         if path is None:
             return None
-        launch_args = machine.launch_args
+        launch_args, cwd = list(machine.settings.launch_args), None
+        if running is not None and running.arguments is not None:
+            launch_args, cwd = list(running.arguments), running.folder
         if folders.base is None:
-            folders = await asyncio.to_thread(Folders, path, argv=launch_args)
+            folders = await asyncio.to_thread(Folders, path, argv=launch_args, cwd=cwd)
         python = running.python if running is not None else None
         if python is None:
             python = machine.python or await asyncio.to_thread(find_python, path)

@@ -191,7 +191,7 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         version = f" {comfyui['version']}" if comfyui.get("version") else ""
         said = f"ComfyUI{version} {text}"
         self._say(said, colour)
-        told = [str(comfyui[key]) for key in ("error", "hint") if comfyui.get(key)]
+        told = [str(comfyui[key]) for key in ("error", "hint", "passed_over") if comfyui.get(key)]
         self._complain("\n".join(told))
         self._summarize(said)
 

@@ -61,18 +61,19 @@ def start(tree: Path) -> Iterator[Callable[..., tuple[str, int]]]:
 def test_by_its_path_and_by_its_name(tree, start):
     python = tree.parent / "bin/python3"
     url, pid = start(str(python), str(tree / "main.py"), "--cpu", cwd=tree.parent)
-    assert running_at(url) == Running(pid, python, tree)
+    assert running_at(url) == Running(pid, python, tree, ("--cpu",), tree.parent)
     # env looks the name up, as a shell does
     url, pid = start("env", "python3", "-u", "main.py", cwd=tree)
     found = running_at(url)
     assert found is not None
     assert (found.pid, found.python, found.path) == (pid, python, tree)
+    assert (found.arguments, found.folder) == ((), tree)
 
 
 def test_something_else_listens(tree, start):
     (tree.parent / "other.py").write_text(LISTENS)
     url, pid = start(sys.executable, "other.py", cwd=tree.parent)
-    assert running_at(url) == Running(pid, Path(sys.executable), None)
+    assert running_at(url) == Running(pid, Path(sys.executable), None, None, tree.parent)
 
 
 @pytest.mark.parametrize("url", ["http://192.0.2.1:8188", "http://example.org", "http://x:y", ""])

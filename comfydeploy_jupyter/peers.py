@@ -1,0 +1,388 @@
+"""Whose process is at the other end of a connection on this machine.
+
+Any user of a machine can listen at a port of it, also at the one where somebody else's ComfyUI is
+expected. So each new connection is looked up before a byte is sent: who owns the socket at its
+other end. On Linux ``/proc/net/tcp`` tells that of every socket; elsewhere this user's own
+processes are all that can be known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import pwd
+import socket
+import struct
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+from weakref import WeakSet
+
+import aiohttp
+import psutil
+
+from .errors import ComfyUIUnavailableError, InvalidRequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+ANYONE = "*"
+SETTING = "comfyui_trusted_users"
+TABLE = Path("/proc/net/tcp")  # of Linux
+ATTEMPTS = 3  # the table of sockets is not read in one instant, so that one may be missed
+PAUSE = 0.01  # seconds between them
+
+_ESTABLISHED, _SYN_RECEIVED, _LISTEN = 0x01, 0x03, 0x0A  # of Linux, include/net/tcp_states.h
+
+Address: TypeAlias = "ipaddress.IPv4Address | ipaddress.IPv6Address"
+End: TypeAlias = "tuple[Address, int]"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The owner of a socket.
+
+    Attributes
+    ----------
+    uid : int
+        The user whose process made it.
+    inode : int
+        Its number, by which the processes that hold it can be found.
+    """
+
+    uid: int
+    inode: int
+
+
+class Peers:
+    """Which processes on this machine may answer as a ComfyUI.
+
+    Those of this user and of root may, and those of `users`. Of a ComfyUI that was started here it
+    must be that very process, or one that it started. What is on another machine is not judged.
+
+    Parameters
+    ----------
+    users : iterable of str
+        Names or numbers of further users who are trusted; ``*``: nothing is checked.
+    child : callable, optional
+        Returns the process id of the ComfyUI that was started here, None while it does not run.
+
+    Raises
+    ------
+    InvalidRequestError
+        If there is no user of such a name.
+    """
+
+    def __init__(
+        self, users: Iterable[str] = (), child: Callable[[], int | None] | None = None
+    ) -> None:
+        names = list(users)
+        self._anyone = ANYONE in names
+        self._uids = {os.getuid(), 0, *(_uid(name) for name in names if name != ANYONE)}
+        self._child = child
+
+    async def check(self, transport: asyncio.BaseTransport, url: str) -> None:
+        """Make sure that a new connection leads to a process that may answer.
+
+        Raises
+        ------
+        ComfyUIUnavailableError
+            If it does not, or that cannot be known; ``details["foreign"]`` is true then.
+        """
+        ends = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
+        if self._anyone or not all(isinstance(end, tuple) for end in ends):
+            return
+        reason = await asyncio.to_thread(self.objection, _end(ends[0]), _end(ends[1]))
+        if reason is not None:
+            raise ComfyUIUnavailableError(
+                f"ComfyUI at {url} is not used: {reason}.",
+                details={"url": url, "reason": reason, "sent": False, "foreign": True},
+                extra={
+                    "hint": "Any user of this machine can listen at a port. If you trust whoever"
+                    f" does so there, name the user in {SETTING}; else let ComfyUI be started here"
+                    " (comfyui_path), or run it as yourself."
+                },
+            )
+
+    def objection(self, local: End, remote: End) -> str | None:
+        """Return what is wrong with the process at the other end, in words; None if nothing is.
+
+        For a thread.
+
+        Parameters
+        ----------
+        local, remote : tuple
+            Address and port of the two ends.
+        """
+        if TABLE.exists():
+            return self._objection_by_table(local, remote)
+        return self._objection_by_processes(local, remote)
+
+    def _objection_by_table(self, local: End, remote: End) -> str | None:
+        owners: list[Owner] | None = None
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                time.sleep(PAUSE)
+            try:
+                owners = owners_of(local, remote)
+            except OSError as fault:
+                return f"whose process is there cannot be known ({fault})"
+            if owners or (not remote[0].is_loopback and self._child is None):
+                break  # or there is none, as on another machine
+        if not owners:
+            if remote[0].is_loopback or self._child is not None:
+                return f"whose process is there cannot be known (see {SETTING})"
+            return None
+        if self._child is not None:
+            pid = self._child()
+            if pid is None:
+                return "the ComfyUI that was started here does not run"
+            with contextlib.suppress(PermissionError):
+                held = _sockets_of_tree(pid)
+                if all(owner.inode in held for owner in owners):
+                    return None
+                return f"another process ({_names(owners)}) has its port"
+        strangers = [owner for owner in owners if owner.uid not in self._uids]
+        if strangers:
+            return (
+                f"the process there belongs to the user {_names(strangers)}, whom {SETTING} does"
+                " not name"
+            )
+        return None
+
+    def _trusts(self, process: psutil.Process) -> bool:
+        try:
+            return process.uids().effective in self._uids
+        except psutil.Error:
+            return False
+
+    def _objection_by_processes(self, local: End, remote: End) -> str | None:
+        if self._child is not None:
+            pid = self._child()
+            if pid is None:
+                return "the ComfyUI that was started here does not run"
+            candidates = _tree(pid)
+        elif _is_here(remote[0]):
+            candidates = [each for each in psutil.process_iter() if self._trusts(each)]
+        else:
+            return None
+        if any(_has_end(process, local, remote) for process in candidates):
+            return None
+        return f"none of this user's processes is seen there, and others not (see {SETTING})"
+
+
+class CheckedConnector(aiohttp.TCPConnector):
+    """Connections whose other end is checked before they are used for the first time.
+
+    Parameters
+    ----------
+    peers : Peers
+        Who may be there.
+    **options
+        Those of `aiohttp.TCPConnector`.
+    """
+
+    def __init__(self, peers: Peers, **options: Any) -> None:
+        super().__init__(**options)
+        self._peers = peers
+        self._checked: WeakSet[asyncio.BaseTransport] = WeakSet()
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout
+    ) -> aiohttp.connector.Connection:
+        """Return a connection to where a request goes.
+
+        Raises
+        ------
+        ComfyUIUnavailableError
+            If a process is there that may not answer.
+        """
+        connection = await super().connect(req, traces, timeout)
+        transport = connection.transport
+        if transport is not None and transport not in self._checked:
+            try:
+                await self._peers.check(transport, str(req.url.origin()))
+            except BaseException:
+                connection.close()
+                raise
+            self._checked.add(transport)
+        return connection
+
+
+def owners_of(local: End, remote: End) -> list[Owner]:
+    """Return who has the other end of a connection; nobody if that is not on this machine (Linux).
+
+    A connection that no process has accepted yet belongs to whoever listens there.
+
+    Raises
+    ------
+    OSError
+        If this system does not tell.
+    """
+    for state, ends, owner in _sockets():
+        if ends == (remote, local):
+            if owner.inode:
+                return [owner]
+            # without a number: not accepted yet; or closed already, and nobody's any more
+            return listeners(remote) if state in (_ESTABLISHED, _SYN_RECEIVED) else []
+    return []
+
+
+def listeners(at: End) -> list[Owner]:
+    """Return who listens at an address of this machine (Linux).
+
+    Raises
+    ------
+    OSError
+        If this system does not tell.
+    """
+    address, port = at
+    exact: list[Owner] = []
+    both: list[Owner] = []  # those of IPv6 that may take connections of IPv4, too
+    for state, ((bound, bound_port), _), owner in _sockets():
+        if state != _LISTEN or bound_port != port:
+            continue
+        if bound == address or (bound.is_unspecified and bound.version == address.version):
+            exact.append(owner)
+        elif bound.is_unspecified and bound.version == 6:
+            both.append(owner)
+    # Beside a listener of IPv4 none of IPv6 can take connections of IPv4.
+    return exact or both
+
+
+def processes_of(owners: Iterable[Owner]) -> Iterator[int]:
+    """Yield the processes of this user and of root that hold sockets of theirs (Linux)."""
+    wanted = {owner.inode for owner in owners}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdecimal():
+            continue
+        pid = int(entry.name)
+        with contextlib.suppress(OSError):
+            if is_trusted(pid) and not wanted.isdisjoint(_sockets_of(pid)):
+                yield pid
+
+
+def is_trusted(pid: int) -> bool:
+    """Return whether a process is this user's or root's, and was started as such."""
+    try:
+        uids = psutil.Process(pid).uids()
+    except psutil.Error:
+        return False
+    return {uids.real, uids.effective} <= {os.getuid(), 0}
+
+
+def _sockets() -> Iterator[tuple[int, tuple[End, End], Owner]]:
+    """Yield state, both ends and owner of each TCP socket on this machine."""
+    tables = 0
+    for name in ("tcp", "tcp6"):
+        with contextlib.suppress(FileNotFoundError):
+            lines = Path("/proc/net", name).read_text().splitlines()[1:]
+            tables += 1
+            for line in lines:
+                fields = line.split()
+                ends = _parsed(fields[1]), _parsed(fields[2])
+                yield int(fields[3], 16), ends, Owner(int(fields[7]), int(fields[9]))
+    if not tables:
+        raise FileNotFoundError("/proc/net/tcp is missing")
+
+
+def _parsed(text: str) -> End:
+    """Read an address as ``/proc/net/tcp`` has it: words in the order of this machine."""
+    address, _, port = text.partition(":")
+    packed = b"".join(
+        struct.pack("=I", int(address[at : at + 8], 16)) for at in range(0, len(address), 8)
+    )
+    return _plain(ipaddress.ip_address(packed)), int(port, 16)
+
+
+def _end(name: tuple[Any, ...]) -> End:
+    return _plain(ipaddress.ip_address(str(name[0]).partition("%")[0])), int(name[1])
+
+
+def _plain(address: Address) -> Address:
+    """Return an address of IPv4 as such where it is written in IPv6."""
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _sockets_of(pid: int) -> set[int]:
+    """Return the numbers of the sockets that a process has open.
+
+    Raises
+    ------
+    OSError
+        If it is gone, or may not be looked at.
+    """
+    found = set()
+    for entry in os.scandir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):
+            target = os.readlink(entry.path)  # noqa: PTH115 - there are many
+            if target.startswith("socket:["):
+                found.add(int(target[8:-1]))
+    return found
+
+
+def _sockets_of_tree(pid: int) -> set[int]:
+    found: set[int] = set()
+    for process in _tree(pid):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            found |= _sockets_of(process.pid)
+    return found
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    """Return a process and all that it started."""
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.Error:
+        return []
+
+
+def _has_end(process: psutil.Process, local: End, remote: End) -> bool:
+    """Return whether a process has the other end of a connection, or listens there."""
+    try:
+        tell = getattr(process, "net_connections", None) or process.connections  # before psutil 6
+        connections = tell("tcp")
+    except psutil.Error:
+        return False
+    for found in connections:
+        if found.status == psutil.CONN_LISTEN and found.laddr.port == remote[1]:
+            bound = _end(found.laddr)[0]
+            if bound == remote[0] or bound.is_unspecified:
+                return True
+        elif found.raddr and (_end(found.laddr), _end(found.raddr)) == (remote, local):
+            return True
+    return False
+
+
+def _is_here(address: Address) -> bool:
+    if address.is_loopback:
+        return True
+    families = (socket.AF_INET, socket.AF_INET6)
+    known = (each for addresses in psutil.net_if_addrs().values() for each in addresses)
+    return any(each.family in families and _end((each.address, 0))[0] == address for each in known)
+
+
+def _names(owners: Iterable[Owner]) -> str:
+    return ", ".join(dict.fromkeys(_name(owner.uid) for owner in owners))
+
+
+def _name(uid: int) -> str:
+    try:
+        return f"{pwd.getpwuid(uid).pw_name} ({uid})"
+    except KeyError:
+        return str(uid)
+
+
+def _uid(name: str) -> int:
+    if name.isdecimal():
+        return int(name)
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        raise InvalidRequestError.of_field(
+            SETTING, f"there is no user {name!r} on this machine"
+        ) from None

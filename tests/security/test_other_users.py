@@ -1,0 +1,308 @@
+"""What another user of this machine can do to us: real processes of the user `nobody`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from comfydeploy_jupyter.comfyui import discovery
+from comfydeploy_jupyter.comfyui.client import ComfyUIClient
+from comfydeploy_jupyter.errors import (
+    ComfyUIUnavailableError,
+    InvalidRequestError,
+    NotFoundError,
+)
+from comfydeploy_jupyter.machines.machine import Machine, MachineSettings
+from comfydeploy_jupyter.peers import Peers
+from tests.comfyui.test_discovery import make_tree
+from tests.comfyui.test_process import STAND_IN, process_of, until
+from tests.comfyui_server import free_port
+from tests.transfers.conftest import Deaf
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterator
+
+NOBODY = 65534
+SCRIPT = Path(__file__).with_name("stranger.py")
+
+
+class Stranger:
+    """A process that listens as a ComfyUI does."""
+
+    def __init__(
+        self, uid: int, port: int, host: str = "127.0.0.1", *, argv: Any = (), mode: str = "serve"
+    ) -> None:
+        self.heard: list[str] = []
+        self.process = subprocess.Popen(
+            [sys.executable, "-I", SCRIPT, *map(json.dumps, (uid, port, host, argv, mode))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self.port = int(self.process.stdout.readline())
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.heard.append(json.loads(line))
+
+    def go_on(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+
+    def end(self) -> list[str]:
+        """End it; return all that it was sent."""
+        self.process.kill()
+        self.process.wait()
+        self._reader.join()
+        return self.heard
+
+
+@pytest.fixture
+def listen() -> Iterator[Callable[..., Stranger]]:
+    """A function that starts a listener, as the user `nobody` or another."""
+    started: list[Stranger] = []
+
+    def start(port: int = 0, *args: str, uid: int = NOBODY, **options: Any) -> Stranger:
+        if os.getuid() != 0 and uid != os.getuid():
+            pytest.skip("only root can start a process of another user")
+        started.append(Stranger(uid, port or free_port(), *args, **options))
+        return started[-1]
+
+    yield start
+    for stranger in started:
+        stranger.end()
+        assert stranger.process.stdin is not None
+        assert stranger.process.stdout is not None
+        stranger.process.stdin.close()
+        stranger.process.stdout.close()
+
+
+async def ask(url: str, peers: Peers | None = None) -> dict[str, Any]:
+    client = ComfyUIClient(url, timeout=5.0, peers=peers)
+    try:
+        return await client.system_stats()
+    finally:
+        await client.close()
+
+
+# -- whose ComfyUI it is -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::"])
+async def test_a_stranger_is_no_comfyui_and_hears_nothing(listen, host):
+    stranger = listen(0, host)
+    with pytest.raises(ComfyUIUnavailableError, match="belongs to the user nobody") as raised:
+        await ask(stranger.url)
+    assert "comfyui_trusted_users" in raised.value.extra["hint"]
+    assert raised.value.details["sent"] is False
+    assert not await discovery.answers(stranger.url)
+    assert stranger.end() == []
+
+
+async def test_nor_by_ipv6(listen):
+    stranger = listen(0, "::1")
+    with pytest.raises(ComfyUIUnavailableError, match="belongs to the user nobody"):
+        await ask(f"http://[::1]:{stranger.port}")
+    assert stranger.end() == []
+
+
+async def test_nor_by_another_address_of_this_machine(listen):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # sends nothing: it asks for the way
+        except OSError:
+            pytest.skip("this machine has no other address")
+        address = probe.getsockname()[0]
+    stranger = listen(0, "0.0.0.0")
+    with pytest.raises(ComfyUIUnavailableError, match="belongs to the user nobody"):
+        await ask(f"http://{address}:{stranger.port}")
+    assert stranger.end() == []
+
+
+async def test_the_websocket_is_not_opened_either(listen):
+    stranger = listen()
+    client = ComfyUIClient(stranger.url)
+    try:
+        with pytest.raises(ComfyUIUnavailableError, match="belongs to the user nobody"):
+            await client.open_socket("/ws?clientId=a")
+        with pytest.raises(ComfyUIUnavailableError, match="belongs to the user nobody"):
+            await client.forward("GET", "/", {}, None)
+    finally:
+        await client.close()
+    assert stranger.end() == []
+
+
+async def test_one_who_is_slow_to_accept_is_known_as_well(listen):
+    stranger = listen(mode="wait")
+    with pytest.raises(ComfyUIUnavailableError, match="belongs to the user nobody"):
+        await ask(stranger.url)
+    stranger.go_on()
+    assert stranger.end() == []
+
+
+async def test_ours_may_be_slow_to_accept(listen):
+    own = listen(mode="wait", uid=os.getuid())
+    asking = asyncio.ensure_future(ask(own.url))
+    await asyncio.sleep(0.3)
+    own.go_on()
+    assert (await asking)["system"]["comfyui_version"] == "0.3.75"
+
+
+async def test_a_stranger_whose_place_ours_takes_keeps_nothing(listen):
+    """It has accepted, and left the port to ours: the connection is its own all the same."""
+    stranger = listen(mode="leave")
+    with socket.create_connection(("127.0.0.1", stranger.port)) as connection:
+        await until(lambda: stranger.heard)
+        listen(stranger.port, uid=os.getuid())
+        ends = [connection.getsockname(), connection.getpeername()]
+        local, remote = [(ipaddress.ip_address(host), port) for host, port in ends]
+        reason = await asyncio.to_thread(Peers().objection, local, remote)
+    assert reason is not None
+    assert "nobody" in reason
+
+
+@pytest.mark.parametrize("users", [["nobody"], [str(NOBODY)], ["*"]])
+async def test_who_is_named_is_trusted(listen, users):
+    stranger = listen()
+    stats = await ask(stranger.url, Peers(users))
+    assert stats["system"]["comfyui_version"] == "0.3.75"
+
+
+def test_a_user_who_does_not_exist_is_told():
+    with pytest.raises(InvalidRequestError, match=r"comfyui_trusted_users: .*'no-such-user'"):
+        Peers(["no-such-user"])
+
+
+async def test_at_the_usual_port_a_stranger_is_passed_over(listen, tmp_path):
+    stranger = listen()
+    tree = make_tree(tmp_path / "ComfyUI")
+    found = await discovery.discover(comfyui_path=str(tree), port=stranger.port)
+    assert (found.kind, found.path) == ("path", tree)
+    assert found.passed_over is not None
+    assert "nobody" in found.passed_over
+    with pytest.raises(ComfyUIUnavailableError, match=r"No ComfyUI was found\.*nobody"):
+        await discovery.discover(places=[], port=stranger.port)
+    assert stranger.end() == []
+
+
+# -- the port of a ComfyUI that was started here -----------------------------------------------
+
+
+async def test_the_port_of_ours_is_not_taken_over(listen, tmp_path):
+    """Neither by another user, nor by another process of this one, once ours is gone."""
+    tree = tmp_path / "ComfyUI"
+    (tree / "comfy").mkdir(parents=True)
+    (tree / "main.py").write_text(STAND_IN)
+    async with process_of(tree) as process:
+        await process.start()
+        url = process.url
+        assert url is not None
+        client = ComfyUIClient(url, peers=process.peers)
+        assert (await client.system_stats())["system"]["comfyui_version"] == "0"
+        (tree / "orders").write_text("hang")
+        async with aiohttp.ClientSession() as session:
+            with pytest.raises(aiohttp.ClientError):
+                await session.get(f"{url}/crash")
+        await until(lambda: process.pid is None)
+        for uid in (os.getuid(), NOBODY):
+            other = listen(int(url.rpartition(":")[2]), uid=uid)
+            with pytest.raises(ComfyUIUnavailableError, match=r"does not run|has its port"):
+                await client.system_stats()
+            assert other.end() == []
+        await client.close()
+
+
+async def test_a_start_whose_port_is_taken_is_no_start(listen, tmp_path):
+    tree = tmp_path / "ComfyUI"
+    (tree / "comfy").mkdir(parents=True)
+    # Until the port is taken, this ComfyUI does not bind it; and then it goes on without.
+    (tree / "main.py").write_text(
+        "import pathlib, sys, time\n"
+        "pathlib.Path('port').write_text(sys.argv[sys.argv.index('--port') + 1])\n"
+        "time.sleep(1000)\n"
+    )
+    async with process_of(tree, start_timeout=4.0) as process:
+        starting = asyncio.ensure_future(process.start())
+        await until(lambda: (tree / "port").is_file() and (tree / "port").read_text())
+        other = listen(int((tree / "port").read_text()))
+        with pytest.raises(ComfyUIUnavailableError, match="did not answer within 4 s"):
+            await starting
+        assert process.state == "failed"
+        assert other.end() == []
+
+
+# -- what a ComfyUI says of itself -------------------------------------------------------------
+
+
+async def test_folders_are_not_taken_from_what_http_says(tmp_path):
+    """It is this user's own, and connected; what it tells of its arguments opens nothing."""
+    tree, secret = make_tree(tmp_path / "ComfyUI"), tmp_path / "secret"
+    secret.mkdir(mode=0o700)
+    (secret / "id_rsa").write_text("secret")
+    argv = ["main.py", "--output-directory", str(secret), "--base-directory", str(secret)]
+    async with lying(argv) as url:
+        machine = Machine(
+            "local",
+            MachineSettings(comfyui_url=url, comfyui_path=str(tree)),
+            session_id="session",
+            folder=tmp_path / "data",
+            listener=Deaf(),
+        )
+        try:
+            await machine.ready()
+            await until(lambda: machine.system)
+            assert machine.system["argv"] == argv
+            folders = await machine.folders()
+            assert folders.directory("output") == tree / "output"
+            assert folders.base == tree
+            with pytest.raises(NotFoundError):
+                await machine.open_file("output", "", "id_rsa")
+        finally:
+            await machine.close()
+
+
+@contextlib.asynccontextmanager
+async def lying(argv: list[str]) -> AsyncIterator[str]:
+    """A ComfyUI that says that it was started so."""
+    stats = {"system": {"comfyui_version": "0.3.75", "argv": argv}, "devices": []}
+
+    async def told(_: web.Request) -> web.Response:
+        return web.json_response({**stats, "exec_info": {"queue_remaining": 0}})
+
+    async def events(request: web.Request) -> web.WebSocketResponse:
+        socket = web.WebSocketResponse()
+        await socket.prepare(request)
+        async for _ in socket:
+            pass
+        return socket
+
+    app = web.Application()
+    app.add_routes([web.get("/system_stats", told), web.get("/prompt", told)])
+    app.add_routes([web.get("/ws", events)])
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    port = free_port()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        await runner.cleanup()
