@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import psutil
 
 from .guard import guarded_command
-from .secrets import is_secret_name
+from .secrets import is_secret_variable, masked_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -31,18 +31,46 @@ _TAIL_BYTES = 256 * 1024
 _OURS = ("COMFYDEPLOY_", "COMFY_DEPLOY_", "JPY_", "JUPYTER", "CONFIGPROXY_")
 
 
+# What every program may need, and what tells nothing but of this machine.
+_PLAIN = frozenset(
+    {
+        *("PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR"),
+        *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH"),
+    }
+)
+_PLAIN_BEGINNINGS = ("LC_", "CUDA_", "NVIDIA_", "HIP_", "ROCR_")
+
+
 def child_environment(*, secrets: bool = True) -> dict[str, str]:
     """Return this process's environment without the credentials of Jupyter and ComfyDeploy.
 
     Parameters
     ----------
     secrets : bool
-        Whether other secrets stay in it, such as ``HF_TOKEN``, which custom nodes use.
+        Whether other secrets stay in it, such as ``HF_TOKEN``, which custom nodes use. Addresses of
+        proxies always do: without them programs do not get out.
     """
     return {
         key: value
         for key, value in os.environ.items()
-        if not is_secret_name(key) or (secrets and not key.upper().startswith(_OURS))
+        if not is_secret_variable(key, value)
+        or (secrets and not key.upper().startswith(_OURS))
+        or key.lower() in ("http_proxy", "https_proxy", "all_proxy")
+    }
+
+
+def plain_environment(*also: str) -> dict[str, str]:
+    """Return what a program gets that only tells of this machine, such as ``nvidia-smi``.
+
+    Parameters
+    ----------
+    *also : str
+        Names of further variables that it needs.
+    """
+    return {
+        key: value
+        for key, value in os.environ.items()
+        if key in _PLAIN or key in also or key.startswith(_PLAIN_BEGINNINGS)
     }
 
 
@@ -251,7 +279,7 @@ def _write_record(path: Path, pid: int, guard: int, command: list[str]) -> None:
         "started_at": _started_at(pid),
         "guard": guard,
         "guard_started_at": _started_at(guard),
-        "command": command,
+        "command": masked_arguments(command),
     }
     beside = path.with_suffix(".json.new")
     beside.write_text(json.dumps(record, indent=1), encoding="utf-8")

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+MASK = "***"
 
 _WORDS = frozenset(
     {
@@ -16,7 +18,6 @@ _WORDS = frozenset(
         *("sig", "signature", "token", "tokens", "username"),
     }
 )
-HIDDEN = "***"
 _ENDINGS = ("token", "secret", "password", "passwd", "apikey")  # of words like MYTOKEN
 # How the keys of well-known services look.
 _KEYS = re.compile(
@@ -24,6 +25,8 @@ _KEYS = re.compile(
     rb"\bgithub_pat_\w{40,}|\bglpat-[\w-]{20,}|\bAKIA[0-9A-Z]{16}\b|\bAIza[\w-]{35}|"
     rb"\bxox[abprs]-[\w-]{20,}|-----BEGIN [A-Z ]*PRIVATE KEY-----"
 )
+_USER_OF_ADDRESS = re.compile(r"://([^\s/?#]*)@")
+_WEB = ("http", "https", "HTTP", "HTTPS")
 _SECRET_FILES = re.compile(
     r"\.env(\..+)?|.+\.(key|p12|pfx|keystore)|id_(rsa|dsa|ecdsa|ed25519)|\.netrc|\.npmrc|"
     r"\.pypirc|\.git-credentials|(.*[_-])?(credentials?|secrets?|token|api[_-]?keys?)"
@@ -53,13 +56,82 @@ def hide(value: Any, secrets: Collection[str]) -> Any:
     """Return a JSON value in which stars stand for some secrets, wherever they are in a text."""
     if isinstance(value, str):
         for secret in secrets:
-            value = value.replace(secret, HIDDEN)
+            value = value.replace(secret, MASK)
         return value
     if isinstance(value, dict):
         return {hide(key, secrets): hide(found, secrets) for key, found in value.items()}
     if isinstance(value, list):
         return [hide(found, secrets) for found in value]
     return value
+
+
+def is_secret_value(value: str) -> bool:
+    """Return whether a text has a key of a known service in it, or an address with a password.
+
+    The user of an address of the web counts as a password: it is often a token.
+    """
+    if holds_secret(value.encode(errors="replace")):
+        return True
+    found = _USER_OF_ADDRESS.finditer(value)
+    return any(":" in match[1] or value.endswith(_WEB, 0, match.start()) for match in found)
+
+
+def is_secret_variable(name: str, value: str) -> bool:
+    """Return whether an environment variable holds a secret, by its name or by its value."""
+    return is_secret_name(name) or is_secret_value(value)
+
+
+def masked_environment(env: Mapping[str, str]) -> dict[str, str]:
+    """Return environment variables with secrets replaced by `MASK`."""
+    return {k: MASK if is_secret_variable(k, v) else v for k, v in env.items()}
+
+
+def masked_arguments(arguments: Iterable[str]) -> list[str]:
+    """Return arguments of a program, as many as were given, with secrets replaced by `MASK`."""
+    shown: list[str] = []
+    hiding = False
+    for argument in arguments:
+        option, equals, value = argument.partition("=")
+        if argument.startswith("-"):
+            hiding = is_secret_name(option)
+            if equals and (hiding or _is_secret_text(value)):
+                argument = f"{option}={MASK}"
+        elif hiding or _is_secret_text(argument):
+            argument = MASK
+        shown.append(argument)
+    return shown
+
+
+def unmasked_arguments(given: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Return arguments with each `MASK` replaced by what `masked_arguments` hid there.
+
+    Parameters
+    ----------
+    given : sequence of str
+        Arguments in which masked ones may have come back, in any order.
+    known : sequence of str
+        The arguments that were shown.
+
+    Raises
+    ------
+    KeyError
+        If a masked argument is none of those that were shown; its value is the argument.
+    """
+    shown = masked_arguments(known)
+    hidden = {
+        (before if masked == MASK else "", masked): real
+        for before, masked, real in zip(["", *shown], shown, known, strict=False)
+        if masked != real
+    }
+    found = []
+    for before, argument in zip(["", *given], given, strict=False):
+        if argument == MASK or argument.endswith(f"={MASK}"):
+            key = (before if argument == MASK else "", argument)
+            if key not in hidden:
+                raise KeyError(argument)
+            argument = hidden[key]
+        found.append(argument)
+    return found
 
 
 def clean_url(url: str) -> str:
@@ -97,6 +169,10 @@ def clean_arguments(arguments: Sequence[str]) -> list[str]:
             else:
                 kept.append(_cleaned(argument))
     return kept
+
+
+def _is_secret_text(value: str) -> bool:
+    return is_secret_value(value) or ("://" in value and clean_url(value) != value)
 
 
 def _is_secret_parameter(name: str) -> bool:

@@ -20,6 +20,7 @@ from ..errors import (
     TooLargeError,
 )
 from ..peers import CheckedConnector, Peers
+from ..secrets import clean_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -520,10 +521,11 @@ class ComfyUIClient:
 
     def unavailable(self, reason: str, **details: Any) -> ComfyUIUnavailableError:
         """Return the error for a ComfyUI that does not answer."""
+        url = clean_url(self.url)
         return ComfyUIUnavailableError(
-            f"ComfyUI at {self.url} does not answer: {reason}",
-            details={"url": self.url, "reason": reason, **details},
-            extra={"hint": f"Start ComfyUI so that it listens at {self.url}, or set comfyui_url."},
+            f"ComfyUI at {url} does not answer: {reason}",
+            details={"url": url, "reason": reason, **details},
+            extra={"hint": f"Start ComfyUI so that it listens at {url}, or set comfyui_url."},
         )
 
     async def get_list(self, path: str, kind: type[T]) -> list[T]:
@@ -633,7 +635,7 @@ class ComfyUIClient:
                 raise _NoRouteError
             raise NotFoundError(f"{path} is unknown to ComfyUI at {self.url}")
         if response.status == 413:
-            raise TooLargeError(f"ComfyUI at {self.url} takes no body of this size")
+            raise TooLargeError(f"ComfyUI at {clean_url(self.url)} takes no body of this size")
         if response.status >= 300:
             raise self.unavailable(f"it answered {response.status} to {method} {path}")
         return text, whole

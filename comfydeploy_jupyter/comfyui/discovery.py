@@ -12,6 +12,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import aiohttp
 
 from ..answers import read
+from ..child import plain_environment
 from ..errors import ComfyUIUnavailableError
 from ..peers import CheckedConnector, Peers
 
@@ -30,7 +32,11 @@ if TYPE_CHECKING:
 INSTALL_COMMAND = "python -m comfydeploy_jupyter.comfyui.install"
 INSTALL_PATH = "~/ComfyUI"
 
+# What decides which packages an interpreter sees.
+PYTHON_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "PYTHONNOUSERSITE")
+
 USUAL_PORT = 8188
+LARGEST_TEXT = 16 * 1024**2  # bytes of a file of git's, or of ComfyUI's program
 USUAL_PLACES: tuple[str, ...] = (
     INSTALL_PATH,  # the installer's default, AWS and Lambda images
     "/workspace/ComfyUI",  # RunPod, vast.ai
@@ -223,10 +229,7 @@ def launch_options(path: Path) -> frozenset[str]:
 
     They are read from ``comfy/cli_args.py`` without running it.
     """
-    try:
-        text = (path / "comfy" / "cli_args.py").read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
-        return frozenset()
+    text = read_text(path / "comfy" / "cli_args.py")
     return frozenset(re.findall(r"add_argument\(\s*[\"'](--[\w-]+)[\"']", text))
 
 
@@ -261,11 +264,23 @@ def installed_version(path: Path) -> tuple[str | None, str | None]:
 
 
 def _search(file: Path, pattern: str) -> str | None:
-    try:
-        match = re.search(pattern, file.read_text(encoding="utf-8"), re.MULTILINE)
-    except (OSError, UnicodeDecodeError):
-        return None
+    match = re.search(pattern, read_text(file), re.MULTILINE)
     return match[1] if match else None
+
+
+def read_text(file: Path) -> str:
+    """Return the text of a file that somebody else has written; empty where there is none.
+
+    No pipe or device is waited for, and no more is read than such files have.
+    """
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as opened:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return ""
+            return opened.read(LARGEST_TEXT).decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def git_commit(git: Path) -> str | None:
@@ -310,7 +325,11 @@ def has_gpu(env: Mapping[str, str] | None = None) -> bool:
         return False
     try:
         listed = subprocess.run(
-            [nvidia_smi, "-L"], stdin=subprocess.DEVNULL, capture_output=True, timeout=10
+            [nvidia_smi, "-L"],
+            env=plain_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=10,
         )
     except (OSError, subprocess.TimeoutExpired):
         return False
@@ -345,6 +364,7 @@ def torch_build(python: Path | str) -> TorchBuild | None:
     try:
         done = subprocess.run(
             [str(python), "-c", script],
+            env=plain_environment(*PYTHON_VARIABLES),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

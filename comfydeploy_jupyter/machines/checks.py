@@ -22,7 +22,7 @@ from ..comfyui.discovery import (
 from ..comfyui.folders import Folders
 from ..comfyui.process import option_value, port_number
 from ..errors import ComfyUIUnavailableError, InvalidRequestError
-from ..secrets import is_secret_name
+from ..secrets import unmasked_arguments
 from .hardware import gpus_of_driver
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ _SHELL = re.compile(r"[;|&$`<>\x00-\x1f\x7f]")
 _OPTION = re.compile(r"(--?[A-Za-z][\w-]*)(=.*)?", re.DOTALL)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _GPU = re.compile(r"\d{1,3}(,\d{1,3})*|(GPU|MIG)-[0-9A-Za-z/-]+(,(GPU|MIG)-[0-9A-Za-z/-]+)*")
-MASK = "***"
 MOST_ARGUMENTS = 200
 LONGEST = 4096  # characters of one argument
 PROBE_TIMEOUT = 5.0  # seconds that an address has to tell what is there
@@ -149,9 +148,20 @@ def check_environment(given: Mapping[str, str | int | float | None]) -> dict[str
     return found
 
 
-def masked(env: Mapping[str, str]) -> dict[str, str]:
-    """Return environment variables with those hidden that look like secrets."""
-    return {name: MASK if is_secret_name(name) else value for name, value in env.items()}
+def with_secrets(given: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    """Return launch arguments with the secrets that were hidden when they were shown.
+
+    Raises
+    ------
+    InvalidRequestError
+        If one is hidden that is not known.
+    """
+    try:
+        return tuple(unmasked_arguments(given, known))
+    except KeyError as fault:
+        raise InvalidRequestError.of_field(
+            "launch_args", f"{fault.args[0]!r} stands for a secret that is not known: give it"
+        ) from None
 
 
 def check_gpu(given: str | int) -> str:
@@ -180,7 +190,7 @@ def check_gpu(given: str | int) -> str:
     return text
 
 
-async def check_address(url: str, peers: Peers) -> str:
+async def check_address(url: str, peers: Peers | None = None) -> str:
     """Return the address of a ComfyUI; one that does not answer now may come up later.
 
     Raises

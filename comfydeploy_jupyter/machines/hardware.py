@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from ..child import plain_environment
 from ..moments import moment_of
 
 if TYPE_CHECKING:
@@ -211,6 +212,7 @@ def _of_nvidia_smi() -> list[dict[str, Any]]:
     try:
         done = subprocess.run(
             [program, query, "--format=csv,noheader,nounits"],
+            env=plain_environment(),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

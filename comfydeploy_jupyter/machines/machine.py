@@ -392,7 +392,7 @@ class Machine:
         process = link.process if link is not None else None
         known: dict[str, Any] = {
             "reachable": self.connected,
-            "url": self.url or self.settings.comfyui_url or None,
+            "url": clean_url(self.url or self.settings.comfyui_url) or None,
             "version": link.system.get("comfyui_version") if link is not None else None,
             "managed": process is not None,
         }

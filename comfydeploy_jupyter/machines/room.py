@@ -27,6 +27,7 @@ from ..errors import (
     NotFoundError,
 )
 from ..peers import Peers
+from ..secrets import MASK, clean_url, masked_arguments, masked_environment
 from ..store.machines import MachineRecord, name_taken
 from . import checks, hardware
 from .machine import Machine, MachineSettings
@@ -220,7 +221,7 @@ class MachineRoom:
             "interpreter": str(machine.python) if machine.python is not None else None,
             "python": told.get("python_version"),
             "torch": told.get("pytorch_version"),
-            "launch_args": machine.launch_args,
+            "launch_args": masked_arguments(machine.launch_args),
         }
         try:
             jupyter_server: str | None = version("jupyter_server")
@@ -239,11 +240,11 @@ class MachineRoom:
         settings = machine.settings
         record = self._records[machine.id]
         return {
-            "comfyui_url": settings.comfyui_url,
+            "comfyui_url": clean_url(settings.comfyui_url),
             "comfyui_path": settings.comfyui_path,
             "comfyui_python": settings.comfyui_python,
-            "launch_args": list(settings.launch_args),
-            "env": checks.masked(settings.env),
+            "launch_args": masked_arguments(settings.launch_args),
+            "env": masked_environment(settings.env),
             "gpu": settings.gpu,
             "autostart": self._starts_early(record),
             "docker_steps": record.config.get("docker_steps"),
@@ -331,7 +332,7 @@ class MachineRoom:
             if request.name is not None:
                 self.check_name(request.name, but=machine_id)
             known = {} if request.reset else record.config
-            given = await self._checked(request, known)
+            given = await self._checked(request, known, machine.settings.launch_args)
             changed = replace(record, name=request.name or record.name, config={**known, **given})
             settings = self._settings(changed)
             if settings != machine.settings:
@@ -415,7 +416,12 @@ class MachineRoom:
             known["launch_args"] = tuple(known["launch_args"])
         return replace(base, **known)
 
-    async def _checked(self, request: MachineConfig, known: dict[str, Any]) -> dict[str, Any]:
+    async def _checked(
+        self,
+        request: MachineConfig,
+        known: dict[str, Any],
+        default_args: Sequence[str] = (),
+    ) -> dict[str, Any]:
         """Return what a request sets, each field checked for itself.
 
         An address without a path beside it takes the path away: it would name the folders of
@@ -429,10 +435,12 @@ class MachineRoom:
         if request.docker_command_steps is not None:
             given.setdefault("docker_steps", request.docker_command_steps)
         if request.launch_args is not None:
-            given["launch_args"] = list(checks.split_arguments(request.launch_args))
+            arguments = checks.split_arguments(request.launch_args)
+            shown = known.get("launch_args", default_args)
+            given["launch_args"] = list(checks.with_secrets(arguments, shown))
         if request.env is not None:
             # One that comes back as it was shown is not known to who sends it.
-            env = {k: v for k, v in request.env.items() if v != checks.MASK}
+            env = {k: v for k, v in request.env.items() if v != MASK}
             merged = {**known.get("env", {}), **checks.check_environment(env)}
             given["env"] = {name: value for name, value in merged.items() if value is not None}
         if request.gpu is not None:

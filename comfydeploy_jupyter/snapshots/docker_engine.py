@@ -65,7 +65,7 @@ async def _problem(program: str, *probe: str) -> str | None:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
-            env=child_environment(),
+            env=child_environment(secrets=False),
         )
     except OSError as fault:
         return fault.strerror or "it cannot be started"
@@ -115,7 +115,7 @@ async def build(
         If the build fails, with its last lines as ``details["log"]``.
     """
     await asyncio.to_thread(_prepare, log)
-    env = {**child_environment(), "BUILDKIT_PROGRESS": "plain"}
+    env = {**child_environment(secrets=False), "BUILDKIT_PROGRESS": "plain"}
     arguments = []
     for name, token in tokens.items():
         variable = f"COMFYDEPLOY_BUILD_{name.upper()}"

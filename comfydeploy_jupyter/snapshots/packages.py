@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from ..child import child_environment
+from ..child import plain_environment
 from ..errors import ComfyUIUnavailableError
 from ..secrets import clean_url
 from .repositories import read_checkout
@@ -20,7 +20,6 @@ PYTORCH_INDEX = "https://download.pytorch.org/whl"
 LOCAL = "./packages"  # in a build context: packages that are nowhere else
 _INSPECTOR = Path(__file__).with_name("inspect_python.py")
 _TIMEOUT = 60.0  # seconds for an interpreter to list its packages
-_NOT_ITS_OWN = frozenset({"PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV"})
 _NOT_PINNED = frozenset({"pip"})  # the image has its own
 _BUILDS = re.compile(r"cpu|xpu|cu\d+|rocm[\d.]+")  # local versions that PyTorch's index has
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -83,8 +82,7 @@ def read_packages(python: Path) -> PackageReport:
 
 def _ask(python: Path) -> dict[str, Any]:
     # What PYTHONPATH adds is Jupyter's, or folders of this machine: not the interpreter's own.
-    env = {key: value for key, value in child_environment().items() if key not in _NOT_ITS_OWN}
-    env["PYTHONDONTWRITEBYTECODE"] = "1"
+    env = {**plain_environment(), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         done = subprocess.run(
             [str(python), str(_INSPECTOR)],

@@ -5,21 +5,26 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import tempfile
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 from urllib.parse import urlsplit
 
-from ..comfyui.discovery import git_commit
+from ..child import plain_environment
+from ..comfyui.discovery import git_commit, read_text
 from ..secrets import clean_url
 from .snapshot import is_address
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 _TIMEOUT = 20.0  # seconds for git to compare a work tree
 _HOSTS = ("github.com", "gitlab.com", "bitbucket.org", "codeberg.org", "huggingface.co")
-# Sections of a repository's configuration that make `git status` run programs, or read others.
-_ACTIVE = re.compile(r"^\s*\[\s*(filter|include|includeIf)\b", re.MULTILINE | re.IGNORECASE)
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_SHA256_LENGTH = 64
+_FILTER = re.compile(r"\[\s*filter\b", re.IGNORECASE)
+_HARMLESS = re.compile(
+    r"^[ \t]*(filemode|symlinks|ignorecase|precomposeunicode|autocrlf|eol)[ \t]*=[ \t]*"
+    r"(true|false|input|lf|crlf|native)[ \t]*$",
+    re.MULTILINE | re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -46,25 +51,25 @@ def read_checkout(folder: Path) -> Checkout | None:
     if not (folder / ".git").exists():
         return None
     directory = _directory(folder / ".git")
-    config = _read(directory / "config")
+    config = read_text(directory / "config")
     return Checkout(
-        _public(_remote(config)), git_commit(folder / ".git"), _is_modified(folder, config)
+        _public(_remote(config)),
+        git_commit(folder / ".git"),
+        _is_modified(folder, directory, config),
     )
 
 
+def _own_directory(git: Path) -> Path:
+    """Return the folder with ``HEAD`` and index; work trees and submodules have it elsewhere."""
+    named = re.match(r"gitdir:\s*(.+)", read_text(git)) if git.is_file() else None
+    return git.parent / named[1].strip() if named else git
+
+
 def _directory(git: Path) -> Path:
-    """Return the folder with the configuration; work trees and submodules have it elsewhere."""
-    named = re.match(r"gitdir:\s*(.+)", _read(git)) if git.is_file() else None
-    directory = git.parent / named[1].strip() if named else git
-    shared = _read(directory / "commondir").strip()
+    """Return the folder with configuration and objects, which work trees of a repository share."""
+    directory = _own_directory(git)
+    shared = read_text(directory / "commondir").strip()
     return directory / shared if shared else directory
-
-
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 def _remote(config: str) -> str | None:
@@ -95,28 +100,51 @@ def _public(url: str | None) -> str | None:
     return url if is_address(url) else None
 
 
-def _is_modified(folder: Path, config: str) -> bool:
-    if _ACTIVE.search(config) or re.search(r"worktreeconfig\s*=\s*true", config, re.IGNORECASE):
-        return False
-    command = ("git", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null")
-    arguments = ("-c", "safe.directory=*", "status", "--porcelain", "--untracked-files=no")
-    hidden = {key for key in os.environ if key.startswith("GIT_")}
-    env = {key: value for key, value in os.environ.items() if key not in hidden}
-    env |= {
-        "GIT_CONFIG_GLOBAL": os.devnull,
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_OPTIONAL_LOCKS": "0",
-        "GIT_TERMINAL_PROMPT": "0",
-    }
-    try:
-        done = subprocess.run(
-            [*command, *arguments, "--ignore-submodules=all"],
-            cwd=folder,
-            env=env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_TIMEOUT,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return False
+def _is_modified(folder: Path, directory: Path, config: str) -> bool:
+    """Return whether tracked files were changed; git itself compares them.
+
+    It is given a ``.git`` of ours, with the objects and the index of the real one: what that
+    configures (filters, monitors, hooks, other files) could be any program, and is not there.
+    """
+    commit = git_commit(folder / ".git")
+    if commit is None or _COMMIT.fullmatch(commit) is None or _FILTER.search(config):
+        return False  # what a filter makes of a file is not known
+    own = _own_directory(folder / ".git")
+    with tempfile.TemporaryDirectory(prefix="comfydeploy-") as name:
+        (Path(name) / "refs").mkdir()
+        (Path(name) / "HEAD").write_text(f"{commit}\n")
+        (Path(name) / "config").write_text(_plain_config(config, commit))
+        env = {
+            **plain_environment(),
+            "GIT_DIR": name,
+            "GIT_WORK_TREE": str(folder),
+            "GIT_OBJECT_DIRECTORY": str(directory / "objects"),
+            "GIT_INDEX_FILE": str(own / "index"),
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_ATTR_NOSYSTEM": "1",
+            "GIT_OPTIONAL_LOCKS": "0",
+            "GIT_TERMINAL_PROMPT": "0",
+        }
+        command = ("git", "status", "--porcelain", "--untracked-files=no")
+        try:
+            done = subprocess.run(
+                [*command, "--ignore-submodules=all"],
+                cwd=folder,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_TIMEOUT,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return False
     return done.returncode == 0 and bool(done.stdout.strip())
+
+
+def _plain_config(config: str, commit: str) -> str:
+    """Return what of a repository's configuration says only how its files are written."""
+    kept = [f"{match[1]} = {match[2]}" for match in _HARMLESS.finditer(config)]
+    sha256 = len(commit) == _SHA256_LENGTH
+    format_of = "[extensions]\nobjectFormat = sha256\n" if sha256 else ""
+    core = "\n".join(["[core]", f"repositoryformatversion = {int(sha256)}", *kept])
+    return f"{core}\n{format_of}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from ..errors import CloudError, ConflictError, InvalidRequestError, NotFoundError
+from ..secrets import clean_url
 from .callbacks import Callbacks
 from .downloads import Copy, Download
 from .http import TransferError, new_session
@@ -414,7 +415,7 @@ class Transfers:
             if known.kind == kind and known.private == private:
                 return known
             raise _on_its_way(known)
-        origin = private.get("url") or private.get("from")
+        origin = clean_url(private.get("url") or private["from"])  # it is kept
         if known is not None and known.state == "failed" and known.facts.get("origin") == origin:
             known.private = private
             known.facts["expected"] = expected

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.machines import checks
+from comfydeploy_jupyter.secrets import masked_environment
 from tests.comfyui_server import comfyui_tree, free_port
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def test_environments():
     for wrong in ({"A B": "x"}, {"A=": "x"}, {"": "x"}, {"A": "x\0"}):
         with pytest.raises(InvalidRequestError, match="env: "):
             checks.check_environment(wrong)
-    shown = checks.masked({"HF_TOKEN": "s", "MYSQL_PWD": "s", "KEYBOARD": "us", "A": "1"})
+    shown = masked_environment({"HF_TOKEN": "s", "MYSQL_PWD": "s", "KEYBOARD": "us", "A": "1"})
     assert shown == {"HF_TOKEN": "***", "MYSQL_PWD": "***", "KEYBOARD": "us", "A": "1"}
 
 

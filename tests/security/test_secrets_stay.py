@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 import time
@@ -11,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from comfydeploy_jupyter.child import child_environment
+from comfydeploy_jupyter.child import child_environment, plain_environment
+from comfydeploy_jupyter.comfyui.discovery import has_gpu, torch_build
+from comfydeploy_jupyter.errors import ComfyUIUnavailableError
+from comfydeploy_jupyter.machines.hardware import gpus_of_driver
+from comfydeploy_jupyter.secrets import is_secret_value, masked_arguments, unmasked_arguments
+from comfydeploy_jupyter.snapshots.packages import read_packages
+from comfydeploy_jupyter.snapshots.repositories import read_checkout
 from tests.handlers.conftest import chain
 
 if TYPE_CHECKING:
@@ -42,6 +49,84 @@ def test_children_get_no_keys_of_jupyter_and_comfydeploy(monkeypatch):
     assert kept.keys() >= {*theirs, "COMFYDEPLOY_DATA_DIR", "PATH"}
     assert not child_environment(secrets=False).keys() & {*ours, *theirs}
     assert "PATH" in child_environment(secrets=False)
+
+
+def test_values_that_hold_secrets_are_known(monkeypatch):
+    for name, value in PASSWORDS.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("COMFYDEPLOY_LAUNCH_ARGS", PASSWORDS["DB_URL"])
+    monkeypatch.setenv("GIT_SOURCE", "ssh://git@example.org/a")
+    monkeypatch.setenv("HTTPS_PROXY", "http://user:pw@proxy.example:3128")
+    kept = child_environment(secrets=False)
+    assert not kept.keys() & {*PASSWORDS, "COMFYDEPLOY_LAUNCH_ARGS"}
+    assert kept.keys() >= {"GIT_SOURCE", "HTTPS_PROXY"}
+    assert "COMFYDEPLOY_LAUNCH_ARGS" not in child_environment()
+    assert child_environment().keys() >= PASSWORDS.keys()
+    assert not plain_environment().keys() & {*PASSWORDS, "GIT_SOURCE", "HTTPS_PROXY"}
+
+
+PASSWORDS = {
+    "DB_URL": "postgresql+psycopg://ada:p@ss/w0rd@db.example/x",
+    "BROKER": "amqp://ada:hunter2@broker.example",
+    "SOURCE": "https://sometoken@git.example/a.git",
+    "NAMELESS": f"hf_{'a' * 34}",
+}
+
+
+def test_programs_that_are_asked_get_nothing_but_what_they_need(tmp_path, monkeypatch):
+    """An interpreter that is asked for torch and packages, git, nvidia-smi."""
+    keys = {"JUPYTERHUB_API_TOKEN": "s", "COMFY_DEPLOY_API_KEY": "s", "HF_TOKEN": "s", **PASSWORDS}
+    for name, value in keys.items():
+        monkeypatch.setenv(name, value)
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    for name in ("nvidia-smi", "git", "python"):
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\nenv > {seen}/{name}.$$\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    git = tmp_path / "pack/.git"
+    git.mkdir(parents=True)
+    (git / "HEAD").write_text("0" * 40)
+    has_gpu()
+    gpus_of_driver()
+    torch_build(tmp_path / "bin/python")
+    with pytest.raises(ComfyUIUnavailableError):
+        read_packages(tmp_path / "bin/python")
+    assert read_checkout(tmp_path / "pack") is not None
+    told = {file.name: file.read_text() for file in seen.iterdir()}
+    assert {name.partition(".")[0] for name in told} == {"nvidia-smi", "git", "python"}
+    for name, text in told.items():
+        found = [line for line in text.splitlines() if line.partition("=")[0] in keys]
+        assert not found, name
+        assert "PATH=" in text
+
+
+def test_arguments_are_shown_without_secrets_and_taken_back():
+    given = [
+        *("--comfy-api-key=k1", "--cpu", "--api-key", "k2", "--port", "8188"),
+        *("--database-url", "postgresql://ada:pw@db.example/x", "--base-directory=/a"),
+        *("--extra=https://h.example/?token=t", f"hf_{'a' * 34}"),
+    ]
+    shown = masked_arguments(given)
+    assert shown == [
+        *("--comfy-api-key=***", "--cpu", "--api-key", "***", "--port", "8188"),
+        *("--database-url", "***", "--base-directory=/a", "--extra=***", "***"),
+    ]
+    assert unmasked_arguments(shown, given) == given
+    changed = ["--lowvram", *shown[2:], "--comfy-api-key=***"]
+    assert unmasked_arguments(changed, given) == ["--lowvram", *given[2:], given[0]]
+    for unknown in (["--other-key=***"], ["--port", "***"], ["***"]):
+        with pytest.raises(KeyError):
+            unmasked_arguments(unknown, given)
+
+
+def test_looking_for_secrets_takes_no_time():
+    begin = time.monotonic()
+    for text in ("a://" + ":" * 500_000, "://" * 200_000, "a://" + "@:" * 250_000, "x" * 500_000):
+        is_secret_value(text)
+    assert time.monotonic() - begin < 2
 
 
 class Flow:

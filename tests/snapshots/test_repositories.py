@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -85,3 +86,31 @@ def test_nothing_that_a_repository_configures_is_run(checkout, tmp_path):
     assert not harm.exists()
     git(checkout, "status", "--porcelain")
     assert harm.exists(), "an ordinary git would have run it"
+
+
+@pytest.mark.parametrize(
+    "line", ['[x] [filter "bad"] clean = {script}', "[x] [include] path = {more}"]
+)
+def test_nor_where_that_is_hidden(checkout, tmp_path, monkeypatch, line):
+    """Git takes several headers in one line, which no reading by lines sees."""
+    harm, script, more = tmp_path / "harm", tmp_path / "script", tmp_path / "more"
+    script.write_text(f"#!/bin/sh\nenv > {harm}\ncat\n")
+    script.chmod(0o755)
+    more.write_text(f'[filter "bad"]\nclean = {script}\n')
+    (checkout / ".gitattributes").write_text("* filter=bad\n")
+    (checkout / "a.py").write_text("2")
+    with (checkout / ".git/config").open("a") as config:
+        config.write(line.format(script=script, more=more) + "\n")
+    monkeypatch.setenv("COMFY_DEPLOY_API_KEY", "secret")
+    assert read_checkout(checkout) is not None
+    assert not harm.exists()
+    git(checkout, "status", "--porcelain")
+    assert harm.exists(), "an ordinary git would have run it"
+
+
+def test_no_pipe_is_waited_for(checkout):
+    (checkout / ".git/config").unlink()
+    os.mkfifo(checkout / ".git/config")
+    found = read_checkout(checkout)
+    assert found is not None
+    assert found.repository is None
