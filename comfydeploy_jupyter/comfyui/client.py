@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 from functools import partial
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeVar
 from urllib.parse import quote
 
 import aiohttp
@@ -24,7 +24,6 @@ from ..secrets import clean_url
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-    from pathlib import Path
 
 T = TypeVar("T")
 
@@ -343,7 +342,7 @@ class ComfyUIClient:
 
     async def upload(
         self,
-        path: Path,
+        file: IO[bytes],
         filename: str,
         *,
         subfolder: str = "",
@@ -354,8 +353,8 @@ class ComfyUIClient:
 
         Parameters
         ----------
-        path : pathlib.Path
-            The file.
+        file : binary file
+            Opened, at its start; it is closed when it was sent.
         filename, subfolder : str
             What it shall be called, and where below the folder it goes.
         kind : str
@@ -372,7 +371,6 @@ class ComfyUIClient:
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=5, sock_read=STORING * self.timeout
         )
-        file = await asyncio.to_thread(path.open, "rb")
         try:
             form = aiohttp.FormData(quote_fields=False)  # ComfyUI takes names as they are
             form.add_field("image", file, filename=filename)

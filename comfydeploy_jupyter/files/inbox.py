@@ -109,8 +109,10 @@ class RemoteInbox(Inbox):
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
 
     async def _pass_on(self, file: StoredFile, overwrite: bool) -> StoredFile:
+        path = await asyncio.to_thread(file.path.resolve)
+        opened = await asyncio.to_thread(self._folders.open_for_read, path)
         name, subfolder = await self._client.upload(
-            file.path,
+            opened,
             file.name,
             subfolder=file.subfolder,
             kind=file.type,

@@ -5,26 +5,26 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import contextlib
 import hashlib
-import io
 import os
 import re
+import secrets
+import stat
 import tempfile
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 import aiohttp
 
 from ..answers import reason_of
-from ..errors import InvalidRequestError, NotFoundError
+from ..errors import ConflictError, InvalidRequestError, NotFoundError
 from ..secrets import clean_url
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from ..comfyui.client import ComfyUIClient
     from ..comfyui.folders import Folders
@@ -35,7 +35,9 @@ SUBFOLDER = "comfydeploy"  # of ComfyUI's input/
 MAX_BYTES = 4 * 1024**3  # of one file
 MAX_ZIP_IMAGES = 1000
 MAX_ZIP_DIRECTORY = 16 * 1024**2  # bytes of the list of what is in an archive
+ZIP_END, ZIP64_LOCATOR = 22, 20  # bytes of the records at the end of an archive
 CHUNK = 1024 * 1024
+PLAIN_MODE = 0o666  # of files that are new on this machine, as the umask allows
 DOWNLOAD_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=15, sock_read=60)
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 PATH_KINDS = ("video_path", "file")
@@ -78,12 +80,12 @@ async def bring_files(needs: Iterable[FileNeed], machine: Machine) -> dict[str, 
 async def _bring(source: str, need: FileNeed, folders: Folders, client: ComfyUIClient) -> list[str]:
     field = f"inputs.{need.input_id}"
     if source.startswith(("http://", "https://")):
-        with _temporary_file() as path:
-            await _download(source, path, field)
+        with _temporary_file() as file:
+            await _download(source, file, field)
             name = PurePosixPath(unquote(urlsplit(source).path)).name or "download"
-            if need.kind == "image_batch" and zipfile.is_zipfile(path):
-                return await _place_unzipped(path, field, folders, client)
-            return [await _place(path, name, folders, client)]
+            if need.kind == "image_batch" and await asyncio.to_thread(zipfile.is_zipfile, file):
+                return await _place_unzipped(file, field, folders, client)
+            return [await _place(file, name, folders, client)]
     if source.startswith("data:"):
         data, suffix = await asyncio.to_thread(_decode, source, field)
         return [await _place_bytes(data, f"image{suffix}", folders, client)]
@@ -105,29 +107,36 @@ async def _place_named(name: str, field: str, folders: Folders, client: ComfyUIC
             if path.is_relative_to(root):
                 inside = path.relative_to(root).as_posix()
                 return inside if kind == "input" else f"{inside} [{kind}]"
-    return await _place(path, path.name, folders, client)
+    with await asyncio.to_thread(folders.open_for_read, path) as file:
+        mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode) & PLAIN_MODE
+        return await _place(file, path.name, folders, client, mode=mode)
 
 
 async def _place_bytes(data: bytes, name: str, folders: Folders, client: ComfyUIClient) -> str:
-    with _temporary_file() as path:
-        await asyncio.to_thread(path.write_bytes, data)
-        return await _place(path, name, folders, client)
+    with _temporary_file() as file:
+        await asyncio.to_thread(file.write, data)
+        return await _place(file, name, folders, client)
 
 
-async def _place(path: Path, name: str, folders: Folders, client: ComfyUIClient) -> str:
-    """Put a file under ``input/`` by a name made of its content, so that it is there only once."""
-    digest = await asyncio.to_thread(_digest, path)
+async def _place(
+    file: IO[bytes], name: str, folders: Folders, client: ComfyUIClient, *, mode: int = PLAIN_MODE
+) -> str:
+    """Put a file under ``input/`` by a name made of its content, so that it is there only once.
+
+    It is opened already: its name might mean another file by now.
+    """
+    digest = await asyncio.to_thread(_digest, file)
     safe = re.sub(r"[^\w.-]+", "_", name)[-80:].lstrip(".") or "file"
     target = f"{digest[:16]}-{safe}"
     if folders.base is None:
-        stored, subfolder = await client.upload(path, target, subfolder=SUBFOLDER)
+        await asyncio.to_thread(file.seek, 0)
+        stored, subfolder = await client.upload(file, target, subfolder=SUBFOLDER)
         return f"{subfolder}/{stored}" if subfolder else stored
-    folder = folders.directory("input") / SUBFOLDER
-    await asyncio.to_thread(_copy, path, folder / target)
+    await asyncio.to_thread(_copy, file, folders, target, digest, mode)
     return f"{SUBFOLDER}/{target}"
 
 
-async def _download(url: str, path: Path, field: str) -> None:
+async def _download(url: str, file: IO[bytes], field: str) -> None:
     size = 0
     told = clean_url(url)
     try:
@@ -137,12 +146,11 @@ async def _download(url: str, path: Path, field: str) -> None:
         ):
             if answer.status >= 400:
                 raise InvalidRequestError.of_field(field, f"{told} answered {answer.status}")
-            with path.open("wb") as file:
-                async for chunk in answer.content.iter_chunked(CHUNK):
-                    size += len(chunk)
-                    if size > MAX_BYTES:
-                        raise InvalidRequestError.of_field(field, f"{told} is larger than 4 GiB")
-                    await asyncio.to_thread(file.write, chunk)
+            async for chunk in answer.content.iter_chunked(CHUNK):
+                size += len(chunk)
+                if size > MAX_BYTES:
+                    raise InvalidRequestError.of_field(field, f"{told} is larger than 4 GiB")
+                await asyncio.to_thread(file.write, chunk)
     except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as fault:
         reason = reason_of(fault)
         raise InvalidRequestError.of_field(field, f"{told} cannot be fetched: {reason}") from None
@@ -160,12 +168,12 @@ def _decode(url: str, field: str) -> tuple[bytes, str]:
 
 
 async def _place_unzipped(
-    path: Path, field: str, folders: Folders, client: ComfyUIClient
+    file: IO[bytes], field: str, folders: Folders, client: ComfyUIClient
 ) -> list[str]:
     """Place the pictures of an archive, one after the other; return the loader's names."""
     names = []
     try:
-        archive = await asyncio.to_thread(_open_archive, path, field)
+        archive = await asyncio.to_thread(_open_archive, file, field)
         with archive:
             for item in _pictures(archive, field):
                 with _temporary_file() as picture:
@@ -177,19 +185,23 @@ async def _place_unzipped(
     return names
 
 
-def _open_archive(path: Path, field: str) -> zipfile.ZipFile:
+def _open_archive(file: IO[bytes], field: str) -> zipfile.ZipFile:
     """Open an archive whose list is short: all of that is read at once.
 
     Where it ends, an archive tells how long its list is (PKWARE's APPNOTE, 4.3.16); larger ones
-    than are taken here tell it in the records of ZIP64 before that.
+    than are taken here tell it in the records of ZIP64 before that. The place is sought as
+    `zipfile` does it: what looks like another end within the last 22 bytes is none.
     """
-    with path.open("rb") as file:
-        file.seek(-min(file.seek(0, os.SEEK_END), 22 + 0xFFFF + 20), os.SEEK_END)
-        before, _, end = file.read().rpartition(b"PK\x05\x06")
-    size = int.from_bytes(end[8:12], "little")
-    if size > MAX_ZIP_DIRECTORY or before[-20:].startswith(b"PK\x06\x07"):
+    file.seek(-min(file.seek(0, os.SEEK_END), ZIP_END + 0xFFFF + ZIP64_LOCATOR), os.SEEK_END)
+    tail = file.read()
+    at = len(tail) - ZIP_END
+    if not (tail.startswith(b"PK\x05\x06", max(at, 0)) and tail.endswith(b"\0\0")):
+        at = tail.rfind(b"PK\x05\x06")
+    size = int.from_bytes(tail[at + 12 : at + 16], "little")
+    locator = tail[max(at - ZIP64_LOCATOR, 0) : at]
+    if size > MAX_ZIP_DIRECTORY or locator.startswith(b"PK\x06\x07"):
         raise InvalidRequestError.of_field(field, "the archive holds too much")
-    return zipfile.ZipFile(path)
+    return zipfile.ZipFile(file)
 
 
 def _pictures(archive: zipfile.ZipFile, field: str) -> list[zipfile.ZipInfo]:
@@ -199,40 +211,64 @@ def _pictures(archive: zipfile.ZipFile, field: str) -> list[zipfile.ZipInfo]:
     return found
 
 
-def _extract(archive: zipfile.ZipFile, item: zipfile.ZipInfo, target: Path) -> None:
+def _extract(archive: zipfile.ZipFile, item: zipfile.ZipInfo, target: IO[bytes]) -> None:
     """Write a picture, no more of it than the archive says: what it says has been counted."""
     left = item.file_size
-    with archive.open(item) as read, target.open("wb") as write:
+    with archive.open(item) as read:
         while left and (chunk := read.read(min(CHUNK, left))):
-            write.write(chunk)
+            target.write(chunk)
             left -= len(chunk)
 
 
-def _digest(path: Path) -> str:
+def _digest(file: IO[bytes]) -> str:
     digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        buffer = bytearray(CHUNK)
-        view = memoryview(buffer)
-        while count := file.readinto(view):
-            digest.update(view[:count])
+    file.seek(0)
+    while chunk := file.read(CHUNK):
+        digest.update(chunk)
     return digest.hexdigest()
 
 
-def _copy(source: Path, target: Path) -> None:
-    """Copy a file so that under its name there is all of it or nothing."""
-    if target.exists():
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, beside = tempfile.mkstemp(dir=target.parent, prefix=".part-")
+def _copy(source: IO[bytes], folders: Folders, target: str, digest: str, mode: int) -> None:
+    """Copy a file so that under its name there is all of it or nothing, and with its permissions.
+
+    The folder is walked without following links, and a link that has the name is replaced.
+    """
+    folder = Path(os.path.realpath(folders.directory("input"))) / SUBFOLDER
+    directory = folders.open_directory(folder, create=True)
     try:
-        with source.open("rb") as read, io.FileIO(descriptor, "wb") as write:
-            while chunk := read.read(CHUNK):
-                write.write(chunk)
-        Path(beside).chmod(0o644)
-        Path(beside).replace(target)
-    except BaseException:
-        Path(beside).unlink(missing_ok=True)
-        raise
+        if _is_there(target, os.fstat(source.fileno()).st_size, directory):
+            return
+        part = f".part-{secrets.token_hex(8)}"
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(part, flags, mode, dir_fd=directory)
+        try:
+            with os.fdopen(descriptor, "wb") as written:
+                if _write(source, written) != digest:
+                    raise ConflictError(f"{target} changed while it was read; try again")
+            os.rename(part, target, src_dir_fd=directory, dst_dir_fd=directory)
+        except BaseException:
+            os.unlink(part, dir_fd=directory)
+            raise
+    finally:
+        os.close(directory)
+
+
+def _is_there(name: str, size: int, directory: int) -> bool:
+    try:
+        facts = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(facts.st_mode) and facts.st_size == size
+
+
+def _write(source: IO[bytes], target: IO[bytes]) -> str:
+    """Copy all of a file; return its SHA-256."""
+    digest = hashlib.sha256()
+    source.seek(0)
+    while chunk := source.read(CHUNK):
+        digest.update(chunk)
+        target.write(chunk)
+    return digest.hexdigest()
 
 
 def _input_folder(folders: Folders, need: FileNeed) -> Path:
@@ -245,11 +281,6 @@ def _input_folder(folders: Folders, need: FileNeed) -> Path:
     return folders.directory("input")
 
 
-@contextlib.contextmanager
-def _temporary_file() -> Iterator[Path]:
-    descriptor, name = tempfile.mkstemp(prefix="comfydeploy-")
-    os.close(descriptor)
-    try:
-        yield Path(name)
-    finally:
-        Path(name).unlink(missing_ok=True)
+def _temporary_file() -> IO[bytes]:
+    """Return a file without a name, which nobody else can open; gone when it is closed."""
+    return tempfile.TemporaryFile()

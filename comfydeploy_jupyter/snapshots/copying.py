@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import stat
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import FULL
 from ..secrets import holds_secret, is_secret_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MIB = 1024 * 1024
 _LARGE = 100 * MIB  # bytes of a file that is rather a model than code
@@ -34,46 +39,56 @@ class Copier:
     warnings: list[str] = field(default_factory=list)
 
     def copy(self, source: Path, target: Path) -> None:
-        """Copy a file or a folder; ``target`` must not exist, its parent must."""
+        """Copy a file or a folder; ``target`` must not exist, its parent must.
+
+        All below ``source`` is opened from there, once, and without following links, so that what
+        is swapped meanwhile leads nowhere.
+        """
         root = Path(os.path.realpath(source))
-        if root.is_file():
-            self._file(root, target, source.name)
-        else:
-            self._folder(root, root, target, source.name)
+        with _opened(root) as opened:
+            self._any(_Root(root, opened), root, opened, target, source.name)
 
-    def _folder(self, root: Path, folder: Path, target: Path, shown: str) -> None:
+    def _any(self, root: _Root, path: Path, opened: int, target: Path, shown: str) -> None:
+        if stat.S_ISDIR(os.fstat(opened).st_mode):
+            self._folder(root, path, opened, target, shown)
+        else:
+            self._file(path.name, opened, target, shown)
+
+    def _folder(self, root: _Root, path: Path, opened: int, target: Path, shown: str) -> None:
         target.mkdir()
-        try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError as fault:
-            self.warnings.append(f"{shown} is left out: {fault.strerror}")
-            return
-        for entry in entries:
-            if entry.name in _NOT_CODE or entry.name.endswith((".pyc", ".pyo")):
+        for name in sorted(os.listdir(opened)):
+            if name in _NOT_CODE or name.endswith((".pyc", ".pyo")):
                 continue
-            path, beside = Path(entry.path), f"{shown}/{entry.name}"
-            if entry.is_symlink():
-                self._link(root, path, target / entry.name, beside)
-            elif not entry.is_dir():
-                self._file(path, target / entry.name, beside)
-            elif not entry.name.startswith("."):  # .git, .venv, .cache and the like
-                self._folder(root, path, target / entry.name, beside)
+            beside = f"{shown}/{name}"
+            try:
+                self._entry(root, path / name, opened, target / name, beside)
+            except OSError as fault:
+                if fault.errno in FULL:
+                    raise
+                self.warnings.append(f"{beside} is left out: {fault.strerror}")
 
-    def _link(self, root: Path, path: Path, target: Path, shown: str) -> None:
+    def _entry(self, root: _Root, path: Path, folder: int, target: Path, shown: str) -> None:
+        mode = os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_mode
+        if stat.S_ISLNK(mode):
+            self._link(root, path, target, shown)
+        elif not stat.S_ISDIR(mode) or not path.name.startswith("."):  # .git, .venv and the like
+            with _opened(path.name, folder) as opened:
+                self._any(root, path, opened, target, shown)
+
+    def _link(self, root: _Root, path: Path, target: Path, shown: str) -> None:
         end = Path(os.path.realpath(path))
-        if not end.is_relative_to(root):
+        if not end.is_relative_to(root.path):
             self.warnings.append(f"{shown} is left out: a link to outside of its pack")
-        elif end.is_dir():
-            target.symlink_to(os.path.relpath(end, os.path.realpath(path.parent)))
-        else:
-            self._file(end, target, shown)
+            return
+        with root.open(end) as opened:
+            if stat.S_ISDIR(os.fstat(opened).st_mode):
+                target.symlink_to(os.path.relpath(end, os.path.realpath(path.parent)))
+            else:
+                self._file(end.name, opened, target, shown)
 
-    def _file(self, path: Path, target: Path, shown: str) -> None:
+    def _file(self, name: str, opened: int, target: Path, shown: str) -> None:
         try:
-            why = self._reason_against(path)
-            if why is None:
-                shutil.copyfile(path, target)
-                shutil.copymode(path, target)
+            why = self._copied(name, opened, target)
         except OSError as fault:
             if fault.errno in FULL:
                 raise
@@ -82,18 +97,52 @@ class Copier:
         if why is not None:
             self.warnings.append(f"{shown} is left out: {why}")
 
-    def _reason_against(self, path: Path) -> str | None:
-        facts = path.stat()
+    def _copied(self, name: str, opened: int, target: Path) -> str | None:
+        """Copy an opened file, or return why not."""
+        facts = os.fstat(opened)
         if not stat.S_ISREG(facts.st_mode):
             return "not a file"
-        if is_secret_file(path.name):
+        if is_secret_file(name):
             return "such files hold secrets"
         if facts.st_size > _LARGE:
             return f"it has {facts.st_size // MIB} MiB"
         if facts.st_size > self.bytes_left or self.files_left <= 0:
             return "there are too many files, or too large ones"
-        if facts.st_size <= _SEARCHED and holds_secret(path.read_bytes()):
-            return "there is a key in it"
+        with os.fdopen(opened, "rb", closefd=False) as file:
+            content = file.read(_SEARCHED)
+            if facts.st_size <= _SEARCHED and holds_secret(content):
+                return "there is a key in it"
+            with target.open("xb") as written:
+                written.write(content)
+                shutil.copyfileobj(file, written)
+        target.chmod(stat.S_IMODE(facts.st_mode))
         self.bytes_left -= facts.st_size
         self.files_left -= 1
         return None
+
+
+@dataclass(frozen=True)
+class _Root:
+    """The folder that is copied: what it is called, and what was opened."""
+
+    path: Path
+    opened: int
+
+    @contextmanager
+    def open(self, path: Path) -> Iterator[int]:
+        """Open what is below, without following links."""
+        with ExitStack() as stack:
+            opened = self.opened
+            for name in path.relative_to(self.path).parts:
+                opened = stack.enter_context(_opened(name, opened))
+            yield opened
+
+
+@contextmanager
+def _opened(name: str | Path, folder: int | None = None) -> Iterator[int]:
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+    opened = os.open(name, flags, dir_fd=folder)
+    try:
+        yield opened
+    finally:
+        os.close(opened)

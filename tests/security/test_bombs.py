@@ -193,6 +193,14 @@ def zip64(content: bytes) -> bytes:
     return content[:end] + record + locator + content[end:]
 
 
+def hidden(content: bytes) -> bytes:
+    """Return an archive whose end looks as if another one began in it, with a short list."""
+    end = content.rindex(b"PK\x05\x06")
+    changed = bytearray(content)
+    struct.pack_into("<L4s", changed, end + 12, 1 << 30, b"PK\x05\x06")
+    return bytes(changed)
+
+
 class TestArchives:
     """A batch of pictures may come as an archive, from any address."""
 
@@ -223,8 +231,9 @@ class TestArchives:
             claims(archive(**{"a.png": b"x"}), directory=1 << 30),
             archive(**{f"{n}.png": b"" for n in range(bring.MAX_ZIP_IMAGES + 1)}),
             zip64(archive(**{"a.png": b"x"})),
+            hidden(archive(**{"a.png": b"x"})),
         ],
-        ids=["size", "list", "number", "zip64"],
+        ids=["size", "list", "number", "zip64", "hidden"],
     )
     async def test_what_says_too_much_is_not_opened(self, brought, content, tmp_path):
         with pytest.raises(InvalidRequestError, match="holds too much"):

@@ -1,0 +1,115 @@
+"""Files that an input names are brought as they are, wherever links lead meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from comfydeploy_jupyter.comfyui.folders import Folders
+from comfydeploy_jupyter.errors import ComfyDeployError
+from comfydeploy_jupyter.graphs.external import FileNeed
+from comfydeploy_jupyter.runs import bring
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A ComfyUI with its folders, Jupyter's root beside it, and what is nobody's business."""
+    for folder in ("ComfyUI/input", "ComfyUI/output", "notebooks", "outside"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "outside/a.txt").write_text("secret")
+    return tmp_path
+
+
+@pytest.fixture
+def place(home: Path) -> Callable[[str], Any]:
+    async def place(source: str) -> str:
+        folders = Folders(home / "ComfyUI", jupyter_root=home / "notebooks")
+
+        async def ready() -> None:
+            return None
+
+        async def known() -> Folders:
+            return folders
+
+        machine: Any = SimpleNamespace(ready=ready, folders=known)
+        need = FileNeed("1", "file", "image", (source,))
+        return str((await bring.bring_files([need], machine))["1"])
+
+    return place
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o644])
+async def test_permissions_stay(place, home, mode):
+    file = home / "notebooks/a.png"
+    file.write_bytes(b"picture")
+    file.chmod(mode)
+    brought = home / "ComfyUI/input" / await place("a.png")
+    assert brought.read_bytes() == b"picture"
+    assert stat.S_IMODE(brought.stat().st_mode) == mode
+
+
+async def test_the_same_content_is_there_once(place, home):
+    (home / "notebooks/a.png").write_bytes(b"picture")
+    first = await place("a.png")
+    assert await place("a.png") == first
+    assert len(list((home / "ComfyUI/input/comfydeploy").iterdir())) == 1
+
+
+async def test_a_link_in_the_place_of_the_copy_is_not_written_through(place, home):
+    (home / "notebooks/a.png").write_bytes(b"picture")
+    brought = home / "ComfyUI/input" / await place("a.png")
+    brought.unlink()
+    brought.symlink_to(home / "outside/a.txt")
+    assert home / "ComfyUI/input" / await place("a.png") == brought
+    assert not brought.is_symlink()
+    assert brought.read_bytes() == b"picture"
+    assert (home / "outside/a.txt").read_text() == "secret"
+
+
+async def test_nor_one_in_the_place_of_the_folder(place, home):
+    (home / "notebooks/a.png").write_bytes(b"picture")
+    (home / "ComfyUI/input/comfydeploy").symlink_to(home / "outside")
+    with pytest.raises(ComfyDeployError):
+        await place("a.png")
+    assert [path.name for path in (home / "outside").iterdir()] == ["a.txt"]
+
+
+async def test_a_folder_that_is_swapped_all_the_time_gives_nothing_from_outside(place, home):
+    """The same path is a folder of the user, then a link to elsewhere, and so on."""
+    plain = home / "notebooks/plain"
+    plain.mkdir()
+    (plain / "a.txt").write_text("public")
+    swapped, link = home / "notebooks/way", home / "notebooks/link"
+    link.symlink_to(home / "outside")
+    plain.rename(swapped)
+    stop = asyncio.Event()
+
+    def swap() -> None:
+        while not stop.is_set():
+            swapped.rename(plain)
+            link.rename(swapped)
+            swapped.rename(link)
+            plain.rename(swapped)
+
+    swapping = asyncio.ensure_future(asyncio.to_thread(swap))
+    brought = 0
+    for _ in range(300):
+        try:
+            name = await place("way/a.txt")
+        except ComfyDeployError:
+            continue
+        brought += 1
+        assert (home / "ComfyUI/input" / name).read_text() == "public"
+    stop.set()
+    await swapping
+    found = [path.read_text() for path in (home / "ComfyUI/input/comfydeploy").iterdir()]
+    assert set(found) <= {"public"}
+    assert brought, "it was never there when it was asked for"

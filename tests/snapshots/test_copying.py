@@ -1,0 +1,71 @@
+"""What of a pack goes into a build context, whatever happens to the pack meanwhile."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from comfydeploy_jupyter.snapshots.copying import Copier
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@pytest.fixture
+def pack(tmp_path: Path) -> Path:
+    pack = tmp_path / "pack"
+    (pack / "inside").mkdir(parents=True)
+    (pack / "inside/a.py").write_text("public")
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside/a.py").write_text("private")
+    return pack
+
+
+def test_files_links_and_permissions(pack, tmp_path):
+    (pack / "inside/run.sh").write_text("#!/bin/sh")
+    (pack / "inside/run.sh").chmod(0o750)
+    (pack / "link.py").symlink_to("inside/a.py")
+    (pack / "way").symlink_to("inside")
+    (pack / "out.py").symlink_to(tmp_path / "outside/a.py")
+    (pack / "circle").symlink_to("circle")
+    os.mkfifo(pack / "pipe")
+    (pack / "key.pem.py").write_text(f"hf_{'a' * 34}")
+    copier = Copier()
+    copier.copy(pack, tmp_path / "copy")
+    copied = {str(path.relative_to(tmp_path / "copy")) for path in (tmp_path / "copy").rglob("*")}
+    assert copied == {"inside", "inside/a.py", "inside/run.sh", "link.py", "way"}
+    assert (tmp_path / "copy/inside/run.sh").stat().st_mode & 0o777 == 0o750
+    assert not (tmp_path / "copy/link.py").is_symlink()
+    assert (tmp_path / "copy/way").readlink().name == "inside"
+    left_out = sorted(warning.partition(" ")[0] for warning in copier.warnings)
+    assert left_out == ["pack/circle", "pack/key.pem.py", "pack/out.py", "pack/pipe"]
+
+
+def test_what_is_swapped_meanwhile_is_not_copied(pack, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "outside")
+    inside, aside = pack / "inside", tmp_path / "aside"
+    stop = threading.Event()
+
+    def swap() -> None:
+        while not stop.is_set():
+            inside.rename(aside)
+            link.rename(inside)
+            inside.rename(link)
+            aside.rename(inside)
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    copied = set()
+    try:
+        for number in range(300):
+            target = tmp_path / f"copy-{number}"
+            Copier().copy(pack, target)
+            copied |= {file.read_text() for file in target.rglob("a.py")}
+    finally:
+        stop.set()
+        swapping.join()
+    assert copied == {"public"}
