@@ -41,7 +41,7 @@ _PLAIN = frozenset(
 _PLAIN_BEGINNINGS = ("LC_", "CUDA_", "NVIDIA_", "HIP_", "ROCR_")
 
 
-def child_environment(*, secrets: bool = True) -> dict[str, str]:
+def child_environment(*, secrets: bool = True, keep: tuple[str, ...] = ()) -> dict[str, str]:
     """Return this process's environment without the credentials of Jupyter and ComfyDeploy.
 
     Parameters
@@ -49,6 +49,8 @@ def child_environment(*, secrets: bool = True) -> dict[str, str]:
     secrets : bool
         Whether other secrets stay in it, such as ``HF_TOKEN``, which custom nodes use. Addresses of
         proxies always do: without them programs do not get out.
+    keep : tuple of str
+        How the names begin of variables that are the program's own; they stay.
     """
     return {
         key: value
@@ -56,6 +58,7 @@ def child_environment(*, secrets: bool = True) -> dict[str, str]:
         if not is_secret_variable(key, value)
         or (secrets and not key.upper().startswith(_OURS))
         or key.lower() in ("http_proxy", "https_proxy", "all_proxy")
+        or key.startswith(keep)
     }
 
 

@@ -25,9 +25,10 @@ from ..answers import read
 from ..child import plain_environment
 from ..errors import ComfyUIUnavailableError
 from ..peers import CheckedConnector, Peers
+from .ownership import objection_to_python, objection_to_tree
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 INSTALL_COMMAND = "python -m comfydeploy_jupyter.comfyui.install"
 INSTALL_PATH = "~/ComfyUI"
@@ -79,7 +80,8 @@ class Found:
     python : pathlib.Path or None
         The interpreter to start it with, where one was found.
     passed_over : str or None
-        Why a program that listens where a ComfyUI usually answers is not used.
+        Why a program that listens where a ComfyUI usually answers, or one in the usual places, is
+        not used.
     """
 
     kind: Literal["url", "path"]
@@ -140,8 +142,10 @@ async def discover(
                 "hint": f"Correct comfyui_path, or install one: {INSTALL_COMMAND} --path {path}"
             },
         )
+    by_chance = path is None
     if path is None:
-        path = await asyncio.to_thread(_first_tree, places)
+        path, refused = await asyncio.to_thread(_first_tree, places)
+        passed_over = " ".join(filter(None, (passed_over, refused))) or None
     if path is None:
         at_port = passed_over or f"None answers at {url}."
         raise ComfyUIUnavailableError(
@@ -152,7 +156,7 @@ async def discover(
             },
         )
     if python is None:
-        python = await asyncio.to_thread(find_python, path)
+        python = await asyncio.to_thread(find_python, path, by_chance=by_chance)
     return Found("path", path=path, python=python, passed_over=passed_over)
 
 
@@ -233,22 +237,47 @@ def launch_options(path: Path) -> frozenset[str]:
     return frozenset(re.findall(r"add_argument\(\s*[\"'](--[\w-]+)[\"']", text))
 
 
-def _first_tree(places: Sequence[str]) -> Path | None:
-    trees = (Path(place).expanduser() for place in places)
-    return next((tree for tree in trees if is_comfyui_tree(tree)), None)
+def _first_tree(places: Sequence[str]) -> tuple[Path | None, str | None]:
+    """Return the first ComfyUI that nobody else can change, and why those before are not used."""
+    refused: list[str] = []
+    for place in places:
+        tree = Path(place).expanduser()
+        if is_comfyui_tree(tree):
+            why = _judged(objection_to_tree, tree)
+            if why is None:
+                return tree, " ".join(refused) or None
+            refused.append(f"The ComfyUI in {tree} is not used: {why}; set comfyui_path to use it.")
+    return None, " ".join(refused) or None
 
 
-def find_python(path: Path) -> Path | None:
+def find_python(path: Path, *, by_chance: bool = False) -> Path | None:
     """Return the interpreter that a ComfyUI folder is run with.
 
     That is a virtual environment in the folder (``venv``, ``.venv``) or beside it, else the
-    running interpreter where it has torch, else None.
+    running interpreter where it has torch, else None. One that others than this user and root can
+    change counts only in a folder that the user has named.
+
+    Parameters
+    ----------
+    path : pathlib.Path
+        The folder.
+    by_chance : bool
+        Whether the folder was found, not named.
     """
-    for environment in (path / "venv", path / ".venv", path.parent / "venv", path.parent / ".venv"):
-        python = environment / "bin" / "python"
-        if os.access(python, os.X_OK):
-            return python
+    for folder in (path, path.parent):
+        for name in ("venv", ".venv"):
+            python = folder / name / "bin" / "python"
+            named = folder == path and not by_chance
+            if os.access(python, os.X_OK) and (named or not _judged(objection_to_python, python)):
+                return python
     return Path(sys.executable) if importlib.util.find_spec("torch") else None
+
+
+def _judged(objection: Callable[[Path], str | None], path: Path) -> str | None:
+    try:
+        return objection(path)
+    except OSError as fault:
+        return f"it cannot be looked at ({fault.strerror})"
 
 
 def installed_version(path: Path) -> tuple[str | None, str | None]:

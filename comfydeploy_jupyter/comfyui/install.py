@@ -30,6 +30,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..child import child_environment
 from ..errors import UnsupportedPlatformError
 from ..graphs.versions import NEWEST_TESTED, OLDEST_TESTED, version_parts
 from ..posix import lock_file, require_posix
@@ -524,7 +525,8 @@ def _unpack(wheel: Path, tree: Path) -> None:
 def _environment() -> dict[str, str]:
     """Return the environment for git, venv and pip: no questions, no packages from elsewhere."""
     hidden = {"PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "VIRTUAL_ENV"}
-    env = {key: value for key, value in os.environ.items() if key not in hidden}
+    own = child_environment(secrets=False, keep=("PIP_", "GIT_", "SSH_"))
+    env = {key: value for key, value in own.items() if key not in hidden}
     return env | {
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_ASKPASS": "true",

@@ -258,7 +258,7 @@ class ComfyUIProcess:
         """Return command line, address and environment; clear what an earlier owner left."""
         if not discovery.is_comfyui_tree(self.path):
             raise self._unavailable(f"There is no ComfyUI in {self.path}")
-        python = self._python or discovery.find_python(self.path)
+        python = self._python or discovery.find_python(self.path, by_chance=True)
         if python is None:
             raise self._unavailable(
                 f"No Python with torch was found for the ComfyUI in {self.path}"

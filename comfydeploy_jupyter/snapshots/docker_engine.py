@@ -22,6 +22,8 @@ PROGRAMS = {
     "podman": ("info",),
 }
 IMAGE = "comfyui-snapshot"
+# Where the engine is, and how to sign in to registries and to it.
+_OF_DOCKER = ("DOCKER_", "BUILDX_", "BUILDKIT_", "CONTAINER_", "REGISTRY_", "SSH_")
 _PROBE_TIMEOUT = 20.0  # seconds for an engine to say that it is there
 _LOOK_EVERY = 0.1  # seconds between looks at a build's log
 _GRACE = 10.0  # seconds that a build has to end by itself
@@ -65,7 +67,7 @@ async def _problem(program: str, *probe: str) -> str | None:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
-            env=child_environment(secrets=False),
+            env=child_environment(secrets=False, keep=_OF_DOCKER),
         )
     except OSError as fault:
         return fault.strerror or "it cannot be started"
@@ -115,7 +117,7 @@ async def build(
         If the build fails, with its last lines as ``details["log"]``.
     """
     await asyncio.to_thread(_prepare, log)
-    env = {**child_environment(secrets=False), "BUILDKIT_PROGRESS": "plain"}
+    env = {**child_environment(secrets=False, keep=_OF_DOCKER), "BUILDKIT_PROGRESS": "plain"}
     arguments = []
     for name, token in tokens.items():
         variable = f"COMFYDEPLOY_BUILD_{name.upper()}"

@@ -3,21 +3,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
 
-from comfydeploy_jupyter.comfyui import discovery
+from comfydeploy_jupyter.comfyui import discovery, ownership
 from comfydeploy_jupyter.comfyui.discovery import Found, discover
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
 from tests.comfyui_server import comfyui_tree, free_port
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
     from tests.comfyui_server import ComfyUIServer
 
@@ -51,6 +53,13 @@ async def answering(body: Any, *, status: int = 200, delay: float = 0.0) -> Asyn
         yield port
     finally:
         await runner.cleanup()
+
+
+@pytest.fixture
+def own() -> Iterator[Path]:
+    """A folder that nobody but this user can change, unlike those below ``/tmp``."""
+    with tempfile.TemporaryDirectory(dir=Path(__file__).parent) as name:
+        yield Path(name)
 
 
 STATS = {"system": {"comfyui_version": "0.3.75"}, "devices": []}
@@ -88,10 +97,8 @@ async def test_real_comfyui_is_recognised(comfyui: ComfyUIServer) -> None:
         ({"system": None, "devices": []}, 200),
     ],
 )
-async def test_other_servers_on_the_port_are_not_comfyui(
-    tmp_path: Path, body: Any, status: int
-) -> None:
-    tree = make_tree(tmp_path / "ComfyUI")
+async def test_other_servers_on_the_port_are_not_comfyui(own: Path, body: Any, status: int) -> None:
+    tree = make_tree(own / "ComfyUI")
     async with answering(body, status=status) as port:
         found = await discover(places=[str(tree)], port=port)
     assert found == Found("path", path=tree, python=tree / "venv/bin/python")
@@ -102,8 +109,8 @@ async def test_server_that_does_not_answer_in_time_is_passed_over() -> None:
         assert not await discovery.answers(f"http://127.0.0.1:{port}", timeout=0.2)
 
 
-async def test_configured_folder_comes_before_the_usual_places(tmp_path: Path) -> None:
-    mine, usual = make_tree(tmp_path / "mine"), make_tree(tmp_path / "usual")
+async def test_configured_folder_comes_before_the_usual_places(own: Path) -> None:
+    mine, usual = make_tree(own / "mine"), make_tree(own / "usual")
     settings: dict[str, Any] = {"places": [str(usual)], "port": free_port()}
     assert (await discover(comfyui_path=str(mine), **settings)).path == mine
     assert (await discover(**settings)).path == usual
@@ -121,14 +128,15 @@ async def test_configured_folder_without_comfyui_is_an_error_not_passed_over(
 
 
 async def test_first_of_the_usual_places_with_a_comfyui(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "empty").mkdir()
-    tree = make_tree(tmp_path / "ComfyUI")
-    make_tree(tmp_path / "later")
-    places = [str(tmp_path / "empty"), "/no/such/place", "~/ComfyUI", str(tmp_path / "later")]
-    assert (await discover(places=places, port=free_port())).path == tree
+    monkeypatch.setenv("HOME", str(own))
+    (own / "empty").mkdir()
+    tree = make_tree(own / "ComfyUI")
+    make_tree(own / "later")
+    places = [str(own / "empty"), "/no/such/place", "~/ComfyUI", str(own / "later")]
+    found = await discover(places=places, port=free_port())
+    assert (found.path, found.python, found.passed_over) == (tree, tree / "venv/bin/python", None)
 
 
 async def test_none_at_all_tells_the_one_command() -> None:
@@ -145,12 +153,82 @@ async def test_configured_interpreter_wins(tmp_path: Path) -> None:
     assert found.python == Path("/usr/bin/python3")
 
 
-def test_interpreter_of_a_folder(tmp_path: Path) -> None:
-    both = make_tree(tmp_path / "a" / "both", venv=".venv")
+def test_interpreter_of_a_folder(own: Path) -> None:
+    both = make_tree(own / "a" / "both", venv=".venv")
     assert discovery.find_python(both) == both / ".venv/bin/python"
-    beside = make_tree(tmp_path / "b" / "ComfyUI", venv=None)
-    make_tree(tmp_path / "b", venv="venv")
-    assert discovery.find_python(beside) == tmp_path / "b/venv/bin/python"
+    beside = make_tree(own / "b" / "ComfyUI", venv=None)
+    make_tree(own / "b", venv="venv")
+    assert discovery.find_python(beside) == own / "b/venv/bin/python"
+
+
+# What others than this user can do to a ComfyUI, and what is said of it.
+PLANTED: dict[str, Any] = {
+    "the tree is another's": lambda tree: os.chown(tree, 65534, 65534),
+    "its program is another's": lambda tree: os.chown(tree / "main.py", 65534, 65534),
+    "a part of it is another's": lambda tree: os.chown(tree / "comfy", 65534, 65534),
+    "a pack is another's": lambda tree: os.chown(tree / "custom_nodes/pack", 65534, 65534),
+    "its model paths are another's": lambda tree: os.chown(
+        tree / "extra_model_paths.yaml", 65534, 65534
+    ),
+    "all may write to it": lambda tree: tree.chmod(0o777),
+    "all may write beside it": lambda tree: tree.parent.chmod(0o777),
+    "all may make files beside it": lambda tree: tree.parent.chmod(0o1777),
+    "all may add packs": lambda tree: (tree / "custom_nodes").chmod(0o777),
+    "a group of others may write to it": lambda tree: (
+        os.chown(tree, -1, 65534),
+        tree.chmod(0o775),
+    ),
+    "it is a link of another's": lambda tree: (
+        tree.rename(tree.parent / "moved"),
+        tree.symlink_to("moved"),
+        os.chown(tree, 65534, 65534, follow_symlinks=False),
+    ),
+}
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files to another user")
+@pytest.mark.parametrize("plant", PLANTED.values(), ids=PLANTED)
+async def test_a_tree_that_others_can_change_is_used_only_if_it_is_named(
+    own: Path, plant: Callable[[Path], object]
+) -> None:
+    tree = make_tree(own / "data" / "ComfyUI")
+    (tree / "custom_nodes/pack").mkdir(parents=True)
+    (tree / "extra_model_paths.yaml").touch()
+    places, port = [str(tree)], free_port()
+    assert (await discover(places=places, port=port)).path == tree
+    plant(tree)
+    with pytest.raises(ComfyUIUnavailableError, match=r"is not used: .*set comfyui_path") as raised:
+        await discover(places=places, port=port)
+    assert "belongs to the user nobody" in raised.value.message or "write" in raised.value.message
+    later = make_tree(own / "later")
+    found = await discover(places=[*places, str(later)], port=port)
+    assert found.path == later
+    assert found.passed_over is not None
+    named = await discover(comfyui_path=str(tree), places=[], port=port)
+    assert (named.path, named.python) == (tree, tree / "venv/bin/python")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give files to another user")
+def test_an_interpreter_that_others_can_change_is_not_found(own: Path) -> None:
+    tree = make_tree(own / "ComfyUI", venv="venv")
+    make_tree(own, venv="venv")
+    os.chown(tree / "venv/bin", 65534, 65534)
+    assert discovery.find_python(tree) == tree / "venv/bin/python", "its folder was named"
+    assert discovery.find_python(tree, by_chance=True) == own / "venv/bin/python"
+    os.chown(own / "venv", 65534, 65534)
+    assert discovery.find_python(tree, by_chance=True) not in {
+        tree / "venv/bin/python",
+        own / "venv/bin/python",
+    }
+
+
+def test_folders_with_a_group_of_ones_own_are_fine(own: Path) -> None:
+    tree = make_tree(own / "ComfyUI")
+    for folder in (tree, tree / "comfy"):
+        folder.chmod(0o775)
+    assert ownership.objection_to_tree(tree) is None
+    (tree / "circle").symlink_to("circle")
+    assert "too many links" in str(ownership.objection_to_tree(tree))
 
 
 def test_running_interpreter_counts_only_with_torch(tmp_path: Path) -> None:
