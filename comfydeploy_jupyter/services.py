@@ -29,6 +29,7 @@ from .machines.machine import MachineSettings
 from .machines.registry import MachineRegistry
 from .machines.room import MachineRoom
 from .metrics import Reading
+from .peers import ANYONE
 from .runs.delivery import Delivery
 from .runs.manager import RunManager
 from .snapshots.model_files import ModelFacts
@@ -343,7 +344,8 @@ class Services:
                 raise InvalidRequestError.of_field("port", f"Jupyter's is {origin.port}")
             return origin
         if order.port is not None:
-            return Origin(f"http://127.0.0.1:{order.port}", order.port)
+            url = f"http://127.0.0.1:{order.port}"
+            return Origin(url, order.port, trusted_users=(ANYONE,))  # the user has named it
         machine = self.machines.get(order.machine)
         if start:
             await machine.ready()
@@ -351,7 +353,12 @@ class Services:
             raise ComfyUIUnavailableError(f"The ComfyUI of machine {machine.id!r} is away")
         assert machine.url is not None
         address = URL(machine.url)
-        return Origin(str(address), address.port or 80, machine=machine.id)
+        return Origin(
+            str(address),
+            address.port or 80,
+            machine=machine.id,
+            trusted_users=machine.settings.trusted_users,
+        )
 
     def _tunnel_moved(self, target: Target, old: str | None, new: str | None) -> None:
         if target == "jupyter" and self.settings.admit_host is not None:

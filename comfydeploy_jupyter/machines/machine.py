@@ -24,7 +24,7 @@ from ..comfyui.discovery import (
 from ..comfyui.folders import Folders
 from ..comfyui.process import ComfyUIProcess
 from ..comfyui.running import nothing_listens_at, running_at
-from ..errors import ComfyUIUnavailableError, ForbiddenPathError
+from ..errors import ComfyUIUnavailableError, ForbiddenPathError, InvalidRequestError
 from ..peers import Peers
 from ..secrets import clean_url
 from ..tasks import end
@@ -774,6 +774,8 @@ def _folders(path: Path | None, link: _Link | None, settings: MachineSettings) -
 
 
 def _open_within(folders: Folders, kind: str, subfolder: str, filename: str) -> io.FileIO:
+    if kind not in ("output", "input", "temp"):  # a node may have said so
+        raise InvalidRequestError.of_field("type", "must be output, input or temp")
     folder = folders.directory(kind)
     path = folders.resolve(str(folder / subfolder / filename))
     if not path.is_relative_to(folder.resolve()):

@@ -30,8 +30,11 @@ from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from ..errors import ComfyUIUnavailableError
+from ..peers import CheckedConnector, Peers
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 PARAMETER = "access"
 COOKIE = "comfydeploy_access"
@@ -86,10 +89,13 @@ class GateSettings:
         Address of what lies behind it, e.g. ``http://127.0.0.1:8188``.
     secret : str
         What opens it.
+    trusted_users : sequence of str
+        Whose process may be behind it, as `Peers` takes them.
     """
 
     target: str
     secret: str = field(repr=False)
+    trusted_users: Sequence[str] = ()
 
     def to_json(self) -> bytes:
         """Return it for the pipe."""
@@ -107,6 +113,7 @@ class Gate:
 
     def __init__(self, settings: GateSettings) -> None:
         self._target = settings.target.rstrip("/")
+        self._peers = Peers(settings.trusted_users)
         self._secret = settings.secret.encode()
         self._pass = hmac.new(self._secret, b"cookie", hashlib.sha256).hexdigest().encode()
         self._wrong: OrderedDict[str, list[float]] = OrderedDict()
@@ -129,7 +136,7 @@ class Gate:
             timeout=timeout,
             auto_decompress=False,
             cookie_jar=aiohttp.DummyCookieJar(),
-            connector=aiohttp.TCPConnector(limit=0),
+            connector=CheckedConnector(self._peers, limit=0),
             max_line_size=LONGEST_HEADER,
             max_field_size=LONGEST_HEADER,
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
@@ -224,7 +231,7 @@ class Gate:
                 allow_redirects=False,
             ) as answer:
                 return await self._pass_back(request, answer, fresh=fresh)
-        except (aiohttp.ClientConnectorError, asyncio.TimeoutError):
+        except (aiohttp.ClientConnectorError, asyncio.TimeoutError, ComfyUIUnavailableError):
             return _refusal(request, 502, "unreachable", "What lies behind this does not answer")
         except aiohttp.WSServerHandshakeError as fault:
             return _refusal(request, fault.status, "refused", "The WebSocket was refused")

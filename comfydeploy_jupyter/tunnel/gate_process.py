@@ -50,6 +50,7 @@ class GateProcess:
         self._child = Child("gate of the tunnel", log_path, grace=2.0)
         self._listener: socket.socket | None = None
         self._target = ""
+        self._trusted: tuple[str, ...] = ()
         self._keeper: asyncio.Task[None] | None = None
 
     @property
@@ -62,8 +63,15 @@ class GateProcess:
         """Its address on this machine."""
         return f"http://127.0.0.1:{self.port}"
 
-    async def open(self, target: str) -> None:
+    async def open(self, target: str, trusted_users: tuple[str, ...] = ()) -> None:
         """Open it in front of an address and wait until it answers.
+
+        Parameters
+        ----------
+        target : str
+            The address.
+        trusted_users : tuple of str
+            Whose process may answer there, as `Peers` takes them.
 
         Raises
         ------
@@ -79,7 +87,7 @@ class GateProcess:
                 "gate_failed", f"The gate cannot listen at port {self._wanted_port}: {fault}"
             ) from fault
         self._listener.setblocking(False)
-        self._target = target
+        self._target, self._trusted = target, trusted_users
         self._keeper = asyncio.create_task(self._keep())
         if not await self._answers():
             log = await self._child.log_tail(20, this_run=True)
@@ -127,7 +135,7 @@ class GateProcess:
         reader, writer = os.pipe()
         try:
             # a few hundred bytes: a pipe takes them at once
-            os.write(writer, GateSettings(target, self.secret).to_json())
+            os.write(writer, GateSettings(target, self.secret, self._trusted).to_json())
             os.close(writer)
             numbers = [self._listener.fileno(), reader]
             await self._child.start(

@@ -106,6 +106,8 @@ class Origin:
         Whether it asks for credentials itself.
     machine : str or None
         Whose ComfyUI it is, by id.
+    trusted_users : tuple of str
+        Whose process may answer there, beside this user's and root's, as `Peers` takes them.
     """
 
     url: str
@@ -113,6 +115,7 @@ class Origin:
     path: str = "/"
     own_protection: bool = False
     machine: str | None = None
+    trusted_users: tuple[str, ...] = ()
 
 
 class _Tunnel:
@@ -270,7 +273,7 @@ class _Tunnel:
             self.origin = await self._find(True)
             wanted = order.protect is not False and not self.origin.own_protection
             if wanted and not self._gated:
-                await self._gate.open(self.origin.url)
+                await self._gate.open(self.origin.url, self.origin.trusted_users)
                 self._gated = True
             elif wanted:
                 await self._gate.point_to(self.origin.url)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import time
@@ -156,6 +157,27 @@ async def test_changes_are_kept_until_they_are_taken_back(api, extension, comfyu
     await restart_jupyter(extension)
     _, told = await api.get("machine")
     assert (told["config"]["launch_args"], told["config"]["comfyui_url"]) == ([], comfyui.url)
+
+
+async def test_secrets_are_masked_and_come_back(api, extension):
+    env = {"DB_URL": "postgresql://ada:hunter2@db.example/x", "PLAIN": "1"}
+    arguments = ["--comfy-api-key=s3cret", "--database-url", "sqlite:///a", "--cpu"]
+    changes = {"launch_args": arguments, "env": env}
+    code, told = await api.post("machine/update", changes)
+    assert code == 200, told
+    assert "s3cret" not in json.dumps(told)
+    assert "hunter2" not in json.dumps(told)
+    config = (await api.get("machine"))[1]["config"]
+    assert config["launch_args"] == ["--comfy-api-key=***", *arguments[1:]]
+    assert config["env"] == {"DB_URL": "***", "PLAIN": "1"}
+    back = {"launch_args": [*config["launch_args"], "--lowvram"], "env": config["env"]}
+    assert (await api.post("machine/update", back))[0] == 200
+    settings = extension.services.machines.get("local").settings
+    assert settings.launch_args == (*arguments, "--lowvram")
+    assert settings.env == env
+    code, told = await api.post("machine/update", {"launch_args": ["--other-key=***"]})
+    assert (code, told["details"]["field"]) == (422, "launch_args")
+    assert extension.services.machines.get("local").settings == settings
 
 
 async def test_two_that_come_at_once(api):

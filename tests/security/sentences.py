@@ -8,6 +8,9 @@ _MACHINE, _GATE = "security/test_machine_token.py", "tunnel/test_gate.py"
 _WIRE, _ACCESS = "tunnel/test_gate_wire.py", "tunnel/test_access.py"
 _PAGE, _PANEL = "handlers/test_comfyui_page.py", "widgets/test_tunnel_panel.py"
 
+_OTHERS, _DISCOVERY = "security/test_other_users.py", "comfyui/test_discovery.py"
+_REPOSITORIES = "snapshots/test_repositories.py"
+
 # How a sentence begins, or a row of a table -> the tests, without "test_".
 HELD: dict[str, tuple[str, ...]] = {
     # -- who may do what
@@ -154,7 +157,15 @@ HELD: dict[str, tuple[str, ...]] = {
     "The machine strip": (f"{_PANEL}::the_notebook_keeps_no_secret",),
     "ComfyUI and other programs": (
         f"{_SECRETS}::children_get_no_keys_of_jupyter_and_comfydeploy",
+        f"{_SECRETS}::values_that_hold_secrets_are_known",
         f"{_SECRETS}::nothing_tells_a_secret",
+    ),
+    "Interpreters that are asked": (
+        f"{_SECRETS}::programs_that_are_asked_get_nothing_but_what_they_need",
+    ),
+    "What `GET machine` shows": (
+        f"{_SECRETS}::arguments_are_shown_without_secrets_and_taken_back",
+        "machines/test_routes.py::secrets_are_masked_and_come_back",
     ),
     "A key in a request": (f"{_SECRETS}::nothing_tells_a_secret",),
     "While a transfer goes on": (
@@ -169,6 +180,67 @@ HELD: dict[str, tuple[str, ...]] = {
     "[A snapshot for Docker]": ("snapshots/test_route.py::secrets_are_left_out",),
     "A Jupyter server that `connect()`": (
         "client/test_discovery.py::where_none_exists_one_is_started_and_ends_with_us",
+    ),
+    # -- who can reach what
+    "| a user who may only `read`": (f"{_AUTH}::authorizer_is_asked_once_with_our_resource",),
+    "| another user of the same JupyterHub": (
+        f"{_AUTH}::strangers_are_turned_away",
+        f"{_AUTH}::pages_of_other_sites_cannot_use_the_login",
+    ),
+    "| another user of this machine": (
+        f"{_OTHERS}::a_stranger_is_no_comfyui_and_hears_nothing",
+        f"{_OTHERS}::the_port_of_ours_is_not_taken_over",
+    ),
+    "| the author of a workflow": (
+        "security/test_hostile_names.py::what_notebooks_show_is_escaped",
+        f"{_BOMBS}::metadata_with_sizes_that_lie",
+    ),
+    "| the author of a custom node": (
+        f"{_REPOSITORIES}::nothing_that_a_repository_configures_is_run",
+        f"{_REPOSITORIES}::nor_where_that_is_hidden",
+    ),
+    "What they cannot do is": (f"{_OTHERS}::a_stranger_is_no_comfyui_and_hears_nothing",),
+    "Before a byte is sent": (
+        f"{_OTHERS}::a_stranger_is_no_comfyui_and_hears_nothing",
+        f"{_OTHERS}::nor_by_ipv6",
+        f"{_OTHERS}::nor_by_another_address_of_this_machine",
+        f"{_OTHERS}::the_websocket_is_not_opened_either",
+        f"{_OTHERS}::one_who_is_slow_to_accept_is_known_as_well",
+        f"{_OTHERS}::a_stranger_whose_place_ours_takes_keeps_nothing",
+        f"{_OTHERS}::who_is_named_is_trusted",
+    ),
+    "All else is refused": (
+        f"{_OTHERS}::at_the_usual_port_a_stranger_is_passed_over",
+        f"{_OTHERS}::the_port_of_ours_is_not_taken_over",
+        f"{_OTHERS}::a_start_whose_port_is_taken_is_no_start",
+        f"{_OTHERS}::nor_behind_the_gate_of_a_tunnel",
+    ),
+    "ComfyUI's folders come from": (
+        f"{_OTHERS}::folders_are_not_taken_from_what_http_says",
+        "comfyui/test_running.py::by_its_path_and_by_its_name",
+    ),
+    "Where that cannot be known": (
+        f"{_OTHERS}::what_cannot_be_known_is_refused",
+        f"{_OTHERS}::who_is_named_is_trusted",
+    ),
+    "A ComfyUI in one of the usual places": (
+        f"{_DISCOVERY}::a_tree_that_others_can_change_is_used_only_if_it_is_named",
+        f"{_DISCOVERY}::an_interpreter_that_others_can_change_is_not_found",
+    ),
+    "A folder that you name": (
+        f"{_DISCOVERY}::a_tree_that_others_can_change_is_used_only_if_it_is_named",
+    ),
+    "**Files that are swapped.**": (
+        "runs/test_bring.py::a_folder_that_is_swapped_all_the_time_gives_nothing_from_outside",
+        "runs/test_bring.py::a_link_in_the_place_of_the_copy_is_not_written_through",
+        "runs/test_bring.py::nor_one_in_the_place_of_the_folder",
+        "runs/test_bring.py::permissions_stay",
+        "comfyui/test_folders.py::swapping_all_the_time_never_escapes",
+        "snapshots/test_copying.py::what_is_swapped_meanwhile_is_not_copied",
+    ),
+    "**Repositories.**": (
+        f"{_REPOSITORIES}::nothing_that_a_repository_configures_is_run",
+        f"{_REPOSITORIES}::nor_where_that_is_hidden",
     ),
     # -- what a tunnel exposes
     "Nothing is exposed until": ("handlers/test_tunnel.py::start_status_stop",),
@@ -224,6 +296,17 @@ ADVICE = (
     "The inputs of a run",
     "ComfyUI stores workflows",
     "Think of that",
+    "Programs' arguments can",
+    "The people whom",
+    "| who |",
+    "| a user who may `write` |",
+    "| a visitor with the link",
+    "| the author of a model file",
+    "| root, and who",
+    "**Other users of this machine**",
+    "ComfyUI has neither users",
+    "We cannot prevent",
+    "Where you do not trust",
     "| tunnel |",
     "Who has the link",
     "Cloudflare, which",

@@ -27,6 +27,7 @@ from comfydeploy_jupyter.errors import (
 )
 from comfydeploy_jupyter.machines.machine import Machine, MachineSettings
 from comfydeploy_jupyter.peers import Peers
+from comfydeploy_jupyter.tunnel.gate_process import GateProcess
 from tests.comfyui.test_discovery import make_tree
 from tests.comfyui.test_process import STAND_IN, process_of, until
 from tests.comfyui_server import free_port
@@ -151,6 +152,22 @@ async def test_the_websocket_is_not_opened_either(listen):
     assert stranger.end() == []
 
 
+async def test_nor_behind_the_gate_of_a_tunnel(listen, tmp_path):
+    stranger, own = listen(), listen(uid=os.getuid())
+    statuses = []
+    for target, users in ((stranger, ()), (own, ()), (stranger, ("nobody",))):
+        gate = GateProcess(tmp_path / f"gate-{len(statuses)}" / "gate.log")
+        await gate.open(target.url, users)
+        async with aiohttp.ClientSession() as session:
+            secret = {"Authorization": f"Bearer {gate.secret}"}
+            async with session.get(f"{gate.url}/system_stats", headers=secret) as answer:
+                statuses.append(answer.status)
+        await gate.close()
+        if len(statuses) == 1:
+            assert stranger.heard == []
+    assert statuses == [502, 200, 200]
+
+
 async def test_one_who_is_slow_to_accept_is_known_as_well(listen):
     stranger = listen(mode="wait")
     with pytest.raises(ComfyUIUnavailableError, match="belongs to the user nobody"):
@@ -178,6 +195,28 @@ async def test_a_stranger_whose_place_ours_takes_keeps_nothing(listen):
         reason = await asyncio.to_thread(Peers().objection, local, remote)
     assert reason is not None
     assert "nobody" in reason
+
+
+def test_what_cannot_be_known_is_refused(listen):
+    """Here no socket is at the other end, as where an address is translated on the way."""
+    here = ipaddress.ip_address("127.0.0.1")
+    reason = Peers().objection((here, 1), (here, free_port()))
+    assert reason is not None
+    assert "cannot be known" in reason
+    assert Peers().objection((here, 1), (ipaddress.ip_address("192.0.2.1"), 80)) is None
+
+
+def test_where_there_is_no_table_of_sockets_processes_are_asked(listen):
+    """As on macOS, where only one's own tell."""
+    own, stranger = listen(uid=os.getuid()), listen()
+    for listener, fine in ((own, True), (stranger, False)):
+        with socket.create_connection(("127.0.0.1", listener.port)) as connection:
+            names = connection.getsockname(), connection.getpeername()
+            local, remote = ((ipaddress.ip_address(host), port) for host, port in names)
+            reason = Peers()._objection_by_processes(local, remote)
+            assert (reason is None) == fine
+            child = Peers(child=lambda: own.process.pid)
+            assert (child._objection_by_processes(local, remote) is None) == fine
 
 
 @pytest.mark.parametrize("users", [["nobody"], [str(NOBODY)], ["*"]])
@@ -276,6 +315,10 @@ async def test_folders_are_not_taken_from_what_http_says(tmp_path):
             assert folders.base == tree
             with pytest.raises(NotFoundError):
                 await machine.open_file("output", "", "id_rsa")
+            (tree / "models/loras").mkdir(parents=True)
+            (tree / "models/loras/a.safetensors").touch()
+            with pytest.raises(InvalidRequestError, match="type: must be output, input or temp"):
+                await machine.open_file("models/loras", "", "a.safetensors")
         finally:
             await machine.close()
 

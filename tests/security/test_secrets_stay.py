@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import re
 import stat
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +17,11 @@ import requests
 
 from comfydeploy_jupyter.child import child_environment, plain_environment
 from comfydeploy_jupyter.comfyui.discovery import has_gpu, torch_build
+from comfydeploy_jupyter.comfyui.install import _ask
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
 from comfydeploy_jupyter.machines.hardware import gpus_of_driver
 from comfydeploy_jupyter.secrets import is_secret_value, masked_arguments, unmasked_arguments
+from comfydeploy_jupyter.snapshots.docker_engine import find_engine
 from comfydeploy_jupyter.snapshots.packages import read_packages
 from comfydeploy_jupyter.snapshots.repositories import read_checkout
 from tests.handlers.conftest import chain
@@ -71,6 +76,31 @@ PASSWORDS = {
     "SOURCE": "https://sometoken@git.example/a.git",
     "NAMELESS": f"hf_{'a' * 34}",
 }
+
+
+def test_what_gets_packages_and_images_has_its_own_credentials_alone(tmp_path, monkeypatch):
+    """Docker, and pip with whatever its packages run."""
+    keys = {"JUPYTERHUB_API_TOKEN": "s", "COMFY_DEPLOY_API_KEY": "s", "HF_TOKEN": "s", **PASSWORDS}
+    theirs = {
+        "PIP_INDEX_URL": "https://user:pw@index.example/simple",
+        "DOCKER_AUTH_CONFIG": "{}",
+        "SSH_AUTH_SOCK": "/x",
+    }
+    for name, value in {**keys, **theirs}.items():
+        monkeypatch.setenv(name, value)
+    told = tmp_path / "told"
+    program = tmp_path / "bin/docker"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\nenv > {told}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    asyncio.run(find_engine())
+    names = {line.partition("=")[0] for line in told.read_text().splitlines()}
+    assert not names & {*keys, "PIP_INDEX_URL"}
+    assert names >= {"DOCKER_AUTH_CONFIG", "SSH_AUTH_SOCK"}
+    packages = json.loads(_ask(sys.executable, "import json, os; print(json.dumps([*os.environ]))"))
+    assert not set(packages) & {*keys, "DOCKER_AUTH_CONFIG"}
+    assert set(packages) >= {"PIP_INDEX_URL", "SSH_AUTH_SOCK"}
 
 
 def test_programs_that_are_asked_get_nothing_but_what_they_need(tmp_path, monkeypatch):
