@@ -332,6 +332,7 @@ class ComfyDeploy(ExtensionApp):
     def _build(self) -> Services:
         load_all()
         from .machines.machine import MachineSettings
+        from .peers import by_number
         from .services import Services, Settings
         from .transfers.sites import ModelSites
         from .tunnel.tunnels import TunnelSettings
@@ -352,7 +353,7 @@ class ComfyDeploy(ExtensionApp):
                     start_timeout=self.comfyui_start_timeout,
                     jupyter_root=root,
                     extra_roots=roots,
-                    trusted_users=tuple(self.comfyui_trusted_users),
+                    trusted_users=by_number(self.comfyui_trusted_users),
                 ),
                 autostart=self.autostart,
                 lost_after=self.comfyui_lost_after,

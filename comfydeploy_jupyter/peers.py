@@ -199,17 +199,31 @@ class CheckedConnector(aiohttp.TCPConnector):
         ------
         ComfyUIUnavailableError
             If a process is there that may not answer.
+        ClientPayloadError
+            If what is there closes the connection before it is asked: that is not HTTP.
         """
         connection = await super().connect(req, traces, timeout)
         transport = connection.transport
-        if transport is not None and transport not in self._checked:
-            try:
-                await self._peers.check(transport, str(req.url.origin()))
-            except BaseException:
-                connection.close()
-                raise
-            self._checked.add(transport)
+        if transport in self._checked:
+            return connection
+        try:
+            if transport is not None:
+                await self._check(transport, str(req.url.origin()))
+            if transport is None or transport.is_closing():
+                raise aiohttp.ClientPayloadError("it closes the connection before it is asked")
+        except BaseException:
+            connection.close()
+            raise
+        self._checked.add(transport)
         return connection
+
+    async def _check(self, transport: asyncio.BaseTransport, url: str) -> None:
+        try:
+            await self._peers.check(transport, url)
+        except ComfyUIUnavailableError:
+            await asyncio.sleep(PAUSE)  # what was closed meanwhile is nobody's, and is noticed now
+            if not transport.is_closing():
+                raise
 
 
 def owners_of(local: End, remote: End) -> list[Owner]:
@@ -375,6 +389,17 @@ def _name(uid: int) -> str:
         return f"{pwd.getpwuid(uid).pw_name} ({uid})"
     except KeyError:
         return str(uid)
+
+
+def by_number(users: Iterable[str]) -> tuple[str, ...]:
+    """Return users by their numbers, which `Peers` need not look up; ``*`` stays. For a thread.
+
+    Raises
+    ------
+    InvalidRequestError
+        If there is no user of such a name.
+    """
+    return tuple(user if user == ANYONE else str(_uid(user)) for user in users)
 
 
 def _uid(name: str) -> int:

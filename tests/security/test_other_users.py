@@ -238,9 +238,49 @@ async def test_at_the_usual_port_a_stranger_is_passed_over(listen, tmp_path):
     assert (found.kind, found.path) == ("path", tree)
     assert found.passed_over is not None
     assert "nobody" in found.passed_over
-    with pytest.raises(ComfyUIUnavailableError, match=r"No ComfyUI was found\.*nobody"):
+    with pytest.raises(ComfyUIUnavailableError, match=r"No ComfyUI was found\..*nobody"):
         await discovery.discover(places=[], port=stranger.port)
     assert stranger.end() == []
+
+
+@pytest.fixture
+def extension_config(tmp_path, listen) -> dict[str, Any]:
+    """Only for tests of the routes: a stranger is at the address that is configured."""
+    secret = tmp_path / "secret"
+    secret.mkdir(mode=0o700)
+    (secret / "id_rsa").write_text("what is private")
+    stranger = listen(argv=["main.py", "--output-directory", str(secret)])
+    return {
+        "comfyui_url": stranger.url,
+        "comfyui_path": str(make_tree(tmp_path / "ComfyUI")),
+        "data_dir": str(tmp_path / "data"),
+        "autostart": False,
+    }
+
+
+async def test_the_routes_say_why_and_reach_nothing(call, jp_auth_header, extension_config):
+    async def ask(path: str, **body: Any) -> tuple[int, Any]:
+        verb = "POST" if body else "GET"
+        answer = await call(verb, f"comfyui-deploy/{path}", dict(jp_auth_header), body or None)
+        return answer.code, answer.body.decode(errors="replace")
+
+    code, text = await ask("object_info")
+    told = json.loads(text)
+    assert (code, told["code"]) == (503, "comfyui_unavailable")
+    assert "belongs to the user nobody" in told["error"]
+    assert "comfyui_trusted_users" in told["hint"]
+    status = json.loads((await ask("check-status"))[1])["comfyui"]
+    assert "belongs to the user nobody" in status["error"]
+    assert "comfyui_trusted_users" in status["hint"]
+    for path in ("view?filename=id_rsa", "view?filename=id_rsa&type=output", "fs/stat?path=output"):
+        code, text = await ask(path)
+        assert code in (403, 404, 503)
+        assert "what is private" not in text
+    url = extension_config["comfyui_url"].replace("127.0.0.1", "localhost")
+    code, text = await ask("machine/create", name="other", comfyui_url=url)
+    told = json.loads(text)
+    assert (code, told["details"]["field"]) == (400, "comfyui_url")
+    assert "belongs to the user nobody" in told["error"]
 
 
 # -- the port of a ComfyUI that was started here -----------------------------------------------
