@@ -219,7 +219,7 @@ def test_nothing_tells_a_secret(flow, comfydeploy, bare_service, cloudflared, tm
     run = flow.post(
         "run",
         workflow_api_raw=chain(),
-        prompt_id="s3",
+        prompt_id="5f1c9a00-0000-4000-8000-000000000001",
         status_endpoint=f"{bare_service.url}/status?Signature={SECRETS['signature']}",
         file_upload_endpoint=f"{bare_service.url}/upload",
         cd_token=SECRETS["of-the-run"],
