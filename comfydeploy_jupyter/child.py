@@ -28,7 +28,7 @@ _ROTATE_AT = 8 * 1024 * 1024
 _TAIL_BYTES = 256 * 1024
 # Variables of ours and of Jupyter. The secrets among them let their holder act as the Jupyter
 # user, or spend the ComfyDeploy account: they are not for children.
-_OURS = ("COMFYDEPLOY_", "COMFY_DEPLOY_", "JPY_", "JUPYTER", "CONFIGPROXY_")
+_OURS = ("COMFYDEPLOY_", "COMFY_DEPLOY_", "COMFY_API_KEY", "JPY_", "JUPYTER", "CONFIGPROXY_")
 
 
 # What every program may need, and what tells nothing but of this machine.

@@ -44,7 +44,13 @@ def test_children_get_no_keys_of_jupyter_and_comfydeploy(monkeypatch):
     ours = (
         *("COMFYDEPLOY_API_KEY", "COMFYDEPLOY_JUPYTER_TOKEN", "COMFYDEPLOY_MACHINE_TOKEN"),
         *("COMFYDEPLOY_HUGGINGFACE_TOKEN", "COMFYDEPLOY_CIVITAI_TOKEN", "COMFY_DEPLOY_API_KEY"),
-        *("JPY_API_TOKEN", "JUPYTER_TOKEN", "JUPYTERHUB_API_TOKEN", "CONFIGPROXY_AUTH_TOKEN"),
+        *(
+            "COMFY_API_KEY",
+            "JPY_API_TOKEN",
+            "JUPYTER_TOKEN",
+            "JUPYTERHUB_API_TOKEN",
+            "CONFIGPROXY_AUTH_TOKEN",
+        ),
     )
     theirs = ("HF_TOKEN", "CIVITAI_API_KEY", "AWS_SECRET_ACCESS_KEY")
     for name in (*ours, *theirs, "COMFYDEPLOY_DATA_DIR"):
