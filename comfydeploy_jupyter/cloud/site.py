@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 from typing import TYPE_CHECKING
-from urllib.parse import quote, unquote, unquote_plus
+from urllib.parse import quote, unquote
 
 import aiohttp
 from yarl import URL
 
+from .. import proxy_headers
 from ..errors import CloudError, InvalidRequestError
 
 if TYPE_CHECKING:
@@ -19,42 +20,6 @@ DEFAULT_SITE = "https://www.comfydeploy.com"
 CONNECT_WITHIN = 10.0  # seconds
 SILENCE = 300.0  # seconds that an answer which has begun may pause
 
-# Only these go out: whatever else a browser, Jupyter or a proxy before it adds stays here.
-_FORWARDED = (
-    "Accept",
-    "Accept-Encoding",
-    "Accept-Language",
-    "Cache-Control",
-    "Content-Encoding",
-    "Content-Language",
-    "Content-Length",
-    "Content-Type",
-    "If-Match",
-    "If-Modified-Since",
-    "If-None-Match",
-    "If-Range",
-    "If-Unmodified-Since",
-    "Range",
-    "User-Agent",
-)
-# Only these come back: a cookie, a policy or a cleared cache would be Jupyter's, not the site's.
-_RETURNED = (
-    "Accept-Ranges",
-    "Age",
-    "Cache-Control",
-    "Content-Disposition",
-    "Content-Encoding",
-    "Content-Language",
-    "Content-Length",
-    "Content-Range",
-    "Content-Type",
-    "ETag",
-    "Expires",
-    "Last-Modified",
-    "Retry-After",
-    "Vary",
-)
-_JUPYTERS = frozenset({"token", "_xsrf"})  # parameters by which Jupyter knows its users
 _PATH_SAFE = "/%:@!$&'()*+,;=-._~"
 _QUERY_SAFE = f"{_PATH_SAFE}?"
 
@@ -103,11 +68,7 @@ class Site:
         """
         _check_tail(tail)
         base = str(self._base().with_query(None).with_fragment(None)).rstrip("/")
-        kept = "&".join(
-            part
-            for part in query.split("&")
-            if unquote_plus(part.partition("=")[0]).strip().lower() not in _JUPYTERS
-        )
+        kept = proxy_headers.without_credentials(query)
         address = f"{base}/{quote(tail, safe=_PATH_SAFE, encoding='latin-1')}"
         if kept:
             address += f"?{quote(kept, safe=_QUERY_SAFE, encoding='latin-1')}"
@@ -142,7 +103,7 @@ class Site:
         CloudError
             If the site cannot be reached or does not begin to answer in time.
         """
-        sent = {name: headers[name] for name in _FORWARDED if name in headers}
+        sent = proxy_headers.request_headers(headers)
         sent.setdefault("Accept-Encoding", "identity")
         if body is None:
             sent.pop("Content-Length", None)
@@ -189,7 +150,7 @@ class Site:
 
     def returned_headers(self, response: aiohttp.ClientResponse) -> dict[str, str]:
         """Return the headers of an answer that are passed back, all but ``Location``."""
-        return {name: response.headers[name] for name in _RETURNED if name in response.headers}
+        return proxy_headers.response_headers(response.headers)
 
     def location(self, response: aiohttp.ClientResponse, here: str) -> str | None:
         """Return where a redirect leads, as seen through us.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import hashlib
 import json
 import re
@@ -42,6 +43,10 @@ AUTH_RESOURCE = "comfydeploy"
 ACTIONS = {"GET": "read", "HEAD": "read", "POST": "write"}
 STRANGER = "Jupyter's token or login is needed for this"
 FOREIGN_PAGE = "Jupyter does not take this from a page of another origin"
+XSRF_MISSING = (
+    "With a login cookie, this also needs the value of the cookie _xsrf in the header X-XSRFToken,"
+    " or as _xsrf in the query; or send Jupyter's token instead"
+)
 LARGE = 64 * 1024  # bytes of JSON above which parsing leaves the event loop
 ENDLESS = 1 << 50  # bytes of a body that is passed on as it comes; tornado wants a number
 KEEP_AWAKE = 15.0  # seconds between comment lines on a silent stream
@@ -99,6 +104,8 @@ class Base(JupyterHandler):
     auth_action: str | None = None
     is_activity = True
     _is_admitted = False
+    xsrf_on_get = False  # whether a GET by cookie needs the XSRF token, as every POST does
+    _xsrf_missing = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Tell Jupyter that our verbs are authenticated: `prepare` does it for all of them."""
@@ -145,14 +152,34 @@ class Base(JupyterHandler):
         try:
             super().check_xsrf_cookie()
         except web.HTTPError:
+            if not hasattr(self, "_jupyter_current_user"):
+                # JupyterHub asks before it accepts a cookie. To raise tells it not to.
+                self._xsrf_missing = True
+                raise
             if not self.current_user:
-                raise UnauthorizedError(STRANGER) from None
+                raise self._stranger() from None
             if not self.check_origin():
                 raise UnauthorizedError(FOREIGN_PAGE) from None
-            raise UnauthorizedError(
-                "With a login cookie, this also needs the value of the cookie _xsrf in the header"
-                " X-XSRFToken; or send Jupyter's token instead"
-            ) from None
+            raise UnauthorizedError(XSRF_MISSING) from None
+
+    def _stranger(self) -> UnauthorizedError:
+        """Return the error for a request of nobody whom Jupyter knows."""
+        return UnauthorizedError(XSRF_MISSING if self._xsrf_missing else STRANGER)
+
+    def _check_xsrf_as_post(self) -> None:
+        """Check a GET as Jupyter, or JupyterHub in its place, checks a POST of a script.
+
+        For GET Jupyter is content with a ``Referer``, and JupyterHub checks no WebSocket.
+        """
+        given = self.request
+        self.request = copy.copy(given)
+        self.request.method = "POST"
+        self.request.headers = given.headers.copy()
+        self.request.headers["Sec-Fetch-Mode"] = "cors"
+        try:
+            self.check_xsrf_cookie()
+        finally:
+            self.request = given
 
     async def admit(self) -> None:
         """Let in who may do this, and make sure that the services are there.
@@ -163,13 +190,12 @@ class Base(JupyterHandler):
             If the user is unknown, or the authorizer says no.
         """
         if not self.current_user:
-            raise UnauthorizedError(STRANGER)
+            raise self._stranger()
         self._refuse_other_sites()
+        if self.xsrf_on_get and self.request.method in {"GET", "HEAD"}:
+            self._check_xsrf_as_post()
         action = self.auth_action or ACTIONS.get(self.request.method or "", "write")
-        allowed = await ensure_async(
-            self.authorizer.is_authorized(self, self.current_user, action, AUTH_RESOURCE)
-        )
-        if not allowed:
+        if not await self.may(action):
             raise UnauthorizedError(f"You may not {action} {AUTH_RESOURCE} on this server")
         self._is_admitted = True
         await self.extension.open_services()
@@ -178,6 +204,14 @@ class Base(JupyterHandler):
         """Tell Jupyter that it is in use, if this request shows that; one that is let in."""
         if self.is_activity and self._is_admitted:
             self.extension.note_activity()
+
+    async def may(self, action: str) -> bool:
+        """Return whether the authorizer allows the user this action."""
+        return bool(
+            await ensure_async(
+                self.authorizer.is_authorized(self, self.current_user, action, AUTH_RESOURCE)
+            )
+        )
 
     @property
     def is_link(self) -> bool:
@@ -332,7 +366,7 @@ class Handler(Base, APIHandler):
 
     def get_login_url(self) -> str:
         """Answer 403 instead of sending anybody to a login page."""
-        raise UnauthorizedError(STRANGER)
+        raise self._stranger()
 
     async def body(self, model: type[M], *, unique: bool = False) -> M:
         """Return the request's JSON body, checked.

@@ -32,16 +32,16 @@ VOLUME_STEPS = (
 class AuthResponseHandler(Handler):
     """``GET auth-response``: whether the user has approved the sign-in at ComfyDeploy.
 
-    It is a GET that changes something: a link elsewhere must not sign a user in to the account of
-    somebody else.
+    It is a GET that changes something, so it asks for all that a POST asks for. Else a link could
+    sign a user in to the account of somebody else. Only the user's own pages and programs have
+    Jupyter's token or the XSRF token, so a sign-in that is asked for here was begun by them.
     """
 
-    is_link = False
+    auth_action = "write"
+    xsrf_on_get = True
 
     async def get(self) -> None:
         """Ask once; keep the key when it is there, and answer without it."""
-        if "Sec-Fetch-Site" not in self.request.headers:
-            self.check_xsrf_cookie()
         query = self.query(schemas.AuthQuery)
         try:
             name = await self.services.sign_in(query.request_id, query.api_url)

@@ -5,7 +5,9 @@ credentials stay here: ComfyUI, and whoever wrote its custom nodes, get neither 
 ComfyUI compares ``Origin`` with ``Host`` to keep other web sites out (ComfyUI 0.3.75,
 ``server.py``); here Jupyter does that, and neither is passed on.
 
-The page itself gets a script of ours, ``static/comfyui_page.js``, which tells why.
+The page itself gets two scripts of ours: ``static/comfyui_page.js`` makes it work in a folder, and
+``static/comfyui_xsrf.js`` adds Jupyter's XSRF token to its requests. Everything else is a file that
+must not act as a page of Jupyter, whose origin it is in: see `file_headers`.
 """
 
 from __future__ import annotations
@@ -13,23 +15,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import html
+import json
+import re
 from pathlib import Path
+from posixpath import normpath
 from typing import TYPE_CHECKING, Any, cast
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import quote, unquote
 
 from jupyter_server.base.websocket import WebSocketMixin
 from jupyter_server.utils import url_path_join
 from tornado.httputil import url_concat
 from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
+from yarl import URL
 
+from .. import proxy_headers
 from ..errors import (
     ComfyDeployError,
     ComfyUIUnavailableError,
     NotFoundError,
     UnauthorizedError,
 )
-from .base import ENDLESS, FOREIGN_PAGE, STRANGER, Base, passed_header
+from .base import ENDLESS, Base, passed_header
 from .streamed import Streamed
 
 if TYPE_CHECKING:
@@ -45,24 +52,30 @@ START_WITHIN = 1.5  # s that a page waits for ComfyUI before it says that it is 
 SLOW_READER = 60.0  # s that a browser has to take a message; ComfyUI waits for it meanwhile
 TRY_AGAIN = 1013  # close code "try again later"
 
-# What is between two neighbours only (RFC 9110, 7.6.1), or between Jupyter and its user.
-NOT_SENT = frozenset(
-    {
-        *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te"),
-        *("trailer", "transfer-encoding", "upgrade", "proxy-connection", "expect"),
-        *("host", "origin", "referer", "cookie", "authorization", "x-xsrftoken"),
-        *("sec-fetch-site", "sec-fetch-mode", "sec-fetch-dest", "sec-fetch-user"),
-        *("forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip"),
-    }
+# What only ComfyUI understands, and what its answer for an SVG depends on.
+MORE_HEADERS = ("Comfy-User", "Comfy-Usage-Source", "Comfy-Env", "Last-Event-ID", "Sec-Fetch-Dest")
+
+# What a browser shows or plays without obeying it, wherever it is opened. XML of any kind is not.
+PASSIVE = re.compile(
+    r"(image|audio|video|font|model)/[a-z0-9._-]+|text/(plain|css|csv|event-stream)"
+    r"|application/(([a-z0-9._-]+\+)?json|octet-stream|wasm|zip|x-safetensors)"
 )
-NOT_RETURNED = frozenset(
+_MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+")
+_FILENAME = re.compile(r'filename="?([^";]+)')
+# Every type that a browser takes for a script (WHATWG MIME Sniffing, 4.6).
+SCRIPT_TYPES = re.compile(
+    r"(text|application)/(x-)?(java|ecma)script|text/(javascript1\.[0-5]|jscript|livescript)"
+)
+# Below these are files that whoever may use ComfyUI can put there.
+USER_FILES = re.compile(
+    r"(/api)?/(userdata|view|viewvideo|internal|experiment|input|output|temp)(/|$)|/api/assets(/|$)"
+)
+WORKERS = frozenset({"sharedworker", "worker"})  # browsers start none that is sandboxed
+# Parts of a page for which a browser sends no header of the page's choice.
+PARTS = frozenset(
     {
-        *("connection", "keep-alive", "proxy-authenticate", "trailer", "transfer-encoding"),
-        *("upgrade", "set-cookie", "server", "date", "location"),
-        # These would speak for all of Jupyter's address.
-        *("access-control-allow-origin", "access-control-allow-credentials", "alt-svc"),
-        *("clear-site-data", "nel", "report-to", "reporting-endpoints", "service-worker-allowed"),
-        *("strict-transport-security", "public-key-pins"),
+        *("audio", "audioworklet", "font", "image", "manifest", "paintworklet", "script"),
+        *("sharedworker", "style", "track", "video", "worker"),
     }
 )
 
@@ -70,7 +83,9 @@ NOT_RETURNED = frozenset(
 CONDITIONS = frozenset({"accept-encoding", "if-none-match", "if-modified-since", "range"})
 OUTDATED = frozenset({"content-length", "etag", "last-modified", "accept-ranges"})
 LARGEST_PAGE = 8 << 20  # bytes
-SCRIPT = (Path(__file__).parent.parent / "static" / "comfyui_page.js").read_text(encoding="utf-8")
+STATIC = Path(__file__).parent.parent / "static"
+SCRIPT = (STATIC / "comfyui_page.js").read_text(encoding="utf-8")
+XSRF_SCRIPT = (STATIC / "comfyui_xsrf.js").read_text(encoding="utf-8")
 
 WAITING_PAGE = """\
 <!DOCTYPE html>
@@ -81,6 +96,41 @@ color: #333; background: #fff; }} @media (prefers-color-scheme: dark) {{ body {{
 background: #1c1c1c; }} }}</style></head>
 <body role="status"><h1>{title}</h1><p>{text}</p></body></html>
 """
+
+
+def file_headers(path: str, answer: aiohttp.ClientResponse, policy: str) -> dict[str, str]:
+    """Return the headers that keep a file of ComfyUI from acting as a page of Jupyter.
+
+    Parameters
+    ----------
+    path : str
+        Its path below ``comfyui``.
+    answer : aiohttp.ClientResponse
+        ComfyUI's answer.
+    policy : str
+        Jupyter's own ``Content-Security-Policy``.
+
+    Returns
+    -------
+    dict
+        A policy that allows no script and no origin. Unless the browser can only show the file,
+        also a ``Content-Disposition`` that has it saved. A script among the files of users, and
+        what ComfyUI gives no type or several, becomes mere bytes; browsers are told by
+        ``X-Content-Type-Options``, which all of Jupyter's answers have, not to guess.
+    """
+    headers = {"Content-Security-Policy": f"sandbox; {policy}"}
+    if answer.status in {204, 304}:
+        return headers  # the browser has the rest
+    types = answer.headers.getall("Content-Type", [])
+    kind = types[0].partition(";")[0].strip().lower() if len(types) == 1 else ""
+    is_script = SCRIPT_TYPES.fullmatch(kind) is not None
+    if not _MEDIA_TYPE.fullmatch(kind) or (is_script and USER_FILES.match(normpath(unquote(path)))):
+        headers["Content-Type"] = kind = "application/octet-stream"
+    if not (PASSIVE.fullmatch(kind) or is_script):
+        name = _FILENAME.search(answer.headers.get("Content-Disposition", ""))
+        named = f"; filename*=UTF-8''{quote(name[1], errors='surrogateescape')}" if name else ""
+        headers["Content-Disposition"] = f"attachment{named}"
+    return headers
 
 
 class PageBase(Base):
@@ -95,11 +145,8 @@ class PageBase(Base):
 
     @property
     def target(self) -> str:
-        """The path and query to ask ComfyUI for; Jupyter's token is no longer in it."""
-        query = self.request.query
-        if "token=" in query:
-            pairs = parse_qsl(query, keep_blank_values=True)
-            query = urlencode([(key, value) for key, value in pairs if key != "token"])
+        """The path and query to ask ComfyUI for, without what Jupyter knows its users by."""
+        query = proxy_headers.without_credentials(self.request.query)
         return f"{self.path}?{query}" if query else self.path
 
     async def admit(self) -> None:
@@ -119,15 +166,23 @@ class PageHandler(Streamed, PageBase):
     def get_login_url(self) -> str:
         """Send nobody but the visitors of a page to the page for logging in."""
         if not self._is_visit:
-            raise UnauthorizedError(STRANGER)
+            raise self._stranger()
         return str(super().get_login_url())
 
     def check_xsrf_cookie(self) -> None:
-        """Take the browser's word for where a request is from; ComfyUI's page sends no token."""
-        if not self.request.headers.get("Origin"):
+        """Check as all routes do, but for what a browser loads as a part of a page of this origin.
+
+        JupyterHub asks for the token with each GET that tells no page, and there a script that is
+        a module cannot bring it. What loads it as a part cannot read it as a file.
+        """
+        headers = self.request.headers
+        is_part = (
+            self.request.method in {"GET", "HEAD"}
+            and headers.get("Sec-Fetch-Site") == "same-origin"
+            and headers.get("Sec-Fetch-Dest") in PARTS
+        )
+        if not is_part:
             super().check_xsrf_cookie()
-        elif hasattr(self, "_jupyter_current_user") and not self.check_origin():
-            raise UnauthorizedError(FOREIGN_PAGE)
 
     async def begin(self) -> None:
         """Check who asks, find ComfyUI, and begin to pass the request on."""
@@ -136,17 +191,17 @@ class PageHandler(Streamed, PageBase):
             self.redirect(url_concat(self.get_login_url(), {"next": self.request.uri or ""}))
             return
         await self.admit()
+        if self._is_service_worker:
+            raise UnauthorizedError("Nothing below comfyui/ may be a service worker")
         if self.path == "":
             self.redirect(f"{url_path_join(self.base_url, PAGE)}/")
             return
         client = self._client = await self._find()
         if client is None:
             return
-        headers = {
-            name: value
-            for name, value in self.request.headers.get_all()
-            if name.lower() not in NOT_SENT and not (self._is_page and name.lower() in CONDITIONS)
-        }
+        headers = proxy_headers.request_headers(self.request.headers, MORE_HEADERS)
+        if self._is_page:
+            headers = {k: v for k, v in headers.items() if k.lower() not in CONDITIONS}
         connection: Any = self.request.connection
         connection.set_max_body_size(ENDLESS)
         given = self.request.headers
@@ -205,7 +260,18 @@ class PageHandler(Streamed, PageBase):
     @property
     def is_link(self) -> bool:
         """Whether another site may lead here: to the page itself. Some nodes do things on GET."""
-        return self._is_visit and self.path in {"", "/"}
+        headers = self.request.headers
+        return (
+            self._is_visit
+            and self.path in {"", "/"}
+            and headers.get("Sec-Fetch-Mode", "navigate") == "navigate"
+            and headers.get("Sec-Fetch-Dest", "document") == "document"
+        )
+
+    @property
+    def _is_service_worker(self) -> bool:
+        headers = self.request.headers
+        return "Service-Worker" in headers or headers.get("Sec-Fetch-Dest") == "serviceworker"
 
     async def _find(self) -> ComfyUIClient | None:
         """Return ComfyUI once it answers; a visitor meanwhile gets a page that says so."""
@@ -252,16 +318,22 @@ class PageHandler(Streamed, PageBase):
     async def _return(self, client: ComfyUIClient, answer: aiohttp.ClientResponse) -> None:
         self.set_status(answer.status)
         self.clear_header("Content-Type")
-        for name, value in answer.headers.items():
-            if name.lower() not in NOT_RETURNED:
-                self.add_header(name, passed_header(value))
-        location = answer.headers.get("Location")
-        if location is not None:
-            location = passed_header(location)
-            home = url_path_join(self.base_url, PAGE)
-            self.set_header("Location", home + location if location[:1] == "/" else location)
+        headers = proxy_headers.response_headers(answer.headers)
         is_html = answer.headers.get("Content-Type", "").startswith("text/html")
-        if self._is_page and is_html and answer.status == 200:
+        is_page = self._is_page and is_html and answer.status == 200
+        if is_page:
+            for policy in answer.headers.getall("Content-Security-Policy", []):
+                self.add_header("Content-Security-Policy", passed_header(policy))
+        else:
+            headers.update(file_headers(self.path, answer, self.content_security_policy))
+            if self.request.headers.get("Sec-Fetch-Dest") in WORKERS:
+                del headers["Content-Security-Policy"]
+        for name, value in headers.items():
+            self.set_header(name, passed_header(value))
+        location = self._location(client, answer)
+        if location is not None:
+            self.set_header("Location", passed_header(location))
+        if is_page:
             await self._return_page(client, answer)
         elif self.request.method != "HEAD" and answer.status not in {204, 304}:
             async for chunk in client.pieces(answer):
@@ -269,22 +341,47 @@ class PageHandler(Streamed, PageBase):
                 await self.flush()
         await self.finish()
 
+    def _location(self, client: ComfyUIClient, answer: aiohttp.ClientResponse) -> str | None:
+        """Return where a redirect leads: below the page, or to another web site.
+
+        A script is not sent to another site, since it would take the XSRF token along.
+        """
+        found = answer.headers.get("Location")
+        if found is None:
+            return None
+        try:
+            target = answer.url.join(URL(found, encoded=True))
+        except ValueError:
+            return None
+        if target.scheme not in {"http", "https"} or not target.host:
+            return None
+        if target.origin() == answer.url.origin():
+            path = str(target.relative()).removeprefix(URL(client.url).raw_path.rstrip("/"))
+            return url_path_join(self.base_url, PAGE) + path
+        return None if "X-XSRFToken" in self.request.headers else str(target)
+
     async def _return_page(self, client: ComfyUIClient, answer: aiohttp.ClientResponse) -> None:
         """Write the page with our script as the first thing in it."""
         for name in OUTDATED:
             self.clear_header(name)
+        self.set_header("Cache-Control", "private, no-cache")  # the XSRF token is in it
         page = bytearray()
         async for chunk in client.pieces(answer):
             page += chunk
             if len(page) > LARGEST_PAGE:
                 raise client.unavailable("its page is too large to be one")
         head, tag, rest = bytes(page).partition(b"<head>")
-        self.write(head + tag + f"<script>{SCRIPT}</script>".encode() * bool(tag) + rest)
+        cookie = self.get_cookie(self.settings.get("xsrf_cookie_name", "_xsrf"))
+        tokens = json.dumps([self.xsrf_token.decode(), *([cookie] if cookie else [])])
+        xsrf = XSRF_SCRIPT.replace("TOKENS", tokens.replace("<", "\\u003c"))
+        scripts = f"<script>{SCRIPT}</script><script>{xsrf}</script>"
+        self.write(head + tag + scripts.encode() * bool(tag) + rest)
 
 
 class PageSocket(WebSocketMixin, PageBase, WebSocketHandler):
     """``comfyui/ws``: the page's WebSocket, message by message."""
 
+    xsrf_on_get = True  # a page of another user on the same host can open it with this cookie
     _remote: aiohttp.ClientWebSocketResponse[bool] | None = None
     _pump: asyncio.Task[None] | None = None
     _closing: asyncio.Task[bool] | None = None

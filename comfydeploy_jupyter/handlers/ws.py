@@ -36,6 +36,7 @@ class EventSocket(WebSocketMixin, Base, WebSocketHandler):
     """``GET ws``: a client's socket. Many may be open; one client may have several."""
 
     auth_action = "execute"
+    xsrf_on_get = True  # a page of another user on the same host can open it with this cookie
 
     client_id: str = ""
 

@@ -40,8 +40,9 @@ ComfyUI under Jupyter's own address: run, watch and cancel workflows, keep them 
 versions, move files and models, and see to the machines behind.
 
 Every route needs Jupyter's authentication and asks its authorizer for `comfydeploy`. With a login
-cookie, a POST also needs the value of the cookie `_xsrf` in the header `X-XSRFToken`. A field that
-is null counts as not given; unknown fields are ignored.
+cookie, a POST, `auth-response` and the WebSocket also need the value of the cookie `_xsrf`, in the
+header `X-XSRFToken` or as `_xsrf` in the query. A field that is null counts as not given; unknown
+fields are ignored.
 """
 UNCHANGED = "The client has this answer already."
 UNCHANGED_HEADER = Header("If-None-Match", "304 if the answer still has this ETag.", '"a9f0"')

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 import requests
+from playwright.sync_api import Error as PlaywrightError
 from playwright.sync_api import expect
 
 from comfydeploy_jupyter.client import Comfy
@@ -17,6 +19,7 @@ from comfydeploy_jupyter.launcher import comfyui_tile
 if TYPE_CHECKING:
     from playwright.sync_api import BrowserContext
 
+    from tests.comfyui_server import ComfyUIServer
     from tests.jupyter_process import JupyterProcess
 
 pytestmark = pytest.mark.timeout(300)
@@ -85,3 +88,102 @@ def test_the_tile_itself_exposes_nothing(lab: JupyterProcess) -> None:
         stranger = session.get(f"{lab.url}comfyui/api/queue", timeout=30)
         assert stranger.status_code == 403
     assert Path(comfyui_tile()["launcher_entry"]["icon_path"]).read_text().startswith("<svg")
+
+
+ACTIVE = "<script>localStorage.acted = location.pathname</script>"
+FILES = {
+    "acts.html": f"<html>{ACTIVE}</html>",
+    "acts.xhtml": f'<html xmlns="http://www.w3.org/1999/xhtml"><body>{ACTIVE}</body></html>',
+    "acts.xml": f'<a xmlns:h="http://www.w3.org/1999/xhtml"><h:b>{ACTIVE}</h:b></a>',
+    "acts.svg": f'<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9">{ACTIVE}</svg>',
+    "acts.js": "localStorage.acted = location.pathname",
+    "acts": f"<html>{ACTIVE}</html>",
+}
+
+SHOW = """async (paths) => {
+    const wait = (element, parent) => new Promise((resolve) => {
+        element.onload = element.onerror = resolve;
+        setTimeout(resolve, 1000);
+        parent.append(element);
+    });
+    const make = (tag, set) => Object.assign(document.createElement(tag), set);
+    for (const path of paths) {
+        await wait(make("iframe", { src: path }), document.body);
+        await wait(make("object", { data: path }), document.body);
+        await wait(make("embed", { src: path }), document.body);
+        await wait(make("script", { src: path }), document.head);
+        await wait(make("script", { src: path, type: "module" }), document.head);
+    }
+    return localStorage.acted ?? null;
+}"""
+
+WAYS = """async ([file, script]) => {
+    const image = new Image();
+    image.src = file;
+    await image.decode().catch(() => null);
+    const begin = (url) => new Promise((resolve) => {
+        const worker = new Worker(url);
+        worker.onmessage = () => resolve("runs");
+        worker.onerror = () => resolve("refused");
+    });
+    const register = (url) =>
+        navigator.serviceWorker.register(url).then(() => "runs", () => "refused");
+    const echo = "comfydeploy_test/echo";
+    const xhr = new XMLHttpRequest();
+    xhr.open("POST", echo);
+    await new Promise((resolve) => { xhr.onload = resolve; xhr.send("x"); });
+    const headers = { "Comfy-User": "u" };
+    const request = new Request(echo, { method: "PUT", body: "told", headers });
+    const answer = await (await fetch(request)).json();
+    navigator.sendBeacon(`${echo}?way=beacon`, "x");
+    document.body.insertAdjacentHTML("beforeend", `<iframe name="sink"></iframe>
+        <form id="sent" method="post" target="sink" action="${echo}?way=form">
+        <input name="a"><button formaction="${echo}?way=button"></button></form>`);
+    const form = document.getElementById("sent");
+    form.submit();
+    await new Promise((resolve) => setTimeout(resolve, 500));
+    form.requestSubmit(form.querySelector("button"));
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    return { image: image.naturalWidth, worker: await begin(script),
+             user_worker: await begin("userdata/acts.js"), service: await register(script),
+             xhr: xhr.status, body: answer.body, user: answer.headers["comfy-user"] };
+}"""
+
+
+def test_no_file_of_comfyui_acts_in_a_browser(
+    lab: JupyterProcess, browser: BrowserContext, comfyui: ComfyUIServer
+) -> None:
+    """Whoever reaches ComfyUI, a visitor of a tunnel too, can put such files there."""
+    picture = FILES["acts.svg"].encode()
+    for name, text in FILES.items():
+        (comfyui.input_dir / name).write_text(text)
+        stored = requests.post(f"{comfyui.url}/userdata/{name}", data=text.encode(), timeout=30)
+        assert stored.status_code == 200
+    paths = [f"userdata/{name}" for name in FILES]
+    paths += [f"view?type=input&filename={name}" for name in FILES]
+    page = browser.new_page()
+    page.goto(f"{lab.url}comfyui/?token={lab.token}")
+    expect(page.locator("canvas#graph-canvas")).to_be_visible(timeout=120_000)
+    assert page.evaluate(SHOW, paths) is None
+    for path in paths:
+        with contextlib.suppress(PlaywrightError):  # it is saved, not shown
+            page.goto(f"{lab.url}comfyui/{path}")
+    page.goto(f"{lab.url}comfyui/")
+    assert page.evaluate("() => localStorage.acted ?? null") is None
+    told: dict[str, int] = {}
+    page.on("response", lambda r: told.update({r.url.rpartition("way=")[2]: r.status}))
+    script = "comfydeploy_test/answer?header=Content-Type:%20text/javascript&body=postMessage(1)"
+    drawn = "comfydeploy_test/answer?header=Content-Type:%20image/svg%2Bxml&body="
+    found = page.evaluate(WAYS, [drawn + quote(picture), script])
+    assert found == {
+        "image": 9,
+        "worker": "runs",
+        "user_worker": "refused",
+        "service": "refused",
+        "xhr": 200,
+        "body": "told",
+        "user": "u",
+    }
+    ways = {name.partition("&")[0]: status for name, status in told.items()}
+    assert {ways[name] for name in ("beacon", "form", "button")} == {200}
+    page.close()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import uuid
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import pytest
 from jupyter_server.utils import url_path_join
@@ -28,6 +30,15 @@ def cookie(call, jp_auth_header, jp_asyncio_loop) -> dict[str, str]:
     cookies = [value.split(";")[0] for value in login.headers.get_list("Set-Cookie")]
     assert cookies
     return {"Cookie": "; ".join(cookies)}
+
+
+@pytest.fixture
+def xsrf(call, cookie, jp_asyncio_loop) -> dict[str, str]:
+    """What the page sends with each request: the cookies, and the token that it came with."""
+    (token,) = re.findall(r"_xsrf=([^;]+)", cookie["Cookie"])
+    page = jp_asyncio_loop.run_until_complete(call("GET", "comfyui/", {**PAGE, **cookie}))
+    assert f'"{token}"]'.encode() in page.body
+    return {**cookie, "X-XSRFToken": token}
 
 
 @pytest.fixture
@@ -85,12 +96,15 @@ async def test_visitors_log_in_and_programs_are_refused(call, jp_base_url):
     assert (await call("DELETE", "comfyui/api/userdata/x", {})).code == 403
 
 
-async def test_a_browser_that_is_logged_in_queues_a_prompt(call, cookie, comfyui, origin, api):
+async def test_a_browser_that_is_logged_in_queues_a_prompt(call, cookie, xsrf, comfyui, origin):
     body = json.dumps({"prompt": graph("from the page"), "client_id": "page"})
-    headers = {**cookie, "Origin": origin, "Sec-Fetch-Site": "same-origin"}
-    headers["Host"] = origin.removeprefix("http://")
-    answer = await call("POST", "comfyui/api/prompt", headers, body)
+    own = {"Origin": origin, "Sec-Fetch-Site": "same-origin"}
+    own["Host"] = origin.removeprefix("http://")
+    answer = await call("POST", "comfyui/api/prompt", {**own, **xsrf}, body)
     assert answer.code == 200, answer.body
+    in_query = {**own, "Cookie": xsrf["Cookie"]}
+    path = f"comfyui/api/interrupt?_xsrf={xsrf['X-XSRFToken']}"
+    assert (await call("POST", path, in_query, "{}")).code == 200
     prompt_id = json.loads(answer.body)["prompt_id"]
     for _ in range(400):
         history = json.loads((await call("GET", f"comfyui/history/{prompt_id}", cookie)).body)
@@ -100,20 +114,34 @@ async def test_a_browser_that_is_logged_in_queues_a_prompt(call, cookie, comfyui
     assert history[prompt_id]["outputs"]["1"]["text"] == ["from the page"]
 
 
-async def test_other_web_sites_are_refused(call, cookie, origin):
+async def test_a_page_of_the_same_origin_needs_the_token(call, xsrf, origin):
+    """On a hub without subdomains, pages of other users are of this origin."""
+    own = {"Origin": origin, "Sec-Fetch-Site": "same-origin", "Host": origin[len("http://") :]}
+    cookies = {**own, "Cookie": xsrf["Cookie"]}
+    for headers in (cookies, {**cookies, "X-XSRFToken": "wrong"}):
+        for path in ("comfyui/api/interrupt", "comfyui/prompt", "comfyui/userdata/x.html"):
+            answer = await call("POST", path, headers, "{}")
+            assert (answer.code, json.loads(answer.body)["code"]) == (403, "unauthorized"), path
+            assert "_xsrf" in json.loads(answer.body)["error"]
+
+
+async def test_other_web_sites_are_refused(call, cookie, xsrf, origin):
     host = {"Host": origin.removeprefix("http://")}
     for headers in (
         {"Origin": EVIL},
         {"Origin": "null"},
-        {},  # what cannot prove where it is from
         {"Origin": origin, "Sec-Fetch-Site": "cross-site"},
     ):
-        answer = await call("POST", "comfyui/api/interrupt", {**cookie, **host, **headers}, "{}")
+        answer = await call("POST", "comfyui/api/interrupt", {**xsrf, **host, **headers}, "{}")
         assert answer.code == 403, headers
     there = {"Sec-Fetch-Site": "cross-site"}
     assert (await call("GET", "comfyui/api/queue", {**cookie, **there})).code == 403
     assert (await call("GET", "comfyui/api/queue", {**cookie, **there, **PAGE})).code == 403
     assert (await call("GET", "comfyui/", {**cookie, **there, **PAGE})).code == 200, "a link to it"
+    for dest in ("iframe", "frame", "embed", "object", "empty", "image"):
+        framed = {**cookie, **there, **PAGE, "Sec-Fetch-Dest": dest}
+        for path in ("comfyui", "comfyui/"):
+            assert (await call("GET", path, framed)).code == 403, dest
 
 
 async def test_large_bodies_pass_in_both_directions(call, comfyui, jp_auth_header, tmp_path):
@@ -177,13 +205,16 @@ async def test_the_socket_tells_what_happens(call, socket, jp_auth_header):
     assert "executed" in kinds
 
 
-async def test_the_socket_is_for_users_and_for_our_own_pages(socket, cookie, origin):
-    for headers in ({}, {**cookie, "Origin": EVIL}):
+async def test_the_socket_is_for_users_and_for_our_own_pages(socket, xsrf, origin):
+    own = {"Cookie": xsrf["Cookie"], "Origin": origin, "Host": origin.removeprefix("http://")}
+    for headers in ({}, {**xsrf, "Origin": EVIL}, own):
         with pytest.raises(HTTPClientError) as refused:
             await socket("comfyui/ws", headers)
         assert refused.value.code == 403
-    host = origin.removeprefix("http://")
-    connection = await socket("comfyui/api/ws", {**cookie, "Origin": origin, "Host": host})
+    for path in ("comfyui/ws?_xsrf=wrong", "comfyui/ws?_xsrf="):
+        with pytest.raises(HTTPClientError):
+            await socket(path, own)
+    connection = await socket(f"comfyui/api/ws?_xsrf={xsrf['X-XSRFToken']}", own)
     assert "status" in await connection.read_message()
 
 
@@ -209,10 +240,135 @@ async def test_credentials_stay_here(call, cookie, jp_auth_header, jp_serverapp,
         assert token not in json.dumps(facts)
         assert not {"cookie", "authorization", "origin", "referer"} & facts["headers"].keys()
         assert "secret" not in facts["headers"].values()
-        assert answer.headers["X-Test"] == "yes"
+        assert "X-Test" not in answer.headers
         assert "theirs" not in "".join(answer.headers.get_list("Set-Cookie"))
     unchanged = await call("GET", f"{path}?a=%2Fb+c&d=", dict(jp_auth_header))
     assert json.loads(unchanged.body)["url"] == "/comfydeploy_test/echo?a=%2Fb+c&d="
+
+
+async def test_only_what_is_known_is_passed_on(call, jp_auth_header, jp_serverapp):
+    path = "comfyui/comfydeploy_test/echo"
+    secrets = {
+        "Cf-Access-Jwt-Assertion": "secret",
+        "X-Forwarded-Access-Token": "secret",
+        "X-Goog-Iap-Jwt-Assertion": "secret",
+        "X-ComfyDeploy-Token": "secret",
+        "X-Forwarded-For": "secret",
+        "X-Anything": "secret",
+    }
+    token = jp_serverapp.identity_provider.token
+    names = ("%5Fxsrf", "_xsr%66", "TOKEN", "+token")
+    query = "&".join(f"{name}=secret" for name in names) + f"&%74oken={token}&t%6Fken={token}"
+    answer = await call("GET", f"{path}?a=1&{query}", {**jp_auth_header, **secrets})
+    facts = json.loads(answer.body)
+    assert "secret" not in json.dumps(facts)
+    assert token not in json.dumps(facts)
+    assert facts["url"] == "/comfydeploy_test/echo?a=1"
+
+
+def answer_path(*headers: str, body: str = "", status: int = 200) -> str:
+    """Return the path of an answer with these headers."""
+    fields = [("header", header) for header in headers]
+    query = urlencode([("body", body), ("status", status), *fields])
+    return f"comfyui/comfydeploy_test/answer?{query}"
+
+
+async def test_only_what_is_known_is_passed_back(call, jp_auth_header):
+    path = answer_path(
+        *("X-Accel-Redirect: /etc/passwd", "X-Sendfile: /etc/passwd", "Refresh: 0; url=/lab"),
+        *("Link: </lab>; rel=preload", "Clear-Site-Data: *", "Service-Worker-Allowed: /"),
+        *("Access-Control-Allow-Origin: *", "Cache-Control: public, max-age=60, s-maxage=60"),
+        *("Content-Type: text/plain", "ETag: x", "X-Anything: x"),
+    )
+    answer = await call("GET", path, dict(jp_auth_header))
+    assert answer.code == 200
+    unknown = {"X-Accel-Redirect", "X-Sendfile", "Refresh", "Link", "Clear-Site-Data", "X-Anything"}
+    assert not unknown & set(answer.headers)
+    assert "Service-Worker-Allowed" not in answer.headers
+    assert answer.headers.get("Access-Control-Allow-Origin") != "*"
+    assert answer.headers["Cache-Control"] == "private, max-age=60"
+    assert answer.headers["ETag"] == "x"
+
+
+PASSIVE = ("image/png", "video/mp4", "text/plain; charset=utf-8", "application/json", "text/css")
+ACTIVE = (
+    *("text/html", "TEXT/HTML ; x", "application/xhtml+xml", "text/xml", "application/xml"),
+    *("image/svg+xml", "image/x+xml", "text/xsl", "application/pdf", "text/unknown"),
+    *("multipart/x-mixed-replace; boundary=x", "message/rfc822", "application/x-unknown"),
+)
+
+
+@pytest.mark.parametrize("kind", [*PASSIVE, *ACTIVE])
+async def test_a_file_cannot_act_as_a_page(call, jp_auth_header, kind):
+    answer = await call("GET", answer_path(f"Content-Type: {kind}", body="x"), jp_auth_header)
+    assert answer.code == 200
+    assert "sandbox" in answer.headers["Content-Security-Policy"].split("; ")
+    assert "frame-ancestors" in answer.headers["Content-Security-Policy"]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["Content-Type"] == kind
+    saved = answer.headers.get("Content-Disposition", "").startswith("attachment")
+    assert saved == (kind in ACTIVE)
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [(), ("",), ("nonsense",), ("text/plain, text/html",), ("text/plain", "text/html"), ("*/*",)],
+    ids=str,
+)
+async def test_a_file_without_a_type_is_mere_bytes(call, jp_auth_header, kinds):
+    path = answer_path(*(f"Content-Type: {kind}" for kind in kinds), body="<script>")
+    answer = await call("GET", path, jp_auth_header)
+    assert answer.headers.get_list("Content-Type") == ["application/octet-stream"]
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_files_of_users_are_no_pages_and_no_scripts(call, jp_auth_header, comfyui):
+    text = "<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"
+    for name in ("x.html", "x.svg", "x.js", "x.mjs", "x.xml", "x.xhtml", "x.pdf", "x"):
+        stored = await call("POST", f"comfyui/userdata/{name}", jp_auth_header, text)
+        assert stored.code == 200
+        (comfyui.input_dir / name).write_text(text)
+        view = f"view?filename={name}&type=input"
+        for path in (f"userdata/{name}", f"api/userdata/{name}", f"%75serdata/{name}", view):
+            answer = await call("GET", f"comfyui/{path}", jp_auth_header)
+            assert answer.code == 200, path
+            assert answer.body.decode() == text
+            assert "sandbox" in answer.headers["Content-Security-Policy"].split("; ")
+            assert answer.headers["X-Content-Type-Options"] == "nosniff"
+            assert "script" not in answer.headers["Content-Type"], path
+            kind = answer.headers["Content-Type"]
+            saved = answer.headers.get("Content-Disposition", "").startswith("attachment")
+            assert saved or kind in {"application/octet-stream", "text/plain"}, (path, kind)
+
+
+async def test_nothing_is_a_service_worker(call, jp_auth_header):
+    for headers in ({"Service-Worker": "script"}, {"Sec-Fetch-Dest": "serviceworker"}):
+        answer = await call("GET", "comfyui/scripts/app.js", {**jp_auth_header, **headers})
+        assert answer.code == 403
+
+
+@pytest.mark.parametrize(
+    ("there", "here"),
+    [
+        ("/x?a=%2F", "comfyui/x?a=%2F"),
+        ("//evil.example/x", "http://evil.example/x"),
+        ("https://evil.example/x", "https://evil.example/x"),
+        ("../../../lab", "comfyui/lab"),
+        ("javascript:alert(1)", None),
+        ("data:text/html,x", None),
+        ("http://[", None),
+    ],
+)
+async def test_where_redirects_lead(call, jp_auth_header, jp_base_url, there, here):
+    path = answer_path(f"Location: {there}", status=302)
+    answer = await call("GET", path, dict(jp_auth_header))
+    assert answer.code == 302
+    if here is not None and not here.startswith("http"):
+        here = url_path_join(jp_base_url, here)
+    assert answer.headers.get("Location") == here
+    by_script = await call("GET", path, {**jp_auth_header, "X-XSRFToken": "secret"})
+    outside = here is not None and here.startswith("http")
+    assert by_script.headers.get("Location") == (None if outside else here)
 
 
 async def test_redirects_lead_below_the_page(call, jp_auth_header, jp_base_url):

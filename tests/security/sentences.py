@@ -6,6 +6,7 @@ _AUTH, _FILES, _BOMBS = "security/test_auth.py", "security/test_files.py", "secu
 _SERVICES, _SECRETS = "security/test_hostile_services.py", "security/test_secrets_stay.py"
 _MACHINE, _GATE = "security/test_machine_token.py", "tunnel/test_gate.py"
 _WIRE, _ACCESS = "tunnel/test_gate_wire.py", "tunnel/test_access.py"
+_HUB = "browser/test_hub_pages.py"
 _PAGE, _PANEL = "handlers/test_comfyui_page.py", "widgets/test_tunnel_panel.py"
 
 _OTHERS, _DISCOVERY = "security/test_other_users.py", "comfyui/test_discovery.py"
@@ -34,11 +35,24 @@ HELD: dict[str, tuple[str, ...]] = {
         f"{_AUTH}::other_names_of_this_server_are_refused",
         f"{_AUTH}::refusals_say_what_is_wrong",
     ),
+    "WebSockets and the sign-in": (
+        f"{_AUTH}::sockets",
+        f"{_AUTH}::a_sign_in_is_asked_for_as_a_post_is",
+        f"{_PAGE}::the_socket_is_for_users_and_for_our_own_pages",
+    ),
     "Browsers also say": (
         f"{_AUTH}::pages_of_other_sites_cannot_use_the_login",
         f"{_AUTH}::only_its_pages_are_let_in",
     ),
-    "A link from elsewhere": (f"{_AUTH}::links_from_other_sites_show_but_do_nothing",),
+    "A link from elsewhere": (
+        f"{_AUTH}::links_from_other_sites_show_but_do_nothing",
+        f"{_AUTH}::a_sign_in_is_asked_for_as_a_post_is",
+    ),
+    "The same holds for pages": (
+        f"{_PAGE}::a_page_of_the_same_origin_needs_the_token",
+        f"{_HUB}::another_users_page_gets_nowhere",
+        f"{_HUB}::the_own_page_works",
+    ),
     "There is one caller": (f"{_MACHINE}::the_service_is_let_in", f"{_MACHINE}::wrong_tokens"),
     "ComfyDeploy, with the [machine token]": (
         f"{_MACHINE}::nobody_is_let_in_without_one_configured",
@@ -78,10 +92,18 @@ HELD: dict[str, tuple[str, ...]] = {
         "handlers/test_site.py::the_answer_cannot_act_in_jupyters_name",
         f"{_SERVICES}::nobody_speaks_for_the_origin_of_jupyter",
     ),
+    "So is all that": (
+        f"{_PAGE}::a_file_cannot_act_as_a_page",
+        f"{_PAGE}::a_file_without_a_type_is_mere_bytes",
+        f"{_PAGE}::files_of_users_are_no_pages_and_no_scripts",
+        f"{_PAGE}::nothing_is_a_service_worker",
+        "browser/test_comfyui_page.py::no_file_of_comfyui_acts_in_a_browser",
+    ),
     "ComfyUI's own page is the exception": (
         f"{_PAGE}::the_page_and_its_parts",
         f"{_SERVICES}::nobody_speaks_for_the_origin_of_jupyter",
     ),
+    "Pages of their own that": (f"{_PAGE}::a_file_cannot_act_as_a_page",),
     "Turn it off": (f"{_PAGE}::there_is_no_page",),
     "Texts of workflows": (
         "security/test_hostile_names.py::what_notebooks_show_is_escaped",
@@ -95,6 +117,13 @@ HELD: dict[str, tuple[str, ...]] = {
         "snapshots/test_route.py::odd_names_cannot_become_commands",
         "security/test_hostile_names.py::a_requirement_is_no_option_of_pip",
     ),
+    "**What proxies pass on.**": (
+        f"{_PAGE}::credentials_stay_here",
+        f"{_PAGE}::only_what_is_known_is_passed_on",
+        f"{_PAGE}::only_what_is_known_is_passed_back",
+        "handlers/test_site.py::nothing_of_jupyter_goes_out",
+    ),
+    "A redirect of ComfyUI": (f"{_PAGE}::where_redirects_lead",),
     "Redirects are followed": (
         f"{_SERVICES}::no_redirect_is_followed",
         f"{_SERVICES}::the_token_stays_with_its_site",
@@ -284,6 +313,8 @@ ADVICE = (
     "On a shared server",
     "All users of one Jupyter",
     "Users who shall not",
+    "What such a page can still do",
+    "Only a domain for each user",
     "**To run a workflow",
     "Who may `write` can therefore",
     "The limits below",

@@ -16,6 +16,7 @@ from .conftest import EVIL, METHODS, is_refusal, routes
 
 SAFE = ("GET", "HEAD")
 SOCKETS = ("comfyui-deploy/ws", "comfyui/ws")
+SIGN_IN = "comfyui-deploy/auth-response"  # a GET that changes something
 STRANGERS = ({}, {"Authorization": "token wrong"}, {"Authorization": "Bearer wrong"})
 
 
@@ -58,7 +59,7 @@ async def test_authorizer_is_asked_once_with_our_resource(
     for method, path in routes():
         recorder.asked.clear()
         response = await call(method, path, dict(jp_auth_header))
-        action = "read" if method in SAFE else "write"
+        action = "read" if method in SAFE and path != SIGN_IN else "write"
         if path in SOCKETS or path.startswith("comfyui/"):
             action = "execute"
         asked = [(action, resource) for _, action, resource in recorder.asked]
@@ -152,9 +153,34 @@ async def test_links_from_other_sites_show_but_do_nothing(call, cookie):
     framed = {**link, "Sec-Fetch-Dest": "iframe"}
     assert is_refusal(await call("GET", "comfyui-deploy/runs", framed))
     # Else a link could sign a user in to the account of somebody else.
-    sign_in = "comfyui-deploy/auth-response?request_id=theirs"
-    assert is_refusal(await call("GET", sign_in, dict(link)))
-    assert is_refusal(await call("GET", sign_in, dict(cookie))), "a browser that does not tell"
+    assert is_refusal(await call("GET", f"{SIGN_IN}?request_id=theirs", dict(link)))
+
+
+async def test_a_sign_in_is_asked_for_as_a_post_is(call, recorder, cookie, xsrf, origin):
+    """Neither a link nor a page that has the cookie alone signs the user in."""
+    path = f"{SIGN_IN}?request_id=theirs"
+    recorder.answer = False
+    same = {"Sec-Fetch-Site": "same-origin", "Referer": f"{origin}/lab"}
+    host = {"Host": origin.removeprefix("http://")}
+    token = xsrf["X-XSRFToken"]
+    for headers in (
+        {},
+        {"Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
+        {**same, "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"},
+        {**same, "Sec-Fetch-Mode": "cors", "Sec-Fetch-Dest": "empty"},
+        {**same, "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"},
+        {**same, "X-XSRFToken": "wrong"},
+    ):
+        given = {"Cookie": xsrf["Cookie"], **host, **headers}
+        answer = await call("GET", path, given)
+        assert is_refusal(answer), headers
+        assert "_xsrf" in json.loads(answer.body)["error"]
+    assert recorder.asked == []
+    own = {"Cookie": xsrf["Cookie"], **host, **same, "Sec-Fetch-Mode": "cors"}
+    for address, headers in ((path, {"X-XSRFToken": token}), (f"{path}&_xsrf={token}", {})):
+        assert is_refusal(await call("GET", address, {**own, **headers}))
+        assert [action for _, action, _ in recorder.asked] == ["write"]
+        recorder.asked.clear()
 
 
 async def test_programs_and_our_own_pages_are_not_hindered(call, cookie, origin, jp_auth_header):
@@ -171,12 +197,11 @@ async def test_programs_and_our_own_pages_are_not_hindered(call, cookie, origin,
 
 
 @pytest.mark.parametrize("path", SOCKETS)
-async def test_sockets(
-    call, extension, recorder, cookie, origin, jp_base_url, jp_auth_header, path
-):
+async def test_sockets(call, extension, recorder, xsrf, origin, jp_base_url, jp_auth_header, path):
     port = origin.rpartition(":")[2]
     url = f"ws://127.0.0.1:{port}{jp_base_url}{path}"
-    own = {**cookie, "Host": origin.removeprefix("http://"), "Origin": origin}
+    cookie = {"Cookie": xsrf["Cookie"]}
+    own = {**xsrf, "Host": origin.removeprefix("http://"), "Origin": origin}
     for headers in (
         {},
         {"Authorization": "token wrong"},
@@ -184,17 +209,23 @@ async def test_sockets(
         {**own, "Origin": EVIL},
         {**own, "Origin": "null"},
         {**own, "Host": "rebound.example", "Origin": "http://rebound.example"},
+        # other pages may be of the same origin, and programs that have a cookie have its token
+        {**own, "X-XSRFToken": ""},
+        {**own, "X-XSRFToken": "wrong"},
+        {**own, "X-XSRFToken": "", "Referer": f"{origin}/lab"},
+        cookie,
     ):
         with pytest.raises(HTTPClientError) as refused:
             await websocket_connect(HTTPRequest(url, headers=headers))
         assert refused.value.code == 403, headers
     assert recorder.asked == []
-    for headers in (jp_auth_header, own, cookie):  # programs send no origin
-        socket = await websocket_connect(HTTPRequest(url, headers=headers))
+    in_query = f"{url}?_xsrf={xsrf['X-XSRFToken']}"  # browsers can set no header
+    for address, headers in ((url, jp_auth_header), (url, own), (url, xsrf), (in_query, cookie)):
+        socket = await websocket_connect(HTTPRequest(address, headers=headers))
         socket.close()
         while await socket.read_message() is not None:
             pass
-    assert [action for _, action, _ in recorder.asked] == ["execute"] * 3
+    assert [action for _, action, _ in recorder.asked] == ["execute"] * 4
 
 
 class TestAllowedOrigin:

@@ -255,6 +255,19 @@ async def echo(request):
     return web.json_response(facts, headers={"X-Test": "yes", "Set-Cookie": "_xsrf=theirs"})
 
 
+@PromptServer.instance.routes.route("*", "/comfydeploy_test/answer")
+async def answer(request):
+    """Answer with the status, the body and the headers of the query."""
+    headers = [pair.split(": ", 1) for pair in request.query.getall("header", [])]
+    body = request.query.get("body", "").encode()
+    response = web.Response(status=int(request.query.get("status", 200)), body=body)
+    if "Content-Type" in response.headers:
+        del response.headers["Content-Type"]
+    for name, value in headers:
+        response.headers.add(name, value)
+    return response
+
+
 @PromptServer.instance.routes.get("/comfydeploy_test/moved")
 async def moved(request):
     """Lead elsewhere."""

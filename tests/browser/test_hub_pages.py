@@ -1,0 +1,160 @@
+"""Pages of two users behind a real JupyterHub on one domain: one origin, kept apart by tokens."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from playwright.sync_api import expect
+
+from tests.jupyterhub_server import PASSWORD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import BrowserContext, Page
+
+    from tests.jupyterhub_server import JupyterHubProcess
+
+pytestmark = pytest.mark.timeout(300)
+
+ATTACK = """async ([there, graph, mark]) => {
+    const told = {};
+    const ask = async (name, path, options) => {
+        const answer = await fetch(there + path, { credentials: "include", ...options });
+        told[name] = answer.status;
+    };
+    const body = JSON.stringify({ prompt: graph });
+    await ask("prompt", "comfyui/prompt", { method: "POST", body });
+    await ask("userdata", `comfyui/userdata/${mark}.html`, { method: "POST", body });
+    await ask("run", "comfyui-deploy/run", { method: "POST", body });
+    await ask("queue", "comfyui/api/queue");
+    await ask("runs", "comfyui-deploy/runs");
+    await ask("page", "comfyui/");
+    await ask("sign-in", "comfyui-deploy/auth-response?request_id=theirs");
+    const wrong = { method: "POST", body, headers: { "X-XSRFToken": "wrong" } };
+    await ask("wrong token", "comfyui/prompt", wrong);
+    for (const path of ["comfyui-deploy/ws", "comfyui/ws"]) {
+        const socket = new WebSocket(there.replace("http", "ws") + path);
+        told[path] = await new Promise((resolve) => {
+            socket.onopen = () => resolve("open");
+            socket.onclose = () => resolve("closed");
+        });
+    }
+    navigator.sendBeacon(`${there}comfyui/userdata/${mark}.beacon`, "x");
+    document.body.innerHTML = `<iframe name="sink"></iframe><iframe id="framed"></iframe>
+        <form method="post" enctype="text/plain" target="sink"
+              action="${there}comfyui/userdata/${mark}.form"><input name="a" value="b"></form>`;
+    document.forms[0].submit();
+    const framed = document.getElementById("framed");
+    const loaded = new Promise((resolve) => { framed.onload = resolve; });
+    framed.src = there + "comfyui/";
+    await loaded;
+    told.frame = framed.contentDocument?.getElementById("vue-app") ? "open" : "closed";
+    await new Promise((resolve) => setTimeout(resolve, 1000));
+    return told;
+}"""
+
+OWN = """async (graph) => {
+    const api = window.app.api;
+    const heard = new Promise((resolve) => api.addEventListener(
+        "executed", (event) => resolve(event.detail.output.text)));
+    const answer = await api.fetchApi("/prompt", {
+        method: "POST",
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify({ prompt: graph, client_id: api.clientId }),
+    });
+    const queue = await (await fetch("api/queue")).json();
+    const stored = await api.storeUserData("own.json", { a: 1 });
+    const read = await (await api.getUserData("own.json")).json();
+    return { status: answer.status, text: await heard, queue: Object.keys(queue).sort(),
+             stored: stored.status, read };
+}"""
+
+
+@pytest.fixture
+def bob(browser: BrowserContext, jupyterhub: JupyterHubProcess) -> Iterator[BrowserContext]:
+    """A browser in which bob is logged in."""
+    assert browser.browser is not None
+    context = browser.browser.new_context()
+    page = context.new_page()
+    page.goto(f"{jupyterhub.url}hub/login?next=%2Fhub%2Fhome")
+    page.locator("[name=username]").fill("bob")
+    page.locator("[name=password]").fill(PASSWORD)
+    page.locator("[type=submit]").click()
+    page.wait_for_url("**/hub/home")
+    page.close()
+    yield context
+    context.close()
+
+
+def open_comfyui(bob: BrowserContext, hub: JupyterHubProcess) -> tuple[Page, list[str]]:
+    """Open his own page of ComfyUI; return it, and a list of what will be refused to it."""
+    page = bob.new_page()
+    refused: list[str] = []
+    page.on(
+        "response",
+        lambda r: refused.append(f"{r.status} {r.url}") if r.status in {403, 500} else None,
+    )
+    page.goto(f"{hub.user_url('bob')}comfyui/")
+    expect(page.locator("canvas#graph-canvas")).to_be_visible(timeout=120_000)
+    page.wait_for_function("() => window.app?.api?.socket?.readyState === 1")
+    return page, refused
+
+
+def graph() -> dict[str, Any]:
+    inputs = {"text": "from the page", "token": uuid.uuid4().hex}
+    return {"1": {"class_type": "TestText", "inputs": inputs}}
+
+
+def test_the_own_page_works(bob: BrowserContext, jupyterhub: JupyterHubProcess) -> None:
+    page, refused = open_comfyui(bob, jupyterhub)
+    answer = page.evaluate(OWN, graph())
+    assert answer == {
+        "status": 200,
+        "text": ["from the page"],
+        "queue": ["queue_pending", "queue_running"],
+        "stored": 200,
+        "read": {"a": 1},
+    }
+    assert refused == []
+
+
+def test_another_users_page_gets_nowhere(
+    bob: BrowserContext, jupyterhub: JupyterHubProcess, comfyui: Any
+) -> None:
+    """Bob opens a page of ada's: her server may answer with whatever she likes."""
+    open_comfyui(bob, jupyterhub)
+    page = bob.new_page()
+    address = f"{jupyterhub.user_url('ada')}nice.html"
+    page.route(address, lambda route: route.fulfill(content_type="text/html", body="<body>"))
+    page.goto(address)
+    mark = uuid.uuid4().hex
+    told = page.evaluate(ATTACK, [jupyterhub.user_url("bob"), graph(), mark])
+    assert told == {
+        **dict.fromkeys(("prompt", "userdata", "run", "wrong token"), 403),
+        **dict.fromkeys(("queue", "runs", "page", "sign-in"), 403),
+        **dict.fromkeys(("comfyui-deploy/ws", "comfyui/ws", "frame"), "closed"),
+    }
+    stored = requests.get(f"{comfyui.url}/userdata?dir=.&recurse=true", timeout=30)
+    assert mark not in stored.text
+
+
+def test_a_missing_token_is_told(jupyterhub: JupyterHubProcess) -> None:
+    """The hub accepts no cookie then, and Jupyter knows nobody: that is no fault of the server."""
+    session = jupyterhub.sign_in("bob")
+    before = jupyterhub.log().count("Traceback")
+    for mode in ({}, {"Sec-Fetch-Mode": "cors", "Sec-Fetch-Site": "same-origin"}):
+        for path in ("comfyui/prompt", "comfyui-deploy/run", "comfyui-deploy/interrupt"):
+            url = f"{jupyterhub.user_url('bob')}{path}"
+            answer = session.post(url, json={}, headers=mode, timeout=30)
+            assert answer.status_code == 403, answer.text
+            assert json.loads(answer.text)["code"] == "unauthorized"
+            assert "_xsrf" in json.loads(answer.text)["error"]
+    url = f"{jupyterhub.user_url('bob')}comfyui-deploy/runs"
+    answer = session.get(url, headers={"Sec-Fetch-Mode": "cors"}, timeout=30)
+    assert (answer.status_code, "_xsrf" in answer.json()["error"]) == (403, True)
+    assert jupyterhub.log().count("Traceback") == before
