@@ -136,6 +136,8 @@ def wait_for_release() -> None:
 async def main() -> int:
     behaviour = json.loads((FOLDER / "behaviour.json").read_text())
     mode = behaviour.get("mode", "ok")
+    for line in behaviour.get("says", []):
+        say("ERR", line)
     target = option("--url") or ""
     token_file = option("--token-file")
     hostname = "" if token_file else f"calm-{uuid.uuid4().hex[:8]}-river.trycloudflare.com"

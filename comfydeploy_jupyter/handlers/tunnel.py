@@ -6,14 +6,20 @@ from .base import Handler, schemas
 
 
 class TunnelStatusHandler(Handler):
-    """``GET tunnel/status``: whether there is a tunnel, where, and who can get through it."""
+    """``GET tunnel/status``: whether there is a tunnel, where, and who can get through it.
+
+    Its secret link lets in whoever has it, so only who may ``write`` gets it here. They could have
+    it from ``POST tunnel/start`` as well.
+    """
 
     is_activity = False
 
     async def get(self) -> None:
         """Answer at once, from what is known."""
         query = self.query(schemas.TunnelQuery)
-        self.reply({"success": True, **self.services.tunnels.status(query.target)})
+        reveal = await self.may("write")
+        status = self.services.tunnels.status(query.target, reveal=reveal)
+        self.reply({"success": True, **status})
 
 
 class TunnelStartHandler(Handler):

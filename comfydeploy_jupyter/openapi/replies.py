@@ -551,7 +551,7 @@ class SnapshotReply(Success):
 
 
 class Tunnel(Reply):
-    """How a tunnel is; ``access_url`` has the secret of the gate."""
+    """How a tunnel is; ``access_url`` has the secret of the gate, for who may ``write``."""
 
     running: bool
     url: str | None

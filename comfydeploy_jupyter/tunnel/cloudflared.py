@@ -16,6 +16,7 @@ import aiohttp
 
 from ..child import Child, child_environment
 from .failures import failure, why_it_ended, why_it_waits
+from .gate import PARAMETER
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +37,7 @@ _QUICK_URL = re.compile(
     r"^(?:\S+Z\s+)?(?:INF\s+)?\|?\s*(https://(?!api\.)[a-z0-9-]+\.trycloudflare\.com)/?\s*\|?\s*$"
 )
 _HOSTNAME = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+", re.IGNORECASE)
+_SECRET = re.compile(rf"\b{PARAMETER}=[^&\s\"]+")
 _REGISTERED = "Registered tunnel connection"
 _CONFIGURED = re.compile(r'Updated to new configuration config="((?:\\.|[^"\\])*)"')
 
@@ -141,8 +143,12 @@ class Cloudflared:
         return why_it_ended(await self.log(), self._child.exit_text())
 
     async def log(self, lines: int = ALL_LINES) -> list[str]:
-        """Return the last lines that it printed since its start, its token blotted out."""
+        """Return the last lines that it printed since its start, with no token and no secret.
+
+        It prints the address of a request that it could not pass on, with the gate's secret.
+        """
         found = await self._child.log_tail(lines, this_run=True)
+        found = [_SECRET.sub(f"{PARAMETER}=<secret>", line) for line in found]
         token = self._token
         return [line.replace(token, REDACTED) for line in found] if token else found
 

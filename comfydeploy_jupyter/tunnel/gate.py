@@ -14,15 +14,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import json
+import logging
 import signal
 import socket
+import sys
 import time
+import traceback
 from collections import OrderedDict
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import aiohttp
@@ -42,6 +47,8 @@ COOKIE_AGE = 7 * 24 * 3600  # s; the secret changes with every start of the tunn
 CHUNK = 256 * 1024
 LONGEST_HEADER = 64 * 1024  # bytes
 CONNECT_TIMEOUT = 10.0  # s
+HEAD_WITHIN = 10.0  # s that a visitor has to send the head of a request
+HALF_HEADS = 64  # connections of one address whose heads are not complete; older ones are closed
 ATTEMPTS = 10  # wrong secrets that one address may try ...
 ATTEMPTS_WITHIN = 60.0  # ... in so many seconds
 REMEMBERED = 10_000  # addresses
@@ -61,6 +68,7 @@ _HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
+_END_OF_HEAD = b"\r\n\r\n"
 _OF_THE_SOCKET = "sec-websocket-"
 
 A = TypeVar("A", bound=web.StreamResponse)
@@ -118,12 +126,14 @@ class Gate:
         self._pass = hmac.new(self._secret, b"cookie", hashlib.sha256).hexdigest().encode()
         self._wrong: OrderedDict[str, list[float]] = OrderedDict()
         self._session: aiohttp.ClientSession | None = None
+        self._half_heads: OrderedDict[_Connection, str] = OrderedDict()
 
     async def serve(self, listener: socket.socket, stop: asyncio.Event) -> None:
         """Serve until told to stop."""
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
-        server = web.Server(
+        server = _Server(
             self._handle,
+            self._half_heads,
             access_log=None,
             auto_decompress=False,
             handler_cancellation=True,
@@ -149,12 +159,23 @@ class Gate:
     # --- who may enter
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = cast("_Connection", request.protocol)
+        connection.head_is_complete()
+        try:
+            return await self._answer(request)
+        except ValueError:  # an address or a header that cannot be passed on
+            if request.writer.output_size > 0:
+                raise
+            return _refusal(request, 400, "bad_request", "This request cannot be understood")
+        finally:
+            connection.request_is_over()
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if not request.raw_path.startswith("/"):
             return _refusal(request, 400, "bad_request", "This address cannot be understood")
         given, path = _take_secret(request.raw_path)
         bearer = _bearer(request)
-        from_cookie = _cookie(request).encode()
-        by_cookie = hmac.compare_digest(from_cookie, self._pass)
+        by_cookie = hmac.compare_digest(_bytes(_cookie(request)), self._pass)
         if by_cookie:
             answer = None
         elif given is None and bearer is None:
@@ -182,17 +203,21 @@ class Gate:
     def _judge(
         self, request: web.BaseRequest, given: bytes | None, bearer: bytes | None
     ) -> web.Response | None:
-        """Return None for who brought the secret, else why not."""
-        visitor = request.headers.get("Cf-Connecting-Ip", "") or (request.remote or "")
+        """Return None for who brought the secret, else why not.
+
+        Whoever has the secret gets in, however many wrong ones came from that address: the
+        address is what the visitor says, and guessing 256 bits is hopeless anyway.
+        """
+        right = [hmac.compare_digest(one or b"", self._secret) for one in (given, bearer)]
+        if any(right):
+            return None
+        visitor = _address(request)
         now = time.monotonic()
         tries = [t for t in self._wrong.get(visitor, []) if now - t < ATTEMPTS_WITHIN]
         if len(tries) >= ATTEMPTS:
             answer = _refusal(request, 429, "too_many_attempts", "Too many wrong secrets; wait")
             answer.headers["Retry-After"] = str(int(ATTEMPTS_WITHIN))
             return answer
-        right = [hmac.compare_digest(secret or b"", self._secret) for secret in (given, bearer)]
-        if any(right):
-            return None
         self._wrong[visitor] = [*tries, now]
         self._wrong.move_to_end(visitor)
         if len(self._wrong) > REMEMBERED:
@@ -243,6 +268,7 @@ class Gate:
         headers: CIMultiDict[str] = CIMultiDict()
         for name, value in _end_to_end(request.headers):
             kept = _without_pass(value) if name.lower() == "cookie" else value
+            kept = kept.encode("utf-8", "replace").decode()
             if kept and self._secret.decode() not in kept:
                 headers.add(name, kept)
         return headers
@@ -252,7 +278,7 @@ class Gate:
     ) -> web.StreamResponse:
         response = web.StreamResponse(status=answer.status, reason=answer.reason)
         for name, value in _end_to_end(answer.headers):
-            response.headers.add(name, value)
+            response.headers.add(name, value.encode("utf-8", "replace").decode())
         if fresh:
             self._remember(request, response)
         _sealed(response)
@@ -303,6 +329,107 @@ class Gate:
             return visitor
 
 
+class _Connection(web.RequestHandler):
+    """A visitor's connection, which is closed if the head of a request takes too long.
+
+    Of one address only so many may be incomplete: who sends slowly pushes out himself.
+    """
+
+    def __init__(
+        self, server: web.Server, half_heads: OrderedDict[_Connection, str], **kwargs: Any
+    ) -> None:
+        super().__init__(server, **kwargs)
+        self._half_heads = half_heads
+        self._handling = False
+        self._last = b""
+        self._limit: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._begin_head()
+
+    def data_received(self, data: bytes) -> None:
+        self._last = data[-len(_END_OF_HEAD) :]
+        if not self._handling and self not in self._half_heads:
+            self._begin_head()
+        super().data_received(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.head_is_complete()
+        super().connection_lost(exc)
+
+    def head_is_complete(self) -> None:
+        """Let the connection be: a request is being handled, or there is none any more."""
+        self._handling = True
+        self._half_heads.pop(self, None)
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
+
+    def request_is_over(self) -> None:
+        """Be ready for the head of the next request, of which a part may be here already."""
+        self._handling = False
+        if self._last != _END_OF_HEAD and self.transport is not None:
+            self._begin_head()
+
+    def _begin_head(self) -> None:
+        peer = self.transport.get_extra_info("peername") if self.transport is not None else None
+        address = str(peer[0]) if isinstance(peer, tuple) else ""
+        self._half_heads[self] = address
+        self._limit = asyncio.get_running_loop().call_later(HEAD_WITHIN, self.abort)
+        of_address = [one for one, where in self._half_heads.items() if where == address]
+        if len(of_address) > HALF_HEADS:
+            of_address[0].abort()
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self.head_is_complete()
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class _Server(web.Server):
+    """Makes `_Connection` of what visitors open."""
+
+    def __init__(
+        self, handler: Any, half_heads: OrderedDict[_Connection, str], **kwargs: Any
+    ) -> None:
+        super().__init__(handler, **kwargs)
+        self._half_heads = half_heads
+        self._options = kwargs
+
+    def __call__(self) -> web.RequestHandler:
+        options = {k: v for k, v in self._options.items() if k != "handler_cancellation"}
+        loop = asyncio.get_running_loop()
+        return _Connection(self, self._half_heads, loop=loop, **options)
+
+
+class Tally(logging.Handler):
+    """Writes where something went wrong, and how often: nothing of what a visitor has sent.
+
+    Each place is written when it has been reached once, twice, four times and so on, so the log
+    grows with the logarithm of what visitors do. Messages and tracebacks, which quote the request
+    and so the secret, are never written.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._seen: dict[str, int] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Count a record, and write its place if its turn has come."""
+        place = f"{record.levelname} {record.name} {record.module}:{record.lineno}"
+        fault = record.exc_info[1] if record.exc_info else None
+        if fault is not None:
+            frames = list(traceback.walk_tb(fault.__traceback__))
+            where = frames[-1] if frames else None
+            name = "" if where is None else f" at {where[0].f_code.co_name}:{where[1]}"
+            place += f" {type(fault).__name__}{name}"
+        count = self._seen[place] = self._seen.get(place, 0) + 1
+        if count & (count - 1) == 0:
+            print(f"{place} ({count})", file=sys.stderr, flush=True)
+
+
 async def _pump(
     source: web.WebSocketResponse | aiohttp.ClientWebSocketResponse[Any],
     sink: web.WebSocketResponse | aiohttp.ClientWebSocketResponse[Any],
@@ -317,6 +444,18 @@ async def _pump(
         elif message.type is aiohttp.WSMsgType.PONG:
             await sink.pong(message.data)
     await sink.close(code=_sendable(source.close_code))
+
+
+def _bytes(text: str) -> bytes:
+    """Return the very bytes of a header, which aiohttp reads as UTF-8 as far as it is."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def _address(request: web.BaseRequest) -> str:
+    """Return the address of a visitor: what cloudflared says, where that is an address."""
+    with contextlib.suppress(ValueError):
+        return ip_address(request.headers.get("Cf-Connecting-Ip", "")).packed.hex()
+    return request.remote or ""
 
 
 def _sendable(code: int | None) -> int:
@@ -342,7 +481,7 @@ def _take_secret(raw_path: str) -> tuple[bytes | None, str]:
 
 def _bearer(request: web.BaseRequest) -> bytes | None:
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
-    return value.strip().encode("utf-8", "replace") if scheme.lower() == "bearer" else None
+    return _bytes(value.strip()) if scheme.lower() == "bearer" else None
 
 
 def _without_pass(cookies: str) -> str:
@@ -369,7 +508,11 @@ def _same_site(request: web.BaseRequest) -> bool:
     origin = request.headers.get("Origin")
     if origin is None or (request.method in SAFE_METHODS and not is_socket):
         return True
-    return urlsplit(origin).netloc.lower() == request.headers.get("Host", "").lower()
+    try:
+        host = urlsplit(origin).netloc
+    except ValueError:
+        return False
+    return host.lower() == request.headers.get("Host", "").lower()
 
 
 def _own_page(request: web.BaseRequest) -> bool:
@@ -437,6 +580,7 @@ def main() -> None:
         settings = GateSettings(**json.load(pipe))
     listener = socket.socket(fileno=arguments.listener)
     listener.setblocking(False)
+    logging.basicConfig(handlers=[Tally()], force=True)
     asyncio.run(_main(listener, settings))
 
 

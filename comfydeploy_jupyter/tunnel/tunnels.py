@@ -468,22 +468,30 @@ class Tunnels:
                     del self._tunnels[each]
         return ended
 
-    def status(self, target: Target | None = None) -> dict[str, Any]:
-        """Return how a tunnel is; without a target the one that there is, and all of them."""
+    def status(self, target: Target | None = None, *, reveal: bool = True) -> dict[str, Any]:
+        """Return how a tunnel is; without a target the one that there is, and all of them.
+
+        Parameters
+        ----------
+        target : str, optional
+            Which one.
+        reveal : bool
+            Tell the link with the secret, and the log lines of a failure.
+        """
         if target is not None:
-            return self._describe(target)
+            return self._describe(target, reveal)
         known = [each for each in TARGETS if each in self._tunnels]
         up = [each for each in known if self._tunnels[each].state != "stopped"]
         main = [*up, *known, *TARGETS][0]
         return {
-            **self._describe(main),
-            "tunnels": {each: self._describe(each) for each in TARGETS},
+            **self._describe(main, reveal),
+            "tunnels": {each: self._describe(each, reveal) for each in TARGETS},
         }
 
     def summary(self) -> dict[str, Any]:
         """Return the part of `status` that opens nothing."""
         shown = ("running", "url", "target", "port", "protected", "state", "error")
-        status = self.status()
+        status = self.status(reveal=False)
         return {name: status[name] for name in shown}
 
     def states(self) -> dict[Target, tuple[bool, int]]:
@@ -493,13 +501,13 @@ class Tunnels:
             found[target] = (tunnel.state == "running", tunnel.restarts)
         return found
 
-    def _describe(self, target: Target) -> dict[str, Any]:
+    def _describe(self, target: Target, reveal: bool) -> dict[str, Any]:
         tunnel = self._tunnels.get(target)
         error = tunnel.error if tunnel is not None else None
         failed = {
             "error": error.message if error is not None else None,
             "hint": error.extra.get("hint") if error is not None else None,
-            "details": error.details if error is not None else {},
+            "details": error.details if error is not None and reveal else {},
         }
         if tunnel is None or tunnel.state == "stopped":
             return {
@@ -517,7 +525,7 @@ class Tunnels:
         return {
             "running": tunnel.state == "running",
             "url": tunnel.url,
-            "access_url": tunnel.access_url,
+            "access_url": tunnel.access_url if reveal else None,
             "port": tunnel.origin.port if tunnel.origin is not None else tunnel.order.port,
             "machine": tunnel.origin.machine if tunnel.origin is not None else tunnel.order.machine,
             "target": target,

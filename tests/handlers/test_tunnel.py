@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jupyter_server.auth.authorizer import Authorizer
+from traitlets.config import Config
 
 PORT = 65_000  # nothing listens there; a tunnel does not mind
 NO_GATE = {"port": PORT, "protect": False}  # most of these tests are not about the gate
@@ -207,6 +209,16 @@ async def test_failures_are_named_and_leave_nothing(api, cloudflared, mode, reas
     assert (await api.post("tunnel/start", {"port": PORT}))[0] == 200
 
 
+async def test_what_cloudflared_prints_of_a_link_is_blotted_out(api, cloudflared):
+    says = 'Request failed error="EOF" dest=https://a.trycloudflare.com/?access=hush&x=1 type=http'
+    cloudflared.behave(mode="exits", says=[says])
+    code, body = await api.post("tunnel/start", {"port": PORT})
+    assert code == 502
+    assert any("access=<secret>&x=1" in line for line in body["details"]["log"])
+    assert "hush" not in json.dumps(body)
+    assert "hush" not in json.dumps((await api.get("tunnel/status"))[1])
+
+
 @pytest.mark.parametrize("settings", [{"cloudflared_path": "/no/such/cloudflared"}])
 async def test_no_binary(api):
     code, body = await api.post("tunnel/start", NO_GATE)
@@ -356,3 +368,40 @@ async def test_jupyter_itself(api, cloudflared, jp_fetch, jp_serverapp):
     assert (await api.get("tunnel/status", target="comfyui"))[1]["running"] is True
     code, body = await api.post("tunnel/start", {"target": "jupyter", "port": PORT})
     assert (code, body["details"]["field"]) == (400, "port")
+
+
+class Reader(Authorizer):
+    """Allows what the test says."""
+
+    allowed: frozenset[str] = frozenset()
+
+    def is_authorized(self, handler: Any, user: Any, action: str, resource: str) -> bool:
+        return action in self.allowed
+
+
+class TestReader:
+    """Somebody who may only read."""
+
+    @pytest.fixture
+    def jp_server_config(self, extension_config):
+        extensions = {"comfydeploy_jupyter": True}
+        server = {"jpserver_extensions": extensions, "authorizer_class": Reader}
+        return Config({"ServerApp": server, "ComfyDeploy": extension_config})
+
+    async def test_who_may_only_read_gets_no_link(self, api, jp_fetch, monkeypatch):
+        monkeypatch.setattr(Reader, "allowed", frozenset({"read", "write", "execute"}))
+        started = (await api.post("tunnel/start", {"port": PORT}))[1]
+        assert "access=" in started["access_url"]
+        assert (await api.get("tunnel/status"))[1]["access_url"] == started["access_url"]
+        secret = started["access_url"].partition("access=")[2]
+        monkeypatch.setattr(Reader, "allowed", frozenset({"read"}))
+        for body in (
+            (await api.get("tunnel/status"))[1],
+            (await api.get("tunnel/status", target="comfyui"))[1],
+            json.loads((await jp_fetch("tunnel", "status")).body),
+            (await api.get("check-status"))[1]["tunnel"],
+        ):
+            assert body["running"] is True
+            assert secret not in json.dumps(body)
+        monkeypatch.setattr(Reader, "allowed", frozenset({"read", "write"}))
+        await api.post("tunnel/stop", {})

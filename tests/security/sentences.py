@@ -273,6 +273,7 @@ HELD: dict[str, tuple[str, ...]] = {
     ),
     # -- what a tunnel exposes
     "Nothing is exposed until": ("handlers/test_tunnel.py::start_status_stop",),
+    "Who may only `read`": ("handlers/test_tunnel.py::who_may_only_read_gets_no_link",),
     "It ends with Jupyter": (
         f"{_ACCESS}::nothing_outlives_a_killed_jupyter",
         f"{_ACCESS}::nothing_outlives_a_stopped_jupyter",
@@ -297,8 +298,18 @@ HELD: dict[str, tuple[str, ...]] = {
     "ComfyUI sees none": (f"{_WIRE}::headers_that_open_the_gate_stay_at_it", f"{_GATE}::programs"),
     "After ten wrong secrets": (
         f"{_GATE}::guessing_is_bounded_for_each_address",
+        f"{_GATE}::no_invented_address_gives_new_attempts",
+        f"{_GATE}::guesses_in_his_name_lock_out_nobody_who_has_the_secret",
+    ),
+    "Other web sites cannot use a": (
         f"{_GATE}::other_sites_may_not_use_the_cookie",
         f"{_WIRE}::other_sites_may_link_and_nothing_else",
+    ),
+    "A request that is half sent": (f"{_WIRE}::half_heads_are_bounded_in_number_and_in_time",),
+    "The gate's log says": (
+        f"{_WIRE}::the_log_is_bounded_and_has_no_secret",
+        f"{_WIRE}::whatever_is_sent_the_gate_stands",
+        f"{_WIRE}::odd_bytes_are_no_fault_of_the_gate",
     ),
     "cloudflared is downloaded": (
         "tunnel/test_binary.py::nothing_is_kept_of_a_bad_download",

@@ -276,16 +276,36 @@ async def test_guessing_is_bounded_for_each_address(gate, visitor):
     for _ in range(ATTEMPTS):
         async with visitor.get("/?access=guess", headers=guesser) as answer:
             assert answer.status == 401
-    async with visitor.get(f"/?access={gate.secret}", headers=guesser) as answer:
-        assert answer.status == 429
-        assert int(answer.headers["Retry-After"]) > 0
-    async with visitor.get("/", headers={**guesser, **bearer(gate)}) as answer:
-        assert answer.status == 429
+    for headers in (guesser, {**guesser, "Authorization": "Bearer guess"}):
+        async with visitor.get("/?access=guess", headers=headers) as answer:
+            assert answer.status == 429
+            assert int(answer.headers["Retry-After"]) > 0
     other = {"Cf-Connecting-Ip": "198.51.100.10"}
-    async with visitor.get(f"/?access={gate.secret}", headers=other) as answer:
+    async with visitor.get("/?access=guess", headers=other) as answer:
+        assert answer.status == 401
+
+
+async def test_guesses_in_his_name_lock_out_nobody_who_has_the_secret(gate, visitor):
+    """Whoever sends them says from which address they are."""
+    name = {"Cf-Connecting-Ip": "198.51.100.9"}
+    for _ in range(2 * ATTEMPTS):
+        async with visitor.get("/?access=guess", headers=name) as answer:
+            assert answer.status in (401, 429)
+    for headers in ({**name, **bearer(gate)}, {**bearer(gate), "Cf-Connecting-Ip": "x" * 4000}):
+        async with visitor.get("/", headers=headers) as answer:
+            assert answer.status == 207
+    async with visitor.get(f"/?access={gate.secret}", headers=name) as answer:
         assert answer.status == 207
-    async with visitor.get("/", headers=guesser) as answer:  # by its cookie
+    async with visitor.get("/", headers=name) as answer:  # by the cookie
         assert answer.status == 207
+
+
+async def test_no_invented_address_gives_new_attempts(gate, visitor):
+    for number in range(ATTEMPTS):
+        async with visitor.get("/?access=x", headers={"Cf-Connecting-Ip": f"a{number}"}) as answer:
+            assert answer.status == 401
+    async with visitor.get("/?access=x", headers={"Cf-Connecting-Ip": "b"}) as answer:
+        assert answer.status == 429
 
 
 async def test_websocket(gate, behind, visitor):

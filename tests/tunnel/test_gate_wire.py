@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from comfydeploy_jupyter.tunnel.gate import COOKIE
+from comfydeploy_jupyter.tunnel.gate import COOKIE, HALF_HEADS, HEAD_WITHIN
 
 from . import test_gate
 
@@ -197,3 +200,137 @@ async def test_other_sites_may_link_and_nothing_else(gate, visitor, behind, head
         cookie = answer.headers["Set-Cookie"].partition(";")[0]
     answer = await send(gate, head("GET", "/x", f"Cookie: {cookie}", *headers, "Connection: close"))
     assert int(answer.split()[1]) == status
+
+
+ODD = (
+    head("GET", "/", f"Cookie: {COOKIE}=\x80"),
+    head("GET", "/", "Authorization: Bearer \x80\xff"),
+    head("GET", "/?access=\x80%ff"),
+    head("GET", "/", "Accept: \x80text/html", "Cf-Connecting-Ip: \x80"),
+    head("POST", "/", "Origin: http://[", "Content-Length: 0"),
+    head("GET", "/ws", "Connection: Upgrade", "Upgrade: websocket", "Origin: http://]["),
+    head("GET", "/", "Sec-Fetch-Site: \x80", "Host: \x80"),
+)
+
+
+@pytest.mark.parametrize("request_", ODD, ids=lambda r: r[:60].decode("latin-1"))
+@pytest.mark.parametrize("known", [True, False])
+async def test_odd_bytes_are_no_fault_of_the_gate(gate, behind, request_, known):
+    lines = request_.removesuffix(b"\r\n")
+    if known:
+        lines += f"{key(gate)}\r\n".encode()
+    answer = await send(gate, lines + b"Connection: close\r\n\r\n")
+    assert int(answer.split()[1]) in (200, 207, 400, 401, 403, 404, 405), answer
+    assert "Traceback" not in gate.log_path.read_text()
+    assert gate.secret not in gate.log_path.read_text()
+
+
+async def test_odd_bytes_are_passed_on_as_well_as_can_be(gate, behind):
+    answer = await send(gate, head("GET", "/x", key(gate), "X-Odd: a\x80b", "Connection: close"))
+    assert answer.split()[1] == b"207"
+    assert behind.requests[-1].headers["X-Odd"] == "a?b"
+
+
+def bad_lines(secret: str) -> list[bytes]:
+    return [
+        f"GET /?access={secret}\x00 HTTP/1.1\r\n\r\n".encode(),
+        f"GET /?access={secret} HTTP/9.9\r\n\r\n".encode(),
+        f"GET /?access={secret}\r\n\r\n".encode(),
+        f"G\x80T /?access={secret} HTTP/1.1\r\n\r\n".encode("latin-1"),
+        f"GET / HTTP/1.1\r\nHost: a\r\nAuthorization : Bearer {secret}\r\n\r\n".encode(),
+        f"GET / HTTP/1.1\r\nContent-Length: {secret}\r\n\r\n".encode(),
+    ]
+
+
+async def test_the_log_is_bounded_and_has_no_secret(gate):
+    requests = bad_lines(gate.secret)
+    for request in requests * 50:
+        answer = await send(gate, request)
+        assert answer == b"" or answer.split()[1] in (b"400", b"401", b"207"), answer
+    log = gate.log_path.read_text()
+    assert gate.secret not in log
+    assert "Traceback" not in log
+    assert len(log) < 10_000
+    assert len(log.splitlines()) <= 8 * len(requests), "each place by powers of two"
+
+
+PARTS = st.one_of(
+    st.binary(max_size=40),
+    st.sampled_from(
+        [
+            *(b"GET / HTTP/1.1\r\n", b"POST /x?access=", b"Host: a\r\n", b"\r\n", b"\r\n\r\n"),
+            *(f"Cookie: {COOKIE}=".encode(), b"Authorization: Bearer ", b"Origin: http://["),
+            *(b"Content-Length: 3\r\n", b"Transfer-Encoding: chunked\r\n", b"Upgrade: websocket"),
+            *(b"Connection: Upgrade\r\n", b"Sec-Fetch-Site: ", b"Cf-Connecting-Ip: ", b"%00%ff"),
+        ]
+    ),
+)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_whatever_is_sent_the_gate_stands(gate, behind, jp_asyncio_loop, known):
+    """Random requests, of strangers and of those who have the secret."""
+    parts = urlsplit(gate.url)
+
+    async def exchange(data: bytes) -> bytes:
+        reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        writer.write(data)
+        with contextlib.suppress(OSError):
+            writer.write_eof()
+        answer = b""
+        with contextlib.suppress(OSError, asyncio.TimeoutError):
+            answer = await asyncio.wait_for(reader.read(65536), 0.2)
+        writer.close()
+        return answer
+
+    @settings(max_examples=150, deadline=None, derandomize=True, database=None)
+    @given(st.lists(PARTS, max_size=12))
+    def fuzz(pieces: list[bytes]) -> None:
+        start = b"GET / HTTP/1.1\r\n" + f"{key(gate)}\r\n".encode() if known else b""
+        answer = jp_asyncio_loop.run_until_complete(exchange(start + b"".join(pieces)))
+        assert not re.match(rb"HTTP/1.1 500", answer), answer
+
+    fuzz()
+    answer = jp_asyncio_loop.run_until_complete(
+        send(gate, head("GET", "/x", key(gate), "Connection: close"))
+    )
+    assert answer.split()[1] == b"207"
+    log = gate.log_path.read_text()
+    assert gate.secret not in log
+    assert "Traceback" not in log
+    assert len(log) < 20_000
+
+
+async def test_half_heads_are_bounded_in_number_and_in_time(gate):
+    parts = urlsplit(gate.url)
+    starts = (b"", b"GET / HTTP/1.1\r\nHost: c", head("GET", "/") + b"GET / HTTP/1.1\r\nX: y")
+    begun = time.monotonic()
+    slow = [await asyncio.open_connection(parts.hostname, parts.port) for _ in range(150)]
+    for number, (_, writer) in enumerate(slow):
+        with contextlib.suppress(OSError):
+            writer.write(starts[number % 3])
+            await writer.drain()
+
+    async def closed(reader: asyncio.StreamReader) -> float:
+        with contextlib.suppress(OSError):
+            while await reader.read(65536):
+                pass
+        return time.monotonic() - begun
+
+    async def trickle() -> None:
+        for _ in range(100):
+            await asyncio.sleep(0.2)
+            for _, writer in slow:
+                with contextlib.suppress(OSError):
+                    writer.write(b"z")
+
+    trickling = asyncio.ensure_future(trickle())
+    ends = await asyncio.gather(*(closed(reader) for reader, _ in slow))
+    trickling.cancel()
+    early = [end for end in ends if end < HEAD_WITHIN - 1]
+    assert len(early) >= len(slow) - HALF_HEADS, "the oldest make room"
+    assert max(ends) < HEAD_WITHIN + 5
+    answer = await send(gate, head("GET", "/x", key(gate), "Connection: close"))
+    assert answer.split()[1] == b"207"
+    for _, writer in slow:
+        writer.close()
