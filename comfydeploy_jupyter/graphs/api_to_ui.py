@@ -5,7 +5,8 @@ editor needs beyond that comes from the node definitions, and `ui_to_api` of the
 prompt again, with these exceptions, which lie in the format:
 
 - widgets that the prompt leaves out get their defaults;
-- literal inputs that the class does not declare have no place in the editor;
+- literal inputs that the class does not declare have no place in the editor, nor have links to
+  what an option of a dynamic combo brings that is not the chosen one;
 - text with comments (``//``) in a widget with dynamic prompts loses them once more.
 """
 
@@ -18,6 +19,7 @@ from ..errors import InvalidRequestError
 from .definitions import (
     CONTROL,
     MISSING,
+    VIEWPORT,
     NodeClass,
     NodeDefinitions,
     Socket,
@@ -120,11 +122,10 @@ class _Sketch:
             "outputs": self._outputs(key),
             "properties": {"Node name for S&R": kind},
         }
-        literals = {
-            name: _unwrapped(value)
-            for name, value in self._inputs(key).items()
-            if name not in self._entering[key]
-        }
+        literals = self._literals(key)
+        view = literals.get(VIEWPORT)
+        if isinstance(view, Mapping):
+            node["properties"]["Camera Config"] = {"state": view.get("camera_info")}
         if known is None:
             node["widgets_values_named"] = literals
         elif known.widgets:
@@ -160,10 +161,26 @@ class _Sketch:
     def _sockets_of(self, key: str) -> list[Socket]:
         """Return the inputs of a node: what its class has, then what only the prompt has."""
         known = self._classes[key]
-        declared = () if known is None else known.sockets
-        names = {socket.name for socket in declared}
-        linked = (name for name, value in self._inputs(key).items() if self._is_link(value))
-        return [*declared, *(Socket(name, "*") for name in linked if name not in names)]
+        inputs = self._inputs(key)
+        linked = {name: None for name, value in inputs.items() if self._is_link(value)}
+        sockets: list[Socket] = []
+        laid = [] if known is None else known.lay_out(self._literals(key))
+        for socket in () if known is None else known.inputs_of(laid):
+            grown = [name for name in linked if name.startswith(socket.name)]
+            for name in grown if socket.grows else ():
+                del linked[name]
+                sockets.append(Socket(name, "*"))
+            if not socket.grows:
+                linked.pop(socket.name, None)
+                sockets.append(socket)
+        return [*sockets, *(Socket(name, "*") for name in linked)]
+
+    def _literals(self, key: str) -> dict[str, Any]:
+        return {
+            name: _unwrapped(value)
+            for name, value in self._inputs(key).items()
+            if not self._is_link(value)
+        }
 
     def _slots(self, key: str) -> list[dict[str, Any]]:
         slots = []
@@ -208,7 +225,7 @@ def _escaped(widget: Widget, value: Any) -> Any:
 
 
 def _unwrapped(value: Any) -> Any:
-    if isinstance(value, Mapping) and set(value) == {"__value__"}:
+    if isinstance(value, Mapping) and set(value) - {"__type__"} == {"__value__"}:
         return value["__value__"]
     return value
 

@@ -8,7 +8,7 @@ reads that once per class, on first use, and keeps it; the JSON itself may be ma
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from ..errors import InvalidRequestError
@@ -55,6 +55,8 @@ _DEFAULTS: Mapping[str, Any] = {
     "PAINTER": MISSING,
     "WEBCAM": "",
     "PREVIEW_3D": "",
+    "IMAGECOMPARE": ["", ""],
+    "COMPOSITOR": {},
 }
 _LOAD_3D_BUTTONS = (
     ("upload 3d model", "upload3dmodel"),
@@ -64,7 +66,13 @@ _LOAD_3D_BUTTONS = (
 _DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
 _AUTOGROW = "COMFY_AUTOGROW_V3"
 _MATCH = "COMFY_MATCHTYPE_V3"
+CUSTOM_COMBO: Final = "CustomCombo"
+"""The class whose options are written on the node itself, one text widget for each."""
+VIEWPORT: Final = "viewport_state"
+"""The widget of nodes that show a 3D model: what it is seen from."""
 _MOST_GROWN = 100
+_MOST_WIDGETS = 10_000
+_DEEPEST = 16
 
 
 @dataclass(frozen=True)
@@ -94,8 +102,11 @@ class Widget:
         The entries of a combo.
     options : Mapping
         The options of the definition: ``min``, ``max``, ``step``, ``round`` and so on.
-    branches : Mapping of str to tuple of Widget
-        For a dynamic combo: the widgets that follow it, by its value.
+    branches : Branches
+        For a dynamic combo: what its options bring with them.
+    stem : str
+        Where further widgets like this one follow while the last of them holds something: what
+        their names have before the number.
     """
 
     name: str
@@ -108,16 +119,86 @@ class Widget:
     dynamic_prompts: bool = False
     choices: tuple[Any, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
-    branches: Mapping[str, tuple[Widget, ...]] = field(default_factory=dict)
+    branches: Branches = field(default_factory=lambda: Branches("", ()))
+    stem: str = ""
 
 
 @dataclass(frozen=True)
 class Socket:
-    """One input of a node class: its name, its type, and whether a widget feeds it."""
+    """One input of a node class.
+
+    Attributes
+    ----------
+    name, type : str
+        Of the input; for a group of inputs that grows, what their names begin with
+        (``"images."``).
+    has_widget : bool
+        Whether a widget feeds it.
+    grows : bool
+        Whether it stands for a group to which the editor adds inputs as they are connected.
+    """
 
     name: str
     type: str
     has_widget: bool = False
+    grows: bool = False
+
+
+@dataclass(frozen=True)
+class Branch:
+    """The widgets and inputs that one option of a dynamic combo brings with it, in order."""
+
+    widgets: tuple[Widget, ...] = ()
+    sockets: tuple[Socket, ...] = ()
+
+
+class Branches:
+    """What the options of a dynamic combo bring with them, read as they are asked for.
+
+    Parameters
+    ----------
+    name : str
+        The name of the combo, which the names of its children begin with.
+    options : Sequence
+        ``options`` of the definition: objects with ``key`` and ``inputs``.
+    depth : int
+        How many dynamic combos this one is in.
+    """
+
+    def __init__(self, name: str, options: Sequence[Any], depth: int = 0) -> None:
+        self._name = name
+        self._depth = depth
+        self._inputs = {
+            option["key"]: option.get("inputs")
+            for option in options
+            if isinstance(option, Mapping) and isinstance(option.get("key"), str)
+        }
+        self._known: dict[str, Branch] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._inputs)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._inputs)
+
+    def get(self, value: Any) -> Branch:
+        """Return what an option brings; nothing for a value that is no option."""
+        if not isinstance(value, str) or value not in self._inputs or self._depth >= _DEEPEST:
+            return Branch()
+        if value not in self._known:
+            self._known[value] = self._read(_mapping(self._inputs[value]))
+        return self._known[value]
+
+    def _read(self, inputs: Mapping[str, Any]) -> Branch:
+        widgets: list[Widget] = []
+        sockets: list[Socket] = []
+        for section in ("required", "optional"):
+            for key, spec in _mapping(inputs.get(section)).items():
+                name = f"{self._name}.{key}"
+                made = _made_of(name, spec, widgets, self._depth + 1)
+                widgets.extend(made.widgets)
+                sockets.extend(made.sockets)
+        return Branch(tuple(widgets), tuple(sockets))
 
 
 @dataclass(frozen=True)
@@ -136,8 +217,6 @@ class NodeClass:
         In the order in which ``widgets_values`` stores them.
     declared : tuple of str
         The inputs in the order of the definition itself, which may not be the editor's.
-    growing : tuple of str
-        Prefixes (``"images."``) of inputs that the editor adds as they are connected.
     legacy_slots : tuple of bool
         How editors before 1.16 stored values: one flag per place, true where it belongs to an
         input that has lost its widget (``forceInput``). Empty where there is nothing to skip.
@@ -151,7 +230,6 @@ class NodeClass:
     outputs: tuple[str, ...]
     widgets: tuple[Widget, ...]
     declared: tuple[str, ...]
-    growing: tuple[str, ...]
     legacy_slots: tuple[bool, ...]
     output_node: bool
 
@@ -182,9 +260,24 @@ class NodeClass:
                     value = values[place]
                 place += 1
             laid.append((widget, value))
-            if widget.branches and isinstance(value, str):
-                pending.extend(reversed(widget.branches.get(value, ())))
+            if len(laid) >= _MOST_WIDGETS:
+                break
+            if widget.stem and value and value is not MISSING:
+                pending.append(_next_of(widget))
+            if widget.branches:
+                pending.extend(reversed(widget.branches.get(value).widgets))
         return laid
+
+    def inputs_of(self, laid: Iterable[tuple[Widget, Any]]) -> Iterator[Socket]:
+        """Yield the inputs of a node whose widgets are laid out like this, in order."""
+        values = {widget.name: (widget, value) for widget, value in laid if widget.branches}
+        pending = list(reversed(self.sockets))
+        while pending:
+            socket = pending.pop()
+            yield socket
+            if socket.has_widget and socket.name in values:
+                widget, value = values.pop(socket.name)
+                pending.extend(reversed(widget.branches.get(value).sockets))
 
     def _without_forced(self, values: list[Any]) -> list[Any]:
         slots = self.legacy_slots
@@ -247,33 +340,22 @@ def _read_class(name: str, entry: Mapping[str, Any]) -> NodeClass:
     inputs = _ordered_inputs(declared, entry.get("input_order"))
     widgets: list[Widget] = []
     sockets: list[Socket] = []
-    widget_sockets: list[Socket] = []
-    growing: list[str] = []
     for key, spec in inputs:
-        kind, options = _type_of(spec), _options_of(spec)
-        made = _widgets_of(key, kind, spec, options, widgets)
-        widgets.extend(made)
-        if kind == _AUTOGROW:
-            growing.append(f"{key}.")
-            widget_sockets.extend(
-                Socket(widget.name, widget.type, has_widget=True)
-                for widget in made
-                if widget.name == widget.owner
-            )
-        elif made:
-            widget_sockets.append(Socket(key, kind, has_widget=True))
-        else:
-            sockets.append(Socket(key, _socket_type(kind, options)))
+        made = _made_of(key, spec, widgets, 0)
+        widgets.extend(made.widgets)
+        sockets.extend(made.sockets)
     if name == "WebcamCapture":
         widgets.append(_button("waiting for camera...", "capture", emitted=False))
+    if name == CUSTOM_COMBO:
+        widgets.append(Widget("index", "INT", "choice", default=-1))
+        widgets.append(Widget("option1", "STRING", "choice", default="", stem="option"))
     return NodeClass(
         name=name,
         title=str(entry.get("display_name") or name),
-        sockets=(*sockets, *widget_sockets),
+        sockets=tuple(sorted(sockets, key=lambda socket: socket.has_widget)),
         outputs=tuple(_output_types(entry.get("output"))),
         widgets=tuple(widgets),
         declared=tuple({**declared["required"], **declared["optional"]}),
-        growing=tuple(growing),
         legacy_slots=_legacy_slots(inputs, widgets),
         output_node=bool(entry.get("output_node")),
     )
@@ -342,8 +424,24 @@ def _output_types(outputs: Any) -> Iterable[str]:
             yield "*" if kind == _MATCH else kind
 
 
+def _made_of(name: str, spec: Any, before: list[Widget], depth: int) -> Branch:
+    """Return the widgets and inputs that the editor makes for one declared input."""
+    kind, options = _type_of(spec), _options_of(spec)
+    if kind == _AUTOGROW:
+        return _group(name, options.get("template"), depth)
+    widgets = _widgets_of(name, kind, spec, options, before, depth)
+    if widgets:
+        return Branch(tuple(widgets), (Socket(name, kind, has_widget=True),))
+    return Branch((), (Socket(name, _socket_type(kind, options)),))
+
+
 def _widgets_of(
-    name: str, kind: str, spec: Any, options: Mapping[str, Any], before: list[Widget]
+    name: str,
+    kind: str,
+    spec: Any,
+    options: Mapping[str, Any],
+    before: list[Widget],
+    depth: int,
 ) -> list[Widget]:
     """Return the widgets that the editor makes for one input; none for a mere socket."""
     if options.get("forceInput"):
@@ -352,19 +450,18 @@ def _widgets_of(
     if kind == "COMBO":
         return _combo(name, spec, options)
     if kind == _DYNAMIC_COMBO:
-        return [_dynamic_combo(name, options)]
-    if kind == _AUTOGROW:
-        return list(_grown(name, options.get("template")))
+        return [_dynamic_combo(name, options, depth)]
     if kind in ("IMAGEUPLOAD", "AUDIOUPLOAD"):
         return [Widget(name, kind, name, default="image", emitted=False)]
-    if kind in ("AUDIO_UI", "IMAGECOMPARE", "RESOLUTION_PREVIEW"):
+    if kind in ("AUDIO_UI", "RESOLUTION_PREVIEW"):
         return [Widget(name, kind, name, default="", stored=False, emitted=False)]
     if kind == "AUDIO_RECORD":
         return [Widget(name, kind, name, default=""), _button(name, "", emitted=False)]
     if kind == "LOAD_3D":
         has_model = any(widget.name == "model_file" for widget in before)
         buttons = _LOAD_3D_BUTTONS if has_model else ()
-        return [*(_button(*pair) for pair in buttons), Widget("image", kind, name, default="")]
+        own = VIEWPORT if name == VIEWPORT else "image"
+        return [*(_button(*pair) for pair in buttons), Widget(own, kind, name, default="")]
     if kind not in _DEFAULTS:
         return []
     return _plain(name, kind, options)
@@ -380,6 +477,7 @@ def _plain(name: str, kind: str, options: Mapping[str, Any]) -> list[Widget]:
         default=_DEFAULTS[kind] if default is None else default,
         multiline=kind in _TEXTS and (kind == "MARKDOWN" or bool(options.get("multiline"))),
         dynamic_prompts=kind == "STRING" and dynamic is True,
+        stored=kind != "IMAGECOMPARE",
         options=options,
     )
     control = options.get(CONTROL)
@@ -423,11 +521,8 @@ def _button(name: str, value: Any, *, emitted: bool = True) -> Widget:
     return Widget(name, "BUTTON", name, default=value, emitted=emitted)
 
 
-def _dynamic_combo(name: str, options: Mapping[str, Any]) -> Widget:
-    branches: dict[str, tuple[Widget, ...]] = {}
-    for option in _sequence(options.get("options")):
-        if isinstance(option, Mapping) and isinstance(option.get("key"), str):
-            branches[option["key"]] = tuple(_branch(name, option.get("inputs")))
+def _dynamic_combo(name: str, options: Mapping[str, Any], depth: int) -> Widget:
+    branches = Branches(name, _sequence(options.get("options")), depth)
     keys = tuple(branches)
     return Widget(
         name,
@@ -440,8 +535,8 @@ def _dynamic_combo(name: str, options: Mapping[str, Any]) -> Widget:
     )
 
 
-def _grown(group: str, template: Any) -> Iterator[Widget]:
-    """Yield the widgets that a fresh node has for a growing group of inputs."""
+def _group(name: str, template: Any, depth: int) -> Branch:
+    """Return the widgets and inputs that a fresh node has for a group of inputs that grows."""
     template = _mapping(template)
     declared = _mapping(template.get("input"))
     inputs = {**_mapping(declared.get("required")), **_mapping(declared.get("optional"))}
@@ -449,20 +544,23 @@ def _grown(group: str, template: Any) -> Iterator[Widget]:
     names = names if isinstance(names, list) and names else None
     prefix = template.get("prefix") or ""
     least, most = template.get("min", 1), len(names) if names else template.get("max", 100)
-    if not isinstance(least, int) or not isinstance(most, int):
-        return
-    for number in range(min(max(least, 0) + 1, most, _MOST_GROWN)):
-        for key, spec in inputs.items():
-            own = names[number] if names else f"{prefix if len(inputs) == 1 else key}{number}"
-            name = f"{group}.{own}"
-            yield from _widgets_of(name, _type_of(spec), spec, _options_of(spec), [])
+    widgets: list[Widget] = []
+    sockets: list[Socket] = []
+    if isinstance(least, int) and isinstance(most, int) and depth < _DEEPEST:
+        for number in range(min(max(least, 0) + 1, most, _MOST_GROWN)):
+            for key, spec in inputs.items():
+                own = names[number] if names else f"{prefix if len(inputs) == 1 else key}{number}"
+                made = _made_of(f"{name}.{own}", spec, [], depth + 1)
+                widgets.extend(made.widgets)
+                sockets.extend(made.sockets)
+            if len(widgets) + len(sockets) > _MOST_WIDGETS:
+                break
+    return Branch(tuple(widgets), (*sockets, Socket(f"{name}.", "*", grows=True)))
 
 
-def _branch(parent: str, inputs: Any) -> Iterator[Widget]:
-    for section in ("required", "optional"):
-        for key, spec in _mapping(_mapping(inputs).get(section)).items():
-            name = f"{parent}.{key}"
-            yield from _widgets_of(name, _type_of(spec), spec, _options_of(spec), [])
+def _next_of(widget: Widget) -> Widget:
+    number = int(widget.name.removeprefix(widget.stem)) + 1
+    return replace(widget, name=f"{widget.stem}{number}")
 
 
 def _legacy_slots(inputs: list[tuple[str, Any]], widgets: list[Widget]) -> tuple[bool, ...]:

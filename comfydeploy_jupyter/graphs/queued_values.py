@@ -34,6 +34,50 @@ _NEUTRAL = {
     "tooltip",
 }
 
+_CAMERA = {
+    "position": {"x": 10, "y": 10, "z": 10.000000000000002},
+    "target": {"x": 0, "y": 0, "z": 0},
+    "zoom": 1,
+    "cameraType": "perspective",
+    "quaternion": {
+        "x": -0.2798481423331213,
+        "y": 0.3647051996310008,
+        "z": 0.11591689595929511,
+        "w": 0.8804762392171493,
+    },
+    "fov": 35,
+    "aspect": 1,
+    "near": 0.01,
+    "far": 10000,
+    "frustum": {"left": -5, "right": 5, "top": 5, "bottom": -5},
+}
+"""Where the camera of a 3D view stands that nobody has moved."""
+
+
+def curve(value: Any) -> Any:
+    """Return the value of a curve's own widget as it stands in a prompt."""
+    return None if value is None else {"__type__": "CURVE", "__value__": javascript.plain(value)}
+
+
+def viewport(properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the state of a 3D view without pictures, as the editor queues it.
+
+    Parameters
+    ----------
+    properties : Mapping
+        Of the node; ``Camera Config`` has the camera if it was moved.
+    """
+    config = properties.get("Camera Config")
+    camera = config.get("state") if isinstance(config, dict) else None
+    return {
+        "image": "",
+        "mask": "",
+        "normal": "",
+        "camera_info": camera if isinstance(camera, dict) else _CAMERA,
+        "recording": "",
+        "model_3d_info": [],
+    }
+
 
 def wrapped(value: Any) -> Any:
     """Return a value as it stands in a prompt: lists wrapped, numbers as JavaScript has them."""

@@ -13,8 +13,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import InvalidRequestError
-from . import group_nodes, javascript
-from .definitions import MISSING, NodeClass, NodeDefinitions, Widget
+from . import group_nodes, javascript, queued_values
+from .definitions import MISSING, VIEWPORT, NodeClass, NodeDefinitions, Widget
 from .formats import BYPASSED, MUTED, objects
 
 if TYPE_CHECKING:
@@ -373,18 +373,26 @@ def _read_known(node: Node, known: NodeClass, inputs: list[Any], outputs: list[A
     """Give a node what its class has; of the file it keeps the links and what is beyond."""
     node.known = known
     node.title = node.title or known.title
-    for widget, value in known.lay_out(node.named if node.stored is None else node.stored):
+    laid = known.lay_out(node.named if node.stored is None else node.stored)
+    for widget, value in laid:
         node.widgets.append(widget)
         node.values.setdefault(widget.name, _held(node, widget, value))
     saved = {str(raw.get("name")): raw for raw in objects(inputs)}
-    for socket in known.sockets:
+    for socket in known.inputs_of(laid):
+        if socket.grows:
+            grown = [name for name in saved if name.startswith(socket.name)]
+            node.inputs.extend(_saved_slot(saved.pop(name)) for name in grown)
+            continue
         raw = saved.pop(socket.name, None)
         link = None if raw is None else _key(raw.get("link"))
         widget_name = socket.name if socket.has_widget else None
         node.inputs.append(Slot(socket.name, socket.type, link, widget_name))
+    combos = tuple(f"{widget.name}." for widget in node.widgets if widget.branches)
     for raw in saved.values():
         slot = _saved_slot(raw)
-        if slot.widget is None or slot.widget in node.values or slot.name.startswith(known.growing):
+        if slot.name.startswith(combos):
+            continue
+        if slot.widget is None or slot.widget in node.values:
             node.inputs.append(slot)
     types = [_type(raw.get("type")) for raw in objects(outputs)]
     node.outputs = [*known.outputs, *types[len(known.outputs) :]]
@@ -392,6 +400,8 @@ def _read_known(node: Node, known: NodeClass, inputs: list[Any], outputs: list[A
 
 def _held(node: Node, widget: Widget, value: Any) -> Any:
     """Return what a widget holds once the editor has put a saved value into it."""
+    if widget.type == "LOAD_3D" and widget.name == VIEWPORT:
+        return queued_values.viewport(node.properties)
     if widget.multiline and value is not MISSING:
         return "" if value is None else javascript.text(value)
     if value is None and widget.choices:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError
 from . import javascript, queued_values
-from .definitions import MISSING, NodeDefinitions, Widget
+from .definitions import CUSTOM_COMBO, MISSING, NodeDefinitions, Widget
 from .formats import BYPASSED, MUTED
 from .ui_graph import (
     FROM_OUTSIDE,
@@ -404,7 +404,11 @@ class _Names:
 
 
 def _expand(flow: Workflow, root: _Instance) -> Iterator[_Placed]:
-    """Yield every node that is not inside a muted or bypassed subgraph, in order."""
+    """Yield every node that is not inside a muted or bypassed subgraph, in order.
+
+    That goes for subgraphs in the workflow itself: of those inside others, the editor queues
+    the nodes all the same, only no link goes through (1.49.6, 1.58.1).
+    """
     count = 0
     pending: list[tuple[_Instance, Iterator[Node]]] = [(root, iter(root.graph.nodes.values()))]
     while pending:
@@ -420,7 +424,7 @@ def _expand(flow: Workflow, root: _Instance) -> Iterator[_Placed]:
             )
         if node.subgraph is None:
             yield instance, node
-        elif not node.silent:
+        elif instance.host is not None or not node.silent:
             child = _Instance(
                 flow.subgraphs[node.subgraph], f"{instance.prefix}{node.id}:", instance, node
             )
@@ -601,6 +605,8 @@ def _emit(
                 inputs[slot.name] = queued_values.wrapped(found.value)
             elif found is not None:
                 inputs[slot.name] = list(found)
+        if node.type == CUSTOM_COMBO and node.known is not None:
+            inputs["index"] = _chosen_option(node, inputs.get("choice"))
         graph[key] = {"class_type": node.type, "inputs": inputs, "_meta": {"title": node.title}}
     return _in_order(graph)
 
@@ -618,10 +624,19 @@ def _widget_inputs(node: Node, names: _Names, rng: random.Random) -> dict[str, A
                 value = queued_values.dynamic_prompt(value, rng)
             elif widget.name == "filename_prefix" and node.type in _NAMES_FILES:
                 value = names.fill(value)
+        elif widget.type == "CURVE":
+            value = queued_values.curve(value)
         else:
             value = queued_values.wrapped(value)
         inputs[widget.name] = value
     return inputs
+
+
+def _chosen_option(node: Node, choice: Any) -> int:
+    """Return the place of the chosen option among those written on the node; -1 for none."""
+    choice = node.values["choice"] if isinstance(choice, list) else choice
+    written = [node.values[widget.name] for widget in node.widgets if widget.stem]
+    return written.index(choice) if choice in written else -1
 
 
 def _in_order(graph: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:

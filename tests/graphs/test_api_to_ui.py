@@ -39,8 +39,8 @@ def every_widget(known: NodeClass) -> list[Widget]:
     while pending:
         widget = pending.pop()
         found.append(widget)
-        for branch in widget.branches.values():
-            pending.extend(branch)
+        for option in widget.branches:
+            pending.extend(widget.branches.get(option).widgets)
     return [widget for widget in found if widget.emitted]
 
 
@@ -92,19 +92,20 @@ def prompts(draw: st.DrawFn) -> Graph:
                 for widget, value in laid
                 if widget.emitted and value is not MISSING
             }
-            steering = {widget.name for widget in known.widgets if widget.branches}
-            sockets = [s.name for s in known.sockets if s.name not in steering]
+            steering = {widget.name for widget, _ in laid if widget.branches}
+            every = [s.name for s in known.inputs_of(laid) if not s.grows]
+            sockets = [name for name in every if name not in steering]
         if place and sockets:
             for name in draw(st.lists(st.sampled_from(sockets), unique=True, max_size=3)):
-                if name in inputs or (known is None or name in free_sockets(known)):
+                if name in inputs or known is None or name in free_sockets(known, laid):
                     origin = draw(st.sampled_from(keys[:place]))
                     inputs[name] = [origin, draw(st.integers(0, 2))]
         graph[key] = {"class_type": kind, "inputs": inputs}
     return graph
 
 
-def free_sockets(known: NodeClass) -> set[str]:
-    return {socket.name for socket in known.sockets if not socket.has_widget}
+def free_sockets(known: NodeClass, laid: list[tuple[Widget, Any]]) -> set[str]:
+    return {socket.name for socket in known.inputs_of(laid) if not socket.has_widget}
 
 
 def overlapping(nodes: list[dict[str, Any]]) -> list[tuple[Any, Any]]:
