@@ -18,14 +18,17 @@ from .formats import BYPASSED, MUTED
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from .expansion import Expansion
+
 _PREFIXES = ("workflow>", "workflow/")
+_LINK = 100  # how much a link counts, characters
 
 
 def expand(
     graph: Mapping[str, Any],
     groups: Mapping[str, Any],
     definitions: NodeDefinitions,
-    place: str,
+    expansion: Expansion,
 ) -> Mapping[str, Any]:
     """Return a saved graph in which every group node is replaced by its parts.
 
@@ -37,8 +40,8 @@ def expand(
         ``extra.groupNodes`` of the workflow.
     definitions : NodeDefinitions
         The node classes, for the inputs and widgets of the parts.
-    place : str
-        What the graph is called in messages.
+    expansion : Expansion
+        Counts the parts and the links among them.
 
     Returns
     -------
@@ -52,6 +55,9 @@ def expand(
     used = {number: group for number, node in enumerate(nodes) if (group := _group(node, groups))}
     if not used:
         return graph
+    for group in used.values():
+        expansion.add_nodes(_length(group.get("nodes")))
+        expansion.add_size(_LINK * _length(group.get("links")))
     saved_links = graph.get("links")
     links = list(saved_links) if isinstance(saved_links, list) else []
     expanded: list[Any] = []
@@ -67,6 +73,10 @@ def expand(
             outputs[own, slot] = (f"{own}:{part}", inner)
     moved = [_from_part(row, outputs) for row in links]
     return {**graph, "nodes": expanded, "links": moved}
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, list) else 0
 
 
 def _group(node: Any, groups: Mapping[str, Any]) -> Mapping[str, Any] | None:

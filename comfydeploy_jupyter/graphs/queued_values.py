@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from datetime import datetime
 
-_COMMENTS = re.compile(r"/\*[\s\S]*?\*/|//[^\n\r\u2028\u2029]*")
+_COMMENT = re.compile(r"/[*/]")
+_LINE_END = re.compile(r"[\n\r\u2028\u2029]")
 _ESCAPES = re.compile(r"\\([{}|])")
 _PATTERN = re.compile(r"%([^%]+)%")
 _UNSAFE = re.compile(r'[/?<>\\:*|"\x00-\x1f\x7f]')
@@ -104,7 +105,7 @@ def dynamic_prompt(text: str, rng: random.Random, depth: int = 0) -> str:
     """
     if depth >= _DEEPEST or not ("{" in text or "/" in text or "\\" in text):
         return text
-    text = _COMMENTS.sub("", text)
+    text = _without_comments(text)
     resolved: list[str] = []
     place = 0
     while place < len(text):
@@ -118,6 +119,27 @@ def dynamic_prompt(text: str, rng: random.Random, depth: int = 0) -> str:
             resolved.append(text[place : place + length])
             place += length
     return _ESCAPES.sub(r"\1", "".join(resolved))
+
+
+def _without_comments(text: str) -> str:
+    """Remove ``/* */`` and ``//``; what begins like a comment and never ends stays."""
+    kept: list[str] = []
+    place = start = 0
+    endless = False
+    while (found := _COMMENT.search(text, start)) is not None:
+        if found[0] == "//":
+            line_end = _LINE_END.search(text, found.end())
+            end = len(text) if line_end is None else line_end.start()
+        else:
+            end = -1 if endless else text.find("*/", found.end()) + 2
+            if end < 2:
+                endless = True
+                start = found.start() + 1
+                continue
+        kept.append(text[place : found.start()])
+        place = start = end
+    kept.append(text[place:])
+    return "".join(kept)
 
 
 def _options(text: str, place: int) -> tuple[list[str], int]:

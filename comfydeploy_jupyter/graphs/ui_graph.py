@@ -20,6 +20,8 @@ from .formats import BYPASSED, MUTED, objects
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from .expansion import Expansion
+
 FROM_OUTSIDE: Final = "-10"
 """The origin of links that come from the inputs of a subgraph."""
 TO_OUTSIDE: Final = "-20"
@@ -33,12 +35,13 @@ LinkKey = int | str
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """An input of a node: the link that feeds it, and the widget beside it, if any."""
+    """An input of a node: its link, the widget beside it, if any, and its place."""
 
     name: str
     type: str
     link: LinkKey | None = None
     widget: str | None = None
+    number: int = 0
 
 
 @dataclass(slots=True)
@@ -82,6 +85,8 @@ class Node:
         `promoted_from` the inner widgets that they stand for.
     overrides : dict of (str, str) to object
         For an instance of a subgraph: values of inner widgets, by inner node id and widget name.
+    targets : dict of str to str, or None
+        Its inputs by the widget names that may stand for them, once these are asked for.
     """
 
     id: str
@@ -100,6 +105,15 @@ class Node:
     promoted: dict[int, Any] = field(default_factory=dict)
     promoted_from: dict[int, Widget] = field(default_factory=dict)
     overrides: dict[tuple[str, str], Any] = field(default_factory=dict)
+    targets: dict[str, str] | None = None
+    _numbers: dict[str, int] = field(default_factory=dict)
+
+    def number_of(self, name: str) -> int | None:
+        """Return the number of the first input with a name."""
+        if not self._numbers:
+            for slot in reversed(self.inputs):
+                self._numbers[slot.name] = slot.number
+        return self._numbers.get(name)
 
     @property
     def virtual(self) -> bool:
@@ -145,16 +159,16 @@ class Graph:
         }
 
     @cached_property
-    def links_by_origin(self) -> dict[tuple[str, int], list[LinkKey]]:
+    def links_by_origin(self) -> dict[tuple[str, int], dict[LinkKey, None]]:
         """The links that leave each output, in the order of the file."""
-        found: dict[tuple[str, int], list[LinkKey]] = {}
+        found: dict[tuple[str, int], dict[LinkKey, None]] = {}
         for key, link in self.links.items():
-            found.setdefault((link.origin, link.origin_slot), []).append(key)
+            found.setdefault((link.origin, link.origin_slot), {})[key] = None
         return found
 
     def fed_by(self, origin: str, slot: int, order: Iterable[LinkKey] = ()) -> list[FedSlot]:
         """Return the inputs that one output feeds, those of the links in `order` first."""
-        keys = self.links_by_origin.get((origin, slot), [])
+        keys = self.links_by_origin.get((origin, slot), {})
         first = [key for key in order if key in keys]
         every = dict.fromkeys([*first, *keys])
         return [self.consumers[key] for key in every if key in self.consumers]
@@ -209,7 +223,7 @@ class Workflow:
         yield self.root
 
 
-def read_workflow(workflow: Any, definitions: NodeDefinitions) -> Workflow:
+def read_workflow(workflow: Any, definitions: NodeDefinitions, expansion: Expansion) -> Workflow:
     """Read a workflow in the UI format.
 
     Parameters
@@ -218,6 +232,8 @@ def read_workflow(workflow: Any, definitions: NodeDefinitions) -> Workflow:
         The JSON that the editor saves. It is not changed.
     definitions : NodeDefinitions
         The node classes.
+    expansion : Expansion
+        Counts the parts of group nodes.
 
     Returns
     -------
@@ -234,11 +250,14 @@ def read_workflow(workflow: Any, definitions: NodeDefinitions) -> Workflow:
         raise InvalidRequestError.of_field(
             "workflow.nodes", "must be a list: this is not a workflow in the editor's format"
         )
-    return _Reader(workflow, definitions).read()
+    return _Reader(workflow, definitions, expansion).read()
 
 
 class _Reader:
-    def __init__(self, workflow: Mapping[str, Any], definitions: NodeDefinitions) -> None:
+    def __init__(
+        self, workflow: Mapping[str, Any], definitions: NodeDefinitions, expansion: Expansion
+    ) -> None:
+        self._expansion = expansion
         extra = workflow.get("extra")
         groups = extra.get("groupNodes") if isinstance(extra, dict) else None
         self._groups = groups if isinstance(groups, dict) else {}
@@ -271,7 +290,7 @@ class _Reader:
 
     def _graph(self, raw: Mapping[str, Any], name: str, renamed: Mapping[str, str]) -> Graph:
         if self._groups:
-            raw = group_nodes.expand(raw, self._groups, self._definitions, name)
+            raw = group_nodes.expand(raw, self._groups, self._definitions, self._expansion)
         graph = Graph(name, {}, _links(raw.get("links"), renamed))
         numbers = _Numbers(raw)
         for place, entry in enumerate(_list_of(raw, "nodes", name)):
@@ -316,6 +335,8 @@ class _Reader:
             _read_known(node, known, inputs, outputs)
         else:
             self._read_other(node, inputs, outputs)
+        for number, slot in enumerate(node.inputs):
+            slot.number = number
         return node
 
     def _read_instance(self, node: Node, inputs: list[Any]) -> None:

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InvalidRequestError
 from . import javascript, queued_values
 from .definitions import CUSTOM_COMBO, MISSING, NodeDefinitions, Widget
+from .expansion import Expansion
 from .formats import BYPASSED, MUTED
 from .ui_graph import (
     FROM_OUTSIDE,
@@ -38,9 +39,6 @@ from .ui_graph import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-MAX_NODES = 200_000
-"""How many nodes a workflow may have once its subgraphs are expanded."""
 
 _NAMES_FILES = frozenset(
     {
@@ -68,6 +66,7 @@ _NAMES_FILES = frozenset(
 )
 _NODE_NAME = "Node name for S&R"
 _REPLACES = "Run widget replace on values"
+_MOST_PREFIXES = 100
 _OUTER_PREFIX = re.compile(r"\s*(\d+)\s*:\s*(.+)", re.DOTALL)
 
 
@@ -120,18 +119,31 @@ def ui_to_api(
     InvalidRequestError
         It is not such a workflow (the place is named), a subgraph contains itself, links form a
         circle through reroutes or bypassed nodes (the editor refuses these, too), or the
-        expanded graph has more than `MAX_NODES` nodes.
+        expanded graph is larger than `expansion` allows.
     """
     known = (
         definitions if isinstance(definitions, NodeDefinitions) else NodeDefinitions(definitions)
     )
-    flow = read_workflow(workflow, known)
+    expansion = Expansion()
+    flow = read_workflow(workflow, known, expansion)
     _promote_widgets(flow)
-    names = _Names(flow, now)
+    names = _Names(flow, now, expansion)
     _apply_primitives(flow, names)
-    root = _Instance(flow.root)
-    nodes = list(_expand(flow, root))
-    return Converted(_emit(nodes, flow.warnings, names, rng or random.Random()), flow.warnings)
+    nodes = list(_expand(flow, _Instance(flow.root), expansion))
+    warnings = _Warnings(flow.warnings, expansion)
+    return Converted(_emit(nodes, warnings, names, rng or random.Random(), expansion), warnings)
+
+
+class _Warnings(list[str]):
+    """Warnings, which count as part of what the workflow becomes."""
+
+    def __init__(self, before: list[str], expansion: Expansion) -> None:
+        super().__init__(before)
+        self._expansion = expansion
+
+    def append(self, warning: str) -> None:
+        self._expansion.add_size(len(warning))
+        super().append(warning)
 
 
 @dataclass(eq=False)
@@ -187,7 +199,7 @@ def _promote(host: Node, inner: Graph, flow: Workflow) -> None:
 def _widget_of(node: Node, slot: Slot) -> Widget | None:
     """Return the widget beside an input, on a subgraph instance the inner one behind it."""
     if node.subgraph is not None:
-        return node.promoted_from.get(_number_of(node, slot))
+        return node.promoted_from.get(slot.number)
     if node.known is None or slot.widget is None:
         return None
     return next((widget for widget in node.widgets if widget.name == slot.widget), None)
@@ -195,12 +207,8 @@ def _widget_of(node: Node, slot: Slot) -> Widget | None:
 
 def _value_of(node: Node, slot: Slot, widget: Widget) -> Any:
     if node.subgraph is not None:
-        return node.promoted[_number_of(node, slot)]
+        return node.promoted[slot.number]
     return node.values[widget.name]
-
-
-def _number_of(node: Node, slot: Slot) -> int:
-    return next(number for number, own in enumerate(node.inputs) if own is slot)
 
 
 def _apply_proxies(
@@ -249,31 +257,37 @@ def _promoted_input(
 ) -> int | None:
     if owner != "-1":
         return sources.get((owner, name))
-    for number in host.promoted:
-        if host.inputs[number].name == name:
-            return number
-    return None
+    number = host.number_of(name)
+    return number if number in host.promoted else None
 
 
 def _proxied(node: Node, name: str, inner: Graph, flow: Workflow) -> list[tuple[str, str]]:
     """Return the inner inputs, by node and name, that one entry of ``proxyWidgets`` means."""
     if node.type == PRIMITIVE:
         return [(target.id, slot.name) for target, slot in inner.fed_by(node.id, 0)]
-    while True:
-        if node.subgraph is not None:
-            nested = flow.subgraphs[node.subgraph]
-            found = [
-                (node.id, node.inputs[number].name)
-                for number in node.promoted
-                if name == node.inputs[number].name
-                or name in {slot.name for _, slot in nested.fed_by(FROM_OUTSIDE, number)}
-            ]
-        else:
-            found = [(node.id, slot.name) for slot in node.inputs if slot.widget == name]
+    targets = _targets_on(node, flow)
+    for _ in range(_MOST_PREFIXES):
         prefixed = _OUTER_PREFIX.fullmatch(name)
-        if found or prefixed is None:
-            return found[:1]
+        if name in targets:
+            return [(node.id, targets[name])]
+        if prefixed is None:
+            break
         name = prefixed[2]
+    return []
+
+
+def _targets_on(node: Node, flow: Workflow) -> Mapping[str, str]:
+    """Return the inputs of a node by the widget names that may stand for them."""
+    if node.targets is None:
+        node.targets = {}
+        for slot in node.inputs:
+            if node.subgraph is None and slot.widget is not None:
+                node.targets.setdefault(slot.widget, slot.name)
+            elif slot.number in node.promoted and node.subgraph is not None:
+                behind = flow.subgraphs[node.subgraph].fed_by(FROM_OUTSIDE, slot.number)
+                for name in (slot.name, *(inner.name for _, inner in behind)):
+                    node.targets.setdefault(name, slot.name)
+    return node.targets
 
 
 # --- primitive nodes
@@ -342,9 +356,10 @@ def _within(options: Mapping[str, Any], value: Any) -> Any:
 class _Names:
     """Finds widgets by the name of their node, for patterns such as ``%KSampler.seed%``."""
 
-    def __init__(self, flow: Workflow, now: datetime | None) -> None:
+    def __init__(self, flow: Workflow, now: datetime | None, expansion: Expansion) -> None:
         self._flow = flow
         self._now = now
+        self._expansion = expansion
         self._nodes: dict[str, Node] | None = None
 
     def fill(self, text: str) -> str:
@@ -354,16 +369,22 @@ class _Names:
         return queued_values.file_name(text, self._text, self._now or datetime.now().astimezone())
 
     def _text(self, name: str, widget: str) -> str | None:
+        found = self._find(name, widget)
+        self._expansion.add_size(len(found or ""))
+        return found
+
+    def _find(self, name: str, widget: str) -> str | None:
         if self._nodes is None:
             self._nodes = self._by_name()
         node = self._nodes.get(name)
         if node is None:
             return None
         if node.subgraph is not None:
-            for number, value in node.promoted.items():
-                if node.inputs[number].name == widget:
-                    return "" if value is None else javascript.text(value)
-            return None
+            number = node.number_of(widget)
+            if number is None or number not in node.promoted:
+                return None
+            value = node.promoted[number]
+            return "" if value is None else javascript.text(value)
         if widget not in node.values:
             return None
         value = node.values[widget]
@@ -403,13 +424,12 @@ class _Names:
 # --- subgraphs
 
 
-def _expand(flow: Workflow, root: _Instance) -> Iterator[_Placed]:
+def _expand(flow: Workflow, root: _Instance, expansion: Expansion) -> Iterator[_Placed]:
     """Yield every node that is not inside a muted or bypassed subgraph, in order.
 
     That goes for subgraphs in the workflow itself: of those inside others, the editor queues
     the nodes all the same, only no link goes through (1.49.6, 1.58.1).
     """
-    count = 0
     pending: list[tuple[_Instance, Iterator[Node]]] = [(root, iter(root.graph.nodes.values()))]
     while pending:
         instance, nodes = pending[-1]
@@ -417,17 +437,14 @@ def _expand(flow: Workflow, root: _Instance) -> Iterator[_Placed]:
         if node is None:
             pending.pop()
             continue
-        count += 1
-        if count > MAX_NODES:
-            raise InvalidRequestError.of_field(
-                "workflow", f"has more than {MAX_NODES} nodes once its subgraphs are expanded"
-            )
+        expansion.add_nodes(1)
         if node.subgraph is None:
             yield instance, node
         elif instance.host is not None or not node.silent:
             child = _Instance(
                 flow.subgraphs[node.subgraph], f"{instance.prefix}{node.id}:", instance, node
             )
+            expansion.add_size(len(child.prefix))
             instance.children[node.id] = child
             pending.append((child, iter(child.graph.nodes.values())))
 
@@ -583,7 +600,11 @@ def _compatible(one: str, other: str) -> bool:
 
 
 def _emit(
-    nodes: list[_Placed], warnings: list[str], names: _Names, rng: random.Random
+    nodes: list[_Placed],
+    warnings: list[str],
+    names: _Names,
+    rng: random.Random,
+    expansion: Expansion,
 ) -> dict[str, dict[str, Any]]:
     links = _Links(warnings)
     graph: dict[str, dict[str, Any]] = {}
@@ -607,7 +628,9 @@ def _emit(
                 inputs[slot.name] = list(found)
         if node.type == CUSTOM_COMBO and node.known is not None:
             inputs["index"] = _chosen_option(node, inputs.get("choice"))
-        graph[key] = {"class_type": node.type, "inputs": inputs, "_meta": {"title": node.title}}
+        written = {"class_type": node.type, "inputs": inputs, "_meta": {"title": node.title}}
+        expansion.add_written(key, written)
+        graph[key] = written
     return _in_order(graph)
 
 

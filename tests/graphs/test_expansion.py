@@ -1,0 +1,199 @@
+"""Small files that would become large: refused before they do, in time that grows with the file."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import tracemalloc
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from comfydeploy_jupyter.errors import InvalidRequestError
+from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
+from comfydeploy_jupyter.graphs.expansion import MAX_SIZE
+from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
+from tests.growth import grows_too_fast
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "ui_to_api.object_info.json.gz"
+DEFINITIONS = NodeDefinitions(json.loads(gzip.decompress(GOLDEN.read_bytes())))
+
+
+def instances(count: int, subgraph: dict[str, Any]) -> dict[str, Any]:
+    """Return a workflow that uses one subgraph many times."""
+    nodes = [{"id": number, "type": "inner"} for number in range(count)]
+    return {"nodes": nodes, "definitions": {"subgraphs": [{"id": "inner", **subgraph}]}}
+
+
+def long_text(count: int) -> dict[str, Any]:
+    unknown = {"id": 2, "type": "Nope", "widgets_values": ["x" * 100 * count]}
+    return instances(count, {"nodes": [unknown]})
+
+
+def long_title(count: int) -> dict[str, Any]:
+    return instances(count, {"nodes": [{"id": 1, "type": "Nope", "title": "x" * 100 * count}]})
+
+
+def long_list(count: int) -> dict[str, Any]:
+    node = {"id": 1, "type": "PText", "widgets_values": [[["x"] * 20 * count]]}
+    return instances(count, {"nodes": [node]})
+
+
+def long_ids(count: int) -> dict[str, Any]:
+    node = {"id": "x" * 100 * count, "type": "deeper"}
+    flow = instances(count, {"nodes": [node]})
+    flow["definitions"]["subgraphs"].append({"id": "deeper", "nodes": [{"id": 1, "type": "PInt"}]})
+    return flow
+
+
+def group_nodes(count: int) -> dict[str, Any]:
+    parts = [{"index": number, "type": "PInt"} for number in range(count)]
+    return {
+        "nodes": [{"id": number, "type": "workflow>big"} for number in range(count)],
+        "extra": {"groupNodes": {"big": {"nodes": parts, "links": []}}},
+    }
+
+
+def linked_group_nodes(count: int) -> dict[str, Any]:
+    flow = group_nodes(count)
+    group = flow["extra"]["groupNodes"]["big"]
+    group["nodes"] = group["nodes"][:2]
+    group["links"] = [[0, 0, 1, 0, number] for number in range(100 * count)]
+    return flow
+
+
+def doubling_patterns(count: int) -> dict[str, Any]:
+    """Return primitive nodes, each of which holds twice what the one before holds."""
+    nodes: list[dict[str, Any]] = []
+    links = []
+    for number in range(count):
+        before = f"%target {number - 1}.text%" if number else "xxxxxxxx"
+        widget = {"name": "text"}
+        nodes += [
+            {
+                "id": 2 * number,
+                "type": "PrimitiveNode",
+                "title": f"primitive {number}",
+                "outputs": [{"name": "STRING", "type": "STRING", "links": [number]}],
+                "properties": {"Run widget replace on values": True},
+                "widgets_values": [before * 2],
+            },
+            {
+                "id": 2 * number + 1,
+                "type": "PText",
+                "title": f"target {number}",
+                "inputs": [{"name": "text", "type": "STRING", "link": number, "widget": widget}],
+                "widgets_values": [""],
+            },
+        ]
+        links.append([number, 2 * number, 0, 2 * number + 1, 0, "STRING"])
+    return {"nodes": nodes, "links": links}
+
+
+@pytest.mark.parametrize(
+    ("make", "count"),
+    [
+        (long_text, 3000),
+        (long_title, 3000),
+        (long_list, 2000),
+        (long_ids, 2000),
+        (group_nodes, 5000),
+        (linked_group_nodes, 500),
+        (doubling_patterns, 40),
+    ],
+)
+def test_a_small_file_that_becomes_large_is_refused(
+    make: Callable[[int], dict[str, Any]], count: int
+) -> None:
+    flow = make(count)
+    assert len(json.dumps(flow)) < 2 << 20
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidRequestError, match=r"once its subgraphs (and patterns )?are"):
+            ui_to_api(flow, DEFINITIONS)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 4 * MAX_SIZE
+
+
+def prefixes(size: int) -> dict[str, Any]:
+    flow = instances(1, {"nodes": [{"id": 1, "type": "PInt"}]})
+    flow["nodes"][0] |= {
+        "properties": {"proxyWidgets": [["1", "1:" * size + "value"]]},
+        "widgets_values": [3],
+    }
+    return flow
+
+
+def many_proxies(size: int) -> dict[str, Any]:
+    ports = [{"name": f"p{number}", "type": "INT", "linkIds": [number]} for number in range(size)]
+    inputs = [
+        {"name": f"p{number}", "type": "INT", "link": number, "widget": {"name": f"p{number}"}}
+        for number in range(size)
+    ]
+    links = [[number, -10, number, 1, number, "INT"] for number in range(size)]
+    inner = {
+        "id": "inner",
+        "inputs": ports,
+        "nodes": [{"id": 1, "type": "PInt", "inputs": inputs}],
+        "links": links,
+    }
+    outer = {
+        "id": "outer",
+        "inputs": ports,
+        "nodes": [{"id": 1, "type": "inner", "inputs": inputs}],
+        "links": links,
+    }
+    proxies = [["1", f"p{number}"] for number in range(size)]
+    host = {
+        "id": 1,
+        "type": "outer",
+        "properties": {"proxyWidgets": proxies},
+        "widgets_values": [5] * size,
+    }
+    return {"nodes": [host], "definitions": {"subgraphs": [inner, outer]}}
+
+
+def one_source(size: int) -> dict[str, Any]:
+    keys = list(range(size))
+    inputs = [{"name": f"p{key}", "type": "INT", "link": key} for key in keys]
+    port = {"name": "p", "type": "INT", "linkIds": keys}
+    nodes = [{"id": 1, "type": "PInt", "inputs": inputs}]
+    links = [[key, -10, 0, 1, key, "INT"] for key in keys]
+    return instances(1, {"inputs": [port], "nodes": nodes, "links": links})
+
+
+def comments(size: int) -> dict[str, Any]:
+    return {"nodes": [{"id": 1, "type": "PText", "widgets_values": ["/*a" * size]}]}
+
+
+def names_in_patterns(size: int) -> dict[str, Any]:
+    flow = many_proxies(size)
+    flow["nodes"][0]["title"] = "host"
+    text = "".join(f"%host.q{number}%" for number in range(size))
+    return flow | {
+        "nodes": [
+            *flow["nodes"],
+            {"id": 2, "type": "SaveImage", "widgets_values": [text]},
+        ]
+    }
+
+
+@pytest.mark.parametrize(
+    ("make", "size"),
+    [
+        (prefixes, 4000),
+        (many_proxies, 400),
+        (one_source, 1000),
+        (comments, 5000),
+        (names_in_patterns, 400),
+    ],
+)
+def test_time_grows_with_the_file(make: Callable[[int], dict[str, Any]], size: int) -> None:
+    flows = {key: make(key) for key in (size, 8 * size)}
+    assert not grows_too_fast(lambda key: ui_to_api(flows[key], DEFINITIONS), size)
