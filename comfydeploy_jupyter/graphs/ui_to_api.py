@@ -26,6 +26,7 @@ from . import javascript, queued_values
 from .definitions import CUSTOM_COMBO, MISSING, NodeDefinitions, Widget
 from .expansion import Expansion
 from .formats import BYPASSED, MUTED
+from .misfits import misfits_of
 from .ui_graph import (
     FROM_OUTSIDE,
     PRIMITIVE,
@@ -38,7 +39,7 @@ from .ui_graph import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 _NAMES_FILES = frozenset(
     {
@@ -131,7 +132,8 @@ def ui_to_api(
     _apply_primitives(flow, names)
     nodes = list(_expand(flow, _Instance(flow.root), expansion))
     warnings = _Warnings(flow.warnings, expansion)
-    return Converted(_emit(nodes, warnings, names, rng or random.Random(), expansion), warnings)
+    graph = _emit(nodes, warnings, names, rng or random.Random(), expansion)
+    return Converted(graph, list(warnings))
 
 
 class _Warnings(list[str]):
@@ -144,6 +146,10 @@ class _Warnings(list[str]):
     def append(self, warning: str) -> None:
         self._expansion.add_size(len(warning))
         super().append(warning)
+
+    def extend(self, warnings: Iterable[str]) -> None:
+        for warning in warnings:
+            self.append(warning)
 
 
 @dataclass(eq=False)
@@ -628,6 +634,9 @@ def _emit(
                 inputs[slot.name] = list(found)
         if node.type == CUSTOM_COMBO and node.known is not None:
             inputs["index"] = _chosen_option(node, inputs.get("choice"))
+        if node.known is not None:
+            misfits = misfits_of(key, node.title, node.widgets, inputs)
+            warnings.extend(str(misfit) for misfit in misfits)
         written = {"class_type": node.type, "inputs": inputs, "_meta": {"title": node.title}}
         expansion.add_written(key, written)
         graph[key] = written

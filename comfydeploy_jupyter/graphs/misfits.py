@@ -1,0 +1,150 @@
+"""Values whose type cannot be that of their input.
+
+A workflow that was saved for another version of a node stores its values by place. Where that
+node has one input more or less here, each value after it lands in the wrong input: a sampler
+called 5, a checkpoint called 4096. ComfyUI may even run that, so it is told.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .definitions import MISSING, NodeDefinitions, Widget
+from .formats import class_of, inputs_of, is_link, title_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+_SHOWN = 60
+_EXPECTED = {
+    "INT": "an integer",
+    "FLOAT": "a number",
+    "BOOLEAN": "true or false",
+    "STRING": "text",
+    "COLOR": "text",
+    "COMBO": "one of its options",
+}
+_FITTING = {
+    ("INT", int),
+    ("FLOAT", int),
+    ("FLOAT", float),
+    ("BOOLEAN", bool),
+    ("STRING", str),
+    ("COLOR", str),
+}
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """A value that cannot be its input's.
+
+    Attributes
+    ----------
+    node, title : str
+        The id and the title of the node.
+    input : str
+        The name of the input.
+    value : object
+        What it holds.
+    expected : str
+        What it takes, such as ``"an integer"``.
+    """
+
+    node: str
+    title: str
+    input: str
+    value: Any
+    expected: str
+
+    def __str__(self) -> str:
+        shown = json.dumps(self.value, ensure_ascii=False, default=str)
+        shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
+        return (
+            f"node {self.node} ({self.title}): its input {self.input} takes {self.expected}, but "
+            f"holds {shown}; the workflow may be of another version of this node"
+        )
+
+
+def misfits(
+    graph: Mapping[str, Mapping[str, Any]], definitions: NodeDefinitions | Mapping[str, Any]
+) -> list[Misfit]:
+    """Return the values of a graph whose type cannot be that of their input.
+
+    Parameters
+    ----------
+    graph : Graph
+        API format.
+    definitions : NodeDefinitions or Mapping
+        The node classes, or the JSON of ``object_info``.
+
+    Returns
+    -------
+    list of Misfit
+        In the order of the graph. Text in a number's input fits if it says a number, as ComfyUI
+        takes that; text that is no option of a combo fits, as options may be files that are not
+        there. Links, unknown classes and inputs that a class does not declare are passed over.
+    """
+    known = (
+        definitions if isinstance(definitions, NodeDefinitions) else NodeDefinitions(definitions)
+    )
+    found: list[Misfit] = []
+    for key, node in graph.items():
+        node_class = known.get(class_of(node))
+        if node_class is None:
+            continue
+        inputs = inputs_of(node)
+        named = {name: unwrapped(value) for name, value in inputs.items() if not is_link(value)}
+        widgets = [widget for widget, _ in node_class.lay_out(named)]
+        found.extend(misfits_of(key, title_of(node) or node_class.title, widgets, inputs))
+    return found
+
+
+def misfits_of(
+    key: str, title: str, widgets: Iterable[Widget], inputs: Mapping[str, Any]
+) -> Iterator[Misfit]:
+    """Yield the misfits of one node, of which the widgets are known."""
+    for widget in widgets:
+        value = inputs.get(widget.name, MISSING)
+        if (widget.type, type(value)) in _FITTING or value is MISSING or not widget.emitted:
+            continue
+        if is_link(value):
+            continue
+        value = unwrapped(value)
+        if widget.type in _EXPECTED and not _fits(widget, value):
+            yield Misfit(key, title, widget.name, value, _EXPECTED[widget.type])
+
+
+def unwrapped(value: Any) -> Any:
+    """Return a value without the object that the editor puts around lists."""
+    return value["__value__"] if isinstance(value, dict) and "__value__" in value else value
+
+
+def _fits(widget: Widget, value: Any) -> bool:
+    if widget.type == "COMBO":
+        return _fits_combo(widget, value)
+    if widget.type == "BOOLEAN":
+        return isinstance(value, (bool, int)) and value in (0, 1)
+    if widget.type not in ("INT", "FLOAT"):
+        return isinstance(value, str)
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return False
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    return widget.type == "FLOAT" or isinstance(value, int) or value.is_integer()
+
+
+def _fits_combo(widget: Widget, value: Any) -> bool:
+    if widget.branches:
+        return value in widget.choices
+    if isinstance(value, list):
+        multiple = widget.options.get("multiselect") or widget.options.get("multi_select")
+        return bool(multiple) or isinstance(widget.default, list)
+    first = widget.choices[0] if widget.choices else ""
+    return isinstance(value, (str, type(first))) and (
+        isinstance(first, str) or value in widget.choices
+    )

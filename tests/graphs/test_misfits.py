@@ -1,0 +1,155 @@
+"""Values that land in the wrong input because the workflow is of another version of a node."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
+from comfydeploy_jupyter.graphs.misfits import Misfit, misfits
+from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
+
+DEFINITIONS = NodeDefinitions(
+    {
+        "Sampler": {
+            "display_name": "The Sampler",
+            "input": {
+                "required": {
+                    "steps": ["INT", {}],
+                    "cfg": ["FLOAT", {}],
+                    "sampler": [["euler", "ddim"]],
+                    "size": [[256, 512]],
+                    "text": ["STRING", {}],
+                    "tiled": ["BOOLEAN", {}],
+                    "model": ["COMBO", {"options": []}],
+                    "tags": ["COMBO", {"options": ["a", "b"], "multiselect": True}],
+                    "mode": [
+                        "COMFY_DYNAMICCOMBO_V3",
+                        {
+                            "options": [
+                                {"key": "plain", "inputs": {}},
+                                {
+                                    "key": "seeded",
+                                    "inputs": {"required": {"seed": ["INT", {}]}},
+                                },
+                            ]
+                        },
+                    ],
+                }
+            },
+        }
+    }
+)
+
+
+def found(**inputs: Any) -> list[tuple[str, Any, str]]:
+    graph = {"3": {"class_type": "Sampler", "inputs": inputs}}
+    return [(one.input, one.value, one.expected) for one in misfits(graph, DEFINITIONS)]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("steps", 5),
+        ("steps", 5.0),
+        ("steps", "5"),
+        ("steps", ["1", 0]),
+        ("cfg", 5),
+        ("cfg", 5.5),
+        ("cfg", " 5.5 "),
+        ("sampler", "euler"),
+        ("sampler", "of a file that is not there"),
+        ("size", 512),
+        ("text", ""),
+        ("tiled", True),
+        ("tiled", 0),
+        ("model", "some.safetensors"),
+        ("tags", {"__value__": ["a"]}),
+        ("mode", "plain"),
+        ("undeclared", 3),
+    ],
+)
+def test_values_that_fit(name: str, value: Any) -> None:
+    assert found(**{name: value}) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("steps", "euler", "an integer"),
+        ("steps", 0.5, "an integer"),
+        ("steps", True, "an integer"),
+        ("steps", None, "an integer"),
+        ("cfg", "euler", "a number"),
+        ("cfg", False, "a number"),
+        ("sampler", 5, "one of its options"),
+        ("sampler", {"x": 1}, "one of its options"),
+        ("size", "512 pixels", "one of its options"),
+        ("size", 300, "one of its options"),
+        ("text", 4096, "text"),
+        ("tiled", "euler", "true or false"),
+        ("tiled", 7, "true or false"),
+        ("model", 4096, "one of its options"),
+        ("mode", "of a newer version", "one of its options"),
+    ],
+)
+def test_values_that_do_not_fit(name: str, value: Any, expected: str) -> None:
+    assert found(**{name: value}) == [(name, value, expected)]
+
+
+def test_children_of_the_chosen_option_are_looked_at() -> None:
+    values = {"mode": "seeded", "mode.seed": "euler"}
+    assert found(**values) == [("mode.seed", "euler", "an integer")]
+    assert found(**values | {"mode": "plain"}) == []
+
+
+def test_unknown_classes_are_passed_over() -> None:
+    assert misfits({"1": {"class_type": "Nope", "inputs": {"a": 1}}}, DEFINITIONS) == []
+
+
+def test_converting_tells_what_has_slipped() -> None:
+    """The file has one value more than this node has inputs, so each is one place too far."""
+    node = {
+        "id": 3,
+        "type": "Sampler",
+        "widgets_values": [4096, 20, 7.5, "euler", 512, "text", False, "a.ckpt", ["a"], "plain"],
+    }
+    converted = ui_to_api({"nodes": [node]}, DEFINITIONS)
+    assert converted.graph["3"]["inputs"]["sampler"] == 7.5
+    assert [warning.split(";")[0] for warning in converted.warnings] == [
+        "node 3 (The Sampler): its input sampler takes one of its options, but holds 7.5",
+        'node 3 (The Sampler): its input size takes one of its options, but holds "euler"',
+        "node 3 (The Sampler): its input text takes text, but holds 512",
+        'node 3 (The Sampler): its input tiled takes true or false, but holds "text"',
+        "node 3 (The Sampler): its input model takes one of its options, but holds false",
+        'node 3 (The Sampler): its input mode takes one of its options, but holds ["a"]',
+    ]
+
+
+def test_a_long_value_is_shortened() -> None:
+    told = str(Misfit("1", "T", "steps", "x" * 10_000, "an integer"))
+    assert len(told) < 200
+    assert "1 (T)" in told
+    assert "steps" in told
+
+
+def test_a_promoted_value_is_looked_at_where_it_lands() -> None:
+    inner = {
+        "id": "sub",
+        "inputs": [{"name": "steps", "type": "INT", "linkIds": [1]}],
+        "nodes": [
+            {
+                "id": 5,
+                "type": "Sampler",
+                "inputs": [
+                    {"name": "steps", "type": "INT", "link": 1, "widget": {"name": "steps"}}
+                ],
+            }
+        ],
+        "links": [[1, -10, 0, 5, 0, "INT"]],
+    }
+    host = {"id": 9, "type": "sub", "widgets_values": ["euler"]}
+    flow = {"nodes": [host], "definitions": {"subgraphs": [inner]}}
+    (warning,) = (text for text in ui_to_api(flow, DEFINITIONS).warnings if "steps" in text)
+    assert warning.startswith("node 9:5 (The Sampler): its input steps takes an integer")
