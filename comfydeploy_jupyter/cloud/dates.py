@@ -10,7 +10,7 @@ from ..moments import moment_of
 _DATE = re.compile(
     r"(?P<day>\d{4}-\d\d-\d\d)"
     r"(?:[Tt ](?P<time>\d\d:\d\d(?::\d\d)?)(?:[.,](?P<fraction>\d+))?)?"
-    r"\s*(?:(?P<sign>[+-])(?P<hours>\d\d)(?::?(?P<minutes>\d\d))?)?\s*[Zz]?"
+    r"\s{0,9}(?:(?P<sign>[+-])(?P<hours>\d\d)(?::?(?P<minutes>\d\d))?)?\s{0,9}[Zz]?"
 )
 
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 _SHIPPED = frozenset({"websocket_image_save.py"})  # comes with ComfyUI
 _OFF = ".disabled"
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]*")
+_PROJECT = re.compile(
+    r"^[^\S\n]*\[project\][^\S\n]*$(.*?)(?=^[^\S\n]*\[|\Z)", re.MULTILINE | re.DOTALL
+)
 
 
 @dataclass
@@ -125,11 +128,13 @@ def _registered(path: Path) -> tuple[str, str] | None:
         text = (path / "pyproject.toml").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
-    section = re.search(r"^\s*\[project\]\s*$(.*?)(?=^\s*\[|\Z)", text, re.MULTILINE | re.DOTALL)
+    section = _PROJECT.search(text)
     if section is None:
         return None
     found = [
-        re.search(rf"^\s*{key}\s*=\s*[\"']([^\"'\n]+)[\"']", section[1], re.MULTILINE)
+        re.search(
+            rf"^[^\S\n]*{key}[^\S\n]*=[^\S\n]*[\"']([^\"'\n]+)[\"']", section[1], re.MULTILINE
+        )
         for key in ("name", "version")
     ]
     if found[0] is None or found[1] is None:

@@ -13,7 +13,7 @@ from .snapshot import ComfyUI, CustomNode, Package, Python, Snapshot, is_address
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]{0,254}")
 _COMMIT = re.compile(r"[0-9a-f]{7,64}")
 _FIELDS = ("git_custom_nodes", "cnr_custom_nodes", "file_custom_nodes")
-_PYTORCH_BUILD = re.compile(r"==[^+]+\+(cpu|xpu|cu\d+|rocm[\d.]+)$")
+_PYTORCH_BUILD = re.compile(r"==[^+=]+\+(cpu|xpu|cu\d+|rocm[\d.]+)$")
 
 
 def is_manager_snapshot(given: dict[str, Any]) -> bool:
@@ -149,9 +149,10 @@ def _file_nodes(told: Any) -> list[CustomNode]:
 
 def _package(key: str, address: Any) -> Package | None:
     """Return a line of ``pip freeze``, which ComfyUI-Manager splits at `` @ ``."""
-    editable = re.fullmatch(r"-e\s+(git\+\S+?)#(?:.*&)?egg=([A-Za-z0-9._-]+)\S*", key)
-    if editable:
-        name, address = editable[2], editable[1]
+    editable = re.fullmatch(r"-e\s+(git\+[^\s#]+)#(\S+)", key)
+    egg = re.search(r"(?:^|&)egg=([A-Za-z0-9._-]+)", editable[2]) if editable else None
+    if editable and egg:
+        name, address = egg[1], editable[1]
     else:
         name = re.split(r"[=<>!~ \[;]", key, maxsplit=1)[0]
     line = f"{name} @ {address}" if isinstance(address, str) and address else key

@@ -208,7 +208,8 @@ def _choose(release: Any) -> _Asset:
             url = str(asset.get("browser_download_url") or "")
             digest = str(asset.get("digest") or "").lower().removeprefix("sha256:")
             if not digest:  # older releases have it in their notes only
-                notes = re.findall(r"([\w.-]+):\s*([0-9a-fA-F]{64})\b", str(release.get("body")))
+                body = str(release.get("body"))
+                notes = re.findall(r"(?<![\w.-])([\w.-]+):\s*([0-9a-fA-F]{64})\b", body)
                 digest = dict(notes).get(wanted, "").lower()
             if re.fullmatch(r"[0-9a-f]{64}", digest) and re.match(r"https?://", url):
                 return _Asset(wanted, url, digest)

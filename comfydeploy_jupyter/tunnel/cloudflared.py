@@ -34,7 +34,8 @@ REDACTED = "<token>"
 # Alone on its line, but for a time stamp, a level and the box. The address of Cloudflare's API
 # appears in the text of errors.
 _QUICK_URL = re.compile(
-    r"^(?:\S+Z\s+)?(?:INF\s+)?\|?\s*(https://(?!api\.)[a-z0-9-]+\.trycloudflare\.com)/?\s*\|?\s*$"
+    r"^(?:\S+Z\s{1,9})?(?:INF\s{1,9})?\|?\s{0,99}"
+    r"(https://(?!api\.)[a-z0-9-]+\.trycloudflare\.com)/?\s{0,199}\|?\s{0,9}$"
 )
 _HOSTNAME = re.compile(r"[a-z0-9-]+(\.[a-z0-9-]+)+", re.IGNORECASE)
 _SECRET = re.compile(rf"\b{PARAMETER}=[^&\s\"]+")

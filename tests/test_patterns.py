@@ -1,0 +1,231 @@
+"""Every regular expression of the package takes time that grows with the text, not with its square.
+
+The patterns are read from the source, with the ways in which each is used. What is tried comes
+from the patterns themselves: texts that match a part of them over and over, and then do not.
+"""
+
+from __future__ import annotations
+
+import ast
+import itertools
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import comfydeploy_jupyter
+from tests.growth import grows_too_fast
+
+if sys.version_info >= (3, 11):
+    from re import _constants as sre
+    from re import _parser as parser
+else:
+    import sre_constants as sre
+    import sre_parse as parser
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PACKAGE = Path(comfydeploy_jupyter.__file__).parent
+USES = {"search", "match", "fullmatch", "sub", "split", "findall", "finditer"}
+SIZE = 1500
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """A regular expression, where it stands and how it is used."""
+
+    place: str
+    text: str
+    flags: int
+    use: str
+
+
+def flags_of(nodes: list[ast.expr]) -> int:
+    flags = 0
+    for node in nodes:
+        for part in ast.walk(node):
+            if isinstance(part, ast.Attribute) and hasattr(re, part.attr):
+                value = getattr(re, part.attr)
+                flags |= value if isinstance(value, re.RegexFlag) else 0
+    return int(flags)
+
+
+def literal(node: ast.expr) -> str | None:
+    """Return a pattern; what is put into it at run time counts as a word."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        values = node.values
+        parts = (literal(one) if isinstance(one, ast.Constant) else "word" for one in values)
+        return "".join(part or "" for part in parts)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Mod):
+        left = literal(node.left)
+        return None if left is None else left.replace("%s", "word")
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        left, right = literal(node.left), literal(node.right)
+        return None if left is None or right is None else left + right
+    return None
+
+
+def calls_of(tree: ast.AST) -> Iterator[tuple[str, str, ast.Call]]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            owner = node.func.value
+            if isinstance(owner, ast.Name):
+                yield owner.id, node.func.attr, node
+
+
+def every_pattern() -> list[Pattern]:
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")}
+    uses: dict[str, set[str]] = {}
+    for tree in trees.values():
+        for owner, use, _ in calls_of(tree):
+            if use in USES:
+                uses.setdefault(owner, set()).add(use)
+    found: list[Pattern] = []
+    for path, tree in trees.items():
+        place = str(path.relative_to(PACKAGE))
+        names = {
+            call: target.id
+            for node in ast.walk(tree)
+            if isinstance(node, (ast.Assign, ast.AnnAssign))
+            for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+            if isinstance(target, ast.Name)
+            for call in ast.walk(node)
+            if isinstance(call, ast.Call)
+        }
+        for owner, use, call in calls_of(tree):
+            if owner != "re" or use not in USES | {"compile"} or not call.args:
+                continue
+            text = literal(call.args[0])
+            if text is None:
+                continue
+            flags = flags_of([*call.args[1:], *(word.value for word in call.keywords)])
+            chosen = uses.get(names.get(call, ""), {"search"}) if use == "compile" else {use}
+            found.extend(Pattern(f"{place}:{call.lineno}", text, flags, one) for one in chosen)
+    return found
+
+
+PATTERNS = every_pattern()
+
+
+def sample(items: Any, repeats: int = 1) -> str:
+    """Return a text that a parsed pattern matches."""
+    written = []
+    for kind, value in items:
+        if kind is sre.LITERAL:
+            written.append(chr(value))
+        elif kind is sre.NOT_LITERAL:
+            written.append("a" if value != ord("a") else "b")
+        elif kind is sre.ANY:
+            written.append("a")
+        elif kind is sre.IN:
+            written.append(one_of(value))
+        elif kind in (sre.MAX_REPEAT, sre.MIN_REPEAT):
+            least, most, inner = value
+            count = max(int(least), min(int(most), repeats))
+            written.append(sample(inner, repeats) * count)
+        elif kind is sre.SUBPATTERN:
+            written.append(sample(value[-1], repeats))
+        elif kind is sre.BRANCH:
+            written.append(sample(value[1][0], repeats))
+    return "".join(written)
+
+
+def one_of(choices: Any) -> str:
+    """Return a character that a set matches, rather one that other sets match, too."""
+    pattern = re.compile(_set_text(choices))
+    return next(c for c in map(chr, [97, 48, 32, 10, 45, 46, 95, *range(127)]) if pattern.match(c))
+
+
+def _set_text(choices: Any) -> str:
+    written = ["["]
+    for kind, value in choices:
+        if kind is sre.NEGATE:
+            written.append("^")
+        elif kind is sre.LITERAL:
+            written.append(re.escape(chr(value)))
+        elif kind is sre.RANGE:
+            written.append(f"{re.escape(chr(value[0]))}-{re.escape(chr(value[1]))}")
+        elif kind is sre.CATEGORY:
+            written.append(CATEGORIES[value])
+    return "".join([*written, "]"])
+
+
+CATEGORIES = {
+    sre.CATEGORY_DIGIT: r"\d",
+    sre.CATEGORY_NOT_DIGIT: r"\D",
+    sre.CATEGORY_SPACE: r"\s",
+    sre.CATEGORY_NOT_SPACE: r"\S",
+    sre.CATEGORY_WORD: r"\w",
+    sre.CATEGORY_NOT_WORD: r"\W",
+}
+
+
+def pieces(pattern: Pattern) -> list[str]:
+    """Return texts to repeat: every beginning, every part and every end of the pattern."""
+    parsed = list(parser.parse(pattern.text, pattern.flags))
+    inner = [parsed]
+    for kind, value in parsed:
+        if kind is sre.SUBPATTERN:
+            inner.append(list(value[-1]))
+        elif kind in (sre.MAX_REPEAT, sre.MIN_REPEAT):
+            inner.append(list(value[2]))
+    found: dict[str, None] = dict.fromkeys(["a", " ", "\n"])
+    for items in inner:
+        for start, end in itertools.combinations(range(len(items) + 1), 2):
+            found[sample(items[start:end])] = None
+    return [piece for piece in found if piece][:40]
+
+
+def run(pattern: Pattern, text: str) -> None:
+    compiled = re.compile(pattern.text, pattern.flags)
+    if pattern.use == "sub":
+        compiled.sub("", text)
+    elif pattern.use == "finditer":
+        list(compiled.finditer(text))
+    else:
+        getattr(compiled, pattern.use)(text)
+
+
+def slow_texts(pattern: Pattern) -> list[tuple[str, str]]:
+    parsed = list(parser.parse(pattern.text, pattern.flags))
+    heads = ["", *dict.fromkeys(sample(parsed[:end]) for end in range(1, len(parsed)))][:6]
+    return [
+        (head, piece)
+        for head in heads
+        for piece in pieces(pattern)
+        if grows_too_fast(
+            lambda size, head=head, piece=piece: run(  # type: ignore[misc]
+                pattern, head + piece * (size // len(piece)) + "\0"
+            ),
+            SIZE,
+        )
+    ]
+
+
+def test_the_patterns_are_found() -> None:
+    assert len(PATTERNS) > 60
+    assert any("bytes=" in pattern.text and pattern.use == "fullmatch" for pattern in PATTERNS)
+
+
+@pytest.mark.parametrize(
+    ("text", "use"),
+    [
+        (r"/\*[\s\S]*?\*/", "sub"),
+        (r"^\s*\[project\]", "search"),
+        (r"\s+$", "search"),
+        (r"[\w.-]+:\s*x", "findall"),
+    ],
+)
+def test_patterns_that_are_slow_are_noticed(text: str, use: str) -> None:
+    assert slow_texts(Pattern("here", text, int(re.MULTILINE), use))
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: f"{pattern.place}-{pattern.use}")
+def test_time_grows_with_the_text(pattern: Pattern) -> None:
+    assert slow_texts(pattern) == []
