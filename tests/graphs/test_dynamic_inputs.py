@@ -7,6 +7,7 @@ file is about definitions that lie.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -85,10 +86,11 @@ OBJECT_INFO: dict[str, Any] = {
 }
 DEFINITIONS = NodeDefinitions(OBJECT_INFO)
 
-Links = list[tuple[str, int]]
+
+Links = Iterable[tuple[str, int]]
 
 
-def saved(number: int, kind: str, values: Any = None, links: Links = (), **more: Any) -> Any:  # type: ignore[assignment]
+def saved(number: int, kind: str, values: Any = None, links: Links = (), **more: Any) -> Any:
     """Return a saved node; ``links`` names the inputs that are linked, and by which link."""
     inputs = [{"name": name, "type": "*", "link": link} for name, link in links]
     return {"id": number, "type": kind, "inputs": inputs, "widgets_values": values, **more}
