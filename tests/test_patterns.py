@@ -11,6 +11,7 @@ import itertools
 import re
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -199,13 +200,12 @@ def slow_texts(pattern: Pattern) -> list[tuple[str, str]]:
         (head, piece)
         for head in heads
         for piece in pieces(pattern)
-        if grows_too_fast(
-            lambda size, head=head, piece=piece: run(  # type: ignore[misc]
-                pattern, head + piece * (size // len(piece)) + "\0"
-            ),
-            SIZE,
-        )
+        if grows_too_fast(partial(run_repeated, pattern, head, piece), SIZE)
     ]
+
+
+def run_repeated(pattern: Pattern, head: str, piece: str, size: int) -> None:
+    run(pattern, head + piece * (size // len(piece)) + "\0")
 
 
 def test_the_patterns_are_found() -> None:

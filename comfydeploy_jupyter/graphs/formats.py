@@ -46,6 +46,10 @@ class GraphFormat(str, Enum):
     UI = "ui"
 
 
+_DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
+_DEEPEST = 16
+
+
 class InputSpec(NamedTuple):
     """How a node class declares one input.
 
@@ -260,7 +264,11 @@ def same_graph(a: Mapping[str, Mapping[str, Any]], b: Mapping[str, Mapping[str, 
     return essence(a) == essence(b)
 
 
-def declared_inputs(definitions: Definitions | None, class_type: str) -> dict[str, InputSpec]:
+def declared_inputs(
+    definitions: Definitions | None,
+    class_type: str,
+    inputs: Mapping[str, Any] | None = None,
+) -> dict[str, InputSpec]:
     """Return the inputs that a node class declares, in the order of its widgets.
 
     Parameters
@@ -269,6 +277,9 @@ def declared_inputs(definitions: Definitions | None, class_type: str) -> dict[st
         ComfyUI's ``object_info``.
     class_type : str
         The class; one that is not in the definitions declares nothing.
+    inputs : Mapping, optional
+        The inputs of a node of this class. With them, what the chosen option of a dynamic combo
+        brings is included, as ``"<combo>.<name>"``.
 
     Returns
     -------
@@ -278,16 +289,33 @@ def declared_inputs(definitions: Definitions | None, class_type: str) -> dict[st
     definition = (definitions or {}).get(class_type)
     declared = definition.get("input") if isinstance(definition, Mapping) else None
     found: dict[str, InputSpec] = {}
+    _declare(found, declared, "", inputs or {})
+    return found
+
+
+def _declare(
+    found: dict[str, InputSpec], declared: Any, prefix: str, inputs: Mapping[str, Any]
+) -> None:
     for section in ("required", "optional"):
         entries = declared.get(section) if isinstance(declared, Mapping) else None
-        for name, entry in entries.items() if isinstance(entries, Mapping) else ():
-            if isinstance(entry, (list, tuple)) and entry:
-                options = entry[1] if len(entry) > 1 and isinstance(entry[1], Mapping) else {}
-                choices = entry[0] if isinstance(entry[0], list) else options.get("options")
-                kind = "COMBO" if isinstance(entry[0], list) else str(entry[0])
-                combo = choices if kind == "COMBO" and isinstance(choices, list) else None
-                found[name] = InputSpec(kind, dict(options), combo)
-    return found
+        for key, entry in entries.items() if isinstance(entries, Mapping) else ():
+            if not isinstance(entry, (list, tuple)) or not entry:
+                continue
+            name = f"{prefix}{key}"
+            options = entry[1] if len(entry) > 1 and isinstance(entry[1], Mapping) else {}
+            choices = entry[0] if isinstance(entry[0], list) else options.get("options")
+            kind = "COMBO" if isinstance(entry[0], list) else str(entry[0])
+            combo = choices if kind == "COMBO" and isinstance(choices, list) else None
+            found[name] = InputSpec(kind, dict(options), combo)
+            if kind == _DYNAMIC_COMBO and name in inputs and name.count(".") < _DEEPEST:
+                _declare(found, _inputs_of_option(choices, inputs[name]), f"{name}.", inputs)
+
+
+def _inputs_of_option(options: Any, chosen: Any) -> Any:
+    for option in options if isinstance(options, (list, tuple)) else ():
+        if isinstance(option, Mapping) and option.get("key") == chosen:
+            return option.get("inputs")
+    return None
 
 
 class UINodes:

@@ -215,7 +215,7 @@ class _Names:
             node = self._graph.get(node_id)
             if node is not None and (
                 name in inputs_of(node)
-                or name in declared_inputs(self._definitions, class_of(node))
+                or name in declared_inputs(self._definitions, class_of(node), inputs_of(node))
             ):
                 yield node_id, name
 
@@ -338,7 +338,7 @@ def input_form(
     for position, (node_id, node) in enumerate(graph.items()):
         if node_id in external_ids:
             continue
-        specs = declared_inputs(definitions, class_of(node))
+        specs = declared_inputs(definitions, class_of(node), inputs_of(node))
         title = title_of(node) or _ui_title(ui_nodes, node_id)
         primitive = class_of(node).startswith("Primitive")
         shown = title or _display_name(definitions, node)

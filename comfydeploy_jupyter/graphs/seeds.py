@@ -87,7 +87,8 @@ def apply_seeds(
 ) -> Seeds:
     """Settle the seeds of a graph: keep them, draw new ones, or do as the editor would.
 
-    Seeds are the literal inputs ``seed`` and ``noise_seed`` and, with ``definitions``, whatever
+    Seeds are the literal inputs ``seed`` and ``noise_seed``, those that an option of a dynamic
+    combo brings (``"model.seed"``) and, with ``definitions``, whatever
     integer has the editor's *control after generate* (for instance the value of a
     ``PrimitiveInt``; such inputs are touched in mode ``AUTO`` only). Linked seeds and those in
     ``given`` are never touched.
@@ -133,9 +134,9 @@ def apply_seeds(
             if seed is not None:
                 inputs["default_value"] = seeds[f"{node_id}.default_value"] = seed
             continue
-        specs = declared_inputs(definitions, class_type)
+        specs = declared_inputs(definitions, class_type, inputs)
         controlled = _controlled(specs, inputs)
-        for name in dict.fromkeys([*controlled, *SEED_NAMES]):
+        for name in dict.fromkeys([*controlled, *SEED_NAMES, *filter(_is_seed, inputs)]):
             spec = specs.get(name)
             if isinstance(inputs.get(name, []), list) or (spec and spec.type != "INT"):
                 continue
@@ -143,7 +144,7 @@ def apply_seeds(
             control = _NO_CONTROL
             if nodes is not None:
                 control = _find_control(nodes, node_id, class_type, name, value, controlled)
-            is_given, is_seed = (node_id, name) in given, name in SEED_NAMES
+            is_given, is_seed = (node_id, name) in given, _is_seed(name)
             if mode is SeedMode.RANDOM:
                 draw = is_seed and not is_given and control.word != "fixed"
             else:
@@ -174,9 +175,9 @@ def needs_definitions(
     """
     if mode is SeedMode.RANDOM:
         return any(
-            not isinstance(inputs_of(node).get(name, []), list) and (node_id, name) not in given
+            _is_seed(name) and not isinstance(value, list) and (node_id, name) not in given
             for node_id, node in graph.items()
-            for name in SEED_NAMES
+            for name, value in inputs_of(node).items()
         )
     if mode is SeedMode.SAVED or ui is None:
         return False
@@ -186,6 +187,11 @@ def needs_definitions(
         for node in objects(level.get("nodes"))
         for value in _values(node)
     )
+
+
+def _is_seed(name: str) -> bool:
+    """Whether an input is named like a seed, or is one that an option of a combo brings."""
+    return name.rpartition(".")[2] in SEED_NAMES
 
 
 def _values(node: Mapping[str, Any]) -> Iterable[object]:

@@ -310,3 +310,58 @@ def test_bounds_are_needed_where_a_seed_changes(mode, control, given, needed, in
         ui = {"nodes": [], "definitions": {"subgraphs": [{"id": "s", "nodes": nodes}]}}
     ui = None if control is None else ui
     assert needs_definitions(graph, mode, given=given, ui=ui) is needed
+
+
+BRANCHES = {
+    "Partner": {
+        "input": {
+            "required": {
+                "model": [
+                    "COMFY_DYNAMICCOMBO_V3",
+                    {
+                        "options": [
+                            {"key": "plain", "inputs": {}},
+                            {
+                                "key": "seeded",
+                                "inputs": {
+                                    "required": {
+                                        "seed": [
+                                            "INT",
+                                            {"min": 5, "max": 9, "control_after_generate": True},
+                                        ]
+                                    }
+                                },
+                            },
+                        ]
+                    },
+                ]
+            }
+        }
+    }
+}
+
+
+def test_a_seed_that_an_option_brings_is_drawn_within_its_bounds() -> None:
+    inputs = {"model": "seeded", "model.seed": 1000}
+    graph = {"1": {"class_type": "Partner", "inputs": inputs}}
+    drawn = apply_seeds(graph, SeedMode.RANDOM, definitions=BRANCHES, rng=random.Random(1))
+    assert drawn.seeds == {"1.model.seed": drawn.graph["1"]["inputs"]["model.seed"]}
+    assert 5 <= drawn.seeds["1.model.seed"] <= 9
+    kept = apply_seeds(graph, SeedMode.RANDOM, given={("1", "model.seed")}, definitions=BRANCHES)
+    assert kept.graph == graph
+    assert needs_definitions(graph, SeedMode.RANDOM)
+
+
+@pytest.mark.parametrize("word", ["randomize", "increment", "fixed"])
+def test_the_control_of_a_seed_that_an_option_brings_is_followed(word: str) -> None:
+    graph = {"1": {"class_type": "Partner", "inputs": {"model": "seeded", "model.seed": 7}}}
+    node = {"id": 1, "type": "Partner", "widgets_values": ["seeded", 7, word]}
+    settled = apply_seeds(
+        graph, SeedMode.AUTO, ui={"nodes": [node]}, definitions=BRANCHES, rng=random.Random(4)
+    )
+    if word == "randomize":
+        assert settled.seeds["1.model.seed"] == settled.graph["1"]["inputs"]["model.seed"] != 7
+        assert settled.next_seeds == {}
+    else:
+        assert settled.graph == graph
+        assert settled.next_seeds == {"1.model.seed": 8 if word == "increment" else 7}
