@@ -193,15 +193,13 @@ def run(pattern: Pattern, text: str) -> None:
         getattr(compiled, pattern.use)(text)
 
 
-def slow_texts(pattern: Pattern) -> list[tuple[str, str]]:
+def slow_texts(pattern: Pattern) -> Iterator[tuple[str, str]]:
+    """Yield what makes a pattern slow: how the text begins, and what is repeated then."""
     parsed = list(parser.parse(pattern.text, pattern.flags))
     heads = ["", *dict.fromkeys(sample(parsed[:end]) for end in range(1, len(parsed)))][:6]
-    return [
-        (head, piece)
-        for head in heads
-        for piece in pieces(pattern)
-        if grows_too_fast(partial(run_repeated, pattern, head, piece), SIZE)
-    ]
+    for head, piece in itertools.product(heads, pieces(pattern)):
+        if grows_too_fast(partial(run_repeated, pattern, head, piece), SIZE):
+            yield head, piece
 
 
 def run_repeated(pattern: Pattern, head: str, piece: str, size: int) -> None:
@@ -223,9 +221,9 @@ def test_the_patterns_are_found() -> None:
     ],
 )
 def test_patterns_that_are_slow_are_noticed(text: str, use: str) -> None:
-    assert slow_texts(Pattern("here", text, int(re.MULTILINE), use))
+    assert any(slow_texts(Pattern("here", text, int(re.MULTILINE), use)))
 
 
 @pytest.mark.parametrize("pattern", PATTERNS, ids=lambda pattern: f"{pattern.place}-{pattern.use}")
 def test_time_grows_with_the_text(pattern: Pattern) -> None:
-    assert slow_texts(pattern) == []
+    assert list(slow_texts(pattern)) == []

@@ -734,3 +734,18 @@ def test_primitives_and_colours_come_before_sizes_in_the_form() -> None:
         ("Sky: color", "color", False),
         ("Sky: width", "int", False),
     ]
+
+
+def test_what_the_chosen_option_brings_is_in_the_form() -> None:
+    children = {"seed": ["INT", {"min": 5, "max": 9}], "text": ["STRING", {"multiline": True}]}
+    options = [
+        {"key": "plain", "inputs": {}},
+        {"key": "seeded", "inputs": {"required": children}},
+    ]
+    combo = ["COMFY_DYNAMICCOMBO_V3", {"options": options}]
+    definitions = {"Partner": {"input": {"required": {"model": combo}}}}
+    inputs = {"model": "seeded", "model.seed": 7, "model.text": "a"}
+    fields = input_form({"1": {"class_type": "Partner", "inputs": inputs}}, definitions)
+    shown = {field.key: (field.kind, field.min, field.max) for field in fields}
+    assert shown["1.model.seed"] == ("seed", 5, 9)
+    assert shown["1.model.text"] == ("multiline", None, None)
