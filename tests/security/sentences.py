@@ -151,6 +151,14 @@ HELD: dict[str, tuple[str, ...]] = {
         f"{_BOMBS}::json_in_a_text_of_json",
         f"{_SERVICES}::nonsense_is_told_as_such",
     ),
+    "A workflow may become": (
+        "graphs/test_expansion.py::a_small_file_that_becomes_large_is_refused",
+        "graphs/test_expansion.py::time_grows_with_the_file",
+    ),
+    "No regular expression": (
+        "test_patterns.py::time_grows_with_the_text",
+        "test_patterns.py::patterns_that_are_slow_are_noticed",
+    ),
     "**What needs no more": (
         f"{_AUTH}::authorizer_is_asked_once_with_our_resource",
         "openapi/test_document.py::the_same_document_has_the_same_tag",
