@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from comfydeploy_jupyter.graphs.validation import NodeRules, validate_prompt
+from comfydeploy_jupyter.graphs.node_rules import NodeRules
+from comfydeploy_jupyter.graphs.validation import validate_prompt
 
 if TYPE_CHECKING:
     from collections.abc import Callable

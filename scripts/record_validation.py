@@ -5,6 +5,7 @@ Usage::
     python scripts/record_validation.py --base DIR URL [URL ...]
 
 for servers that run on the base directory DIR; the files that the prompts name are created there.
+What ComfyUI 0.3.75 answers is kept as ``validate``, what a later one answers as ``validate_today``.
 Several servers, each with a ``PYTHONHASHSEED`` of its own, tell apart what the order of a set
 decides: prompts to which they answer differently are left out. Valid prompts are queued by this,
 and taken out of the queue at once.
@@ -23,20 +24,21 @@ import requests
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from comfydeploy_jupyter.graphs.replacements import BUNDLED
 from tests.graphs.answers import ask, comparable
-from tests.graphs.validation_prompts import WHOLE, all_prompts, make_files
+from tests.graphs.validation_prompts import CHEAP, OTHERS, TODAY, WHOLE, all_prompts, make_files
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
 EVERY = 11
 """How many of the prompts are kept: one of so many, and all that are written out whole."""
 
 
-def record(urls: list[str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+def record(urls: list[str], graphs: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Return the recorded answers and the definitions that belong to them."""
     object_info = requests.get(f"{urls[0]}/object_info", timeout=60).json()
-    used = set()
+    used = {row["new_node_id"] for rows in BUNDLED.values() for row in rows}
     lines = []
-    for index, (name, prompt) in enumerate(all_prompts()):
+    for index, (name, prompt) in enumerate(all_prompts(graphs)):
         if name not in WHOLE and index % EVERY:
             continue
         answers = [ask(url, prompt) for url in urls]
@@ -65,9 +67,13 @@ def main() -> None:
     parser.add_argument("urls", nargs="+", metavar="URL")
     arguments = parser.parse_args()
     make_files(arguments.base)
-    lines, definitions = record(arguments.urls)
-    write(GOLDEN / "validate.jsonl.gz", "".join(json.dumps(line) + "\n" for line in lines))
-    write(GOLDEN / "validate.object_info.json.gz", json.dumps(definitions))
+    stats = requests.get(f"{arguments.urls[0]}/system_stats", timeout=60).json()
+    earlier = stats["system"]["comfyui_version"] == "0.3.75"
+    name = "validate" if earlier else "validate_today"
+    graphs = {**CHEAP, **OTHERS} if earlier else {**TODAY, **CHEAP, **OTHERS}
+    lines, definitions = record(arguments.urls, graphs)
+    write(GOLDEN / f"{name}.jsonl.gz", "".join(json.dumps(line) + "\n" for line in lines))
+    write(GOLDEN / f"{name}.object_info.json.gz", json.dumps(definitions))
     print(f"{len(lines)} answers, {len(definitions)} classes")
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from .. import answers
 from ..errors import ComfyUIUnavailableError
 from ..graphs.definitions import NodeDefinitions
-from ..graphs.validation import NodeRules
+from ..graphs.node_rules import NodeRules
 
 if TYPE_CHECKING:
     from .client import ComfyUIClient

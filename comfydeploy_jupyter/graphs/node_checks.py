@@ -1,9 +1,9 @@
 """The checks that ComfyUI's own nodes make of their inputs, beyond what their definitions say.
 
 A node class may bring a function that judges its inputs (``VALIDATE_INPUTS``, in the newer schema
-``validate_inputs``). Node definitions do not show it, so the few that ComfyUI 0.3.75 ships are
-written down here: which arguments they take and what they answer. Nodes of others may have such
-functions too; what those say only their code knows.
+``validate_inputs``). Node definitions do not show it, so the few that ComfyUI ships are written
+down here, for the versions that `versions` knows: which arguments they take and what they answer.
+Nodes of others may have such functions too; what those say only their code knows.
 """
 
 from __future__ import annotations
@@ -33,12 +33,25 @@ class NodeCheck:
     takes_types : bool
         Whether it takes the types of linked inputs, as ``values["input_types"]``. ComfyUI then
         does not compare the types of the node's links.
+    takes_all : bool
+        Whether it takes all other inputs of the node too.
+    optional : tuple of str
+        Those of `arguments` that may be absent.
+    lists_folder : bool
+        Whether the options that the input offers are all files of the input folder itself.
     """
 
     function: str
     arguments: tuple[str, ...]
     decide: Callable[[Mapping[str, Any], Exists], bool | str]
     takes_types: bool = False
+    takes_all: bool = False
+    optional: tuple[str, ...] = ()
+    lists_folder: bool = False
+
+    def takes(self, name: str) -> bool:
+        """Tell whether the function takes an input."""
+        return self.takes_all or name in self.arguments
 
     def run(self, values: Mapping[str, Any], exists: Exists) -> bool | str:
         """Return the node's answer.
@@ -57,7 +70,11 @@ class NodeCheck:
         Exception
             Whatever the node's function raises.
         """
-        absent = [f"'{name}'" for name in self.arguments if name not in values]
+        absent = [
+            f"'{name}'"
+            for name in self.arguments
+            if name not in values and name not in self.optional
+        ]
         if absent:
             plural = "s" if len(absent) > 1 else ""
             *others, last = absent
@@ -72,8 +89,8 @@ class NodeCheck:
 def split_annotated(name: str) -> tuple[str, str]:
     """Return folder and path of a file name such as ``"cat.png [output]"``.
 
-    Source: ComfyUI 0.3.75, folder_paths.py: the annotation counts together with the one character
-    before it, whatever that is.
+    Source: ComfyUI's folder_paths.py: the annotation counts together with the one character before
+    it, whatever that is.
 
     Parameters
     ----------
@@ -98,7 +115,7 @@ def _file_check(owner: str, argument: str, kind: str, function: str) -> NodeChec
         name = values[argument]
         return exists(name) or f"Invalid {kind} file: {name}"
 
-    return NodeCheck(f"{owner}.{function}", (argument,), decide)
+    return NodeCheck(f"{owner}.{function}", (argument,), decide, lists_folder=True)
 
 
 def _camera_moves(values: Mapping[str, Any], _exists: Exists) -> bool | str:
@@ -135,18 +152,27 @@ def _task_type(values: Mapping[str, Any], _exists: Exists) -> bool | str:
     return "original_model_task_id must be MODEL_TASK_ID, RIG_TASK_ID or RETARGET_TASK_ID type"
 
 
+def _model_file(values: Mapping[str, Any], exists: Exists) -> bool | str:
+    name = values["model_file"]
+    if not name or name == "none":
+        return True
+    return exists(name) or f"Invalid 3D model file: {name}"
+
+
+def _anything(_values: Mapping[str, Any], _exists: Exists) -> bool:
+    return True
+
+
 _CAMERA = ("horizontal_movement", "vertical_movement", "pan", "tilt", "roll", "zoom")
+_DEVICE = ("device",)
 _IMAGE = _file_check("LoadImage", "image", "image", "VALIDATE_INPUTS")
 
-NODE_CHECKS: Mapping[str, NodeCheck] = {
+_ALWAYS: Mapping[str, NodeCheck] = {
     "LoadImage": _IMAGE,
     "LoadImageOutput": _IMAGE,
     "WebcamCapture": _IMAGE,
-    "LoadImageMask": _file_check("LoadImageMask", "image", "image", "VALIDATE_INPUTS"),
     "LoadLatent": _file_check("LoadLatent", "latent", "latent", "VALIDATE_INPUTS"),
-    "LoadAudio": _file_check("LoadAudio", "audio", "audio", "VALIDATE_INPUTS"),
     "LoadVideo": _file_check("LoadVideo", "file", "video", "validate_inputs"),
-    "KlingCameraControls": NodeCheck("KlingCameraControls.validate_inputs", _CAMERA, _camera_moves),
     "FluxProUltraImageNode": NodeCheck(
         "FluxProUltraImageNode.validate_inputs", ("aspect_ratio",), _aspect_ratio
     ),
@@ -154,4 +180,43 @@ NODE_CHECKS: Mapping[str, NodeCheck] = {
         "TripoConversionNode.validate_inputs", (), _task_type, takes_types=True
     ),
 }
-"""The classes of ComfyUI 0.3.75 that check their inputs themselves."""
+
+NODE_CHECKS: Mapping[str, Mapping[str, NodeCheck]] = {
+    "today": {
+        **_ALWAYS,
+        "LoadImageMask": _IMAGE,
+        "LoadAudio": _file_check("LoadAudio", "audio", "audio", "validate_inputs"),
+        "Load3D": NodeCheck("Load3D.validate_inputs", ("model_file",), _model_file, takes_all=True),
+        "Load3DAdvanced": NodeCheck(
+            "Load3DAdvanced.validate_inputs", ("model_file",), _model_file, takes_all=True
+        ),
+        "CustomCombo": NodeCheck(
+            "CustomComboNode.validate_inputs",
+            ("choice", "index"),
+            _anything,
+            takes_all=True,
+            optional=("index",),
+        ),
+        "ModelAttentionBackend": NodeCheck(
+            "ModelAttentionBackend.VALIDATE_INPUTS", ("attention",), _anything
+        ),
+        "SelectModelDevice": NodeCheck(
+            "SelectModelDeviceNode.validate_inputs", _DEVICE, _anything, optional=_DEVICE
+        ),
+        "SelectCLIPDevice": NodeCheck(
+            "SelectCLIPDeviceNode.validate_inputs", _DEVICE, _anything, optional=_DEVICE
+        ),
+        "SelectVAEDevice": NodeCheck(
+            "SelectVAEDeviceNode.validate_inputs", _DEVICE, _anything, optional=_DEVICE
+        ),
+    },
+    "earlier": {
+        **_ALWAYS,
+        "LoadImageMask": _file_check("LoadImageMask", "image", "image", "VALIDATE_INPUTS"),
+        "LoadAudio": _file_check("LoadAudio", "audio", "audio", "VALIDATE_INPUTS"),
+        "KlingCameraControls": NodeCheck(
+            "KlingCameraControls.validate_inputs", _CAMERA, _camera_moves
+        ),
+    },
+}
+"""The classes of ComfyUI that check their inputs themselves, by `versions.Behaviour.own_checks`."""

@@ -1,25 +1,33 @@
 """What ComfyUI would answer to a prompt, from node definitions alone and without queueing it.
 
-The rules are those of ComfyUI 0.3.75 (execution.py, ``POST /prompt``). First the whole prompt is
-looked at, in its order, up to the first fault. Then each output node is judged, after everything
-it depends on. Two things cannot be foretold: ComfyUI goes through the output nodes and through
-the inputs of a node in the order of a set, where here it is the order of the prompt and of the
-definitions; and the tracebacks in its answers, which are empty here. Numbers that JSON does not
-have stand as text in ``received_value`` (``"-Infinity"``).
+The rules are those of ``POST /prompt``; `versions` says in what they differ between versions. Old
+nodes are replaced. Then the whole prompt is looked at, in its order, up to the first fault. Then
+each output node is judged, after everything it depends on. Two things cannot be foretold: ComfyUI
+goes through the output nodes and through the inputs of a node in the order of a set, where here it
+is the order of the prompt and of the definitions; and the tracebacks in its answers, which are
+empty here. Numbers that JSON does not have stand as text in ``received_value`` (``"-Infinity"``).
 """
 
 from __future__ import annotations
 
 import math
+import posixpath
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .depth import too_deep
 from .formats import is_link
-from .model_files import model_folder, model_links, node_packs
-from .node_checks import NODE_CHECKS, NodeCheck, split_annotated
+from .model_files import model_links, node_packs
+from .node_checks import NodeCheck, split_annotated
+from .node_rules import InputRule, NodeRule, NodeRules
+from .replacements import ReplacementError, replace_nodes, replacement_of
+
+if TYPE_CHECKING:
+    from .versions import Behaviour
+
+__all__ = ["NodeRules", "Validation", "validate_prompt"]
 
 FileExists = Callable[[str, str], bool]
 """``exists(folder, path)``: does ``path`` lead to something that exists, seen from the folder
@@ -27,20 +35,8 @@ FileExists = Callable[[str, str], bool]
 
 Issue = dict[str, Any]
 
-# How deep ComfyUI gets before Python stops its recursion, output nodes having depth 1; and how much
-# higher up the report of that finds room on the stack. Seen with Python 3.11; whatever else its
-# server has on the stack shifts both by a few nodes.
-_DEEPEST = 989
-_DEEPEST_REPORT = 984
 _NOT_IN_JSON = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
 _RECURSION = "maximum recursion depth exceeded while calling a Python object"
-
-_CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
-    "INT": int,
-    "FLOAT": float,
-    "STRING": str,
-    "BOOLEAN": bool,
-}
 
 
 @dataclass
@@ -80,192 +76,6 @@ class Validation:
     raises: str | None = None
 
 
-class InputRule:
-    """What ComfyUI checks of one declared input.
-
-    Parameters
-    ----------
-    name : str
-        Name of the input.
-    definition : object
-        Its entry in ``object_info``: a list of type and options.
-    required : bool
-        Whether it may not be absent.
-
-    Attributes
-    ----------
-    type : object
-        A type name, or the list of options.
-    extra : object
-        The options of the input, usually a dict.
-    config : list
-        Type and options, as errors show them.
-    sound : bool
-        False if the definition is so malformed that ComfyUI raises on looking at it.
-    """
-
-    __slots__ = (
-        "bounded",
-        "choices",
-        "config",
-        "convert",
-        "definition",
-        "extra",
-        "high",
-        "low",
-        "name",
-        "number",
-        "required",
-        "sound",
-        "type",
-    )
-
-    def __init__(self, name: str, definition: Any, required: bool) -> None:
-        self.name = name
-        self.definition = definition
-        self.required = required
-        self.type: Any = None
-        self.extra: Any = {}
-        try:
-            self.type, self.extra = self.read()
-            self.sound = True
-        except Exception:  # its kind matters only where a prompt uses the input
-            self.sound = False
-        self.config = [self.type, self.extra]
-        self.convert = _CONVERSIONS.get(self.type) if isinstance(self.type, str) else None
-        plain = isinstance(self.extra, dict)
-        self.bounded = not plain or "min" in self.extra or "max" in self.extra
-        self.choices: list[Any] | None = None
-        if isinstance(self.type, list):
-            self.choices = self.type
-        elif self.type == "COMBO" and plain and isinstance(self.extra.get("options"), list):
-            self.choices = self.extra["options"]
-        self.low: Any = self.extra.get("min", -math.inf) if plain else None
-        self.high: Any = self.extra.get("max", math.inf) if plain else None
-        numeric = isinstance(self.low, (int, float)) and isinstance(self.high, (int, float))
-        self.number = self.convert if numeric and self.convert in (int, float) else None
-
-    def is_plainly_good(self, value: Any) -> bool:
-        """Tell whether a literal is good beyond doubt: the short way for the usual ones."""
-        if type(value) is self.number:
-            return bool(self.low <= value <= self.high)
-        if type(value) is not str or self.bounded:
-            return False
-        return self.convert is str if self.choices is None else value in self.choices
-
-    def read(self) -> tuple[Any, Any]:
-        """Return type and options of the definition, or raise what ComfyUI raises on it."""
-        extra = self.definition[1] if len(self.definition) > 1 else {}
-        if extra is None:
-            raise AssertionError
-        return self.definition[0], extra
-
-
-class NodeRule:
-    """What ComfyUI checks of one node class.
-
-    Parameters
-    ----------
-    class_type : str
-        Name of the class.
-    info : mapping
-        Its entry in ``object_info``.
-
-    Attributes
-    ----------
-    inputs : tuple of InputRule
-        The declared inputs, required ones first.
-    returns : tuple, list or str
-        Types of the outputs, in the kind of sequence that ComfyUI has (its exceptions name it).
-    own : NodeCheck or None
-        The check that the class itself makes, where it is one of ComfyUI's.
-    foreign : bool
-        Whether the class is not ComfyUI's own, so that it may have a check unknown here.
-    models : tuple of (InputRule, str or None)
-        The inputs that name model files, with their folder.
-    """
-
-    __slots__ = (
-        "class_type",
-        "foreign",
-        "inputs",
-        "is_output",
-        "models",
-        "own",
-        "returns",
-        "schema3",
-    )
-
-    def __init__(self, class_type: str, info: Mapping[str, Any]) -> None:
-        self.class_type = class_type
-        self.is_output = bool(info.get("output_node"))
-        self.foreign = str(info.get("python_module", "")).startswith("custom_nodes")
-        self.own: NodeCheck | None = None if self.foreign else NODE_CHECKS.get(class_type)
-        # only classes of the third schema show all three
-        self.schema3 = info.keys() >= {"api_node", "deprecated", "experimental"}
-        returns = info.get("output", [])
-        self.returns: Any = (
-            tuple(returns) if isinstance(returns, list) and not self.schema3 else returns
-        )
-        declared: dict[str, InputRule] = {}
-        sections = info.get("input")
-        for section in ("required", "optional"):
-            entries = sections.get(section) if isinstance(sections, dict) else None
-            for name, definition in entries.items() if isinstance(entries, dict) else ():
-                if name not in declared:
-                    declared[name] = InputRule(name, definition, section == "required")
-        self.inputs = tuple(declared.values())
-        models = []
-        for rule in self.inputs:
-            if rule.choices is not None:
-                is_model, folder = model_folder(class_type, rule.name, rule.choices)
-                if is_model:
-                    models.append((rule, folder))
-        self.models = tuple(models)
-
-
-class NodeRules:
-    """The rules of all node classes; each is made when first asked for, and kept.
-
-    Parameters
-    ----------
-    object_info : mapping
-        What ComfyUI answers to ``GET /object_info``: entries by class name.
-
-    Examples
-    --------
-    >>> rules = NodeRules({"Nothing": {"input": {}, "output": [], "output_node": True}})
-    >>> validate_prompt({"1": {"class_type": "Nothing", "inputs": {}}}, rules).outputs
-    ['1']
-    """
-
-    def __init__(self, object_info: Mapping[str, Any]) -> None:
-        self._object_info = object_info
-        self._made: dict[Any, NodeRule | None] = {}
-
-    def get(self, class_type: Any) -> NodeRule | None:
-        """Return the rule of a class, or None if ComfyUI does not have it.
-
-        Raises
-        ------
-        TypeError
-            `class_type` is a list or a dict.
-        """
-        try:
-            return self._made[class_type]
-        except KeyError:
-            info = self._object_info.get(class_type)
-            rule = NodeRule(class_type, info) if isinstance(info, Mapping) else None
-            self._made[class_type] = rule
-            return rule
-
-    def __getitem__(self, class_type: Any) -> NodeRule:
-        rule = self.get(class_type)
-        if rule is None:
-            raise KeyError(class_type)
-        return rule
-
-
 def validate_prompt(
     prompt: Any,
     definitions: Mapping[str, Any] | NodeRules,
@@ -292,44 +102,113 @@ def validate_prompt(
         missing models.
     """
     rules = definitions if isinstance(definitions, NodeRules) else NodeRules(definitions)
+    nodes: dict[Any, NodeRule] = {}
+    fault: Issue | None = None
+    raises: str | None = None
+    warnings: list[str] = []
     try:
-        fault, nodes = _look_through(prompt, rules)
+        prompt, nodes = _read(prompt, rules)
+        fault = _first_fault(prompt, nodes, rules.behaviour)
+    except ReplacementError as error:
+        raises = str(error)
+        warnings = [_unreplaced(error)]
     except Exception as error:  # ComfyUI has nothing around this part: it answers 500
-        result = Validation(False, raises=f"{type(error).__name__}: {error}")
+        raises = f"{type(error).__name__}: {error}"
+    if raises is None and fault is None:
+        result = _Judgement(prompt, nodes, files, rules.behaviour).answer()
     else:
-        if fault is not None:
-            result = Validation(False, fault)
-        else:
-            result = _Judgement(prompt, nodes, files).answer()
+        result = Validation(False, fault, warnings=warnings, raises=raises)
+        if nodes:
+            result.warnings += _Judgement(prompt, nodes, files, rules.behaviour).doubts()
     result.missing_nodes, result.missing_models = _missing(prompt, rules, workflow)
     return result
 
 
-def _look_through(prompt: Any, rules: NodeRules) -> tuple[Issue | None, dict[Any, NodeRule]]:
-    """Return the first fault of the prompt as a whole, or else the rule of each node."""
-    nodes = {}
+def _read(prompt: Any, rules: NodeRules) -> tuple[dict[Any, Any], dict[Any, NodeRule]]:
+    """Return the prompt with its old nodes replaced, and the rule of each node that is known."""
+    nodes: dict[Any, NodeRule] = {}
+    replaced = False
+    looks_first = rules.behaviour.replaces_nodes  # for old nodes, and at the inputs of all of them
+    for position, node_id in enumerate(prompt.keys() if looks_first else prompt):
+        try:
+            node = prompt[node_id]
+            if "class_type" not in node:
+                continue
+            rule = rules.get(node["class_type"])
+            if looks_first and "inputs" in node and type(node["inputs"]) is not dict:
+                node["inputs"].items()  # raises what ComfyUI meets
+        except Exception:
+            if looks_first or len(nodes) == position:
+                raise
+            continue  # ComfyUI does not come that far: a node before has no class
+        if rule is not None:
+            nodes[node_id] = rule
+        elif replacement_of(node["class_type"], rules.replacements, rules.has) is not None:
+            replaced = True
+    if not replaced:
+        return prompt, nodes
+    prompt = replace_nodes(prompt, rules.replacements, rules.has)
+    return prompt, {
+        node_id: rule
+        for node_id, node in prompt.items()
+        if (rule := rules.get(node.get("class_type"))) is not None
+    }
+
+
+def _unreplaced(error: ReplacementError) -> str:
+    lacks = "has no input " + str(error.cause)
+    if error.cause.args == ("_meta",):
+        lacks = 'has no "_meta" (add "_meta": {} to it)'
+    return (
+        f"Node {error.node_id} ({error.old}) is of an old class that ComfyUI replaces by "
+        f"{error.new}, and answers 500 because the node {lacks}."
+    )
+
+
+def _first_fault(
+    prompt: dict[Any, Any], nodes: dict[Any, NodeRule], behaviour: Behaviour
+) -> Issue | None:
+    """Return the first fault of the prompt as a whole."""
     has_output = False
     for node_id in prompt:
-        node = prompt[node_id]
-        if "class_type" not in node:
-            message = "Cannot execute because a node is missing the class_type property."
-            return _issue("invalid_prompt", message, f"Node ID '#{node_id}'"), {}
-        class_type = node["class_type"]
-        rule = rules.get(class_type)
+        rule = nodes.get(node_id)
         if rule is None:
-            message = f"Cannot execute because node {class_type} does not exist."
-            return _issue("invalid_prompt", message, f"Node ID '#{node_id}'"), {}
-        nodes[node_id] = rule
+            return _classless(node_id, prompt[node_id], behaviour)
         has_output = has_output or rule.is_output
     if not has_output:
-        return _issue("prompt_no_outputs", "Prompt has no outputs", ""), {}
-    return None, nodes
+        return _issue("prompt_no_outputs", "Prompt has no outputs", "")
+    return None
+
+
+def _classless(node_id: Any, node: dict[str, Any], behaviour: Behaviour) -> Issue:
+    """Return the error for a node without a class, or of an unknown one."""
+    has_class = "class_type" in node
+    class_type = node["class_type"] if has_class else None
+    details = f"Node ID '#{node_id}'"
+    if not behaviour.names_missing_classes:
+        if has_class:
+            message = f"Cannot execute because node {class_type} does not exist."
+        else:
+            message = "Cannot execute because a node is missing the class_type property."
+        return _issue("invalid_prompt", message, details)
+    title = node.get("_meta", {}).get("title", class_type)
+    if has_class:
+        message = f"Node '{title}' not found. The custom node may not be installed."
+    else:
+        message = (
+            f"Node '{title or f'ID #{node_id}'}' has no class_type. "
+            "The workflow may be corrupted or a custom node is missing."
+        )
+    extra = {"node_id": node_id, "class_type": class_type, "node_title": title}
+    return _issue("missing_node_type", message, details, extra)
 
 
 class _Frame:
     """A node whose judging has begun."""
 
     __slots__ = (
+        "declared",
+        "dynamic",
         "errors",
         "good",
         "inputs",
@@ -345,6 +224,8 @@ class _Frame:
         self.node_id = node_id
         self.rule = rule
         self.inputs: Any = None
+        self.declared: tuple[InputRule, ...] = ()
+        self.dynamic = False  # are there dynamic inputs among those?
         self.pending: Iterator[InputRule] | None = None
         self.errors: list[Issue] = []
         self.good = True  # is everything upstream good?
@@ -355,14 +236,20 @@ class _Frame:
 
 
 class _Judgement:
-    """Judges the output nodes of one prompt, each node once, with a stack of its own."""
+    """Judges nodes of one prompt, each node once, with a stack of its own."""
 
     def __init__(
-        self, prompt: dict[Any, Any], nodes: dict[Any, NodeRule], files: FileExists | None
+        self,
+        prompt: dict[Any, Any],
+        nodes: dict[Any, NodeRule],
+        files: FileExists | None,
+        behaviour: Behaviour,
     ) -> None:
         self.prompt = prompt
-        self.nodes = nodes
+        self.nodes = nodes  # without those of unknown classes
         self.files = files
+        self.behaviour = behaviour
+        self.begun: dict[Any, None] = {}  # ids of nodes whose judging has begun, in this order
         self.good: set[Any] = set()  # ids of nodes that are good, with all they depend on
         self.errors: dict[Any, list[Issue]] = {}  # of the others; empty if the fault is upstream
         self.warnings: dict[str, None] = {}  # a set that keeps its order
@@ -417,41 +304,75 @@ class _Judgement:
             self._doubt(node_id)
         return Validation(bool(good), error, node_errors, good, warnings=list(self.warnings))
 
+    def doubts(self) -> list[str]:
+        """Return what is wrong with the nodes of a prompt that ComfyUI does not even look at."""
+        for node_id in self.nodes:
+            if node_id not in self.good and node_id not in self.errors:
+                self._judge(node_id)
+        for node_id, errors in self.errors.items():
+            for error in errors:
+                self._warn(node_id, f"has a further fault: {error['message']}: {error['details']}")
+        return list(self.warnings)
+
     def _judge(self, output: Any) -> None:
-        """Give a verdict on an output node and all it depends on."""
+        """Give a verdict on a node and all it depends on."""
         stack = [_Frame(output, self.nodes[output])]
+        self.begun = {output: None}
         while stack:
             frame = stack[-1]
             try:
                 source = self._check(frame)
             except Exception as error:  # becomes part of the answer, as in ComfyUI
                 stack.pop()
+                self.begun.pop(frame.node_id, None)
                 self._fail(frame, stack, error)
                 continue
             if source is None:
                 stack.pop()
-                if frame.good and not frame.errors:
-                    self.good.add(frame.node_id)
-                else:
-                    self.errors[frame.node_id] = frame.errors
-                    if stack:
-                        stack[-1].good = False
-            elif len(stack) < _DEEPEST:
+                self.begun.pop(frame.node_id, None)
+                self._settle(frame)
+                if stack and frame.node_id in self.errors:
+                    stack[-1].good = False
+            elif len(stack) < self.behaviour.deepest:
                 stack.append(source)
+                self.begun[source.node_id] = None
             else:
                 self._warn(
                     source.node_id,
-                    f"is in a cycle, or at the end of a chain of more than {_DEEPEST} nodes: "
-                    "ComfyUI cannot follow it",
+                    "is in a cycle, or at the end of a chain of more than "
+                    f"{self.behaviour.deepest} nodes: ComfyUI cannot follow it",
                 )
                 self._fail(source, stack, RecursionError(_RECURSION))
 
+    def _settle(self, frame: _Frame) -> None:
+        """Keep the verdict on a node all of whose inputs are checked."""
+        cycle = self.errors.get(frame.node_id)  # told while the inputs were followed
+        if cycle is not None and self.behaviour.tells_cycles:
+            self.errors[frame.node_id] = cycle + [e for e in frame.errors if e not in cycle]
+        elif frame.good and not frame.errors:
+            self.good.add(frame.node_id)
+        else:
+            self.errors[frame.node_id] = frame.errors
+
+    def _close_cycle(self, node_id: Any) -> None:
+        """Tell each node of a cycle, when a link leads back to a node that was begun."""
+        begun = list(self.begun)
+        cycle = begun[begun.index(node_id) :]
+        path = " -> ".join(f"{step} ({self.nodes[step].class_type})" for step in [*cycle, node_id])
+        for step in cycle:
+            extra = {"node_id": step, "cycle_nodes": cycle}
+            issue = _issue("dependency_cycle", "Dependency cycle detected", path, extra)
+            self.errors[step] = [issue]
+
     def _fail(self, failed: _Frame, stack: list[_Frame], error: Exception) -> None:
         """Turn an exception into an error of its node, told by the node that follows it."""
-        if len(stack) > _DEEPEST_REPORT:
+        report = self.behaviour.deepest_report
+        if len(stack) > report:
             error = RecursionError(_RECURSION)
-            failed = stack[_DEEPEST_REPORT]
-            del stack[_DEEPEST_REPORT:]
+            failed = stack[report]
+            for frame in stack[report:]:
+                self.begun.pop(frame.node_id, None)
+            del stack[report:]
         text = str(error)
         extra: Issue = {"exception_type": type(error).__name__, "traceback": []}
         if not stack:
@@ -483,7 +404,11 @@ class _Judgement:
         own = rule.own
         if frame.pending is None:
             frame.inputs = self.prompt[frame.node_id]["inputs"]
-            frame.pending = iter(rule.inputs)
+            faults: list[str] = []
+            frame.declared, frame.dynamic = rule.declared(frame.inputs, faults)
+            frame.pending = iter(frame.declared)
+            for fault in faults:
+                self._warn(frame.node_id, f"could not be checked whole: {fault}")
             if own is not None and isinstance(frame.inputs, dict):
                 frame.values.update(frame.inputs)
         inputs = frame.inputs
@@ -497,7 +422,7 @@ class _Judgement:
                         _issue(
                             "required_input_missing",
                             "Required input is missing",
-                            name,
+                            name.rpartition(".")[2] if frame.dynamic else name,
                             {"input_name": name},
                         )
                     )
@@ -512,7 +437,11 @@ class _Judgement:
                 frame.errors.append(_input_issue("bad_linked_input", message, name, wanted, value))
                 continue
             source = value[0]
-            source_rule = self.nodes[source]
+            source_rule = self.nodes.get(source)
+            if source_rule is None:
+                if source in self.prompt:
+                    continue  # of an unknown class: nothing can be said
+                raise KeyError(source)
             received = source_rule.returns[value[1]]
             if own is not None and own.takes_types:
                 frame.received[name] = received
@@ -524,8 +453,10 @@ class _Judgement:
             if source in self.good:
                 continue
             if source not in self.errors:
-                frame.link = (wanted, value)
-                return _Frame(source, source_rule)
+                if source not in self.begun or not self.behaviour.tells_cycles:
+                    frame.link = (wanted, value)
+                    return _Frame(source, source_rule)
+                self._close_cycle(source)
             frame.good = False
         if own is not None:
             self._ask(frame, own)
@@ -553,14 +484,18 @@ class _Judgement:
                 return
         if own is not None:
             frame.values[wanted.name] = value
-            if wanted.name in own.arguments:
+            if own.takes(wanted.name):
                 return
         if wanted.bounded and not _within_bounds(frame, wanted, value):
             return
         choices = wanted.choices
-        if choices is None or value in choices:
+        if choices is None:
             return
-        if choices is not wanted.type:
+        values = value if wanted.several and isinstance(value, list) else [value]
+        foreign = [each for each in values if each not in choices]
+        if not foreign:
+            return
+        if not wanted.checked:
             if isinstance(value, str):
                 self._warn(
                     frame.node_id,
@@ -570,7 +505,9 @@ class _Judgement:
             return
         short = len(choices) <= 20
         offered = str(choices) if short else f"(list of length {len(choices)})"
-        details = f"{wanted.name}: '{value}' not in {offered}"
+        quote = repr if self.behaviour.quotes_values else "'{}'".format
+        shown = ", ".join(map(quote, foreign))
+        details = f"{wanted.name}: {shown} not in {offered}"
         issue = _input_issue("value_not_in_list", "Value not in list", details, wanted, value)
         if not short:
             issue["extra_info"]["input_config"] = None
@@ -578,6 +515,8 @@ class _Judgement:
 
     def _fits(self, received: Any, wanted: InputRule, source: Any, target: Any) -> bool:
         """Tell whether an output goes into an input of another type."""
+        if self.behaviour.wide_types:
+            return _types_meet(received, wanted.type)
         for type_, node_id in ((received, source), (wanted.type, target)):
             if type_ == "*":
                 rule = self.nodes[node_id]
@@ -594,10 +533,11 @@ class _Judgement:
     def _ask(self, frame: _Frame, own: NodeCheck) -> None:
         """Let the node check its inputs itself."""
         inputs = frame.inputs if isinstance(frame.inputs, dict) else _items(frame.inputs)
+        declared = {rule.name for rule in frame.declared}
         values: dict[str, Any] = {
             name: None if is_link(value) else value
             for name, value in ((name, frame.values[name]) for name in inputs)
-            if name in own.arguments
+            if own.takes(name) and (name in declared or is_link(value))
         }
         if own.takes_types:
             values["input_types"] = frame.received
@@ -619,7 +559,13 @@ class _Judgement:
             return True  # the folder itself
         if self.files is not None:
             return self.files(folder, path)
-        offered = next((rule.choices for rule in frame.rule.inputs if rule.choices), None)
+        if self.behaviour.keeps_files_inside and (
+            path.startswith("/") or posixpath.normpath(path).split("/")[0] == ".."
+        ):
+            return False
+        offered = None
+        if frame.rule.own is not None and frame.rule.own.lists_folder:
+            offered = next((rule.choices for rule in frame.declared if rule.choices), None)
         if offered is not None:
             if name in offered:
                 return True
@@ -664,6 +610,21 @@ def _within_bounds(frame: _Frame, wanted: InputRule, value: Any) -> bool:
         return True
     frame.errors.append(_input_issue(kind, message, wanted.name, wanted, value))
     return False
+
+
+def _types_meet(received: Any, wanted: Any) -> bool:
+    """Tell whether an output of one type goes into an input of another, in today's ComfyUI."""
+    if not _ANY_TYPE.isdisjoint([t for t in (received, wanted) if isinstance(t, str)]):
+        return True
+    if isinstance(received, list) and wanted == "COMBO":
+        return True
+    if not isinstance(received, str) or not isinstance(wanted, str):
+        return False
+    outputs, inputs = _names(received), _names(wanted)
+    return "*" in outputs or "*" in inputs or not outputs.isdisjoint(inputs)
+
+
+_ANY_TYPE = frozenset({"*", "COMFY_MATCHTYPE_V3"})
 
 
 @lru_cache(maxsize=4096)
@@ -713,7 +674,7 @@ def _missing(prompt: Any, rules: NodeRules, workflow: object) -> tuple[list[Issu
         if rule is None:
             entry = classes.setdefault(class_type, {"class_type": class_type, "node_ids": []})
             entry["node_ids"].append(node_id)
-        elif rule.models:
+        else:
             models += _missing_models(node_id, node.get("inputs"), rule)
     if classes:
         packs = node_packs(workflow)
@@ -732,9 +693,9 @@ def _missing(prompt: Any, rules: NodeRules, workflow: object) -> tuple[list[Issu
 
 
 def _missing_models(node_id: Any, inputs: Any, rule: NodeRule) -> Iterator[Issue]:
-    for wanted, folder in rule.models if isinstance(inputs, dict) else ():
+    for wanted in rule.models(inputs) if isinstance(inputs, dict) else ():
         name = inputs.get(wanted.name)
         if isinstance(name, dict):
             name = name.get("__value__")
-        if isinstance(name, str) and name and name not in (wanted.choices or ()):
-            yield {"name": name, "folder": folder, "node_id": node_id, "input": wanted.name}
+        if isinstance(name, str) and name and name not in (wanted.offered or ()):
+            yield {"name": name, "folder": wanted.folder, "node_id": node_id, "input": wanted.name}

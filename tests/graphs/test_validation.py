@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import gzip
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from comfydeploy_jupyter.graphs.validation import NodeRules, Validation, validate_prompt
+from comfydeploy_jupyter.graphs.node_rules import MOST_GROWN, NodeRules
+from comfydeploy_jupyter.graphs.validation import Validation, validate_prompt
+from comfydeploy_jupyter.graphs.versions import EARLIER, TODAY, behaviour_of
 from tests.graphs.answers import ask, comparable, comparable_result, wait_until_idle, words
 from tests.graphs.validation_prompts import (
     CHEAP,
@@ -27,6 +30,7 @@ from tests.graphs.validation_prompts import (
     with_input,
     without_input,
 )
+from tests.graphs.validation_prompts import TODAY as TODAY_GRAPHS
 
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
@@ -44,6 +48,11 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def rules() -> NodeRules:
     return NodeRules(read(GOLDEN / "validate.object_info.json.gz"))
+
+
+@pytest.fixture(scope="module")
+def today() -> NodeRules:
+    return NodeRules(read(GOLDEN / "validate_today.object_info.json.gz"))
 
 
 @pytest.fixture(scope="module")
@@ -76,13 +85,28 @@ def types_of(result: Validation, node_id: str) -> list[str]:
     return [error["type"] for error in result.node_errors[node_id]["errors"]]
 
 
-def test_recorded_answers(rules: NodeRules, base: Path) -> None:
+def lies_in(base: Path, folder: str, path: str, *, outside: bool) -> bool:
+    """Tell whether ComfyUI finds a file; one outside the folder only where it looks there."""
+    target = base / folder / path
+    try:
+        inside = target.resolve().is_relative_to(base / folder)
+    except ValueError:  # a null byte
+        return False
+    return target.exists() and (outside or inside)
+
+
+@pytest.mark.parametrize("name", ["validate", "validate_today"])
+def test_recorded_answers(name: str, base: Path) -> None:
+    rules = NodeRules(read(GOLDEN / f"{name}.object_info.json.gz"))
+    earlier = name == "validate"
     wrong = []
-    lines = read_lines(GOLDEN / "validate.jsonl.gz")
+    lines = read_lines(GOLDEN / f"{name}.jsonl.gz")
     assert len(lines) > 500
     for line in lines:
         result = validate_prompt(
-            line["prompt"], rules, files=lambda folder, path: (base / folder / path).exists()
+            line["prompt"],
+            rules,
+            files=lambda folder, path: lies_in(base, folder, path, outside=earlier),
         )
         if line.get("raises"):
             same = result.raises is not None and not result.valid
@@ -259,7 +283,7 @@ def test_missing_nodes_with_their_pack() -> None:
     }
     result = validate_prompt(prompt, custom(), workflow=workflow)
     assert result.error is not None
-    assert result.error["message"] == "Cannot execute because node Gone does not exist."
+    assert result.error["message"] == "Node 'Gone' not found. The custom node may not be installed."
     assert result.missing_nodes == [
         {"class_type": "Gone", "node_ids": ["2", "4"], "pack": "gone-pack"},
         {"class_type": "Other", "node_ids": ["3"], "pack": "someone/other-nodes"},
@@ -301,12 +325,28 @@ def test_missing_models_of_other_nodes() -> None:
     assert (entry["folder"], entry["url"]) == ("unet", "https://example.org/b")
 
 
-def test_choices_of_the_newer_kind_are_not_checked_but_told() -> None:
+def test_choices_of_the_newer_kind() -> None:
     definitions = custom(input={"required": {"mode": ["COMBO", {"options": ["fast"]}]}})
     prompt = {"1": node("Custom", mode="slow"), "2": node("Show", source=["1", 0])}
-    result = validate_prompt(prompt, definitions)
+    result = validate_prompt(prompt, NodeRules(definitions, version="0.3.75"))
     assert result.valid
     assert "'slow' for 'mode'" in result.warnings[0]
+    result = validate_prompt(prompt, NodeRules(definitions, version="0.33.0"))
+    [error] = result.node_errors["1"]["errors"]
+    assert error["details"] == "mode: 'slow' not in ['fast']"
+
+
+def test_several_choices() -> None:
+    options = {"options": ["a", "b"], "multiselect": True}
+    definitions = custom(input={"required": {"modes": ["COMBO", options]}})
+    for value, wrong in ((["a", "b"], ""), ("a", ""), (["a", "x", 5], "'x', 5"), ("x", "'x'")):
+        several = {"__value__": value} if isinstance(value, list) else value
+        prompt = {"1": node("Custom", modes=several), "2": node("Show", source=["1", 0])}
+        result = validate_prompt(prompt, definitions)
+        assert result.valid is not bool(wrong)
+        if wrong:
+            [error] = result.node_errors["1"]["errors"]
+            assert error["details"] == f"modes: {wrong} not in ['a', 'b']"
 
 
 def test_doubts_about_nodes_of_others() -> None:
@@ -324,9 +364,11 @@ def test_any_type_of_others_is_accepted_with_a_doubt() -> None:
         "1": node("Custom", any=["0", 0]),
         "2": node("Show", source=["1", 0]),
     }
-    result = validate_prompt(prompt, definitions)
+    result = validate_prompt(prompt, NodeRules(definitions, version="0.3.75"))
     assert result.valid
     assert "the type '*'" in result.warnings[0]
+    result = validate_prompt(prompt, definitions)
+    assert (result.valid, result.warnings) == (True, [])
 
 
 def test_union_types() -> None:
@@ -348,6 +390,216 @@ def test_choices_are_compared_as_python_compares() -> None:
     [error] = validate_prompt(prompt, definitions).node_errors["1"]["errors"]
     assert error["details"] == "n: 'x' not in (list of length 21)"
     assert error["extra_info"]["input_config"] is None
+
+
+def schema3(**changes: Any) -> dict[str, Any]:
+    """Return definitions of a V3 node of others and of an output node."""
+    flags = {"api_node": False, "deprecated": False, "experimental": False}
+    return custom(**flags, **changes)
+
+
+def test_cycles_are_told(today: NodeRules) -> None:
+    prompt = copy.deepcopy(WHOLE["cycle_beside_a_good_output"])
+    prompt["1"]["inputs"]["image"] = ["5", 0]
+    prompt["5"] = node("ImageInvert", image=["1", 0])
+    result = validate_prompt(prompt, today)
+    assert result.valid
+    assert result.outputs == ["4"]
+    path = "1 (ImageInvert) -> 5 (ImageInvert) -> 1 (ImageInvert)"
+    for node_id in ("1", "5"):
+        [error] = result.node_errors[node_id]["errors"]
+        assert (error["type"], error["details"]) == ("dependency_cycle", path)
+        assert error["extra_info"] == {"node_id": node_id, "cycle_nodes": ["1", "5"]}
+
+
+def test_a_large_cycle_ends(today: NodeRules) -> None:
+    prompt = {str(i): node("ImageInvert", image=[str((i + 1) % 900), 0]) for i in range(900)} | {
+        "out": node("PreviewImage", images=["0", 0])
+    }
+    result = validate_prompt(prompt, today)
+    assert len(result.node_errors) == 900
+
+
+def test_grown_inputs_beyond_the_most_are_not_declared(today: NodeRules) -> None:
+    for name, valid in (("image0", True), ("image49", True), ("image50", False)):
+        prompt = {
+            "1": EMPTY,
+            "2": node("BatchImagesNode", **{"images.image0": ["1", 0], f"images.{name}": ["1"]}),
+            "3": node("PreviewImage", images=["2", 0]),
+        }
+        assert validate_prompt(prompt, today).valid is not valid
+
+
+def test_what_is_missing_of_a_grown_input_is_called_by_its_last_name(today: NodeRules) -> None:
+    prompt = {"1": node("BatchImagesNode"), "2": node("PreviewImage", images=["1", 0])}
+    [error] = validate_prompt(prompt, today).node_errors["1"]["errors"]
+    assert (error["details"], error["extra_info"]) == ("image0", {"input_name": "images.image0"})
+
+
+@pytest.mark.parametrize(
+    ("definition", "told"),
+    [
+        (["COMFY_AUTOGROW_V3", {}], "it lacks 'template'"),
+        (["COMFY_AUTOGROW_V3"], "it has no options"),
+        (["COMFY_AUTOGROW_V3", {"template": {"min": 1, "max": 2, "prefix": "a"}}], "'input'"),
+        (
+            ["COMFY_AUTOGROW_V3", {"template": {"min": 1, "max": 2, "prefix": "a", "input": {}}}],
+            "no input",
+        ),
+        (["COMFY_AUTOGROW_V3", {"template": {"min": "x", "names": ["a"], "input": 5}}], "int"),
+        (["COMFY_DYNAMICCOMBO_V3", {"options": [{"key": "a"}]}], "it lacks 'inputs'"),
+        (["COMFY_DYNAMICCOMBO_V3", {"options": 5}], "not iterable"),
+        (["COMFY_DYNAMICCOMBO_V3", {}], "it lacks 'options'"),
+        (["COMFY_DYNAMICSLOT_V3", {}], "it lacks 'inputs'"),
+    ],
+)
+def test_dynamic_inputs_that_cannot_be_read_are_told(definition: Any, told: str) -> None:
+    definitions = schema3(input={"required": {"odd": definition}})
+    prompt = {"1": node("Custom", odd="a"), "2": node("Show", source=["1", 0])}
+    result = validate_prompt(prompt, definitions)
+    assert result.valid
+    [warning] = result.warnings
+    assert warning.startswith("Node 1 (Custom) could not be checked whole: the definition of its")
+    assert told in warning
+
+
+def test_a_dynamic_combo_that_contains_itself_ends() -> None:
+    options: dict[str, Any] = {"options": []}
+    options["options"].append({"key": "in", "inputs": {"required": {"a": None}}})
+    options["options"][0]["inputs"]["required"]["a"] = ["COMFY_DYNAMICCOMBO_V3", options]
+    definitions = schema3(input={"required": {"a": ["COMFY_DYNAMICCOMBO_V3", options]}})
+    names = [".".join(["a"] * depth) for depth in range(1, 60)]
+    prompt = {
+        "1": node("Custom", **dict.fromkeys(names, "in")),
+        "2": node("Show", source=["1", 0]),
+    }
+    assert validate_prompt(prompt, definitions).valid
+    endless = node("Custom", **{".".join(["a"] * depth): "in" for depth in range(1, 1500)})
+    result = validate_prompt({"1": endless, "2": node("Show", source=["1", 0])}, definitions)
+    assert "more than 100 of its inputs are within each other" in result.warnings[0]
+
+
+def test_an_autogrow_input_of_a_billion_is_cut() -> None:
+    template = {"min": 10**9, "max": 10**9, "prefix": "p", "input": {"required": {"x": ["INT"]}}}
+    definitions = schema3(input={"required": {"a": ["COMFY_AUTOGROW_V3", {"template": template}]}})
+    prompt = {"1": node("Custom"), "2": node("Show", source=["1", 0])}
+    assert len(validate_prompt(prompt, definitions).node_errors["1"]["errors"]) == MOST_GROWN
+
+
+def test_an_option_list_of_a_million_is_looked_up_fast() -> None:
+    options = [f"model-{n}.safetensors" for n in range(1_000_000)]
+    rules = NodeRules(custom(input={"required": {"name": [options]}}))
+    prompt = {str(n): node("Custom", name=options[-1 - n]) for n in range(2000)}
+    prompt |= {f"o{n}": node("Show", source=[str(n), 0]) for n in range(2000)}
+    assert validate_prompt(prompt, rules).valid  # makes the set
+    begun = time.perf_counter()
+    assert validate_prompt(prompt, rules).valid
+    assert time.perf_counter() - begun < 1  # a search through the list takes 20 s
+
+
+def replaced(**node_changes: Any) -> Any:
+    old = {"class_type": "Old", "inputs": {"n": 3}, "_meta": {}} | node_changes
+    return {"1": old, "2": node("Show", source=["1", 1])}
+
+
+REPLACEMENTS: dict[str, Any] = {
+    "Old": [
+        {
+            "new_node_id": "Custom",
+            "input_mapping": [{"new_id": "n", "old_id": "n"}],
+            "output_mapping": [{"old_idx": 1, "new_idx": 0}],
+        },
+        {"new_node_id": "Show"},
+    ]
+}
+
+
+def test_old_nodes_are_replaced() -> None:
+    rules = NodeRules(custom(), replacements=REPLACEMENTS)
+    prompt = replaced()
+    before = copy.deepcopy(prompt)
+    result = validate_prompt(prompt, rules)
+    assert (result.valid, result.missing_nodes) == (True, [])
+    assert prompt == before
+    [error] = validate_prompt(replaced(inputs={"n": 9}), rules).node_errors["1"]["errors"]
+    assert error["type"] == "value_bigger_than_max"
+    earlier = validate_prompt(prompt, NodeRules(custom(), version="0.3.75"))
+    assert earlier.missing_nodes == [{"class_type": "Old", "node_ids": ["1"]}]
+
+
+def test_old_nodes_that_comfyui_fails_to_replace() -> None:
+    rules = NodeRules(custom(), replacements=REPLACEMENTS)
+    bare = replaced()
+    del bare["1"]["_meta"]
+    for prompt, raised, told in (
+        (bare, "KeyError: '_meta'", 'has no "_meta"'),
+        (replaced(inputs={}), "KeyError: 'n'", "has no input 'n'"),
+    ):
+        result = validate_prompt(prompt, rules)
+        assert (result.valid, result.raises) == (False, raised)
+        assert told in result.warnings[0]
+        assert "Node 1 (Old)" in result.warnings[0]
+
+
+@pytest.mark.parametrize(
+    "replacements",
+    [
+        {"Old": [{"new_node_id": "Older"}], "Older": [{"new_node_id": "Old"}]},
+        {"Old": [{"new_node_id": "Old"}]},
+        {"Old": []},
+        {"Old": [None]},
+        {"Old": None},
+        {"Old": [{"new_node_id": ["Custom"]}]},
+    ],
+)
+def test_replacements_that_lead_nowhere(replacements: Any) -> None:
+    result = validate_prompt(replaced(), NodeRules(custom(), replacements=replacements))
+    assert result.missing_nodes == [{"class_type": "Old", "node_ids": ["1"]}]
+
+
+def test_replacements_of_odd_shape_do_no_harm() -> None:
+    odd = [{"new_node_id": "Custom", "input_mapping": [5, {}, {"new_id": []}], "output_mapping": 3}]
+    prompt = {**replaced(), "2": node("Show", source=["1", 0])}
+    result = validate_prompt(prompt, NodeRules(custom(), replacements={"Old": odd}))
+    assert types_of(result, "1") == ["required_input_missing"]
+
+
+def test_after_an_unknown_node_the_others_are_still_looked_at() -> None:
+    definitions = custom(input={"required": {"n": ["INT", {"max": 5}], "m": [["a.ckpt"]]}})
+    prompt = {
+        "1": node("Gone"),
+        "2": node("Custom", n=9, m="b.ckpt"),
+        "3": node("Show", source=["1", 0]),
+        "4": node("Missing", source=["2", 0]),
+    }
+    result = validate_prompt(prompt, definitions)
+    assert result.error is not None
+    assert result.error["type"] == "missing_node_type"
+    assert result.node_errors == {}
+    assert [entry["class_type"] for entry in result.missing_nodes] == ["Gone", "Missing"]
+    assert [entry["name"] for entry in result.missing_models] == ["b.ckpt"]
+    assert result.warnings == [
+        "Node 2 (Custom) has a further fault: Value 9 bigger than max of 5: n.",
+        "Node 2 (Custom) has a further fault: Value not in list: m: 'b.ckpt' not in ['a.ckpt'].",
+    ]
+
+
+def test_versions_are_told_by_number_or_by_definitions() -> None:
+    earlier = {"A": {"display_name": "A"}}
+    later = {"A": {"display_name": "A", "is_input_list": False}}
+    for version, definitions, expected in (
+        (None, {}, TODAY),
+        (None, custom(), TODAY),
+        (None, earlier, EARLIER),
+        (None, later, TODAY),
+        ("0.3.75", later, EARLIER),
+        ("v0.3.40", {}, EARLIER),
+        ("0.3.76", later, TODAY),
+        ("0.33.0", {}, TODAY),
+        ("v1.0.0-nightly", {}, TODAY),
+        ("nightly", earlier, EARLIER),
+    ):
+        assert behaviour_of(version, definitions) is expected, version
 
 
 def test_files_without_a_look_into_the_folders(rules: NodeRules) -> None:
@@ -372,9 +624,9 @@ def test_numbers_beyond_json_stand_as_text(rules: NodeRules) -> None:
 
 
 @st.composite
-def spoilt_prompts(draw: st.DrawFn) -> Any:
-    """Draw a cheap graph in which one input or one node is something else."""
-    prompt = draw(st.sampled_from(list(CHEAP.values())))
+def spoilt_prompts(draw: st.DrawFn, graphs: list[Any]) -> Any:
+    """Draw a graph in which one input or one node is something else."""
+    prompt = draw(st.sampled_from(graphs))
     spoil = draw(st.sampled_from(["value", "absent", "node"]))
     if spoil == "node":
         return {**prompt, draw(st.sampled_from(list(prompt))): draw(st.sampled_from(NODES))}
@@ -392,11 +644,16 @@ def has_exception(answer: Any) -> bool:
 
 def test_same_as_a_running_comfyui(comfyui: Any) -> None:
     rules = NodeRules(requests.get(f"{comfyui.url}/object_info", timeout=60).json())
+    graphs = [
+        graph
+        for graph in [*CHEAP.values(), *TODAY_GRAPHS.values()]
+        if not validate_prompt(graph, rules).missing_nodes
+    ]
 
     @settings(
         max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
     )
-    @given(prompt=spoilt_prompts())
+    @given(prompt=spoilt_prompts(graphs))
     def compare(prompt: Any) -> None:
         result = validate_prompt(prompt, rules)
         if any("worker" in warning for warning in result.warnings):

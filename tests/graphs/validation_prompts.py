@@ -130,6 +130,65 @@ OTHERS: dict[str, Prompt] = {
 }
 """Graphs that need files."""
 
+TODAY: dict[str, Prompt] = {
+    "grown": {
+        "1": EMPTY,
+        "2": node("ImageInvert", image=["1", 0]),
+        "3": node("BatchImagesNode", **{"images.image0": ["1", 0], "images.image1": ["2", 0]}),
+        "4": node("PreviewImage", images=["3", 0]),
+    },
+    "grown_names": {
+        "1": node("PrimitiveFloat", value=0.5),
+        "2": node("ComfyMathExpression", expression="a + b", **{"values.a": ["1", 0]}),
+        "3": node("PreviewAny", source=["2", 0]),
+    },
+    "chosen": {
+        "1": EMPTY,
+        "2": node(
+            "ResizeImageMaskNode",
+            input=["1", 0],
+            resize_type="scale dimensions",
+            scale_method="area",
+            **{"resize_type.width": 8, "resize_type.height": 8, "resize_type.crop": "disabled"},
+        ),
+        "3": node("PreviewAny", source=["2", 0]),
+    },
+    "chosen_within": {
+        "1": node(
+            "DCTestNode",
+            combo="option4",
+            **{
+                "combo.subcombo": "opt1",
+                "combo.subcombo.float_x": 1.0,
+                "combo.subcombo.float_y": 2.0,
+            },
+        ),
+    },
+    "switched": {
+        "1": EMPTY,
+        "2": node("PrimitiveInt", value=3),
+        "3": node("ComfySwitchNode", switch=True, on_false=["1", 0], on_true=["2", 0]),
+        "4": node("PreviewAny", source=["3", 0]),
+    },
+    "own_options": {
+        "1": node("CustomCombo", choice="mine", index=0, option1="mine"),
+        "2": node("PreviewAny", source=["1", 0]),
+    },
+    "replaced": {
+        "1": {**node("T2IAdapterLoader", t2i_adapter_name="a.safetensors"), "_meta": {}},
+        "2": node("PreviewAny", source=["1", 0]),
+    },
+    "replaced_with_nothing": {
+        "1": {**node("Load3DAnimation", model_file="none", image={}, width=1, height=1)},
+        "2": node("PreviewAny", source=["1", 0]),
+    },
+    "figure": {
+        "1": node("Load3D", model_file="none", image={"image": ""}, width=0, height=9999),
+        "2": node("PreviewAny", source=["1", 0]),
+    },
+}
+"""Graphs of nodes that ComfyUI 0.33 has and 0.3.75 lacks."""
+
 # fmt: off
 VALUES: list[Any] = [
     None, True, False, 0, 1, -1, 3.7, -0.5, 1e30, 10**30, -(10**30), "", "5", " 7 ", "1_0", "0x10",
@@ -151,7 +210,8 @@ FILES: list[Any] = [
 NODES: list[Any] = [
     None, 7, 1.5, True, "text", "class_type", [], ["class_type"], {}, {"inputs": {}},
     {"class_type": None, "inputs": {}}, {"class_type": "Nobody's \"node\"", "inputs": {}},
-    {"class_type": 5}, {"class_type": []}, {"class_type": {}}, {"class_type": "PreviewImage"},
+    {"class_type": 5}, {"class_type": "Gone", "_meta": {"title": "M"}},
+    {"class_type": []}, {"class_type": {}}, {"class_type": "PreviewImage"},
     {"class_type": "ImageInvert"}, node("ImageInvert"), node("PreviewImage"), node("EmptyImage"),
 ]
 # fmt: on
@@ -342,10 +402,10 @@ def places(prompt: Prompt) -> list[tuple[str, str]]:
     return [(node_id, name) for node_id in prompt for name in prompt[node_id]["inputs"]]
 
 
-def all_prompts() -> Iterator[tuple[str, Any]]:
-    """Yield every prompt that can be made here, with a name."""
+def all_prompts(graphs: dict[str, Prompt]) -> Iterator[tuple[str, Any]]:
+    """Yield every prompt that can be made here of some graphs, with a name."""
     yield from WHOLE.items()
-    for base, prompt in {**CHEAP, **OTHERS}.items():
+    for base, prompt in graphs.items():
         yield base, prompt
         for node_id, name in places(prompt):
             yield f"{base}#{node_id}.{name}=absent", without_input(prompt, node_id, name)
