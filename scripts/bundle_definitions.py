@@ -3,7 +3,9 @@
     python scripts/bundle_definitions.py http://127.0.0.1:8188
 
 Kept are the facts that graphs are read with: names, types, defaults, ranges, choices. Left out are
-texts for people (descriptions, tooltips) and whatever lists the files of that machine.
+texts for people (descriptions, tooltips, prices) and custom nodes. Use a ComfyUI whose base
+directory is empty, so that no files of that machine are among the choices. The node replacements
+that this version comes with are compared with those in ``graphs/replacements.py``.
 """
 
 from __future__ import annotations
@@ -15,14 +17,29 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from comfydeploy_jupyter.graphs.replacements import BUNDLED
+
 TARGET = Path(__file__).resolve().parent.parent / "comfydeploy_jupyter/comfyui/core_nodes.json.gz"
-TEXTS = {"description", "tooltip", "output_tooltips", "documentation", "deprecated_reason"}
+TEXTS = {
+    *("description", "tooltip", "output_tooltips", "documentation", "deprecated_reason"),
+    *("price_badge", "search_aliases", "essentials_category"),
+}
+SECTIONS = {"required", "optional", "hidden"}
 
 
-def without_texts(value: Any) -> Any:
-    """Return the value without texts for people, at every depth."""
+def without_texts(value: Any, *, named: bool = False) -> Any:
+    """Return the value without texts for people, at every depth.
+
+    Where the keys are names of inputs (``named``), all are kept.
+    """
     if isinstance(value, dict):
-        return {k: without_texts(v) for k, v in value.items() if k not in TEXTS}
+        return {
+            key: without_texts(inner, named=key in SECTIONS)
+            for key, inner in value.items()
+            if named or key not in TEXTS
+        }
     if isinstance(value, list):
         return [without_texts(item) for item in value]
     return value
@@ -42,6 +59,18 @@ def main(url: str) -> None:
         for name, entry in sorted(ask(f"{url}/object_info").items())
         if not entry["python_module"].startswith("custom_nodes.")
     }
+    told = ask(f"{url}/node_replacements")
+    for old, rows in told.items():
+        told[old] = [
+            {
+                key: row[key]
+                for key in ("new_node_id", "input_mapping", "output_mapping")
+                if row[key]
+            }
+            for row in rows
+        ]
+    if told != BUNDLED:
+        sys.exit(f"graphs/replacements.py differs from what this ComfyUI replaces: {told}")
     kept = {"comfyui_version": version, "object_info": object_info}
     TARGET.write_bytes(gzip.compress(json.dumps(kept, separators=(",", ":")).encode(), 9, mtime=0))
     print(f"{len(object_info)} nodes of ComfyUI {version}: {TARGET.stat().st_size} bytes")

@@ -642,8 +642,12 @@ def _unknown(name: object, known: Iterable[str], what: str) -> UnknownNameError:
 
 
 def _no_class(entry: dict[str, Any]) -> str:
-    pack = f"; it is in the node pack {entry['pack']}" if entry.get("pack") else ""
-    return f"ComfyUI has no node class {entry.get('class_type')}{pack}"
+    from_ = ""
+    if entry.get("needs"):
+        from_ = f"; it needs {entry['needs']}"
+    elif entry.get("pack"):
+        from_ = f"; it is in the node pack {entry['pack']}"
+    return f"ComfyUI has no node class {entry.get('class_type')}{from_}"
 
 
 def _missing_class(entry: dict[str, Any]) -> str:

@@ -235,6 +235,13 @@ class ComfyUIClient:
             raise not_comfyui("/object_info")
         return text, found
 
+    async def node_replacements(self) -> dict[str, Any]:
+        """Return which old node classes ComfyUI replaces; none if it is too old to do that."""
+        try:
+            return await _parse(await self._request("GET", "/node_replacements", may_lack=True))
+        except _NoRouteError:
+            return {}
+
     async def post_prompt(
         self,
         prompt: bytes,

@@ -9,6 +9,7 @@ import os
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
@@ -20,6 +21,8 @@ from ..graphs.definitions import NodeDefinitions
 from ..graphs.node_rules import NodeRules
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .client import ComfyUIClient
 
 ASK_AGAIN = 5.0  # seconds until a ComfyUI that did not tell them is asked anew
@@ -38,6 +41,8 @@ class Knowledge:
         core nodes of the ComfyUI version that this package was made with.
     comfyui_version : str or None
         Of the ComfyUI that they are from.
+    replacements : dict or None
+        What ``GET /node_replacements`` answers; those that are bundled if it is unknown.
     """
 
     def __init__(
@@ -45,12 +50,13 @@ class Knowledge:
         object_info: dict[str, Any],
         source: Literal["live", "cached", "bundled"],
         comfyui_version: str | None,
+        replacements: dict[str, Any] | None = None,
     ) -> None:
         self.object_info = object_info
         self.source = source
         self.comfyui_version = comfyui_version
         self.layouts = NodeDefinitions(object_info)
-        self.rules = NodeRules(object_info)
+        self.rules = NodeRules(object_info, version=comfyui_version, replacements=replacements)
 
     def origin(self) -> dict[str, Any]:
         """Return ``{"source", "comfyui_version"}``, as replies tell it."""
@@ -140,22 +146,25 @@ class Definitions:
         asked_at = time.monotonic()
         try:
             text, object_info = await client.object_info()
+            replacements = await client.node_replacements()
         except ComfyUIUnavailableError as fault:
             self._fault, self._failed_at = fault, time.monotonic()
             raise
         live = self._live
-        digest = sha256(text).hexdigest()
+        about = json.dumps({"comfyui_version": version, "node_replacements": replacements})
+        digest = sha256(text + about.encode()).hexdigest()
         if live is not None and live.digest == digest:
             knowledge = live.knowledge
         else:
-            knowledge = await asyncio.to_thread(self._learn, text, object_info, version)
+            knowledge = Knowledge(object_info, "live", version, replacements)
+            await asyncio.to_thread(self._keep, text, about)
         self._live = _Live(client, knowledge, digest, asked_at)
         self._offline = self._fault = None
         return text, knowledge
 
-    def _learn(self, text: bytes, object_info: dict[str, Any], version: str | None) -> Knowledge:
+    def _keep(self, text: bytes, about: str) -> None:
         self._cache.parent.mkdir(parents=True, exist_ok=True)
-        kept = b'{"comfyui_version": %s, "object_info": %s}' % (json.dumps(version).encode(), text)
+        kept = b'%s, "object_info": %s}' % (about.removesuffix("}").encode(), text)
         descriptor, beside = tempfile.mkstemp(dir=self._cache.parent, prefix=".definitions-")
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -164,13 +173,36 @@ class Definitions:
         except BaseException:
             Path(beside).unlink(missing_ok=True)
             raise
-        return Knowledge(object_info, "live", version)
 
     def _read(self) -> Knowledge:
         try:
             kept = answers.loads(gzip.decompress(self._cache.read_bytes()))
-            return Knowledge(kept["object_info"], "cached", kept["comfyui_version"])
-        except (OSError, EOFError, ValueError, KeyError, TypeError):
-            bundle = files(__package__).joinpath(BUNDLE).read_bytes()
-            kept = answers.loads(gzip.decompress(bundle))
+            replacements = kept.get("node_replacements")
+            if not isinstance(replacements, dict):  # kept before ComfyUI was asked for them
+                replacements = None
+            return Knowledge(kept["object_info"], "cached", kept["comfyui_version"], replacements)
+        except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError):
+            kept = _bundle()
             return Knowledge(kept["object_info"], "bundled", kept["comfyui_version"])
+
+
+def _bundle() -> dict[str, Any]:
+    bundle = files(__package__).joinpath(BUNDLE).read_bytes()
+    kept: dict[str, Any] = answers.loads(gzip.decompress(bundle))
+    return kept
+
+
+@lru_cache(maxsize=1)
+def core_classes() -> tuple[str, Mapping[str, str]]:
+    """Return which node classes come with the ComfyUI that the bundled definitions are of.
+
+    Returns
+    -------
+    version : str
+        Of that ComfyUI.
+    modules : mapping
+        The Python module of each class.
+    """
+    kept = _bundle()
+    modules = {name: entry["python_module"] for name, entry in kept["object_info"].items()}
+    return kept["comfyui_version"], modules

@@ -71,7 +71,7 @@ class ModelLink:
 def model_folder(class_type: str, name: str, options: Sequence[object]) -> tuple[bool, str | None]:
     """Tell whether a choice is one of model files, and in which folder of ``models`` they are.
 
-    Source: the loaders of ComfyUI 0.3.75. Choices of other nodes count when an option looks like
+    Source: the loaders of ComfyUI. Choices of other nodes count when an option looks like
     a model file; their folder is unknown unless the input is called as ComfyUI calls it.
 
     Parameters
@@ -148,3 +148,26 @@ def node_packs(workflow: object) -> dict[str, str]:
         if isinstance(pack, str) and isinstance(class_type, str):
             packs.setdefault(class_type, pack)
     return packs
+
+
+CORE_PACK = "comfy-core"
+"""What the editor calls the nodes of ComfyUI itself, where it notes a node's pack."""
+
+
+def core_versions(workflow: object) -> dict[str, str]:
+    """Return the version of ComfyUI that each of its own node classes was saved with.
+
+    Parameters
+    ----------
+    workflow : object
+        A graph as the editor saves it.
+    """
+    versions: dict[str, str] = {}
+    for node in workflow_nodes(workflow):
+        properties = _properties(node)
+        version, class_type = properties.get("ver"), node.get("type")
+        if properties.get("cnr_id") != CORE_PACK:
+            continue
+        if isinstance(class_type, str) and isinstance(version, str):
+            versions.setdefault(class_type, version)
+    return versions

@@ -1,8 +1,8 @@
 """What differs between versions of ComfyUI, each difference named once.
 
-Two versions were observed: 0.3.75 (November 2025) and 0.33.0 (2026). How a version in between checks
-a prompt is read from its node definitions: today's describe every class with ``is_input_list``, those
-of 0.3.75 none.
+Two versions were observed: 0.3.75 (November 2025) and 0.33.0 (2026). How a version in between
+checks a prompt is read from its node definitions: today's describe every class with
+``is_input_list``, those of 0.3.75 none.
 """
 
 from __future__ import annotations

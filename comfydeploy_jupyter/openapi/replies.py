@@ -281,6 +281,8 @@ class MissingNode(OpenReply):
 
     class_type: str | None
     node_ids: list[Any]
+    pack: str | None = None
+    needs: str | None = None
 
 
 class MissingModel(OpenReply):

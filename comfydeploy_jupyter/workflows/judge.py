@@ -6,10 +6,13 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from ..collection import paused
+from ..comfyui.definitions import core_classes
 from ..errors import ComfyDeployError
 from ..graphs.formats import GraphFormat, check_api_graph, detect_format
+from ..graphs.model_files import CORE_PACK, core_versions
 from ..graphs.ui_to_api import ui_to_api
 from ..graphs.validation import Validation, validate_prompt
+from ..graphs.versions import version_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,7 +82,45 @@ def _judge(
         converted = ui_to_api(workflow, knowledge.layouts)
         prompt, warnings = converted.graph, converted.warnings
     exists = None if folders is None else _lookup(folders)
-    return validate_prompt(prompt, knowledge.rules, files=exists, workflow=workflow), warnings
+    result = validate_prompt(prompt, knowledge.rules, files=exists, workflow=workflow)
+    if result.missing_nodes:
+        warnings += tell_core_nodes(result.missing_nodes, workflow, knowledge.comfyui_version)
+    return result, warnings
+
+
+def tell_core_nodes(
+    missing: list[dict[str, Any]], workflow: dict[str, Any] | None, running: str | None
+) -> list[str]:
+    """Say of the missing nodes that are ComfyUI's own what they need; return warnings of the rest.
+
+    Such a node gets ``pack`` and, where a newer ComfyUI is known to have it, ``needs``.
+    """
+    warnings = []
+    bundled_version, bundled = core_classes()
+    saved = core_versions(workflow)
+    mine = version_parts(running)
+    for entry in missing:
+        class_type = entry["class_type"]
+        having = [saved[class_type]] if class_type in saved else []
+        if class_type in bundled:
+            having.append(bundled_version)
+        if not having:
+            continue
+        entry["pack"] = CORE_PACK
+        numbers = {parts: version for version in having if (parts := version_parts(version))}
+        newer = [parts for parts in numbers if mine is None or parts > mine]
+        if newer:
+            entry["needs"] = f"ComfyUI {numbers[min(newer)].removeprefix('v')} or newer"
+        elif bundled.get(class_type, "").startswith("comfy_api_nodes"):
+            warnings.append(
+                f"Node class {class_type} is one of ComfyUI's partner nodes, and this ComfyUI runs "
+                "without it: it may have been started with --disable-api-nodes."
+            )
+        else:
+            warnings.append(
+                f"Node class {class_type} was ComfyUI's own, but ComfyUI {running} lacks it."
+            )
+    return warnings
 
 
 def _lookup(folders: Folders) -> Callable[[str, str], bool]:

@@ -70,7 +70,15 @@ def answer(request: Request, reply: Reply) -> None:
                 "error": {"message": "Prompt outputs failed validation", "details": ""},
                 "node_errors": {"4": {"class_type": "CheckpointLoaderSimple", "errors": [issue]}},
                 "outputs": [],
-                "missing_nodes": [{"class_type": "Foo", "node_ids": ["5"], "pack": "foo-pack"}],
+                "missing_nodes": [
+                    {"class_type": "Foo", "node_ids": ["5"], "pack": "foo-pack"},
+                    {
+                        "class_type": "Bar",
+                        "node_ids": ["6"],
+                        "pack": "comfy-core",
+                        "needs": "ComfyUI 0.33.0 or newer",
+                    },
+                ],
                 "missing_models": [
                     {"name": "a.safetensors", "folder": "checkpoints", "node_id": "4", "url": "u"}
                 ],
@@ -269,6 +277,7 @@ def test_validation_reads_well(workflow: Workflow, server: SmallServer) -> None:
     assert found.problems == [
         "node CheckpointLoaderSimple (id 4): Value not in list: ckpt_name",
         "ComfyUI has no node class Foo (id 5); it is in the node pack foo-pack",
+        "ComfyUI has no node class Bar (id 6); it needs ComfyUI 0.33.0 or newer",
         "ComfyUI has no a.safetensors in models/checkpoints (id 4); it is at u",
         "one doubt",
     ]

@@ -274,6 +274,44 @@ class TestComfyUIDown:
         code, body = await api.post("workflow/convert", {"workflow_api": GRAPH})
         assert code == 200
 
+    async def test_what_is_missing_is_told_whole(self, api):
+        graph = {
+            "1": {"class_type": "Gone", "inputs": {}},
+            "2": {"class_type": "NewerStill", "inputs": {}},
+            "3": {"class_type": "PreviewImage", "inputs": {}},
+        }
+        properties = {"cnr_id": "comfy-core", "ver": "0.38.1"}
+        workflow = {
+            "nodes": [{"id": 2, "type": "NewerStill", "properties": properties}],
+            "links": [],
+        }
+        code, body = await api.post(
+            "workflow/validate", {"workflow_api": graph, "workflow": workflow}
+        )
+        assert code == 200
+        assert body["error"]["type"] == "missing_node_type"
+        assert body["missing_nodes"] == [
+            {"class_type": "Gone", "node_ids": ["1"]},
+            {
+                "class_type": "NewerStill",
+                "node_ids": ["2"],
+                "pack": "comfy-core",
+                "needs": "ComfyUI 0.38.1 or newer",
+            },
+        ]
+        [warning] = body["warnings"]
+        assert "Node 3 (PreviewImage) has a further fault" in warning
+
+    async def test_a_replaced_node_without_meta(self, api):
+        old = {"class_type": "T2IAdapterLoader", "inputs": {"t2i_adapter_name": "a.safetensors"}}
+        graph = {"1": old, "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}}
+        code, body = await api.post("workflow/validate", {"workflow_api": graph})
+        assert (code, body["valid"], body["error"]["type"]) == (200, False, "prompt_unreadable")
+        assert 'has no "_meta"' in body["warnings"][0]
+        old["_meta"] = {}
+        code, body = await api.post("workflow/validate", {"workflow_api": graph})
+        assert [e["type"] for e in body["node_errors"]["1"]["errors"]] == ["value_not_in_list"]
+
 
 async def test_last_definitions_are_kept(api, start_comfyui, extension, jp_asyncio_loop):
     await connected(api)

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from comfydeploy_jupyter.comfyui.definitions import core_classes
+from comfydeploy_jupyter.workflows.judge import tell_core_nodes
+
+
+def saved_with(class_type: str, version: Any) -> dict[str, Any]:
+    return {"nodes": [{"type": class_type, "properties": {"cnr_id": "comfy-core", "ver": version}}]}
+
+
+@pytest.mark.parametrize(
+    ("class_type", "workflow", "running", "needs"),
+    [
+        ("BatchImagesNode", None, "0.3.75", "ComfyUI 0.33.0 or newer"),
+        ("BatchImagesNode", None, None, "ComfyUI 0.33.0 or newer"),
+        ("BatchImagesNode", saved_with("BatchImagesNode", "0.9.2"), "0.3.75", "ComfyUI 0.9.2 or"),
+        ("BatchImagesNode", saved_with("BatchImagesNode", "0.3.40"), "0.3.75", "ComfyUI 0.33.0 or"),
+        ("BatchImagesNode", saved_with("BatchImagesNode", 5), "0.3.75", "ComfyUI 0.33.0 or"),
+        ("NewerStill", saved_with("NewerStill", "0.38.1"), "0.33.0", "ComfyUI 0.38.1 or newer"),
+        ("NewerStill", saved_with("NewerStill", "nightly"), "0.33.0", None),
+        ("Foreign", saved_with("Other", "0.38.1"), "0.33.0", None),
+    ],
+)
+def test_core_nodes_say_which_comfyui_has_them(
+    class_type: str, workflow: Any, running: str | None, needs: str | None
+) -> None:
+    missing: list[dict[str, Any]] = [{"class_type": class_type, "node_ids": ["1"]}]
+    tell_core_nodes(missing, workflow, running)
+    assert (missing[0].get("needs") or "").startswith(needs or "")
+    assert ("needs" in missing[0]) is (needs is not None)
+
+
+def test_core_nodes_that_no_newer_comfyui_brings() -> None:
+    missing: list[dict[str, Any]] = [
+        {"class_type": "IdeogramV3", "node_ids": ["1"]},
+        {"class_type": "ImageInvert", "node_ids": ["2"]},
+        {"class_type": "Foreign", "node_ids": ["3"]},
+    ]
+    partner, gone = tell_core_nodes(missing, None, "0.33.0")
+    assert "IdeogramV3" in partner
+    assert "--disable-api-nodes" in partner
+    assert gone == "Node class ImageInvert was ComfyUI's own, but ComfyUI 0.33.0 lacks it."
+    assert [entry.get("pack") for entry in missing] == ["comfy-core", "comfy-core", None]
+
+
+def test_bundled_definitions_are_of_today() -> None:
+    version, modules = core_classes()
+    assert version == "0.33.0"
+    assert len(modules) > 800
