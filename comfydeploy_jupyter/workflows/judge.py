@@ -9,6 +9,7 @@ from ..collection import paused
 from ..comfyui.definitions import core_classes
 from ..errors import ComfyDeployError
 from ..graphs.formats import GraphFormat, check_api_graph, detect_format
+from ..graphs.misfits import misfits
 from ..graphs.model_files import CORE_PACK, core_versions
 from ..graphs.ui_to_api import ui_to_api
 from ..graphs.validation import Validation, validate_prompt
@@ -80,7 +81,9 @@ def _judge(
         prompt, workflow = prompt or check_api_graph(workflow, field="workflow"), None
     if prompt is None and workflow is not None:
         converted = ui_to_api(workflow, knowledge.layouts)
-        prompt, warnings = converted.graph, converted.warnings
+        prompt, warnings = converted.graph, converted.warnings  # misfits are among these
+    elif prompt is not None:
+        warnings = [str(misfit) for misfit in misfits(prompt, knowledge.layouts)]
     exists = None if folders is None else _lookup(folders)
     result = validate_prompt(prompt, knowledge.rules, files=exists, workflow=workflow)
     if result.missing_nodes:

@@ -302,6 +302,22 @@ class TestComfyUIDown:
         [warning] = body["warnings"]
         assert "Node 3 (PreviewImage) has a further fault" in warning
 
+    async def test_values_that_do_not_fit_are_told(self, api):
+        graph = json.loads(json.dumps(GRAPH))
+        graph["2"]["inputs"] |= {"upscale_method": 4096, "width": "8"}
+        code, body = await api.post("workflow/validate", {"workflow_api": graph})
+        assert code == 200
+        told = [w for w in body["warnings"] if "upscale_method" in w and "4096" in w]
+        assert len(told) == len(body["warnings"]) == 1
+        graph["2"]["inputs"]["upscale_method"] = "area"
+        code, body = await api.post("workflow/convert", {"workflow_api": graph})
+        shifted = body["workflow"]
+        [node] = [node for node in shifted["nodes"] if node["type"] == "ImageScale"]
+        node["widgets_values"].insert(0, 77)
+        code, body = await api.post("workflow/validate", {"workflow": shifted})
+        assert code == 200
+        assert any("upscale_method" in w and "77" in w for w in body["warnings"])
+
     async def test_a_replaced_node_without_meta(self, api):
         old = {"class_type": "T2IAdapterLoader", "inputs": {"t2i_adapter_name": "a.safetensors"}}
         graph = {"1": old, "2": {"class_type": "PreviewAny", "inputs": {"source": ["1", 0]}}}
