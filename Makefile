@@ -32,6 +32,7 @@ check: $(STAMP)-test
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/audit.py
 
 unit: $(STAMP)-test comfyui browser hub-proxy
 	COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest -n $(JOBS) --no-loadscope-reorder $(ARGS)
