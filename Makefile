@@ -3,6 +3,7 @@
 # make notebooks     runs the notebooks and stores them with their outputs
 # make screenshots   makes the pictures of the documents
 # make test   sets up what the tests need and runs all of them
+# make fuzz   gives far more damaged bytes to what reads bytes of others than make test does
 # make dist   builds wheel and sdist into dist/, and checks what is in them
 # make release-check   also tries the wheel on each Python that is here, and runs the tests with the
 #                      oldest versions of dependencies; with ALL=1 with the newest on each Python too
@@ -18,7 +19,7 @@ JOBS    ?= 2
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test check unit notebooks screenshots comfyui browser hub-proxy dist release-check clean
+.PHONY: run test check unit fuzz notebooks screenshots comfyui browser hub-proxy dist release-check clean
 
 run: COMFYUI = .comfyui-newest
 run: INSTALL =
@@ -36,6 +37,9 @@ check: $(STAMP)-test
 
 unit: $(STAMP)-test comfyui browser hub-proxy
 	COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest -n $(JOBS) --no-loadscope-reorder $(ARGS)
+
+fuzz: $(STAMP)-test
+	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-20000} $(BIN)/python -m pytest tests/fuzz --timeout 3600
 
 notebooks: $(STAMP)-test comfyui
 	STORE_NOTEBOOKS=1 COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest tests/test_notebooks.py -k runs_without_a_complaint

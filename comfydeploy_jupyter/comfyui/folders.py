@@ -505,7 +505,7 @@ def _read_extra_paths(config: Path) -> Iterator[tuple[str, str, bool]]:
     """
     try:
         sections = yaml.safe_load(config.read_text("utf-8")) or {}
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         log.warning("The model paths in %s are ignored: %s", config, error)
         return
     for title, section in sections.items() if isinstance(sections, Mapping) else ():
@@ -516,12 +516,20 @@ def _read_extra_paths(config: Path) -> Iterator[tuple[str, str, bool]]:
 
 
 def _read_section(config: Path, section: dict[Any, Any]) -> Iterator[tuple[str, str, bool]]:
-    base = Path(str(section.pop("base_path", None) or "")).expanduser()
+    given = section.pop("base_path", None) or ""
+    if not isinstance(given, str) or "\0" in given:  # aliases make a short list endless as text
+        log.warning("A section of %s is ignored: its base_path is no path", config)
+        return
+    try:
+        base = Path(given).expanduser()
+    except RuntimeError as error:  # ~somebody who is not there
+        log.warning("A section of %s is ignored: %s", config, error)
+        return
     start = _absolute(config.parent) / os.path.expandvars(base)
     is_default = bool(section.pop("is_default", False))
     for name, lines in section.items():
-        if not isinstance(lines, str):
-            log.warning("%r in %s is ignored: it is no text", name, config)
+        if not isinstance(lines, str) or "\0" in lines:
+            log.warning("%r in %s is ignored: it is no path", name, config)
             continue
         for line in filter(None, lines.split("\n")):
             yield str(name), os.path.normpath(start / line), is_default

@@ -1,0 +1,314 @@
+"""What reads bytes of others takes any: it reads them, or refuses them with an error of ours."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import json
+import struct
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from comfydeploy_jupyter import answers
+from comfydeploy_jupyter.client.sse import SSEParser
+from comfydeploy_jupyter.cloud.dates import iso_utc
+from comfydeploy_jupyter.comfyui.events import decode_binary, decode_text
+from comfydeploy_jupyter.comfyui.folders import Folders
+from comfydeploy_jupyter.errors import ComfyDeployError
+from comfydeploy_jupyter.files.staging import STAGING_PREFIX
+from comfydeploy_jupyter.files.uploads import Uploads
+from comfydeploy_jupyter.graphs.definitions import NodeDefinitions
+from comfydeploy_jupyter.graphs.formats import check_api_graph, detect_format
+from comfydeploy_jupyter.graphs.image_metadata import embedded_workflow
+from comfydeploy_jupyter.graphs.misfits import misfits
+from comfydeploy_jupyter.graphs.node_rules import NodeRules
+from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
+from comfydeploy_jupyter.graphs.validation import validate_prompt
+from comfydeploy_jupyter.snapshots.manager_format import from_manager, is_manager_snapshot
+from comfydeploy_jupyter.tunnel.cloudflared import _ingress, _quick_url, leads_to
+from tests.fuzz.damage import ODD, files_like, fuzz, json_like, within_time
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+MEDIA = [path.read_bytes() for path in sorted((GOLDEN / "media").iterdir()) if path.is_file()]
+_TEXT = b'{"prompt": {"1": {"class_type": "A", "inputs": {}}}}'
+_EXIF = b'prompt:{"1": {"class_type": "A", "inputs": {}}}'
+_GLB = b'{"asset": {"extras": {"prompt": "{\\"1\\": {\\"class_type\\": \\"A\\"}}"}}}'
+_TIFF = b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHII", 270, 2, len(_EXIF), 26) + b"\0" * 4 + _EXIF
+MEDIA += [
+    b'<svg xmlns="http://www.w3.org/2000/svg"><metadata><![CDATA['
+    + _TEXT
+    + b"]]></metadata></svg>",
+    b"glTF" + struct.pack("<III", 2, 20 + len(_GLB), len(_GLB)) + b"JSON" + _GLB,
+    b"\xff\xd8\xff\xe1" + struct.pack(">H", 8 + len(_TIFF)) + b"Exif\0\0" + _TIFF + b"\xff\xd9",
+    _TEXT,
+]
+refused = contextlib.suppress(ComfyDeployError)
+
+
+def recorded(name: str) -> Any:
+    return json.loads(gzip.decompress((GOLDEN / name).read_bytes()))
+
+
+def recorded_lines(name: str) -> list[Any]:
+    text = gzip.decompress((GOLDEN / name).read_bytes())
+    return [json.loads(line) for line in text.splitlines()]
+
+
+OBJECT_INFO: dict[str, Any] = recorded("validate_today.object_info.json.gz")
+PROMPTS = [
+    line["prompt"]
+    for line in recorded_lines("validate_today.jsonl.gz")
+    if line.get("valid") and "#" not in line["name"]
+]
+UI_GRAPHS = [line["ui"] for line in recorded_lines("ui_to_api.jsonl.gz")[::8]]
+
+
+@pytest.mark.parametrize("data", MEDIA, ids=lambda data: repr(data[:8]))
+def test_the_files_to_be_damaged_have_a_workflow(data: bytes) -> None:
+    assert embedded_workflow(data)
+
+
+def test_a_picture_that_names_one_text_thousands_of_times() -> None:
+    text = b"prompt:" + b'{"1": {"class_type": "' + b"A" * 20_000 + b'", "inputs": {}}'
+    count = 3000
+    entries = b"".join(
+        struct.pack("<HHII", 270, 2, len(text), 14 + 12 * count) for _ in range(count)
+    )
+    tiff = b"II*\0\x08\0\0\0" + struct.pack("<H", count) + entries + b"\0" * 4 + text
+    segment = b"\xff\xe1" + struct.pack(">H", 8 + len(tiff)) + b"Exif\0\0" + tiff
+    with within_time(), refused:
+        embedded_workflow(b"\xff\xd8" + segment * 60 + b"\xff\xda\xff\xff")
+
+
+@fuzz
+@given(data=files_like(MEDIA))
+def test_pictures_videos_and_sounds(data: bytes) -> None:
+    with within_time(), refused:
+        found = embedded_workflow(data)
+        json.dumps(found)
+
+
+FRAMES = [
+    struct.pack(">II", 1, 2) + b"\x89PNG",
+    struct.pack(">II", 4, 60)
+    + b'{"node_id": "1", "prompt_id": "a", "image_type": "image/png"}'
+    + b"\xff\xd8",
+    struct.pack(">II", 3, 1) + b"5text",
+    b'{"type": "executing", "data": {"node": "1", "prompt_id": "a"}}',
+    b'{"type": "progress_state", "data": {"prompt_id": "a", "nodes": {"1": {"value": 1.0}}}}',
+]
+
+
+@fuzz
+@given(frame=files_like(FRAMES))
+def test_frames_of_comfyuis_websocket(frame: bytes) -> None:
+    with within_time():
+        decode_binary(frame)
+        event = decode_text(frame.decode("utf-8", "replace"))
+        if event is not None:
+            assert isinstance(event.data, dict)
+
+
+STREAM = [
+    b'id: 5\nevent: run_update\ndata: {"a": 1}\n\n: ping\n\ndata: x\r\ndata: y\r\n\r\n',
+    "\ufeffdata: é\n\nretry: 3\nid: \0\ndata\n\n".encode(),
+]
+
+
+@fuzz
+@given(data=files_like(STREAM), cuts=st.lists(st.integers(1, 40), min_size=1, max_size=9))
+def test_event_streams_are_the_same_however_they_are_cut(data: bytes, cuts: list[int]) -> None:
+    with within_time():
+        whole = SSEParser().feed(data)
+        parser, found, at = SSEParser(), [], 0
+        for step in cuts * (len(data) // sum(cuts) + 1):
+            found += parser.feed(data[at : at + step])
+            at += step
+    assert found == whole
+
+
+@fuzz
+@given(
+    data=files_like([json.dumps(PROMPTS[0]).encode(), b'{"a": [1.5e3, -0, "\\u00e9", null, true]}'])
+)
+def test_json_in_pieces_is_json(data: bytes) -> None:
+    def read(depth: int) -> Any:
+        try:
+            return repr(answers.loads(data, depth))
+        except ValueError:
+            return ValueError
+
+    with within_time():
+        assert len({read(0), read(1), read(3)}) == 1
+
+
+@fuzz
+@given(definitions=json_like(OBJECT_INFO), prompt=st.sampled_from(PROMPTS).flatmap(json_like))
+def test_node_definitions_and_prompts(definitions: Any, prompt: Any) -> None:
+    if not isinstance(definitions, dict):
+        return
+    with within_time():
+        result = validate_prompt(prompt, NodeRules(definitions), workflow=prompt)
+        json.dumps([result.valid, result.error, result.missing_nodes, result.warnings])
+        with refused:
+            graph = check_api_graph(prompt, field="workflow_api")
+            misfits(graph, NodeDefinitions(definitions))
+
+
+@fuzz
+@given(workflow=st.sampled_from(UI_GRAPHS).flatmap(json_like))
+def test_workflow_files(workflow: Any) -> None:
+    with within_time(), refused:
+        detect_format(workflow, field="workflow")
+        ui_to_api(workflow, NodeDefinitions(recorded("ui_to_api.object_info.json.gz")))
+
+
+REPLACEMENTS: dict[str, Any] = {
+    "Gone": [
+        {
+            "new_node_id": "PreviewImage",
+            "input_mapping": [
+                {"new_id": "images", "old_id": "a"},
+                {"new_id": "x", "set_value": 1},
+            ],
+            "output_mapping": [{"old_idx": 0, "new_idx": 1}],
+        }
+    ]
+}
+
+
+@fuzz
+@given(replacements=json_like(REPLACEMENTS))
+def test_node_replacements(replacements: Any) -> None:
+    old = {"class_type": "Gone", "inputs": {"a": ["1", 0]}, "_meta": {}}
+    prompt = {**PROMPTS[0], "gone": old, "after": {**old, "inputs": {"a": ["gone", 0]}}}
+    with within_time():
+        known = replacements if isinstance(replacements, dict) else {}
+        validate_prompt(prompt, NodeRules(OBJECT_INFO, replacements=known))
+
+
+@fuzz
+@given(
+    value=files_like([b"2026-03-01T10:00:00.123Z", b"2026-03-01 10:00:00.5+00Z"])
+    | st.sampled_from(ODD)
+)
+def test_dates(value: Any) -> None:
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    with within_time():
+        found = iso_utc(text)
+    if found is not None:
+        datetime.fromisoformat(found.replace("Z", "+00:00"))
+
+
+EXTRA_PATHS = b"""
+comfyui:
+    base_path: /somewhere
+    is_default: true
+    checkpoints: models/checkpoints/
+    loras: |
+        models/loras
+        ~/more
+"""
+BOMB = b"a: &a [x, x, x, x, x, x, x, x, x]\n" + b"".join(
+    b"%c: &%c [*%c, *%c, *%c, *%c, *%c, *%c, *%c, *%c]\n" % (n, n, *[n - 1] * 8)
+    for n in range(ord("b"), ord("l"))
+)
+PATHS = [
+    EXTRA_PATHS,
+    BOMB + b"z:\n  base_path: *k\n  loras: x\n",
+    b"a: " + b"[" * 3000,
+    b'a: {base_path: 2026-01-01, loras: "\\0"}',
+    b'a: {base_path: "~\\0", loras: x}',
+    b"a: {base_path: ~nobody-of-this-name/x, loras: x}",
+]
+
+
+@pytest.fixture(scope="module")
+def comfy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    home = tmp_path_factory.mktemp("comfy").resolve()
+    (home / "input").mkdir()
+    (home / "main.py").touch()
+    return home
+
+
+@pytest.mark.parametrize("text", PATHS)
+def test_odd_extra_model_paths(text: bytes, comfy: Path) -> None:
+    (comfy / "extra_model_paths.yaml").write_bytes(text)
+    with within_time(), refused:
+        Folders(comfy)
+
+
+@fuzz
+@given(text=files_like(PATHS[:1]))
+def test_extra_model_paths(text: bytes, comfy: Path) -> None:
+    (comfy / "extra_model_paths.yaml").write_bytes(text)
+    with within_time(), refused:
+        Folders(comfy)
+
+
+BODY = (
+    b'--b\r\nContent-Disposition: form-data; name="type"\r\n\r\ninput\r\n'
+    b'--b\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n'
+    b"Content-Type: image/png\r\n\r\n\x89PNG\r\n--b--\r\n"
+)
+
+
+@fuzz
+@given(data=files_like([BODY]), header=files_like([b"multipart/form-data; boundary=b"]))
+def test_multipart_forms(data: bytes, header: bytes, comfy: Path) -> None:
+    async def receive(content_type: str) -> None:
+        uploads = Uploads()
+        try:
+            with refused:
+                upload = uploads.receive(Folders(comfy), content_type, len(data))
+                for at in range(0, len(data), 50):
+                    await upload.write(data[at : at + 50])
+                await upload.finish()
+        finally:
+            await uploads.close()
+
+    (comfy / "extra_model_paths.yaml").unlink(missing_ok=True)
+    for content_type in ("multipart/form-data; boundary=b", header.decode("latin-1")):
+        asyncio.run(receive(content_type))
+    for path in comfy.rglob("*"):
+        assert path.parent == comfy or path.is_relative_to(comfy / "input")
+        assert not path.name.startswith(STAGING_PREFIX), "something was left over"
+
+
+MANAGER: dict[str, Any] = {
+    "comfyui": "0123456789012345678901234567890123456789",
+    "git_custom_nodes": {"https://github.com/a/b": {"hash": "0" * 40, "disabled": False}},
+    "cnr_custom_nodes": {"pack": "1.0.0"},
+    "file_custom_nodes": [{"filename": "a.py", "disabled": False}],
+    "pips": {"torch==2.5": "", "x": "https://example.org/x.whl"},
+}
+
+
+@fuzz
+@given(given_=json_like(MANAGER))
+def test_snapshots_of_the_manager(given_: Any) -> None:
+    with within_time(), refused:
+        if isinstance(given_, dict) and is_manager_snapshot(given_):
+            from_manager(given_)
+
+
+LOG = [b"2026-01-01T00:00:00Z INF |  https://some-words.trycloudflare.com  |", b"ERR x" * 20]
+
+
+@fuzz
+@given(
+    log=st.lists(files_like(LOG), max_size=4),
+    config=json_like({"ingress": [{"service": "http://a:1"}]}),
+)
+def test_what_cloudflared_says(log: list[bytes], config: Any) -> None:
+    with within_time():
+        url = _quick_url([line.decode("utf-8", "replace") for line in log])
+        assert url is None or url.startswith("https://")
+        for service in _ingress(config).values():
+            leads_to(service, "http://127.0.0.1:8188")
