@@ -292,7 +292,7 @@ class _Judgement:
                 self._warn(node_id, "has errors or depends on nodes that have; it will be left out")
             for node_id in self.nodes:
                 if not isinstance(self.prompt[node_id].get("inputs"), dict):
-                    # seen with 0.3.75: it reads the inputs of all nodes first, needed or not
+                    # it reads the inputs of all nodes first, needed or not
                     self._warn(
                         node_id,
                         "has no object of inputs; ComfyUI accepts the prompt all the same, "

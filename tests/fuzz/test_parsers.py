@@ -222,7 +222,7 @@ BOMB = b"a: &a [x, x, x, x, x, x, x, x, x]\n" + b"".join(
 PATHS = [
     EXTRA_PATHS,
     BOMB + b"z:\n  base_path: *k\n  loras: x\n",
-    b"a: " + b"[" * 3000,
+    b"a: " + b"[" * 1000,
     b'a: {base_path: 2026-01-01, loras: "\\0"}',
     b'a: {base_path: "~\\0", loras: x}',
     b"a: {base_path: ~nobody-of-this-name/x, loras: x}",
