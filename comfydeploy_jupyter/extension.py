@@ -227,6 +227,7 @@ class ComfyDeploy(ExtensionApp):
         self.requests: set[Handler] = set()  # something is being done for these
         self.document: Document | None = None
         self._services: Services | None = None
+        self._to_log: JupyterLog | None = None
         self._changing = asyncio.Lock()  # held while they are opened or closed
         self._opening: asyncio.Task[None] | None = None
         self._read_environment()
@@ -302,7 +303,7 @@ class ComfyDeploy(ExtensionApp):
                 self._unwatch()
                 self._activity.stop()
                 await services.close()
-        if self._to_log in ours.handlers:
+        if self._to_log is not None and self._to_log in ours.handlers:
             ours.removeHandler(self._to_log)
             ours.propagate = True
 

@@ -12,9 +12,9 @@ import asyncio
 import contextlib
 import ipaddress
 import os
-import pwd
 import socket
 import struct
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,13 +25,13 @@ import aiohttp
 import psutil
 
 from .errors import ComfyUIUnavailableError, InvalidRequestError
+from .posix import user_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 ANYONE = "*"
 SETTING = "comfyui_trusted_users"
-TABLE = Path("/proc/net/tcp")  # of Linux
 ATTEMPTS = 3  # the table of sockets is not read in one instant, so that one may be missed
 PAUSE = 0.01  # seconds between them
 
@@ -117,9 +117,10 @@ class Peers:
         local, remote : tuple
             Address and port of the two ends.
         """
-        if TABLE.exists():
-            return self._objection_by_table(local, remote)
-        return self._objection_by_processes(local, remote)
+        judge = self._objection_by_table
+        if sys.platform != "linux":
+            judge = self._objection_by_processes
+        return judge(local, remote)
 
     def _objection_by_table(self, local: End, remote: End) -> str | None:
         owners: list[Owner] | None = None
@@ -385,10 +386,8 @@ def _names(owners: Iterable[Owner]) -> str:
 
 
 def _name(uid: int) -> str:
-    try:
-        return f"{pwd.getpwuid(uid).pw_name} ({uid})"
-    except KeyError:
-        return str(uid)
+    name = user_name(uid)
+    return str(uid) if name is None else f"{name} ({uid})"
 
 
 def by_number(users: Iterable[str]) -> tuple[str, ...]:
@@ -405,6 +404,8 @@ def by_number(users: Iterable[str]) -> tuple[str, ...]:
 def _uid(name: str) -> int:
     if name.isdecimal():
         return int(name)
+    import pwd
+
     try:
         return pwd.getpwnam(name).pw_uid
     except KeyError:

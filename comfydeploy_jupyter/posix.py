@@ -33,6 +33,16 @@ def require_posix(what: str) -> None:
         ) from None
 
 
+def user_name(uid: int) -> str | None:
+    """Return the name of a user of this machine; None where there is no such user."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return None
+
+
 def lock_file(descriptor: int, *, shared: bool = False, wait: bool = False) -> None:
     """Lock an open file or folder against other processes, until it is closed (``flock``).
 

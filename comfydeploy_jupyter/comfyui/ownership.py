@@ -5,11 +5,11 @@ Everything here touches the disk: call it in a thread.
 
 from __future__ import annotations
 
-import grp
 import os
-import pwd
 import stat
 from pathlib import Path
+
+from ..posix import user_name
 
 MOST_LINKS = 40  # that are followed for one path, as Linux does
 # Folders of a ComfyUI with data alone; what is in them is not run.
@@ -96,11 +96,7 @@ def _objection(path: Path) -> str | None:
 def _foreign_owner(path: Path, uid: int) -> str | None:
     if uid in (os.getuid(), 0):
         return None
-    try:
-        name = pwd.getpwuid(uid).pw_name
-    except KeyError:
-        name = str(uid)
-    return f"{path} belongs to the user {name}"
+    return f"{path} belongs to the user {user_name(uid) or uid}"
 
 
 def _has_others(path: Path, gid: int) -> bool:
@@ -109,6 +105,9 @@ def _has_others(path: Path, gid: int) -> bool:
         return True  # the rights of the group stand for those of the named users, too
     if gid == 0:
         return False
+    import grp
+    import pwd
+
     own = {os.getuid(), 0}
     try:
         members = grp.getgrgid(gid).gr_mem

@@ -59,8 +59,10 @@ class Streamed(Base):
         """Answer with an error, unless that was done before the body was complete."""
         if self._is_told:
             self.finish()
-        else:
-            super().send_error(status_code, **kwargs)
+            return
+        if self._fault is not None:  # tornado raises its own for a method that the route lacks
+            kwargs["exc_info"] = type(self._fault), self._fault, self._fault.__traceback__
+        super().send_error(status_code, **kwargs)
 
     async def prepare(self) -> None:  # type: ignore[override]  # as in Handler
         """Check who asks, then get ready for a body of any size."""
