@@ -17,6 +17,7 @@ from ..graphs.formats import Graph, check_api_graph, detect_format, same_graph, 
 from ..graphs.formats import GraphFormat as Format
 from ..graphs.inputs import AppliedInputs, apply_inputs
 from ..graphs.partial import check_nodes, only_what_is_needed
+from ..graphs.replacements import BUNDLED as REPLACED
 from ..graphs.seeds import SeedMode, Seeds, apply_seeds, needs_definitions
 from ..graphs.structure import structure_of
 from ..graphs.ui_to_api import ui_to_api
@@ -27,6 +28,8 @@ from .bring import bring_files
 from .run import NodeName
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..graphs.definitions import NodeDefinitions
     from ..graphs.external import Target
     from ..graphs.formats import Definitions
@@ -249,7 +252,16 @@ def _with_inputs(graph: Graph) -> Graph:
                 f"workflow_api: the inputs of node {node_id!r} must be a JSON object",
                 details={"field": "workflow_api", "node_id": node_id},
             )
-    return {node_id: {"inputs": {}, **node} for node_id, node in graph.items()}
+    return {node_id: {"inputs": {}, **_title(node), **node} for node_id, node in graph.items()}
+
+
+def _title(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a ``_meta`` for a node of a class that newer ComfyUIs replace.
+
+    ComfyUI 0.33 answers 500 where such a node has none; the editor always sends one.
+    """
+    replaced = node.get("class_type") in REPLACED
+    return {"_meta": {"title": node["class_type"]}} if replaced else {}
 
 
 async def _resolve_external(

@@ -542,3 +542,17 @@ async def test_unknown_route_and_method(api):
     assert (code, body["code"]) == (404, "not_found")
     code, body = await api.get("run")
     assert (code, body["code"]) == (405, "method_not_allowed")
+
+
+async def test_old_classes_run_without_what_the_editor_sends_along(api):
+    """ComfyUI 0.33 replaces this class, and breaks on such a node without ``_meta``."""
+    picture = {"width": 8, "height": 8, "batch_size": 1, "color": 0}
+    scaled = {"image": ["1", 0], "upscale_method": "nearest-exact", "scale_by": 2.0}
+    graph = {
+        "1": {"class_type": "EmptyImage", "inputs": picture},
+        "2": {"class_type": "ImageScaleBy", "inputs": scaled},
+        "3": {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}},
+    }
+    code, body = await api.post("run", {"workflow_api": graph})
+    assert (code, body["status"]) == (200, "success")
+    assert len(body["outputs"]["3"]["images"]) == 1
