@@ -111,7 +111,7 @@ def every_pattern() -> list[Pattern]:
     return found
 
 
-PATTERNS = every_pattern()
+PATTERNS = sorted(every_pattern(), key=str)
 
 
 def sample(items: Any, repeats: int = 1) -> str:
