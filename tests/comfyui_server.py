@@ -21,6 +21,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from comfydeploy_jupyter.comfyui.discovery import installed_version
+from comfydeploy_jupyter.graphs.versions import version_parts
 from comfydeploy_jupyter.guard import guarded_command
 
 if TYPE_CHECKING:
@@ -41,6 +43,21 @@ def comfyui_tree() -> tuple[Path, Path]:
             pytrace=False,
         )
     return path, python
+
+
+def comfyui_version() -> str:
+    """Return the version of the ComfyUI that the tests use, such as ``0.33.0``."""
+    version, _ = installed_version(comfyui_tree()[0])
+    assert version is not None
+    return version
+
+
+def is_today() -> bool:
+    """Return whether that is ComfyUI 0.33 or later.
+
+    It tells progress every 100 ms at most, and takes no other prompt ids than UUIDs.
+    """
+    return (version_parts(comfyui_version()) or ()) >= (0, 33)
 
 
 def _ports() -> Iterator[int]:

@@ -8,6 +8,7 @@ called 5, a checkpoint called 4096. ComfyUI may even run that, so it is told.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from .definitions import MISSING, NodeDefinitions, Widget
 from .formats import class_of, inputs_of, is_link, title_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
 _SHOWN = 60
 _EXPECTED = {
@@ -84,14 +85,15 @@ def misfits(
     list of Misfit
         In the order of the graph. Text in a number's input fits if it says a number, as ComfyUI
         takes that; text that is no option of a combo fits, as options may be files that are not
-        there. Links, unknown classes and inputs that a class does not declare are passed over.
+        there. Links, unknown classes, inputs that a class does not declare, and what is no node are
+        passed over.
     """
     known = (
         definitions if isinstance(definitions, NodeDefinitions) else NodeDefinitions(definitions)
     )
     found: list[Misfit] = []
     for key, node in graph.items():
-        node_class = known.get(class_of(node))
+        node_class = known.get(class_of(node)) if isinstance(node, Mapping) else None
         if node_class is None:
             continue
         inputs = inputs_of(node)

@@ -23,6 +23,7 @@ from comfydeploy_jupyter.errors import (
     UnauthorizedError,
     UnknownInputError,
 )
+from tests.comfyui_server import comfyui_version
 from tests.jupyter_process import REPOSITORY, JupyterProcess
 from tests.waiting import until
 
@@ -181,7 +182,7 @@ def test_files_definitions_and_versions(comfy: Comfy) -> None:
     file = result.files[0]
     assert comfy.view(file.filename, subfolder=file.subfolder, type=file.type) == file.read()
     assert "KSampler" in comfy.object_info()
-    assert comfy.version() == "0.3.75"
+    assert comfy.version() == comfyui_version()
     assert comfy.status()["comfyui"]["reachable"] is True
 
 

@@ -153,3 +153,9 @@ def test_a_promoted_value_is_looked_at_where_it_lands() -> None:
     flow = {"nodes": [host], "definitions": {"subgraphs": [inner]}}
     (warning,) = (text for text in ui_to_api(flow, DEFINITIONS).warnings if "steps" in text)
     assert warning.startswith("node 9:5 (The Sampler): its input steps takes an integer")
+
+
+@pytest.mark.parametrize("node", [[None, False], 11473, None, "x", {"class_type": ["Sampler"]}])
+def test_what_is_no_node_is_passed_over(node: object) -> None:
+    graph = {"": node, "1": {"class_type": "Sampler", "inputs": {"steps": "many"}}, "2": {}}
+    assert [misfit.node for misfit in misfits(graph, DEFINITIONS)] == ["1"]

@@ -12,6 +12,7 @@ import pytest
 import requests
 
 from comfydeploy_jupyter.comfyui.events import Event, decode_binary
+from tests.comfyui_server import is_today
 
 from .conftest import until_connected
 
@@ -115,6 +116,9 @@ async def test_runs_that_were_queued_under_their_own_id_are_found_again(
     response = await asyncio.to_thread(
         requests.post, f"{newer.target}/prompt", json=body, timeout=10
     )
+    if is_today():
+        assert response.status_code == 400
+        pytest.skip("this ComfyUI takes UUIDs only, so that none can have been queued otherwise")
     assert response.status_code == 200
     old = replace(record, prompt_id="of-before", comfyui_id="", status="queued")
     old = replace(old, started_at=None, finished_at=None, execution_time=None, outputs={})
