@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..comfyui.folders import Folders
+from ..tasks import open_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -110,7 +111,7 @@ class RemoteInbox(Inbox):
 
     async def _pass_on(self, file: StoredFile, overwrite: bool) -> StoredFile:
         path = await asyncio.to_thread(file.path.resolve)
-        opened = await asyncio.to_thread(self._folders.open_for_read, path)
+        opened = await open_in_thread(self._folders.open_for_read, path)
         name, subfolder = await self._client.upload(
             opened,
             file.name,

@@ -69,14 +69,14 @@ class Misfit:
 
 
 def misfits(
-    graph: Mapping[str, Mapping[str, Any]], definitions: NodeDefinitions | Mapping[str, Any]
+    graph: Mapping[str, Any], definitions: NodeDefinitions | Mapping[str, Any]
 ) -> list[Misfit]:
     """Return the values of a graph whose type cannot be that of their input.
 
     Parameters
     ----------
-    graph : Graph
-        API format.
+    graph : Mapping
+        API format; what is in the place of a node may be anything.
     definitions : NodeDefinitions or Mapping
         The node classes, or the JSON of ``object_info``.
 

@@ -27,7 +27,7 @@ from ..comfyui.running import nothing_listens_at, running_at
 from ..errors import ComfyUIUnavailableError, ForbiddenPathError, InvalidRequestError
 from ..peers import Peers
 from ..secrets import clean_url
-from ..tasks import end
+from ..tasks import end, open_in_thread
 
 if TYPE_CHECKING:
     import io
@@ -555,7 +555,7 @@ class Machine:
         if self.path is None:
             return None
         folders = await self.folders()
-        return await asyncio.to_thread(_open_within, folders, kind, subfolder, filename)
+        return await open_in_thread(_open_within, folders, kind, subfolder, filename)
 
     async def _warm_up(self) -> None:
         try:

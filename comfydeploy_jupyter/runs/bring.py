@@ -22,6 +22,7 @@ import aiohttp
 from ..answers import reason_of
 from ..errors import ConflictError, InvalidRequestError, NotFoundError
 from ..secrets import clean_url
+from ..tasks import open_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -107,7 +108,7 @@ async def _place_named(name: str, field: str, folders: Folders, client: ComfyUIC
             if path.is_relative_to(root):
                 inside = path.relative_to(root).as_posix()
                 return inside if kind == "input" else f"{inside} [{kind}]"
-    with await asyncio.to_thread(folders.open_for_read, path) as file:
+    with await open_in_thread(folders.open_for_read, path) as file:
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode) & PLAIN_MODE
         return await _place(file, path.name, folders, client, mode=mode)
 

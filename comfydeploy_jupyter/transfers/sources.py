@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
 
+from ..tasks import open_in_thread
 from .http import TransferError
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ async def open_path(machine: Machine, path: str, name: str) -> AsyncIterator[Fil
         If it is gone, or is not within the folders any more.
     """
     folders = await machine.folders()
-    file = await asyncio.to_thread(folders.open_for_read, path)
+    file = await open_in_thread(folders.open_for_read, path)
     async with _closing(file, name) as source:
         yield source
 
