@@ -35,6 +35,7 @@ class Streamed(Base):
     _fault: Exception | None = None
     _is_told = False  # the reply was sent before the body was complete
     _passed = 0
+    _is_preparing = False
     _lingering: asyncio.TimerHandle | None = None
 
     async def begin(self) -> None:
@@ -66,6 +67,7 @@ class Streamed(Base):
 
     async def prepare(self) -> None:  # type: ignore[override]  # as in Handler
         """Check who asks, then get ready for a body of any size."""
+        self._is_preparing = True
         headers = self.request.headers
         length = headers.get("Content-Length", "0")
         chunked = "Transfer-Encoding" in headers
@@ -79,6 +81,7 @@ class Streamed(Base):
             if self._rest == 0 or "Expect" in headers:
                 raise
             await self._refuse(fault)
+        self._is_preparing = self._finished
 
     async def data_received(self, chunk: bytes) -> None:
         """Take the next piece, or read past it."""
@@ -96,8 +99,11 @@ class Streamed(Base):
             await self._refuse(fault)
 
     def finish(self, *args: Any, **kwargs: Any) -> Future[None]:
-        """End the reply; tornado closes the connection of a body that has not been read."""
-        if self._rest != 0 and not self._headers_written:
+        """End the reply; tornado closes the connection of a body that has not been read.
+
+        It does so too where there is no body, but the reply ends before `prepare` does.
+        """
+        if (self._rest != 0 or self._is_preparing) and not self._headers_written:
             self.set_header("Connection", "close")
         done = super().finish(*args, **kwargs)
         if self._is_told:

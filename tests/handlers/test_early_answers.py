@@ -250,3 +250,24 @@ def test_a_silent_client_does_not_hold_the_connection_for_ever(connection):
     began = time.monotonic()
     assert connection.has_ended()
     assert time.monotonic() - began < 30
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("route", ["comfyui/api/queue", "comfyui", "comfydeploy/x"])
+@pytest.mark.parametrize("token", [True, False], ids=["user", "stranger"])
+def test_a_reply_without_a_body_to_wait_for_says_what_becomes_of_the_connection(
+    connection, method, route, token
+):
+    """A proxy that is not told would use it again, and tell its user of a broken server."""
+    connection.send_head(method, route, "Sec-Fetch-Site: cross-site", token=token)
+    connection.file.readline()
+    headers = {}
+    while (line := connection.file.readline()) != b"\r\n":
+        name, _, value = line.decode().partition(":")
+        headers[name.lower()] = value.strip()
+    if method == "GET":
+        connection.file.read(int(headers["content-length"]))
+    if headers.get("connection") == "close":
+        assert connection.has_ended()
+    else:
+        assert connection.is_usable()
