@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -12,7 +14,6 @@ import secrets
 import stat
 import tempfile
 import zipfile
-import zlib
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -25,7 +26,7 @@ from ..secrets import clean_url
 from ..tasks import open_in_thread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from ..comfyui.client import ComfyUIClient
     from ..comfyui.folders import Folders
@@ -173,17 +174,28 @@ async def _place_unzipped(
 ) -> list[str]:
     """Place the pictures of an archive, one after the other; return the loader's names."""
     names = []
-    try:
-        archive = await asyncio.to_thread(_open_archive, file, field)
-        with archive:
-            for item in _pictures(archive, field):
-                with _temporary_file() as picture:
-                    await asyncio.to_thread(_extract, archive, item, picture)
-                    name = PurePosixPath(item.filename).name
-                    names.append(await _place(picture, name, folders, client))
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, EOFError) as fault:
-        raise InvalidRequestError.of_field(field, f"the archive is broken: {fault}") from fault
+    with await asyncio.to_thread(_open_archive, file, field) as archive:
+        for item in _pictures(archive, field):
+            with _temporary_file() as picture:
+                await asyncio.to_thread(_extract, archive, item, picture, field)
+                name = PurePosixPath(item.filename).name
+                names.append(await _place(picture, name, folders, client))
     return names
+
+
+@contextlib.contextmanager
+def _told_of(field: str) -> Iterator[None]:
+    """Tell what `zipfile` finds wrong with an archive as an error of a field.
+
+    What it raises then is of many kinds, those of each compression included. Only faults of the
+    disk are not the archive's: these have a number, but that of a place which is not in the file.
+    """
+    try:
+        yield
+    except Exception as fault:
+        if isinstance(fault, OSError) and fault.errno not in (None, errno.EINVAL):
+            raise
+        raise InvalidRequestError.of_field(field, f"the archive is broken: {fault}") from fault
 
 
 def _open_archive(file: IO[bytes], field: str) -> zipfile.ZipFile:
@@ -202,7 +214,8 @@ def _open_archive(file: IO[bytes], field: str) -> zipfile.ZipFile:
     locator = tail[max(at - ZIP64_LOCATOR, 0) : at]
     if size > MAX_ZIP_DIRECTORY or locator.startswith(b"PK\x06\x07"):
         raise InvalidRequestError.of_field(field, "the archive holds too much")
-    return zipfile.ZipFile(file)
+    with _told_of(field):
+        return zipfile.ZipFile(file)
 
 
 def _pictures(archive: zipfile.ZipFile, field: str) -> list[zipfile.ZipInfo]:
@@ -212,10 +225,12 @@ def _pictures(archive: zipfile.ZipFile, field: str) -> list[zipfile.ZipInfo]:
     return found
 
 
-def _extract(archive: zipfile.ZipFile, item: zipfile.ZipInfo, target: IO[bytes]) -> None:
+def _extract(
+    archive: zipfile.ZipFile, item: zipfile.ZipInfo, target: IO[bytes], field: str
+) -> None:
     """Write a picture, no more of it than the archive says: what it says has been counted."""
     left = item.file_size
-    with archive.open(item) as read:
+    with _told_of(field), archive.open(item) as read:
         while left and (chunk := read.read(min(CHUNK, left))):
             target.write(chunk)
             left -= len(chunk)

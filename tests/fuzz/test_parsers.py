@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import io
 import json
 import struct
+import zipfile
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from comfydeploy_jupyter import answers
@@ -30,6 +32,7 @@ from comfydeploy_jupyter.graphs.misfits import misfits
 from comfydeploy_jupyter.graphs.node_rules import NodeRules
 from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
 from comfydeploy_jupyter.graphs.validation import validate_prompt
+from comfydeploy_jupyter.runs import bring
 from comfydeploy_jupyter.snapshots.manager_format import from_manager, is_manager_snapshot
 from comfydeploy_jupyter.tunnel.cloudflared import _ingress, _quick_url, leads_to
 from tests.fuzz.damage import ODD, files_like, fuzz, json_like, within_time
@@ -159,6 +162,46 @@ def test_node_definitions_and_prompts(definitions: Any, prompt: Any) -> None:
         with refused:
             graph = check_api_graph(prompt, field="workflow_api")
             misfits(graph, NodeDefinitions(definitions))
+
+
+def _archive(compression: int, *, comment: bytes = b"", more: int = 0) -> bytes:
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", compression) as archive:
+        archive.comment = comment
+        for name in ("a.png", "ü/b.jpg", "../c.webp", "d.txt", *(f"{n}.png" for n in range(more))):
+            archive.writestr(name, b"picture " * 20)
+    return made.getvalue()
+
+
+ARCHIVES = [
+    _archive(zipfile.ZIP_STORED),
+    _archive(zipfile.ZIP_DEFLATED, comment=b"PK\5\6" + b"\0" * 18),
+    _archive(zipfile.ZIP_BZIP2, comment=b"x" * 30),
+    _archive(zipfile.ZIP_LZMA, more=20),
+]
+
+
+def _from_before_its_beginning() -> bytes:
+    whole = _archive(zipfile.ZIP_STORED)
+    offset = int.from_bytes(whole[-6:-2], "little") + 3
+    return whole[:-6] + offset.to_bytes(4, "little") + whole[-2:]
+
+
+@fuzz
+@given(data=files_like(ARCHIVES))
+@example(data=_from_before_its_beginning())
+def test_archives_of_pictures(data: bytes) -> None:
+    """What is taken has a list of its contents that is not too long in the eyes of zipfile."""
+    with within_time(), refused, io.BytesIO(data) as file:
+        if not zipfile.is_zipfile(file):
+            return
+        with bring._open_archive(file, "images") as archive:
+            found: Any = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+            assert found[5] <= bring.MAX_ZIP_DIRECTORY
+            for item in bring._pictures(archive, "images"):
+                with io.BytesIO() as picture:
+                    bring._extract(archive, item, picture, "images")
+                    assert picture.tell() <= item.file_size
 
 
 @fuzz
