@@ -54,6 +54,9 @@ _CACHING = re.compile(
     r"(no-store|no-cache|no-transform|must-revalidate|immutable"
     r"|(max-age|stale-while-revalidate|stale-if-error)=\d+)"
 )
+# Parts of a path that lead upwards in the eyes of a browser, which takes a backslash for a slash.
+_UPWARDS = re.compile(r"(?:\.|%2e){2}", re.IGNORECASE)
+_CONTROLS = re.compile(r"[\x00-\x20\x7f]")
 
 
 def request_headers(given: Mapping[str, str], more: tuple[str, ...] = ()) -> dict[str, str]:
@@ -78,6 +81,15 @@ def response_headers(given: Mapping[str, str]) -> dict[str, str]:
     found = {name: given[name] for name in RESPONSE if name in given}
     found["Cache-Control"] = _private(found.get("Cache-Control", ""))
     return found
+
+
+def leads_upwards(address: str) -> bool:
+    """Return whether a path has a part that a browser takes for ``..``; its query does not count.
+
+    Control characters do not count either: no header has them when it is sent.
+    """
+    path = re.split(r"[?#]", _CONTROLS.sub("", address), maxsplit=1)[0]
+    return any(_UPWARDS.fullmatch(part) for part in re.split(r"[/\\]", path))
 
 
 def without_credentials(query: str) -> str:

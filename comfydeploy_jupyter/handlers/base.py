@@ -9,6 +9,7 @@ import json
 import re
 import uuid
 from typing import TYPE_CHECKING, Any, TypeVar, cast
+from urllib.parse import unquote, urlsplit
 
 from jupyter_server.auth.decorator import allow_unauthenticated
 from jupyter_server.base.handlers import APIHandler, JupyterHandler
@@ -181,6 +182,35 @@ class Base(JupyterHandler):
         finally:
             self.request = given
 
+    @property
+    def is_part_of_own_page(self) -> bool:
+        """Whether a browser loads this as a part (a picture, say) of a page below our address.
+
+        A script cannot say so of what it fetches by itself, however it fetches it.
+        """
+        headers = self.request.headers
+        try:
+            page = unquote(urlsplit(headers.get("Referer", "")).path)
+        except ValueError:
+            return False
+        return (
+            headers.get("Sec-Fetch-Site") == "same-origin"
+            and headers.get("Sec-Fetch-Dest", "empty") != "empty"
+            and (self.base_url == "/" or page.startswith(unquote(self.base_url)))
+        )
+
+    @property
+    def _may_be_read(self) -> bool:
+        """Whether a page of another user on this host may have asked for this, and can read it.
+
+        For ``no-cors``, and for frames, JupyterHub asks for no XSRF token. Yet a script can read
+        what it gets so from its own origin, and a picture by drawing it.
+        """
+        headers = self.request.headers
+        mode = headers.get("Sec-Fetch-Mode")
+        framed = mode == "navigate" and headers.get("Sec-Fetch-Dest", "document") != "document"
+        return (mode == "no-cors" or framed) and not self.is_part_of_own_page
+
     async def admit(self) -> None:
         """Let in who may do this, and make sure that the services are there.
 
@@ -192,7 +222,7 @@ class Base(JupyterHandler):
         if not self.current_user:
             raise self._stranger()
         self._refuse_other_sites()
-        if self.xsrf_on_get and self.request.method in {"GET", "HEAD"}:
+        if self.request.method in {"GET", "HEAD"} and (self.xsrf_on_get or self._may_be_read):
             self._check_xsrf_as_post()
         action = self.auth_action or ACTIONS.get(self.request.method or "", "write")
         if not await self.may(action):

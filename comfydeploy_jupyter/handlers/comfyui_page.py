@@ -170,7 +170,7 @@ class PageHandler(Streamed, PageBase):
         return str(super().get_login_url())
 
     def check_xsrf_cookie(self) -> None:
-        """Check as all routes do, but for what a browser loads as a part of a page of this origin.
+        """Check as all routes do, but for what a browser loads as a part of a page of this server.
 
         JupyterHub asks for the token with each GET that tells no page, and there a script that is
         a module cannot bring it. What loads it as a part cannot read it as a file.
@@ -178,8 +178,8 @@ class PageHandler(Streamed, PageBase):
         headers = self.request.headers
         is_part = (
             self.request.method in {"GET", "HEAD"}
-            and headers.get("Sec-Fetch-Site") == "same-origin"
             and headers.get("Sec-Fetch-Dest") in PARTS
+            and self.is_part_of_own_page
         )
         if not is_part:
             super().check_xsrf_cookie()
@@ -357,8 +357,12 @@ class PageHandler(Streamed, PageBase):
             return None
         if target.origin() == answer.url.origin():
             path = str(target.relative()).removeprefix(URL(client.url).raw_path.rstrip("/"))
+            if proxy_headers.leads_upwards(path):
+                return None
             return url_path_join(self.base_url, PAGE) + path
-        return None if "X-XSRFToken" in self.request.headers else str(target)
+        host = target.host if target.is_default_port() else f"{target.host}:{target.port}"
+        is_here = host == self.request.host.lower()
+        return None if is_here or "X-XSRFToken" in self.request.headers else str(target)
 
     async def _return_page(self, client: ComfyUIClient, answer: aiohttp.ClientResponse) -> None:
         """Write the page with our script as the first thing in it."""

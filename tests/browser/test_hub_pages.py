@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+from PIL import Image
 from playwright.sync_api import expect
 
 from tests.jupyterhub_server import PASSWORD
@@ -21,7 +22,16 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.timeout(300)
 
-ATTACK = """async ([there, graph, mark]) => {
+# What a script asks for as if it were a picture, for which JupyterHub wants no token.
+QUIET = [
+    *("comfyui-deploy/runs", "comfyui-deploy/view?filename=a.png", "comfyui-deploy/openapi.json"),
+    *("comfyui/", "comfyui/api/queue", "comfydeploy/"),
+]
+
+# What a node of theirs might do for whoever asks.
+ACTING = "comfyui/api/prompt?their"
+
+ATTACK = """async ([there, graph, mark, quietly, acting]) => {
     const told = {};
     const ask = async (name, path, options) => {
         const answer = await fetch(there + path, { credentials: "include", ...options });
@@ -35,6 +45,23 @@ ATTACK = """async ([there, graph, mark]) => {
     await ask("runs", "comfyui-deploy/runs");
     await ask("page", "comfyui/");
     await ask("sign-in", "comfyui-deploy/auth-response?request_id=theirs");
+    const quiet = { mode: "no-cors", referrer: new URL(there).pathname + "lab" };
+    for (const path of quietly) {
+        await ask(`no-cors ${path}`, path, quiet);
+    }
+    for (const referrerPolicy of ["", "no-referrer"]) {
+        const picture = Object.assign(new Image(), { referrerPolicy });
+        const seen = new Promise((resolve) => {
+            picture.onload = () => resolve("seen");
+            picture.onerror = () => resolve("closed");
+        });
+        picture.src = there + "comfyui/api/view?type=input&filename=hub.png";
+        told[`picture ${referrerPolicy}`.trim()] = await seen;
+    }
+    for (const tag of ["iframe", "embed"]) {
+        document.body.append(Object.assign(document.createElement(tag), { src: there + acting }));
+    }
+    told.module = await import(there + "comfyui/scripts/api.js").then(() => "open", () => "closed");
     const wrong = { method: "POST", body, headers: { "X-XSRFToken": "wrong" } };
     await ask("wrong token", "comfyui/prompt", wrong);
     for (const path of ["comfyui-deploy/ws", "comfyui/ws"]) {
@@ -70,8 +97,14 @@ OWN = """async (graph) => {
     const queue = await (await fetch("api/queue")).json();
     const stored = await api.storeUserData("own.json", { a: 1 });
     const read = await (await api.getUserData("own.json")).json();
+    const picture = new Image();
+    const seen = new Promise((resolve) => {
+        picture.onload = () => resolve(true);
+        picture.onerror = () => resolve(false);
+    });
+    picture.src = "api/view?type=input&filename=hub.png";
     return { status: answer.status, text: await heard, queue: Object.keys(queue).sort(),
-             stored: stored.status, read };
+             stored: stored.status, read, seen: await seen };
 }"""
 
 
@@ -89,6 +122,12 @@ def bob(browser: BrowserContext, jupyterhub: JupyterHubProcess) -> Iterator[Brow
     page.close()
     yield context
     context.close()
+
+
+@pytest.fixture(autouse=True)
+def picture(comfyui: Any) -> None:
+    """A picture that ComfyUI shows."""
+    Image.new("RGB", (8, 8)).save(comfyui.input_dir / "hub.png")
 
 
 def open_comfyui(bob: BrowserContext, hub: JupyterHubProcess) -> tuple[Page, list[str]]:
@@ -119,6 +158,7 @@ def test_the_own_page_works(bob: BrowserContext, jupyterhub: JupyterHubProcess) 
         "queue": ["queue_pending", "queue_running"],
         "stored": 200,
         "read": {"a": 1},
+        "seen": True,
     }
     assert refused == []
 
@@ -131,14 +171,20 @@ def test_another_users_page_gets_nowhere(
     page = bob.new_page()
     address = f"{jupyterhub.user_url('ada')}nice.html"
     page.route(address, lambda route: route.fulfill(content_type="text/html", body="<body>"))
+    reached: list[int] = []
+    page.on("response", lambda r: reached.append(r.status) if ACTING in r.url else None)
     page.goto(address)
     mark = uuid.uuid4().hex
-    told = page.evaluate(ATTACK, [jupyterhub.user_url("bob"), graph(), mark])
+    told = page.evaluate(ATTACK, [jupyterhub.user_url("bob"), graph(), mark, QUIET, ACTING])
     assert told == {
         **dict.fromkeys(("prompt", "userdata", "run", "wrong token"), 403),
         **dict.fromkeys(("queue", "runs", "page", "sign-in"), 403),
+        **{f"no-cors {path}": 403 for path in QUIET},
+        **dict.fromkeys(("picture", "picture no-referrer", "module"), "closed"),
         **dict.fromkeys(("comfyui-deploy/ws", "comfyui/ws", "frame"), "closed"),
     }
+    assert reached
+    assert set(reached) == {403}
     stored = requests.get(f"{comfyui.url}/userdata?dir=.&recurse=true", timeout=30)
     assert mark not in stored.text
 

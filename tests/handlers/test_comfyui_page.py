@@ -354,12 +354,18 @@ async def test_nothing_is_a_service_worker(call, jp_auth_header):
         ("//evil.example/x", "http://evil.example/x"),
         ("https://evil.example/x", "https://evil.example/x"),
         ("../../../lab", "comfyui/lab"),
+        ("/%2e%2e/lab", None),
+        ("/x/..%2E/.%2e/lab", None),
+        ("/x\\..\\..\\..\\lab", None),
+        ("http://{jupyter}/lab", None),
+        ("/x?back=/%2e%2e/lab", "comfyui/x?back=/%2e%2e/lab"),
         ("javascript:alert(1)", None),
         ("data:text/html,x", None),
         ("http://[", None),
     ],
 )
-async def test_where_redirects_lead(call, jp_auth_header, jp_base_url, there, here):
+async def test_where_redirects_lead(call, jp_auth_header, jp_base_url, origin, there, here):
+    there = there.replace("http://{jupyter}", origin)
     path = answer_path(f"Location: {there}", status=302)
     answer = await call("GET", path, dict(jp_auth_header))
     assert answer.code == 302

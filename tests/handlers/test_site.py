@@ -331,6 +331,8 @@ async def test_the_answer_cannot_act_in_jupyters_name(wire):
         ("{site}/x", "{base}comfydeploy/x"),
         ("https://elsewhere.example/x?y", "https://elsewhere.example/x?y"),
         ("//elsewhere.example/x", "http://elsewhere.example/x"),
+        ("/%252e%252e/%252E./lab", "{base}comfydeploy/lab"),
+        ("/x\\..\\lab", "{base}comfydeploy/x%5C..%5Clab"),
         ("javascript:alert(1)", None),
         ("data:text/html,x", None),
     ],

@@ -323,6 +323,15 @@ HELD: dict[str, tuple[str, ...]] = {
         "tunnel/test_binary.py::nothing_is_kept_of_a_bad_download",
         "tunnel/test_binary.py::configured_then_path_then_cache",
     ),
+    # -- how this is checked
+    "`make check` has": (
+        "test_audit.py::findings_fail",
+        "test_audit.py::without_a_service_it_says_that_nothing_was_audited",
+    ),
+    "`tests/fuzz` gives": (
+        "fuzz/test_parsers.py::pictures_videos_and_sounds",
+        "fuzz/test_parsers.py::archives_of_pictures",
+    ),
 }
 
 # What is advice, what follows from elsewhere, or what somebody else's program does.
@@ -332,6 +341,7 @@ ADVICE = (
     "On a shared server",
     "All users of one Jupyter",
     "Users who shall not",
+    "That needs https",
     "What such a page can still do",
     "Only a domain for each user",
     "**To run a workflow",

@@ -16,6 +16,7 @@ import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
+from comfydeploy_jupyter import proxy_headers
 from comfydeploy_jupyter.answers import read_whole, reason_of
 from comfydeploy_jupyter.comfyui.client import ComfyUIClient
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
@@ -349,3 +350,10 @@ async def test_an_endless_answer_ends(hostile, ask):
 def test_the_reason_of_a_failure_has_no_address(fault):
     assert reason_of(fault)
     assert "s3cret" not in reason_of(fault)
+
+
+def test_ways_up_are_known_however_they_are_spelled():
+    for path in ("..", "/../x", "/%2e%2E/x", "/a/.%2e", "/a\\..\\x", "/.\x01./x", "/%2\te./x?y"):
+        assert proxy_headers.leads_upwards(path), path
+    for path in ("", "/", "/...", "/a..b/", "/x?y=/../z", "/x#/..", "/%252e%252e/"):
+        assert not proxy_headers.leads_upwards(path), path
