@@ -68,6 +68,9 @@ _HOP_BY_HOP = frozenset(
         "upgrade",
     }
 )
+# by which Cloudflare Access tells who a visitor is; with them others could act as the visitor
+_IDENTITY = "cf-access-"
+_OWN_COOKIES = frozenset({COOKIE, "CF_Authorization", "CF_AppSession"})
 _END_OF_HEAD = b"\r\n\r\n"
 _OF_THE_SOCKET = "sec-websocket-"
 
@@ -267,6 +270,8 @@ class Gate:
         """Return the headers to pass on: none of one connection, nothing that opens the gate."""
         headers: CIMultiDict[str] = CIMultiDict()
         for name, value in _end_to_end(request.headers):
+            if name.lower().startswith(_IDENTITY):
+                continue
             kept = _without_pass(value) if name.lower() == "cookie" else value
             kept = kept.encode("utf-8", "replace").decode()
             if kept and self._secret.decode() not in kept:
@@ -485,9 +490,9 @@ def _bearer(request: web.BaseRequest) -> bytes | None:
 
 
 def _without_pass(cookies: str) -> str:
-    """Return a ``Cookie`` header without our own cookie."""
+    """Return a ``Cookie`` header without our own cookie, and those of Cloudflare Access."""
     parts = [part.strip() for part in cookies.split(";")]
-    return "; ".join(part for part in parts if part.partition("=")[0].strip() != COOKIE)
+    return "; ".join(part for part in parts if part.partition("=")[0].strip() not in _OWN_COOKIES)
 
 
 def _cookie(request: web.BaseRequest) -> str:

@@ -156,9 +156,14 @@ async def test_headers_that_open_the_gate_stay_at_it(gate, behind):
         f"Cookie: {COOKIE}=x; a=b; {COOKIE} = y",
         "Connection: close, Cookie2",
         "Cookie2: 1",
+        "Cf-Access-Jwt-Assertion: who it is",
+        "cf-access-authenticated-user-email: who@it.is",
+        "Cookie: CF_Authorization=who; c=d; CF_AppSession=it",
     )
     await send(gate, head("GET", "/x", key(gate), *spoiled))
     (request,) = behind.requests
+    assert "who" not in str(request.headers)
+    assert request.headers.getall("Cookie") == ["a=b", "c=d"]
     assert gate.secret not in str(request.headers)
     assert COOKIE not in str(request.headers)
     assert "Cookie2" not in request.headers
