@@ -237,7 +237,7 @@ def owners_of(local: End, remote: End) -> list[Owner]:
     OSError
         If this system does not tell.
     """
-    for state, ends, owner in _sockets():
+    for state, ends, owner in _sockets(remote[1]):
         if ends == (remote, local):
             if owner.inode:
                 return [owner]
@@ -257,7 +257,7 @@ def listeners(at: End) -> list[Owner]:
     address, port = at
     exact: list[Owner] = []
     both: list[Owner] = []  # those of IPv6 that may take connections of IPv4, too
-    for state, ((bound, bound_port), _), owner in _sockets():
+    for state, ((bound, bound_port), _), owner in _sockets(port):
         if state != _LISTEN or bound_port != port:
             continue
         if bound == address or (bound.is_unspecified and bound.version == address.version):
@@ -289,14 +289,17 @@ def is_trusted(pid: int) -> bool:
     return {uids.real, uids.effective} <= {os.getuid(), 0}
 
 
-def _sockets() -> Iterator[tuple[int, tuple[End, End], Owner]]:
-    """Yield state, both ends and owner of each TCP socket on this machine."""
+def _sockets(port: int) -> Iterator[tuple[int, tuple[End, End], Owner]]:
+    """Yield state, both ends and owner of each TCP socket that has a port at one of its ends."""
     tables = 0
+    mark = f":{port:04X} "
     for name in ("tcp", "tcp6"):
         with contextlib.suppress(FileNotFoundError):
             lines = Path("/proc/net", name).read_text().splitlines()[1:]
             tables += 1
             for line in lines:
+                if mark not in line:
+                    continue  # a busy machine has tens of thousands
                 fields = line.split()
                 ends = _parsed(fields[1]), _parsed(fields[2])
                 yield int(fields[3], 16), ends, Owner(int(fields[7]), int(fields[9]))
