@@ -12,8 +12,9 @@ from pathlib import Path
 from ..posix import user_name
 
 MOST_LINKS = 40  # that are followed for one path, as Linux does
-# Folders of a ComfyUI with data alone; what is in them is not run.
-_DATA = frozenset({"models", "input", "output", "temp", "user", ".git"})
+# Folders of a ComfyUI with data alone. What is in others may be run: ComfyUI-Manager keeps scripts
+# in `user` that it runs when ComfyUI starts, and hooks of a repository are run by git.
+_DATA = frozenset({"models", "input", "output", "temp"})
 
 
 def objection(path: Path) -> str | None:

@@ -174,6 +174,8 @@ PLANTED: dict[str, Any] = {
     "all may write beside it": lambda tree: tree.parent.chmod(0o777),
     "all may make files beside it": lambda tree: tree.parent.chmod(0o1777),
     "all may add packs": lambda tree: (tree / "custom_nodes").chmod(0o777),
+    "all may add what is run at its start": lambda tree: (tree / "user").chmod(0o777),
+    "all may add hooks": lambda tree: (tree / ".git").chmod(0o777),
     "a group of others may write to it": lambda tree: (
         os.chown(tree, -1, 65534),
         tree.chmod(0o775),
@@ -192,7 +194,11 @@ async def test_a_tree_that_others_can_change_is_used_only_if_it_is_named(
     own: Path, plant: Callable[[Path], object]
 ) -> None:
     tree = make_tree(own / "data" / "ComfyUI")
-    (tree / "custom_nodes/pack").mkdir(parents=True)
+    for folder in ("custom_nodes/pack", "user", ".git"):
+        (tree / folder).mkdir(parents=True)
+    for folder in ("models", "input", "output", "temp"):
+        (tree / folder).mkdir(exist_ok=True)
+        (tree / folder).chmod(0o777)
     (tree / "extra_model_paths.yaml").touch()
     places, port = [str(tree)], free_port()
     assert (await discover(places=places, port=port)).path == tree
