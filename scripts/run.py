@@ -12,11 +12,13 @@ import json
 import os
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from jupyter_core.paths import jupyter_runtime_dir
 
@@ -95,16 +97,19 @@ def leave(number: int, _: object) -> None:
 
 
 def wait_for(jupyter: subprocess.Popen[bytes]) -> str:
-    """Return the server's URL once it is known."""
+    """Return the server's URL once it answers there: it tells it before it listens."""
     record = Path(jupyter_runtime_dir()) / f"jpserver-{jupyter.pid}.json"
     waiting = Waiting("JupyterLab")
     deadline = time.monotonic() + WAIT
     while time.monotonic() < deadline and jupyter.poll() is None:
         if record.exists():
             try:
-                return str(json.loads(record.read_text())["url"])
-            except ValueError:
-                pass  # it is being written
+                url = str(json.loads(record.read_text())["url"])
+                address = urlsplit(url)
+                with socket.create_connection((address.hostname, address.port), timeout=5):
+                    return url
+            except (ValueError, OSError):
+                pass  # it is being written, or nobody listens yet
         waiting.tell(last_line(LOG.read_text(errors="replace").splitlines()))
         time.sleep(0.1)
     sys.exit(f"JupyterLab did not start; its log:\n{LOG.read_text()[-4000:]}")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import signal
+import socket
 import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -27,6 +30,20 @@ MAIN = """
 import os, pathlib, time
 print("Loading torch", flush=True)
 pathlib.Path(__file__).with_name("pid").write_text(str(os.getpid()))
+time.sleep(1000)
+"""
+
+
+# In JupyterLab's place: it tells its address, as Jupyter does, some time before it listens there.
+ANNOUNCED = """
+import json, os, pathlib, socket, sys, time
+with socket.socket() as probe:
+    probe.bind(("127.0.0.1", 0))
+    port = probe.getsockname()[1]
+record = pathlib.Path(sys.argv[1]) / f"jpserver-{os.getpid()}.json"
+record.write_text(json.dumps({"url": f"http://127.0.0.1:{port}/"}))
+time.sleep(1.5)
+server = socket.create_server(("127.0.0.1", port))
 time.sleep(1000)
 """
 
@@ -61,6 +78,18 @@ def start(
             start_new_session=True,
         )
     return script, printed
+
+
+def test_it_waits_until_somebody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path))
+    wait_for = runpy.run_path(str(REPOSITORY / "scripts" / "run.py"))["wait_for"]
+    server = subprocess.Popen([sys.executable, "-c", ANNOUNCED, tmp_path])
+    try:
+        address = urlsplit(wait_for(server))
+        socket.create_connection((address.hostname, address.port), timeout=5).close()
+    finally:
+        server.kill()
+        server.wait()
 
 
 def end(script: subprocess.Popen[bytes]) -> None:
