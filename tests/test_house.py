@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from typing import TYPE_CHECKING
 
@@ -55,7 +56,7 @@ def test_each_room_has_its_place_between_the_walls():
     """Those of the server in the layers, and all but handlers and extension without tornado."""
     text = (REPOSITORY / "pyproject.toml").read_text()
     layers, *_, tornado = text.split("[[tool.importlinter.contracts]]")[1:]
-    kernel_side = {"client", "display", "magics", "widgets"}
+    kernel_side = {"client", "display", "lifeline", "magics", "widgets"}
     entrances = {"__init__", "__main__", "_version", "launcher"}
     names = {path.stem for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()}
     names |= {path.stem for path in PACKAGE.glob("*.py")} - entrances
@@ -72,3 +73,26 @@ def test_each_exception_to_a_rule_has_its_reason():
             if exceptions and not re.match(r"\s*(?:#|-) ?\w", line[exceptions[-1].end() :]):
                 bare.append(f"{path.relative_to(REPOSITORY)}:{number}")
     assert bare == []
+
+
+PUBLIC = {"_asdict", "_exit", "_Hash"}
+"""Names with an underscore that are documented, and one that only type checkers see."""
+
+
+def test_nothing_private_of_others_is_used():
+    made, used = set(), {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                made.add(node.name)
+            elif isinstance(node, ast.arg):
+                made.add(node.arg)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                made.add(node.id)
+            elif isinstance(node, ast.Attribute):
+                ours = isinstance(node.value, ast.Name) and node.value.id in {"self", "cls"}
+                if ours and isinstance(node.ctx, ast.Store):
+                    made.add(node.attr)
+                used[node.attr] = f"{path.relative_to(PACKAGE)}:{node.lineno}"
+    private = {name for name in used if name.startswith("_") and not name.endswith("__")}
+    assert {name: used[name] for name in private - made - PUBLIC} == {}

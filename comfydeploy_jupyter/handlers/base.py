@@ -100,10 +100,13 @@ class Base(JupyterHandler):
     is_activity : bool
         Whether a request shows that the server is in use. Asking how something is does not: a
         program that watches an idle server must not keep it from being ended as idle.
+    has_begun : bool
+        Whether the head of the reply is on its way: another reply cannot be sent any more.
     """
 
     auth_action: str | None = None
     is_activity = True
+    has_begun = False
     _is_admitted = False
     xsrf_on_get = False  # whether a GET by cookie needs the XSRF token, as every POST does
     _xsrf_missing = False
@@ -114,7 +117,7 @@ class Base(JupyterHandler):
         for verb in ("get", "head", "post", "put", "patch", "delete"):
             method = cls.__dict__.get(verb)
             if method is not None:
-                setattr(method, "__allow_unauthenticated", False)
+                setattr(cls, verb, web.authenticated(method))
 
     @property
     def extension(self) -> ComfyDeploy:
@@ -135,7 +138,7 @@ class Base(JupyterHandler):
             If not: a page elsewhere may have made its name lead here.
         """
         if not super().check_host():
-            self.current_user = self._jupyter_current_user = None
+            self.current_user = None
             raise UnauthorizedError(
                 f"This Jupyter does not go by the name {self.request.host_name!r}; whoever runs it"
                 " can allow that with ServerApp.local_hostnames or ServerApp.allow_remote_access"
@@ -152,12 +155,14 @@ class Base(JupyterHandler):
         """
         try:
             super().check_xsrf_cookie()
-        except web.HTTPError:
-            if not hasattr(self, "_jupyter_current_user"):
+        except web.HTTPError as fault:
+            try:
+                user = self.current_user
+            except RuntimeError:  # Jupyter does not know yet who asks
                 # JupyterHub asks before it accepts a cookie. To raise tells it not to.
                 self._xsrf_missing = True
-                raise
-            if not self.current_user:
+                raise fault from None
+            if not user:
                 raise self._stranger() from None
             if not self.check_origin():
                 raise UnauthorizedError(FOREIGN_PAGE) from None
@@ -268,6 +273,11 @@ class Base(JupyterHandler):
         if not self.check_origin() or not (by_itself or allowed):
             raise UnauthorizedError(FOREIGN_PAGE)
 
+    def flush(self, include_footers: bool = False) -> Future[None]:
+        """Send what was written; `finish` does so, too."""
+        self.has_begun = True
+        return super().flush(include_footers)
+
     def query(self, model: type[M]) -> M:
         """Return the request's query arguments, checked; a doubled one is refused."""
         fields: dict[str, Any] = {}
@@ -356,7 +366,7 @@ class Handler(Base, APIHandler):
                 raise
             # So Jupyter refuses an origin that it does not know.
             raise UnauthorizedError(FOREIGN_PAGE) from None
-        if self._finished:
+        if self.has_begun:
             return
         if self.request.method != "OPTIONS":
             await self.admit()
@@ -454,7 +464,7 @@ class Handler(Base, APIHandler):
 
     def begin_stream(self) -> None:
         """Set the headers of an event stream, once; proxies must not hold it back."""
-        if self._headers_written:
+        if self.has_begun:
             return
         self.set_header("Content-Type", "text/event-stream")
         self.set_header("Cache-Control", "no-cache")

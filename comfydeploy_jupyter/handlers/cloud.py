@@ -207,12 +207,12 @@ class SiteHandler(Streamed, Handler):
         except StreamClosedError:
             self.log.debug("A client left before it had all of %s", response.url.path)
         except CloudError as fault:
-            if not self._headers_written:
+            if not self.has_begun:
                 raise
             # Only a broken connection tells that what has been sent is not the whole answer.
             self.log.warning(fault.message)
             connection: Any = self.request.connection
-            connection.stream.close()
+            connection.close()
 
 
 def _close(asking: asyncio.Future[aiohttp.ClientResponse]) -> None:

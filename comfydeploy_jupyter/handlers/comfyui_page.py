@@ -24,6 +24,7 @@ from urllib.parse import quote, unquote
 
 from jupyter_server.base.websocket import WebSocketMixin
 from jupyter_server.utils import url_path_join
+from tornado import web
 from tornado.httputil import url_concat
 from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
@@ -237,7 +238,8 @@ class PageHandler(Streamed, PageBase):
         finally:
             answer.close()
 
-    head = post = put = patch = delete = options = get
+    head = post = put = patch = delete = get
+    options = web.authenticated(get)
 
     def on_connection_close(self) -> None:
         """Stop what nobody waits for."""

@@ -119,7 +119,7 @@ class StreamHandler(RunBase):
         try:
             run = starting.result()
         except Exception as fault:
-            if not self._headers_written:
+            if not self.has_begun:
                 raise
             error = self.describe(fault, ComfyDeployError.status)
             unsure = self._run_of(error)
@@ -147,7 +147,7 @@ class StreamHandler(RunBase):
         try:
             record = await self.services.runs.record(query.prompt_id)
         except ComfyDeployError as fault:
-            if not self._headers_written:
+            if not self.has_begun:
                 raise
             await self._tell_failure(fault)
             return

@@ -31,11 +31,11 @@ class Streamed(Base):
     A client that waits for ``100 Continue`` gets the reply instead.
     """
 
+    _is_preparing = True  # tornado closes the connection once a reply is sent meanwhile
     _rest: int | None = 0  # bytes of the body that have not arrived; None: it does not say
     _fault: Exception | None = None
     _is_told = False  # the reply was sent before the body was complete
     _passed = 0
-    _is_preparing = False
     _lingering: asyncio.TimerHandle | None = None
 
     async def begin(self) -> None:
@@ -67,7 +67,6 @@ class Streamed(Base):
 
     async def prepare(self) -> None:  # type: ignore[override]  # as in Handler
         """Check who asks, then get ready for a body of any size."""
-        self._is_preparing = True
         headers = self.request.headers
         length = headers.get("Content-Length", "0")
         chunked = "Transfer-Encoding" in headers
@@ -75,13 +74,13 @@ class Streamed(Base):
         try:
             await cast("Awaitable[None]", super().prepare())
             self.extension.requests.discard(self)  # until its body is there
-            if not self._finished:
+            if not self.has_begun:
                 await self.begin()
         except Exception as fault:
             if self._rest == 0 or "Expect" in headers:
                 raise
             await self._refuse(fault)
-        self._is_preparing = self._finished
+        self._is_preparing = False
 
     async def data_received(self, chunk: bytes) -> None:
         """Take the next piece, or read past it."""
@@ -99,11 +98,8 @@ class Streamed(Base):
             await self._refuse(fault)
 
     def finish(self, *args: Any, **kwargs: Any) -> Future[None]:
-        """End the reply; tornado closes the connection of a body that has not been read.
-
-        It does so too where there is no body, but the reply ends before `prepare` does.
-        """
-        if (self._rest != 0 or self._is_preparing) and not self._headers_written:
+        """End the reply; tornado closes the connection of a request that has not been read."""
+        if (self._is_preparing or self._rest != 0) and not self.has_begun:
             self.set_header("Connection", "close")
         done = super().finish(*args, **kwargs)
         if self._is_told:

@@ -61,7 +61,7 @@ class ViewHandler(Handler):
         except StreamClosedError:
             self.log.debug("A client left before it had all of %r", query.filename)
         except ComfyUIUnavailableError as fault:
-            if not self._headers_written:
+            if not self.has_begun:
                 raise
             self.log.warning("%s", fault.message)
             self.detach().close()  # so that nobody takes a part for the whole

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple, get_origin
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
@@ -216,7 +216,7 @@ def _request_models(types: Iterable[Any]) -> list[type[BaseModel]]:
         if plain and issubclass(model, schemas.Model):
             found[model] = None
             for info in model.model_fields.values():
-                waiting.extend(getattr(info.annotation, "__args__", ()))
+                waiting.extend(get_args(info.annotation))
     return list(found)
 
 

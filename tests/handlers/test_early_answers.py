@@ -73,7 +73,7 @@ class Connection:
         while (line := self.file.readline()) not in (b"\r\n", b""):
             name, _, value = line.decode().partition(":")
             headers[name.lower()] = value.strip()
-        return Reply(status, headers, self.file.read(int(headers["content-length"])))
+        return Reply(status, headers, self.file.read(int(headers.get("content-length", "0"))))
 
     def has_ended(self) -> bool:
         """Whether the server closes it properly: no byte follows, and no reset."""
@@ -132,6 +132,35 @@ def test_small_bodies_are_read_and_the_connection_stays(connection, refused, siz
         connection.socket.sendall(bytes(size))
         reply = connection.read()
         check(reply, refused)
+        assert not reply.closes
+    assert connection.is_usable()
+
+
+@each_refused
+@pytest.mark.parametrize("length", [(), ("Content-Length: 0",)], ids=["none", "0"])
+def test_without_a_body_what_is_told_of_the_connection_is_true(connection, refused, length):
+    kind = f"Content-Type: {FORM}"
+    connection.send_head(refused.method, refused.route, kind, *length, token=refused.token)
+    reply = connection.read()
+    check(reply, refused)
+    assert connection.has_ended() if reply.closes else connection.is_usable()
+
+
+def test_where_the_page_of_comfyui_leads_elsewhere(connection):
+    connection.send_head("GET", "comfyui")
+    reply = connection.read()
+    assert reply.status == 302
+    assert connection.has_ended() if reply.closes else connection.is_usable()
+
+
+@pytest.mark.parametrize("route", ["comfyui-deploy/upload-file", "comfydeploy/api/x"])
+@pytest.mark.parametrize("kind", [FORM, "application/json"])
+def test_a_body_of_options_is_read_past(connection, route, kind):
+    for _ in range(2):
+        connection.send_head("OPTIONS", route, f"Content-Type: {kind}", "Content-Length: 1000")
+        connection.socket.sendall(bytes(1000))
+        reply = connection.read()
+        assert reply.status in (200, 204)
         assert not reply.closes
     assert connection.is_usable()
 
