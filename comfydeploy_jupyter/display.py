@@ -27,6 +27,12 @@ CLOCK = 0.5
 """How often a view is updated though nothing happened, so that its clock goes on, s."""
 
 
+SWEEP_CLASS = "comfydeploy-sweep"
+GONE = (
+    "The kernel of this sweep was restarted or is gone. Run this cell again to go on with it;"
+    " runs that were queued go on."
+)
+
 SHEET_INTERVAL, SHEET_SHARE = 1.0, 10.0
 """Shortest time between two pictures of a contact sheet, s; and that as a multiple of the time
 which the last one took, so that a large one is drawn more rarely."""
@@ -317,6 +323,7 @@ class SweepView:
         from IPython.display import display
 
         from .client.sweep import current_cell
+        from .lifeline import Lifeline
 
         self._sweep = progress.sweep
         full = w.Layout(width="100%", margin="0", min_width="0")
@@ -338,7 +345,11 @@ class SweepView:
             layout=w.Layout(max_width="100%", align_self="flex-start", display="none"),
         )
         row = w.HBox([self._bar, self._stop], layout=w.Layout(width="100%", grid_gap="8px"))
-        self._box = w.VBox([self._text, row, self._sheet], layout=w.Layout(grid_gap="4px"))
+        lifeline = Lifeline(SWEEP_CLASS, GONE)
+        self._box = w.VBox(
+            [lifeline, self._text, row, self._sheet], layout=w.Layout(grid_gap="4px")
+        )
+        self._box.add_class(SWEEP_CLASS)
         self._drawn: dict[str, int] | None = None
         self._next_sheet = 0.0
         bundle = self._box._repr_mimebundle_()

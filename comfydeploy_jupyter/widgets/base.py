@@ -7,15 +7,14 @@ import html
 import threading
 import time
 import uuid
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import anywidget
 import ipywidgets as w
 import traitlets as t
 
 from ..display import INTERVAL, close_tree, in_notebook
 from ..errors import ComfyDeployError, RunTimeoutError
+from ..lifeline import STATIC, Lifeline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +23,10 @@ if TYPE_CHECKING:
 
 GAP = "8px"
 PANEL_CLASS = "comfydeploy-panel"
-STATIC = Path(__file__).parent / "static"
-"""The style sheet and the scripts of the panels."""
+GONE = (
+    "The kernel of this panel was restarted or is gone. Run this cell again to use the panel;"
+    " runs that were queued go on."
+)
 
 LASTING = "comfydeploy-panel-lasting"
 """The name of threads that end only with their panel."""
@@ -35,19 +36,6 @@ JOIN_WITHIN = 5.0
 
 REST = 1.0
 """How often a panel that no cell shows any more looks whether one does, s."""
-
-
-def script(name: str) -> str:
-    """Return a script with what all scripts share before it, as one module."""
-    return "\n".join(
-        (STATIC / f"{part}.js").read_text(encoding="utf-8") for part in ("common", name)
-    )
-
-
-class Lifeline(anywidget.AnyWidget):
-    """Notices in the page that the kernel of a panel is gone, and disables the panel then."""
-
-    _esm = script("lifeline")
 
 
 # ipywidgets has no types
@@ -98,7 +86,7 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._style = w.HTML(
             f"<style>{style}{self._record.hiding}</style>", layout=w.Layout(display="none")
         )
-        self._lifeline = Lifeline()
+        self._lifeline = Lifeline(PANEL_CLASS, GONE)
         self._errors = Problem()
         self._own_look = "layout" not in kwargs
         super().__init__(**{"layout": w.Layout(grid_gap=GAP, width="auto"), **kwargs})

@@ -12,7 +12,7 @@ from ..client.graph import sentence
 from ..errors import ComfyDeployError, InvalidRequestError
 from ..graphs.inputs import apply_inputs
 from ..graphs.seeds import MAX_SEED, SeedMode, apply_seeds
-from .base import script
+from ..lifeline import script
 from .view import View
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import traitlets as t
 
 from ..client.graph_text import counted
 from ..errors import ComfyDeployError
-from .base import script
+from ..lifeline import script
 from .view import View
 
 if TYPE_CHECKING:

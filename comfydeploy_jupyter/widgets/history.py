@@ -8,7 +8,7 @@ import traitlets as t
 
 from ..client import Result
 from ..client.events import FINAL
-from .base import script
+from ..lifeline import script
 from .view import View
 
 if TYPE_CHECKING:

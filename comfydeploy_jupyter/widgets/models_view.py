@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import anywidget
 import traitlets as t
 
-from .base import STATIC, script
+from ..lifeline import STATIC, script
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

@@ -11,7 +11,8 @@ import ipywidgets as w
 import traitlets as t
 
 from ..errors import ComfyDeployError
-from .base import GAP, script
+from ..lifeline import script
+from .base import GAP
 from .view import View
 
 if TYPE_CHECKING:

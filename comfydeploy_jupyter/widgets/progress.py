@@ -10,8 +10,8 @@ import traitlets as t
 from ..client.graph_text import counted
 from ..display import activity
 from ..errors import ComfyDeployError
+from ..lifeline import script
 from ..moments import read_moment
-from .base import script
 from .view import View
 
 if TYPE_CHECKING:

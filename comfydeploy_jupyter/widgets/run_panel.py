@@ -15,7 +15,8 @@ from ..client.files import has_files, upload_all
 from ..client.workflow import in_api_format
 from ..errors import ComfyDeployError, InvalidRequestError, PromptInvalidError
 from ..graphs.inputs import input_form
-from .base import Panel, script
+from ..lifeline import script
+from .base import Panel
 from .follower import Follower
 from .form import Form, unlocked_seeds
 from .gallery import Gallery, plain_form

@@ -8,7 +8,7 @@ import anywidget
 import ipywidgets as w
 import traitlets as t
 
-from .base import STATIC, script
+from ..lifeline import STATIC, script
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,7 +17,8 @@ from ..client.workflow import Workflow, in_api_format
 from ..client.workflows import graphs_of
 from ..client.writing import write_text
 from ..errors import ConflictError, InvalidRequestError
-from .base import STATIC, Panel, Problem, Throttle
+from ..lifeline import STATIC
+from .base import Panel, Problem, Throttle
 from .parts import FileButton, button, note, row
 from .picker import ACCEPTED
 from .run_panel import RunPanel

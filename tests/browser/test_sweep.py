@@ -21,6 +21,12 @@ comfy = comfydeploy_jupyter.connect(start=False)
 comfy.sweep({name!r}, {points!r}, wait={wait!r})"""
 
 
+RESTART = """() => {
+    const { context } = window.jupyterapp.shell.currentWidget;
+    return context.sessionContext.session.kernel.restart();
+}"""
+
+
 def test_it_fills_and_stays(open_notebook: Any) -> None:
     points = {"Width.value": [160, 240, 320], "Caption.value": ["<b>low</b>", "high"]}
     lab_page = open_notebook("sweep", CODE.format(name="sunset.json", points=points, wait=True))
@@ -40,6 +46,22 @@ def slow_graph() -> dict[str, Any]:
         "4": {"class_type": "TestText", "inputs": {"text": "", "anything": ["3", 0]}},
         "5": {"class_type": "PreviewImage", "inputs": {"images": ["2", 0]}},
     }
+
+
+def test_it_says_that_its_kernel_is_gone(open_notebook: Any, lab: JupyterProcess) -> None:
+    (lab.root / "gone.json").write_text(json.dumps(slow_graph()))
+    points = {"seed": list(range(9))}
+    lab_page = open_notebook("sweep-gone", CODE.format(name="gone.json", points=points, wait=False))
+    page = lab_page.page
+    output = page.locator(".jp-OutputArea-output")
+    stop = output.get_by_role("button", name="Stop")
+    gone = output.get_by_text("The kernel of this sweep was restarted or is gone")
+    expect(stop).to_be_enabled(timeout=60_000)
+    expect(gone).to_be_hidden()
+    page.evaluate(RESTART)
+    expect(gone).to_be_visible()
+    expect(stop).to_be_disabled()
+    lab_page.shoot("sweep-gone")
 
 
 @pytest.mark.parametrize("wait", [True, False], ids=["busy", "free"])

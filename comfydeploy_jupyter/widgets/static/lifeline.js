@@ -1,4 +1,4 @@
-// Notices that the kernel of a panel is gone: nothing in the panel would be heard any more.
+// Notices that the kernel of a panel or a sweep is gone: nothing in it would be heard any more.
 
 const GONE = new Set(["restarting", "autorestarting", "terminating", "dead"]);
 const CONTROLS = "button, input, select, textarea";
@@ -19,7 +19,7 @@ function render({ model, el }) {
     }
   };
   const die = () => {
-    const panel = el.closest(".comfydeploy-panel");
+    const panel = el.closest(`.${model.get("around")}`);
     if (gone || !panel) return;
     gone = true;
     panel.classList.add("cd-dead");
@@ -28,14 +28,7 @@ function render({ model, el }) {
     observer.observe(panel, { subtree: true, childList: true, attributeFilter: ["disabled"] });
     ends.push(() => observer.disconnect());
     el.hidden = false;
-    el.replaceChildren(
-      h(
-        "div",
-        { className: "comfydeploy-error" },
-        "The kernel of this panel was restarted or is gone. Run this cell again to use the panel; ",
-        "runs that were queued go on.",
-      ),
-    );
+    el.replaceChildren(h("div", { className: "comfydeploy-error" }, model.get("text")));
   };
 
   // Every page of ipywidgets marks what has no connection to a kernel, also what was only saved.
