@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import traitlets as t
 
 from ..client.graph_text import counted
+from ..client.results import NAMED_FILES
 from ..errors import ComfyDeployError
 from ..lifeline import script
 from .view import View
@@ -110,7 +111,8 @@ def plain_form(result: Result) -> tuple[str, str]:
         '<div style="display:flex;flex-wrap:wrap;gap:8px;align-items:flex-start">'
         f"{''.join(parts)}</div>"
     )
-    lines = [repr(result), *(file.filename for file in result.files), *result.texts]
+    unnamed = result.files[NAMED_FILES:]  # not in the first line
+    lines = [repr(result), *(file.filename for file in unnamed), *result.texts]
     return shown + result.to_html(files=False), "\n".join(lines)
 
 

@@ -50,6 +50,21 @@ def test_unknown_arguments_are_refused_with_a_hint() -> None:
         RunPanel(zzzzz=1)
 
 
+def test_its_plain_form_names_each_file_once(panel_of: Callable[..., RunPanel]) -> None:
+    color = {"width": 64, "height": 64, "batch_size": 5, "color": 0}
+    graph = {
+        "1": {"class_type": "EmptyImage", "inputs": color},
+        "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "five"}},
+    }
+    panel = panel_of(graph)
+    panel.run()
+    until(lambda: panel.result is not None)
+    until(lambda: "success" in panel.kept[1])
+    names = [file.filename for file in panel.result.files]
+    assert len(names) == 5
+    assert [panel.kept[1].count(name) for name in names] == [1] * 5
+
+
 def test_run_changes_what_was_changed(panel_of: Callable[..., RunPanel]) -> None:
     panel = panel_of(SUNSET)
     assert panel.inputs == {}
