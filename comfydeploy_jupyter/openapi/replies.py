@@ -32,7 +32,10 @@ class Success(Reply):
 
 
 class ErrorReply(OpenReply):
-    """Every error; further keys, such as ``hint`` or ``prompt_id``, go with some codes."""
+    """Every error; further keys, such as ``hint`` or ``prompt_id``, go with some codes.
+
+    Errors of ``volume/…`` also have the message as ``detail``.
+    """
 
     success: Literal[False]
     error: str
