@@ -16,7 +16,7 @@ from jupyter_server.base.handlers import APIHandler, JupyterHandler
 from jupyter_server.utils import ensure_async
 from tornado import web
 
-from .. import answers, json_pieces
+from .. import json_pieces
 from ..errors import (
     FULL,
     ComfyDeployError,
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import Awaitable
 
+    from .. import answers
     from .. import schemas as schemas
     from ..cloud.client import CloudAccount
     from ..extension import ComfyDeploy
@@ -53,6 +54,7 @@ ENDLESS = 1 << 50  # bytes of a body that is passed on as it comes; tornado want
 KEEP_AWAKE = 15.0  # seconds between comment lines on a silent stream
 
 if not TYPE_CHECKING:
+    answers = lazy_module("answers")
     schemas, formats = lazy_module("schemas"), lazy_module("graphs.formats")
 
 M = TypeVar("M", bound="schemas.Model")
