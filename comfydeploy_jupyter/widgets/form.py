@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import traitlets as t
 
 from ..client.graph import sentence
+from ..client.workflow import plain
 from ..errors import ComfyDeployError, InvalidRequestError
 from ..graphs.inputs import apply_inputs
 from ..graphs.seeds import MAX_SEED, SeedMode, apply_seeds
@@ -182,7 +183,7 @@ class Form(View):
         UnknownInputError
             The name matches no input of the workflow, or several; the message has candidates.
         """
-        field = self._field_of(key)
+        field, value = self._field_of(key), plain(value)
         if field is not None and isinstance(value, (str, int, float)):
             self._put({field.key: value})
         else:
@@ -363,6 +364,8 @@ def _written(field: FormField, value: Any) -> Any:
         return bool(value)
     if field.options:
         return value
+    if field.kind in {"int", "seed", "color"} and isinstance(value, float) and value.is_integer():
+        value = int(value)
     if field.kind == "color" and isinstance(value, int) and 0 <= value <= 0xFFFFFF:
         return f"#{value:06x}"
     return str(value)

@@ -7,6 +7,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -63,6 +64,19 @@ def test_its_plain_form_names_each_file_once(panel_of: Callable[..., RunPanel]) 
     names = [file.filename for file in panel.result.files]
     assert len(names) == 5
     assert [panel.kept[1].count(name) for name in names] == [1] * 5
+
+
+def test_numbers_of_numpy_and_whole_floats_are_in_the_form(
+    panel_of: Callable[..., RunPanel],
+) -> None:
+    panel = panel_of(SUNSET)
+    panel.set_input("Width.value", np.int64(200))
+    panel.set_input("2.value", 96.0)
+    panel.set_input("Sky.color", np.float64(0x102030))
+    assert panel.inputs == {"1.value": 200, "2.value": 96, "3.color": 0x102030}
+    panel.run()
+    until(lambda: panel.result is not None)
+    assert panel.result.images[0].size == (200, 96)
 
 
 def test_run_changes_what_was_changed(panel_of: Callable[..., RunPanel]) -> None:
