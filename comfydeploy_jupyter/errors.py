@@ -12,6 +12,7 @@ into its JSON reply; the Python client turns the reply back into the same error:
     ├── UnauthorizedError            403 unauthorized
     ├── ForbiddenPathError           403 forbidden_path
     ├── ForbiddenAPIURLError         403 forbidden_api_url
+    ├── OfflineError                 403 offline             the setting `offline` forbids it
     ├── NotFoundError                404 not_found
     ├── MethodNotAllowedError        405 method_not_allowed
     ├── ConflictError                409 conflict
@@ -177,6 +178,13 @@ class ForbiddenAPIURLError(ComfyDeployError):
 
     status = 403
     code = "forbidden_api_url"
+
+
+class OfflineError(ComfyDeployError):
+    """Something would have to be fetched, which the setting ``offline`` forbids."""
+
+    status = 403
+    code = "offline"
 
 
 class NotFoundError(ComfyDeployError):

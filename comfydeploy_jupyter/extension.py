@@ -19,6 +19,7 @@ from ._version import __version__
 from .errors import ComfyDeployError, InvalidRequestError
 from .handlers import ROUTES
 from .lazy import lazy_module, load_all
+from .offline import FetchPolicy, is_true
 from .posix import require_posix
 
 if TYPE_CHECKING:
@@ -188,6 +189,13 @@ class ComfyDeploy(ExtensionApp):
     ).tag(config=True)
     civitai_token = Unicode(
         "", help="API key for models of Civitai that need one. Also from CIVITAI_API_KEY."
+    ).tag(config=True)
+
+    offline = Bool(
+        False,
+        help="Whether fetching files from other machines is forbidden: models, input files that are"
+        " given as an address, cloudflared and, where it is said by COMFYDEPLOY_OFFLINE, ComfyUI by"
+        " the installer. What asks for one gets the error `offline`.",
     ).tag(config=True)
 
     cloudflared_path = Unicode(
@@ -367,6 +375,7 @@ class ComfyDeploy(ExtensionApp):
                 site_url=self.comfydeploy_url,
                 cloud_timeout=self.cloud_timeout,
                 max_concurrent_uploads=self.max_concurrent_uploads,
+                fetching=FetchPolicy(self.offline),
                 sites=ModelSites(
                     huggingface_url=self.huggingface_url.rstrip("/"),
                     civitai_url=self.civitai_url.rstrip("/"),
@@ -429,5 +438,5 @@ def _from_text(trait: TraitType[Any, Any], text: str) -> Any:
     if isinstance(trait, List):
         return shlex.split(text)
     if isinstance(trait, Bool):
-        return text.strip().lower() in ("1", "true", "yes", "on")
+        return is_true(text)
     return trait.from_string(text)

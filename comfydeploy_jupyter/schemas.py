@@ -213,6 +213,16 @@ class ValidateRequest(GraphRequest):
     """Body of ``POST workflow/validate``."""
 
 
+class FetchModelsRequest(GraphRequest):
+    """Body of ``POST workflow/fetch-models``."""
+
+    workflow_id: Identifier | None = None
+    version: Annotated[int, Field(ge=1)] | Literal["latest"] | None = None
+    models: Annotated[list[str], Field(max_length=1000)] | None = None
+    dry_run: bool = False
+    sizes: bool = False
+
+
 class ConvertRequest(GraphRequest):
     """Body of ``POST workflow/convert``."""
 

@@ -29,6 +29,7 @@ from .machines.machine import MachineSettings
 from .machines.registry import MachineRegistry
 from .machines.room import MachineRoom
 from .metrics import Reading
+from .offline import FetchPolicy
 from .peers import ANYONE
 from .runs.delivery import Delivery
 from .runs.manager import RunManager
@@ -98,6 +99,8 @@ class Settings:
         Transfers at a time, in each direction.
     sites : ModelSites
         Where models are downloaded from.
+    fetching : FetchPolicy
+        Whether files may be fetched from elsewhere.
     tunnel : TunnelSettings
         How tunnels are made.
     jupyter : callable or None
@@ -121,6 +124,7 @@ class Settings:
     cloud_timeout: float = 30.0
     max_concurrent_uploads: int = 3
     sites: ModelSites = field(default_factory=ModelSites)
+    fetching: FetchPolicy = field(default_factory=FetchPolicy)
     tunnel: TunnelSettings = field(default_factory=TunnelSettings)
     jupyter: Callable[[], Origin] | None = None
     admit_host: Callable[[str, bool], object] | None = None
@@ -159,6 +163,7 @@ class Services:
         self.tunnels = Tunnels(
             settings.data_dir / "tunnel",
             settings.tunnel,
+            fetching=settings.fetching,
             find=self._tunnel_origin,
             on_url=self._tunnel_moved,
         )
@@ -438,6 +443,7 @@ class Services:
             self.machines,
             self.cloud.access.key_for,
             sites=settings.sites,
+            fetching=settings.fetching,
             max_concurrent=settings.max_concurrent_uploads,
         )
         delivery = Delivery(self._transfers, self.machines, repository)
@@ -448,6 +454,7 @@ class Services:
             delivery,
             stored_version=self._local_workflows.version,
             comfy_api_key=self.comfy_account.key,
+            fetching=settings.fetching,
             view_url=f"{settings.base_url}comfyui-deploy/view",
             lost_after=settings.lost_after,
             gone_after=settings.gone_after,

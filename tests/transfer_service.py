@@ -239,6 +239,8 @@ class Service:
             await answer.prepare(request)
             return answer
         await answer.prepare(request)
+        if request.method == "HEAD":
+            return answer
         end = len(content) if self.break_after is None else start + self.break_after
         position = start
         while position < min(end, len(content)):

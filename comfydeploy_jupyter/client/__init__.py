@@ -5,6 +5,7 @@ from __future__ import annotations
 from .comfy import Comfy
 from .discovery import connect
 from .events import Event, RunProgress
+from .fetched_models import FetchedModels, WorkflowModel
 from .graph import NodeName
 from .machines import Machine, Machines
 from .results import Images, OutputFile, Result
@@ -20,6 +21,7 @@ __all__ = [
     "Comfy",
     "Event",
     "EventStream",
+    "FetchedModels",
     "Images",
     "Inputs",
     "Machine",
@@ -40,6 +42,7 @@ __all__ = [
     "UnknownNameError",
     "Validation",
     "Workflow",
+    "WorkflowModel",
     "WorkflowVersion",
     "Workflows",
     "connect",

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from ..errors import ComfyDeployError, InvalidRequestError, NotFoundError, PromptInvalidError
 from ..graphs.structure import structure_of
 from .events import RunProgress
+from .fetched_models import FetchedModels
 from .files import Model, UploadedFile, has_files, upload, upload_all
 from .graph import Source
 from .login import sign_in
@@ -30,7 +31,7 @@ from .workflow import Workflow
 from .workflows import Workflows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from .sweep import SweepProgress
 
@@ -585,6 +586,54 @@ class Comfy:
         }
         body = {key: value for key, value in fields.items() if value is not None}
         return _object(self.server.post("volume/model", {"action": "add", **body}))
+
+    def fetch_models(
+        self,
+        workflow: WorkflowSource,
+        *,
+        dry_run: bool = False,
+        sizes: bool = False,
+        models: Sequence[str] | None = None,
+        machine: str | None = None,
+    ) -> FetchedModels:
+        """Fetch the models that a workflow needs and ComfyUI lacks, in the background.
+
+        They go into the folders that the workflow's loaders look in; links, and checksums where
+        there are some, are those that the workflow carries, as templates do.
+
+        Parameters
+        ----------
+        workflow : dict, str, path or Workflow
+            As `run` takes it. Only the editor's format carries links.
+        dry_run : bool
+            Whether only to tell what would be fetched.
+        sizes : bool
+            Whether to ask the sites how large it is; also finds out which models need a token.
+        models : sequence of str, optional
+            The names of those that are meant; default all that are missing.
+        machine : str, optional
+            The ComfyUI that shall have them; its folders must be on the server's machine.
+
+        Returns
+        -------
+        FetchedModels
+            All models that the workflow names, with their states; ``wait()`` waits for the
+            downloads. Asked again, it goes on with what is under way.
+
+        Raises
+        ------
+        OfflineError
+            The setting ``offline`` forbids it.
+        InvalidRequestError
+            The workflow names no model of a name in `models`.
+        """
+        fields = {"dry_run": dry_run, "sizes": sizes, "machine": machine}
+        body: dict[str, Any] = {key: value for key, value in fields.items() if value is not None}
+        if models is not None:
+            body["models"] = list(models)
+        source = _source(workflow)
+        reply = _object(self.server.post("workflow/fetch-models", {**source.body(), **body}))
+        return FetchedModels(reply, self.server)
 
     def uploads(self, prompt_id: str | None = None) -> dict[str, Any]:
         """Return what is on its way, out and in: counts, and ``uploads`` with each transfer.

@@ -31,8 +31,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..child import child_environment
-from ..errors import UnsupportedPlatformError
+from ..errors import OfflineError, UnsupportedPlatformError
 from ..graphs.versions import NEWEST_TESTED, OLDEST_TESTED, version_parts
+from ..offline import FetchPolicy
 from ..posix import lock_file, require_posix
 from .discovery import (
     INSTALL_PATH,
@@ -602,8 +603,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = Options(**vars(parser.parse_args(arguments)))
     try:
         require_posix("The installer of ComfyUI")
+        FetchPolicy.from_environment().require("ComfyUI")
         install(options)
-    except (InstallError, UnsupportedPlatformError) as error:
+    except (InstallError, OfflineError, UnsupportedPlatformError) as error:
         print(f"ComfyUI was not installed: {error}", file=sys.stderr)
         return 1
     except OSError as error:

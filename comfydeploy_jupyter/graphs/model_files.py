@@ -10,7 +10,7 @@ from .formats import objects, subgraphs_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-_SUFFIXES = (
+SUFFIXES = (
     ".safetensors",
     ".sft",
     ".ckpt",
@@ -89,7 +89,7 @@ def model_folder(class_type: str, name: str, options: Sequence[object]) -> tuple
     folder = _FOLDERS_OF_CLASS.get((class_type, name)) or _FOLDERS.get(name)
     if folder is not None:
         return True, folder
-    return any(isinstance(o, str) and o.lower().endswith(_SUFFIXES) for o in options), None
+    return any(isinstance(o, str) and o.lower().endswith(SUFFIXES) for o in options), None
 
 
 def workflow_nodes(workflow: object) -> Iterator[Mapping[str, Any]]:
@@ -171,3 +171,84 @@ def core_versions(workflow: object) -> dict[str, str]:
         if isinstance(class_type, str) and isinstance(version, str):
             versions.setdefault(class_type, version)
     return versions
+
+
+PICKLES = frozenset({".ckpt", ".pt", ".pt2", ".pth", ".bin", ".pkl"})
+"""Suffixes of model files that may hold Python pickles, which can run code when they are loaded."""
+
+
+@dataclass(frozen=True)
+class ListedModel:
+    """A model file as a workflow lists it; nothing of it has been checked.
+
+    Attributes
+    ----------
+    name : str
+        The file's name.
+    url, folder : str or None
+        Where it can be got, and the folder for it under ``models``.
+    hash, hash_type : str or None
+        What its content must be.
+    """
+
+    name: str
+    url: str | None = None
+    folder: str | None = None
+    hash: str | None = None
+    hash_type: str | None = None
+
+
+def listed_models(workflow: object) -> list[ListedModel]:
+    """Return the model files that a workflow lists, each name in a folder once.
+
+    Templates list them in ``properties.models`` of the loader, those in subgraphs too; older ones
+    in ``models`` of the whole workflow.
+
+    Parameters
+    ----------
+    workflow : object
+        A graph as the editor saves it.
+    """
+    lists: list[object] = [_properties(node).get("models") for node in workflow_nodes(workflow)]
+    if isinstance(workflow, dict):
+        lists.append(workflow.get("models"))
+    found: dict[tuple[str, str | None], ListedModel] = {}
+    for entry in (entry for entries in lists if isinstance(entries, list) for entry in entries):
+        if isinstance(entry, dict) and isinstance(entry.get("name"), str):
+            texts = {"url": "url", "folder": "directory", "hash": "hash", "hash_type": "hash_type"}
+            told = {ours: entry.get(theirs) for ours, theirs in texts.items()}
+            model = ListedModel(
+                entry["name"], **{k: v if isinstance(v, str) else None for k, v in told.items()}
+            )
+            found.setdefault((model.name, model.folder), model)
+    return list(found.values())
+
+
+def chosen_names(workflow: object, prompt: object = None) -> set[str]:
+    """Return the texts that the widgets of a workflow hold: whatever files it uses are among them.
+
+    Parameters
+    ----------
+    workflow : object
+        A graph as the editor saves it.
+    prompt : object
+        The same in API format, if it is known too.
+    """
+    found: set[str] = set()
+    for node in workflow_nodes(workflow):
+        values = node.get("widgets_values")
+        if isinstance(values, dict):
+            values = list(values.values())
+        found.update(_texts(values if isinstance(values, list) else []))
+    for node in objects(list(prompt.values())) if isinstance(prompt, dict) else ():
+        inputs = node.get("inputs")
+        found.update(_texts(list(inputs.values()) if isinstance(inputs, dict) else []))
+    return found
+
+
+def _texts(values: Sequence[object]) -> Iterator[str]:
+    for value in values:
+        if isinstance(value, dict):
+            yield from (inner for inner in value.values() if isinstance(inner, str))
+        elif isinstance(value, str):
+            yield value

@@ -18,7 +18,7 @@ from .files import (
     StatHandler,
     UploadFileHandler,
 )
-from .graphs import ConvertHandler, ValidateHandler
+from .graphs import ConvertHandler, FetchModelsHandler, ValidateHandler
 from .machines import (
     FreeHandler,
     MachineCreateHandler,
@@ -78,6 +78,7 @@ ROUTES = (
     # Workflows
     (f"{PREFIX}/workflow/convert", ConvertHandler),
     (f"{PREFIX}/workflow/validate", ValidateHandler),
+    (f"{PREFIX}/workflow/fetch-models", FetchModelsHandler),
     # WebSocket and status
     (f"{PREFIX}/ws", EventSocket),
     (f"{PREFIX}/check-status", CheckStatusHandler),

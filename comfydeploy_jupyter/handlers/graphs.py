@@ -10,9 +10,11 @@ from ..lazy import lazy_module
 from .base import Handler, schemas
 
 if TYPE_CHECKING:
-    from ..workflows import convert, judge
+    from ..transfers import queue
+    from ..workflows import convert, judge, missing_models
 else:
     convert, judge = lazy_module("workflows.convert"), lazy_module("workflows.judge")
+    missing_models, queue = lazy_module("workflows.missing_models"), lazy_module("transfers.queue")
 
 
 class ConvertHandler(Handler):
@@ -60,3 +62,60 @@ class ValidateHandler(Handler):
         await self.reply_large(
             await judge.judge(machine, workflow_api=request.workflow_api, workflow=request.workflow)
         )
+
+
+class FetchModelsHandler(Handler):
+    """``POST workflow/fetch-models``: the models that a workflow needs and ComfyUI lacks."""
+
+    async def post(self) -> None:
+        """Tell which models are missing and, unless it is a ``dry_run``, begin to fetch them."""
+        request = await self.body(schemas.FetchModelsRequest)
+        machine = self.services.machines.get(request.machine)
+        workflow_api, workflow = await self._graphs(request)
+        listing = await self.services.models(machine.id)
+        transfers = self.services.transfers
+        plan = await missing_models.plan(
+            machine,
+            transfers,
+            await listing.names(),
+            workflow_api=workflow_api,
+            workflow=workflow,
+        )
+        if request.models is not None:
+            missing_models.only(plan, request.models)
+        if request.sizes and self.services.settings.fetching.offline:
+            plan.warnings.append("No sizes were asked for: the setting `offline` forbids that.")
+        elif request.sizes:
+            await missing_models.ask_sizes(plan, transfers)
+        if not request.dry_run:
+            await missing_models.fetch(plan, transfers, machine)
+        moving = [model.transfer for model in plan.models if model.transfer is not None]
+        await self.reply_large(
+            {
+                "success": True,
+                "dry_run": request.dry_run,
+                "offline": self.services.settings.fetching.offline,
+                "models": [model.describe() for model in plan.models],
+                "transfers": [queue.describe(record) for record in moving],
+                "missing_nodes": plan.missing_nodes,
+                "warnings": plan.warnings,
+            }
+        )
+
+    async def _graphs(
+        self, request: schemas.FetchModelsRequest
+    ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+        """Return the graph of a request in API format and in UI format, as far as there is one."""
+        if request.workflow_id is not None:
+            if request.workflow is not None or request.workflow_api is not None:
+                raise InvalidRequestError.of_field(
+                    "workflow_id", "is given beside a graph; send one of them"
+                )
+            number = None if request.version in (None, "latest") else int(request.version or 0)
+            stored = await self.services.workflows().version(request.workflow_id, number)
+            return stored["workflow_api"], stored["workflow"]
+        if request.workflow_api is None and request.workflow is None:
+            raise InvalidRequestError.of_field(
+                "workflow", "is missing: send the graph as workflow or workflow_api, or workflow_id"
+            )
+        return request.workflow_api, request.workflow

@@ -18,6 +18,7 @@ from ..errors import (
     NoAPIKeyError,
     NoSpaceError,
     NotFoundError,
+    OfflineError,
     PromptInvalidError,
     RunTimeoutError,
     StoreUnavailableError,
@@ -54,6 +55,11 @@ ERRORS: tuple[ComfyDeployError, ...] = (
     UnauthorizedError("Jupyter's token or login is needed for this"),
     ForbiddenPathError(
         "filename: is outside the folders that may be read", details={"field": "filename"}
+    ),
+    OfflineError(
+        "a.safetensors is not fetched: the setting `offline` forbids that",
+        details={"setting": "offline"},
+        extra={"hint": "Set c.ComfyDeploy.offline = False, or unset COMFYDEPLOY_OFFLINE."},
     ),
     ForbiddenAPIURLError(
         "api_url: https://example.com is not on allowed_api_urls", details={"field": "api_url"}
@@ -265,6 +271,29 @@ JUDGEMENT = {
     "missing_models": [],
     "warnings": [],
     "definitions": {"source": "live", "comfyui_version": "0.3.75"},
+}
+FETCHED_MODELS = {
+    "success": True,
+    "dry_run": False,
+    "offline": False,
+    "models": [
+        {
+            "name": "ae.safetensors",
+            "folder": "vae",
+            "path": "models/vae/ae.safetensors",
+            "url": "https://huggingface.co/owner/repo/resolve/main/ae.safetensors",
+            "size": None,
+            "sha256": None,
+            "pickle": False,
+            "state": "fetching",
+            "problem": None,
+            "nodes": [{"node_id": "3", "input": "vae_name"}],
+            "transfer": TRANSFER["id"],
+        }
+    ],
+    "transfers": [TRANSFER],
+    "missing_nodes": [],
+    "warnings": [],
 }
 
 WORKFLOW: dict[str, Any] = {

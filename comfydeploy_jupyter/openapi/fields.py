@@ -232,6 +232,12 @@ FIELDS: dict[str, Meaning] = {
     "reset": Meaning("Whether all that was changed before is forgotten.", False),
     "snapshot": Meaning("An environment of before, or ComfyUI-Manager's; as object or text.", None),
     "SnapshotRequest.name": Meaning("The name of the build context.", "studio"),
+    "models": Meaning(
+        "The names of the models that are meant; without it all that are missing.",
+        ["ae.safetensors"],
+    ),
+    "dry_run": Meaning("Whether only to tell what would be fetched.", True),
+    "sizes": Meaning("Whether to ask the sites how large what is missing is.", True),
     "include_models": Meaning("Whether the image holds the models too.", False),
     "build": Meaning("Whether the image is built at once.", False),
     "lines": Meaning("How many lines at most.", 200),

@@ -18,6 +18,7 @@ from ..errors import (
     InvalidRequestError,
     NoAPIKeyError,
     NotFoundError,
+    OfflineError,
     PromptInvalidError,
     RunTimeoutError,
     TunnelFailedError,
@@ -187,6 +188,7 @@ _RUN_ERRORS: Errors = (
     *CLOUD,
     *FILES,
     ConflictError,
+    OfflineError,
 )
 _OF_RUN = (
     Link("getStatus", {"prompt_id": "$response.body#/prompt_id"}),
@@ -491,7 +493,7 @@ OPERATIONS: tuple[Operation, ...] = (
         ),
         headers=(KEY,),
         bodies=_body(schemas.RetryUploadsRequest, {"prompt_id": RUN_ID}),
-        errors=(*FILES, ConflictError, *CLOUD),
+        errors=(*FILES, ConflictError, OfflineError, *CLOUD),
     ),
     Operation(
         "post",
@@ -514,7 +516,7 @@ OPERATIONS: tuple[Operation, ...] = (
         query=(schemas.CloudTarget,),
         headers=(KEY,),
         bodies=_body(schemas.VolumeModelRequest, {"action": "list", "folder": "checkpoints"}),
-        errors=(*FILES, ConflictError, *CLOUD),
+        errors=(*FILES, ConflictError, OfflineError, *CLOUD),
     ),
     Operation(
         "post",
@@ -588,6 +590,27 @@ OPERATIONS: tuple[Operation, ...] = (
         bodies=_body(schemas.ValidateRequest, {"workflow_api": GRAPH}),
         needs=("workflow_api", "workflow"),
         errors=MACHINE,
+    ),
+    Operation(
+        "post",
+        "/comfyui-deploy/workflow/fetch-models",
+        "fetchModels",
+        "Workflows",
+        "The models that a workflow names, and downloads of those that are missing",
+        (
+            _json(
+                replies.FetchedModels,
+                examples.FETCHED_MODELS,
+                "What the workflow names; what was missing is on its way, unless `dry_run` is set.",
+                Link("cancelUploads", body={"id": "$response.body#/transfers/0/id"}),
+                Link("retryUploads", body={"id": "$response.body#/transfers/0/id"}),
+            ),
+        ),
+        text="One of `workflow`, `workflow_api` and `workflow_id` is needed. Links from a workflow"
+        " lead to public addresses, or to the sites and mirrors that are configured.",
+        bodies=_body(schemas.FetchModelsRequest, {"workflow": UI_GRAPH, "dry_run": True}),
+        needs=("workflow", "workflow_api", "workflow_id"),
+        errors=(*FILES, OfflineError),
     ),
     # -- status --------------------------------------------------------------------------------
     Operation(
@@ -898,7 +921,7 @@ OPERATIONS: tuple[Operation, ...] = (
             ),
         ),
         bodies=_body(schemas.TunnelStartRequest, {"target": "comfyui"}),
-        errors=(*MACHINE, ConflictError, TunnelFailedError),
+        errors=(*MACHINE, ConflictError, OfflineError, TunnelFailedError),
     ),
     Operation(
         "post",

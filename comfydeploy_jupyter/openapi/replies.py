@@ -297,6 +297,40 @@ class MissingModel(OpenReply):
     input: str
 
 
+class ModelUse(OpenReply):
+    """Where a workflow names a model file."""
+
+    node_id: Any
+    input: str
+
+
+class WorkflowModel(Reply):
+    """A model file that a workflow names; `size` in bytes, null where it was not asked for."""
+
+    name: str
+    folder: str | None
+    path: str | None
+    url: str | None
+    size: int | None
+    sha256: str | None
+    pickle: bool
+    state: Literal["present", "missing", "fetching", "no_link", "unused", "refused"]
+    problem: str | None
+    nodes: list[ModelUse]
+    transfer: str | None
+
+
+class FetchedModels(Success):
+    """The models of a workflow, and the downloads of those that were missing."""
+
+    dry_run: bool
+    offline: bool
+    models: list[WorkflowModel]
+    transfers: list[Transfer]
+    missing_nodes: list[MissingNode]
+    warnings: list[str]
+
+
 class DefinitionsOrigin(Reply):
     """Where the node definitions are from that decided."""
 

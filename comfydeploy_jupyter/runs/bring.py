@@ -22,6 +22,7 @@ import aiohttp
 
 from ..answers import reason_of
 from ..errors import ConflictError, InvalidRequestError, NotFoundError
+from ..offline import ALLOWED, FetchPolicy
 from ..secrets import clean_url
 from ..tasks import open_in_thread
 
@@ -45,7 +46,9 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 PATH_KINDS = ("video_path", "file")
 
 
-async def bring_files(needs: Iterable[FileNeed], machine: Machine) -> dict[str, str | list[str]]:
+async def bring_files(
+    needs: Iterable[FileNeed], machine: Machine, fetching: FetchPolicy = ALLOWED
+) -> dict[str, str | list[str]]:
     """Bring each needed file into ComfyUI's ``input/`` and return what the loaders are given.
 
     Parameters
@@ -54,6 +57,8 @@ async def bring_files(needs: Iterable[FileNeed], machine: Machine) -> dict[str, 
         URLs, ``data:`` URLs, paths that the routes may read, or names in ``input/``.
     machine : Machine
         Where the run will go.
+    fetching : FetchPolicy
+        Whether what is named by a URL may be fetched.
 
     Returns
     -------
@@ -65,7 +70,13 @@ async def bring_files(needs: Iterable[FileNeed], machine: Machine) -> dict[str, 
     ------
     InvalidRequestError, NotFoundError, ForbiddenPathError
         If a file cannot be had; names the input.
+    OfflineError
+        If a file would have to be fetched, and may not; nothing was brought then.
     """
+    needs = list(needs)
+    for need in needs:
+        if any(is_url(source) for source in need.sources):
+            fetching.require(f"The file of inputs.{need.input_id}")
     client = await machine.ready()
     folders = await machine.folders()
     placed: dict[str, str | list[str]] = {}
@@ -81,7 +92,7 @@ async def bring_files(needs: Iterable[FileNeed], machine: Machine) -> dict[str, 
 
 async def _bring(source: str, need: FileNeed, folders: Folders, client: ComfyUIClient) -> list[str]:
     field = f"inputs.{need.input_id}"
-    if source.startswith(("http://", "https://")):
+    if is_url(source):
         with _temporary_file() as file:
             await _download(source, file, field)
             name = PurePosixPath(unquote(urlsplit(source).path)).name or "download"
@@ -92,6 +103,11 @@ async def _bring(source: str, need: FileNeed, folders: Folders, client: ComfyUIC
         data, suffix = await asyncio.to_thread(_decode, source, field)
         return [await _place_bytes(data, f"image{suffix}", folders, client)]
     return [await _place_named(source, field, folders, client)]
+
+
+def is_url(source: str) -> bool:
+    """Return whether what an input names has to be fetched."""
+    return source.startswith(("http://", "https://"))
 
 
 async def _place_named(name: str, field: str, folders: Folders, client: ComfyUIClient) -> str:

@@ -24,6 +24,7 @@ from ..errors import (
 )
 from ..machines.registry import AUTO
 from ..moments import utcnow
+from ..offline import ALLOWED, FetchPolicy
 from ..store.runs import RunRecord
 from .background import Background
 from .ending import Endings
@@ -85,6 +86,8 @@ class RunManager:
         Address of the ``view`` route, for the outputs' URLs.
     comfy_api_key : callable
         Returns the key of a Comfy account for runs that bring none of their own.
+    fetching : FetchPolicy
+        Whether input files may be fetched from elsewhere.
     lost_after : float
         Seconds without ComfyUI after which a run that it was executing is given up.
     gone_after : float
@@ -101,6 +104,7 @@ class RunManager:
         stored_version: Callable[[str, int | None], Awaitable[dict[str, Any]]],
         view_url: str,
         comfy_api_key: Callable[[], str | None] = lambda: None,
+        fetching: FetchPolicy = ALLOWED,
         lost_after: float = 30.0,
         gone_after: float = 600.0,
     ) -> None:
@@ -111,6 +115,7 @@ class RunManager:
         self._delivery = delivery
         self._view_url = view_url
         self._comfy_api_key = comfy_api_key
+        self._fetching = fetching
         self._runs: dict[str, Run] = {}
         self._by_comfyui_id: dict[str, Run] = {}
         self._recent: OrderedDict[str, Run] = OrderedDict()
@@ -330,7 +335,7 @@ class RunManager:
         if request.workflow_id is not None:
             request, version = await self._from_store(request)
             small = False
-        prepared = await prepare(request, machine, small=small)
+        prepared = await prepare(request, machine, self._fetching, small=small)
         client = await machine.ready()
         own_keys = request.extra_data.keys if request.extra_data is not None else {}
         prompt_id = request.prompt_id or str(uuid.uuid4())

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ..graphs.external import Target
     from ..graphs.formats import Definitions
     from ..machines.machine import Machine
+    from ..offline import FetchPolicy
     from ..schemas import RunRequest
 
 
@@ -114,7 +115,9 @@ class _Chosen(NamedTuple):
         )
 
 
-async def prepare(request: RunRequest, machine: Machine, *, small: bool = False) -> Prepared:
+async def prepare(
+    request: RunRequest, machine: Machine, fetching: FetchPolicy, *, small: bool = False
+) -> Prepared:
     """Turn a request into the prompt for a machine.
 
     Parameters
@@ -124,6 +127,8 @@ async def prepare(request: RunRequest, machine: Machine, *, small: bool = False)
     machine : Machine
         Asked for its node definitions where the graph has external-input nodes, is given in UI
         format only, or where new seeds may be drawn.
+    fetching : FetchPolicy
+        Whether input files may be fetched from elsewhere.
     small : bool
         Whether the request is so small that a trip to a thread costs more than the work itself.
 
@@ -133,6 +138,8 @@ async def prepare(request: RunRequest, machine: Machine, *, small: bool = False)
         If there is no graph, or several that disagree.
     UnknownInputError
         If an input fits nothing in the graph.
+    OfflineError
+        If an input file would have to be fetched, and may not.
     """
     layouts = None
     only_ui = request.workflow_api is None and request.workflow_api_raw is None
@@ -153,7 +160,7 @@ async def prepare(request: RunRequest, machine: Machine, *, small: bool = False)
         return _encode(begun, begun.settle_seeds(known))
     seeds = await asyncio.to_thread(begun.settle_seeds, known)
     if begun.has_external:
-        graph = await _resolve_external(seeds.graph, begun.applied.given, machine, known)
+        graph = await _resolve_external(seeds.graph, begun.applied.given, machine, known, fetching)
         seeds = replace(seeds, graph=graph)
     return await asyncio.to_thread(_encode, begun, seeds)
 
@@ -265,12 +272,16 @@ def _title(node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def _resolve_external(
-    graph: Graph, given: dict[Target, str], machine: Machine, known: Definitions
+    graph: Graph,
+    given: dict[Target, str],
+    machine: Machine,
+    known: Definitions,
+    fetching: FetchPolicy,
 ) -> Graph:
     inlined = inline_external(graph, known.keys(), given=given)
     if not inlined.files:
         return inlined.graph
-    placed = await bring_files(inlined.files, machine)
+    placed = await bring_files(inlined.files, machine, fetching)
     return place_files(inlined.graph, placed)
 
 

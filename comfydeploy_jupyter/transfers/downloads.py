@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ..comfyui.folders import Folders
     from ..machines.registry import MachineRegistry
+    from ..offline import FetchPolicy
     from .queue import Transfer
     from .sites import ModelSites
 
@@ -248,22 +249,34 @@ class Download(_IncomingDeed):
     ----------
     http : aiohttp.ClientSession
         The connections.
+    public : aiohttp.ClientSession
+        Connections to public addresses, for what ``facts["untrusted"]`` marks.
     machines : MachineRegistry
         Where the folders are.
     sites : ModelSites
         Which sites take which token.
+    fetching : FetchPolicy
+        Whether anything may be fetched.
     """
 
     def __init__(
-        self, http: aiohttp.ClientSession, machines: MachineRegistry, sites: ModelSites
+        self,
+        http: aiohttp.ClientSession,
+        public: aiohttp.ClientSession,
+        machines: MachineRegistry,
+        sites: ModelSites,
+        fetching: FetchPolicy,
     ) -> None:
         super().__init__(machines)
         self._http = http
+        self._public = public
         self._sites = sites
+        self._fetching = fetching
 
     async def carry_out(self, transfer: Transfer) -> None:
         """Get what is missing of the file, check it, give it its name."""
         facts = transfer.record.facts
+        self._fetching.require(transfer.record.filename)
         async with self._part(transfer) as part:
             present = await asyncio.to_thread(part.existing)
             if present is not None and facts.get("expected") is not None:
@@ -288,7 +301,7 @@ class Download(_IncomingDeed):
                 headers["If-Range"] = facts["validator"]
         try:
             async with request(
-                self._http,
+                self._public if facts.get("untrusted") else self._http,
                 "GET",
                 url,
                 what=what,
@@ -318,7 +331,7 @@ class Download(_IncomingDeed):
             # What has arrived helps the next attempt only if it is more than ever before.
             transfer.gained = part.size > facts.get("best", 0)
             facts["best"] = max(part.size, facts.get("best", 0))
-        expected = facts.get("expected") or _told_digest(response)
+        expected = facts.get("expected") or told_digest(response)
         if expected is not None and part.digest != expected and "Range" in headers:
             await asyncio.to_thread(part.reset)
             facts["validator"] = None
@@ -343,7 +356,7 @@ class Download(_IncomingDeed):
         """Return whether the file that has the name is the one that is offered."""
         if present is None:
             return False
-        size, digest = _told_size(response, part), _told_digest(response)
+        size, digest = told_size(response, part.size), told_digest(response)
         if size != present[0]:
             raise taken(part.name)
         if digest is not None:
@@ -359,7 +372,7 @@ class Download(_IncomingDeed):
             raise TransferError("the file comes compressed although that was declined", again=False)
         if response.content_type == "text/html" and not part.name.endswith((".html", ".htm")):
             raise TransferError("the answer is a web page, not a file", again=False)
-        size = _told_size(response, part)
+        size = told_size(response, part.size)
         if size is not None and size - part.size > await asyncio.to_thread(part.free):
             raise TransferError(
                 f"there is no space left for {part.name}: it has {size} bytes", again=False
@@ -405,16 +418,24 @@ def taken(name: str) -> TransferError:
     return TransferError(f"{name} is there already, with other content", again=False)
 
 
-def _told_size(response: aiohttp.ClientResponse, part: PartFile) -> int | None:
-    """Return the size of the whole file, as far as the answer tells it."""
+def told_size(response: aiohttp.ClientResponse, begun: int = 0) -> int | None:
+    """Return the size of the whole file, as far as the answer tells it.
+
+    Parameters
+    ----------
+    response : aiohttp.ClientResponse
+        The answer.
+    begun : int
+        The bytes before those that were asked for.
+    """
     found = re.fullmatch(r"bytes \d+-\d+/(\d+)", response.headers.get("Content-Range", ""))
     if response.status == 206 and found:
         return int(found.group(1))
     length = response.content_length
-    return None if length is None else length + (part.size if response.status == 206 else 0)
+    return None if length is None else length + (begun if response.status == 206 else 0)
 
 
-def _told_digest(response: aiohttp.ClientResponse) -> str | None:
+def told_digest(response: aiohttp.ClientResponse) -> str | None:
     """Return the SHA-256 that Hugging Face tells of large files, in the answer that redirects."""
     for answer in (*response.history, response):
         told = answer.headers.get("X-Linked-ETag", "").strip('"').lower()

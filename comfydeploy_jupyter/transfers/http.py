@@ -70,14 +70,23 @@ class Backoff:
         return jittered if after is None else max(after + random.uniform(0, self.first), jittered)
 
 
-def new_session() -> aiohttp.ClientSession:
+def new_session(
+    connector: type[aiohttp.TCPConnector] = aiohttp.TCPConnector, **options: Any
+) -> aiohttp.ClientSession:
     """Return a connection pool for transfers.
 
     No time limit is set on a whole request, which may carry gigabytes; who starts one watches that
     it moves. Addresses are used as they are given: some are signed.
+
+    Parameters
+    ----------
+    connector : type
+        Makes the connections.
+    **options
+        Further options of it.
     """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+        connector=connector(limit=0, keepalive_timeout=30, **options),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
         requote_redirect_url=False,
         cookie_jar=aiohttp.DummyCookieJar(),

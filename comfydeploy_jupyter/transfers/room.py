@@ -7,11 +7,15 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+import aiohttp
+
 from ..errors import CloudError, ConflictError, InvalidRequestError, NotFoundError
+from ..offline import ALLOWED, FetchPolicy
 from ..secrets import clean_url
 from .callbacks import Callbacks
-from .downloads import Copy, Download
-from .http import TransferError, new_session
+from .downloads import Copy, Download, told_digest, told_size
+from .http import TransferError, new_session, request
+from .public import PublicConnector
 from .queue import STALL, TransferQueue
 from .sites import ModelSites, Offer
 from .sources import open_path
@@ -20,13 +24,14 @@ from .uploads import OutputUpload, PresignedUpload, VolumeUpload, content_type, 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    import aiohttp
-
     from ..machines.registry import MachineRegistry
     from ..store.callbacks import CallbackRepository, Order
     from ..store.session import Session
     from ..store.transfers import TransferRecord, TransferRepository
     from .http import Backoff
+
+
+ASK_WITHIN = 15.0  # seconds that a site has to tell what a link leads to
 
 
 class Transfers:
@@ -46,6 +51,8 @@ class Transfers:
         Returns the configured ComfyDeploy key for an address that may have it, else None.
     sites : ModelSites
         Where models come from.
+    fetching : FetchPolicy
+        Whether models may be fetched at all.
     max_concurrent : int
         Transfers at a time, in each direction.
     backoff : Backoff
@@ -63,6 +70,7 @@ class Transfers:
         key_for: Callable[[str], str | None],
         *,
         sites: ModelSites | None = None,
+        fetching: FetchPolicy = ALLOWED,
         max_concurrent: int = 3,
         backoff: Backoff | None = None,
         stall: float = STALL,
@@ -70,7 +78,9 @@ class Transfers:
         self._machines = machines
         self._bringing = asyncio.Lock()
         self._sites = sites or ModelSites()
+        self._fetching = fetching
         self.http: aiohttp.ClientSession = new_session()
+        self._public = new_session(PublicConnector, allowed=self._sites.addresses)
         self.queue = TransferQueue(
             transfers,
             session,
@@ -78,7 +88,7 @@ class Transfers:
                 "output": OutputUpload(self.http, machines, key_for),
                 "presigned": PresignedUpload(self.http, machines, key_for),
                 "volume": VolumeUpload(self.http, machines, key_for),
-                "download": Download(self.http, machines, self._sites),
+                "download": Download(self.http, self._public, machines, self._sites, fetching),
                 "copy": Copy(machines),
             },
             max_concurrent=max_concurrent,
@@ -102,6 +112,7 @@ class Transfers:
         await self.queue.close()
         await self.callbacks.close()
         await self.http.close()
+        await self._public.close()
 
     # -- out ---------------------------------------------------------------------------------
 
@@ -328,6 +339,8 @@ class Transfers:
             return False
         if token is not None and record.direction == "up":
             record.private["token"] = token
+        if record.kind == "download":
+            self._fetching.require(record.filename)
         if record.direction == "up" or record.path is None:
             return await self.queue.add_again(record)
         async with self._bringing:
@@ -356,7 +369,10 @@ class Transfers:
             If the address means nothing there.
         CloudError
             If Civitai does not tell.
+        OfflineError
+            If nothing may be fetched.
         """
+        self._fetching.require("The model")
         if source == "huggingface":
             return self._sites.huggingface(url, filename)
         if source == "civitai":
@@ -370,7 +386,13 @@ class Transfers:
         return Offer(url, PurePosixPath(unquote(split.path)).name)
 
     async def download(
-        self, offer: Offer, target: Path, sha256: str | None, machine: str | None = None
+        self,
+        offer: Offer,
+        target: Path,
+        sha256: str | None,
+        machine: str | None = None,
+        *,
+        untrusted: bool = False,
     ) -> TransferRecord:
         """Queue a download, or return the one that is getting this very file already.
 
@@ -384,15 +406,85 @@ class Transfers:
             What its content must be, in hexadecimal.
         machine : str, optional
             Whose folders these are.
+        untrusted : bool
+            Whether somebody unknown chose the address, as in a workflow file: it must be public,
+            and so must be what it redirects to; the sites themselves may be mirrors anywhere.
 
         Raises
         ------
         ConflictError
             If another file is on its way to that name.
+        OfflineError
+            If nothing may be fetched.
         """
+        self._fetching.require(target.name)
         expected = sha256 or offer.sha256
         async with self._bringing:
-            return await self._bring("download", target, expected, {"url": offer.url}, machine)
+            return await self._bring(
+                "download", target, expected, {"url": offer.url}, machine, untrusted=untrusted
+            )
+
+    @property
+    def site_addresses(self) -> tuple[str, ...]:
+        """Addresses that a link from a workflow file may lead to, wherever they are."""
+        return self._sites.addresses
+
+    def require_fetching(self) -> None:
+        """Make sure that models may be fetched.
+
+        Raises
+        ------
+        OfflineError
+            If they may not.
+        """
+        self._fetching.require("The model")
+
+    async def linked(self, url: str) -> Offer:
+        """Return the file that a link in a workflow file means.
+
+        Raises
+        ------
+        InvalidRequestError, CloudError
+            If it is the page of a model at Civitai which tells of no file.
+        OfflineError
+            If that page would have to be asked for, and may not.
+        """
+        if self._sites.is_page(url):
+            return await self.offer("civitai", url, None)
+        return Offer(self._sites.at_mirror(url), "")
+
+    async def ask(self, url: str) -> Offer:
+        """Ask what a link from a workflow file leads to, without fetching it.
+
+        Returns
+        -------
+        Offer
+            With ``size`` and ``sha256`` as far as they are told.
+
+        Raises
+        ------
+        TransferError
+            If it leads to nothing that could be fetched, or to an address that is not public.
+        OfflineError
+            If nothing may be fetched.
+        """
+        self._fetching.require("The size of the model")
+        what = self._sites.name(url)
+        async with request(
+            self._public,
+            "HEAD",
+            url,
+            what=what,
+            token=self._sites.token(url),
+            redirects=True,
+            passes=(401, 403),
+            timeout=aiohttp.ClientTimeout(total=ASK_WITHIN),
+        ) as response:
+            if response.status in (401, 403):
+                raise TransferError(
+                    f"{what} answered {response.status}: {self._sites.hint(url)}", again=False
+                )
+            return Offer(url, "", told_digest(response), told_size(response))
 
     async def copy(
         self, path: str, target: Path, sha256: str | None, machine: str | None = None
@@ -409,6 +501,8 @@ class Transfers:
         expected: str | None,
         private: dict[str, Any],
         machine: str | None,
+        *,
+        untrusted: bool = False,
     ) -> TransferRecord:
         known = await self.queue.of_path(str(target))
         if known is not None and known.direction == "down" and not known.ended:
@@ -418,7 +512,7 @@ class Transfers:
         origin = clean_url(private.get("url") or private["from"])  # it is kept
         if known is not None and known.state == "failed" and known.facts.get("origin") == origin:
             known.private = private
-            known.facts["expected"] = expected
+            known.facts.update(expected=expected, untrusted=untrusted)
             if await self.queue.add_again(known):
                 return known
         record = self.queue.new(
@@ -426,7 +520,12 @@ class Transfers:
             kind,
             target.name,
             path=str(target),
-            facts={"expected": expected, "origin": origin, "machine": machine},
+            facts={
+                "expected": expected,
+                "origin": origin,
+                "machine": machine,
+                "untrusted": untrusted,
+            },
             private=private,
         )
         await self.queue.add([record])

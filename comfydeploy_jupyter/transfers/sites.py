@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
@@ -29,11 +30,14 @@ class Offer:
         What the site calls it; empty where that is not known.
     sha256 : str or None
         Its content, where the site tells it.
+    size : int or None
+        Bytes, where that was asked for and is told.
     """
 
     url: str
     filename: str
     sha256: str | None = None
+    size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,27 @@ class ModelSites:
         if _below(url, self.civitai_url):
             return "set CIVITAI_API_KEY to the key of an account that may have this model"
         return "the address needs a login"
+
+    @property
+    def addresses(self) -> tuple[str, str]:
+        """The addresses of the sites, which may be mirrors in one's own network."""
+        return self.huggingface_url, self.civitai_url
+
+    def at_mirror(self, url: str) -> str:
+        """Return where a file at Hugging Face or Civitai is fetched; other links as they are."""
+        for base in {HUGGINGFACE, self.huggingface_url}:
+            if _below(url, base):
+                with suppress(InvalidRequestError):
+                    return self.huggingface(url, None).url
+                return self.huggingface_url + url[len(base) :]
+        if _below(url, CIVITAI):
+            return self.civitai_url + url[len(CIVITAI) :]
+        return url
+
+    def is_page(self, url: str) -> bool:
+        """Return whether an address is the page of a model at Civitai, rather than a file."""
+        at_civitai = any(_below(url, base) for base in (CIVITAI, self.civitai_url))
+        return at_civitai and urlsplit(url).path.startswith("/models/")
 
     def huggingface(self, url: str, file: str | None) -> Offer:
         """Return the file that an address at Hugging Face, or a repository and a name, mean.

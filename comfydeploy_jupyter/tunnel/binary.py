@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
+from ..offline import ALLOWED, FetchPolicy
 from .failures import failure
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ class Binary:
         Whether the user agreed to have it fetched.
     release_url : str
         The description of a release as GitHub's API gives it: its files with their SHA-256.
+    fetching : FetchPolicy
+        Whether it may be fetched at all.
     """
 
     def __init__(
@@ -76,11 +79,13 @@ class Binary:
         configured: str = "",
         download: bool = False,
         release_url: str = LATEST_RELEASE,
+        fetching: FetchPolicy = ALLOWED,
     ) -> None:
         self._cache = cache
         self._configured = configured
         self._download = download
         self._release_url = release_url
+        self._fetching = fetching
         self._lock = asyncio.Lock()
 
     async def path(self) -> Path:
@@ -90,6 +95,8 @@ class Binary:
         ------
         TunnelFailedError
             There is none (``no_binary``), or it cannot be fetched (``download_failed``).
+        OfflineError
+            There is none, and it may not be fetched.
         """
         async with self._lock:
             found = await asyncio.to_thread(self._find)
@@ -103,6 +110,7 @@ class Binary:
                 )
             if not self._download:
                 raise failure("no_binary", "There is no cloudflared on this machine", hint=HINT)
+            self._fetching.require("cloudflared")
             try:
                 return await asyncio.wait_for(self._fetch(), LONGEST_DOWNLOAD)
             except (aiohttp.ClientError, asyncio.TimeoutError, OSError, tarfile.TarError) as fault:

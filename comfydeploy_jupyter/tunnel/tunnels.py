@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ComfyDeployError, ConflictError, TunnelFailedError
 from ..moments import utcnow
+from ..offline import ALLOWED, FetchPolicy
 from ..tasks import end
 from .binary import LATEST_RELEASE, Binary
 from .cloudflared import Cloudflared, leads_to
@@ -380,6 +381,8 @@ class Tunnels:
         Where their logs are, and the program where we fetched it.
     settings : TunnelSettings
         How they are made.
+    fetching : FetchPolicy
+        Whether cloudflared may be fetched at all.
     find : callable
         Coroutine function that returns the `Origin` of an `Order`; may raise ComfyDeployError. Its
         second argument says whether to wait for what is away, and to start it if need be.
@@ -392,6 +395,7 @@ class Tunnels:
         folder: Path,
         settings: TunnelSettings,
         *,
+        fetching: FetchPolicy = ALLOWED,
         find: Callable[[Order, bool], Awaitable[Origin]],
         on_url: Callable[[Target, str | None, str | None], object],
     ) -> None:
@@ -404,6 +408,7 @@ class Tunnels:
             configured=settings.cloudflared_path,
             download=settings.download,
             release_url=settings.release_url,
+            fetching=fetching,
         )
         self._tunnels: dict[Target, _Tunnel] = {}
         self._locks = {target: asyncio.Lock() for target in TARGETS}

@@ -1,0 +1,387 @@
+"""The model files that a workflow names: which are missing, and getting those.
+
+A workflow file may come from anybody. What it says of a model, its name, folder, link and hash, is
+checked before anything is done with it, and a link is followed to public addresses only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from ..comfyui.folders import LEGACY_NAMES
+from ..errors import (
+    ComfyDeployError,
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    OfflineError,
+)
+from ..graphs.model_files import PICKLES, SUFFIXES, chosen_names, listed_models
+from ..transfers.http import TransferError
+from ..transfers.models import place
+from ..transfers.public import objection
+from .judge import judge
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+    from pathlib import Path
+
+    from ..comfyui.folders import Folders
+    from ..graphs.model_files import ListedModel
+    from ..machines.machine import Machine
+    from ..store.transfers import TransferRecord
+    from ..transfers.room import Transfers
+    from ..transfers.sites import Offer
+
+MOST = 1000  # models of one workflow
+LONGEST_NAME = 255  # bytes; what file systems take
+LONGEST_URL = 8192
+ASKED_AT_ONCE = 8  # links whose sizes are asked for at the same time
+_HASH_TYPES = frozenset({"", "sha256", "sha-256"})
+
+
+@dataclass
+class ModelFile:
+    """A model file that a workflow names.
+
+    Attributes
+    ----------
+    name : str
+        As a loader takes it: with subfolders of `folder`, where it has some.
+    folder : str or None
+        The folder under ``models``.
+    url, sha256 : str or None
+        Where it can be got, and what its content must be.
+    state : str
+        ``present``: it is there. ``missing``: it can be fetched. ``fetching``: it is on its way.
+        ``no_link``: nobody knows where it can be got. ``unused``: the workflow lists it, but uses
+        another one. ``refused``: it cannot or must not be fetched.
+    problem : str or None
+        Why it is refused, or what else is wrong.
+    size : int or None
+        Bytes, where they were asked for.
+    nodes : list of dict
+        Where the workflow names it: ``node_id`` and ``input``, as far as that is known.
+    transfer : TransferRecord or None
+        What brings it.
+    """
+
+    name: str
+    folder: str | None
+    url: str | None = None
+    sha256: str | None = None
+    state: str = "missing"
+    problem: str | None = None
+    size: int | None = None
+    nodes: list[dict[str, Any]] = field(default_factory=list)
+    transfer: TransferRecord | None = None
+
+    @property
+    def is_pickle(self) -> bool:
+        """Whether such a file may run code when it is loaded."""
+        return PurePosixPath(self.name).suffix.lower() in PICKLES
+
+    def refuse(self, problem: str) -> None:
+        """Note that it is not fetched, and why."""
+        self.state, self.problem = "refused", problem
+
+    def describe(self) -> dict[str, Any]:
+        """Return what replies tell of it."""
+        return {
+            "name": self.name,
+            "folder": self.folder,
+            "path": f"models/{self.folder}/{self.name}" if self.folder else None,
+            "url": self.url,
+            "size": self.size,
+            "sha256": self.sha256,
+            "pickle": self.is_pickle,
+            "state": self.state,
+            "problem": self.problem,
+            "nodes": self.nodes,
+            "transfer": None if self.transfer is None else self.transfer.id,
+        }
+
+
+@dataclass
+class Plan:
+    """The model files of a workflow.
+
+    Attributes
+    ----------
+    models : list of ModelFile
+        All that it names, in its order.
+    missing_nodes : list of dict
+        The node classes that ComfyUI lacks, as validating tells them.
+    warnings : list of str
+        What else is to be known.
+    """
+
+    models: list[ModelFile]
+    missing_nodes: list[dict[str, Any]]
+    warnings: list[str]
+
+    @property
+    def wanted(self) -> list[ModelFile]:
+        """What can be fetched."""
+        return [model for model in self.models if model.state == "missing"]
+
+
+async def plan(
+    machine: Machine,
+    transfers: Transfers,
+    present: Mapping[str, Collection[str]],
+    *,
+    workflow_api: dict[str, Any] | None,
+    workflow: dict[str, Any] | None,
+) -> Plan:
+    """Find out which model files a workflow needs, and which of them can be fetched.
+
+    Nothing is fetched, and nothing but ComfyUI is asked.
+
+    Parameters
+    ----------
+    machine : Machine
+        Where the workflow is to run.
+    transfers : Transfers
+        Knows the sites that models come from.
+    present : mapping
+        The names of the files that are there, by folder.
+    workflow_api, workflow : dict or None
+        The workflow in either format, or in both.
+    """
+    judgement = await judge(machine, workflow_api=workflow_api, workflow=workflow)
+    folders = await machine.folders()
+    models = await asyncio.to_thread(
+        _examine,
+        workflow_api,
+        workflow,
+        judgement["missing_models"],
+        present,
+        folders if folders.base is not None else None,
+        transfers.site_addresses,
+    )
+    warnings = []
+    if len(models) > MOST:
+        warnings.append(f"The workflow names {len(models)} models; only {MOST} are looked at.")
+    if folders.base is None:
+        warnings.append(
+            "The folders of this ComfyUI are not known here, so nothing can be fetched into them;"
+            " set comfyui_path if it is on this machine."
+        )
+    return Plan(models[:MOST], judgement["missing_nodes"], warnings)
+
+
+async def ask_sizes(found: Plan, transfers: Transfers) -> None:
+    """Ask the sites how large the missing files are, and which SHA-256 they have."""
+    slots = asyncio.Semaphore(ASKED_AT_ONCE)
+
+    async def ask(model: ModelFile) -> None:
+        async with slots:
+            try:
+                offer = await _offer(model, transfers)
+                told = await transfers.ask(offer.url)
+            except (TransferError, ComfyDeployError) as fault:
+                if isinstance(fault, OfflineError):
+                    raise
+                model.problem = fault.message
+                return
+        model.size = told.size
+        model.sha256 = model.sha256 or offer.sha256 or told.sha256
+
+    await asyncio.gather(*(ask(model) for model in found.wanted))
+
+
+async def fetch(found: Plan, transfers: Transfers, machine: Machine) -> None:
+    """Queue the downloads of what is missing; one that is on its way already is not begun again.
+
+    Raises
+    ------
+    OfflineError
+        If nothing may be fetched.
+    NotFoundError
+        If the folders of ComfyUI are not known here.
+    """
+    if not found.wanted:
+        return
+    transfers.require_fetching()
+    folders = await machine.folders()
+    if folders.base is None:
+        raise NotFoundError(
+            "The folders of this ComfyUI are not known here, so no model can be put into them.",
+            extra={"hint": "Set comfyui_path to its directory, if it is on this machine."},
+        )
+    for model in found.wanted:
+        try:
+            offer = await _offer(model, transfers)
+            target = await asyncio.to_thread(_place, folders, model)
+            model.transfer = await transfers.download(
+                offer, target, model.sha256, machine.id, untrusted=True
+            )
+            model.state = "fetching"
+        except ConflictError:
+            model.refuse("another file is on its way to that name")
+        except (ComfyDeployError, TransferError) as fault:
+            model.refuse(fault.message)
+
+
+def only(found: Plan, names: Iterable[str]) -> None:
+    """Leave only the models with these names in a plan; also those that are listed, but not used.
+
+    Raises
+    ------
+    InvalidRequestError
+        If the workflow names no such model.
+    """
+    chosen = set(names)
+    known = {model.name for model in found.models}
+    for name in chosen - known:
+        raise InvalidRequestError(
+            f"models: the workflow names no model {name!r}",
+            details={"field": "models", "candidates": sorted(known)},
+        )
+    found.models = [model for model in found.models if model.name in chosen]
+    for model in found.models:
+        if model.state == "unused":
+            model.state = "missing"
+
+
+async def _offer(model: ModelFile, transfers: Transfers) -> Offer:
+    assert model.url is not None
+    return await transfers.linked(model.url)
+
+
+def _place(folders: Folders, model: ModelFile) -> Path:
+    assert model.folder is not None
+    return place(folders, model.folder, model.name)
+
+
+def _examine(
+    workflow_api: dict[str, Any] | None,
+    workflow: dict[str, Any] | None,
+    missing: list[dict[str, Any]],
+    present: Mapping[str, Collection[str]],
+    folders: Folders | None,
+    sites: Collection[str],
+) -> list[ModelFile]:
+    """Return the models of a workflow, each with its state."""
+    listed = listed_models(workflow)
+    chosen = chosen_names(workflow, workflow_api)
+    used = {_base(name) for name in chosen}
+    there = {folder: frozenset(names) for folder, names in present.items()}
+    models = _combine(listed, missing)
+    for model, entry in models[: MOST + 1]:
+        if entry is not None:
+            _check(model, entry, there.keys(), sites)
+        first, _, rest = (model.folder or "").partition("/")
+        if (f"{rest}/{model.name}" if rest else model.name) in there.get(first, ()):
+            model.state, model.problem = "present", None
+        elif model.state == "missing" and model.url is None:
+            model.state = "no_link"
+        elif model.state == "missing" and not model.nodes and _base(model.name) not in used:
+            model.state = "unused"
+        elif model.state == "missing" and folders is not None:
+            try:
+                _place(folders, model)
+            except ComfyDeployError as fault:
+                model.refuse(fault.message)
+    return [model for model, _ in models]
+
+
+def _combine(
+    listed: list[ListedModel], missing: list[dict[str, Any]]
+) -> list[tuple[ModelFile, ListedModel | None]]:
+    """Bring together what a workflow lists and what its loaders lack."""
+    by_name: dict[str, ListedModel] = {}
+    for entry in listed:
+        by_name.setdefault(entry.name, entry)
+    models: dict[tuple[str, str | None], tuple[ModelFile, ListedModel | None]] = {}
+    found_as: dict[tuple[str, str | None], list[str]] = {}
+    for lack in missing:
+        name = lack["name"].replace("\\", "/")
+        listing = by_name.get(lack["name"]) or by_name.get(_base(name))
+        folder = lack["folder"]
+        if folder is None and listing is not None:
+            folder = _folder(listing)
+        where = {"node_id": lack["node_id"], "input": lack["input"]}
+        key = (name, folder)
+        if key not in models:
+            models[key] = ModelFile(name, folder), listing
+            if listing is not None:
+                found_as.setdefault((listing.name, listing.folder), []).append(name)
+        models[key][0].nodes.append(where)
+    rest = [one for one in listed if (one.name, one.folder) not in found_as]
+    for one in rest:
+        key = (one.name, _folder(one))
+        models.setdefault(key, (ModelFile(one.name, _folder(one)), one))
+    return list(models.values())
+
+
+def _check(
+    model: ModelFile, listed: ListedModel, folders: Collection[str], sites: Collection[str]
+) -> None:
+    """Take over what a workflow lists of a model; note what must not be."""
+    model.url = listed.url
+    suffix = PurePosixPath(listed.name).suffix.lower()
+    problem = None
+    if not _is_plain(listed.name) or len(listed.name.encode()) > LONGEST_NAME:
+        problem = "its name is not the plain name of a file"
+    elif suffix not in SUFFIXES:
+        problem = f"{suffix or 'a file without suffix'} is no type of model files"
+    elif not all(map(_is_plain, model.name.split("/"))):
+        problem = f"the loader's {model.name!r} is not the name of a file in its folder"
+    elif model.folder is None:
+        problem = "the workflow does not say into which folder it goes"
+    elif not all(map(_is_plain, model.folder.split("/"))):
+        problem = f"{model.folder!r} is not the name of a folder under models"
+    elif model.folder.split("/")[0] not in folders:
+        problem = f"this ComfyUI has no model folder {model.folder.split('/')[0]!r}"
+    elif listed.url is not None:
+        problem = _link_problem(listed, sites) or _hash_problem(listed)
+    if problem is not None:
+        model.refuse(problem)
+    elif listed.hash and (listed.hash_type or "").lower() in _HASH_TYPES:
+        model.sha256 = listed.hash.lower()
+    elif listed.hash:
+        model.problem = f"its hash is of the type {listed.hash_type}, which is not compared"
+
+
+def _link_problem(listed: ListedModel, sites: Collection[str]) -> str | None:
+    url = listed.url or ""
+    if len(url) > LONGEST_URL:
+        return f"the link is longer than {LONGEST_URL} characters"
+    return objection(url, sites)
+
+
+def _hash_problem(listed: ListedModel) -> str | None:
+    is_sha256 = (listed.hash_type or "").lower() in _HASH_TYPES
+    if listed.hash and is_sha256 and not re.fullmatch("[0-9a-fA-F]{64}", listed.hash):
+        return "its hash is no SHA-256 in hexadecimal"
+    return None
+
+
+def _folder(listed: ListedModel) -> str | None:
+    """Return the folder that a workflow lists, by the name that it has today."""
+    if listed.folder is None:
+        return None
+    first, slash, rest = listed.folder.removeprefix("models/").partition("/")
+    return f"{LEGACY_NAMES.get(first, first)}{slash}{rest}"
+
+
+def _base(name: str) -> str:
+    return name.replace("\\", "/").rpartition("/")[2]
+
+
+def _is_plain(name: str) -> bool:
+    """Return whether a name is that of one file or folder, and not hidden."""
+    return (
+        name.isprintable()
+        and name == name.strip()
+        and not name.startswith(".")
+        and not {"/", "\\", ":"} & {*name}
+        and name != ""
+        and name.encode("utf-8", "replace").decode() == name
+    )

@@ -1,0 +1,134 @@
+"""Connections to public addresses only, and downloads that go by them."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from comfydeploy_jupyter.offline import FetchPolicy
+from comfydeploy_jupyter.transfers.http import TransferError, new_session, request
+from comfydeploy_jupyter.transfers.public import PublicConnector, objection
+from comfydeploy_jupyter.transfers.sites import ModelSites, Offer
+
+if TYPE_CHECKING:
+    import aiohttp
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://huggingface.co/o/r/resolve/main/a",
+        "http://8.8.8.8/a",
+        "http://[2001:4860:4860::8888]/a",
+        "https://localhost.example.com/a",
+        "http://mirror.lan:8080/a",
+    ],
+)
+def test_links_that_may_be_public(url):
+    assert objection(url, ["http://mirror.lan:8080"]) is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://168.63.129.16/machine",
+        "http://100.100.100.200/latest",
+        "http://[2002:7f00:1::]/a",
+        "http://[fe80::1]/a",
+        "http://224.0.0.1/a",
+        "http://LOCALHOST./a",
+        "http://nas.local/a",
+        "http://127.0.0.1:8081/a",
+        "https://127.0.0.1/a",
+        "http://example.com /a",
+        "javascript:alert(1)",
+        "//example.com/a",
+        "http://example.com:99999/a",
+    ],
+)
+def test_links_that_lead_inside_or_nowhere(url):
+    assert objection(url, ["http://127.0.0.1:8080"]) is not None
+
+
+async def get(session: aiohttp.ClientSession, url: str) -> None:
+    async with request(session, "GET", url, what="the site", redirects=True):
+        pass
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]"])
+async def test_connection_is_judged_by_its_address(bare_service, host):
+    bare_service.files["a"] = b"a"
+    port = bare_service.url.rsplit(":", 1)[1]
+    async with new_session(PublicConnector) as session:
+        with pytest.raises(TransferError, match="inside this machine") as refused:
+            await get(session, f"http://{host}:{port}/files/a")
+    assert not refused.value.again
+    assert not bare_service.sent
+
+
+async def test_name_is_looked_up_when_the_connection_is_made(bare_service, tmp_path):
+    # A name that leads inside, although nothing in the text of the link says so.
+    name = socket.gethostname()
+    port = bare_service.url.rsplit(":", 1)[1]
+    async with new_session(PublicConnector) as session:
+        with pytest.raises(TransferError, match="inside this machine"):
+            await get(session, f"http://{name}:{port}/files/a")
+
+
+async def test_allowed_site_may_be_inside_but_not_what_it_redirects_to(bare_service):
+    bare_service.files["a"] = b"a"
+    bare_service.pages["here"] = (302, {"Location": f"{bare_service.url}/files/a"})
+    bare_service.pages["away"] = (302, {"Location": "http://127.0.0.1:9/files/a"})
+    async with new_session(PublicConnector, allowed=[bare_service.url]) as session:
+        await get(session, f"{bare_service.url}/here")
+        with pytest.raises(TransferError, match="inside this machine"):
+            await get(session, f"{bare_service.url}/away")
+    assert len(bare_service.sent["a"]) == 1
+
+
+async def test_download_stays_untrusted_over_restarts_and_retries(make_room, bare_service):
+    bare_service.files["a.safetensors"] = b"a"
+    room = await make_room()
+    offer = Offer(f"{bare_service.url}/files/a.safetensors", "a.safetensors")
+    target = room.checkpoints / "a.safetensors"
+    record = await room.transfers.download(offer, target, None, untrusted=True)
+    record = await room.transfers.queue.wait(record)
+    assert (record.state, record.attempts) == ("failed", 1)
+    await room.reopen()
+    (again,) = await room.transfers.retry(transfer_id=record.id, token=None)
+    assert (await room.transfers.queue.wait(again)).state == "failed"
+    assert not bare_service.sent
+    # The user's own word counts, and is not taken for that of the file.
+    mine = await room.transfers.download(offer, target, None)
+    assert (await room.transfers.queue.wait(mine)).state == "done"
+
+
+async def test_offline_ends_what_was_under_way(make_room, bare_service):
+    bare_service.files["a.safetensors"] = b"a" * 2_000_000
+    bare_service.store_delay = 0.05
+    room = await make_room()
+    offer = Offer(f"{bare_service.url}/files/a.safetensors", "a.safetensors")
+    record = await room.transfers.download(offer, room.checkpoints / "a.safetensors", None)
+    await room.until(lambda: record.sent > 0)
+    room._options["fetching"] = FetchPolicy(offline=True)
+    await room.reopen()
+    record = await room.transfers.queue.get(record.id)
+    record = await room.transfers.queue.wait(record)
+    assert record.state == "failed"
+    assert "`offline`" in record.error
+
+
+def test_links_to_the_sites_go_to_the_mirrors():
+    sites = ModelSites("http://hf.lan", "http://civitai.lan")
+    at = sites.at_mirror
+    assert at("https://huggingface.co/o/r/blob/main/a") == "http://hf.lan/o/r/resolve/main/a"
+    assert at("https://huggingface.co/api/x") == "http://hf.lan/api/x"
+    assert at("http://hf.lan/o/r/resolve/main/a") == "http://hf.lan/o/r/resolve/main/a"
+    assert at("https://civitai.com/api/download/models/1?type=VAE") == (
+        "http://civitai.lan/api/download/models/1?type=VAE"
+    )
+    assert at("https://example.com/a") == "https://example.com/a"
+    assert sites.is_page("https://civitai.com/models/12?modelVersionId=3")
+    assert not sites.is_page("https://civitai.com/api/download/models/1")
