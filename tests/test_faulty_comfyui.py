@@ -525,6 +525,8 @@ class TestStoppedComfyUI:
         result = reader.end()
         assert (result["status"], result["error"]["type"]) == ("failed", "ComfyUIEnded")
         assert "unreachable" in result["error"]["message"]
+        assert "does not answer, as where memory runs out" in result["error"]["message"]
+        assert "--lowvram" in result["error"]["message"]
         server.until(waiting, "failed")
         assert server.get("check-status")[1]["status"] == "degraded"
         os.kill(comfyui.pid, signal.SIGCONT)

@@ -16,6 +16,7 @@ from ..errors import ComfyUIUnavailableError
 from ..peers import Peers
 from ..tasks import end
 from . import discovery
+from .out_of_memory import count_oom_kills, why_killed
 
 if TYPE_CHECKING:
     import os
@@ -66,6 +67,8 @@ class ComfyUIProcess:
         How often it was started again after it ended by itself.
     peers : Peers
         Allows nobody but the process itself to answer at its address.
+    memory_verdict : str or None
+        Where memory may have ended it the last time: that, and what helps.
     """
 
     def __init__(
@@ -84,6 +87,8 @@ class ComfyUIProcess:
         self.path = Path(path)
         self.log_path = Path(log_path)
         self.restarts = 0
+        self.memory_verdict: str | None = None
+        self._oom_kills = 0
         self._python = Path(python) if python else None
         self._launch_args = list(launch_args)
         self._wanted_port = port
@@ -178,7 +183,7 @@ class ComfyUIProcess:
                 self._settle(None)
                 since = time.monotonic()
                 await self._child.wait()
-                error = self._unavailable(f"ComfyUI ended unexpectedly ({self._child.exit_text()})")
+                error = self._unavailable(f"ComfyUI ended unexpectedly ({await self._why()})")
                 if time.monotonic() - since >= STABLE_AFTER:
                     failures = 0
             if not has_run:
@@ -225,6 +230,7 @@ class ComfyUIProcess:
         """Start ComfyUI and wait until it answers; return why it does not, and leave none then."""
         try:
             command, url, env = await asyncio.to_thread(self._prepare)
+            self._oom_kills = await asyncio.to_thread(count_oom_kills)
             await self._child.start(command, cwd=self.path, env=env)
             return await self._until_it_answers(url)
         except ComfyUIUnavailableError as error:
@@ -249,8 +255,15 @@ class ComfyUIProcess:
         if timed_out:
             why = f"ComfyUI did not answer within {self._start_timeout:g} s"
         else:
-            why = f"ComfyUI ended while it started ({self._child.exit_text()})"
+            why = f"ComfyUI ended while it started ({await self._why()})"
         return self._unavailable(why, log)
+
+    async def _why(self) -> str:
+        """Return in words how ComfyUI has just ended."""
+        kills = await asyncio.to_thread(count_oom_kills) - self._oom_kills
+        self.memory_verdict = why_killed(self.last_exit, kills)
+        verdict = f": {self.memory_verdict}" if self.memory_verdict else ""
+        return f"{self._child.exit_text()}{verdict}"
 
     # --- what a start needs; runs in a thread
 

@@ -121,3 +121,23 @@ def version_parts(version: str | None) -> tuple[int, ...] | None:
     """Return the numbers of a version such as ``"v0.33.0"``, to compare it; None if it has none."""
     found = re.match(r"v?(\d{1,9}(?:\.\d{1,9}){0,9})", version or "")
     return tuple(int(part) for part in found[1].split(".")) if found else None
+
+
+def outside_tested_range(version: str | None) -> str | None:
+    """Return in one sentence that a version is not among those that the tests run against.
+
+    Returns
+    -------
+    str or None
+        None for a version between the oldest and the newest one that are tested, and for one that
+        is not known.
+    """
+    parts = version_parts(version)
+    oldest, newest = version_parts(OLDEST_TESTED), version_parts(NEWEST_TESTED)
+    if parts is None or oldest is None or newest is None or oldest <= parts <= newest:
+        return None
+    how = "older" if parts < oldest else "newer"
+    return (
+        f"ComfyUI {version} is {how} than the versions that this package is tested with"
+        f" ({OLDEST_TESTED} to {NEWEST_TESTED}): most things work, but some may not."
+    )

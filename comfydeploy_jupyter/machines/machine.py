@@ -22,9 +22,11 @@ from ..comfyui.discovery import (
     installed_version,
 )
 from ..comfyui.folders import Folders
+from ..comfyui.out_of_memory import count_oom_kills, why_killed
 from ..comfyui.process import ComfyUIProcess
 from ..comfyui.running import nothing_listens_at, running_at
 from ..errors import ComfyUIUnavailableError, ForbiddenPathError, InvalidRequestError
+from ..graphs.versions import outside_tested_range
 from ..peers import Peers
 from ..secrets import clean_url
 from ..tasks import end, open_in_thread
@@ -184,6 +186,7 @@ class Machine:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._failure: ComfyUIUnavailableError | None = None
         self._warned = ""
+        self._oom_kills = 0  # when its ComfyUI was connected to
         self._closed = False
         self._last_url: str | None = None  # where its ComfyUI was when it last connected
         self.disconnected_at = time.monotonic()
@@ -215,6 +218,18 @@ class Machine:
     def process(self) -> ComfyUIProcess | None:
         """The process, where we started it."""
         return self._link.process if self._link is not None else None
+
+    @property
+    def memory_verdict(self) -> str | None:
+        """That memory may have ended its ComfyUI the last time, and what helps; None if not."""
+        return self.process.memory_verdict if self.process is not None else None
+
+    async def look_for_memory_verdict(self) -> str | None:
+        """Return `memory_verdict`; of a ComfyUI that others started here, what the kernel tells."""
+        if self.process is not None:
+            return self.process.memory_verdict
+        kills = await asyncio.to_thread(count_oom_kills) - self._oom_kills
+        return why_killed(None, kills)
 
     @property
     def python(self) -> Path | None:
@@ -393,7 +408,8 @@ class Machine:
         known: dict[str, Any] = {
             "reachable": self.connected,
             "url": clean_url(self.url or self.settings.comfyui_url) or None,
-            "version": link.system.get("comfyui_version") if link is not None else None,
+            "version": self._version(),
+            "version_note": outside_tested_range(self._version()),
             "managed": process is not None,
         }
         if self.path is not None:
@@ -514,7 +530,8 @@ class Machine:
         return await self._definitions.text(await self.ready(), self._version())
 
     def _version(self) -> str | None:
-        return self._link.system.get("comfyui_version") if self._link is not None else None
+        version = self._link.system.get("comfyui_version") if self._link is not None else None
+        return version if isinstance(version, str) else None
 
     async def folders(self) -> Folders:
         """Return ComfyUI's folders and the confinement of paths to them.
@@ -733,6 +750,7 @@ class Machine:
 
     async def _learn(self, link: _Link) -> None:
         """Ask a ComfyUI that has just connected who it is."""
+        self._oom_kills = await asyncio.to_thread(count_oom_kills)
         try:
             stats = await link.client.system_stats()
         except ComfyUIUnavailableError as fault:

@@ -361,6 +361,7 @@ STATUS = {
         "reachable": True,
         "url": "http://127.0.0.1:8188",
         "version": "0.3.75",
+        "version_note": None,
         "managed": False,
     },
     "queue": {"running": 0, "pending": 0},

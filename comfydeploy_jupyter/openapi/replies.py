@@ -360,6 +360,7 @@ class ComfyUIStatus(Reply):
     reachable: bool
     url: str | None
     version: str | None
+    version_note: str | None
     managed: bool
     path: str = ""
     state: str = ""

@@ -74,8 +74,22 @@ class Endings:
         record.started_at = record.started_at or run.record.started_at or record.created_at
         await self.end(run, record)
 
-    async def lose(self, run: Run, reason: str, *, kind: str = "ComfyUIEnded") -> None:
-        """End a run of which nothing will come any more; ``kind`` is the type of its error."""
+    async def lose(
+        self, run: Run, reason: str, *, kind: str = "ComfyUIEnded", advice: str | None = None
+    ) -> None:
+        """End a run of which nothing will come any more.
+
+        Parameters
+        ----------
+        run : Run
+            The run.
+        reason : str
+            What happened, as the beginning of a sentence.
+        kind : str
+            The type of its error.
+        advice : str, optional
+            Why that may be so, and what helps.
+        """
         run.stop_clock()
         if run.record.cancelling:
             await self.end(run, replace(run.record, status="cancelled"))
@@ -85,7 +99,7 @@ class Endings:
         where = f" while {name.title} was executing" if name is not None else ""
         error = {
             "type": kind,
-            "message": f"{reason}{where}",
+            "message": f"{reason}{where}{f': {advice}' if advice else ''}",
             "node_id": node,
             "node_type": name.class_type if name is not None else None,
         }

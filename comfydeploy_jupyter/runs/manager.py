@@ -623,7 +623,8 @@ class RunManager:
             run.death = reason
             run.next = run.next and not wanted
             if run.record.status == "running" or run.record.cancelling:
-                self._background.start(self._endings.lose(run, reason), run)
+                advice = None if wanted else machine.memory_verdict
+                self._background.start(self._endings.lose(run, reason, advice=advice), run)
 
     # -- queueing ----------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
+from ..comfyui.out_of_memory import is_out_of_memory, with_advice
 from ..moments import moment_of
 
 if TYPE_CHECKING:
@@ -127,9 +128,13 @@ def read_history(record: RunRecord, entry: dict[str, Any]) -> None:
 
 def node_error(data: dict[str, Any]) -> dict[str, Any]:
     """Return ``{"type", "message", "node_id", "node_type"}`` of ComfyUI's ``execution_error``."""
+    kind = data.get("exception_type") or "UnknownError"
+    message = str(data.get("exception_message") or "ComfyUI gave no reason").strip()
+    if is_out_of_memory(str(kind), message):
+        message = with_advice(message)
     return {
-        "type": data.get("exception_type") or "UnknownError",
-        "message": str(data.get("exception_message") or "ComfyUI gave no reason").strip(),
+        "type": kind,
+        "message": message,
         "node_id": data.get("node_id"),
         "node_type": data.get("node_type"),
     }

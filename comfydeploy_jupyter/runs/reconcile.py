@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from ..comfyui.out_of_memory import HANGS
 from ..errors import ComfyDeployError, ComfyUIUnavailableError
 
 if TYPE_CHECKING:
@@ -292,6 +293,7 @@ class Reconciler:
             run.prompt_id for run in runs if run.record.status == "running" or run.record.cancelling
         }
         ended = bool(pressing) and away > ENDED_AFTER and await machine.has_ended()
+        verdict = await machine.look_for_memory_verdict()
         if machine.connected:
             return
         for run in runs:
@@ -300,9 +302,12 @@ class Reconciler:
             presses = run.prompt_id in pressing
             limit = self._lost_after if presses and not machine.hangs else self._gone_after
             if presses and ended:
-                await self._endings.lose(run, "ComfyUI has ended: it refuses connections")
+                reason = "ComfyUI has ended: it refuses connections"
+                await self._endings.lose(run, reason, advice=verdict)
             elif away > limit:
-                await self._endings.lose(run, f"ComfyUI has been unreachable for {away:.0f} s")
+                reason = f"ComfyUI has been unreachable for {away:.0f} s"
+                advice = HANGS if machine.hangs else verdict
+                await self._endings.lose(run, reason, advice=advice)
 
     async def _check(self, machine: Machine, runs: list[Run]) -> None:
         """Ask ComfyUI about the runs where its events do not tell enough."""

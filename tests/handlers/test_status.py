@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
@@ -53,3 +54,22 @@ async def test_log_of_a_comfyui_that_is_not_ours(api):
 async def test_bad_query(api, name, value):
     code, body = await api.get("runs", **{name: value})
     assert (code, body["code"], body["details"]["field"]) == (400, "invalid_request", name)
+
+
+class TestVersionNote:
+    """``comfyui.version_note`` of ``check-status``, in front of a ComfyUI newer than the tested."""
+
+    @pytest.fixture
+    def extension_config(self, newer, tmp_path):
+        newer.version = "0.99.1"
+        return {"comfyui_url": newer.url, "data_dir": str(tmp_path / "data")}
+
+    async def test_newer_comfyui_is_told(self, api):
+        await api.get("object_info")
+        for _ in range(500):
+            _, status = await api.get("check-status")
+            if status["comfyui"]["version"] is not None:
+                break
+            await asyncio.sleep(0.02)
+        assert status["comfyui"]["version"] == "0.99.1"
+        assert "0.99.1 is newer than" in status["comfyui"]["version_note"]

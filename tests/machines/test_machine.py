@@ -76,7 +76,9 @@ async def test_comfyui_that_dies_in_mid_run(api, events, chain):
     assert messages[-1][1]["data"]["status"] == "failed"
     error = messages[-2][1]["data"]["error"]
     assert error["type"] == "ComfyUIEnded"
-    assert "exit code 137" in error["message"]
+    assert "exit code 137 while" in error["message"]
+    assert "killed it, as the system does where memory runs out" in error["message"]
+    assert all(each in error["message"] for each in ("smaller", "--lowvram", "comfy.free()"))
     assert (error["node_id"], error["node_type"]) == ("1", "TestSleep")
     code, status = await api.get("check-status")
     assert (code, status["status"], status["comfyui"]["pid"]) == (200, "degraded", None)
@@ -85,6 +87,7 @@ async def test_comfyui_that_dies_in_mid_run(api, events, chain):
     crashed = await api.until(ids[1], "failed", timeout=150)
     assert crashed["error"]["type"] == "ComfyUIEnded"
     assert "exit code 70" in crashed["error"]["message"]
+    assert "memory" not in crashed["error"]["message"]
     for prompt_id in (ids[0], ids[2]):
         record = await api.until(prompt_id, "success", timeout=60)
         assert record["outputs"] == {"1": {"text": ["done"]}}

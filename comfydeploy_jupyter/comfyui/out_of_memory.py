@@ -1,0 +1,86 @@
+"""How it shows that a ComfyUI ran out of memory, and what helps."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from pathlib import Path
+
+KILLED = 137  # exit code of a process that SIGKILL ended
+
+ADVICE = (
+    "Make the picture or the batch smaller, start ComfyUI with --lowvram (launch_args), or have it"
+    " give up memory before the run: comfy.free()"
+)
+
+HANGS = f"it may be there, but does not answer, as where memory runs out. If that is it: {ADVICE}"
+"""Why a ComfyUI that hangs may do so, and what helps."""
+
+_SIGNS = re.compile(
+    r"out of memory|outofmemory|memoryerror|would exceed allowed memory|can't allocate memory"
+    r"|cannot allocate memory|not enough memory|failed to allocate|cuda_error_out_of_memory",
+    re.IGNORECASE,
+)
+"""What PyTorch says for CUDA, HIP, MPS and the CPU, Python says, and ComfyUI makes of it."""
+
+
+def is_out_of_memory(kind: str, message: str) -> bool:
+    """Return whether the error of a node means that there was no memory left.
+
+    Parameters
+    ----------
+    kind : str
+        The type of the exception.
+    message : str
+        What it says.
+    """
+    return any(_SIGNS.search(text[:10_000]) for text in (kind, message))
+
+
+def with_advice(message: str) -> str:
+    """Return the message of a node that found no memory, with what helps."""
+    return f"{message}\n\nComfyUI ran out of memory. {ADVICE}."
+
+
+def why_killed(exit_code: int | None, oom_kills: int) -> str | None:
+    """Return why memory may have ended a ComfyUI, and what helps; None where it has not.
+
+    Parameters
+    ----------
+    exit_code : int or None
+        How it ended, 128 + n where signal n ended it.
+    oom_kills : int
+        How many processes the kernel has ended for want of memory in the meantime.
+    """
+    if oom_kills > 0:
+        return f"the system ended it because memory ran out. {ADVICE}"
+    if exit_code == KILLED:
+        guess = "something killed it, as the system does where memory runs out"
+        return f"{guess}. If that was it: {ADVICE}"
+    return None
+
+
+def count_oom_kills(root: Path = Path("/")) -> int:
+    """Return how many processes of our control group the kernel has ended for want of memory.
+
+    For a thread. Where the kernel does not tell, it is always 0.
+
+    Parameters
+    ----------
+    root : pathlib.Path
+        The root of the file system.
+    """
+    cgroups = root / "sys/fs/cgroup"
+    groups = [""]
+    with contextlib.suppress(OSError):
+        lines = (root / "proc/self/cgroup").read_text().splitlines()
+        parts = [line.split(":", 2) for line in lines]
+        groups += [part[2] for part in parts if len(part) == 3 and part[1] in ("", "memory")]
+    found = 0
+    for group in groups:
+        for place, name in (("", "memory.events"), ("memory", "memory.oom_control")):
+            with contextlib.suppress(OSError):
+                text = (cgroups / place / group.lstrip("/") / name).read_text()
+                count = re.search(r"^oom_kill (\d+)$", text, re.MULTILINE)
+                found = max(found, int(count[1]) if count else 0)
+    return found
