@@ -105,6 +105,8 @@ class FetchedModels(Sequence[WorkflowModel]):
     ----------
     dry_run : bool
         Whether nothing was to be fetched.
+    offline : bool
+        Whether the setting ``offline`` forbids all downloads.
     missing_nodes : list of dict
         Node classes that ComfyUI lacks: ``class_type`` and, where known, their ``pack``.
     warnings : list of str
@@ -119,6 +121,7 @@ class FetchedModels(Sequence[WorkflowModel]):
         ]
         self._server = server
         self.dry_run = bool(reply["dry_run"])
+        self.offline = bool(reply["offline"])
         self.missing_nodes: list[dict[str, Any]] = list(reply["missing_nodes"])
         self.warnings = [str(warning) for warning in reply["warnings"]]
 

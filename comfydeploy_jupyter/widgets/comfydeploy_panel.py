@@ -120,6 +120,10 @@ class ComfyDeployPanel(Panel):
         """What the panel says of the machine, as HTML."""
         return self._strip.report
 
+    def free_memory(self) -> None:
+        """Do what *Free memory* does: have ComfyUI give up memory; does not wait for it."""
+        self._strip.free_memory()
+
     @property
     def run_panel(self) -> RunPanel:
         """The panel in the tab Run."""

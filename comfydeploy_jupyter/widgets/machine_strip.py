@@ -12,7 +12,7 @@ from ..client.files import human_size
 from ..client.graph_text import counted
 from ..errors import ComfyDeployError, NotFoundError
 from .base import GAP, not_done
-from .parts import row
+from .parts import button, note, row
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -83,10 +83,25 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
             style={"description_width": "auto"},
             layout=w.Layout(width="auto", max_width="100%", margin="0", display="none"),
         )
+        self._free = button(
+            "Free memory",
+            self.free_memory,
+            icon="eraser",
+            hint="Have ComfyUI unload its models and give up memory",
+        )
+        self._free.layout.display = "none"
+        self._freed = w.HTML(layout=w.Layout(margin="0", width="auto", display="none"))
+        self._version = w.HTML(layout=w.Layout(margin="0", width="auto", display="none"))
         self._problem = w.HTML(layout=w.Layout(margin="0", width="auto", display="none"))
         self._facts = w.HTML(layout=w.Layout(margin="0", width="auto"))
         super().__init__(
-            [row(self._state, self._selector), self._problem, self._facts],
+            [
+                row(self._state, self._free, self._selector),
+                self._freed,
+                self._version,
+                self._problem,
+                self._facts,
+            ],
             layout=w.Layout(width="auto", grid_gap=GAP),
         )
         self.add_class("comfydeploy-machine")
@@ -101,7 +116,8 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
     @property
     def report(self) -> str:
         """What it says, as HTML."""
-        return f"{self._state.value}{self._problem.value}{self._facts.value}"
+        parts = (self._state, self._freed, self._version, self._problem, self._facts)
+        return "".join(part.value for part in parts)
 
     @property
     def machines(self) -> list[str]:
@@ -120,6 +136,11 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
             known = ", ".join(self.machines) or "none is known yet"
             raise ValueError(f"there is no machine {machine!r}; machines are {known}")
         self._selector.value = machine
+
+    def free_memory(self) -> None:
+        """Do what *Free memory* does, and show how much was gained; does not wait for it."""
+        self._free.disabled = True
+        self._panel.start(self._give_up)
 
     def look(self) -> None:
         """Look until the panel is closed; for a thread."""
@@ -159,8 +180,21 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         if threading.get_ident() == self._thread or machine is None:
             return  # it was not the user
         self.machine = machine
+        _tell(self._freed, "")
         self._look_again.set()
         self._on_choose(machine)
+
+    def _give_up(self) -> None:
+        machine = self.machine
+        try:
+            said = str(self._panel.comfy.free(machine=machine))
+        except ComfyDeployError as error:
+            said = str(error)
+        finally:
+            self._free.disabled = False
+        if machine == self.machine and not self._panel.closing:
+            _tell(self._freed, said)
+            self._look_again.set()
 
     def _look(self) -> str:
         """Show how the machine is now; return its state."""
@@ -191,6 +225,8 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         version = f" {comfyui['version']}" if comfyui.get("version") else ""
         said = f"ComfyUI{version} {text}"
         self._say(said, colour)
+        self._free.layout.display = "" if machine.status == "ready" else "none"
+        _tell(self._version, str(comfyui.get("version_note") or ""))
         told = [str(comfyui[key]) for key in ("error", "hint", "passed_over") if comfyui.get(key)]
         self._complain("\n".join(told))
         self._summarize(said)
@@ -199,6 +235,8 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         if self._panel.closing:
             return
         self._say(text, "var(--cd-error)")
+        self._free.layout.display = "none"
+        _tell(self._version, "")
         self._complain(str(error))
         self._facts.value = ""
         self._summarize(text)
@@ -219,6 +257,12 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
             f'<div class="comfydeploy-error" role="alert">{html.escape(text)}</div>' if text else ""
         )
         self._problem.layout.display = "" if text else "none"
+
+
+def _tell(place: w.HTML, text: str) -> None:
+    """Show a quiet line of text; nothing where it is empty."""
+    place.value = note(text, live=True) if text else ""
+    place.layout.display = "" if text else "none"
 
 
 def facts_html(status: dict[str, Any], hardware: dict[str, Any]) -> str:

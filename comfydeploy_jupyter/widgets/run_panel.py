@@ -21,6 +21,7 @@ from .follower import Follower
 from .form import Form, unlocked_seeds
 from .gallery import Gallery, plain_form
 from .history import History
+from .models_box import ModelsBox
 from .parts import button, note, row
 from .picker import Picker
 from .progress import ProgressView
@@ -177,6 +178,15 @@ class RunPanel(Panel):
         return dict(self._gallery.result)
 
     @property
+    def missing(self) -> str:
+        """What the panel says of models and nodes that ComfyUI lacks, as HTML; empty if none."""
+        return self._models.report
+
+    def fetch_models(self) -> None:
+        """Do what *Download all* does: download the missing models, do not wait for them."""
+        self._models.fetch()
+
+    @property
     def workflows(self) -> list[str]:
         """The workflows that can be chosen, by name."""
         return self._picker.titles
@@ -283,6 +293,7 @@ class RunPanel(Panel):
         self._cancel_all_button.layout.display = "none"
         self._state = w.HTML(layout=w.Layout(margin="0", flex="1 1 120px", width="auto"))
         self._notes = w.HTML(layout=w.Layout(margin="0", display="none"))
+        self._models = ModelsBox(self, self._offer_models)
         self._progress = ProgressView(self)
         self._gallery = Gallery(self, self.reuse)
         self._history = History(self, self._gallery.show)
@@ -290,6 +301,7 @@ class RunPanel(Panel):
         self.fill(
             self._picker.box,
             self._notes,
+            self._models,
             self._form,
             row(
                 self._run_button,
@@ -380,6 +392,12 @@ class RunPanel(Panel):
             for key, value in changed.items():
                 self._form.set(key, value)
             self._form.locked = locked
+            self.start(self._models.look, self._workflow, self._machine)
+
+    def _offer_models(self) -> None:
+        """Let the form offer models that have been fetched; the models are looked at again."""
+        self._defined_by, self._definitions = None, None
+        self._define_anew()
 
     def _take(self, source: Source, title: str) -> None:
         """Show another workflow."""
@@ -398,6 +416,7 @@ class RunPanel(Panel):
                 self._show(workflow, source, warnings)
             except Exception:
                 self._workflow = None
+                self._models.look(None)
                 self._form.show([], {})
                 self._history.clear()
                 raise
@@ -421,6 +440,7 @@ class RunPanel(Panel):
         if self._definitions is not None:
             for run in self._history.of(workflow):
                 self._follower.add(run)
+        self.start(self._models.look, workflow, self._machine)
 
     def _show_form(self, workflow: Workflow, source: Source) -> None:
         graph, definitions = workflow.to_api(), self._definitions

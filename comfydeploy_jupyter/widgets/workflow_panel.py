@@ -19,6 +19,7 @@ from ..client.writing import write_text
 from ..errors import ConflictError, InvalidRequestError
 from ..lifeline import STATIC
 from .base import Panel, Problem, Throttle
+from .models_box import ModelsBox
 from .parts import FileButton, button, note, row
 from .picker import ACCEPTED
 from .run_panel import RunPanel
@@ -221,7 +222,8 @@ class WorkflowPanel(Panel):
             layout=w.Layout(**full, height="auto", display="none"),
         )
         self._version_box.add_class("comfydeploy-stacked")
-        self._nodes = NodesTab(lambda: self.attempt(self.validate))
+        self._models = ModelsBox(self, self._validate)
+        self._nodes = NodesTab(lambda: self.attempt(self.validate), self._models)
         self._changes = ChangesTab(lambda: self.start(self._compare_versions))
         self._save = SaveTab(lambda: self.attempt(self._press_save))
         self._export = ExportTab(
@@ -431,6 +433,7 @@ class WorkflowPanel(Panel):
         try:
             workflow = self._current()
             self._nodes.show(workflow.to_api(), workflow.validate())
+            self._models.look(workflow)
         finally:
             self._nodes.validate.disabled = False
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ..client.workflow import Validation, Workflow
     from ..client.workflows import StoredWorkflow, WorkflowVersion
     from ..graphs.diff import GraphDiff
+    from .models_box import ModelsBox
 
 LABEL = {"description_width": "90px"}
 FULL = {"width": "auto", "flex": "1 1 100%", "margin": "0"}
@@ -50,9 +51,11 @@ class NodesTab:
     ----------
     on_validate : callable
         Called on a click of Validate.
+    models : ModelsBox
+        Shows which models ComfyUI lacks.
     """
 
-    def __init__(self, on_validate: Callable[[], object]) -> None:
+    def __init__(self, on_validate: Callable[[], object], models: ModelsBox) -> None:
         self.validate = button(
             "Validate",
             on_validate,
@@ -62,13 +65,15 @@ class NodesTab:
         )
         self._verdict = w.HTML(layout=w.Layout(**FULL))
         self._table = w.HTML(layout=w.Layout(width="100%", margin="0"))
-        self.box = tab_box(row(self.validate), self._verdict, self._table)
+        self._models = models
+        self.box = tab_box(row(self.validate), self._verdict, models, self._table)
 
     def show(self, graph: dict[str, Any], found: Validation | None = None) -> None:
         """Show a graph and what was found in it."""
         self._table.value = nodes_table(graph, found)
         self._verdict.value = "" if found is None else verdict(found)
         self._verdict.layout.display = "none" if found is None else ""
+        self._models.look(None)
 
 
 class ChangesTab:

@@ -20,6 +20,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 
 from tests.cloudflared import FakeCloudflared
 from tests.jupyter_process import REPOSITORY, JupyterProcess
+from tests.transfer_service import Service, running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +59,14 @@ def cloudflared(tmp_path_factory) -> FakeCloudflared:
 
 
 @pytest.fixture(scope="session")
-def lab(start_jupyter, comfyui, cloudflared, tmp_path_factory) -> JupyterProcess:
+def model_site() -> Iterator[Service]:
+    """A mirror of Hugging Face."""
+    with running() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def lab(start_jupyter, comfyui, cloudflared, model_site, tmp_path_factory) -> JupyterProcess:
     """JupyterLab in front of the real ComfyUI."""
     (comfyui.base_dir / "main.py").touch()  # so that its folders are known
     server = start_jupyter(
@@ -69,6 +77,7 @@ def lab(start_jupyter, comfyui, cloudflared, tmp_path_factory) -> JupyterProcess
             "autostart": False,
             "data_dir": str(tmp_path_factory.mktemp("d")),
             "cloudflared_path": str(cloudflared.path),
+            "huggingface_url": model_site.url,
         },
         LabApp={"expose_app_in_browser": True},  # one page opens one notebook after another
     )

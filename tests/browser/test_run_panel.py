@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
     from playwright.sync_api import Locator
 
+    from tests.comfyui_server import ComfyUIServer
     from tests.jupyter_process import JupyterProcess
+    from tests.transfer_service import Service
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -700,3 +702,51 @@ def test_a_saved_notebook_without_a_kernel_says_what_to_do(
     page.reload()
     expect(page.get_by_text("RunPanel: run this cell to use it.")).to_be_visible()
     opened.shoot("panel-cold")
+
+
+def test_missing_models_are_downloaded(
+    open_notebook: Any, write: Any, comfyui: ComfyUIServer, model_site: Service
+) -> None:
+    name = f"portrait-{uuid.uuid4().hex[:8]}.safetensors"
+    target = comfyui.models_dir / "checkpoints" / name
+    model_site.files[name] = b"x" * 3_000_000
+    model_site.store_delay = 0.05
+    listed = [
+        {"name": name, "url": f"{model_site.url}/files/{name}", "directory": "checkpoints"},
+        {"name": "old.ckpt", "url": "http://10.0.0.1/old.ckpt", "directory": "checkpoints"},
+    ]
+    loader = {"type": "CheckpointLoaderSimple", "mode": 0, "inputs": [], "outputs": []}
+    nodes = [
+        {**loader, "id": 1, "widgets_values": [name], "properties": {"models": listed}},
+        {**loader, "id": 2, "widgets_values": ["old.ckpt"], "properties": {}},
+        {**loader, "id": 3, "type": "SomebodysNode", "properties": {"cnr_id": "somebodys-pack"}},
+    ]
+    graph = {"nodes": nodes, "links": [], "version": 0.4, "last_node_id": 3, "last_link_id": 0}
+    opened = open_notebook("missing", PANEL.format(write("missing.json", graph)))
+    panel = opened.panel
+    try:
+        box = panel.locator(".comfydeploy-missing")
+        expect(box.get_by_text("2 models are missing · 1 node class missing")).to_be_visible()
+        expect(box.get_by_role("link", name=name)).to_be_visible()
+        expect(
+            box.get_by_role("row", name=re.compile("old.ckpt.*refused: .*10.0.0.1"))
+        ).to_be_visible()
+        expect(box.get_by_text("is in the node pack somebodys-pack")).to_be_visible()
+        press(box, "Sizes")
+        expect(
+            box.get_by_role("row", name=re.compile(f"{name} checkpoints 2.9 MiB"))
+        ).to_be_visible()
+        opened.shoot("missing-models")
+        assert_neat(panel)
+        assert_accessible(panel)
+        assert not target.exists()
+        press(box, "Download all")
+        expect(box.get_by_text(re.compile(r"MiB, \d+%"))).to_be_visible()
+        opened.shoot("missing-models-on-their-way")
+        expect(box.get_by_text("1 model is missing · 1 node class missing")).to_be_visible()
+        assert target.stat().st_size == 3_000_000
+        expect(panel.get_by_label("checkpoint").first).to_have_value(name)
+        opened.shoot("missing-models-done")
+    finally:
+        target.unlink(missing_ok=True)
+        model_site.store_delay = 0.0

@@ -11,9 +11,9 @@ import pytest
 from ipywidgets.widgets.widget import _instances
 
 from comfydeploy_jupyter import ComfyDeployPanel
-from comfydeploy_jupyter.client import Comfy
+from comfydeploy_jupyter.client import Comfy, Machine
 from comfydeploy_jupyter.widgets import Panel
-from comfydeploy_jupyter.widgets.machine_strip import facts_html
+from comfydeploy_jupyter.widgets.machine_strip import MachineStrip, facts_html
 from tests.jupyter_process import REPOSITORY
 from tests.waiting import until
 
@@ -251,3 +251,21 @@ def test_facts_of_large_machines_of_remote_ones_and_of_odd_names() -> None:
     assert "CPU" not in told
     status["tunnel"] = {"running": False, "protected": False, "error": "x", "state": "stopped"}
     assert ">failed</dd>" in facts_html(status, {**hardware, "gpus": [], "disks": []})
+
+
+def test_memory_is_freed_and_told(panel_of: Callable[..., ComfyDeployPanel]) -> None:
+    panel = panel_of(SUNSET)
+    until(lambda: "is ready" in panel.report)
+    panel.free_memory()
+    until(lambda: "of RAM freed" in panel.report)
+    assert "tested with" not in panel.report
+
+
+def test_versions_that_are_not_tested_are_told(comfy: Comfy) -> None:
+    strip = MachineStrip(Panel(comfy), None, lambda _: None, lambda: None)
+    machine = Machine(comfy.machines, {"id": "local", "status": "ready", "kind": "comfyui"})
+    note = "ComfyUI 0.99.1 is <newer>"
+    strip._show_state(machine, {"version": "0.99.1", "version_note": note})
+    assert "ComfyUI 0.99.1 is &lt;newer&gt;" in strip.report
+    strip._show_state(machine, {"version": "0.33.0", "version_note": None})
+    assert "newer" not in strip.report

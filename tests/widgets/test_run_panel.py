@@ -299,3 +299,22 @@ def test_errors_of_a_task_are_never_swallowed() -> None:
     panel.clear_error()
     assert panel.error == ""
     panel.close()
+
+
+def test_missing_models_are_shown_and_nothing_is_fetched(
+    panel_of: Callable[..., RunPanel], comfy: Comfy
+) -> None:
+    loader = {"id": 1, "type": "CheckpointLoaderSimple", "mode": 0, "inputs": [], "outputs": []}
+    evil = "<img src=x>.safetensors"
+    listed = {"name": evil, "url": "javascript:alert(1)", "directory": "checkpoints"}
+    node = {**loader, "widgets_values": [evil], "properties": {"models": [listed]}}
+    panel = panel_of({"nodes": [node], "links": [], "version": 0.4})
+    panel.wait(30)
+    assert "1 model is missing" in panel.missing
+    assert "&lt;img src=x&gt;.safetensors" in panel.missing
+    assert "<img" not in panel.missing
+    assert "href" not in panel.missing
+    assert comfy.uploads()["active"] == 0
+    panel.show(SUNSET)
+    panel.wait(30)
+    assert panel.missing == ""
