@@ -20,7 +20,7 @@ from .cloud.site import DEFAULT_SITE, Site
 from .errors import ComfyDeployError, ComfyUIUnavailableError, InvalidRequestError
 from .files.hashing import Hasher
 from .files.inbox import Inbox, RemoteInbox, clean_outbox
-from .files.listing import DirectoryCache, LocalModels, ModelListing, RemoteModels
+from .files.listing import DirectoryCache, LocalAndTold, LocalModels, ModelListing, RemoteModels
 from .files.thumbnails import Thumbnails
 from .files.uploads import Uploads
 from .graphs.ui_to_api import ui_to_api
@@ -322,7 +322,12 @@ class Services:
         machine = self.machines.get(machine_id)
         folders = await self._folders(machine)
         if folders is not None:
-            return LocalModels(folders, self._directories)
+            local = LocalModels(folders, self._directories)
+            told = [name for name in folders.told if folders.is_told(name)]
+            client = machine.reachable_client()
+            if not told or client is None:
+                return local
+            return LocalAndTold(local, RemoteModels(client), told)
         return RemoteModels(await machine.ready())
 
     async def inbox(self, machine: Machine) -> Inbox:
@@ -388,6 +393,7 @@ class Services:
         """Return a machine's folders, or None where they are not on this box."""
         if machine.path is None:
             await machine.ready()  # only now it is known where its ComfyUI is
+        await machine.learn_categories()
         folders = await machine.folders()
         return folders if folders.base is not None else None
 

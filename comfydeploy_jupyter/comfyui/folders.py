@@ -11,13 +11,14 @@ import errno
 import io
 import logging
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, TypeAlias
 
 import yaml
 
@@ -46,8 +47,8 @@ UNREGISTERED_EXTENSIONS = MODEL_EXTENSIONS | {".gguf", ".onnx"}
 LEGACY_NAMES = {"unet": "diffusion_models", "clip": "text_encoders"}
 """Former names of model folders (ComfyUI 0.3.75 folder_paths.py)."""
 
-NOT_MODELS = frozenset({"configs", "custom_nodes"})
-"""Registered folders that hold no models (ComfyUI 0.3.75 app/model_manager.py)."""
+NOT_MODELS = frozenset({"configs", "custom_nodes", "datasets"})
+"""Registered folders that hold no models."""
 
 _FOLDERS = (
     "checkpoints",
@@ -81,8 +82,19 @@ _EXTENSIONS = {
     "configs": frozenset({".yaml"}),
     "diffusers": frozenset({"folder"}),
     "custom_nodes": frozenset[str](),
+    "datasets": frozenset[str](),
     "classifiers": frozenset({""}),
 }
+_BESIDE_MODELS = frozenset({"custom_nodes", "datasets"})
+"""Folders that are not below ``models/``, but beside it."""
+
+_LONGEST_SOURCE = 1024 * 1024  # bytes of ComfyUI's folder_paths.py that are read
+_STOCK_FOLDER = re.compile(
+    r'^folder_names_and_paths\["([\w-]+)"\] = \(\[(.*?)\], (.+)\)[ \t]*$', re.MULTILINE
+)
+_STOCK_PATH = re.compile(r'os\.path\.join\((models_dir|base_path), "([\w-]+)"\)')
+"""How ComfyUI's folder_paths.py registers its folders: seen in 0.3.75 and 0.33.0."""
+
 _SAVED_UNDER_OUTPUT = ("checkpoints", "clip", "vae", "diffusion_models", "loras")
 
 
@@ -136,6 +148,13 @@ class Folders:
     InvalidRequestError
         The launch arguments are malformed.
 
+    Attributes
+    ----------
+    told : tuple of str
+        Names of model folders that the running ComfyUI tells, which custom nodes may have
+        registered; can be set. Each new one is taken for the directory of that name under
+        ``models/``: what a ComfyUI says never makes another directory a root.
+
     Notes
     -----
     Source of the rules: ComfyUI 0.3.75 folder_paths.py, main.py and utils/extra_config.py.
@@ -154,6 +173,8 @@ class Folders:
         self.extra_roots = tuple(_absolute(root) for root in extra_roots)
         self.comfyui_path: Path | None = None
         self.base: Path | None = None
+        self.models_directory: Path | None = None
+        self.told: tuple[str, ...] = ()
         self._types: dict[str, Path] = {}
         self._registered: dict[str, ModelFolder] = {}
         if comfyui_path is not None:
@@ -173,7 +194,8 @@ class Folders:
             "output": from_argument(given.output_directory, base / "output"),
             "temp": from_argument(given.temp_directory, base) / "temp",
         }
-        registry = _Registry(base)
+        self.models_directory = from_argument(given.models_directory, base / "models")
+        registry = _Registry(home, base, self.models_directory)
         configs = [start / name for name in chain(*given.extra_model_paths_config)]
         if (home / "extra_model_paths.yaml").is_file():
             configs.insert(0, home / "extra_model_paths.yaml")
@@ -184,16 +206,12 @@ class Folders:
             registry.add(name, str(self._types["output"] / name))
         self._registered = registry.folders()
 
-    @property
-    def models_directory(self) -> Path | None:
-        """ComfyUI's own ``models/``, whether or not it exists; None without a local ComfyUI."""
-        return self.base / "models" if self.base is not None else None
-
     def model_folders(self) -> dict[str, ModelFolder]:
         """Return every model folder by name, in ComfyUI's order.
 
         After the registered folders come directories directly under ``models/`` that belong to
-        none of them: custom nodes register such folders under the directory's name.
+        none of them: custom nodes register such folders under the directory's name. At last come
+        those that only the running ComfyUI tells (`told`).
         """
         found = dict(self._registered)
         used = {os.path.realpath(path) for folder in found.values() for path in folder.paths}
@@ -202,7 +220,18 @@ class Folders:
                 found[entry.name] = ModelFolder(
                     entry.name, (Path(entry.path),), UNREGISTERED_EXTENSIONS
                 )
+        for name in self.told:
+            if self.base is None or self.models_directory is None:
+                break
+            if name not in found and LEGACY_NAMES.get(name, name) not in found:
+                parent = self.base if name in _BESIDE_MODELS else self.models_directory
+                extensions = _EXTENSIONS.get(name, UNREGISTERED_EXTENSIONS)
+                found[name] = ModelFolder(name, (parent / name,), extensions)
         return found
+
+    def is_told(self, name: str) -> bool:
+        """Return whether a folder is known by what the running ComfyUI tells of it alone."""
+        return name in self.told and name not in self._registered
 
     def model_folder(self, name: str) -> ModelFolder:
         """Return one model folder; former names such as ``unet`` are understood.
@@ -245,7 +274,8 @@ class Folders:
         if family == "models" and LEGACY_NAMES.get(name, name) != "custom_nodes":
             folder = self.model_folders().get(LEGACY_NAMES.get(name, name))
             if folder is not None:
-                own = self.base / "models" / name
+                assert self.models_directory is not None
+                own = self.models_directory / name
                 has_default = folder.paths[0].parent != own.parent
                 return folder.paths[0] if has_default or own not in folder.paths else own
         raise InvalidRequestError.of_field(
@@ -460,6 +490,11 @@ class Folders:
         return sorted(found, key=lambda entry: entry.name)
 
 
+def is_folder_name(name: str) -> bool:
+    """Return whether a name that a ComfyUI tells can be that of one folder under ``models/``."""
+    return re.fullmatch(r"[\w][\w .-]{0,100}", name) is not None and name == name.rstrip(" .")
+
+
 def registered_extensions(name: str) -> frozenset[str]:
     """Return the extensions of a model folder as ComfyUI registers it; empty: every file."""
     known = dict.fromkeys(_FOLDERS, MODEL_EXTENSIONS) | _EXTENSIONS
@@ -469,11 +504,12 @@ def registered_extensions(name: str) -> frozenset[str]:
 class _Registry:
     """ComfyUI's table of model folders while it is being filled."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, home: Path, base: Path, models: Path) -> None:
         self._paths: dict[str, list[str]] = {}
-        for name in _FOLDERS:
-            parent = base if name == "custom_nodes" else base / "models"
-            self._paths[name] = [str(parent / part) for part in _DIRECTORIES.get(name, (name,))]
+        self._extensions: dict[str, frozenset[str]] = {}
+        for name, parts, extensions in _read_stock_folders(home) or _stock_folders():
+            self._paths[name] = [str((base if beside else models) / part) for beside, part in parts]
+            self._extensions[name] = extensions
 
     def add(self, name: str, path: str, *, is_default: bool = False) -> None:
         paths = self._paths.setdefault(LEGACY_NAMES.get(name, name), [])
@@ -484,14 +520,56 @@ class _Registry:
 
     def folders(self) -> dict[str, ModelFolder]:
         return {
-            name: ModelFolder(name, tuple(map(Path, paths)), registered_extensions(name))
+            name: ModelFolder(
+                name, tuple(map(Path, paths)), self._extensions.get(name, frozenset())
+            )
             for name, paths in self._paths.items()
         }
 
 
+_StockFolder: TypeAlias = tuple[str, list[tuple[bool, str]], frozenset[str]]
+"""A name; the directories, each with whether it is beside ``models/``; the extensions."""
+
+
+def _stock_folders() -> list[_StockFolder]:
+    """Return the folders of ComfyUI 0.3.75, for a tree without ComfyUI's own source."""
+    return [
+        (
+            name,
+            [(name in _BESIDE_MODELS, part) for part in _DIRECTORIES.get(name, (name,))],
+            registered_extensions(name),
+        )
+        for name in _FOLDERS
+    ]
+
+
+def _read_stock_folders(home: Path) -> list[_StockFolder]:
+    """Return the folders that this very ComfyUI registers, from its source; none if unreadable."""
+    try:
+        with (home / "folder_paths.py").open("rb") as file:
+            source = file.read(_LONGEST_SOURCE).decode("utf-8", "replace")
+    except OSError:
+        return []
+    found: list[_StockFolder] = []
+    for name, paths, extensions in _STOCK_FOLDER.findall(source):
+        parts = [(root == "base_path", part) for root, part in _STOCK_PATH.findall(paths)]
+        if parts:
+            found.append((name, parts, _read_extensions(extensions)))
+    return found if any(name == "checkpoints" for name, *_ in found) else []
+
+
+def _read_extensions(text: str) -> frozenset[str]:
+    """Return what a set or list of extensions in ComfyUI's source holds."""
+    if text == "set()":
+        return frozenset()
+    if text.startswith(("{", "[")):
+        return frozenset(re.findall(r'"([^"]*)"', text))
+    return MODEL_EXTENSIONS
+
+
 def _parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = _ArgumentParser(add_help=False)
-    for flag in ("base", "output", "input", "temp"):
+    for flag in ("base", "models", "output", "input", "temp"):
         parser.add_argument(f"--{flag}-directory")
     parser.add_argument("--extra-model-paths-config", nargs="+", action="append", default=[])
     known, _ = parser.parse_known_args(list(argv))

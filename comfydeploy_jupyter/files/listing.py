@@ -10,15 +10,16 @@ import asyncio
 import logging
 import os
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import quote
 
 from ..comfyui.folders import LEGACY_NAMES, NOT_MODELS, ModelFolder, registered_extensions
-from ..errors import NotFoundError
+from ..errors import ComfyUIUnavailableError, NotFoundError
 from .staging import STAGING_PREFIX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ..comfyui.folders import Folders
 
@@ -298,7 +299,7 @@ class RemoteModels:
     async def folders(self) -> dict[str, list[list[str]]]:
         """Return directories, extensions and names by folder; see `ModelListing`."""
         names, directories = await asyncio.gather(self._registered(), self._directories())
-        found = await asyncio.gather(*(self._names_in(name) for name in names))
+        found = await asyncio.gather(*(self.names_in(name) for name in names))
         return {
             name: [directories.get(name, []), sorted(registered_extensions(name)), files]
             for name, files in zip(names, found, strict=True)
@@ -307,7 +308,7 @@ class RemoteModels:
     async def names(self) -> dict[str, list[str]]:
         """Return the names by folder; see `ModelListing`."""
         names = [name for name in await self._registered() if name != "custom_nodes"]
-        found = await asyncio.gather(*(self._names_in(name) for name in names))
+        found = await asyncio.gather(*(self.names_in(name) for name in names))
         return dict(zip(names, found, strict=True))
 
     async def _registered(self) -> list[str]:
@@ -317,11 +318,12 @@ class RemoteModels:
         found = await self._client.get_list("/experiment/models", dict)
         return {str(folder.get("name")): _strings(folder.get("folders")) for folder in found}
 
-    async def _names_in(self, folder: str) -> list[str]:
+    async def names_in(self, folder: str) -> list[str]:
+        """Return the names in one folder, as ComfyUI has it."""
         return await self._client.get_list(f"/models/{quote(folder, safe='')}", str)
 
     async def _entries(self, folder: str, directories: list[str]) -> list[dict[str, Any]]:
-        names, told = await asyncio.gather(self._names_in(folder), self._told(folder))
+        names, told = await asyncio.gather(self.names_in(folder), self._told(folder))
         entries = []
         for name in names:
             facts = told.get(name, {})
@@ -343,6 +345,61 @@ class RemoteModels:
         """Return what is known of the files of a folder, by name; the first directory wins."""
         found = await self._client.get_list(f"/experiment/models/{quote(folder, safe='')}", dict)
         return {str(file.get("name")): file for file in reversed(found)}
+
+
+class LocalAndTold:
+    """The models in the folders of a ComfyUI on this machine, and in those that only it knows.
+
+    Custom nodes may register folders anywhere. Of these its API is asked for the names; what it
+    tells is shown, and no file of it is opened.
+
+    Parameters
+    ----------
+    local : LocalModels
+        The folders on the disk.
+    remote : RemoteModels
+        ComfyUI's API.
+    told : sequence of str
+        The folders that its API is asked for.
+    """
+
+    def __init__(self, local: LocalModels, remote: RemoteModels, told: Sequence[str]) -> None:
+        self._local = local
+        self._remote = remote
+        self._told = told
+
+    async def models(self, *, folder: str | None = None, search: str = "") -> list[dict[str, Any]]:
+        """Return the models; see `ModelListing`."""
+        found = await self._local.models(folder=folder, search=search)
+        asked = [name for name in self._told if folder in (None, name) and name not in NOT_MODELS]
+        known = {(entry["folder"], entry["name"]) for entry in found}
+        for name in asked:
+            with suppress(ComfyUIUnavailableError, NotFoundError):
+                more = await self._remote.models(folder=name, search=search)
+                found += [one for one in more if (one["folder"], one["name"]) not in known]
+        return found
+
+    async def folders(self) -> dict[str, list[list[str]]]:
+        """Return directories, extensions and names by folder; see `ModelListing`."""
+        found = await self._local.folders()
+        for name, more in (await self._told_names()).items():
+            directories, extensions, names = found.get(name, [[], [], []])
+            found[name] = [directories, extensions, sorted({*names, *more})]
+        return found
+
+    async def names(self) -> dict[str, list[str]]:
+        """Return the names by folder; see `ModelListing`."""
+        found = await self._local.names()
+        for name, more in (await self._told_names()).items():
+            found[name] = sorted({*found.get(name, ()), *more})
+        return found
+
+    async def _told_names(self) -> dict[str, list[str]]:
+        told = {}
+        for name in self._told:
+            with suppress(ComfyUIUnavailableError):
+                told[name] = await self._remote.names_in(name)
+        return told
 
 
 def _strings(found: Any) -> list[str]:

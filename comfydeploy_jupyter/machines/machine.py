@@ -21,7 +21,7 @@ from ..comfyui.discovery import (
     discover,
     installed_version,
 )
-from ..comfyui.folders import Folders
+from ..comfyui.folders import Folders, is_folder_name
 from ..comfyui.out_of_memory import count_oom_kills, why_killed
 from ..comfyui.process import ComfyUIProcess
 from ..comfyui.running import nothing_listens_at, running_at
@@ -42,6 +42,9 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
+CATEGORIES_MAX_AGE = 5.0  # seconds after which ComfyUI is asked anew for its model folders
+MOST_CATEGORIES = 1000
+CATEGORIES_WITHIN = 2.0  # seconds that it has to tell them
 CONNECT_TIMEOUT = 5.0  # seconds for a ComfyUI that answers HTTP to take our WebSocket too
 FIRST_TIMEOUT = 30.0  # the same for one that has just been started, and may be busy with itself
 
@@ -141,6 +144,8 @@ class _Link:
     process: ComfyUIProcess | None = None
     system: dict[str, Any] = field(default_factory=dict)
     folders: Folders | None = None
+    categories: tuple[str, ...] = ()  # names of its model folders
+    categories_at = -CATEGORIES_MAX_AGE  # of the monotonic clock, when it was asked for them
     begun: bool = False  # it was connected to, or its process was started
 
 
@@ -552,9 +557,28 @@ class Machine:
             return link.folders
         connected = self.connected
         found = await asyncio.to_thread(_folders, self.path, link, self.settings)
+        if link is not None:
+            found.told = link.categories
         if link is not None and (connected or link.process is not None):
             link.folders = found
         return found
+
+    async def learn_categories(self) -> None:
+        """Ask a running ComfyUI for the names of its model folders, custom nodes' among them.
+
+        They are set as `Folders.told`. One that does not answer soon keeps those it told before.
+        """
+        link, client = self._link, self.reachable_client()
+        if link is None or client is None:
+            return
+        if time.monotonic() - link.categories_at > CATEGORIES_MAX_AGE:
+            link.categories_at = time.monotonic()
+            with contextlib.suppress(ComfyUIUnavailableError, asyncio.TimeoutError):
+                asking = client.get_list("/models", str)
+                told = await asyncio.wait_for(asking, CATEGORIES_WITHIN)
+                link.categories = tuple(filter(is_folder_name, told[:MOST_CATEGORIES]))
+        if link.folders is not None:
+            link.folders.told = link.categories
 
     async def open_file(self, kind: str, subfolder: str, filename: str) -> io.FileIO | None:
         """Open a file of ComfyUI's ``output``, ``input`` or ``temp`` folder.
@@ -758,6 +782,7 @@ class Machine:
             return
         system = stats.get("system")
         link.system = system if isinstance(system, dict) else {}
+        await self.learn_categories()
 
     def _background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.ensure_future(work)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from comfydeploy_jupyter.comfyui.folders import Folders
+from comfydeploy_jupyter.comfyui.folders import Folders, is_folder_name
 from comfydeploy_jupyter.errors import (
     ComfyDeployError,
     ConflictError,
@@ -619,3 +619,75 @@ def test_folders_that_are_links_themselves(tmp_path: Path) -> None:
     (comfy / "output/checkpoints").symlink_to(top)
     with pytest.raises(Forbidden):
         folders.resolve("output/checkpoints/comfy/main.py")
+
+
+def test_models_directory(tmp_path: Path) -> None:
+    comfy = comfy_tree(tmp_path.resolve())
+    folders = Folders(comfy, argv=["--base-directory", "/base", "--models-directory", "/big"])
+    assert folders.models_directory == Path("/big")
+    found = folders.model_folders()
+    assert found["vae"].paths == (Path("/big/vae"), Path("/base/output/vae"))
+    assert found["custom_nodes"].paths == (Path("/base/custom_nodes"),)
+    assert folders.directory("models/clip") == Path("/big/clip")
+    assert folders.directory("output") == Path("/base/output")
+    assert Path("/big") in folders.roots()
+    assert Path("/base/models") not in folders.roots()
+    assert folders.resolve("models/vae/a.pt", must_exist=False) == Path("/big/vae/a.pt")
+    relative = Folders(comfy, argv=["--models-directory=m"], cwd="/start")
+    assert relative.models_directory == Path("/start/m")
+
+
+def test_folders_that_a_newer_comfyui_registers_itself(tmp_path: Path) -> None:
+    comfy = comfy_tree(tmp_path.resolve())
+    one, two = (f'os.path.join(models_dir, "{name}")' for name in ("one", "two"))
+    registered = {
+        "checkpoints": '([os.path.join(models_dir, "checkpoints")], supported_pt_extensions)',
+        "datasets": '([os.path.join(base_path, "datasets")], set())',
+        "two": f'([{one}, {two}], [".yaml", ".json"])',
+        "odd": '(["/etc"], supported_pt_extensions)',
+        "up": '([os.path.join(models_dir, "../..")], set())',
+    }
+    lines = [f'folder_names_and_paths["{name}"] = {value}' for name, value in registered.items()]
+    write(comfy / "folder_paths.py", "\n".join(lines))
+    found = Folders(comfy, argv=["--models-directory", "/big"]).model_folders()
+    assert found["datasets"].paths == (comfy / "datasets",)
+    assert found["datasets"].extensions == frozenset()
+    assert found["two"].paths == (Path("/big/one"), Path("/big/two"))
+    assert found["two"].extensions == {".yaml", ".json"}
+    assert not {"odd", "up", "gligen"} & found.keys()
+    write(comfy / "folder_paths.py", "import nothing")
+    assert "gligen" in Folders(comfy).model_folders()
+
+
+def test_folders_that_only_the_running_comfyui_tells(tmp_path: Path) -> None:
+    comfy = comfy_tree(tmp_path.resolve())
+    folders = Folders(comfy)
+    roots = folders.roots()
+    folders.told = ("checkpoints", "ultralytics", "datasets", "unet")
+    found = folders.model_folders()
+    assert found["ultralytics"].paths == (comfy / "models/ultralytics",)
+    assert found["datasets"].paths == (comfy / "datasets",)
+    assert folders.directory("models/ultralytics") == comfy / "models/ultralytics"
+    assert folders.is_told("ultralytics")
+    assert not folders.is_told("checkpoints")
+    assert "unet" not in found
+    assert folders.roots() == roots
+
+
+@pytest.mark.parametrize(
+    ("name", "fits"),
+    [
+        ("ultralytics_bbox", True),
+        ("Wan 2.1", True),
+        ("..", False),
+        ("a/b", False),
+        ("/etc", False),
+        ("a\\b", False),
+        ("", False),
+        (".hidden", False),
+        ("a\nb", False),
+        ("x" * 300, False),
+    ],
+)
+def test_names_that_a_comfyui_may_tell(name: str, fits: bool) -> None:
+    assert is_folder_name(name) is fits

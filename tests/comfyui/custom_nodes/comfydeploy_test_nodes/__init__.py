@@ -284,6 +284,12 @@ async def broken(request):
     return response
 
 
+# A folder of models that is not below models/, as some packs register.
+folder_paths.folder_names_and_paths["comfydeploy_test"] = (
+    [str(Path(folder_paths.base_path) / "elsewhere")],
+    {".safetensors"},
+)
+
 NODE_CLASS_MAPPINGS = {
     node.__name__: node
     for node in (
