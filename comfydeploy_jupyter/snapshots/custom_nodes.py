@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ..comfyui.discovery import read_text
 from .repositories import read_checkout
 from .snapshot import CustomNode
 
@@ -124,11 +125,7 @@ def _registered(path: Path) -> tuple[str, str] | None:
     """
     if not (path / ".tracking").is_file():
         return None
-    try:
-        text = (path / "pyproject.toml").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return None
-    section = _PROJECT.search(text)
+    section = _PROJECT.search(read_text(path / "pyproject.toml"))
     if section is None:
         return None
     found = [

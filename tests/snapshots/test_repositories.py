@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from comfydeploy_jupyter.snapshots.custom_nodes import read_custom_nodes
 from comfydeploy_jupyter.snapshots.repositories import read_checkout
-from tests.snapshots.conftest import git
+from tests.snapshots.conftest import git, write_registry_pack
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -114,3 +115,16 @@ def test_no_pipe_is_waited_for(checkout):
     found = read_checkout(checkout)
     assert found is not None
     assert found.repository is None
+
+
+@pytest.mark.timeout(20)
+def test_nor_for_one_in_the_place_of_what_names_a_pack(tmp_path):
+    pack = tmp_path / "custom_nodes" / "pack"
+    pack.parent.mkdir()
+    write_registry_pack(pack)
+    (found,) = read_custom_nodes([pack.parent]).nodes
+    assert (found.kind, found.id, found.version) == ("registry", "registered-pack", "1.2.3")
+    (pack / "pyproject.toml").unlink()
+    os.mkfifo(pack / "pyproject.toml")
+    (found,) = read_custom_nodes([pack.parent]).nodes
+    assert found.kind == "files"
