@@ -750,3 +750,31 @@ def test_missing_models_are_downloaded(
     finally:
         target.unlink(missing_ok=True)
         model_site.store_delay = 0.0
+
+
+@pytest.fixture
+def saving_widgets(lab: JupyterProcess) -> Iterator[None]:
+    """JupyterLab with *Save Widget State Automatically* switched on."""
+    settings = lab.folder / "config/lab/user-settings/@jupyter-widgets/jupyterlab-manager"
+    settings.mkdir(parents=True, exist_ok=True)
+    path = settings / "plugin.jupyterlab-settings"
+    path.write_text('{"saveState": true}')
+    yield
+    path.unlink()
+
+
+@pytest.mark.usefixtures("saving_widgets")
+def test_a_panel_that_was_saved_with_its_state_says_that_its_kernel_is_gone(
+    open_notebook: Any, write: Any
+) -> None:
+    opened = open_notebook("kept", PANEL.format(write("kept.json", RANGE)), fresh=True)
+    page, panel = opened.page, opened.panel
+    expect(panel.get_by_role("button", name="Run", exact=True)).to_be_enabled()
+    assert "widgets" in opened.save()["metadata"]
+    page.evaluate(
+        "async () => { await window.jupyterapp.shell.currentWidget.sessionContext.shutdown(); }"
+    )
+    page.reload()
+    expect(panel.get_by_role("alert")).to_contain_text(GONE)
+    expect(panel.locator("button:enabled, input:enabled, select:enabled")).to_have_count(0)
+    opened.shoot("panel-kept")

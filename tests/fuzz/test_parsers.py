@@ -196,7 +196,7 @@ def test_archives_of_pictures(data: bytes) -> None:
         if not zipfile.is_zipfile(file):
             return
         with bring._open_archive(file, "images") as archive:
-            found: Any = zipfile._EndRecData(file)  # type: ignore[attr-defined]
+            found: Any = zipfile._EndRecData(file)  # type: ignore[attr-defined]  # it has no other name
             assert found[5] <= bring.MAX_ZIP_DIRECTORY
             for item in bring._pictures(archive, "images"):
                 with io.BytesIO() as picture:

@@ -124,6 +124,15 @@ HELD: dict[str, tuple[str, ...]] = {
         "handlers/test_site.py::nothing_of_jupyter_goes_out",
     ),
     "A redirect of ComfyUI": (f"{_PAGE}::where_redirects_lead",),
+    "Links that a workflow file brings": (
+        "transfers/test_public.py::connection_is_judged_by_its_address",
+        "transfers/test_public.py::name_is_looked_up_when_the_connection_is_made",
+        "handlers/test_fetch_models.py::redirect_from_a_mirror_into_the_machine_is_refused",
+    ),
+    "`offline = True` forbids": (
+        "test_offline.py::installer_fetches_nothing",
+        "transfers/test_public.py::offline_ends_what_was_under_way",
+    ),
     "Redirects are followed": (
         f"{_SERVICES}::no_redirect_is_followed",
         f"{_SERVICES}::the_token_stays_with_its_site",
