@@ -11,7 +11,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ComfyDeployError
+from ..errors import ComfyDeployError, InvalidRequestError
 from .grid import value_text
 
 if TYPE_CHECKING:
@@ -269,12 +269,14 @@ def _shown(point: Point) -> bytes | str:
     result = point.result
     if point.status != "success" or result is None:
         return point.error or point.status
-    pictures = [file for file in result.files if file.is_image]
+    pictures = [file for file in result.files if file.is_image or file.is_hdr]
     # What a workflow saves is what it is for; previews are for the way there.
-    pictures.sort(key=lambda file: file.type != "output")
+    pictures.sort(key=lambda file: (file.type != "output", file.is_hdr))
     if pictures:
         try:
             return pictures[0].thumbnail(SIDE)
+        except InvalidRequestError:
+            pass  # the server makes no small copy of such a picture: its name is shown
         except ComfyDeployError as error:
             return str(error)
     made = [*result.texts, *(file.filename for file in result.files)]

@@ -8,13 +8,22 @@ import io
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, overload
 from urllib.parse import urlsplit
 
-from ..errors import ComfyDeployError, RunCancelledError, RunFailedError, printable
-from ..media_types import media_type
+from ..errors import (
+    ComfyDeployError,
+    InvalidRequestError,
+    RunCancelledError,
+    RunFailedError,
+    printable,
+)
+from ..graphs.node_outputs import NodeFile, files_of, is_model, pairs_of, texts_of
+from ..media_types import is_hdr, is_picture, media_type
+from .files import human_size
 from .graph import Source
 from .graph_text import counted, duration
 from .server import READ_TIMEOUT, Server
@@ -44,6 +53,9 @@ NAMED_FILES = 3
 
 TERMINAL_PICTURES = 4
 """How many pictures a result shows in a terminal."""
+
+FOLDED_LINES, FOLDED_CHARACTERS = 12, 1200
+"""How much of a text is shown unasked; a longer one is folded."""
 
 PREVIEW_SIDE = 1024
 """Longest side of the smaller copy, pixels."""
@@ -81,14 +93,31 @@ class OutputFile:
     @property
     def mime(self) -> str:
         """The MIME type that the name stands for."""
-        known = {".webp": "image/webp", ".avif": "image/avif", ".flac": "audio/flac"}
-        suffix = PurePosixPath(self.filename).suffix.lower()
-        return known.get(suffix) or media_type(self.filename) or "application/octet-stream"
+        return media_type(self.filename) or "application/octet-stream"
 
     @property
     def is_image(self) -> bool:
         """Whether Pillow can open it, by its name."""
-        return self.mime.startswith("image/") and self.mime != "image/svg+xml"
+        return is_picture(self.filename)
+
+    @property
+    def is_hdr(self) -> bool:
+        """Whether it is a picture with high dynamic range (EXR, HDR), by its name."""
+        return is_hdr(self.filename)
+
+    @property
+    def medium(self) -> str:
+        """What it is, by its name: ``image``, ``video``, ``audio``, ``3d`` or ``file``.
+
+        ``image`` is what browsers show in a page; EXR and other pictures that they do not show are
+        files.
+        """
+        if self.mime in _WEB_IMAGES or self.is_image:
+            return "image"
+        if is_model(self.filename):
+            return "3d"
+        kind = self.mime.partition("/")[0]
+        return kind if kind in {"video", "audio"} else "file"
 
     @property
     def size(self) -> int:
@@ -309,13 +338,23 @@ class Result(Mapping[str, Any]):
     def texts_by_node(self) -> list[tuple[NodeName, str]]:
         """The texts that nodes put out, each with its node."""
         return [
-            (self.node_name(node_id), item)
+            (self.node_name(node_id), text)
             for node_id, output in self.outputs.items()
-            for items in _dict(output).values()
-            if isinstance(items, list)
-            for item in items
-            if isinstance(item, str)
+            for text in texts_of(output)
         ]
+
+    @property
+    def pairs(self) -> list[tuple[OutputFile, OutputFile]]:
+        """The pictures that nodes compare: before and after."""
+        found: list[tuple[OutputFile, OutputFile]] = []
+        start = 0
+        for output in self.outputs.values():
+            found.extend(
+                (self.files[start + before], self.files[start + after])
+                for before, after in pairs_of(output)
+            )
+            start += sum(1 for _ in files_of(output))
+        return found
 
     def node_name(self, node_id: str) -> NodeName:
         """Return how a node of the run is called."""
@@ -356,25 +395,23 @@ class Result(Mapping[str, Any]):
 
     def _files(self) -> Iterator[OutputFile]:
         for node_id, output in self.outputs.items():
-            for kind, items in _dict(output).items():
-                for item in items if isinstance(items, list) else ():
-                    if isinstance(item, dict) and isinstance(item.get("filename"), str):
-                        yield self._file(node_id, kind, item)
+            for file in files_of(output):
+                yield self._file(node_id, file)
 
-    def _file(self, node_id: str, kind: str, item: dict[str, Any]) -> OutputFile:
-        name, subfolder = str(item["filename"]), str(item.get("subfolder") or "")
-        type_ = str(item.get("type") or "output")
+    def _file(self, node_id: str, file: NodeFile) -> OutputFile:
         # An address elsewhere never gets the token: such a file is asked for by its name.
-        address = self._server.owns(str(item.get("url") or "")) or self._server.address(
+        address = self._server.owns(file.url) or self._server.address(
             "view",
             {
-                "filename": name,
-                "subfolder": subfolder,
-                "type": type_,
+                "filename": file.filename,
+                "subfolder": file.subfolder,
+                "type": file.type,
                 "machine": self._reply.get("machine"),
             },
         )
-        return OutputFile(node_id, kind, name, subfolder, type_, self._server, address)
+        return OutputFile(
+            node_id, file.kind, file.filename, file.subfolder, file.type, self._server, address
+        )
 
     def to_html(self, *, files: bool = True) -> str:
         """Return the result as HTML in which everything that the run made up is escaped.
@@ -391,12 +428,7 @@ class Result(Mapping[str, Any]):
             parts.append(_box("\n".join(["Left out by ComfyUI:", *self.left_out])))
         if files:
             parts.extend(self._media())
-        parts.extend(
-            '<pre style="margin:8px 0 0;padding:8px 12px;max-height:240px;overflow:auto;'
-            "white-space:pre-wrap;border-left:3px solid var(--jp-border-color1,#bdbdbd)"
-            f'">{html.escape(text)}</pre>'
-            for text in self.texts
-        )
+        parts.extend(_text(text) for text in self.texts)
         parts.append(self._timings())
         return f'<div style="max-width:100%">{"".join(parts)}</div>'
 
@@ -427,7 +459,8 @@ class Result(Mapping[str, Any]):
         shown = 0
         for file in self.files:
             picture = None
-            if terminal is not None and file.is_image and shown < TERMINAL_PICTURES:
+            is_picture = file.is_image or file.is_hdr
+            if terminal is not None and is_picture and shown < TERMINAL_PICTURES:
                 picture = _terminal_picture(file, terminal)
             if picture is not None:
                 shown += 1
@@ -457,7 +490,7 @@ class Result(Mapping[str, Any]):
         shown: list[str] = []
         pictures = 0
         for file in self.files:
-            if file.mime in _WEB_IMAGES or file.is_image:
+            if file.medium == "image" or file.is_hdr:
                 pictures += 1
                 if pictures > INLINE_IMAGES:
                     continue
@@ -510,31 +543,69 @@ def _terminal_picture(file: OutputFile, terminal: Terminal) -> str | None:
 def _inline(file: OutputFile) -> str:
     name = html.escape(file.filename, quote=True)
     try:
-        if file.mime in _WEB_IMAGES or file.is_image:
-            mime, content = inline_picture(file)
-            return (
-                f'<img alt="{name}" title="{name}" src="{_data_url(mime, content)}" '
-                'style="max-width:min(100%,512px);height:auto;margin:0">'
-            )
-        media = file.mime.partition("/")[0]
-        if media in {"video", "audio"} and 0 <= file.size <= INLINE_MEDIA_BYTES:
+        if file.medium == "image":
+            return _img(name, *inline_picture(file))
+        if file.is_hdr:
+            with suppress(InvalidRequestError):  # the server makes no copies of such pictures
+                return _img(name, "image/webp", file.thumbnail(PREVIEW_SIDE // 2))
+        size = file.size
+        if file.medium in {"video", "audio"} and 0 <= size <= INLINE_MEDIA_BYTES:
             source = _data_url(file.mime, file.read())
             return (
-                f'<{media} controls title="{name}" src="{source}" '
-                f'style="max-width:min(100%,512px)"></{media}>'
+                f'<{file.medium} controls title="{name}" src="{source}" '
+                f'style="max-width:min(100%,512px)"></{file.medium}>'
             )
-    except (ComfyDeployError, OSError, ValueError) as error:
+    except Exception as error:  # what Pillow raises for a damaged file may be anything
         return _box(f"{file.filename}: {error}")
-    return f"<code>{name}</code>"
+    facts = " · ".join([file.filename, *([human_size(size)] if size >= 0 else [])])
+    return (
+        '<div style="padding:6px 12px;overflow-wrap:anywhere;'
+        "border:1px solid var(--jp-border-color1,#bdbdbd);border-radius:2px"
+        f'"><code>{html.escape(facts)}</code></div>'
+    )
+
+
+def _img(name: str, mime: str, content: bytes) -> str:
+    return (
+        f'<img alt="{name}" title="{name}" src="{_data_url(mime, content)}" '
+        'style="max-width:min(100%,512px);height:auto;margin:0">'
+    )
+
+
+def _text(text: str) -> str:
+    """Return a text as HTML; of a long one the beginning, and all of it on a click."""
+    style = (
+        "margin:8px 0 0;padding:8px 12px;max-height:240px;overflow:auto;white-space:pre-wrap;"
+        "border-left:3px solid var(--jp-border-color1,#bdbdbd)"
+    )
+    whole = f'<pre style="{style}">{html.escape(text)}</pre>'
+    beginning = beginning_of(text)
+    if beginning == text:
+        return whole
+    return (
+        '<details style="margin-top:8px"><summary style="cursor:pointer;white-space:pre-wrap">'
+        f"{html.escape(beginning)} … ({len(text)} characters)</summary>{whole}</details>"
+    )
+
+
+def beginning_of(text: str) -> str:
+    """Return the beginning of a text that is too long to be shown unasked, else all of it."""
+    lines = text.splitlines(keepends=True)
+    short = "".join(lines[:FOLDED_LINES])[:FOLDED_CHARACTERS]
+    return text if len(lines) <= FOLDED_LINES and len(text) <= FOLDED_CHARACTERS else short.rstrip()
 
 
 def inline_picture(file: OutputFile) -> tuple[str, bytes]:
     """Return a picture that a browser shows, small enough for a notebook, and its MIME type."""
     content = file.read()
-    if file.mime in _WEB_IMAGES and len(content) <= INLINE_BYTES:
+    if not file.is_image and len(content) <= INLINE_BYTES:  # SVG
         return file.mime, content
     import PIL.Image
 
+    if file.mime in _WEB_IMAGES and len(content) <= INLINE_BYTES:
+        with PIL.Image.open(io.BytesIO(content)) as image:
+            image.verify()
+        return file.mime, content
     with PIL.Image.open(io.BytesIO(content)) as image:
         image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
         smaller = io.BytesIO()

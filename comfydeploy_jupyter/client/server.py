@@ -87,7 +87,9 @@ class Server:
             The query; parameters that are None are left out.
         """
         query = {key: value for key, value in (params or {}).items() if value is not None}
-        return f"{self.url}{PREFIX}/{path}" + (f"?{urlencode(query)}" if query else "")
+        return f"{self.url}{PREFIX}/{path}" + (
+            f"?{urlencode(query, errors='replace')}" if query else ""
+        )
 
     def owns(self, url: str) -> str | None:
         """Return the full address if ``url`` is one of this server's routes, else None.

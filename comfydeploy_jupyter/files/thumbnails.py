@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import io
-from typing import BinaryIO
+import shutil
+import tempfile
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 QUALITY = 80  # of WebP: hardly seen at this size, a tenth of a PNG
 AT_ONCE = 2  # the processors belong to the kernels
 # Of Pillow's readers those of pictures for the screen: some of the others start programs (EPS).
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+EXR_MAGIC = b"\x76\x2f\x31\x01"
+MAX_EXR_SIZE = 512 << 20  # bytes of a file
+MAX_EXR_PIXELS = 1 << 25  # each takes up to 16 bytes of memory for as long as it is read
 
 
 class Thumbnails:
@@ -32,7 +41,8 @@ def thumbnail(source: BinaryIO, side: int) -> bytes:
     Parameters
     ----------
     source : binary file
-        In one of `FORMATS`; of an animation the first picture counts.
+        In one of `FORMATS`; of an animation the first picture counts. EXR where the package
+        OpenEXR is installed.
     side : int
         Longest side of the copy, pixels; a smaller picture keeps its size.
 
@@ -44,28 +54,91 @@ def thumbnail(source: BinaryIO, side: int) -> bytes:
     Raises
     ------
     InvalidRequestError
-        It is no picture, or so large (twice Pillow's ``MAX_IMAGE_PIXELS``: 179 million pixels)
-        that it may be an attack on the memory.
+        It is no picture, or one in EXR without the package for it, or so large (twice Pillow's
+        ``MAX_IMAGE_PIXELS``: 179 million pixels) that it may be an attack on the memory.
     """
     # heavy, and rarely needed by a server
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     copy = io.BytesIO()
     try:
-        Image.init()
-        readers = [name for name in FORMATS if name in Image.OPEN]
-        with Image.open(source, formats=readers) as image:
-            image.draft("RGB", (2 * side, 2 * side))
-            if image.mode.startswith("I"):  # 16 bits: Pillow would clip what is above 255
-                small: Image.Image = image.point(lambda value: value / 256).convert("L")
-                small.thumbnail((side, side))
-            else:
-                image.thumbnail((side, side))
-                small = ImageOps.exif_transpose(image)
-            mode = "RGBA" if small.has_transparency_data else "RGB"
-            small.convert(mode).save(copy, "WEBP", quality=QUALITY, method=2)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InvalidRequestError.of_field(
-            "thumbnail", "can only be had of a picture of ordinary size"
-        ) from error
+        beginning = source.read(len(EXR_MAGIC))
+        source.seek(0)
+        small = _of_exr(source, side) if beginning == EXR_MAGIC else _of_picture(source, side)
+        mode = "RGBA" if small.has_transparency_data else "RGB"
+        small.convert(mode).save(copy, "WEBP", quality=QUALITY, method=2)
+    except InvalidRequestError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise _refused("of a picture of ordinary size") from error
+    except Exception as error:  # what a reader raises for a damaged file may be anything
+        raise _refused("of a picture that is whole, of ordinary size") from error
     return copy.getvalue()
+
+
+def _refused(what: str) -> InvalidRequestError:
+    return InvalidRequestError.of_field("thumbnail", f"can only be had {what}")
+
+
+def _of_picture(source: BinaryIO, side: int) -> Image:
+    from PIL import Image, ImageOps
+
+    Image.init()
+    readers = [name for name in FORMATS if name in Image.OPEN]
+    with Image.open(source, formats=readers) as image:
+        image.draft("RGB", (2 * side, 2 * side))
+        if image.mode.startswith(("I", "F")):
+            small = _of_numbers(image)
+            small.thumbnail((side, side))
+            return small
+        image.thumbnail((side, side))
+        return ImageOps.exif_transpose(image)
+
+
+def _of_numbers(image: Image) -> Image:
+    """Return a picture with one number a pixel in 8 bits, which Pillow would clip."""
+    if image.mode == "F":
+        return image.point(lambda value: value * 255).convert("L")
+    return image.point(lambda value: value / 256).convert("L")
+
+
+def _of_exr(source: BinaryIO, side: int) -> Image:
+    """Return a small copy of an EXR file, its brightness brought into what a screen shows."""
+    if find_spec("OpenEXR") is None:
+        raise _refused("of an EXR file where the package OpenEXR is installed")
+    import OpenEXR
+
+    with tempfile.NamedTemporaryFile(suffix=".exr") as file:
+        shutil.copyfileobj(source, file, 1 << 20)
+        if file.tell() > MAX_EXR_SIZE:
+            raise _refused("of a picture of ordinary size")
+        file.flush()
+        header = OpenEXR.File(file.name, header_only=True).header()
+        low, high = header["dataWindow"]
+        width, height = (int(high[axis]) - int(low[axis]) + 1 for axis in (0, 1))
+        if not 0 < width * height <= MAX_EXR_PIXELS or min(width, height) < 1:
+            raise _refused("of a picture of ordinary size")
+        with OpenEXR.File(file.name, separate_channels=True) as opened:
+            channels = {name: channel.pixels for name, channel in opened.channels().items()}
+    return _toned(channels, side)
+
+
+def _toned(channels: dict[str, Any], side: int) -> Image:
+    """Return linear light as a picture for the screen."""
+    import numpy as np
+    from PIL import Image
+
+    names = [name for name in "RGB" if name in channels]
+    if len(names) < 3:
+        names = [next(name for name in ("Y", *sorted(channels)) if name in channels)] * 3
+    step = max(1, min(channels[names[0]].shape) // (2 * side))
+    light = np.stack([channels[name][::step, ::step] for name in names], axis=-1)
+    light = np.nan_to_num(light.astype(np.float32), posinf=1e6, neginf=0.0).clip(0.0, 1e6)
+    white = float(np.percentile(light, 99.5))
+    if white > 1.0:  # Reinhard's curve, which leaves the dark as it is
+        light = light * (1 + light / white**2) / (1 + light)
+    light = light.clip(0.0, 1.0)
+    curve = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+    image = Image.fromarray((curve * 255 + 0.5).astype(np.uint8), "RGB")
+    image.thumbnail((side, side))
+    return image

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import traitlets as t
 
 from ..client.graph_text import counted
-from ..client.results import NAMED_FILES
+from ..client.results import NAMED_FILES, beginning_of
 from ..errors import ComfyDeployError
 from ..lifeline import script
 from .view import View
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ..client import OutputFile, Result
     from .base import Panel
@@ -39,6 +39,11 @@ class Gallery(View):
         Where it is.
     reuse : callable
         Called with the id of a run whose values are wanted again.
+
+    Attributes
+    ----------
+    chosen : list of str
+        Ids of the nodes whose outputs the author of the workflow chose to show; empty for all.
     """
 
     _esm = script("gallery")
@@ -47,11 +52,12 @@ class Gallery(View):
 
     def __init__(self, panel: Panel, reuse: Callable[[str], object]) -> None:
         self._reuse = reuse
+        self.chosen: list[str] = []
         super().__init__(panel)
 
     def show(self, result: Result) -> None:
         """Show a result instead of the one before."""
-        self.result = told(result)
+        self.result = told(result, self.chosen)
 
     def age(self) -> None:
         """Say that what is shown is of an earlier run, not of what was asked for last."""
@@ -66,8 +72,30 @@ class Gallery(View):
         self._panel.start(self._reuse, str(message["prompt_id"]))
 
 
-def told(result: Result) -> dict[str, Any]:
-    """Return what the script needs to know of a result: names and numbers, no content."""
+def told(result: Result, chosen: Sequence[str] = ()) -> dict[str, Any]:
+    """Return what the script needs to know of a result: names and numbers, no content.
+
+    Parameters
+    ----------
+    result : Result
+        The result.
+    chosen : sequence of str
+        The nodes whose outputs come first, in this order; others wait. If none of them has made
+        anything, nothing waits.
+    """
+    ranks = _ranks(result, chosen)
+    order = sorted(range(len(result.files)), key=lambda n: ranks.get(result.files[n].node_id, -1))
+    files = [result.files[number] for number in order]
+    places = {id(file): place for place, file in enumerate(files)}
+    texts = [
+        {
+            "node": node.short,
+            "text": text,
+            "beginning": beginning_of(text),
+            "waits": ranks.get(node.id, 0) == len(chosen) > 0,
+        }
+        for node, text in sorted(result.texts_by_node, key=lambda each: ranks.get(each[0].id, -1))
+    ]
     facts = []
     if result.execution_time is not None:
         facts.append(f"{result.execution_time:.2f} s")
@@ -84,8 +112,12 @@ def told(result: Result) -> dict[str, Any]:
         "facts": facts,
         "problems": problems,
         "seeds": sorted({str(seed) for seed in result.seeds.values()}),
-        "items": [_item(file) for file in result.files],
-        "texts": [{"node": node.short, "text": text} for node, text in result.texts_by_node],
+        "items": [
+            {**_item(file), "waits": ranks.get(file.node_id, 0) == len(chosen) > 0}
+            for file in files
+        ],
+        "pairs": [[places[id(a)], places[id(b)]] for a, b in result.pairs],
+        "texts": texts,
         "times": [_time(result, node_id, seconds) for node_id, seconds in times],
         "reusable": True,
     }
@@ -97,7 +129,7 @@ def plain_form(result: Result) -> tuple[str, str]:
     Asks the server for the pictures; for a thread.
     """
     parts = []
-    pictures = [file for file in result.files if file.is_image]
+    pictures = [file for file in result.files if file.is_image or file.is_hdr]
     for file in pictures[:KEPT_PICTURES]:
         try:
             content = base64.b64encode(file.thumbnail(KEPT_SIDE)).decode()
@@ -116,11 +148,23 @@ def plain_form(result: Result) -> tuple[str, str]:
     return shown + result.to_html(files=False), "\n".join(lines)
 
 
+def _ranks(result: Result, chosen: Sequence[str]) -> dict[str, int]:
+    """Return the places of nodes in the author's order; others come after all of these."""
+    nodes = {file.node_id for file in result.files} | {n.id for n, _ in result.texts_by_node}
+    ranks = {
+        node: next(
+            (rank for rank, own in enumerate(chosen) if node == own or node.startswith(f"{own}:")),
+            len(chosen),
+        )
+        for node in nodes
+    }
+    return ranks if any(rank < len(chosen) for rank in ranks.values()) else {}
+
+
 def _item(file: OutputFile) -> dict[str, Any]:
-    kind = file.mime.partition("/")[0]
     return {
         "name": file.filename,
-        "kind": kind if kind in {"image", "video", "audio"} else "file",
+        "kind": "hdr" if file.is_hdr else file.medium,
         "query": file.query,
         "small": file.mime not in _WHOLE,
     }

@@ -102,9 +102,11 @@ def _told(run: Run) -> dict[str, Any]:
     """Return what the script needs to know of a run."""
     result = run.result
     assert result is not None
+    # An EXR file has a small copy only where the server can make one.
     pictures = [file for file in result.files if file.is_image]
-    kinds = {file.mime.partition("/")[0] for file in result.files}
-    kind = next((word for word in ("video", "audio") if word in kinds), "")
+    pictures.extend(file for file in result.files if file.is_hdr)
+    kinds = {file.medium for file in result.files}
+    kind = next((word for word in ("video", "audio", "3d") if word in kinds), "")
     changed = [f"{key}: {value}" for key, value in (run.known.get("inputs") or {}).items()]
     return {
         "prompt_id": run.prompt_id,

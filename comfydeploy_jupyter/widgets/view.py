@@ -84,6 +84,7 @@ class View(anywidget.AnyWidget):
         self._fetchers.submit(self._fetch, message)
 
     def _fetch(self, message: dict[str, Any]) -> None:
+        """Send a file to the page; with ``only_size``, how large it is."""
         answer = {"kind": "file", "id": message["id"]}
         query = dict(parse_qsl(str(message["query"])))
         fields: dict[str, Any] = {key: query[key] for key in _VIEW_FIELDS & query.keys()}
@@ -93,6 +94,9 @@ class View(anywidget.AnyWidget):
             with server.request(
                 "GET", server.address("view", fields), timeout=READ_TIMEOUT
             ) as response:
+                if message.get("only_size"):
+                    self.send({**answer, "size": int(response.headers.get("Content-Length", -1))})
+                    return
                 content, mime = response.content, response.headers["Content-Type"]
         except ComfyDeployError as error:
             self.send({**answer, "error": str(error)})

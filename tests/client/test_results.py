@@ -152,3 +152,78 @@ def test_a_name_that_is_none_is_refused(small_server: Start, tmp_path: Path) -> 
     result = Result(Server(small_server(files).url), reply_with({"1": image("..")}))
     with pytest.raises(ComfyDeployError, match="not the name of a file"):
         result.save(tmp_path)
+
+
+# --- outputs of all kinds
+
+KINDS: dict[str, object] = {
+    "1": {"a_images": [{"filename": "a.png"}], "b_images": [{"filename": "b.png"}]},
+    "2": {"3d": [{"filename": "m.glb", "subfolder": "3d", "type": "output"}]},
+    "3": {"result": ["sub/deep/cloud.PLY", {"position": [1]}, "temp/bg_1.png"]},
+    "4": {"result": [f"preview_splat_{'0' * 32}.spz", None, []]},
+    "5": {"audio": [{"filename": "s.flac"}], "images": [{"filename": "v.mp4"}], "animated": [True]},
+    "6": {"text": ["x" * 5000, "short"]},
+    "7": {"images": [{"filename": "scene.exr"}, {"filename": "sky.hdr"}, {"filename": "l.latent"}]},
+    "8": {"odd": [None, 3, [["x"]], {"filename": 4}, {"filename": ""}], "no": {"a": 1}, "n": None},
+    "9": [1],
+    "10": "text",
+    "11": {"images": [{"filename": "z.psd", "subfolder": 3, "type": None, "url": {"a": 1}}]},
+}
+
+
+def test_files_texts_and_pairs_of_all_kinds() -> None:
+    result = Result(Server("http://h/"), reply_with(KINDS))
+    found = {f.filename: (f.medium, f.subfolder, f.type, f.kind) for f in result.files}
+    assert found == {
+        "a.png": ("image", "", "output", "a_images"),
+        "b.png": ("image", "", "output", "b_images"),
+        "m.glb": ("3d", "3d", "output", "3d"),
+        "cloud.PLY": ("3d", "sub/deep", "output", "3d"),
+        f"preview_splat_{'0' * 32}.spz": ("3d", "", "temp", "3d"),
+        "s.flac": ("audio", "", "output", "audio"),
+        "v.mp4": ("video", "", "output", "images"),
+        "scene.exr": ("file", "", "output", "images"),
+        "sky.hdr": ("file", "", "output", "images"),
+        "l.latent": ("file", "", "output", "images"),
+        "z.psd": ("file", "", "output", "images"),
+    }
+    assert result.texts == ["x" * 5000, "short"]
+    assert [(a.filename, b.filename) for a, b in result.pairs] == [("a.png", "b.png")]
+    assert len(result.images) == 2, "only what Pillow opens"
+    assert [f.filename for f in result.files if f.is_hdr] == ["scene.exr", "sky.hdr"]
+
+
+def test_nothing_that_a_run_made_ends_in_an_exception_when_it_is_looked_at(
+    small_server: Start,
+) -> None:
+    def odd(request: Request, reply: Reply) -> None:
+        if request.query.get("thumbnail"):
+            reply.json({"error": "no picture", "code": "invalid_request"}, 400)
+        else:
+            reply.raw(b"\x89PNG\r\n\x1a\n broken", content_type="image/png")
+
+    server = small_server(odd)
+    result = Result(Server(server.url), reply_with(KINDS))
+    page = result._repr_html_()
+    for file in result.files:
+        assert file.filename in page
+    assert "cannot identify image" in page, "a broken picture is told"
+    assert "15 B" in page, "a file has its size"
+    assert "(5000 characters)" in page
+    assert page.index("<details") < page.index("x" * 5000)
+    assert repr(result)
+    for part in result._shown_in(None):
+        assert part.endswith("\n")
+
+
+def test_hostile_names_stay_names(small_server: Start) -> None:
+    names = [f"{EVIL}.glb", "a\x1b[31m\r\n.exr", '" onload="x.mp3', "\ud800.splat"]
+    outputs = {"1": {"files": [{"filename": name} for name in names], "result": [names[0]]}}
+    server = small_server(lambda request, reply: reply.raw(b"x"))
+    result = Result(Server(server.url), reply_with(outputs))
+    page = result.to_html()
+    assert "<script>" not in page
+    assert ' onload="x' not in page
+    shown = "".join(result._shown_in(None))
+    assert "\x1b" not in shown
+    assert "\r" not in shown

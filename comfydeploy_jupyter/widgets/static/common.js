@@ -129,6 +129,7 @@ class Files {
       const { resolve, reject } = this.waiting.get(message.id);
       this.waiting.delete(message.id);
       if (message.error) return reject(new Error(message.error));
+      if (message.size !== undefined) return resolve(message.size);
       const url = URL.createObjectURL(new Blob(buffers, { type: message.mime }));
       this.urls.push(url);
       resolve(url);
@@ -142,10 +143,20 @@ class Files {
     return `${base}comfyui-deploy/view?${query}${side ? `&thumbnail=${side}` : ""}`;
   }
 
-  ask(query, side) {
+  /** Return how many bytes a file has; -1 where nobody tells. */
+  async size(query) {
+    const base = await pageServer(this.model.get("server"));
+    if (base === null) return this.ask(query, 0, true);
+    const url = `${base}comfyui-deploy/view?${query}`;
+    const reply = await fetch(url, { method: "HEAD", headers: pageHeaders() });
+    if (!reply.ok) throw new Error(`HTTP ${reply.status}`);
+    return Number(reply.headers.get("Content-Length") ?? -1);
+  }
+
+  ask(query, side, only_size = false) {
     const id = newId();
     const answer = new Promise((resolve, reject) => this.waiting.set(id, { resolve, reject }));
-    this.model.send({ kind: "file", id, query, side });
+    this.model.send({ kind: "file", id, query, side, only_size });
     return answer;
   }
 

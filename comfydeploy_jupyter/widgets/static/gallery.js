@@ -1,6 +1,8 @@
 // The outputs of one run: pictures, videos, sounds, texts, files; its seeds and its timings.
 
 const SIDE = 384; // pixels of a small copy
+const LARGEST_COPY = 1024; // what is shown of a picture that browsers cannot show
+const ICONS = { image: "picture-o", hdr: "picture-o", video: "film", audio: "music", "3d": "cube", file: "file-o" };
 
 function render({ model, el }) {
   prepare(el, "gallery");
@@ -47,15 +49,73 @@ function render({ model, el }) {
           },
           image,
         );
-        const failed = () => button.replaceChildren(h("span", { className: "cd-faint" }, item.name));
+        const failed = () => button.replaceWith(tile(item));
         const side = items.length === 1 ? 2 * SIDE : SIDE;
-        seen.watch(button, () => {
-          if (item.small === false) files.show(image, item.query, 0, failed);
-          else files.show(image, item.query, side, failed);
-        });
+        seen.watch(button, () => files.show(image, item.query, item.small === false ? 0 : side, failed));
         return button;
       }),
     );
+
+  /** A file that is not shown: what it is called, how large it is, and its download. */
+  const tile = (item) => {
+    const size = h("span", { className: "cd-faint" });
+    const root = h(
+      "div",
+      { className: "cd-tile", title: item.name },
+      h("i", { className: `fa fa-${ICONS[item.kind] ?? ICONS.file}`, "aria-hidden": "true" }),
+      h("span", { className: "cd-cut cd-grow" }, item.name),
+      size,
+      download(item, ""),
+    );
+    seen.watch(root, async () => {
+      try {
+        const bytes = await files.size(item.query);
+        size.textContent = bytes < 0 ? "" : human(bytes);
+      } catch {
+        size.textContent = "gone";
+      }
+    });
+    return root;
+  };
+
+  /** Two pictures, one over the other: a slider says how much of each is seen. */
+  const comparison = ([before, after]) => {
+    const [below, above] = [after, before].map((item) => h("img", { alt: item.name }));
+    const slider = h("input", {
+      type: "range",
+      min: 0,
+      max: 100,
+      value: 50,
+      title: "Before and after",
+      "aria-label": `Compare ${before.name} with ${after.name}`,
+    });
+    const move = () => {
+      root.style.setProperty("--cd-cut", `${slider.value}%`);
+      slider.setAttribute("aria-valuetext", `${slider.value} % before`);
+    };
+    slider.addEventListener("input", move);
+    const root = h(
+      "div",
+      { className: "cd-compare" },
+      h(
+        "div",
+        { className: "cd-stack" },
+        below,
+        above,
+        h("span", { className: "cd-tag" }, "before"),
+        h("span", { className: "cd-tag cd-after" }, "after"),
+        slider,
+      ),
+      h("div", { className: "cd-line" }, download(before), download(after)),
+    );
+    move();
+    const failed = () => root.replaceChildren(tile(before), tile(after));
+    seen.watch(root, () => {
+      files.show(below, after.query, LARGEST_COPY, failed);
+      files.show(above, before.query, LARGEST_COPY, failed);
+    });
+    return root;
+  };
 
   const enlarge = (items, start, opener) => {
     let index = start;
@@ -69,7 +129,8 @@ function render({ model, el }) {
       image.alt = item.name;
       name.textContent =
         items.length > 1 ? `${item.name}  (${index + 1} of ${items.length})` : item.name;
-      files.show(image, item.query, 0, () => (image.alt = `${item.name} cannot be had any more`));
+      const side = item.kind === "hdr" ? LARGEST_COPY : 0;
+      files.show(image, item.query, side, () => (image.alt = `${item.name} cannot be had any more`));
       line.replaceChildren(name, ...turn, download(item, "Download"), close);
     };
     const turn =
@@ -97,12 +158,32 @@ function render({ model, el }) {
   const media = (item) => {
     const player = h(item.kind, { controls: true, preload: "metadata", title: item.name });
     player.setAttribute("aria-label", item.name);
-    seen.watch(player, () => files.show(player, item.query));
-    return h("figure", {}, player, h("figcaption", {}, download(item)));
+    const figure = h("figure", {}, player, h("figcaption", {}, download(item)));
+    seen.watch(player, () => files.show(player, item.query, 0, () => figure.replaceChildren(tile(item))));
+    return figure;
   };
 
-  const text = ({ text: words, node }) =>
-    h("figure", {}, h("figcaption", {}, node), h("pre", { tabIndex: 0 }, words));
+  /** A text; a long one is folded, and put into the page when it is first looked at. */
+  const text = ({ text: words, beginning, node }) => {
+    const whole = h("pre", { tabIndex: 0 });
+    const head = h("figcaption", {}, node);
+    if (beginning === words) {
+      whole.textContent = words;
+      return h("figure", {}, head, whole);
+    }
+    const some = h("pre", {}, `${beginning} …`);
+    const details = h(
+      "details",
+      {},
+      h("summary", {}, `All ${words.length.toLocaleString()} characters`),
+      whole,
+    );
+    details.addEventListener("toggle", () => {
+      whole.textContent = details.open ? words : "";
+      some.hidden = details.open;
+    });
+    return h("figure", {}, head, some, details);
+  };
 
   const timings = (times) => {
     const longest = Math.max(...times.map((each) => each.seconds), 1e-9);
@@ -133,6 +214,23 @@ function render({ model, el }) {
     );
   };
 
+  /** What nodes have made: that which is shown at once, or that which waits. */
+  const outputs = ({ items, pairs, texts }, waits) => {
+    const compared = new Set(pairs.flat());
+    const mine = items.filter((item, place) => item.waits === waits && !compared.has(place));
+    const of = (...kinds) => mine.filter((item) => kinds.includes(item.kind));
+    const parts = pairs
+      .filter(([before]) => items[before].waits === waits)
+      .map((pair) => comparison(pair.map((place) => items[place])));
+    if (of("image", "hdr").length) parts.push(pictures(of("image", "hdr")));
+    const players = of("video", "audio");
+    if (players.length) parts.push(h("div", { className: "cd-players" }, players.map(media)));
+    parts.push(...texts.filter((each) => each.waits === waits).map(text));
+    const others = of("3d", "file");
+    if (others.length) parts.push(h("div", { className: "cd-tiles" }, others.map(tile)));
+    return parts;
+  };
+
   const show = () => {
     const result = model.get("result");
     seen.end();
@@ -140,7 +238,6 @@ function render({ model, el }) {
     if (box.open) box.close();
     el.hidden = !result.prompt_id;
     if (el.hidden) return content.replaceChildren();
-    const of = (kind) => result.items.filter((item) => item.kind === kind);
     const seeds = result.seeds.length
       ? [h("span", {}, `seed ${result.seeds.join(", ")}`)]
       : [];
@@ -169,12 +266,14 @@ function render({ model, el }) {
     for (const problem of result.problems) {
       parts.push(h("div", { className: "comfydeploy-error", role: "alert" }, problem));
     }
-    if (of("image").length) parts.push(pictures(of("image")));
-    const players = [...of("video"), ...of("audio")];
-    if (players.length) parts.push(h("div", { className: "cd-players" }, players.map(media)));
-    parts.push(...result.texts.map(text));
-    if (of("file").length) {
-      parts.push(h("ul", { className: "cd-files" }, of("file").map((item) => h("li", {}, download(item)))));
+    parts.push(...outputs(result, false));
+    const waiting = [...result.items, ...result.texts].filter((each) => each.waits).length;
+    if (waiting) {
+      const details = h("details", { className: "cd-rest" }, h("summary", {}, `Other outputs (${waiting})`));
+      details.addEventListener("toggle", () => {
+        if (details.children.length === 1) details.append(...outputs(result, true));
+      });
+      parts.push(details);
     }
     if (result.times.length) parts.push(timings(result.times));
     content.replaceChildren(...parts);

@@ -1,0 +1,92 @@
+"""What the output of a node holds: files, texts and pairs of pictures.
+
+ComfyUI's ``executed`` event and its history tell each output as an object of lists (0.3.75 and
+0.33.0). Files are objects with ``filename``, ``subfolder`` and ``type``, under whatever key:
+``images``, ``audio``, ``3d``, ``files``. Nodes that preview a 3D model tell its path as the first
+text of ``result``. Any other text in a list is a text that the node puts out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+MODEL_SUFFIXES = frozenset(
+    {".glb", ".gltf", ".fbx", ".obj", ".stl", ".ply", ".splat", ".spz", ".ksplat", ".usdz", ".usd"}
+)
+"""How the names of 3D models, point clouds and splats end."""
+
+_RESULT = "result"
+_PAIR = ("a_images", "b_images")
+# ComfyUI 0.33.0 keeps what these nodes make in its temp folder, other models in output.
+_IN_TEMP = re.compile(r"preview(3d_advanced|_splat|_pointcloud)_[0-9a-f]{32}\.\w{1,10}")
+
+
+class NodeFile(NamedTuple):
+    """One file in the output of a node.
+
+    Attributes
+    ----------
+    kind : str
+        The key under which the node lists it: ``images``, ``audio``, ``3d``, …
+    filename, subfolder, type : str
+        Where it is in ComfyUI.
+    url : str
+        The address that the server has put beside it, or ``""``.
+    """
+
+    kind: str
+    filename: str
+    subfolder: str
+    type: str
+    url: str = ""
+
+
+def files_of(output: object) -> Iterator[NodeFile]:
+    """Yield the files in the output of one node, whatever JSON that is."""
+    for kind, item in _items(output):
+        if isinstance(item, Mapping):
+            name = item.get("filename")
+            if isinstance(name, str) and name:
+                subfolder, type_ = item.get("subfolder"), item.get("type")
+                yield NodeFile(
+                    kind,
+                    name,
+                    subfolder if isinstance(subfolder, str) else "",
+                    type_ if isinstance(type_, str) and type_ else "output",
+                    str(item.get("url") or ""),
+                )
+        elif kind == _RESULT and isinstance(item, str) and is_model(item):
+            folder, _, name = item.replace("\\", "/").rpartition("/")
+            type_ = "temp" if _IN_TEMP.fullmatch(item) else "output"
+            yield NodeFile("3d", name, folder, type_)
+
+
+def texts_of(output: object) -> Iterator[str]:
+    """Yield the texts in the output of one node; paths of files are none."""
+    for kind, item in _items(output):
+        if isinstance(item, str) and kind != _RESULT:
+            yield item
+
+
+def is_model(name: str) -> bool:
+    """Return whether a file is a 3D model, a point cloud or a splat, by its name."""
+    return PurePosixPath(name).suffix.lower() in MODEL_SUFFIXES
+
+
+def pairs_of(output: object) -> list[tuple[int, int]]:
+    """Return which files of an output are compared: places in `files_of`, before and after.
+
+    ``ImageCompare`` (0.33.0) lists them under ``a_images`` and ``b_images``.
+    """
+    kinds = [file.kind for file in files_of(output)]
+    befores, afters = ([n for n, kind in enumerate(kinds) if kind == side] for side in _PAIR)
+    return list(zip(befores, afters, strict=False))
+
+
+def _items(output: object) -> Iterator[tuple[str, Any]]:
+    for kind, items in output.items() if isinstance(output, Mapping) else ():
+        for item in items if isinstance(items, list) else ():
+            yield str(kind), item
