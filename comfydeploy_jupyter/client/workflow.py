@@ -196,10 +196,18 @@ class Workflow:
         files = {key: value for key, value in given.items() if is_file(value)}
         values = plain({**given, **{key: _stand_in(file) for key, file in files.items()}})
         applied = apply_inputs(self._graph, values, strict=False)
-        if applied.unknown:
+        # A text may be the option of a dynamic combo, None may remove an input: definitions tell.
+        told = any(value is None or isinstance(value, str) for value in values.values())
+        if applied.unknown or told:
             applied = apply_inputs(self._graph, values, definitions=self.definitions())
+        for node_id in {node_id for node_id, _ in applied.given}:
+            before, after = inputs_of(self._graph[node_id]), inputs_of(applied.graph[node_id])
+            for name in before.keys() - after.keys():
+                self._drop(node_id, name)
+            for name, value in after.items():
+                if (node_id, name) in applied.given or name not in before or before[name] != value:
+                    self._put(node_id, name, value)
         for (node_id, name), key in applied.given.items():
-            self._put(node_id, name, inputs_of(applied.graph[node_id])[name])
             if key in files:
                 self._files[node_id, name] = files[key]
         return self
@@ -362,6 +370,13 @@ class Workflow:
         self._files.pop((node_id, name), None)
         self._form = None
 
+    def _drop(self, node_id: str, name: str) -> None:
+        node = self._graph[node_id]
+        node["inputs"] = {n: value for n, value in inputs_of(node).items() if n != name}
+        self._given.pop(f"{node_id}.{name}", None)
+        self._files.pop((node_id, name), None)
+        self._form = None
+
     def _deliver(self) -> None:
         """Upload the files that inputs were set to, and put their names there into the graph."""
         files = dict(self._files)
@@ -501,7 +516,8 @@ class Inputs(Mapping[str, Any]):
         return field.value if file is None else file
 
     def __setitem__(self, key: str, value: object) -> None:
-        self._workflow.set({key: value})
+        twins = next((field.twins for field in self._workflow.form if field.key == key), ())
+        self._workflow.set(dict.fromkeys((key, *twins), value))
 
     def __iter__(self) -> Iterator[str]:
         return iter([field.key for field in self._workflow.form])

@@ -46,8 +46,14 @@ class GraphFormat(str, Enum):
     UI = "ui"
 
 
-_DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
+DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
+"""The type of a choice whose options bring inputs of their own, ``"<combo>.<name>"``."""
+
+AUTOGROW = "COMFY_AUTOGROW_V3"
+"""The type of a group of inputs to which more can be added, ``"<group>.<name>"``."""
+
 _DEEPEST = 16
+_MOST_GROWN = 100
 
 
 class InputSpec(NamedTuple):
@@ -279,7 +285,8 @@ def declared_inputs(
         The class; one that is not in the definitions declares nothing.
     inputs : Mapping, optional
         The inputs of a node of this class. With them, what the chosen option of a dynamic combo
-        brings is included, as ``"<combo>.<name>"``.
+        brings is included, as ``"<combo>.<name>"``, and all that a group of inputs may grow to, as
+        ``"<group>.<name>"``.
 
     Returns
     -------
@@ -305,17 +312,44 @@ def _declare(
             options = entry[1] if len(entry) > 1 and isinstance(entry[1], Mapping) else {}
             choices = entry[0] if isinstance(entry[0], list) else options.get("options")
             kind = "COMBO" if isinstance(entry[0], list) else str(entry[0])
+            brought = objects(choices) if kind == DYNAMIC_COMBO else []
             combo = choices if kind == "COMBO" and isinstance(choices, list) else None
+            if kind == DYNAMIC_COMBO:
+                combo = [each["key"] for each in brought if isinstance(each.get("key"), str)]
             found[name] = InputSpec(kind, dict(options), combo)
-            if kind == _DYNAMIC_COMBO and name in inputs and name.count(".") < _DEEPEST:
-                _declare(found, _inputs_of_option(choices, inputs[name]), f"{name}.", inputs)
+            if name.count(".") >= _DEEPEST:
+                continue
+            if name in inputs:
+                for option in brought:
+                    if option.get("key") == inputs[name]:
+                        _declare(found, option.get("inputs"), f"{name}.", inputs)
+                        break
+            if kind == AUTOGROW and inputs:
+                slot = slot_of_group(options)
+                names = names_in_group(options) if slot is not None else []
+                found.update((f"{name}.{own}", slot) for own in names if slot is not None)
 
 
-def _inputs_of_option(options: Any, chosen: Any) -> Any:
-    for option in options if isinstance(options, (list, tuple)) else ():
-        if isinstance(option, Mapping) and option.get("key") == chosen:
-            return option.get("inputs")
-    return None
+def slot_of_group(options: Mapping[str, Any]) -> InputSpec | None:
+    """Return how each input of a group that grows is declared; None where that is not one input."""
+    template = options.get("template")
+    declared: dict[str, InputSpec] = {}
+    _declare(declared, template.get("input") if isinstance(template, Mapping) else None, "", {})
+    return next(iter(declared.values())) if len(declared) == 1 else None
+
+
+def names_in_group(options: Mapping[str, Any]) -> list[str]:
+    """Return the names that the inputs of a group may have, in order, without that of the group."""
+    template = options.get("template")
+    if not isinstance(template, Mapping):
+        return []
+    names = template.get("names")
+    if isinstance(names, list) and names:
+        return [name for name in names[:_MOST_GROWN] if isinstance(name, str)]
+    most, prefix = template.get("max", _MOST_GROWN), template.get("prefix")
+    if not isinstance(most, int) or not isinstance(prefix, str):
+        return []
+    return [f"{prefix}{number}" for number in range(min(most, _MOST_GROWN))]
 
 
 class UINodes:

@@ -13,11 +13,13 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from ..errors import UnknownInputError
+from .author_form import AuthorForm, ChosenInput, author_form
+from .definitions import MISSING, NodeDefinitions
 from .external import (
     EXTERNAL_PREFIX,
     ExternalInput,
@@ -27,6 +29,8 @@ from .external import (
     value_field,
 )
 from .formats import (
+    AUTOGROW,
+    DYNAMIC_COMBO,
     Definitions,
     Graph,
     InputSpec,
@@ -37,8 +41,11 @@ from .formats import (
     declared_inputs,
     inputs_of,
     is_link,
+    names_in_group,
+    slot_of_group,
     title_of,
 )
+from .queued_values import wrapped
 from .seeds import SEED_NAMES
 
 _KIND_OF_EXTERNAL = {
@@ -73,6 +80,10 @@ _UPLOADS_OF_CLASS = {
 MEDIA_KINDS = ("image", "video", "audio")
 """The kinds of field that take a file of ComfyUI's input folder."""
 
+# What can be typed into an input of a group that grows, and what a new one holds.
+_LITERAL = frozenset({"STRING", "INT", "FLOAT", "BOOLEAN", "*"})
+_FRESH = {"INT": 0, "FLOAT": 0.0, "BOOLEAN": False}
+_FIRST_GROUPS, _CHOICES = 3, 6  # of `_rank`: prompts and media; choices
 _STEPS = {"float": 0.01, "int": 1.0, "seed": 1.0}
 _SIZES = ("width", "height", "batch_size")
 _SAMPLING = ("steps", "cfg", *SEED_NAMES, "sampler_name", "scheduler", "denoise")
@@ -129,7 +140,9 @@ def apply_inputs(
         Refuse keys that match nothing or several inputs; else they are reported and ignored.
     definitions : dict, optional
         ComfyUI's ``object_info``: with it, (2) and (3) may also set inputs that the node's class
-        declares but the graph leaves out.
+        declares but the graph leaves out. Where another option of a dynamic combo is chosen, what
+        the old one brought is removed, and what the new one brings is there with its defaults
+        unless it is given. None as the value of an input in a group that grows removes that input.
 
     Returns
     -------
@@ -142,32 +155,88 @@ def apply_inputs(
         which maps every such key to its candidates.
     """
     result = copy_graph(graph)
-    names = _Names(graph, definitions)
+    names = _Names(result, definitions)
+    classes = NodeDefinitions(definitions) if definitions else None
     given: dict[Target, str] = {}
     unknown: dict[str, list[str]] = {}
     ambiguous: set[str] = set()
-    for key, value in inputs.items():
-        for node_id in names.external.get(key, ()):
-            for name, stored in external_values(class_of(graph[node_id]), value):
-                result[node_id]["inputs"][name] = stored
-                given[node_id, name] = key
-        if key in names.external:
-            continue
-        targets = names.find(key)
-        if len(targets) != 1:
-            unknown[key] = [f"{i}.{n}" for i, n in targets] or names.close_to(key)
-            ambiguous.update([key] if targets else [])
-            continue
-        ((node_id, name),) = targets
-        node = result[node_id]
-        node["inputs"] = {**inputs_of(node), name: stored_value(value, graph)}
-        given[node_id, name] = key
+    pending = list(inputs)
+    while pending:
+        branched = False
+        waiting = []
+        for key in pending:
+            value = inputs[key]
+            for node_id in names.external.get(key, ()):
+                for name, stored in external_values(class_of(graph[node_id]), value):
+                    result[node_id]["inputs"][name] = stored
+                    given[node_id, name] = key
+            if key in names.external:
+                continue
+            targets = names.find(key)
+            if len(targets) != 1:
+                waiting.append(key)
+                unknown[key] = [f"{i}.{n}" for i, n in targets] or names.close_to(key)
+                ambiguous.update([key] if targets else [])
+                continue
+            unknown.pop(key, None)
+            ((node_id, name),) = targets
+            node = result[node_id]
+            before = inputs_of(node)
+            node["inputs"] = {**before, name: stored_value(value, graph)}
+            given[node_id, name] = key
+            if value is None and _may_be_absent(definitions, node, name):
+                del node["inputs"][name]
+            if classes is not None and before.get(name) != value:
+                own = declared_inputs(definitions, class_of(node), node["inputs"]).get(name)
+                if own is not None and own.type == DYNAMIC_COMBO:
+                    kept = {n for i, n in given if i == node_id}
+                    node["inputs"] = _with_branch(node, name, definitions, classes, kept)
+                    for gone in kept - node["inputs"].keys() - {name}:
+                        lost = given.pop((node_id, gone))
+                        waiting.append(lost)
+                        unknown[lost] = []
+                    branched = True
+        # What an option brings can be set once that option is chosen.
+        pending = waiting if branched else []
     if unknown and strict:
         raise UnknownInputError(
             "; ".join(_complaint(key, unknown[key], key in ambiguous) for key in unknown),
             details={"field": f"inputs.{next(iter(unknown))}", "unknown": unknown},
         )
     return AppliedInputs(result, given, unknown)
+
+
+def _may_be_absent(definitions: Definitions | None, node: Mapping[str, Any], name: str) -> bool:
+    """Return whether an input is one of a group that grows."""
+    group = name.rpartition(".")[0]
+    specs = declared_inputs(definitions, class_of(node), inputs_of(node)) if group else {}
+    return group in specs and specs[group].type == AUTOGROW
+
+
+def _with_branch(
+    node: Mapping[str, Any],
+    combo: str,
+    definitions: Definitions | None,
+    classes: NodeDefinitions,
+    kept: Collection[str],
+) -> dict[str, Any]:
+    """Return the inputs of a node with what the chosen option of a dynamic combo brings.
+
+    Those of other options are gone; those that are not in ``kept`` have their defaults.
+    """
+    prefix, class_type = f"{combo}.", class_of(node)
+    inputs = {
+        name: value
+        for name, value in inputs_of(node).items()
+        if not name.startswith(prefix) or name in kept
+    }
+    known = classes.get(class_type)
+    for widget, value in known.lay_out(inputs) if known is not None else ():
+        fresh = widget.name.startswith(prefix) and widget.name not in inputs
+        if fresh and widget.emitted and value is not MISSING:
+            inputs[widget.name] = wrapped(value)
+    specs = declared_inputs(definitions, class_type, inputs)
+    return {n: v for n, v in inputs.items() if not n.startswith(prefix) or n in specs}
 
 
 class _Names:
@@ -285,6 +354,13 @@ class FormField:
         What the input does, or ``""``.
     advanced : bool
         Rarely changed.
+    chosen : bool
+        The author of the workflow chose it for its form.
+    dynamic : bool
+        A choice whose options bring inputs of their own: what is chosen changes the form.
+    twins : tuple of str
+        Further keys that are set to the same value: a widget of a subgraph may lead to several
+        inputs.
     """
 
     key: str
@@ -300,6 +376,72 @@ class FormField:
     options: list[Any] | None = None
     tooltip: str = ""
     advanced: bool = False
+    chosen: bool = False
+    dynamic: bool = False
+    twins: tuple[str, ...] = ()
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Every key that is set to its value."""
+        return (self.key, *self.twins)
+
+
+@dataclass(frozen=True)
+class InputGroup:
+    """A group of inputs of one node that can grow: values can be added, and removed again.
+
+    Attributes
+    ----------
+    key : str
+        ``"<node id>.<group>"``.
+    label : str
+        For people.
+    node_id : str
+        The node.
+    count : int
+        How many inputs of the group the graph has, links among them.
+    following : str or None
+        The key of the next input; None where the group is full.
+    last : str or None
+        The key of the input that can be removed; None where the last one is a link, or where no
+        fewer are allowed.
+    default : object
+        The value of a new one.
+    advanced : bool
+        Whether it belongs to the inputs that are rarely changed.
+    """
+
+    key: str
+    label: str
+    node_id: str
+    count: int
+    following: str | None
+    last: str | None
+    default: Any
+    advanced: bool = False
+
+
+@dataclass(frozen=True)
+class WorkflowForm:
+    """The form that a workflow offers.
+
+    Attributes
+    ----------
+    fields : list of FormField
+        Its inputs, as `input_form` lists them.
+    groups : list of InputGroup
+        Where inputs can be added.
+    outputs : list of str
+        Ids of the nodes whose outputs the author chose to show; those of subgraph nodes stand for
+        all in them. Empty: all outputs.
+    warnings : list of str
+        What the author chose and the workflow does not have.
+    """
+
+    fields: list[FormField]
+    groups: list[InputGroup]
+    outputs: list[str]
+    warnings: list[str]
 
 
 def input_form(
@@ -309,10 +451,15 @@ def input_form(
 ) -> list[FormField]:
     """List what a user may want to change, the most likely first.
 
-    External inputs come first, as the author of the workflow chose them, then primitive nodes,
-    which stand in a graph for the same reason; then prompts (positive, negative, other texts),
-    pictures, videos, sounds, colours, sizes, sampling, choices, numbers, switches; last and
-    ``advanced`` single-line texts and what the definitions call advanced or do not know.
+    What the author of the workflow chose in App mode is the form, in the author's order; all else
+    is ``advanced`` then. Without it, external inputs, pictures, videos and sounds come first and
+    then the widgets that are promoted to the nodes of subgraphs, whose other inputs are
+    ``advanced``.
+
+    Without these, too: external inputs come first, as the author of the workflow chose them, then
+    primitive nodes, which stand in a graph for the same reason; then prompts (positive, negative,
+    other texts), pictures, videos, sounds, colours, sizes, sampling, choices, numbers, switches;
+    last and ``advanced`` single-line texts and what the definitions call advanced or do not know.
 
     Parameters
     ----------
@@ -322,33 +469,180 @@ def input_form(
         ComfyUI's ``object_info``. Types, ranges, choices and tooltips come from it; without it,
         kinds are guessed from names and values.
     ui : dict, optional
-        The workflow in UI format, for titles that the graph lacks.
+        The workflow in UI format, for what its author chose, and for titles that the graph lacks.
 
     Returns
     -------
     list of FormField
         Literal inputs only: what is linked is decided elsewhere.
     """
+    return workflow_form(graph, definitions, ui).fields
+
+
+def workflow_form(
+    graph: Mapping[str, Mapping[str, Any]],
+    definitions: Definitions | None = None,
+    ui: UIGraph | None = None,
+) -> WorkflowForm:
+    """Return the form that a workflow offers; parameters as `input_form`."""
+    fields = _ranked_fields(graph, definitions, ui)
+    authored = AuthorForm([], [], False, []) if ui is None else author_form(ui)
+    warnings = list(authored.warnings)
+    if authored.inputs:
+        fields = _as_chosen(fields, authored, graph, warnings)
+    fields = _distinct(fields)
+    return WorkflowForm(fields, _groups(graph, definitions, fields), authored.outputs, warnings)
+
+
+def _as_chosen(
+    fields: Sequence[FormField],
+    authored: AuthorForm,
+    graph: Mapping[str, Mapping[str, Any]],
+    warnings: list[str],
+) -> list[FormField]:
+    """Put what the author chose first, and mark the rest as rarely changed."""
+    by_target = {(field.node_id, field.input_name): field for field in fields}
+    chosen: dict[Target, FormField] = {}
+    twins: set[Target] = set()
+    for wanted in authored.inputs:
+        found = [target for target in wanted.targets if target in by_target]
+        if not found:
+            if authored.app:
+                warnings.append(_not_there(wanted, graph))
+            continue
+        first, *further = found
+        field = by_target[first]
+        keys = tuple(by_target[other].key for other in further)
+        twins.update(further)
+        label = wanted.label or field.label
+        if not wanted.label and wanted.title and not field.label.endswith(" prompt"):
+            label = f"{wanted.title}: {_words(wanted.name)}"
+        chosen.setdefault(
+            first, replace(field, label=label, advanced=False, chosen=True, twins=keys)
+        )
+    if not chosen:
+        return list(fields)
+    ordered: dict[Target, FormField] = {}
+    brought = _brought_by(chosen.values(), by_target)
+    for target, field in chosen.items():
+        ordered[target] = field
+        for child in brought.get(target, ()):
+            ordered.setdefault(child, replace(by_target[child], advanced=False, chosen=True))
+    others = [f for target, f in by_target.items() if target not in ordered and target not in twins]
+    if authored.app:
+        return [*ordered.values(), *(replace(field, advanced=True) for field in others)]
+    groups: dict[int, list[FormField]] = defaultdict(list)
+    for field in others:
+        inner = ":" in field.node_id
+        shown = not inner and not field.advanced
+        if _is_external(field) or (shown and field.kind in MEDIA_KINDS):
+            groups[0].append(field)
+        elif shown:
+            groups[1].append(field)
+        else:
+            groups[3 if field.advanced else 2].append(replace(field, advanced=True))
+    return [*groups[0], *ordered.values(), *groups[1], *groups[2], *groups[3]]
+
+
+def _brought_by(
+    chosen: Iterable[FormField], fields: Mapping[Target, FormField]
+) -> dict[Target, list[Target]]:
+    """Return the fields that are there because of the options that chosen dynamic combos have."""
+    combos: dict[str, list[str]] = defaultdict(list)
+    for field in chosen:
+        if field.dynamic:
+            combos[field.node_id].append(field.input_name)
+    found: dict[Target, list[Target]] = defaultdict(list)
+    for node_id, name in fields:
+        for combo in combos.get(node_id, ()):
+            if name.startswith(f"{combo}."):
+                found[node_id, combo].append((node_id, name))
+    return found
+
+
+def _is_external(field: FormField) -> bool:
+    return field.key != f"{field.node_id}.{field.input_name}"
+
+
+def _not_there(wanted: ChosenInput, graph: Mapping[str, Mapping[str, Any]]) -> str:
+    node_id, name = wanted.targets[0]
+    if node_id not in graph:
+        why = "that node does not run"
+    elif is_link(inputs_of(graph[node_id]).get(name)):
+        why = "it is connected"
+    else:
+        why = "there is no such value"
+    return f"extra.linearData: {node_id}.{name} is not in the form: {why}"
+
+
+def _groups(
+    graph: Mapping[str, Mapping[str, Any]],
+    definitions: Definitions | None,
+    fields: Sequence[FormField],
+) -> list[InputGroup]:
+    """Return the groups to which values can be added, of nodes that have a field or take texts."""
+    found = []
+    shown = {field.node_id for field in fields if not field.advanced}
+    for node_id, node in graph.items() if definitions else ():
+        inputs = inputs_of(node)
+        for name, spec in declared_inputs(definitions, class_of(node), inputs).items():
+            slot = slot_of_group(spec.options) if spec.type == AUTOGROW else None
+            if slot is None or not _LITERAL.intersection(slot.type.split(",")):
+                continue
+            names = [f"{name}.{own}" for own in names_in_group(spec.options)]
+            present = [own for own in names if own in inputs]
+            free = [own for own in names if own not in inputs]
+            least = spec.options.get("template", {}).get("min")
+            fewer = len(present) > (least if isinstance(least, int) else 1)
+            last = present[-1] if present and fewer else None
+            if last is not None and isinstance(inputs[last], (list, dict)):
+                last = None
+            default = slot.options.get("default")
+            found.append(
+                InputGroup(
+                    f"{node_id}.{name}",
+                    f"{title_of(node) or _display_name(definitions, node)}: {_words(name)}",
+                    node_id,
+                    len(present),
+                    f"{node_id}.{free[0]}" if free else None,
+                    None if last is None else f"{node_id}.{last}",
+                    _FRESH.get(slot.type.split(",")[0], "") if default is None else default,
+                    node_id not in shown,
+                )
+            )
+    return found
+
+
+def _ranked_fields(
+    graph: Mapping[str, Mapping[str, Any]],
+    definitions: Definitions | None,
+    ui: UIGraph | None,
+) -> list[FormField]:
     externals = external_inputs(graph)
     external_ids = {external.node_id for external in externals}
     by_input_id = {external.input_id: external for external in reversed(externals)}
     roles = _prompt_roles(graph)
     ui_nodes = UINodes(ui) if ui is not None else None
-    ranked: list[tuple[tuple[int, int, int], FormField]] = []
+    ranked: list[tuple[tuple[int, int, int, int, int], FormField]] = []
     for position, (node_id, node) in enumerate(graph.items()):
         if node_id in external_ids:
             continue
-        specs = declared_inputs(definitions, class_of(node), inputs_of(node))
+        inputs = inputs_of(node)
+        specs = declared_inputs(definitions, class_of(node), inputs)
+        places = {name: place for place, name in enumerate(inputs)}
         title = title_of(node) or _ui_title(ui_nodes, node_id)
         primitive = class_of(node).startswith("Primitive")
         shown = title or _display_name(definitions, node)
-        for name, value in inputs_of(node).items():
+        for name, value in inputs.items():
             kind = _kind_of(class_of(node), name, value, specs.get(name))
             if kind is None:
                 continue
+            # What belongs to a dynamic combo or a group is shown where that is.
+            top = _top_of(name, specs)
             role = roles.get(node_id) if kind == "multiline" else None
             plain = title in (*_PLAIN_TITLES, _display_name(definitions, node))
             label = shown if primitive and title else f"{shown}: {_words(name)}"
+            single = kind == "text" and not primitive and top == name
             field = FormField(
                 f"{node_id}.{name}",
                 f"{role} prompt".capitalize() if role and plain else label,
@@ -357,13 +651,17 @@ def input_form(
                 name,
                 value,
                 **_declared(specs.get(name)),
-                advanced=(kind == "text" and not primitive) or _is_advanced(specs, name),
+                advanced=single or _is_advanced(specs, top),
+                dynamic=name in specs and specs[name].type == DYNAMIC_COMBO,
             )
             group, rank = (-1, 0) if primitive and not field.advanced else _rank(field, role)
-            ranked.append(((group, position, rank), field))
+            if top != name and not field.advanced and group > _FIRST_GROUPS:
+                group = _CHOICES
+            anchor = places.get(top, places[name])
+            ranked.append(((group, position, rank, anchor, places[name]), field))
     ranked.sort(key=lambda item: item[0])
     fields = [_external_field(e, definitions) for e in externals if by_input_id[e.input_id] is e]
-    return _distinct([*fields, *(field for _, field in ranked)])
+    return [*fields, *(field for _, field in ranked)]
 
 
 def _external_field(external: ExternalInput, definitions: Definitions | None) -> FormField:
@@ -392,6 +690,8 @@ def _kind_of(class_type: str, name: str, value: object, spec: InputSpec | None) 
     """Return the kind of field for a literal, None for what no form can show."""
     if not isinstance(value, (str, int, float)):
         return None
+    if spec is not None and spec.type == DYNAMIC_COMBO:
+        return "combo"
     if spec is not None and spec.type in ("INT", "FLOAT", "BOOLEAN", "STRING", "COMBO"):
         if spec.type == "INT" and spec.options.get("display") == "color":
             return "color"
@@ -434,6 +734,17 @@ def _declared(spec: InputSpec | None) -> dict[str, Any]:
     }
 
 
+def _top_of(name: str, specs: Mapping[str, InputSpec]) -> str:
+    """Return the dynamic combo or the group of a node that an input is there for, else itself."""
+    dot = name.find(".")
+    while dot >= 0:
+        spec = specs.get(name[:dot])
+        if spec is not None and spec.type in (DYNAMIC_COMBO, AUTOGROW):
+            return name[:dot]
+        dot = name.find(".", dot + 1)
+    return name
+
+
 def _is_advanced(specs: Mapping[str, InputSpec], name: str) -> bool:
     return bool(specs) and (name not in specs or bool(specs[name].options.get("advanced")))
 
@@ -450,7 +761,7 @@ def _rank(field: FormField, role: str | None) -> tuple[int, int]:
         return 4, _SIZES.index(field.input_name)
     if field.input_name in _SAMPLING:
         return 5, _SAMPLING.index(field.input_name)
-    return {"combo": 6, "bool": 8}.get(field.kind, 7), 0
+    return {"combo": _CHOICES, "bool": 8}.get(field.kind, 7), 0
 
 
 def _prompt_roles(graph: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
@@ -492,7 +803,7 @@ def _ui_title(nodes: UINodes | None, node_id: str) -> str:
 
 
 def _words(name: str) -> str:
-    return name.replace("_", " ")
+    return name.replace("_", " ").replace(".", ": ")
 
 
 def _distinct(fields: Sequence[FormField]) -> list[FormField]:

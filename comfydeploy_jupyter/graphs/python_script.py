@@ -123,7 +123,7 @@ def script_parts(
         keys = ", ".join(repr(field.key) for field in others[:3])
         more = _count(len(others), "more input")
         assignments.append(f"# {one_line(f'{more} can be given to run() by their keys: {keys} …')}")
-    inputs = "".join(f"    {field.key!r}: {name},\n" for name, field in named)
+    inputs = "".join(f"    {key!r}: {name},\n" for name, field in named for key in field.keys)
     given = f", inputs={{\n{inputs}}}" if named else ""
     return ScriptParts(
         one_line(title) or "ComfyUI workflow",

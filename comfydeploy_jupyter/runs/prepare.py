@@ -125,8 +125,8 @@ async def prepare(
     request : RunRequest
         The body of the run.
     machine : Machine
-        Asked for its node definitions where the graph has external-input nodes, is given in UI
-        format only, or where new seeds may be drawn.
+        Asked for its node definitions where inputs are given, where the graph has external-input
+        nodes or is given in UI format only, and where new seeds may be drawn.
     fetching : FetchPolicy
         Whether input files may be fetched from elsewhere.
     small : bool
@@ -150,8 +150,18 @@ async def prepare(
     cut = False
     if request.outputs is not None:
         cut = not has_partial_execution(await machine.running_version())
-    work = partial(_begin, request, layouts, cut=cut)
+    declared = None
+    if request.inputs and machine.reachable_client() is not None:
+        declared = await _declared(machine)
+    work = partial(_begin, request, layouts, declared, cut=cut)
     begun = work() if small else await asyncio.to_thread(work)
+    if declared is None and any(
+        isinstance(value, str) for value in (request.inputs or {}).values()
+    ):
+        # A choice may bring inputs of its own, which only the definitions tell.
+        await machine.ready()
+        work = partial(_begin, request, layouts, await _declared(machine), cut=cut)
+        begun = await asyncio.to_thread(work)
     if isinstance(begun, Prepared):
         return begun
     await machine.ready()
@@ -163,6 +173,12 @@ async def prepare(
         graph = await _resolve_external(seeds.graph, begun.applied.given, machine, known, fetching)
         seeds = replace(seeds, graph=graph)
     return await asyncio.to_thread(_encode, begun, seeds)
+
+
+async def _declared(machine: Machine) -> dict[str, Any] | None:
+    """Return the node definitions of a machine; None where those of the running one are unknown."""
+    knowledge = await machine.knowledge()
+    return knowledge.object_info if knowledge.source == "live" else None
 
 
 def read_stored(prompt: bytes | None) -> tuple[dict[str, NodeName], Workload]:
@@ -186,7 +202,11 @@ def node_names(graph: dict[str, Any]) -> dict[str, NodeName]:
 
 @paused()
 def _begin(
-    request: RunRequest, layouts: NodeDefinitions | None, *, cut: bool
+    request: RunRequest,
+    layouts: NodeDefinitions | None,
+    definitions: Definitions | None,
+    *,
+    cut: bool,
 ) -> Prepared | _Chosen:
     """Do all that needs no ComfyUI in one go: each trip to a thread costs time."""
     graph, ui, warnings = _choose(request, layouts)
@@ -197,7 +217,8 @@ def _begin(
     strict = request.strict_inputs
     if strict is None:
         strict = not request.node_form
-    applied = apply_inputs(graph, request.inputs or {}, strict=strict)
+    inputs = request.inputs or {}
+    applied = apply_inputs(graph, inputs, strict=strict, definitions=definitions)
     check_depth(applied.graph, ui)
     if targets is not None and cut:
         applied = replace(applied, graph=only_what_is_needed(applied.graph, targets))

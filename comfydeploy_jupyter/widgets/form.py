@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import random
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import traitlets as t
 
 from ..client.graph import sentence
+from ..client.graph_text import counted
 from ..client.workflow import plain
 from ..errors import ComfyDeployError, InvalidRequestError
+from ..graphs.formats import inputs_of
 from ..graphs.inputs import apply_inputs
 from ..graphs.seeds import MAX_SEED, SeedMode, apply_seeds
 from ..lifeline import script
 from .view import View
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from ..graphs.external import Target
     from ..graphs.formats import Definitions, Graph, UIGraph
-    from ..graphs.inputs import FormField
+    from ..graphs.inputs import FormField, InputGroup, WorkflowForm
     from .base import Panel
 
 SHOWN = 12
@@ -81,12 +84,26 @@ class Form(View):
 
     def __init__(self, panel: Panel) -> None:
         self._fields: dict[str, FormField] = {}
+        self._groups: dict[str, InputGroup] = {}
         self._graph: Graph = {}
+        self._workflow: Graph = {}
+        self._definitions: Definitions | None = None
+        self._make: Callable[[Graph], WorkflowForm] | None = None
+        self._saved: dict[str, FormField] = {}
         self._values: dict[str, Any] = {}
         self._others: dict[str, Any] = {}
         super().__init__(panel)
 
-    def show(self, fields: Sequence[FormField], graph: Graph, unlocked: Sequence[str] = ()) -> None:
+    def show(
+        self,
+        fields: Sequence[FormField],
+        graph: Graph,
+        unlocked: Sequence[str] = (),
+        *,
+        groups: Sequence[InputGroup] = (),
+        definitions: Definitions | None = None,
+        make: Callable[[Graph], WorkflowForm] | None = None,
+    ) -> None:
         """Show the inputs of another workflow.
 
         Parameters
@@ -97,26 +114,143 @@ class Form(View):
             The workflow in API format.
         unlocked : sequence of str
             The keys of seeds that are drawn anew for each run.
+        groups : sequence of InputGroup
+            Where inputs can be added.
+        definitions : dict, optional
+            ComfyUI's ``object_info``, which tells what the options of dynamic combos bring.
+        make : callable, optional
+            Called with a graph that has another option, or one input more or less; returns its
+            form. Without it the fields stay as they are.
         """
-        self._fields = {field.key: field for field in fields}
-        self._graph = graph
-        self._values = {field.key: _written(field, field.value) for field in fields}
-        shown = 0
-        told = []
-        for field in fields:
-            # What the author of the workflow chose is never hidden.
-            chosen = field.key != f"{field.node_id}.{field.input_name}"
-            more = not chosen and (field.advanced or shown >= SHOWN)
-            shown += not more
-            told.append(_told(field, more=more))
+        self._workflow = self._graph = graph
+        self._definitions, self._make = definitions, make
+        self._saved = {field.key: field for field in fields}
+        self._fields, self._groups, self._values = {}, {}, {}
         with self.hold_sync():
-            self.fields = told
-            self.values = dict(self._values)
+            self._lay_out(fields, groups, {})
             self.locked = [f.key for f in fields if f.kind == "seed" and f.key not in unlocked]
             self.problems = {}
         self._set_others({})
         # The page may have other values of the very same fields.
         self.send_state("values")
+
+    def _lay_out(
+        self,
+        fields: Sequence[FormField],
+        groups: Sequence[InputGroup],
+        values: Mapping[str, Any],
+    ) -> None:
+        """Show these fields; those that are not in ``values`` hold what the workflow has."""
+        self._fields = {field.key: field for field in fields}
+        self._groups = {group.key: group for group in groups}
+        self._values = {
+            field.key: values.get(field.key, _written(field, field.value)) for field in fields
+        }
+        shown = 0
+        rows: list[dict[str, Any]] = []
+        in_sight: set[str] = set()  # dynamic combos and groups: what is in them is shown, too
+        for field in fields:
+            # What the author of the workflow chose is never hidden.
+            chosen = field.chosen or field.key != f"{field.node_id}.{field.input_name}"
+            always = chosen or _is_within(field.key, in_sight)
+            more = not always and (field.advanced or shown >= SHOWN)
+            shown += not more
+            if not more:
+                in_sight.update(key for key in (field.key,) if field.dynamic)
+                in_sight.update(key for key in self._groups if field.key.startswith(f"{key}."))
+            rows.append(_told(field, more=more))
+        for group in groups:
+            _insert(rows, group)
+        self.fields = rows
+        self.values = dict(self._values)
+
+    def _rebuild(self, inputs: Mapping[str, Any]) -> None:
+        """Show the form of the workflow with other options, or more or fewer inputs, in it.
+
+        What another option brings has its defaults, or what the workflow has; all else that was
+        typed stays.
+
+        Parameters
+        ----------
+        inputs : dict
+            What differs from the workflow, by keys.
+        """
+        if self._make is None:
+            return
+        applied = apply_inputs(self._workflow, inputs, strict=False, definitions=self._definitions)
+        made = self._make(applied.graph)
+        moved = {
+            field.key
+            for field in made.fields
+            if field.dynamic and _is_other(field, self._saved.get(field.key))
+        }
+        fields = [
+            replace(field, value=self._saved[field.key].value)
+            if field.key in self._saved and not _is_within(field.key, moved)
+            else field
+            for field in made.fields
+        ]
+        before, self._graph = self._graph, applied.graph
+        options = {field.key: field for field in made.fields if field.dynamic}
+        switched = {
+            key
+            for key, field in options.items()
+            if inputs_of(before[field.node_id]).get(field.input_name) != field.value
+        }
+        kept = {k: v for k, v in self._values.items() if not _is_within(k, switched)}
+        kept.update((key, field.value) for key, field in options.items())
+        with self.hold_sync():
+            self._lay_out(fields, made.groups, kept)
+            self.problems = {k: text for k, text in self.problems.items() if k in self._fields}
+        self.send_state("values")
+
+    def _structure(self) -> dict[str, Any]:
+        """Return what the options are, and the inputs that groups have more or less."""
+        options = {key: self._values[key] for key, field in self._fields.items() if field.dynamic}
+        return {**options, **dict.fromkeys(self._removed()), **self._added()}
+
+    def _structure_of(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what of these inputs decides which fields there are."""
+        dynamic = any(field.dynamic for field in self._fields.values()) or self._groups
+        if self._make is None or not dynamic:
+            return {}
+        applied = apply_inputs(self._workflow, inputs, strict=False, definitions=self._definitions)
+        made = self._make(applied.graph)
+        groups = {group.key for group in made.groups}
+        fields = {field.key: field for field in made.fields}
+        added = {key for key in fields if key not in self._saved and _is_within(key, groups)}
+        removed = [key for key in self._saved if key not in fields and _is_within(key, groups)]
+        options = {key for key, field in fields.items() if field.dynamic}
+        return {key: fields[key].value for key in options | added} | dict.fromkeys(removed)
+
+    def _added(self) -> dict[str, Any]:
+        """Return the inputs that were added to groups, with the values they began with."""
+        return {
+            key: field.value
+            for key, field in self._fields.items()
+            if key not in self._saved and _is_within(key, self._groups)
+        }
+
+    def _removed(self) -> list[str]:
+        """Return the keys of the inputs that were removed from groups."""
+        return [
+            key for key in self._saved if key not in self._fields and _is_within(key, self._groups)
+        ]
+
+    def _grow(self, group: InputGroup, by: int) -> None:
+        """Add an input to a group, or remove the last one."""
+        inputs = self._structure()
+        key = group.following if by > 0 else group.last
+        if key is None:
+            return
+        if by < 0:
+            inputs.pop(key, None)
+            inputs.update({key: None} if key in self._saved else {})
+        elif key in inputs:
+            del inputs[key]
+        else:
+            inputs[key] = group.default
+        self._rebuild(inputs)
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return the state with the values as they are now, for a page that is loaded anew."""
@@ -144,8 +278,14 @@ class Form(View):
         self.problems = problems
         if first is not None:
             raise first
-        changed = {key: v for key, v in values.items() if v != self._fields[key].value}
-        return {**changed, **self._others}
+        added = self._added()
+        changed = {
+            key: values[field.key]
+            for field in self._fields.values()
+            if values[field.key] != field.value or field.key in added
+            for key in field.keys
+        }
+        return {**changed, **dict.fromkeys(self._removed()), **self._others}
 
     def to_send(self) -> dict[str, Any]:
         """Return what a run is given, so that its record tells every value of the form.
@@ -160,8 +300,9 @@ class Form(View):
         changed = self.changed()
         unchanged = {
             key: field.value
-            for key, field in self._fields.items()
-            if key == f"{field.node_id}.{field.input_name}"
+            for field in self._fields.values()
+            if field.key == f"{field.node_id}.{field.input_name}"
+            for key in field.keys
         }
         return {**unchanged, **changed}
 
@@ -173,7 +314,7 @@ class Form(View):
             if field.kind == "seed" and key not in self.locked
         }
         self._put(drawn)
-        return drawn
+        return {twin: seed for key, seed in drawn.items() for twin in self._fields[key].keys}
 
     def set(self, key: str, value: object) -> None:
         """Set one input, by any name that `Comfy.run` takes; also one that no field shows.
@@ -183,11 +324,21 @@ class Form(View):
         UnknownInputError
             The name matches no input of the workflow, or several; the message has candidates.
         """
-        field, value = self._field_of(key), plain(value)
+        value = plain(value)
+        if isinstance(value, (str, int, float)):
+            self._make_room(key)
+        field = self._field_of(key)
         if field is not None and isinstance(value, (str, int, float)):
             self._put({field.key: value})
         else:
             self._set_others({**self._without(self._targets(key)), key: value})
+
+    def _make_room(self, key: str) -> None:
+        """Add an input to a group where a name means the next one of it."""
+        following = {group.following: group for group in self._groups.values()}
+        for node_id, name in self._targets(key) if following else ():
+            if f"{node_id}.{name}" in following:
+                self._grow(following[f"{node_id}.{name}"], 1)
 
     def complain(self, node_errors: Mapping[str, Any]) -> None:
         """Mark the fields of which ComfyUI's ``node_errors`` tell.
@@ -215,7 +366,8 @@ class Form(View):
 
     def _targets(self, key: str) -> frozenset[Target]:
         """Return the inputs of the graph that a name sets."""
-        return frozenset(apply_inputs(self._graph, {key: None}).given)
+        applied = apply_inputs(self._graph, {key: None}, definitions=self._definitions)
+        return frozenset(applied.given)
 
     def _field_of(self, key: str) -> FormField | None:
         """Return the field that shows just what a name sets, if any does."""
@@ -245,7 +397,8 @@ class Form(View):
         seeds : dict
             The seeds that it used, by ``"<node id>.<input>"``.
         """
-        applied = apply_inputs(self._graph, inputs, strict=False)
+        self._rebuild(self._structure_of(inputs))
+        applied = apply_inputs(self._graph, inputs, strict=False, definitions=self._definitions)
         known, values = applied.graph, {}
         for key, field in self._fields.items():
             value = known[field.node_id].get("inputs", {}).get(field.input_name, field.value)
@@ -260,6 +413,13 @@ class Form(View):
             }
         )
         self.locked = [key for key, field in self._fields.items() if field.kind == "seed"]
+
+    def restore(self, changed: Mapping[str, Any]) -> None:
+        """Set what `changed` has returned, in a form of the same workflow that was made anew."""
+        self._rebuild(self._structure_of(changed))
+        for key, value in changed.items():
+            if value is not None:
+                self.set(key, value)
 
     def received(self, path: Path, message: dict[str, Any]) -> None:
         """Upload a file and choose it: where the page cannot do that by itself."""
@@ -276,6 +436,7 @@ class Form(View):
         typed = {key: value for key, value in message["values"].items() if key in self._fields}
         self._values.update(typed)
         self._note(typed)
+        self._follow_options(typed)
         # From now on what the kernel tells of these values is newer than what was typed.
         self.send({"kind": "took", "id": message.get("id")})
 
@@ -294,12 +455,31 @@ class Form(View):
         key = str(message["key"])
         self._put({key: _drawn(self._fields[key])})
 
+    def _on_grow(self, message: dict[str, Any], _: object) -> None:
+        group = self._groups.get(str(message["key"]))
+        if group is not None:
+            self._grow(group, 1 if message.get("more") else -1)
+
     def _put(self, values: Mapping[str, object]) -> None:
         written = {key: _written(self._fields[key], value) for key, value in values.items()}
         self._values.update(written)
         if written:
             self._note(written)
             self.send_state("values")
+            self._follow_options(written)
+
+    def _follow_options(self, keys: Iterable[str]) -> None:
+        """Show what the chosen options of dynamic combos bring."""
+        for key in keys:
+            field = self._fields.get(key)
+            if field is not None and field.dynamic and self._is_news(field):
+                inputs = self._structure()
+                self._rebuild({k: v for k, v in inputs.items() if not _is_within(k, {key})})
+
+    def _is_news(self, field: FormField) -> bool:
+        """Return whether another option is chosen than the one whose inputs are shown."""
+        shown = inputs_of(self._graph.get(field.node_id, {})).get(field.input_name)
+        return bool(shown != self._values[field.key])
 
     def _note(self, keys: Iterable[str]) -> None:
         """Forget what was wrong with fields, and what code has set there, once they change."""
@@ -369,6 +549,39 @@ def _written(field: FormField, value: Any) -> Any:
     if field.kind == "color" and isinstance(value, int) and 0 <= value <= 0xFFFFFF:
         return f"#{value:06x}"
     return str(value)
+
+
+def _is_within(key: str, tops: Collection[str]) -> bool:
+    """Return whether a key is that of an input of one of these dynamic combos or groups."""
+    dot = key.find(".")
+    while dot >= 0:
+        if key[:dot] in tops:
+            return True
+        dot = key.find(".", dot + 1)
+    return False
+
+
+def _is_other(field: FormField, saved: FormField | None) -> bool:
+    return saved is None or saved.value != field.value
+
+
+def _insert(rows: list[dict[str, Any]], group: InputGroup) -> None:
+    """Put the buttons of a group below its inputs, else below those of its node."""
+    node = f"{group.node_id}."
+    own = [n for n, row in enumerate(rows) if row["key"].startswith(f"{group.key}.")]
+    near = own or [n for n, row in enumerate(rows) if row["key"].startswith(node)]
+    place = near[-1] + 1 if near else len(rows)
+    more = rows[place - 1]["more"] if near else True
+    row = {
+        "key": group.key,
+        "label": group.label,
+        "kind": "group",
+        "hint": counted(group.count, "value"),
+        "can_grow": group.following is not None,
+        "can_shrink": group.last is not None,
+        "more": more,
+    }
+    rows.insert(place, row)
 
 
 def _told(field: FormField, *, more: bool) -> dict[str, Any]:

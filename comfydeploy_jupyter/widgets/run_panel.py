@@ -14,7 +14,7 @@ from ..client import Result, Workflow
 from ..client.files import has_files, upload_all
 from ..client.workflow import in_api_format
 from ..errors import ComfyDeployError, InvalidRequestError, PromptInvalidError
-from ..graphs.inputs import input_form
+from ..graphs.inputs import workflow_form
 from ..lifeline import script
 from .base import Panel
 from .follower import Follower
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from ..client import Comfy
     from ..client.graph import Source
+    from ..graphs.inputs import WorkflowForm
     from .picker import GivenWorkflow
 
 MOST_AT_ONCE = 100
@@ -389,8 +390,7 @@ class RunPanel(Panel):
                 return
             changed, locked = self._form.changed(), list(self._form.locked)
             self._show_form(self._workflow, self._source)
-            for key, value in changed.items():
-                self._form.set(key, value)
+            self._form.restore(changed)
             self._form.locked = locked
             self.start(self._models.look, self._workflow, self._machine)
 
@@ -425,27 +425,35 @@ class RunPanel(Panel):
                 self._opened.set()
 
     def _show(self, workflow: Workflow, source: Source, warnings: list[str]) -> None:
-        self._show_form(workflow, source)
+        made = self._show_form(workflow, source)
         self._gallery.clear()
+        self._gallery.chosen = made.outputs
         self._workflow, self._source, self._title = workflow, source, workflow.title
         self.keep(*_introduction(self._title))
-        if warnings:
-            told = "".join(f"<li>{html.escape(warning)}</li>" for warning in warnings)
-            self._notes.value = (
-                '<details class="comfydeploy-note"><summary>The conversion from the editor\'s '
-                f"format is not exact ({len(warnings)})</summary><ul>{told}</ul></details>"
-            )
-            self._notes.layout.display = ""
+        notes = [
+            ("The conversion from the editor's format is not exact", warnings),
+            ("Some of what the workflow's author chose for the form is not there", made.warnings),
+        ]
+        self._notes.value = "".join(_folded(about, told) for about, told in notes if told)
+        self._notes.layout.display = "" if self._notes.value else "none"
         self._update()
         if self._definitions is not None:
             for run in self._history.of(workflow):
                 self._follower.add(run)
         self.start(self._models.look, workflow, self._machine)
 
-    def _show_form(self, workflow: Workflow, source: Source) -> None:
+    def _show_form(self, workflow: Workflow, source: Source) -> WorkflowForm:
         graph, definitions = workflow.to_api(), self._definitions
-        fields = input_form(graph, definitions, source.ui)
-        self._form.show(fields, graph, unlocked_seeds(fields, graph, source.ui, definitions))
+        made = workflow_form(graph, definitions, source.ui)
+        self._form.show(
+            made.fields,
+            graph,
+            unlocked_seeds(made.fields, graph, source.ui, definitions),
+            groups=made.groups,
+            definitions=definitions,
+            make=lambda changed: workflow_form(changed, definitions, source.ui),
+        )
+        return made
 
     def _submit(self, workflow: Workflow, runs: list[dict[str, Any]]) -> None:
         machine = self._machine
@@ -509,6 +517,14 @@ class RunButton(View):
     def _on_run(self, message: dict[str, Any], _: object) -> None:
         if not self.disabled:
             self._run(message["times"])
+
+
+def _folded(about: str, lines: list[str]) -> str:
+    told = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    return (
+        f'<details class="comfydeploy-note"><summary>{html.escape(about)} ({len(lines)})</summary>'
+        f"<ul>{told}</ul></details>"
+    )
 
 
 def _introduction(title: str) -> tuple[str, str]:

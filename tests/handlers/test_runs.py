@@ -556,3 +556,24 @@ async def test_old_classes_run_without_what_the_editor_sends_along(api):
     code, body = await api.post("run", {"workflow_api": graph})
     assert (code, body["status"]) == (200, "success")
     assert len(body["outputs"]["3"]["images"]) == 1
+
+
+async def test_inputs_choose_options_and_set_what_they_bring(api):
+    inputs = {"mode": "small", "mode.size": 100, "values.a": "first"}
+    graph = {"5": {"class_type": "TestOptions", "inputs": inputs}}
+    for given, expected in (
+        ({"5.mode": "large", "5.mode.note": "mine"}, {"mode.size": 1024, "mode.note": "mine"}),
+        ({"mode.note": "x", "mode": "large"}, {"mode.size": 1024, "mode.note": "x"}),
+        ({"5.mode": "small", "5.values.b": "more"}, {"mode.size": 100, "values.b": "more"}),
+    ):
+        code, body = await api.post(
+            "run", {"workflow_api": graph, "inputs": given, "seed_mode": "random"}
+        )
+        assert code == 200
+        sent = json.loads(body["outputs"]["5"]["text"][0])
+        seed = sent.pop("mode.seed", None)
+        assert body["seeds"] == ({} if seed is None else {"5.mode.seed": seed})
+        chosen = given.get("5.mode") or given["mode"]
+        assert sent == {"mode": chosen, "values.a": "first", **expected}
+    code, body = await api.post("run", {"workflow_api": graph, "inputs": {"5.mode.note": "x"}})
+    assert (code, body["code"]) == (400, "unknown_input")

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from comfydeploy_jupyter.errors import InvalidRequestError, UnknownInputError
-from comfydeploy_jupyter.graphs.inputs import FormField, input_form
+from comfydeploy_jupyter.graphs.inputs import FormField, input_form, workflow_form
 from comfydeploy_jupyter.widgets import Panel
 from comfydeploy_jupyter.widgets.form import SHOWN, Form, unlocked_seeds
 
@@ -262,3 +262,159 @@ def test_seeds_that_the_editor_would_draw_are_not_locked() -> None:
         ui = {"nodes": [node], "links": []}
         assert unlocked_seeds(fields, graph, ui, definitions) == unlocked
     assert unlocked_seeds(fields, graph, None, definitions) == []
+
+
+# --- dynamic combos and groups that grow
+
+DYNAMIC: dict[str, Any] = {
+    "Make": {
+        "input": {
+            "required": {
+                "mode": [
+                    "COMFY_DYNAMICCOMBO_V3",
+                    {
+                        "options": [
+                            {
+                                "key": "small",
+                                "inputs": {
+                                    "required": {
+                                        "size": ["INT", {"default": 64, "min": 1, "max": 128}]
+                                    }
+                                },
+                            },
+                            {
+                                "key": "large",
+                                "inputs": {
+                                    "required": {
+                                        "size": ["INT", {"default": 1024}],
+                                        "seed": ["INT", {"default": 3, "max": 99}],
+                                        "note": ["STRING", {"default": "hello"}],
+                                    }
+                                },
+                            },
+                        ]
+                    },
+                ],
+                "values": [
+                    "COMFY_AUTOGROW_V3",
+                    {
+                        "template": {
+                            "input": {"required": {"value": ["STRING", {}]}},
+                            "names": ["a", "b", "c"],
+                            "min": 1,
+                        }
+                    },
+                ],
+            }
+        }
+    }
+}
+
+
+def show_dynamic(form: Form) -> None:
+    inputs = {"mode": "small", "mode.size": 100, "values.a": "first", "values.b": "second"}
+    graph = {"5": {"class_type": "Make", "inputs": inputs}}
+    made = workflow_form(graph, DYNAMIC)
+    form.show(
+        made.fields,
+        graph,
+        groups=made.groups,
+        definitions=DYNAMIC,
+        make=lambda changed: workflow_form(changed, DYNAMIC),
+    )
+
+
+def hear(form: Form, **message: Any) -> None:
+    form._handle_custom_msg(message, [])
+
+
+def keys(form: Form) -> list[str]:
+    return [row["key"] for row in form.fields if not row["more"]]
+
+
+def test_another_option_changes_the_fields_below_it_and_what_a_run_gets(form: Form) -> None:
+    show_dynamic(form)
+    assert keys(form) == ["5.mode", "5.mode.size", "5.values.a", "5.values.b", "5.values"]
+    hear(form, kind="typed", values={"5.mode.size": "90", "5.values.a": "mine"})
+    hear(form, kind="typed", values={"5.mode": "large"})
+    assert keys(form)[:4] == ["5.mode", "5.mode.size", "5.mode.seed", "5.mode.note"]
+    assert form.values["5.mode.size"] == "1024", "of its default, not of the other option"
+    assert form.values["5.values.a"] == "mine", "what else was typed stays"
+    assert form.changed() == {"5.mode": "large", "5.values.a": "mine"}
+    assert form.to_send() == {
+        "5.mode": "large",
+        "5.mode.size": 1024,
+        "5.mode.seed": 3,
+        "5.mode.note": "hello",
+        "5.values.a": "mine",
+        "5.values.b": "second",
+    }
+    assert form.draw().keys() == {"5.mode.seed"}, "a seed that an option brings is drawn"
+    hear(form, kind="typed", values={"5.mode": "small"})
+    assert form.to_send() == {
+        "5.mode": "small",
+        "5.mode.size": 100,
+        "5.values.a": "mine",
+        "5.values.b": "second",
+    }
+
+
+def test_code_chooses_an_option_and_sets_what_it_brings(form: Form) -> None:
+    show_dynamic(form)
+    with pytest.raises(UnknownInputError):
+        form.set("5.mode.note", "too early")
+    form.set("mode", "large")
+    form.set("5.mode.note", "now")
+    assert form.changed() == {"5.mode": "large", "5.mode.note": "now"}
+    before = form.changed()
+    show_dynamic(form)
+    form.restore(dict(reversed(before.items())))
+    assert form.changed() == before
+    form.reuse({"5.mode.seed": 8, "5.mode": "large", "5.values.c": "third"}, {"5.mode.seed": 8})
+    assert form.to_send() == {
+        "5.mode": "large",
+        "5.mode.size": 1024,
+        "5.mode.seed": 8,
+        "5.mode.note": "hello",
+        "5.values.a": "first",
+        "5.values.b": "second",
+        "5.values.c": "third",
+    }
+
+
+def test_groups_grow_and_shrink_between_their_bounds(form: Form) -> None:
+    show_dynamic(form)
+    hear(form, kind="grow", key="5.values", more=True)
+    assert "5.values.c" in keys(form)
+    hear(form, kind="grow", key="5.values", more=True)
+    row = next(row for row in form.fields if row["kind"] == "group")
+    assert (row["can_grow"], row["can_shrink"], row["hint"]) == (False, True, "3 values")
+    hear(form, kind="typed", values={"5.values.c": "third"})
+    assert form.changed() == {"5.values.c": "third"}
+    hear(form, kind="grow", key="5.values", more=False)
+    assert form.changed() == {}
+    hear(form, kind="grow", key="5.values", more=False)
+    assert form.changed() == {"5.values.b": None}
+    assert form.to_send()["5.values.b"] is None
+    hear(form, kind="grow", key="5.values", more=False)
+    assert form.changed() == {"5.values.b": None}, "one is the least"
+    hear(form, kind="grow", key="5.values", more=True)
+    assert form.values["5.values.b"] == "second", "it is there again"
+    form.set("5.values.c", "by code")
+    assert form.changed() == {"5.values.c": "by code"}
+
+
+def test_one_field_sets_all_that_a_promoted_widget_leads_to(form: Form) -> None:
+    twin = field("seed", 3, chosen=True, twins=("2.y",))
+    show(form, twin, unlocked=("1.x",))
+    assert form.to_send() == {"1.x": 3, "2.y": 3}
+    drawn = form.draw()
+    assert drawn == {"1.x": form.changed()["1.x"], "2.y": form.changed()["1.x"]}
+
+
+def test_what_the_author_chose_is_never_hidden(form: Form) -> None:
+    fields = [
+        FormField(f"{n}.x", f"L{n}", "int", f"{n}", "x", n, chosen=True) for n in range(SHOWN + 5)
+    ]
+    show(form, *fields)
+    assert not any(row["more"] for row in form.fields)

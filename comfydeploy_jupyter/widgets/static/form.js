@@ -279,7 +279,34 @@ function render({ model, el }) {
 
   const rowsOf = (key) => model.get("fields").find((field) => field.key === key) ?? {};
 
+  /** The buttons that add an input to a group, and remove the last one. */
+  const group = (field) => {
+    const change = (icon, label, more, can) =>
+      iconButton(icon, `${field.label}: ${label}`, () => model.send({ kind: "grow", key: field.key, more }), {
+        disabled: !can,
+      });
+    return h(
+      "div",
+      { className: "cd-field cd-group", role: "group", "aria-label": field.label },
+      h("span", { className: "cd-label", title: field.label }, field.label),
+      h(
+        "div",
+        { className: "cd-line" },
+        change("plus", "add a value", true, field.can_grow),
+        change("minus", "remove the last value", false, field.can_shrink),
+        h("span", { className: "cd-faint", role: "status" }, field.hint),
+      ),
+    );
+  };
+
   const row = (field) => {
+    if (field.kind === "group") {
+      const root = group(field);
+      const input = root.querySelector("button");
+      const none = () => {};
+      rows.set(field.key, { root, input, set: none, mark: none, blame: none });
+      return root;
+    }
     const id = newId();
     const hintId = newId();
     const made = control(field, id, hintId);
@@ -324,6 +351,10 @@ function render({ model, el }) {
   };
 
   const build = () => {
+    // What is chosen may change which fields there are: the one that has the focus keeps it.
+    const active = document.activeElement;
+    const [key] = [...rows].find(([, each]) => each.root.contains(active)) ?? [];
+    const place = key && controlsOf(rows.get(key).root).indexOf(active);
     for (const each of rows.values()) each.end?.();
     rows.clear();
     const fields = model.get("fields");
@@ -334,7 +365,10 @@ function render({ model, el }) {
     if (more.length) el.append(others(more));
     el.append(unseen);
     tellUnseen();
+    const again = rows.get(key);
+    if (again) (controlsOf(again.root).filter((each) => !each.disabled)[place] ?? again.input).focus();
   };
+  const controlsOf = (root) => [...root.querySelectorAll("input, select, textarea, button")];
 
   /** What code has set and no field shows. */
   const unseen = h("div", { className: "cd-unshown cd-faint" });

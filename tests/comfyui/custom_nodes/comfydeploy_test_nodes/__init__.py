@@ -7,9 +7,11 @@ that a test can make ComfyUI run a node again that it would otherwise take from 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import time
 import wave
+from base64 import b64decode
 from pathlib import Path
 from typing import ClassVar
 
@@ -243,6 +245,71 @@ class TestLoadSound(TestNode):
         return {"ui": {"text": (f"{audio}: {size} bytes",)}, "result": (audio,)}
 
 
+class TestOutput(TestNode):
+    """An output node that writes files (name: base64) and tells any output, both as JSON."""
+
+    INPUTS: ClassVar = {
+        "files": ("STRING", {"default": "{}", "multiline": True}),
+        "output": ("STRING", {"default": "{}", "multiline": True}),
+    }
+    RETURN_TYPES = ()
+    OUTPUT_NODE = True
+
+    def run(self, files, output, anything=None, token=""):
+        for name, content in json.loads(files).items():
+            Path(folder_paths.get_output_directory(), name).write_bytes(b64decode(content))
+        return {"ui": json.loads(output)}
+
+
+class TestOptions(TestNode):
+    """An output node with inputs as newer ComfyUIs have them; it shows those that it was sent."""
+
+    OUTPUT_NODE = True
+    INPUTS: ClassVar = {
+        "mode": (
+            "COMFY_DYNAMICCOMBO_V3",
+            {
+                "options": [
+                    {
+                        "key": "small",
+                        "inputs": {"required": {"size": ["INT", {"default": 64, "max": 128}]}},
+                    },
+                    {
+                        "key": "large",
+                        "inputs": {
+                            "required": {
+                                "size": ["INT", {"default": 1024}],
+                                "seed": ["INT", {"default": 0, "control_after_generate": True}],
+                                "note": ["STRING", {"default": "hello"}],
+                            }
+                        },
+                    },
+                ]
+            },
+        ),
+        "values": (
+            "COMFY_AUTOGROW_V3",
+            {
+                "template": {
+                    "input": {"required": {"value": ["STRING", {}]}},
+                    "names": ["a", "b", "c"],
+                    "min": 1,
+                }
+            },
+        ),
+    }
+
+    @classmethod
+    def INPUT_TYPES(cls):  # noqa: N802 - the name that ComfyUI calls
+        inputs = super().INPUT_TYPES()
+        declared = {"required": {}, "optional": {**cls.INPUTS, **inputs["optional"]}}
+        return {**declared, "hidden": {"prompt": "PROMPT", "own_id": "UNIQUE_ID"}}
+
+    def run(self, prompt=None, own_id=None, **_):
+        sent = json.dumps(prompt[own_id]["inputs"], sort_keys=True)
+        return {"ui": {"text": (sent,)}, "result": (sent,)}
+
+
 @PromptServer.instance.routes.route("*", "/comfydeploy_test/echo")
 async def echo(request):
     """Tell what a request was."""
@@ -307,5 +374,7 @@ NODE_CLASS_MAPPINGS = {
         TestBlock,
         TestSound,
         TestLoadSound,
+        TestOutput,
+        TestOptions,
     )
 }

@@ -1,0 +1,223 @@
+"""What newer ComfyUIs have: forms that their authors chose, and outputs of all kinds."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from PIL import Image
+from playwright.sync_api import expect
+
+from tests.browser.accessibility import assert_accessible
+from tests.browser.test_run_panel import PANEL, assert_neat, press
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Locator
+
+    from tests.jupyter_process import JupyterProcess
+
+pytestmark = pytest.mark.timeout(300)
+
+EVIL = "<img src=x onerror=alert(1)>\u202e.glb"
+
+
+def encoded(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def picture(colour: str) -> str:
+    file = io.BytesIO()
+    Image.new("RGB", (320, 240), colour).save(file, "PNG")
+    return encoded(file.getvalue())
+
+
+def made(name: str, **more: Any) -> dict[str, Any]:
+    return {"filename": name, "subfolder": "", "type": "output", **more}
+
+
+def sent(panel: Locator) -> dict[str, Any]:
+    """Return the inputs that ComfyUI has got, as the node shows them."""
+    text = panel.locator(".comfydeploy-gallery pre", has_text='"mode"').first.text_content()
+    return dict(json.loads(text or ""))
+
+
+@pytest.mark.parametrize("theme", ["Light", "Dark"])
+def test_options_change_the_form_and_groups_grow(
+    open_notebook: Any, lab: JupyterProcess, theme: str
+) -> None:
+    inputs = {"mode": "small", "mode.size": 100, "values.a": "first"}
+    graph = {"5": {"class_type": "TestOptions", "inputs": inputs, "_meta": {"title": "Make"}}}
+    (lab.root / f"options-{theme}.json").write_text(json.dumps(graph))
+    opened = open_notebook(
+        f"options-{theme}", PANEL.format(f"options-{theme}.json"), theme=f"JupyterLab {theme}"
+    )
+    panel = opened.panel
+    mode = panel.get_by_label("Make: mode", exact=True)
+    size = panel.get_by_label("Make: mode: size", exact=True)
+    expect(size).to_have_value("100")
+    size.fill("90")
+    mode.focus()
+    mode.select_option("large")
+    expect(size).to_have_value("1024")
+    expect(mode).to_be_focused()
+    expect(panel.get_by_label("Make: mode: note", exact=True)).to_have_value("hello")
+    expect(panel.get_by_text("new for each run")).to_be_visible()
+    panel.get_by_label("Make: values: add a value").click()
+    expect(panel.get_by_label("Make: values: b", exact=True)).to_have_value("")
+    expect(panel.get_by_label("Make: values: add a value")).to_be_focused()
+    panel.get_by_label("Make: values: b", exact=True).fill("second")
+    opened.shoot(f"options-{theme}")
+    assert_neat(panel)
+    assert_accessible(panel)
+    press(panel, "Run")
+    expect(panel.locator("b", has_text="Success")).to_be_visible()
+    got = sent(panel)
+    seed = got.pop("mode.seed")
+    assert got == {
+        "mode": "large",
+        "mode.size": 1024,
+        "mode.note": "hello",
+        "values.a": "first",
+        "values.b": "second",
+    }
+    expect(panel.get_by_label("Make: mode: seed", exact=True)).to_have_value(str(seed))
+    assert seed > 0
+    panel.get_by_label("Make: values: remove the last value").click()
+    mode.select_option("small")
+    expect(size).to_have_value("100")
+    expect(panel.get_by_label("Make: mode: note", exact=True)).to_have_count(0)
+    press(panel, "Run")
+    expect(panel.locator(".comfydeploy-gallery pre", has_text='"small"')).to_be_visible()
+    assert sent(panel) == {"mode": "small", "mode.size": 100, "values.a": "first"}
+
+
+def test_an_app_shows_its_inputs_and_its_outputs(open_notebook: Any, lab: JupyterProcess) -> None:
+    def text(number: int, title: str, **slot: Any) -> dict[str, Any]:
+        widget = {"name": "text", "type": "STRING", "widget": {"name": "text"}, "link": None}
+        return {
+            "id": number,
+            "type": "TestText",
+            "title": title,
+            "inputs": [{**widget, **slot}],
+            "outputs": [],
+            "widgets_values": [f"text of {title}", ""],
+        }
+
+    ui = {
+        "version": 0.4,
+        "nodes": [text(1, "First"), text(2, "Second"), text(3, "Third", label="The message")],
+        "links": [],
+        "extra": {
+            "linearMode": True,
+            "linearData": {"inputs": [["3", "text"], ["1", "text"], ["9", "x"]], "outputs": ["3"]},
+        },
+    }
+    (lab.root / "app.json").write_text(json.dumps(ui))
+    opened = open_notebook("app", PANEL.format("app.json"))
+    panel = opened.panel
+    labels = panel.locator(".comfydeploy-form > .cd-field > label")
+    expect(labels).to_have_text(["The message", "First: text"])
+    expect(panel.get_by_text("author chose for the form is not there (1)")).to_be_visible()
+    panel.get_by_label("The message", exact=True).fill("hello there")
+    press(panel, "Run")
+    expect(panel.locator("b", has_text="Success")).to_be_visible()
+    expect(panel.locator(".comfydeploy-gallery > div > figure pre")).to_have_text(["hello there"])
+    panel.get_by_text("Other outputs (2)").click()
+    expect(panel.locator(".cd-rest pre")).to_have_text(["text of First", "text of Second"])
+    opened.shoot("app")
+    assert_neat(panel)
+
+
+@pytest.mark.parametrize("theme", ["Light", "Dark"])
+def test_outputs_of_all_kinds(open_notebook: Any, lab: JupyterProcess, theme: str) -> None:
+    files = {
+        "before.png": picture("#c03030"),
+        "after.png": picture("#3060c0"),
+        "plain.png": picture("#30a050"),
+        "broken.png": encoded(b"no picture"),
+        "scene.exr": encoded(b"\x76\x2f\x31\x01 no more"),
+        "sky.hdr": encoded(b"#?RADIANCE\n"),
+        "model.glb": encoded(b"glTF" + bytes(3000)),
+        "cloud.ply": encoded(b"ply\n"),
+        EVIL: encoded(b"x"),
+        "latent.latent": encoded(bytes(20_480)),
+    }
+    long = "\n".join(f"line {number}" for number in range(200))
+    outputs = {
+        "1": {"a_images": [made("before.png")], "b_images": [made("after.png")]},
+        "2": {"images": [made(n) for n in ("plain.png", "broken.png", "scene.exr", "sky.hdr")]},
+        "3": {"3d": [made("model.glb"), made(EVIL)], "latents": [made("latent.latent")]},
+        "4": {"result": ["cloud.ply", {"position": [1, 2]}, None]},
+        "5": {"text": [long, "short"], "odd": [3, None, {"filename": 4}, [["x"]]], "no": {"a": 1}},
+        "6": {"files": [made("gone.spz")]},
+    }
+    graph = {
+        node: {
+            "class_type": "TestOutput",
+            "inputs": {
+                "files": json.dumps(files if node == "1" else {}),
+                "output": json.dumps(output),
+                "token": theme,
+            },
+        }
+        for node, output in outputs.items()
+    }
+    (lab.root / f"kinds-{theme}.json").write_text(json.dumps(graph))
+    opened = open_notebook(
+        f"kinds-{theme}", PANEL.format(f"kinds-{theme}.json"), theme=f"JupyterLab {theme}"
+    )
+    panel = opened.panel
+    press(panel, "Run")
+    expect(panel.locator("b", has_text="Success")).to_be_visible()
+    gallery = panel.locator(".comfydeploy-gallery")
+    gallery.scroll_into_view_if_needed()
+    tiles = gallery.locator(".cd-tile")
+    for name in ("broken.png", "scene.exr", "sky.hdr"):
+        expect(gallery.locator(".cd-pictures .cd-tile", has_text=name)).to_be_visible()
+    expect(tiles.filter(has_text="model.glb")).to_contain_text("2.9 KiB")
+    expect(tiles.filter(has_text="latent.latent")).to_contain_text("20.0 KiB")
+    expect(tiles.filter(has_text="cloud.ply")).to_contain_text("4 B")
+    expect(tiles.filter(has_text="onerror")).to_contain_text("1 B")
+    expect(tiles.filter(has_text="gone.spz")).to_contain_text("gone")
+    with opened.page.expect_download() as download:
+        tiles.filter(has_text="model.glb").get_by_title("Download model.glb").click()
+    assert download.value.suggested_filename == "model.glb"
+    expect(gallery.locator("pre", has_text="line 199")).to_have_count(0)
+    gallery.get_by_text(f"All {len(long):,} characters").click()
+    expect(gallery.locator("pre", has_text="line 199")).to_be_visible()
+    gallery.get_by_text(f"All {len(long):,} characters").click()
+    slider = gallery.get_by_label("Compare before.png with after.png")
+    slider.scroll_into_view_if_needed()
+    shown = gallery.locator(".cd-stack img")
+    for number in (0, 1):
+        expect(shown.nth(number)).to_have_js_property("naturalWidth", 320)
+    slider.focus()
+    for _ in range(5):
+        opened.page.keyboard.press("ArrowRight")
+    expect(slider).to_have_value("55")
+    assert pixel(shown.first, 0.3)[0] > 150 > pixel(shown.first, 0.3)[2], "before"
+    assert pixel(shown.first, 0.7)[2] > 150 > pixel(shown.first, 0.7)[0], "after"
+    opened.shoot(f"kinds-{theme}")
+    assert_neat(panel)
+    assert_accessible(panel)
+    expect(panel.locator(".cd-run .cd-frame").first).to_be_visible()
+    assert re.search(r"alert\(1\)", gallery.inner_text()), "shown as text, not obeyed"
+
+
+def pixel(image: Locator, share: float) -> tuple[int, int, int]:
+    """Return the colour in the middle of the pictures, so far from their left side."""
+    box = image.bounding_box()
+    assert box is not None
+    clip = {
+        "x": box["x"] + share * box["width"],
+        "y": box["y"] + box["height"] / 2,
+        "width": 2,
+        "height": 2,
+    }
+    shot = Image.open(io.BytesIO(image.page.screenshot(clip=clip)))
+    red, green, blue = shot.convert("RGB").getpixel((0, 0))  # type: ignore[misc] # of Pillow
+    return int(red), int(green), int(blue)

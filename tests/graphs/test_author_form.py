@@ -1,0 +1,290 @@
+"""The form that the author of a workflow chose: App mode, and promoted widgets."""
+
+from __future__ import annotations
+
+import copy
+import time
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from comfydeploy_jupyter.graphs.author_form import MOST_INPUTS, MOST_WARNINGS, author_form
+from comfydeploy_jupyter.graphs.inputs import apply_inputs, input_form, workflow_form
+from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
+
+DEFINITIONS: dict[str, Any] = {
+    "Text": {
+        "input": {"required": {"text": ["STRING", {"multiline": True}]}},
+        "output": ["STRING"],
+    },
+    "Size": {
+        "input": {
+            "required": {"width": ["INT", {"default": 512}], "height": ["INT", {"default": 512}]}
+        },
+        "output": ["LATENT"],
+    },
+    "Join": {
+        "input": {
+            "required": {
+                "a": ["STRING", {}],
+                "b": ["STRING", {}],
+                "latent": ["LATENT", {}],
+                "seed": ["INT", {"default": 0}],
+                "steps": ["INT", {"default": 20}],
+            }
+        },
+        "output": ["IMAGE"],
+    },
+    "Save": {
+        "input": {"required": {"images": ["IMAGE", {}], "name": ["STRING", {"default": "x"}]}},
+        "output": [],
+        "output_node": True,
+    },
+}
+SUBGRAPH = "0a3dbf9e-4fe4-4d57-bf4f-1c3b6d0b0c01"
+GRAPH_ID = "5e0b7d9c-6b8f-4c39-9a51-5bb3d3f9f001"
+
+
+def slot(name: str, kind: str, link: int | None = None, **more: Any) -> dict[str, Any]:
+    return {"name": name, "type": kind, "link": link, "widget": {"name": name}, **more}
+
+
+def workflow(**extra: Any) -> dict[str, Any]:
+    """Return a subgraph with a promoted width, a text that a proxy shows, and a node beside it."""
+    inner = [
+        {
+            "id": 10,
+            "type": "Size",
+            "inputs": [slot("width", "INT", 1), slot("height", "INT", 2)],
+            "outputs": [{"name": "LATENT", "type": "LATENT", "links": [3]}],
+            "widgets_values": [640, 480],
+        },
+        {
+            "id": 11,
+            "type": "Join",
+            "inputs": [
+                {"name": "latent", "type": "LATENT", "link": 3},
+                slot("a", "STRING"),
+                slot("b", "STRING"),
+                slot("seed", "INT"),
+                slot("steps", "INT"),
+            ],
+            "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [4]}],
+            "widgets_values": ["first", "second", 7, "randomize", 20],
+        },
+    ]
+    subgraph = {
+        "id": SUBGRAPH,
+        "name": "Maker",
+        "inputNode": {"id": -10},
+        "outputNode": {"id": -20},
+        "inputs": [{"name": "side", "type": "INT", "linkIds": [1, 2], "label": "Side length"}],
+        "outputs": [{"name": "IMAGE", "type": "IMAGE", "linkIds": [4]}],
+        "nodes": inner,
+        "links": [
+            {
+                "id": 1,
+                "origin_id": -10,
+                "origin_slot": 0,
+                "target_id": 10,
+                "target_slot": 0,
+                "type": "INT",
+            },
+            {
+                "id": 2,
+                "origin_id": -10,
+                "origin_slot": 0,
+                "target_id": 10,
+                "target_slot": 1,
+                "type": "INT",
+            },
+            {
+                "id": 3,
+                "origin_id": 10,
+                "origin_slot": 0,
+                "target_id": 11,
+                "target_slot": 0,
+                "type": "LATENT",
+            },
+            {
+                "id": 4,
+                "origin_id": 11,
+                "origin_slot": 0,
+                "target_id": -20,
+                "target_slot": 0,
+                "type": "IMAGE",
+            },
+        ],
+    }
+    return {
+        "version": 0.4,
+        "last_node_id": 3,
+        "last_link_id": 9,
+        "nodes": [
+            {
+                "id": 1,
+                "type": SUBGRAPH,
+                "title": "Maker",
+                "inputs": [slot("side", "INT")],
+                "outputs": [{"name": "IMAGE", "type": "IMAGE", "links": [9]}],
+                "properties": {"proxyWidgets": [["11", "b"], ["-1", "side"], ["11", "gone"]]},
+                "widgets_values": ["shown", 256, "lost"],
+            },
+            {
+                "id": 2,
+                "type": "Save",
+                "title": "Keep",
+                "inputs": [{"name": "images", "type": "IMAGE", "link": 9}, slot("name", "STRING")],
+                "outputs": [],
+                "widgets_values": ["file"],
+            },
+        ],
+        "links": [[9, 1, 0, 2, 0, "IMAGE"]],
+        "definitions": {"subgraphs": [subgraph]},
+        "extra": extra,
+    }
+
+
+def form_of(ui: dict[str, Any]) -> Any:
+    before = copy.deepcopy(ui)
+    graph = ui_to_api(ui, DEFINITIONS).graph
+    form = workflow_form(graph, DEFINITIONS, ui)
+    assert ui == before
+    return graph, form
+
+
+def shown(form: Any) -> list[str]:
+    return [field.key for field in form.fields if not field.advanced]
+
+
+def test_promoted_widgets_are_the_form_in_their_authors_order() -> None:
+    graph, form = form_of(workflow())
+    assert shown(form) == ["1:11.b", "1:10.width"]
+    text, side = form.fields[:2]
+    assert (text.value, side.value) == ("shown", 256)
+    assert (text.label, side.label) == ("Maker: b", "Side length")
+    assert side.twins == ("1:10.height",)
+    assert all(field.chosen for field in (text, side))
+    assert {"1:11.seed", "1:11.steps", "1:11.a", "2.name"} <= {
+        field.key for field in form.fields if field.advanced
+    }
+    assert "1:10.height" not in {field.key for field in form.fields}, "one widget, one field"
+    assert form.warnings == []
+    changed = apply_inputs(graph, dict.fromkeys(side.keys, 128)).graph
+    assert changed["1:10"]["inputs"] == {"width": 128, "height": 128}
+
+
+@pytest.mark.parametrize(
+    ("entries", "keys"),
+    [
+        ([["2", "name"], ["1", "side"]], ["2.name", "1:10.width"]),
+        ([[2, "name"], [1, "side", {"height": 90}]], ["2.name", "1:10.width"]),
+        ([["11", "b"]], ["1:11.b"]),
+        ([["11", "steps"]], ["1:11.steps"]),
+        ([["10", "width"]], ["1:10.width"]),
+        ([["1:11", "seed"]], ["1:11.seed"]),
+        ([[f"{GRAPH_ID}:2:name", "name"]], ["2.name"]),
+        ([[f"{GRAPH_ID}:1:side", "Side length"]], ["1:10.width"]),
+        ([[f"{GRAPH_ID}:1", "side"]], ["1:10.width"]),
+        ([["1", "b"]], ["1:11.b"]),
+        ([["2", "name"], ["2", "name"]], ["2.name"]),
+    ],
+)
+def test_app_mode_decides_inputs_and_their_order(entries: list[Any], keys: list[str]) -> None:
+    ui = workflow(linearMode=True, linearData={"inputs": entries, "outputs": [2]})
+    _, form = form_of(ui)
+    assert shown(form) == keys
+    assert form.outputs == ["2"]
+    assert form.warnings == []
+    assert all(field.chosen == (field.key in keys) for field in form.fields)
+
+
+@pytest.mark.parametrize(
+    ("data", "warnings"),
+    [
+        ([], ["extra.linearData is ignored: it is no object"]),
+        ({"inputs": 3}, ["extra.linearData.inputs is ignored: it is no list"]),
+        ({"inputs": [["9", "name"]]}, ["inputs[0] is ignored: the workflow has no node '9'"]),
+        ({"inputs": [["2", "nothing"]]}, ["2.nothing is not in the form: there is no such value"]),
+        ({"inputs": [["2", "images"]]}, ["2.images is not in the form: it is connected"]),
+        ({"inputs": ["2"]}, ["inputs[0] is ignored: it is no pair of a node's id"]),
+        ({"inputs": [[None, "name"]]}, ["inputs[0] is ignored: it is no pair"]),
+        ({"inputs": [[True, "name"]]}, ["inputs[0] is ignored: it is no pair"]),
+        ({"inputs": [["2", {"a": 1}]]}, ["inputs[0] is ignored: it is no pair"]),
+        (
+            {"outputs": [{}, 99]},
+            ["outputs[0] is ignored: it is no id", "outputs[1] is ignored: the"],
+        ),
+    ],
+)
+def test_what_leads_nowhere_is_told_and_the_form_is_as_without_it(
+    data: Any, warnings: list[str]
+) -> None:
+    _, form = form_of(workflow(linearMode=True, linearData=data))
+    assert len(form.warnings) == len(warnings)
+    for told, expected in zip(form.warnings, warnings, strict=True):
+        assert expected in told
+    assert form.outputs == []
+    assert form.fields
+
+
+def test_a_node_that_does_not_run_is_told() -> None:
+    ui = workflow(linearData={"inputs": [["2", "name"], ["1", "side"]]})
+    ui["nodes"].append({"id": 3, "type": "Text", "mode": 2, "inputs": [], "widgets_values": ["a"]})
+    ui["extra"]["linearData"]["inputs"].append(["3", "text"])
+    _, form = form_of(ui)
+    assert form.warnings == ["extra.linearData: 3.text is not in the form: that node does not run"]
+    assert shown(form) == ["2.name", "1:10.width"]
+
+
+def test_equal_ids_in_two_uses_of_a_subgraph_are_not_guessed() -> None:
+    ui = workflow(linearData={"inputs": [["11", "b"]]})
+    ui["nodes"].append({**copy.deepcopy(ui["nodes"][0]), "id": 5})
+    _, form = form_of(ui)
+    assert form.warnings == ["extra.linearData.inputs[0] is ignored: there are several nodes '11'"]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-20, 20) | st.text(max_size=4) | st.just("1:11"),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+
+
+@given(
+    data=JSON | st.fixed_dictionaries({"inputs": JSON, "outputs": JSON}),
+    proxies=JSON,
+    links=JSON,
+    extra=st.booleans(),
+)
+def test_nothing_is_raised_whatever_it_holds(
+    data: Any, proxies: Any, links: Any, extra: bool
+) -> None:
+    ui = workflow(linearData=data, linearMode=True)
+    graph = ui_to_api(workflow(), DEFINITIONS).graph
+    ui["nodes"][0]["properties"]["proxyWidgets"] = proxies
+    ui["definitions"]["subgraphs"][0]["links"] = links
+    if not extra:
+        ui["extra"] = data
+    fields = input_form(graph, DEFINITIONS, ui)
+    assert {key for field in fields for key in field.keys} >= {"2.name", "1:11.a"}
+
+
+def test_a_million_entries_and_nested_uses_take_bounded_time() -> None:
+    ui = workflow(linearData={"inputs": [["9", "x"]] * 1_000_000, "outputs": ["9"] * 1_000_000})
+    for depth in range(40):  # each uses the next one twice
+        uses = [{"id": n, "type": f"s{depth + 1}", "inputs": [slot("x", "INT", n)]} for n in (1, 2)]
+        inner_links = [[n, -10, 0, n, 0, "INT"] for n in (1, 2)]
+        ui["definitions"]["subgraphs"].append(
+            {"id": f"s{depth}", "inputs": [{"name": "x"}], "nodes": uses, "links": inner_links}
+        )
+    ui["nodes"].append({"id": 7, "type": "s0", "inputs": [slot("x", "INT")]})
+    started = time.monotonic()
+    form = author_form(ui)
+    assert time.monotonic() - started < 2
+    assert len(form.warnings) <= MOST_WARNINGS + 1
+    assert len(form.inputs) <= MOST_INPUTS

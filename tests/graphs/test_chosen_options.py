@@ -1,0 +1,215 @@
+"""Dynamic combos and groups of inputs that grow: what is set, and what the form offers."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from comfydeploy_jupyter.errors import UnknownInputError
+from comfydeploy_jupyter.graphs.inputs import apply_inputs, input_form, workflow_form
+
+
+def combo(*options: tuple[str, dict[str, Any]]) -> list[Any]:
+    listed = [{"key": key, "inputs": {"required": inputs}} for key, inputs in options]
+    return ["COMFY_DYNAMICCOMBO_V3", {"options": listed}]
+
+
+def group(kind: str, **template: Any) -> list[Any]:
+    slot = {"required": {"value": [kind, {}]}}
+    return ["COMFY_AUTOGROW_V3", {"template": {"input": slot, **template}}]
+
+
+CODEC = combo(
+    ("auto", {}), ("h264", {"crf": ["FLOAT", {"default": 23.0, "min": 0.0, "max": 51.0}]})
+)
+DEFINITIONS: dict[str, Any] = {
+    "Make": {
+        "display_name": "Make it",
+        "input": {
+            "required": {
+                "mode": combo(
+                    (
+                        "small",
+                        {
+                            "size": ["INT", {"default": 64, "min": 1, "max": 128}],
+                            "seed": ["INT", {"default": 0, "control_after_generate": True}],
+                            "image": ["IMAGE", {}],
+                        },
+                    ),
+                    ("large", {"size": ["INT", {"default": 1024}], "codec": CODEC}),
+                    ("plain", {}),
+                ),
+                "strength": ["FLOAT", {"default": 1.0}],
+                "values": group("STRING", names=["a", "b", "c"], min=1),
+                "pictures": group("IMAGE", prefix="picture", min=0, max=4),
+            }
+        },
+    }
+}
+GRAPH: dict[str, Any] = {
+    "5": {
+        "class_type": "Make",
+        "inputs": {
+            "mode": "small",
+            "strength": 0.5,
+            "mode.size": 100,
+            "mode.seed": 7,
+            "mode.image": ["9", 0],
+            "values.a": "first",
+        },
+    }
+}
+
+
+def apply(inputs: dict[str, Any], **kwargs: Any) -> Any:
+    before = copy.deepcopy(GRAPH)
+    applied = apply_inputs(GRAPH, inputs, definitions=DEFINITIONS, **kwargs)
+    assert before == GRAPH
+    return applied
+
+
+def rest(inputs: dict[str, Any]) -> dict[str, Any]:
+    return {"strength": 0.5, "values.a": "first", **inputs}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        ({"5.mode": "plain"}, {"mode": "plain"}),
+        ({"mode": "plain"}, {"mode": "plain"}),
+        (
+            {"5.mode": "large"},
+            {"mode": "large", "mode.size": 1024, "mode.codec": "auto"},
+        ),
+        (
+            {"5.mode.size": 2000, "5.mode": "large"},
+            {"mode": "large", "mode.size": 2000, "mode.codec": "auto"},
+        ),
+        (
+            {"5.mode.codec.crf": 30.0, "5.mode.codec": "h264", "5.mode": "large"},
+            {
+                "mode": "large",
+                "mode.size": 1024,
+                "mode.codec": "h264",
+                "mode.codec.crf": 30.0,
+            },
+        ),
+        (
+            {"5.mode": "large", "5.mode.codec": "h264"},
+            {
+                "mode": "large",
+                "mode.size": 1024,
+                "mode.codec": "h264",
+                "mode.codec.crf": 23.0,
+            },
+        ),
+        (
+            {"5.mode": "small"},
+            {"mode": "small", "mode.size": 100, "mode.seed": 7, "mode.image": ["9", 0]},
+        ),
+    ],
+)
+def test_another_option_brings_its_own_inputs(
+    inputs: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    applied = apply(inputs)
+    assert applied.graph["5"]["inputs"] == rest(expected)
+    assert set(applied.given.values()) == set(inputs)
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"5.mode": "plain", "5.mode.size": 3},
+        {"5.mode.size": 3, "5.mode": "plain"},
+        {"5.mode": "large", "5.mode.codec.crf": 3.0},
+        {"5.mode.codec": "h264"},
+    ],
+)
+def test_inputs_of_options_that_are_not_chosen_are_unknown(inputs: dict[str, Any]) -> None:
+    with pytest.raises(UnknownInputError) as caught:
+        apply(inputs)
+    (unknown,) = caught.value.details["unknown"]
+    assert unknown in inputs
+    assert unknown != "5.mode"
+    assert apply(inputs, strict=False).unknown.keys() == {unknown}
+
+
+def test_without_definitions_values_are_set_as_they_are() -> None:
+    applied = apply_inputs(GRAPH, {"5.mode": "plain"})
+    assert applied.graph["5"]["inputs"] == {**GRAPH["5"]["inputs"], "mode": "plain"}
+
+
+def test_inputs_of_a_group_are_added_and_removed() -> None:
+    assert apply({"5.values.b": "x"}).graph["5"]["inputs"]["values.b"] == "x"
+    assert apply({"5.pictures.picture3": ["9", 0]}).graph["5"]["inputs"]["pictures.picture3"]
+    assert "values.a" not in apply({"5.values.a": None}).graph["5"]["inputs"]
+    for beyond in ("5.values.d", "5.pictures.picture4", "5.pictures.x"):
+        with pytest.raises(UnknownInputError):
+            apply({beyond: "x"})
+
+
+def test_children_stand_below_their_combo_and_take_its_bounds() -> None:
+    fields = input_form(GRAPH, DEFINITIONS)
+    keys = [field.key for field in fields if field.key != "5.strength"]
+    assert keys == ["5.mode", "5.mode.size", "5.mode.seed", "5.values.a"]
+    mode, size, seed = fields[:3] if fields[0].key == "5.mode" else fields[1:4]
+    assert (mode.kind, mode.options, mode.dynamic) == ("combo", ["small", "large", "plain"], True)
+    assert (size.kind, size.min, size.max, size.default) == ("int", 1, 128, 64)
+    assert seed.kind == "seed"
+    assert not any(field.advanced for field in fields)
+
+
+def test_a_group_says_what_can_be_added_and_removed() -> None:
+    graph = copy.deepcopy(GRAPH)
+    (group,) = workflow_form(graph, DEFINITIONS).groups
+    assert (group.key, group.count, group.following, group.last) == (
+        "5.values",
+        1,
+        "5.values.b",
+        None,
+    )
+    assert group.label == "Make it: values"
+    graph["5"]["inputs"].update({"values.b": "x", "values.c": "y"})
+    (group,) = workflow_form(graph, DEFINITIONS).groups
+    assert (group.count, group.following, group.last) == (3, None, "5.values.c")
+    graph["5"]["inputs"]["values.c"] = ["9", 0]
+    (group,) = workflow_form(graph, DEFINITIONS).groups
+    assert group.last is None
+
+
+@pytest.mark.parametrize(
+    "declared",
+    [
+        ["COMFY_AUTOGROW_V3", {}],
+        ["COMFY_AUTOGROW_V3", {"template": None}],
+        ["COMFY_AUTOGROW_V3", {"template": {"input": 3, "prefix": "a", "max": 10**9}}],
+        group("STRING", prefix="a", max=10**9),
+        group("STRING", prefix=4, max="x"),
+        group("STRING", names=[1, None]),
+        ["COMFY_DYNAMICCOMBO_V3", {"options": 3}],
+        ["COMFY_DYNAMICCOMBO_V3", {"options": [3, {"key": []}, {"key": "x", "inputs": 4}]}],
+        ["COMFY_DYNAMICCOMBO_V3"],
+        ["COMFY_DYNAMICCOMBO_V3", {"options": [{"key": f"{n}"} for n in range(100_000)]}],
+    ],
+)
+def test_definitions_that_lie_do_no_harm(declared: Any) -> None:
+    definitions = {"Odd": {"input": {"required": {"x": declared}}}}
+    graph = {"1": {"class_type": "Odd", "inputs": {"x": "x", "x.a0": "b", "x.y": 4}}}
+    form = workflow_form(graph, definitions)
+    assert {field.key for field in form.fields} == {"1.x", "1.x.a0", "1.x.y"}
+    assert all(len(group.label) < 100 for group in form.groups)
+    apply_inputs(graph, {"1.x": "y"}, definitions=definitions, strict=False)
+
+
+def test_a_dynamic_combo_that_contains_itself_ends() -> None:
+    loop: dict[str, Any] = {"key": "again", "inputs": {"required": {}}}
+    declared = ["COMFY_DYNAMICCOMBO_V3", {"options": [loop, {"key": "b"}]}]
+    loop["inputs"]["required"]["x"] = declared
+    definitions = {"Loop": {"input": {"required": {"x": declared}}}}
+    graph = {"1": {"class_type": "Loop", "inputs": {"x": "b"}}}
+    applied = apply_inputs(graph, {"1.x": "again"}, definitions=definitions)
+    assert len(applied.graph["1"]["inputs"]) < 40
+    assert len(workflow_form(applied.graph, definitions).fields) < 40
