@@ -178,10 +178,11 @@ def test_outputs_of_all_kinds(open_notebook: Any, lab: JupyterProcess, theme: st
     tiles = gallery.locator(".cd-tile")
     for name in ("broken.png", "scene.exr", "sky.hdr"):
         expect(gallery.locator(".cd-pictures .cd-tile", has_text=name)).to_be_visible()
+    tiles.filter(has_text="model.glb").scroll_into_view_if_needed()
     expect(tiles.filter(has_text="model.glb")).to_contain_text("2.9 KiB")
     expect(tiles.filter(has_text="latent.latent")).to_contain_text("20.0 KiB")
     expect(tiles.filter(has_text="cloud.ply")).to_contain_text("4 B")
-    expect(tiles.filter(has_text="onerror")).to_contain_text("1 B")
+    expect(tiles.filter(has_text="onerror=alert(1)>\ufffd.glb")).to_contain_text("1 B")
     expect(tiles.filter(has_text="gone.spz")).to_contain_text("gone")
     with opened.page.expect_download() as download:
         tiles.filter(has_text="model.glb").get_by_title("Download model.glb").click()

@@ -4,6 +4,25 @@ const SIDE = 384; // pixels of a small copy
 const LARGEST_COPY = 1024; // what is shown of a picture that browsers cannot show
 const ICONS = { image: "picture-o", hdr: "picture-o", video: "film", audio: "music", "3d": "cube", file: "file-o" };
 
+const STEPS = {
+  ArrowLeft: -1,
+  ArrowDown: -1,
+  ArrowRight: 1,
+  ArrowUp: 1,
+  PageDown: -10,
+  PageUp: 10,
+  Home: -100,
+  End: 100,
+};
+
+// What is not seen, or makes a name read otherwise than it is.
+const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
+
+/** The name of a file as it may be shown. */
+function nameOf(item) {
+  return item.name.replace(UNSEEN, "\ufffd");
+}
+
 function render({ model, el }) {
   prepare(el, "gallery");
   const events = listener(model);
@@ -13,13 +32,13 @@ function render({ model, el }) {
   const content = h("div");
   el.append(content, box);
 
-  const download = (item, text = item.name) =>
+  const download = (item, text = nameOf(item)) =>
     h(
       "a",
       {
         href: "#",
         className: "cd-download",
-        title: `Download ${item.name}`,
+        title: `Download ${nameOf(item)}`,
         onclick: async (event) => {
           event.preventDefault();
           const href = await files.url(item.query);
@@ -37,14 +56,14 @@ function render({ model, el }) {
       "div",
       { className: `cd-pictures${items.length === 1 ? " cd-single" : ""}` },
       items.map((item, index) => {
-        const image = h("img", { alt: item.name });
+        const image = h("img", { alt: nameOf(item) });
         const button = h(
           "button",
           {
             type: "button",
             className: "cd-picture-button",
-            title: item.name,
-            "aria-label": `${item.name}: show in full size`,
+            title: nameOf(item),
+            "aria-label": `${nameOf(item)}: show in full size`,
             onclick: () => enlarge(items, index, button),
           },
           image,
@@ -61,9 +80,9 @@ function render({ model, el }) {
     const size = h("span", { className: "cd-faint" });
     const root = h(
       "div",
-      { className: "cd-tile", title: item.name },
+      { className: "cd-tile", title: nameOf(item) },
       h("i", { className: `fa fa-${ICONS[item.kind] ?? ICONS.file}`, "aria-hidden": "true" }),
-      h("span", { className: "cd-cut cd-grow" }, item.name),
+      h("span", { className: "cd-cut cd-grow" }, nameOf(item)),
       size,
       download(item, ""),
     );
@@ -80,20 +99,28 @@ function render({ model, el }) {
 
   /** Two pictures, one over the other: a slider says how much of each is seen. */
   const comparison = ([before, after]) => {
-    const [below, above] = [after, before].map((item) => h("img", { alt: item.name }));
+    const [below, above] = [after, before].map((item) => h("img", { alt: nameOf(item) }));
     const slider = h("input", {
       type: "range",
       min: 0,
       max: 100,
       value: 50,
       title: "Before and after",
-      "aria-label": `Compare ${before.name} with ${after.name}`,
+      "aria-label": `Compare ${nameOf(before)} with ${nameOf(after)}`,
     });
     const move = () => {
       root.style.setProperty("--cd-cut", `${slider.value}%`);
       slider.setAttribute("aria-valuetext", `${slider.value} % before`);
     };
     slider.addEventListener("input", move);
+    // JupyterLab keeps browsers from doing what arrow keys do in a slider.
+    slider.addEventListener("keydown", (event) => {
+      if (!(event.key in STEPS)) return;
+      event.preventDefault();
+      event.stopPropagation();
+      slider.value = Number(slider.value) + STEPS[event.key];
+      move();
+    });
     const root = h(
       "div",
       { className: "cd-compare" },
@@ -126,11 +153,11 @@ function render({ model, el }) {
       index = (index + step + items.length) % items.length;
       const item = items[index];
       image.removeAttribute("src");
-      image.alt = item.name;
+      image.alt = nameOf(item);
       name.textContent =
-        items.length > 1 ? `${item.name}  (${index + 1} of ${items.length})` : item.name;
+        items.length > 1 ? `${nameOf(item)}  (${index + 1} of ${items.length})` : nameOf(item);
       const side = item.kind === "hdr" ? LARGEST_COPY : 0;
-      files.show(image, item.query, side, () => (image.alt = `${item.name} cannot be had any more`));
+      files.show(image, item.query, side, () => (image.alt = `${nameOf(item)} cannot be had any more`));
       line.replaceChildren(name, ...turn, download(item, "Download"), close);
     };
     const turn =
@@ -156,8 +183,8 @@ function render({ model, el }) {
   // -- the rest ------------------------------------------------------------------------------
 
   const media = (item) => {
-    const player = h(item.kind, { controls: true, preload: "metadata", title: item.name });
-    player.setAttribute("aria-label", item.name);
+    const player = h(item.kind, { controls: true, preload: "metadata", title: nameOf(item) });
+    player.setAttribute("aria-label", nameOf(item));
     const figure = h("figure", {}, player, h("figcaption", {}, download(item)));
     seen.watch(player, () => files.show(player, item.query, 0, () => figure.replaceChildren(tile(item))));
     return figure;
