@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from .collection import paused
+from . import json_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,10 +127,9 @@ def loads(
     if isinstance(text, bytes):
         text = text.decode("utf-8-sig")
     try:
-        if len(text) <= PIECE and leaf is None:
+        if leaf is None and (len(text) <= PIECE or json_pieces.in_worker):
             return decoder.decode(text)
-        with paused():
-            found, end = _Parser(text, decoder, leaf).value(_skip(text, 0), depth if leaf else 0)
+        found, end = _Parser(text, decoder, leaf).value(_skip(text, 0), depth if leaf else 0)
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if _skip(text, end) != len(text):

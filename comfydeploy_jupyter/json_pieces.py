@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import heapq
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from .unparsed import Unparsed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PIECE = 200  # values that are encoded at once
 LEVELS = 12  # levels of objects and arrays that are taken apart; Python's recursion has a limit
 
+in_worker = False  # whether this process has no event loop: then nothing is taken apart
+
 _encoder = json.JSONEncoder()
 
 
-def dumps(value: Any, *, encoder: json.JSONEncoder = _encoder, levels: int = LEVELS) -> str:
+def dumps(value: Any, *, encoder: json.JSONEncoder = _encoder) -> str:
     """Return a value as JSON; for a thread, where it is large.
 
     The encoder keeps the interpreter to itself until it is done, and with it the event loop, in
@@ -22,25 +29,57 @@ def dumps(value: Any, *, encoder: json.JSONEncoder = _encoder, levels: int = LEV
     Parameters
     ----------
     value : object
-        What JSON has: its objects have strings as keys.
+        What JSON has: its objects have strings as keys. `Unparsed` JSON in it is written as it is.
     encoder : json.JSONEncoder, optional
         Says how it is written; ``indent`` is not heeded.
-    levels : int
-        Levels of objects and arrays that are taken apart.
     """
-    if not levels or not isinstance(value, (dict, list, tuple)) or _is_small(value):
-        return encoder.encode(value)
+    parts = _parts(value, encoder, LEVELS)
+    return "".join(part if isinstance(part, str) else part.text.decode() for part in parts)
 
-    parts = []
-    if isinstance(value, dict):
+
+def encoded(value: Any) -> list[bytes]:
+    """Return a value as JSON in several pieces; `Unparsed` JSON is not copied.
+
+    Parameters
+    ----------
+    value : object
+        As `dumps` has it.
+    """
+    pieces: list[bytes] = []
+    texts: list[str] = []
+    for part in _parts(value, _encoder, LEVELS):
+        if isinstance(part, str):
+            texts.append(part)
+            if len(texts) < PIECE:
+                continue
+        pieces.append("".join(texts).encode())
+        texts.clear()
+        if isinstance(part, Unparsed):
+            pieces.append(part.text)
+    return [*pieces, "".join(texts).encode()]
+
+
+def _parts(value: Any, encoder: json.JSONEncoder, levels: int) -> Iterator[str | Unparsed]:
+    """Yield the text of a value, piece by piece."""
+    if isinstance(value, Unparsed):
+        yield value
+    elif in_worker or not levels or not isinstance(value, (dict, list, tuple)) or _is_small(value):
+        yield encoder.encode(value)
+    elif isinstance(value, dict):
         keys = sorted_keys(list(value)) if encoder.sort_keys else list(value)
+        before = "{"
         for key in keys:
-            text = dumps(value[key], encoder=encoder, levels=levels - 1)
-            parts.append(encoder.encode(key) + encoder.key_separator + text)
-        return f"{{{encoder.item_separator.join(parts)}}}"
-    for item in value:
-        parts.append(dumps(item, encoder=encoder, levels=levels - 1))  # noqa: PERF401 - one frame a level
-    return f"[{encoder.item_separator.join(parts)}]"
+            yield before + encoder.encode(key) + encoder.key_separator
+            yield from _parts(value[key], encoder, levels - 1)
+            before = encoder.item_separator
+        yield "}"
+    else:
+        before = "["
+        for item in value:
+            yield before
+            yield from _parts(item, encoder, levels - 1)
+            before = encoder.item_separator
+        yield "]"
 
 
 def sorted_keys(keys: list[str]) -> list[str]:
@@ -50,11 +89,13 @@ def sorted_keys(keys: list[str]) -> list[str]:
 
 
 def _is_small(value: object) -> bool:
-    """Return whether there are no more than `PIECE` values in a value."""
+    """Return whether there are no more than `PIECE` values in a value, and none is `Unparsed`."""
     waiting = [value]
     for part in waiting:  # grows meanwhile
         if isinstance(part, dict):
             part = part.values()
+        elif isinstance(part, Unparsed):
+            return False
         elif not isinstance(part, (list, tuple)):
             continue
         if len(waiting) + len(part) > PIECE:

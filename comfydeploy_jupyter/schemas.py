@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from .errors import InvalidRequestError
+from .unparsed import Unparsed
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -90,7 +91,7 @@ def _is_tunnel_token(value: str) -> str:
 
 def _untouched(value: object, check: ValidatorFunctionWrapHandler) -> Any:
     """Take a JSON object as it was parsed; to check and copy the keys of a large one takes long."""
-    return value if type(value) is dict else check(value)
+    return value if type(value) in (dict, Unparsed) else check(value)
 
 
 JSONObject = Annotated[dict[str, Any], WrapValidator(_untouched)]

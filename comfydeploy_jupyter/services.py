@@ -7,11 +7,11 @@ import logging
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass, field
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 from yarl import URL
 
+from . import worker
 from .cloud.access import CloudAccess
 from .cloud.client import DEFAULT_URL, CloudClient
 from .cloud.comfy_account import ComfyAccount
@@ -23,7 +23,6 @@ from .files.inbox import Inbox, RemoteInbox, clean_outbox
 from .files.listing import DirectoryCache, LocalAndTold, LocalModels, ModelListing, RemoteModels
 from .files.thumbnails import Thumbnails
 from .files.uploads import Uploads
-from .graphs.ui_to_api import ui_to_api
 from .machines.cloud import CloudMachines
 from .machines.machine import MachineSettings
 from .machines.registry import MachineRegistry
@@ -46,7 +45,9 @@ from .store.workflows import WorkflowStore
 from .transfers.room import Transfers
 from .transfers.sites import ModelSites
 from .tunnel.tunnels import Order, Origin, Tunnels, TunnelSettings
+from .unparsed import is_large
 from .workflows.cloud import CloudWorkflows
+from .workflows.convert import to_api
 from .workflows.local import LocalWorkflows
 
 if TYPE_CHECKING:
@@ -376,18 +377,10 @@ class Services:
                 if url is not None:
                     self.settings.admit_host(URL(url).host or "", admitted)
 
-    async def _to_api(self, workflow: dict[str, Any]) -> dict[str, Any] | None:
-        """Convert a workflow that is saved without its graph in API format, if that can be.
-
-        The same workflow gives the same graph each time: else saving it twice would be a change.
-        """
-        layouts = (await self.machines.get().knowledge()).layouts
-        try:
-            converted = await asyncio.to_thread(ui_to_api, workflow, layouts, rng=Random(0))
-        except InvalidRequestError:
-            return None
-        known = all(node["class_type"] in layouts for node in converted.graph.values())
-        return converted.graph if converted.graph and known else None
+    async def _to_api(self, workflow: Any) -> Any:
+        """Convert a workflow that is saved without its graph in API format, if that can be."""
+        knowledge = await self.machines.get().knowledge()
+        return await worker.compute(to_api, workflow, knowledge, large=is_large(workflow))
 
     async def _folders(self, machine: Machine) -> Folders | None:
         """Return a machine's folders, or None where they are not on this box."""

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
-from .. import answers
+from .. import answers, bodies
 from ..errors import CloudError, InvalidRequestError
 from ..json_pieces import dumps
 
@@ -343,7 +343,7 @@ def unreadable(what: str) -> CloudError:
 async def _read(response: aiohttp.ClientResponse, text: bytes, what: str, key: str | None) -> Any:
     status = response.status
     try:
-        answer = await answers.parse(text)
+        answer = await bodies.parse_answer(text)
     except ValueError:
         answer = None
         if status < 300:

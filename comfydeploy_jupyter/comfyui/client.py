@@ -12,7 +12,7 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
-from .. import answers
+from .. import answers, worker
 from ..errors import (
     ComfyUIUnavailableError,
     NotFoundError,
@@ -21,6 +21,7 @@ from ..errors import (
 )
 from ..peers import CheckedConnector, Peers
 from ..secrets import clean_url
+from ..unparsed import LARGE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -29,6 +30,7 @@ T = TypeVar("T")
 
 BEFORE = 10.0  # seconds that what must be done before a prompt is queued may take: the store's
 CHUNK = 512 * 1024  # bytes of a file that are written at once
+PIECE = 256 * 1024  # bytes of a prompt that are written at once
 BETWEEN_PIECES = 60.0  # seconds that ComfyUI has for the next piece of a file
 STORING = 4  # times the usual time that ComfyUI has to store what it was sent
 # Bytes that an answer may have. The definitions of thousands of nodes have some 20 MB, a queue has
@@ -124,12 +126,7 @@ class ComfyUIClient:
         """Return the prompt ids that run and those that wait, next one first."""
         text = await self._request("GET", "/queue", limit=MAX_QUEUE)
         try:
-            # The graphs of all prompts are in it: each is forgotten as soon as it is read.
-            if len(text) > answers.LARGE:
-                read = partial(answers.loads, text, 2, leaf=_head)
-                answer = await asyncio.to_thread(read)
-            else:
-                answer = answers.loads(text)
+            answer = await worker.compute(_heads, text, large=len(text) > LARGE)
             running = [str(item[1]) for item in answer["queue_running"]]
             pending = [str(item[1]) for item in sorted(answer["queue_pending"], key=_by_number)]
         except (LookupError, TypeError, ValueError):
@@ -193,7 +190,7 @@ class ComfyUIClient:
             )
             if not whole:  # only a job that has ended has outputs
                 return {"id": prompt_id, "status": "completed"}
-            answer = await answers.parse(text)
+            answer = await _parse_without_graph(text)
             found = answer if isinstance(answer, dict) else {}
             if found.get("id") == prompt_id or isinstance(found.get("cancelled"), bool):
                 return found
@@ -215,7 +212,7 @@ class ComfyUIClient:
         text, whole = await self._ask("GET", path, limit=MAX_HISTORY, to_the_end=True)
         if not whole:
             return {"status": _last_status(text)}
-        answer = await _parse(text)
+        answer = await _parse(text, with_graph=True)
         found = answer.get(prompt_id)
         if found is None:
             return None
@@ -296,19 +293,16 @@ class ComfyUIClient:
             fields["front"] = True
         if outputs is not None:
             fields["partial_execution_targets"] = list(outputs)
-        with_extra = json.dumps(dict(extra or {})).encode()
+        with_extra = [json.dumps(dict(extra or {})).encode()]
         if workflow is not None:
             comma = b", " if extra else b""
-            with_extra = b'{"extra_pnginfo": {"workflow": %s}%s%s' % (
+            with_extra = [
+                b'{"extra_pnginfo": {"workflow": ',
                 workflow,
-                comma,
-                with_extra[1:],
-            )
-        body = b'{"prompt": %s, "extra_data": %s, %s' % (
-            prompt,
-            with_extra,
-            json.dumps(fields).encode()[1:],
-        )
+                b"}" + comma + with_extra[0][1:],
+            ]
+        rest = json.dumps(fields).encode()[1:]
+        body = [b'{"prompt": ', prompt, b', "extra_data": ', *with_extra, b", " + rest]
         text = await self._request("POST", "/prompt", body=body, after=after, passes=(400, 500))
         answer = await _parse(text)
         number, node_errors = answer.get("number"), answer.get("node_errors")
@@ -583,7 +577,7 @@ class ComfyUIClient:
         path: str,
         *,
         limit: int,
-        body: bytes | aiohttp.FormData | None = None,
+        body: bytes | list[bytes] | aiohttp.FormData | None = None,
         after: asyncio.Future[None] | None = None,
         passes: tuple[int, ...] = (),
         timeout: aiohttp.ClientTimeout | None = None,
@@ -601,9 +595,11 @@ class ComfyUIClient:
         data: Any = body
         if isinstance(body, bytes):
             headers["Content-Type"] = "application/json"
-            if after is not None:
-                headers["Content-Length"] = str(len(body))
-                data = _held_back(memoryview(body), after)
+        elif isinstance(body, list):
+            size = sum(map(len, body))
+            headers["Content-Type"] = "application/json"
+            headers["Content-Length"] = str(size)
+            data = _held_back(body if size > PIECE else [b"".join(body)], after)
         patience = min(self.timeout, within or self.timeout)
         if timeout is None:
             connecting = min(patience, 5.0)
@@ -695,20 +691,48 @@ def _unheard(after: asyncio.Future[None] | None) -> dict[str, Any]:
     return {"sent": False}
 
 
-async def _held_back(body: memoryview, until: asyncio.Future[None]) -> AsyncIterator[memoryview]:
-    """Give a body, its last byte only when something is done."""
-    yield body[:-1]
-    await asyncio.shield(until)
-    yield body[-1:]
+async def _held_back(
+    body: list[bytes], until: asyncio.Future[None] | None
+) -> AsyncIterator[memoryview]:
+    """Give a body in small pieces, its last byte only when something is done."""
+    for part in [*body[:-1], body[-1][:-1]]:
+        whole = memoryview(part)
+        for start in range(0, len(whole), PIECE):
+            yield whole[start : start + PIECE]
+    if until is not None:
+        await asyncio.shield(until)
+    yield memoryview(body[-1][-1:])
 
 
 def _by_number(item: list[Any]) -> tuple[Any, Any]:
     return item[0], str(item[1])
 
 
-def _head(item: Any) -> Any:
-    """Return what is read of an item of the queue: its number and the id of its prompt."""
-    return item[:2]
+def _heads(text: bytes) -> dict[str, Any]:
+    """Return what is read of the items of a queue: their numbers and the ids of their prompts.
+
+    The graphs of all prompts are in it: each is forgotten as soon as it is read.
+    """
+    found: dict[str, Any] = answers.loads(text, 2, leaf=lambda item: item[:2])
+    return found
+
+
+async def _parse_without_graph(text: bytes) -> Any:
+    """Parse what has a graph that nobody reads; a large one does not come into this process."""
+    if len(text) > LARGE:
+        return await worker.call(_without_graph, text)
+    return await answers.parse(text)
+
+
+def _without_graph(text: bytes) -> Any:
+    """Return an answer of the jobs API or of the history without the graph of the prompt."""
+    found = answers.loads(text)
+    if isinstance(found, dict):
+        for entry in (found, *found.values()):
+            if isinstance(entry, dict):
+                entry.pop("prompt", None)
+                entry.pop("workflow", None)
+    return found
 
 
 def _last_status(text: bytes) -> dict[str, Any]:
@@ -728,9 +752,9 @@ def _last_status(text: bytes) -> dict[str, Any]:
     return found
 
 
-async def _parse(text: bytes) -> dict[str, Any]:
+async def _parse(text: bytes, *, with_graph: bool = False) -> dict[str, Any]:
     try:
-        found = await answers.parse(text)
+        found = await (_parse_without_graph if with_graph else answers.parse)(text)
     except ValueError:
         found = None
     if not isinstance(found, dict):

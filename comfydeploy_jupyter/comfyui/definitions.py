@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .client import ComfyUIClient
 
 ASK_AGAIN = 5.0  # seconds until a ComfyUI that did not tell them is asked anew
+Source = Literal["live", "cached", "bundled"]
 BUNDLE = "core_nodes.json.gz"  # made by scripts/bundle_definitions.py
 
 
@@ -43,20 +44,41 @@ class Knowledge:
         Of the ComfyUI that they are from.
     replacements : dict or None
         What ``GET /node_replacements`` answers; those that are bundled if it is unknown.
+    packed : bytes, optional
+        All that as the file of `Definitions` has it, for worker processes.
     """
 
     def __init__(
         self,
         object_info: dict[str, Any],
-        source: Literal["live", "cached", "bundled"],
+        source: Source,
         comfyui_version: str | None,
         replacements: dict[str, Any] | None = None,
+        *,
+        packed: bytes | None = None,
     ) -> None:
+        self._packed = packed
         self.object_info = object_info
         self.source = source
         self.comfyui_version = comfyui_version
         self.layouts = NodeDefinitions(object_info)
         self.rules = NodeRules(object_info, version=comfyui_version, replacements=replacements)
+
+    @classmethod
+    def unpacked(cls, packed: bytes, source: Source) -> Knowledge:
+        """Return the definitions in a file of `Definitions`."""
+        kept = answers.loads(gzip.decompress(packed))
+        replacements = kept.get("node_replacements")
+        if not isinstance(replacements, dict):  # kept before ComfyUI was asked for them
+            replacements = None
+        info, version = kept["object_info"], kept["comfyui_version"]
+        return cls(info, source, version, replacements, packed=packed)
+
+    def __reduce__(self) -> Any:
+        """Pickle the file instead of the objects made of it, which are many."""
+        if self._packed is None:
+            return super().__reduce__()
+        return Knowledge.unpacked, (self._packed, self.source)
 
     def origin(self) -> dict[str, Any]:
         """Return ``{"source", "comfyui_version"}``, as replies tell it."""
@@ -156,40 +178,35 @@ class Definitions:
         if live is not None and live.digest == digest:
             knowledge = live.knowledge
         else:
-            knowledge = Knowledge(object_info, "live", version, replacements)
-            await asyncio.to_thread(self._keep, text, about)
+            packed = await asyncio.to_thread(self._keep, text, about)
+            knowledge = Knowledge(object_info, "live", version, replacements, packed=packed)
         self._live = _Live(client, knowledge, digest, asked_at)
         self._offline = self._fault = None
         return text, knowledge
 
-    def _keep(self, text: bytes, about: str) -> None:
+    def _keep(self, text: bytes, about: str) -> bytes:
         self._cache.parent.mkdir(parents=True, exist_ok=True)
-        kept = b'%s, "object_info": %s}' % (about.removesuffix("}").encode(), text)
+        whole = b'%s, "object_info": %s}' % (about.removesuffix("}").encode(), text)
+        packed = gzip.compress(whole, 1)
         descriptor, beside = tempfile.mkstemp(dir=self._cache.parent, prefix=".definitions-")
         try:
             with os.fdopen(descriptor, "wb") as file:
-                file.write(gzip.compress(kept, 1))
+                file.write(packed)
             Path(beside).replace(self._cache)
         except BaseException:
             Path(beside).unlink(missing_ok=True)
             raise
+        return packed
 
     def _read(self) -> Knowledge:
         try:
-            kept = answers.loads(gzip.decompress(self._cache.read_bytes()))
-            replacements = kept.get("node_replacements")
-            if not isinstance(replacements, dict):  # kept before ComfyUI was asked for them
-                replacements = None
-            return Knowledge(kept["object_info"], "cached", kept["comfyui_version"], replacements)
+            return Knowledge.unpacked(self._cache.read_bytes(), "cached")
         except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError):
-            kept = _bundle()
-            return Knowledge(kept["object_info"], "bundled", kept["comfyui_version"])
+            return Knowledge.unpacked(_bundle(), "bundled")
 
 
-def _bundle() -> dict[str, Any]:
-    bundle = files(__package__).joinpath(BUNDLE).read_bytes()
-    kept: dict[str, Any] = answers.loads(gzip.decompress(bundle))
-    return kept
+def _bundle() -> bytes:
+    return files(__package__).joinpath(BUNDLE).read_bytes()
 
 
 @lru_cache(maxsize=1)
@@ -203,6 +220,6 @@ def core_classes() -> tuple[str, Mapping[str, str]]:
     modules : mapping
         The Python module of each class.
     """
-    kept = _bundle()
+    kept = answers.loads(gzip.decompress(_bundle()))
     modules = {name: entry["python_module"] for name, entry in kept["object_info"].items()}
     return kept["comfyui_version"], modules

@@ -42,6 +42,18 @@ class Workload:
         needed = self.needed(definitions, targets)
         return {node_id: steps for node_id, steps in self.steps.items() if node_id in needed}
 
+    def only_needed(
+        self, definitions: NodeDefinitions | None, targets: Collection[str] | None
+    ) -> Workload:
+        """Return the work without the nodes that ComfyUI will not execute."""
+        needed = self.needed(definitions, targets)
+        kept = [node_id for node_id in self.steps if node_id in needed]
+        return Workload(
+            {node_id: self.steps[node_id] for node_id in kept},
+            {node_id: self.sources[node_id] for node_id in kept},
+            {node_id: self.classes[node_id] for node_id in kept},
+        )
+
     def needed(
         self, definitions: NodeDefinitions | None, targets: Collection[str] | None = None
     ) -> set[str]:

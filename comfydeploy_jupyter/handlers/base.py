@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 import uuid
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
@@ -15,12 +16,12 @@ from jupyter_server.auth.decorator import allow_unauthenticated
 from jupyter_server.base.handlers import APIHandler, JupyterHandler
 from jupyter_server.utils import ensure_async
 from tornado import web
+from tornado.iostream import StreamClosedError
 
 from .. import json_pieces
 from ..errors import (
     FULL,
     ComfyDeployError,
-    InvalidJSONError,
     InvalidRequestError,
     MethodNotAllowedError,
     NoSpaceError,
@@ -34,11 +35,10 @@ if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import Awaitable
 
-    from .. import answers
+    from .. import bodies as bodies
     from .. import schemas as schemas
     from ..cloud.client import CloudAccount
     from ..extension import ComfyDeploy
-    from ..graphs import formats
     from ..services import Services
 
 AUTH_RESOURCE = "comfydeploy"
@@ -49,13 +49,14 @@ XSRF_MISSING = (
     "With a login cookie, this also needs the value of the cookie _xsrf in the header X-XSRFToken,"
     " or as _xsrf in the query; or send Jupyter's token instead"
 )
-LARGE = 64 * 1024  # bytes of JSON above which parsing leaves the event loop
+LARGE = 64 * 1024  # bytes of JSON above which making it leaves the event loop
+PIECE = 1024 * 1024  # bytes of a large reply that are written at once
 ENDLESS = 1 << 50  # bytes of a body that is passed on as it comes; tornado wants a number
 KEEP_AWAKE = 15.0  # seconds between comment lines on a silent stream
 
 if not TYPE_CHECKING:
-    answers = lazy_module("answers")
-    schemas, formats = lazy_module("schemas"), lazy_module("graphs.formats")
+    schemas, bodies = lazy_module("schemas"), lazy_module("bodies")
+    formats = lazy_module("graphs.formats")
 
 M = TypeVar("M", bound="schemas.Model")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
@@ -68,30 +69,6 @@ def passed_header(value: str) -> str:
     left, so that it stays one header.
     """
     return _CONTROLS.sub("", value.encode("utf-8", "surrogateescape").decode("latin-1"))
-
-
-def load_json(text: bytes | str, *, unique: bool = False) -> dict[str, Any]:
-    """Return the JSON object in a body.
-
-    Parameters
-    ----------
-    text : bytes or str
-        The body.
-    unique : bool
-        Refuse an object that has a key twice, of which else the last one counts.
-
-    Raises
-    ------
-    InvalidJSONError
-        If it is not JSON, or not an object.
-    """
-    try:
-        found = answers.loads(text, decoder=formats.decoder(unique=unique))
-    except (ValueError, RecursionError) as fault:
-        raise InvalidJSONError(f"The body is not JSON: {fault}") from None
-    if not isinstance(found, dict):
-        raise InvalidJSONError("The body must be a JSON object")
-    return found
 
 
 class Base(JupyterHandler):
@@ -410,7 +387,7 @@ class Handler(Base, APIHandler):
         """Answer 403 instead of sending anybody to a login page."""
         raise self._stranger()
 
-    async def body(self, model: type[M], *, unique: bool = False) -> M:
+    async def body(self, model: type[M], *, unique: bool = False, graphs: bool = False) -> M:
         """Return the request's JSON body, checked.
 
         Parameters
@@ -419,15 +396,17 @@ class Handler(Base, APIHandler):
             What the route takes.
         unique : bool
             Refuse an object that has a key twice: where a body is kept, none of it gets lost.
+        graphs : bool
+            Whether large graphs in it may be `Unparsed`.
 
         Raises
         ------
         TooLargeError, InvalidJSONError, InvalidRequestError
             If it is not what the route takes.
         """
-        return schemas.parse(model, await self.json_body(unique=unique))
+        return schemas.parse(model, await self.json_body(unique=unique, graphs=graphs))
 
-    async def json_body(self, *, unique: bool = False) -> dict[str, Any]:
+    async def json_body(self, *, unique: bool = False, graphs: bool = False) -> dict[str, Any]:
         """Return the request's JSON object; an empty body is an empty object."""
         text = self.request.body
         limit = self.extension.max_json_size
@@ -438,9 +417,7 @@ class Handler(Base, APIHandler):
             )
         if not text.strip():
             return {}
-        if len(text) > LARGE:
-            return await asyncio.to_thread(load_json, text, unique=unique)
-        return load_json(text, unique=unique)
+        return await bodies.read(text, unique=unique, graphs=graphs)
 
     def is_for_cloud(self, asked: schemas.CloudTarget) -> bool:
         """Return whether a request, by its checked body or its query, is for ComfyDeploy."""
@@ -488,16 +465,34 @@ class Handler(Base, APIHandler):
 
     async def reply_large(self, body: Any) -> None:
         """Answer with JSON that may have megabytes, such as graphs."""
-        text, self._etag = await asyncio.to_thread(self._encode, body)
-        await self.finish(text)
+        pieces, self._etag = await asyncio.to_thread(self._encode, body)
+        if len(pieces) == 1:
+            await self.finish(pieces[0])
+            return
+        self.set_etag_header()
+        if self.request.method == "GET" and self.check_etag_header():
+            self.set_status(304)
+            await self.finish()
+            return
+        self.set_header("Content-Type", "application/json")
+        self.set_header("Content-Length", str(sum(map(len, pieces))))
+        with suppress(StreamClosedError):  # the client is gone
+            for piece in pieces:
+                for start in range(0, len(piece), PIECE):
+                    self.write(piece[start : start + PIECE])
+                    await self.flush()
+            await self.finish()
 
     def compute_etag(self) -> str | None:
         """Return the ``ETag`` of the reply; that of a large one was computed in a thread."""
         return self._etag or super().compute_etag()
 
-    def _encode(self, body: Any) -> tuple[bytes, str]:
-        text = self.dumps(body).encode()
-        return text, f'"{hashlib.sha1(text, usedforsecurity=False).hexdigest()}"'
+    def _encode(self, body: Any) -> tuple[list[bytes], str]:
+        pieces = json_pieces.encoded(body)
+        digest = hashlib.sha1(usedforsecurity=False)
+        for piece in pieces:
+            digest.update(piece)
+        return pieces, f'"{digest.hexdigest()}"'
 
     @allow_unauthenticated
     def options(self, *_: Any, **__: Any) -> None:

@@ -10,7 +10,7 @@ from tornado import web
 
 from ..errors import InvalidRequestError, MethodNotAllowedError, TooLargeError
 from ..lazy import lazy_module
-from .base import ENDLESS, LARGE, Handler, load_json, schemas
+from .base import ENDLESS, Handler, bodies, schemas
 from .streamed import Streamed
 
 if TYPE_CHECKING:
@@ -131,10 +131,7 @@ class UploadFileHandler(Streamed, Handler):
         self.check_body()
         self.begin_work()
         if self._upload is None:
-            text = bytes(self._text)
-            large = len(text) > LARGE
-            body = await asyncio.to_thread(load_json, text) if large else load_json(text)
-            await self.send_local_file(body)
+            await self.send_local_file(await bodies.read(bytes(self._text)))
             return
         placed = await self._inbox.place(self._upload)
         for file in placed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError
@@ -25,7 +24,7 @@ class ConvertHandler(Handler):
         if self.request.files:
             request = schemas.parse(schemas.ConvertRequest, await self.read_form())
         else:
-            request = await self.body(schemas.ConvertRequest)
+            request = await self.body(schemas.ConvertRequest, graphs=True)
         machine = self.services.machines.get(request.machine)
         if request.filename is not None:
             if request.workflow is not None or request.workflow_api is not None:
@@ -45,7 +44,7 @@ class ConvertHandler(Handler):
             for name in ("to", "machine")
             if name in self.request.body_arguments
         }
-        return {**fields, **await asyncio.to_thread(convert.read_file, files[0]["body"])}
+        return {**fields, **await convert.read_upload(files[0]["body"])}
 
 
 class ValidateHandler(Handler):
@@ -53,7 +52,7 @@ class ValidateHandler(Handler):
 
     async def post(self) -> None:
         """Judge a graph."""
-        request = await self.body(schemas.ValidateRequest)
+        request = await self.body(schemas.ValidateRequest, graphs=True)
         if request.workflow_api is None and request.workflow is None:
             raise InvalidRequestError.of_field(
                 "workflow_api", "is missing: send the graph as workflow_api or as workflow"

@@ -58,7 +58,7 @@ class RunBase(Handler):
 
     async def run_request(self) -> schemas.RunRequest:
         """Return the run that the request asks for."""
-        body = await self.json_body()
+        body = await self.json_body(graphs=True)
         self._native = bool(body.get("is_native_run"))
         return await run_request(self, body)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidRequestError
@@ -44,8 +43,8 @@ class WorkflowBase(Handler):
         """
         if request.workflow_id is None and request.name is None:
             raise InvalidRequestError.of_field("name", "is needed for a new workflow")
-        workflow, workflow_api = await asyncio.to_thread(
-            draft.read_graphs, request.workflow, request.workflow_json, request.workflow_api
+        workflow, workflow_api = await draft.read_graphs(
+            request.workflow, request.workflow_json, request.workflow_api
         )
         return draft.Draft(
             workflow,
@@ -68,7 +67,7 @@ class WorkflowHandler(WorkflowBase):
 
     async def post(self) -> None:
         """Create a workflow, or update the one that is named."""
-        request = await self.body(schemas.WorkflowRequest, unique=True)
+        request = await self.body(schemas.WorkflowRequest, unique=True, graphs=True)
         handed_in = await self.read(request)
         self.reply({"success": True, **await self.repository(request).save(handed_in)})
 
@@ -97,7 +96,7 @@ class VersionHandler(WorkflowBase):
 
     async def post(self) -> None:
         """Add a version to a workflow."""
-        request = await self.body(schemas.VersionRequest, unique=True)
+        request = await self.body(schemas.VersionRequest, unique=True, graphs=True)
         handed_in = await self.read(request)
         version = await self.repository(request).add_version(handed_in)
         await self.reply_large({"success": True, **version})

@@ -15,7 +15,7 @@ from tornado.websocket import WebSocketClosedError, WebSocketHandler
 
 from ..errors import InvalidRequestError, TooLargeError, UnauthorizedError
 from ..runs.log import RunEvent
-from .base import FOREIGN_PAGE, LARGE, Base, load_json, schemas
+from .base import FOREIGN_PAGE, Base, bodies, schemas
 from .runs import run_request
 
 if TYPE_CHECKING:
@@ -130,8 +130,7 @@ class EventSocket(WebSocketMixin, Base, WebSocketHandler):
         if len(message) > self.extension.max_json_size:
             raise TooLargeError(f"The message is larger than {self.extension.max_json_size} bytes")
         # The next message is read when this one is done with, so that their order stays.
-        large = len(message) > LARGE
-        body = await asyncio.to_thread(load_json, message) if large else load_json(message)
+        body = await bodies.read(message, graphs=True)
         command = body.pop("event", None)
         if command == "queue_prompt":
             await self._queue_prompt(body)

@@ -68,7 +68,9 @@ class Delivery:
             elif record.finished:
                 stored = await self._repository.prompt(order.prompt_id)
                 prompt = stored[0] if stored is not None else None
-                names, _ = await asyncio.to_thread(read_stored, prompt)
+                machine = self._machines.find(record.machine)
+                knowledge = None if machine is None else machine.known_definitions
+                names, _ = await read_stored(prompt, knowledge, record.targets)
                 self._tell_end(order, record, names)
 
     @staticmethod

@@ -942,8 +942,9 @@ class RunManager:
     async def _adopt(self, record: RunRecord) -> None:
         stored = await self._repository.prompt(record.prompt_id)
         prompt = stored[0] if stored is not None else None
-        names, work = await asyncio.to_thread(read_stored, prompt)
         machine = self._machines.find(record.machine)
+        knowledge = None if machine is None else machine.known_definitions
+        names, work = await read_stored(prompt, knowledge, record.targets)
         steps = await _steps(work, machine, record.targets)
         # Its events go on with ids that are larger than any that was told before.
         record.first_id += IDS_OF_A_SERVER

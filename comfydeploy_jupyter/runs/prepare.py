@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import pickle
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import answers
-from ..collection import paused
-from ..errors import InvalidRequestError
+from .. import answers, worker
+from ..errors import ComfyDeployError, InvalidRequestError
 from ..graphs.agreement import check_agreement
 from ..graphs.depth import check_depth
 from ..graphs.external import EXTERNAL_PREFIX, inline_external, place_files
@@ -24,19 +25,23 @@ from ..graphs.ui_to_api import ui_to_api
 from ..graphs.versions import has_partial_execution
 from ..graphs.workload import Workload, workload
 from ..json_pieces import dumps
+from ..unparsed import LARGE, is_large
 from .bring import bring_files
 from .run import NodeName
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
+    from ..comfyui.definitions import Knowledge
     from ..graphs.definitions import NodeDefinitions
-    from ..graphs.external import Target
+    from ..graphs.external import FileNeed, Target
     from ..graphs.formats import Definitions
     from ..machines.machine import Machine
     from ..offline import FetchPolicy
     from ..schemas import RunRequest
 
+
+log = logging.getLogger(__name__)
 
 LONGEST_INPUT = 20_000  # characters of an input that is remembered; longer ones are files
 
@@ -142,14 +147,16 @@ async def prepare(
         If an input file would have to be fetched, and may not.
     """
     layouts = None
-    only_ui = request.workflow_api is None and request.workflow_api_raw is None
-    if only_ui and request.workflow is not None:
+    only_ui = _is_only_ui(request)
+    if only_ui:
         await machine.ready()
         layouts = (await machine.knowledge()).layouts
         small = False
     cut = False
     if request.outputs is not None:
         cut = not has_partial_execution(await machine.running_version())
+    if is_large(request.workflow_api, request.workflow_api_raw, request.workflow):
+        return await _prepare_large(request, machine, fetching, cut=cut)
     declared = None
     if request.inputs and machine.reachable_client() is not None:
         declared = await _declared(machine)
@@ -177,17 +184,92 @@ async def prepare(
 
 async def _declared(machine: Machine) -> dict[str, Any] | None:
     """Return the node definitions of a machine; None where those of the running one are unknown."""
-    knowledge = await machine.knowledge()
+    return _declared_by(await machine.knowledge())
+
+
+def _declared_by(knowledge: Knowledge) -> dict[str, Any] | None:
     return knowledge.object_info if knowledge.source == "live" else None
 
 
-def read_stored(prompt: bytes | None) -> tuple[dict[str, NodeName], Workload]:
+def _is_only_ui(request: RunRequest) -> bool:
+    graphs = (request.workflow_api, request.workflow_api_raw)
+    return graphs == (None, None) and request.workflow is not None
+
+
+async def _prepare_large(
+    request: RunRequest, machine: Machine, fetching: FetchPolicy, *, cut: bool
+) -> Prepared:
+    """Do what `prepare` does in a worker process, which gets all that it may need at once."""
+    await machine.ready()
+    knowledge = await machine.knowledge()
+    found = await worker.call(_prepare_in_worker, request, knowledge, cut)
+    if isinstance(found, Prepared):
+        return found
+    needs, state = found
+    placed = await bring_files(needs, machine, fetching)
+    return await worker.call(_finish_in_worker, state, placed, knowledge)
+
+
+def _prepare_in_worker(
+    request: RunRequest, knowledge: Knowledge, cut: bool
+) -> Prepared | tuple[list[FileNeed], bytes]:
+    """Return the prompt, or which files it needs and what `_finish_in_worker` is to get then."""
+    layouts = knowledge.layouts if _is_only_ui(request) else None
+    begun = _begin(request, layouts, _declared_by(knowledge), cut=cut)
+    if isinstance(begun, Prepared):
+        return _only_what_executes(begun, knowledge)
+    seeds = begun.settle_seeds(knowledge.object_info)
+    inlined = inline_external(seeds.graph, knowledge.object_info.keys(), given=begun.applied.given)
+    seeds = replace(seeds, graph=inlined.graph)
+    if inlined.files:
+        return inlined.files, pickle.dumps((begun, seeds))
+    return _only_what_executes(_encode(begun, seeds), knowledge)
+
+
+def _finish_in_worker(state: bytes, placed: dict[str, str], knowledge: Knowledge) -> Prepared:
+    begun, seeds = pickle.loads(state)  # noqa: S301 - of a worker process
+    seeds = replace(seeds, graph=place_files(seeds.graph, placed))
+    return _only_what_executes(_encode(begun, seeds), knowledge)
+
+
+def _only_what_executes(prepared: Prepared, knowledge: Knowledge) -> Prepared:
+    """Leave out the facts of nodes that ComfyUI will not execute: nothing will be told of them."""
+    work = prepared.workload.only_needed(knowledge.layouts, prepared.targets)
+    names = {node_id: name for node_id, name in prepared.nodes.items() if node_id in work.steps}
+    return replace(prepared, nodes=names, workload=work)
+
+
+async def read_stored(
+    prompt: bytes | None, knowledge: Knowledge | None, targets: Collection[str] | None
+) -> tuple[dict[str, NodeName], Workload]:
     """Return what the nodes of a stored graph are called, and the work in it.
 
-    For a thread, as the graph may be large.
+    Parameters
+    ----------
+    prompt : bytes or None
+        The graph, as JSON.
+    knowledge : Knowledge or None
+        With it, of a large graph only the nodes that ComfyUI executes are there.
+    targets : collection of str or None
+        The output nodes that ComfyUI is asked to execute; None: all.
     """
+    large = prompt is not None and len(prompt) > LARGE
+    try:
+        return await worker.compute(_facts, prompt, knowledge, targets, large=large)
+    except ComfyDeployError as fault:  # a run is told and followed without them, too
+        log.warning("What the nodes of a run are called is not known: %s", fault.message)
+        return {}, Workload({}, {}, {})
+
+
+def _facts(
+    prompt: bytes | None, knowledge: Knowledge | None, targets: Collection[str] | None
+) -> tuple[dict[str, NodeName], Workload]:
     graph = {} if prompt is None else answers.loads(prompt)
-    return node_names(graph), workload(graph)
+    names, work = node_names(graph), workload(graph)
+    if prompt is not None and len(prompt) > LARGE and knowledge is not None:
+        work = work.only_needed(knowledge.layouts, targets)
+        names = {node_id: name for node_id, name in names.items() if node_id in work.steps}
+    return names, work
 
 
 def node_names(graph: dict[str, Any]) -> dict[str, NodeName]:
@@ -200,7 +282,6 @@ def node_names(graph: dict[str, Any]) -> dict[str, NodeName]:
     return names
 
 
-@paused()
 def _begin(
     request: RunRequest,
     layouts: NodeDefinitions | None,

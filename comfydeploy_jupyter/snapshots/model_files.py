@@ -8,10 +8,12 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .. import worker
 from ..errors import ConflictError, ForbiddenPathError, NotFoundError
 from ..files.listing import LocalModels
 from ..graphs.model_files import model_links
 from ..secrets import clean_url
+from ..unparsed import is_large
 from .snapshot import ModelFile
 
 if TYPE_CHECKING:
@@ -98,7 +100,8 @@ class ModelFacts:
         found: dict[str, str] = {}
         for workflow in await self._workflows.workflows(limit=_WORKFLOWS):
             version = await self._workflows.version(workflow["workflow_id"])
-            links = await asyncio.to_thread(model_links, version["workflow"])
+            graph = version["workflow"]
+            links = await worker.compute(model_links, graph, large=is_large(graph))
             for name, link in links.items():
                 found.setdefault(name, link.url)
         return found

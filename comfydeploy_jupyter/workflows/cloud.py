@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
+from .. import worker
 from ..answers import loads
 from ..cloud.client import unreadable
 from ..cloud.dates import iso_utc
 from ..errors import CloudError, InvalidRequestError, NotFoundError
 from ..json_pieces import dumps
 from ..store.workflows import Content
+from ..unparsed import Unparsed, is_large
 from .draft import completed
 
 if TYPE_CHECKING:
@@ -54,7 +56,7 @@ class CloudWorkflows:
         if draft.workflow_id is None:
             return await self._create(draft)
         found = await self.workflow(draft.workflow_id)
-        new = draft.force or not await asyncio.to_thread(_same_content, draft, found)
+        new = draft.force or not await _is_latest(draft, found)
         if new:
             version = await self._add(draft)
             found["latest_version"] = found["version"] = version["version"]
@@ -210,9 +212,15 @@ def _needed(graph: dict[str, Any] | None, field: str) -> dict[str, Any]:
     return graph
 
 
-def _same_content(draft: Draft, found: dict[str, Any]) -> bool:
-    latest = Content(found["workflow"], found["workflow_api"])
-    new = Content(draft.workflow, draft.workflow_api)
+async def _is_latest(draft: Draft, found: dict[str, Any]) -> bool:
+    """Return whether the latest version in the service has the content of a draft."""
+    graphs = [found[key] for key in GRAPHS] + [draft.workflow, draft.workflow_api]
+    return await worker.compute(_same_content, *graphs, large=is_large(*graphs))
+
+
+def _same_content(workflow: Any, workflow_api: Any, new_workflow: Any, new_api: Any) -> bool:
+    latest = Content(workflow, workflow_api)
+    new = Content(new_workflow, new_api)
     return new.adds_nothing_to(latest.workflow_content, latest.api_content)
 
 
@@ -252,10 +260,10 @@ async def _with_graphs(row: dict[str, Any]) -> dict[str, Any]:
     return {**_version(row), **graphs}
 
 
-def _graph(value: Any) -> dict[str, Any] | None:
+def _graph(value: Any) -> Any:
     if isinstance(value, str):
         try:
             value = loads(value)
         except (ValueError, RecursionError):
             return None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, (dict, Unparsed)) else None

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from random import Random
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from ..collection import paused
+from .. import worker
+from ..bodies import packed
 from ..errors import (
     ComfyDeployError,
     ComfyUIUnavailableError,
@@ -21,9 +23,11 @@ from ..graphs.inputs import input_form
 from ..graphs.notebook import notebook
 from ..graphs.python_script import python_script
 from ..graphs.ui_to_api import ui_to_api
+from ..unparsed import LARGE, is_large
 
 if TYPE_CHECKING:
     from ..comfyui.client import ComfyUIClient
+    from ..comfyui.definitions import Knowledge
     from ..comfyui.folders import Folders
     from ..graphs.image_metadata import EmbeddedWorkflow
     from ..machines.machine import Machine
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 API, UI, NOTEBOOK, PYTHON = "api", "ui", "notebook", "python"
 NAMES = {API: "workflow_api", UI: "workflow", NOTEBOOK: "notebook", PYTHON: "python"}
 
+LEADING = 64  # bytes at the beginning of a file that tell whether it is JSON
 SPOOL = 16 * 1024 * 1024  # bytes of a file from ComfyUI that are kept in memory
 
 
@@ -55,18 +60,47 @@ async def convert(request: ConvertRequest, machine: Machine) -> dict[str, Any]:
     InvalidRequestError
         If there is no graph or two, or it is not what its field says.
     """
-    source, graph = _source(request)
-    if request.object_info is not None:
-        object_info = request.object_info
-        layouts = NodeDefinitions(object_info)
-    else:
-        knowledge = await machine.knowledge()
-        object_info, layouts = knowledge.object_info, knowledge.layouts
-    target = request.to or (UI if source == API else API)
-    result, warnings = await asyncio.to_thread(
-        _convert, graph, source, target, layouts, object_info
+    field, graph = _source(request)
+    knowledge = None if request.object_info is not None else await machine.knowledge()
+    return await worker.compute(
+        _convert,
+        field,
+        graph,
+        request.to,
+        request.object_info,
+        knowledge,
+        large=is_large(graph, request.object_info),
     )
-    return {"from": source, "to": target, NAMES[target]: result, "warnings": warnings}
+
+
+def to_api(workflow: dict[str, Any], knowledge: Knowledge) -> Any:
+    """Convert a workflow that is saved without its graph in API format, if that can be.
+
+    The same workflow gives the same graph each time: else saving it twice would be a change.
+
+    Returns
+    -------
+    dict, Unparsed or None
+        The graph in API format; None where a node's class is not known.
+    """
+    try:
+        converted = ui_to_api(workflow, knowledge.layouts, rng=Random(0))
+    except InvalidRequestError:
+        return None
+    known = all(node["class_type"] in knowledge.layouts for node in converted.graph.values())
+    return packed(converted.graph) if converted.graph and known else None
+
+
+async def read_upload(content: bytes) -> dict[str, Any]:
+    """Do what `read_file` does, without holding the event loop; a large graph is `Unparsed`."""
+    is_json = content[:LEADING].lstrip().startswith(b"{")
+    if is_json and len(content) > LARGE:
+        return await worker.call(_packed_file, content)
+    return await asyncio.to_thread(read_file, content)
+
+
+def _packed_file(content: bytes) -> dict[str, Any]:
+    return {field: packed(graph) for field, graph in read_file(content).items()}
 
 
 def read_file(content: bytes) -> dict[str, Any]:
@@ -148,8 +182,8 @@ def _fields(found: EmbeddedWorkflow) -> dict[str, Any]:
     return {"workflow_api": found["prompt"]}
 
 
-def _source(request: ConvertRequest) -> tuple[str, dict[str, Any]]:
-    """Return the format of the graph, which counts more than the name of its field, and it."""
+def _source(request: ConvertRequest) -> tuple[str, Any]:
+    """Return the field that has the graph, and the graph."""
     given = [
         (field, graph)
         for field, graph in (
@@ -161,12 +195,35 @@ def _source(request: ConvertRequest) -> tuple[str, dict[str, Any]]:
     if len(given) != 1:
         problem = "is given beside workflow_api; send one" if given else "is missing"
         raise InvalidRequestError.of_field("workflow", problem)
-    ((field, graph),) = given
-    return (UI if detect_format(graph, field=field) is GraphFormat.UI else API), graph
+    return given[0]
 
 
-@paused()
 def _convert(
+    field: str,
+    graph: dict[str, Any],
+    target: str | None,
+    object_info: dict[str, Any] | None,
+    knowledge: Knowledge | None,
+) -> dict[str, Any]:
+    """Return the reply; the node definitions are the request's own or those of a machine."""
+    if knowledge is not None:
+        object_info, layouts = knowledge.object_info, knowledge.layouts
+    else:
+        assert object_info is not None
+        layouts = NodeDefinitions(object_info)
+    # The format counts more than the name of the field.
+    source = UI if detect_format(graph, field=field) is GraphFormat.UI else API
+    target = target or (UI if source == API else API)
+    result, warnings = _converted(graph, source, target, layouts, object_info)
+    return {
+        "from": source,
+        "to": target,
+        NAMES[target]: packed(result),
+        "warnings": packed(warnings),
+    }
+
+
+def _converted(
     graph: dict[str, Any],
     source: str,
     target: str,

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from .. import answers
-from ..collection import paused
+from .. import answers, worker
+from ..bodies import packed
 from ..errors import InvalidRequestError
 from ..graphs.formats import (
     GraphFormat,
@@ -16,6 +16,7 @@ from ..graphs.formats import (
     detect_format,
 )
 from ..graphs.integrity import check_whole
+from ..unparsed import LARGE, is_large
 
 Convert: TypeAlias = Callable[[dict[str, Any]], Awaitable["dict[str, Any] | None"]]
 """Makes the graph in API format of one in UI format; None where that is not possible now."""
@@ -50,8 +51,20 @@ class Draft:
     force: bool = False
 
 
-@paused()
-def read_graphs(
+async def read_graphs(*given: Any) -> tuple[Any, Any]:
+    """Do what `graphs_of` does, without holding the event loop; large graphs are `Unparsed`."""
+    large = is_large(*given) or any(
+        isinstance(value, str) and len(value) > LARGE for value in given
+    )
+    return await worker.compute(_packed_graphs_of, *given, large=large)
+
+
+def _packed_graphs_of(*given: Any) -> tuple[Any, Any]:
+    ui, api = graphs_of(*given)
+    return packed(ui), packed(api)
+
+
+def graphs_of(
     workflow: Any, workflow_json: Any, workflow_api: Any
 ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
     """Return the graphs of a request in UI and in API format.

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
-from ..collection import paused
+from .. import worker
+from ..bodies import packed
 from ..comfyui.definitions import core_classes
 from ..errors import ComfyDeployError
 from ..graphs.formats import GraphFormat, check_api_graph, detect_format
 from ..graphs.misfits import misfits
 from ..graphs.model_files import CORE_PACK, core_versions
 from ..graphs.ui_to_api import ui_to_api
-from ..graphs.validation import Validation, validate_prompt
+from ..graphs.validation import validate_prompt
 from ..graphs.versions import version_parts
+from ..unparsed import is_large
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,34 +47,16 @@ async def judge(
     """
     knowledge = await machine.knowledge(max_age=MODELS_MAX_AGE)
     folders = await machine.folders() if machine.path is not None else None
-    result, warnings = await asyncio.to_thread(_judge, knowledge, folders, workflow_api, workflow)
-    error = result.error
-    if result.raises is not None:
-        error = {
-            "type": "prompt_unreadable",
-            "message": "ComfyUI could not read the graph",
-            "details": result.raises,
-            "extra_info": {},
-        }
-    return {
-        "valid": result.valid,
-        "error": error,
-        "node_errors": result.node_errors,
-        "outputs": result.outputs,
-        "missing_nodes": result.missing_nodes,
-        "missing_models": result.missing_models,
-        "warnings": [*warnings, *result.warnings],
-        "definitions": knowledge.origin(),
-    }
+    large = is_large(workflow_api, workflow)
+    return await worker.compute(_judge, knowledge, folders, workflow_api, workflow, large=large)
 
 
-@paused()
 def _judge(
     knowledge: Knowledge,
     folders: Folders | None,
     workflow_api: dict[str, Any] | None,
     workflow: dict[str, Any] | None,
-) -> tuple[Validation, list[str]]:
+) -> dict[str, Any]:
     warnings: list[str] = []
     prompt = workflow_api
     if workflow is not None and detect_format(workflow, field="workflow") is GraphFormat.API:
@@ -88,7 +71,24 @@ def _judge(
     result = validate_prompt(prompt, knowledge.rules, files=exists, workflow=workflow)
     if result.missing_nodes:
         warnings += tell_core_nodes(result.missing_nodes, workflow, knowledge.comfyui_version)
-    return result, warnings
+    error = result.error
+    if result.raises is not None:
+        error = {
+            "type": "prompt_unreadable",
+            "message": "ComfyUI could not read the graph",
+            "details": result.raises,
+            "extra_info": {},
+        }
+    return {
+        "valid": result.valid,
+        "error": error,
+        "node_errors": packed(result.node_errors),
+        "outputs": packed(result.outputs),
+        "missing_nodes": packed(result.missing_nodes),
+        "missing_models": packed(result.missing_models),
+        "warnings": packed([*warnings, *result.warnings]),
+        "definitions": knowledge.origin(),
+    }
 
 
 def tell_core_nodes(

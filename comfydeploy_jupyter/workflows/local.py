@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
-from ..answers import loads
+from .. import worker
+from ..answers import parse
 from ..store.workflows import Content
+from ..unparsed import LARGE, Unparsed, is_large
 from .draft import completed
 
 if TYPE_CHECKING:
@@ -106,7 +107,8 @@ class LocalWorkflows:
 
     async def _keep(self, draft: Draft) -> Saved:
         draft = await completed(draft, self._convert)
-        content = await asyncio.to_thread(Content, draft.workflow, draft.workflow_api)
+        large = is_large(draft.workflow, draft.workflow_api)
+        content = await worker.compute(Content, draft.workflow, draft.workflow_api, large=large)
         if draft.workflow_id is None:
             return await self._store.create(
                 draft.name or "", content, comment=draft.comment, machine_id=draft.machine_id
@@ -145,10 +147,12 @@ def _version(record: VersionRecord) -> dict[str, Any]:
 
 
 async def _with_graphs(record: VersionRecord) -> dict[str, Any]:
-    return await asyncio.to_thread(
-        lambda: {
-            **_version(record),
-            "workflow": None if record.workflow is None else loads(record.workflow),
-            "workflow_api": None if record.workflow_api is None else loads(record.workflow_api),
-        }
-    )
+    graphs = {"workflow": record.workflow, "workflow_api": record.workflow_api}
+    return {**_version(record), **{key: await _graph(text) for key, text in graphs.items()}}
+
+
+async def _graph(text: bytes | None) -> Any:
+    """Return a stored graph, `Unparsed` where it is large."""
+    if text is None or len(text) > LARGE:
+        return text and Unparsed(text)
+    return await parse(text)

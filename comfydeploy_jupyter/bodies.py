@@ -1,0 +1,120 @@
+"""The JSON of request bodies."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from . import answers, worker
+from .errors import InvalidJSONError
+from .json_pieces import dumps, rough_size
+from .lazy import lazy_module
+from .unparsed import LARGE, Unparsed
+
+if TYPE_CHECKING:
+    from .graphs import formats
+else:
+    formats = lazy_module("graphs.formats")
+
+# The fields that may be graphs of megabytes, and the one for a client's own node definitions.
+GRAPHS = frozenset(
+    {
+        "object_info",
+        "workflow",
+        "workflow_api",
+        "workflow_api_json",
+        "workflow_api_raw",
+        "workflow_json",
+    }
+)
+
+
+def load_json(text: bytes | str, *, unique: bool = False) -> dict[str, Any]:
+    """Return the JSON object in a body.
+
+    Parameters
+    ----------
+    text : bytes or str
+        The body.
+    unique : bool
+        Refuse an object that has a key twice, of which else the last one counts.
+
+    Raises
+    ------
+    InvalidJSONError
+        If it is not JSON, or not an object.
+    """
+    try:
+        found = answers.loads(text, decoder=formats.decoder(unique=unique))
+    except (ValueError, RecursionError) as fault:
+        raise InvalidJSONError(f"The body is not JSON: {fault}") from None
+    if not isinstance(found, dict):
+        raise InvalidJSONError("The body must be a JSON object")
+    return found
+
+
+async def read(text: bytes | str, *, unique: bool = False, graphs: bool = False) -> dict[str, Any]:
+    """Return the JSON object in a body, without holding the event loop.
+
+    Parameters
+    ----------
+    text : bytes or str
+        The body.
+    unique : bool
+        As `load_json` has it.
+    graphs : bool
+        Whether `GRAPHS` may be `Unparsed` where they are large.
+
+    Raises
+    ------
+    InvalidJSONError
+        As `load_json` does.
+    """
+    if graphs and len(text) > LARGE:
+        return await worker.call(_with_unparsed, text, unique)
+    if len(text) > answers.LARGE:
+        return await asyncio.to_thread(load_json, text, unique=unique)
+    return load_json(text, unique=unique)
+
+
+async def parse_answer(text: bytes) -> Any:
+    """Return the JSON that the ComfyDeploy service answers; `GRAPHS` in it may be `Unparsed`.
+
+    Raises
+    ------
+    ValueError
+        It is not JSON.
+    """
+    if len(text) > LARGE:
+        return await worker.call(_answer_with_unparsed, text)
+    return await answers.parse(text)
+
+
+def _with_unparsed(text: bytes | str, unique: bool) -> dict[str, Any]:
+    body = load_json(text, unique=unique)
+    return {key: packed(value) if key in GRAPHS else value for key, value in body.items()}
+
+
+def _answer_with_unparsed(text: bytes) -> Any:
+    return _graphs_packed(answers.loads(text))
+
+
+def _graphs_packed(value: Any, levels: int = 4) -> Any:
+    if levels and isinstance(value, list):
+        return [_graphs_packed(item, levels - 1) for item in value]
+    if levels and isinstance(value, dict):
+        return {
+            key: packed(item) if key in GRAPHS else _graphs_packed(item, levels - 1)
+            for key, item in value.items()
+        }
+    return value
+
+
+def packed(value: Any) -> Any:
+    """Return an object or an array as `Unparsed` where it is large, anything else as it is.
+
+    For a worker process, where it hands back graphs.
+    """
+    if isinstance(value, (dict, list)) and rough_size(value) > answers.LARGE:
+        return Unparsed(dumps(value).encode())
+    return value

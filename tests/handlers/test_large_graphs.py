@@ -1,0 +1,110 @@
+"""Graphs of megabytes: the routes do with them what they do with small ones, in other processes."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+
+import pytest
+
+from .test_files import form
+
+NODES = 5000
+
+
+@pytest.fixture
+def graph(chain):
+    made = chain()
+    idle = {"class_type": "TestSleep", "inputs": {"seconds": 0.0, "token": "a photo " * 30}}
+    return {**made, **{f"idle {n}": {**idle, "_meta": {"title": f"T{n}"}} for n in range(NODES)}}
+
+
+def nodes_in_memory():
+    return sum(type(found) is dict and "class_type" in found for found in gc.get_objects())
+
+
+async def without_parsing(work):
+    """Return what some work returns, during which no large graph may be in this process."""
+    before = most = nodes_in_memory()
+    task = asyncio.ensure_future(work)
+    while not (await asyncio.wait({task}, timeout=0.02))[0]:
+        most = max(most, nodes_in_memory())
+    assert most - before < NODES / 10
+    return task.result()
+
+
+async def post(api, route, **body):
+    text = json.dumps(body)
+    headers = {"Content-Type": "application/json"}
+    response = await without_parsing(api.raw("POST", route, body=text, headers=headers))
+    assert response.code == 200, response.body[:500]
+    return json.loads(response.body)
+
+
+async def get(api, route, **params):
+    response = await without_parsing(api.raw("GET", route, params=params))
+    assert response.code == 200, response.body[:500]
+    return response
+
+
+async def test_runs(api, graph):
+    await api.get("object_info")
+    told = await post(api, "run", workflow_api=graph, inputs={"text": "other"})
+    assert told["status"] == "success"
+    (output,) = told["outputs"].values()
+    assert output["text"] == ["other"]
+    assert (await get(api, "check-status", prompt_id=told["prompt_id"])).code == 200
+
+
+async def test_wrong_ones_are_refused_as_small_ones_are(api, graph):
+    for wrong in ({**graph, "x": 1}, {**graph, "x": {"class_type": [1], "inputs": {}}}):
+        code, large = await api.post("run", {"workflow_api": wrong})
+        assert code == 400
+        code, small = await api.post("run", {"workflow_api": {"x": wrong["x"]}})
+        assert code == 400
+        assert large == small
+    code, told = await api.post("run", {"workflow_api": graph, "inputs": {"texd": "other"}})
+    assert (code, told["code"]) == (400, "unknown_input"), told
+
+
+async def test_workflows(api, graph):
+    made = await post(api, "workflow", name="large", workflow_api=graph)
+    again = await post(api, "workflow", workflow_id=made["workflow_id"], workflow_api=graph)
+    assert (made["created"], again["new_version"], again["version"]) == (True, False, 1)
+    response = await get(api, "workflow", workflow_id=made["workflow_id"])
+    found = json.loads(response.body)
+    assert found["workflow_api"] == found["versions"][0]["workflow_api"] == graph
+    assert int(response.headers["Content-Length"]) == len(response.body)
+    assert response.headers["Content-Type"].startswith("application/json")
+    etag = {"If-None-Match": response.headers["Etag"]}
+    same = await api.raw(
+        "GET", "workflow", params={"workflow_id": made["workflow_id"]}, headers=etag
+    )
+    assert (same.code, same.body) == (304, b"")
+    graph["idle 1"]["inputs"]["seconds"] = 1.0
+    version = await post(
+        api, "workflow/version", workflow_id=made["workflow_id"], workflow_api=graph
+    )
+    assert (version["version"], version["workflow_api"]) == (2, graph)
+    await api.get("object_info")
+    told = await post(api, "run", workflow_id=made["workflow_id"], version=1)
+    assert told["status"] == "success"
+
+
+async def test_conversion_and_validation(api, graph):
+    await api.get("object_info")
+    ui = await post(api, "workflow/convert", workflow_api=graph)
+    assert (ui["from"], ui["to"], len(ui["workflow"]["nodes"])) == ("api", "ui", len(graph))
+    back = await post(api, "workflow/convert", workflow=ui["workflow"])
+    assert len(back["workflow_api"]) == len(graph)
+    body, headers = form(("file", "large.json", json.dumps(graph).encode()))
+    dropped = await without_parsing(api.raw("POST", "workflow/convert", body=body, headers=headers))
+    assert len(json.loads(dropped.body)["workflow"]["nodes"]) == len(graph)
+    told = await post(api, "workflow/validate", workflow_api=graph)
+    assert (told["valid"], told["missing_nodes"]) == (True, [])
+    run = await post(api, "run", workflow=ui["workflow"])
+    assert run["status"] == "success"
+    made = await post(api, "workflow", name="drawn", workflow=ui["workflow"])
+    found = json.loads((await get(api, "workflow", workflow_id=made["workflow_id"])).body)
+    assert len(found["workflow_api"]) == len(graph)
