@@ -191,6 +191,7 @@ def apply_inputs(
                 if own is not None and own.type == DYNAMIC_COMBO:
                     kept = {n for i, n in given if i == node_id}
                     node["inputs"] = _with_branch(node, name, definitions, classes, kept)
+                    names.change(node_id, before, node["inputs"])
                     for gone in kept - node["inputs"].keys() - {name}:
                         lost = given.pop((node_id, gone))
                         waiting.append(lost)
@@ -262,6 +263,13 @@ class _Names:
                 self._names[name].append(node_id)
 
         self._longest = max(map(len, [*graph, *self._titles]), default=0)
+
+    def change(self, node_id: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+        """Take in that a node has other inputs than before."""
+        for name in before.keys() - after.keys():
+            self._names[name] = [other for other in self._names[name] if other != node_id]
+        for name in after.keys() - before.keys():
+            self._names[name].append(node_id)
 
     def find(self, key: str) -> list[Target]:
         """Return every input that the key names, by the first rule that finds any."""

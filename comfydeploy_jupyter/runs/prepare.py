@@ -10,7 +10,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import answers, worker
-from ..errors import ComfyDeployError, InvalidRequestError
+from ..errors import (
+    ComfyDeployError,
+    ComfyUIUnavailableError,
+    InvalidRequestError,
+    UnknownInputError,
+)
 from ..graphs.agreement import check_agreement
 from ..graphs.depth import check_depth
 from ..graphs.external import EXTERNAL_PREFIX, inline_external, place_files
@@ -161,12 +166,22 @@ async def prepare(
     if request.inputs and machine.reachable_client() is not None:
         declared = await _declared(machine)
     work = partial(_begin, request, layouts, declared, cut=cut)
-    begun = work() if small else await asyncio.to_thread(work)
-    if declared is None and any(
-        isinstance(value, str) for value in (request.inputs or {}).values()
-    ):
+    unknown: UnknownInputError | None = None
+    try:
+        begun = work() if small else await asyncio.to_thread(work)
+    except UnknownInputError as error:
+        if declared is not None:
+            raise
+        unknown = error
+    given = (request.inputs or {}).values()
+    if declared is None and (unknown or any(isinstance(value, str) for value in given)):
         # A choice may bring inputs of its own, which only the definitions tell.
-        await machine.ready()
+        try:
+            await machine.ready()
+        except ComfyUIUnavailableError:
+            if unknown is not None:
+                raise unknown from None
+            raise
         work = partial(_begin, request, layouts, await _declared(machine), cut=cut)
         begun = await asyncio.to_thread(work)
     if isinstance(begun, Prepared):

@@ -80,6 +80,15 @@ def rest(inputs: dict[str, Any]) -> dict[str, Any]:
         ({"5.mode": "plain"}, {"mode": "plain"}),
         ({"mode": "plain"}, {"mode": "plain"}),
         (
+            {"mode.codec": "h264", "mode.codec.crf": 9.0, "mode": "large"},
+            {
+                "mode": "large",
+                "mode.size": 1024,
+                "mode.codec": "h264",
+                "mode.codec.crf": 9.0,
+            },
+        ),
+        (
             {"5.mode": "large"},
             {"mode": "large", "mode.size": 1024, "mode.codec": "auto"},
         ),
@@ -135,6 +144,12 @@ def test_inputs_of_options_that_are_not_chosen_are_unknown(inputs: dict[str, Any
     assert unknown in inputs
     assert unknown != "5.mode"
     assert apply(inputs, strict=False).unknown.keys() == {unknown}
+
+
+def test_an_input_that_was_added_goes_with_its_option() -> None:
+    graph = {"5": {"class_type": "Make", "inputs": {"mode": "small"}}}
+    with pytest.raises(UnknownInputError):
+        apply_inputs(graph, {"5.mode.seed": 3, "5.mode": "plain"}, definitions=DEFINITIONS)
 
 
 def test_without_definitions_values_are_set_as_they_are() -> None:

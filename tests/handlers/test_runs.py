@@ -569,7 +569,7 @@ async def test_inputs_choose_options_and_set_what_they_bring(api):
         code, body = await api.post(
             "run", {"workflow_api": graph, "inputs": given, "seed_mode": "random"}
         )
-        assert code == 200
+        assert code == 200, body
         sent = json.loads(body["outputs"]["5"]["text"][0])
         seed = sent.pop("mode.seed", None)
         assert body["seeds"] == ({} if seed is None else {"5.mode.seed": seed})
