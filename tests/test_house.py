@@ -6,6 +6,8 @@ import ast
 import re
 from typing import TYPE_CHECKING
 
+from comfydeploy_jupyter.graphs.versions import OLDEST_TESTED
+
 from .comfyui_server import REPOSITORY
 
 if TYPE_CHECKING:
@@ -96,3 +98,13 @@ def test_nothing_private_of_others_is_used():
                 used[node.attr] = f"{path.relative_to(PACKAGE)}:{node.lineno}"
     private = {name for name in used if name.startswith("_") and not name.endswith("__")}
     assert {name: used[name] for name in private - made - PUBLIC} == {}
+
+
+def test_the_oldest_version_is_named_in_one_place():
+    """Where versions of ComfyUI differ, `graphs.versions` says so, and nothing else does."""
+    named = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        if OLDEST_TESTED in path.read_text()
+    }
+    assert named == {"graphs/versions.py"}

@@ -143,7 +143,7 @@ class Source:
         Parameters
         ----------
         node_errors : dict
-            By node id, ``{"class_type", "errors": [{"message", "details"}]}`` (ComfyUI 0.3.75
+            By node id, ``{"class_type", "errors": [{"message", "details"}]}`` (ComfyUI
             execution.py); anything else counts as none.
         """
         found = []

@@ -43,7 +43,7 @@ JOBS_AT_ONCE = 8  # prompts about which ComfyUI is asked at a time
 
 
 class ComfyUIClient:
-    """The HTTP routes of ComfyUI that we use (ComfyUI 0.3.75, ``server.py``).
+    """The HTTP routes of ComfyUI that we use (its ``server.py``).
 
     Parameters
     ----------
@@ -362,7 +362,7 @@ class ComfyUIClient:
             ``input``, ``output`` or ``temp``.
         overwrite : bool
             Whether a file of that name is replaced; else the same content is reused and other
-            content gets a free name (ComfyUI 0.3.75, ``server.py``).
+            content gets a free name (ComfyUI, ``server.py``).
 
         Returns
         -------
@@ -738,7 +738,7 @@ def _without_graph(text: bytes) -> Any:
 def _last_status(text: bytes) -> dict[str, Any]:
     """Return the status at the end of a history that is too large to be read.
 
-    ComfyUI 0.3.75 has ``outputs`` before ``status`` there, and neither these words with their
+    ComfyUI has ``outputs`` before ``status`` there, and neither these words with their
     quotation marks in a text, where each would have a backslash.
     """
     found: Any = None
@@ -769,5 +769,5 @@ def not_comfyui(path: str) -> ComfyUIUnavailableError:
     """Return the error for an answer that ComfyUI does not give."""
     return ComfyUIUnavailableError(
         f"What answers {path} is not ComfyUI, or another version of it than is understood",
-        extra={"hint": "Check that the address really is ComfyUI's; 0.3.75 is known to work."},
+        extra={"hint": "Check that the address really is ComfyUI's."},
     )

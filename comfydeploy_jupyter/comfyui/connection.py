@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# With this flag ComfyUI names the node and the prompt of each preview (0.3.75, feature_flags.py).
+# With this flag ComfyUI names the node and the prompt of each preview (feature_flags.py).
 FEATURE_FLAGS = json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
 FIRST_DELAY, LAST_DELAY = 0.05, 3.0  # seconds between attempts to connect
 KNOCK_TIMEOUT = 5.0  # seconds that ComfyUI has to answer HTTP before a socket is opened
@@ -39,7 +39,7 @@ class Connection:
     ComfyUI are queued with the id of this connection.
 
     ComfyUI keeps its sockets by client id, and a socket that ends takes away whatever is kept under
-    its id, even where that is its successor (ComfyUI 0.3.75 ``server.py``). So a socket that broke
+    its id, even where that is its successor (ComfyUI, ``server.py``). So a socket that broke
     without a goodbye can, whenever ComfyUI notices, make the next one deaf: open, but without
     events. Against that, a new socket is opened only once ComfyUI has answered HTTP, which means
     that it has mostly dealt with what came before; and `may_be_deaf` tells when to `reconnect`.

@@ -179,7 +179,7 @@ async def what_answers(url: str, timeout: float = 5.0, *, peers: Peers | None = 
     """Return None if a ComfyUI answers at ``url``, else what does, for a sentence to the user.
 
     ``GET /system_stats`` must give JSON with ``devices`` and a ``system`` that tells ComfyUI's
-    version, or its ``argv`` as older ones do (ComfyUI 0.3.75 server.py). Redirects are not
+    version, or its ``argv`` as older ones do (ComfyUI, server.py). Redirects are not
     followed.
 
     Raises

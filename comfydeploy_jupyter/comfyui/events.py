@@ -1,6 +1,6 @@
 """What a ComfyUI says on its WebSocket, typed.
 
-The frames are those of ComfyUI 0.3.75 (``server.py``, ``protocol.py``): text frames are
+The frames are those of ComfyUI (``server.py``, ``protocol.py``): text frames are
 ``{"type": …, "data": {…}}``; binary frames begin with a big-endian 32-bit type.
 """
 

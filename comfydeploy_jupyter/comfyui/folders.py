@@ -39,13 +39,13 @@ MAX_COMPONENT_BYTES = 255
 MODEL_EXTENSIONS = frozenset(
     {".ckpt", ".pt", ".pt2", ".bin", ".pth", ".safetensors", ".pkl", ".sft"}
 )
-"""Extensions of weights, as ComfyUI 0.3.75 folder_paths.py lists them."""
+"""Extensions of weights, as ComfyUI's folder_paths.py lists them."""
 
 UNREGISTERED_EXTENSIONS = MODEL_EXTENSIONS | {".gguf", ".onnx"}
 """Extensions shown of folders under ``models/`` that only custom nodes register."""
 
 LEGACY_NAMES = {"unet": "diffusion_models", "clip": "text_encoders"}
-"""Former names of model folders (ComfyUI 0.3.75 folder_paths.py)."""
+"""Former names of model folders (ComfyUI, folder_paths.py)."""
 
 NOT_MODELS = frozenset({"configs", "custom_nodes", "datasets"})
 """Registered folders that hold no models."""
@@ -93,7 +93,7 @@ _STOCK_FOLDER = re.compile(
     r'^folder_names_and_paths\["([\w-]+)"\] = \(\[(.*?)\], (.+)\)[ \t]*$', re.MULTILINE
 )
 _STOCK_PATH = re.compile(r'os\.path\.join\((models_dir|base_path), "([\w-]+)"\)')
-"""How ComfyUI's folder_paths.py registers its folders: seen in 0.3.75 and 0.33.0."""
+"""How ComfyUI's folder_paths.py registers its folders, in all versions that are tested."""
 
 _SAVED_UNDER_OUTPUT = ("checkpoints", "clip", "vae", "diffusion_models", "loras")
 
@@ -157,7 +157,7 @@ class Folders:
 
     Notes
     -----
-    Source of the rules: ComfyUI 0.3.75 folder_paths.py, main.py and utils/extra_config.py.
+    Source of the rules: ComfyUI folder_paths.py, main.py and utils/extra_config.py.
     """
 
     def __init__(
@@ -532,7 +532,7 @@ _StockFolder: TypeAlias = tuple[str, list[tuple[bool, str]], frozenset[str]]
 
 
 def _stock_folders() -> list[_StockFolder]:
-    """Return the folders of ComfyUI 0.3.75, for a tree without ComfyUI's own source."""
+    """Return the folders of the oldest tested ComfyUI, for a tree without ComfyUI's own source."""
     return [
         (
             name,

@@ -64,7 +64,7 @@ class Inbox:
 class RemoteInbox(Inbox):
     """Passes one upload on to a ComfyUI elsewhere.
 
-    ComfyUI 0.3.75 decides on the names (``POST /upload/image``). What stands before it, a tunnel or
+    ComfyUI decides on the names (``POST /upload/image``). What stands before it, a tunnel or
     a proxy, may refuse a body whose length is not told beforehand, and a body that breaks off must
     not reach it at all. So a file is first received whole into a folder of ours, and then streamed
     from there; the memory stays the same whatever its size.

@@ -1,7 +1,7 @@
 """The models of a ComfyUI: from its folders where they are on this machine, else from its API.
 
 Both kinds of `ModelListing` give the same answers. Names are exactly those that the loaders of
-ComfyUI offer: relative to the folder, without duplicates, sorted (ComfyUI 0.3.75 folder_paths.py).
+ComfyUI offer: relative to the folder, without duplicates, sorted (ComfyUI, folder_paths.py).
 """
 
 from __future__ import annotations
@@ -272,7 +272,7 @@ class RemoteModels:
 
     Notes
     -----
-    Of ComfyUI 0.3.75: ``/models`` and ``/models/<folder>`` have the names of all folders;
+    Of ComfyUI: ``/models`` and ``/models/<folder>`` have the names of all folders;
     ``/experiment/models`` has directories, sizes and times, but not for configs, custom nodes and
     files with unusual extensions.
     """

@@ -131,7 +131,7 @@ def check_api_graph(value: object, *, field: str = "workflow_api") -> Graph:
 
     Faults which ComfyUI itself reports as ``prompt_invalid`` (no ``class_type``, an unknown
     class, no or odd ``inputs``) pass, so that its own words reach the user. Refused is what makes
-    ComfyUI 0.3.75 answer a bare 500: nodes that are not objects, a ``class_type`` that is a list
+    ComfyUI answer a bare 500: nodes that are not objects, a ``class_type`` that is a list
     or an object.
 
     Parameters
@@ -251,7 +251,7 @@ def title_of(node: Mapping[str, Any]) -> str:
 def is_link(value: object) -> TypeGuard[list[Any]]:
     """Tell whether an input is a link: a list of a node id (str) and an output slot (number).
 
-    ComfyUI 0.3.75 comfy_execution/graph_utils.py decides the same way.
+    ComfyUI comfy_execution/graph_utils.py decides the same way.
     """
     return (
         isinstance(value, list)

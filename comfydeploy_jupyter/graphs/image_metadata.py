@@ -1,6 +1,6 @@
 """The workflow that a picture, video or sound carries, as ComfyUI wrote it into the file.
 
-Source of the places: the nodes of ComfyUI 0.3.75 that save files (nodes.py,
+Source of the places: the nodes of ComfyUI that save files (nodes.py,
 comfy_api/latest/_ui.py, comfy_extras/nodes_images.py, nodes_video.py, nodes_audio.py,
 nodes_hunyuan3d.py). No pixel is decoded, and what is read is bounded, see `bounded`.
 """
@@ -62,7 +62,7 @@ def embedded_workflow(source: bytes | BinaryIO, *, field: str = "file") -> Embed
     EmbeddedWorkflow
         ``NaN`` in it is None, as JSON has no such number. The mark ``is_changed``, which ComfyUI
         leaves on the nodes of a graph that ran, is taken off: on a graph that is queued again
-        ComfyUI 0.3.75 (execution.py) believes it and would not look whether an input file is new.
+        ComfyUI (execution.py) believes it and would not look whether an input file is new.
 
     Raises
     ------

@@ -63,7 +63,7 @@ _KIND_OF_EXTERNAL = {
     "video_path": "video",
     "audio": "audio",
 }
-# What a choice of files says of itself where files can be added to it (ComfyUI 0.3.75
+# What a choice of files says of itself where files can be added to it (ComfyUI
 # comfy_api/latest/_io.py); the Video Helper Suite's own script knows it by the class (its
 # VHS.core.js, 2025).
 _UPLOADS = {

@@ -1,7 +1,7 @@
 """The texts that videos and sounds carry: MP4, MOV, WebM, MKV, FLAC, Ogg, Opus, MP3.
 
 ComfyUI writes these files with PyAV, whose muxers decide where metadata go: SaveVideo with
-``movflags=use_metadata_tags``, SaveWEBM, SaveAudio, SaveAudioMP3, SaveAudioOpus (ComfyUI 0.3.75
+``movflags=use_metadata_tags``, SaveWEBM, SaveAudio, SaveAudioMP3, SaveAudioOpus (ComfyUI
 comfy_api/latest/_input_impl/video_types.py, comfy_extras/nodes_video.py, nodes_audio.py).
 """
 

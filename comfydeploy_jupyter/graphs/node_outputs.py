@@ -1,9 +1,9 @@
 """What the output of a node holds: files, texts and pairs of pictures.
 
-ComfyUI's ``executed`` event and its history tell each output as an object of lists (0.3.75 and
-0.33.0). Files are objects with ``filename``, ``subfolder`` and ``type``, under whatever key:
-``images``, ``audio``, ``3d``, ``files``. Nodes that preview a 3D model tell its path as the first
-text of ``result``. Any other text in a list is a text that the node puts out.
+ComfyUI's ``executed`` event and its history tell each output as an object of lists. Files are
+objects with ``filename``, ``subfolder`` and ``type``, under whatever key: ``images``, ``audio``,
+``3d``, ``files``. Nodes that preview a 3D model tell its path as the first text of ``result``. Any
+other text in a list is a text that the node puts out.
 """
 
 from __future__ import annotations

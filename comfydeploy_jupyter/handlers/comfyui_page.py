@@ -2,7 +2,7 @@
 
 Everything below it is passed on to the ComfyUI that the routes use, wherever that is. Jupyter's
 credentials stay here: ComfyUI, and whoever wrote its custom nodes, get neither cookies nor tokens.
-ComfyUI compares ``Origin`` with ``Host`` to keep other web sites out (ComfyUI 0.3.75,
+ComfyUI compares ``Origin`` with ``Host`` to keep other web sites out (ComfyUI,
 ``server.py``); here Jupyter does that, and neither is passed on.
 
 The page itself gets two scripts of ours: ``static/comfyui_page.js`` makes it work in a folder, and

@@ -257,7 +257,7 @@ def _bytes(text: str) -> int | None:
 
 
 def of_comfyui(device: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return a GPU as ComfyUI (0.3.75 ``server.py``) tells of it; None for a CPU."""
+    """Return a GPU as ComfyUI (``server.py``) tells of it; None for a CPU."""
     if device.get("type") in (None, "cpu"):
         return None
     # The name is the device's, the product's, and after a colon the allocator's.

@@ -270,7 +270,7 @@ JUDGEMENT = {
     "missing_nodes": [],
     "missing_models": [],
     "warnings": [],
-    "definitions": {"source": "live", "comfyui_version": "0.3.75"},
+    "definitions": {"source": "live", "comfyui_version": "0.33.0"},
 }
 FETCHED_MODELS = {
     "success": True,
@@ -360,7 +360,7 @@ STATUS = {
     "comfyui": {
         "reachable": True,
         "url": "http://127.0.0.1:8188",
-        "version": "0.3.75",
+        "version": "0.33.0",
         "version_note": None,
         "managed": False,
     },
@@ -376,7 +376,7 @@ STATUS = {
         "warnings": [],
     },
 }
-COMFYUI_VERSION = {"success": True, "version": "0.3.75", "commit": COMMIT, "source": "running"}
+COMFYUI_VERSION = {"success": True, "version": "0.33.0", "commit": COMMIT, "source": "running"}
 PENDING = {
     "success": True,
     "authenticated": False,
@@ -391,7 +391,7 @@ MACHINE_SUMMARY = {
     "kind": "comfyui",
     "status": "ready",
     "url": "http://127.0.0.1:8189",
-    "version": "0.3.75",
+    "version": "0.33.0",
     "gpu": None,
     "work": 0,
     "error": None,
@@ -407,13 +407,13 @@ MACHINE = {
         "gpus": [{"index": 0, "name": "NVIDIA L4"}],
         "disks": [{"path": "/", "total": 500000000000, "used": 1, "free": 499999999999}],
     },
-    "software": {"os": "Linux", "python": "3.11.7", "comfyui": {"version": "0.3.75"}},
+    "software": {"os": "Linux", "python": "3.11.7", "comfyui": {"version": "0.33.0"}},
     "config": {"comfyui_url": "http://127.0.0.1:8189", "env": {}},
     "restart_required": False,
     "work": 0,
 }
 SNAPSHOT: dict[str, Any] = {
-    "comfyui": {"version": "0.3.75", "commit": COMMIT},
+    "comfyui": {"version": "0.33.0", "commit": COMMIT},
     "python": {
         "version": "3.11.7",
         "packages": [{"name": "torch", "version": "2.9.0", "requirement": "torch==2.9.0"}],

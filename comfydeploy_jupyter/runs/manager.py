@@ -60,7 +60,7 @@ KEPT_BYTES = 32 * 1024 * 1024
 BEGIN_WITHIN = 1.0  # seconds until there is a run, wherever ComfyUI is ready
 MANY_NODES = 2_000  # of a graph that is looked at in a thread
 SAVE_WITHIN = 0.01  # seconds until a state is stored that only events have told
-# Events that do not name their prompt: ComfyUI 0.3.75 sends them for the one that runs.
+# Events that do not name their prompt: ComfyUI sends them for the one that runs.
 NAMELESS = ("progress_text", "executing")
 
 
@@ -585,7 +585,7 @@ class RunManager:
         if run.see(event):
             self._save_soon(run)
         if event.type == "execution_start" and run.record.cancelling:
-            # ComfyUI forgets at the start of a prompt that it was to interrupt it (0.3.75,
+            # ComfyUI forgets at the start of a prompt that it was to interrupt it (its
             # execution.py): what was asked for a moment before is asked for again.
             self._background.start(self._interrupt_again(run, machine), run)
         if leaves:

@@ -95,7 +95,7 @@ def read_history(record: RunRecord, entry: dict[str, Any]) -> None:
     record : RunRecord
         Changed: status, error, outputs, cached nodes and, where still unknown, the times.
     entry : dict
-        ``outputs`` and ``status`` as ``GET /history/{prompt_id}`` has them (ComfyUI 0.3.75). Where
+        ``outputs`` and ``status`` as ``GET /history/{prompt_id}`` has them (ComfyUI). Where
         ``outputs`` is missing, the record keeps those that events have told, and says so.
     """
     status = entry.get("status") or {}

@@ -367,7 +367,7 @@ def _choose(
 def _with_inputs(graph: Graph) -> Graph:
     """Give every node its ``inputs`` object.
 
-    ComfyUI 0.3.75 accepts a prompt in which a node that no output needs has none, and then its
+    ComfyUI accepts a prompt in which a node that no output needs has none, and then its
     worker thread dies of it: nothing runs until ComfyUI is started again.
     """
     for node_id, node in graph.items():
