@@ -31,7 +31,7 @@ T = TypeVar("T")
 AT_ONCE = 2  # processes; each may need several hundred megabytes
 
 # Not asyncio's own threads: calls that wait for their turn must not hold up other work.
-_threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="comfydeploy-worker")
+_threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="large-graphs")
 
 
 async def call(function: Callable[..., T], *args: Any) -> T:

@@ -110,9 +110,11 @@ def wait_for(jupyter: subprocess.Popen[bytes]) -> str:
                     return url
             except (ValueError, OSError):
                 pass  # it is being written, or nobody listens yet
-        waiting.tell(last_line(LOG.read_text(errors="replace").splitlines()))
+        if LOG.exists():
+            waiting.tell(last_line(LOG.read_text(errors="replace").splitlines()))
         time.sleep(0.1)
-    sys.exit(f"JupyterLab did not start; its log:\n{LOG.read_text()[-4000:]}")
+    log = LOG.read_text(errors="replace")[-4000:] if LOG.exists() else ""
+    sys.exit(f"JupyterLab did not start; its log:\n{log}")
 
 
 def wait_for_comfyui(comfy: Comfy, jupyter: subprocess.Popen[bytes]) -> None:

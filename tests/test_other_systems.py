@@ -220,8 +220,13 @@ def test_on_macos_a_guard_ends_the_family_with_its_owner(tmp_path: Path) -> None
     assert guard.stdin is not None
     assert guard.stdout is not None
     child = int(guard.stdout.readline())
-    family = [one for one in psutil.process_iter() if _group(one.pid) == child]
-    assert len(family) == 3
+    family: list[psutil.Process] = []
+
+    def is_there() -> bool:
+        family[:] = [one for one in psutil.process_iter() if _group(one.pid) == child]
+        return len(family) == 3
+
+    until(is_there)
     guard.stdin.close()
     assert guard.wait(60) == 128 + signal.SIGTERM
     guard.stdout.close()

@@ -90,7 +90,7 @@ _BESIDE_MODELS = frozenset({"custom_nodes", "datasets"})
 
 _LONGEST_SOURCE = 1024 * 1024  # bytes of ComfyUI's folder_paths.py that are read
 _STOCK_FOLDER = re.compile(
-    r'^folder_names_and_paths\["([\w-]+)"\] = \(\[(.*?)\], (.+)\)[ \t]*$', re.MULTILINE
+    r'^folder_names_and_paths\["([\w-]+)"\] = \(\[([^\]\n]*)\], (.+)\)[ \t]*$', re.MULTILINE
 )
 _STOCK_PATH = re.compile(r'os\.path\.join\((models_dir|base_path), "([\w-]+)"\)')
 """How ComfyUI's folder_paths.py registers its folders, in all versions that are tested."""

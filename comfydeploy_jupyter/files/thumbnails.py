@@ -72,7 +72,7 @@ def thumbnail(source: BinaryIO, side: int) -> bytes:
     except Image.DecompressionBombError as error:
         raise _refused("of a picture of ordinary size") from error
     except Exception as error:  # what a reader raises for a damaged file may be anything
-        raise _refused("of a picture that is whole, of ordinary size") from error
+        raise _refused("of a picture of ordinary size that is whole") from error
     return copy.getvalue()
 
 

@@ -602,8 +602,6 @@ OPERATIONS: tuple[Operation, ...] = (
                 replies.FetchedModels,
                 examples.FETCHED_MODELS,
                 "What the workflow names; what was missing is on its way, unless `dry_run` is set.",
-                Link("cancelUploads", body={"id": "$response.body#/transfers/0/id"}),
-                Link("retryUploads", body={"id": "$response.body#/transfers/0/id"}),
             ),
         ),
         text="One of `workflow`, `workflow_api` and `workflow_id` is needed. Links from a workflow"
