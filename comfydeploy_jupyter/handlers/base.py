@@ -6,6 +6,7 @@ import asyncio
 import copy
 import hashlib
 import json
+import os
 import re
 import uuid
 from contextlib import suppress
@@ -170,17 +171,23 @@ class Base(JupyterHandler):
     def is_part_of_own_page(self) -> bool:
         """Whether a browser loads this as a part (a picture, say) of a page below our address.
 
-        A script cannot say so of what it fetches by itself, however it fetches it.
+        A script cannot say so of what it fetches by itself, however it fetches it. Frames of
+        JupyterLab keep their ``Referer`` to themselves: without one a page is taken for ours,
+        except behind JupyterHub, where it may be another user's.
         """
         headers = self.request.headers
+        referer = headers.get("Referer", "")
         try:
-            page = unquote(urlsplit(headers.get("Referer", "")).path)
+            page = unquote(urlsplit(referer).path)
         except ValueError:
             return False
+        known = self.base_url == "/" or page.startswith(unquote(self.base_url))
+        if not referer:
+            known = not os.environ.get("JUPYTERHUB_SERVICE_PREFIX")
         return (
             headers.get("Sec-Fetch-Site") == "same-origin"
             and headers.get("Sec-Fetch-Dest", "empty") != "empty"
-            and (self.base_url == "/" or page.startswith(unquote(self.base_url)))
+            and known
         )
 
     @property
