@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from comfydeploy_jupyter import answers
 from comfydeploy_jupyter.comfyui.definitions import BUNDLE, Knowledge
 from comfydeploy_jupyter.graphs.node_rules import NodeRules
 from comfydeploy_jupyter.graphs.validation import validate_prompt
+from comfydeploy_jupyter.net import responses
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,7 +114,7 @@ def main() -> None:
 
 def learn(text: bytes) -> Knowledge:
     """Read all definitions, and each class once, as a graph that has them all would."""
-    found = answers.loads(text, 3)
+    found = responses.loads(text, 3)
     knowledge = Knowledge(found["object_info"], "live", found["comfyui_version"])
     for class_type in found["object_info"]:
         knowledge.rules.get(class_type)

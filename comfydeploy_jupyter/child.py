@@ -1,4 +1,4 @@
-"""The owner's side of `guard`: a child process that is started, awaited, ended, never lost."""
+"""The owner's side of `reaper`: a child process that is started, awaited, ended, never lost."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from .guard import guarded_command
+from .reaper import reaped_command
 from .secrets import is_secret_variable, masked_arguments
 
 if TYPE_CHECKING:
@@ -78,10 +78,10 @@ def plain_environment(*also: str) -> dict[str, str]:
 
 
 class Child:
-    """A program under a guard: it ends with this process at the latest, however that ends.
+    """A program under a reaper: it ends with this process at the latest, however that ends.
 
     It can be started again after it has ended. What it prints goes to a log; a record beside that,
-    a JSON file of the same name, lets `end_leftover` find it should the guard be killed too.
+    a JSON file of the same name, lets `end_leftover` find it should the reaper be killed too.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ class Child:
         self._name = name
         self._grace = grace
         self._log_start = 0
-        self._guard: asyncio.subprocess.Process | None = None
+        self._reaper: asyncio.subprocess.Process | None = None
 
     async def start(
         self,
@@ -134,13 +134,13 @@ class Child:
         Raises
         ------
         OSError
-            The guard cannot be started.
+            The reaper cannot be started.
         """
         await asyncio.to_thread(self._prepare)
-        guarded = guarded_command(
+        guarded = reaped_command(
             list(command), log=self.log_path, cwd=cwd, grace=self._grace, rotate_at=_ROTATE_AT
         )
-        self._guard = await asyncio.create_subprocess_exec(
+        self._reaper = await asyncio.create_subprocess_exec(
             *guarded,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
@@ -148,43 +148,43 @@ class Child:
             pass_fds=pass_fds,
             start_new_session=True,
         )
-        assert self._guard.stdout is not None
-        first_line = await self._guard.stdout.readline()
+        assert self._reaper.stdout is not None
+        first_line = await self._reaper.stdout.readline()
         if first_line:
             self.pid = int(first_line)
             await asyncio.to_thread(
-                _write_record, self._record_path, self.pid, self._guard.pid, list(command)
+                _write_record, self._record_path, self.pid, self._reaper.pid, list(command)
             )
 
     async def wait(self) -> None:
         """Wait until it has ended, and note how."""
-        guard, pid = self._guard, self.pid
-        if guard is None:
+        reaper, pid = self._reaper, self.pid
+        if reaper is None:
             return
-        code = await guard.wait()
-        if self._guard is not guard:
+        code = await reaper.wait()
+        if self._reaper is not reaper:
             return  # noted already, and another one runs
         self.last_exit = code if code >= 0 else 128 - code
         if code < 0 and pid is not None:
-            # the guard itself was killed: what the child had started may still be there
+            # the reaper itself was killed: what the child had started may still be there
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(pid, signal.SIGKILL)
         self.pid = None
 
     async def end(self) -> None:
         """End it, if it runs."""
-        guard = self._guard
-        if guard is None:
+        reaper = self._reaper
+        if reaper is None:
             return
-        if guard.stdin is not None:
-            guard.stdin.close()
+        if reaper.stdin is not None:
+            reaper.stdin.close()
         try:
             await asyncio.wait_for(self.wait(), self._grace + 5.0)
         except asyncio.TimeoutError:
-            guard.kill()
+            reaper.kill()
             await self.wait()
-        if self._guard is guard:
-            self._guard = None
+        if self._reaper is reaper:
+            self._reaper = None
 
     async def log_tail(self, lines: int, *, this_run: bool = False) -> list[str]:
         """Return the last lines of its log (at most 256 KiB), of all its runs or of this one."""
@@ -200,16 +200,16 @@ class Child:
         return f"exit code {code}"
 
     def end_leftover(self) -> None:
-        """End a child that an owner left which was killed together with its guard; in a thread."""
+        """End a child that an owner left which was killed together with its reaper; in a thread."""
         try:
             record = json.loads(self._record_path.read_text(encoding="utf-8"))
             pid, started_at = int(record["pid"]), record["started_at"]
-            guard, guard_started_at = int(record["guard"]), record["guard_started_at"]
+            reaper, reaper_started_at = int(record["guard"]), record["guard_started_at"]
         except (OSError, ValueError, KeyError, TypeError):
             return
         if started_at is None or _started_at(pid) != started_at:
             return
-        if guard_started_at is not None and _started_at(guard) == guard_started_at:
+        if reaper_started_at is not None and _started_at(reaper) == reaper_started_at:
             return
         logger.warning("Ending the %s (pid %d) that a killed Jupyter left behind.", self._name, pid)
         deadline = time.monotonic() + self._grace
@@ -276,12 +276,12 @@ def _created_at(pid: int) -> int | None:
         return None
 
 
-def _write_record(path: Path, pid: int, guard: int, command: list[str]) -> None:
+def _write_record(path: Path, pid: int, reaper: int, command: list[str]) -> None:
     record = {
         "pid": pid,
         "started_at": _started_at(pid),
-        "guard": guard,
-        "guard_started_at": _started_at(guard),
+        "guard": reaper,
+        "guard_started_at": _started_at(reaper),
         "command": masked_arguments(command),
     }
     beside = path.with_suffix(".json.new")

@@ -19,7 +19,7 @@ from ._version import __version__
 from .errors import ComfyDeployError, InvalidRequestError
 from .handlers import ROUTES
 from .lazy import lazy_module, load_all
-from .offline import FetchPolicy, is_true
+from .net.fetch_policy import FetchPolicy, is_true
 from .posix import require_posix
 
 if TYPE_CHECKING:
@@ -341,7 +341,7 @@ class ComfyDeploy(ExtensionApp):
     def _build(self) -> Services:
         load_all()
         from .machines.machine import MachineSettings
-        from .peers import by_number
+        from .net.peers import by_number
         from .services import Services, Settings
         from .transfers.sites import ModelSites
         from .tunnel.tunnels import TunnelSettings

@@ -18,7 +18,7 @@ from .client.graph import Source
 from .client.graph_text import duration, html_table, text_table
 from .client.results import NAMED_FILES
 from .errors import ComfyDeployError
-from .moments import read_moment
+from .timestamps import parse_timestamp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -239,6 +239,6 @@ def _run_row(record: dict[str, Any]) -> tuple[str, ...]:
 def _local_time(moment: Any) -> str:
     """Return a moment in the time of this machine, e.g. ``"2026-03-01 10:00:00"``."""
     try:
-        return f"{read_moment(str(moment)).astimezone():%Y-%m-%d %H:%M:%S}"
+        return f"{parse_timestamp(str(moment)).astimezone():%Y-%m-%d %H:%M:%S}"
     except ValueError:
         return ""

@@ -26,14 +26,14 @@ from .files.uploads import Uploads
 from .machines.cloud import CloudMachines
 from .machines.machine import MachineSettings
 from .machines.registry import MachineRegistry
-from .machines.room import MachineRoom
+from .machines.service import MachineService
 from .metrics import Reading
-from .offline import FetchPolicy
-from .peers import ANYONE
+from .net.fetch_policy import FetchPolicy
+from .net.peers import ANYONE
 from .runs.delivery import Delivery
 from .runs.manager import RunManager
 from .snapshots.model_files import ModelFacts
-from .snapshots.room import Snapshots
+from .snapshots.service import Snapshots
 from .store.callbacks import CallbackRepository
 from .store.database import Database
 from .store.hashes import HashRepository
@@ -42,7 +42,7 @@ from .store.runs import ACTIVE, RunRepository
 from .store.session import Session
 from .store.transfers import OPEN, TransferRepository
 from .store.workflows import WorkflowStore
-from .transfers.room import Transfers
+from .transfers.service import Transfers
 from .transfers.sites import ModelSites
 from .tunnel.tunnels import Order, Origin, Tunnels, TunnelSettings
 from .unparsed import is_large
@@ -171,7 +171,7 @@ class Services:
         self.instance = uuid.uuid4().hex
         self._session: Session | None = None
         self._runs: RunManager | None = None
-        self._machine_room: MachineRoom | None = None
+        self._machine_room: MachineService | None = None
         self._transfers: Transfers | None = None
         self._snapshots: Snapshots | None = None
         self._opened = False
@@ -188,7 +188,7 @@ class Services:
         return self._runs
 
     @property
-    def machine_room(self) -> MachineRoom:
+    def machine_room(self) -> MachineService:
         """What is asked and changed of machines; there once `open` is done."""
         if self._machine_room is None:
             raise RuntimeError("the services are not open")
@@ -458,7 +458,7 @@ class Services:
             lost_after=settings.lost_after,
             gone_after=settings.gone_after,
         )
-        self._machine_room = MachineRoom(
+        self._machine_room = MachineService(
             MachineRepository(self.database),
             self.machines,
             settings.local,

@@ -19,8 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
-from . import json_pieces
 from .errors import ComfyDeployError
+from .net import json_stream
 from .unparsed import Unparsed
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _how_ended(code: int) -> str:
 def main(source: BinaryIO, target: BinaryIO) -> None:
     """Do the one piece of work that this process is for."""
     gc.disable()  # there is no garbage to be found before the end
-    json_pieces.in_worker = True
+    json_stream.in_worker = True
     sys.stdout = sys.stderr  # the answer alone goes to the standard output
     function, args = pickle.load(source)  # noqa: S301 - of the process that started this one
     answer: tuple[Any, Exception | None]

@@ -23,7 +23,7 @@ import pytest
 
 from comfydeploy_jupyter.comfyui.discovery import installed_version
 from comfydeploy_jupyter.graphs.versions import version_parts
-from comfydeploy_jupyter.guard import guarded_command
+from comfydeploy_jupyter.reaper import reaped_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -150,7 +150,7 @@ class ComfyUIServer:
         ]
         # under a guard, so that it does not outlive tests that are killed
         self._guard = subprocess.Popen(
-            guarded_command(command, log=self.log_path, cwd=self.path),
+            reaped_command(command, log=self.log_path, cwd=self.path),
             env={**os.environ, **self._env},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -16,7 +16,7 @@ import requests
 
 from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.errors import UnsupportedPlatformError
-from comfydeploy_jupyter.guard import guarded_command
+from comfydeploy_jupyter.reaper import reaped_command
 from tests.comfyui_server import ComfyUIServer, free_port
 from tests.jupyter_process import REPOSITORY, TOKEN, JupyterProcess
 from tests.waiting import until
@@ -210,16 +210,16 @@ def test_on_macos_what_a_killed_server_left_is_known_again(tmp_path: Path) -> No
 
 
 def test_on_macos_a_guard_ends_the_family_with_its_owner(tmp_path: Path) -> None:
-    command = guarded_command(["sh", "-c", "sleep 100 & sleep 100"], log=tmp_path / "log", grace=1)
-    guard = subprocess.Popen(
+    command = reaped_command(["sh", "-c", "sleep 100 & sleep 100"], log=tmp_path / "log", grace=1)
+    reaper = subprocess.Popen(
         [sys.executable, "-c", disguised("macos", GUARD), *command[3:]],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     )
-    assert guard.stdin is not None
-    assert guard.stdout is not None
-    child = int(guard.stdout.readline())
+    assert reaper.stdin is not None
+    assert reaper.stdout is not None
+    child = int(reaper.stdout.readline())
     family: list[psutil.Process] = []
 
     def is_there() -> bool:
@@ -227,9 +227,9 @@ def test_on_macos_a_guard_ends_the_family_with_its_owner(tmp_path: Path) -> None
         return len(family) == 3
 
     until(is_there)
-    guard.stdin.close()
-    assert guard.wait(60) == 128 + signal.SIGTERM
-    guard.stdout.close()
+    reaper.stdin.close()
+    assert reaper.wait(60) == 128 + signal.SIGTERM
+    reaper.stdout.close()
     assert not any(one.is_running() and one.status() != "zombie" for one in family)
 
 

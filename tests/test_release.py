@@ -74,8 +74,8 @@ def test_installed_used_and_removed(
 ) -> None:
     release.try_wheel(built[0], sys.executable, "--comfyui-url", comfyui.url)
     told = capfd.readouterr().out
-    for deed in ("imported", "enabled and OK", "a workflow ran", "a panel was made", "removed"):
-        assert deed in told
+    for job in ("imported", "enabled and OK", "a workflow ran", "a panel was made", "removed"):
+        assert job in told
 
 
 def test_the_oldest_python_has_all_that_is_used() -> None:

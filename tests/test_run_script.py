@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from tests.jupyter_process import REPOSITORY
-from tests.test_guard import alive
+from tests.test_reaper import alive
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from comfydeploy_jupyter import errors, worker
-from comfydeploy_jupyter.bodies import parse_answer, read
 from comfydeploy_jupyter.errors import ComfyDeployError, InvalidJSONError, NotFoundError
-from comfydeploy_jupyter.json_pieces import dumps, encoded
+from comfydeploy_jupyter.net.bodies import parse_answer, read
+from comfydeploy_jupyter.net.json_stream import dumps, encoded
 from comfydeploy_jupyter.unparsed import LARGE, Unparsed, is_large
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ComfyDeployError, ServerUnreachableError
-from ..guard import guarded_command
 from ..posix import require_posix
+from ..reaper import reaped_command
 from .server import Server
 
 START_TIMEOUT = 90.0
@@ -44,7 +44,7 @@ class OwnServer:
         self._log = self._folder / "server.log"
         self._write_config(secrets.token_hex(24))
         self._process = subprocess.Popen(
-            guarded_command(
+            reaped_command(
                 [sys.executable, "-m", "comfydeploy_jupyter"], log=self._log, cwd=self._folder
             ),
             stdin=subprocess.PIPE,

@@ -10,9 +10,9 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
-from .. import answers, bodies
 from ..errors import CloudError, InvalidRequestError
-from ..json_pieces import dumps
+from ..net import bodies, responses
+from ..net.json_stream import dumps
 
 if TYPE_CHECKING:
     from .access import CloudAccess
@@ -225,7 +225,7 @@ class CloudClient:
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=timeout, sock_connect=5.0),
             ) as response:
-                text = await answers.read_whole(response, LARGEST)
+                text = await responses.read_whole(response, LARGEST)
         except asyncio.TimeoutError:
             error = CloudError(f"ComfyDeploy does not answer {what} in time")
             raise _CallError(error, passing=True) from None

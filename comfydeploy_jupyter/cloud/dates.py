@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import datetime, timedelta, timezone
 
-from ..moments import moment_of
+from ..timestamps import timestamp_of
 
 _DATE = re.compile(
     r"(?P<day>\d{4}-\d\d-\d\d)"
@@ -40,4 +40,4 @@ def iso_utc(value: object) -> str | None:
         date += offset if found["sign"] == "-" else -offset
     except (ValueError, OverflowError):
         return None
-    return moment_of(date.replace(tzinfo=timezone.utc))
+    return timestamp_of(date.replace(tzinfo=timezone.utc))

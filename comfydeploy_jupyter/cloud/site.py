@@ -10,8 +10,8 @@ from urllib.parse import quote, unquote
 import aiohttp
 from yarl import URL
 
-from .. import proxy_headers
 from ..errors import CloudError, InvalidRequestError
+from ..net import proxy_headers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping

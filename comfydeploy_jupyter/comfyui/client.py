@@ -12,14 +12,15 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
-from .. import answers, worker
+from .. import worker
 from ..errors import (
     ComfyUIUnavailableError,
     NotFoundError,
     PromptInvalidError,
     TooLargeError,
 )
-from ..peers import CheckedConnector, Peers
+from ..net import responses
+from ..net.peers import CheckedConnector, Peers
 from ..secrets import clean_url
 from ..unparsed import LARGE
 
@@ -544,7 +545,7 @@ class ComfyUIClient:
         """
         text = await self._request("GET", path)
         try:
-            found = await answers.parse(text)
+            found = await responses.parse(text)
         except ValueError:
             found = None
         if not isinstance(found, list) or not all(isinstance(item, kind) for item in found):
@@ -618,7 +619,7 @@ class ComfyUIClient:
                 allow_redirects=False,
                 auto_decompress=compressed,
             ) as response:
-                text, whole = await answers.read(response, limit, to_the_end=to_the_end)
+                text, whole = await responses.read(response, limit, to_the_end=to_the_end)
         except asyncio.TimeoutError:
             details = _unheard(after) or {"hangs": True}
             raise self.unavailable(f"no answer within {patience:g} s", **details) from None
@@ -654,7 +655,7 @@ async def _refusal(response: aiohttp.ClientResponse, text: bytes) -> PromptInval
         error: Any = {"type": "prompt_unreadable", "message": sentence, "details": ""}
         return PromptInvalidError(sentence, details=error, extra={"node_errors": {}})
     try:
-        answer = await answers.parse(text)
+        answer = await responses.parse(text)
     except ValueError:
         return None
     if response.status == 500 or not isinstance(answer, dict) or "error" not in answer:
@@ -713,7 +714,7 @@ def _heads(text: bytes) -> dict[str, Any]:
 
     The graphs of all prompts are in it: each is forgotten as soon as it is read.
     """
-    found: dict[str, Any] = answers.loads(text, 2, leaf=lambda item: item[:2])
+    found: dict[str, Any] = responses.loads(text, 2, leaf=lambda item: item[:2])
     return found
 
 
@@ -721,12 +722,12 @@ async def _parse_without_graph(text: bytes) -> Any:
     """Parse what has a graph that nobody reads; a large one does not come into this process."""
     if len(text) > LARGE:
         return await worker.call(_without_graph, text)
-    return await answers.parse(text)
+    return await responses.parse(text)
 
 
 def _without_graph(text: bytes) -> Any:
     """Return an answer of the jobs API or of the history without the graph of the prompt."""
-    found = answers.loads(text)
+    found = responses.loads(text)
     if isinstance(found, dict):
         for entry in (found, *found.values()):
             if isinstance(entry, dict):
@@ -754,7 +755,7 @@ def _last_status(text: bytes) -> dict[str, Any]:
 
 async def _parse(text: bytes, *, with_graph: bool = False) -> dict[str, Any]:
     try:
-        found = await (_parse_without_graph if with_graph else answers.parse)(text)
+        found = await (_parse_without_graph if with_graph else responses.parse)(text)
     except ValueError:
         found = None
     if not isinstance(found, dict):

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from ..answers import LARGE
 from ..errors import ComfyUIUnavailableError
-from ..tasks import end
+from ..net.responses import LARGE
+from ..net.tasks import end
 from .events import MAX_EVENT, Event, Preview, Unread, decode_binary, decode_text
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from .. import answers
 from ..errors import ComfyUIUnavailableError
 from ..graphs.definitions import NodeDefinitions
 from ..graphs.node_rules import NodeRules
+from ..net import responses
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,7 +67,7 @@ class Knowledge:
     @classmethod
     def unpacked(cls, packed: bytes, source: Source) -> Knowledge:
         """Return the definitions in a file of `Definitions`."""
-        kept = answers.loads(gzip.decompress(packed))
+        kept = responses.loads(gzip.decompress(packed))
         replacements = kept.get("node_replacements")
         if not isinstance(replacements, dict):  # kept before ComfyUI was asked for them
             replacements = None
@@ -220,6 +220,6 @@ def core_classes() -> tuple[str, Mapping[str, str]]:
     modules : mapping
         The Python module of each class.
     """
-    kept = answers.loads(gzip.decompress(_bundle()))
+    kept = responses.loads(gzip.decompress(_bundle()))
     modules = {name: entry["python_module"] for name, entry in kept["object_info"].items()}
     return kept["comfyui_version"], modules

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import aiohttp
 
-from ..answers import read
 from ..child import plain_environment
 from ..errors import ComfyUIUnavailableError
-from ..peers import CheckedConnector, Peers
+from ..net.peers import CheckedConnector, Peers
+from ..net.responses import read
 from .ownership import objection_to_python, objection_to_tree
 
 if TYPE_CHECKING:

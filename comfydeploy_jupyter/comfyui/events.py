@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from .. import answers
+from ..net import responses
 from ..secrets import hide
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ class Preview:
         """Return the same preview with another prompt id, also in its frame."""
         if self.prompt_id is None:
             return self
-        metadata = answers.loads(self.frame[8 : len(self.frame) - len(self.image)])
+        metadata = responses.loads(self.frame[8 : len(self.frame) - len(self.image)])
         text = json.dumps({**metadata, "prompt_id": prompt_id}).encode()
         head = struct.pack(">II", PREVIEW_IMAGE_WITH_METADATA, len(text))
         return replace(self, prompt_id=prompt_id, frame=head + text + self.image)
@@ -128,7 +128,7 @@ class Preview:
 def decode_text(frame: str) -> Event | None:
     """Return the event of a text frame, or None if it is not one of ComfyUI's."""
     try:
-        message = answers.loads(frame)
+        message = responses.loads(frame)
     except ValueError:
         return None
     if not isinstance(message, dict) or not isinstance(message.get("type"), str):
@@ -154,7 +154,7 @@ def decode_binary(frame: bytes) -> Preview | Event | None:
             (length,) = struct.unpack_from(">I", frame, 4)
             if length > MAX_METADATA:
                 return None
-            metadata = answers.loads(frame[8 : 8 + length])
+            metadata = responses.loads(frame[8 : 8 + length])
             return Preview(
                 str(metadata["image_type"]),
                 frame[8 + length :],

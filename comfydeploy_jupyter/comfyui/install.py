@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..child import child_environment
 from ..errors import OfflineError, UnsupportedPlatformError
 from ..graphs.versions import NEWEST_TESTED, OLDEST_TESTED, version_parts
-from ..offline import FetchPolicy
+from ..net.fetch_policy import FetchPolicy
 from ..posix import lock_file, require_posix
 from .discovery import (
     INSTALL_PATH,

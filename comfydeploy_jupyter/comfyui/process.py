@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..child import Child, child_environment
 from ..errors import ComfyUIUnavailableError
-from ..peers import Peers
-from ..tasks import end
+from ..net.peers import Peers
+from ..net.tasks import end
 from . import discovery
 from .out_of_memory import count_oom_kills, why_killed
 

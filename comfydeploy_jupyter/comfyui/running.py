@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from ..peers import is_trusted, listeners, processes_of
+from ..net.peers import is_trusted, listeners, processes_of
 from .discovery import is_comfyui_tree
 
 if TYPE_CHECKING:

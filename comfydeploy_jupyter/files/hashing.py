@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import ConflictError, NoSpaceError, StoreUnavailableError
+from ..net.tasks import end
 from ..store.hashes import FileKey
-from ..tasks import end
 
 if TYPE_CHECKING:
     import io

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ..comfyui.folders import Folders
-from ..tasks import open_in_thread
+from ..net.tasks import open_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -19,7 +19,6 @@ from jupyter_server.utils import ensure_async
 from tornado import web
 from tornado.iostream import StreamClosedError
 
-from .. import json_pieces
 from ..errors import (
     FULL,
     ComfyDeployError,
@@ -31,15 +30,16 @@ from ..errors import (
     UnauthorizedError,
 )
 from ..lazy import lazy_module
+from ..net import json_stream
 
 if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import Awaitable
 
-    from .. import bodies as bodies
     from .. import schemas as schemas
     from ..cloud.client import CloudAccount
     from ..extension import ComfyDeploy
+    from ..net import bodies as bodies
     from ..services import Services
 
 AUTH_RESOURCE = "comfydeploy"
@@ -56,7 +56,7 @@ ENDLESS = 1 << 50  # bytes of a body that is passed on as it comes; tornado want
 KEEP_AWAKE = 15.0  # seconds between comment lines on a silent stream
 
 if not TYPE_CHECKING:
-    schemas, bodies = lazy_module("schemas"), lazy_module("bodies")
+    schemas, bodies = lazy_module("schemas"), lazy_module("net.bodies")
     formats = lazy_module("graphs.formats")
 
 M = TypeVar("M", bound="schemas.Model")
@@ -463,7 +463,7 @@ class Handler(Base, APIHandler):
     @staticmethod
     def dumps(body: Any) -> str:
         """Return the JSON of a reply; for what may be large, call it in a thread."""
-        return json_pieces.dumps(body)
+        return json_stream.dumps(body)
 
     def reply(self, body: Any, *, status: int = 200) -> None:
         """Answer with JSON."""
@@ -495,7 +495,7 @@ class Handler(Base, APIHandler):
         return self._etag or super().compute_etag()
 
     def _encode(self, body: Any) -> tuple[list[bytes], str]:
-        pieces = json_pieces.encoded(body)
+        pieces = json_stream.encoded(body)
         digest = hashlib.sha1(usedforsecurity=False)
         for piece in pieces:
             digest.update(piece)

@@ -30,13 +30,13 @@ from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketClosedError, WebSocketHandler
 from yarl import URL
 
-from .. import proxy_headers
 from ..errors import (
     ComfyDeployError,
     ComfyUIUnavailableError,
     NotFoundError,
     UnauthorizedError,
 )
+from ..net import proxy_headers
 from .base import ENDLESS, Base, passed_header
 from .streamed import Streamed
 

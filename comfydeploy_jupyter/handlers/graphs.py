@@ -10,9 +10,9 @@ from .base import Handler, schemas
 
 if TYPE_CHECKING:
     from ..transfers import queue
-    from ..workflows import convert, judge, missing_models
+    from ..workflows import convert, missing_models, validate
 else:
-    convert, judge = lazy_module("workflows.convert"), lazy_module("workflows.judge")
+    convert, validate = lazy_module("workflows.convert"), lazy_module("workflows.validate")
     missing_models, queue = lazy_module("workflows.missing_models"), lazy_module("transfers.queue")
 
 
@@ -59,7 +59,9 @@ class ValidateHandler(Handler):
             )
         machine = self.services.machines.get(request.machine)
         await self.reply_large(
-            await judge.judge(machine, workflow_api=request.workflow_api, workflow=request.workflow)
+            await validate.validate_workflow(
+                machine, workflow_api=request.workflow_api, workflow=request.workflow
+            )
         )
 
 

@@ -9,11 +9,11 @@ from ..lazy import lazy_module
 from .base import Handler, schemas
 
 if TYPE_CHECKING:
-    from ..machines import memory, room
+    from ..machines import memory, service
     from ..machines.cloud import CloudMachines
 else:
     memory = lazy_module("machines.memory")
-    room = lazy_module("machines.room")
+    service = lazy_module("machines.service")
 
 DEFAULT_GPU = "A10G"  # what the ComfyUI node asks for, whose web plug-in does not say
 
@@ -128,7 +128,7 @@ class MachineCreateHandler(MachineBase):
         """Answer with the new machine."""
         request = await self.body(schemas.MachineCreate)
         query = self.query(schemas.CloudTarget)
-        kind = "cloud" if query.in_cloud else room.kind_of(request)
+        kind = "cloud" if query.in_cloud else service.kind_of(request)
         machine_room = self.services.machine_room
         if kind == "cloud":
             made = await self._create_in_cloud(request, request.api_url or query.api_url)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from .._version import __version__
 from ..errors import ComfyUIUnavailableError, InvalidRequestError, NotFoundError
-from ..moments import moment_of
+from ..timestamps import timestamp_of
 from .base import Handler, schemas
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class CheckWSStatusHandler(Handler):
         body = {
             "connected": machine.connected,
             "clients": len(self.extension.sockets),
-            "last_event_at": None if last is None else moment_of(last),
+            "last_event_at": None if last is None else timestamp_of(last),
         }
         if query.client_id is not None:
             runs = self.services.runs

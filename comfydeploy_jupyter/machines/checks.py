@@ -28,7 +28,7 @@ from .hardware import gpus_of_driver
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ..peers import Peers
+    from ..net.peers import Peers
 
 _SHELL = re.compile(r"[;|&$`<>\x00-\x1f\x7f]")
 _OPTION = re.compile(r"(--?[A-Za-z][\w-]*)(=.*)?", re.DOTALL)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from ..child import plain_environment
-from ..moments import moment_of
+from ..timestamps import timestamp_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -315,7 +315,7 @@ def process_facts(pid: int) -> dict[str, Any]:
     """Return ``memory`` (resident, bytes) and ``started_at`` (ISO 8601, UTC) of a process."""
     try:
         process = psutil.Process(pid)
-        started = moment_of(process.create_time())
+        started = timestamp_of(process.create_time())
         return {"memory": process.memory_info().rss, "started_at": started}
     except psutil.Error:
         return {"memory": None, "started_at": None}

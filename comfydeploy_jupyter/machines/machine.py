@@ -27,9 +27,9 @@ from ..comfyui.process import ComfyUIProcess
 from ..comfyui.running import nothing_listens_at, running_at
 from ..errors import ComfyUIUnavailableError, ForbiddenPathError, InvalidRequestError
 from ..graphs.versions import outside_tested_range
-from ..peers import Peers
+from ..net.peers import Peers
+from ..net.tasks import end, open_in_thread
 from ..secrets import clean_url
-from ..tasks import end, open_in_thread
 
 if TYPE_CHECKING:
     import io

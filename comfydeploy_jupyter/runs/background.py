@@ -7,7 +7,7 @@ import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..tasks import end
+from ..net.tasks import end
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

@@ -20,11 +20,11 @@ from urllib.parse import unquote, urlsplit
 
 import aiohttp
 
-from ..answers import reason_of
 from ..errors import ConflictError, InvalidRequestError, NotFoundError
-from ..offline import ALLOWED, FetchPolicy
+from ..net.fetch_policy import ALLOWED, FetchPolicy
+from ..net.responses import reason_of
+from ..net.tasks import open_in_thread
 from ..secrets import clean_url
-from ..tasks import open_in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

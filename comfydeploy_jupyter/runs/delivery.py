@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..schemas import RunRequest
     from ..store.runs import RunRecord, RunRepository
     from ..store.transfers import TransferRecord
-    from ..transfers.room import Transfers
+    from ..transfers.service import Transfers
     from .log import RunEvent
     from .run import NodeName, Run
 

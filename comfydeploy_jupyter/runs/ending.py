@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import metrics
 from ..errors import ComfyDeployError
-from ..json_pieces import rough_size
+from ..net.json_stream import rough_size
 from ..secrets import hide
 from .outputs import read_history
 from .run import not_before

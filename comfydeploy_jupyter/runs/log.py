@@ -8,7 +8,7 @@ import json
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from ..json_pieces import dumps, rough_size
+from ..net.json_stream import dumps, rough_size
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator

@@ -23,9 +23,9 @@ from ..errors import (
     TooLargeError,
 )
 from ..machines.registry import AUTO
-from ..moments import utcnow
-from ..offline import ALLOWED, FetchPolicy
+from ..net.fetch_policy import ALLOWED, FetchPolicy
 from ..store.runs import RunRecord
+from ..timestamps import utc_now
 from .background import Background
 from .ending import Endings
 from .outputs import reply, with_urls
@@ -345,7 +345,7 @@ class RunManager:
             machine=machine.id,
             session=self._session.id,
             client_id=request.client_id,
-            created_at=utcnow(),
+            created_at=utc_now(),
             seeds=prepared.seeds,
             next_seeds=prepared.next_seeds,
             front=bool(request.front),

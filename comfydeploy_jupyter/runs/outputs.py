@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from ..comfyui.out_of_memory import is_out_of_memory, with_advice
-from ..moments import moment_of
+from ..timestamps import timestamp_of
 
 if TYPE_CHECKING:
     from ..store.runs import RunRecord
@@ -149,7 +149,7 @@ def _read_times(record: RunRecord, messages: dict[str, dict[str, Any]]) -> None:
     ]
     if not stamps:
         return
-    record.started_at = record.started_at or moment_of(min(stamps) / 1000)
-    record.finished_at = record.finished_at or moment_of(max(stamps) / 1000)
+    record.started_at = record.started_at or timestamp_of(min(stamps) / 1000)
+    record.finished_at = record.finished_at or timestamp_of(max(stamps) / 1000)
     if record.execution_time is None:
         record.execution_time = round((max(stamps) - min(stamps)) / 1000, 3)

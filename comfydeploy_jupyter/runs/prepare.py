@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import answers, worker
+from .. import worker
 from ..errors import (
     ComfyDeployError,
     ComfyUIUnavailableError,
     InvalidRequestError,
     UnknownInputError,
 )
-from ..graphs.agreement import check_agreement
+from ..graphs.consistency import check_agreement
 from ..graphs.depth import check_depth
 from ..graphs.external import EXTERNAL_PREFIX, inline_external, place_files
 from ..graphs.formats import Graph, check_api_graph, detect_format, same_graph, title_of
@@ -29,7 +29,8 @@ from ..graphs.structure import structure_of
 from ..graphs.ui_to_api import ui_to_api
 from ..graphs.versions import has_partial_execution
 from ..graphs.workload import Workload, workload
-from ..json_pieces import dumps
+from ..net import responses
+from ..net.json_stream import dumps
 from ..unparsed import LARGE, is_large
 from .bring import bring_files
 from .run import NodeName
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from ..graphs.external import FileNeed, Target
     from ..graphs.formats import Definitions
     from ..machines.machine import Machine
-    from ..offline import FetchPolicy
+    from ..net.fetch_policy import FetchPolicy
     from ..schemas import RunRequest
 
 
@@ -279,7 +280,7 @@ async def read_stored(
 def _facts(
     prompt: bytes | None, knowledge: Knowledge | None, targets: Collection[str] | None
 ) -> tuple[dict[str, NodeName], Workload]:
-    graph = {} if prompt is None else answers.loads(prompt)
+    graph = {} if prompt is None else responses.loads(prompt)
     names, work = node_names(graph), workload(graph)
     if prompt is not None and len(prompt) > LARGE and knowledge is not None:
         work = work.only_needed(knowledge.layouts, targets)

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import metrics
-from ..moments import read_moment, utcnow
+from ..timestamps import parse_timestamp, utc_now
 from .log import SHORT, EventLog
 from .progress import Progress
 
@@ -35,7 +35,7 @@ def not_before(*earlier: str | None, moment: str | None = None) -> str:
 
     The clock of the machine may be set back meanwhile, and that of a ComfyUI elsewhere be slow.
     """
-    return max(moment or utcnow(), *(time for time in earlier if time is not None))
+    return max(moment or utc_now(), *(time for time in earlier if time is not None))
 
 
 def is_leave_taking(event: Event) -> bool:
@@ -234,7 +234,7 @@ class Run:
         self.record.started_at = not_before(self.record.created_at)
         self._started = time.monotonic()
         self._look_on()
-        waited = time.time() - read_moment(self.record.created_at).timestamp()
+        waited = time.time() - parse_timestamp(self.record.created_at).timestamp()
         metrics.run_began(self.record.machine, max(waited, 0.0))
         logger.debug("Run %s is executed now", self.prompt_id, extra=self.record.log_fields)
         return True

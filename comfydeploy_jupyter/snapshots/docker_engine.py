@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..child import child_environment
 from ..errors import DockerFailedError, DockerUnavailableError
-from ..guard import guarded_command
+from ..reaper import reaped_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -125,7 +125,7 @@ async def build(
         arguments += ["--secret", f"id={name},env={variable}"]
     command = [program, "build", *arguments, "--tag", image, str(context)]
     process = await asyncio.create_subprocess_exec(
-        *guarded_command(command, log=log, cwd=log.parent, grace=_GRACE),
+        *reaped_command(command, log=log, cwd=log.parent, grace=_GRACE),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.DEVNULL,
         env=env,

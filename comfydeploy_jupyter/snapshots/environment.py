@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ..comfyui.discovery import installed_version
-from ..moments import utcnow
 from ..secrets import clean_arguments
+from ..timestamps import utc_now
 from .custom_nodes import read_custom_nodes
 from .packages import read_packages
 from .repositories import read_checkout
@@ -76,7 +76,7 @@ def read_environment(
     nodes = read_custom_nodes(node_folders)
     comfyui, warnings = _read_comfyui(path, launch_args)
     snapshot = Snapshot(
-        created_at=utcnow(),
+        created_at=utc_now(),
         comfyui=comfyui,
         python=packages.python,
         custom_nodes=nodes.nodes,

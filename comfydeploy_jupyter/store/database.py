@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from .faults import damaged, explain, is_damage, is_locked, newer
+from .data_file import Place
 from .migrations import migrate
-from .place import Place
+from .sqlite_errors import damaged, explain, is_damage, is_locked, newer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

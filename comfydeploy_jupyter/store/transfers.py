@@ -30,7 +30,7 @@ class TransferRecord:
     direction : str
         ``up`` or ``down``.
     kind : str
-        Which deed carries it out: ``output``, ``presigned``, ``volume``, ``download``, ``copy``.
+        Which job does it: ``output``, ``presigned``, ``volume``, ``download``, ``copy``.
     session : str
         The server whose transfer it is.
     filename : str
@@ -52,7 +52,7 @@ class TransferRecord:
     created_at, finished_at : str or None
         ISO 8601, UTC.
     facts : dict
-        What its deed must remember, such as the parts that are confirmed.
+        What its job must remember, such as the parts that are confirmed.
     private : dict
         Addresses and tokens; never shown, and forgotten when the transfer is done or cancelled. One
         that failed keeps them for another try, `KEPT_PRIVATE` days long.

@@ -10,7 +10,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import InvalidRequestError, NotFoundError
-from ..json_pieces import dumps
+from ..net.json_stream import dumps
 from .database import Repository
 from .graphs import keep_graph, read_graph
 

@@ -8,8 +8,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
+from ..net.tasks import end
 from ..store.callbacks import Callback, Order
-from ..tasks import end
 from .http import Backoff, TransferError, request
 
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ..comfyui.folders import Folders
     from ..machines.registry import MachineRegistry
-    from ..offline import FetchPolicy
+    from ..net.fetch_policy import FetchPolicy
     from .queue import Transfer
     from .sites import ModelSites
 
@@ -183,7 +183,7 @@ class PartFile:
             self._file = self._directory = -1
 
 
-class _IncomingDeed:
+class _IncomingJob:
     """What downloads and copies share: the file beside its target."""
 
     def __init__(self, machines: MachineRegistry) -> None:
@@ -213,7 +213,7 @@ class _IncomingDeed:
                 await asyncio.to_thread(part.discard)
             await asyncio.to_thread(part.close)
 
-    async def undo(self, transfer: Transfer) -> None:
+    async def clean_up(self, transfer: Transfer) -> None:
         """Remove what a cancelled transfer has left; a failed one may be gone on with."""
         if not transfer.cancelled or transfer.record.path is None:
             return
@@ -242,7 +242,7 @@ class _IncomingDeed:
         transfer.record.size = transfer.record.sent = found[0] if found is not None else 0
 
 
-class Download(_IncomingDeed):
+class Download(_IncomingJob):
     """Gets a file by HTTP.
 
     Parameters
@@ -273,7 +273,7 @@ class Download(_IncomingDeed):
         self._sites = sites
         self._fetching = fetching
 
-    async def carry_out(self, transfer: Transfer) -> None:
+    async def run(self, transfer: Transfer) -> None:
         """Get what is missing of the file, check it, give it its name."""
         facts = transfer.record.facts
         self._fetching.require(transfer.record.filename)
@@ -389,10 +389,10 @@ class Download(_IncomingDeed):
         record.size = part.size
 
 
-class Copy(_IncomingDeed):
+class Copy(_IncomingJob):
     """Copies a file of this machine to where models are."""
 
-    async def carry_out(self, transfer: Transfer) -> None:
+    async def run(self, transfer: Transfer) -> None:
         """Copy the file, check it, give it its name."""
         record = transfer.record
         machine = self._machines.get(record.facts.get("machine"))

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 from yarl import URL
 
-from ..answers import parse, read_whole, reason_of
+from ..net.responses import parse, read_whole, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import metrics
 from ..errors import ComfyDeployError, ComfyUIUnavailableError
-from ..moments import utcnow
+from ..net.tasks import end
 from ..store.transfers import TransferRecord
-from ..tasks import end
+from ..timestamps import utc_now
 from .http import Backoff, TransferError
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SHOWN = 200  # ended transfers of all runs together that `status` shows
-UNDO_WITHIN = 10.0  # seconds to clear away what a transfer leaves
+CLEAN_UP_WITHIN = 10.0  # seconds to clear away what a transfer leaves
 STALL = 120.0  # seconds without a byte or an answer after which an attempt is given up
 
 
@@ -68,15 +68,15 @@ class Transfer:
         return True
 
     async def save(self) -> None:
-        """Keep what its deed must remember after a crash."""
+        """Keep what its job must remember after a crash."""
         await self._repository.save(self.record)
         self.touch()
 
 
-class Deed(Protocol):
+class Job(Protocol):
     """How transfers of one kind are carried out."""
 
-    async def carry_out(self, transfer: Transfer) -> None:
+    async def run(self, transfer: Transfer) -> None:
         """Do all that is left to do.
 
         Raises
@@ -85,7 +85,7 @@ class Deed(Protocol):
             If it does not work out; the transfer may be tried again.
         """
 
-    async def undo(self, transfer: Transfer) -> None:
+    async def clean_up(self, transfer: Transfer) -> None:
         """Clear away what a transfer leaves that will not be gone on with."""
 
 
@@ -101,7 +101,7 @@ class TransferQueue:
         The records.
     session : Session
         The identity of this server, and of dead ones whose transfers it takes over.
-    deeds : mapping of str to Deed
+    jobs : mapping of str to Job
         By kind of transfer.
     max_concurrent : int
         Transfers at a time, in each direction: a large model on its way in must not keep the
@@ -116,7 +116,7 @@ class TransferQueue:
         self,
         repository: TransferRepository,
         session: Session,
-        deeds: Mapping[str, Deed],
+        jobs: Mapping[str, Job],
         *,
         max_concurrent: int = 3,
         backoff: Backoff | None = None,
@@ -124,7 +124,7 @@ class TransferQueue:
     ) -> None:
         self._repository = repository
         self._session = session
-        self._deeds = deeds
+        self._jobs = jobs
         self._max_concurrent = max_concurrent
         self._backoff = backoff or Backoff()
         self._stall = stall
@@ -155,7 +155,7 @@ class TransferQueue:
             kind=kind,
             session=self._session.id,
             filename=filename,
-            created_at=utcnow(),
+            created_at=utc_now(),
             **fields,
         )
 
@@ -373,7 +373,7 @@ class TransferQueue:
         record.attempts += 1
         transfer.gained = False
         transfer.touch()
-        work = asyncio.ensure_future(self._deeds[record.kind].carry_out(transfer))
+        work = asyncio.ensure_future(self._jobs[record.kind].run(transfer))
         try:
             while not work.done():
                 left = transfer.moved_at + self._stall - time.monotonic()
@@ -403,7 +403,7 @@ class TransferQueue:
         record = transfer.record
         if state != "done":
             try:
-                await asyncio.wait_for(self._deeds[record.kind].undo(transfer), UNDO_WITHIN)
+                await asyncio.wait_for(self._jobs[record.kind].clean_up(transfer), CLEAN_UP_WITHIN)
             except (TransferError, ComfyDeployError, OSError, asyncio.TimeoutError) as fault:
                 log.warning(
                     "What %r left could not be cleared away: %s",
@@ -418,7 +418,7 @@ class TransferQueue:
                     extra=record.log_fields,
                 )
         record.state = state
-        record.finished_at = utcnow()
+        record.finished_at = utc_now()
         if state != "failed":
             record.private = {}
         if state == "done":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
 
-from ..tasks import open_in_thread
+from ..net.tasks import open_in_thread
 from .http import TransferError
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from yarl import URL
 
-from ..answers import read_whole
 from ..media_types import media_type
-from ..tasks import end
+from ..net.responses import read_whole
+from ..net.tasks import end
 from .http import LARGEST_JSON, TransferError, get_json, request
 from .sources import CHUNK, FileSource, open_output, open_path
 
@@ -130,7 +130,7 @@ async def presign(
     return {**answer, "url": address}
 
 
-class _Deed:
+class _Job:
     """What all uploads need: connections, the files, keys."""
 
     def __init__(
@@ -141,7 +141,7 @@ class _Deed:
         self._key_for = key_for
 
 
-class _PresignedDeed(_Deed):
+class _PresignedJob(_Job):
     """What the two uploads to presigned addresses share: ask for an address, send, check."""
 
     async def _send(self, transfer: Transfer, source: Source, query: dict[str, str]) -> None:
@@ -158,11 +158,11 @@ class _PresignedDeed(_Deed):
         if place.get("is_public") is not None:
             record.facts["is_public"] = place["is_public"]
 
-    async def undo(self, transfer: Transfer) -> None:
+    async def clean_up(self, transfer: Transfer) -> None:
         """Do nothing: an upload that was not completed leaves nothing."""
 
 
-class OutputUpload(_PresignedDeed):
+class OutputUpload(_PresignedJob):
     """Sends an output of a run to where the run's ``file_upload_endpoint`` says.
 
     Parameters
@@ -175,7 +175,7 @@ class OutputUpload(_PresignedDeed):
         Returns the configured key for an address that may have it.
     """
 
-    async def carry_out(self, transfer: Transfer) -> None:
+    async def run(self, transfer: Transfer) -> None:
         """Upload the file; the request has the form of the ComfyUI node (2.3.10)."""
         record = transfer.record
         query = {
@@ -189,10 +189,10 @@ class OutputUpload(_PresignedDeed):
             await self._send(transfer, source, query)
 
 
-class PresignedUpload(_PresignedDeed):
+class PresignedUpload(_PresignedJob):
     """Sends a local file to where a given address says."""
 
-    async def carry_out(self, transfer: Transfer) -> None:
+    async def run(self, transfer: Transfer) -> None:
         """Upload the file; the request has the form of the ComfyUI node (2.3.10)."""
         record = transfer.record
         assert record.path is not None
@@ -202,7 +202,7 @@ class PresignedUpload(_PresignedDeed):
             await self._send(transfer, source, query)
 
 
-class VolumeUpload(_Deed):
+class VolumeUpload(_Job):
     """Sends a local file to a ComfyDeploy volume; large ones in parts, several at a time.
 
     Which parts are confirmed is kept, so that none of them is sent twice.
@@ -217,7 +217,7 @@ class VolumeUpload(_Deed):
         Returns the configured key for an address that may have it.
     """
 
-    async def carry_out(self, transfer: Transfer) -> None:
+    async def run(self, transfer: Transfer) -> None:
         """Upload what is not confirmed yet."""
         record = transfer.record
         assert record.path is not None
@@ -234,7 +234,7 @@ class VolumeUpload(_Deed):
             else:
                 await self._send_parts(transfer, source)
 
-    async def undo(self, transfer: Transfer) -> None:
+    async def clean_up(self, transfer: Transfer) -> None:
         """Have the parts forgotten that were stored already."""
         await self._abandon(transfer)
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from ..offline import ALLOWED, FetchPolicy
+from ..net.fetch_policy import ALLOWED, FetchPolicy
 from .failures import failure
 
 if TYPE_CHECKING:

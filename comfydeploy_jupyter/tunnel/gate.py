@@ -36,7 +36,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from ..errors import ComfyUIUnavailableError
-from ..peers import CheckedConnector, Peers
+from ..net.peers import CheckedConnector, Peers
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

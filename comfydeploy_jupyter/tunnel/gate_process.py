@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from ..child import Child, child_environment
-from ..tasks import end
+from ..net.tasks import end
 from .failures import failure
 from .gate import GateSettings
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ComfyDeployError, ConflictError, TunnelFailedError
-from ..moments import utcnow
-from ..offline import ALLOWED, FetchPolicy
-from ..tasks import end
+from ..net.fetch_policy import ALLOWED, FetchPolicy
+from ..net.tasks import end
+from ..timestamps import utc_now
 from .binary import LATEST_RELEASE, Binary
 from .cloudflared import Cloudflared, leads_to
 from .failures import failure
@@ -240,7 +240,7 @@ class _Tunnel:
             if error is None:
                 was_up = True
                 self.state, self.error = "running", None
-                self.started_at = utcnow()
+                self.started_at = utc_now()
                 logger.info("The tunnel to %s is up", self.order.target, extra=self._log_fields)
                 self._settle(None)
                 since = loop.time()

@@ -11,7 +11,7 @@ from ..client.graph_text import counted
 from ..display import activity
 from ..errors import ComfyDeployError
 from ..lifeline import script
-from ..moments import read_moment
+from ..timestamps import parse_timestamp
 from .view import View
 
 if TYPE_CHECKING:
@@ -153,4 +153,4 @@ def _since(moment: Any) -> float:
     """Return the seconds since an ISO 8601 moment in UTC; 0 for none."""
     if not moment:
         return 0.0
-    return time.time() - read_moment(str(moment)).timestamp()
+    return time.time() - parse_timestamp(str(moment)).timestamp()

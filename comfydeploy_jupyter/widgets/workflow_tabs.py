@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
-from ..moments import read_moment
+from ..timestamps import parse_timestamp
 from .download_button import DownloadButton
 from .parts import button, note, row
 from .workflow_html import diff_list, nodes_table, verdict
@@ -258,7 +258,7 @@ def version_label(version: WorkflowVersion) -> str:
 def when(moment: str) -> str:
     """Return a moment in ISO 8601 as people read it, in the time of this machine."""
     try:
-        there = read_moment(moment)
+        there = parse_timestamp(moment)
     except ValueError:
         return moment
     return there.astimezone().strftime("%Y-%m-%d %H:%M")

@@ -7,11 +7,11 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from .. import worker
-from ..answers import loads
 from ..cloud.client import unreadable
 from ..cloud.dates import iso_utc
 from ..errors import CloudError, InvalidRequestError, NotFoundError
-from ..json_pieces import dumps
+from ..net.json_stream import dumps
+from ..net.responses import loads
 from ..store.workflows import Content
 from ..unparsed import Unparsed, is_large
 from .draft import completed

@@ -8,7 +8,6 @@ from random import Random
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from .. import worker
-from ..bodies import packed
 from ..errors import (
     ComfyDeployError,
     ComfyUIUnavailableError,
@@ -23,6 +22,7 @@ from ..graphs.inputs import input_form
 from ..graphs.notebook import notebook
 from ..graphs.python_script import python_script
 from ..graphs.ui_to_api import ui_to_api
+from ..net.bodies import packed
 from ..unparsed import LARGE, is_large
 
 if TYPE_CHECKING:

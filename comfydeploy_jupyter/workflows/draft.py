@@ -6,8 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from .. import answers, worker
-from ..bodies import packed
+from .. import worker
 from ..errors import InvalidRequestError
 from ..graphs.formats import (
     GraphFormat,
@@ -16,6 +15,8 @@ from ..graphs.formats import (
     detect_format,
 )
 from ..graphs.integrity import check_whole
+from ..net import responses
+from ..net.bodies import packed
 from ..unparsed import LARGE, is_large
 
 Convert: TypeAlias = Callable[[dict[str, Any]], Awaitable["dict[str, Any] | None"]]
@@ -121,7 +122,7 @@ async def completed(draft: Draft, convert: Convert | None) -> Draft:
 def _parsed(value: Any, field: str) -> dict[str, Any]:
     if isinstance(value, str):
         try:
-            value = answers.loads(value, decoder=decoder(unique=True))
+            value = responses.loads(value, decoder=decoder(unique=True))
         except (ValueError, RecursionError) as fault:
             raise InvalidRequestError.of_field(field, f"is not JSON: {fault}") from None
     if not isinstance(value, dict):

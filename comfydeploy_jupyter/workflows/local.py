@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .. import worker
-from ..answers import parse
+from ..net.responses import parse
 from ..store.workflows import Content
 from ..unparsed import LARGE, Unparsed, is_large
 from .draft import completed

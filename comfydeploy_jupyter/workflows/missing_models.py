@@ -24,7 +24,7 @@ from ..graphs.model_files import PICKLES, SUFFIXES, chosen_names, listed_models
 from ..transfers.http import TransferError
 from ..transfers.models import place
 from ..transfers.public import objection
-from .judge import judge
+from .validate import validate_workflow
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ..graphs.model_files import ListedModel
     from ..machines.machine import Machine
     from ..store.transfers import TransferRecord
-    from ..transfers.room import Transfers
+    from ..transfers.service import Transfers
     from ..transfers.sites import Offer
 
 MOST = 1000  # models of one workflow
@@ -153,7 +153,7 @@ async def plan(
     workflow_api, workflow : dict or None
         The workflow in either format, or in both.
     """
-    judgement = await judge(machine, workflow_api=workflow_api, workflow=workflow)
+    judgement = await validate_workflow(machine, workflow_api=workflow_api, workflow=workflow)
     folders = await machine.folders()
     models = await asyncio.to_thread(
         _examine,

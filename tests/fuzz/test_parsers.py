@@ -17,7 +17,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from comfydeploy_jupyter import answers
 from comfydeploy_jupyter.client.sse import SSEParser
 from comfydeploy_jupyter.cloud.dates import iso_utc
 from comfydeploy_jupyter.comfyui.events import decode_binary, decode_text
@@ -32,6 +31,7 @@ from comfydeploy_jupyter.graphs.misfits import misfits
 from comfydeploy_jupyter.graphs.node_rules import NodeRules
 from comfydeploy_jupyter.graphs.ui_to_api import ui_to_api
 from comfydeploy_jupyter.graphs.validation import validate_prompt
+from comfydeploy_jupyter.net import responses
 from comfydeploy_jupyter.runs import bring
 from comfydeploy_jupyter.snapshots.manager_format import from_manager, is_manager_snapshot
 from comfydeploy_jupyter.tunnel.cloudflared import _ingress, _quick_url, leads_to
@@ -143,7 +143,7 @@ def test_event_streams_are_the_same_however_they_are_cut(data: bytes, cuts: list
 def test_json_in_pieces_is_json(data: bytes) -> None:
     def read(depth: int) -> Any:
         try:
-            return repr(answers.loads(data, depth))
+            return repr(responses.loads(data, depth))
         except ValueError:
             return ValueError
 

@@ -130,7 +130,7 @@ def test_killed_while_prompts_are_being_posted(serve, comfyui, verdict):
 
 
 def prepare(data_dir: Path, *prompt_ids: str) -> None:
-    """Leave a store as a Jupyter does that was killed between the record and the deed."""
+    """Leave a store as a Jupyter does that was killed between the record and the request."""
 
     async def insert() -> None:
         database = Database(data_dir / "comfydeploy.db")
@@ -147,7 +147,7 @@ def prepare(data_dir: Path, *prompt_ids: str) -> None:
 
 
 @pytest.mark.parametrize("autostart", [True, False])
-def test_killed_between_record_and_deed(serve, comfyui, tmp_path, verdict, autostart):
+def test_killed_between_record_and_request(serve, comfyui, tmp_path, verdict, autostart):
     never, queued, ended = (str(uuid.uuid4()) for _ in range(3))
     prepare(tmp_path, never, queued, ended)
     for prompt_id, seconds in ((ended, 0.0), (queued, 3.0)):

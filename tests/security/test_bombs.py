@@ -20,7 +20,7 @@ from comfydeploy_jupyter.files.thumbnails import thumbnail
 from comfydeploy_jupyter.graphs.external import FileNeed
 from comfydeploy_jupyter.graphs.image_metadata import embedded_workflow
 from comfydeploy_jupyter.runs import bring
-from comfydeploy_jupyter.snapshots.room import LARGEST_YAML
+from comfydeploy_jupyter.snapshots.service import LARGEST_YAML
 
 from .conftest import routes
 

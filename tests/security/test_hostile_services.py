@@ -16,10 +16,10 @@ import pytest
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from comfydeploy_jupyter import proxy_headers
-from comfydeploy_jupyter.answers import read_whole, reason_of
 from comfydeploy_jupyter.comfyui.client import ComfyUIClient
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
+from comfydeploy_jupyter.net import proxy_headers
+from comfydeploy_jupyter.net.responses import read_whole, reason_of
 from comfydeploy_jupyter.transfers.http import TransferError, new_session, request
 
 if TYPE_CHECKING:

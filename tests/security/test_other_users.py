@@ -26,7 +26,7 @@ from comfydeploy_jupyter.errors import (
     NotFoundError,
 )
 from comfydeploy_jupyter.machines.machine import Machine, MachineSettings
-from comfydeploy_jupyter.peers import Peers
+from comfydeploy_jupyter.net.peers import Peers
 from comfydeploy_jupyter.tunnel.gate_process import GateProcess
 from tests.comfyui.test_discovery import make_tree
 from tests.comfyui.test_process import STAND_IN, process_of, until

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from comfydeploy_jupyter.comfyui.install import INDEX_VERSION
-from comfydeploy_jupyter.guard import guarded_command
+from comfydeploy_jupyter.reaper import reaped_command
 from comfydeploy_jupyter.snapshots.snapshot import COMFYUI_REPOSITORY
 from tests.comfyui_server import comfyui_tree, free_port
 from tests.snapshots.conftest import PACK_URL, git
@@ -107,7 +107,7 @@ def start(tmp_path: Path) -> Iterator[Callable[[list[str], Path, dict[str, str]]
         program = next(
             path for path in (Path(p, command[0]) for p in env["PATH"].split(":")) if path.exists()
         )
-        guarded = guarded_command([str(program), *command[1:]], log=log, cwd=folder)
+        guarded = reaped_command([str(program), *command[1:]], log=log, cwd=folder)
         guards.append(
             subprocess.Popen(guarded, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
         )

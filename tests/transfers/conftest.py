@@ -15,7 +15,7 @@ from comfydeploy_jupyter.store.database import Database
 from comfydeploy_jupyter.store.session import Session
 from comfydeploy_jupyter.store.transfers import TransferRepository
 from comfydeploy_jupyter.transfers.http import Backoff
-from comfydeploy_jupyter.transfers.room import Transfers
+from comfydeploy_jupyter.transfers.service import Transfers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator

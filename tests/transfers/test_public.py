@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from comfydeploy_jupyter.offline import FetchPolicy
+from comfydeploy_jupyter.net.fetch_policy import FetchPolicy
 from comfydeploy_jupyter.transfers.http import TransferError, new_session, request
 from comfydeploy_jupyter.transfers.public import PublicConnector, objection
 from comfydeploy_jupyter.transfers.sites import ModelSites, Offer

@@ -224,17 +224,17 @@ async def test_nobody_waits_for_ever_where_the_store_fails(room):
 
 
 class Gated:
-    """A deed that is done when ``go`` is set."""
+    """A job that is done when ``go`` is set."""
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
         self.begun = 0
 
-    async def carry_out(self, transfer: Transfer) -> None:
+    async def run(self, transfer: Transfer) -> None:
         self.begun += 1
         await self.go.wait()
 
-    async def undo(self, transfer: Transfer) -> None: ...
+    async def clean_up(self, transfer: Transfer) -> None: ...
 
 
 class SlowReads(TransferRepository):
@@ -261,13 +261,13 @@ class SlowReads(TransferRepository):
 
 @pytest.mark.parametrize("what", ["get", "status"])
 async def test_what_ends_while_it_is_read_is_told_as_ended(room, what):
-    slow, deed = SlowReads(room.database), Gated()
-    queue = TransferQueue(slow, room.session, {"gated": deed})
+    slow, job = SlowReads(room.database), Gated()
+    queue = TransferQueue(slow, room.session, {"gated": job})
     record = queue.new("up", "gated", "a")
     await queue.add([record])
     asked = asyncio.ensure_future(queue.get(record.id) if what == "get" else queue.status())
     await slow.read.wait()
-    deed.go.set()
+    job.go.set()
     assert (await queue.wait(record)).state == "done"
     slow.go.set()
     told = await asked
@@ -335,8 +335,8 @@ async def test_cancelling_stops_what_waits_and_what_runs(make_room, service):
 
 
 async def test_cancelled_before_the_first_step(room):
-    deed = Gated()
-    queue = TransferQueue(TransferRepository(room.database), room.session, {"gated": deed})
+    job = Gated()
+    queue = TransferQueue(TransferRepository(room.database), room.session, {"gated": job})
     records = [queue.new("up", "gated", name) for name in ("a", "b")]
 
     async def add_and_cancel() -> int:
@@ -345,30 +345,30 @@ async def test_cancelled_before_the_first_step(room):
 
     assert await asyncio.wait_for(add_and_cancel(), 10) == 2
     assert [(await queue.get(record.id)).state for record in records] == ["cancelled"] * 2
-    assert deed.begun == 0
+    assert job.begun == 0
     assert queue.counts()["pending_uploads"] == 0
     assert await asyncio.wait_for(queue.cancel(), 10) == 0
     await queue.close()
 
 
 async def test_stopped_before_the_first_step_goes_on_later(room):
-    deed = Gated()
+    job = Gated()
     repository = TransferRepository(room.database)
-    queue = TransferQueue(repository, room.session, {"gated": deed})
+    queue = TransferQueue(repository, room.session, {"gated": job})
     record = queue.new("up", "gated", "a")
     await queue.add([record])
     await queue.close()
     assert (await repository.get(record.id)).state == "queued"
-    queue = TransferQueue(repository, room.session, {"gated": deed})
+    queue = TransferQueue(repository, room.session, {"gated": job})
     await queue.take_over([room.session.id])
-    deed.go.set()
+    job.go.set()
     assert (await queue.wait(record)).state == "done"
     await queue.close()
 
 
 async def test_nobody_waits_for_ever_where_clearing_away_fails(room, caplog):
     class Untidy(Gated):
-        async def undo(self, transfer: Transfer) -> None:
+        async def clean_up(self, transfer: Transfer) -> None:
             raise RuntimeError("not foreseen")
 
     queue = TransferQueue(TransferRepository(room.database), room.session, {"gated": Untidy()})

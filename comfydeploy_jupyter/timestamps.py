@@ -6,12 +6,12 @@ import time
 from datetime import datetime, timezone
 
 
-def utcnow() -> str:
+def utc_now() -> str:
     """Return the present moment, such as ``2026-03-01T10:00:00.123Z``."""
-    return moment_of(time.time())
+    return timestamp_of(time.time())
 
 
-def moment_of(seconds: float | datetime) -> str:
+def timestamp_of(seconds: float | datetime) -> str:
     """Return the moment of a `datetime` that knows its time zone, or of seconds since the epoch."""
     if not isinstance(seconds, datetime):
         seconds = datetime.fromtimestamp(seconds, timezone.utc)
@@ -19,6 +19,6 @@ def moment_of(seconds: float | datetime) -> str:
     return text.replace("+00:00", "Z")
 
 
-def read_moment(text: str) -> datetime:
+def parse_timestamp(text: str) -> datetime:
     """Return a moment as a `datetime` with its time zone; raise ValueError for other text."""
     return datetime.fromisoformat(text.replace("Z", "+00:00"))

@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from comfydeploy_jupyter.errors import NoSpaceError, StoreUnavailableError
+from comfydeploy_jupyter.store.data_file import file_system
 from comfydeploy_jupyter.store.database import Database, set_journal
-from comfydeploy_jupyter.store.place import file_system
 from tests.full_disk import files_limited_to
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def write_and_die(path: Path) -> bytes:
     """Write a hundred rows in a process that is killed; return the WAL that it leaves."""
     code = (
         "import os, sys, sqlite3\n"
-        "from tests.store.test_faults import fill\n"
+        "from tests.store.test_sqlite_errors import fill\n"
         "c = sqlite3.connect(sys.argv[1], isolation_level=None)\n"
         "for n in range(10): fill(c, 1000 + 10 * n, 10)\n"
         "os.kill(os.getpid(), 9)\n"

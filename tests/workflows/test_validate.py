@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from comfydeploy_jupyter.comfyui.definitions import core_classes
-from comfydeploy_jupyter.workflows.judge import tell_core_nodes
+from comfydeploy_jupyter.workflows.validate import tell_core_nodes
 
 
 def saved_with(class_type: str, version: Any) -> dict[str, Any]:

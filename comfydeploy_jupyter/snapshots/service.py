@@ -14,13 +14,8 @@ from ..cloud.client import unreadable
 from ..comfyui.discovery import find_python
 from ..comfyui.folders import Folders
 from ..comfyui.running import Running, describe, running_at
-from ..errors import (
-    ComfyDeployError,
-    ComfyUIUnavailableError,
-    ConflictError,
-    InvalidRequestError,
-)
-from ..tasks import end
+from ..errors import ComfyDeployError, ComfyUIUnavailableError, ConflictError, InvalidRequestError
+from ..net.tasks import end
 from .custom_nodes import read_custom_nodes
 from .docker_context import write_context
 from .docker_engine import build, find_engine, image_name

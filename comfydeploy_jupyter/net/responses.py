@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
-from . import json_pieces
+from . import json_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -127,7 +127,7 @@ def loads(
     if isinstance(text, bytes):
         text = text.decode("utf-8-sig")
     try:
-        if leaf is None and (len(text) <= PIECE or json_pieces.in_worker):
+        if leaf is None and (len(text) <= PIECE or json_stream.in_worker):
             return decoder.decode(text)
         found, end = _Parser(text, decoder, leaf).value(_skip(text, 0), depth if leaf else 0)
     except RecursionError:

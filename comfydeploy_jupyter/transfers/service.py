@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 import aiohttp
 
 from ..errors import CloudError, ConflictError, InvalidRequestError, NotFoundError
-from ..offline import ALLOWED, FetchPolicy
+from ..net.fetch_policy import ALLOWED, FetchPolicy
 from ..secrets import clean_url
 from .callbacks import Callbacks
 from .downloads import Copy, Download, told_digest, told_size

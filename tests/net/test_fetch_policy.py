@@ -7,7 +7,7 @@ import pytest
 from comfydeploy_jupyter.comfyui import install
 from comfydeploy_jupyter.errors import OfflineError
 from comfydeploy_jupyter.extension import ComfyDeploy
-from comfydeploy_jupyter.offline import FetchPolicy
+from comfydeploy_jupyter.net.fetch_policy import FetchPolicy
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from comfydeploy_jupyter import json_pieces
-from comfydeploy_jupyter.json_pieces import dumps, rough_size
+from comfydeploy_jupyter.net import json_stream
+from comfydeploy_jupyter.net.json_stream import dumps, rough_size
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -25,13 +25,13 @@ CONTENT = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 @pytest.fixture(autouse=True)
 def keep_piece(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have what a test sets `PIECE` to undone."""
-    monkeypatch.setattr(json_pieces, "PIECE", json_pieces.PIECE)
+    monkeypatch.setattr(json_stream, "PIECE", json_stream.PIECE)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(JSON, PIECES)
 def test_it_is_what_the_encoder_of_python_makes(value: Any, piece: int) -> None:
-    json_pieces.PIECE = piece
+    json_stream.PIECE = piece
     assert dumps(value) == json.dumps(value)
     expected = json.dumps(value, sort_keys=True, separators=(",", ":"))
     assert dumps(value, encoder=CONTENT) == expected

@@ -1,11 +1,11 @@
 """A tiny parent for one child process, so that the child never outlives its owner.
 
-The owner starts the command of :func:`guarded_command` with ``stdin`` as a pipe and keeps that
-pipe open. The guard runs the child in a session of its own and ends it, with all that the child
+The owner starts the command of :func:`reaped_command` with ``stdin`` as a pipe and keeps that
+pipe open. The reaper runs the child in a session of its own and ends it, with all that the child
 started, when the pipe closes (the owner closed it, or died, even by ``kill -9``), when the owner is
-no longer its parent, or on SIGTERM. On Linux a guard that is killed itself takes the child along.
+no longer its parent, or on SIGTERM. On Linux a reaper that is killed itself takes the child along.
 
-Once the child's program runs, the guard prints the child's process id, its first and only line. It
+Once the child's program runs, the reaper prints the child's process id, its first and only line. It
 exits with the child's exit code (128 + n where signal n ended it; 127 where the program cannot be
 started, and the log says why). It runs as a script with the standard library only, so that it
 starts in milliseconds and needs few megabytes.
@@ -23,7 +23,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 
 
-def guarded_command(
+def reaped_command(
     argv: list[str],
     *,
     log: str | os.PathLike[str],
@@ -31,7 +31,7 @@ def guarded_command(
     grace: float = 5.0,
     rotate_at: int = 8 * 1024 * 1024,
 ) -> list[str]:
-    """Return the command that runs ``argv`` under a guard; start it with ``stdin`` as a pipe.
+    """Return the command that runs ``argv`` under a reaper; start it with ``stdin`` as a pipe.
 
     The process that calls this must be the one that starts the command: it is the owner.
 
@@ -51,14 +51,14 @@ def guarded_command(
     Returns
     -------
     list of str
-        The command line of the guard.
+        The command line of the reaper.
     """
     settings = [str(os.getpid()), os.fspath(log), os.fspath(cwd or ""), str(grace), str(rotate_at)]
     return [sys.executable, "-I", "-S", os.path.abspath(__file__), *settings, *argv]
 
 
-class _Guard:
-    """The guard's side: starts the child and waits for its end, or brings it about."""
+class _Reaper:
+    """The reaper's side: starts the child and waits for its end, or brings it about."""
 
     def __init__(self, owner: int, grace: float) -> None:
         self.owner = owner
@@ -83,11 +83,11 @@ class _Guard:
     def start(self, argv: list[str], log: int, cwd: str) -> None:
         """Start the child in a session of its own, its output going to ``log``."""
         _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-        guard = os.getpid()
+        reaper = os.getpid()
         started, starting = os.pipe()
         self.child = os.fork()
         if self.child == 0:
-            _become(argv, log, cwd, guard)
+            _become(argv, log, cwd, reaper)
         os.close(starting)
         # the child's end closes with its exec: a signal before that would be lost
         os.read(started, 1)
@@ -131,7 +131,7 @@ class _Guard:
                     code = os.waitstatus_to_exitcode(status)
                     self.exit_code = code if code >= 0 else 128 - code
         except ChildProcessError:
-            # where orphans are not handed to the guard, the group may still have members
+            # where orphans are not handed to the reaper, the group may still have members
             return self._signal_group(0)
 
     def _signal_group(self, number: int) -> bool:
@@ -149,12 +149,12 @@ class _Guard:
             os.kill(pid, signal.SIGKILL)
 
 
-def _become(argv: list[str], log: int, cwd: str, guard: int) -> None:
+def _become(argv: list[str], log: int, cwd: str, reaper: int) -> None:
     """Turn this freshly forked process into the child; never returns."""
     try:
         os.setsid()
         _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != guard:
+        if os.getppid() != reaper:
             os._exit(1)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(log, 1)
@@ -163,7 +163,7 @@ def _become(argv: list[str], log: int, cwd: str, guard: int) -> None:
             signal.signal(number, signal.SIG_DFL)
         if cwd:
             os.chdir(cwd)
-        os.execvp(argv[0], argv)  # noqa: S606 - starting a program is what a guard is for
+        os.execvp(argv[0], argv)  # noqa: S606 - starting a program is what a reaper is for
     except OSError as error:
         os.write(2, f"cannot start {argv[0]}: {error}\n".encode())
     finally:
@@ -181,7 +181,7 @@ def _prctl(option: int, value: int) -> None:
 
 
 def _children() -> list[int]:
-    """Return the guard's children, orphans handed to it included (Linux; elsewhere none)."""
+    """Return the reaper's children, orphans handed to it included (Linux; elsewhere none)."""
     try:
         with open(f"/proc/self/task/{os.getpid()}/children") as file:
             return [int(pid) for pid in file.read().split()]
@@ -199,15 +199,15 @@ def _open_log(path: str, rotate_at: int) -> int:
 
 
 def main(arguments: list[str]) -> int:
-    """Run one guarded child, as :func:`guarded_command` asks for; return its exit code."""
+    """Run one guarded child, as :func:`reaped_command` asks for; return its exit code."""
     owner, log_path, cwd, grace, rotate_at, *argv = arguments
     if os.getpid() != os.getpgrp():
         os.setsid()
-    guard = _Guard(int(owner), float(grace))
+    reaper = _Reaper(int(owner), float(grace))
     log = _open_log(log_path, int(rotate_at))
-    guard.start(argv, log, cwd)
-    os.write(1, b"%d\n" % guard.child)
-    return guard.wait()
+    reaper.start(argv, log, cwd)
+    os.write(1, b"%d\n" % reaper.child)
+    return reaper.wait()
 
 
 if __name__ == "__main__":

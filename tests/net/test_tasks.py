@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from comfydeploy_jupyter import tasks
-from comfydeploy_jupyter.tasks import open_in_thread
+from comfydeploy_jupyter.net import tasks
+from comfydeploy_jupyter.net.tasks import open_in_thread
 
 
 async def test_a_swallowed_cancellation_is_repeated(monkeypatch):

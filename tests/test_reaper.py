@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from comfydeploy_jupyter.child import Child
-from comfydeploy_jupyter.guard import guarded_command
+from comfydeploy_jupyter.reaper import reaped_command
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,11 +28,11 @@ time.sleep(1000)
 """
 OWNER = """
 import subprocess, sys, time
-from comfydeploy_jupyter.guard import guarded_command
-command = guarded_command([sys.executable, "-c", sys.argv[1], sys.argv[2]], log=sys.argv[3],
+from comfydeploy_jupyter.reaper import reaped_command
+command = reaped_command([sys.executable, "-c", sys.argv[1], sys.argv[2]], log=sys.argv[3],
                           grace=0.2)
-guard = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-print(guard.pid, int(guard.stdout.readline()), flush=True)
+reaper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+print(reaper.pid, int(reaper.stdout.readline()), flush=True)
 time.sleep(1000)
 """
 
@@ -78,28 +78,28 @@ def wait_until_ready(log: Path) -> None:
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """A function that starts a Python script under a guard, logging to ``tmp_path / log``."""
-    guards = []
+    """A function that starts a Python script under a reaper, logging to ``tmp_path / log``."""
+    reapers = []
 
     def run(script: str, *arguments: str, **settings: Any) -> subprocess.Popen[bytes]:
         settings.setdefault("log", tmp_path / "log")
-        guard = subprocess.Popen(
-            guarded_command([sys.executable, "-c", script, *arguments], **settings),
+        reaper = subprocess.Popen(
+            reaped_command([sys.executable, "-c", script, *arguments], **settings),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
-        guards.append(guard)
-        return guard
+        reapers.append(reaper)
+        return reaper
 
     yield run
-    for guard in guards:
-        with guard:
-            guard.kill()
+    for reaper in reapers:
+        with reaper:
+            reaper.kill()
 
 
-def child_of(guard: subprocess.Popen[bytes]) -> int:
-    assert guard.stdout is not None
-    return int(guard.stdout.readline())
+def child_of(reaper: subprocess.Popen[bytes]) -> int:
+    assert reaper.stdout is not None
+    return int(reaper.stdout.readline())
 
 
 @pytest.mark.parametrize(
@@ -115,10 +115,10 @@ def test_exit_code_is_the_childs(start: Any, script: str, code: int) -> None:
 
 
 def test_program_that_cannot_be_started_is_127_and_logged(tmp_path: Path) -> None:
-    command = guarded_command(["/no/such/program"], log=tmp_path / "log")
-    guard = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    with guard:
-        assert guard.wait(10) == 127
+    command = reaped_command(["/no/such/program"], log=tmp_path / "log")
+    reaper = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    with reaper:
+        assert reaper.wait(10) == 127
     assert "cannot start /no/such/program" in (tmp_path / "log").read_text()
 
 
@@ -143,44 +143,44 @@ def test_closing_the_pipe_ends_the_child_politely(start: Any, tmp_path: Path) ->
         "print('ready', flush=True)\n"
         "time.sleep(1000)\n"
     )
-    guard = start(script)
+    reaper = start(script)
     wait_until_ready(tmp_path / "log")
-    guard.stdin.close()
-    assert guard.wait(10) == 5
+    reaper.stdin.close()
+    assert reaper.wait(10) == 5
     assert "goodbye" in (tmp_path / "log").read_text()
 
 
 def test_sigterm_ends_a_stubborn_family_after_the_grace(start: Any, tmp_path: Path) -> None:
     mark = f"FAMILY-{os.getpid()}-term"
-    guard = start(STUBBORN_FAMILY.replace("FAMILY", mark), mark, grace=0.3)
+    reaper = start(STUBBORN_FAMILY.replace("FAMILY", mark), mark, grace=0.3)
     wait_until_ready(tmp_path / "log")
     assert len(family(mark)) >= 3
     begin = time.monotonic()
-    guard.terminate()
-    assert guard.wait(10) == 128 + signal.SIGKILL
+    reaper.terminate()
+    assert reaper.wait(10) == 128 + signal.SIGKILL
     assert 0.25 < time.monotonic() - begin < 2
     assert family(mark) == []
 
 
 def test_control_c_is_left_to_the_owner(start: Any, tmp_path: Path) -> None:
-    guard = start("import time; print('ready', flush=True); time.sleep(1000)")
-    child = child_of(guard)
+    reaper = start("import time; print('ready', flush=True); time.sleep(1000)")
+    child = child_of(reaper)
     wait_until_ready(tmp_path / "log")
-    guard.send_signal(signal.SIGINT)
-    guard.send_signal(signal.SIGHUP)
+    reaper.send_signal(signal.SIGINT)
+    reaper.send_signal(signal.SIGHUP)
     with pytest.raises(subprocess.TimeoutExpired):
-        guard.wait(0.3)
+        reaper.wait(0.3)
     assert alive(child)
 
 
 def test_grandchildren_of_a_crashed_child_are_ended(start: Any, tmp_path: Path) -> None:
     mark = f"FAMILY-{os.getpid()}-crash"
-    guard = start(STUBBORN_FAMILY.replace("FAMILY", mark), mark)
-    child = child_of(guard)
+    reaper = start(STUBBORN_FAMILY.replace("FAMILY", mark), mark)
+    child = child_of(reaper)
     wait_until_ready(tmp_path / "log")
     begin = time.monotonic()
     os.kill(child, signal.SIGKILL)
-    assert guard.wait(10) == 128 + signal.SIGKILL
+    assert reaper.wait(10) == 128 + signal.SIGKILL
     assert time.monotonic() - begin < 1
     assert family(mark) == []
 
@@ -202,23 +202,23 @@ def test_killed_owner_takes_the_family_along(tmp_path: Path, fork: bool) -> None
     )
     with owner:
         assert owner.stdout is not None
-        guard, child = map(int, owner.stdout.readline().split())
+        reaper, child = map(int, owner.stdout.readline().split())
         wait_until_ready(log)
-        assert alive(guard)
+        assert alive(reaper)
         assert alive(child)
         os.kill(owner.pid, signal.SIGKILL)
-        wait_until(lambda: not alive(guard) and not family(mark, but=owner.pid), timeout=4)
+        wait_until(lambda: not alive(reaper) and not family(mark, but=owner.pid), timeout=4)
         if fork:
             os.killpg(owner.pid, signal.SIGKILL)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs PR_SET_PDEATHSIG")
 def test_killed_guard_takes_the_child_along(start: Any) -> None:
-    guard = start("import time; time.sleep(1000)")
-    child = child_of(guard)
+    reaper = start("import time; time.sleep(1000)")
+    child = child_of(reaper)
     assert alive(child)
-    guard.kill()
-    guard.wait(10)
+    reaper.kill()
+    reaper.wait(10)
     wait_until(lambda: not alive(child), timeout=2)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .. import worker
-from ..bodies import packed
 from ..comfyui.definitions import core_classes
 from ..errors import ComfyDeployError
 from ..graphs.formats import GraphFormat, check_api_graph, detect_format
@@ -14,6 +13,7 @@ from ..graphs.model_files import CORE_PACK, core_versions
 from ..graphs.ui_to_api import ui_to_api
 from ..graphs.validation import validate_prompt
 from ..graphs.versions import version_parts
+from ..net.bodies import packed
 from ..unparsed import is_large
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MODELS_MAX_AGE = 3.0  # seconds; a model file that was just added is to be seen
 
 
-async def judge(
+async def validate_workflow(
     machine: Machine, *, workflow_api: dict[str, Any] | None, workflow: dict[str, Any] | None
 ) -> dict[str, Any]:
     """Return what ``POST /prompt`` of a machine's ComfyUI would answer to a graph.

@@ -20,13 +20,8 @@ from yarl import URL
 from .._version import __version__
 from ..comfyui.discovery import launch_options
 from ..comfyui.running import pid_at
-from ..errors import (
-    ComfyUIUnavailableError,
-    ConflictError,
-    InvalidRequestError,
-    NotFoundError,
-)
-from ..peers import Peers
+from ..errors import ComfyUIUnavailableError, ConflictError, InvalidRequestError, NotFoundError
+from ..net.peers import Peers
 from ..secrets import MASK, clean_url, masked_arguments, masked_environment
 from ..store.machines import MachineRecord, name_taken
 from . import checks, hardware
@@ -51,7 +46,7 @@ _KEPT = ("autostart", "docker_steps", "comfyui_version")
 _OWN = ("--output-directory", "--temp-directory", "--database-url", "--port", "--listen")
 
 
-class MachineRoom:
+class MachineService:
     """Registers, changes and describes machines.
 
     Parameters

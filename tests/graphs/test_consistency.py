@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from comfydeploy_jupyter.errors import InvalidRequestError
-from comfydeploy_jupyter.graphs.agreement import check_agreement
+from comfydeploy_jupyter.graphs.consistency import check_agreement
 
 ROOT = Path(__file__).parents[2]
 RECORDED = [

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from . import answers, worker
-from .errors import InvalidJSONError
-from .json_pieces import dumps, rough_size
-from .lazy import lazy_module
-from .unparsed import LARGE, Unparsed
+from .. import worker
+from ..errors import InvalidJSONError
+from ..lazy import lazy_module
+from ..unparsed import LARGE, Unparsed
+from . import responses
+from .json_stream import dumps, rough_size
 
 if TYPE_CHECKING:
-    from .graphs import formats
+    from ..graphs import formats
 else:
     formats = lazy_module("graphs.formats")
 
@@ -45,7 +46,7 @@ def load_json(text: bytes | str, *, unique: bool = False) -> dict[str, Any]:
         If it is not JSON, or not an object.
     """
     try:
-        found = answers.loads(text, decoder=formats.decoder(unique=unique))
+        found = responses.loads(text, decoder=formats.decoder(unique=unique))
     except (ValueError, RecursionError) as fault:
         raise InvalidJSONError(f"The body is not JSON: {fault}") from None
     if not isinstance(found, dict):
@@ -72,7 +73,7 @@ async def read(text: bytes | str, *, unique: bool = False, graphs: bool = False)
     """
     if graphs and len(text) > LARGE:
         return await worker.call(_with_unparsed, text, unique)
-    if len(text) > answers.LARGE:
+    if len(text) > responses.LARGE:
         return await asyncio.to_thread(load_json, text, unique=unique)
     return load_json(text, unique=unique)
 
@@ -87,7 +88,7 @@ async def parse_answer(text: bytes) -> Any:
     """
     if len(text) > LARGE:
         return await worker.call(_answer_with_unparsed, text)
-    return await answers.parse(text)
+    return await responses.parse(text)
 
 
 def _with_unparsed(text: bytes | str, unique: bool) -> dict[str, Any]:
@@ -96,7 +97,7 @@ def _with_unparsed(text: bytes | str, unique: bool) -> dict[str, Any]:
 
 
 def _answer_with_unparsed(text: bytes) -> Any:
-    return _graphs_packed(answers.loads(text))
+    return _graphs_packed(responses.loads(text))
 
 
 def _graphs_packed(value: Any, levels: int = 4) -> Any:
@@ -115,6 +116,6 @@ def packed(value: Any) -> Any:
 
     For a worker process, where it hands back graphs.
     """
-    if isinstance(value, (dict, list)) and rough_size(value) > answers.LARGE:
+    if isinstance(value, (dict, list)) and rough_size(value) > responses.LARGE:
         return Unparsed(dumps(value).encode())
     return value

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from comfydeploy_jupyter import answers
-from comfydeploy_jupyter.answers import loads
 from comfydeploy_jupyter.graphs.formats import decoder
+from comfydeploy_jupyter.net import responses
+from comfydeploy_jupyter.net.responses import loads
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -20,19 +20,19 @@ VALUES = st.recursive(
 DEPTHS = st.integers(0, 6)
 
 
-PIECES = st.sampled_from([1, 3, 10, 40, answers.PIECE])
+PIECES = st.sampled_from([1, 3, 10, 40, responses.PIECE])
 
 
 @pytest.fixture(autouse=True)
 def keep_piece(monkeypatch):
     """Have what a test sets `PIECE` to undone."""
-    monkeypatch.setattr(answers, "PIECE", answers.PIECE)
+    monkeypatch.setattr(responses, "PIECE", responses.PIECE)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(VALUES, DEPTHS, st.sampled_from([None, 1]), PIECES)
 def test_every_value_in_every_piece(value, depth, indent, piece):
-    answers.PIECE = piece
+    responses.PIECE = piece
     text = json.dumps(value, indent=indent)
     expected = json.loads(text, parse_constant=lambda _: None)
     assert loads(text, depth) == expected
@@ -42,7 +42,7 @@ def test_every_value_in_every_piece(value, depth, indent, piece):
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(VALUES, DEPTHS, st.data(), PIECES)
 def test_what_is_no_json_is_refused_in_every_piece(value, depth, data, piece):
-    answers.PIECE = piece
+    responses.PIECE = piece
     text = json.dumps(value)
     place = data.draw(st.integers(0, len(text) - 1))
     for broken in (text[:place], text[:place] + "}" + text[place:], text + ","):
@@ -64,9 +64,9 @@ def test_broken_in_other_ways(text, depth):
         loads(text, depth)
 
 
-@pytest.mark.parametrize("piece", [1, 4, answers.PIECE])
+@pytest.mark.parametrize("piece", [1, 4, responses.PIECE])
 def test_the_decoder_of_requests(piece):
-    answers.PIECE = piece
+    responses.PIECE = piece
     strict = decoder(unique=True)
     for text in ('{"a": [NaN]}', "[1, Infinity]", '{"a": {"b": 1, "b": 2}}', "[1, 2, 1e999]"):
         with pytest.raises(ValueError, match=r"is not JSON|twice|too large"):
@@ -106,4 +106,4 @@ def test_nothing_large_is_parsed_at_once(indent):
     text = json.dumps({"workflow": deep}, indent=indent)
     watched = Watched()
     assert loads(text, decoder=watched) == {"workflow": deep}
-    assert 100 < watched.longest <= answers.PIECE + 2 < len(text) / 10
+    assert 100 < watched.longest <= responses.PIECE + 2 < len(text) / 10

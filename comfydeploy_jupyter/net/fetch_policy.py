@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from .errors import OfflineError
+from ..errors import OfflineError
 
 VARIABLE = "COMFYDEPLOY_OFFLINE"
 TRUE = frozenset({"1", "true", "yes", "on"})

@@ -6,7 +6,7 @@ import heapq
 import json
 from typing import TYPE_CHECKING, Any
 
-from .unparsed import Unparsed
+from ..unparsed import Unparsed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

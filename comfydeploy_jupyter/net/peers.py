@@ -24,8 +24,8 @@ from weakref import WeakSet
 import aiohttp
 import psutil
 
-from .errors import ComfyUIUnavailableError, InvalidRequestError
-from .posix import user_name
+from ..errors import ComfyUIUnavailableError, InvalidRequestError
+from ..posix import user_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
