@@ -44,6 +44,7 @@ class Relay:
         self.websockets = 0
         self._target = target
         self._pairs: set[_Pair] = set()
+        self._refusals = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._flowing = asyncio.Event()
         self._server: asyncio.Server | None = None
@@ -64,6 +65,7 @@ class Relay:
         if self._server is not None:
             self._server.close()
             self._server = None
+        self._refusals += 1
         self.cut()
 
     def cut(self, *, websockets_only: bool = False) -> int:
@@ -116,8 +118,12 @@ class Relay:
         writer.transport.abort()
 
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        refusals = self._refusals
         await self._flowing.wait()
         from_server, to_server = await asyncio.open_connection("127.0.0.1", self._target)
+        if self._refusals > refusals:
+            to_server.transport.abort()
+            return
         pair = _Pair(writer, to_server)
         self._pairs.add(pair)
         answers = asyncio.ensure_future(self._pump(from_server, writer, pair))
