@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from .net.tasks import wait_for
 from .reaper import reaped_command
 from .secrets import is_secret_variable, masked_arguments
 
@@ -179,7 +180,7 @@ class Child:
         if reaper.stdin is not None:
             reaper.stdin.close()
         try:
-            await asyncio.wait_for(self.wait(), self._grace + 5.0)
+            await wait_for(self.wait(), self._grace + 5.0)
         except asyncio.TimeoutError:
             reaper.kill()
             await self.wait()

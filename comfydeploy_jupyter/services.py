@@ -30,6 +30,7 @@ from .machines.service import MachineService
 from .metrics import Reading
 from .net.fetch_policy import FetchPolicy
 from .net.peers import ANYONE
+from .net.tasks import BackgroundTasks
 from .runs.delivery import Delivery
 from .runs.manager import RunManager
 from .snapshots.model_files import ModelFacts
@@ -177,8 +178,7 @@ class Services:
         self._opened = False
         self._lock = asyncio.Lock()
         self._cleaned: dict[Path, asyncio.Task[None]] = {}
-        self._tidying: asyncio.Task[None] | None = None
-        self._inheriting: asyncio.Task[None] | None = None
+        self._tasks = BackgroundTasks(log)
 
     @property
     def runs(self) -> RunManager:
@@ -226,9 +226,7 @@ class Services:
     async def close(self) -> None:
         """Close every room in the reverse order."""
         async with self._lock:
-            for task in (self._tidying, self._inheriting):
-                if task is not None:
-                    task.cancel()
+            await self._tasks.close()
             await asyncio.gather(*self._cleaned.values())
             await self.tunnels.close()
             if self._snapshots is not None:
@@ -471,10 +469,10 @@ class Services:
         await self._transfers.open()
         await delivery.open()
         await self._runs.open()
-        self._inheriting = asyncio.ensure_future(self._inherit(delivery))
+        self._tasks.start(self._inherit(delivery), "Recovering what dead servers left")
         self._machine_room.start()
         if settings.autostart:
-            self._tidying = asyncio.ensure_future(self._tidy(self.machines.get()))
+            self._tasks.start(self._tidy(self.machines.get()), "Removing files that are left over")
 
     async def _inherit(self, delivery: Delivery) -> None:
         """Take over what other servers on the same data folder leave when they die."""

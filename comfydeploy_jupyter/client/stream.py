@@ -22,6 +22,7 @@ from ..errors import (
     RunTimeoutError,
     ServerUnreachableError,
 )
+from ..net.backoff import Backoff
 from .events import FINAL, Event
 from .server import Server, check_timeout, send, unreachable
 from .sse import Message, SSEParser
@@ -32,8 +33,8 @@ SILENCE = 50.0
 PATIENCE = 60.0
 """How long a server may be away before a run is given up, s; enough for Jupyter to restart."""
 
-FIRST_PAUSE, LONGEST_PAUSE = 0.1, 5.0
-"""Pause before the first try to join again, s, and the longest after it was doubled each time."""
+BACKOFF = Backoff(first=0.1, longest=5.0)
+"""Pauses between attempts to join a run again."""
 
 
 class EventStream(Iterator[Event]):
@@ -93,7 +94,7 @@ class EventStream(Iterator[Event]):
         self._last_id: str | None = None
         self._patience = patience
         self._heard = time.monotonic()
-        self._pause = FIRST_PAUSE
+        self._failures = 0  # attempts in a row to join again, without a byte
         self._problem: ComfyDeployError | None = None
         self._accepted = body is None
         self._session = server.session()
@@ -235,7 +236,7 @@ class EventStream(Iterator[Event]):
                 return
             if chunk is None:
                 return
-            self._heard, self._pause = time.monotonic(), FIRST_PAUSE
+            self._heard, self._failures = time.monotonic(), 0
             yield from parser.feed(chunk)
 
     def _record(self) -> dict[str, Any]:
@@ -275,11 +276,11 @@ class EventStream(Iterator[Event]):
                 f"ask for it with get({self.prompt_id!r})",
                 extra={"prompt_id": self.prompt_id},
             ) from self._problem
-        pause = self._pause
+        self._failures += 1
+        pause = BACKOFF.pause(self._failures)
         if self._deadline is not None:
             pause = min(pause, max(0.0, self._deadline - time.monotonic()))
         self._closed.wait(pause)
-        self._pause = min(2 * self._pause, LONGEST_PAUSE)
         self._check_deadline()
 
     def _check_deadline(self) -> None:

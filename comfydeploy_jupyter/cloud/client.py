@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import random
+import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -12,7 +12,9 @@ from yarl import URL
 
 from ..errors import CloudError, InvalidRequestError
 from ..net import bodies, responses
+from ..net.backoff import Backoff, retry_after
 from ..net.json_stream import dumps
+from ..net.sessions import new_session
 
 if TYPE_CHECKING:
     from .access import CloudAccess
@@ -35,7 +37,7 @@ class CloudClient:
     timeout : float
         Seconds for one call, its repetitions included.
     pause : float
-        Seconds before the first repetition; each further one waits twice as long.
+        Longest pause before the first repetition, in seconds; it doubles with each further one.
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class CloudClient:
         self.base_url = base_url.rstrip("/")
         self.access = access
         self._timeout = timeout
-        self._pause = pause
+        self._backoff = Backoff(first=pause, attempts=ATTEMPTS)
         self._session: aiohttp.ClientSession | None = None
 
     def __repr__(self) -> str:
@@ -181,21 +183,19 @@ class CloudClient:
         """
         repeatable = method != "POST" if idempotent is None else idempotent
         data = None if body is None else await asyncio.to_thread(_encode, body)
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._timeout
-        attempt = 0
+        deadline = time.monotonic() + self._timeout
+        failures = 0
         while True:
-            attempt += 1
-            left = deadline - loop.time()
+            left = deadline - time.monotonic()
             try:
                 return await self._attempt(method, url, key, params, data, left)
-            except _CallError as fault:
-                # Jitter keeps many clients that failed together from coming back together.
-                pause = self._pause * 2 ** (attempt - 1) * random.uniform(0.5, 1.0)
-                pause = max(pause, fault.retry_after or 0.0)
-                again = fault.undone or (repeatable and fault.passing)
-                if not again or attempt == ATTEMPTS or loop.time() + pause > deadline:
-                    raise fault.error from None
+            except _CallError as failure:
+                failures += 1
+                pause = self._backoff.pause(failures, failure.retry_after)
+                again = failure.undone or (repeatable and failure.passing)
+                again = again and failures < self._backoff.attempts
+                if not again or time.monotonic() + pause > deadline:
+                    raise failure.error from None
             await asyncio.sleep(pause)
 
     async def _attempt(
@@ -213,7 +213,7 @@ class CloudClient:
         if data is not None:
             headers["Content-Type"] = "application/json"
         if self._session is None:
-            self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+            self._session = new_session()
         what = f"{method} {url.path}"
         try:
             async with self._session.request(
@@ -364,10 +364,10 @@ async def _read(response: aiohttp.ClientResponse, text: bytes, what: str, key: s
     error.status = status
     if status != 429:
         raise _CallError(error)
-    retry_after = _seconds(response.headers.get("Retry-After"))
-    if retry_after is not None:
-        error.details["retry_after"] = retry_after
-    raise _CallError(error, undone=True, retry_after=retry_after)
+    pause = retry_after(response.headers.get("Retry-After"), response.headers.get("Date"))
+    if pause is not None:
+        error.details["retry_after"] = pause
+    raise _CallError(error, undone=True, retry_after=pause)
 
 
 def _sentence(answer: Any) -> str:
@@ -395,14 +395,6 @@ def _place(location: Any) -> str:
     parts = location if isinstance(location, list) else []
     name = ".".join(str(part) for part in parts if part != "body")
     return f"{name}: " if name else ""
-
-
-def _seconds(header: str | None) -> float | None:
-    try:
-        seconds = float(header or "")
-    except ValueError:
-        return None
-    return seconds if 0 <= seconds < float("inf") else None
 
 
 def _encode(body: dict[str, Any]) -> bytes:

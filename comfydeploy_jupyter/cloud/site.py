@@ -12,12 +12,13 @@ from yarl import URL
 
 from ..errors import CloudError, InvalidRequestError
 from ..net import proxy_headers
+from ..net.sessions import new_session
+from ..net.tasks import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
 DEFAULT_SITE = "https://www.comfydeploy.com"
-CONNECT_WITHIN = 10.0  # seconds
 SILENCE = 300.0  # seconds that an answer which has begun may pause
 
 _PATH_SAFE = "/%:@!$&'()*+,;=-._~"
@@ -110,7 +111,11 @@ class Site:
         if key is not None:
             sent["Authorization"] = f"Bearer {key}"
         if self._session is None:
-            self._session = _new_session()
+            self._session = new_session(
+                silence=SILENCE,
+                auto_decompress=False,
+                skip_auto_headers=("User-Agent", "Accept", "Content-Type"),
+            )
         complete = asyncio.Event()
         data = None if body is None else _to_the_end(body, complete)
         if body is None:
@@ -121,7 +126,7 @@ class Site:
         sending = asyncio.ensure_future(complete.wait())
         try:
             await asyncio.wait({asking, sending}, return_when=asyncio.FIRST_COMPLETED)
-            return await asyncio.wait_for(asking, self.answer_within)
+            return await wait_for(asking, self.answer_within)
         except asyncio.TimeoutError:
             raise CloudError(f"{self.url} does not answer in time") from None
         except (aiohttp.ClientError, OSError, ValueError) as fault:
@@ -194,16 +199,6 @@ class Site:
         if base.scheme not in ("http", "https") or not base.host:
             raise CloudError("comfydeploy_url is not an http:// or https:// address")
         return base
-
-
-def _new_session() -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_WITHIN, sock_read=SILENCE),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        skip_auto_headers=("User-Agent", "Accept", "Content-Type"),
-    )
 
 
 async def _to_the_end(body: AsyncIterator[bytes], complete: asyncio.Event) -> AsyncIterator[bytes]:

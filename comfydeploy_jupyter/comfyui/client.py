@@ -21,6 +21,8 @@ from ..errors import (
 )
 from ..net import responses
 from ..net.peers import CheckedConnector, Peers
+from ..net.sessions import new_session
+from ..net.tasks import wait_for
 from ..secrets import clean_url
 from ..unparsed import LARGE
 
@@ -89,12 +91,8 @@ class ComfyUIClient:
         if self._closed:
             raise self.unavailable("its machine was changed or restarted meanwhile", sent=False)
         if self._opened is None:
-            make = partial(
-                aiohttp.ClientSession,
-                connector=CheckedConnector(self._peers, limit=0, keepalive_timeout=30),
-                timeout=aiohttp.ClientTimeout(total=self.timeout),
-                cookie_jar=aiohttp.DummyCookieJar(),  # else one user's would go with another's
-            )
+            connector = CheckedConnector(self._peers)
+            make = partial(new_session, connector, connect=None, total=self.timeout)
             guard = _without_redirects()
             self._opened = make(), make(connector_owner=False, trace_configs=[guard])
         return self._opened
@@ -411,7 +409,7 @@ class ComfyUIClient:
             auto_decompress=False,  # older aiohttp unpacks without bounds
         )
         try:
-            async with await asyncio.wait_for(asking, self.timeout) as answer:
+            async with await wait_for(asking, self.timeout) as answer:
                 if answer.headers.get("Content-Encoding", "identity") != "identity":
                     raise self.unavailable("it packs GET /view, though it was asked not to")
                 yield answer

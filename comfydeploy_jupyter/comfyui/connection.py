@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 import time
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from ..errors import ComfyUIUnavailableError
+from ..net.backoff import Backoff
 from ..net.responses import LARGE
-from ..net.tasks import end
+from ..net.tasks import end, wait_until_set
 from .events import MAX_EVENT, Event, Preview, Unread, decode_binary, decode_text
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 # With this flag ComfyUI names the node and the prompt of each preview (feature_flags.py).
 FEATURE_FLAGS = json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
-FIRST_DELAY, LAST_DELAY = 0.05, 3.0  # seconds between attempts to connect
+BACKOFF = Backoff(first=0.05, longest=3.0)  # between attempts to connect
 KNOCK_TIMEOUT = 5.0  # seconds that ComfyUI has to answer HTTP before a socket is opened
 HEARTBEAT = 20.0  # seconds of silence after which a ping asks whether the way is still there
 FIRST_DOUBT, LAST_DOUBT = 8.0, 300.0  # seconds of silence after which a socket may be deaf
@@ -104,13 +104,7 @@ class Connection:
 
     async def wait_connected(self, timeout: float) -> bool:
         """Wait up to ``timeout`` seconds for the connection; return whether it is there."""
-        if self._up.is_set():
-            return True
-        try:
-            await asyncio.wait_for(self._up.wait(), timeout)
-        except asyncio.TimeoutError:
-            return False
-        return True
+        return await wait_until_set(self._up, timeout)
 
     def hurry(self) -> None:
         """Try to connect now instead of after the pause between attempts."""
@@ -133,7 +127,7 @@ class Connection:
             await socket.close()
 
     async def _run(self) -> None:
-        delay = FIRST_DELAY
+        failures = 0
         while True:
             self._hurry.clear()
             try:
@@ -150,11 +144,10 @@ class Connection:
                 log.exception("The connection to ComfyUI at %s failed", self._client.url)
                 self.failure, self.hangs = f"{type(fault).__name__}: {fault}", False
             if self._up.is_set():
-                delay = FIRST_DELAY
+                failures = 0
                 self._down()
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), delay)
-            delay = min(delay * 2, LAST_DELAY)
+            failures += 1
+            await wait_until_set(self._hurry, BACKOFF.pause(failures))
 
     async def _connect(self) -> None:
         """Open a socket and hear what comes, until it ends."""

@@ -25,6 +25,7 @@ from ..child import plain_environment
 from ..errors import ComfyUIUnavailableError
 from ..net.peers import CheckedConnector, Peers
 from ..net.responses import read
+from ..net.sessions import new_session
 from .ownership import objection_to_python, objection_to_tree
 
 if TYPE_CHECKING:
@@ -187,12 +188,9 @@ async def what_answers(url: str, timeout: float = 5.0, *, peers: Peers | None = 
     ComfyUIUnavailableError
         Nothing answers within ``timeout`` seconds, or a process that `peers` does not allow.
     """
-    limit = aiohttp.ClientTimeout(total=timeout)
     try:
         async with (
-            aiohttp.ClientSession(
-                timeout=limit, connector=CheckedConnector(peers or Peers())
-            ) as session,
+            new_session(CheckedConnector(peers or Peers()), total=timeout) as session,
             session.get(f"{url.rstrip('/')}/system_stats", allow_redirects=False) as reply,
         ):
             if 300 <= reply.status < 400:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import random
 import socket
 import time
 from pathlib import Path
@@ -13,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..child import Child, child_environment
 from ..errors import ComfyUIUnavailableError
+from ..net.backoff import Backoff
 from ..net.peers import Peers
-from ..net.tasks import end
+from ..net.tasks import end, wait_until_set
 from . import discovery
 from .out_of_memory import count_oom_kills, why_killed
 
@@ -26,15 +25,14 @@ logger = logging.getLogger("comfydeploy_jupyter")
 
 State = Literal["stopped", "starting", "running", "backoff", "failed"]
 
-FIRST_PAUSE = 1.0
-LONGEST_PAUSE = 60.0
+BACKOFF = Backoff(first=1.0, longest=60.0)  # before a ComfyUI that ended by itself is started again
 STABLE_AFTER = 60.0
 
 
 class ComfyUIProcess:
     """Starts one ComfyUI, keeps it running, and ends it with this process at the latest.
 
-    A ComfyUI that ends by itself is started again after a pause that doubles from 1 s to 60 s and
+    A ComfyUI that ends by itself is started again after a pause that grows from 1 s to 60 s and
     is forgotten once it ran for 60 s. Only a ComfyUI that never answered since :meth:`start` is
     left alone: its state is ``failed``, and a further :meth:`start` tries again.
 
@@ -193,11 +191,10 @@ class ComfyUIProcess:
             self._attempt = asyncio.get_running_loop().create_future()
             self._hurry.clear()
             failures += 1
-            pause = _pause(failures)
+            pause = BACKOFF.pause(failures)
             logger.warning("%s It is started again in %.1f s.", error.message, pause)
             self._set_state("backoff")
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), pause)
+            await wait_until_set(self._hurry, pause)
             self.restarts += 1
 
     async def _stop(self) -> None:
@@ -328,12 +325,6 @@ def _tell(callback: Callable[[State], object], state: State) -> None:
         callback(state)
     except Exception:
         logger.exception("A callback failed at ComfyUI's new state %s", state)
-
-
-def _pause(failures: int) -> float:
-    """Return the seconds to wait after so many failures in a row, with jitter."""
-    pause = FIRST_PAUSE * 2.0 ** min(failures - 1, 10)
-    return min(LONGEST_PAUSE, pause * random.uniform(1.0, 1.25))
 
 
 def port_number(given: str | int) -> int | None:

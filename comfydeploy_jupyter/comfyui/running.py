@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from ..net.peers import is_trusted, listeners, processes_of
+from ..net.tasks import wait_for
 from .discovery import is_comfyui_tree
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ async def nothing_listens_at(url: str) -> bool:
         try:
             with socket.socket(family, kind, protocol) as sock:
                 sock.setblocking(False)
-                await asyncio.wait_for(loop.sock_connect(sock, address), CONNECT_WITHIN)
+                await wait_for(loop.sock_connect(sock, address), CONNECT_WITHIN)
         except ConnectionRefusedError:
             refused = True
         except asyncio.TimeoutError:

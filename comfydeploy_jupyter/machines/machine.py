@@ -28,7 +28,7 @@ from ..comfyui.running import nothing_listens_at, running_at
 from ..errors import ComfyUIUnavailableError, ForbiddenPathError, InvalidRequestError
 from ..graphs.versions import outside_tested_range
 from ..net.peers import Peers
-from ..net.tasks import end, open_in_thread
+from ..net.tasks import BackgroundTasks, open_in_thread, wait_for
 from ..secrets import clean_url
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ class Machine:
         self._link: _Link | None = None
         self._lock = asyncio.Lock()
         self._attempt: asyncio.Task[ComfyUIClient] | None = None
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = BackgroundTasks(log)
         self._failure: ComfyUIUnavailableError | None = None
         self._warned = ""
         self._oom_kills = 0  # when its ComfyUI was connected to
@@ -314,7 +314,7 @@ class Machine:
     async def close(self) -> None:
         """Close the connection and end a ComfyUI that we started."""
         self._closed = True
-        await end(self._tasks)
+        await self._tasks.close()
         async with self._lock:
             await self._unlink()
 
@@ -575,7 +575,7 @@ class Machine:
             link.categories_at = time.monotonic()
             with contextlib.suppress(ComfyUIUnavailableError, asyncio.TimeoutError):
                 asking = client.get_list("/models", str)
-                told = await asyncio.wait_for(asking, CATEGORIES_WITHIN)
+                told = await wait_for(asking, CATEGORIES_WITHIN)
                 link.categories = tuple(filter(is_folder_name, told[:MOST_CATEGORIES]))
         if link.folders is not None:
             link.folders.told = link.categories
@@ -785,18 +785,12 @@ class Machine:
         await self.learn_categories()
 
     def _background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        fault = None if task.cancelled() else task.exception()
-        if fault is not None and not isinstance(fault, ComfyUIUnavailableError):
-            log.error(
-                "A step of machine %r failed", self.id, exc_info=fault, extra=self._log_fields
-            )
+        return self._tasks.start(
+            work,
+            f"A task of machine {self.id!r}",
+            log_fields=self._log_fields,
+            expected=(ComfyUIUnavailableError,),
+        )
 
 
 def _folders(path: Path | None, link: _Link | None, settings: MachineSettings) -> Folders:

@@ -22,6 +22,7 @@ from ..comfyui.discovery import launch_options
 from ..comfyui.running import pid_at
 from ..errors import ComfyUIUnavailableError, ConflictError, InvalidRequestError, NotFoundError
 from ..net.peers import Peers
+from ..net.tasks import wait_for
 from ..secrets import MASK, clean_url, masked_arguments, masked_environment
 from ..store.machines import MachineRecord, name_taken
 from . import checks, hardware
@@ -200,7 +201,7 @@ class MachineService:
         known: dict[str, Any] = {"version": None, "commit": None, "source": None}
         if machine.connected or machine.path is not None:  # else it would be looked for, or started
             with contextlib.suppress(ComfyUIUnavailableError, asyncio.TimeoutError):
-                known = await asyncio.wait_for(machine.version(), ASK_WITHIN)
+                known = await wait_for(machine.version(), ASK_WITHIN)
         pid = status.get("pid")
         facts = {}
         if here and machine.url is not None and pid is None and machine.connected:
@@ -606,7 +607,7 @@ async def _settle(machine: Machine) -> None:
     """Give a ComfyUI that need not be started the time to connect; it may come later as well."""
     if not machine.managed:
         with contextlib.suppress(ComfyUIUnavailableError, asyncio.TimeoutError):
-            await asyncio.wait_for(machine.ready(), ASK_WITHIN)
+            await wait_for(machine.ready(), ASK_WITHIN)
 
 
 def _without(arguments: Sequence[str], options: Sequence[str]) -> list[str]:
@@ -635,7 +636,7 @@ async def _ask(machine: Machine) -> dict[str, Any]:
     if client is None:
         return {}
     try:
-        return await asyncio.wait_for(client.system_stats(), ASK_WITHIN)
+        return await wait_for(client.system_stats(), ASK_WITHIN)
     except (ComfyUIUnavailableError, asyncio.TimeoutError):
         return {}
 

@@ -26,6 +26,7 @@ import psutil
 
 from ..errors import ComfyUIUnavailableError, InvalidRequestError
 from ..posix import user_name
+from .sessions import KEEP_ALIVE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -182,12 +183,10 @@ class CheckedConnector(aiohttp.TCPConnector):
     ----------
     peers : Peers
         Who may be there.
-    **options
-        Those of `aiohttp.TCPConnector`.
     """
 
-    def __init__(self, peers: Peers, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, peers: Peers) -> None:
+        super().__init__(limit=0, keepalive_timeout=KEEP_ALIVE)
         self._peers = peers
         self._checked: WeakSet[asyncio.BaseTransport] = WeakSet()
 

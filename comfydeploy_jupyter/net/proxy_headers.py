@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote_plus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 REQUEST = (
     "Accept",
@@ -46,6 +46,20 @@ RESPONSE = (
     "Last-Modified",
     "Retry-After",
     "Vary",
+)
+# Of one connection, not of the message (RFC 9110, 7.6.1).
+HOP_BY_HOP = frozenset(
+    {
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    }
 )
 CREDENTIALS = frozenset({"token", "_xsrf"})  # query parameters by which Jupyter knows its users
 
@@ -81,6 +95,28 @@ def response_headers(given: Mapping[str, str]) -> dict[str, str]:
     found = {name: given[name] for name in RESPONSE if name in given}
     found["Cache-Control"] = _private(found.get("Cache-Control", ""))
     return found
+
+
+def end_to_end(headers: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """Yield the headers of a message that are not only for one connection.
+
+    For a proxy that passes all other headers on.
+
+    Parameters
+    ----------
+    headers : iterable of tuple of str
+        Names and values; a name may come more than once.
+    """
+    given = list(headers)
+    named = {
+        name.strip().lower()
+        for header, value in given
+        if header.lower() == "connection"
+        for name in value.split(",")
+    }
+    for name, value in given:
+        if name.lower() not in HOP_BY_HOP and name.lower() not in named:
+            yield name, value
 
 
 def leads_upwards(address: str) -> bool:

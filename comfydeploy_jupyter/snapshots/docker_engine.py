@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..child import child_environment
 from ..errors import DockerFailedError, DockerUnavailableError
+from ..net.tasks import wait_for
 from ..reaper import reaped_command
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ async def _problem(program: str, *probe: str) -> str | None:
     except OSError as fault:
         return fault.strerror or "it cannot be started"
     try:
-        _, errors = await asyncio.wait_for(process.communicate(), _PROBE_TIMEOUT)
+        _, errors = await wait_for(process.communicate(), _PROBE_TIMEOUT)
     except asyncio.TimeoutError:
         return f"no answer within {_PROBE_TIMEOUT:g} s"
     finally:

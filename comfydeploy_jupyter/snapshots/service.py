@@ -15,7 +15,7 @@ from ..comfyui.discovery import find_python
 from ..comfyui.folders import Folders
 from ..comfyui.running import Running, describe, running_at
 from ..errors import ComfyDeployError, ComfyUIUnavailableError, ConflictError, InvalidRequestError
-from ..net.tasks import end
+from ..net.tasks import BackgroundTasks
 from .custom_nodes import read_custom_nodes
 from .docker_context import write_context
 from .docker_engine import build, find_engine, image_name
@@ -83,11 +83,11 @@ class Snapshots:
         self._models = models
         self._tokens = dict(tokens)
         self._busy: set[str] = set()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = BackgroundTasks()
 
     async def close(self) -> None:
         """End what is under way."""
-        await end(self._tasks)
+        await self._tasks.close()
 
     @property
     def at_work(self) -> bool:
@@ -95,11 +95,8 @@ class Snapshots:
         return bool(self._tasks)
 
     def begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Return the task that does some work of this room; it ends with the room at the latest."""
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        """Start a task that reads or builds a snapshot. `close` ends it; its caller awaits it."""
+        return self._tasks.start(work, "Reading or building a snapshot", expected=(Exception,))
 
     async def to_docker(
         self, request: SnapshotRequest, tell: Callable[[str], None]

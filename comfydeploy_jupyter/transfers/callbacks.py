@@ -8,15 +8,17 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from ..net.tasks import end
+from ..net.tasks import end, wait_for
 from ..store.callbacks import Callback, Order
-from .http import Backoff, TransferError, request
+from .http import TransferError, request
+from .queue import BACKOFF
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     import aiohttp
 
+    from ..net.backoff import Backoff
     from ..store.callbacks import CallbackRepository
     from ..store.session import Session
 
@@ -88,13 +90,13 @@ class Callbacks:
         http: aiohttp.ClientSession,
         key_for: Callable[[str], str | None],
         *,
-        backoff: Backoff | None = None,
+        backoff: Backoff = BACKOFF,
     ) -> None:
         self._repository = repository
         self._session = session
         self._http = http
         self._key_for = key_for
-        self._backoff = backoff or Backoff()
+        self._backoff = backoff
         self._lines: dict[str, _Line] = {}
         self._new: list[Callback] = []
         self._gone: list[Callback] = []
@@ -206,7 +208,7 @@ class Callbacks:
         while not attempt or time.monotonic() < given_up_at:
             attempt += 1
             try:
-                await asyncio.wait_for(self._post(endpoint, order, message), ANSWER_WITHIN)
+                await wait_for(self._post(endpoint, order, message), ANSWER_WITHIN)
             except asyncio.TimeoutError:
                 pause = self._backoff.pause(attempt)
             except TransferError as fault:

@@ -1,27 +1,23 @@
-"""What all transfers share of HTTP: which answers are worth another try, and after what pause."""
+"""HTTP requests of transfers: which failed ones are worth another attempt."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 import re
-import time
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from yarl import URL
 
+from ..net import sessions
+from ..net.backoff import retry_after
 from ..net.responses import parse, read_whole, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-CONNECT_TIMEOUT = 15.0  # seconds
-LONGEST_RETRY_AFTER = 3600.0  # seconds; a server that asks for more is asked again then
 SNIPPET = 2048  # bytes of an error's body that are looked at
 LARGEST_JSON = 16 * 1024 * 1024  # bytes; answers of a model site with all its versions have some
 PASSING_STATUSES = frozenset({408, 425, 429})  # refusals that may be over soon
@@ -47,51 +43,18 @@ class TransferError(Exception):
         self.after = after
 
 
-@dataclass(frozen=True)
-class Backoff:
-    """The pauses between attempts: doubled each time, with jitter, never shorter than asked for.
+def new_session(connector: aiohttp.BaseConnector | None = None) -> aiohttp.ClientSession:
+    """Return a session for transfers.
 
-    Attributes
-    ----------
-    first, largest : float
-        Seconds.
-    attempts : int
-        Fruitless attempts in a row after which a transfer is given up.
-    """
-
-    first: float = 1.0
-    largest: float = 60.0
-    attempts: int = 8
-
-    def pause(self, attempt: int, after: float | None = None) -> float:
-        """Return the seconds to wait after the given attempt, counted from 1."""
-        limit = min(self.first * 2.0 ** min(attempt - 1, 30), self.largest)
-        jittered = random.uniform(limit / 2, limit)
-        return jittered if after is None else max(after + random.uniform(0, self.first), jittered)
-
-
-def new_session(
-    connector: type[aiohttp.TCPConnector] = aiohttp.TCPConnector, **options: Any
-) -> aiohttp.ClientSession:
-    """Return a connection pool for transfers.
-
-    No time limit is set on a whole request, which may carry gigabytes; who starts one watches that
-    it moves. Addresses are used as they are given: some are signed.
+    No time limit is set on a whole request, which may carry gigabytes: whoever starts one watches
+    that bytes arrive. Addresses are used as they are given, since some are signed.
 
     Parameters
     ----------
-    connector : type
+    connector : aiohttp.BaseConnector, optional
         Makes the connections.
-    **options
-        Further options of it.
     """
-    return aiohttp.ClientSession(
-        connector=connector(limit=0, keepalive_timeout=30, **options),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT),
-        requote_redirect_url=False,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-    )
+    return sessions.new_session(connector, requote_redirect_url=False, auto_decompress=False)
 
 
 @asynccontextmanager
@@ -189,21 +152,5 @@ async def _refusal(response: aiohttp.ClientResponse, what: str) -> TransferError
     return TransferError(
         f"{what} answered {phrase}{f' ({found.group(1)})' if found else ''}",
         again=status >= 500 or status in PASSING_STATUSES,
-        after=_retry_after(response.headers.get("Retry-After", ""), response.headers.get("Date")),
+        after=retry_after(response.headers.get("Retry-After"), response.headers.get("Date")),
     )
-
-
-def _retry_after(value: str, now: str | None) -> float | None:
-    """Return the seconds that a ``Retry-After`` header asks for, given as a number or a date.
-
-    A date is meant by the server's own clock, which its header ``Date`` tells.
-    """
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            here = time.time() if now is None else parsedate_to_datetime(now).timestamp()
-            seconds = parsedate_to_datetime(value).timestamp() - here
-        except (ValueError, TypeError):
-            return None
-    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER) if seconds == seconds else None

@@ -13,6 +13,7 @@ import psutil
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.resolver import ThreadedResolver
 
+from ..net.sessions import KEEP_ALIVE
 from .http import TransferError
 
 if TYPE_CHECKING:
@@ -71,13 +72,13 @@ class PublicConnector(aiohttp.TCPConnector):
     ----------
     allowed : iterable of str
         URLs whose host and port may be inside, such as a mirror in the same network.
-    **options
-        As `aiohttp.TCPConnector` takes them.
     """
 
-    def __init__(self, allowed: Iterable[str] = (), **options: Any) -> None:
+    def __init__(self, allowed: Iterable[str] = ()) -> None:
         self._allowed = _origins(allowed)
-        super().__init__(resolver=_PublicResolver(self._allowed), **options)
+        super().__init__(
+            resolver=_PublicResolver(self._allowed), limit=0, keepalive_timeout=KEEP_ALIVE
+        )
 
     async def connect(self, req: ClientRequest, *args: Any, **kwargs: Any) -> Connection:
         """Get a connection for a request.

@@ -7,15 +7,15 @@ import logging
 import time
 import uuid
 from collections import Counter
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import metrics
 from ..errors import ComfyDeployError, ComfyUIUnavailableError
-from ..net.tasks import end
+from ..net.backoff import Backoff
+from ..net.tasks import BackgroundTasks, end, wait_for
 from ..store.transfers import TransferRecord
 from ..timestamps import utc_now
-from .http import Backoff, TransferError
+from .http import TransferError
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 SHOWN = 200  # ended transfers of all runs together that `status` shows
 CLEAN_UP_WITHIN = 10.0  # seconds to clear away what a transfer leaves
+BACKOFF = Backoff(attempts=8)  # between the attempts of one transfer
 STALL = 120.0  # seconds without a byte or an answer after which an attempt is given up
 
 
@@ -119,18 +120,18 @@ class TransferQueue:
         jobs: Mapping[str, Job],
         *,
         max_concurrent: int = 3,
-        backoff: Backoff | None = None,
+        backoff: Backoff = BACKOFF,
         stall: float = STALL,
     ) -> None:
         self._repository = repository
         self._session = session
         self._jobs = jobs
         self._max_concurrent = max_concurrent
-        self._backoff = backoff or Backoff()
+        self._backoff = backoff
         self._stall = stall
         self._slots = {way: asyncio.Semaphore(max_concurrent) for way in ("up", "down")}
         self._open: dict[str, Transfer] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = BackgroundTasks(log)
 
     async def open(self) -> None:
         """Go on with what did not end before the last stop."""
@@ -145,7 +146,8 @@ class TransferQueue:
     async def close(self) -> None:
         """Stop; what is open goes on at the next start."""
         works = [transfer.work for transfer in self._open.values() if transfer.work is not None]
-        await end([*self._tasks, *works])
+        await self._tasks.close()
+        await end(works)
 
     def new(self, direction: str, kind: str, filename: str, **fields: Any) -> TransferRecord:
         """Return a record for `add`."""
@@ -302,9 +304,11 @@ class TransferQueue:
         transfer = Transfer(record, self._repository)
         self._open[record.id] = transfer
         transfer.work = asyncio.ensure_future(self._try(transfer, begin))
-        task = asyncio.ensure_future(self._run(transfer, transfer.work))
-        self._tasks.add(task)
-        task.add_done_callback(partial(self._done, record))
+        self._tasks.start(
+            self._run(transfer, transfer.work),
+            f"Keeping the end of the transfer of {record.filename}",
+            log_fields=record.log_fields,
+        )
 
     async def _run(self, transfer: Transfer, work: asyncio.Future[str]) -> None:
         """Wait for a transfer's work and settle its end. The server's end alone leaves it open.
@@ -331,16 +335,6 @@ class TransferQueue:
             )
             state, transfer.record.error = "failed", "its state could not be kept on the disk"
         await self._end(transfer, state)
-
-    def _done(self, record: TransferRecord, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            log.error(
-                "The end of the transfer of %s could not be kept",
-                record.filename,
-                exc_info=task.exception(),
-                extra=record.log_fields,
-            )
 
     async def _try(self, transfer: Transfer, begin: asyncio.Event | None) -> str:
         if begin is not None:
@@ -403,7 +397,7 @@ class TransferQueue:
         record = transfer.record
         if state != "done":
             try:
-                await asyncio.wait_for(self._jobs[record.kind].clean_up(transfer), CLEAN_UP_WITHIN)
+                await wait_for(self._jobs[record.kind].clean_up(transfer), CLEAN_UP_WITHIN)
             except (TransferError, ComfyDeployError, OSError, asyncio.TimeoutError) as fault:
                 log.warning(
                     "What %r left could not be cleared away: %s",

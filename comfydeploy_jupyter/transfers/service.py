@@ -16,7 +16,7 @@ from .callbacks import Callbacks
 from .downloads import Copy, Download, told_digest, told_size
 from .http import TransferError, new_session, request
 from .public import PublicConnector
-from .queue import STALL, TransferQueue
+from .queue import BACKOFF, STALL, TransferQueue
 from .sites import ModelSites, Offer
 from .sources import open_path
 from .uploads import OutputUpload, PresignedUpload, VolumeUpload, content_type, put
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from ..machines.registry import MachineRegistry
+    from ..net.backoff import Backoff
     from ..store.callbacks import CallbackRepository, Order
     from ..store.session import Session
     from ..store.transfers import TransferRecord, TransferRepository
-    from .http import Backoff
 
 
 ASK_WITHIN = 15.0  # seconds that a site has to tell what a link leads to
@@ -72,7 +72,7 @@ class Transfers:
         sites: ModelSites | None = None,
         fetching: FetchPolicy = ALLOWED,
         max_concurrent: int = 3,
-        backoff: Backoff | None = None,
+        backoff: Backoff = BACKOFF,
         stall: float = STALL,
     ) -> None:
         self._machines = machines
@@ -80,7 +80,7 @@ class Transfers:
         self._sites = sites or ModelSites()
         self._fetching = fetching
         self.http: aiohttp.ClientSession = new_session()
-        self._public = new_session(PublicConnector, allowed=self._sites.addresses)
+        self._public = new_session(PublicConnector(self._sites.addresses))
         self.queue = TransferQueue(
             transfers,
             session,

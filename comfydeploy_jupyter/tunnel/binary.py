@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from ..net.fetch_policy import ALLOWED, FetchPolicy
+from ..net.sessions import new_session
+from ..net.tasks import wait_for
 from .failures import failure
 
 if TYPE_CHECKING:
@@ -112,7 +114,7 @@ class Binary:
                 raise failure("no_binary", "There is no cloudflared on this machine", hint=HINT)
             self._fetching.require("cloudflared")
             try:
-                return await asyncio.wait_for(self._fetch(), LONGEST_DOWNLOAD)
+                return await wait_for(self._fetch(), LONGEST_DOWNLOAD)
             except (aiohttp.ClientError, asyncio.TimeoutError, OSError, tarfile.TarError) as fault:
                 why = str(fault) or type(fault).__name__
                 raise _not_fetched(f"cloudflared cannot be downloaded: {why}") from fault
@@ -125,8 +127,7 @@ class Binary:
         return Path(found).absolute() if found else None
 
     async def _fetch(self) -> Path:
-        timeout = aiohttp.ClientTimeout(total=None, connect=10.0, sock_read=LONGEST_SILENCE)
-        async with aiohttp.ClientSession(timeout=timeout, trust_env=True) as session:
+        async with new_session(silence=LONGEST_SILENCE, trust_env=True) as session:
             async with session.get(self._release_url, raise_for_status=True) as answer:
                 asset = _choose(await answer.json(content_type=None))
             part = await asyncio.to_thread(_Part, self._cache)

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from ..child import Child, child_environment
+from ..net.sessions import new_session
 from .failures import failure, why_it_ended, why_it_waits
 from .gate import PARAMETER
 
@@ -204,8 +205,7 @@ class Cloudflared:
         metrics = f"http://127.0.0.1:{port}"
         url: str | None = None
         try:
-            timeout = aiohttp.ClientTimeout(total=2.0)
-            async with aiohttp.ClientSession(timeout=timeout) as session:
+            async with new_session(total=2.0) as session:
                 while not ended.done() and time.monotonic() < deadline:
                     log = await self.log()
                     if self._token is None:

@@ -32,21 +32,22 @@ from urllib.parse import unquote_to_bytes, urlsplit
 
 import aiohttp
 from aiohttp import web
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDict
 from yarl import URL
 
 from ..errors import ComfyUIUnavailableError
 from ..net.peers import CheckedConnector, Peers
+from ..net.proxy_headers import end_to_end
+from ..net.sessions import new_session
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
 PARAMETER = "access"
 COOKIE = "comfydeploy_access"
 COOKIE_AGE = 7 * 24 * 3600  # s; the secret changes with every start of the tunnel anyway
 CHUNK = 256 * 1024
 LONGEST_HEADER = 64 * 1024  # bytes
-CONNECT_TIMEOUT = 10.0  # s
 HEAD_WITHIN = 10.0  # s that a visitor has to send the head of a request
 HALF_HEADS = 64  # connections of one address whose heads are not complete; older ones are closed
 ATTEMPTS = 10  # wrong secrets that one address may try ...
@@ -54,20 +55,6 @@ ATTEMPTS_WITHIN = 60.0  # ... in so many seconds
 REMEMBERED = 10_000  # addresses
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
-# of one connection, not of the message (RFC 9110, 7.6.1)
-_HOP_BY_HOP = frozenset(
-    {
-        "connection",
-        "keep-alive",
-        "proxy-authenticate",
-        "proxy-authorization",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    }
-)
 # by which Cloudflare Access tells who a visitor is; with them others could act as the visitor
 _IDENTITY = "cf-access-"
 _OWN_COOKIES = frozenset({COOKIE, "CF_Authorization", "CF_AppSession"})
@@ -133,7 +120,6 @@ class Gate:
 
     async def serve(self, listener: socket.socket, stop: asyncio.Event) -> None:
         """Serve until told to stop."""
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT)
         server = _Server(
             self._handle,
             self._half_heads,
@@ -145,11 +131,9 @@ class Gate:
             max_field_size=LONGEST_HEADER,
         )
         runner = web.ServerRunner(server, shutdown_timeout=0.5)
-        async with aiohttp.ClientSession(
-            timeout=timeout,
+        async with new_session(
+            CheckedConnector(self._peers),
             auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            connector=CheckedConnector(self._peers, limit=0),
             max_line_size=LONGEST_HEADER,
             max_field_size=LONGEST_HEADER,
             skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
@@ -269,7 +253,7 @@ class Gate:
     def _outgoing(self, request: web.BaseRequest) -> CIMultiDict[str]:
         """Return the headers to pass on: none of one connection, nothing that opens the gate."""
         headers: CIMultiDict[str] = CIMultiDict()
-        for name, value in _end_to_end(request.headers):
+        for name, value in end_to_end(request.headers.items()):
             if name.lower().startswith(_IDENTITY):
                 continue
             kept = _without_pass(value) if name.lower() == "cookie" else value
@@ -282,7 +266,7 @@ class Gate:
         self, request: web.BaseRequest, answer: aiohttp.ClientResponse, *, fresh: bool
     ) -> web.StreamResponse:
         response = web.StreamResponse(status=answer.status, reason=answer.reason)
-        for name, value in _end_to_end(answer.headers):
+        for name, value in end_to_end(answer.headers.items()):
             response.headers.add(name, value.encode("utf-8", "replace").decode())
         if fresh:
             self._remember(request, response)
@@ -534,17 +518,6 @@ def _own_page(request: web.BaseRequest) -> bool:
         and request.headers.get("Sec-Fetch-Mode") == "navigate"
         and request.headers.get("Sec-Fetch-Dest", "document") == "document"
     )
-
-
-def _end_to_end(headers: CIMultiDictProxy[str]) -> Iterator[tuple[str, str]]:
-    named = {
-        name.strip().lower()
-        for value in headers.getall("Connection", [])
-        for name in value.split(",")
-    }
-    for name, value in headers.items():
-        if name.lower() not in _HOP_BY_HOP and name.lower() not in named:
-            yield name, value
 
 
 def _refusal(request: web.BaseRequest, status: int, code: str, text: str) -> web.Response:

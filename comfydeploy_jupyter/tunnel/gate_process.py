@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import aiohttp
 
 from ..child import Child, child_environment
+from ..net.backoff import Backoff
+from ..net.sessions import new_session
 from ..net.tasks import end
 from .failures import failure
 from .gate import GateSettings
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 START_TIMEOUT = 30.0  # s until a gate answers
-LONGEST_PAUSE = 30.0  # s before a gate that ended is started again
+BACKOFF = Backoff(first=0.1, longest=30.0)  # before a gate that ended is started again
 
 
 class GateProcess:
@@ -114,7 +116,7 @@ class GateProcess:
         self._child.end_leftover()
 
     async def _keep(self) -> None:
-        pause = 0.1
+        failures = 0
         while True:
             target = self._target
             try:
@@ -127,8 +129,8 @@ class GateProcess:
             if target == self._target:
                 why = self._child.exit_text()
                 logger.warning("The gate of the tunnel ended (%s); it is started again", why)
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE)
+                failures += 1
+                await asyncio.sleep(BACKOFF.pause(failures))
 
     async def _start(self, target: str) -> None:
         assert self._listener is not None
@@ -152,9 +154,8 @@ class GateProcess:
 
     async def _answers(self) -> bool:
         with contextlib.suppress(aiohttp.ClientError, asyncio.TimeoutError):
-            timeout = aiohttp.ClientTimeout(total=START_TIMEOUT)
             async with (
-                aiohttp.ClientSession(timeout=timeout) as session,
+                new_session(total=START_TIMEOUT) as session,
                 session.get(self.url, allow_redirects=False) as answer,
             ):
                 return "X-ComfyDeploy-Gate" in answer.headers

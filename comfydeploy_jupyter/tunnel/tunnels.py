@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import random
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ComfyDeployError, ConflictError, TunnelFailedError
+from ..net.backoff import Backoff
 from ..net.fetch_policy import ALLOWED, FetchPolicy
-from ..net.tasks import end
+from ..net.tasks import end, wait_until_set
 from ..timestamps import utc_now
 from .binary import LATEST_RELEASE, Binary
 from .cloudflared import Cloudflared, leads_to
@@ -30,8 +29,7 @@ Protection = Literal["gate", "jupyter", "none"]
 State = Literal["stopped", "starting", "running", "restarting"]
 
 TARGETS: tuple[Target, ...] = ("comfyui", "jupyter")
-FIRST_PAUSE = 1.0  # s before a tunnel that died is started again; doubles ...
-LONGEST_PAUSE = 60.0  # ... up to this
+BACKOFF = Backoff(first=1.0, longest=60.0)  # before a tunnel that ended is started again
 RATE_LIMITED_PAUSE = 300.0  # s; asking sooner only prolongs it
 STABLE_AFTER = 60.0  # s after which earlier failures are forgotten
 CHECK_EVERY = 5.0  # s between two looks at whether a tunnel still leads where it should
@@ -264,8 +262,7 @@ class _Tunnel:
                 pause,
                 extra=self._log_fields,
             )
-            with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self._hurry.wait(), pause)
+            await wait_until_set(self._hurry, pause)
             self.restarts += 1
 
     async def _bring_up(self) -> ComfyDeployError | None:
@@ -562,12 +559,11 @@ class Tunnels:
 
 
 def _pause(failures: int, error: ComfyDeployError) -> float:
-    """Return the seconds to wait after so many failures in a row, with jitter."""
-    if isinstance(error, TunnelFailedError) and error.details.get("reason") == "rate_limited":
-        pause = RATE_LIMITED_PAUSE
-    else:
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** min(failures - 1, 10))
-    return pause * random.uniform(1.0, 1.25)
+    """Return the seconds to wait after so many failures in a row."""
+    rate_limited = (
+        isinstance(error, TunnelFailedError) and error.details.get("reason") == "rate_limited"
+    )
+    return BACKOFF.pause(failures, at_least=RATE_LIMITED_PAUSE if rate_limited else None)
 
 
 def _message(tunnel: _Tunnel, *, was_up: bool) -> str:

@@ -1,14 +1,22 @@
-"""Tasks that are ended have ended."""
+"""Tasks in the background, waited for and ended."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import logging
 import threading
+import weakref
 
 import pytest
 
 from comfydeploy_jupyter.net import tasks
-from comfydeploy_jupyter.net.tasks import open_in_thread
+from comfydeploy_jupyter.net.tasks import (
+    BackgroundTasks,
+    open_in_thread,
+    wait_for,
+    wait_until_set,
+)
 
 
 async def test_a_swallowed_cancellation_is_repeated(monkeypatch):
@@ -76,3 +84,129 @@ async def test_an_open_file_is_handed_over(tmp_path):
     with await open_in_thread(path.open, "rb") as file:
         assert file.read() == b"x"
     assert await open_in_thread(lambda: None) is None
+
+
+async def test_background_tasks_are_kept_until_they_are_done():
+    """The garbage collector takes a task that waits for what nobody else knows."""
+    tasks = BackgroundTasks()
+
+    async def work() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    task = weakref.ref(tasks.start(work()))
+    await asyncio.sleep(0)
+    gc.collect()
+    assert task() is not None
+    assert len(tasks) == 1
+    await tasks.close()
+    assert len(tasks) == 0
+
+
+async def test_what_ends_a_background_task_is_logged(caplog):
+    tasks = BackgroundTasks(logging.getLogger("here"))
+
+    async def fail(error: Exception) -> None:
+        raise error
+
+    unexpected = tasks.start(fail(OSError("no")), "Work", log_fields={"run": "7"})
+    known = tasks.start(fail(ValueError()), expected=(ValueError,))
+    await asyncio.wait([unexpected, known])
+    await tasks.close()
+    (record,) = caplog.records
+    assert (record.name, record.getMessage()) == ("here", "Work failed")
+    assert record.__dict__["run"] == "7"
+    assert record.exc_info is not None
+
+
+async def test_a_task_that_is_cancelled_before_its_first_step_is_done():
+    tasks, entered, done = BackgroundTasks(), [], []
+
+    async def work() -> None:
+        entered.append(1)
+
+    task = tasks.start(work(), when_done=lambda: done.append(1))
+    await tasks.close()
+    assert task.cancelled()
+    assert (entered, done) == ([], [1])
+
+
+async def test_what_background_tasks_start_on_their_way_out_is_ended_too():
+    tasks = BackgroundTasks()
+
+    async def work(again: int) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            if again:
+                tasks.start(work(again - 1))
+
+    tasks.start(work(2))
+    await asyncio.sleep(0)
+    await tasks.close()
+    assert len(tasks) == 0
+
+
+async def test_wait_for_returns_or_raises_what_it_waits_for():
+    assert await wait_for(asyncio.sleep(0, "found"), 10) == "found"
+    assert await wait_for(asyncio.sleep(0, "found"), None) == "found"
+
+    async def fail() -> None:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await wait_for(fail(), 10)
+
+
+async def test_wait_for_ends_what_takes_too_long():
+    ended = []
+
+    async def slow() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            ended.append(1)
+
+    with pytest.raises(asyncio.TimeoutError):
+        await wait_for(slow(), 0.001)
+    assert ended == [1]
+
+
+async def test_wait_for_returns_what_is_done_while_it_is_ended():
+    async def late() -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return "at the last moment"
+        return ""
+
+    assert await wait_for(late(), 0.001) == "at the last moment"
+
+
+async def test_wait_for_does_not_swallow_a_cancellation():
+    """asyncio's own does before Python 3.12, where both happen in the same step of the loop."""
+    ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    waiting = asyncio.ensure_future(wait_for(ready, 10))
+    await asyncio.sleep(0)
+    ready.set_result(None)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+
+async def test_wait_for_ends_its_work_when_it_is_cancelled():
+    work = asyncio.ensure_future(asyncio.Event().wait())
+    waiting = asyncio.ensure_future(wait_for(work, 10))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert work.cancelled()
+
+
+async def test_waiting_for_an_event():
+    event = asyncio.Event()
+    assert not await wait_until_set(event, 0.001)
+    asyncio.get_running_loop().call_soon(event.set)
+    assert await wait_until_set(event, 10)
+    assert await wait_until_set(event, 0)

@@ -10,18 +10,18 @@ import pytest
 
 from comfydeploy_jupyter.machines.machine import Machine, MachineSettings
 from comfydeploy_jupyter.machines.registry import MachineRegistry
+from comfydeploy_jupyter.net.backoff import Backoff
 from comfydeploy_jupyter.store.callbacks import CallbackRepository
 from comfydeploy_jupyter.store.database import Database
 from comfydeploy_jupyter.store.session import Session
 from comfydeploy_jupyter.store.transfers import TransferRepository
-from comfydeploy_jupyter.transfers.http import Backoff
 from comfydeploy_jupyter.transfers.service import Transfers
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
     from pathlib import Path
 
-QUICK = Backoff(first=0.01, largest=0.05, attempts=4)
+QUICK = Backoff(first=0.01, longest=0.05, attempts=4)
 
 
 class Deaf:

@@ -61,7 +61,7 @@ async def get(session: aiohttp.ClientSession, url: str) -> None:
 async def test_connection_is_judged_by_its_address(bare_service, host):
     bare_service.files["a"] = b"a"
     port = bare_service.url.rsplit(":", 1)[1]
-    async with new_session(PublicConnector) as session:
+    async with new_session(PublicConnector()) as session:
         with pytest.raises(TransferError, match="inside this machine") as refused:
             await get(session, f"http://{host}:{port}/files/a")
     assert not refused.value.again
@@ -72,7 +72,7 @@ async def test_name_is_looked_up_when_the_connection_is_made(bare_service, tmp_p
     # A name that leads inside, although nothing in the text of the link says so.
     name = socket.gethostname()
     port = bare_service.url.rsplit(":", 1)[1]
-    async with new_session(PublicConnector) as session:
+    async with new_session(PublicConnector()) as session:
         with pytest.raises(TransferError, match="inside this machine"):
             await get(session, f"http://{name}:{port}/files/a")
 
@@ -81,7 +81,7 @@ async def test_allowed_site_may_be_inside_but_not_what_it_redirects_to(bare_serv
     bare_service.files["a"] = b"a"
     bare_service.pages["here"] = (302, {"Location": f"{bare_service.url}/files/a"})
     bare_service.pages["away"] = (302, {"Location": "http://127.0.0.1:9/files/a"})
-    async with new_session(PublicConnector, allowed=[bare_service.url]) as session:
+    async with new_session(PublicConnector([bare_service.url])) as session:
         await get(session, f"{bare_service.url}/here")
         with pytest.raises(TransferError, match="inside this machine"):
             await get(session, f"{bare_service.url}/away")

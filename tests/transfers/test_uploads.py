@@ -18,8 +18,8 @@ from comfydeploy_jupyter.errors import (
     InvalidRequestError,
     NotFoundError,
 )
+from comfydeploy_jupyter.net.backoff import Backoff
 from comfydeploy_jupyter.store.transfers import TransferRepository
-from comfydeploy_jupyter.transfers.http import Backoff
 from comfydeploy_jupyter.transfers.queue import TransferQueue
 from comfydeploy_jupyter.transfers.uploads import content_type
 
@@ -185,14 +185,6 @@ async def test_retry_after_is_meant_by_the_clock_of_the_server(room, service):
     (record,) = await upload(room, service, [output(room, "a.png", b"x")])
     assert record.state == "done"
     assert time.monotonic() - started > 0.9
-
-
-def test_pauses_grow_with_jitter_to_a_limit():
-    backoff = Backoff(first=1, largest=60)
-    for attempt, limit in [(1, 1), (2, 2), (5, 16), (9, 60), (10_000, 60)]:
-        pauses = [backoff.pause(attempt) for _ in range(100)]
-        assert limit / 2 <= min(pauses) < max(pauses) <= limit
-    assert min(backoff.pause(1, after=5) for _ in range(100)) >= 5
 
 
 async def test_file_that_is_gone(room, service):

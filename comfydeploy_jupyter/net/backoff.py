@@ -1,0 +1,78 @@
+"""The pauses between attempts: exponential backoff, and what a server asks for."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+
+LONGEST_RETRY_AFTER = 3600.0  # seconds; a server that asks for a longer pause is asked again then
+
+
+@dataclass(frozen=True)
+class Backoff:
+    """Exponential backoff with jitter.
+
+    The pause doubles with each failure in a row. Half of it is random, so that clients that failed
+    together do not come back together.
+
+    Attributes
+    ----------
+    first : float
+        Longest pause after the first failure, in seconds.
+    longest : float
+        Longest pause after any number of failures, in seconds.
+    attempts : float
+        Failures in a row after which the caller should give up; by default it never should.
+    """
+
+    first: float = 1.0
+    longest: float = 60.0
+    attempts: float = math.inf
+
+    def pause(self, failures: int, at_least: float | None = None) -> float:
+        """Return the seconds to wait before the next attempt.
+
+        Parameters
+        ----------
+        failures : int
+            Failures in a row, 1 or more.
+        at_least : float, optional
+            Seconds that the server asked for. The pause is not shorter.
+        """
+        limit = min(self.first * 2.0 ** min(failures - 1, 30), self.longest)
+        pause = random.uniform(limit / 2, limit)
+        if at_least is None:
+            return pause
+        return max(at_least + random.uniform(0, self.first), pause)
+
+
+def retry_after(value: str | None, date: str | None = None) -> float | None:
+    """Return the seconds that a ``Retry-After`` header asks for.
+
+    The header has a number of seconds or a date (RFC 9110, 10.2.3).
+
+    Parameters
+    ----------
+    value : str or None
+        The header's value.
+    date : str, optional
+        The value of the same response's ``Date`` header: the server's clock, by which its date in
+        ``Retry-After`` is meant. Without it, the clock of this machine counts.
+
+    Returns
+    -------
+    float or None
+        From 0 to `LONGEST_RETRY_AFTER`; None without a header that can be read.
+    """
+    try:
+        seconds = float(value or "")
+    except ValueError:
+        try:
+            now = time.time() if date is None else parsedate_to_datetime(date).timestamp()
+            seconds = parsedate_to_datetime(value or "").timestamp() - now
+        except (ValueError, TypeError):
+            return None
+    return None if math.isnan(seconds) else min(max(seconds, 0.0), LONGEST_RETRY_AFTER)
