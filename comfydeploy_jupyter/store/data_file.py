@@ -1,4 +1,4 @@
-"""The file of the store: who uses it, the disk it is on, and how a damaged one is set aside."""
+"""The file of the store: its lock, the disk that it is on, and how a damaged one is set aside."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import sqlite3
-import struct
 import time
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ import psutil
 
 from ..posix import lock_file
 from .migrations import unknown_steps
+from .sqlite_errors import is_damage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,18 +36,16 @@ NETWORK = frozenset(
 LOCAL_FUSE = frozenset({"fuseblk", "fuse.fuse-overlayfs", "fuse.mergerfs", "fuse.ntfs-3g"})
 _SIDES = ("-wal", "-journal")  # files beside a database that have changes to it
 _SHARED = "-shm"  # and one that SQLite makes anew
-_HEADER = struct.Struct(">IIIIIIII")  # of a WAL file
-_FRAME = struct.Struct(">IIIIII")
-_MAGIC = (0x377F0682, 0x377F0683)
+_NOTE = ".found-damaged"  # and one that says that SQLite found it damaged
 _ASK_AGAIN = 0.02  # seconds
 
 
-class Place:
-    """Where a store is. To be used in threads.
+class DataFile:
+    """The database file and the files beside it. Its methods block: call them in threads.
 
-    Whoever has the store open holds a shared lock on the file beside it, ``<name>.lock``, so that
-    nobody moves it away from under them. It is locked alone while it is opened, and to set it
-    aside: SQLite itself does not notice that an open database was renamed.
+    Each process that has the store open holds a shared lock on ``<name>.lock``, so that no other
+    process renames the store meanwhile: SQLite does not notice that an open database was renamed.
+    While a process opens the store, its lock is exclusive if no other process has the store open.
 
     Parameters
     ----------
@@ -59,18 +57,18 @@ class Place:
         self.path = path
         self._lock = -1
 
-    def enter(self, patience: float) -> bool:
-        """Make the folder, and lock the store: alone if nobody else has it open.
+    def lock(self, patience: float) -> bool:
+        """Make the folder and lock the store, exclusively if no other process has it open.
 
         Parameters
         ----------
         patience : float
-            Seconds to wait for one who opens it now.
+            Seconds to wait for a process that is opening it.
 
         Returns
         -------
         bool
-            Whether nobody else has it open. `share` lets others in.
+            Whether the lock is exclusive; `share_lock` makes it a shared one.
 
         Raises
         ------
@@ -81,32 +79,24 @@ class Place:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         self._lock = os.open(f"{self.path}.lock", flags, 0o600)
         deadline = time.monotonic() + patience
-        while not (alone := self._take()) and not self._take(shared=True):
+        while not (exclusive := self._try_lock()) and not self._try_lock(shared=True):
             if time.monotonic() > deadline:
                 raise sqlite3.OperationalError("database is locked")
             time.sleep(_ASK_AGAIN)
-        return alone
+        return exclusive
 
-    def have_alone(self) -> bool:
-        """Lock it alone; return false, and hold it together with others, where that cannot be."""
-        if self._take():
-            return True
-        # What cannot be had alone may be lost altogether, by flock(2).
-        self.share()
-        return False
-
-    def share(self) -> None:
-        """Let others in again."""
+    def share_lock(self) -> None:
+        """Make the lock a shared one: other processes may open the store from now on."""
         with contextlib.suppress(OSError):
             lock_file(self._lock, shared=True, wait=True)
 
-    def leave(self) -> None:
-        """Say that the store is closed."""
+    def unlock(self) -> None:
+        """Release the lock, once the store is closed."""
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
 
-    def _take(self, *, shared: bool = False) -> bool:
+    def _try_lock(self, *, shared: bool = False) -> bool:
         try:
             lock_file(self._lock, shared=shared)
         except BlockingIOError:
@@ -123,10 +113,10 @@ class Place:
         remote = kind in NETWORK or (kind.startswith("fuse") and kind not in LOCAL_FUSE)
         return kind if remote else None
 
-    # -- what is in it, before SQLite touches it ---------------------------------------------
+    # -- its schema --------------------------------------------------------------------------
 
     def unknown_steps(self) -> list[str]:
-        """Return the steps of its schema that this version does not know; it is only read.
+        """Return the migrations in it that this version does not know; nothing is written.
 
         Raises
         ------
@@ -139,76 +129,59 @@ class Place:
         with contextlib.closing(sqlite3.connect(address, uri=True, timeout=1.0)) as connection:
             return unknown_steps(connection)
 
-    def wal_frames(self) -> int | None:
-        """Return how many frames of the WAL should be valid; None: its beginning is damaged.
+    # -- damage ------------------------------------------------------------------------------
 
-        A frame repeats two random numbers of the file's header; those of earlier rounds have
-        others. What follows the last frame that ends a transaction was never committed.
-        Source: https://www.sqlite.org/fileformat2.html#the_write_ahead_log
+    def note_damage(self) -> None:
+        """Leave a note that SQLite found the store damaged, for the next process that opens it."""
+        with contextlib.suppress(OSError):
+            self._beside(_NOTE).touch(mode=0o600)
+
+    def is_damaged(self) -> bool:
+        """Return whether the store was found damaged and still is, or only its WAL is there.
+
+        SQLite would delete a WAL without its database.
         """
+        if not _size(self.path):
+            return _size(self._beside("-wal")) > 0
+        if not self._beside(_NOTE).exists():
+            return False
         try:
-            with self._side("-wal").open("rb") as file:
-                header = file.read(_HEADER.size)
-                if not header:
-                    return 0
-                if len(header) < _HEADER.size:
-                    return None
-                magic, _, page_size, _, *salts, _, _ = _HEADER.unpack(header)
-                if magic not in _MAGIC or not 512 <= page_size <= 65536:
-                    return None
-                count = committed = 0
-                while len(frame := file.read(_FRAME.size)) == _FRAME.size:
-                    _, ends, *found, _, _ = _FRAME.unpack(frame)
-                    if found != salts or len(file.read(page_size)) < page_size:
-                        break
-                    count += 1
-                    committed = count if ends else committed
-                return committed
-        except FileNotFoundError:
-            return 0
-
-    def has_lost_its_beginning(self) -> bool:
-        """Return whether a WAL is there without its database: SQLite would delete it."""
-        return not _size(self.path) and _size(self._side("-wal")) > 0
-
-    # -- damaged ones ------------------------------------------------------------------------
+            with contextlib.closing(sqlite3.connect(self.path)) as connection:
+                (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            return True
+        if verdict != "ok":
+            return True
+        self._beside(_NOTE).unlink(missing_ok=True)
+        return False
 
     def set_aside(self) -> Path:
-        """Give the store, which nobody has open, a name that tells what it is; return that.
+        """Rename the damaged store, which no process has open; return its new path.
 
-        Its side files go first: after a crash in between, the next start finds the rest damaged,
-        and sets that aside too.
+        Its WAL and its journal are renamed first: after a crash in between, the next start finds
+        the database damaged, and sets that aside too.
         """
         target = self._free_name()
         for side in _SIDES:
-            if _size(self._side(side)):
-                self._side(side).rename(f"{target}{side}")
-        self._side(_SHARED).unlink(missing_ok=True)
+            if _size(self._beside(side)):
+                self._beside(side).rename(f"{target}{side}")
+        self._beside(_SHARED).unlink(missing_ok=True)
         with contextlib.suppress(FileNotFoundError):
             self.path.rename(target)
+        self._beside(_NOTE).unlink(missing_ok=True)
         log.error("The store %s is damaged. It was set aside as %s", self.path, target)
         return target
 
-    def keep_wal(self) -> Path | None:
-        """Copy a damaged WAL, which SQLite is going to overwrite; return the copy's name."""
-        target = self.path.with_name(f"{self._free_name().name}-wal")
-        try:
-            target.write_bytes(self._side("-wal").read_bytes())
-            target.chmod(0o600)
-        except OSError as fault:
-            log.warning("A damaged WAL could not be kept as %s: %s", target, fault)
-            return None
-        log.error("The last changes to the store are damaged. They were kept as %s", target)
-        return target
-
     def set_aside_before(self) -> list[Path]:
-        """Return all that was set aside and is still there, oldest first."""
+        """Return the paths of stores that were set aside and are still there, oldest first."""
         found = sorted(self.path.parent.glob(f"{self.path.name}{DAMAGED}*"))
         names = {path.name for path in found}
         sides = {f"{name}{side}" for name in names for side in _SIDES}
         return [path for path in found if path.name not in sides]
 
-    def _side(self, suffix: str) -> Path:
+    def _beside(self, suffix: str) -> Path:
         return self.path.with_name(f"{self.path.name}{suffix}")
 
     def _free_name(self) -> Path:

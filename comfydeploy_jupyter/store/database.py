@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from .data_file import Place
+from .data_file import DataFile
 from .migrations import migrate
-from .sqlite_errors import damaged, explain, is_damage, is_locked, newer
+from .sqlite_errors import explain, is_damage, is_locked, newer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -39,7 +39,8 @@ class Database:
     Every write is one transaction in the single writer thread, so writes are ordered as they were
     asked for. Reads run in a small pool and see the last committed state.
 
-    A file that turns out to be no proper database is set aside, and a new one takes its place. On
+    A damaged file is set aside when it is opened, and a new one is made. Where SQLite finds the
+    damage later, each request that meets it fails, and the file is set aside at the next start. On
     network drives, where WAL is not safe, it keeps SQLite's older journal.
 
     Parameters
@@ -52,22 +53,19 @@ class Database:
     Attributes
     ----------
     journal : str
-        How SQLite keeps changes that may be taken back: ``wal``, or ``delete``.
+        SQLite's journal mode: ``wal`` or ``delete``.
     """
 
     def __init__(self, path: Path, *, patience: float = BUSY_TIMEOUT) -> None:
         self.path = path
         self.journal = WAL
         self._patience = patience
-        self._place = Place(path)
+        self._file = DataFile(path)
         self._network: str | None = None
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="comfydeploy-store-writer")
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="comfydeploy-store-reader")
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
-        self._generation = 0  # counts how often all connections were closed
-        self._whole = False  # the file has its schema
-        self._turnstile = _Turnstile()
 
     async def open(self) -> None:
         """Create the file if needed and bring its schema up to date.
@@ -109,7 +107,7 @@ class Database:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> asyncio.Future[T]:
-        """Have the writer do what `write` does; return what tells of its end."""
+        """Start a transaction as `write` does; return the future of its result."""
         asked = time.monotonic()
 
         def transaction(connection: sqlite3.Connection) -> T:
@@ -117,7 +115,7 @@ class Database:
             return _transaction(connection, lambda: work(connection, *args, **kwargs))
 
         return asyncio.get_running_loop().run_in_executor(
-            self._writer, lambda: self._carry_out(transaction, write=True)
+            self._writer, lambda: self._run(transaction, write=True)
         )
 
     async def read(
@@ -137,9 +135,7 @@ class Database:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(
             self._readers,
-            lambda: self._carry_out(
-                lambda connection: work(connection, *args, **kwargs), write=False
-            ),
+            lambda: self._run(lambda connection: work(connection, *args, **kwargs), write=False),
         )
 
     async def status(self) -> dict[str, Any]:
@@ -150,10 +146,8 @@ class Database:
 
     def _status(self) -> dict[str, Any]:
         warnings = [
-            f"The last changes before a crash are damaged and not shown. They were kept as {path}."
-            if path.name.endswith("-wal")
-            else f"A damaged store was set aside as {path}: what was kept in it is not shown."
-            for path in self._place.set_aside_before()
+            f"A damaged store was set aside as {path}: what was kept in it is not shown."
+            for path in self._file.set_aside_before()
         ]
         if self._network is not None:
             warnings.append(
@@ -169,50 +163,38 @@ class Database:
     def _prepare(self) -> None:
         with self._explained():
             try:
-                alone = self._place.enter(self._patience)
+                exclusive = self._file.lock(self._patience)
+                if exclusive and self._file.is_damaged():
+                    self._file.set_aside()
                 try:
-                    self._begin(check_wal=alone)
-                except sqlite3.DatabaseError as fault:
-                    if not is_damage(fault):
+                    self._begin()
+                except sqlite3.DatabaseError as error:
+                    if not is_damage(error) or not exclusive:
                         raise
-                    self._replace()
-                self._place.share()
+                    self._close_connections()
+                    self._file.set_aside()
+                    self._begin()
+                self._file.share_lock()
             except BaseException:
                 self._close_connections()
-                self._place.leave()
+                self._file.unlock()
                 raise
         if self._network is not None or self.journal != WAL:
             log.warning("%s", self._status()["warnings"][-1])
 
-    def _begin(self, *, check_wal: bool = False) -> None:
+    def _begin(self) -> None:
         """Open the file and bring its schema up to date."""
-        if check_wal and self._place.has_lost_its_beginning():
-            self._place.set_aside()
-        steps = self._place.unknown_steps()
+        steps = self._file.unknown_steps()
         if steps:
             raise newer(self.path, steps)
         # Tokens of unfinished uploads are in it. SQLite gives its side files the same mode.
         self.path.touch(mode=0o600)
         self.path.chmod(0o600)
-        frames = self._place.wal_frames() if check_wal else 0
-        self._network = self._place.network()
+        self._network = self._file.network()
         connection = self._connection(write=True)
-        if frames != 0:
-            self._check_wal(connection, frames)
         self.journal = self._choose_journal(connection)
         _set_safety(connection, self.journal)
         migrate(connection)
-        self._whole = True
-
-    def _check_wal(self, connection: sqlite3.Connection, frames: int | None) -> None:
-        """Keep a WAL of which SQLite takes less than was committed, and check what it leaves."""
-        _, taken, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        if frames is not None and taken >= frames:
-            return
-        self._place.keep_wal()
-        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            raise sqlite3.DatabaseError(f"malformed database: {verdict}")
 
     def _choose_journal(self, connection: sqlite3.Connection) -> str:
         """Have SQLite use the journal that is safe here; return which one it uses."""
@@ -221,9 +203,9 @@ class Database:
         while True:
             try:
                 return set_journal(connection, wanted)
-            except sqlite3.OperationalError as fault:
+            except sqlite3.OperationalError as error:
                 # SQLite does not wait here for others who are doing the same.
-                if not is_locked(fault) or time.monotonic() > deadline:
+                if not is_locked(error) or time.monotonic() > deadline:
                     raise
             time.sleep(ASK_AGAIN)
 
@@ -234,38 +216,11 @@ class Database:
             connection.execute(f"PRAGMA busy_timeout = {steps * LEAST_WAIT * 1000:.0f}")
             self._local.steps = steps
 
-    def _carry_out(self, work: Callable[[sqlite3.Connection], T], *, write: bool) -> T:
-        """Do some work; where the file proves to be damaged, do it again on a new one."""
+    def _run(self, work: Callable[[sqlite3.Connection], T], *, write: bool) -> T:
         with self._explained(write=write):
-            with self._turnstile.together():
-                generation = self._generation
-                try:
-                    return work(self._connection(write=write))
-                except sqlite3.DatabaseError as fault:
-                    if self._whole and not is_damage(fault):
-                        raise
-            with self._turnstile.alone():
-                if not self._whole:
-                    self._begin()
-                elif generation == self._generation:
-                    self._replace()
-            with self._turnstile.together():
-                return work(self._connection(write=write))
-
-    def _replace(self) -> None:
-        """Set a damaged file aside and begin a new one; nobody uses it meanwhile."""
-        self._close_connections()
-        if not self._place.have_alone():
-            raise damaged(self.path)
-        try:
-            self._whole = False
-            self._place.set_aside()
-            self._begin()
-        finally:
-            self._place.share()
+            return work(self._connection(write=write))
 
     def _close_connections(self) -> None:
-        self._generation += 1
         for connection in self._connections:
             with suppress(sqlite3.Error):
                 connection.close()
@@ -273,8 +228,8 @@ class Database:
 
     def _connection(self, *, write: bool) -> sqlite3.Connection:
         """Return this thread's connection, for reading or for writing."""
-        generation, found = getattr(self._local, _KINDS[write], (-1, None))
-        if found is None or generation != self._generation:
+        found: sqlite3.Connection | None = getattr(self._local, _KINDS[write], None)
+        if found is None or found not in self._connections:
             found = sqlite3.connect(
                 self.path, timeout=self._patience, isolation_level=None, check_same_thread=False
             )
@@ -286,7 +241,7 @@ class Database:
                 found.execute("PRAGMA secure_delete = ON")  # a token that is removed is gone
             else:
                 found.execute("PRAGMA query_only = ON")
-            setattr(self._local, _KINDS[write], (self._generation, found))
+            setattr(self._local, _KINDS[write], found)
             self._local.steps = None
         return found
 
@@ -294,18 +249,20 @@ class Database:
     def _explained(self, *, write: bool = True) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as fault:
+        except (sqlite3.Error, OSError) as error:
+            if is_damage(error):
+                self._file.note_damage()
             # A reader's connection is read-only on purpose.
-            told = explain(fault, self.path) if write or "readonly" not in str(fault) else None
-            if told is None:
+            found = explain(error, self.path) if write or "readonly" not in str(error) else None
+            if found is None:
                 raise
-            raise told from fault
+            raise found from error
 
     def _shut_down(self) -> None:
         self._writer.shutdown(wait=True)
         self._readers.shutdown(wait=True)
         self._close_connections()
-        self._place.leave()
+        self._file.unlock()
 
 
 class Repository:
@@ -319,40 +276,6 @@ class Repository:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-
-
-class _Turnstile:
-    """Lets many through together, or one alone."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._inside = 0
-        self._closed = False
-
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        with self._changed:
-            self._changed.wait_for(lambda: not self._closed)
-            self._inside += 1
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._inside -= 1
-                self._changed.notify_all()
-
-    @contextmanager
-    def alone(self) -> Iterator[None]:
-        with self._changed:
-            self._changed.wait_for(lambda: not self._closed)
-            self._closed = True
-            self._changed.wait_for(lambda: not self._inside)
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._closed = False
-                self._changed.notify_all()
 
 
 def set_journal(connection: sqlite3.Connection, wanted: str) -> str:

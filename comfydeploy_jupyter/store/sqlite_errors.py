@@ -1,4 +1,4 @@
-"""What SQLite's errors mean to those who wait for an answer."""
+"""SQLite's errors, as errors of this package that say what happened and what helps."""
 
 from __future__ import annotations
 
@@ -48,37 +48,37 @@ _MEANINGS = {
 }
 
 
-def is_locked(fault: BaseException) -> bool:
-    """Return whether another process holds a lock that was waited for in vain."""
-    return isinstance(fault, sqlite3.OperationalError) and str(fault).startswith(_LOCKED)
+def is_locked(error: BaseException) -> bool:
+    """Return whether another process held a lock for longer than this one waits."""
+    return isinstance(error, sqlite3.OperationalError) and str(error).startswith(_LOCKED)
 
 
-def is_damage(fault: BaseException) -> bool:
+def is_damage(error: BaseException) -> bool:
     """Return whether an error says that the file is no proper database any more."""
-    return isinstance(fault, sqlite3.DatabaseError) and str(fault).startswith(_DAMAGED)
+    return isinstance(error, sqlite3.DatabaseError) and str(error).startswith(_DAMAGED)
 
 
-def explain(fault: Exception, path: Path) -> ComfyDeployError | None:
-    """Return the error to tell for one of SQLite or of the operating system.
+def explain(error: Exception, path: Path) -> ComfyDeployError | None:
+    """Return this package's error for one of SQLite or of the operating system.
 
     Parameters
     ----------
-    fault : Exception
-        What was raised.
+    error : Exception
+        The error of SQLite or of the operating system.
     path : pathlib.Path
         The database file.
 
     Returns
     -------
     ComfyDeployError or None
-        None where it is no matter of the disk or of other processes, but a mistake in a statement.
+        None for a mistake in a statement, which is an error of this package itself.
     """
-    if isinstance(fault, OSError):
-        return _explain_system(fault, path)
-    if not isinstance(fault, sqlite3.Error):
+    if isinstance(error, OSError):
+        return _explain_system(error, path)
+    if not isinstance(error, sqlite3.Error):
         return None
-    text = str(fault)
-    if is_locked(fault):
+    text = str(error)
+    if is_locked(error):
         return _unavailable(
             _Meaning(
                 "locked",
@@ -87,7 +87,7 @@ def explain(fault: Exception, path: Path) -> ComfyDeployError | None:
             ),
             path,
         )
-    if is_damage(fault):
+    if is_damage(error):
         return damaged(path)
     meaning = _MEANINGS.get(text)
     if text.startswith(_FULL) or (meaning is not None and _is_full(path)):
@@ -96,12 +96,13 @@ def explain(fault: Exception, path: Path) -> ComfyDeployError | None:
 
 
 def damaged(path: Path) -> StoreUnavailableError:
-    """Return the error for a damaged store that cannot be set aside now."""
+    """Return the error for a damaged store that cannot be set aside while it is open."""
     return _unavailable(
         _Meaning(
             "damaged",
-            "The store {path} is damaged, and another Jupyter server has it open",
-            "End the other server: the damaged store is then set aside, and a new one begun.",
+            "The store {path} is damaged",
+            "Restart all Jupyter servers that use it: the first one to start sets it aside and"
+            " begins a new one.",
         ),
         path,
     )
@@ -119,13 +120,13 @@ def newer(path: Path, steps: list[str]) -> StoreUnavailableError:
     )
 
 
-def _explain_system(fault: OSError, path: Path) -> ComfyDeployError | None:
-    if fault.errno in FULL:
+def _explain_system(error: OSError, path: Path) -> ComfyDeployError | None:
+    if error.errno in FULL:
         return _no_space(path)
-    if fault.errno in _READ_ONLY:
+    if error.errno in _READ_ONLY:
         return _unavailable(_MEANINGS["attempt to write a readonly database"], path)
     return _unavailable(
-        _Meaning("disk", f"The store {{path}} cannot be opened: {fault.strerror}", ""), path
+        _Meaning("disk", f"The store {{path}} cannot be opened: {error.strerror}", ""), path
     )
 
 
