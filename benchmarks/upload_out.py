@@ -19,7 +19,7 @@ from pathlib import Path
 
 import aiohttp
 
-from comfydeploy_jupyter.machines.machine import MachineSettings
+from comfydeploy_jupyter.machines.settings import MachineSettings
 from comfydeploy_jupyter.transfers.uploads import content_type
 from tests.comfyui_server import REPOSITORY, ComfyUIServer
 from tests.transfer_service import S3Server

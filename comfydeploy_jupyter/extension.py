@@ -340,7 +340,7 @@ class ComfyDeploy(ExtensionApp):
 
     def _build(self) -> Services:
         load_all()
-        from .machines.machine import MachineSettings
+        from .machines.settings import MachineSettings
         from .net.peers import by_number
         from .services import Services, Settings
         from .transfers.sites import ModelSites

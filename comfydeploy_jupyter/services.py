@@ -24,9 +24,9 @@ from .files.listing import DirectoryCache, LocalAndTold, LocalModels, ModelListi
 from .files.thumbnails import Thumbnails
 from .files.uploads import Uploads
 from .machines.cloud import CloudMachines
-from .machines.machine import MachineSettings
 from .machines.registry import MachineRegistry
 from .machines.service import MachineService
+from .machines.settings import MachineSettings
 from .metrics import Reading
 from .net.fetch_policy import FetchPolicy
 from .net.peers import ANYONE

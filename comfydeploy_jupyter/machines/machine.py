@@ -4,153 +4,53 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import time
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
-from .. import metrics
-from ..comfyui.client import ComfyUIClient
-from ..comfyui.connection import Connection
 from ..comfyui.definitions import Definitions, Knowledge
-from ..comfyui.discovery import (
-    USUAL_PLACES,
-    USUAL_PORT,
-    answers,
-    discover,
-    installed_version,
-)
-from ..comfyui.folders import Folders, is_folder_name
+from ..comfyui.discovery import installed_version
 from ..comfyui.out_of_memory import count_oom_kills, why_killed
-from ..comfyui.process import ComfyUIProcess
-from ..comfyui.running import nothing_listens_at, running_at
+from ..comfyui.running import nothing_listens_at
 from ..errors import ComfyUIUnavailableError, ForbiddenPathError, InvalidRequestError
 from ..graphs.versions import outside_tested_range
-from ..net.peers import Peers
-from ..net.tasks import BackgroundTasks, open_in_thread, wait_for
+from ..net.tasks import open_in_thread
 from ..secrets import clean_url
+from .link import folders_of
+from .supervisor import Supervisor
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Coroutine, Mapping, Sequence
 
-    from ..comfyui.discovery import Found
+    from ..comfyui.client import ComfyUIClient
+    from ..comfyui.connection import Connection
     from ..comfyui.events import Event, Preview, Unread
-
-T = TypeVar("T")
-
-log = logging.getLogger(__name__)
-
-CATEGORIES_MAX_AGE = 5.0  # seconds after which ComfyUI is asked anew for its model folders
-MOST_CATEGORIES = 1000
-CATEGORIES_WITHIN = 2.0  # seconds that it has to tell them
-CONNECT_TIMEOUT = 5.0  # seconds for a ComfyUI that answers HTTP to take our WebSocket too
-FIRST_TIMEOUT = 30.0  # the same for one that has just been started, and may be busy with itself
-
-
-@dataclass(frozen=True)
-class MachineSettings:
-    """Where a machine's ComfyUI is, and how to start it.
-
-    Attributes
-    ----------
-    comfyui_url : str
-        A ComfyUI that somebody else runs; empty if none is configured.
-    comfyui_path : str
-        A ComfyUI folder; without a URL it is started from there.
-    comfyui_python : str
-        The interpreter that runs it; found when empty.
-    launch_args : tuple of str
-        Further arguments for its ``main.py``.
-    env : mapping
-        Environment variables for it, beside those of this server.
-    gpu : str
-        The GPUs that it may see, e.g. ``"0"``, ``"0,1"`` or a UUID; empty: all.
-    by_chance : bool
-        Whether a ComfyUI that is found at the usual port or in a usual place will do.
-    request_timeout : float
-        Seconds that ComfyUI has to answer one request.
-    start_timeout : float
-        Seconds that a ComfyUI which we start has until it answers.
-    jupyter_root : pathlib.Path or None
-        The folder that Jupyter shows.
-    extra_roots : tuple of pathlib.Path
-        Further folders that may be read.
-    trusted_users : tuple of str
-        Users of this machine, beside this one and root, whose ComfyUI may be used.
-    """
-
-    comfyui_url: str = ""
-    comfyui_path: str = ""
-    comfyui_python: str = ""
-    launch_args: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
-    gpu: str = ""
-    by_chance: bool = True
-    request_timeout: float = 30.0
-    start_timeout: float = 300.0
-    jupyter_root: Path | None = None
-    extra_roots: tuple[Path, ...] = ()
-    trusted_users: tuple[str, ...] = ()
-
-    @property
-    def place(self) -> tuple[str, str]:
-        """Where the ComfyUI is; two settings with the same place mean the same one."""
-        return self.comfyui_url, self.comfyui_path
-
-    @property
-    def launch(self) -> tuple[Any, ...]:
-        """All that a ComfyUI must be started anew for."""
-        return (*self.place, self.comfyui_python, self.launch_args, self.environment())
-
-    def environment(self) -> dict[str, str]:
-        """Return the environment variables for the ComfyUI, those that choose its GPUs first."""
-        if not self.gpu:
-            return dict(self.env)
-        # By default CUDA counts the fastest GPU first, and nvidia-smi by the place on the bus.
-        order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
-        visible = {"CUDA_VISIBLE_DEVICES": self.gpu, "HIP_VISIBLE_DEVICES": self.gpu}
-        return {**order, **visible, **self.env}
+    from ..comfyui.folders import Folders
+    from ..comfyui.process import ComfyUIProcess
+    from .link import Link
+    from .settings import MachineSettings
 
 
 class MachineListener(Protocol):
-    """What wants to hear of a machine. Called on the event loop, must not wait."""
+    """Receives what happens to a machine. Called on the event loop; must not wait."""
 
     def machine_event(self, machine: Machine, event: Event | Preview | Unread) -> None:
-        """Take an event of the machine's ComfyUI."""
+        """Handle an event of the machine's ComfyUI."""
 
     def machine_connected(self, machine: Machine) -> None:
-        """Note that events arrive again."""
+        """Handle that events arrive from now on."""
 
     def machine_disconnected(self, machine: Machine) -> None:
-        """Note that no events arrive until further notice."""
+        """Handle that no events arrive until the next connection."""
 
     def machine_ended(self, machine: Machine, reason: str, *, wanted: bool = False) -> None:
-        """Note that the machine's ComfyUI is dead, and with it all that it was doing.
+        """Handle the end of ComfyUI's process, and with it of all that it was executing.
 
-        ``wanted`` means that somebody asked for it: no run is to blame.
+        ``wanted`` means that somebody asked for it: it is not the fault of a run.
         """
 
 
-@dataclass
-class _Link:
-    """The present way to the ComfyUI; replaced as a whole where another one is found."""
-
-    found: Found
-    settings: MachineSettings
-    client: ComfyUIClient
-    connection: Connection
-    process: ComfyUIProcess | None = None
-    system: dict[str, Any] = field(default_factory=dict)
-    folders: Folders | None = None
-    categories: tuple[str, ...] = ()  # names of its model folders
-    categories_at = -CATEGORIES_MAX_AGE  # of the monotonic clock, when it was asked for them
-    begun: bool = False  # it was connected to, or its process was started
-
-
 class Machine:
-    """A ComfyUI with its client, its connection and, where we started it, its process.
+    """A ComfyUI, and what is known of it.
 
     Parameters
     ----------
@@ -163,9 +63,9 @@ class Machine:
     session_id : str
         The ComfyUI client id of this server.
     folder : pathlib.Path
-        Where its log is kept.
+        Where its log and its node definitions are kept.
     listener : MachineListener
-        Who hears of it.
+        Receives what happens to it.
     """
 
     def __init__(
@@ -180,26 +80,33 @@ class Machine:
     ) -> None:
         self.id = machine_id
         self.name = name or machine_id
-        self.settings = settings
         self._definitions = Definitions(folder / "definitions" / f"{machine_id}.json.gz")
-        self._session_id = session_id
-        self._folder = folder
-        self._listener = listener
-        self._link: _Link | None = None
-        self._lock = asyncio.Lock()
-        self._attempt: asyncio.Task[ComfyUIClient] | None = None
-        self._tasks = BackgroundTasks(log)
-        self._failure: ComfyUIUnavailableError | None = None
-        self._warned = ""
-        self._oom_kills = 0  # when its ComfyUI was connected to
-        self._closed = False
-        self._last_url: str | None = None  # where its ComfyUI was when it last connected
-        self.disconnected_at = time.monotonic()
+        self._supervisor = Supervisor(
+            machine_id,
+            settings,
+            session_id=session_id,
+            folder=folder,
+            listener=_Forwarding(self, self._definitions, listener),
+        )
+
+    @property
+    def settings(self) -> MachineSettings:
+        """The present settings."""
+        return self._supervisor.settings
+
+    @property
+    def _link(self) -> Link | None:
+        return self._supervisor.link
 
     @property
     def connected(self) -> bool:
-        """Whether events of its ComfyUI reach us now."""
-        return self._link is not None and self._link.connection.connected
+        """Whether the events of its ComfyUI reach this server now."""
+        return self._supervisor.connected
+
+    @property
+    def disconnected_at(self) -> float:
+        """When its ComfyUI was last disconnected, by the monotonic clock."""
+        return self._supervisor.disconnected_at
 
     @property
     def connection(self) -> Connection | None:
@@ -221,8 +128,8 @@ class Machine:
 
     @property
     def process(self) -> ComfyUIProcess | None:
-        """The process, where we started it."""
-        return self._link.process if self._link is not None else None
+        """The process of its ComfyUI, if this server starts it."""
+        return self._supervisor.process
 
     @property
     def memory_verdict(self) -> str | None:
@@ -233,7 +140,7 @@ class Machine:
         """Return `memory_verdict`; of a ComfyUI that others started here, what the kernel tells."""
         if self.process is not None:
             return self.process.memory_verdict
-        kills = await asyncio.to_thread(count_oom_kills) - self._oom_kills
+        kills = await asyncio.to_thread(count_oom_kills) - self._supervisor.oom_kills
         return why_killed(None, kills)
 
     @property
@@ -276,107 +183,39 @@ class Machine:
         process = self.process
         if process is not None:
             return "starting" if process.state == "running" else process.state
-        if self._attempt is not None and not self._attempt.done():
+        if self._supervisor.is_trying:
             return "starting" if self.managed else "unreachable"
         if self.managed:
-            return "failed" if self._failure is not None else "stopped"
+            return "failed" if self._supervisor.failure is not None else "stopped"
         return "unreachable"
 
     @property
     def restart_required(self) -> bool:
         """Whether its ComfyUI runs with other settings than it would be started with now."""
         link = self._link
-        return link is not None and self._runs_here and link.settings.launch != self.settings.launch
-
-    @property
-    def _log_fields(self) -> dict[str, Any]:
-        return {"machine": self.id}
-
-    @property
-    def _peers(self) -> Peers:
-        return Peers(self.settings.trusted_users)
-
-    @property
-    def _runs_here(self) -> bool:
-        process = self.process
-        return process is not None and process.state in ("starting", "running", "backoff")
+        if link is None or not self._supervisor.process_runs:
+            return False
+        return link.settings.launch != self.settings.launch
 
     def open(self) -> None:
-        """Find its ComfyUI, start it if it is ours to start, connect; in the background.
-
-        Without effect once that was begun: its connection and its process come back by themselves.
-        """
-        idle = self._attempt is None or self._attempt.done()
-        begun = self._link is not None and self._link.begun
-        if not begun and idle and not self._closed:
-            self._background(self._warm_up())
+        """As `Supervisor.open`."""
+        self._supervisor.open()
 
     async def close(self) -> None:
-        """Close the connection and end a ComfyUI that we started."""
-        self._closed = True
-        await self._tasks.close()
-        async with self._lock:
-            await self._unlink()
+        """As `Supervisor.close`."""
+        await self._supervisor.close()
 
     async def reconfigure(self, settings: MachineSettings) -> None:
-        """Change the settings.
-
-        A ComfyUI that we run stays as it is until it is started anew; else they count at once.
-        """
-        if self._runs_here:
-            self.settings = settings
-            return
-        async with self._lock:
-            link = self._link
-            used = link is not None or self._failure is not None
-            if link is not None and (link.process or settings.place != link.settings.place):
-                await self._unlink()
-            self.settings = settings
-            self._failure = None
-        if used or settings.comfyui_url:
-            self.open()
+        """As `Supervisor.reconfigure`."""
+        await self._supervisor.reconfigure(settings)
 
     async def restart(self, settings: MachineSettings | None = None) -> None:
-        """End its ComfyUI and start it anew, also one that is just starting.
-
-        Parameters
-        ----------
-        settings : MachineSettings, optional
-            New settings. Where no ComfyUI comes up with them, the old ones are back.
-
-        Raises
-        ------
-        ComfyUIUnavailableError
-            It does not come up; with its last lines as ``details["log"]``.
-        """
-        await asyncio.shield(self._background(self._restart(settings or self.settings)))
+        """As `Supervisor.restart`."""
+        await self._supervisor.restart(settings)
 
     async def ready(self) -> ComfyUIClient:
-        """Return the client of a ComfyUI that answers and sends us its events.
-
-        Raises
-        ------
-        ComfyUIUnavailableError
-            If there is none, with a ``hint`` on what to do.
-        """
-        link = self._link
-        if link is not None and link.connection.connected:
-            return link.client
-        if self._closed:
-            raise self._gone()
-        if self._attempt is None or self._attempt.done():
-            # One attempt for all who wait: behind a ComfyUI that hangs they would queue up.
-            self._attempt = self._background(self._bring_up())
-        attempt = self._attempt
-        try:
-            return await asyncio.shield(attempt)
-        except asyncio.CancelledError:
-            if attempt.cancelled() and self._closed:
-                raise self._gone() from None
-            raise
-
-    def _gone(self) -> ComfyUIUnavailableError:
-        return ComfyUIUnavailableError(f"Machine {self.id!r} has been closed")
+        """As `Supervisor.ready`."""
+        return await self._supervisor.ready()
 
     @property
     def is_dead(self) -> bool:
@@ -386,7 +225,7 @@ class Machine:
 
     async def has_ended(self) -> bool:
         """Return whether its ComfyUI was on this machine, and nothing listens there any more."""
-        url = self.settings.comfyui_url or self._last_url
+        url = self.settings.comfyui_url or self._supervisor.last_url
         return url is not None and not self.connected and await nothing_listens_at(url)
 
     @property
@@ -430,9 +269,9 @@ class Machine:
                 log=str(process.log_path),
             )
         if not self.connected:
-            if self._failure is not None:
-                known["error"] = self._failure.message
-                known["hint"] = self._failure.extra.get("hint")
+            if self._supervisor.failure is not None:
+                known["error"] = self._supervisor.failure.message
+                known["hint"] = self._supervisor.failure.extra.get("hint")
             elif link is not None and link.connection.failure is not None:
                 known["error"] = link.connection.failure
                 known["hint"] = link.connection.hint
@@ -501,9 +340,8 @@ class Machine:
         await self.ready()
         link = self._link
         if link is not None and not link.system:
-            await self._learn(link)
-        found = link.system.get("comfyui_version") if link is not None else None
-        return found if isinstance(found, str) else None
+            await link.read_system()
+        return link.version if link is not None else None
 
     async def knowledge(self, *, max_age: float | None = None) -> Knowledge:
         """Return the node definitions of the running ComfyUI, else the last ones known.
@@ -535,50 +373,23 @@ class Machine:
         return await self._definitions.text(await self.ready(), self._version())
 
     def _version(self) -> str | None:
-        version = self._link.system.get("comfyui_version") if self._link is not None else None
-        return version if isinstance(version, str) else None
+        return self._link.version if self._link is not None else None
 
     async def folders(self) -> Folders:
-        """Return ComfyUI's folders and the confinement of paths to them.
-
-        Its launch arguments decide where they are. Those of a ComfyUI that was not started here are
-        read from the command line of its process, where that is this user's or root's; else those
-        that are configured count. What a ComfyUI says of itself does not: who answers HTTP could
-        name any folder.
-        """
-        if self._link is not None and self._link.folders is not None:
-            return self._link.folders
-        with contextlib.suppress(ComfyUIUnavailableError):
-            await self._find()
-            if self.process is None:
-                await self.ready()
-        link = self._link
-        if link is not None and link.folders is not None:
-            return link.folders
-        connected = self.connected
-        found = await asyncio.to_thread(_folders, self.path, link, self.settings)
-        if link is not None:
-            found.told = link.categories
-        if link is not None and (connected or link.process is not None):
-            link.folders = found
-        return found
+        """Return ComfyUI's folders and the confinement of paths to them, as `folders_of` does."""
+        if self._link is None or self._link.folders is None:
+            with contextlib.suppress(ComfyUIUnavailableError):
+                await self._supervisor.find()
+                if self.process is None:
+                    await self.ready()
+        if self._link is not None:
+            return await self._link.read_folders(self.path, self.settings)
+        return await asyncio.to_thread(folders_of, self.path, None, self.settings)
 
     async def learn_categories(self) -> None:
-        """Ask a running ComfyUI for the names of its model folders, custom nodes' among them.
-
-        They are set as `Folders.told`. One that does not answer soon keeps those it told before.
-        """
-        link, client = self._link, self.reachable_client()
-        if link is None or client is None:
-            return
-        if time.monotonic() - link.categories_at > CATEGORIES_MAX_AGE:
-            link.categories_at = time.monotonic()
-            with contextlib.suppress(ComfyUIUnavailableError, asyncio.TimeoutError):
-                asking = client.get_list("/models", str)
-                told = await wait_for(asking, CATEGORIES_WITHIN)
-                link.categories = tuple(filter(is_folder_name, told[:MOST_CATEGORIES]))
-        if link.folders is not None:
-            link.folders.told = link.categories
+        """Ask a connected ComfyUI for the names of its model folders, for `Folders.told`."""
+        if self._link is not None:
+            await self._link.read_categories()
 
     async def open_file(self, kind: str, subfolder: str, filename: str) -> io.FileIO | None:
         """Open a file of ComfyUI's ``output``, ``input`` or ``temp`` folder.
@@ -598,216 +409,29 @@ class Machine:
         folders = await self.folders()
         return await open_in_thread(_open_within, folders, kind, subfolder, filename)
 
-    async def _warm_up(self) -> None:
-        try:
-            await self.ready()
-        except ComfyUIUnavailableError as fault:
-            if fault.message != self._warned:
-                self._warned = fault.message
-                log.warning(
-                    "No ComfyUI for machine %r: %s %s",
-                    self.id,
-                    fault.message,
-                    fault.extra.get("hint", ""),
-                    extra=self._log_fields,
-                )
 
-    async def _find(self) -> None:
-        """Look for a ComfyUI, if none has been found yet; start nothing."""
-        async with self._lock:
-            if self._link is None:
-                self._link = await self._establish()
+class _Forwarding:
+    """Passes what happens to a ComfyUI on to the listener of its machine."""
 
-    async def _bring_up(self) -> ComfyUIClient:
-        try:
-            async with self._lock:
-                client = await self._reach()
-        except ComfyUIUnavailableError as fault:
-            self._failure = fault
-            raise
-        self._failure = None
-        return client
+    def __init__(
+        self, machine: Machine, definitions: Definitions, listener: MachineListener
+    ) -> None:
+        self._machine = machine
+        self._definitions = definitions
+        self._listener = listener
 
-    async def _restart(self, settings: MachineSettings) -> None:
-        before = self.settings
-        await self._take_lock()
-        try:
-            ran = self._runs_here
-            await self._unlink()
-            if ran:
-                self._listener.machine_ended(self, "ComfyUI was restarted on request", wanted=True)
-            self.settings, self._failure = settings, None
-            await self._reach()
-        except ComfyUIUnavailableError as fault:
-            await self._unlink()
-            self.settings, self._failure = before, fault
-            if settings is not before:
-                self.open()  # once the lock is free
-            raise
-        finally:
-            self._lock.release()
+    def comfyui_event(self, event: Event | Preview | Unread) -> None:
+        self._listener.machine_event(self._machine, event)
 
-    async def _take_lock(self) -> None:
-        """Wait for the lock; a start that holds it, which may take minutes, is ended."""
-        taking = asyncio.ensure_future(self._lock.acquire())
-        try:
-            while not taking.done():
-                if self.process is not None and self.process.state == "starting":
-                    await self.process.stop()
-                await asyncio.wait([taking], timeout=0.1)
-        except BaseException:
-            if not taking.cancel() and not taking.cancelled():
-                self._lock.release()
-            raise
+    def comfyui_connected(self) -> None:
+        self._definitions.attach()
+        self._listener.machine_connected(self._machine)
 
-    async def _reach(self) -> ComfyUIClient:
-        link = self._link
-        chance = link is not None and link.process is None and not self.settings.comfyui_url
-        if link is not None and chance and not await answers(link.client.url, peers=self._peers):
-            # It was only found by chance: look again, perhaps there is another one.
-            await self._unlink()
-            link = None
-        if link is None:
-            link = self._link = await self._establish()
-        link.begun = True
-        timeout = CONNECT_TIMEOUT
-        if link.process is not None:
-            timeout = CONNECT_TIMEOUT if link.process.state == "running" else FIRST_TIMEOUT
-            await link.process.start()
-            link.client.url = link.process.url or link.client.url
-        link.connection.start()
-        if link.process is None:
-            # Where nothing listens, the answer is there at once.
-            await link.client.queue_remaining(within=CONNECT_TIMEOUT)
-        link.connection.hurry()
-        if not await link.connection.wait_connected(timeout):
-            raise link.client.unavailable(link.connection.failure or "its WebSocket does not open")
-        return link.client
+    def comfyui_disconnected(self) -> None:
+        self._listener.machine_disconnected(self._machine)
 
-    async def _establish(self) -> _Link:
-        settings = self.settings
-        found = await discover(
-            comfyui_url=settings.comfyui_url,
-            comfyui_path=settings.comfyui_path,
-            comfyui_python=settings.comfyui_python,
-            places=USUAL_PLACES if settings.by_chance else (),
-            port=USUAL_PORT if settings.by_chance else None,
-            peers=self._peers,
-        )
-        if found.passed_over is not None:
-            log.warning("%s", found.passed_over, extra=self._log_fields)
-        process = None
-        if found.kind == "path":
-            assert found.path is not None
-            process = ComfyUIProcess(
-                found.path,
-                python=found.python,
-                launch_args=list(settings.launch_args),
-                env=settings.environment(),
-                log_path=self._folder / "comfyui.log",
-                start_timeout=settings.start_timeout,
-                trusted_users=settings.trusted_users,
-            )
-            process.on_state(self._process_changed)
-        client = ComfyUIClient(
-            found.url or "",
-            timeout=settings.request_timeout,
-            peers=self._peers if process is None else process.peers,
-        )
-        connection = Connection(
-            client,
-            self._session_id,
-            on_event=lambda event: self._listener.machine_event(self, event),
-            on_connect=self._connected,
-            on_disconnect=self._disconnected,
-        )
-        return _Link(found, settings, client, connection, process)
-
-    async def _unlink(self) -> None:
-        link, self._link = self._link, None
-        if link is None:
-            return
-        await link.connection.close()
-        await link.client.close()
-        if link.process is not None:
-            await link.process.stop()
-
-    def _connected(self) -> None:
-        link = self._link
-        if link is not None:
-            self._last_url = link.client.url
-            if link.process is None:
-                link.folders = None  # it may have been started anew, with other arguments
-            log.info(
-                "Machine %r is connected to the ComfyUI at %s",
-                self.id,
-                clean_url(link.client.url),
-                extra=self._log_fields,
-            )
-            self._background(self._learn(link))
-            self._definitions.attach()
-        self._listener.machine_connected(self)
-
-    def _disconnected(self) -> None:
-        self.disconnected_at = time.monotonic()
-        if self._link is not None and not self._closed:
-            metrics.comfyui_lost(self.id)
-            log.warning(
-                "Machine %r has lost its ComfyUI: %s",
-                self.id,
-                self._link.connection.failure,
-                extra=self._log_fields,
-            )
-        self._listener.machine_disconnected(self)
-
-    def _process_changed(self, state: str) -> None:
-        link = self._link
-        if link is None or link.process is None:
-            return
-        log.info("The ComfyUI of machine %r: %s", self.id, state, extra=self._log_fields)
-        if state in ("backoff", "failed"):
-            code = link.process.last_exit
-            self._listener.machine_ended(self, f"ComfyUI ended with exit code {code}")
-        elif state == "running":
-            link.client.url = link.process.url or link.client.url
-            link.connection.hurry()
-
-    async def _learn(self, link: _Link) -> None:
-        """Ask a ComfyUI that has just connected who it is."""
-        self._oom_kills = await asyncio.to_thread(count_oom_kills)
-        try:
-            stats = await link.client.system_stats()
-        except ComfyUIUnavailableError as fault:
-            log.warning("%s", fault.message, extra=self._log_fields)
-            return
-        system = stats.get("system")
-        link.system = system if isinstance(system, dict) else {}
-        await self.learn_categories()
-
-    def _background(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        return self._tasks.start(
-            work,
-            f"A task of machine {self.id!r}",
-            log_fields=self._log_fields,
-            expected=(ComfyUIUnavailableError,),
-        )
-
-
-def _folders(path: Path | None, link: _Link | None, settings: MachineSettings) -> Folders:
-    """Return the folders of a ComfyUI; in a thread."""
-    argv: Sequence[str] = settings.launch_args if link is None else link.settings.launch_args
-    cwd = None
-    if link is not None and link.process is None and path is not None:
-        running = running_at(link.client.url)
-        if running is not None and running.arguments is not None:
-            argv, cwd = running.arguments, running.folder
-    return Folders(
-        path,
-        argv=argv,
-        cwd=cwd,
-        jupyter_root=settings.jupyter_root,
-        extra_roots=settings.extra_roots,
-    )
+    def comfyui_ended(self, reason: str, *, wanted: bool = False) -> None:
+        self._listener.machine_ended(self._machine, reason, wanted=wanted)
 
 
 def _open_within(folders: Folders, kind: str, subfolder: str, filename: str) -> io.FileIO:

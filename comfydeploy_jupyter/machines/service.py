@@ -26,7 +26,7 @@ from ..net.tasks import wait_for
 from ..secrets import MASK, clean_url, masked_arguments, masked_environment
 from ..store.machines import MachineRecord, name_taken
 from . import checks, hardware
-from .machine import Machine, MachineSettings
+from .machine import Machine
 from .registry import AUTO, LOCAL
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from ..store.machines import MachineRepository
     from .machine import MachineListener
     from .registry import MachineRegistry
+    from .settings import MachineSettings
 
 ASK_WITHIN = 5.0  # seconds that ComfyUI has to tell of itself
 # What `machine/update` sets of how a ComfyUI is found and started.

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from comfydeploy_jupyter.machines.machine import Machine, MachineSettings
+from comfydeploy_jupyter.machines.machine import Machine
+from comfydeploy_jupyter.machines.settings import MachineSettings
 from tests.comfyui_server import TEST_NODES, comfyui_tree
 from tests.handlers.conftest import chain
 from tests.transfers.conftest import Deaf

@@ -25,7 +25,8 @@ from comfydeploy_jupyter.errors import (
     InvalidRequestError,
     NotFoundError,
 )
-from comfydeploy_jupyter.machines.machine import Machine, MachineSettings
+from comfydeploy_jupyter.machines.machine import Machine
+from comfydeploy_jupyter.machines.settings import MachineSettings
 from comfydeploy_jupyter.net.peers import Peers
 from comfydeploy_jupyter.tunnel.gate_process import GateProcess
 from tests.comfyui.test_discovery import make_tree

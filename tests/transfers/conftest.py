@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from comfydeploy_jupyter.machines.machine import Machine, MachineSettings
+from comfydeploy_jupyter.machines.machine import Machine
 from comfydeploy_jupyter.machines.registry import MachineRegistry
+from comfydeploy_jupyter.machines.settings import MachineSettings
 from comfydeploy_jupyter.net.backoff import Backoff
 from comfydeploy_jupyter.store.callbacks import CallbackRepository
 from comfydeploy_jupyter.store.database import Database

@@ -1,0 +1,75 @@
+"""Where the ComfyUI of a machine is, and how it is started."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class MachineSettings:
+    """Where the ComfyUI of a machine is, and how it is started.
+
+    Attributes
+    ----------
+    comfyui_url : str
+        A ComfyUI that this server does not start; empty if none is configured.
+    comfyui_path : str
+        A ComfyUI folder; without a URL it is started from there.
+    comfyui_python : str
+        The interpreter that runs it; found when empty.
+    launch_args : tuple of str
+        Further arguments for its ``main.py``.
+    env : mapping
+        Environment variables for it, beside those of this server.
+    gpu : str
+        The GPUs that it may see, e.g. ``"0"``, ``"0,1"`` or a UUID; empty: all.
+    by_chance : bool
+        Whether a ComfyUI at the usual port or in a usual folder is used.
+    request_timeout : float
+        Seconds that ComfyUI has to answer one request.
+    start_timeout : float
+        Seconds in which a ComfyUI that this server starts must answer.
+    jupyter_root : pathlib.Path or None
+        The folder that Jupyter shows.
+    extra_roots : tuple of pathlib.Path
+        Further folders that may be read.
+    trusted_users : tuple of str
+        Users of this machine, beside this one and root, whose ComfyUI may be used.
+    """
+
+    comfyui_url: str = ""
+    comfyui_path: str = ""
+    comfyui_python: str = ""
+    launch_args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    gpu: str = ""
+    by_chance: bool = True
+    request_timeout: float = 30.0
+    start_timeout: float = 300.0
+    jupyter_root: Path | None = None
+    extra_roots: tuple[Path, ...] = ()
+    trusted_users: tuple[str, ...] = ()
+
+    @property
+    def place(self) -> tuple[str, str]:
+        """URL and path of the ComfyUI: what tells it from others."""
+        return self.comfyui_url, self.comfyui_path
+
+    @property
+    def launch(self) -> tuple[Any, ...]:
+        """The settings that take effect only when a ComfyUI is started."""
+        return (*self.place, self.comfyui_python, self.launch_args, self.environment())
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment variables for the ComfyUI, those that choose its GPUs first."""
+        if not self.gpu:
+            return dict(self.env)
+        # By default CUDA counts the fastest GPU first, and nvidia-smi by the place on the bus.
+        order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+        visible = {"CUDA_VISIBLE_DEVICES": self.gpu, "HIP_VISIBLE_DEVICES": self.gpu}
+        return {**order, **visible, **self.env}

@@ -1,0 +1,395 @@
+"""Finds, starts, connects, restarts and closes the ComfyUI of one machine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from .. import metrics
+from ..comfyui.client import ComfyUIClient
+from ..comfyui.connection import Connection
+from ..comfyui.discovery import USUAL_PLACES, USUAL_PORT, answers, discover
+from ..comfyui.out_of_memory import count_oom_kills
+from ..comfyui.process import ComfyUIProcess
+from ..errors import ComfyUIUnavailableError
+from ..net.peers import Peers
+from ..net.tasks import BackgroundTasks
+from ..secrets import clean_url
+from .link import Link
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from pathlib import Path
+
+    from ..comfyui.events import Event, Preview, Unread
+    from .settings import MachineSettings
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT = 5.0  # seconds in which a ComfyUI that answers HTTP must accept the WebSocket
+FIRST_TIMEOUT = 30.0  # the same for one that has just been started
+
+
+class SupervisorListener(Protocol):
+    """Receives what happens to a ComfyUI. Called on the event loop; must not wait."""
+
+    def comfyui_event(self, event: Event | Preview | Unread) -> None:
+        """Handle an event of ComfyUI."""
+
+    def comfyui_connected(self) -> None:
+        """Handle that events arrive from now on."""
+
+    def comfyui_disconnected(self) -> None:
+        """Handle that no events arrive until the next connection."""
+
+    def comfyui_ended(self, reason: str, *, wanted: bool = False) -> None:
+        """Handle the end of ComfyUI's process; ``wanted``: somebody asked for it."""
+
+
+class Supervisor:
+    """Keeps the link to the ComfyUI of one machine.
+
+    Parameters
+    ----------
+    machine_id : str
+        The machine, for its log.
+    settings : MachineSettings
+        Where its ComfyUI is.
+    session_id : str
+        The ComfyUI client id of this server.
+    folder : pathlib.Path
+        Where the log of a ComfyUI that is started goes.
+    listener : SupervisorListener
+        Receives what happens.
+
+    Attributes
+    ----------
+    link : Link or None
+        The ComfyUI, once it was found.
+    failure : ComfyUIUnavailableError or None
+        Why the last attempt to reach it failed.
+    last_url : str or None
+        Its address at the last connection.
+    oom_kills : int
+        How many processes the kernel had killed for lack of memory at the last connection.
+    disconnected_at : float
+        When it was last disconnected, by the monotonic clock.
+    """
+
+    def __init__(
+        self,
+        machine_id: str,
+        settings: MachineSettings,
+        *,
+        session_id: str,
+        folder: Path,
+        listener: SupervisorListener,
+    ) -> None:
+        self.settings = settings
+        self.link: Link | None = None
+        self.failure: ComfyUIUnavailableError | None = None
+        self.last_url: str | None = None
+        self.oom_kills = 0
+        self.disconnected_at = time.monotonic()
+        self.log_fields: dict[str, Any] = {"machine": machine_id}
+        self._id = machine_id
+        self._session_id = session_id
+        self._folder = folder
+        self._listener = listener
+        self._lock = asyncio.Lock()
+        self._attempt: asyncio.Task[ComfyUIClient] | None = None
+        self._tasks = BackgroundTasks(log)
+        self._warned = ""
+        self._closed = False
+
+    @property
+    def connected(self) -> bool:
+        """Whether the events of the ComfyUI reach this server now."""
+        return self.link is not None and self.link.connection.connected
+
+    @property
+    def process(self) -> ComfyUIProcess | None:
+        """The process of the ComfyUI, if this server starts it."""
+        return self.link.process if self.link is not None else None
+
+    @property
+    def is_trying(self) -> bool:
+        """Whether an attempt to reach the ComfyUI is under way."""
+        return self._attempt is not None and not self._attempt.done()
+
+    @property
+    def process_runs(self) -> bool:
+        """Whether this server runs the ComfyUI now, or is about to start it again."""
+        process = self.process
+        return process is not None and process.state in ("starting", "running", "backoff")
+
+    # --- what others ask for
+
+    def open(self) -> None:
+        """Find the ComfyUI, start it if this server should, and connect, in the background.
+
+        Without effect once that has begun: connection and process come back by themselves.
+        """
+        begun = self.link is not None and self.link.begun
+        if not begun and not self.is_trying and not self._closed:
+            self._start(self._warm_up())
+
+    async def close(self) -> None:
+        """Close the connection, and end a ComfyUI that this server started."""
+        self._closed = True
+        await self._tasks.close()
+        async with self._lock:
+            await self._unlink()
+
+    async def reconfigure(self, settings: MachineSettings) -> None:
+        """Change the settings.
+
+        For a ComfyUI that this server runs they count from its next start, for others at once.
+        """
+        if self.process_runs:
+            self.settings = settings
+            return
+        async with self._lock:
+            link = self.link
+            used = link is not None or self.failure is not None
+            if link is not None and (link.process or settings.place != link.settings.place):
+                await self._unlink()
+            self.settings = settings
+            self.failure = None
+        if used or settings.comfyui_url:
+            self.open()
+
+    async def restart(self, settings: MachineSettings | None = None) -> None:
+        """End the ComfyUI and start it again, even while it is starting.
+
+        Parameters
+        ----------
+        settings : MachineSettings, optional
+            New settings. If no ComfyUI answers with them, the old ones are restored.
+
+        Raises
+        ------
+        ComfyUIUnavailableError
+            It does not answer; ``details["log"]`` has its last lines.
+        """
+        await asyncio.shield(self._start(self._restart(settings or self.settings)))
+
+    async def ready(self) -> ComfyUIClient:
+        """Return the client of a ComfyUI that answers and whose events arrive.
+
+        Raises
+        ------
+        ComfyUIUnavailableError
+            If there is none, with a ``hint`` on what to do.
+        """
+        link = self.link
+        if link is not None and link.connection.connected:
+            return link.client
+        if self._closed:
+            raise self._closed_error()
+        if self._attempt is None or self._attempt.done():
+            # One attempt for all callers: at a ComfyUI that hangs they would queue up.
+            self._attempt = self._start(self._bring_up())
+        attempt = self._attempt
+        try:
+            return await asyncio.shield(attempt)
+        except asyncio.CancelledError:
+            if attempt.cancelled() and self._closed:
+                raise self._closed_error() from None
+            raise
+
+    async def find(self) -> None:
+        """Look for the ComfyUI, unless it was found before; nothing is started."""
+        async with self._lock:
+            if self.link is None:
+                self.link = await self._establish()
+
+    # --- tasks
+
+    def _start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        return self._tasks.start(
+            work,
+            f"A task of machine {self._id!r}",
+            log_fields=self.log_fields,
+            expected=(ComfyUIUnavailableError,),
+        )
+
+    def _closed_error(self) -> ComfyUIUnavailableError:
+        return ComfyUIUnavailableError(f"Machine {self._id!r} has been closed")
+
+    async def _warm_up(self) -> None:
+        try:
+            await self.ready()
+        except ComfyUIUnavailableError as error:
+            if error.message != self._warned:
+                self._warned = error.message
+                log.warning(
+                    "No ComfyUI for machine %r: %s %s",
+                    self._id,
+                    error.message,
+                    error.extra.get("hint", ""),
+                    extra=self.log_fields,
+                )
+
+    async def _bring_up(self) -> ComfyUIClient:
+        try:
+            async with self._lock:
+                client = await self._reach()
+        except ComfyUIUnavailableError as error:
+            self.failure = error
+            raise
+        self.failure = None
+        return client
+
+    async def _restart(self, settings: MachineSettings) -> None:
+        before = self.settings
+        await self._take_lock()
+        try:
+            ran = self.process_runs
+            await self._unlink()
+            if ran:
+                self._listener.comfyui_ended("ComfyUI was restarted on request", wanted=True)
+            self.settings, self.failure = settings, None
+            await self._reach()
+        except ComfyUIUnavailableError as error:
+            await self._unlink()
+            self.settings, self.failure = before, error
+            if settings is not before:
+                self.open()  # once the lock is free
+            raise
+        finally:
+            self._lock.release()
+
+    async def _take_lock(self) -> None:
+        """Acquire the lock; a start that holds it, which may take minutes, is ended."""
+        taking = asyncio.ensure_future(self._lock.acquire())
+        try:
+            while not taking.done():
+                if self.process is not None and self.process.state == "starting":
+                    await self.process.stop()
+                await asyncio.wait([taking], timeout=0.1)
+        except BaseException:
+            if not taking.cancel() and not taking.cancelled():
+                self._lock.release()
+            raise
+
+    # --- the link; the lock is held
+
+    async def _reach(self) -> ComfyUIClient:
+        link = self.link
+        by_chance = link is not None and link.process is None and not self.settings.comfyui_url
+        if link is not None and by_chance and not await answers(link.client.url, peers=self._peers):
+            await self._unlink()  # there may be another one by now
+            link = None
+        if link is None:
+            link = self.link = await self._establish()
+        link.begun = True
+        timeout = CONNECT_TIMEOUT
+        if link.process is not None:
+            timeout = CONNECT_TIMEOUT if link.process.state == "running" else FIRST_TIMEOUT
+            await link.process.start()
+            link.client.url = link.process.url or link.client.url
+        link.connection.start()
+        if link.process is None:
+            # Where nothing listens, this fails at once.
+            await link.client.queue_remaining(within=CONNECT_TIMEOUT)
+        link.connection.hurry()
+        if not await link.connection.wait_connected(timeout):
+            raise link.client.unavailable(link.connection.failure or "its WebSocket does not open")
+        return link.client
+
+    async def _establish(self) -> Link:
+        settings = self.settings
+        found = await discover(
+            comfyui_url=settings.comfyui_url,
+            comfyui_path=settings.comfyui_path,
+            comfyui_python=settings.comfyui_python,
+            places=USUAL_PLACES if settings.by_chance else (),
+            port=USUAL_PORT if settings.by_chance else None,
+            peers=self._peers,
+        )
+        if found.passed_over is not None:
+            log.warning("%s", found.passed_over, extra=self.log_fields)
+        process = None
+        if found.kind == "path":
+            assert found.path is not None
+            process = ComfyUIProcess(
+                found.path,
+                python=found.python,
+                launch_args=list(settings.launch_args),
+                env=settings.environment(),
+                log_path=self._folder / "comfyui.log",
+                start_timeout=settings.start_timeout,
+                trusted_users=settings.trusted_users,
+            )
+            process.on_state(self._process_changed)
+        client = ComfyUIClient(
+            found.url or "",
+            timeout=settings.request_timeout,
+            peers=self._peers if process is None else process.peers,
+        )
+        connection = Connection(
+            client,
+            self._session_id,
+            on_event=self._listener.comfyui_event,
+            on_connect=self._connected,
+            on_disconnect=self._disconnected,
+        )
+        return Link(found, settings, client, connection, process)
+
+    @property
+    def _peers(self) -> Peers:
+        return Peers(self.settings.trusted_users)
+
+    async def _unlink(self) -> None:
+        link, self.link = self.link, None
+        if link is not None:
+            await link.close()
+
+    # --- what happens to the ComfyUI
+
+    def _connected(self) -> None:
+        link = self.link
+        if link is not None:
+            self.last_url = link.client.url
+            if link.process is None:
+                link.folders = None  # it may have been restarted with other arguments
+            log.info(
+                "Machine %r is connected to the ComfyUI at %s",
+                self._id,
+                clean_url(link.client.url),
+                extra=self.log_fields,
+            )
+            self._start(self._read_system(link))
+        self._listener.comfyui_connected()
+
+    async def _read_system(self, link: Link) -> None:
+        self.oom_kills = await asyncio.to_thread(count_oom_kills)
+        await link.read_system()
+
+    def _disconnected(self) -> None:
+        self.disconnected_at = time.monotonic()
+        if self.link is not None and not self._closed:
+            metrics.comfyui_lost(self._id)
+            log.warning(
+                "Machine %r has lost its ComfyUI: %s",
+                self._id,
+                self.link.connection.failure,
+                extra=self.log_fields,
+            )
+        self._listener.comfyui_disconnected()
+
+    def _process_changed(self, state: str) -> None:
+        link = self.link
+        if link is None or link.process is None:
+            return
+        log.info("The ComfyUI of machine %r: %s", self._id, state, extra=self.log_fields)
+        if state in ("backoff", "failed"):
+            self._listener.comfyui_ended(f"ComfyUI ended with exit code {link.process.last_exit}")
+        elif state == "running":
+            link.client.url = link.process.url or link.client.url
+            link.connection.hurry()
