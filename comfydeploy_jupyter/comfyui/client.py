@@ -1,52 +1,44 @@
-"""HTTP to one ComfyUI."""
+"""The HTTP routes of ComfyUI."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
-from functools import partial
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote
 
 import aiohttp
-from yarl import URL
 
 from .. import worker
-from ..errors import (
-    ComfyUIUnavailableError,
-    NotFoundError,
-    PromptInvalidError,
-    TooLargeError,
-)
-from ..net import responses
-from ..net.peers import CheckedConnector, Peers
-from ..net.sessions import new_session
+from ..errors import NotFoundError
 from ..net.tasks import wait_for
-from ..secrets import clean_url
 from ..unparsed import LARGE
+from .parsing import (
+    by_number,
+    last_status,
+    not_comfyui,
+    parse_object,
+    parse_without_graph,
+    queue_heads,
+)
+from .transport import MAX_ANSWER, NoRouteError, Transport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 
-T = TypeVar("T")
+    from ..net.peers import Peers
 
-BEFORE = 10.0  # seconds that what must be done before a prompt is queued may take: the store's
 CHUNK = 512 * 1024  # bytes of a file that are written at once
-PIECE = 256 * 1024  # bytes of a prompt that are written at once
 BETWEEN_PIECES = 60.0  # seconds that ComfyUI has for the next piece of a file
-STORING = 4  # times the usual time that ComfyUI has to store what it was sent
-# Bytes that an answer may have. The definitions of thousands of nodes have some 20 MB, a queue has
-# the graphs of all its prompts, and a history the graph and the texts of one.
-MAX_ANSWER = 64 * 1024**2
-MAX_QUEUE = 256 * 1024**2
-MAX_HISTORY = 16 * 1024**2
-UNKNOWN_JOB = b"Job not found"  # as ComfyUI 0.33 says it
+STORING = 4  # times the usual time that ComfyUI has to store a file that was uploaded
+MAX_QUEUE = 256 * 1024**2  # bytes; a queue has the graphs of all its prompts
+MAX_HISTORY = 16 * 1024**2  # bytes; a history has the graph and the texts of one prompt
 JOBS_AT_ONCE = 8  # prompts about which ComfyUI is asked at a time
 
 
-class ComfyUIClient:
-    """The HTTP routes of ComfyUI that we use (its ``server.py``).
+class ComfyUIClient(Transport):
+    """One ComfyUI, by the routes of its ``server.py`` that this package uses.
 
     Parameters
     ----------
@@ -59,47 +51,16 @@ class ComfyUIClient:
     """
 
     def __init__(self, url: str, *, timeout: float = 30.0, peers: Peers | None = None) -> None:
-        self.url = url.rstrip("/")
-        self.timeout = timeout
-        self._peers = peers or Peers()
-        self._opened: tuple[aiohttp.ClientSession, aiohttp.ClientSession] | None = None
-        self._lacks: set[str] = set()  # paths of routes that it has been found not to have
-        self._closed = False
-
-    @property
-    def session(self) -> aiohttp.ClientSession:
-        """The connection pool for requests."""
-        return self._sessions()[0]
-
-    @property
-    def sockets(self) -> aiohttp.ClientSession:
-        """The same for WebSockets, which refuses redirects by itself."""
-        return self._sessions()[1]
-
-    async def close(self) -> None:
-        """Close all connections, for good."""
-        self._closed = True
-        sessions, self._opened = self._opened or (), None
-        for session in reversed(sessions):
-            await session.close()
+        super().__init__(url, timeout=timeout, peers=peers)
+        self._lacks: set[str] = set()  # routes that this ComfyUI does not have
 
     def forget_features(self) -> None:
-        """Forget which routes this ComfyUI lacks: it may have been started anew, and be newer."""
+        """Forget which routes this ComfyUI lacks: it may have been restarted as a newer one."""
         self._lacks.clear()
-
-    def _sessions(self) -> tuple[aiohttp.ClientSession, aiohttp.ClientSession]:
-        if self._closed:
-            raise self.unavailable("its machine was changed or restarted meanwhile", sent=False)
-        if self._opened is None:
-            connector = CheckedConnector(self._peers)
-            make = partial(new_session, connector, connect=None, total=self.timeout)
-            guard = _without_redirects()
-            self._opened = make(), make(connector_owner=False, trace_configs=[guard])
-        return self._opened
 
     async def system_stats(self) -> dict[str, Any]:
         """Return ComfyUI's version, arguments, memory and devices."""
-        stats = await self._get("/system_stats")
+        stats = await self.get_object("/system_stats")
         system, devices = stats.get("system"), stats.get("devices")
         if not isinstance(system, dict) or not isinstance(devices, list):
             raise not_comfyui("/system_stats")
@@ -115,7 +76,7 @@ class ComfyUIClient:
         within : float, optional
             Seconds that ComfyUI has to answer, where that is less than the usual time.
         """
-        answer = await _parse(await self._request("GET", "/prompt", within=within))
+        answer = await parse_object(await self.request("GET", "/prompt", within=within))
         try:
             return int(answer["exec_info"]["queue_remaining"])
         except (LookupError, TypeError, ValueError, OverflowError):
@@ -123,11 +84,11 @@ class ComfyUIClient:
 
     async def queue(self) -> tuple[list[str], list[str]]:
         """Return the prompt ids that run and those that wait, next one first."""
-        text = await self._request("GET", "/queue", limit=MAX_QUEUE)
+        text = await self.request("GET", "/queue", limit=MAX_QUEUE)
         try:
-            answer = await worker.compute(_heads, text, large=len(text) > LARGE)
+            answer = await worker.compute(queue_heads, text, large=len(text) > LARGE)
             running = [str(item[1]) for item in answer["queue_running"]]
-            pending = [str(item[1]) for item in sorted(answer["queue_pending"], key=_by_number)]
+            pending = [str(item[1]) for item in sorted(answer["queue_pending"], key=by_number)]
         except (LookupError, TypeError, ValueError):
             raise not_comfyui("/queue") from None
         return running, pending
@@ -152,7 +113,7 @@ class ComfyUIClient:
                 some = ids[start : start + JOBS_AT_ONCE]
                 found = await asyncio.gather(*map(self._job_status, some))
                 places.update(zip(some, found, strict=True))
-        except _NoRouteError:
+        except NoRouteError:
             running, pending = map(frozenset, await self.queue())
             return running.intersection(ids), pending.intersection(ids)
         return (
@@ -176,27 +137,27 @@ class ComfyUIClient:
         ------
         NotFoundError
             It does not know the prompt.
-        _NoRouteError
+        NoRouteError
             There is no such route: what answers does not answer as the jobs API.
         """
         route = f"{method} {action}"
         if route in self._lacks:
-            raise _NoRouteError
+            raise NoRouteError
         path = f"/api/jobs/{quote(prompt_id, safe='')}{action}"
         try:
-            text, whole = await self._ask(
+            text, whole = await self.ask(
                 method, path, limit=MAX_HISTORY, to_the_end=True, may_lack=True
             )
             if not whole:  # only a job that has ended has outputs
                 return {"id": prompt_id, "status": "completed"}
-            answer = await _parse_without_graph(text)
+            answer = await parse_without_graph(text)
             found = answer if isinstance(answer, dict) else {}
             if found.get("id") == prompt_id or isinstance(found.get("cancelled"), bool):
                 return found
-        except (_NoRouteError, ValueError):
+        except (NoRouteError, ValueError):
             pass
         self._lacks.add(route)
-        raise _NoRouteError
+        raise NoRouteError
 
     async def history(self, prompt_id: str) -> dict[str, Any] | None:
         """Return what ComfyUI remembers of a prompt that ended, or None.
@@ -208,10 +169,10 @@ class ComfyUIClient:
             ``outputs`` where it is all too large to be read.
         """
         path = f"/history/{quote(prompt_id, safe='')}"
-        text, whole = await self._ask("GET", path, limit=MAX_HISTORY, to_the_end=True)
+        text, whole = await self.ask("GET", path, limit=MAX_HISTORY, to_the_end=True)
         if not whole:
-            return {"status": _last_status(text)}
-        answer = await _parse(text, with_graph=True)
+            return {"status": last_status(text)}
+        answer = await parse_object(text, without_graph=True)
         found = answer.get(prompt_id)
         if found is None:
             return None
@@ -223,10 +184,10 @@ class ComfyUIClient:
 
     async def object_info(self) -> tuple[bytes, dict[str, Any]]:
         """Return the definitions of all nodes: the text that ComfyUI sent, and what it says."""
-        text, whole = await self._ask("GET", "/object_info", limit=MAX_ANSWER, compressed=True)
+        text, whole = await self.ask("GET", "/object_info", limit=MAX_ANSWER, compressed=True)
         if not whole:
-            raise self._too_large("GET /object_info", MAX_ANSWER)
-        found = await _parse(text)
+            raise self.too_large("GET /object_info", MAX_ANSWER)
+        found = await parse_object(text)
         if not all(isinstance(node, dict) and "input" in node for node in found.values()):
             raise not_comfyui("/object_info")
         return text, found
@@ -234,8 +195,10 @@ class ComfyUIClient:
     async def node_replacements(self) -> dict[str, Any]:
         """Return which old node classes ComfyUI replaces; none if it is too old to do that."""
         try:
-            return await _parse(await self._request("GET", "/node_replacements", may_lack=True))
-        except _NoRouteError:
+            return await parse_object(
+                await self.request("GET", "/node_replacements", may_lack=True)
+            )
+        except NoRouteError:
             return {}
 
     async def post_prompt(
@@ -302,8 +265,8 @@ class ComfyUIClient:
             ]
         rest = json.dumps(fields).encode()[1:]
         body = [b'{"prompt": ', prompt, b', "extra_data": ', *with_extra, b", " + rest]
-        text = await self._request("POST", "/prompt", body=body, after=after, passes=(400, 500))
-        answer = await _parse(text)
+        text = await self.request("POST", "/prompt", body=body, after=after, passes=(400, 500))
+        answer = await parse_object(text)
         number, node_errors = answer.get("number"), answer.get("node_errors")
         if answer.get("prompt_id") != prompt_id or not isinstance(number, (int, float, type(None))):
             raise not_comfyui("/prompt")
@@ -316,16 +279,14 @@ class ComfyUIClient:
         """
         try:
             await self._job("POST", prompt_id, "/cancel")
-        except _NoRouteError:
+        except NoRouteError:
             body = json.dumps({"delete": [prompt_id]}).encode()
-            await self._request("POST", "/queue", body=body)
+            await self.request("POST", "/queue", body=body)
             await self.interrupt(prompt_id)
 
     async def interrupt(self, prompt_id: str) -> None:
         """Interrupt the running prompt if it is this one."""
-        await self._request(
-            "POST", "/interrupt", body=json.dumps({"prompt_id": prompt_id}).encode()
-        )
+        await self.request("POST", "/interrupt", body=json.dumps({"prompt_id": prompt_id}).encode())
 
     async def free(self, *, unload_models: bool, free_memory: bool) -> None:
         """Have ComfyUI give up memory, once it executes nothing.
@@ -338,7 +299,7 @@ class ComfyUIClient:
             Whether the outputs of nodes that it keeps for later prompts go too.
         """
         body = {"unload_models": unload_models, "free_memory": free_memory}
-        await self._request("POST", "/free", body=json.dumps(body).encode())
+        await self.request("POST", "/free", body=json.dumps(body).encode())
 
     async def upload(
         self,
@@ -378,8 +339,8 @@ class ComfyUIClient:
                 form.add_field(name, value)
             if overwrite:
                 form.add_field("overwrite", "true")
-            answer = await _parse(
-                await self._request("POST", "/upload/image", body=form, timeout=timeout)
+            answer = await parse_object(
+                await self.request("POST", "/upload/image", body=form, timeout=timeout)
             )
         finally:
             await asyncio.to_thread(file.close)
@@ -445,328 +406,3 @@ class ComfyUIClient:
                 raise self.unavailable(f"it answered {answer.status} to GET /view")
             async for chunk in answer.content.iter_chunked(CHUNK):
                 await asyncio.to_thread(file.write, chunk)
-
-    async def forward(
-        self,
-        method: str,
-        target: str,
-        headers: Mapping[str, str],
-        body: AsyncIterator[bytes] | None,
-    ) -> aiohttp.ClientResponse:
-        """Send a request as it is; return the answer, whose body is not yet read.
-
-        Parameters
-        ----------
-        method, target : str
-            The verb, and path with query as they go over the wire.
-        headers : dict
-            All of them but ``Host``.
-        body : async iterator of bytes, optional
-            The body, sent as it comes.
-
-        Raises
-        ------
-        ComfyUIUnavailableError
-            If ComfyUI does not answer.
-        """
-        try:
-            return await self.session.request(
-                method,
-                URL(self.url + target, encoded=True),
-                headers=headers,
-                data=body,
-                allow_redirects=False,
-                auto_decompress=False,
-                skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
-            )
-        except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as fault:
-            raise self.unavailable(str(fault) or type(fault).__name__) from fault
-
-    async def pieces(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        """Give the body of an answer as it comes.
-
-        Raises
-        ------
-        ComfyUIUnavailableError
-            If ComfyUI breaks off.
-        """
-        try:
-            async for piece in answer.content.iter_any():
-                yield piece
-        except (aiohttp.ClientError, OSError) as fault:
-            raise self.unavailable(f"it broke off ({fault})") from fault
-
-    async def open_socket(self, target: str) -> aiohttp.ClientWebSocketResponse[bool]:
-        """Open a WebSocket that is somebody else's.
-
-        Parameters
-        ----------
-        target : str
-            Path with query as they go over the wire.
-
-        Raises
-        ------
-        ComfyUIUnavailableError
-            If ComfyUI does not answer.
-        """
-        try:
-            return await self.sockets.ws_connect(
-                URL(self.url + target, encoded=True), max_msg_size=0, compress=0, heartbeat=30.0
-            )
-        except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as fault:
-            raise self.unavailable(str(fault) or type(fault).__name__) from fault
-
-    def unavailable(self, reason: str, **details: Any) -> ComfyUIUnavailableError:
-        """Return the error for a ComfyUI that does not answer."""
-        url = clean_url(self.url)
-        return ComfyUIUnavailableError(
-            f"ComfyUI at {url} does not answer: {reason}",
-            details={"url": url, "reason": reason, **details},
-            extra={"hint": f"Start ComfyUI so that it listens at {url}, or set comfyui_url."},
-        )
-
-    async def get_list(self, path: str, kind: type[T]) -> list[T]:
-        """Return the JSON array that ComfyUI answers for a path.
-
-        Parameters
-        ----------
-        path : str
-            The route.
-        kind : type
-            What the items must be.
-
-        Raises
-        ------
-        ComfyUIUnavailableError
-            If it does not answer, or with anything else.
-        """
-        text = await self._request("GET", path)
-        try:
-            found = await responses.parse(text)
-        except ValueError:
-            found = None
-        if not isinstance(found, list) or not all(isinstance(item, kind) for item in found):
-            raise not_comfyui(path)
-        return found
-
-    async def _get(self, path: str) -> dict[str, Any]:
-        return await _parse(await self._request("GET", path))
-
-    async def _request(
-        self,
-        method: str,
-        path: str,
-        *,
-        limit: int = MAX_ANSWER,
-        **options: Any,
-    ) -> bytes:
-        """Return the body of an answer, all of it; ``options`` are those of `_ask`."""
-        text, whole = await self._ask(method, path, limit=limit, **options)
-        if not whole:
-            raise self._too_large(f"{method} {path}", limit)
-        return text
-
-    def _too_large(self, what: str, limit: int) -> ComfyUIUnavailableError:
-        return self.unavailable(f"its answer to {what} is larger than {limit // 1024**2} MiB")
-
-    async def _ask(
-        self,
-        method: str,
-        path: str,
-        *,
-        limit: int,
-        body: bytes | list[bytes] | aiohttp.FormData | None = None,
-        after: asyncio.Future[None] | None = None,
-        passes: tuple[int, ...] = (),
-        timeout: aiohttp.ClientTimeout | None = None,
-        within: float | None = None,
-        to_the_end: bool = False,
-        compressed: bool = False,
-        may_lack: bool = False,
-    ) -> tuple[bytes, bool]:
-        """Return what `answers.read` does, of an answer that says that all is well.
-
-        With ``may_lack``, `NotFoundError` is raised where the jobs API does not know a prompt, and
-        `_NoRouteError` where the route itself is not there.
-        """
-        headers = {} if compressed else {"Accept-Encoding": "identity"}
-        data: Any = body
-        if isinstance(body, bytes):
-            headers["Content-Type"] = "application/json"
-        elif isinstance(body, list):
-            size = sum(map(len, body))
-            headers["Content-Type"] = "application/json"
-            headers["Content-Length"] = str(size)
-            data = _held_back(body if size > PIECE else [b"".join(body)], after)
-        patience = min(self.timeout, within or self.timeout)
-        if timeout is None:
-            connecting = min(patience, 5.0)
-            timeout = aiohttp.ClientTimeout(total=patience, sock_connect=connecting)
-            if after is not None:  # ComfyUI's time begins when it has the whole request
-                timeout = aiohttp.ClientTimeout(
-                    total=patience + BEFORE, sock_connect=connecting, sock_read=patience
-                )
-        try:
-            async with self.session.request(
-                method,
-                f"{self.url}{path}",
-                data=data,
-                headers=headers,
-                timeout=timeout,
-                allow_redirects=False,
-                auto_decompress=compressed,
-            ) as response:
-                text, whole = await responses.read(response, limit, to_the_end=to_the_end)
-        except asyncio.TimeoutError:
-            details = _unheard(after) or {"hangs": True}
-            raise self.unavailable(f"no answer within {patience:g} s", **details) from None
-        except aiohttp.ClientConnectorError as fault:
-            raise self.unavailable(str(fault), sent=False) from fault
-        except (aiohttp.ClientError, OSError) as fault:
-            reason = str(fault) or type(fault).__name__
-            raise self.unavailable(reason, **_unheard(after)) from fault
-        if response.status in passes:
-            refusal = await _refusal(response, text)
-            if refusal is not None:
-                raise refusal
-        if may_lack and response.status in (404, 405):
-            if UNKNOWN_JOB not in text:  # else a proxy's own answer would end runs
-                raise _NoRouteError
-            raise NotFoundError(f"{path} is unknown to ComfyUI at {self.url}")
-        if response.status == 413:
-            raise TooLargeError(f"ComfyUI at {clean_url(self.url)} takes no body of this size")
-        if response.status >= 300:
-            raise self.unavailable(f"it answered {response.status} to {method} {path}")
-        return text, whole
-
-
-class _NoRouteError(Exception):
-    """Raised where a ComfyUI is too old for a route."""
-
-
-async def _refusal(response: aiohttp.ClientResponse, text: bytes) -> PromptInvalidError | None:
-    """Return what ComfyUI finds wrong with a graph, or None where that is not what it says."""
-    if response.status == 500 and response.content_type == "text/plain":
-        # So ComfyUI answers where its own checks raise on a broken graph.
-        sentence = "ComfyUI could not read the graph (it answered 500)"
-        error: Any = {"type": "prompt_unreadable", "message": sentence, "details": ""}
-        return PromptInvalidError(sentence, details=error, extra={"node_errors": {}})
-    try:
-        answer = await responses.parse(text)
-    except ValueError:
-        return None
-    if response.status == 500 or not isinstance(answer, dict) or "error" not in answer:
-        return None
-    error = answer["error"]
-    if not isinstance(error, dict):
-        error = {"type": "prompt_invalid", "message": str(error), "details": ""}
-    message = str(error.get("message") or "ComfyUI refused the graph")
-    if error.get("details"):
-        message = f"{message}: {error['details']}"
-    node_errors = answer.get("node_errors")
-    if not isinstance(node_errors, dict) or not all(
-        isinstance(found, dict) for found in node_errors.values()
-    ):
-        node_errors = {}
-    return PromptInvalidError(message, details=error, extra={"node_errors": node_errors})
-
-
-def _without_redirects() -> aiohttp.TraceConfig:
-    """Return what refuses redirects: a handshake cannot be told not to follow them."""
-
-    async def refuse(*_: object) -> None:
-        raise aiohttp.ClientPayloadError("it leads elsewhere")
-
-    config = aiohttp.TraceConfig()
-    config.on_request_redirect.append(refuse)
-    return config
-
-
-def _unheard(after: asyncio.Future[None] | None) -> dict[str, Any]:
-    """Return the details of a failure before which ComfyUI cannot have got a whole request."""
-    if after is None or (after.done() and not after.cancelled() and after.exception() is None):
-        return {}
-    return {"sent": False}
-
-
-async def _held_back(
-    body: list[bytes], until: asyncio.Future[None] | None
-) -> AsyncIterator[memoryview]:
-    """Give a body in small pieces, its last byte only when something is done."""
-    for part in [*body[:-1], body[-1][:-1]]:
-        whole = memoryview(part)
-        for start in range(0, len(whole), PIECE):
-            yield whole[start : start + PIECE]
-    if until is not None:
-        await asyncio.shield(until)
-    yield memoryview(body[-1][-1:])
-
-
-def _by_number(item: list[Any]) -> tuple[Any, Any]:
-    return item[0], str(item[1])
-
-
-def _heads(text: bytes) -> dict[str, Any]:
-    """Return what is read of the items of a queue: their numbers and the ids of their prompts.
-
-    The graphs of all prompts are in it: each is forgotten as soon as it is read.
-    """
-    found: dict[str, Any] = responses.loads(text, 2, leaf=lambda item: item[:2])
-    return found
-
-
-async def _parse_without_graph(text: bytes) -> Any:
-    """Parse what has a graph that nobody reads; a large one does not come into this process."""
-    if len(text) > LARGE:
-        return await worker.call(_without_graph, text)
-    return await responses.parse(text)
-
-
-def _without_graph(text: bytes) -> Any:
-    """Return an answer of the jobs API or of the history without the graph of the prompt."""
-    found = responses.loads(text)
-    if isinstance(found, dict):
-        for entry in (found, *found.values()):
-            if isinstance(entry, dict):
-                entry.pop("prompt", None)
-                entry.pop("workflow", None)
-    return found
-
-
-def _last_status(text: bytes) -> dict[str, Any]:
-    """Return the status at the end of a history that is too large to be read.
-
-    ComfyUI has ``outputs`` before ``status`` there, and neither these words with their
-    quotation marks in a text, where each would have a backslash.
-    """
-    found: Any = None
-    begin = text.rfind(b'"status": {"status_str": ')
-    if begin >= 0:
-        with contextlib.suppress(ValueError):
-            tail = text[begin + len(b'"status": ') :].decode(errors="replace")
-            found, _ = json.JSONDecoder().raw_decode(tail)
-    if not isinstance(found, dict):
-        raise not_comfyui("/history")
-    return found
-
-
-async def _parse(text: bytes, *, with_graph: bool = False) -> dict[str, Any]:
-    try:
-        found = await (_parse_without_graph if with_graph else responses.parse)(text)
-    except ValueError:
-        found = None
-    if not isinstance(found, dict):
-        raise ComfyUIUnavailableError(
-            "ComfyUI's answer is not the JSON object that was asked for",
-            extra={"hint": "Check that the address really is ComfyUI's."},
-        )
-    return found
-
-
-def not_comfyui(path: str) -> ComfyUIUnavailableError:
-    """Return the error for an answer that ComfyUI does not give."""
-    return ComfyUIUnavailableError(
-        f"What answers {path} is not ComfyUI, or another version of it than is understood",
-        extra={"hint": "Check that the address really is ComfyUI's."},
-    )

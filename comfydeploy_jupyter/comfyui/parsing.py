@@ -1,0 +1,134 @@
+"""Parsing what ComfyUI answers: its JSON is large, and may be anything."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from .. import worker
+from ..errors import ComfyUIUnavailableError, PromptInvalidError
+from ..net import responses
+from ..unparsed import LARGE
+
+if TYPE_CHECKING:
+    import aiohttp
+
+
+async def refusal(response: aiohttp.ClientResponse, text: bytes) -> PromptInvalidError | None:
+    """Return the error for a graph that ComfyUI refuses; None if it says something else."""
+    if response.status == 500 and response.content_type == "text/plain":
+        # So ComfyUI answers where its own checks raise on a broken graph.
+        sentence = "ComfyUI could not read the graph (it answered 500)"
+        error: Any = {"type": "prompt_unreadable", "message": sentence, "details": ""}
+        return PromptInvalidError(sentence, details=error, extra={"node_errors": {}})
+    try:
+        answer = await responses.parse(text)
+    except ValueError:
+        return None
+    if response.status == 500 or not isinstance(answer, dict) or "error" not in answer:
+        return None
+    error = answer["error"]
+    if not isinstance(error, dict):
+        error = {"type": "prompt_invalid", "message": str(error), "details": ""}
+    message = str(error.get("message") or "ComfyUI refused the graph")
+    if error.get("details"):
+        message = f"{message}: {error['details']}"
+    node_errors = answer.get("node_errors")
+    if not isinstance(node_errors, dict) or not all(
+        isinstance(found, dict) for found in node_errors.values()
+    ):
+        node_errors = {}
+    return PromptInvalidError(message, details=error, extra={"node_errors": node_errors})
+
+
+def by_number(item: list[Any]) -> tuple[Any, Any]:
+    """Return the key by which ComfyUI sorts the items of its queue."""
+    return item[0], str(item[1])
+
+
+def queue_heads(text: bytes) -> dict[str, Any]:
+    """Parse a queue, of whose items only the number and the id of the prompt are kept.
+
+    The graph of each prompt is dropped as soon as it is parsed.
+    """
+    found: dict[str, Any] = responses.loads(text, 2, leaf=lambda item: item[:2])
+    return found
+
+
+async def parse_without_graph(text: bytes) -> Any:
+    """Parse a job or a history without the graph of its prompt.
+
+    A large one is parsed in a worker process, so that its graph never is in this one.
+
+    Raises
+    ------
+    ValueError
+        It is not JSON.
+    """
+    if len(text) > LARGE:
+        return await worker.call(_without_graph, text)
+    return await responses.parse(text)
+
+
+def _without_graph(text: bytes) -> Any:
+    """Return an answer of the jobs API or of the history without the graph of the prompt."""
+    found = responses.loads(text)
+    if isinstance(found, dict):
+        for entry in (found, *found.values()):
+            if isinstance(entry, dict):
+                entry.pop("prompt", None)
+                entry.pop("workflow", None)
+    return found
+
+
+def last_status(text: bytes) -> dict[str, Any]:
+    """Return the status at the end of a history that is too large to be read.
+
+    ComfyUI has ``outputs`` before ``status`` there, and neither these words with their
+    quotation marks in a text, where each would have a backslash.
+    """
+    found: Any = None
+    begin = text.rfind(b'"status": {"status_str": ')
+    if begin >= 0:
+        with contextlib.suppress(ValueError):
+            tail = text[begin + len(b'"status": ') :].decode(errors="replace")
+            found, _ = json.JSONDecoder().raw_decode(tail)
+    if not isinstance(found, dict):
+        raise not_comfyui("/history")
+    return found
+
+
+async def parse_object(text: bytes, *, without_graph: bool = False) -> dict[str, Any]:
+    """Parse a response that must be a JSON object.
+
+    Parameters
+    ----------
+    text : bytes
+        The body.
+    without_graph : bool
+        Whether to leave out the graph of a prompt, as `parse_without_graph` does.
+
+    Raises
+    ------
+    ComfyUIUnavailableError
+        It is something else.
+    """
+    try:
+        found = await (parse_without_graph if without_graph else responses.parse)(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ComfyUIUnavailableError(
+            "ComfyUI's answer is not the JSON object that was asked for",
+            extra={"hint": "Check that the address really is ComfyUI's."},
+        )
+    return found
+
+
+def not_comfyui(path: str) -> ComfyUIUnavailableError:
+    """Return the error for an answer that ComfyUI does not give."""
+    return ComfyUIUnavailableError(
+        f"What answers {path} is not ComfyUI, or another version of it than is understood",
+        extra={"hint": "Check that the address really is ComfyUI's."},
+    )

@@ -1,0 +1,350 @@
+"""HTTP and WebSockets to one ComfyUI: sessions, limits and errors, without its routes."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import aiohttp
+from yarl import URL
+
+from ..errors import ComfyUIUnavailableError, NotFoundError, TooLargeError
+from ..net import responses
+from ..net.peers import CheckedConnector, Peers
+from ..net.sessions import new_session
+from ..secrets import clean_url
+from .parsing import not_comfyui, parse_object, refusal
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+T = TypeVar("T")
+
+BEFORE = 10.0  # seconds that ``after`` of `Transport.ask` may take: a write to the store
+PIECE = 256 * 1024  # bytes of a prompt that are sent at once
+MAX_ANSWER = 64 * 1024**2  # bytes; the definitions of thousands of nodes have some 20 MB
+UNKNOWN_JOB = b"Job not found"  # as ComfyUI 0.33 says it
+
+
+class NoRouteError(Exception):
+    """The ComfyUI is too old for a route."""
+
+
+class Transport:
+    """Sends requests to one ComfyUI.
+
+    Parameters
+    ----------
+    url : str
+        Base URL, e.g. ``http://127.0.0.1:8188``.
+    timeout : float
+        Seconds that ComfyUI has to answer one request.
+    peers : Peers, optional
+        Who may answer there, where that is on this machine.
+    """
+
+    def __init__(self, url: str, *, timeout: float = 30.0, peers: Peers | None = None) -> None:
+        self.url = url.rstrip("/")
+        self.timeout = timeout
+        self._peers = peers or Peers()
+        self._opened: tuple[aiohttp.ClientSession, aiohttp.ClientSession] | None = None
+        self._closed = False
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """The connection pool for requests."""
+        return self._sessions()[0]
+
+    @property
+    def sockets(self) -> aiohttp.ClientSession:
+        """The same for WebSockets, which refuses redirects by itself."""
+        return self._sessions()[1]
+
+    async def close(self) -> None:
+        """Close all connections, for good."""
+        self._closed = True
+        sessions, self._opened = self._opened or (), None
+        for session in reversed(sessions):
+            await session.close()
+
+    def _sessions(self) -> tuple[aiohttp.ClientSession, aiohttp.ClientSession]:
+        if self._closed:
+            raise self.unavailable("its machine was changed or restarted meanwhile", sent=False)
+        if self._opened is None:
+            connector = CheckedConnector(self._peers)
+            make = partial(new_session, connector, connect=None, total=self.timeout)
+            guard = _without_redirects()
+            self._opened = make(), make(connector_owner=False, trace_configs=[guard])
+        return self._opened
+
+    async def forward(
+        self,
+        method: str,
+        target: str,
+        headers: Mapping[str, str],
+        body: AsyncIterator[bytes] | None,
+    ) -> aiohttp.ClientResponse:
+        """Send a request as it is; return the answer, whose body is not yet read.
+
+        Parameters
+        ----------
+        method, target : str
+            The verb, and path with query as they go over the wire.
+        headers : dict
+            All of them but ``Host``.
+        body : async iterator of bytes, optional
+            The body, sent as it comes.
+
+        Raises
+        ------
+        ComfyUIUnavailableError
+            If ComfyUI does not answer.
+        """
+        try:
+            return await self.session.request(
+                method,
+                URL(self.url + target, encoded=True),
+                headers=headers,
+                data=body,
+                allow_redirects=False,
+                auto_decompress=False,
+                skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
+            )
+        except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as fault:
+            raise self.unavailable(str(fault) or type(fault).__name__) from fault
+
+    async def pieces(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        """Give the body of an answer as it comes.
+
+        Raises
+        ------
+        ComfyUIUnavailableError
+            If ComfyUI breaks off.
+        """
+        try:
+            async for piece in answer.content.iter_any():
+                yield piece
+        except (aiohttp.ClientError, OSError) as fault:
+            raise self.unavailable(f"it broke off ({fault})") from fault
+
+    async def open_socket(self, target: str) -> aiohttp.ClientWebSocketResponse[bool]:
+        """Open a WebSocket that is somebody else's.
+
+        Parameters
+        ----------
+        target : str
+            Path with query as they go over the wire.
+
+        Raises
+        ------
+        ComfyUIUnavailableError
+            If ComfyUI does not answer.
+        """
+        try:
+            return await self.sockets.ws_connect(
+                URL(self.url + target, encoded=True), max_msg_size=0, compress=0, heartbeat=30.0
+            )
+        except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as fault:
+            raise self.unavailable(str(fault) or type(fault).__name__) from fault
+
+    def unavailable(self, reason: str, **details: Any) -> ComfyUIUnavailableError:
+        """Return the error for a ComfyUI that does not answer."""
+        url = clean_url(self.url)
+        return ComfyUIUnavailableError(
+            f"ComfyUI at {url} does not answer: {reason}",
+            details={"url": url, "reason": reason, **details},
+            extra={"hint": f"Start ComfyUI so that it listens at {url}, or set comfyui_url."},
+        )
+
+    async def get_list(self, path: str, kind: type[T]) -> list[T]:
+        """Return the JSON array that ComfyUI answers for a path.
+
+        Parameters
+        ----------
+        path : str
+            The route.
+        kind : type
+            What the items must be.
+
+        Raises
+        ------
+        ComfyUIUnavailableError
+            If it does not answer, or with anything else.
+        """
+        text = await self.request("GET", path)
+        try:
+            found = await responses.parse(text)
+        except ValueError:
+            found = None
+        if not isinstance(found, list) or not all(isinstance(item, kind) for item in found):
+            raise not_comfyui(path)
+        return found
+
+    async def get_object(self, path: str) -> dict[str, Any]:
+        """Return the JSON object that ComfyUI answers for a path."""
+        return await parse_object(await self.request("GET", path))
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        limit: int = MAX_ANSWER,
+        **options: Any,
+    ) -> bytes:
+        """Return the body of a response of at most ``limit`` bytes; ``options`` are those of `ask`.
+
+        Raises
+        ------
+        ComfyUIUnavailableError
+            If the body is larger, or as `ask` does.
+        """
+        text, whole = await self.ask(method, path, limit=limit, **options)
+        if not whole:
+            raise self.too_large(f"{method} {path}", limit)
+        return text
+
+    def too_large(self, what: str, limit: int) -> ComfyUIUnavailableError:
+        """Return the error for an answer of more than ``limit`` bytes."""
+        return self.unavailable(f"its answer to {what} is larger than {limit // 1024**2} MiB")
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        limit: int,
+        body: bytes | list[bytes] | aiohttp.FormData | None = None,
+        after: asyncio.Future[None] | None = None,
+        passes: tuple[int, ...] = (),
+        timeout: aiohttp.ClientTimeout | None = None,
+        within: float | None = None,
+        to_the_end: bool = False,
+        compressed: bool = False,
+        may_lack: bool = False,
+    ) -> tuple[bytes, bool]:
+        """Send a request and read its response, which must have a status below 300.
+
+        Parameters
+        ----------
+        method, path : str
+            As in HTTP.
+        limit : int
+            Bytes of the body that are read at most.
+        body : bytes, list of bytes or aiohttp.FormData, optional
+            The body; bytes are JSON.
+        after : asyncio.Future, optional
+            The last byte of a list is sent only when this is done.
+        passes : tuple of int
+            Statuses whose body may say why ComfyUI refuses a graph.
+        timeout : aiohttp.ClientTimeout, optional
+            Limits other than the usual ones.
+        within : float, optional
+            Seconds for the whole request, if that is less than the usual time.
+        to_the_end : bool
+            Whether the end of a body that is too large is read and returned.
+        compressed : bool
+            Whether ComfyUI may compress the body.
+        may_lack : bool
+            Whether this ComfyUI may be too old for the route.
+
+        Returns
+        -------
+        tuple of bytes and bool
+            The body, and whether that is all of it, as `responses.read` returns them.
+
+        Raises
+        ------
+        ComfyUIUnavailableError
+            If ComfyUI does not answer, or with another status.
+        PromptInvalidError
+            If it refuses a graph.
+        TooLargeError
+            If it does not take so large a body.
+        NoRouteError
+            With ``may_lack``: there is no such route.
+        NotFoundError
+            With ``may_lack``: the jobs API does not know the prompt.
+        """
+        headers = {} if compressed else {"Accept-Encoding": "identity"}
+        data: Any = body
+        if isinstance(body, bytes):
+            headers["Content-Type"] = "application/json"
+        elif isinstance(body, list):
+            size = sum(map(len, body))
+            headers["Content-Type"] = "application/json"
+            headers["Content-Length"] = str(size)
+            data = _held_back(body if size > PIECE else [b"".join(body)], after)
+        patience = min(self.timeout, within or self.timeout)
+        if timeout is None:
+            connecting = min(patience, 5.0)
+            timeout = aiohttp.ClientTimeout(total=patience, sock_connect=connecting)
+            if after is not None:  # ComfyUI's time begins when it has the whole request
+                timeout = aiohttp.ClientTimeout(
+                    total=patience + BEFORE, sock_connect=connecting, sock_read=patience
+                )
+        try:
+            async with self.session.request(
+                method,
+                f"{self.url}{path}",
+                data=data,
+                headers=headers,
+                timeout=timeout,
+                allow_redirects=False,
+                auto_decompress=compressed,
+            ) as response:
+                text, whole = await responses.read(response, limit, to_the_end=to_the_end)
+        except asyncio.TimeoutError:
+            details = _unheard(after) or {"hangs": True}
+            raise self.unavailable(f"no answer within {patience:g} s", **details) from None
+        except aiohttp.ClientConnectorError as fault:
+            raise self.unavailable(str(fault), sent=False) from fault
+        except (aiohttp.ClientError, OSError) as fault:
+            reason = str(fault) or type(fault).__name__
+            raise self.unavailable(reason, **_unheard(after)) from fault
+        if response.status in passes:
+            refused = await refusal(response, text)
+            if refused is not None:
+                raise refused
+        if may_lack and response.status in (404, 405):
+            if UNKNOWN_JOB not in text:  # else a proxy's own answer would end runs
+                raise NoRouteError
+            raise NotFoundError(f"{path} is unknown to ComfyUI at {self.url}")
+        if response.status == 413:
+            raise TooLargeError(f"ComfyUI at {clean_url(self.url)} takes no body of this size")
+        if response.status >= 300:
+            raise self.unavailable(f"it answered {response.status} to {method} {path}")
+        return text, whole
+
+
+def _without_redirects() -> aiohttp.TraceConfig:
+    """Return what refuses redirects: a handshake cannot be told not to follow them."""
+
+    async def refuse(*_: object) -> None:
+        raise aiohttp.ClientPayloadError("it leads elsewhere")
+
+    config = aiohttp.TraceConfig()
+    config.on_request_redirect.append(refuse)
+    return config
+
+
+def _unheard(after: asyncio.Future[None] | None) -> dict[str, Any]:
+    """Return the details of a failure before which ComfyUI cannot have got a whole request."""
+    if after is None or (after.done() and not after.cancelled() and after.exception() is None):
+        return {}
+    return {"sent": False}
+
+
+async def _held_back(
+    body: list[bytes], until: asyncio.Future[None] | None
+) -> AsyncIterator[memoryview]:
+    """Give a body in small pieces, its last byte only when something is done."""
+    for part in [*body[:-1], body[-1][:-1]]:
+        whole = memoryview(part)
+        for start in range(0, len(whole), PIECE):
+            yield whole[start : start + PIECE]
+    if until is not None:
+        await asyncio.shield(until)
+    yield memoryview(body[-1][-1:])
