@@ -9,18 +9,12 @@ from __future__ import annotations
 import argparse
 import errno
 import io
-import logging
 import os
-import re
 import stat
-from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeAlias
-
-import yaml
+from typing import TYPE_CHECKING, Literal, NoReturn
 
 from ..errors import (
     ConflictError,
@@ -28,93 +22,24 @@ from ..errors import (
     InvalidRequestError,
     NotFoundError,
 )
+from .model_folders import (
+    LEGACY_NAMES,
+    UNREGISTERED_EXTENSIONS,
+    ModelFolder,
+    Registry,
+    absolute,
+    told_folder,
+)
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
 Kind = Literal["file", "directory", "any"]
 
 MAX_PATH_BYTES = 4095
 MAX_COMPONENT_BYTES = 255
 
-MODEL_EXTENSIONS = frozenset(
-    {".ckpt", ".pt", ".pt2", ".bin", ".pth", ".safetensors", ".pkl", ".sft"}
-)
-"""Extensions of weights, as ComfyUI's folder_paths.py lists them."""
-
-UNREGISTERED_EXTENSIONS = MODEL_EXTENSIONS | {".gguf", ".onnx"}
-"""Extensions shown of folders under ``models/`` that only custom nodes register."""
-
-LEGACY_NAMES = {"unet": "diffusion_models", "clip": "text_encoders"}
-"""Former names of model folders (ComfyUI, folder_paths.py)."""
-
-NOT_MODELS = frozenset({"configs", "custom_nodes", "datasets"})
-"""Registered folders that hold no models."""
-
-_FOLDERS = (
-    "checkpoints",
-    "configs",
-    "loras",
-    "vae",
-    "text_encoders",
-    "diffusion_models",
-    "clip_vision",
-    "style_models",
-    "embeddings",
-    "diffusers",
-    "vae_approx",
-    "controlnet",
-    "gligen",
-    "upscale_models",
-    "latent_upscale_models",
-    "custom_nodes",
-    "hypernetworks",
-    "photomaker",
-    "classifiers",
-    "model_patches",
-    "audio_encoders",
-)
-_DIRECTORIES = {
-    "text_encoders": ("text_encoders", "clip"),
-    "diffusion_models": ("unet", "diffusion_models"),
-    "controlnet": ("controlnet", "t2i_adapter"),
-}
-_EXTENSIONS = {
-    "configs": frozenset({".yaml"}),
-    "diffusers": frozenset({"folder"}),
-    "custom_nodes": frozenset[str](),
-    "datasets": frozenset[str](),
-    "classifiers": frozenset({""}),
-}
-_BESIDE_MODELS = frozenset({"custom_nodes", "datasets"})
-"""Folders that are not below ``models/``, but beside it."""
-
-_LONGEST_SOURCE = 1024 * 1024  # bytes of ComfyUI's folder_paths.py that are read
-_STOCK_FOLDER = re.compile(
-    r'^folder_names_and_paths\["([\w-]+)"\] = \(\[([^\]\n]*)\], (.+)\)[ \t]*$', re.MULTILINE
-)
-_STOCK_PATH = re.compile(r'os\.path\.join\((models_dir|base_path), "([\w-]+)"\)')
-"""How ComfyUI's folder_paths.py registers its folders, in all versions that are tested."""
-
 _SAVED_UNDER_OUTPUT = ("checkpoints", "clip", "vae", "diffusion_models", "loras")
-
-
-@dataclass(frozen=True)
-class ModelFolder:
-    """One model folder of ComfyUI, such as ``checkpoints``.
-
-    Attributes
-    ----------
-    name : str
-        Its registered name.
-    paths : tuple of Path
-        The directories it is made of, absolute; the first is where new models go.
-    extensions : frozenset of str
-        Lower-case extensions, with their dot, of the files in it; empty: every file.
-    """
-
-    name: str
-    paths: tuple[Path, ...]
-    extensions: frozenset[str]
 
 
 class _ArgumentParser(argparse.ArgumentParser):
@@ -169,8 +94,8 @@ class Folders:
         jupyter_root: str | Path | None = None,
         extra_roots: Sequence[str | Path] = (),
     ) -> None:
-        self.jupyter_root = _absolute(jupyter_root) if jupyter_root is not None else None
-        self.extra_roots = tuple(_absolute(root) for root in extra_roots)
+        self.jupyter_root = absolute(jupyter_root) if jupyter_root is not None else None
+        self.extra_roots = tuple(absolute(root) for root in extra_roots)
         self.comfyui_path: Path | None = None
         self.base: Path | None = None
         self.models_directory: Path | None = None
@@ -178,10 +103,10 @@ class Folders:
         self._types: dict[str, Path] = {}
         self._registered: dict[str, ModelFolder] = {}
         if comfyui_path is not None:
-            self._read_comfyui(_absolute(comfyui_path), argv, cwd)
+            self._read_comfyui(absolute(comfyui_path), argv, cwd)
 
     def _read_comfyui(self, home: Path, argv: Sequence[str], cwd: str | Path | None) -> None:
-        start = _absolute(cwd) if cwd is not None else home
+        start = absolute(cwd) if cwd is not None else home
         given = _parse_arguments(argv)
 
         def from_argument(value: str | None, default: Path) -> Path:
@@ -195,13 +120,12 @@ class Folders:
             "temp": from_argument(given.temp_directory, base) / "temp",
         }
         self.models_directory = from_argument(given.models_directory, base / "models")
-        registry = _Registry(home, base, self.models_directory)
+        registry = Registry(home, base, self.models_directory)
         configs = [start / name for name in chain(*given.extra_model_paths_config)]
         if (home / "extra_model_paths.yaml").is_file():
             configs.insert(0, home / "extra_model_paths.yaml")
         for config in configs:
-            for name, path, is_default in _read_extra_paths(config):
-                registry.add(name, path, is_default=is_default)
+            registry.read_config(config)
         for name in _SAVED_UNDER_OUTPUT:
             registry.add(name, str(self._types["output"] / name))
         self._registered = registry.folders()
@@ -224,9 +148,7 @@ class Folders:
             if self.base is None or self.models_directory is None:
                 break
             if name not in found and LEGACY_NAMES.get(name, name) not in found:
-                parent = self.base if name in _BESIDE_MODELS else self.models_directory
-                extensions = _EXTENSIONS.get(name, UNREGISTERED_EXTENSIONS)
-                found[name] = ModelFolder(name, (parent / name,), extensions)
+                found[name] = told_folder(name, self.base, self.models_directory)
         return found
 
     def is_told(self, name: str) -> bool:
@@ -490,83 +412,6 @@ class Folders:
         return sorted(found, key=lambda entry: entry.name)
 
 
-def is_folder_name(name: str) -> bool:
-    """Return whether a name that a ComfyUI tells can be that of one folder under ``models/``."""
-    return re.fullmatch(r"[\w][\w .-]{0,100}", name) is not None and name == name.rstrip(" .")
-
-
-def registered_extensions(name: str) -> frozenset[str]:
-    """Return the extensions of a model folder as ComfyUI registers it; empty: every file."""
-    known = dict.fromkeys(_FOLDERS, MODEL_EXTENSIONS) | _EXTENSIONS
-    return known.get(name, frozenset())
-
-
-class _Registry:
-    """ComfyUI's table of model folders while it is being filled."""
-
-    def __init__(self, home: Path, base: Path, models: Path) -> None:
-        self._paths: dict[str, list[str]] = {}
-        self._extensions: dict[str, frozenset[str]] = {}
-        for name, parts, extensions in _read_stock_folders(home) or _stock_folders():
-            self._paths[name] = [str((base if beside else models) / part) for beside, part in parts]
-            self._extensions[name] = extensions
-
-    def add(self, name: str, path: str, *, is_default: bool = False) -> None:
-        paths = self._paths.setdefault(LEGACY_NAMES.get(name, name), [])
-        if is_default and path in paths:
-            paths.remove(path)
-        if path not in paths:
-            paths.insert(0 if is_default else len(paths), path)
-
-    def folders(self) -> dict[str, ModelFolder]:
-        return {
-            name: ModelFolder(
-                name, tuple(map(Path, paths)), self._extensions.get(name, frozenset())
-            )
-            for name, paths in self._paths.items()
-        }
-
-
-_StockFolder: TypeAlias = tuple[str, list[tuple[bool, str]], frozenset[str]]
-"""A name; the directories, each with whether it is beside ``models/``; the extensions."""
-
-
-def _stock_folders() -> list[_StockFolder]:
-    """Return the folders of the oldest tested ComfyUI, for a tree without ComfyUI's own source."""
-    return [
-        (
-            name,
-            [(name in _BESIDE_MODELS, part) for part in _DIRECTORIES.get(name, (name,))],
-            registered_extensions(name),
-        )
-        for name in _FOLDERS
-    ]
-
-
-def _read_stock_folders(home: Path) -> list[_StockFolder]:
-    """Return the folders that this very ComfyUI registers, from its source; none if unreadable."""
-    try:
-        with (home / "folder_paths.py").open("rb") as file:
-            source = file.read(_LONGEST_SOURCE).decode("utf-8", "replace")
-    except OSError:
-        return []
-    found: list[_StockFolder] = []
-    for name, paths, extensions in _STOCK_FOLDER.findall(source):
-        parts = [(root == "base_path", part) for root, part in _STOCK_PATH.findall(paths)]
-        if parts:
-            found.append((name, parts, _read_extensions(extensions)))
-    return found if any(name == "checkpoints" for name, *_ in found) else []
-
-
-def _read_extensions(text: str) -> frozenset[str]:
-    """Return what a set or list of extensions in ComfyUI's source holds."""
-    if text == "set()":
-        return frozenset()
-    if text.startswith(("{", "[")):
-        return frozenset(re.findall(r'"([^"]*)"', text))
-    return MODEL_EXTENSIONS
-
-
 def _parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser = _ArgumentParser(add_help=False)
     for flag in ("base", "models", "output", "input", "temp"):
@@ -574,43 +419,6 @@ def _parse_arguments(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--extra-model-paths-config", nargs="+", action="append", default=[])
     known, _ = parser.parse_known_args(list(argv))
     return known
-
-
-def _read_extra_paths(config: Path) -> Iterator[tuple[str, str, bool]]:
-    """Yield ``(folder name, absolute path, is_default)`` of an ``extra_model_paths.yaml``.
-
-    A file or section that cannot be understood is logged and skipped: the rest still counts.
-    """
-    try:
-        sections = yaml.safe_load(config.read_text("utf-8")) or {}
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        log.warning("The model paths in %s are ignored: %s", config, error)
-        return
-    for title, section in sections.items() if isinstance(sections, Mapping) else ():
-        if isinstance(section, Mapping):
-            yield from _read_section(config, dict(section))
-        elif section is not None:
-            log.warning("The section %r of %s is ignored: it is no mapping", title, config)
-
-
-def _read_section(config: Path, section: dict[Any, Any]) -> Iterator[tuple[str, str, bool]]:
-    given = section.pop("base_path", None) or ""
-    if not isinstance(given, str) or "\0" in given:  # aliases make a short list endless as text
-        log.warning("A section of %s is ignored: its base_path is no path", config)
-        return
-    try:
-        base = Path(given).expanduser()
-    except RuntimeError as error:  # ~somebody who is not there
-        log.warning("A section of %s is ignored: %s", config, error)
-        return
-    start = _absolute(config.parent) / os.path.expandvars(base)
-    is_default = bool(section.pop("is_default", False))
-    for name, lines in section.items():
-        if not isinstance(lines, str) or "\0" in lines:
-            log.warning("%r in %s is ignored: it is no path", name, config)
-            continue
-        for line in filter(None, lines.split("\n")):
-            yield str(name), os.path.normpath(start / line), is_default
 
 
 def _check_name(name: str, field: str) -> None:
@@ -679,7 +487,3 @@ def _not_regular(path: str | Path) -> ForbiddenPathError:
 
 def _unreadable(path: str | Path) -> ForbiddenPathError:
     return ForbiddenPathError(f"{path} may not be read by the Jupyter server.")
-
-
-def _absolute(path: str | Path) -> Path:
-    return Path(os.path.normpath(Path(path).expanduser().absolute()))

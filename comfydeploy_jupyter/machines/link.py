@@ -9,7 +9,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ..comfyui.folders import Folders, is_folder_name
+from ..comfyui.folders import Folders
+from ..comfyui.model_folders import is_folder_name
 from ..comfyui.running import running_at
 from ..errors import ComfyUIUnavailableError
 from ..net.tasks import wait_for

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from comfydeploy_jupyter.comfyui.folders import Folders, is_folder_name
+from comfydeploy_jupyter.comfyui.folders import Folders
+from comfydeploy_jupyter.comfyui.model_folders import is_folder_name
 from comfydeploy_jupyter.errors import (
     ComfyDeployError,
     ConflictError,
@@ -577,6 +578,25 @@ def test_a_broken_yaml_does_not_take_the_rest_along(
     comfy = comfy_tree(tmp_path.resolve())
     write(comfy / "extra_model_paths.yaml", text)
     assert len(Folders(comfy).model_folders()) == 21
+
+
+@pytest.mark.timeout(5)
+def test_a_pipe_in_the_place_of_a_file_does_not_hang(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    comfy = comfy_tree(tmp_path.resolve())
+    os.mkfifo(comfy / "more.yaml")
+    os.mkfifo(comfy / "folder_paths.py")
+    folders = Folders(comfy, argv=["--extra-model-paths-config", "more.yaml"])
+    assert len(folders.model_folders()) == 21
+    assert "no regular file" in caplog.text
+
+
+def test_a_config_without_end_is_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    comfy = comfy_tree(tmp_path.resolve())
+    write(comfy / "extra_model_paths.yaml", "# endless\n" * 200_000)
+    assert len(Folders(comfy).model_folders()) == 21
+    assert "is longer than" in caplog.text
 
 
 def test_directories_that_custom_nodes_register(tmp_path: Path) -> None:
