@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .handlers.ws import EventSocket
     from .openapi.document import Document
     from .services import Services
-    from .tunnel.tunnels import Origin
+    from .tunnel.tunnel import Origin
 else:
     metrics = lazy_module("metrics")
 
@@ -397,7 +397,7 @@ class ComfyDeploy(ExtensionApp):
 
     def _jupyter_origin(self) -> Origin:
         """Return where a tunnel reaches this Jupyter, and whether that asks who comes."""
-        from .tunnel.tunnels import Origin
+        from .tunnel.tunnel import Origin
 
         app = self.serverapp
         assert app is not None

@@ -45,7 +45,8 @@ from .store.transfers import OPEN, TransferRepository
 from .store.workflows import WorkflowStore
 from .transfers.service import Transfers
 from .transfers.sites import ModelSites
-from .tunnel.tunnels import Order, Origin, Tunnels, TunnelSettings
+from .tunnel.tunnel import Order, Origin
+from .tunnel.tunnels import Tunnels, TunnelSettings
 from .unparsed import is_large
 from .workflows.cloud import CloudWorkflows
 from .workflows.convert import to_api
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
     from .comfyui.folders import Folders
     from .machines.machine import Machine
     from .schemas import TunnelStartRequest
-    from .tunnel.tunnels import Target
+    from .tunnel.tunnel import Target
     from .workflows.repository import WorkflowRepository
 
 log = logging.getLogger(__name__)

@@ -39,6 +39,7 @@ from ..errors import ComfyUIUnavailableError
 from ..net.peers import CheckedConnector, Peers
 from ..net.proxy_headers import end_to_end
 from ..net.sessions import new_session
+from .gate_connections import Connection, Server
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,8 +49,6 @@ COOKIE = "comfydeploy_access"
 COOKIE_AGE = 7 * 24 * 3600  # s; the secret changes with every start of the tunnel anyway
 CHUNK = 256 * 1024
 LONGEST_HEADER = 64 * 1024  # bytes
-HEAD_WITHIN = 10.0  # s that a visitor has to send the head of a request
-HALF_HEADS = 64  # connections of one address whose heads are not complete; older ones are closed
 ATTEMPTS = 10  # wrong secrets that one address may try ...
 ATTEMPTS_WITHIN = 60.0  # ... in so many seconds
 REMEMBERED = 10_000  # addresses
@@ -58,7 +57,6 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 # by which Cloudflare Access tells who a visitor is; with them others could act as the visitor
 _IDENTITY = "cf-access-"
 _OWN_COOKIES = frozenset({COOKIE, "CF_Authorization", "CF_AppSession"})
-_END_OF_HEAD = b"\r\n\r\n"
 _OF_THE_SOCKET = "sec-websocket-"
 
 A = TypeVar("A", bound=web.StreamResponse)
@@ -116,11 +114,11 @@ class Gate:
         self._pass = hmac.new(self._secret, b"cookie", hashlib.sha256).hexdigest().encode()
         self._wrong: OrderedDict[str, list[float]] = OrderedDict()
         self._session: aiohttp.ClientSession | None = None
-        self._half_heads: OrderedDict[_Connection, str] = OrderedDict()
+        self._half_heads: OrderedDict[Connection, str] = OrderedDict()
 
     async def serve(self, listener: socket.socket, stop: asyncio.Event) -> None:
         """Serve until told to stop."""
-        server = _Server(
+        server = Server(
             self._handle,
             self._half_heads,
             access_log=None,
@@ -146,7 +144,7 @@ class Gate:
     # --- who may enter
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        connection = cast("_Connection", request.protocol)
+        connection = cast("Connection", request.protocol)
         connection.head_is_complete()
         try:
             return await self._answer(request)
@@ -173,7 +171,7 @@ class Gate:
                 "This address is protected: open it by its whole link, or give the secret",
             )
         else:
-            answer = self._judge(request, given, bearer)
+            answer = self._check_secret(request, given, bearer)
         if answer is not None:
             return answer
         if not _same_site(request) or (by_cookie and not _own_page(request)):
@@ -187,10 +185,10 @@ class Gate:
             return _sealed(answer)
         return await self._forward(request, path, fresh=fresh)
 
-    def _judge(
+    def _check_secret(
         self, request: web.BaseRequest, given: bytes | None, bearer: bytes | None
     ) -> web.Response | None:
-        """Return None for who brought the secret, else why not.
+        """Return None if a visitor has sent the right secret, else the refusal.
 
         Whoever has the secret gets in, however many wrong ones came from that address: the
         address is what the visitor says, and guessing 256 bits is hopeless anyway.
@@ -316,81 +314,6 @@ class Gate:
                 await asyncio.gather(*pumps, return_exceptions=True)
             await visitor.close(code=_sendable(behind.close_code))
             return visitor
-
-
-class _Connection(web.RequestHandler):
-    """A visitor's connection, which is closed if the head of a request takes too long.
-
-    Of one address only so many may be incomplete: who sends slowly pushes out himself.
-    """
-
-    def __init__(
-        self, server: web.Server, half_heads: OrderedDict[_Connection, str], **kwargs: Any
-    ) -> None:
-        super().__init__(server, **kwargs)
-        self._half_heads = half_heads
-        self._handling = False
-        self._last = b""
-        self._limit: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._begin_head()
-
-    def data_received(self, data: bytes) -> None:
-        self._last = data[-len(_END_OF_HEAD) :]
-        if not self._handling and self not in self._half_heads:
-            self._begin_head()
-        super().data_received(data)
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self.head_is_complete()
-        super().connection_lost(exc)
-
-    def head_is_complete(self) -> None:
-        """Let the connection be: a request is being handled, or there is none any more."""
-        self._handling = True
-        self._half_heads.pop(self, None)
-        if self._limit is not None:
-            self._limit.cancel()
-            self._limit = None
-
-    def request_is_over(self) -> None:
-        """Be ready for the head of the next request, of which a part may be here already."""
-        self._handling = False
-        if self._last != _END_OF_HEAD and self.transport is not None:
-            self._begin_head()
-
-    def _begin_head(self) -> None:
-        peer = self.transport.get_extra_info("peername") if self.transport is not None else None
-        address = str(peer[0]) if isinstance(peer, tuple) else ""
-        self._half_heads[self] = address
-        self._limit = asyncio.get_running_loop().call_later(HEAD_WITHIN, self.abort)
-        of_address = [one for one, where in self._half_heads.items() if where == address]
-        if len(of_address) > HALF_HEADS:
-            of_address[0].abort()
-
-    def abort(self) -> None:
-        """Close the connection at once."""
-        self.head_is_complete()
-        if self.transport is not None:
-            self.transport.abort()
-
-
-class _Server(web.Server):
-    """Makes `_Connection` of what visitors open."""
-
-    def __init__(
-        self, handler: Any, half_heads: OrderedDict[_Connection, str], **kwargs: Any
-    ) -> None:
-        super().__init__(handler, **kwargs)
-        self._half_heads = half_heads
-        self._options = kwargs
-
-    def __call__(self) -> web.RequestHandler:
-        options = {k: v for k, v in self._options.items() if k != "handler_cancellation"}
-        loop = asyncio.get_running_loop()
-        return _Connection(self, self._half_heads, loop=loop, **options)
 
 
 class Tally(logging.Handler):

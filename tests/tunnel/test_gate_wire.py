@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from comfydeploy_jupyter.tunnel.gate import COOKIE, HALF_HEADS, HEAD_WITHIN
+from comfydeploy_jupyter.tunnel.gate import COOKIE
+from comfydeploy_jupyter.tunnel.gate_connections import HALF_HEADS, HEAD_WITHIN
 
 from . import test_gate
 

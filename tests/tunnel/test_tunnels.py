@@ -6,7 +6,8 @@ import asyncio
 
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
 from comfydeploy_jupyter.tunnel.failures import why_it_ended
-from comfydeploy_jupyter.tunnel.tunnels import Order, Origin, Tunnels, TunnelSettings
+from comfydeploy_jupyter.tunnel.tunnel import Order, Origin
+from comfydeploy_jupyter.tunnel.tunnels import Tunnels, TunnelSettings
 from tests.comfyui_server import free_port
 
 
