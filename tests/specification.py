@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import json
 import re
 from functools import lru_cache
@@ -14,8 +13,8 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
-from comfydeploy_jupyter.openapi import replies
 from comfydeploy_jupyter.openapi.document import specification
+from comfydeploy_jupyter.openapi.operation import ReplyModel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,11 +29,15 @@ def strict() -> dict[str, Any]:
     Clients must put up with keys that are added later; our own tests need not.
     """
     found = copy.deepcopy(specification())
+    replies = _names_below(ReplyModel)
     for name, schema in found["components"]["schemas"].items():
-        model = getattr(replies, name, None)
-        if inspect.isclass(model) and issubclass(model, replies.Reply):
+        if name in replies:
             schema.setdefault("additionalProperties", False)
     return found
+
+
+def _names_below(model: type) -> set[str]:
+    return {model.__name__}.union(*map(_names_below, model.__subclasses__()))
 
 
 def faults(schema: dict[str, Any], value: Any) -> list[str]:

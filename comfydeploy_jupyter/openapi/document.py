@@ -4,35 +4,49 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args, get_origin
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
-from .. import schemas
 from .._version import __version__
-from ..errors import (
-    CloudError,
-    InvalidJSONError,
-    InvalidRequestError,
-    NoSpaceError,
-    StoreUnavailableError,
-    TooLargeError,
-    UnauthorizedError,
-    UnsupportedPlatformError,
+from . import (
+    cloud,
+    comfyui_page,
+    files,
+    graphs,
+    machines,
+    runs,
+    snapshots,
+    status,
+    transfers,
+    tunnel,
+    workflows,
 )
-from . import examples
-from .fields import meaning_of
-from .operations import JSON, OPERATIONS, Content, Header, Operation, Reply
-from .replies import ErrorReply
+from .errors import EXAMPLES, ErrorReply, errors_of, sentence
+from .operation import JSON, Content, Header, Operation, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from pydantic import BaseModel
     from pydantic.json_schema import JsonSchemaValue
 
     from ..errors import ComfyDeployError
 
+OPERATIONS: tuple[Operation, ...] = (
+    *runs.OPERATIONS,
+    *files.OPERATIONS,
+    *transfers.OPERATIONS,
+    *graphs.OPERATIONS,
+    *workflows.OPERATIONS,
+    *status.OPERATIONS,
+    *machines.OPERATIONS,
+    *snapshots.OPERATIONS,
+    *tunnel.OPERATIONS,
+    *cloud.OPERATIONS,
+    *comfyui_page.OPERATIONS,
+)
 VERSION = "3.1.0"
 REFERENCE = "#/components/schemas/{model}"
 ABOUT = """\
@@ -46,11 +60,6 @@ fields are ignored.
 """
 UNCHANGED = "The client has this answer already."
 UNCHANGED_HEADER = Header("If-None-Match", "304 if the answer still has this ETag.", '"a9f0"')
-_EVERYWHERE = (
-    *(InvalidRequestError, UnauthorizedError, StoreUnavailableError, NoSpaceError),
-    UnsupportedPlatformError,
-)
-_WITH_BODY = (InvalidJSONError, TooLargeError)
 _OF_STATUS = {416: "The range is outside the file.", 426: "Another version of the protocol."}
 
 
@@ -103,8 +112,8 @@ def specification(base_url: str = "/") -> dict[str, Any]:
         "components": {
             "schemas": schemas_used,
             "examples": {
-                error.code: {"summary": _sentence(type(error)), "value": error.to_reply()}
-                for error in examples.ERRORS
+                error.code: {"summary": sentence(type(error)), "value": error.to_reply()}
+                for error in EXAMPLES
             },
             "securitySchemes": {
                 "jupyterToken": {
@@ -179,8 +188,6 @@ class _Models:
         )
         self.components: dict[str, Any] = definitions["$defs"]
         self._found = [(type_, found[number, "validation"]) for number, type_ in enumerate(types)]
-        for model in _request_models(types):
-            _describe(model, self.components)
 
     def of(self, type_: Any) -> dict[str, Any]:
         """Return the schema of a type, or the reference to it."""
@@ -199,33 +206,11 @@ class _Models:
 
 def _types(operations: Iterable[Operation]) -> Iterator[Any]:
     for operation in operations:
-        yield from operation.query
+        if operation.query is not None:
+            yield operation.query
         for content in (*operation.bodies, *(c for r in operation.replies for c in r.contents)):
             if not isinstance(content.schema, dict):
                 yield content.schema
-
-
-def _request_models(types: Iterable[Any]) -> list[type[BaseModel]]:
-    """Return the models of requests, those within others too."""
-    found: dict[type[BaseModel], None] = {}
-    waiting = list(types)
-    while waiting:
-        model = waiting.pop()
-        # Python 3.10 takes list[int] for a class
-        plain = get_origin(model) is None and isinstance(model, type)
-        if plain and issubclass(model, schemas.Model):
-            found[model] = None
-            for info in model.model_fields.values():
-                waiting.extend(get_args(info.annotation))
-    return list(found)
-
-
-def _describe(model: type[BaseModel], components: dict[str, Any]) -> None:
-    for name, schema in components[model.__name__].get("properties", {}).items():
-        meaning = meaning_of(model.__name__, name)
-        schema["description"] = meaning.text
-        if meaning.example is not None:
-            schema["examples"] = [meaning.example]
 
 
 def _operation(operation: Operation, models: _Models) -> dict[str, Any]:
@@ -291,19 +276,19 @@ def _path_parameters(operation: Operation) -> Iterator[dict[str, Any]]:
 
 
 def _query_parameters(operation: Operation, models: _Models) -> Iterator[dict[str, Any]]:
-    for model in operation.query:
-        for name, schema in models.properties(model).items():
-            shown = {key: value for key, value in schema.items() if key != "examples"}
-            meaning = meaning_of(model.__name__, name)
-            shown.pop("description")
-            yield {
-                "name": name,
-                "in": "query",
-                "required": name in models.required(model),
-                "description": meaning.text,
-                "schema": _without_null(shown),
-                "example": meaning.example,
-            }
+    if operation.query is None:
+        return
+    for name, schema in models.properties(operation.query).items():
+        told = ("description", "examples")
+        shown = {key: value for key, value in schema.items() if key not in told}
+        yield {
+            "name": name,
+            "in": "query",
+            "required": name in models.required(operation.query),
+            "description": schema["description"],
+            "schema": _without_null(shown),
+            "example": schema["examples"][0],
+        }
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
@@ -353,31 +338,21 @@ def _contents(contents: Iterable[Content], models: _Models) -> dict[str, Any]:
 
 
 def _errors(operation: Operation, models: _Models) -> dict[str, Any]:
-    """Return the errors by status; those of ComfyDeploy come with whatever 4xx it answers."""
-    kinds = [*_EVERYWHERE, *(_WITH_BODY if operation.bodies else ()), *operation.errors]
-    by_status: dict[str, list[type[ComfyDeployError]]] = {}
-    for kind in dict.fromkeys(kinds):
-        by_status.setdefault(str(kind.status), []).append(kind)
-    for status, kind in operation.special:
-        by_status.setdefault(str(status), []).append(kind)
-    passed_on = [reply for reply in operation.replies if reply.status == "default"]
-    if CloudError in kinds and not passed_on:
-        by_status.setdefault("4XX", [])
-        for code, found in by_status.items():
-            if code.startswith("4"):
-                found.append(CloudError)
-    told = {status: _error(status, found) for status, found in sorted(by_status.items())}
-    for reply in passed_on:
-        for error in told.values():
-            ours = error["content"][JSON]
-            ours["schema"] = {"anyOf": [ours["schema"], {"description": "What the site says."}]}
-            error["content"] |= _contents(reply.contents, models)
+    """Return the replies for errors; with what another server answers, where that is passed on."""
+    told = {status: _error(status, kinds) for status, kinds in errors_of(operation).items()}
+    for reply in operation.replies:
+        if reply.status == "default":
+            for error in told.values():
+                ours = error["content"][JSON]
+                theirs = {"description": "What the site says."}
+                ours["schema"] = {"anyOf": [ours["schema"], theirs]}
+                error["content"] |= _contents(reply.contents, models)
     return told
 
 
 def _error(status: str, kinds: list[type[ComfyDeployError]]) -> dict[str, Any]:
     codes = sorted({kind.code for kind in kinds})
-    text = " ".join(dict.fromkeys(_sentence(kind) for kind in kinds))
+    text = " ".join(dict.fromkeys(sentence(kind) for kind in kinds))
     return {
         "description": _OF_STATUS.get(int(status), text) if status.isdecimal() else text,
         "content": {
@@ -390,7 +365,3 @@ def _error(status: str, kinds: list[type[ComfyDeployError]]) -> dict[str, Any]:
             }
         },
     }
-
-
-def _sentence(kind: type[ComfyDeployError]) -> str:
-    return (kind.__doc__ or "").partition("\n")[0].replace("``", "`")

@@ -14,7 +14,7 @@ from comfydeploy_jupyter import schemas
 from comfydeploy_jupyter.errors import ComfyDeployError, MethodNotAllowedError
 from comfydeploy_jupyter.handlers import PREFIX, ROUTES
 from comfydeploy_jupyter.handlers.base import NotFound
-from comfydeploy_jupyter.openapi.document import document, specification
+from comfydeploy_jupyter.openapi.document import OPERATIONS, document, specification
 from tests.jupyter_process import REPOSITORY
 from tests.specification import faults, operations, strict
 
@@ -192,6 +192,23 @@ def test_every_code_of_an_error_is_in_it() -> None:
     assert told == codes(ComfyDeployError) - of_client - {MethodNotAllowedError.code}
 
 
+def test_every_field_of_a_request_says_what_it_means() -> None:
+    told = strict()["components"]["schemas"]
+    models = [
+        model
+        for name, model in inspect.getmembers(schemas, inspect.isclass)
+        if name in told and issubclass(model, schemas.Model)
+    ]
+    assert len(models) > 10
+    silent = [
+        f"{model.__name__}.{name}"
+        for model in models
+        for name, schema in told[model.__name__].get("properties", {}).items()
+        if not schema.get("description")
+    ]
+    assert silent == []
+
+
 def test_every_request_model_is_in_it() -> None:
     """A model that no operation names is a check that the specification does not tell of."""
     told = {
@@ -200,12 +217,10 @@ def test_every_request_model_is_in_it() -> None:
         if get_origin(model) is None  # Python 3.10 takes list[int] for a class
         if issubclass(model, schemas.Model) and model is not schemas.Model
     }
-    from comfydeploy_jupyter.openapi import operations as table
-
     used = {
         found.__name__
-        for operation in table.OPERATIONS
-        for model in (*operation.query, *(b.schema for b in operation.bodies))
+        for operation in OPERATIONS
+        for model in (operation.query, *(b.schema for b in operation.bodies))
         if inspect.isclass(model)
         for found in model.__mro__
     }

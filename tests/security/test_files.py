@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import pytest
 
 from comfydeploy_jupyter.media_types import media_type
-from comfydeploy_jupyter.openapi.operations import OPERATIONS
+from comfydeploy_jupyter.openapi.document import OPERATIONS
 
 from .conftest import EVIL, routes
 
@@ -136,7 +136,7 @@ def test_every_field_that_takes_a_path_is_tried():
     names = re.compile(r"path|file|folder|dir", re.IGNORECASE)
     found = set()
     for operation in OPERATIONS:
-        models = [*operation.query, *(content.schema for content in operation.bodies)]
+        models = [operation.query, *(content.schema for content in operation.bodies)]
         for model in models:
             for name, field in getattr(model, "model_fields", {}).items():
                 spelled = field.alias or name

@@ -1,0 +1,38 @@
+"""ComfyUI's own page with all its routes."""
+
+from __future__ import annotations
+
+from ..errors import ComfyUIUnavailableError, InvalidRequestError, NotFoundError
+from .operation import BINARY, HANDSHAKE, Content, Operation, Reply
+
+
+def _page(method: str) -> Operation:
+    content = Content("*/*", BINARY)
+    return Operation(
+        method=method,
+        path="/comfyui/{tail}",
+        id=f"{method}ComfyUIPage",
+        tag="ComfyUI",
+        summary="ComfyUI's own page with all its routes, passed on",
+        text="The tail may have any number of parts. Needs `execute`.",
+        bodies=(content,) if method in ("post", "put", "patch", "delete") else (),
+        replies=(Reply("What ComfyUI answers, with its status.", (content,), "default"),),
+        errors=(NotFoundError, ComfyUIUnavailableError),
+    )
+
+
+OPERATIONS = (
+    *map(_page, ("get", "head", "post", "put", "patch", "delete")),
+    Operation(
+        method="get",
+        path="/comfyui/ws",
+        id="openComfyUISocket",
+        tag="ComfyUI",
+        summary="ComfyUI's own WebSocket, passed on",
+        text="Needs `execute`.",
+        headers=HANDSHAKE,
+        replies=(Reply("The socket is open.", status=101),),
+        errors=(NotFoundError, ComfyUIUnavailableError),
+        errors_by_status=((426, InvalidRequestError),),
+    ),
+)

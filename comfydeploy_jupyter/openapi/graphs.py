@@ -1,0 +1,189 @@
+"""Converting and validating graphs, and fetching the models that they name."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from .. import schemas
+from ..errors import OfflineError
+from ..schemas.examples import TRANSFER_ID, UI_GRAPH
+from .operation import (
+    FILES,
+    FORM,
+    MACHINE,
+    Content,
+    OpenReplyModel,
+    Operation,
+    ReplyModel,
+    Success,
+    json_body,
+    json_reply,
+)
+from .transfers import Transfer
+
+
+class Converted(Success):
+    """A workflow in another format, under the name of that format."""
+
+    from_: Literal["api", "ui"] = Field(alias="from")
+    to: Literal["api", "ui", "notebook", "python"] = Field(examples=["ui"])
+    workflow_api: dict[str, Any] | None = None
+    workflow: dict[str, Any] | None = Field(None, examples=[UI_GRAPH])
+    notebook: dict[str, Any] | None = None
+    python: str | None = None
+    warnings: list[str]
+
+
+class MissingNode(OpenReplyModel):
+    """A class of nodes that ComfyUI lacks."""
+
+    class_type: str | None
+    node_ids: list[Any]
+    pack: str | None = None
+    needs: str | None = None
+
+
+class MissingModel(OpenReplyModel):
+    """A model file that ComfyUI lacks."""
+
+    name: str
+    folder: str | None
+    node_id: Any
+    input: str
+
+
+class ModelUse(OpenReplyModel):
+    """Where a workflow names a model file."""
+
+    node_id: Any = Field(examples=["3"])
+    input: str = Field(examples=["vae_name"])
+
+
+class WorkflowModel(ReplyModel):
+    """A model file that a workflow names; `size` in bytes, null where it was not asked for."""
+
+    name: str = Field(examples=["ae.safetensors"])
+    folder: str | None = Field(examples=["vae"])
+    path: str | None = Field(examples=["models/vae/ae.safetensors"])
+    url: str | None = Field(
+        examples=["https://huggingface.co/owner/repo/resolve/main/ae.safetensors"]
+    )
+    size: int | None
+    sha256: str | None
+    pickle: bool = Field(
+        description="Whether the format of the file can contain code.", examples=[False]
+    )
+    state: Literal["present", "missing", "fetching", "no_link", "unused", "refused"] = Field(
+        examples=["fetching"]
+    )
+    problem: str | None
+    nodes: list[ModelUse]
+    transfer: str | None = Field(
+        description="The id of the download, as upload-queue-status tells it.",
+        examples=[TRANSFER_ID],
+    )
+
+
+class FetchedModels(Success):
+    """The models of a workflow, and the downloads of those that were missing."""
+
+    dry_run: bool = Field(examples=[False])
+    offline: bool = Field(
+        description="Whether the setting `offline` forbids downloads.", examples=[False]
+    )
+    models: list[WorkflowModel]
+    transfers: list[Transfer]
+    missing_nodes: list[MissingNode] = Field(examples=[[]])
+    warnings: list[str]
+
+
+class DefinitionsOrigin(ReplyModel):
+    """Where the node definitions come from that were used."""
+
+    source: Literal["live", "cached", "bundled"]
+    comfyui_version: str | None = Field(examples=["0.33.0"])
+
+
+class Validation(ReplyModel):
+    """What ComfyUI would answer to a graph; ``error`` and ``node_errors`` are as it words them."""
+
+    valid: bool = Field(examples=[True])
+    error: dict[str, Any] | None
+    node_errors: dict[str, Any]
+    outputs: list[Any] = Field(examples=[["2"]])
+    missing_nodes: list[MissingNode] = Field(examples=[[]])
+    missing_models: list[MissingModel] = Field(examples=[[]])
+    warnings: list[str]
+    definitions: DefinitionsOrigin
+
+
+CONVERT_FORM: dict[str, Any] = {
+    "type": "object",
+    "title": "ConvertForm",
+    "required": ["file"],
+    "properties": {
+        "to": {
+            "type": "string",
+            "enum": ["api", "ui", "notebook", "python"],
+            "description": "The format to convert to.",
+        },
+        "machine": {
+            "type": "string",
+            "description": "The machine whose node definitions are used.",
+            "maxLength": 255,
+        },
+        "file": {
+            "type": "string",
+            "format": "binary",
+            "description": "A picture, video, sound or JSON file that carries a workflow.",
+        },
+    },
+}
+
+OPERATIONS = (
+    Operation(
+        method="post",
+        path="/comfyui-deploy/workflow/convert",
+        id="convertWorkflow",
+        tag="Workflows",
+        summary="A workflow in another format; also of a picture, video or sound",
+        bodies=(
+            *json_body(schemas.ConvertRequest, "workflow_api", "to"),
+            Content(FORM, CONVERT_FORM, {"file": "{}", "to": "api"}),
+        ),
+        needs=("workflow_api", "workflow", "filename"),
+        replies=(json_reply(Converted, "The workflow in the other format."),),
+        errors=FILES,
+    ),
+    Operation(
+        method="post",
+        path="/comfyui-deploy/workflow/validate",
+        id="validateWorkflow",
+        tag="Workflows",
+        summary="What ComfyUI would answer to a graph, without queueing it",
+        bodies=json_body(schemas.ValidateRequest, "workflow_api"),
+        needs=("workflow_api", "workflow"),
+        replies=(json_reply(Validation, "What ComfyUI would answer."),),
+        errors=MACHINE,
+    ),
+    Operation(
+        method="post",
+        path="/comfyui-deploy/workflow/fetch-models",
+        id="fetchModels",
+        tag="Workflows",
+        summary="The models that a workflow names, and downloads of those that are missing",
+        text="One of `workflow`, `workflow_api` and `workflow_id` is needed. Links from a workflow"
+        " lead to public addresses, or to the sites and mirrors that are configured.",
+        bodies=json_body(schemas.FetchModelsRequest, "workflow", "dry_run"),
+        needs=("workflow", "workflow_api", "workflow_id"),
+        replies=(
+            json_reply(
+                FetchedModels,
+                "What the workflow names; what was missing is on its way, unless `dry_run` is set.",
+            ),
+        ),
+        errors=(*FILES, OfflineError),
+    ),
+)

@@ -1,0 +1,185 @@
+"""Machines, and the memory of their ComfyUI."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from .. import schemas
+from ..errors import ConflictError, NotFoundError
+from .operation import (
+    CLOUD,
+    KEY,
+    MACHINE,
+    Link,
+    Operation,
+    ReplyModel,
+    Success,
+    json_body,
+    json_reply,
+)
+
+_Kind = Literal["managed", "comfyui", "cloud"]
+
+
+class MachineSummary(ReplyModel):
+    """A machine in short."""
+
+    id: str = Field(examples=["studio"])
+    name: str = Field(examples=["studio"])
+    kind: _Kind = Field(examples=["comfyui"])
+    status: str | None = Field(examples=["ready"])
+    gpu: Any = Field(examples=[None])
+    url: str | None = Field(None, examples=["http://127.0.0.1:8189"])
+    version: str | None = Field(None, examples=["0.33.0"])
+    work: int = Field(0, description="Prompts in its queue.", examples=[0])
+    error: str | None = None
+
+
+class Hardware(ReplyModel):
+    """What a machine is made of; sizes in bytes. Null and empty where it is not told."""
+
+    cpu: dict[str, Any] | None = Field(examples=[{"name": "AMD EPYC", "cores": 8}])
+    memory: dict[str, int | None] | None = Field(
+        examples=[{"total": 68719476736, "available": 34359738368, "used": 34359738368}]
+    )
+    gpus: list[dict[str, Any]] = Field(examples=[[{"index": 0, "name": "NVIDIA L4"}]])
+    disks: list[dict[str, Any]] = Field(
+        examples=[[{"path": "/", "total": 500000000000, "used": 1, "free": 499999999999}]]
+    )
+
+
+class MachineReply(ReplyModel):
+    """A machine; of one in ComfyDeploy, ``config`` has what the service says."""
+
+    id: str = Field(examples=["studio"])
+    name: str = Field(examples=["studio"])
+    kind: _Kind = Field(examples=["comfyui"])
+    status: str | None = Field(examples=["ready"])
+    hardware: Hardware
+    software: dict[str, Any] = Field(
+        examples=[{"os": "Linux", "python": "3.11.7", "comfyui": {"version": "0.33.0"}}]
+    )
+    config: dict[str, Any] = Field(examples=[{"comfyui_url": "http://127.0.0.1:8189", "env": {}}])
+    restart_required: bool = Field(
+        description="Whether a setting only counts after a restart of its ComfyUI.",
+        examples=[False],
+    )
+    work: int = Field(0, description="Prompts in its queue.", examples=[0])
+
+
+class MachineUpdated(Success):
+    """A machine after a change; ``id`` is its id, for the node's web plug-in."""
+
+    id: str = Field(examples=["local"])
+    machine: MachineReply
+    restart_required: bool = Field(examples=[False])
+
+
+class MachineCreated(Success):
+    """A new machine; ``id`` is its id too, for the node's web plug-in."""
+
+    id: str = Field(examples=["studio"])
+    machine_id: str = Field(examples=["studio"])
+    machine: MachineReply
+
+
+class MachineDeleted(Success):
+    """Which machine is forgotten."""
+
+    machine_id: str = Field(examples=["studio"])
+
+
+class MemoryChange(ReplyModel):
+    """Bytes that are free before and after, and how many more that are."""
+
+    before: int = Field(examples=[1024])
+    after: int = Field(examples=[4096])
+    freed: int = Field(examples=[3072])
+
+
+class MemoryFreed(Success):
+    """How much memory ComfyUI gave up; `pending`: it will, after the prompt that it executes."""
+
+    machine: str = Field(examples=["local"])
+    pending: bool = Field(examples=[False])
+    gpu: MemoryChange
+    ram: MemoryChange = Field(examples=[{"before": 1024, "after": 2048, "freed": 1024}])
+
+
+_MACHINE_ID = {"machine_id": "$response.body#/machine_id"}
+
+OPERATIONS = (
+    Operation(
+        method="get",
+        path="/comfyui-deploy/machine",
+        id="getMachine",
+        tag="Machines",
+        summary="What a machine is, and its state",
+        query=schemas.MachineSource,
+        headers=(KEY,),
+        replies=(json_reply(MachineReply, "The machine."),),
+        errors=(NotFoundError, *CLOUD),
+    ),
+    Operation(
+        method="get",
+        path="/comfyui-deploy/machines",
+        id="listMachines",
+        tag="Machines",
+        summary="All machines in short",
+        replies=(json_reply(list[MachineSummary], "The machines."),),
+    ),
+    Operation(
+        method="post",
+        path="/comfyui-deploy/machine/update",
+        id="updateMachine",
+        tag="Machines",
+        summary="Change a machine, restart its ComfyUI",
+        query=schemas.CloudTarget,
+        headers=(KEY,),
+        bodies=json_body(schemas.MachineUpdate, "machine_id", "name"),
+        replies=(json_reply(MachineUpdated, "The machine is changed."),),
+        errors=(*MACHINE, ConflictError, *CLOUD),
+    ),
+    Operation(
+        method="post",
+        path="/comfyui-deploy/machine/create",
+        id="createMachine",
+        tag="Machines",
+        summary="Register another ComfyUI, start one more, or have one built at ComfyDeploy",
+        query=schemas.CloudTarget,
+        headers=(KEY,),
+        bodies=json_body(schemas.MachineCreate, "name", "comfyui_url"),
+        replies=(
+            json_reply(
+                MachineCreated,
+                "The machine is registered.",
+                Link("getMachine", _MACHINE_ID),
+                Link("updateMachine", body=_MACHINE_ID),
+                Link("deleteMachine", body=_MACHINE_ID),
+            ),
+        ),
+        errors=(*MACHINE, ConflictError, *CLOUD),
+    ),
+    Operation(
+        method="post",
+        path="/comfyui-deploy/machine/delete",
+        id="deleteMachine",
+        tag="Machines",
+        summary="Forget a machine",
+        bodies=json_body(schemas.MachineDelete),
+        replies=(json_reply(MachineDeleted, "The machine is forgotten."),),
+        errors=(NotFoundError, ConflictError),
+    ),
+    Operation(
+        method="post",
+        path="/comfyui-deploy/free",
+        id="freeMemory",
+        tag="Machines",
+        summary="Have ComfyUI unload its models and give up memory",
+        bodies=json_body(schemas.FreeRequest, "machine"),
+        replies=(json_reply(MemoryFreed, "How many bytes became free."),),
+        errors=MACHINE,
+    ),
+)

@@ -1,0 +1,226 @@
+"""Running, following, cancelling and listing workflows."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from .. import schemas
+from ..errors import (
+    ConflictError,
+    NotFoundError,
+    OfflineError,
+    PromptInvalidError,
+    RunTimeoutError,
+    UnknownInputError,
+)
+from ..schemas.examples import RUN_ID
+from .operation import (
+    CLOUD,
+    EVENTS,
+    FILES,
+    KEY,
+    MACHINE,
+    TIME,
+    Content,
+    Header,
+    Link,
+    OpenReplyModel,
+    Operation,
+    Reply,
+    ReplyModel,
+    Success,
+    json_body,
+    json_reply,
+)
+
+if TYPE_CHECKING:
+    from .operation import Errors
+
+
+class RunError(OpenReplyModel):
+    """Why a run failed."""
+
+    type: str | None
+    message: str | None
+    node_id: str | None
+    node_type: str | None
+
+
+class RunReply(ReplyModel):
+    """A run: its state and, once it has ended, its outputs by node."""
+
+    success: bool = Field(examples=[True])
+    prompt_id: str = Field(examples=[RUN_ID])
+    number: float | None = Field(
+        description="The place in ComfyUI's queue; smaller numbers run first.", examples=[3]
+    )
+    status: schemas.Status = Field(examples=["success"])
+    node_errors: dict[str, Any]
+    outputs: dict[str, dict[str, Any]] = Field(
+        examples=[
+            {
+                "2": {
+                    "images": [
+                        {
+                            "filename": "example_00001_.png",
+                            "subfolder": "",
+                            "type": "output",
+                            "url": "/comfyui-deploy/view?filename=example_00001_.png&type=output",
+                        }
+                    ]
+                }
+            }
+        ]
+    )
+    error: RunError | None
+    seeds: dict[str, int] = Field(description="The seeds that were drawn, by `<node id>.<input>`.")
+    execution_time: float | None = Field(
+        description="Seconds that ComfyUI executed it.", examples=[0.21]
+    )
+    cached_nodes: list[str] = Field(description="Ids of nodes whose kept outputs were used.")
+    node_times: dict[str, float] = Field(
+        description="Seconds by node id.", examples=[{"1": 0.02, "2": 0.18}]
+    )
+    machine: str = Field(examples=["local"])
+    created_at: str = Field(examples=[TIME])
+    started_at: str | None = Field(examples=[TIME])
+    finished_at: str | None = Field(examples=[TIME])
+    next_seeds: dict[str, int] = Field(default_factory=dict)
+    workflow_id: str = ""
+    version: int = 1
+    warnings: list[str] = Field(default_factory=list)
+    inputs: dict[str, Any] = Field(default_factory=dict)
+    live_status: str = ""
+    progress: float = 0.0
+    current_node: str | None = None
+    time_left: float | None = None
+
+
+class StreamEvent(ReplyModel):
+    """One message of a ``text/event-stream``; ``data`` is one JSON object."""
+
+    id: str
+    event: Literal["event_update"]
+    data: Annotated[
+        str,
+        Field(
+            json_schema_extra={
+                "contentMediaType": "application/json",
+                "contentSchema": {
+                    "type": "object",
+                    "properties": {"event": {"type": "string"}, "data": {"type": "object"}},
+                },
+            }
+        ),
+    ]
+
+
+class InterruptReply(Success):
+    """Which run is cancelled."""
+
+    message: str = Field(examples=["Interrupting the run"])
+    prompt_id: str = Field(examples=[RUN_ID])
+    was: Literal["queued", "running"] = Field(examples=["running"])
+
+
+_BODY = json_body(schemas.RunRequest, "workflow_api", "inputs")
+_NEEDS = ("workflow_api", "workflow", "workflow_id", "workflow_api_raw", "is_native_run")
+_ERRORS: Errors = (
+    UnknownInputError,
+    PromptInvalidError,
+    *CLOUD,
+    *FILES,
+    ConflictError,
+    OfflineError,
+    RunTimeoutError,
+)
+_EVENTS = Reply(
+    "The events as they happen, the `status` last; the schema is that of one. Its `data` is JSON"
+    " with `event` and `data`; that of the first one has `prompt_id`, `number` and `node_errors`."
+    " The status is final, except where `timeout` was over and an `error` came before.",
+    (
+        Content(
+            EVENTS,
+            StreamEvent,
+            "id: 1\nevent: event_update\n"
+            f'data: {{"prompt_id": "{RUN_ID}", "number": 3, "node_errors": {{}}}}\n\n'
+            'id: 2\nevent: event_update\ndata: {"event": "status", "data":'
+            f' {{"prompt_id": "{RUN_ID}", "status": "success"}}}}\n\n',
+        ),
+    ),
+)
+_PROMPT_ID = {"prompt_id": "$response.body#/prompt_id"}
+
+OPERATIONS = (
+    Operation(
+        method="post",
+        path="/comfyui-deploy/run",
+        id="run",
+        tag="Runs",
+        summary="Run a workflow, answer with its result",
+        text="One of `workflow_api`, `workflow`, `workflow_id` and `workflow_api_raw` is needed.",
+        headers=(KEY,),
+        bodies=_BODY,
+        needs=_NEEDS,
+        replies=(
+            json_reply(
+                RunReply,
+                "The run has ended or, without waiting, is queued. A node that fails is told here,"
+                " too: `success` is false.",
+                Link("getStatus", _PROMPT_ID),
+                Link("followRun", _PROMPT_ID),
+                Link("interruptRun", body=_PROMPT_ID),
+                Link("getUploadQueue", _PROMPT_ID),
+                Link("cancelUploads", body=_PROMPT_ID),
+            ),
+        ),
+        errors=_ERRORS,
+        by_service=True,
+    ),
+    Operation(
+        method="post",
+        path="/comfyui-deploy/run/streaming",
+        id="runStreaming",
+        tag="Runs",
+        summary="Run a workflow, answer with its events",
+        headers=(KEY,),
+        bodies=_BODY,
+        needs=_NEEDS,
+        replies=(_EVENTS,),
+        errors=_ERRORS,
+    ),
+    Operation(
+        method="get",
+        path="/comfyui-deploy/run/streaming",
+        id="followRun",
+        tag="Runs",
+        summary="Follow a run that exists",
+        query=schemas.JoinQuery,
+        headers=(
+            Header("Last-Event-ID", "The last event that was read; those after it follow.", "3"),
+        ),
+        replies=(_EVENTS,),
+        errors=(NotFoundError,),
+    ),
+    Operation(
+        method="post",
+        path="/comfyui-deploy/interrupt",
+        id="interruptRun",
+        tag="Runs",
+        summary="Cancel one run, queued or running",
+        bodies=json_body(schemas.InterruptRequest, "prompt_id"),
+        replies=(json_reply(InterruptReply, "The run is being cancelled."),),
+        errors=(*MACHINE, ConflictError),
+    ),
+    Operation(
+        method="get",
+        path="/comfyui-deploy/runs",
+        id="listRuns",
+        tag="Runs",
+        summary="The runs that are known, newest first",
+        query=schemas.RunsQuery,
+        replies=(json_reply(list[RunReply], "The runs."),),
+    ),
+)

@@ -1,0 +1,191 @@
+"""Stored workflows and their versions."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from .. import schemas
+from ..errors import NotFoundError
+from ..schemas.examples import GRAPH, UI_GRAPH, WORKFLOW_ID
+from .operation import (
+    CLOUD,
+    KEY,
+    TIME,
+    Link,
+    OpenReplyModel,
+    Operation,
+    Success,
+    json_body,
+    json_reply,
+)
+
+
+class WorkflowSummary(OpenReplyModel):
+    """A workflow; one of ComfyDeploy has more keys, and no number of versions in lists."""
+
+    id: str = Field(examples=[WORKFLOW_ID])
+    workflow_id: str = Field(description="The same as `id`.", examples=[WORKFLOW_ID])
+    name: str | None = Field(examples=["Portrait"])
+    machine_id: str | None
+    created_at: str | None = Field(examples=[TIME])
+    updated_at: str | None = Field(examples=[TIME])
+    latest_version: int | None = Field(examples=[1])
+    versions: Any = None
+
+
+class VersionSummary(OpenReplyModel):
+    """A version without its graphs."""
+
+    id: str = Field(examples=["a8098c1a-f86e-51da-bd1a-00112444be1e"])
+    workflow_id: str = Field(examples=[WORKFLOW_ID])
+    version: int = Field(examples=[1])
+    comment: str = Field(examples=["first light"])
+    created_at: str | None = Field(examples=[TIME])
+
+
+class VersionDetails(VersionSummary):
+    """A version with its graphs."""
+
+    workflow: dict[str, Any] | None = Field(examples=[UI_GRAPH])
+    workflow_api: dict[str, Any] | None = Field(examples=[GRAPH])
+
+
+class ListedWorkflow(WorkflowSummary):
+    """A workflow with the number of its versions."""
+
+    versions: int | None = Field(examples=[1])
+
+
+class WorkflowDetails(WorkflowSummary):
+    """A workflow with the graphs of its latest version."""
+
+    version: int | None = Field(examples=[1])
+    comment: str | None = Field(examples=["first light"])
+    workflow: dict[str, Any] | None = Field(examples=[UI_GRAPH])
+    workflow_api: dict[str, Any] | None = Field(examples=[GRAPH])
+    versions: list[VersionDetails]
+
+
+class SavedWorkflow(ListedWorkflow, Success):
+    """A workflow that was saved."""
+
+    version: int | None = Field(examples=[1])
+    created: bool = Field(description="Whether the workflow is new.", examples=[True])
+    new_version: bool = Field(
+        description="Whether a version was made: not of a graph that is the same.", examples=[True]
+    )
+
+
+class SavedVersion(VersionDetails, Success):
+    """The version that has the content; ``created`` says whether it is new."""
+
+    created: bool = Field(examples=[True])
+
+
+_WORKFLOW_ID = {"workflow_id": "$response.body#/workflow_id"}
+_VERSION = {**_WORKFLOW_ID, "version": "$response.body#/version"}
+_GRAPH = {"workflow_api": "$response.body#/workflow_api"}
+_GRAPHS = ("workflow", "workflow_json", "workflow_api")
+
+OPERATIONS = (
+    Operation(
+        method="post",
+        path="/comfyui-deploy/workflow",
+        id="saveWorkflow",
+        tag="Workflows",
+        summary="Save a workflow: a new one, or with `workflow_id` a new version",
+        text="`workflow`, `workflow_json` or `workflow_api` is needed.",
+        query=schemas.CloudTarget,
+        headers=(KEY,),
+        bodies=json_body(schemas.WorkflowRequest, "name", "workflow", "comment"),
+        needs=_GRAPHS,
+        replies=(
+            json_reply(
+                SavedWorkflow,
+                "The workflow is saved.",
+                Link("getWorkflow", _WORKFLOW_ID),
+                Link("listVersions", _WORKFLOW_ID),
+                Link("getVersion", _VERSION),
+                Link(
+                    "saveVersion",
+                    body={**_WORKFLOW_ID, "workflow_api": GRAPH, "comment": "second light"},
+                ),
+            ),
+        ),
+        errors=(NotFoundError, *CLOUD),
+    ),
+    Operation(
+        method="get",
+        path="/comfyui-deploy/workflow",
+        id="getWorkflow",
+        tag="Workflows",
+        summary="A workflow with its latest version",
+        query=schemas.WorkflowQuery,
+        headers=(KEY,),
+        replies=(json_reply(WorkflowDetails, "The workflow."),),
+        errors=(NotFoundError, *CLOUD),
+    ),
+    Operation(
+        method="get",
+        path="/comfyui-deploy/workflows",
+        id="listWorkflows",
+        tag="Workflows",
+        summary="All workflows, newest change first",
+        query=schemas.WorkflowsQuery,
+        headers=(KEY,),
+        replies=(json_reply(list[ListedWorkflow], "The workflows."),),
+        errors=CLOUD,
+    ),
+    Operation(
+        method="post",
+        path="/comfyui-deploy/workflow/version",
+        id="saveVersion",
+        tag="Workflows",
+        summary="Add a version to a workflow",
+        query=schemas.CloudTarget,
+        headers=(KEY,),
+        bodies=json_body(schemas.VersionRequest, "workflow_id", "workflow_api", "comment"),
+        needs=_GRAPHS,
+        replies=(
+            json_reply(
+                SavedVersion,
+                "The version that has the content.",
+                Link("getVersion", _VERSION),
+                Link("validateWorkflow", body=_GRAPH),
+            ),
+        ),
+        errors=(NotFoundError, *CLOUD),
+    ),
+    Operation(
+        method="get",
+        path="/comfyui-deploy/workflow/version",
+        id="getVersion",
+        tag="Workflows",
+        summary="One version with its graphs",
+        query=schemas.VersionQuery,
+        headers=(KEY,),
+        replies=(
+            json_reply(
+                VersionDetails,
+                "The version.",
+                Link("convertWorkflow", body=_GRAPH),
+                Link("validateWorkflow", body=_GRAPH),
+                Link("run", body=_VERSION),
+            ),
+        ),
+        errors=(NotFoundError, *CLOUD),
+    ),
+    Operation(
+        method="get",
+        path="/comfyui-deploy/workflow/versions",
+        id="listVersions",
+        tag="Workflows",
+        summary="The versions of a workflow, newest first",
+        query=schemas.VersionsQuery,
+        headers=(KEY,),
+        replies=(json_reply(list[VersionSummary], "The versions."),),
+        errors=(NotFoundError, *CLOUD),
+    ),
+)

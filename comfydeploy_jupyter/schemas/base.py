@@ -1,0 +1,231 @@
+"""The base of all request models, the types that their fields share, and `parse`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+
+from ..errors import InvalidRequestError
+from ..unparsed import Unparsed
+from .examples import GRAPH, RUN_ID, UI_GRAPH, WORKFLOW_ID
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
+__all__ = ["CloudBody", "CloudTarget", "Keyed", "MachineQuery", "Model", "parse"]
+
+# Any characters but those that end or escape a part of a URL, and not dots alone.
+_ANY = r"[^\s/?#%\x00-\x1f\x7f]*"
+_IDENTIFIER = rf"^{_ANY}[^\s/?#%.\x00-\x1f\x7f]{_ANY}$"
+# One line of text that is not blank.
+_LINE = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
+FOLDER_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
+HOSTNAME_PATTERN = (
+    r"^(?i:[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(?i:\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)+$"
+)
+SHA256_PATTERN = r"^[0-9a-fA-F]{64}$"
+# What the error says about a value that does not match.
+_EXPECTED = {
+    _IDENTIFIER: "must be an id: without spaces and without / ? # %",
+    _LINE: "must be one line of text, and not blank",
+    FOLDER_PATTERN: "must be 1 to 64 letters, digits, dots, underscores and dashes",
+    HOSTNAME_PATTERN: "must be the name of a host, such as comfy.example.com",
+    SHA256_PATTERN: "must be a SHA-256 in hexadecimal: 64 digits",
+}
+
+
+def _check_address(value: str) -> str:
+    try:
+        valid = not value or (
+            urlsplit(value).scheme in ("http", "https") and bool(urlsplit(value).hostname)
+        )
+    except ValueError:
+        valid = False
+    if not valid or any(character.isspace() for character in value):
+        raise ValueError("must be an http:// or https:// address")
+    return value
+
+
+def _keep_object(value: object, check: ValidatorFunctionWrapHandler) -> Any:
+    """Return a JSON object as it was parsed: checking and copying a large one takes long."""
+    return value if type(value) in (dict, Unparsed) else check(value)
+
+
+JSONObject = Annotated[dict[str, Any], WrapValidator(_keep_object)]
+# An id that can stand in a URL and in a header.
+Identifier = Annotated[str, Field(min_length=1, max_length=200, pattern=_IDENTIFIER)]
+# The id of a node: any text is one in ComfyUI's API format.
+NodeId = Annotated[str, Field(min_length=1, max_length=1000)]
+Name = Annotated[str, Field(max_length=255, pattern=_LINE)]
+# A machine, by its id or its name.
+MachineRef = Name
+# An address that the server sends requests to; an empty one counts as not given.
+Endpoint = Annotated[str, Field(max_length=8192), AfterValidator(_check_address)]
+Version = Annotated[int, Field(ge=1)] | Literal["latest"]
+
+# Fields that mean the same in several models. Each may be left out.
+MachineField = Annotated[
+    MachineRef | None,
+    Field(
+        description="A machine's id or name, or `auto`: the one with the least work."
+        " Default: `local`.",
+        examples=["local"],
+    ),
+]
+RunIdField = Annotated[Identifier | None, Field(description="The id of a run.", examples=[RUN_ID])]
+GraphField = Annotated[
+    JSONObject | None, Field(description="A graph in ComfyUI's API format.", examples=[GRAPH])
+]
+UIGraphField = Annotated[
+    JSONObject | None,
+    Field(description="A graph as ComfyUI's editor saves it.", examples=[UI_GRAPH]),
+]
+WorkflowIdField = Annotated[
+    Identifier | None, Field(description="The id of a stored workflow.", examples=[WORKFLOW_ID])
+]
+VersionField = Annotated[
+    Version | None,
+    Field(description="The number of a version, or `latest`.", examples=["latest"]),
+]
+ClientIdField = Annotated[
+    Identifier | None,
+    Field(
+        description="The client whose WebSocket gets the events of the run.",
+        examples=["notebook-1"],
+    ),
+]
+SearchField = Annotated[
+    str,
+    Field(
+        max_length=1000,
+        description="Only what has these words in its name.",
+        examples=["portrait"],
+    ),
+]
+LimitField = Annotated[
+    int, Field(ge=1, le=1000, description="The largest number of items to return.", examples=[10])
+]
+OffsetField = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=10**9,
+        description="How many items to leave out before the first one.",
+        examples=[0],
+    ),
+]
+ApiUrlField = Annotated[
+    str | None,
+    Field(
+        max_length=2000,
+        description="The address of ComfyDeploy's API. Where it is given, the request goes there.",
+        examples=["https://api.comfydeploy.com"],
+    ),
+]
+
+
+class Model(BaseModel):
+    """Base of all request models: types are exact, unknown fields are ignored."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+
+class MachineQuery(Model):
+    """Query of the routes that ask a ComfyUI something."""
+
+    machine: MachineField = None
+
+
+class Keyed(Model):
+    """A body that may bring an API key of ComfyDeploy."""
+
+    cd_token: str | None = Field(
+        None,
+        repr=False,
+        description="An API key of ComfyDeploy; the header X-ComfyDeploy-Token may bring it, too.",
+    )
+    token: str | None = Field(None, repr=False, description="Another name for `cd_token`.")
+
+    @property
+    def given_key(self) -> str | None:
+        """The API key in the body, if there is one."""
+        return self.cd_token or self.token
+
+
+class CloudTarget(Model):
+    """The fields that send a request to the ComfyDeploy API instead of to the local store."""
+
+    target: Literal["local", "cloud"] | None = Field(
+        None,
+        description="Whether this is for the local store or for ComfyDeploy.",
+        examples=["local"],
+    )
+    api_url: ApiUrlField = None
+
+    @property
+    def in_cloud(self) -> bool:
+        """Whether the request is for ComfyDeploy."""
+        return self.target == "cloud" or bool(self.api_url)
+
+    @property
+    def given_key(self) -> str | None:
+        """None: a query brings no API key, because addresses are logged."""
+        return None
+
+
+class CloudBody(Keyed, CloudTarget):
+    """`CloudTarget` in a body, which may bring an API key."""
+
+
+M = TypeVar("M", bound=Model)
+
+
+def parse(model: type[M], fields: dict[str, Any], *, lax: bool = False) -> M:
+    """Return ``fields`` as a checked model.
+
+    Parameters
+    ----------
+    model : type
+        The request model.
+    fields : dict
+        A JSON object, or the arguments of a query.
+    lax : bool
+        Whether numbers and booleans may be given as text, as in a query.
+
+    Raises
+    ------
+    InvalidRequestError
+        Naming the first field that is wrong; ``details["errors"]`` has all of them.
+    """
+    try:
+        return model.model_validate(fields, strict=False if lax else None)
+    except ValidationError as fault:
+        problems = [
+            {"field": _field_of(error), "problem": _problem(error)} for error in fault.errors()
+        ]
+        first = problems[0]
+        raise InvalidRequestError(
+            f"{first['field']}: {first['problem']}",
+            details={**first, "errors": problems},
+        ) from None
+
+
+def _field_of(error: ErrorDetails) -> str:
+    """Return the name of the field; the types of a union, which pydantic adds, are left out."""
+    return str(error["loc"][0]) if error["loc"] else "body"
+
+
+def _problem(error: ErrorDetails) -> str:
+    """Return what is wrong in words, also where pydantic would show a regular expression."""
+    pattern = error.get("ctx", {}).get("pattern")
+    return _EXPECTED.get(str(pattern), error["msg"]).removeprefix("Value error, ")

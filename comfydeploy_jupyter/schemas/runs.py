@@ -1,0 +1,186 @@
+"""What the routes take that run, follow, list and cancel workflows."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from .base import (
+    ClientIdField,
+    Endpoint,
+    GraphField,
+    Identifier,
+    JSONObject,
+    Keyed,
+    LimitField,
+    MachineField,
+    Model,
+    NodeId,
+    OffsetField,
+    UIGraphField,
+    VersionField,
+    WorkflowIdField,
+)
+from .cloud import is_account_key
+from .examples import ACCOUNT_KEY, GRAPH, RUN_ID
+
+__all__ = ["ExtraData", "InterruptRequest", "JoinQuery", "RunRequest", "RunsQuery", "Status"]
+
+Status = Literal["not-started", "queued", "running", "uploading", "success", "failed", "cancelled"]
+
+
+class ExtraData(Model):
+    """What goes to ComfyUI beside a graph; further fields are not passed on.
+
+    The names are those of ComfyUI's ``POST /prompt``.
+    """
+
+    api_key_comfy_org: str | None = Field(
+        None, repr=False, description="An API key of a Comfy account.", examples=[ACCOUNT_KEY]
+    )
+    auth_token_comfy_org: str | None = Field(
+        None, repr=False, description="The token of a browser that is signed in to a Comfy account."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_keys(cls, fields: Any) -> Any:
+        """Name the field that is wrong, without its value."""
+        for name in cls.model_fields if isinstance(fields, dict) else ():
+            key = fields.get(name)
+            if key is not None and not is_account_key(key):
+                raise ValueError(f"{name} must be one line of text without spaces")
+        return fields
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """The keys that were given, by their names."""
+        return {name: key for name, key in self.model_dump().items() if key}
+
+
+class RunRequest(Keyed):
+    """Body of ``POST run`` and ``POST run/streaming``.
+
+    Exactly one source of the graph is needed; ``workflow`` may stand beside the others as the
+    picture that ComfyUI writes into its outputs. A field that is null counts as not given.
+    """
+
+    workflow_api: GraphField = None
+    workflow_api_raw: JSONObject | None = Field(
+        None,
+        description="The graph in the form of the ComfyUI node, with that node's defaults.",
+        examples=[GRAPH],
+    )
+    workflow: UIGraphField = None
+    workflow_id: WorkflowIdField = None
+    version: VersionField = None
+
+    inputs: JSONObject | None = Field(
+        None,
+        description="Values by name: an external input's `input_id`, `<node id>.<input>`,"
+        " `<node title>.<input>`, or an input name that only one node has.",
+        examples=[{"1.width": 128}],
+    )
+    prompt_id: Identifier | None = Field(
+        None,
+        description="An id of your own for the run; each can be used once. Without it the server"
+        " makes one.",
+    )
+    client_id: ClientIdField = None
+    machine: MachineField = None
+    wait: bool | None = Field(
+        None, description="Whether to answer only when the run has ended.", examples=[True]
+    )
+    timeout: Annotated[float, Field(gt=0, le=30 * 24 * 3600, allow_inf_nan=False)] | None = Field(
+        None,
+        description="Seconds to wait; after them the answer is 504, or an `error` on the stream,"
+        " and the run goes on.",
+        examples=[60],
+    )
+    front: bool | None = Field(
+        None, description="Whether the run goes to the head of the queue.", examples=[False]
+    )
+    seed_mode: Literal["saved", "auto", "random"] | None = Field(
+        None,
+        description="`saved`: seeds as they are; `auto`: as the editor's control-after-generate"
+        " says; `random`: new ones.",
+        examples=["random"],
+    )
+    strict_inputs: bool | None = Field(
+        None, description="Whether inputs that match nothing are refused.", examples=[True]
+    )
+    previews: bool | None = Field(
+        None, description="Whether the sampler's previews are sent, too.", examples=[False]
+    )
+    preview_method: Literal["default", "none", "auto", "latent2rgb", "taesd"] | None = Field(
+        None, description="How ComfyUI makes previews in this run.", examples=["auto"]
+    )
+    outputs: Annotated[list[NodeId], Field(min_length=1)] | None = Field(
+        None,
+        description="The ids of the output nodes to execute; what only other nodes need is not"
+        " executed.",
+        examples=[["2"]],
+    )
+    extra_data: ExtraData | None = Field(
+        None,
+        repr=False,
+        description="Keys of a Comfy account for partner nodes; they are not stored.",
+        examples=[{"api_key_comfy_org": ACCOUNT_KEY}],
+    )
+
+    status_endpoint: Endpoint | None = Field(
+        None, description="An address that gets the run's states, events and outputs."
+    )
+    file_upload_endpoint: Endpoint | None = Field(
+        None, description="An address that says where the outputs are to be uploaded."
+    )
+    gpu_event_id: str | None = Field(None, description="Passed on to `status_endpoint`.")
+
+    is_native_run: bool | None = Field(
+        None, description="Whether `native_run_api_endpoint` is asked for the body of the run."
+    )
+    native_run_api_endpoint: str | None = Field(
+        None, description="The address that answers with the body of a native run."
+    )
+
+    @property
+    def node_form(self) -> bool:
+        """Whether the request has the form of the ComfyUI node, with its own defaults."""
+        return self.workflow_api_raw is not None
+
+
+class InterruptRequest(Model):
+    """Body of ``POST interrupt``."""
+
+    prompt_id: Identifier | None = Field(
+        None,
+        description="The run to cancel; without it the one that the machine executes.",
+        examples=[RUN_ID],
+    )
+    machine: MachineField = None
+
+
+class JoinQuery(Model):
+    """Query of ``GET run/streaming``."""
+
+    prompt_id: Identifier = Field(description="The id of a run.", examples=[RUN_ID])
+    previews: bool = Field(
+        False, description="Whether the sampler's previews are sent, too.", examples=[False]
+    )
+
+
+class RunsQuery(Model):
+    """Query of ``GET runs``."""
+
+    limit: LimitField = 100
+    offset: OffsetField = 0
+    status: Status | None = Field(
+        None, description="Only runs in this state.", examples=["success"]
+    )
+    structure: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = Field(
+        None,
+        description="Only runs of this workflow, whatever values it had: the hash that the Python"
+        " client computes.",
+        examples=["0123456789abcdef0123456789abcdef"],
+    )

@@ -1,0 +1,73 @@
+"""What the routes take that start, describe and stop tunnels."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from ..errors import InvalidRequestError
+from .base import HOSTNAME_PATTERN, MachineRef, Model
+
+__all__ = ["TunnelQuery", "TunnelStartRequest", "TunnelTarget"]
+
+TunnelTarget = Literal["comfyui", "jupyter"]
+
+
+def _check_tunnel_token(value: str) -> str:
+    try:
+        found = json.loads(base64.b64decode(value.strip(), validate=True))
+        valid = all(isinstance(found[name], str) and found[name] for name in ("a", "t", "s"))
+    except (ValueError, KeyError, TypeError):
+        valid = False
+    if not valid:
+        raise ValueError("is not the token of a Cloudflare tunnel")
+    return value.strip()
+
+
+class TunnelQuery(Model):
+    """Query of ``GET tunnel/status``, body of ``POST tunnel/stop``."""
+
+    target: TunnelTarget | None = Field(
+        None, description="Which tunnel; without it all.", examples=["comfyui"]
+    )
+
+
+class TunnelStartRequest(Model):
+    """Body of ``POST tunnel/start``."""
+
+    target: TunnelTarget | None = Field(None, description="What is exposed.", examples=["comfyui"])
+    machine: MachineRef | None = Field(
+        None,
+        description="The machine whose ComfyUI is exposed, by id or name; not beside `port`, nor"
+        " with the target `jupyter`.",
+    )
+    port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
+        None, description="The port of what is exposed.", examples=[8188]
+    )
+    token: Annotated[str, Field(max_length=8192), AfterValidator(_check_tunnel_token)] | None = (
+        Field(None, repr=False, description="The token of a named tunnel.")
+    )
+    hostname: Annotated[str, Field(max_length=253, pattern=HOSTNAME_PATTERN)] | None = Field(
+        None, description="The public name of a named tunnel."
+    )
+    protect: bool | None = Field(
+        None, description="False exposes a bare ComfyUI to everybody.", examples=[True]
+    )
+    wait: bool | None = Field(
+        None, description="Whether to answer only when the tunnel is up.", examples=[True]
+    )
+
+    @model_validator(mode="after")
+    def _check_combination(self) -> TunnelStartRequest:
+        if self.machine is not None and (self.target == "jupyter" or self.port is not None):
+            raise InvalidRequestError.of_field(
+                "machine", "says which ComfyUI: not beside port, nor with the target jupyter"
+            )
+        if self.hostname is not None and self.token is None:
+            raise InvalidRequestError.of_field(
+                "hostname", "needs a token: a quick tunnel gets its name from Cloudflare"
+            )
+        return self

@@ -1,0 +1,159 @@
+"""What the routes take that convert, validate and keep workflows."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from .base import (
+    CloudBody,
+    CloudTarget,
+    GraphField,
+    Identifier,
+    JSONObject,
+    LimitField,
+    MachineField,
+    MachineRef,
+    Model,
+    Name,
+    OffsetField,
+    SearchField,
+    UIGraphField,
+    VersionField,
+    WorkflowIdField,
+)
+from .examples import GRAPH, UI_GRAPH, WORKFLOW_ID
+
+__all__ = [
+    "ConvertRequest",
+    "FetchModelsRequest",
+    "GraphRequest",
+    "ValidateRequest",
+    "VersionQuery",
+    "VersionRequest",
+    "VersionsQuery",
+    "WorkflowQuery",
+    "WorkflowRequest",
+    "WorkflowsQuery",
+]
+
+
+class GraphRequest(Model):
+    """A graph in one of its formats."""
+
+    workflow_api: GraphField = None
+    workflow: UIGraphField = None
+    machine: MachineField = None
+
+
+class ValidateRequest(GraphRequest):
+    """Body of ``POST workflow/validate``."""
+
+
+class FetchModelsRequest(GraphRequest):
+    """Body of ``POST workflow/fetch-models``."""
+
+    workflow_id: WorkflowIdField = None
+    version: VersionField = None
+    models: Annotated[list[str], Field(max_length=1000)] | None = Field(
+        None,
+        description="The names of the models to fetch; without it all that are missing.",
+        examples=[["ae.safetensors"]],
+    )
+    dry_run: bool = Field(
+        False, description="Whether only to tell what would be fetched.", examples=[True]
+    )
+    sizes: bool = Field(
+        False,
+        description="Whether to ask the sites for the sizes of the missing models.",
+        examples=[True],
+    )
+
+
+class ConvertRequest(GraphRequest):
+    """Body of ``POST workflow/convert``."""
+
+    to: Literal["api", "ui", "notebook", "python"] | None = Field(
+        None,
+        description="The format to convert to; by default the other one of the two graphs.",
+        examples=["ui"],
+    )
+    object_info: JSONObject | None = Field(
+        None, description="Node definitions that take the place of ComfyUI's."
+    )
+
+    filename: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
+        None,
+        description="A picture, video or sound that carries the workflow: an output, or a name"
+        " relative to ComfyUI or to Jupyter's root.",
+    )
+    subfolder: Annotated[str, Field(max_length=4096)] = Field(
+        "", description="The folder of the file below that of its type.", examples=[""]
+    )
+    type: Literal["output", "input", "temp"] | None = Field(
+        None, description="Which of ComfyUI's folders the file is in."
+    )
+
+
+class WorkflowRequest(CloudBody):
+    """Body of ``POST workflow``; ``workflow`` and ``workflow_json`` are names for the same."""
+
+    name: Name | None = Field(None, description="The name of the workflow.", examples=["Portrait"])
+    workflow: JSONObject | str | None = Field(
+        None, description="A graph as ComfyUI's editor saves it.", examples=[UI_GRAPH]
+    )
+    workflow_json: JSONObject | str | None = Field(
+        None, description="Another name for `workflow`.", examples=[UI_GRAPH]
+    )
+    workflow_api: JSONObject | str | None = Field(
+        None, description="A graph in ComfyUI's API format.", examples=[GRAPH]
+    )
+    workflow_id: WorkflowIdField = None
+    comment: Annotated[str, Field(max_length=10_000)] | None = Field(
+        None, description="What is new in the version.", examples=["first light"]
+    )
+    machine_id: MachineRef | None = Field(
+        None, description="A machine's id or name.", examples=["local"]
+    )
+    force: bool | None = Field(
+        None,
+        description="Whether a version is made even if the graph is that of the latest one.",
+        examples=[False],
+    )
+
+
+class VersionRequest(WorkflowRequest):
+    """Body of ``POST workflow/version``."""
+
+    workflow_id: Identifier = Field(
+        description="The id of a stored workflow.", examples=[WORKFLOW_ID]
+    )
+
+
+class WorkflowsQuery(CloudTarget):
+    """Query of ``GET workflows``."""
+
+    search: SearchField = ""
+    limit: LimitField = 100
+    offset: OffsetField = 0
+
+
+class WorkflowQuery(CloudTarget):
+    """Query of ``GET workflow``."""
+
+    workflow_id: Identifier = Field(
+        description="The id of a stored workflow.", examples=[WORKFLOW_ID]
+    )
+
+
+class VersionsQuery(WorkflowsQuery, WorkflowQuery):
+    """Query of ``GET workflow/versions``."""
+
+
+class VersionQuery(WorkflowQuery):
+    """Query of ``GET workflow/version``."""
+
+    version: Annotated[int, Field(ge=1, le=10**9)] | Literal["latest"] = Field(
+        "latest", description="The number of a version, or `latest`.", examples=["latest"]
+    )
