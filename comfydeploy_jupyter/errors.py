@@ -39,16 +39,16 @@ import re
 from typing import Any, ClassVar
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""What the operating system says where a disk, a quota or a file is full."""
+"""Error numbers of the operating system for a full disk, quota or file."""
 
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 def printable(text: str) -> str:
-    """Return a text whose control characters, which a terminal obeys, are spelled out.
+    r"""Return a text with its control characters replaced by escapes such as ``\x1b``.
 
-    Names and messages come from workflows and services that anybody may have made. Line feeds and
-    tabs stay.
+    Names and messages come from workflows and services that anybody may have made, and a terminal
+    obeys control characters. Line feeds and tabs stay.
     """
     return _CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)
 
@@ -153,7 +153,7 @@ class PromptInvalidError(ComfyDeployError):
 
 
 class NoAPIKeyError(ComfyDeployError):
-    """The ComfyDeploy service is asked for, but no API key is known."""
+    """The request is for ComfyDeploy, but no API key is known."""
 
     status = 401
     code = "no_api_key"
@@ -181,7 +181,7 @@ class ForbiddenAPIURLError(ComfyDeployError):
 
 
 class OfflineError(ComfyDeployError):
-    """Something would have to be fetched, which the setting ``offline`` forbids."""
+    """A file would have to be fetched, which the setting ``offline`` forbids."""
 
     status = 403
     code = "offline"
@@ -202,21 +202,21 @@ class MethodNotAllowedError(ComfyDeployError):
 
 
 class ConflictError(ComfyDeployError):
-    """The request contradicts the state of things, e.g. an id that is taken."""
+    """The request does not fit the present state: an id is taken, say."""
 
     status = 409
     code = "conflict"
 
 
 class TooLargeError(ComfyDeployError):
-    """The body is larger than the configured limit, that of ComfyUI, or the space on the disk."""
+    """The body is larger than the configured limit, ComfyUI's limit, or the space on the disk."""
 
     status = 413
     code = "too_large"
 
 
 class UnsupportedPlatformError(ComfyDeployError):
-    """The system lacks what this needs; the message says what works on it."""
+    """The operating system lacks what this needs; the message says what works on it."""
 
     status = 501
     code = "unsupported_platform"
@@ -268,14 +268,14 @@ class StoreUnavailableError(ComfyDeployError):
 
 
 class RunTimeoutError(ComfyDeployError):
-    """The time given for a request is over; a run named by ``prompt_id`` goes on."""
+    """The timeout of the request is over; the run ``prompt_id`` goes on."""
 
     status = 504
     code = "timeout"
 
 
 class NoSpaceError(ComfyDeployError):
-    """The disk has no space left for what is to be kept on it; nothing of it was kept."""
+    """The disk has no space left for what is to be written; nothing of it was kept."""
 
     status = 507
     code = "no_space"

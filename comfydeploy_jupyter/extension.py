@@ -1,4 +1,4 @@
-"""The server extension: every setting, start and stop."""
+"""The server extension: its settings, start and stop."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ else:
 
 ENV_PREFIX = "COMFYDEPLOY_"
 MIB = 1024 * 1024
-LOOK_EVERY = 1.0  # seconds between looks at whether anything is going on
+LOOK_EVERY = 1.0  # seconds between checks whether runs or transfers are under way
 
-ours = logging.getLogger(__package__)  # what all rooms log to
+package_log = logging.getLogger(__package__)  # parent of the loggers of all our modules
 log = logging.getLogger(__name__)
 
 
 class JupyterLog(logging.Handler):
-    """Hands log records on to Jupyter's log, for its handlers to write.
+    """Passes log records on to Jupyter's log, whose handlers write them.
 
     Parameters
     ----------
     log : logging.Logger
-        That of the Jupyter server.
+        The log of the Jupyter server.
     """
 
     def __init__(self, log: logging.Logger) -> None:
@@ -56,7 +56,7 @@ class JupyterLog(logging.Handler):
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Hand a record on."""
+        """Pass a record on."""
         self._log.handle(record)
 
 
@@ -232,11 +232,11 @@ class ComfyDeploy(ExtensionApp):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.sockets: set[EventSocket] = set()
-        self.requests: set[Handler] = set()  # something is being done for these
+        self.requests: set[Handler] = set()  # those that are not answered yet
         self.document: Document | None = None
         self._services: Services | None = None
         self._to_log: JupyterLog | None = None
-        self._changing = asyncio.Lock()  # held while they are opened or closed
+        self._changing = asyncio.Lock()  # held while the services are opened or closed
         self._opening: asyncio.Task[None] | None = None
         self._read_environment()
 
@@ -246,22 +246,22 @@ class ComfyDeploy(ExtensionApp):
 
     @property
     def services(self) -> Services:
-        """The rooms; there once `open_services` is done."""
+        """The services; they are there once `open_services` has returned."""
         if self._services is None:
             raise RuntimeError("the services are not open")
         return self._services
 
     def initialize_settings(self) -> None:
-        """Make this extension known to its handlers, and its log a part of Jupyter's."""
+        """Make this extension known to its handlers, and its log a part of Jupyter's log."""
         self.settings["comfydeploy"] = self
         assert self.serverapp is not None
-        for handler in [one for one in ours.handlers if isinstance(one, JupyterLog)]:
-            ours.removeHandler(handler)  # of a server that was in this process before
+        for handler in [one for one in package_log.handlers if isinstance(one, JupyterLog)]:
+            package_log.removeHandler(handler)  # of a server that was in this process before
         self._to_log = JupyterLog(self.serverapp.log)
-        ours.addHandler(self._to_log)
-        ours.propagate = False
-        if ours.level == logging.NOTSET:
-            ours.setLevel(self.serverapp.log.getEffectiveLevel())
+        package_log.addHandler(self._to_log)
+        package_log.propagate = False
+        if package_log.level == logging.NOTSET:
+            package_log.setLevel(self.serverapp.log.getEffectiveLevel())
         if not hasattr(ExtensionApp, "_start_jupyter_server_extension"):
             # Before 2.16 jupyter_server does not tell extensions that it has started.
             self.serverapp.io_loop.add_callback(
@@ -275,13 +275,13 @@ class ComfyDeploy(ExtensionApp):
     async def open_services(self) -> None:
         """Build and open the services, once.
 
-        Their heavy imports happen in a thread: other people's kernels wait for this event loop.
+        Their heavy imports happen in a thread, because the user's kernels need the event loop.
         """
         if self._services is not None:
             return
         if self._opening is None or self._opening.done():
             self._opening = asyncio.ensure_future(self._open_services())
-        # What keeps one from opening them, such as a locked store, keeps all who wait.
+        # All who wait get the error, if they cannot be opened: the store may be locked, say.
         await asyncio.shield(self._opening)
 
     async def _open_services(self) -> None:
@@ -311,18 +311,18 @@ class ComfyDeploy(ExtensionApp):
                 self._unwatch()
                 self._activity.stop()
                 await services.close()
-        if self._to_log is not None and self._to_log in ours.handlers:
-            ours.removeHandler(self._to_log)
-            ours.propagate = True
+        if self._to_log is not None and self._to_log in package_log.handlers:
+            package_log.removeHandler(self._to_log)
+            package_log.propagate = True
 
     def note_activity(self) -> None:
-        """Tell Jupyter, which idle cullers ask, that it is in use now."""
+        """Tell Jupyter that it is in use now, for programs that end idle servers."""
         assert self.serverapp is not None
         times = self.serverapp.web_app.settings["last_activity_times"]
         times[self.name] = datetime.now(timezone.utc)
 
     def _look_for_work(self) -> None:
-        """Count what is going on as activity: runs and transfers take hours without a request."""
+        """Count runs and transfers as activity: they can take hours without a request."""
         if self.requests or self.services.at_work():
             self.note_activity()
 
@@ -334,7 +334,7 @@ class ComfyDeploy(ExtensionApp):
         try:
             await self.open_services()
         except ComfyDeployError as fault:
-            self.log.error("ComfyDeploy could not be started: %s", fault)  # noqa: TRY400 - all there is to say
+            self.log.error("ComfyDeploy could not be started: %s", fault)  # noqa: TRY400 - the message says all
         except Exception:
             log.exception("ComfyDeploy could not be started; each request tries again")
 
@@ -396,7 +396,7 @@ class ComfyDeploy(ExtensionApp):
         )
 
     def _jupyter_origin(self) -> Origin:
-        """Return where a tunnel reaches this Jupyter, and whether that asks who comes."""
+        """Return where a tunnel reaches this Jupyter, and whether Jupyter asks for a token."""
         from .tunnel.tunnel import Origin
 
         app = self.serverapp
@@ -415,9 +415,9 @@ class ComfyDeploy(ExtensionApp):
         )
 
     def _admit_host(self, name: str, admitted: bool) -> None:
-        """Let Jupyter take requests for a public name of its own, or take them no longer.
+        """Let Jupyter accept requests for a public name of a tunnel, or no longer.
 
-        A Jupyter that listens at this machine only refuses all other names, against DNS rebinding.
+        A Jupyter that listens on this machine only refuses all other names, against DNS rebinding.
         """
         assert self.serverapp is not None
         known = self.serverapp.web_app.settings["local_hostnames"]
@@ -427,7 +427,7 @@ class ComfyDeploy(ExtensionApp):
             known.remove(name)
 
     def _read_environment(self) -> None:
-        """Take settings from the environment; what is configured replaces them later."""
+        """Take settings from the environment; configuration files and arguments override them."""
         for name, trait in self.class_own_traits(config=True).items():
             text = os.environ.get(f"{ENV_PREFIX}{name.upper()}")
             if text is not None:

@@ -1,8 +1,8 @@
 """Modules that are loaded later than they are imported.
 
-Jupyter imports every extension while its user waits for it to start. What the handlers need
-beyond tornado takes several times as long to load as they do, so it is loaded in a thread once
-Jupyter runs. No request is served before that is done.
+Jupyter imports every extension while its user waits for it to start. pydantic, aiohttp and the
+like take several times as long to load as the handlers themselves, so the modules that need them
+are loaded in a thread once Jupyter runs. No request is served before that is done.
 """
 
 from __future__ import annotations

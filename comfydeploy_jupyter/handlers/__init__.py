@@ -10,7 +10,8 @@ from .cloud import (
     SiteHandler,
     VolumeFileHandler,
 )
-from .comfyui_page import PAGE, PageHandler, PageSocket
+from .comfyui_page import PAGE, PageHandler
+from .comfyui_socket import PageSocket
 from .files import (
     FileHashHandler,
     FilenameListHandler,

@@ -10,15 +10,13 @@ from tornado import web
 from tornado.iostream import StreamClosedError
 
 from ..errors import CloudError, ComfyDeployError, MethodNotAllowedError
-from .base import ENDLESS, Handler, passed_header, schemas
-from .streamed import Streamed
+from .base import ANY_SIZE, Handler, passed_header, schemas
+from .streamed import BodyPipe, Streamed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
     import aiohttp
 
-PENDING = 404  # how the service says that a sign-in is not approved yet
+PENDING = 404  # what ComfyDeploy answers as long as a sign-in is not approved
 
 VOLUME_STEPS = (
     "generate-upload-url",
@@ -32,9 +30,9 @@ VOLUME_STEPS = (
 class AuthResponseHandler(Handler):
     """``GET auth-response``: whether the user has approved the sign-in at ComfyDeploy.
 
-    It is a GET that changes something, so it asks for all that a POST asks for. Else a link could
-    sign a user in to the account of somebody else. Only the user's own pages and programs have
-    Jupyter's token or the XSRF token, so a sign-in that is asked for here was begun by them.
+    It is a GET that changes something, so it needs all that a POST needs: else a link could sign
+    a user in to the account of somebody else. Only the user's own pages and programs have
+    Jupyter's token or the XSRF token, so they have begun the sign-in.
     """
 
     auth_action = "write"
@@ -60,12 +58,12 @@ class ComfyAccountHandler(Handler):
     """``comfy-account``: the key of a Comfy account that runs of partner nodes use."""
 
     async def get(self) -> None:
-        """Answer whether there is a key, and where it is from; never with the key."""
+        """Answer whether there is a key, and where it is from; the key is not in the answer."""
         self.reply(self._state())
 
     async def post(self) -> None:
         """Keep a key, or forget the one that is kept."""
-        request = schemas.parse(schemas.AccountRequest, await self.json_body())
+        request = await self.body(schemas.AccountRequest)
         await self.services.comfy_account.keep(request.api_key)
         self.reply({"success": True, **self._state()})
 
@@ -75,11 +73,11 @@ class ComfyAccountHandler(Handler):
 
 
 class VolumeBase(Handler):
-    """What the volume routes share: their errors are in ``detail`` too, as the node's are."""
+    """Base of the volume routes: their errors have ``detail``, too, as those of the node."""
 
-    def describe(self, exception: BaseException | None, status: int) -> ComfyDeployError:
-        """Return the error to tell, with ``detail``."""
-        error = super().describe(exception, status)
+    def error_of(self, exception: BaseException | None, status: int) -> ComfyDeployError:
+        """Return the error to answer with, with its message as ``detail``."""
+        error = super().error_of(exception, status)
         error.extra = {**error.extra, "detail": error.message}
         return error
 
@@ -100,14 +98,14 @@ class VolumeFileHandler(VolumeBase):
 class SiteHandler(Streamed, Handler):
     """``comfydeploy/…``: pages of ComfyDeploy's web site, passed on in both directions.
 
-    Nothing is collected on the way: a piece is taken from one side when the other has room for it.
+    No body is collected: a piece is read from one side when the other side takes it.
     """
 
-    _pieces: asyncio.Queue[bytes | None]
+    _body: BodyPipe
     _asking: asyncio.Future[aiohttp.ClientResponse] | None = None
 
     async def begin(self) -> None:
-        """Begin to ask the site."""
+        """Begin the request to the site."""
         if self.request.method == "OPTIONS":
             return
         if self.request.method not in ("GET", "POST"):
@@ -124,20 +122,20 @@ class SiteHandler(Streamed, Handler):
         body = None
         if self.request.method == "POST":
             connection: Any = self.request.connection
-            connection.set_max_body_size(ENDLESS)
-            self._pieces = asyncio.Queue(maxsize=1)
-            body = self._body()
+            connection.set_max_body_size(ANY_SIZE)
+            self._body = BodyPipe(1)
+            body = self._body.pieces()
         self._asking = asyncio.ensure_future(
             site.ask(self.request.method or "", address, self.request.headers, key=key, body=body)
         )
 
     async def take(self, chunk: bytes) -> None:
-        """Hand the next piece to the site; what it does not want to have is read past."""
+        """Pass the next piece of a POST to the site; the body of a GET is ignored."""
         if self.request.method == "POST":
-            await self._hand_over(chunk)
+            await self._send_piece(chunk)
 
     async def get(self) -> None:
-        """Pass the answer back as it arrives."""
+        """Answer with the answer of the site, as it arrives."""
         self.check_body()
         assert self._asking is not None
         response = await self._asking
@@ -145,42 +143,33 @@ class SiteHandler(Streamed, Handler):
             await self._pass_back(response)
 
     async def post(self) -> None:
-        """Say that the request is complete, then do as `get` does."""
+        """End the request to the site, then answer as `get` does."""
         self.check_body()
-        await self._hand_over(None)
+        await self._send_piece(None)
         await self.get()
 
     def on_connection_close(self) -> None:
-        """Stop asking for a client that has left."""
+        """End the request of a client that has left."""
         super().on_connection_close()
-        self._let_go()
+        self._close_site()
 
     def on_finish(self) -> None:
-        """Let go of the site, whatever came in between."""
+        """Close the connection to the site, whatever happened before."""
         super().on_finish()
-        self._let_go()
+        self._close_site()
 
-    def _let_go(self) -> None:
+    def _close_site(self) -> None:
         if self._asking is not None:
             self._asking.cancel()
             self._asking.add_done_callback(_close)
 
-    async def _hand_over(self, piece: bytes | None) -> None:
+    async def _send_piece(self, piece: bytes | None) -> None:
         assert self._asking is not None
-        putting: asyncio.Future[Any] = asyncio.ensure_future(self._pieces.put(piece))
         site = self.services.site
-        waited_for: set[asyncio.Future[Any]] = {putting, self._asking}
-        await asyncio.wait(
-            waited_for, timeout=site.answer_within, return_when=asyncio.FIRST_COMPLETED
-        )
-        if not putting.done():
-            putting.cancel()
-            if not self._asking.done():
-                raise CloudError(f"{site.url} does not take the request in time")
-
-    async def _body(self) -> AsyncIterator[bytes]:
-        while (piece := await self._pieces.get()) is not None:
-            yield piece
+        try:
+            await self._body.put(piece, self._asking, timeout=site.answer_within)
+        except asyncio.TimeoutError:
+            raise CloudError(f"{site.url} does not take the request in time") from None
 
     async def _pass_back(self, response: aiohttp.ClientResponse) -> None:
         site = self.services.site
@@ -194,7 +183,7 @@ class SiteHandler(Streamed, Handler):
         location = site.location(response, f"{self.base_url}comfydeploy")
         if location is not None:
             self.set_header("Location", passed_header(location))
-        # A page from elsewhere must not act as a page of Jupyter: it may not even run a script.
+        # A page of another site must not act as a page of Jupyter, so no script in it may run.
         self.set_header("Content-Type", kind)
         self.set_header("Content-Security-Policy", "default-src 'none'; sandbox")
         self.set_header("X-Content-Type-Options", "nosniff")
@@ -209,7 +198,7 @@ class SiteHandler(Streamed, Handler):
         except CloudError as fault:
             if not self.has_begun:
                 raise
-            # Only a broken connection tells that what has been sent is not the whole answer.
+            # A connection that breaks tells the client that the answer is not complete.
             self.log.warning(fault.message)
             connection: Any = self.request.connection
             connection.close()

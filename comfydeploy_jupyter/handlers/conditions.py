@@ -1,4 +1,4 @@
-"""Conditional requests and ranges, as RFC 9110 has them; of headers alone."""
+"""Conditional requests and ranges, as RFC 9110 defines them: what the headers mean."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ OUTSIDE = 416
 
 
 class Range(NamedTuple):
-    """One range of bytes as it was asked for: from ``first``, or the ``last`` so many.
+    """One range of bytes that a request asks for.
 
     Attributes
     ----------
     first, last : int or None
-        ``bytes=first-last``; one of them may be missing.
+        ``bytes=first-last``. Without ``first`` it is the ``last`` so many bytes of the file,
+        without ``last`` all from ``first`` on.
     """
 
     first: int | None
@@ -57,8 +58,8 @@ def outside(size: int | None) -> InvalidRequestError:
 def asked_range(headers: Mapping[str, str]) -> Range | None:
     """Return the one range that a request asks for.
 
-    None where it asks for none, and where what it asks for is to be ignored: other units, several
-    ranges, or none that can be read.
+    None if it asks for none, or for one that is to be ignored: in other units, several ranges, or
+    one that cannot be read.
     """
     found = _RANGE.fullmatch(headers.get("Range", "").strip())
     if found is None or found.groups() == ("", ""):
@@ -70,7 +71,7 @@ def asked_range(headers: Mapping[str, str]) -> Range | None:
 
 
 def range_fits(headers: Mapping[str, str], etag: str | None, last_modified: str | None) -> bool:
-    """Return whether a range may be sent of this version of a file: what ``If-Range`` says."""
+    """Return whether ``If-Range`` allows to send a range of this version of a file."""
     condition = headers.get("If-Range", "").strip()
     if not condition:
         return True
@@ -81,7 +82,7 @@ def range_fits(headers: Mapping[str, str], etag: str | None, last_modified: str 
 
 
 def is_unchanged(headers: Mapping[str, str], etag: str, last_modified: str) -> bool:
-    """Return whether the client has this version already: the answer is 304 then.
+    """Return whether the client has this version already, so that the answer is 304.
 
     ``If-None-Match`` counts where it is there, else ``If-Modified-Since``.
     """

@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 
 from tornado import web
 
-from ..errors import InvalidRequestError, MethodNotAllowedError, TooLargeError
+from ..errors import InvalidRequestError, MethodNotAllowedError
 from ..lazy import lazy_module
-from .base import ENDLESS, Handler, bodies, schemas
+from .base import ANY_SIZE, Handler, bodies, schemas
 from .streamed import Streamed
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class ModelsHandler(Handler):
     """``GET models``: the model files."""
 
     async def get(self) -> None:
-        """Answer with an array of models, or in the node's form by folder."""
+        """Answer with an array of models, or in the form of the ComfyUI node by folder."""
         query = self.query(schemas.ModelsQuery)
         models = await self.services.models(query.machine)
         if query.format == "folders":
@@ -40,7 +40,7 @@ class FilenameListHandler(Handler):
     """``GET filename_list_cache``: the names of all model files."""
 
     async def get(self) -> None:
-        """Answer with an array of names, or in the node's form by folder."""
+        """Answer with an array of names, or in the form of the ComfyUI node by folder."""
         query = self.query(schemas.ListQuery)
         names = await (await self.services.models(query.machine)).names()
         body: Any = {"filename_list": names} if query.format == "folders" else listing.flat(names)
@@ -51,10 +51,12 @@ class FileHashHandler(Handler):
     """``GET get-file-hash``: the SHA-256 of a file."""
 
     async def get(self) -> None:
-        """Hash a file, or remember its hash."""
+        """Answer with the hash, which is computed unless it is known."""
         query = self.query(schemas.FileQuery)
         if (query.filename is None) == (query.file_path is None):
-            raise InvalidRequestError.of_field("filename", "is needed, once")
+            raise InvalidRequestError.of_field(
+                "filename", "must be given exactly once, as filename or as file_path"
+            )
         field = "filename" if query.filename is not None else "file_path"
         name = query.filename or query.file_path or ""
         services = self.services
@@ -72,7 +74,7 @@ class FileHashHandler(Handler):
 
 
 class StatHandler(Handler):
-    """``GET fs/stat``: facts of a path and of its file system."""
+    """``GET fs/stat``: size, time and file system of a path."""
 
     async def get(self) -> None:
         """Answer for ``path``, else for the folder of the models."""
@@ -89,23 +91,23 @@ class UploadFileHandler(Streamed, Handler):
     _arrived = 0  # bytes
 
     async def begin(self) -> None:
-        """Find out where the files of a form go; a JSON body is collected."""
+        """Choose the folders for the files of a form; a JSON body is collected."""
         if self.request.method == "OPTIONS":
             return
         if self.request.method != "POST":
             raise web.HTTPError(MethodNotAllowedError.status)
         multipart = "multipart/form-data" in self.request.headers.get("Content-Type", "")
         limit = self.extension.max_upload_size if multipart else self.extension.max_json_size
-        self._limit = limit or ENDLESS
+        self._limit = limit or ANY_SIZE
         length = self.request.headers.get("Content-Length", "")
         size = int(length) if length.isdecimal() else None
         if size is not None:
-            self._check_size(size)
+            self.check_size(size, self._limit)
         if not multipart:
             self._text = bytearray()
             return
         connection: Any = self.request.connection
-        connection.set_max_body_size(ENDLESS)
+        connection.set_max_body_size(ANY_SIZE)
         asked = self.query(schemas.MachineQuery).machine
         machine = self.services.machines.get(asked)
         self._inbox = await self.services.inbox(machine)
@@ -116,11 +118,11 @@ class UploadFileHandler(Streamed, Handler):
         )
 
     async def take(self, chunk: bytes) -> None:
-        """Write the next piece; what comes with ``OPTIONS`` is read past."""
+        """Write the next piece; the body of ``OPTIONS`` is ignored."""
         if self.request.method == "OPTIONS":
             return
         self._arrived += len(chunk)
-        self._check_size(self._arrived)
+        self.check_size(self._arrived, self._limit)
         if self._upload is not None:
             await self._upload.write(chunk)
         else:
@@ -136,14 +138,14 @@ class UploadFileHandler(Streamed, Handler):
         placed = await self._inbox.place(self._upload)
         for file in placed:
             metrics.file_received(file.size)
-        files = [self._told(file) for file in placed]
-        told = {"success": True, **files[0]}
+        files = [self._file_reply(file) for file in placed]
+        body = {"success": True, **files[0]}
         if len(files) > 1:
-            told["files"] = files
-        self.reply(told)
+            body["files"] = files
+        self.reply(body)
 
     async def send_local_file(self, body: dict[str, Any]) -> None:
-        """Send a file of this machine to a presigned address, the node's form of the request."""
+        """Send a file of this machine to a presigned address, as the ComfyUI node does."""
         request = schemas.parse(schemas.SendFileRequest, body)
         url = self.services.cloud.access.check_url(request.url, field="url")
         asked = request.machine or self.query(schemas.MachineQuery).machine
@@ -162,27 +164,20 @@ class UploadFileHandler(Streamed, Handler):
         )
 
     def on_connection_close(self) -> None:
-        """Remove what has arrived of a body that will not be complete."""
+        """Remove the files of a body that will not be complete."""
         super().on_connection_close()
-        self._let_go()
+        self._drop_upload()
 
     def on_finish(self) -> None:
-        """Remove what a refused upload has left."""
+        """Remove the files of an upload that was refused."""
         super().on_finish()
-        self._let_go()
+        self._drop_upload()
 
-    def _let_go(self) -> None:
+    def _drop_upload(self) -> None:
         if self._upload is not None:
             self._dropping = asyncio.ensure_future(self._inbox.drop(self._upload))
 
-    def _check_size(self, size: int) -> None:
-        if size > self._limit:
-            raise TooLargeError(
-                f"The body has {size} bytes, the limit is {self._limit}",
-                details={"size": size, "limit": self._limit},
-            )
-
-    def _told(self, file: StoredFile) -> dict[str, Any]:
+    def _file_reply(self, file: StoredFile) -> dict[str, Any]:
         query = {"filename": file.name, "subfolder": file.subfolder, "type": file.type}
         viewed = not file.type.startswith("models/")
         return {

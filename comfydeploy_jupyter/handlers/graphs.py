@@ -1,4 +1,4 @@
-"""Workflow graphs: converting and validating."""
+"""Graphs: converting, validating, and fetching the models that they name."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ class ConvertHandler(Handler):
         machine = self.services.machines.get(request.machine)
         if request.filename is not None:
             if request.workflow is not None or request.workflow_api is not None:
-                raise InvalidRequestError.of_field("filename", "is given beside a graph; send one")
+                raise InvalidRequestError.of_field(
+                    "filename", "must not be given beside a graph: send one of them"
+                )
             found = await convert.read_stored(request, machine)
             request = request.model_copy(update=found)
         converted = await convert.convert(request, machine)
@@ -38,7 +40,7 @@ class ConvertHandler(Handler):
         """Return the fields of a multipart body, its file replaced by the graph in it."""
         files = self.request.files.get("file", [])
         if len(files) != 1:
-            raise InvalidRequestError.of_field("file", "is needed, once")
+            raise InvalidRequestError.of_field("file", "must be given exactly once")
         fields: dict[str, Any] = {
             name: self.get_body_argument(name)
             for name in ("to", "machine")
@@ -51,11 +53,11 @@ class ValidateHandler(Handler):
     """``POST workflow/validate``: what ComfyUI would answer, without queueing."""
 
     async def post(self) -> None:
-        """Judge a graph."""
+        """Answer with what ComfyUI would say of the graph."""
         request = await self.body(schemas.ValidateRequest, graphs=True)
         if request.workflow_api is None and request.workflow is None:
             raise InvalidRequestError.of_field(
-                "workflow_api", "is missing: send the graph as workflow_api or as workflow"
+                "workflow_api", "is needed: send the graph as workflow_api or as workflow"
             )
         machine = self.services.machines.get(request.machine)
         await self.reply_large(
@@ -69,7 +71,7 @@ class FetchModelsHandler(Handler):
     """``POST workflow/fetch-models``: the models that a workflow needs and ComfyUI lacks."""
 
     async def post(self) -> None:
-        """Tell which models are missing and, unless it is a ``dry_run``, begin to fetch them."""
+        """Answer with the models; begin to fetch the missing ones unless it is a ``dry_run``."""
         request = await self.body(schemas.FetchModelsRequest)
         machine = self.services.machines.get(request.machine)
         workflow_api, workflow = await self._graphs(request)
@@ -106,17 +108,17 @@ class FetchModelsHandler(Handler):
     async def _graphs(
         self, request: schemas.FetchModelsRequest
     ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-        """Return the graph of a request in API format and in UI format, as far as there is one."""
+        """Return the graph of a request in API format and in UI format; None where it has none."""
         if request.workflow_id is not None:
             if request.workflow is not None or request.workflow_api is not None:
                 raise InvalidRequestError.of_field(
-                    "workflow_id", "is given beside a graph; send one of them"
+                    "workflow_id", "must not be given beside a graph: send one of them"
                 )
             number = None if request.version in (None, "latest") else int(request.version or 0)
             stored = await self.services.workflows().version(request.workflow_id, number)
             return stored["workflow_api"], stored["workflow"]
         if request.workflow_api is None and request.workflow is None:
             raise InvalidRequestError.of_field(
-                "workflow", "is missing: send the graph as workflow or workflow_api, or workflow_id"
+                "workflow", "is needed: send the graph as workflow or workflow_api, or workflow_id"
             )
         return request.workflow_api, request.workflow

@@ -1,4 +1,4 @@
-"""Machines: this box's ComfyUI, others, and serverless ones of ComfyDeploy."""
+"""Machines: the ComfyUI of this machine, others, and serverless ones of ComfyDeploy."""
 
 from __future__ import annotations
 
@@ -15,43 +15,30 @@ else:
     memory = lazy_module("machines.memory")
     service = lazy_module("machines.service")
 
-DEFAULT_GPU = "A10G"  # what the ComfyUI node asks for, whose web plug-in does not say
+DEFAULT_GPU = "A10G"  # that of the ComfyUI node, whose web plug-in sends none
 
 
 class MachineBase(Handler):
-    """What the machine routes share."""
+    """Base of the routes that may be for machines of ComfyDeploy."""
 
     def cloud(self, asked: schemas.CloudTarget, api_url: str | None = None) -> CloudMachines:
-        """Return the machines of the ComfyDeploy account that a request means.
-
-        Parameters
-        ----------
-        asked : schemas.CloudTarget
-            Its checked query or body.
-        api_url : str, optional
-            Where the machine is, if the request does not say.
-
-        Raises
-        ------
-        ForbiddenAPIURLError, NoAPIKeyError
-            If the request may not or cannot go there.
-        """
+        """Return the machines of the `account` that a request means."""
         return self.services.cloud_machines(self.account(asked, api_url))
 
     def cloud_id(
         self, asked: schemas.MachineSource | schemas.MachineUpdate
     ) -> tuple[str, str | None] | None:
-        """Return id and API address of the machine in ComfyDeploy that a request means, or None.
+        """Return id and API address of the ComfyDeploy machine that a request means, if it does.
 
         Raises
         ------
         NotFoundError
-            If there is no such machine here, and ComfyDeploy is not meant.
+            If there is no such machine here, and the request is not for ComfyDeploy.
         InvalidRequestError
-            If ComfyDeploy is meant, and no machine is named.
+            If the request is for ComfyDeploy and names no machine.
         """
         machine_room = self.services.machine_room
-        if asked.in_cloud or self.query(schemas.CloudTarget).in_cloud:
+        if self.is_for_cloud(asked):
             if asked.machine_id is None:
                 raise InvalidRequestError.of_field("machine_id", "is needed for ComfyDeploy")
             known = machine_room.cloud_record(asked.machine_id)
@@ -61,7 +48,7 @@ class MachineBase(Handler):
 
 
 class MachineHandler(MachineBase):
-    """``GET machine``: what a machine is, and how it is."""
+    """``GET machine``: what a machine is, and its state."""
 
     is_activity = False
 
@@ -79,13 +66,13 @@ class FreeHandler(Handler):
     """``POST free``: have ComfyUI unload its models and give up memory."""
 
     async def post(self) -> None:
-        """Answer with how much was gained."""
-        request = schemas.parse(schemas.FreeRequest, await self.json_body())
+        """Answer with how many bytes became free."""
+        request = await self.body(schemas.FreeRequest)
         found = self.services.machines.get(request.machine)
-        gained = await memory.free_memory(
+        freed = await memory.free_memory(
             found, unload_models=request.unload_models, free_memory=request.free_memory
         )
-        self.reply({"success": True, "machine": found.id, **gained})
+        self.reply({"success": True, "machine": found.id, **freed})
 
 
 class MachinesHandler(Handler):
@@ -102,7 +89,7 @@ class MachineUpdateHandler(MachineBase):
     """``POST machine/update``: change a machine."""
 
     async def post(self) -> None:
-        """Change what the body says, and nothing else."""
+        """Change the settings that the body has, and no others."""
         request = await self.body(schemas.MachineUpdate)
         cloud = self.cloud_id(request)
         if cloud is None:
@@ -143,7 +130,7 @@ class MachineCreateHandler(MachineBase):
         if request.gpu is None and request.docker_command_steps is not None:
             body["gpu"] = request.gpu = DEFAULT_GPU
         if not isinstance(request.gpu, str) or not request.gpu:
-            raise InvalidRequestError.of_field("gpu", "is needed: a kind of GPU, or CPU")
+            raise InvalidRequestError.of_field("gpu", "must be a kind of GPU, such as H100, or CPU")
         self.services.machine_room.check_name(request.name)
         made = await self.cloud(request).create(body)
         await self.services.machine_room.adopt(made, api_url)

@@ -17,7 +17,7 @@ class OpenAPIHandler(Handler):
     _etag: str | None = None
 
     async def get(self) -> None:
-        """Answer with the document, which is made once."""
+        """Answer with the document, which is made at the first request."""
         made = self.extension.document
         if made is None:
             made = await asyncio.to_thread(_make, self.base_url)
@@ -32,7 +32,7 @@ class OpenAPIHandler(Handler):
 
 
 def _make(base_url: str) -> Document:
-    """Make the document, whose models are loaded only now: few ask for it."""
+    """Make the document; its modules are loaded only now, because few ask for it."""
     from ..openapi.document import document
 
     return document(base_url)

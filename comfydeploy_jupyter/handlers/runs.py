@@ -11,24 +11,23 @@ from tornado.iostream import StreamClosedError
 
 from ..errors import ComfyDeployError, InvalidRequestError, RunTimeoutError
 from ..runs.log import RunEvent, in_batches
-from .base import KEEP_AWAKE, LARGE, Base, Handler, schemas
+from .base import COMMENT, KEEP_AWAKE, LARGE, Base, Handler, schemas
 from .service import ForService
 
 if TYPE_CHECKING:
     from ..runs.run import Run
     from ..store.runs import RunRecord
 
-SMALL = 4 * 1024  # bytes of a body that is prepared on the event loop, in about 0.2 ms
-BEGIN_AFTER = 5.0  # seconds that a run has to be queued until its stream begins without it
-STILL_THERE = b": keep awake\n\n"  # a comment, which readers of the stream pass over
+SMALL = 4 * 1024  # bytes of a body; one up to this is prepared on the event loop, in about 0.2 ms
+BEGIN_AFTER = 5.0  # seconds after which a stream begins although its run is not queued yet
 LOOK_EVERY = 1.0  # seconds between looks at the record of a run that another server follows
 
 
 async def run_request(handler: Base, body: dict[str, Any]) -> schemas.RunRequest:
-    """Return the run that a body asks for, with the ComfyDeploy key that comes along.
+    """Return the run that a body asks for, with the ComfyDeploy key of the request.
 
-    A native run is first sent to the service, whose answer is the real body; what it does not say
-    of ``wait``, ``timeout`` and ``previews`` stays as it was asked for.
+    The body of a native run is sent to ComfyDeploy, whose answer is the body that counts. Only
+    ``wait``, ``timeout`` and ``previews`` stay as they were asked for, unless the answer has them.
     """
     request = schemas.parse(schemas.RunRequest, body)
     given = handler.given_key(request.given_key)
@@ -47,14 +46,14 @@ async def run_request(handler: Base, body: dict[str, Any]) -> schemas.RunRequest
 
 
 def not_ended(run: Run) -> RunTimeoutError:
-    """Return the error for a run that takes longer than somebody wants to wait."""
+    """Return the error for a run that takes longer than its ``timeout``."""
     return RunTimeoutError(
         "The run has not ended in time; it goes on", extra={"prompt_id": run.prompt_id}
     )
 
 
 class RunBase(Handler):
-    """What the run routes share."""
+    """Base of the routes that start a run."""
 
     async def run_request(self) -> schemas.RunRequest:
         """Return the run that the request asks for."""
@@ -65,9 +64,16 @@ class RunBase(Handler):
     async def start_run(
         self, request: schemas.RunRequest, *, arrived: float, told_at_end: bool = False
     ) -> Run:
-        """Queue a run, which is answered at once or, `told_at_end`, when it is over.
+        """Queue a run.
 
-        Its time counts from the moment ``arrived`` of the event loop's clock.
+        Parameters
+        ----------
+        request : schemas.RunRequest
+            The run.
+        arrived : float
+            The time of the event loop's clock at which the request arrived, in seconds.
+        told_at_end : bool
+            Whether the request is answered when the run has ended, not when it is queued.
         """
         small = len(self.request.body) <= SMALL and not self._native
         return await self.services.runs.submit(
@@ -75,7 +81,7 @@ class RunBase(Handler):
         )
 
     def time_left(self, request: schemas.RunRequest, arrived: float) -> float | None:
-        """Return how much of a request's time is left, in seconds, if that has an end."""
+        """Return how many seconds of the ``timeout`` are left; None where there is none."""
         if request.timeout is None:
             return None
         return request.timeout - (asyncio.get_running_loop().time() - arrived)
@@ -109,8 +115,8 @@ class StreamHandler(RunBase):
     async def post(self) -> None:
         """Queue a run and follow it.
 
-        Where that takes long, because ComfyUI is starting or has files brought to it, the stream
-        begins before it: proxies and clients give up a connection that says nothing.
+        Where that takes long, because ComfyUI starts or input files are fetched, the stream begins
+        before the run is queued: proxies and clients give up a connection without data.
         """
         arrived = asyncio.get_running_loop().time()
         request = await self.run_request()
@@ -121,12 +127,12 @@ class StreamHandler(RunBase):
         except Exception as fault:
             if not self.has_begun:
                 raise
-            error = self.describe(fault, ComfyDeployError.status)
+            error = self.error_of(fault, ComfyDeployError.status)
             unsure = self._run_of(error)
             if unsure is None or unsure.log.closed or isinstance(error, RunTimeoutError):
-                await self._tell_failure(error)
+                await self._send_failure(error)
                 return
-            run = unsure  # ComfyUI has not said whether it takes it; the end will tell
+            run = unsure  # whether ComfyUI has queued it is not known; its events will tell
         left = self.time_left(request, arrived)
         await self.stream(run, previews=bool(request.previews), timeout=left)
 
@@ -149,12 +155,12 @@ class StreamHandler(RunBase):
         except ComfyDeployError as fault:
             if not self.has_begun:
                 raise
-            await self._tell_failure(fault)
+            await self._send_failure(fault)
             return
         await self.stream_record(record, last_id)
 
     async def _wait_for(self, beginning: asyncio.Future[Any]) -> None:
-        """Wait until there is a run, and say now and then that there is none yet.
+        """Wait until there is a run; send a comment every `KEEP_AWAKE` seconds.
 
         A client that is gone does not stop it.
         """
@@ -162,7 +168,7 @@ class StreamHandler(RunBase):
         while not (await asyncio.wait({beginning}, timeout=pause))[0]:
             pause = KEEP_AWAKE
             self.begin_stream()
-            self.write(STILL_THERE)
+            self.write(COMMENT)
             with suppress(StreamClosedError):
                 await self.flush()
 
@@ -172,7 +178,7 @@ class StreamHandler(RunBase):
         """Send a run's events until it ends or the client is gone; neither stops the run."""
         self.begin_stream()
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
-        # The end is told again to whoever asks for what comes after it.
+        # A client that asks for events after the last one gets the last one again.
         last_id = min(last_id, run.log.last_id - run.log.closed)
         try:
             # Headers leave now, before the first event is there.
@@ -181,7 +187,7 @@ class StreamHandler(RunBase):
             async for batch in batches:
                 await self._write_events(batch, previews)
                 if not batch:
-                    self.write(STILL_THERE)
+                    self.write(COMMENT)
                 else:
                     last_id = batch[-1].id
                 await self.flush()
@@ -196,10 +202,10 @@ class StreamHandler(RunBase):
         if run.log.closed:
             self.finish_stream()
         else:
-            await self._tell_failure(not_ended(run))
+            await self._send_failure(not_ended(run))
 
     async def stream_record(self, record: RunRecord, last_id: int) -> None:
-        """Send the end of a run whose events are not here: an old one, or another server's."""
+        """Send result and status of a run without events: an old one, or one of another server."""
         self.begin_stream()
         first = self.services.runs.reply(record)
         names = ("prompt_id", "number", "node_errors")
@@ -209,14 +215,14 @@ class StreamHandler(RunBase):
             await self.flush()
             while not record.finished:
                 await asyncio.sleep(LOOK_EVERY)
-                self.write(STILL_THERE)
+                self.write(COMMENT)
                 await self.flush()
                 record = await self.services.runs.record(record.prompt_id)
         except StreamClosedError:
             self._log_left(record)
             return
         except ComfyDeployError as fault:
-            await self._tell_failure(fault, last_id + 2)
+            await self._send_failure(fault, last_id + 2)
             return
         reply = self.services.runs.reply(record)
         self.write(await asyncio.to_thread(lambda: RunEvent(last_id + 2, "result", reply).sse))
@@ -237,12 +243,12 @@ class StreamHandler(RunBase):
         )
 
     def _run_of(self, error: ComfyDeployError) -> Run | None:
-        """Return the run that an error names, where it has come that far."""
+        """Return the run that an error names, if it was begun."""
         prompt_id = error.extra.get("prompt_id")
         return None if prompt_id is None else self.services.runs.find(prompt_id)
 
-    async def _tell_failure(self, error: ComfyDeployError, first: int = 1) -> None:
-        """End a stream that has begun with an error, which else would be the answer itself."""
+    async def _send_failure(self, error: ComfyDeployError, first: int = 1) -> None:
+        """End a stream that has begun with the events `error` and `status`."""
         run = self._run_of(error)
         first = first if run is None else run.log.reserve(2)
         status = error.details.get("status", "failed") if run is None else run.record.status

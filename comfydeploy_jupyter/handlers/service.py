@@ -1,4 +1,4 @@
-"""Calls of the ComfyDeploy service, which may use this box as one of its machines."""
+"""Calls of the ComfyDeploy service, which may use this machine as one of its own."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SERVICE = User(username="comfydeploy-service", name="ComfyDeploy", display_name=
 
 
 class ForService(Handler):
-    """Base of what ComfyDeploy itself may ask for, with the machine's token instead of Jupyter's.
+    """Base of the routes that ComfyDeploy may call with the machine's token instead of Jupyter's.
 
     ComfyDeploy sends the token twice: as ``Authorization: Basic base64(token)`` and, for proxies
     that take that header for themselves, as ``authorizationheader: token``. One is enough; each
@@ -30,14 +30,14 @@ class ForService(Handler):
     _caller: User | None = None
 
     async def prepare(self) -> None:  # type: ignore[override]  # as in Handler
-        """See whether it is the service, then check who asks."""
+        """Look for the machine's token, then check who asks."""
         if self.request.method == "POST" and self._has_machine_token():
             self._caller = SERVICE
         await super().prepare()
 
     @property
     def current_user(self) -> Any:
-        """The service, or whom Jupyter knows."""
+        """The service, or the user of Jupyter."""
         return self._caller or super().current_user
 
     @current_user.setter
@@ -50,7 +50,7 @@ class ForService(Handler):
         return self._caller is not None or super().token_authenticated
 
     def admitting_token(self) -> str | None:
-        """Return Jupyter's token where that let the request in, not the machine's."""
+        """Return the Jupyter token that the request was let in with; never the machine's."""
         return None if self._caller is not None else super().admitting_token()
 
     def skip_check_origin(self) -> bool:
@@ -82,5 +82,5 @@ class ForService(Handler):
 
 
 def _digest(token: bytes) -> bytes:
-    """Return something of the same length for every token."""
+    """Return a hash, which has the same length for every token."""
     return hashlib.sha256(token).digest()

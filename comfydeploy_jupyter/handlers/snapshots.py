@@ -1,4 +1,4 @@
-"""``snapshot-to-docker``: the environment, for Docker and for ComfyDeploy."""
+"""The environment of a ComfyUI, for Docker and for ComfyDeploy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tornado.iostream import StreamClosedError
 
 from ..errors import ComfyDeployError
 from ..runs.log import RunEvent
-from .base import KEEP_AWAKE, Handler, schemas
+from .base import COMMENT, KEEP_AWAKE, Handler, schemas
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ class SnapshotHandler(Handler):
     _left = False  # whether the client is gone
 
     async def post(self) -> None:
-        """Answer with the context or, where the client accepts events, with the progress too."""
+        """Answer with the build context; first with its progress, if the client accepts events."""
         request = await self.body(schemas.SnapshotRequest)
         if "text/event-stream" in self.request.headers.get("Accept", ""):
             await self._stream(request)
@@ -47,13 +47,13 @@ class SnapshotHandler(Handler):
         self, request: schemas.SnapshotRequest, tell: Callable[[str], None]
     ) -> asyncio.Task[dict[str, Any]]:
         snapshots = self.services.snapshots
-        if not self.is_for_cloud(request):
+        account = self.cloud_account(request)
+        if account is None:
             return snapshots.begin(snapshots.to_docker(request, tell))
-        account = self.account(request)
         return snapshots.begin(snapshots.to_cloud(request, account, tell))
 
     async def _stream(self, request: schemas.SnapshotRequest) -> None:
-        """Send each line of progress as it comes, then the result or the error."""
+        """Send each line of progress when it is there, then the result or the error."""
         lines: asyncio.Queue[str | None] = asyncio.Queue()
         self._work = work = self._begin(request, lines.put_nowait)
         work.add_done_callback(lambda _: lines.put_nowait(None))
@@ -63,8 +63,7 @@ class SnapshotHandler(Handler):
             await self.flush()
             while (line := await self._next(lines)) is not None:
                 number += bool(line)
-                event = RunEvent(number, "log", {"line": line}).sse if line else b": keep awake\n\n"
-                self.write(event)
+                self.write(RunEvent(number, "log", {"line": line}).sse if line else COMMENT)
                 await self.flush()
             name, told = await self._outcome(work)
             self.write(await asyncio.to_thread(lambda: RunEvent(number + 1, name, told).sse))
@@ -75,7 +74,7 @@ class SnapshotHandler(Handler):
 
     @staticmethod
     async def _next(lines: asyncio.Queue[str | None]) -> str | None:
-        """Return the next line, "" where none came for a while, None after the last one."""
+        """Return the next line, "" if there was none for `KEEP_AWAKE` seconds, None at the end."""
         try:
             return await asyncio.wait_for(lines.get(), KEEP_AWAKE)
         except asyncio.TimeoutError:
@@ -86,8 +85,8 @@ class SnapshotHandler(Handler):
             return "result", await work
         except asyncio.CancelledError:
             error: ComfyDeployError = _ending()
-        except Exception as fault:  # told as any other route tells it
-            error = self.describe(fault, 500)
+        except Exception as fault:  # the same error that any other route answers with
+            error = self.error_of(fault, 500)
         return "error", {**error.to_reply(), "status": error.status}
 
 

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 class CheckStatusHandler(Handler):
-    """``GET check-status``: how the service is, or how a run is.
+    """``GET check-status``: the state of the service, or of a run.
 
-    Only where that is asked for (``strict``) does it fail with ComfyUI.
+    Only with ``strict`` does it fail where ComfyUI does not answer.
     """
 
     is_activity = False
@@ -28,7 +28,9 @@ class CheckStatusHandler(Handler):
         self.is_activity = query.in_use
         if query.prompt_id is not None:
             if query.strict:
-                raise InvalidRequestError.of_field("strict", "asks for the service, not for a run")
+                raise InvalidRequestError.of_field(
+                    "strict", "must not be given beside prompt_id: it is about the service"
+                )
             record = await services.runs.record(query.prompt_id)
             await self.reply_large(services.runs.reply(record))
             return
@@ -46,7 +48,7 @@ class CheckStatusHandler(Handler):
         self.reply(await self._status(machine, query))
 
     async def head(self) -> None:
-        """Answer as `get`, without the body: what some uptime checkers ask for."""
+        """Answer as `get` does, without the body, as some uptime checkers ask."""
         await self.get()
 
     async def _status(self, machine: Machine, query: schemas.StatusQuery) -> dict[str, Any]:
@@ -65,7 +67,7 @@ class CheckStatusHandler(Handler):
 
 
 class CheckWSStatusHandler(Handler):
-    """``GET check-ws-status``: whether events flow, and to how many."""
+    """``GET check-ws-status``: whether events arrive from ComfyUI, and how many clients listen."""
 
     is_activity = False
 
@@ -101,7 +103,7 @@ class ComfyUIVersionHandler(Handler):
     async def get(self) -> None:
         """Answer with version and commit, for ComfyDeploy also with the newest ones there."""
         query = self.query(schemas.VersionInfoQuery)
-        account = self.account(query) if query.in_cloud else None
+        account = self.cloud_account(query)
         body = {"success": True, **await self.services.machines.get(query.machine).version()}
         if account is not None:
             latest = body["latest"] = await account.get("latest-hashes")
@@ -114,13 +116,13 @@ class ObjectInfoHandler(Handler):
     """``GET object_info``: ComfyUI's node definitions."""
 
     async def get(self) -> None:
-        """Answer with what ComfyUI says, as it says it."""
+        """Answer with the definitions as ComfyUI sends them."""
         machine = self.services.machines.get(self.query(schemas.MachineQuery).machine)
         await self.finish(await machine.object_info())
 
 
 class ComfyUILogHandler(Handler):
-    """``GET comfyui/log``: the last lines of a ComfyUI that we started."""
+    """``GET comfyui/log``: the last lines of a ComfyUI that was started here."""
 
     is_activity = False
 

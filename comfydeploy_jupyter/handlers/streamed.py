@@ -1,4 +1,4 @@
-"""Requests whose body is taken while it arrives, and what becomes of one that nobody wants."""
+"""Requests whose body is read while it arrives, and refusing one before it is complete."""
 
 from __future__ import annotations
 
@@ -10,55 +10,101 @@ from typing import TYPE_CHECKING, Any, cast
 from tornado import web
 from tornado.iostream import StreamClosedError
 
-from .base import ENDLESS, Base
+from .base import ANY_SIZE, Base
 
 if TYPE_CHECKING:
     from asyncio import Future
-    from collections.abc import Awaitable
+    from collections.abc import AsyncIterator, Awaitable
 
-SMALL_REST = 1024 * 1024  # bytes of a body that are read past to keep the connection
-LINGER = 64 * 1024 * 1024  # bytes, and
-LINGER_WITHIN = 20.0  # seconds, that a client which sends more has to see the reply
+SMALL_REST = 1024 * 1024  # bytes of a refused body that are read, so that the connection stays
+LINGER = 64 * 1024 * 1024  # bytes of a larger one that are read after the reply
+LINGER_WITHIN = 20.0  # seconds after the reply for which they are read
+
+
+class BodyPipe:
+    """The body of a request on its way to another server, a few pieces at a time.
+
+    Parameters
+    ----------
+    size : int
+        How many pieces may wait for the other server.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._waiting: asyncio.Queue[bytes | None] = asyncio.Queue(size)
+
+    async def put(
+        self, piece: bytes | None, answer: Future[Any], *, timeout: float | None = None
+    ) -> None:
+        """Wait until there is room for a piece, or the other server has answered.
+
+        Parameters
+        ----------
+        piece : bytes or None
+            The next piece; None ends the body.
+        answer : Future
+            The other server's answer. Once it is there, pieces are dropped.
+        timeout : float, optional
+            Seconds to wait at most.
+
+        Raises
+        ------
+        asyncio.TimeoutError
+            If the other server neither takes the piece nor answers in time.
+        """
+        if answer.done():
+            return
+        putting = asyncio.ensure_future(self._waiting.put(piece))
+        await asyncio.wait({putting, answer}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        if not putting.done():
+            putting.cancel()
+            if not answer.done():
+                raise asyncio.TimeoutError
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """Yield the pieces until the end of the body."""
+        while (piece := await self._waiting.get()) is not None:
+            yield piece
 
 
 @web.stream_request_body
 class Streamed(Base):
-    """Base of handlers that take their body in pieces: `begin`, `take`, then the verb's method.
+    """Base of handlers that read their body in pieces: `begin`, `take`, then the verb's method.
 
-    Where one of the first two fails, the rest of the body is of no use. A small one is read past,
-    and the connection stays. Else the reply comes at once and says ``Connection: close``; some
-    more is read then, since a connection that is closed while its client sends may lose the reply.
-    A client that waits for ``100 Continue`` gets the reply instead.
+    Where `begin` or `take` raises, the rest of the body is not wanted. A small rest is read and
+    dropped, and the connection stays. Else the reply is sent at once with ``Connection: close``,
+    and some more of the body is read: a connection that is closed while its client sends may lose
+    the reply. A client that waits for ``100 Continue`` gets the reply instead.
     """
 
     _is_preparing = True  # tornado closes the connection once a reply is sent meanwhile
     _rest: int | None = 0  # bytes of the body that have not arrived; None: it does not say
     _fault: Exception | None = None
-    _is_told = False  # the reply was sent before the body was complete
+    _is_refused = False  # the reply was sent before the body was complete
     _passed = 0
     _lingering: asyncio.TimerHandle | None = None
 
     async def begin(self) -> None:
-        """Get ready for the body of a request that is let in."""
+        """Prepare for the body; called once the request is let in."""
 
     async def take(self, chunk: bytes) -> None:
-        """Take the next piece of the body."""
+        """Use the next piece of the body."""
 
     def check_body(self) -> None:
-        """Note that the body is complete; called first in the verb's method.
+        """Note that the body is complete; each verb's method calls this first.
 
         Raises
         ------
         Exception
-            What was wrong with the request.
+            That of `begin` or `take`, if one of them has raised.
         """
         self._rest = 0
         if self._fault is not None:
             raise self._fault
 
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
-        """Answer with an error, unless that was done before the body was complete."""
-        if self._is_told:
+        """Answer with an error, unless one was sent before the body was complete."""
+        if self._is_refused:
             self.finish()
             return
         if self._fault is not None:  # tornado raises its own for a method that the route lacks
@@ -66,7 +112,7 @@ class Streamed(Base):
         super().send_error(status_code, **kwargs)
 
     async def prepare(self) -> None:  # type: ignore[override]  # as in Handler
-        """Check who asks, then get ready for a body of any size."""
+        """Check who asks, then prepare for the body."""
         headers = self.request.headers
         length = headers.get("Content-Length", "0")
         chunked = "Transfer-Encoding" in headers
@@ -83,13 +129,13 @@ class Streamed(Base):
         self._is_preparing = False
 
     async def data_received(self, chunk: bytes) -> None:
-        """Take the next piece, or read past it."""
+        """Use the next piece of the body, or drop it if the request is refused."""
         self.note_activity()
         if self._rest is not None:
             self._rest -= len(chunk)
         if self._fault is not None:
             self._passed += len(chunk)
-            if self._is_told and self._passed > LINGER:
+            if self._is_refused and self._passed > LINGER:
                 self.finish()
             return
         try:
@@ -102,19 +148,19 @@ class Streamed(Base):
         if (self._is_preparing or self._rest != 0) and not self.has_begun:
             self.set_header("Connection", "close")
         done = super().finish(*args, **kwargs)
-        if self._is_told:
+        if self._is_refused:
             connection: Any = self.request.connection
             connection.close()
         return done
 
     def on_finish(self) -> None:
-        """Wait no longer for a client to see the reply."""
+        """Stop waiting for the client to read the reply."""
         super().on_finish()
         if self._lingering is not None:
             self._lingering.cancel()
 
     def on_connection_close(self) -> None:
-        """Wait no longer for a client that has left."""
+        """Stop waiting for a client that has left."""
         super().on_connection_close()
         if self._lingering is not None:
             self._lingering.cancel()
@@ -122,10 +168,10 @@ class Streamed(Base):
     async def _refuse(self, fault: Exception) -> None:
         self._fault = fault
         connection: Any = self.request.connection
-        connection.set_max_body_size(ENDLESS)  # how much is read of it is decided here
+        connection.set_max_body_size(ANY_SIZE)  # `data_received` limits how much is read
         if self._rest is not None and self._rest <= SMALL_REST:
             return
-        error = self.describe(fault, 500)
+        error = self.error_of(fault, 500)
         reply = json.dumps(error.to_reply()).encode()
         self.clear()
         self.set_status(error.status)
@@ -133,7 +179,7 @@ class Streamed(Base):
         self.set_header("Content-Length", str(len(reply)))
         self.set_header("Connection", "close")
         self.write(reply)
-        self._is_told = True
+        self._is_refused = True
         self._lingering = asyncio.get_running_loop().call_later(LINGER_WITHIN, self.finish)
         with suppress(StreamClosedError):
             await self.flush()

@@ -1,4 +1,4 @@
-"""The upload queue, files sent out, and models on volumes."""
+"""The upload queue, and models on volumes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ else:
 
 
 class UploadQueueStatusHandler(Handler):
-    """``GET upload-queue-status``: what is on its way, out and in."""
+    """``GET upload-queue-status``: uploads and downloads."""
 
     is_activity = False
 
     async def get(self) -> None:
-        """Answer with counts and with each transfer."""
+        """Answer with the counts and with each transfer."""
         query = self.query(schemas.UploadQueueQuery)
         self.reply(await self.services.transfers.queue.status(query.prompt_id))
 
@@ -46,7 +46,7 @@ class CancelUploadsHandler(Handler):
 
 
 class RetryUploadsHandler(Handler):
-    """``POST retry-uploads``: begin anew with what has failed."""
+    """``POST retry-uploads``: begin failed uploads anew."""
 
     async def post(self) -> None:
         """Retry one transfer by its id, the uploads of a run, or without either all uploads."""
@@ -84,7 +84,7 @@ class VolumeModelHandler(VolumeBase):
         if self.is_for_cloud(request):
             self.reply(await self._in_cloud(request))
             return
-        # `auto`, and a name that may change, mean one machine from here on.
+        # From here on the id: what `auto` and a name stand for may change.
         machine = self.services.machines.get(request.machine)
         request.machine = machine.id
         if request.action == "list":
@@ -99,9 +99,11 @@ class VolumeModelHandler(VolumeBase):
         self.reply({"success": True, **await work(request, folders)})
 
     async def _in_cloud(self, request: schemas.VolumeModelRequest) -> dict[str, Any]:
-        """Add a model to a ComfyDeploy volume: the service gets it, or a file is sent there."""
+        """Add a model to a ComfyDeploy volume: the service fetches it, or a file is sent there."""
         if request.action != "add":
-            raise InvalidRequestError.of_field("action", "ComfyDeploy's API can only add models")
+            raise InvalidRequestError.of_field(
+                "action", "must be add for ComfyDeploy, whose API has no other one"
+            )
         account = self.account(request)
         if request.source != "local":
             body = request.for_service(await self.json_body())
@@ -118,7 +120,7 @@ class VolumeModelHandler(VolumeBase):
             token=self.given_key(request.given_key),
             machine=self.services.machines.get(request.machine).id,
         )
-        return {"success": True, "target": target, **_on_its_way(record)}
+        return {"success": True, "target": target, **_transfer_reply(record)}
 
     async def _delete(
         self, request: schemas.VolumeModelRequest, folders: Folders
@@ -129,7 +131,7 @@ class VolumeModelHandler(VolumeBase):
 
     async def _move(self, request: schemas.VolumeModelRequest, folders: Folders) -> dict[str, Any]:
         if request.to_folder is None and request.to_filename is None:
-            raise InvalidRequestError.of_field("to_filename", "or to_folder is needed to move")
+            raise InvalidRequestError.of_field("to_filename", "is needed to move, or to_folder")
         path = await _place(folders, request)
         target = await asyncio.to_thread(
             models.place,
@@ -154,10 +156,10 @@ class VolumeModelHandler(VolumeBase):
             offer = await transfers.offer(request.source, request.address, request.filename)
             target = await _place(folders, request, request.filename or offer.filename)
             record = await transfers.download(offer, target, sha256, request.machine)
-        return {"path": str(target), **_on_its_way(record)}
+        return {"path": str(target), **_transfer_reply(record)}
 
 
-def _on_its_way(record: TransferRecord) -> dict[str, Any]:
+def _transfer_reply(record: TransferRecord) -> dict[str, Any]:
     message = f"{record.filename} is on its way; upload-queue-status tells how far it is"
     return {"message": message, **queue.describe(record)}
 
@@ -180,6 +182,7 @@ def _folder(request: schemas.VolumeModelRequest) -> str:
 async def _place(
     folders: Folders, request: schemas.VolumeModelRequest, filename: str | None = None
 ) -> Path:
+    """Return the path for a model, by default with the name in the request."""
     name = filename if filename is not None else request.filename
     if not name:
         raise InvalidRequestError.of_field("filename", "is needed")

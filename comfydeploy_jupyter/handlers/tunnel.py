@@ -1,4 +1,4 @@
-"""Ways in from the internet."""
+"""Tunnels: ways in from the internet."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from .base import Handler, schemas
 class TunnelStatusHandler(Handler):
     """``GET tunnel/status``: whether there is a tunnel, where, and who can get through it.
 
-    Its secret link lets in whoever has it, so only who may ``write`` gets it here. They could have
-    it from ``POST tunnel/start`` as well.
+    Its secret link lets everybody in who has it, so it is only in the answers to users who may
+    ``write``: they could get it by ``POST tunnel/start``, too.
     """
 
     is_activity = False
 
     async def get(self) -> None:
-        """Answer at once, from what is known."""
+        """Answer at once with the known state."""
         query = self.query(schemas.TunnelQuery)
         reveal = await self.may("write")
         status = self.services.tunnels.status(query.target, reveal=reveal)
@@ -23,10 +23,10 @@ class TunnelStatusHandler(Handler):
 
 
 class TunnelStartHandler(Handler):
-    """``POST tunnel/start``: start a tunnel, or join the one that is there."""
+    """``POST tunnel/start``: start a tunnel, or use the one that is up."""
 
     async def post(self) -> None:
-        """Answer when its address is known."""
+        """Answer when the address of the tunnel is known, or at once with ``wait: false``."""
         asked = await self.body(schemas.TunnelStartRequest)
         self.reply({"success": True, **await self.services.start_tunnel(asked)})
 
@@ -35,7 +35,7 @@ class TunnelStopHandler(Handler):
     """``POST tunnel/stop``: end a tunnel."""
 
     async def post(self) -> None:
-        """Answer when nothing of it is left."""
+        """Answer when the tunnel has ended."""
         asked = await self.body(schemas.TunnelQuery)
         tunnels = self.services.tunnels
         ended = await tunnels.stop(asked.target)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..comfyui.client import ComfyUIClient
 
 CHUNK = 256 * 1024  # bytes read at once
-LARGEST_PICTURE = 100_000_000  # bytes of one that is fetched to be made smaller
+LARGEST_PICTURE = 100_000_000  # bytes of a picture that is fetched for a thumbnail
 # What a browser may show in Jupyter's own origin: none of these can run a script.
 INLINE = re.compile(r"(image/(?!svg)|video/|audio/|text/plain$)")
 PASSED_ON = ("If-None-Match", "If-Modified-Since")
@@ -49,7 +49,7 @@ class ViewHandler(Handler):
         if "/" in query.filename or "\\" in query.filename or "\0" in query.filename:
             raise InvalidRequestError.of_field("filename", "must be a name without folders")
         machine = self.services.machines.get(query.machine)
-        self._describe(query.filename)
+        self._set_file_headers(query.filename)
         try:
             file = await machine.open_file(query.type, query.subfolder, query.filename)
             if query.thumbnail is not None:
@@ -64,10 +64,10 @@ class ViewHandler(Handler):
             if not self.has_begun:
                 raise
             self.log.warning("%s", fault.message)
-            self.detach().close()  # so that nobody takes a part for the whole
+            self.detach().close()  # so that the client knows that the file is not complete
 
-    def _describe(self, filename: str) -> None:
-        """Set the headers that keep a file from being more than a file."""
+    def _set_file_headers(self, filename: str) -> None:
+        """Set the headers that keep a file from acting as a page of Jupyter."""
         guess = media_type(filename) or "application/octet-stream"
         inline = INLINE.match(guess) is not None
         self._type = guess if inline else "application/octet-stream"
@@ -92,8 +92,7 @@ class ViewHandler(Handler):
             self.set_header("ETag", etag)
             if is_unchanged(self.request.headers, etag, ""):
                 await asyncio.to_thread(file.close)
-                self.set_status(304)
-                await self.finish(set_content_type=self._type)
+                await self._finish_unchanged()
                 return
             source = io.BufferedReader(file)
         try:
@@ -103,8 +102,7 @@ class ViewHandler(Handler):
         await self.finish(content, set_content_type=self._type)
 
     async def _fetch(self, client: ComfyUIClient, query: schemas.ViewQuery) -> bytes:
-        asked = {"filename": query.filename, "subfolder": query.subfolder, "type": query.type}
-        async with client.view(asked, {}) as answer:
+        async with client.view(_address(query), {}) as answer:
             _check(client, answer.status, query)
             parts, size = [], 0
             async for part in answer.content.iter_chunked(CHUNK):
@@ -112,7 +110,7 @@ class ViewHandler(Handler):
                 size += len(part)
                 if size > LARGEST_PICTURE:
                     raise InvalidRequestError.of_field(
-                        "thumbnail", f"{query.filename!r} is too large for one"
+                        "thumbnail", f"the picture {query.filename!r} is too large for a thumbnail"
                     )
         return b"".join(parts)
 
@@ -126,8 +124,7 @@ class ViewHandler(Handler):
             self.set_header("Last-Modified", modified)
             self.set_header("Accept-Ranges", "bytes")
             if is_unchanged(self.request.headers, etag, modified):
-                self.set_status(304)
-                await self.finish(set_content_type=self._type)
+                await self._finish_unchanged()
                 return
             start, end = 0, facts.st_size
             asked = asked_range(self.request.headers)
@@ -142,6 +139,10 @@ class ViewHandler(Handler):
         finally:
             await asyncio.to_thread(file.close)
 
+    async def _finish_unchanged(self) -> None:
+        self.set_status(304)
+        await self.finish(set_content_type=self._type)
+
     async def _copy(self, file: io.FileIO, start: int, end: int) -> None:
         file.seek(start)
         while start < end:
@@ -153,7 +154,7 @@ class ViewHandler(Handler):
             await self.flush()
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Say with a range outside the file how large that is."""
+        """Add the size of the file to the error for a range outside of it."""
         error = kwargs.get("exc_info", (None, None, None))[1]
         if isinstance(error, InvalidRequestError) and error.status == OUTSIDE:
             size = error.details["size"]
@@ -161,10 +162,10 @@ class ViewHandler(Handler):
         super().write_error(status_code, **kwargs)
 
     async def _send_on(self, client: ComfyUIClient, query: schemas.ViewQuery) -> None:
-        asked = {"filename": query.filename, "subfolder": query.subfolder, "type": query.type}
+        asked = _address(query)
         given = self.request.headers
         headers = {name: given[name] for name in PASSED_ON if name in given}
-        # ComfyUI refuses ranges that are to be ignored, and takes any ETag in If-Range for fitting.
+        # ComfyUI refuses ranges that are to be ignored, and accepts every ETag in If-Range.
         if asked_range(given) is not None:
             async with client.view(asked, {**headers, "Range": given["Range"]}) as answer:
                 tags = answer.headers.get("ETag"), answer.headers.get("Last-Modified")
@@ -193,8 +194,13 @@ class ViewHandler(Handler):
         await self.finish(set_content_type=self._type)
 
 
+def _address(query: schemas.ViewQuery) -> dict[str, str]:
+    """Return the query of ComfyUI's own ``GET view``."""
+    return {"filename": query.filename, "subfolder": query.subfolder, "type": query.type}
+
+
 def _check(client: ComfyUIClient, status: int, query: schemas.ViewQuery) -> None:
-    """Raise what ComfyUI's answer to the request for a file means."""
+    """Raise the error that the status of ComfyUI's answer stands for, if it is one."""
     if status in (400, 403, 404):
         raise NotFoundError(
             f"filename: ComfyUI has no {query.type} file {query.filename!r}",

@@ -1,4 +1,4 @@
-"""Workflow management."""
+"""Stored workflows and their versions."""
 
 from __future__ import annotations
 
@@ -16,30 +16,19 @@ else:
 
 
 class WorkflowBase(Handler):
-    """What the workflow routes share."""
+    """Base of the workflow routes."""
 
     def repository(self, asked: schemas.CloudTarget) -> WorkflowRepository:
-        """Return where the workflows are that a request means.
+        """Return the workflows that a request means: those here, or those of an `account`."""
+        return self.services.workflows(self.cloud_account(asked))
 
-        Parameters
-        ----------
-        asked : schemas.CloudTarget
-            Its checked query or body.
-
-        Raises
-        ------
-        ForbiddenAPIURLError, NoAPIKeyError
-            If it is for ComfyDeploy, and may not or cannot go there.
-        """
-        return self.services.workflows(self.account(asked) if self.is_for_cloud(asked) else None)
-
-    async def read(self, request: schemas.WorkflowRequest) -> draft.Draft:
-        """Return what a request wants to save.
+    async def read_draft(self, request: schemas.WorkflowRequest) -> draft.Draft:
+        """Return the workflow or version that a request is to save.
 
         Raises
         ------
         InvalidRequestError
-            If it holds no graph, or a new workflow has no name.
+            If there is no graph in it, or a new workflow has no name.
         """
         if request.workflow_id is None and request.name is None:
             raise InvalidRequestError.of_field("name", "is needed for a new workflow")
@@ -68,8 +57,8 @@ class WorkflowHandler(WorkflowBase):
     async def post(self) -> None:
         """Create a workflow, or update the one that is named."""
         request = await self.body(schemas.WorkflowRequest, unique=True, graphs=True)
-        handed_in = await self.read(request)
-        self.reply({"success": True, **await self.repository(request).save(handed_in)})
+        given = await self.read_draft(request)
+        self.reply({"success": True, **await self.repository(request).save(given)})
 
 
 class WorkflowsHandler(WorkflowBase):
@@ -97,8 +86,8 @@ class VersionHandler(WorkflowBase):
     async def post(self) -> None:
         """Add a version to a workflow."""
         request = await self.body(schemas.VersionRequest, unique=True, graphs=True)
-        handed_in = await self.read(request)
-        version = await self.repository(request).add_version(handed_in)
+        given = await self.read_draft(request)
+        version = await self.repository(request).add_version(given)
         await self.reply_large({"success": True, **version})
 
 

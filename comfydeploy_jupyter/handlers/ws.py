@@ -3,93 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import json
 import uuid
 from collections import deque
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-from jupyter_server.base.websocket import WebSocketMixin
-from tornado.websocket import WebSocketClosedError, WebSocketHandler
+from tornado.websocket import WebSocketClosedError
 
-from ..errors import InvalidRequestError, TooLargeError, UnauthorizedError
+from ..errors import InvalidRequestError, TooLargeError
 from ..runs.log import RunEvent
-from .base import FOREIGN_PAGE, Base, bodies, schemas
+from .base import bodies, schemas
 from .runs import run_request
+from .sockets import SocketHandler
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from ..runs.run import Run
 
 MAX_PREVIEWS = 2  # waiting for a slow client; older ones are dropped
 MAX_WAITING = 32 * 1024 * 1024  # bytes waiting for a client that does not read at all
 TOO_SLOW = 1013  # close code "try again later"
-VERSIONS = ("7", "8", "13")  # of the protocol that tornado speaks
-UPGRADE_REQUIRED = 426
-KEY_SIZE = 16
-GRAPHS = ("workflow_api", "workflow_api_raw", "workflow", "workflow_id")  # what names a graph
+GRAPHS = ("workflow_api", "workflow_api_raw", "workflow", "workflow_id")  # fields of a graph
 
 
-class EventSocket(WebSocketMixin, Base, WebSocketHandler):
+class EventSocket(SocketHandler):
     """``GET ws``: a client's socket. Many may be open; one client may have several."""
-
-    auth_action = "execute"
-    xsrf_on_get = True  # a page of another user on the same host can open it with this cookie
 
     client_id: str = ""
 
     @property
     def max_message_size(self) -> int:
-        """Largest message in bytes: a little more than JSON may have, so that it gets its error."""
+        """Largest message in bytes: more than its JSON may have, which gets our own error."""
         return self.extension.max_json_size + 64 * 1024
 
-    async def prepare(self, *args: Any, **kwargs: Any) -> None:
-        """Check who asks before the handshake."""
-        await cast("Awaitable[None]", super().prepare(*args, **kwargs))
-        await self.admit()
-
     async def get(self, *args: Any, **kwargs: Any) -> None:
-        """Shake hands, once the query is known to be right."""
+        """Open the socket, if its query is right."""
         self.asked = self.query(schemas.SocketQuery)
-        self._check_handshake()
         await super().get(*args, **kwargs)
 
-    def _check_handshake(self) -> None:
-        """Refuse, in our own form, what tornado would refuse with a line of text or a page."""
-        headers = self.request.headers
-        connection = headers.get("Connection", "").lower().split(",")
-        if headers.get("Upgrade", "").lower() != "websocket" or "upgrade" not in map(
-            str.strip, connection
-        ):
-            raise InvalidRequestError.of_field(
-                "Upgrade", "this route is a WebSocket; connect to it with a WebSocket client"
-            )
-        if not self.check_origin():
-            raise UnauthorizedError(FOREIGN_PAGE)
-        if headers.get("Sec-WebSocket-Version") not in VERSIONS:
-            error = InvalidRequestError.of_field("Sec-WebSocket-Version", "must be 13")
-            error.status = UPGRADE_REQUIRED
-            raise error
-        try:
-            key = base64.b64decode(headers.get("Sec-WebSocket-Key", ""), validate=True)
-        except binascii.Error:
-            key = b""
-        if len(key) != KEY_SIZE:
-            raise InvalidRequestError.of_field(
-                "Sec-WebSocket-Key", f"must be {KEY_SIZE} bytes in base64"
-            )
-
-    def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Say with a version of the protocol that is not ours which one would do."""
-        error = kwargs.get("exc_info", (None, None, None))[1]
-        if isinstance(error, InvalidRequestError) and error.status == UPGRADE_REQUIRED:
-            self.set_header("Sec-WebSocket-Version", "13")
-        super().write_error(status_code, **kwargs)
-
     def open(self, *args: Any, **kwargs: Any) -> None:
-        """Begin to pass events on."""
+        """Send the events of runs from now on."""
         super().open(*args, **kwargs)
         given = self.asked.client_id
         self.client_id = given or uuid.uuid4().hex
@@ -113,15 +67,15 @@ class EventSocket(WebSocketMixin, Base, WebSocketHandler):
             self._writer.cancel()
 
     async def on_message(self, message: str | bytes) -> None:
-        """Carry out a command; a bad one is answered, and the socket stays open."""
+        """Carry out a command; a wrong one gets an ``error``, and the socket stays open."""
         try:
             await self._command(message)
         except Exception as fault:
-            error = self.describe(fault, 500)
+            error = self.error_of(fault, 500)
             self.send("error", error.to_reply())
 
     def send(self, event: str, data: dict[str, Any]) -> None:
-        """Send ``{"event", "data"}`` in its turn."""
+        """Send ``{"event", "data"}`` after what waits already."""
         self._enqueue(json.dumps({"event": event, "data": data}))
 
     async def _command(self, message: str | bytes) -> None:
@@ -129,7 +83,7 @@ class EventSocket(WebSocketMixin, Base, WebSocketHandler):
             raise InvalidRequestError("Binary messages are not understood; send JSON text")
         if len(message) > self.extension.max_json_size:
             raise TooLargeError(f"The message is larger than {self.extension.max_json_size} bytes")
-        # The next message is read when this one is done with, so that their order stays.
+        # tornado reads the next message when this method returns, so commands keep their order.
         body = await bodies.read(message, graphs=True)
         command = body.pop("event", None)
         if command == "queue_prompt":
@@ -184,7 +138,7 @@ class EventSocket(WebSocketMixin, Base, WebSocketHandler):
         self._something.set()
 
     async def _write(self) -> None:
-        """Send what waits, one after the other, each once the one before has left."""
+        """Send what waits, each message once the one before it was written."""
         while True:
             await self._something.wait()
             self._something.clear()

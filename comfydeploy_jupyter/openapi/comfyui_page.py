@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..errors import ComfyUIUnavailableError, InvalidRequestError, NotFoundError
-from .operation import BINARY, HANDSHAKE, Content, Operation, Reply
+from ..errors import ComfyUIUnavailableError, NotFoundError
+from .operation import BINARY, HANDSHAKE, OPEN, Content, Operation, Reply
 
 
 def _page(method: str) -> Operation:
@@ -31,8 +31,7 @@ OPERATIONS = (
         summary="ComfyUI's own WebSocket, passed on",
         text="Needs `execute`.",
         headers=HANDSHAKE,
-        replies=(Reply("The socket is open.", status=101),),
+        replies=OPEN,
         errors=(NotFoundError, ComfyUIUnavailableError),
-        errors_by_status=((426, InvalidRequestError),),
     ),
 )

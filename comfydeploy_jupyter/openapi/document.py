@@ -1,4 +1,4 @@
-"""The document itself: OpenAPI 3.1, from the operations and their models."""
+"""The OpenAPI 3.1 document, made of the operations and their models."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ OPERATIONS: tuple[Operation, ...] = (
 VERSION = "3.1.0"
 REFERENCE = "#/components/schemas/{model}"
 ABOUT = """\
-ComfyUI under Jupyter's own address: run, watch and cancel workflows, keep them with their
-versions, move files and models, and see to the machines behind.
+ComfyUI under Jupyter's own address: run, watch and cancel workflows, store them with their
+versions, move files and models, and manage the machines that run them.
 
 Every route needs Jupyter's authentication and asks its authorizer for `comfydeploy`. With a login
 cookie, a POST, `auth-response` and the WebSocket also need the value of the cookie `_xsrf`, in the
@@ -60,7 +60,7 @@ fields are ignored.
 """
 UNCHANGED = "The client has this answer already."
 UNCHANGED_HEADER = Header("If-None-Match", "304 if the answer still has this ETag.", '"a9f0"')
-_OF_STATUS = {416: "The range is outside the file.", 426: "Another version of the protocol."}
+_OF_STATUS = {416: "The range is outside the file."}
 
 
 class Document(NamedTuple):
@@ -71,7 +71,7 @@ class Document(NamedTuple):
     text : bytes
         JSON.
     etag : str
-        Stands for this text, in quotes.
+        Changes with the text; in quotes, as in the header.
     """
 
     text: bytes
@@ -79,12 +79,12 @@ class Document(NamedTuple):
 
 
 def document(base_url: str) -> Document:
-    """Return the description of the routes as JSON; takes a while: call it in a thread.
+    """Return the description of the routes as JSON. It takes a second: call it in a thread.
 
     Parameters
     ----------
     base_url : str
-        Jupyter's base URL, as in addresses.
+        Jupyter's base URL, percent-encoded.
     """
     text = json.dumps(specification(base_url), separators=(",", ":")).encode()
     return Document(text, f'"{hashlib.sha256(text).hexdigest()[:32]}"')
@@ -138,7 +138,7 @@ def specification(base_url: str = "/") -> dict[str, Any]:
 
 
 def _reachable(paths: Any, components: dict[str, Any]) -> dict[str, Any]:
-    """Return the schemas that are referred to; a query's model is in its parameters already."""
+    """Return the schemas that the paths refer to; models of queries are shown as parameters."""
     found: set[str] = set()
     waiting = [paths]
     while waiting:
@@ -155,14 +155,14 @@ def _reachable(paths: Any, components: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Schema(GenerateJsonSchema):
-    """As pydantic says it, without what says nothing."""
+    """The schema that pydantic makes, without titles and defaults that tell nothing."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
-        """Leave the titles away that only repeat the names of fields."""
+        """Return false: such a title only repeats the name of its field."""
         return False
 
     def default_schema(self, schema: Any) -> JsonSchemaValue:
-        """Leave the default away that only says that a field may be left out."""
+        """Leave out the default null, which only says that a field may be left out."""
         found = super().default_schema(schema)
         if found.get("default", ...) is None:
             del found["default"]
@@ -279,8 +279,8 @@ def _query_parameters(operation: Operation, models: _Models) -> Iterator[dict[st
     if operation.query is None:
         return
     for name, schema in models.properties(operation.query).items():
-        told = ("description", "examples")
-        shown = {key: value for key, value in schema.items() if key not in told}
+        texts = ("description", "examples")
+        shown = {key: value for key, value in schema.items() if key not in texts}
         yield {
             "name": name,
             "in": "query",
@@ -292,7 +292,7 @@ def _query_parameters(operation: Operation, models: _Models) -> Iterator[dict[st
 
 
 def _without_null(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a schema without null, which no query can say."""
+    """Return a schema without null, which a query cannot contain."""
     choices = [choice for choice in schema.get("anyOf", ()) if choice != {"type": "null"}]
     rest = {key: value for key, value in schema.items() if key != "anyOf"}
     if len(choices) == 1:

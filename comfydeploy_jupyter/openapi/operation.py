@@ -173,6 +173,10 @@ class Operation:
     by_service: bool = False
 
 
+OPEN = (
+    Reply("The socket is open.", status=101),
+    Reply("The version of the protocol must be 13.", status=426),
+)
 KEY = Header("X-ComfyDeploy-Token", "The API key of ComfyDeploy.", "cd-key")
 HANDSHAKE = (
     Header("Upgrade", "Makes the connection a WebSocket.", "websocket"),

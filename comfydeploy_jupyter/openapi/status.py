@@ -7,12 +7,13 @@ from typing import Any, Literal
 from pydantic import Field
 
 from .. import schemas
-from ..errors import InvalidRequestError, NotFoundError
+from ..errors import NotFoundError
 from .operation import (
     CLOUD,
     HANDSHAKE,
     KEY,
     MACHINE,
+    OPEN,
     TIME,
     OpenReplyModel,
     Operation,
@@ -134,8 +135,7 @@ OPERATIONS = (
         " frames them. It takes `queue_prompt` (a body of `run`), `input` and `interrupt`.",
         query=schemas.SocketQuery,
         headers=HANDSHAKE,
-        replies=(Reply("The socket is open.", status=101),),
-        errors_by_status=((426, InvalidRequestError),),
+        replies=OPEN,
     ),
     Operation(
         method="get",

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from jupyter_server.auth.authorizer import Authorizer
 from traitlets.config import Config
+
+from tests.authorizer import RecordingAuthorizer
 
 PORT = 65_000  # nothing listens there; a tunnel does not mind
 NO_GATE = {"port": PORT, "protect": False}  # most of these tests are not about the gate
@@ -370,31 +371,21 @@ async def test_jupyter_itself(api, cloudflared, jp_fetch, jp_serverapp):
     assert (code, body["details"]["field"]) == (400, "port")
 
 
-class Reader(Authorizer):
-    """Allows what the test says."""
-
-    allowed: frozenset[str] = frozenset()
-
-    def is_authorized(self, handler: Any, user: Any, action: str, resource: str) -> bool:
-        return action in self.allowed
-
-
 class TestReader:
     """Somebody who may only read."""
 
     @pytest.fixture
     def jp_server_config(self, extension_config):
         extensions = {"comfydeploy_jupyter": True}
-        server = {"jpserver_extensions": extensions, "authorizer_class": Reader}
+        server = {"jpserver_extensions": extensions, "authorizer_class": RecordingAuthorizer}
         return Config({"ServerApp": server, "ComfyDeploy": extension_config})
 
     async def test_who_may_only_read_gets_no_link(self, api, jp_fetch, monkeypatch):
-        monkeypatch.setattr(Reader, "allowed", frozenset({"read", "write", "execute"}))
         started = (await api.post("tunnel/start", {"port": PORT}))[1]
         assert "access=" in started["access_url"]
         assert (await api.get("tunnel/status"))[1]["access_url"] == started["access_url"]
         secret = started["access_url"].partition("access=")[2]
-        monkeypatch.setattr(Reader, "allowed", frozenset({"read"}))
+        monkeypatch.setattr(RecordingAuthorizer, "allowed", {"read"})
         for body in (
             (await api.get("tunnel/status"))[1],
             (await api.get("tunnel/status", target="comfyui"))[1],
@@ -403,5 +394,5 @@ class TestReader:
         ):
             assert body["running"] is True
             assert secret not in json.dumps(body)
-        monkeypatch.setattr(Reader, "allowed", frozenset({"read", "write"}))
+        monkeypatch.setattr(RecordingAuthorizer, "allowed", {"read", "write"})
         await api.post("tunnel/stop", {})

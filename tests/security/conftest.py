@@ -9,13 +9,13 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from jupyter_server.auth.authorizer import Authorizer
 from jupyter_server.utils import url_path_join
 from tornado.httpclient import HTTPClientError
 from traitlets.config import Config
 
 from comfydeploy_jupyter.handlers import ROUTES
 from comfydeploy_jupyter.handlers.base import Base
+from tests.authorizer import RecordingAuthorizer
 from tests.handlers import conftest as handlers
 
 if TYPE_CHECKING:
@@ -42,23 +42,11 @@ def routes() -> list[tuple[str, str]]:
     return found
 
 
-class Recorder(Authorizer):
-    """Remembers user, action and resource that were asked about, and says what the test wants."""
-
-    asked: list[tuple[str, str, str]] = []  # noqa: RUF012 - the one list that the test reads
-    answer = True
-
-    def is_authorized(self, handler: Any, user: Any, action: str, resource: str) -> bool:
-        self.asked.append((user.username, action, resource))
-        return self.answer
-
-
 @pytest.fixture
-def recorder() -> Iterator[type[Recorder]]:
-    Recorder.asked.clear()
-    Recorder.answer = True
-    yield Recorder
-    Recorder.answer = True
+def recorder() -> Iterator[type[RecordingAuthorizer]]:
+    RecordingAuthorizer.reset()
+    yield RecordingAuthorizer
+    RecordingAuthorizer.reset()
 
 
 @pytest.fixture
@@ -90,7 +78,7 @@ def jp_server_config(extension_config, open_to_strangers, server_settings):
             "ServerApp": {
                 "jpserver_extensions": {"comfydeploy_jupyter": True},
                 "allow_unauthenticated_access": open_to_strangers,
-                "authorizer_class": Recorder,
+                "authorizer_class": RecordingAuthorizer,
                 **server_settings,
             },
             "ComfyDeploy": extension_config,
@@ -131,7 +119,7 @@ def cookie(call, jp_auth_header, jp_asyncio_loop) -> dict[str, str]:
     )
     cookies = [value.split(";")[0] for value in login.headers.get_list("Set-Cookie")]
     assert cookies
-    Recorder.asked.clear()
+    RecordingAuthorizer.asked.clear()
     return {"Cookie": "; ".join(cookies)}
 
 

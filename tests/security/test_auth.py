@@ -55,7 +55,7 @@ async def test_authorizer_is_asked_once_with_our_resource(
 ):
     await call("GET", "comfyui-deploy/check-status", dict(jp_auth_header))
     before = await _state(extension)
-    recorder.answer = False
+    recorder.allowed = ()
     for method, path in routes():
         recorder.asked.clear()
         response = await call(method, path, dict(jp_auth_header))
@@ -82,7 +82,7 @@ async def _state(extension: Any) -> Any:
 async def test_xsrf_token_beside_a_cookie(call, recorder, cookie, xsrf, jp_auth_header):
     assert (await call("GET", "comfyui-deploy/runs", dict(cookie))).code == 200
     recorder.asked.clear()
-    recorder.answer = False
+    recorder.allowed = ()
     for method, path in routes():
         if method in SAFE:
             continue
@@ -159,7 +159,7 @@ async def test_links_from_other_sites_show_but_do_nothing(call, cookie):
 async def test_a_sign_in_is_asked_for_as_a_post_is(call, recorder, cookie, xsrf, origin):
     """Neither a link nor a page that has the cookie alone signs the user in."""
     path = f"{SIGN_IN}?request_id=theirs"
-    recorder.answer = False
+    recorder.allowed = ()
     same = {"Sec-Fetch-Site": "same-origin", "Referer": f"{origin}/lab"}
     host = {"Host": origin.removeprefix("http://")}
     token = xsrf["X-XSRFToken"]

@@ -77,7 +77,7 @@ async def test_the_service_is_let_in(knock, recorder):
 
 
 async def test_the_authorizer_may_say_no(knock, recorder):
-    recorder.answer = False
+    recorder.allowed = ()
     assert await knock(of_service()) == REFUSED
 
 
