@@ -77,14 +77,18 @@ Version = Annotated[int, Field(ge=1)] | Literal["latest"]
 MachineField = Annotated[
     MachineRef | None,
     Field(
-        description="A machine's id or name, or `auto`: the one with the least work."
-        " Default: `local`.",
+        description="A machine's id or name, or `auto`: the connected one with the least work. By"
+        " default `local`.",
         examples=["local"],
     ),
 ]
 RunIdField = Annotated[Identifier | None, Field(description="The id of a run.", examples=[RUN_ID])]
 GraphField = Annotated[
-    JSONObject | None, Field(description="A graph in ComfyUI's API format.", examples=[GRAPH])
+    JSONObject | None,
+    Field(
+        description="A graph in ComfyUI's API format (*Workflow → Export (API)* in the editor).",
+        examples=[GRAPH],
+    ),
 ]
 UIGraphField = Annotated[
     JSONObject | None,
@@ -95,7 +99,7 @@ WorkflowIdField = Annotated[
 ]
 VersionField = Annotated[
     Version | None,
-    Field(description="The number of a version, or `latest`.", examples=["latest"]),
+    Field(description="The number of a version, or `latest` (the default).", examples=["latest"]),
 ]
 ClientIdField = Annotated[
     Identifier | None,

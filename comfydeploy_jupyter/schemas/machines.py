@@ -42,38 +42,52 @@ class MachineConfig(CloudBody):
 
     name: Name | None = Field(None, description="The name of the machine.", examples=["local"])
     comfyui_url: Endpoint | None = Field(
-        None, description="The address of a ComfyUI.", examples=["http://127.0.0.1:8189"]
+        None,
+        description="The address of a ComfyUI that somebody else runs; it need not answer yet.",
+        examples=["http://127.0.0.1:8189"],
     )
     comfyui_path: Annotated[str, Field(max_length=4096)] | None = Field(
-        None, description="The folder of a ComfyUI on this machine."
+        None,
+        description="The folder of a ComfyUI on this machine; for a managed one by default that of"
+        " `local`.",
     )
     comfyui_python: Annotated[str, Field(max_length=4096)] | None = Field(
-        None, description="The Python that runs ComfyUI."
+        None,
+        description="The Python that runs ComfyUI; for a managed one by default that of `local`.",
     )
     launch_args: list[str] | str | None = Field(
-        None, description="Further arguments for ComfyUI's main.py.", examples=[["--lowvram"]]
+        None,
+        description="Further arguments for ComfyUI's main.py: an array, or a text that is split"
+        " like a command line. No shell is involved.",
+        examples=[["--lowvram"]],
     )
     env: dict[str, str | int | float | None] | None = Field(
         None,
-        description="Environment variables of ComfyUI; null removes one.",
+        description="Environment variables of ComfyUI, added to those that are set; null removes"
+        " one.",
         examples=[{"HF_HUB_OFFLINE": "1"}],
     )
     gpu: Annotated[str, Field(max_length=255)] | int | None = Field(
-        None, description="The GPU to use: a number here, a kind of GPU at ComfyDeploy."
+        None,
+        description='The GPUs that it may use: `0`, `"0,1"`, `"GPU-…"`; at ComfyDeploy a kind of'
+        " GPU, such as `H100`.",
     )
     autostart: bool | None = Field(
         None,
-        description="Whether it is found or started together with Jupyter.",
+        description="Whether it is started, or connected, together with Jupyter (the default).",
         examples=[True],
     )
     docker_steps: JSONObject | list[Any] | None = Field(
         None, description="Another name for `docker_command_steps`."
     )
     docker_command_steps: JSONObject | list[Any] | None = Field(
-        None, description="The steps by which ComfyDeploy builds a machine."
+        None,
+        description="The steps by which ComfyDeploy builds a `cloud` machine; of one here they are"
+        " only kept.",
     )
     comfyui_version: Annotated[str, Field(max_length=255)] | None = Field(
-        None, description="The version of ComfyUI, for a machine of ComfyDeploy."
+        None,
+        description="The version of ComfyUI of a `cloud` machine; of one here it is only kept.",
     )
 
 
@@ -96,10 +110,14 @@ class MachineUpdate(MachineConfig):
 class MachineCreate(MachineConfig):
     """Body of ``POST machine/create``."""
 
-    name: Name = Field(description="The name of the machine.", examples=["studio"])
+    name: Name = Field(
+        description="The name of the machine; also its id, as far as it can be one.",
+        examples=["studio"],
+    )
     kind: Literal["managed", "comfyui", "cloud"] | None = Field(
         None,
-        description="What kind of machine; by default it follows from the other fields.",
+        description="`managed`: started and ended here; `comfyui`: run by somebody else; `cloud`:"
+        " serverless at ComfyDeploy. By default it follows from the other fields.",
         examples=["comfyui"],
     )
 

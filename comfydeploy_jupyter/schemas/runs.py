@@ -69,7 +69,9 @@ class RunRequest(Keyed):
     workflow_api: GraphField = None
     workflow_api_raw: JSONObject | None = Field(
         None,
-        description="The graph in the form of the ComfyUI node, with that node's defaults.",
+        description="The graph in a request of the form that the ComfyUI node takes, with that"
+        " node's defaults: the answer does not wait for the end, unknown inputs are ignored,"
+        " and seeds are new unless the editor says fixed.",
         examples=[GRAPH],
     )
     workflow: UIGraphField = None
@@ -79,7 +81,10 @@ class RunRequest(Keyed):
     inputs: JSONObject | None = Field(
         None,
         description="Values by name: an external input's `input_id`, `<node id>.<input>`,"
-        " `<node title>.<input>`, or an input name that only one node has.",
+        " `<node title>.<input>`, or an input name that only one node has. A new option of a"
+        " dynamic combo replaces the inputs of the old one, with defaults where none are given"
+        ' (`{"5.format": "opus", "5.format.quality": "96k"}`); null removes an input of a'
+        " group that grows.",
         examples=[{"1.width": 128}],
     )
     prompt_id: Identifier | None = Field(
@@ -90,42 +95,58 @@ class RunRequest(Keyed):
     client_id: ClientIdField = None
     machine: MachineField = None
     wait: bool | None = Field(
-        None, description="Whether to answer only when the run has ended.", examples=[True]
+        None,
+        description="Whether to answer when the run has ended (the default), or as soon as ComfyUI"
+        " has queued it.",
+        examples=[True],
     )
     timeout: Annotated[float, Field(gt=0, le=30 * 24 * 3600, allow_inf_nan=False)] | None = Field(
         None,
-        description="Seconds to wait; after them the answer is 504, or an `error` on the stream,"
-        " and the run goes on.",
+        description="Seconds to wait, counted from the request; by default without limit. After"
+        " them the answer is 504, or `error` and `status` on the stream, and the run goes on."
+        " Without a `prompt_id` in that error the run was not queued: ComfyUI was not ready"
+        " in time, or files were still on their way.",
         examples=[60],
     )
     front: bool | None = Field(
-        None, description="Whether the run goes to the head of the queue.", examples=[False]
+        None,
+        description="Whether the run goes to the head of the queue; by default not.",
+        examples=[False],
     )
     seed_mode: Literal["saved", "auto", "random"] | None = Field(
         None,
-        description="`saved`: seeds as they are; `auto`: as the editor's control-after-generate"
-        " says; `random`: new ones.",
+        description="`saved`: seeds as they are; `auto` (the default): as the editor's"
+        " control-after-generate says; `random`: new ones, within the bounds of the node as"
+        " far as ComfyUI has told them.",
         examples=["random"],
     )
     strict_inputs: bool | None = Field(
-        None, description="Whether inputs that match nothing are refused.", examples=[True]
+        None,
+        description="Whether inputs that match nothing are refused (the default) or ignored.",
+        examples=[True],
     )
     previews: bool | None = Field(
-        None, description="Whether the sampler's previews are sent, too.", examples=[False]
+        None,
+        description="Whether the sampler's previews are sent on the stream; by default not.",
+        examples=[False],
     )
     preview_method: Literal["default", "none", "auto", "latent2rgb", "taesd"] | None = Field(
-        None, description="How ComfyUI makes previews in this run.", examples=["auto"]
+        None,
+        description="How ComfyUI 0.33 makes previews in this run; older ones ignore it. By default"
+        " as ComfyUI is configured.",
+        examples=["auto"],
     )
     outputs: Annotated[list[NodeId], Field(min_length=1)] | None = Field(
         None,
-        description="The ids of the output nodes to execute; what only other nodes need is not"
-        " executed.",
+        description="The ids of the output nodes to execute, by default all; what only other nodes"
+        " need is not executed.",
         examples=[["2"]],
     )
     extra_data: ExtraData | None = Field(
         None,
         repr=False,
-        description="Keys of a Comfy account for partner nodes; they are not stored.",
+        description="Keys of a Comfy account for partner nodes: `api_key_comfy_org` or"
+        " `auth_token_comfy_org`. They are not stored.",
         examples=[{"api_key_comfy_org": ACCOUNT_KEY}],
     )
 

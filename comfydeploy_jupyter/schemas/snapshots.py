@@ -22,15 +22,28 @@ class SnapshotRequest(CloudBody):
 
     snapshot: JSONObject | str | None = Field(
         None,
-        description="An earlier environment, or a snapshot of ComfyUI-Manager; as object or text.",
+        description="An environment to use instead of the present one: `snapshot` of an earlier"
+        " reply, or a snapshot of ComfyUI-Manager (an object, or the text of its JSON or YAML"
+        " file).",
     )
     name: (
         Annotated[str, Field(pattern=FOLDER_PATTERN), AfterValidator(_check_not_relative)] | None
-    ) = Field(None, description="The name of the build context.", examples=["studio"])
+    ) = Field(
+        None,
+        description="The name of the build context, by default the time: at most 64 letters,"
+        " digits, `.`, `_` and `-`. An earlier context of that name is replaced as a whole.",
+        examples=["studio"],
+    )
     include_models: bool | None = Field(
-        None, description="Whether the image holds the models, too.", examples=[False]
+        None,
+        description="Whether to compute the SHA-256 that are not known, and to write downloads of"
+        " all models whose source is known; by default not.",
+        examples=[False],
     )
     build: bool | None = Field(
-        None, description="Whether the image is built at once.", examples=[False]
+        None,
+        description="Whether Docker, or Podman, builds the image `comfyui-snapshot:<name>` at once;"
+        " by default not.",
+        examples=[False],
     )
     machine: MachineField = None

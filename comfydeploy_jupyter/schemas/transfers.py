@@ -39,8 +39,8 @@ _UploadsOf = Annotated[
 _TransferId = Annotated[
     Identifier | None,
     Field(
-        description="The id of one transfer, an upload or a download, as upload-queue-status"
-        " tells it.",
+        description="The id of one transfer, an upload or a download, as upload-queue-status tells"
+        " it.",
         examples=[TRANSFER_ID],
     ),
 ]
@@ -127,26 +127,38 @@ class VolumeModelRequest(CloudBody):
     """
 
     action: Literal["add", "list", "delete", "move"] = Field(
-        "add", description="What to do with models.", examples=["list"]
+        "add", description="`add` (the default), `list`, `move` or `delete`.", examples=["list"]
     )
     source: Literal["link", "huggingface", "civitai", "local"] = Field(
-        "link", description="Where the model is from.", examples=["link"]
+        "link",
+        description="Where the model is from: `link` (the default), `huggingface`, `civitai`, or"
+        " `local`: a file on this machine.",
+        examples=["link"],
     )
     url: str | None = Field(
         None,
-        description="The address of the model.",
+        description="The address of the model; for Hugging Face also `owner/repo`, with the file as"
+        " `filename`; for Civitai the page of the model.",
         examples=["https://example.com/a.safetensors"],
     )
     path: str | None = Field(None, description="A path on this machine, for the source `local`.")
-    folder: str | None = Field(None, description="A folder of models.", examples=["checkpoints"])
-    filename: str | None = Field(
-        None, description="The name of the file.", examples=["b.safetensors"]
+    folder: str | None = Field(
+        None,
+        description="The folder of models that it is in, or goes to.",
+        examples=["checkpoints"],
     )
-    to_folder: str | None = Field(None, description="The folder that a model moves to.")
-    to_filename: str | None = Field(None, description="The name that a moved model gets.")
+    filename: str | None = Field(
+        None,
+        description="The name of the file; for `add` by default that in the address.",
+        examples=["b.safetensors"],
+    )
+    to_folder: str | None = Field(None, description="For `move`: the new folder.")
+    to_filename: str | None = Field(None, description="For `move`: the new name.")
     machine: MachineField = None
     sha256: Annotated[str, Field(pattern=SHA256_PATTERN)] | None = Field(
-        None, description="The SHA-256 that the content must have, in hexadecimal."
+        None,
+        description="The SHA-256 that the content must have, in hexadecimal; Hugging Face and"
+        " Civitai tell it themselves.",
     )
 
     folder_path: str | None = Field(

@@ -38,26 +38,46 @@ class TunnelQuery(Model):
 class TunnelStartRequest(Model):
     """Body of ``POST tunnel/start``."""
 
-    target: TunnelTarget | None = Field(None, description="What is exposed.", examples=["comfyui"])
+    target: TunnelTarget | None = Field(
+        None,
+        description="What is exposed: `comfyui` (the default) or `jupyter`. Each has at most one"
+        " tunnel.",
+        examples=["comfyui"],
+    )
     machine: MachineRef | None = Field(
         None,
-        description="The machine whose ComfyUI is exposed, by id or name; not beside `port`, nor"
-        " with the target `jupyter`.",
+        description="The machine whose ComfyUI is exposed, by id or name; by default `local`. Not"
+        " beside `port`, nor with the target `jupyter`.",
     )
     port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
-        None, description="The port of what is exposed.", examples=[8188]
+        None,
+        description="The port on this machine of what is exposed; by default that of the target.",
+        examples=[8188],
     )
     token: Annotated[str, Field(max_length=8192), AfterValidator(_check_tunnel_token)] | None = (
-        Field(None, repr=False, description="The token of a named tunnel.")
+        Field(
+            None,
+            repr=False,
+            description="The token of a named tunnel. It is in a file (mode 0600) while cloudflared"
+            " starts, and nowhere else.",
+        )
     )
     hostname: Annotated[str, Field(max_length=253, pattern=HOSTNAME_PATTERN)] | None = Field(
-        None, description="The public name of a named tunnel."
+        None,
+        description="The public name of a named tunnel; by default the one in the configuration"
+        " that Cloudflare sends.",
     )
     protect: bool | None = Field(
-        None, description="False exposes a bare ComfyUI to everybody.", examples=[True]
+        None,
+        description="`false` exposes a bare ComfyUI: everybody who finds the address may use it,"
+        " and through it this machine. By default it is protected.",
+        examples=[True],
     )
     wait: bool | None = Field(
-        None, description="Whether to answer only when the tunnel is up.", examples=[True]
+        None,
+        description="Whether to answer when the tunnel is up (the default), or at once:"
+        " `tunnel/status` then tells its state.",
+        examples=[True],
     )
 
     @model_validator(mode="after")

@@ -58,7 +58,7 @@ class FetchModelsRequest(GraphRequest):
     version: VersionField = None
     models: Annotated[list[str], Field(max_length=1000)] | None = Field(
         None,
-        description="The names of the models to fetch; without it all that are missing.",
+        description="The names of the models to fetch; by default all that are missing.",
         examples=[["ae.safetensors"]],
     )
     dry_run: bool = Field(
@@ -66,7 +66,8 @@ class FetchModelsRequest(GraphRequest):
     )
     sizes: bool = Field(
         False,
-        description="Whether to ask the sites for the sizes of the missing models.",
+        description="Whether to ask the sites (by `HEAD`) for the size and the SHA-256 of the"
+        " missing models, and whether a token is needed.",
         examples=[True],
     )
 
@@ -99,9 +100,16 @@ class ConvertRequest(GraphRequest):
 class WorkflowRequest(CloudBody):
     """Body of ``POST workflow``; ``workflow`` and ``workflow_json`` are names for the same."""
 
-    name: Name | None = Field(None, description="The name of the workflow.", examples=["Portrait"])
+    name: Name | None = Field(
+        None,
+        description="The name of the workflow: needed for a new one, and with `workflow_id` a new"
+        " name.",
+        examples=["Portrait"],
+    )
     workflow: JSONObject | str | None = Field(
-        None, description="A graph as ComfyUI's editor saves it.", examples=[UI_GRAPH]
+        None,
+        description="A graph as ComfyUI's editor saves it, as JSON or as text with JSON.",
+        examples=[UI_GRAPH],
     )
     workflow_json: JSONObject | str | None = Field(
         None, description="Another name for `workflow`.", examples=[UI_GRAPH]
@@ -111,10 +119,14 @@ class WorkflowRequest(CloudBody):
     )
     workflow_id: WorkflowIdField = None
     comment: Annotated[str, Field(max_length=10_000)] | None = Field(
-        None, description="What is new in the version.", examples=["first light"]
+        None,
+        description="What is new in the version; `search` finds it.",
+        examples=["first light"],
     )
     machine_id: MachineRef | None = Field(
-        None, description="A machine's id or name.", examples=["local"]
+        None,
+        description="The machine that the workflow is meant for, by id or name.",
+        examples=["local"],
     )
     force: bool | None = Field(
         None,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any, get_origin
 
 import pytest
@@ -134,6 +136,14 @@ def test_the_docs_name_every_field(method: str, path: str, operation: dict[str, 
         names += strict()["components"]["schemas"].get(name, schema).get("properties", {})
     missing = [name for name in names if not re.search(rf"[`\"(]{name}[`\",=)]", text)]
     assert missing == []
+
+
+def test_the_tables_of_the_docs_are_up_to_date() -> None:
+    script = REPOSITORY / "scripts" / "route_tables.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--check"], cwd=REPOSITORY, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_operation_has_a_name_of_its_own() -> None:

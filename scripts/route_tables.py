@@ -1,0 +1,104 @@
+"""Write the tables of docs/routes.md: all routes, and the fields of the larger requests.
+
+Their texts stand at the routes (`comfydeploy_jupyter/openapi`) and at the models
+(`comfydeploy_jupyter/schemas`). ``--check`` writes nothing, and fails if a table is not up to date.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from comfydeploy_jupyter import schemas
+from comfydeploy_jupyter.openapi.document import OPERATIONS
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from comfydeploy_jupyter.openapi.operation import Operation
+
+PAGE = Path(__file__).parent.parent / "docs" / "routes.md"
+TABLE = re.compile(r"(<!-- (routes|fields of (\w+)) -->\n).*?(<!-- end of table -->\n)", re.DOTALL)
+
+
+def filled(page: str) -> str:
+    """Return the page with the tables that the routes have now."""
+    described = set(re.findall(r"<!-- fields of (\w+) -->", page))
+
+    def table(found: re.Match[str]) -> str:
+        rows = routes(described) if found[3] is None else fields(found[3])
+        return "\n".join([found[1].rstrip(), *rows, found[4]])
+
+    return TABLE.sub(table, page)
+
+
+def routes(described: set[str]) -> list[str]:
+    """Return the table of all routes; fields in another table of the page are not repeated."""
+    rows = ["| route | what it does |", "|---|---|"]
+    for operation in OPERATIONS:
+        path = operation.path.removeprefix("/").replace("{tail}", "…")
+        if operation.tag != "ComfyUI" and path != "comfydeploy":
+            takes = "; ".join(taken(operation, described))
+            text = f"{operation.summary} ({takes})" if takes else operation.summary
+            rows.append(f"| `{operation.method.upper()} {path}` | {text} |")
+    return [*rows, "| `comfyui/` | ComfyUI's own page with all its routes and its WebSocket |"]
+
+
+def taken(operation: Operation, described: set[str]) -> list[str]:
+    """Return the names of the fields that an operation takes: in its query, and in each body."""
+    found = {}
+    if operation.query is not None:
+        found["query"] = own_fields(operation.query, described)
+    for body in operation.bodies:
+        if isinstance(body.schema, dict):
+            found["multipart"] = [*body.schema.get("properties", ())]
+        else:
+            found["JSON"] = own_fields(body.schema, described)
+    return [
+        f"{kind}: {', '.join(f'`{name}`' for name in names)}"
+        for kind, names in found.items()
+        if names
+    ]
+
+
+def own_fields(model: type[schemas.Model], described: Collection[str] = ()) -> dict[str, str]:
+    """Return the fields of a model with their descriptions, without those that are described.
+
+    The page explains in one place what sends a request to ComfyDeploy.
+    """
+    elsewhere = {
+        name
+        for base in model.__mro__
+        if base.__name__ in {*described, "Keyed", "CloudTarget"} and issubclass(base, schemas.Model)
+        for name in base.model_fields
+    }
+    return {
+        info.alias or name: str(info.description)
+        for name, info in model.model_fields.items()
+        if name not in elsewhere
+    }
+
+
+def fields(model: str) -> list[str]:
+    """Return the table of the fields of a request."""
+    found = own_fields(getattr(schemas, model))
+    rows = [f"| `{name}` | {description} |" for name, description in found.items()]
+    return ["| field | meaning |", "|---|---|", *rows]
+
+
+def main() -> int:
+    """Write or check the page; return the exit code."""
+    page = PAGE.read_text(encoding="utf-8")
+    new = filled(page)
+    if "--check" in sys.argv[1:]:
+        if new != page:
+            print("docs/routes.md is not up to date: run python scripts/route_tables.py")
+        return int(new != page)
+    PAGE.write_text(new, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
