@@ -17,18 +17,21 @@ PACKAGE = REPOSITORY / "comfydeploy_jupyter"
 _EXCEPTION = re.compile(r"#\s*(?:noqa: [A-Z0-9, ]+|type: ignore\[[\w, -]+\])")
 
 
-def rooms() -> dict[str, str]:
-    """Return what ``docs/architecture.md`` says of each folder of the package; ``""`` is itself."""
+def folders() -> dict[str, str]:
+    """Return what ``docs/architecture.md`` says of each folder; ``""`` is the package itself."""
     picture = (REPOSITORY / "docs" / "architecture.md").read_text().split("```")[1]
     found = {"": ""}
-    room = ""
+    outer = inner = ""
     for line in picture.split("comfydeploy_jupyter/\n")[1].splitlines():
-        if not line.startswith(" "):
+        indent = len(line) - len(line.lstrip())
+        if indent == 0:
             break
-        opened = re.match(r"  (\w+)/ ", line)
-        if opened or re.match(r"  \w", line):
-            room = opened[1] if opened else ""
-        found[room] = found.get(room, "") + line + "\n"
+        opened = re.match(r" +(\w+)/ ", line)
+        if indent == 2:
+            outer = inner = opened[1] if opened else ""
+        elif indent == 4:
+            inner = f"{outer}/{opened[1]}" if opened else outer
+        found[inner] = found.get(inner, "") + line + "\n"
     return found
 
 
@@ -37,21 +40,21 @@ def python_files(*folders: str) -> list[Path]:
 
 
 def test_each_module_is_in_the_picture():
-    told = rooms()
+    described = folders()
     missing = []
     for path in python_files("comfydeploy_jupyter"):
         inner = path.relative_to(PACKAGE)
-        room = inner.parts[0] if len(inner.parts) > 1 else ""
-        if path.name not in told.get(room, "") and path.name != "__init__.py":
+        folder = inner.parent.as_posix().removeprefix(".")
+        if path.name not in described.get(folder, "") and path.name != "__init__.py":
             missing.append(str(inner))
     assert missing == []
 
 
 def test_the_picture_shows_no_module_that_is_gone():
-    for room, text in rooms().items():
+    for folder, text in folders().items():
         names = set(re.findall(r"\b(\w+\.py)\b", text))
-        gone = {name for name in names if not (PACKAGE / room / name).is_file()}
-        assert gone <= {"main.py"}, room
+        gone = {name for name in names if not (PACKAGE / folder / name).is_file()}
+        assert gone <= {"main.py"}, folder
 
 
 def test_each_room_has_its_place_between_the_walls():

@@ -12,7 +12,7 @@ import nbformat
 from comfydeploy_jupyter.client import Comfy
 from comfydeploy_jupyter.client.terminal import Terminal
 from comfydeploy_jupyter.display import SweepLine
-from tests.client.test_sweep import failing_if
+from tests.client.sweep.test_sweep import failing_if
 from tests.jupyter_process import REPOSITORY, JupyterProcess
 from tests.terminal import run_in_terminal
 from tests.test_notebooks import execute, outputs

@@ -25,7 +25,7 @@ from .runs import Run
 from .server import READ_TIMEOUT, Server, check_timeout
 from .snapshots import Snapshot, given, take
 from .stream import EventStream
-from .sweeps import Sweeps
+from .sweep import Sweeps
 from .tunnel import Tunnel
 from .workflow import Workflow
 from .workflows import Workflows

@@ -11,7 +11,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ComfyDeployError, InvalidRequestError
+from ...errors import ComfyDeployError, InvalidRequestError
 from .grid import value_text
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
 
     from .grid import Grid
-    from .sweep import Point
+    from .points import Point
 
 SIDE = 192
 """Longest side of a picture, pixels."""

@@ -1,4 +1,4 @@
-"""``comfy.sweep``: make sweeps, and find those that were made."""
+"""``comfy.sweep``: make sweeps and load saved ones."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from .files import has_files, is_file
+from ..files import has_files, is_file
+from ..options import check_options
+from ..workflow import Workflow, plain
 from .grid import Grid, Points
-from .options import check_options
-from .sweep import AT_ONCE, Sweep
-from .workflow import Workflow, plain
+from .plan import AT_ONCE, Plan
+from .sweep import Sweep
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from .comfy import Comfy, Display
+    from ..comfy import Comfy, Display
 
-OWN = frozenset({"prompt_id", "version", "workflow_id", "gpu_event_id"})
-"""Options of a run that a sweep cannot have: each point is a run of its own."""
+NOT_FOR_SWEEPS = frozenset({"prompt_id", "version", "workflow_id", "gpu_event_id"})
+"""Options of a run that a sweep does not take, since they belong to a single run."""
 
 
 class Sweeps:
@@ -33,7 +34,7 @@ class Sweeps:
     Attributes
     ----------
     last : Sweep or None
-        The one that was made or loaded last.
+        The sweep that was made or loaded last.
 
     Examples
     --------
@@ -63,43 +64,44 @@ class Sweeps:
         progress: bool | Literal["auto"] | Display = "auto",
         **options: Any,
     ) -> Sweep:
-        """Run a workflow at every point of a grid, show the pictures as they arrive.
+        """Run a workflow at every point of a grid; show the pictures as they arrive.
 
-        Points that the file of the sweep has done already, with the same graph and the same
-        values, are not run again.
+        Points with the same graph and the same values that have ended according to the file of the
+        sweep are not run again.
 
         Parameters
         ----------
         workflow : Workflow, dict, str, bytes or path
             As `Comfy.load` takes it.
         points : dict or list of dict
-            For each input its values, by the names that `Comfy.run` takes; every combination runs,
-            the last input changing fastest. Inputs that change together are one key:
-            ``{("width", "height"): [(512, 768), (768, 512)]}``. A list of dicts has the points one
-            by one. Values may be files and pictures. ``seed``, where no single input is called
-            so, is every seed of the workflow.
+            A dict of inputs, by the names that `Comfy.run` takes, to their values. Every
+            combination runs; the last input changes fastest. Inputs that change together are one
+            key: ``{("width", "height"): [(512, 768), (768, 512)]}``. Or a list of points, each a
+            dict. Values may be files and pictures. If no input is called ``seed``, or several are,
+            ``seed`` sets every seed of the workflow.
         inputs : dict, optional
             Inputs that are the same at all points.
         seed : int, optional
             As in `Comfy.run`, the same at all points.
         machine : str, optional
-            The ComfyUI that shall run it.
+            The machine that runs it, by its id or name.
         at_once : int
-            Points that are queued at a time, 1 to 64; few, so that others get their turn and
-            stopping is quick.
+            How many points are queued at a time, 1 to 64. With few, other runs do not wait long,
+            and stopping is quick.
         save : bool or path
-            Where it is saved as JSON. By default in the folder ``sweeps``, under a name that says
-            workflow and points, so that the same call goes on where it was left.
+            The JSON file where it is saved. True: in the folder ``sweeps``, under a name made of
+            the workflow's title and the points, so that the same call goes on where the last one
+            ended. False: it is not saved.
         fresh : bool
-            Whether to run again what is done.
+            Whether to run also the points that have ended before.
         wait : bool
-            Whether to wait for the end; interrupting the kernel stops it. Without, it goes on in
-            threads.
+            Whether to wait for the end; then interrupting the kernel stops the sweep. False: it
+            runs in threads.
         progress : bool, "auto" or callable
             As in `Comfy.run`; a callable gets the `SweepProgress`.
         **options
-            As `Comfy.run` takes them. ``seed_mode`` is ``"saved"`` unless given, so that points
-            differ in nothing but their values.
+            As `Comfy.run` takes them. ``seed_mode`` is ``"saved"`` by default, so that points
+            differ only in their values.
 
         Returns
         -------
@@ -109,42 +111,38 @@ class Sweeps:
         Raises
         ------
         UnknownInputError
-            A name is no input of the workflow, or several; nothing has been queued.
+            A name is no input of the workflow, or fits inputs of several nodes; nothing has been
+            queued.
         InvalidRequestError
             Something else is wrong with the arguments; nothing has been queued.
         ComfyUIUnavailableError, ServerUnreachableError
-            ComfyUI or the server is away; ``comfy.sweep.last.resume()`` goes on.
+            ComfyUI or the server does not answer; ``comfy.sweep.last.resume()`` goes on.
         KeyboardInterrupt
             The kernel was interrupted; ``comfy.sweep.last.resume()`` goes on.
         """
         for name in options:
-            if name in OWN:
+            if name in NOT_FOR_SWEEPS:
                 raise TypeError(f"a sweep has no option {name!r}: each point is a run of its own")
         check_options(options, {"at_once", "fresh", "points", "save", "wait"})
         loaded = Workflow(self._comfy.server, workflow)
         seeds = {} if seed is None else loaded.source.seed_inputs(seed)
         constant = {**loaded.source.files, **seeds, **(inputs or {})}
         grid = Grid.of(points)
-        # Names are checked before files are sent, which may be many.
-        names = dict.fromkeys(constant, "")
-        Sweep(
-            self._comfy, loaded, grid.map(_placeholder), inputs=names, at_once=at_once, save=False
-        )
+        self._check_names(loaded, grid, constant, at_once)
         values = [*constant.values(), *(value for p in grid.points for value in p.values())]
         if machine == "auto" and any(map(has_files, values)):
-            machine = self._comfy.machines.get(machine).id  # it must be the one that has the files
-        sent = _Sent(self._comfy, machine)
-        sweep = self.last = Sweep(
-            self._comfy,
+            machine = self._comfy.machines.get(machine).id  # files go to the machine that runs
+        uploads = _Uploads(self._comfy, machine)
+        plan = Plan(
+            self._comfy.server,
             loaded,
-            grid.map(sent),
-            inputs={key: sent(value) for key, value in constant.items()},
+            grid.map(uploads.replace),
+            inputs={key: uploads.replace(value) for key, value in constant.items()},
             machine=machine,
             options=options,
             at_once=at_once,
-            save=save,
-            fresh=fresh,
         )
+        sweep = self.last = Sweep(self._comfy, plan, save=save, fresh=fresh)
         return sweep.resume(wait=wait, progress=progress)
 
     def load(self, path: str | os.PathLike[str]) -> Sweep:
@@ -160,36 +158,49 @@ class Sweeps:
         FileNotFoundError
             There is no such file.
         InvalidRequestError
-            It is no file of a sweep.
+            It is not the file of a sweep.
         """
         self.last = Sweep.load(self._comfy, Path(path).expanduser())
         return self.last
+
+    def _check_names(
+        self, workflow: Workflow, grid: Grid, inputs: Mapping[str, Any], at_once: int
+    ) -> None:
+        """Raise if a name is no input of the workflow; done before any file is uploaded."""
+        placeholders = dict.fromkeys(inputs, "")
+        Plan(
+            self._comfy.server,
+            workflow,
+            grid.map(_placeholder),
+            inputs=placeholders,
+            at_once=at_once,
+        ).keys()
 
 
 def _placeholder(value: Any) -> Any:
     return "file" if has_files(value) else plain(value)
 
 
-class _Sent:
-    """Sends the files among the values, each once, and gives what stands for them."""
+class _Uploads:
+    """Uploads the files and pictures among the values of a sweep, each once."""
 
     def __init__(self, comfy: Comfy, machine: str | None) -> None:
         self._comfy = comfy
         self._machine = machine
         self._names: dict[int, str] = {}
-        self._kept: list[Any] = []
+        self._uploaded: list[Any] = []  # references, so that no other object gets the same id()
 
-    def __call__(self, value: Any) -> Any:
+    def replace(self, value: Any) -> Any:
+        """Return the value, with each file or picture in it replaced by its uploaded name."""
         if not is_file(value):
-            return [self(file) for file in value] if has_files(value) else plain(value)
+            return [self.replace(file) for file in value] if has_files(value) else plain(value)
         if id(value) not in self._names:
             name = None
             if not isinstance(value, os.PathLike):
-                # By content, so that the same picture is the same value the next time.
+                # Named by its content, so that the next call finds that the value is the same.
                 facts = f"{getattr(value, 'mode', '')}{getattr(value, 'size', '')}".encode()
                 name = f"upload-{hashlib.sha256(facts + value.tobytes()).hexdigest()[:16]}.png"
-            self._names[id(value)] = str(
-                self._comfy.upload(value, name=name, machine=self._machine)
-            )
-            self._kept.append(value)
+            uploaded = self._comfy.upload(value, name=name, machine=self._machine)
+            self._names[id(value)] = str(uploaded)
+            self._uploaded.append(value)
         return self._names[id(value)]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from ..errors import InvalidRequestError
+from ...errors import InvalidRequestError
 
 MAX_POINTS = 10_000
 """The most points of a sweep; more are likely a mistake, such as a range without an end."""
@@ -22,14 +22,14 @@ Points: TypeAlias = Mapping[Any, Iterable[Any]] | Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Axis:
-    """One direction of a grid.
+    """One axis of a grid: inputs that change together, and their values.
 
     Attributes
     ----------
     names : tuple of str
-        The inputs that change along it; several change together.
+        The names of the inputs.
     values : tuple of tuple
-        At each place, one value for each of the names.
+        The values of these inputs at each position of the axis.
     """
 
     names: tuple[str, ...]
@@ -37,11 +37,11 @@ class Axis:
 
     @property
     def label(self) -> str:
-        """What changes along it."""
+        """The names of the inputs, separated by commas."""
         return ", ".join(self.names)
 
     def labels(self) -> list[str]:
-        """Return what to write at each place."""
+        """Return a label for each position of the axis."""
         return [", ".join(map(value_text, values)) for values in self.values]
 
 
@@ -62,13 +62,14 @@ class Grid:
 
     @classmethod
     def of(cls, points: Points | object) -> Grid:
-        """Return the grid that a user has described.
+        """Return the grid that the argument ``points`` of ``comfy.sweep`` describes.
 
         Parameters
         ----------
         points : dict or list of dict
-            For each input its values, of which every combination is a point; several inputs that
-            change together are one key, a tuple, whose values are tuples. Or each point as a dict.
+            A dict of inputs to their values; every combination is a point. Inputs that change
+            together are one key, a tuple of names, and its values are tuples. Or a list of points,
+            each a dict.
 
         Raises
         ------
@@ -81,7 +82,7 @@ class Grid:
             raise InvalidRequestError.of_field(
                 "points", "must be a dict of inputs to their values, or a list of dicts"
             )
-        listed = _some(points, "points")
+        listed = _limited(points, "points")
         for number, point in enumerate(listed):
             if not isinstance(point, Mapping):
                 raise InvalidRequestError.of_field(
@@ -91,7 +92,7 @@ class Grid:
 
     @classmethod
     def from_axes(cls, axes: Iterable[Axis]) -> Grid:
-        """Return the grid with every combination of what is on the axes."""
+        """Return the grid with every combination of the values on the axes."""
         axes = tuple(axes)
         names = [name for axis in axes for name in axis.names]
         if not names:
@@ -106,7 +107,7 @@ class Grid:
         return cls(axes, tuple(points))
 
     def map(self, change: Callable[[Any], Any]) -> Grid:
-        """Return the same grid with other values."""
+        """Return the grid with each value replaced by ``change(value)``."""
         if self.axes:
             return self.from_axes(
                 Axis(axis.names, tuple(tuple(map(change, row)) for row in axis.values))
@@ -123,24 +124,24 @@ class Grid:
         return {"points": self.points}
 
     @classmethod
-    def from_json(cls, kept: Mapping[str, Any]) -> Grid:
-        """Return the grid that `to_json` gave.
+    def from_json(cls, data: Mapping[str, Any]) -> Grid:
+        """Return the grid that `to_json` returned.
 
         Raises
         ------
         KeyError, TypeError, ValueError
-            It is not from there.
+            `to_json` did not return this.
         """
-        if "axes" in kept:
+        if "axes" in data:
             return cls.from_axes(
                 Axis(tuple(axis["names"]), tuple(map(tuple, axis["values"])))
-                for axis in kept["axes"]
+                for axis in data["axes"]
             )
-        return cls((), tuple(map(dict, kept["points"])))
+        return cls((), tuple(map(dict, data["points"])))
 
 
 def value_text(value: Any) -> str:
-    """Return a value as people write it, on one line, shortened."""
+    """Return a value as text on one line, shortened to `MAX_LABEL` characters."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
     text = " ".join(text.split())
     return text if len(text) <= MAX_LABEL else f"{text[: MAX_LABEL - 2]} …"
@@ -167,10 +168,10 @@ def _values(name: str, values: Any) -> list[Any]:
     field = f"points.{name}"
     if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
         raise InvalidRequestError.of_field(field, f"must be a list of values, not {values!r}")
-    return _some(values, field)
+    return _limited(values, field)
 
 
-def _some(values: Iterable[Any], field: str) -> list[Any]:
+def _limited(values: Iterable[Any], field: str) -> list[Any]:
     found = list(itertools.islice(values, MAX_POINTS + 1))
     if not found:
         raise InvalidRequestError.of_field(field, "is empty")

@@ -1,0 +1,93 @@
+"""How far a sweep is."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from ..events import FINAL, RunProgress
+
+if TYPE_CHECKING:
+    from .points import Point
+    from .sweep import Sweep
+
+
+class SweepProgress:
+    """How far a sweep is.
+
+    Attributes
+    ----------
+    sweep : Sweep
+        The sweep.
+    started : float
+        When it was started, s of `time.monotonic`.
+    ended : float or None
+        When it ended, s of `time.monotonic`; None while it runs.
+    blocking : bool
+        Whether the kernel waits for it; then the kernel cannot react to buttons.
+    """
+
+    def __init__(self, sweep: Sweep, *, blocking: bool = False) -> None:
+        self.sweep = sweep
+        self.blocking = blocking
+        self.started = time.monotonic()
+        self.ended: float | None = None
+        self._changes = 0
+
+    @property
+    def status(self) -> str:
+        """The status of the sweep."""
+        return self.sweep.status
+
+    @property
+    def version(self) -> int:
+        """A number that grows with each change."""
+        return self._changes + sum(p.version for p in self._running())
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many points have each status; ``total`` is the number of all points."""
+        return self.sweep.counts
+
+    @property
+    def fraction(self) -> float:
+        """The part that is done, 0 to 1."""
+        ended = sum(point.status in FINAL for point in self.sweep)
+        running = sum(progress.fraction for progress in self._running())
+        return min(1.0, (ended + running) / len(self.sweep))
+
+    @property
+    def elapsed(self) -> float:
+        """Time since the start, or from the start to the end, s."""
+        return (time.monotonic() if self.ended is None else self.ended) - self.started
+
+    @property
+    def summary(self) -> str:
+        """The counts in words, e.g. ``"5 of 16 points, 1 failed"``."""
+        counts = self.counts
+        words = [f"{counts.get('success', 0)} of {counts['total']} points"]
+        words += [f"{counts[name]} {name}" for name in ("failed", "cancelled") if name in counts]
+        return ", ".join(words)
+
+    @property
+    def current(self) -> tuple[Point, RunProgress | None] | None:
+        """The point that runs now, else one that is queued, with its progress; else None."""
+        found = None
+        for point in self.sweep:
+            if point.status == "running":
+                return point, point.progress
+            if point.status == "queued" and found is None:
+                found = point, point.progress
+        return found
+
+    def changed(self) -> None:
+        """Note that something has changed."""
+        self._changes += 1
+
+    def finish(self, status: str) -> None:
+        """Note the end; ``status`` is ignored, since the sweep has a status of its own."""
+        self.ended = time.monotonic()
+        self._changes += 1
+
+    def _running(self) -> list[RunProgress]:
+        return [job.progress for job in self.sweep._active_jobs() if job.progress is not None]
