@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ComfyDeployError, ComfyUIUnavailableError, InvalidRequestError
+from ..graphs.form import input_form
 from ..graphs.formats import (
     check_api_graph,
     class_of,
@@ -21,7 +22,7 @@ from ..graphs.formats import (
     is_link,
     title_of,
 )
-from ..graphs.inputs import apply_inputs, input_form, stored_value
+from ..graphs.inputs import apply_inputs, stored_value
 from .files import is_file, upload_all
 from .graph import NodeName, Source, file_title, sentence
 from .graph_text import counted, graph_rows, html_table, inputs_text, shown, text_table
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
 
-    from ..graphs.inputs import FormField
+    from ..graphs.form_fields import FormField
     from .server import Server
 
 

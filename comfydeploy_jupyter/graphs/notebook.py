@@ -11,7 +11,7 @@ from .python_script import script_parts
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from .inputs import FormField
+    from .form_fields import FormField
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]|~$#!])")
 

@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidRequestError
+from .form import input_form
 from .formats import class_of, title_of
-from .inputs import FormField, input_form
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from .form_fields import FormField
 
 WIDTH = 88
 """Width of the generated code, columns; longer texts stay in one piece."""

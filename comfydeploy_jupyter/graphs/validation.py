@@ -1,47 +1,38 @@
-"""What ComfyUI would answer to a prompt, from node definitions alone and without queueing it.
+"""What ComfyUI would reply to a prompt, from node definitions alone and without queueing it.
 
-The rules are those of ``POST /prompt``; `versions` says in what they differ between versions. Old
-nodes are replaced. Then the whole prompt is looked at, in its order, up to the first fault. Then
-each output node is judged, after everything it depends on. Two things cannot be foretold: ComfyUI
-goes through the output nodes and through the inputs of a node in the order of a set, where here it
-is the order of the prompt and of the definitions; and the tracebacks in its answers, which are
-empty here. Numbers that JSON does not have stand as text in ``received_value`` (``"-Infinity"``).
+The rules are those of ``POST /prompt``; `versions` has the differences between versions of ComfyUI.
+First, old nodes are replaced. Then the prompt as a whole is checked, up to the first error. Then
+`node_validator` validates each output node, after all nodes that it depends on.
+
+Two things cannot be reproduced. ComfyUI takes the output nodes, and the inputs of a node, in the
+order of a set; here it is the order of the prompt and of the definitions. And the tracebacks in its
+replies are empty here. Numbers that JSON does not have are text in ``received_value``
+(``"-Infinity"``).
 """
 
 from __future__ import annotations
 
-import math
-import posixpath
-from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from .depth import too_deep
-from .formats import is_link
+from .issues import Issue, issue
 from .model_files import model_links, node_packs
-from .node_checks import NodeCheck, split_annotated
-from .node_rules import InputRule, NodeRule, NodeRules
+from .node_rules import NodeRule, NodeRules
+from .node_validator import FileExists, NodeValidator
 from .replacements import ReplacementError, replace_nodes, replacement_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
     from .versions import Behaviour
 
 __all__ = ["NodeRules", "Validation", "validate_prompt"]
 
-FileExists = Callable[[str, str], bool]
-"""``exists(folder, path)``: does ``path`` lead to something that exists, seen from the folder
-``"input"``, ``"output"`` or ``"temp"``? ComfyUI takes absolute paths and ``..`` as they are."""
-
-Issue = dict[str, Any]
-
-_NOT_IN_JSON = {"inf": "Infinity", "-inf": "-Infinity", "nan": "NaN"}
-_RECURSION = "maximum recursion depth exceeded while calling a Python object"
-
 
 @dataclass
 class Validation:
-    """What ComfyUI would answer, and what it would not tell.
+    """What ComfyUI would reply to a prompt, and further findings.
 
     Attributes
     ----------
@@ -50,20 +41,21 @@ class Validation:
     error : dict or None
         ComfyUI's error object: ``type``, ``message``, ``details``, ``extra_info``.
     node_errors : dict
-        By node id: ``errors``, ``dependent_outputs``, ``class_type``. Also a valid prompt can have
-        them, for the outputs that would be left out.
+        By node id: ``errors``, ``dependent_outputs``, ``class_type``. A valid prompt can have them,
+        too, for outputs that would not run.
     outputs : list
         Ids of the output nodes that would run.
     missing_nodes : list of dict
-        Node classes that ComfyUI lacks: ``class_type``, ``node_ids``, and ``pack`` if known.
+        Node classes that ComfyUI does not have: ``class_type``, ``node_ids``, and ``pack`` where it
+        is known.
     missing_models : list of dict
-        Model files that ComfyUI lacks: ``name``, ``folder`` (None if unknown), ``node_id``,
+        Model files that ComfyUI does not have: ``name``, ``folder`` (None if unknown), ``node_id``,
         ``input``, and ``url`` if known.
     warnings : list of str
-        One sentence for each doubt: what only a node's code or a folder can decide, and what
+        A sentence for each thing that only a node's code or a folder can decide, and for each that
         ComfyUI accepts although it will not work.
     raises : str or None
-        Where ComfyUI answers 500 with no error object: the exception it meets.
+        If ComfyUI replies 500 without an error object: the exception that is raised in it.
     """
 
     valid: bool
@@ -83,22 +75,22 @@ def validate_prompt(
     files: FileExists | None = None,
     workflow: object = None,
 ) -> Validation:
-    """Return what ComfyUI would answer if it were asked to run a prompt.
+    """Return what ComfyUI would reply to a prompt.
 
-    Nothing is changed, nothing is queued, and no prompt makes this raise: not a cycle, not a chain
-    of ten thousand nodes, not JSON that is no prompt at all.
+    The prompt is neither changed nor queued. No prompt makes this function raise, also none with a
+    cycle or with a chain of ten thousand nodes, and no JSON that is not a prompt.
 
     Parameters
     ----------
     prompt : object
         The graph in API format: ``{node id: {"class_type": str, "inputs": dict}}``.
     definitions : mapping or NodeRules
-        ``object_info``. Pass a `NodeRules` to judge many prompts by the same definitions.
+        ``object_info``. Pass a `NodeRules` to validate many prompts by the same definitions.
     files : callable, optional
-        Tells which files ComfyUI's folders hold. Without it, file inputs are judged by the names
-        that the definitions offer, and a warning says so where that leaves a doubt.
+        Returns whether a file exists in ComfyUI's folders. Without it, the file names among the
+        options of the definitions are used, and a warning says where that may be wrong.
     workflow : object, optional
-        The graph as the editor saves it. Names the packs of missing nodes and the links of
+        The graph in the editor's format. It has the packs of missing nodes and the links of
         missing models.
     """
     rules = definitions if isinstance(definitions, NodeRules) else NodeRules(definitions)
@@ -108,39 +100,41 @@ def validate_prompt(
     warnings: list[str] = []
     try:
         prompt, nodes = _read(prompt, rules)
-        fault = _first_fault(prompt, nodes, rules.behaviour)
+        fault = _first_error(prompt, nodes, rules.behaviour)
     except ReplacementError as error:
         raises = str(error)
-        warnings = [_unreplaced(error)]
-    except Exception as error:  # ComfyUI has nothing around this part: it answers 500
+        warnings = [_not_replaced(error)]
+    except Exception as error:  # ComfyUI does not catch exceptions here: it replies 500
         raises = f"{type(error).__name__}: {error}"
     if raises is None and fault is None:
-        result = _Judgement(prompt, nodes, files, rules.behaviour).answer()
+        result = _validate_outputs(NodeValidator(prompt, nodes, files, rules.behaviour))
     else:
         result = Validation(False, fault, warnings=warnings, raises=raises)
         if nodes:
-            result.warnings += _Judgement(prompt, nodes, files, rules.behaviour).doubts()
+            validator = NodeValidator(prompt, nodes, files, rules.behaviour)
+            result.warnings += _further_errors(validator)
     result.missing_nodes, result.missing_models = _missing(prompt, rules, workflow)
     return result
 
 
 def _read(prompt: Any, rules: NodeRules) -> tuple[dict[Any, Any], dict[Any, NodeRule]]:
-    """Return the prompt with its old nodes replaced, and the rule of each node that is known."""
+    """Return the prompt with its old nodes replaced, and the rules of nodes of known classes."""
     nodes: dict[Any, NodeRule] = {}
     replaced = False
-    looks_first = rules.behaviour.replaces_nodes  # for old nodes, and at the inputs of all of them
-    for position, node_id in enumerate(prompt.keys() if looks_first else prompt):
+    # a ComfyUI that replaces old nodes reads the inputs of all nodes first
+    reads_first = rules.behaviour.replaces_nodes
+    for position, node_id in enumerate(prompt.keys() if reads_first else prompt):
         try:
             node = prompt[node_id]
             if "class_type" not in node:
                 continue
             rule = rules.get(node["class_type"])
-            if looks_first and "inputs" in node and type(node["inputs"]) is not dict:
-                node["inputs"].items()  # raises what ComfyUI meets
+            if reads_first and "inputs" in node and type(node["inputs"]) is not dict:
+                node["inputs"].items()  # raises what is raised in ComfyUI
         except Exception:
-            if looks_first or len(nodes) == position:
+            if reads_first or len(nodes) == position:
                 raise
-            continue  # ComfyUI does not come that far: a node before has no class
+            continue  # ComfyUI ends at an earlier node, which has no class
         if rule is not None:
             nodes[node_id] = rule
         elif replacement_of(node["class_type"], rules.replacements, rules.has) is not None:
@@ -155,7 +149,7 @@ def _read(prompt: Any, rules: NodeRules) -> tuple[dict[Any, Any], dict[Any, Node
     }
 
 
-def _unreplaced(error: ReplacementError) -> str:
+def _not_replaced(error: ReplacementError) -> str:
     lacks = "has no input " + str(error.cause)
     if error.cause.args == ("_meta",):
         lacks = 'has no "_meta" (add "_meta": {} to it)'
@@ -165,10 +159,10 @@ def _unreplaced(error: ReplacementError) -> str:
     )
 
 
-def _first_fault(
+def _first_error(
     prompt: dict[Any, Any], nodes: dict[Any, NodeRule], behaviour: Behaviour
 ) -> Issue | None:
-    """Return the first fault of the prompt as a whole."""
+    """Return the first error that concerns the prompt as a whole."""
     has_output = False
     for node_id in prompt:
         rule = nodes.get(node_id)
@@ -176,7 +170,7 @@ def _first_fault(
             return _classless(node_id, prompt[node_id], behaviour)
         has_output = has_output or rule.is_output
     if not has_output:
-        return _issue("prompt_no_outputs", "Prompt has no outputs", "")
+        return issue("prompt_no_outputs", "Prompt has no outputs", "")
     return None
 
 
@@ -190,7 +184,7 @@ def _classless(node_id: Any, node: dict[str, Any], behaviour: Behaviour) -> Issu
             message = f"Cannot execute because node {class_type} does not exist."
         else:
             message = "Cannot execute because a node is missing the class_type property."
-        return _issue("invalid_prompt", message, details)
+        return issue("invalid_prompt", message, details)
     title = node.get("_meta", {}).get("title", class_type)
     if has_class:
         message = f"Node '{title}' not found. The custom node may not be installed."
@@ -200,470 +194,71 @@ def _classless(node_id: Any, node: dict[str, Any], behaviour: Behaviour) -> Issu
             "The workflow may be corrupted or a custom node is missing."
         )
     extra = {"node_id": node_id, "class_type": class_type, "node_title": title}
-    return _issue("missing_node_type", message, details, extra)
+    return issue("missing_node_type", message, details, extra)
 
 
-class _Frame:
-    """A node whose judging has begun."""
-
-    __slots__ = (
-        "declared",
-        "dynamic",
-        "errors",
-        "good",
-        "inputs",
-        "link",
-        "node_id",
-        "pending",
-        "received",
-        "rule",
-        "values",
-    )
-
-    def __init__(self, node_id: Any, rule: NodeRule) -> None:
-        self.node_id = node_id
-        self.rule = rule
-        self.inputs: Any = None
-        self.declared: tuple[InputRule, ...] = ()
-        self.dynamic = False  # are there dynamic inputs among those?
-        self.pending: Iterator[InputRule] | None = None
-        self.errors: list[Issue] = []
-        self.good = True  # is everything upstream good?
-        self.link: tuple[InputRule, list[Any]]  # what is being followed
-        if rule.own is not None:
-            self.values: dict[str, Any] = {}
-            self.received: dict[str, Any] = {}
-
-
-class _Judgement:
-    """Judges nodes of one prompt, each node once, with a stack of its own."""
-
-    def __init__(
-        self,
-        prompt: dict[Any, Any],
-        nodes: dict[Any, NodeRule],
-        files: FileExists | None,
-        behaviour: Behaviour,
-    ) -> None:
-        self.prompt = prompt
-        self.nodes = nodes  # without those of unknown classes
-        self.files = files
-        self.behaviour = behaviour
-        self.begun: dict[Any, None] = {}  # ids of nodes whose judging has begun, in this order
-        self.good: set[Any] = set()  # ids of nodes that are good, with all they depend on
-        self.errors: dict[Any, list[Issue]] = {}  # of the others; empty if the fault is upstream
-        self.warnings: dict[str, None] = {}  # a set that keeps its order
-
-    def answer(self) -> Validation:
-        """Return the answer to the prompt."""
-        good: list[Any] = []
-        failed: list[Any] = []
-        lines: list[str] = []
-        met: list[int] = []  # how many bad nodes were known after each failed output
-        for output, rule in self.nodes.items():
-            if not rule.is_output:
-                continue
-            if output not in self.good and output not in self.errors:
-                self._judge(output)
-            if output in self.good:
-                good.append(output)
-                continue
-            lines += [f"{error['message']}: {error['details']}" for error in self.errors[output]]
-            failed.append(output)
-            met.append(len(self.errors))
-        node_errors = {}
-        first = 0  # the failed output that met the node
-        for index, (node_id, errors) in enumerate(self.errors.items()):
-            while met[first] <= index:
-                first += 1
-            if errors:
-                node_errors[node_id] = {
-                    "errors": errors,
-                    # ComfyUI names every output that fails from then on, dependent or not
-                    "dependent_outputs": failed[first:],
-                    "class_type": self.nodes[node_id].class_type,
-                }
-        error = None
-        if not good:
-            message = "Prompt outputs failed validation"
-            error = _issue("prompt_outputs_failed_validation", message, "\n".join(lines))
-        else:
-            for node_id in failed:
-                self._warn(node_id, "has errors or depends on nodes that have; it will be left out")
-            for node_id in self.nodes:
-                if not isinstance(self.prompt[node_id].get("inputs"), dict):
-                    # it reads the inputs of all nodes first, needed or not
-                    self._warn(
-                        node_id,
-                        "has no object of inputs; ComfyUI accepts the prompt all the same, "
-                        "and then its worker breaks down and runs nothing more until a restart",
-                    )
-            for node_id, fault in too_deep(self.prompt):
-                self._warn(node_id, f"{fault}: it runs nothing more until a restart")
-        for node_id in node_errors:
-            self._doubt(node_id)
-        return Validation(bool(good), error, node_errors, good, warnings=list(self.warnings))
-
-    def doubts(self) -> list[str]:
-        """Return what is wrong with the nodes of a prompt that ComfyUI does not even look at."""
-        for node_id in self.nodes:
-            if node_id not in self.good and node_id not in self.errors:
-                self._judge(node_id)
-        for node_id, errors in self.errors.items():
-            for error in errors:
-                self._warn(node_id, f"has a further fault: {error['message']}: {error['details']}")
-        return list(self.warnings)
-
-    def _judge(self, output: Any) -> None:
-        """Give a verdict on a node and all it depends on."""
-        stack = [_Frame(output, self.nodes[output])]
-        self.begun = {output: None}
-        while stack:
-            frame = stack[-1]
-            try:
-                source = self._check(frame)
-            except Exception as error:  # becomes part of the answer, as in ComfyUI
-                stack.pop()
-                self.begun.pop(frame.node_id, None)
-                self._fail(frame, stack, error)
-                continue
-            if source is None:
-                stack.pop()
-                self.begun.pop(frame.node_id, None)
-                self._settle(frame)
-                if stack and frame.node_id in self.errors:
-                    stack[-1].good = False
-            elif len(stack) < self.behaviour.deepest:
-                stack.append(source)
-                self.begun[source.node_id] = None
-            else:
-                self._warn(
-                    source.node_id,
-                    "is in a cycle, or at the end of a chain of more than "
-                    f"{self.behaviour.deepest} nodes: ComfyUI cannot follow it",
-                )
-                self._fail(source, stack, RecursionError(_RECURSION))
-
-    def _settle(self, frame: _Frame) -> None:
-        """Keep the verdict on a node all of whose inputs are checked."""
-        cycle = self.errors.get(frame.node_id)  # told while the inputs were followed
-        if cycle is not None and self.behaviour.tells_cycles:
-            self.errors[frame.node_id] = cycle + [e for e in frame.errors if e not in cycle]
-        elif frame.good and not frame.errors:
-            self.good.add(frame.node_id)
-        else:
-            self.errors[frame.node_id] = frame.errors
-
-    def _close_cycle(self, node_id: Any) -> None:
-        """Tell each node of a cycle, when a link leads back to a node that was begun."""
-        begun = list(self.begun)
-        cycle = begun[begun.index(node_id) :]
-        path = " -> ".join(f"{step} ({self.nodes[step].class_type})" for step in [*cycle, node_id])
-        for step in cycle:
-            extra = {"node_id": step, "cycle_nodes": cycle}
-            issue = _issue("dependency_cycle", "Dependency cycle detected", path, extra)
-            self.errors[step] = [issue]
-
-    def _fail(self, failed: _Frame, stack: list[_Frame], error: Exception) -> None:
-        """Turn an exception into an error of its node, told by the node that follows it."""
-        report = self.behaviour.deepest_report
-        if len(stack) > report:
-            error = RecursionError(_RECURSION)
-            failed = stack[report]
-            for frame in stack[report:]:
-                self.begun.pop(frame.node_id, None)
-            del stack[report:]
-        text = str(error)
-        extra: Issue = {"exception_type": type(error).__name__, "traceback": []}
-        if not stack:
-            issue = _issue(
-                "exception_during_validation", "Exception when validating node", text, extra
-            )
-        else:
-            rule, link = stack[-1].link
-            stack[-1].good = False
-            extra.update(
-                input_name=rule.name,
-                input_config=rule.config,
-                exception_message=text,
-                linked_node=link,
-            )
-            message = "Exception when validating inner node"
-            issue = _issue("exception_during_inner_validation", message, text, extra)
-        self.errors[failed.node_id] = [issue]
-
-    def _check(self, frame: _Frame) -> _Frame | None:
-        """Check the inputs of a node up to a link that leads to a node without verdict yet.
-
-        Returns
-        -------
-        _Frame or None
-            The node to judge before this one goes on; None if this one is finished.
-        """
-        rule = frame.rule
-        own = rule.own
-        if frame.pending is None:
-            frame.inputs = self.prompt[frame.node_id]["inputs"]
-            faults: list[str] = []
-            frame.declared, frame.dynamic = rule.declared(frame.inputs, faults)
-            frame.pending = iter(frame.declared)
-            for fault in faults:
-                self._warn(frame.node_id, f"could not be checked whole: {fault}")
-            if own is not None and isinstance(frame.inputs, dict):
-                frame.values.update(frame.inputs)
-        inputs = frame.inputs
-        for wanted in frame.pending:
-            if not wanted.sound:
-                wanted.read()
-            name = wanted.name
-            if name not in inputs:
-                if wanted.required:
-                    frame.errors.append(
-                        _issue(
-                            "required_input_missing",
-                            "Required input is missing",
-                            name.rpartition(".")[2] if frame.dynamic else name,
-                            {"input_name": name},
-                        )
-                    )
-                continue
-            value = inputs[name]
-            if not isinstance(value, list):
-                if own is not None or not wanted.is_plainly_good(value):
-                    self._check_literal(frame, wanted, value)
-                continue
-            if len(value) != 2:
-                message = "Bad linked input, must be a length-2 list of [node_id, slot_index]"
-                frame.errors.append(_input_issue("bad_linked_input", message, name, wanted, value))
-                continue
-            source = value[0]
-            source_rule = self.nodes.get(source)
-            if source_rule is None:
-                if source in self.prompt:
-                    continue  # of an unknown class: nothing can be said
-                raise KeyError(source)
-            received = source_rule.returns[value[1]]
-            if own is not None and own.takes_types:
-                frame.received[name] = received
-            elif received != wanted.type and not self._fits(
-                received, wanted, source, frame.node_id
-            ):
-                frame.errors.append(_mismatch(wanted, received, value))
-                continue
-            if source in self.good:
-                continue
-            if source not in self.errors:
-                if source not in self.begun or not self.behaviour.tells_cycles:
-                    frame.link = (wanted, value)
-                    return _Frame(source, source_rule)
-                self._close_cycle(source)
-            frame.good = False
-        if own is not None:
-            self._ask(frame, own)
-        return None
-
-    def _check_literal(self, frame: _Frame, wanted: InputRule, value: Any) -> None:
-        if isinstance(value, dict) and "__value__" in value:
-            value = value["__value__"]
-        own = frame.rule.own
-        if own is not None:
-            frame.values[wanted.name] = value
-        if wanted.convert is not None:
-            try:
-                value = wanted.convert(value)
-            except Exception as error:  # becomes part of the answer, as in ComfyUI
-                issue = _input_issue(
-                    "invalid_input_type",
-                    f"Failed to convert an input value to a {wanted.type} value",
-                    f"{wanted.name}, {value}, {error}",
-                    wanted,
-                    value,
-                )
-                issue["extra_info"]["exception_message"] = str(error)
-                frame.errors.append(issue)
-                return
-        if own is not None:
-            frame.values[wanted.name] = value
-            if own.takes(wanted.name):
-                return
-        if wanted.bounded and not _within_bounds(frame, wanted, value):
-            return
-        choices = wanted.choices
-        if choices is None:
-            return
-        values = value if wanted.several and isinstance(value, list) else [value]
-        foreign = [each for each in values if each not in choices]
-        if not foreign:
-            return
-        if not wanted.checked:
-            if isinstance(value, str):
-                self._warn(
-                    frame.node_id,
-                    f"has {value!r} for {wanted.name!r}, which is none of its options; "
-                    "ComfyUI does not check that before it runs the node",
-                )
-            return
-        short = len(choices) <= 20
-        offered = str(choices) if short else f"(list of length {len(choices)})"
-        quote = repr if self.behaviour.quotes_values else "'{}'".format
-        shown = ", ".join(map(quote, foreign))
-        details = f"{wanted.name}: {shown} not in {offered}"
-        issue = _input_issue("value_not_in_list", "Value not in list", details, wanted, value)
-        if not short:
-            issue["extra_info"]["input_config"] = None
-        frame.errors.append(issue)
-
-    def _fits(self, received: Any, wanted: InputRule, source: Any, target: Any) -> bool:
-        """Tell whether an output goes into an input of another type."""
-        if self.behaviour.wide_types:
-            return _types_meet(received, wanted.type)
-        for type_, node_id in ((received, source), (wanted.type, target)):
-            if type_ == "*":
-                rule = self.nodes[node_id]
-                if rule.foreign and not rule.schema3:
-                    self._warn(
-                        node_id,
-                        "has the type '*'; whether it takes part in any link only its code decides",
-                    )
-                return True
-        if isinstance(received, str) and isinstance(wanted.type, str):
-            return not _names(received).isdisjoint(_names(wanted.type))
-        return False
-
-    def _ask(self, frame: _Frame, own: NodeCheck) -> None:
-        """Let the node check its inputs itself."""
-        inputs = frame.inputs if isinstance(frame.inputs, dict) else _items(frame.inputs)
-        declared = {rule.name for rule in frame.declared}
-        values: dict[str, Any] = {
-            name: None if is_link(value) else value
-            for name, value in ((name, frame.values[name]) for name in inputs)
-            if own.takes(name) and (name in declared or is_link(value))
-        }
-        if own.takes_types:
-            values["input_types"] = frame.received
-        answer = own.run(values, lambda name: self._exists(frame, name))
-        if answer is not True:
-            for name in values:
-                frame.errors.append(
-                    _issue(
-                        "custom_validation_failed",
-                        "Custom validation failed for node",
-                        f"{name} - {answer}",
-                        {"input_name": name},
-                    )
-                )
-
-    def _exists(self, frame: _Frame, name: Any) -> bool:
-        folder, path = split_annotated(name)
-        if not path:
-            return True  # the folder itself
-        if self.files is not None:
-            return self.files(folder, path)
-        if self.behaviour.keeps_files_inside and (
-            path.startswith("/") or posixpath.normpath(path).split("/")[0] == ".."
-        ):
-            return False
-        offered = None
-        if frame.rule.own is not None and frame.rule.own.lists_folder:
-            offered = next((rule.choices for rule in frame.declared if rule.choices), None)
-        if offered is not None:
-            if name in offered:
-                return True
-            if folder == "input" and path == name and "/" not in path:
-                return False
-        self._warn(frame.node_id, f"needs the file {name!r}, which could not be looked for")
-        return True
-
-    def _warn(self, node_id: Any, text: str) -> None:
-        self.warnings[f"Node {node_id} ({self.nodes[node_id].class_type}) {text}."] = None
-
-    def _doubt(self, node_id: Any) -> None:
-        """Warn where a node of others has errors that a check of its own could take back."""
-        if self.nodes[node_id].foreign:
-            kinds = {error["type"] for error in self.errors[node_id]}
-            if not kinds.isdisjoint(_REVOCABLE):
-                self._warn(
-                    node_id,
-                    "comes from a node pack; if its code checks these inputs itself, "
-                    "ComfyUI leaves the decision to it",
-                )
-
-
-_REVOCABLE = {
-    "return_type_mismatch",
-    "value_bigger_than_max",
-    "value_not_in_list",
-    "value_smaller_than_min",
-}
-
-
-def _within_bounds(frame: _Frame, wanted: InputRule, value: Any) -> bool:
-    extra = wanted.extra
-    if "min" in extra and value < extra["min"]:
-        kind, message = (
-            "value_smaller_than_min",
-            f"Value {value} smaller than min of {extra['min']}",
-        )
-    elif "max" in extra and value > extra["max"]:
-        kind, message = "value_bigger_than_max", f"Value {value} bigger than max of {extra['max']}"
+def _validate_outputs(validator: NodeValidator) -> Validation:
+    """Validate the output nodes and all nodes that they depend on."""
+    valid: list[Any] = []
+    failed: list[Any] = []
+    lines: list[str] = []
+    known: list[int] = []  # how many invalid nodes were known after each failed output
+    for output, rule in validator.nodes.items():
+        if not rule.is_output:
+            continue
+        validator.validate(output)
+        if output in validator.valid:
+            valid.append(output)
+            continue
+        lines += [f"{error['message']}: {error['details']}" for error in validator.errors[output]]
+        failed.append(output)
+        known.append(len(validator.errors))
+    node_errors = {}
+    first = 0  # index of the first failed output that depends on the node
+    for index, (node_id, errors) in enumerate(validator.errors.items()):
+        while known[first] <= index:
+            first += 1
+        if errors:
+            node_errors[node_id] = {
+                "errors": errors,
+                # ComfyUI names all outputs that fail after this node, dependent or not
+                "dependent_outputs": failed[first:],
+                "class_type": validator.nodes[node_id].class_type,
+            }
+    error = None
+    if not valid:
+        message = "Prompt outputs failed validation"
+        error = issue("prompt_outputs_failed_validation", message, "\n".join(lines))
     else:
-        return True
-    frame.errors.append(_input_issue(kind, message, wanted.name, wanted, value))
-    return False
+        for node_id in failed:
+            validator.warn(node_id, "has errors or depends on nodes that have; it will be left out")
+        for node_id in validator.nodes:
+            if not isinstance(validator.prompt[node_id].get("inputs"), dict):
+                # its worker reads the inputs of all nodes first, also of those that it does not run
+                validator.warn(
+                    node_id,
+                    "has no object of inputs; ComfyUI accepts the prompt all the same, "
+                    "and then its worker breaks down and runs nothing more until a restart",
+                )
+        for node_id, fault in too_deep(validator.prompt):
+            validator.warn(node_id, f"{fault}: it runs nothing more until a restart")
+    for node_id in node_errors:
+        validator.warn_of_own_check(node_id)
+    return Validation(bool(valid), error, node_errors, valid, warnings=list(validator.warnings))
 
 
-def _types_meet(received: Any, wanted: Any) -> bool:
-    """Tell whether an output of one type goes into an input of another, in today's ComfyUI."""
-    if not _ANY_TYPE.isdisjoint([t for t in (received, wanted) if isinstance(t, str)]):
-        return True
-    if isinstance(received, list) and wanted == "COMBO":
-        return True
-    if not isinstance(received, str) or not isinstance(wanted, str):
-        return False
-    outputs, inputs = _names(received), _names(wanted)
-    return "*" in outputs or "*" in inputs or not outputs.isdisjoint(inputs)
-
-
-_ANY_TYPE = frozenset({"*", "COMFY_MATCHTYPE_V3"})
-
-
-@lru_cache(maxsize=4096)
-def _names(types: str) -> frozenset[str]:
-    return frozenset(name.strip() for name in types.split(","))
-
-
-def _items(inputs: Any) -> dict[Any, Any]:
-    """Return what `inputs` maps, or raise what Python raises if it is no mapping."""
-    return {name: inputs[name] for name in inputs}
-
-
-def _issue(kind: str, message: str, details: str, extra: Issue | None = None) -> Issue:
-    return {"type": kind, "message": message, "details": details, "extra_info": extra or {}}
-
-
-def _input_issue(kind: str, message: str, details: str, wanted: InputRule, value: Any) -> Issue:
-    if isinstance(value, float) and not math.isfinite(value):
-        value = _NOT_IN_JSON[str(value)]
-    extra = {"input_name": wanted.name, "input_config": wanted.config, "received_value": value}
-    return _issue(kind, message, details, extra)
-
-
-def _mismatch(wanted: InputRule, received: Any, link: list[Any]) -> Issue:
-    return _issue(
-        "return_type_mismatch",
-        "Return type mismatch between linked nodes",
-        f"{wanted.name}, received_type({received}) mismatch input_type({wanted.type})",
-        {
-            "input_name": wanted.name,
-            "input_config": wanted.config,
-            "received_type": received,
-            "linked_node": link,
-        },
-    )
+def _further_errors(validator: NodeValidator) -> list[str]:
+    """Return the errors of all nodes as warnings, for a prompt whose nodes ComfyUI ignores."""
+    for node_id in validator.nodes:
+        validator.validate(node_id)
+    for node_id, errors in validator.errors.items():
+        for error in errors:
+            validator.warn(node_id, f"has a further fault: {error['message']}: {error['details']}")
+    return list(validator.warnings)
 
 
 def _missing(prompt: Any, rules: NodeRules, workflow: object) -> tuple[list[Issue], list[Issue]]:
-    """Return the node classes and the model files that ComfyUI lacks for a prompt."""
+    """Return the node classes and model files of a prompt that ComfyUI does not have."""
     classes: dict[str, Issue] = {}
     models: list[Issue] = []
     for node_id, node in prompt.items() if isinstance(prompt, dict) else ():

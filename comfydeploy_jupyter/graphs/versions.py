@@ -33,7 +33,7 @@ class Behaviour:
         title. Otherwise it is ``invalid_prompt``.
     replaces_nodes : bool
         Old node classes are replaced before the check, as ``GET /node_replacements`` says.
-    tells_cycles : bool
+    reports_cycles : bool
         A cycle is ``dependency_cycle`` of each of its nodes. Otherwise it is followed until Python
         stops the recursion.
     expands_inputs : bool
@@ -52,38 +52,30 @@ class Behaviour:
         followed.
     own_checks : str
         Which set of `NODE_CHECKS` the node classes have: ``"today"`` or ``"earlier"``.
-    deepest, deepest_report : int
-        How many nodes in a row ComfyUI follows before Python stops its recursion, output nodes
-        being the first; and how much higher up the report of that finds room on the stack. With
-        Python 3.11; whatever else its server has on the stack shifts both by a few nodes.
     """
 
     names_missing_classes: bool = True
     replaces_nodes: bool = True
-    tells_cycles: bool = True
+    reports_cycles: bool = True
     expands_inputs: bool = True
     checks_v3_options: bool = True
     wide_types: bool = True
     quotes_values: bool = True
     keeps_files_inside: bool = True
     own_checks: str = "today"
-    deepest: int = 984
-    deepest_report: int = 979
 
 
 TODAY = Behaviour()
 EARLIER = Behaviour(
     names_missing_classes=False,
     replaces_nodes=False,
-    tells_cycles=False,
+    reports_cycles=False,
     expands_inputs=False,
     checks_v3_options=False,
     wide_types=False,
     quotes_values=False,
     keeps_files_inside=False,
     own_checks="earlier",
-    deepest=989,
-    deepest_report=984,
 )
 
 

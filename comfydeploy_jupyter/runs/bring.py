@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from ..comfyui.client import ComfyUIClient
     from ..comfyui.folders import Folders
-    from ..graphs.external import FileNeed
+    from ..graphs.inline_external import FileNeed
     from ..machines.machine import Machine
 
 SUBFOLDER = "comfydeploy"  # of ComfyUI's input/

@@ -18,9 +18,10 @@ from ..errors import (
 )
 from ..graphs.consistency import check_agreement
 from ..graphs.depth import check_depth
-from ..graphs.external import EXTERNAL_PREFIX, inline_external, place_files
+from ..graphs.external import EXTERNAL_PREFIX
 from ..graphs.formats import Graph, check_api_graph, detect_format, same_graph, title_of
 from ..graphs.formats import GraphFormat as Format
+from ..graphs.inline_external import inline_external, place_files
 from ..graphs.inputs import AppliedInputs, apply_inputs
 from ..graphs.partial import check_nodes, only_what_is_needed
 from ..graphs.replacements import BUNDLED as REPLACED
@@ -40,8 +41,9 @@ if TYPE_CHECKING:
 
     from ..comfyui.definitions import Knowledge
     from ..graphs.definitions import NodeDefinitions
-    from ..graphs.external import FileNeed, Target
+    from ..graphs.external import Target
     from ..graphs.formats import Definitions
+    from ..graphs.inline_external import FileNeed
     from ..machines.machine import Machine
     from ..net.fetch_policy import FetchPolicy
     from ..schemas import RunRequest

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..graphs.external import Target
+    from ..graphs.form import InputGroup, WorkflowForm
+    from ..graphs.form_fields import FormField
     from ..graphs.formats import Definitions, Graph, UIGraph
-    from ..graphs.inputs import FormField, InputGroup, WorkflowForm
     from .base import Panel
 
 SHOWN = 12

@@ -14,7 +14,7 @@ from ..client import Result, Workflow
 from ..client.files import has_files, upload_all
 from ..client.workflow import in_api_format
 from ..errors import ComfyDeployError, InvalidRequestError, PromptInvalidError
-from ..graphs.inputs import workflow_form
+from ..graphs.form import workflow_form
 from ..lifeline import script
 from .base import Panel
 from .follower import Follower
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from ..client import Comfy
     from ..client.graph import Source
-    from ..graphs.inputs import WorkflowForm
+    from ..graphs.form import WorkflowForm
     from .picker import GivenWorkflow
 
 MOST_AT_ONCE = 100

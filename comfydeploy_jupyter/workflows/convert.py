@@ -16,9 +16,9 @@ from ..errors import (
 )
 from ..graphs.api_to_ui import api_to_ui
 from ..graphs.definitions import NodeDefinitions
+from ..graphs.form import input_form
 from ..graphs.formats import GraphFormat, check_api_graph, detect_format
 from ..graphs.image_metadata import embedded_workflow
-from ..graphs.inputs import input_form
 from ..graphs.notebook import notebook
 from ..graphs.python_script import python_script
 from ..graphs.ui_to_api import ui_to_api

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from comfydeploy_jupyter.errors import UnknownInputError
-from comfydeploy_jupyter.graphs.inputs import apply_inputs, input_form, workflow_form
+from comfydeploy_jupyter.graphs.form import input_form, workflow_form
+from comfydeploy_jupyter.graphs.inputs import apply_inputs
 
 
 def combo(*options: tuple[str, dict[str, Any]]) -> list[Any]:

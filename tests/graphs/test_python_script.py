@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from IPython.core.inputtransformer2 import TransformerManager
 
 from comfydeploy_jupyter.errors import InvalidRequestError
-from comfydeploy_jupyter.graphs.inputs import FormField, input_form
+from comfydeploy_jupyter.graphs.form import input_form
+from comfydeploy_jupyter.graphs.form_fields import FormField
 from comfydeploy_jupyter.graphs.notebook import notebook
 from comfydeploy_jupyter.graphs.python_script import (
     MAX_VARIABLES,

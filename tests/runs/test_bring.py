@@ -11,7 +11,7 @@ import pytest
 
 from comfydeploy_jupyter.comfyui.folders import Folders
 from comfydeploy_jupyter.errors import ComfyDeployError
-from comfydeploy_jupyter.graphs.external import FileNeed
+from comfydeploy_jupyter.graphs.inline_external import FileNeed
 from comfydeploy_jupyter.runs import bring
 
 if TYPE_CHECKING:

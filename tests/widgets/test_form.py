@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from comfydeploy_jupyter.errors import InvalidRequestError, UnknownInputError
-from comfydeploy_jupyter.graphs.inputs import FormField, input_form, workflow_form
+from comfydeploy_jupyter.graphs.form import input_form, workflow_form
+from comfydeploy_jupyter.graphs.form_fields import FormField
 from comfydeploy_jupyter.widgets import Panel
 from comfydeploy_jupyter.widgets.form import SHOWN, Form, unlocked_seeds
 

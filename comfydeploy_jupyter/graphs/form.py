@@ -1,0 +1,269 @@
+"""The form that a workflow offers: its fields, and which of them its author chose."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from .author_form import AuthorForm, ChosenInput, author_form
+from .form_fields import MEDIA_KINDS, FormField, display_name, ranked_fields, words
+from .formats import (
+    AUTOGROW,
+    Definitions,
+    UIGraph,
+    class_of,
+    declared_inputs,
+    inputs_of,
+    is_link,
+    names_in_group,
+    slot_of_group,
+    title_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from .external import Target
+
+# Types of autogrow inputs into which users can type, and the values of new inputs.
+_LITERAL = frozenset({"STRING", "INT", "FLOAT", "BOOLEAN", "*"})
+_FRESH = {"INT": 0, "FLOAT": 0.0, "BOOLEAN": False}
+
+
+@dataclass(frozen=True)
+class InputGroup:
+    """An autogrow group of one node: inputs that users can add to and remove.
+
+    Attributes
+    ----------
+    key : str
+        ``"<node id>.<group>"``.
+    label : str
+        The label that is shown.
+    node_id : str
+        The node.
+    count : int
+        How many inputs of the group the graph has, including links.
+    following : str or None
+        The key of the input that can be added; None if the group is full.
+    last : str or None
+        The key of the input that can be removed; None if it is a link, or if the group has as few
+        inputs as the node class allows.
+    default : object
+        The value of a new input.
+    advanced : bool
+        Whether it is rarely changed.
+    """
+
+    key: str
+    label: str
+    node_id: str
+    count: int
+    following: str | None
+    last: str | None
+    default: Any
+    advanced: bool = False
+
+
+@dataclass(frozen=True)
+class WorkflowForm:
+    """The form of a workflow.
+
+    Attributes
+    ----------
+    fields : list of FormField
+        The fields, as `input_form` returns them.
+    groups : list of InputGroup
+        The groups to which inputs can be added.
+    outputs : list of str
+        Ids of the nodes whose outputs the author chose to show; the id of a subgraph node means all
+        nodes in it. Empty: all outputs are shown.
+    warnings : list of str
+        A sentence for each input that the author chose and the workflow does not have.
+    """
+
+    fields: list[FormField]
+    groups: list[InputGroup]
+    outputs: list[str]
+    warnings: list[str]
+
+
+def input_form(
+    graph: Mapping[str, Mapping[str, Any]],
+    definitions: Definitions | None = None,
+    ui: UIGraph | None = None,
+) -> list[FormField]:
+    """Return the fields for the inputs that a user may want to change, the most useful first.
+
+    If the author of the workflow chose inputs in App mode, these come first, in the author's order,
+    and all others are ``advanced``. Otherwise, if subgraphs have promoted widgets: external inputs
+    and media files, then the promoted widgets; the other inputs in subgraphs are ``advanced``.
+
+    Otherwise: external inputs and primitive nodes, since the author put them there to be changed;
+    then prompts (positive, negative, other texts), media files, colours, sizes, sampling, choices,
+    numbers, switches. Single-line texts, and inputs that the definitions call advanced or do not
+    know, come last and are ``advanced``.
+
+    Parameters
+    ----------
+    graph : Graph
+        API format.
+    definitions : dict, optional
+        ComfyUI's ``object_info``, which has types, ranges, choices and tooltips; without it, kinds
+        are guessed from names and values.
+    ui : dict, optional
+        The workflow in UI format, for the choices of its author and for titles that the graph does
+        not have.
+
+    Returns
+    -------
+    list of FormField
+        No field for inputs that are links.
+    """
+    return workflow_form(graph, definitions, ui).fields
+
+
+def workflow_form(
+    graph: Mapping[str, Mapping[str, Any]],
+    definitions: Definitions | None = None,
+    ui: UIGraph | None = None,
+) -> WorkflowForm:
+    """Return the form of a workflow; parameters are those of `input_form`."""
+    fields = ranked_fields(graph, definitions, ui)
+    authored = AuthorForm([], [], False, []) if ui is None else author_form(ui)
+    warnings = list(authored.warnings)
+    if authored.inputs:
+        fields = _as_chosen(fields, authored, graph, warnings)
+    fields = _distinct(fields)
+    return WorkflowForm(fields, _groups(graph, definitions, fields), authored.outputs, warnings)
+
+
+def _as_chosen(
+    fields: Sequence[FormField],
+    authored: AuthorForm,
+    graph: Mapping[str, Mapping[str, Any]],
+    warnings: list[str],
+) -> list[FormField]:
+    """Put the fields that the author chose first, and mark others as rarely changed."""
+    by_target = {(field.node_id, field.input_name): field for field in fields}
+    chosen: dict[Target, FormField] = {}
+    twins: set[Target] = set()
+    for wanted in authored.inputs:
+        found = [target for target in wanted.targets if target in by_target]
+        if not found:
+            if authored.app:
+                warnings.append(_why_missing(wanted, graph))
+            continue
+        first, *further = found
+        field = by_target[first]
+        keys = tuple(by_target[other].key for other in further)
+        twins.update(further)
+        label = wanted.label or field.label
+        if not wanted.label and wanted.title and not field.label.endswith(" prompt"):
+            label = f"{wanted.title}: {words(wanted.name)}"
+        chosen.setdefault(
+            first, replace(field, label=label, advanced=False, chosen=True, twins=keys)
+        )
+    if not chosen:
+        return list(fields)
+    ordered: dict[Target, FormField] = {}
+    children = _children_of(chosen.values(), by_target)
+    for target, field in chosen.items():
+        ordered[target] = field
+        for child in children.get(target, ()):
+            ordered.setdefault(child, replace(by_target[child], advanced=False, chosen=True))
+    others = [f for target, f in by_target.items() if target not in ordered and target not in twins]
+    if authored.app:
+        return [*ordered.values(), *(replace(field, advanced=True) for field in others)]
+    groups: dict[int, list[FormField]] = defaultdict(list)
+    for field in others:
+        inner = ":" in field.node_id
+        shown = not inner and not field.advanced
+        if _is_external(field) or (shown and field.kind in MEDIA_KINDS):
+            groups[0].append(field)
+        elif shown:
+            groups[1].append(field)
+        else:
+            groups[3 if field.advanced else 2].append(replace(field, advanced=True))
+    return [*groups[0], *ordered.values(), *groups[1], *groups[2], *groups[3]]
+
+
+def _children_of(
+    chosen: Iterable[FormField], fields: Mapping[Target, FormField]
+) -> dict[Target, list[Target]]:
+    """Return the fields that exist because of the options of chosen dynamic combos."""
+    combos: dict[str, list[str]] = defaultdict(list)
+    for field in chosen:
+        if field.dynamic:
+            combos[field.node_id].append(field.input_name)
+    found: dict[Target, list[Target]] = defaultdict(list)
+    for node_id, name in fields:
+        for combo in combos.get(node_id, ()):
+            if name.startswith(f"{combo}."):
+                found[node_id, combo].append((node_id, name))
+    return found
+
+
+def _is_external(field: FormField) -> bool:
+    return field.key != f"{field.node_id}.{field.input_name}"
+
+
+def _why_missing(wanted: ChosenInput, graph: Mapping[str, Mapping[str, Any]]) -> str:
+    node_id, name = wanted.targets[0]
+    if node_id not in graph:
+        why = "that node does not run"
+    elif is_link(inputs_of(graph[node_id]).get(name)):
+        why = "it is connected"
+    else:
+        why = "there is no such value"
+    return f"extra.linearData: {node_id}.{name} is not in the form: {why}"
+
+
+def _groups(
+    graph: Mapping[str, Mapping[str, Any]],
+    definitions: Definitions | None,
+    fields: Sequence[FormField],
+) -> list[InputGroup]:
+    """Return the autogrow groups to which users can add values such as texts and numbers."""
+    found = []
+    shown = {field.node_id for field in fields if not field.advanced}
+    for node_id, node in graph.items() if definitions else ():
+        inputs = inputs_of(node)
+        for name, spec in declared_inputs(definitions, class_of(node), inputs).items():
+            slot = slot_of_group(spec.options) if spec.type == AUTOGROW else None
+            if slot is None or not _LITERAL.intersection(slot.type.split(",")):
+                continue
+            names = [f"{name}.{own}" for own in names_in_group(spec.options)]
+            present = [own for own in names if own in inputs]
+            free = [own for own in names if own not in inputs]
+            least = spec.options.get("template", {}).get("min")
+            fewer = len(present) > (least if isinstance(least, int) else 1)
+            last = present[-1] if present and fewer else None
+            if last is not None and isinstance(inputs[last], (list, dict)):
+                last = None
+            default = slot.options.get("default")
+            found.append(
+                InputGroup(
+                    f"{node_id}.{name}",
+                    f"{title_of(node) or display_name(definitions, node)}: {words(name)}",
+                    node_id,
+                    len(present),
+                    f"{node_id}.{free[0]}" if free else None,
+                    None if last is None else f"{node_id}.{last}",
+                    _FRESH.get(slot.type.split(",")[0], "") if default is None else default,
+                    node_id not in shown,
+                )
+            )
+    return found
+
+
+def _distinct(fields: Sequence[FormField]) -> list[FormField]:
+    """Add the node id to labels that several fields have."""
+    labels = Counter(field.label for field in fields)
+    return [
+        replace(field, label=f"{field.label} (node {field.node_id})")
+        if labels[field.label] > 1
+        else field
+        for field in fields
+    ]
