@@ -4,6 +4,7 @@
 # make screenshots   makes the pictures of the documents
 # make test   sets up what the tests need and runs all of them
 # make fuzz   gives far more damaged bytes to what reads bytes of others than make test does
+# make js    checks and tests the JavaScript; make js-build makes the scripts of the package from js/
 # make dist   builds wheel and sdist into dist/, and checks what is in them
 # make release-check   also tries the wheel on each Python that is here, and runs the tests with the
 #                      oldest versions of dependencies; with ALL=1 with the newest on each Python too
@@ -18,8 +19,10 @@ JOBS    ?= 2
 
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
+NPM   := scripts/node.sh $(VENV) npm --prefix js
+JS_STAMP := js/node_modules/.package-lock.json
 
-.PHONY: run test check unit fuzz notebooks screenshots comfyui browser hub-proxy dist release-check clean
+.PHONY: run test check unit fuzz notebooks screenshots comfyui browser hub-proxy js js-build dist release-check clean
 
 run: COMFYUI = .comfyui-newest
 run: INSTALL =
@@ -28,7 +31,7 @@ run: $(STAMP)-lab comfyui
 
 test: check unit
 
-check: $(STAMP)-test
+check: $(STAMP)-test js
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m mypy
@@ -37,6 +40,13 @@ check: $(STAMP)-test
 
 unit: $(STAMP)-test comfyui browser hub-proxy
 	COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest -n $(JOBS) --no-loadscope-reorder $(ARGS)
+
+js: $(JS_STAMP)
+	$(NPM) run --silent check
+	$(NPM) --silent test
+
+js-build: $(JS_STAMP)
+	$(NPM) run --silent build
 
 fuzz: $(STAMP)-test
 	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-20000} $(BIN)/python -m pytest tests/fuzz --timeout 3600
@@ -82,5 +92,9 @@ $(STAMP)-test: pyproject.toml $(STAMP)-lab
 	$(BIN)/pip install --quiet --editable '.[lab,ui,test]'
 	@touch $@
 
+$(JS_STAMP): js/package-lock.json | $(STAMP)-venv
+	@echo "Installing what checks, tests and builds the JavaScript into js/node_modules"
+	$(NPM) ci --silent --ignore-scripts
+
 clean:
-	rm -rf $(VENV) $(COMFYUI) .comfyui-newest $(HUB_PROXY) dist
+	rm -rf $(VENV) js/node_modules $(COMFYUI) .comfyui-newest $(HUB_PROXY) dist

@@ -1,4 +1,4 @@
-"""What tells in the page that a kernel is gone; and the scripts of widgets, wherever they are."""
+"""The message in a page that its kernel is gone; and where the scripts of widgets are."""
 
 from __future__ import annotations
 
@@ -8,25 +8,23 @@ import anywidget
 import traitlets as t
 
 STATIC = Path(__file__).parent / "widgets" / "static"
-"""The style sheets and the scripts of widgets."""
+"""The style sheets of widgets, and their scripts, which `js/build.mjs` makes."""
 
 
 def script(name: str) -> str:
-    """Return a script with what all scripts share before it, as one module."""
-    return "\n".join(
-        (STATIC / f"{part}.js").read_text(encoding="utf-8") for part in ("common", name)
-    )
+    """Return the script of a view: one module that imports no other."""
+    return (STATIC / f"{name}.js").read_text(encoding="utf-8")
 
 
 class Lifeline(anywidget.AnyWidget):
-    """Notices in the page that the kernel is gone; then it says so and disables what is around it.
+    """Shows that the kernel is gone, and then disables the controls around it.
 
     Parameters
     ----------
     around : str
-        The class, in the page, of the widget that it is in.
+        The CSS class of the widget that it is in.
     text : str
-        What it says.
+        What it shows.
     """
 
     _esm = script("lifeline")

@@ -1,31 +1,35 @@
-// Put into ComfyUI's page, so that it works in a folder as it does at the root of a host.
-// Some versions of its frontend (1.32 among them) tell their router that the page is at the root:
-// it then knows no view for our address, and shows none.
+// Made from js/src/page/comfyui_page.ts by `make js-build`; do not edit it here.
+"use strict";
 (() => {
-  const folder = location.pathname.slice(0, location.pathname.lastIndexOf("/") + 1);
+  // src/page/comfyui_page.ts
+  var INTERVAL = 20;
+  var folder = location.pathname.slice(0, location.pathname.lastIndexOf("/") + 1);
+  function inFolder(url) {
+    const address2 = new URL(url, location.href);
+    if (address2.origin === location.origin && !address2.pathname.startsWith(folder)) {
+      address2.pathname = folder + address2.pathname.replace(/^\/+/, "");
+    }
+    return address2.href;
+  }
   for (const name of ["pushState", "replaceState"]) {
     const change = history[name];
-    history[name] = function (state, title, url) {
-      if (url === undefined || url === null) return change.call(this, state, title);
-      const wanted = new URL(url, location.href);
-      if (wanted.origin === location.origin && !wanted.pathname.startsWith(folder)) {
-        wanted.pathname = folder + wanted.pathname.replace(/^\/+/, "");
-      }
-      return change.call(this, state, title, wanted.href);
+    history[name] = function(state, title, url) {
+      if (url === void 0 || url === null) return change.call(this, state, title);
+      return change.call(this, state, title, inFolder(url));
     };
   }
-  const address = new URL(location.href);
+  var address = new URL(location.href);
   if (address.searchParams.has("token")) {
     address.searchParams.delete("token");
     history.replaceState(history.state, "", address.href);
   }
-  const look = setInterval(async () => {
-    const app = document.getElementById("vue-app")?.__vue_app__;
-    const router = app?.config.globalProperties.$router;
+  var timer = setInterval(async () => {
+    const root = document.getElementById("vue-app");
+    const router = root?.__vue_app__?.config.globalProperties.$router;
     if (!router) return;
-    clearInterval(look);
+    clearInterval(timer);
     await router.isReady();
     const { matched, query } = router.currentRoute.value;
     if (matched.length === 0) router.replace({ path: "/", query });
-  }, 20);
+  }, INTERVAL);
 })();

@@ -1,79 +1,72 @@
-// Added to ComfyUI's page, so that its requests bring Jupyter's XSRF token. Jupyter takes nothing
-// else as proof that they come from this page: other pages may be of the same origin.
+// Made from js/src/page/comfyui_xsrf.ts by `make js-build`; do not edit it here.
+"use strict";
 (() => {
-  const given = TOKENS;
-  const base = location.pathname.slice(0, location.pathname.lastIndexOf("/comfyui/") + 1);
-  const ours = ["comfyui/", "comfyui-deploy/", "comfydeploy/"].map((name) => base + name);
-  const token = () => {
-    const found = document.cookie
-      .split(/; */)
-      .filter((pair) => pair.startsWith("_xsrf="))
-      .map((pair) => decodeURIComponent(pair.slice("_xsrf=".length).replace(/^"(.*)"$/, "$1")));
-    // Those that came with the page are right until the user logs in again.
-    return given.find((one) => found.includes(one)) ?? found[0] ?? given[0];
-  };
-  const parse = (url) => {
+  // src/page/comfyui_xsrf.ts
+  var given = TOKENS;
+  var base = location.pathname.slice(0, location.pathname.lastIndexOf("/comfyui/") + 1);
+  var folders = ["comfyui/", "comfyui-deploy/", "comfydeploy/"].map((name) => base + name);
+  var PROTOCOLS = ["http:", "https:", "ws:", "wss:"];
+  function token() {
+    const found = document.cookie.split(/; */).filter((pair) => pair.startsWith("_xsrf=")).map((pair) => decodeURIComponent(pair.slice("_xsrf=".length).replace(/^"(.*)"$/, "$1")));
+    return given.find((one) => found.includes(one)) ?? found[0] ?? given[0] ?? "";
+  }
+  function parse(url) {
     try {
       return new URL(url, document.baseURI);
     } catch {
       return null;
     }
-  };
-  const isOurs = (url) =>
-    url !== null &&
-    url.host === location.host &&
-    ["http:", "https:", "ws:", "wss:"].includes(url.protocol) &&
-    ours.some((folder) => url.pathname.startsWith(folder));
-  // Where no header can be set, the token goes into the query. Jupyter does not pass it on.
-  const withToken = (url) => {
+  }
+  function isOurs(url) {
+    return url !== null && url.host === location.host && PROTOCOLS.includes(url.protocol) && folders.some((folder) => url.pathname.startsWith(folder));
+  }
+  function withToken(url) {
     const address = parse(url);
     if (!isOurs(address)) return url;
-    const query = address.search.slice(1).split("&");
-    const kept = query.filter((pair) => pair !== "" && !pair.startsWith("_xsrf="));
+    const pairs = address.search.slice(1).split("&");
+    const kept = pairs.filter((pair) => pair !== "" && !pair.startsWith("_xsrf="));
     address.search = [...kept, `_xsrf=${encodeURIComponent(token())}`].join("&");
     return address.href;
-  };
-
-  const { fetch } = window;
-  window.fetch = function (input, options) {
+  }
+  var { fetch } = window;
+  window.fetch = function(input, options) {
     const isRequest = input instanceof Request;
     if (!isOurs(parse(isRequest ? input.url : input))) return fetch.call(this, input, options);
-    const headers = new Headers(options?.headers ?? (isRequest ? input.headers : undefined));
+    const headers = new Headers(options?.headers ?? (isRequest ? input.headers : void 0));
     headers.set("X-XSRFToken", token());
     return fetch.call(this, input, { ...options, headers });
   };
-
-  const { open } = XMLHttpRequest.prototype;
-  XMLHttpRequest.prototype.open = function (method, url, ...rest) {
-    const answer = open.call(this, method, url, ...rest);
+  var open = XMLHttpRequest.prototype.open;
+  var openWithToken = function(method, url, ...more) {
+    open.call(this, method, url, ...more);
     if (isOurs(parse(url))) this.setRequestHeader("X-XSRFToken", token());
-    return answer;
   };
-
-  const { sendBeacon } = Navigator.prototype;
-  Navigator.prototype.sendBeacon = function (url, ...rest) {
-    return sendBeacon.call(this, withToken(url), ...rest);
+  XMLHttpRequest.prototype.open = openWithToken;
+  var { sendBeacon } = Navigator.prototype;
+  Navigator.prototype.sendBeacon = function(url, ...more) {
+    return sendBeacon.call(this, withToken(url), ...more);
   };
-
-  for (const name of ["WebSocket", "EventSource"]) {
-    window[name] = new Proxy(window[name], {
-      construct: (target, [url, ...rest], made) =>
-        Reflect.construct(target, [withToken(url), ...rest], made),
+  function connectWithToken(connection) {
+    return new Proxy(connection, {
+      construct: (target, [url, ...more], newTarget) => Reflect.construct(target, [withToken(url), ...more], newTarget)
     });
   }
-
-  // The query of a form that is sent by GET is made of its fields, and needs no token.
-  const prepare = (form, button) => {
+  window.WebSocket = connectWithToken(window.WebSocket);
+  window.EventSource = connectWithToken(window.EventSource);
+  function addTokenToForm(form, button) {
     const method = button?.getAttribute("formmethod") ?? form.getAttribute("method") ?? "get";
     if (method.toLowerCase() !== "post") return;
-    const sender = button?.hasAttribute("formaction") ? button : form;
-    const attribute = sender === form ? "action" : "formaction";
+    const [sender, attribute] = button?.hasAttribute("formaction") ? [button, "formaction"] : [form, "action"];
     sender.setAttribute(attribute, withToken(sender.getAttribute(attribute) || location.href));
-  };
-  addEventListener("submit", (event) => prepare(event.target, event.submitter), true);
-  const { submit } = HTMLFormElement.prototype;
-  HTMLFormElement.prototype.submit = function () {
-    prepare(this, null);
+  }
+  addEventListener(
+    "submit",
+    (event) => addTokenToForm(event.target, event.submitter),
+    true
+  );
+  var { submit } = HTMLFormElement.prototype;
+  HTMLFormElement.prototype.submit = function() {
+    addTokenToForm(this, null);
     return submit.call(this);
   };
 })();

@@ -620,7 +620,7 @@ def test_what_is_dropped_goes_where_it_belongs(open_notebook: Any, write: Any) -
     expect(field).to_have_value("a.png")
     mine = json.dumps(RANGE)
     panel.locator(".cd-picture").evaluate(DROP, ["mine.json", "application/json", mine])
-    expect(panel.get_by_text(re.compile("mine.json is no picture"))).to_be_visible()
+    expect(panel.get_by_text(re.compile("mine.json is not a picture"))).to_be_visible()
     expect(field).to_have_attribute("aria-invalid", "true")
     expect(field).to_have_value("a.png")
     opened.shoot("panel-refused")

@@ -1,458 +1,891 @@
-// The form of a workflow's inputs.
+// Made from js/src/views/form.ts by `make js-build`; do not edit it here.
 
-// The kinds of input that take a file: what it is called, what the dialog offers, what shows it.
-const MEDIA = {
+// src/dom.ts
+function h(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === void 0 || value === null) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name in element && !name.includes("-")) Object.assign(element, { [name]: value });
+    else element.setAttribute(name, String(value));
+  }
+  const isThere = (child) => child !== null && child !== void 0;
+  element.append(...children.flat().filter(isThere));
+  return element;
+}
+var idsMade = 0;
+function newId() {
+  idsMade += 1;
+  return `comfydeploy-${Math.random().toString(36).slice(2, 10)}-${idsMade}`;
+}
+function setUpRoot(el, name) {
+  el.classList.add("comfydeploy-view", `comfydeploy-${name}`);
+  el.setAttribute("data-lm-suppress-shortcuts", "true");
+}
+function icon(name) {
+  return h("i", { className: `fa fa-${name}`, "aria-hidden": "true" });
+}
+function iconButton(iconName, label, onclick, more = {}) {
+  return h(
+    "button",
+    { type: "button", className: "cd-icon", title: label, "aria-label": label, onclick, ...more },
+    icon(iconName)
+  );
+}
+function fileButton(label, accept, take, more = {}) {
+  const input = h("input", { type: "file", accept, hidden: true, tabIndex: -1 });
+  input.addEventListener("change", () => {
+    const file = input.files?.[0];
+    if (file) take(file);
+    input.value = "";
+  });
+  const button = h(
+    "button",
+    { type: "button", className: "cd-button", onclick: () => input.click(), ...more },
+    icon("upload"),
+    ` ${label}`
+  );
+  return [button, input];
+}
+function isAccepted(file, accept) {
+  return accept.split(",").some((kind) => {
+    if (kind.startsWith(".")) return file.name.toLowerCase().endsWith(kind);
+    return kind.endsWith("/*") ? file.type.startsWith(kind.slice(0, -1)) : file.type === kind;
+  });
+}
+function setAttribute(element, name, value) {
+  if (value === null) element.removeAttribute(name);
+  else element.setAttribute(name, value);
+}
+
+// src/format.ts
+function searchWords(search) {
+  return search.toLowerCase().split(/\s+/).filter(Boolean);
+}
+function containsWords(text, words) {
+  const lower = text.toLowerCase();
+  return words.every((word) => lower.includes(word));
+}
+function parseJson(text) {
+  try {
+    return JSON.parse(text ?? "");
+  } catch {
+    return null;
+  }
+}
+function messageOf(error) {
+  return error instanceof Error ? error.message : String(error);
+}
+
+// src/server.ts
+var REACH_TIMEOUT = 5e3;
+var Cancelled = class extends Error {
+};
+function pageConfig() {
+  return parseJson(document.getElementById("jupyter-config-data")?.textContent) ?? {};
+}
+function pageHeaders() {
+  const headers = {};
+  const xsrf = document.cookie.match(/(?:^|; )_xsrf=([^;]*)/)?.[1];
+  if (xsrf) headers["X-XSRFToken"] = decodeURIComponent(xsrf);
+  const { token } = pageConfig();
+  if (token) headers.Authorization = `token ${token}`;
+  return headers;
+}
+var reached = /* @__PURE__ */ new Map();
+function pageServer({ base: given, instance }) {
+  const base = pageConfig().baseUrl || given;
+  if (!instance || !base) return Promise.resolve(null);
+  const key = `${base} ${instance}`;
+  const known = reached.get(key);
+  if (known) return known;
+  const asked = fetch(`${base}comfyui-deploy/check-status`, {
+    headers: pageHeaders(),
+    cache: "no-store",
+    signal: AbortSignal.timeout(REACH_TIMEOUT)
+  }).then((reply) => reply.json()).then((status) => status.instance === instance ? base : null).catch(() => {
+    reached.delete(key);
+    return null;
+  });
+  reached.set(key, asked);
+  return asked;
+}
+function postFile(base, file, { machine, ...fields }, progress) {
+  const request = new XMLHttpRequest();
+  const done = new Promise((resolve, reject) => {
+    const form = new FormData();
+    for (const [name, value] of Object.entries(fields)) form.append(name, String(value));
+    form.append("file", file, file.name);
+    const query = machine ? `?${new URLSearchParams({ machine })}` : "";
+    request.open("POST", `${base}comfyui-deploy/upload-file${query}`);
+    for (const [name, value] of Object.entries(pageHeaders())) {
+      request.setRequestHeader(name, value);
+    }
+    request.upload.onprogress = (event) => progress(event.loaded / Math.max(1, event.total));
+    request.upload.onload = () => progress(1);
+    request.onload = () => {
+      const reply = parseJson(request.responseText);
+      if (request.status === 200 && reply?.success) resolve(reply);
+      else reject(new Error(reply?.message ?? reply?.error ?? `HTTP ${request.status}`));
+    };
+    request.onerror = () => reject(new Error("The connection broke, or the file is gone"));
+    request.onabort = () => reject(new Cancelled());
+    request.send(form);
+  });
+  return { done, abort: () => request.abort() };
+}
+
+// src/files.ts
+var CHUNK = 1 << 20;
+var AHEAD = 4;
+var Files = class {
+  constructor(model, events) {
+    this.model = model;
+    events.on("msg:custom", (message, buffers) => {
+      const waiting = this.waiting.get(message.id);
+      if (message.kind !== "file" || !waiting) return;
+      this.waiting.delete(message.id);
+      if (message.error) return waiting.reject(new Error(message.error));
+      if (message.size !== void 0) return waiting.resolve(message.size);
+      const url = URL.createObjectURL(new Blob(buffers, { type: message.mime }));
+      this.blobUrls.push(url);
+      waiting.resolve(url);
+    });
+  }
+  model;
+  waiting = /* @__PURE__ */ new Map();
+  blobUrls = [];
+  /** Return the URL of a file; with `side`, of a copy of a picture with at most so many pixels. */
+  async url(query, side = 0) {
+    const base = await pageServer(this.model.get("server"));
+    if (base === null) return String(await this.ask(query, side));
+    return `${base}comfyui-deploy/view?${query}${side ? `&thumbnail=${side}` : ""}`;
+  }
+  /** Return how many bytes a file has; -1 where the server does not say. */
+  async size(query) {
+    const base = await pageServer(this.model.get("server"));
+    if (base === null) return Number(await this.ask(query, 0, true));
+    const url = `${base}comfyui-deploy/view?${query}`;
+    const reply = await fetch(url, { method: "HEAD", headers: pageHeaders() });
+    if (!reply.ok) throw new Error(`HTTP ${reply.status}`);
+    return Number(reply.headers.get("Content-Length") ?? -1);
+  }
+  ask(query, side, only_size = false) {
+    const id = newId();
+    const answer = new Promise((resolve, reject) => {
+      this.waiting.set(id, { resolve, reject });
+    });
+    this.model.send({ kind: "file", id, query, side, only_size });
+    return answer;
+  }
+  /** Show a file in a picture, video or sound; `failed` is called where it cannot be shown. */
+  async show(media, query, side = 0, failed = () => {
+  }) {
+    try {
+      media.onerror = failed;
+      media.src = await this.url(query, side);
+    } catch {
+      failed();
+    }
+  }
+  /** Free what the browser keeps of the files. */
+  end() {
+    for (const url of this.blobUrls) URL.revokeObjectURL(url);
+  }
+};
+async function sendFile(model, file, facts) {
+  const id = newId();
+  const total = Math.max(1, Math.ceil(file.size / CHUNK));
+  let taken = 0;
+  let wake = () => {
+  };
+  const onMessage = (message) => {
+    if (message.kind !== "took" || message.id !== id) return;
+    taken += 1;
+    wake();
+  };
+  model.on("msg:custom", onMessage);
+  for (let piece = 0; piece < total; piece += 1) {
+    while (piece - taken >= AHEAD) {
+      await new Promise((resolve) => {
+        wake = resolve;
+      });
+    }
+    const content = await file.slice(piece * CHUNK, (piece + 1) * CHUNK).arrayBuffer();
+    const last = piece === total - 1;
+    model.send({ kind: "piece", id, name: file.name, last, ...facts }, void 0, [content]);
+  }
+  model.off("msg:custom", onMessage);
+}
+
+// src/combo_box.ts
+var ROWS = 200;
+var PAGE = 10;
+var STEPS = { ArrowDown: 1, ArrowUp: -1, PageDown: PAGE, PageUp: -PAGE };
+function comboBox(settings) {
+  const { id, label, free = false, hint = "", describedBy, choose } = settings;
+  let { value, options } = settings;
+  const listId = newId();
+  const input = h("input", {
+    id,
+    type: "text",
+    role: "combobox",
+    autocomplete: "off",
+    spellcheck: false,
+    placeholder: hint,
+    "aria-label": label,
+    "aria-expanded": "false",
+    "aria-controls": listId,
+    "aria-autocomplete": "list",
+    "aria-describedby": describedBy
+  });
+  const list = h("ul", { id: listId, role: "listbox", className: "cd-list", "aria-label": label });
+  list.setAttribute("popover", "manual");
+  const root = h("div", { className: "cd-combo" }, input, icon("caret-down"), list);
+  let found = [];
+  let active = -1;
+  let open = false;
+  const textOf2 = (wanted) => options.find((option) => option.value === wanted)?.text ?? String(wanted ?? "");
+  const fill = (search) => {
+    const words = searchWords(search);
+    const matches = options.filter(
+      ({ text, note }) => containsWords(`${text} ${note ?? ""}`, words)
+    );
+    found = matches.slice(0, ROWS);
+    list.replaceChildren(
+      ...found.map(
+        (option, index) => h(
+          "li",
+          {
+            id: `${listId}-${index}`,
+            role: "option",
+            "aria-selected": String(option.value === value),
+            title: option.text,
+            onmousedown: (event) => event.preventDefault(),
+            onclick: () => pick(index)
+          },
+          h("span", {}, option.text),
+          option.note ? h("small", {}, option.note) : null
+        )
+      )
+    );
+    const left = matches.length - found.length;
+    if (left) list.append(h("li", { className: "cd-more" }, `${left} more: type to search`));
+    if (!matches.length) list.append(h("li", { className: "cd-more" }, "Nothing found"));
+    activate(found.findIndex((option) => option.value === value));
+  };
+  const activate = (index) => {
+    list.children[active]?.classList.remove("cd-active");
+    active = index;
+    const row = list.children[active];
+    row?.classList.add("cd-active");
+    row?.scrollIntoView({ block: "nearest" });
+    setAttribute(input, "aria-activedescendant", row?.id ?? null);
+  };
+  const place = () => {
+    const box = input.getBoundingClientRect();
+    const below = window.innerHeight - box.bottom;
+    const height = Math.max(80, Math.min(280, Math.max(below, box.top) - 12));
+    Object.assign(list.style, {
+      left: `${box.left}px`,
+      minWidth: `${box.width}px`,
+      maxWidth: `${Math.max(box.width, Math.min(560, window.innerWidth - box.left - 12))}px`,
+      maxHeight: `${height}px`
+    });
+    const fitsBelow = below >= Math.min(height, list.scrollHeight) || below > box.top;
+    list.style.top = fitsBelow ? `${box.bottom}px` : "";
+    list.style.bottom = fitsBelow ? "" : `${window.innerHeight - box.top}px`;
+  };
+  const onPageMoved = (event) => {
+    if (event.type !== "scroll" || !list.contains(event.target)) close(true);
+  };
+  const show = (search = "") => {
+    fill(search);
+    if (!open) {
+      open = true;
+      if (list.showPopover) list.showPopover();
+      else list.classList.add("cd-open");
+      input.setAttribute("aria-expanded", "true");
+      window.addEventListener("scroll", onPageMoved, true);
+      window.addEventListener("resize", onPageMoved);
+    }
+    place();
+    list.children[active]?.scrollIntoView({ block: "nearest" });
+  };
+  const close = (accept) => {
+    if (open) {
+      open = false;
+      if (list.hidePopover) list.hidePopover();
+      list.classList.remove("cd-open");
+      input.setAttribute("aria-expanded", "false");
+      input.removeAttribute("aria-activedescendant");
+      window.removeEventListener("scroll", onPageMoved, true);
+      window.removeEventListener("resize", onPageMoved);
+    }
+    if (!accept) return;
+    if (free && input.value !== textOf2(value)) {
+      const option = options.find((each) => each.text === input.value);
+      set(option ? option.value : input.value, true);
+    } else input.value = textOf2(value);
+  };
+  const set = (wanted, isChosen) => {
+    const changed = wanted !== value;
+    value = wanted;
+    input.value = textOf2(value);
+    input.title = input.value;
+    if (changed && isChosen) choose(value);
+  };
+  const pick = (index) => {
+    const option = found[index];
+    close(false);
+    if (option) set(option.value, true);
+  };
+  const onKey = (event) => {
+    const step = STEPS[event.key];
+    if (step !== void 0) {
+      event.preventDefault();
+      if (open) activate(Math.max(0, Math.min(found.length - 1, active + step)));
+      else show();
+    } else if (event.key === "Enter") {
+      event.preventDefault();
+      if (open && active >= 0) pick(active);
+      else if (open && found.length === 1) pick(0);
+      else close(true);
+    } else if (event.key === "Escape" && open) {
+      event.preventDefault();
+      event.stopPropagation();
+      input.value = textOf2(value);
+      close(true);
+    }
+  };
+  input.addEventListener("focus", () => input.select());
+  input.addEventListener("click", () => open ? close(false) : show());
+  input.addEventListener("input", () => show(input.value));
+  input.addEventListener("blur", () => close(true));
+  input.addEventListener("keydown", onKey);
+  set(value, false);
+  return {
+    root,
+    input,
+    set: (wanted) => set(wanted, false),
+    setOptions(wanted, now) {
+      options = wanted;
+      set(now, false);
+      if (open) show();
+    },
+    end: () => close(false)
+  };
+}
+
+// src/form/media_control.ts
+var SIDE = 128;
+var MEDIA = {
   image: { word: "picture", accept: "image/*,.exr,.hdr", tag: "img", ready: "load" },
   video: {
     word: "video",
     accept: "video/*,.mkv,image/gif,image/webp",
     tag: "video",
-    ready: "loadedmetadata",
+    ready: "loadedmetadata"
   },
-  audio: { word: "sound", accept: "audio/*,video/*,.opus", tag: "audio", ready: "loadedmetadata" },
+  audio: { word: "sound", accept: "audio/*,video/*,.opus", tag: "audio", ready: "loadedmetadata" }
 };
-
-/** Show fields by their kind; each control tells `changed(text or boolean)`. */
-function render({ model, el }) {
-  prepare(el, "form");
-  const events = listener(model);
-  const files = new Files(model, events);
-  const rows = new Map();
-
-  // Values go to the kernel as messages, in order with the clicks of other parts of the panel:
-  // changes of a model's state may be held back and arrive after them.
-  const put = (values) => model.set("values", { ...model.get("values"), ...values });
-  const typed = new Map(); // what the kernel has not confirmed yet, by message
-  const tell = (key, value) => {
-    const entry = rows.get(key);
-    if (entry) entry.shown = value;
-    const id = newId();
-    typed.set(id, { [key]: value });
-    put({ [key]: value });
-    model.send({ kind: "typed", id, values: { [key]: value } });
+function isMedia(kind) {
+  return kind in MEDIA;
+}
+function viewQuery(name, machine) {
+  const [, path = "", type = "input"] = /^(.*?)(?: \[(input|output|temp)\])?$/.exec(name) ?? [];
+  const cut = path.lastIndexOf("/");
+  const query = new URLSearchParams({
+    filename: path.slice(cut + 1),
+    subfolder: cut < 0 ? "" : path.slice(0, cut),
+    type
+  });
+  if (machine) query.set("machine", machine);
+  return query.toString();
+}
+function mediaControl(form, field, kind, { id, hintId }, value) {
+  const { model, files } = form;
+  const { word, accept, tag, ready } = MEDIA[kind];
+  const shown = tag === "img" ? h("img", { alt: "" }) : h(tag, { controls: true, preload: "metadata" });
+  const frame = h("div", { className: `cd-frame cd-${tag}` }, shown);
+  shown.addEventListener(ready, () => frame.classList.add("cd-there"));
+  const state = h("span", { className: "cd-faint", role: "status" });
+  const refuse = (text) => form.refuse(field.key, text);
+  const fail = (problem) => {
+    state.textContent = "";
+    refuse(problem);
   };
-  const control = (field, id, hintId) => {
-    const value = model.get("values")[field.key];
-    const common = { id, "aria-describedby": hintId };
-    const change = (event) => tell(field.key, event.target.value);
-    if (field.kind === "bool") {
-      const box = h("input", {
-        ...common,
-        type: "checkbox",
-        checked: Boolean(value),
-        onchange: () => tell(field.key, box.checked),
-      });
-      return { root: box, set: (now) => (box.checked = Boolean(now)) };
-    }
-    if (field.kind === "multiline") {
-      const area = h("textarea", { ...common, rows: 3, value, oninput: change });
-      return { root: area, set: (now) => (area.value = now) };
-    }
-    if (field.kind in MEDIA) return media(field, id, hintId, value);
-    if (field.options) return choice(field, id, hintId, value);
-    if (field.kind === "color") {
-      const picker = h("input", {
-        type: "color",
-        value,
-        "aria-label": `${field.label}: pick a colour`,
-        oninput: () => {
-          text.value = picker.value;
-          tell(field.key, picker.value);
-        },
-      });
-      const text = h("input", {
-        ...common,
-        type: "text",
-        value,
-        spellcheck: false,
-        className: "cd-short",
-        oninput: () => {
-          if (/^#[0-9a-f]{6}$/i.test(text.value)) picker.value = text.value;
-          tell(field.key, text.value);
-        },
-      });
-      const set = (now) => ([picker.value, text.value] = [now, now]);
-      return { root: h("div", { className: "cd-line" }, picker, text), set };
-    }
-    if (field.kind === "seed") return seed(field, common, value, change);
-    const number = field.kind === "int" || field.kind === "float";
-    const input = h("input", {
-      ...common,
-      type: number ? "number" : "text",
-      className: number ? "cd-short" : "",
-      value,
-      min: number ? field.min : undefined,
-      max: number ? field.max : undefined,
-      step: number ? field.step || "any" : undefined,
-      oninput: change,
-    });
-    return { root: input, set: (now) => (input.value = now) };
+  let wanted = "";
+  const preview = async (now) => {
+    const name = String(now ?? "");
+    wanted = name;
+    frame.classList.remove("cd-there");
+    shown.removeAttribute("src");
+    if (shown instanceof HTMLMediaElement) shown.load();
+    if (!name || /^[a-z]+:/i.test(name)) return;
+    const isPicture = shown instanceof HTMLImageElement;
+    if (!isPicture && await pageServer(model.get("server")) === null) return;
+    if (wanted !== name) return;
+    const label = `${field.label}: ${name}`;
+    if (isPicture) shown.alt = label;
+    else shown.setAttribute("aria-label", label);
+    files.show(shown, viewQuery(name, model.get("machine")), isPicture ? SIDE : 0);
   };
-
-  const choice = (field, id, hintId, value) => {
-    const all = field.options.includes(value) ? field.options : [value, ...field.options];
-    if (all.length > 10) {
-      const combo = searchCombo({
-        id,
-        label: field.label,
-        value,
-        options: all.map((each) => ({ value: each, text: String(each) })),
-        describedby: hintId,
-        choose: (now) => tell(field.key, now),
-      });
-      return combo;
+  const options = () => {
+    const now = model.get("fields").find(({ key }) => key === field.key);
+    return (now?.options ?? []).map((option) => ({ value: option, text: String(option) }));
+  };
+  const combo = comboBox({
+    id,
+    label: field.label,
+    value,
+    options: options(),
+    free: true,
+    hint: "a file of ComfyUI's input folder, or an address",
+    describedBy: hintId,
+    choose: (chosen) => {
+      const now = chosen;
+      refuse("");
+      form.change(field.key, now);
+      preview(now);
     }
-    const select = h(
-      "select",
-      {
-        id,
-        "aria-describedby": hintId,
-        onchange: () => tell(field.key, all[select.selectedIndex]),
+  });
+  const upload = async (file) => {
+    if (!isAccepted(file, accept)) {
+      const workflow = /\.json$/i.test(file.name) ? "; to open it as a workflow, drop it beside the inputs or use Open" : "";
+      return refuse(`${file.name} is not a ${word}${workflow}`);
+    }
+    refuse("");
+    state.textContent = `Sending ${file.name} …`;
+    const base = await pageServer(model.get("server"));
+    if (base === null) return sendFile(model, file, { key: field.key });
+    const machine = model.get("machine");
+    const destination = { type: "input", subfolder: "", overwrite: false, machine };
+    const progress = (fraction) => {
+      const stage = fraction < 1 ? `${Math.floor(100 * fraction)} %` : "being stored …";
+      state.textContent = `Sending ${file.name}: ${stage}`;
+    };
+    try {
+      const { name } = await postFile(base, file, destination, progress).done;
+      model.send({ kind: "uploaded", key: field.key, name });
+    } catch (error) {
+      fail(`Not uploaded: ${messageOf(error)}`);
+    }
+  };
+  const [button, input] = fileButton("Upload", accept, upload, {
+    title: `Upload a ${word} for ${field.label}, or drop one here`,
+    "aria-label": `${field.label}: upload a ${word}`
+  });
+  const root = h(
+    "div",
+    {
+      className: "cd-line cd-picture",
+      ondragover: (event) => {
+        event.preventDefault();
+        root.classList.add("cd-drop");
       },
-      all.map((each) => h("option", {}, String(each))),
-    );
-    const set = (now) => {
-      if (!all.includes(now)) {
-        all.push(now);
-        select.append(h("option", {}, String(now)));
+      ondragleave: () => root.classList.remove("cd-drop"),
+      ondrop: (event) => {
+        event.preventDefault();
+        event.stopPropagation();
+        root.classList.remove("cd-drop");
+        const file = event.dataTransfer?.files[0];
+        if (file) upload(file);
       }
-      select.selectedIndex = all.indexOf(now);
-    };
-    set(value);
-    return { root: select, set };
+    },
+    frame,
+    h("div", { className: "cd-grow" }, combo.root),
+    button,
+    input,
+    state
+  );
+  preview(value);
+  return {
+    root,
+    end: combo.end,
+    set(now) {
+      combo.setOptions(options(), now);
+      fail("");
+      preview(now);
+    },
+    fail
   };
+}
 
-  const seed = (field, common, value, change) => {
-    const input = h("input", {
-      ...common,
-      type: "text",
-      inputMode: "numeric",
-      className: "cd-short",
-      spellcheck: false,
-      value,
-      oninput: change,
-    });
-    const dice = iconButton("random", `${field.label}: draw a number`, () =>
-      model.send({ kind: "draw", key: field.key }),
-    );
-    const locked = () => model.get("locked").includes(field.key);
-    const lock = iconButton("lock", "", () => {
-      const others = model.get("locked").filter((key) => key !== field.key);
-      const now = !locked();
-      model.set("locked", now ? [...others, field.key] : others);
-      model.send({ kind: "lock", key: field.key, locked: now });
-    });
-    const state = h("span", { className: "cd-faint" });
-    const show = () => {
-      lock.firstChild.className = `fa fa-${locked() ? "lock" : "unlock-alt"}`;
-      lock.setAttribute("aria-pressed", String(locked()));
-      const name = `${field.label}: keep for every run`;
-      lock.title = name;
-      lock.setAttribute("aria-label", name);
-      state.textContent = locked() ? "kept" : "new for each run";
-    };
-    show();
-    events.on("change:locked", show);
-    const root = h("div", { className: "cd-line" }, input, dice, lock, state);
-    return { root, set: (now) => (input.value = now) };
+// src/form/controls.ts
+var LONG_LIST = 10;
+function makeControl(form, field, ids) {
+  const value = form.model.get("values")[field.key] ?? null;
+  if (field.kind === "bool") return checkBox(form, field, ids, value);
+  if (field.kind === "multiline") return textArea(form, field, ids, value);
+  if (isMedia(field.kind)) return mediaControl(form, field, field.kind, ids, value);
+  if (field.options) return choice(form, field, field.options, ids, value);
+  if (field.kind === "color") return colorPicker(form, field, ids, value);
+  if (field.kind === "seed") return seedInput(form, field, ids, value);
+  return textInput(form, field, ids, value);
+}
+function textOf(value) {
+  return String(value ?? "");
+}
+function shared({ id, hintId }) {
+  return { id, "aria-describedby": hintId };
+}
+function typedInto(form, field, input, root = input) {
+  input.addEventListener("input", () => form.change(field.key, input.value));
+  const set = (value) => {
+    input.value = textOf(value);
   };
-
-  const media = (field, id, hintId, value) => {
-    const { word, accept, tag, ready } = MEDIA[field.kind];
-    const isPicture = tag === "img";
-    const shown = isPicture
-      ? h("img", { alt: "" })
-      : h(tag, { controls: true, preload: "metadata" });
-    const frame = h("div", { className: `cd-frame cd-${tag}` }, shown);
-    shown.addEventListener(ready, () => frame.classList.add("cd-there"));
-    const state = h("span", { className: "cd-faint", role: "status" });
-    let wanted = null;
-    const look = async (name) => {
-      wanted = name;
-      frame.classList.remove("cd-there");
-      shown.removeAttribute("src");
-      if (!isPicture) shown.load();
-      if (!name || /^[a-z]+:/i.test(name)) return;
-      // A film does not go through the kernel for a look alone.
-      if (!isPicture && (await pageServer(model.get("server"))) === null) return;
-      if (wanted !== name) return;
-      const label = `${field.label}: ${name}`;
-      if (isPicture) shown.alt = label;
-      else shown.setAttribute("aria-label", label);
-      const found = /^(.*?)(?: \[(input|output|temp)\])?$/.exec(name);
-      const cut = found[1].lastIndexOf("/");
-      const query = new URLSearchParams({
-        filename: found[1].slice(cut + 1),
-        subfolder: cut < 0 ? "" : found[1].slice(0, cut),
-        type: found[2] || "input",
-      });
-      const machine = model.get("machine");
-      if (machine) query.set("machine", machine);
-      files.show(shown, query.toString(), isPicture ? 128 : 0);
-    };
-    const names = () => {
-      const listed = rowsOf(field.key).options ?? [];
-      return listed.map((each) => ({ value: each, text: String(each) }));
-    };
-    const combo = searchCombo({
-      id,
+  return { root, set };
+}
+function checkBox(form, field, ids, value) {
+  const onchange = () => form.change(field.key, box.checked);
+  const box = h("input", {
+    ...shared(ids),
+    type: "checkbox",
+    checked: Boolean(value),
+    onchange
+  });
+  const set = (now) => {
+    box.checked = Boolean(now);
+  };
+  return { root: box, set };
+}
+function textArea(form, field, ids, value) {
+  return typedInto(form, field, h("textarea", { ...shared(ids), rows: 3, value: textOf(value) }));
+}
+function textInput(form, field, ids, value) {
+  const isNumber = field.kind === "int" || field.kind === "float";
+  const range = isNumber ? { min: field.min ?? void 0, max: field.max ?? void 0, step: field.step || "any" } : {};
+  const input = h("input", {
+    ...shared(ids),
+    type: isNumber ? "number" : "text",
+    className: isNumber ? "cd-short" : "",
+    ...range,
+    value: textOf(value)
+  });
+  return typedInto(form, field, input);
+}
+function choice(form, field, options, ids, value) {
+  const all = options.includes(value) ? [...options] : [value, ...options];
+  if (all.length > LONG_LIST) {
+    return comboBox({
+      id: ids.id,
       label: field.label,
       value,
-      options: names(),
-      free: true,
-      hint: "a file of ComfyUI's input folder, or an address",
-      describedby: hintId,
-      choose: (now) => {
-        refuse("");
-        tell(field.key, now);
-        look(now);
-      },
+      options: all.map((option) => ({ value: option, text: String(option) })),
+      describedBy: ids.hintId,
+      choose: (now) => form.change(field.key, now)
     });
-    const send = async (file) => {
-      if (!isAccepted(file, accept)) {
-        const workflow = /\.json$/i.test(file.name)
-          ? "; to open it as a workflow, drop it beside the inputs or use Open"
-          : "";
-        return refuse(`${file.name} is no ${word}${workflow}`);
-      }
-      refuse("");
-      state.textContent = `Sending ${file.name} …`;
-      const base = await pageServer(model.get("server"));
-      if (base === null) return sendFile(model, file, { key: field.key });
-      const place = { type: "input", subfolder: "", overwrite: false, machine: model.get("machine") };
-      const tell = (fraction) => {
-        const stage = fraction < 1 ? `${Math.floor(100 * fraction)} %` : "being stored …";
-        state.textContent = `Sending ${file.name}: ${stage}`;
-      };
-      try {
-        const { name } = await postFile(base, file, place, tell).done;
-        model.send({ kind: "uploaded", key: field.key, name });
-      } catch (error) {
-        state.textContent = "";
-        refuse(`Not uploaded: ${error.message}`);
-      }
-    };
-    const refuse = (text) => {
-      rows.get(field.key).refused = text;
-      rows.get(field.key).blame();
-    };
-    const [button, input] = fileButton("Upload", accept, send, {
-      title: `Upload a ${word} for ${field.label}, or drop one here`,
-      "aria-label": `${field.label}: upload a ${word}`,
-    });
-    const root = h(
-      "div",
-      { className: "cd-line cd-picture" },
-      frame,
-      h("div", { className: "cd-grow" }, combo.root),
-      button,
-      input,
-      state,
-    );
-    root.addEventListener("dragover", (event) => {
-      event.preventDefault();
-      root.classList.add("cd-drop");
-    });
-    root.addEventListener("dragleave", () => root.classList.remove("cd-drop"));
-    root.addEventListener("drop", (event) => {
-      event.preventDefault();
-      event.stopPropagation();
-      root.classList.remove("cd-drop");
-      if (event.dataTransfer.files.length) send(event.dataTransfer.files[0]);
-    });
-    look(value);
-    return {
-      root,
-      end: combo.end,
-      set(now) {
-        combo.setOptions(names(), now);
-        state.textContent = "";
-        refuse("");
-        look(now);
-      },
-      fail(problem) {
-        state.textContent = "";
-        refuse(problem);
-      },
-    };
+  }
+  const onchange = () => form.change(field.key, all[select.selectedIndex] ?? null);
+  const select = h(
+    "select",
+    { ...shared(ids), onchange },
+    all.map((option) => h("option", {}, String(option)))
+  );
+  const set = (now) => {
+    if (!all.includes(now)) {
+      all.push(now);
+      select.append(h("option", {}, textOf(now)));
+    }
+    select.selectedIndex = all.indexOf(now);
   };
+  set(value);
+  return { root: select, set };
+}
+function colorPicker(form, field, ids, value) {
+  const picker = h("input", {
+    type: "color",
+    value: textOf(value),
+    "aria-label": `${field.label}: pick a colour`,
+    oninput: () => {
+      text.value = picker.value;
+      form.change(field.key, picker.value);
+    }
+  });
+  const text = h("input", {
+    ...shared(ids),
+    type: "text",
+    value: textOf(value),
+    spellcheck: false,
+    className: "cd-short",
+    oninput: () => {
+      if (/^#[0-9a-f]{6}$/i.test(text.value)) picker.value = text.value;
+      form.change(field.key, text.value);
+    }
+  });
+  const set = (now) => {
+    picker.value = text.value = textOf(now);
+  };
+  return { root: h("div", { className: "cd-line" }, picker, text), set };
+}
+function seedInput(form, field, ids, value) {
+  const { model, events } = form;
+  const input = h("input", {
+    ...shared(ids),
+    type: "text",
+    inputMode: "numeric",
+    className: "cd-short",
+    spellcheck: false,
+    value: textOf(value)
+  });
+  const draw = iconButton(
+    "random",
+    `${field.label}: draw a number`,
+    () => model.send({ kind: "draw", key: field.key })
+  );
+  const isLocked = () => model.get("locked").includes(field.key);
+  const lock = iconButton("lock", `${field.label}: keep for every run`, () => {
+    const others = model.get("locked").filter((key) => key !== field.key);
+    const locked = !isLocked();
+    model.set("locked", locked ? [...others, field.key] : others);
+    model.send({ kind: "lock", key: field.key, locked });
+  });
+  const state = h("span", { className: "cd-faint" });
+  const show = () => {
+    const locked = isLocked();
+    const picture = lock.querySelector("i");
+    if (picture) picture.className = `fa fa-${locked ? "lock" : "unlock-alt"}`;
+    lock.setAttribute("aria-pressed", String(locked));
+    state.textContent = locked ? "kept" : "new for each run";
+  };
+  show();
+  events.on("change:locked", show);
+  return typedInto(
+    form,
+    field,
+    input,
+    h("div", { className: "cd-line" }, input, draw, lock, state)
+  );
+}
 
-  const rowsOf = (key) => model.get("fields").find((field) => field.key === key) ?? {};
+// src/model.ts
+var Subscriptions = class {
+  constructor(model) {
+    this.model = model;
+  }
+  model;
+  added = [];
+  /** Call `action` on each of the events, whose names are separated by spaces. */
+  on(events, action) {
+    this.model.on(events, action);
+    this.added.push([events, action]);
+  }
+  end() {
+    for (const [events, action] of this.added) this.model.off(events, action);
+  }
+};
 
-  /** The buttons that add an input to a group, and remove the last one. */
-  const group = (field) => {
-    const change = (icon, label, more, can) =>
-      iconButton(icon, `${field.label}: ${label}`, () => model.send({ kind: "grow", key: field.key, more }), {
-        disabled: !can,
-      });
-    return h(
+// src/views/form.ts
+var SEARCHED = 8;
+function render({ model, el }) {
+  setUpRoot(el, "form");
+  const events = new Subscriptions(model);
+  const files = new Files(model, events);
+  const rows = /* @__PURE__ */ new Map();
+  const unconfirmed = /* @__PURE__ */ new Map();
+  const setValues = (values) => model.set("values", { ...model.get("values"), ...values });
+  const change = (key, value) => {
+    const row = rows.get(key);
+    if (row) row.shown = value;
+    const id = newId();
+    unconfirmed.set(id, { [key]: value });
+    setValues({ [key]: value });
+    model.send({ kind: "typed", id, values: { [key]: value } });
+  };
+  const refuse = (key, text) => {
+    const row = rows.get(key);
+    if (!row) return;
+    row.refused = text;
+    row.showProblem();
+  };
+  const form = { model, events, files, change, refuse };
+  const groupRow = (field) => {
+    const button = (icon2, label, more, isPossible = false) => iconButton(
+      icon2,
+      `${field.label}: ${label}`,
+      () => model.send({ kind: "grow", key: field.key, more }),
+      { disabled: !isPossible }
+    );
+    const add = button("plus", "add a value", true, field.can_grow);
+    const root = h(
       "div",
       { className: "cd-field cd-group", role: "group", "aria-label": field.label },
       h("span", { className: "cd-label", title: field.label }, field.label),
       h(
         "div",
         { className: "cd-line" },
-        change("plus", "add a value", true, field.can_grow),
-        change("minus", "remove the last value", false, field.can_shrink),
-        h("span", { className: "cd-faint", role: "status" }, field.hint),
-      ),
+        add,
+        button("minus", "remove the last value", false, field.can_shrink),
+        h("span", { className: "cd-faint", role: "status" }, field.hint)
+      )
     );
+    const nothing = () => {
+    };
+    rows.set(field.key, {
+      root,
+      input: add,
+      refused: "",
+      set: nothing,
+      showProblem: nothing,
+      showChanged: nothing
+    });
+    return root;
   };
-
-  const row = (field) => {
-    if (field.kind === "group") {
-      const root = group(field);
-      const input = root.querySelector("button");
-      const none = () => {};
-      rows.set(field.key, { root, input, set: none, mark: none, blame: none });
-      return root;
-    }
+  const fieldRow = (field) => {
     const id = newId();
     const hintId = newId();
-    const made = control(field, id, hintId);
-    const back = iconButton("undo", `${field.label}: back to the value of the workflow`, () => {
-      made.set(field.original);
-      tell(field.key, field.original);
+    const control = makeControl(form, field, { id, hintId });
+    const undo = iconButton("undo", `${field.label}: back to the value of the workflow`, () => {
+      control.set(field.original);
+      change(field.key, field.original);
     });
-    back.classList.add("cd-back");
+    undo.classList.add("cd-back");
     const problem = h("div", {
       id: newId(),
       className: "cd-problem",
       "aria-live": "polite",
-      hidden: true,
+      hidden: true
     });
     const root = h(
       "div",
       { className: `cd-field cd-${field.kind}` },
       h("label", { htmlFor: id, title: field.tooltip || field.label }, field.label),
-      h("div", { className: "cd-control" }, made.root, back),
+      h("div", { className: "cd-control" }, control.root, undo),
       h("div", { id: hintId, className: "cd-hint" }, field.hint),
-      problem,
+      problem
     );
-    const input = root.querySelector(`#${id}`);
-    const blame = () => {
-      const text = rows.get(field.key)?.refused || (model.get("problems")[field.key] ?? "");
-      problem.textContent = text;
-      problem.hidden = !text;
-      root.classList.toggle("cd-wrong", Boolean(text));
-      if (text) input.setAttribute("aria-invalid", "true");
-      else input.removeAttribute("aria-invalid");
-      input.setAttribute("aria-describedby", text ? `${problem.id} ${hintId}` : hintId);
+    const row = {
+      ...control,
+      root,
+      input: root.querySelector(`#${id}`) ?? root,
+      shown: model.get("values")[field.key],
+      refused: "",
+      showProblem() {
+        const text = row.refused || (model.get("problems")[field.key] ?? "");
+        problem.textContent = text;
+        problem.hidden = !text;
+        root.classList.toggle("cd-wrong", Boolean(text));
+        setAttribute(row.input, "aria-invalid", text ? "true" : null);
+        row.input.setAttribute("aria-describedby", text ? `${problem.id} ${hintId}` : hintId);
+      },
+      showChanged() {
+        const isChanged = model.get("values")[field.key] !== field.original;
+        root.classList.toggle("cd-changed", isChanged);
+        undo.disabled = !isChanged;
+      }
     };
-    blame();
-    const mark = () => {
-      const changed = model.get("values")[field.key] !== field.original;
-      root.classList.toggle("cd-changed", changed);
-      back.disabled = !changed;
-    };
-    rows.set(field.key, { ...made, root, input, mark, blame, shown: model.get("values")[field.key] });
-    mark();
+    rows.set(field.key, row);
+    row.showProblem();
+    row.showChanged();
     return root;
   };
-
-  const build = () => {
-    // What is chosen may change which fields there are: the one that has the focus keeps it.
-    const active = document.activeElement;
-    const [key] = [...rows].find(([, each]) => each.root.contains(active)) ?? [];
-    const place = key && controlsOf(rows.get(key).root).indexOf(active);
-    for (const each of rows.values()) each.end?.();
-    rows.clear();
-    const fields = model.get("fields");
-    const plain = fields.filter((field) => !field.more);
-    const more = fields.filter((field) => field.more);
-    el.replaceChildren(...plain.map(row));
-    unfold = () => {};
-    if (more.length) el.append(others(more));
-    el.append(unseen);
-    tellUnseen();
-    const again = rows.get(key);
-    if (again) (controlsOf(again.root).filter((each) => !each.disabled)[place] ?? again.input).focus();
-  };
-  const controlsOf = (root) => [...root.querySelectorAll("input, select, textarea, button")];
-
-  /** What code has set and no field shows. */
-  const unseen = h("div", { className: "cd-unshown cd-faint" });
-  const tellUnseen = () => {
+  const makeRow = (field) => field.kind === "group" ? groupRow(field) : fieldRow(field);
+  const others = h("div", { className: "cd-unshown cd-faint" });
+  const showOthers = () => {
     const set = model.get("others");
-    unseen.hidden = !set.length;
-    unseen.textContent = `Also set: ${set.map(({ key, value }) => `${key} = ${value}`).join(" · ")}`;
+    others.hidden = !set.length;
+    others.textContent = `Also set: ${set.map(({ key, value }) => `${key} = ${value}`).join(" · ")}`;
   };
-  let unfold = () => {};
-
-  /** The fields that wait: made when they are first looked at. */
-  const others = (fields) => {
+  let unfold = () => {
+  };
+  const moreInputs = (fields) => {
     const search = h("input", {
       type: "search",
       placeholder: "Find an input",
       "aria-label": "Find an input",
       oninput: () => {
-        const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-        for (const field of fields) {
-          const text = `${field.label} ${field.key}`.toLowerCase();
-          rows.get(field.key).root.hidden = !words.every((word) => text.includes(word));
+        const words = searchWords(search.value);
+        for (const { label, key } of fields) {
+          const row = rows.get(key);
+          if (row) row.root.hidden = !containsWords(`${label} ${key}`, words);
         }
-      },
+      }
     });
     const details = h(
       "details",
       { className: "cd-others", open: model.get("opened") },
-      h("summary", {}, `More inputs (${fields.length})`),
+      h("summary", {}, `More inputs (${fields.length})`)
     );
-    const open = () => {
+    const fill = () => {
       if (!details.open || details.children.length > 1) return;
-      const head = fields.length > 8 ? [h("div", { className: "cd-search" }, search)] : [];
-      details.append(...head, ...fields.map(row));
+      if (fields.length > SEARCHED) details.append(h("div", { className: "cd-search" }, search));
+      details.append(...fields.map(makeRow));
     };
     details.addEventListener("toggle", () => {
-      open();
+      fill();
       model.set("opened", details.open);
       model.send({ kind: "open", opened: details.open });
     });
-    open();
+    fill();
     unfold = () => {
       details.open = true;
-      open();
+      fill();
     };
     return details;
   };
-
-  events.on("change:fields", build);
-  events.on("change:values", () => {
-    // What was typed meanwhile comes to the kernel after what it told.
-    const newer = Object.assign({}, ...typed.values());
+  const build = () => {
+    const active = document.activeElement;
+    const [key, focused] = [...rows].find(([, { root }]) => root.contains(active)) ?? [];
+    const place = focused ? controlsIn(focused.root).indexOf(active) : -1;
+    for (const row of rows.values()) row.end?.();
+    rows.clear();
+    unfold = () => {
+    };
+    const fields = model.get("fields");
+    const more = fields.filter((field) => field.more);
+    el.replaceChildren(...fields.filter((field) => !field.more).map(makeRow));
+    if (more.length) el.append(moreInputs(more));
+    el.append(others);
+    showOthers();
+    const again = key === void 0 ? void 0 : rows.get(key);
+    if (!again) return;
+    const usable = controlsIn(again.root).filter((control) => !control.matches(":disabled"));
+    (usable[place] ?? again.input).focus();
+  };
+  const controlsIn = (root) => [
+    ...root.querySelectorAll("input, select, textarea, button")
+  ];
+  const showValues = () => {
+    const newer = Object.assign({}, ...unconfirmed.values());
     const values = model.get("values");
     if (Object.keys(newer).some((key) => key in values && values[key] !== newer[key])) {
-      return put(newer);
+      return setValues(newer);
     }
-    for (const [key, each] of rows) {
-      const value = model.get("values")[key];
-      // A control that shows it already keeps its cursor.
-      if (each.shown !== value) each.set(value);
-      each.shown = value;
-      each.mark();
+    for (const [key, row] of rows) {
+      const value = values[key];
+      if (row.shown !== value) row.set(value ?? null);
+      row.shown = value;
+      row.showChanged();
     }
-  });
+  };
+  const focus = (key) => {
+    if (!rows.has(key)) unfold();
+    const row = rows.get(key);
+    if (!row) return;
+    row.root.hidden = false;
+    row.root.scrollIntoView({ block: "center" });
+    row.input.focus({ preventScroll: true });
+  };
+  events.on("change:fields", build);
+  events.on("change:values", showValues);
   events.on("change:problems", () => {
-    for (const each of rows.values()) each.blame();
+    for (const row of rows.values()) row.showProblem();
   });
-  events.on("change:others", tellUnseen);
+  events.on("change:others", showOthers);
   events.on("msg:custom", (message) => {
-    if (message.kind === "took") typed.delete(message.id);
-    if (message.kind === "focus") {
-      if (!rows.has(message.key)) unfold();
-      const { root, input } = rows.get(message.key);
-      root.hidden = false;
-      root.scrollIntoView({ block: "center" });
-      input.focus({ preventScroll: true });
-    }
+    if (message.kind === "took") unconfirmed.delete(message.id);
+    if (message.kind === "focus") focus(message.key);
     if (message.kind === "problem") rows.get(message.key)?.fail?.(message.text);
   });
   build();
   return () => {
-    for (const each of rows.values()) each.end?.();
+    for (const row of rows.values()) row.end?.();
     events.end();
     files.end();
   };
 }
-
-export default { render };
+var form_default = { render };
+export {
+  form_default as default
+};

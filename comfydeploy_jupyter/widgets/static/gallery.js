@@ -1,153 +1,184 @@
-// The outputs of one run: pictures, videos, sounds, texts, files; its seeds and its timings.
+// Made from js/src/views/gallery.ts by `make js-build`; do not edit it here.
 
-const SIDE = 384; // pixels of a small copy
-const LARGEST_COPY = 1024; // what is shown of a picture that browsers cannot show
-const ICONS = { image: "picture-o", hdr: "picture-o", video: "film", audio: "music", "3d": "cube", file: "file-o" };
-
-const STEPS = {
-  ArrowLeft: -1,
-  ArrowDown: -1,
-  ArrowRight: 1,
-  ArrowUp: 1,
-  PageDown: -10,
-  PageUp: 10,
-  Home: -100,
-  End: 100,
-};
-
-// What is not seen, or makes a name read otherwise than it is.
-const UNSEEN = /[\u0000-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/g;
-
-/** The name of a file as it may be shown. */
-function nameOf(item) {
-  return item.name.replace(UNSEEN, "\ufffd");
+// src/dom.ts
+function h(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === void 0 || value === null) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name in element && !name.includes("-")) Object.assign(element, { [name]: value });
+    else element.setAttribute(name, String(value));
+  }
+  const isThere = (child) => child !== null && child !== void 0;
+  element.append(...children.flat().filter(isThere));
+  return element;
+}
+var idsMade = 0;
+function newId() {
+  idsMade += 1;
+  return `comfydeploy-${Math.random().toString(36).slice(2, 10)}-${idsMade}`;
+}
+function setUpRoot(el, name) {
+  el.classList.add("comfydeploy-view", `comfydeploy-${name}`);
+  el.setAttribute("data-lm-suppress-shortcuts", "true");
+}
+function icon(name) {
+  return h("i", { className: `fa fa-${name}`, "aria-hidden": "true" });
+}
+function iconButton(iconName, label, onclick, more = {}) {
+  return h(
+    "button",
+    { type: "button", className: "cd-icon", title: label, "aria-label": label, onclick, ...more },
+    icon(iconName)
+  );
 }
 
-function render({ model, el }) {
-  prepare(el, "gallery");
-  const events = listener(model);
-  let files = new Files(model, events);
-  let seen = whenSeen();
-  const box = h("dialog", { className: "cd-lightbox", "aria-label": "Picture in full size" });
-  const content = h("div");
-  el.append(content, box);
+// src/format.ts
+function formatBytes(size) {
+  let value = size;
+  for (const unit of ["B", "KiB", "MiB"]) {
+    if (value < 1024)
+      return unit === "B" ? `${Math.round(value)} B` : `${value.toFixed(1)} ${unit}`;
+    value /= 1024;
+  }
+  return `${value.toFixed(1)} GiB`;
+}
+function parseJson(text) {
+  try {
+    return JSON.parse(text ?? "");
+  } catch {
+    return null;
+  }
+}
 
-  const download = (item, text = nameOf(item)) =>
-    h(
-      "a",
-      {
-        href: "#",
-        className: "cd-download",
-        title: `Download ${nameOf(item)}`,
-        onclick: async (event) => {
-          event.preventDefault();
-          const url = await files.url(item.query);
-          // A download says no more of its page than a script of another user's would.
-          const xsrf = url.startsWith("blob:") ? null : pageHeaders()["X-XSRFToken"];
-          const href = xsrf ? `${url}&_xsrf=${encodeURIComponent(xsrf)}` : url;
-          h("a", { href, download: item.name }).click();
-        },
-      },
-      h("i", { className: "fa fa-download", "aria-hidden": "true" }),
-      text ? ` ${text}` : "",
-    );
+// src/server.ts
+var REACH_TIMEOUT = 5e3;
+function pageConfig() {
+  return parseJson(document.getElementById("jupyter-config-data")?.textContent) ?? {};
+}
+function pageHeaders() {
+  const headers = {};
+  const xsrf = document.cookie.match(/(?:^|; )_xsrf=([^;]*)/)?.[1];
+  if (xsrf) headers["X-XSRFToken"] = decodeURIComponent(xsrf);
+  const { token } = pageConfig();
+  if (token) headers.Authorization = `token ${token}`;
+  return headers;
+}
+var reached = /* @__PURE__ */ new Map();
+function pageServer({ base: given, instance }) {
+  const base = pageConfig().baseUrl || given;
+  if (!instance || !base) return Promise.resolve(null);
+  const key = `${base} ${instance}`;
+  const known = reached.get(key);
+  if (known) return known;
+  const asked = fetch(`${base}comfyui-deploy/check-status`, {
+    headers: pageHeaders(),
+    cache: "no-store",
+    signal: AbortSignal.timeout(REACH_TIMEOUT)
+  }).then((reply) => reply.json()).then((status) => status.instance === instance ? base : null).catch(() => {
+    reached.delete(key);
+    return null;
+  });
+  reached.set(key, asked);
+  return asked;
+}
 
-  // -- pictures ------------------------------------------------------------------------------
-
-  const pictures = (items) =>
-    h(
-      "div",
-      { className: `cd-pictures${items.length === 1 ? " cd-single" : ""}` },
-      items.map((item, index) => {
-        const image = h("img", { alt: nameOf(item) });
-        const button = h(
-          "button",
-          {
-            type: "button",
-            className: "cd-picture-button",
-            title: nameOf(item),
-            "aria-label": `${nameOf(item)}: show in full size`,
-            onclick: () => enlarge(items, index, button),
-          },
-          image,
-        );
-        const failed = () => button.replaceWith(tile(item));
-        const side = items.length === 1 ? 2 * SIDE : SIDE;
-        seen.watch(button, () => files.show(image, item.query, item.small === false ? 0 : side, failed));
-        return button;
-      }),
-    );
-
-  /** A file that is not shown: what it is called, how large it is, and its download. */
-  const tile = (item) => {
-    const size = h("span", { className: "cd-faint" });
-    const root = h(
-      "div",
-      { className: "cd-tile", title: nameOf(item) },
-      h("i", { className: `fa fa-${ICONS[item.kind] ?? ICONS.file}`, "aria-hidden": "true" }),
-      h("span", { className: "cd-cut cd-grow" }, nameOf(item)),
-      size,
-      download(item, ""),
-    );
-    seen.watch(root, async () => {
-      try {
-        const bytes = await files.size(item.query);
-        size.textContent = bytes < 0 ? "" : human(bytes);
-      } catch {
-        size.textContent = "gone";
-      }
+// src/files.ts
+var CHUNK = 1 << 20;
+var Files = class {
+  constructor(model, events) {
+    this.model = model;
+    events.on("msg:custom", (message, buffers) => {
+      const waiting = this.waiting.get(message.id);
+      if (message.kind !== "file" || !waiting) return;
+      this.waiting.delete(message.id);
+      if (message.error) return waiting.reject(new Error(message.error));
+      if (message.size !== void 0) return waiting.resolve(message.size);
+      const url = URL.createObjectURL(new Blob(buffers, { type: message.mime }));
+      this.blobUrls.push(url);
+      waiting.resolve(url);
     });
-    return root;
+  }
+  model;
+  waiting = /* @__PURE__ */ new Map();
+  blobUrls = [];
+  /** Return the URL of a file; with `side`, of a copy of a picture with at most so many pixels. */
+  async url(query, side = 0) {
+    const base = await pageServer(this.model.get("server"));
+    if (base === null) return String(await this.ask(query, side));
+    return `${base}comfyui-deploy/view?${query}${side ? `&thumbnail=${side}` : ""}`;
+  }
+  /** Return how many bytes a file has; -1 where the server does not say. */
+  async size(query) {
+    const base = await pageServer(this.model.get("server"));
+    if (base === null) return Number(await this.ask(query, 0, true));
+    const url = `${base}comfyui-deploy/view?${query}`;
+    const reply = await fetch(url, { method: "HEAD", headers: pageHeaders() });
+    if (!reply.ok) throw new Error(`HTTP ${reply.status}`);
+    return Number(reply.headers.get("Content-Length") ?? -1);
+  }
+  ask(query, side, only_size = false) {
+    const id = newId();
+    const answer = new Promise((resolve, reject) => {
+      this.waiting.set(id, { resolve, reject });
+    });
+    this.model.send({ kind: "file", id, query, side, only_size });
+    return answer;
+  }
+  /** Show a file in a picture, video or sound; `failed` is called where it cannot be shown. */
+  async show(media, query, side = 0, failed = () => {
+  }) {
+    try {
+      media.onerror = failed;
+      media.src = await this.url(query, side);
+    } catch {
+      failed();
+    }
+  }
+  /** Free what the browser keeps of the files. */
+  end() {
+    for (const url of this.blobUrls) URL.revokeObjectURL(url);
+  }
+};
+
+// src/gallery/item.ts
+var LARGEST_COPY = 1024;
+var INVISIBLE = /[\p{Cc}\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/gu;
+function nameOf(item) {
+  return item.name.replace(INVISIBLE, "�");
+}
+
+// src/gallery/download_link.ts
+function downloadLink(files, item, text = nameOf(item)) {
+  const download = async (event) => {
+    event.preventDefault();
+    const url = await files.url(item.query);
+    const xsrf = url.startsWith("blob:") ? null : pageHeaders()["X-XSRFToken"];
+    const href = xsrf ? `${url}&_xsrf=${encodeURIComponent(xsrf)}` : url;
+    h("a", { href, download: item.name }).click();
   };
+  return h(
+    "a",
+    {
+      href: "#",
+      className: "cd-download",
+      title: `Download ${nameOf(item)}`,
+      onclick: download
+    },
+    icon("download"),
+    text ? ` ${text}` : ""
+  );
+}
 
-  /** Two pictures, one over the other: a slider says how much of each is seen. */
-  const comparison = ([before, after]) => {
-    const [below, above] = [after, before].map((item) => h("img", { alt: nameOf(item) }));
-    const slider = h("input", {
-      type: "range",
-      min: 0,
-      max: 100,
-      value: 50,
-      title: "Before and after",
-      "aria-label": `Compare ${nameOf(before)} with ${nameOf(after)}`,
-    });
-    const move = () => {
-      root.style.setProperty("--cd-cut", `${slider.value}%`);
-      slider.setAttribute("aria-valuetext", `${slider.value} % before`);
-    };
-    slider.addEventListener("input", move);
-    // JupyterLab keeps browsers from doing what arrow keys do in a slider.
-    slider.addEventListener("keydown", (event) => {
-      if (!(event.key in STEPS)) return;
-      event.preventDefault();
-      event.stopPropagation();
-      slider.value = Number(slider.value) + STEPS[event.key];
-      move();
-    });
-    const root = h(
-      "div",
-      { className: "cd-compare" },
-      h(
-        "div",
-        { className: "cd-stack" },
-        below,
-        above,
-        h("span", { className: "cd-tag" }, "before"),
-        h("span", { className: "cd-tag cd-after" }, "after"),
-        slider,
-      ),
-      h("div", { className: "cd-line" }, download(before), download(after)),
-    );
-    move();
-    const failed = () => root.replaceChildren(tile(before), tile(after));
-    seen.watch(root, () => {
-      files.show(below, after.query, LARGEST_COPY, failed);
-      files.show(above, before.query, LARGEST_COPY, failed);
-    });
-    return root;
-  };
-
-  const enlarge = (items, start, opener) => {
+// src/gallery/lightbox.ts
+var Lightbox = class {
+  root = h("dialog", { className: "cd-lightbox", "aria-label": "Picture in full size" });
+  close() {
+    if (this.root.open) this.root.close();
+  }
+  /** Show a picture; arrows go to the others. `opener` gets the focus in the end. */
+  open(files, items, start, opener) {
+    const { root } = this;
     let index = start;
     const image = h("img");
     const name = h("span", { className: "cd-grow cd-cut" });
@@ -155,160 +186,328 @@ function render({ model, el }) {
     const show = (step) => {
       index = (index + step + items.length) % items.length;
       const item = items[index];
+      if (!item) return;
       image.removeAttribute("src");
       image.alt = nameOf(item);
-      name.textContent =
-        items.length > 1 ? `${nameOf(item)}  (${index + 1} of ${items.length})` : nameOf(item);
+      const position = items.length > 1 ? `  (${index + 1} of ${items.length})` : "";
+      name.textContent = `${nameOf(item)}${position}`;
       const side = item.kind === "hdr" ? LARGEST_COPY : 0;
-      files.show(image, item.query, side, () => (image.alt = `${nameOf(item)} cannot be had any more`));
-      line.replaceChildren(name, ...turn, download(item, "Download"), close);
+      files.show(image, item.query, side, () => {
+        image.alt = `${nameOf(item)} is not available any more`;
+      });
+      line.replaceChildren(name, ...turn, downloadLink(files, item, "Download"), close);
     };
-    const turn =
-      items.length > 1
-        ? [
-            iconButton("chevron-left", "Previous picture", () => show(-1)),
-            iconButton("chevron-right", "Next picture", () => show(1)),
-          ]
-        : [];
-    const close = iconButton("times", "Close", () => box.close());
-    box.onkeydown = (event) => {
+    const turn = items.length > 1 ? [
+      iconButton("chevron-left", "Previous picture", () => show(-1)),
+      iconButton("chevron-right", "Next picture", () => show(1))
+    ] : [];
+    const close = iconButton("times", "Close", () => root.close());
+    root.onkeydown = (event) => {
       if (event.key === "ArrowLeft") show(-1);
       if (event.key === "ArrowRight") show(1);
       event.stopPropagation();
     };
-    box.onclick = (event) => event.target === box && box.close();
-    box.onclose = () => opener.focus();
-    box.replaceChildren(line, h("div", { className: "cd-full" }, image));
-    box.showModal();
+    root.onclick = (event) => {
+      if (event.target === root) root.close();
+    };
+    root.onclose = () => opener.focus();
+    root.replaceChildren(line, h("div", { className: "cd-full" }, image));
+    root.showModal();
     show(0);
+  }
+};
+
+// src/gallery/outputs.ts
+var SIDE = 384;
+var ICONS = {
+  image: "picture-o",
+  hdr: "picture-o",
+  video: "film",
+  audio: "music",
+  "3d": "cube",
+  file: "file-o"
+};
+var STEPS = {
+  ArrowLeft: -1,
+  ArrowDown: -1,
+  ArrowRight: 1,
+  ArrowUp: 1,
+  PageDown: -10,
+  PageUp: 10,
+  Home: -100,
+  End: 100
+};
+function pictures(page, items, enlarge) {
+  const side = items.length === 1 ? 2 * SIDE : SIDE;
+  const picture = (item, index) => {
+    const image = h("img", { alt: nameOf(item) });
+    const button = h(
+      "button",
+      {
+        type: "button",
+        className: "cd-picture-button",
+        title: nameOf(item),
+        "aria-label": `${nameOf(item)}: show in full size`,
+        onclick: () => enlarge(index, button)
+      },
+      image
+    );
+    const failed = () => button.replaceWith(tile(page, item));
+    page.seen.watch(
+      button,
+      () => page.files.show(image, item.query, item.small === false ? 0 : side, failed)
+    );
+    return button;
   };
-
-  // -- the rest ------------------------------------------------------------------------------
-
-  const media = (item) => {
-    const player = h(item.kind, { controls: true, preload: "metadata", title: nameOf(item) });
-    player.setAttribute("aria-label", nameOf(item));
-    const figure = h("figure", {}, player, h("figcaption", {}, download(item)));
-    seen.watch(player, () => files.show(player, item.query, 0, () => figure.replaceChildren(tile(item))));
-    return figure;
-  };
-
-  /** A text; a long one is folded, and put into the page when it is first looked at. */
-  const text = ({ text: words, beginning, node }) => {
-    const whole = h("pre", { tabIndex: 0 });
-    const head = h("figcaption", {}, node);
-    if (beginning === words) {
-      whole.textContent = words;
-      return h("figure", {}, head, whole);
+  const className = `cd-pictures${items.length === 1 ? " cd-single" : ""}`;
+  return h("div", { className }, items.map(picture));
+}
+function tile(page, item) {
+  const size = h("span", { className: "cd-faint" });
+  const root = h(
+    "div",
+    { className: "cd-tile", title: nameOf(item) },
+    icon(ICONS[item.kind] ?? ICONS.file),
+    h("span", { className: "cd-cut cd-grow" }, nameOf(item)),
+    size,
+    downloadLink(page.files, item, "")
+  );
+  page.seen.watch(root, async () => {
+    try {
+      const bytes = await page.files.size(item.query);
+      size.textContent = bytes < 0 ? "" : formatBytes(bytes);
+    } catch {
+      size.textContent = "gone";
     }
-    const some = h("pre", {}, `${beginning} …`);
-    const details = h(
-      "details",
-      {},
-      h("summary", {}, `All ${words.length.toLocaleString()} characters`),
-      whole,
-    );
-    details.addEventListener("toggle", () => {
-      whole.textContent = details.open ? words : "";
-      some.hidden = details.open;
-    });
-    return h("figure", {}, head, some, details);
+  });
+  return root;
+}
+function comparison(page, before, after) {
+  const { files, seen } = page;
+  const below = h("img", { alt: nameOf(after) });
+  const above = h("img", { alt: nameOf(before) });
+  const slider = h("input", {
+    type: "range",
+    min: 0,
+    max: 100,
+    value: 50,
+    title: "Before and after",
+    "aria-label": `Compare ${nameOf(before)} with ${nameOf(after)}`
+  });
+  const move = () => {
+    root.style.setProperty("--cd-cut", `${slider.value}%`);
+    slider.setAttribute("aria-valuetext", `${slider.value} % before`);
   };
+  slider.addEventListener("input", move);
+  slider.addEventListener("keydown", (event) => {
+    const step = STEPS[event.key];
+    if (step === void 0) return;
+    event.preventDefault();
+    event.stopPropagation();
+    slider.value = String(Number(slider.value) + step);
+    move();
+  });
+  const root = h(
+    "div",
+    { className: "cd-compare" },
+    h(
+      "div",
+      { className: "cd-stack" },
+      below,
+      above,
+      h("span", { className: "cd-tag" }, "before"),
+      h("span", { className: "cd-tag cd-after" }, "after"),
+      slider
+    ),
+    h("div", { className: "cd-line" }, downloadLink(files, before), downloadLink(files, after))
+  );
+  move();
+  const failed = () => root.replaceChildren(tile(page, before), tile(page, after));
+  seen.watch(root, () => {
+    files.show(below, after.query, LARGEST_COPY, failed);
+    files.show(above, before.query, LARGEST_COPY, failed);
+  });
+  return root;
+}
+function player(page, item) {
+  const element = h(item.kind === "video" ? "video" : "audio", {
+    controls: true,
+    preload: "metadata",
+    title: nameOf(item),
+    "aria-label": nameOf(item)
+  });
+  const figure = h("figure", {}, element, h("figcaption", {}, downloadLink(page.files, item)));
+  const failed = () => figure.replaceChildren(tile(page, item));
+  page.seen.watch(element, () => page.files.show(element, item.query, 0, failed));
+  return figure;
+}
+function textFigure({ text, beginning, node }) {
+  const whole = h("pre", { tabIndex: 0 });
+  const head = h("figcaption", {}, node);
+  if (beginning === text) {
+    whole.textContent = text;
+    return h("figure", {}, head, whole);
+  }
+  const start = h("pre", {}, `${beginning} …`);
+  const details = h(
+    "details",
+    {},
+    h("summary", {}, `All ${text.length.toLocaleString()} characters`),
+    whole
+  );
+  details.addEventListener("toggle", () => {
+    whole.textContent = details.open ? text : "";
+    start.hidden = details.open;
+  });
+  return h("figure", {}, head, start, details);
+}
 
-  const timings = (times) => {
-    const longest = Math.max(...times.map((each) => each.seconds), 1e-9);
+// src/gallery/timings.ts
+function timings(times) {
+  const longest = Math.max(...times.map(({ seconds }) => seconds), 1e-9);
+  const row = ({ label, title, seconds }) => {
+    const bar = h("div", { className: "cd-fill" });
+    bar.style.width = `${Math.max(0.5, 100 * seconds / longest)}%`;
     return h(
-      "details",
-      { className: "cd-timings" },
-      h("summary", {}, "Node timings"),
-      h(
-        "table",
-        { className: "cd-chart" },
-        h("caption", { className: "cd-unseen" }, "How long each node took"),
-        h(
-          "tbody",
-          {},
-          times.map((each) => {
-            const fill = h("div", { className: "cd-fill" });
-            fill.style.width = `${Math.max(0.5, (100 * each.seconds) / longest)}%`;
-            return h(
-              "tr",
-              {},
-              h("th", { scope: "row", title: each.title }, each.label),
-              h("td", {}, fill),
-              h("td", { className: "cd-number" }, `${each.seconds.toFixed(2)} s`),
-            );
-          }),
-        ),
-      ),
+      "tr",
+      {},
+      h("th", { scope: "row", title }, label),
+      h("td", {}, bar),
+      h("td", { className: "cd-number" }, `${seconds.toFixed(2)} s`)
     );
   };
+  return h(
+    "details",
+    { className: "cd-timings" },
+    h("summary", {}, "Node timings"),
+    h(
+      "table",
+      { className: "cd-chart" },
+      h("caption", { className: "cd-unseen" }, "How long each node took"),
+      h("tbody", {}, times.map(row))
+    )
+  );
+}
 
-  /** What nodes have made: that which is shown at once, or that which waits. */
+// src/model.ts
+var Subscriptions = class {
+  constructor(model) {
+    this.model = model;
+  }
+  model;
+  added = [];
+  /** Call `action` on each of the events, whose names are separated by spaces. */
+  on(events, action) {
+    this.model.on(events, action);
+    this.added.push([events, action]);
+  }
+  end() {
+    for (const [events, action] of this.added) this.model.off(events, action);
+  }
+};
+
+// src/when_seen.ts
+var MARGIN = "300px";
+var WhenSeen = class {
+  actions = /* @__PURE__ */ new WeakMap();
+  observer = new IntersectionObserver(
+    (entries) => {
+      for (const { isIntersecting, target } of entries) {
+        if (!isIntersecting) continue;
+        this.observer.unobserve(target);
+        this.actions.get(target)?.();
+      }
+    },
+    { rootMargin: MARGIN }
+  );
+  watch(element, action) {
+    this.actions.set(element, action);
+    this.observer.observe(element);
+  }
+  end() {
+    this.observer.disconnect();
+  }
+};
+
+// src/views/gallery.ts
+function render({ model, el }) {
+  setUpRoot(el, "gallery");
+  const events = new Subscriptions(model);
+  const files = new Files(model, events);
+  let seen = new WhenSeen();
+  const content = h("div");
+  const lightbox = new Lightbox();
+  el.append(content, lightbox.root);
   const outputs = ({ items, pairs, texts }, waits) => {
+    const page = { files, seen };
     const compared = new Set(pairs.flat());
-    const mine = items.filter((item, place) => item.waits === waits && !compared.has(place));
-    const of = (...kinds) => mine.filter((item) => kinds.includes(item.kind));
-    const parts = pairs
-      .filter(([before]) => items[before].waits === waits)
-      .map((pair) => comparison(pair.map((place) => items[place])));
-    if (of("image", "hdr").length) parts.push(pictures(of("image", "hdr")));
-    const players = of("video", "audio");
-    if (players.length) parts.push(h("div", { className: "cd-players" }, players.map(media)));
-    parts.push(...texts.filter((each) => each.waits === waits).map(text));
-    const others = of("3d", "file");
-    if (others.length) parts.push(h("div", { className: "cd-tiles" }, others.map(tile)));
+    const own = items.filter((item, place) => item.waits === waits && !compared.has(place));
+    const of = (...kinds) => own.filter(({ kind }) => kinds.includes(kind));
+    const parts = [];
+    for (const [first, second] of pairs) {
+      const [before, after] = [items[first], items[second]];
+      if (before && after && before.waits === waits) parts.push(comparison(page, before, after));
+    }
+    const images = of("image", "hdr");
+    if (images.length) {
+      parts.push(
+        pictures(page, images, (index, opener) => lightbox.open(files, images, index, opener))
+      );
+    }
+    const played = of("video", "audio").map((item) => player(page, item));
+    if (played.length) parts.push(h("div", { className: "cd-players" }, played));
+    parts.push(...texts.filter((text) => text.waits === waits).map(textFigure));
+    const others = of("3d", "file").map((item) => tile(page, item));
+    if (others.length) parts.push(h("div", { className: "cd-tiles" }, others));
     return parts;
   };
-
+  const reuseButton = (promptId) => h(
+    "button",
+    {
+      type: "button",
+      className: "cd-button",
+      title: "Put the values of this run, and its seeds, into the form",
+      onclick: () => model.send({ kind: "reuse", prompt_id: promptId })
+    },
+    icon("reply"),
+    " Use these values again"
+  );
+  const head = (result) => h(
+    "div",
+    { className: "cd-line cd-head" },
+    h("b", { className: `cd-status cd-${result.status}` }, result.title),
+    result.facts.map((fact) => h("span", {}, fact)),
+    result.seeds.length ? h("span", {}, `seed ${result.seeds.join(", ")}`) : null,
+    h("span", { className: "cd-grow" }),
+    result.reusable ? reuseButton(result.prompt_id) : null
+  );
+  const otherOutputs = (result) => {
+    const count = [...result.items, ...result.texts].filter(({ waits }) => waits).length;
+    if (!count) return null;
+    const summary = h("summary", {}, `Other outputs (${count})`);
+    const details = h("details", { className: "cd-rest" }, summary);
+    details.addEventListener("toggle", () => {
+      if (details.children.length === 1) details.append(...outputs(result, true));
+    });
+    return details;
+  };
   const show = () => {
     const result = model.get("result");
     seen.end();
-    seen = whenSeen();
-    if (box.open) box.close();
+    seen = new WhenSeen();
+    lightbox.close();
     el.hidden = !result.prompt_id;
     if (el.hidden) return content.replaceChildren();
-    const seeds = result.seeds.length
-      ? [h("span", {}, `seed ${result.seeds.join(", ")}`)]
-      : [];
-    const head = h(
-      "div",
-      { className: "cd-line cd-head" },
-      h("b", { className: `cd-status cd-${result.status}` }, result.title),
-      ...result.facts.map((fact) => h("span", {}, fact)),
-      ...seeds,
-      h("span", { className: "cd-grow" }),
-      result.reusable
-        ? h(
-            "button",
-            {
-              type: "button",
-              className: "cd-button",
-              title: "Put the values of this run, its seeds too, into the form",
-              onclick: () => model.send({ kind: "reuse", prompt_id: result.prompt_id }),
-            },
-            h("i", { className: "fa fa-reply", "aria-hidden": "true" }),
-            " Use these values again",
-          )
-        : null,
+    const problem = (text) => h("div", { className: "comfydeploy-error", role: "alert" }, text);
+    content.replaceChildren(
+      head(result),
+      ...result.problems.map(problem),
+      ...outputs(result, false)
     );
-    const parts = [head];
-    for (const problem of result.problems) {
-      parts.push(h("div", { className: "comfydeploy-error", role: "alert" }, problem));
-    }
-    parts.push(...outputs(result, false));
-    const waiting = [...result.items, ...result.texts].filter((each) => each.waits).length;
-    if (waiting) {
-      const details = h("details", { className: "cd-rest" }, h("summary", {}, `Other outputs (${waiting})`));
-      details.addEventListener("toggle", () => {
-        if (details.children.length === 1) details.append(...outputs(result, true));
-      });
-      parts.push(details);
-    }
-    if (result.times.length) parts.push(timings(result.times));
-    content.replaceChildren(...parts);
+    const others = otherOutputs(result);
+    if (others) content.append(others);
+    if (result.times.length) content.append(timings(result.times));
   };
-
   events.on("change:result", show);
   show();
   return () => {
@@ -317,5 +516,7 @@ function render({ model, el }) {
     files.end();
   };
 }
-
-export default { render };
+var gallery_default = { render };
+export {
+  gallery_default as default
+};

@@ -1,62 +1,96 @@
-// Notices that the kernel of a panel or a sweep is gone: nothing in it would be heard any more.
+// Made from js/src/views/lifeline.ts by `make js-build`; do not edit it here.
 
-const GONE = new Set(["restarting", "autorestarting", "terminating", "dead"]);
-const CONTROLS = "button, input, select, textarea";
-const LIVING = ".cd-picture-button, .cd-lightbox *"; // they only show what is there
+// src/dom.ts
+function h(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === void 0 || value === null) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name in element && !name.includes("-")) Object.assign(element, { [name]: value });
+    else element.setAttribute(name, String(value));
+  }
+  const isThere = (child) => child !== null && child !== void 0;
+  element.append(...children.flat().filter(isThere));
+  return element;
+}
+function setUpRoot(el, name) {
+  el.classList.add("comfydeploy-view", `comfydeploy-${name}`);
+  el.setAttribute("data-lm-suppress-shortcuts", "true");
+}
 
+// src/model.ts
+var Subscriptions = class {
+  constructor(model) {
+    this.model = model;
+  }
+  model;
+  added = [];
+  /** Call `action` on each of the events, whose names are separated by spaces. */
+  on(events, action) {
+    this.model.on(events, action);
+    this.added.push([events, action]);
+  }
+  end() {
+    for (const [events, action] of this.added) this.model.off(events, action);
+  }
+};
+
+// src/views/lifeline.ts
+var GONE = /* @__PURE__ */ new Set(["restarting", "autorestarting", "terminating", "dead"]);
+var CONTROLS = "button, input, select, textarea";
+var USABLE = ".cd-picture-button, .cd-lightbox *";
 function render({ model, el }) {
-  prepare(el, "lifeline");
+  setUpRoot(el, "lifeline");
   el.setAttribute("role", "alert");
   el.hidden = true;
-  const events = listener(model);
-  const ends = [];
-  let gone = false;
-
-  /** Disable what is in the panel, also what its scripts put there later. */
+  const events = new Subscriptions(model);
+  const cleanups = [];
+  let isGone = false;
   const disable = (panel) => {
     for (const control of panel.querySelectorAll(CONTROLS)) {
-      if (!control.disabled && !control.matches(LIVING)) control.disabled = true;
+      if (!control.disabled && !control.matches(USABLE)) control.disabled = true;
     }
   };
-  const die = () => {
+  const showGone = () => {
     const panel = el.closest(`.${model.get("around")}`);
-    if (gone || !panel) return;
-    gone = true;
+    if (isGone || !panel) return;
+    isGone = true;
     panel.classList.add("cd-dead");
     disable(panel);
-    const observer = new MutationObserver(() => disable(panel));
-    observer.observe(panel, { subtree: true, childList: true, attributeFilter: ["disabled"] });
-    ends.push(() => observer.disconnect());
+    const observer2 = new MutationObserver(() => disable(panel));
+    observer2.observe(panel, { subtree: true, childList: true, attributeFilter: ["disabled"] });
+    cleanups.push(() => observer2.disconnect());
     el.hidden = false;
     el.replaceChildren(h("div", { className: "comfydeploy-error" }, model.get("text")));
   };
-
-  // Every page of ipywidgets marks what has no connection to a kernel, also what was only saved.
-  const look = () => {
-    if (el.closest(".jupyter-widgets-disconnected")) die();
+  const check = () => {
+    if (el.closest(".jupyter-widgets-disconnected")) showGone();
   };
-  events.on("comm:close comm_live_update", () => setTimeout(look));
-  const observer = new MutationObserver(look);
+  events.on("comm:close comm_live_update", () => setTimeout(check));
+  const observer = new MutationObserver(check);
   observer.observe(el, { attributeFilter: ["class"] });
-  const timer = setTimeout(look);
-  ends.push(() => observer.disconnect(), () => clearTimeout(timer));
-
-  // JupyterLab and Notebook do not mark it where a kernel dies or is shut down: there its state is
-  // asked for.
-  const session = model.widget_manager?.context?.sessionContext;
-  const first = session?.session?.kernel?.id;
-  const change = () => {
-    const kernel = session.session?.kernel;
-    if (!kernel || kernel.id !== first || GONE.has(kernel.status)) die();
+  const timer = setTimeout(check);
+  cleanups.push(
+    () => observer.disconnect(),
+    () => clearTimeout(timer)
+  );
+  const { context } = model.widget_manager ?? {};
+  const sessionContext = context?.sessionContext;
+  const first = sessionContext?.session?.kernel?.id;
+  const onSession = () => {
+    const kernel = sessionContext?.session?.kernel;
+    if (!kernel || kernel.id !== first || GONE.has(kernel.status)) showGone();
   };
-  for (const signal of [session?.statusChanged, session?.kernelChanged]) {
-    signal?.connect(change);
-    ends.push(() => signal?.disconnect(change));
+  for (const signal of [sessionContext?.statusChanged, sessionContext?.kernelChanged]) {
+    signal?.connect(onSession);
+    cleanups.push(() => signal?.disconnect(onSession));
   }
   return () => {
     events.end();
-    for (const end of ends) end();
+    for (const cleanup of cleanups) cleanup();
   };
 }
-
-export default { render };
+var lifeline_default = { render };
+export {
+  lifeline_default as default
+};

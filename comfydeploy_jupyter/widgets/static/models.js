@@ -1,122 +1,207 @@
-// The models of ComfyUI: a table that is searched, sorted and filtered in the page.
+// Made from js/src/views/models.ts by `make js-build`; do not edit it here.
 
-const READING = "!"; // stands for a hash that is being read
-const SHOWN = 500; // rows; with more, the search is the quicker way
-const COLUMNS = [
-  ["name", "Name", (model) => model.name.toLowerCase()],
-  ["folder", "Folder", (model) => model.folder.toLowerCase()],
-  ["size", "Size", (model) => model.size ?? -1],
-  ["modified", "Changed", (model) => model.modified ?? 0],
+// src/dom.ts
+function h(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === void 0 || value === null) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name in element && !name.includes("-")) Object.assign(element, { [name]: value });
+    else element.setAttribute(name, String(value));
+  }
+  const isThere = (child) => child !== null && child !== void 0;
+  element.append(...children.flat().filter(isThere));
+  return element;
+}
+function textButton(text, onclick, ...classes) {
+  const names = ["jupyter-widgets", "jupyter-button", "comfydeploy-button", ...classes];
+  return h("button", { type: "button", textContent: text, className: names.join(" "), onclick });
+}
+
+// src/clipboard.ts
+var SHOWN_FOR = 1500;
+async function write(text) {
+  if (navigator.clipboard && window.isSecureContext) {
+    await navigator.clipboard.writeText(text);
+    return;
+  }
+  const area = h("textarea", { value: text });
+  area.style.cssText = "position: fixed; opacity: 0";
+  document.body.append(area);
+  area.select();
+  const done = document.execCommand("copy");
+  area.remove();
+  if (!done) throw new Error("the browser refuses");
+}
+async function copyText(text, button, restore) {
+  const label = button.textContent;
+  try {
+    await write(text);
+    button.textContent = "Copied";
+  } catch {
+    button.textContent = "Not copied";
+  }
+  setTimeout(
+    restore ?? (() => {
+      button.textContent = label;
+    }),
+    SHOWN_FOR
+  );
+}
+
+// src/format.ts
+function formatBytes(size) {
+  let value = size;
+  for (const unit of ["B", "KiB", "MiB"]) {
+    if (value < 1024)
+      return unit === "B" ? `${Math.round(value)} B` : `${value.toFixed(1)} ${unit}`;
+    value /= 1024;
+  }
+  return `${value.toFixed(1)} GiB`;
+}
+function searchWords(search) {
+  return search.toLowerCase().split(/\s+/).filter(Boolean);
+}
+function containsWords(text, words) {
+  const lower = text.toLowerCase();
+  return words.every((word) => lower.includes(word));
+}
+
+// src/model.ts
+var Subscriptions = class {
+  constructor(model) {
+    this.model = model;
+  }
+  model;
+  added = [];
+  /** Call `action` on each of the events, whose names are separated by spaces. */
+  on(events, action) {
+    this.model.on(events, action);
+    this.added.push([events, action]);
+  }
+  end() {
+    for (const [events, action] of this.added) this.model.off(events, action);
+  }
+};
+
+// src/views/models.ts
+var READING = "!";
+var SHOWN = 500;
+var BY_NAME = { key: "name", title: "Name", read: (entry) => entry.name.toLowerCase() };
+var COLUMNS = [
+  BY_NAME,
+  { key: "folder", title: "Folder", read: (entry) => entry.folder.toLowerCase() },
+  { key: "size", title: "Size", read: (entry) => entry.size ?? -1 },
+  { key: "modified", title: "Changed", read: (entry) => entry.modified ?? 0 }
 ];
-
-export default {
-  render({ model, el }) {
-    el.classList.add("comfydeploy-models");
-    const search = h("input", { type: "search", placeholder: "Search models" });
-    search.setAttribute("aria-label", "Search models");
-    const folder = h("select");
-    folder.setAttribute("aria-label", "Show the models folder");
-    for (const control of [search, folder]) control.className = "comfydeploy-control";
-    const refresh = button("Refresh", () => model.send({ type: "refresh" }));
-    const count = h("div", { className: "comfydeploy-note" });
-    count.setAttribute("role", "status");
-    const head = h("tr");
-    const body = h("tbody");
-    const table = h("table", {}, h("thead", {}, head), body);
-    const scroller = h("div", { className: "comfydeploy-scroller", tabIndex: 0 }, table);
-    scroller.setAttribute("role", "region");
-    scroller.setAttribute("aria-label", "Models");
-    el.append(h("div", { className: "comfydeploy-bar" }, search, folder, refresh), scroller, count);
-
-    let order = { key: "name", down: false };
-    for (const [key, title] of COLUMNS) {
-      const sort = h("button", { type: "button", textContent: title });
-      sort.addEventListener("click", () => {
-        order = { key, down: order.key === key && !order.down };
-        draw();
-      });
-      const cell = h("th", { scope: "col" }, sort);
-      cell.dataset.key = key;
-      head.append(cell);
-    }
-    head.append(h("th", { scope: "col", textContent: "SHA-256" }));
-
-    function fillFolders() {
-      const chosen = folder.value;
-      const names = [...new Set(model.get("models").map((found) => found.folder))].sort();
-      folder.replaceChildren(
-        h("option", { value: "", textContent: "All folders" }),
-        ...names.map((name) => h("option", { value: name, textContent: name })),
-      );
-      folder.value = names.includes(chosen) ? chosen : "";
-    }
-
-    function draw() {
-      const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-      const read = COLUMNS.find(([key]) => key === order.key)[2];
-      const sign = order.down ? -1 : 1;
-      const all = model.get("models");
-      const found = all
-        .filter((entry) => !folder.value || entry.folder === folder.value)
-        .filter((entry) => {
-          const text = `${entry.folder}/${entry.name}`.toLowerCase();
-          return words.every((word) => text.includes(word));
-        })
-        .sort((a, b) => sign * (read(a) < read(b) ? -1 : read(a) > read(b) ? 1 : 0));
-      body.replaceChildren(...found.slice(0, SHOWN).map(line));
-      for (const cell of head.querySelectorAll("th[data-key]")) {
-        const own = cell.dataset.key === order.key;
-        cell.setAttribute("aria-sort", own ? (order.down ? "descending" : "ascending") : "none");
-      }
-      scroller.hidden = found.length === 0;
-      const size = found.reduce((sum, entry) => sum + (entry.size ?? 0), 0);
-      const more = found.length > SHOWN ? `, the first ${SHOWN} are shown` : "";
-      const many = `${found.length} model${found.length === 1 ? "" : "s"}, ${human(size)}${more}`;
-      const none = all.length === 0 ? "ComfyUI has no models yet" : "No model fits the search";
-      count.textContent = !model.get("loaded") ? "Asking ComfyUI …" : found.length ? many : none;
-    }
-
-    function line(entry) {
-      const changed = entry.modified == null ? "" : new Date(1000 * entry.modified);
-      const when = h("td", { textContent: changed && changed.toLocaleDateString() });
-      when.title = changed && changed.toLocaleString();
-      const name = h("td", { textContent: entry.name, className: "comfydeploy-name" });
-      return h(
-        "tr",
-        {},
-        name,
-        h("td", { textContent: entry.folder }),
-        h("td", { textContent: entry.size == null ? "" : human(entry.size) }),
-        when,
-        h("td", {}, hashOf(entry)),
-      );
-    }
-
-    function hashOf(entry) {
-      const key = `${entry.folder}/${entry.name}`;
-      const known = model.get("hashes")[key];
-      if (known && known !== READING) {
-        const copy = button(`${known.slice(0, 10)}… copy`, () => copyText(known, copy));
-        copy.title = known;
-        copy.setAttribute("aria-label", `Copy the hash of ${entry.name}`);
-        return copy;
-      }
-      const text = known === READING ? "Reading …" : "Compute";
-      const compute = button(text, () => model.send({ type: "hash", key }));
-      compute.disabled = known === READING;
-      compute.setAttribute("aria-label", `Compute the hash of ${entry.name}`);
-      return compute;
-    }
-
-    function news() {
-      fillFolders();
+function compare(a, b) {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+function render({ model, el }) {
+  el.classList.add("comfydeploy-models");
+  const events = new Subscriptions(model);
+  const search = h("input", {
+    type: "search",
+    className: "comfydeploy-control",
+    placeholder: "Search models",
+    "aria-label": "Search models"
+  });
+  const folder = h("select", {
+    className: "comfydeploy-control",
+    "aria-label": "Show the models folder"
+  });
+  const refresh = textButton("Refresh", () => model.send({ type: "refresh" }));
+  const count = h("div", { className: "comfydeploy-note", role: "status" });
+  const head = h("tr");
+  const body = h("tbody");
+  const scroller = h(
+    "div",
+    { className: "comfydeploy-scroller", tabIndex: 0, role: "region", "aria-label": "Models" },
+    h("table", {}, h("thead", {}, head), body)
+  );
+  el.append(h("div", { className: "comfydeploy-bar" }, search, folder, refresh), scroller, count);
+  let sorting = { column: BY_NAME, descending: false };
+  for (const column of COLUMNS) {
+    const { key, title } = column;
+    const onclick = () => {
+      sorting = { column, descending: sorting.column === column && !sorting.descending };
       draw();
+    };
+    const sort = h("button", { type: "button", textContent: title, onclick });
+    const cell = h("th", { scope: "col" }, sort);
+    cell.dataset.key = key;
+    head.append(cell);
+  }
+  head.append(h("th", { scope: "col", textContent: "SHA-256" }));
+  const fillFolders = () => {
+    const chosen = folder.value;
+    const names = [...new Set(model.get("models").map((entry) => entry.folder))].sort();
+    folder.replaceChildren(
+      h("option", { value: "", textContent: "All folders" }),
+      ...names.map((name) => h("option", { value: name, textContent: name }))
+    );
+    folder.value = names.includes(chosen) ? chosen : "";
+  };
+  const draw = () => {
+    const words = searchWords(search.value);
+    const { column, descending } = sorting;
+    const sign = descending ? -1 : 1;
+    const all = model.get("models");
+    const found = all.filter((entry) => !folder.value || entry.folder === folder.value).filter((entry) => containsWords(`${entry.folder}/${entry.name}`, words)).sort((a, b) => sign * compare(column.read(a), column.read(b)));
+    body.replaceChildren(...found.slice(0, SHOWN).map(row));
+    for (const cell of head.querySelectorAll("th[data-key]")) {
+      const isSorted = cell.dataset.key === column.key;
+      const order = descending ? "descending" : "ascending";
+      cell.setAttribute("aria-sort", isSorted ? order : "none");
     }
-    search.addEventListener("input", draw);
-    folder.addEventListener("change", draw);
-    const events = "change:models change:loaded change:hashes";
-    model.on(events, news);
-    news();
-    return () => model.off(events, news);
-  },
+    scroller.hidden = found.length === 0;
+    const size = found.reduce((sum, entry) => sum + (entry.size ?? 0), 0);
+    const more = found.length > SHOWN ? `, the first ${SHOWN} are shown` : "";
+    const many = `${found.length} model${found.length === 1 ? "" : "s"}, ${formatBytes(size)}${more}`;
+    const none = all.length === 0 ? "ComfyUI has no models yet" : "No model matches the search";
+    count.textContent = !model.get("loaded") ? "Asking ComfyUI …" : found.length ? many : none;
+  };
+  const row = (entry) => {
+    const changed = entry.modified === null ? null : new Date(1e3 * entry.modified);
+    return h(
+      "tr",
+      {},
+      h("td", { textContent: entry.name, className: "comfydeploy-name" }),
+      h("td", { textContent: entry.folder }),
+      h("td", { textContent: entry.size === null ? "" : formatBytes(entry.size) }),
+      h("td", {
+        textContent: changed?.toLocaleDateString() ?? "",
+        title: changed?.toLocaleString() ?? ""
+      }),
+      h("td", {}, hashButton(entry))
+    );
+  };
+  const hashButton = (entry) => {
+    const key = `${entry.folder}/${entry.name}`;
+    const known = model.get("hashes")[key];
+    if (known && known !== READING) {
+      const copy = textButton(`${known.slice(0, 10)}… copy`, () => copyText(known, copy));
+      copy.title = known;
+      copy.setAttribute("aria-label", `Copy the hash of ${entry.name}`);
+      return copy;
+    }
+    const text = known === READING ? "Reading …" : "Compute";
+    const compute = textButton(text, () => model.send({ type: "hash", key }));
+    compute.disabled = known === READING;
+    compute.setAttribute("aria-label", `Compute the hash of ${entry.name}`);
+    return compute;
+  };
+  const show = () => {
+    fillFolders();
+    draw();
+  };
+  search.addEventListener("input", draw);
+  folder.addEventListener("change", draw);
+  events.on("change:models change:loaded change:hashes", show);
+  show();
+  return () => events.end();
+}
+var models_default = { render };
+export {
+  models_default as default
 };

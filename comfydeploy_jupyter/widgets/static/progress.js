@@ -1,42 +1,95 @@
-// How far a run is: the node, both bars, the clock, the picture of the sampler.
+// Made from js/src/views/progress.ts by `make js-build`; do not edit it here.
 
+// src/dom.ts
+function h(tag, properties = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(properties)) {
+    if (value === void 0 || value === null) continue;
+    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    else if (name in element && !name.includes("-")) Object.assign(element, { [name]: value });
+    else element.setAttribute(name, String(value));
+  }
+  const isThere = (child) => child !== null && child !== void 0;
+  element.append(...children.flat().filter(isThere));
+  return element;
+}
+function setUpRoot(el, name) {
+  el.classList.add("comfydeploy-view", `comfydeploy-${name}`);
+  el.setAttribute("data-lm-suppress-shortcuts", "true");
+}
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+// src/format.ts
+function formatDuration(seconds) {
+  if (seconds < 9.95) return `${seconds.toFixed(1)} s`;
+  if (seconds < 59.5) return `${Math.round(seconds)} s`;
+  const whole = Math.round(seconds);
+  const minutes = Math.floor(whole / 60);
+  if (minutes < 60) return `${minutes} min ${String(whole % 60).padStart(2, "0")} s`;
+  return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
+}
+
+// src/model.ts
+var Subscriptions = class {
+  constructor(model) {
+    this.model = model;
+  }
+  model;
+  added = [];
+  /** Call `action` on each of the events, whose names are separated by spaces. */
+  on(events, action) {
+    this.model.on(events, action);
+    this.added.push([events, action]);
+  }
+  end() {
+    for (const [events, action] of this.added) this.model.off(events, action);
+  }
+};
+
+// src/views/progress.ts
+function progressBar(label) {
+  return h("div", { className: "cd-bar", role: "progressbar", "aria-label": label }, h("div"));
+}
+function setFraction(bar, fraction) {
+  bar.querySelector("div")?.style.setProperty("width", `${100 * fraction}%`);
+  bar.setAttribute("aria-valuenow", String(Math.round(100 * fraction)));
+}
 function render({ model, el }) {
-  prepare(el, "progress");
-  const events = listener(model);
+  setUpRoot(el, "progress");
+  const events = new Subscriptions(model);
   const title = h("span", { className: "cd-node" });
   const spoken = h("span", { className: "cd-unseen", role: "status", "aria-live": "polite" });
   const clock = h("span", { className: "cd-faint cd-number" });
-  const bar = (label) =>
-    h("div", { className: "cd-bar", role: "progressbar", "aria-label": label }, h("div"));
-  const overall = bar("The whole run");
-  const step = bar("This node");
+  const overall = progressBar("The whole run");
+  const step = progressBar("This node");
   step.classList.add("cd-thin");
-  const picture = h("img", { className: "cd-preview", alt: "Preview of the sampler", hidden: true });
-  el.append(h("div", { className: "cd-line cd-spread" }, title, clock), spoken, overall, step);
-  el.append(picture);
+  const preview = h("img", {
+    className: "cd-preview",
+    alt: "Preview of the sampler",
+    hidden: true
+  });
+  const head = h("div", { className: "cd-line cd-spread" }, title, clock);
+  el.append(head, spoken, overall, step, preview);
   let url = "";
-
-  const set = (element, fraction) => {
-    element.firstChild.style.width = `${100 * fraction}%`;
-    element.setAttribute("aria-valuenow", String(Math.round(100 * fraction)));
-  };
   const show = () => {
     const state = model.get("state");
     el.hidden = !state.phase;
-    if (el.hidden) return drop();
+    if (el.hidden) return removePreview();
     title.textContent = state.text;
     title.title = state.text;
-    if (spoken.textContent !== state.node) spoken.textContent = state.node;
-    const parts = [`${Math.round(100 * state.fraction)} %`, duration(state.elapsed)];
-    if (state.left !== null) parts.push(`about ${duration(state.left)} left`);
+    setText(spoken, state.node);
+    const parts = [`${Math.round(100 * state.fraction)} %`, formatDuration(state.elapsed)];
+    if (state.left !== null) parts.push(`about ${formatDuration(state.left)} left`);
     clock.textContent = parts.join(" · ");
-    set(overall, state.fraction);
-    set(step, state.steps > 1 ? state.step / state.steps : 0);
+    setFraction(overall, state.fraction);
+    setFraction(step, state.steps > 1 ? state.step / state.steps : 0);
     step.style.visibility = state.steps > 1 ? "visible" : "hidden";
   };
-  const drop = () => {
-    picture.hidden = true;
-    picture.removeAttribute("src");
+  const removePreview = () => {
+    preview.hidden = true;
+    preview.removeAttribute("src");
     if (url) URL.revokeObjectURL(url);
     url = "";
   };
@@ -45,17 +98,18 @@ function render({ model, el }) {
     if (message.kind !== "preview" || el.hidden) return;
     const old = url;
     url = URL.createObjectURL(new Blob(buffers, { type: message.mime }));
-    picture.src = url;
-    picture.hidden = false;
+    preview.src = url;
+    preview.hidden = false;
     if (old) URL.revokeObjectURL(old);
   });
   show();
-  // A page that was loaded anew shows the picture that is there.
   model.send({ kind: "hello" });
   return () => {
     events.end();
-    drop();
+    removePreview();
   };
 }
-
-export default { render };
+var progress_default = { render };
+export {
+  progress_default as default
+};

@@ -1,0 +1,42 @@
+/** Copying texts to the clipboard. */
+
+import { h } from "./dom.ts";
+
+const SHOWN_FOR = 1500; // ms that the button says so
+
+async function write(text: string): Promise<void> {
+  if (navigator.clipboard && window.isSecureContext) {
+    await navigator.clipboard.writeText(text);
+    return;
+  }
+  // A page that came by plain HTTP from another host has no `navigator.clipboard`.
+  const area = h("textarea", { value: text });
+  area.style.cssText = "position: fixed; opacity: 0";
+  document.body.append(area);
+  area.select();
+  const done = document.execCommand("copy");
+  area.remove();
+  if (!done) throw new Error("the browser refuses");
+}
+
+/** Copy a text and say so on the button; `restore` sets the label of the button again. */
+export async function copyText(
+  text: string,
+  button: HTMLButtonElement,
+  restore?: () => void,
+): Promise<void> {
+  const label = button.textContent;
+  try {
+    await write(text);
+    button.textContent = "Copied";
+  } catch {
+    button.textContent = "Not copied";
+  }
+  setTimeout(
+    restore ??
+      (() => {
+        button.textContent = label;
+      }),
+    SHOWN_FOR,
+  );
+}

@@ -1,0 +1,191 @@
+/** A text field with a list of choices that can be searched. */
+
+import { h, icon, newId, setAttribute } from "./dom.ts";
+import { containsWords, searchWords } from "./format.ts";
+
+const ROWS = 200; // choices that the list shows at once
+const PAGE = 10; // rows that Page Up and Page Down move by
+const STEPS: Record<string, number> = { ArrowDown: 1, ArrowUp: -1, PageDown: PAGE, PageUp: -PAGE };
+
+export type Option = { value: unknown; text: string; note?: string | undefined };
+
+export type ComboBox = {
+  root: HTMLElement;
+  input: HTMLInputElement;
+  set: (value: unknown) => void;
+  setOptions: (options: Option[], value: unknown) => void;
+  end: () => void;
+};
+
+/**
+ * Make a combo box: words in any order filter the list; arrows, Enter and Escape work in it.
+ *
+ * `free`: whether any text can be typed; `choose` is called with each value that the user chooses.
+ */
+export function comboBox(settings: {
+  id: string;
+  label: string;
+  value: unknown;
+  options: Option[];
+  free?: boolean;
+  hint?: string;
+  describedBy?: string;
+  choose: (value: unknown) => void;
+}): ComboBox {
+  const { id, label, free = false, hint = "", describedBy, choose } = settings;
+  let { value, options } = settings;
+  const listId = newId();
+  const input = h("input", {
+    id,
+    type: "text",
+    role: "combobox",
+    autocomplete: "off",
+    spellcheck: false,
+    placeholder: hint,
+    "aria-label": label,
+    "aria-expanded": "false",
+    "aria-controls": listId,
+    "aria-autocomplete": "list",
+    "aria-describedby": describedBy,
+  });
+  const list = h("ul", { id: listId, role: "listbox", className: "cd-list", "aria-label": label });
+  list.setAttribute("popover", "manual");
+  const root = h("div", { className: "cd-combo" }, input, icon("caret-down"), list);
+  let found: Option[] = [];
+  let active = -1;
+  let open = false;
+
+  const textOf = (wanted: unknown) =>
+    options.find((option) => option.value === wanted)?.text ?? String(wanted ?? "");
+
+  const fill = (search: string) => {
+    const words = searchWords(search);
+    const matches = options.filter(({ text, note }) =>
+      containsWords(`${text} ${note ?? ""}`, words),
+    );
+    found = matches.slice(0, ROWS);
+    list.replaceChildren(
+      ...found.map((option, index) =>
+        h(
+          "li",
+          {
+            id: `${listId}-${index}`,
+            role: "option",
+            "aria-selected": String(option.value === value),
+            title: option.text,
+            onmousedown: (event) => event.preventDefault(),
+            onclick: () => pick(index),
+          },
+          h("span", {}, option.text),
+          option.note ? h("small", {}, option.note) : null,
+        ),
+      ),
+    );
+    const left = matches.length - found.length;
+    if (left) list.append(h("li", { className: "cd-more" }, `${left} more: type to search`));
+    if (!matches.length) list.append(h("li", { className: "cd-more" }, "Nothing found"));
+    activate(found.findIndex((option) => option.value === value));
+  };
+  const activate = (index: number) => {
+    list.children[active]?.classList.remove("cd-active");
+    active = index;
+    const row = list.children[active];
+    row?.classList.add("cd-active");
+    row?.scrollIntoView({ block: "nearest" });
+    setAttribute(input, "aria-activedescendant", row?.id ?? null);
+  };
+  const place = () => {
+    const box = input.getBoundingClientRect();
+    const below = window.innerHeight - box.bottom;
+    const height = Math.max(80, Math.min(280, Math.max(below, box.top) - 12));
+    Object.assign(list.style, {
+      left: `${box.left}px`,
+      minWidth: `${box.width}px`,
+      maxWidth: `${Math.max(box.width, Math.min(560, window.innerWidth - box.left - 12))}px`,
+      maxHeight: `${height}px`,
+    });
+    const fitsBelow = below >= Math.min(height, list.scrollHeight) || below > box.top;
+    list.style.top = fitsBelow ? `${box.bottom}px` : "";
+    list.style.bottom = fitsBelow ? "" : `${window.innerHeight - box.top}px`;
+  };
+  const onPageMoved = (event: Event) => {
+    if (event.type !== "scroll" || !list.contains(event.target as Node)) close(true);
+  };
+  const show = (search = "") => {
+    fill(search);
+    if (!open) {
+      open = true;
+      if (list.showPopover) list.showPopover();
+      else list.classList.add("cd-open");
+      input.setAttribute("aria-expanded", "true");
+      window.addEventListener("scroll", onPageMoved, true);
+      window.addEventListener("resize", onPageMoved);
+    }
+    place();
+    list.children[active]?.scrollIntoView({ block: "nearest" });
+  };
+  /** Hide the list; with `accept`, take the text that was typed or set that of the value again. */
+  const close = (accept: boolean) => {
+    if (open) {
+      open = false;
+      if (list.hidePopover) list.hidePopover();
+      list.classList.remove("cd-open");
+      input.setAttribute("aria-expanded", "false");
+      input.removeAttribute("aria-activedescendant");
+      window.removeEventListener("scroll", onPageMoved, true);
+      window.removeEventListener("resize", onPageMoved);
+    }
+    if (!accept) return;
+    if (free && input.value !== textOf(value)) {
+      const option = options.find((each) => each.text === input.value);
+      set(option ? option.value : input.value, true);
+    } else input.value = textOf(value);
+  };
+  const set = (wanted: unknown, isChosen: boolean) => {
+    const changed = wanted !== value;
+    value = wanted;
+    input.value = textOf(value);
+    input.title = input.value;
+    if (changed && isChosen) choose(value);
+  };
+  const pick = (index: number) => {
+    const option = found[index];
+    close(false);
+    if (option) set(option.value, true);
+  };
+  const onKey = (event: KeyboardEvent) => {
+    const step = STEPS[event.key];
+    if (step !== undefined) {
+      event.preventDefault();
+      if (open) activate(Math.max(0, Math.min(found.length - 1, active + step)));
+      else show();
+    } else if (event.key === "Enter") {
+      event.preventDefault();
+      if (open && active >= 0) pick(active);
+      else if (open && found.length === 1) pick(0);
+      else close(true);
+    } else if (event.key === "Escape" && open) {
+      event.preventDefault();
+      event.stopPropagation();
+      input.value = textOf(value);
+      close(true);
+    }
+  };
+  input.addEventListener("focus", () => input.select());
+  input.addEventListener("click", () => (open ? close(false) : show()));
+  input.addEventListener("input", () => show(input.value));
+  input.addEventListener("blur", () => close(true));
+  input.addEventListener("keydown", onKey);
+  set(value, false);
+  return {
+    root,
+    input,
+    set: (wanted) => set(wanted, false),
+    setOptions(wanted, now) {
+      options = wanted;
+      set(now, false);
+      if (open) show();
+    },
+    end: () => close(false),
+  };
+}

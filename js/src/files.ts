@@ -1,0 +1,116 @@
+/** ComfyUI's files in the page, and the user's files on their way to the kernel. */
+
+import { newId } from "./dom.ts";
+import type { Buffers, Model, Subscriptions } from "./model.ts";
+import { pageHeaders, pageServer, type ServerFacts } from "./server.ts";
+
+export const CHUNK = 1 << 20; // bytes of a file in one message; a server may refuse more than 10 MB
+export const AHEAD = 4; // such messages that the kernel need not have confirmed
+
+/** The traits that a view of ComfyUI's files has. */
+export type FilesTraits = { server: ServerFacts };
+
+type FileMessage = { kind: string; id: string; error?: string; size?: number; mime?: string };
+type Waiting = { resolve: (answer: string | number) => void; reject: (error: Error) => void };
+
+/**
+ * The files of ComfyUI.
+ *
+ * The page shows them by their URL where it reaches the Jupyter server. Elsewhere the kernel sends
+ * their content, and the page shows that by a blob URL.
+ */
+export class Files {
+  private readonly waiting = new Map<string, Waiting>();
+  private readonly blobUrls: string[] = [];
+
+  constructor(
+    private readonly model: Model<FilesTraits>,
+    events: Subscriptions,
+  ) {
+    events.on("msg:custom", (message: FileMessage, buffers: Buffers) => {
+      const waiting = this.waiting.get(message.id);
+      if (message.kind !== "file" || !waiting) return;
+      this.waiting.delete(message.id);
+      if (message.error) return waiting.reject(new Error(message.error));
+      if (message.size !== undefined) return waiting.resolve(message.size);
+      const url = URL.createObjectURL(new Blob(buffers, { type: message.mime }));
+      this.blobUrls.push(url);
+      waiting.resolve(url);
+    });
+  }
+
+  /** Return the URL of a file; with `side`, of a copy of a picture with at most so many pixels. */
+  async url(query: string, side = 0): Promise<string> {
+    const base = await pageServer(this.model.get("server"));
+    if (base === null) return String(await this.ask(query, side));
+    return `${base}comfyui-deploy/view?${query}${side ? `&thumbnail=${side}` : ""}`;
+  }
+
+  /** Return how many bytes a file has; -1 where the server does not say. */
+  async size(query: string): Promise<number> {
+    const base = await pageServer(this.model.get("server"));
+    if (base === null) return Number(await this.ask(query, 0, true));
+    const url = `${base}comfyui-deploy/view?${query}`;
+    const reply = await fetch(url, { method: "HEAD", headers: pageHeaders() });
+    if (!reply.ok) throw new Error(`HTTP ${reply.status}`);
+    return Number(reply.headers.get("Content-Length") ?? -1);
+  }
+
+  private ask(query: string, side: number, only_size = false): Promise<string | number> {
+    const id = newId();
+    const answer = new Promise<string | number>((resolve, reject) => {
+      this.waiting.set(id, { resolve, reject });
+    });
+    this.model.send({ kind: "file", id, query, side, only_size });
+    return answer;
+  }
+
+  /** Show a file in a picture, video or sound; `failed` is called where it cannot be shown. */
+  async show(
+    media: HTMLImageElement | HTMLMediaElement,
+    query: string,
+    side = 0,
+    failed: () => void = () => {},
+  ): Promise<void> {
+    try {
+      media.onerror = failed;
+      media.src = await this.url(query, side);
+    } catch {
+      failed();
+    }
+  }
+
+  /** Free what the browser keeps of the files. */
+  end(): void {
+    for (const url of this.blobUrls) URL.revokeObjectURL(url);
+  }
+}
+
+/** Send a file of the user's computer to the kernel in pieces, no faster than the kernel takes them. */
+export async function sendFile(
+  model: Model,
+  file: File,
+  facts: Record<string, unknown>,
+): Promise<void> {
+  const id = newId();
+  const total = Math.max(1, Math.ceil(file.size / CHUNK));
+  let taken = 0;
+  let wake = () => {};
+  const onMessage = (message: { kind: string; id: string }) => {
+    if (message.kind !== "took" || message.id !== id) return;
+    taken += 1;
+    wake();
+  };
+  model.on("msg:custom", onMessage);
+  for (let piece = 0; piece < total; piece += 1) {
+    while (piece - taken >= AHEAD) {
+      await new Promise<void>((resolve) => {
+        wake = resolve;
+      });
+    }
+    const content = await file.slice(piece * CHUNK, (piece + 1) * CHUNK).arrayBuffer();
+    const last = piece === total - 1;
+    model.send({ kind: "piece", id, name: file.name, last, ...facts }, undefined, [content]);
+  }
+  model.off("msg:custom", onMessage);
+}

@@ -1,0 +1,58 @@
+/** What the form's controls know of their fields. */
+
+import type { Files, FilesTraits } from "../files.ts";
+import type { Model, Subscriptions } from "../model.ts";
+
+export type Value = string | number | boolean | null;
+
+/** An input of the workflow, as `widgets/form.py` describes it. */
+export type Field = {
+  key: string;
+  label: string;
+  kind: string;
+  hint: string;
+  tooltip?: string | null;
+  original: Value;
+  options?: Value[] | null;
+  min?: number | null;
+  max?: number | null;
+  step?: number | null;
+  /** Whether it is below "More inputs". */
+  more?: boolean;
+  /** Of a group: whether an input can be added, or the last one removed. */
+  can_grow?: boolean;
+  can_shrink?: boolean;
+};
+
+export type FormTraits = FilesTraits & {
+  fields: Field[];
+  values: Record<string, Value>;
+  locked: string[];
+  problems: Record<string, string>;
+  others: { key: string; value: string }[];
+  opened: boolean;
+  machine: string | null;
+};
+
+/** The form that a control is in. */
+export type Form = {
+  model: Model<FormTraits>;
+  events: Subscriptions;
+  files: Files;
+  /** Send a value that the user has set to the kernel. */
+  change: (key: string, value: Value) => void;
+  /** Show why the page does not accept a value; an empty text removes that. */
+  refuse: (key: string, text: string) => void;
+};
+
+/** The element that shows the value of a field, and lets it be changed. */
+export type Control = {
+  root: HTMLElement;
+  set: (value: Value) => void;
+  /** Show that the kernel could not take a file. */
+  fail?: (problem: string) => void;
+  end?: () => void;
+};
+
+/** The ids of a control and of the text that describes it. */
+export type Ids = { id: string; hintId: string };

@@ -1,0 +1,164 @@
+/** The control of an input that takes a picture, a video or a sound. */
+
+import { comboBox } from "../combo_box.ts";
+import { fileButton, h, isAccepted } from "../dom.ts";
+import { sendFile } from "../files.ts";
+import { messageOf } from "../format.ts";
+import { pageServer, postFile } from "../server.ts";
+import type { Control, Field, Form, Ids, Value } from "./field.ts";
+
+const SIDE = 128; // pixels of a small copy
+
+/** By kind: its name, what the file dialog offers, the element that shows it and its event. */
+const MEDIA = {
+  image: { word: "picture", accept: "image/*,.exr,.hdr", tag: "img", ready: "load" },
+  video: {
+    word: "video",
+    accept: "video/*,.mkv,image/gif,image/webp",
+    tag: "video",
+    ready: "loadedmetadata",
+  },
+  audio: { word: "sound", accept: "audio/*,video/*,.opus", tag: "audio", ready: "loadedmetadata" },
+} as const;
+
+type Kind = keyof typeof MEDIA;
+
+export function isMedia(kind: string): kind is Kind {
+  return kind in MEDIA;
+}
+
+/** Return the query of `view` for a file name as ComfyUI writes it: `folder/name [output]`. */
+export function viewQuery(name: string, machine: string | null): string {
+  const [, path = "", type = "input"] = /^(.*?)(?: \[(input|output|temp)\])?$/.exec(name) ?? [];
+  const cut = path.lastIndexOf("/");
+  const query = new URLSearchParams({
+    filename: path.slice(cut + 1),
+    subfolder: cut < 0 ? "" : path.slice(0, cut),
+    type,
+  });
+  if (machine) query.set("machine", machine);
+  return query.toString();
+}
+
+export function mediaControl(
+  form: Form,
+  field: Field,
+  kind: Kind,
+  { id, hintId }: Ids,
+  value: Value,
+): Control {
+  const { model, files } = form;
+  const { word, accept, tag, ready } = MEDIA[kind];
+  const shown =
+    tag === "img" ? h("img", { alt: "" }) : h(tag, { controls: true, preload: "metadata" });
+  const frame = h("div", { className: `cd-frame cd-${tag}` }, shown);
+  shown.addEventListener(ready, () => frame.classList.add("cd-there"));
+  const state = h("span", { className: "cd-faint", role: "status" });
+  const refuse = (text: string) => form.refuse(field.key, text);
+  const fail = (problem: string) => {
+    state.textContent = "";
+    refuse(problem);
+  };
+
+  let wanted = "";
+  const preview = async (now: Value) => {
+    const name = String(now ?? "");
+    wanted = name;
+    frame.classList.remove("cd-there");
+    shown.removeAttribute("src");
+    if (shown instanceof HTMLMediaElement) shown.load();
+    if (!name || /^[a-z]+:/i.test(name)) return;
+    const isPicture = shown instanceof HTMLImageElement;
+    // A whole video is too large to be sent through the kernel for a preview.
+    if (!isPicture && (await pageServer(model.get("server"))) === null) return;
+    if (wanted !== name) return;
+    const label = `${field.label}: ${name}`;
+    if (isPicture) shown.alt = label;
+    else shown.setAttribute("aria-label", label);
+    files.show(shown, viewQuery(name, model.get("machine")), isPicture ? SIDE : 0);
+  };
+
+  const options = () => {
+    const now = model.get("fields").find(({ key }) => key === field.key);
+    return (now?.options ?? []).map((option) => ({ value: option, text: String(option) }));
+  };
+  const combo = comboBox({
+    id,
+    label: field.label,
+    value,
+    options: options(),
+    free: true,
+    hint: "a file of ComfyUI's input folder, or an address",
+    describedBy: hintId,
+    choose: (chosen) => {
+      const now = chosen as Value;
+      refuse("");
+      form.change(field.key, now);
+      preview(now);
+    },
+  });
+
+  const upload = async (file: File) => {
+    if (!isAccepted(file, accept)) {
+      const workflow = /\.json$/i.test(file.name)
+        ? "; to open it as a workflow, drop it beside the inputs or use Open"
+        : "";
+      return refuse(`${file.name} is not a ${word}${workflow}`);
+    }
+    refuse("");
+    state.textContent = `Sending ${file.name} …`;
+    const base = await pageServer(model.get("server"));
+    if (base === null) return sendFile(model, file, { key: field.key });
+    const machine = model.get("machine");
+    const destination = { type: "input", subfolder: "", overwrite: false, machine };
+    const progress = (fraction: number) => {
+      const stage = fraction < 1 ? `${Math.floor(100 * fraction)} %` : "being stored …";
+      state.textContent = `Sending ${file.name}: ${stage}`;
+    };
+    try {
+      const { name } = await postFile(base, file, destination, progress).done;
+      model.send({ kind: "uploaded", key: field.key, name });
+    } catch (error) {
+      fail(`Not uploaded: ${messageOf(error)}`);
+    }
+  };
+  const [button, input] = fileButton("Upload", accept, upload, {
+    title: `Upload a ${word} for ${field.label}, or drop one here`,
+    "aria-label": `${field.label}: upload a ${word}`,
+  });
+
+  const root = h(
+    "div",
+    {
+      className: "cd-line cd-picture",
+      ondragover: (event) => {
+        event.preventDefault();
+        root.classList.add("cd-drop");
+      },
+      ondragleave: () => root.classList.remove("cd-drop"),
+      ondrop: (event) => {
+        event.preventDefault();
+        event.stopPropagation();
+        root.classList.remove("cd-drop");
+        const file = event.dataTransfer?.files[0];
+        if (file) upload(file);
+      },
+    },
+    frame,
+    h("div", { className: "cd-grow" }, combo.root),
+    button,
+    input,
+    state,
+  );
+  preview(value);
+  return {
+    root,
+    end: combo.end,
+    set(now) {
+      combo.setOptions(options(), now);
+      fail("");
+      preview(now);
+    },
+    fail,
+  };
+}

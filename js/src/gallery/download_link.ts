@@ -1,0 +1,29 @@
+/** A link that downloads an output file. */
+
+import { h, icon } from "../dom.ts";
+import type { Files } from "../files.ts";
+import { pageHeaders } from "../server.ts";
+import { type Item, nameOf } from "./item.ts";
+
+/** Make the link; an empty text leaves the icon only. */
+export function downloadLink(files: Files, item: Item, text = nameOf(item)): HTMLAnchorElement {
+  const download = async (event: MouseEvent) => {
+    event.preventDefault();
+    const url = await files.url(item.query);
+    // A link can send no header. The token in the query proves that the request is from this page.
+    const xsrf = url.startsWith("blob:") ? null : pageHeaders()["X-XSRFToken"];
+    const href = xsrf ? `${url}&_xsrf=${encodeURIComponent(xsrf)}` : url;
+    h("a", { href, download: item.name }).click();
+  };
+  return h(
+    "a",
+    {
+      href: "#",
+      className: "cd-download",
+      title: `Download ${nameOf(item)}`,
+      onclick: download,
+    },
+    icon("download"),
+    text ? ` ${text}` : "",
+  );
+}

@@ -1,0 +1,29 @@
+/** The output files of a run, as `widgets/gallery.py` describes them. */
+
+import type { Files } from "../files.ts";
+import type { WhenSeen } from "../when_seen.ts";
+
+export type Item = {
+  name: string;
+  /** "hdr" is a picture that browsers cannot show. */
+  kind: "image" | "hdr" | "video" | "audio" | "3d" | "file";
+  /** The query of the route `view`. */
+  query: string;
+  /** False where the server makes no small copy. */
+  small: boolean;
+  /** Whether it is below "Other outputs". */
+  waits: boolean;
+};
+
+/** What the parts of a gallery need to show a file. */
+export type Page = { files: Files; seen: WhenSeen };
+
+export const LARGEST_COPY = 1024; // pixels of a picture that browsers cannot show themselves
+
+// Control characters, and those that are invisible or change the direction of the text.
+const INVISIBLE = /[\p{Cc}\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/gu;
+
+/** Return the name of a file with each invisible character replaced. */
+export function nameOf(item: Item): string {
+  return item.name.replace(INVISIBLE, "\ufffd");
+}

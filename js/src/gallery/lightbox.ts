@@ -1,0 +1,57 @@
+/** One picture in full size, over the page. */
+
+import { h, iconButton } from "../dom.ts";
+import type { Files } from "../files.ts";
+import { downloadLink } from "./download_link.ts";
+import { type Item, LARGEST_COPY, nameOf } from "./item.ts";
+
+export class Lightbox {
+  readonly root = h("dialog", { className: "cd-lightbox", "aria-label": "Picture in full size" });
+
+  close(): void {
+    if (this.root.open) this.root.close();
+  }
+
+  /** Show a picture; arrows go to the others. `opener` gets the focus in the end. */
+  open(files: Files, items: Item[], start: number, opener: HTMLElement): void {
+    const { root } = this;
+    let index = start;
+    const image = h("img");
+    const name = h("span", { className: "cd-grow cd-cut" });
+    const line = h("div", { className: "cd-line" });
+    const show = (step: number) => {
+      index = (index + step + items.length) % items.length;
+      const item = items[index];
+      if (!item) return;
+      image.removeAttribute("src");
+      image.alt = nameOf(item);
+      const position = items.length > 1 ? `  (${index + 1} of ${items.length})` : "";
+      name.textContent = `${nameOf(item)}${position}`;
+      const side = item.kind === "hdr" ? LARGEST_COPY : 0;
+      files.show(image, item.query, side, () => {
+        image.alt = `${nameOf(item)} is not available any more`;
+      });
+      line.replaceChildren(name, ...turn, downloadLink(files, item, "Download"), close);
+    };
+    const turn =
+      items.length > 1
+        ? [
+            iconButton("chevron-left", "Previous picture", () => show(-1)),
+            iconButton("chevron-right", "Next picture", () => show(1)),
+          ]
+        : [];
+    const close = iconButton("times", "Close", () => root.close());
+    root.onkeydown = (event) => {
+      if (event.key === "ArrowLeft") show(-1);
+      if (event.key === "ArrowRight") show(1);
+      event.stopPropagation();
+    };
+    root.onclick = (event) => {
+      if (event.target === root) root.close();
+    };
+    root.onclose = () => opener.focus();
+    root.replaceChildren(line, h("div", { className: "cd-full" }, image));
+    root.showModal();
+    show(0);
+  }
+}

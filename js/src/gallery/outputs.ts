@@ -1,0 +1,170 @@
+/** The elements that show output files and texts. */
+
+import { h, icon } from "../dom.ts";
+import { formatBytes } from "../format.ts";
+import { downloadLink } from "./download_link.ts";
+import { type Item, LARGEST_COPY, nameOf, type Page } from "./item.ts";
+
+const SIDE = 384; // pixels of a small copy
+
+const ICONS: Record<Item["kind"], string> = {
+  image: "picture-o",
+  hdr: "picture-o",
+  video: "film",
+  audio: "music",
+  "3d": "cube",
+  file: "file-o",
+};
+
+/** By how much a key moves the slider of a comparison, percent. */
+const STEPS: Record<string, number> = {
+  ArrowLeft: -1,
+  ArrowDown: -1,
+  ArrowRight: 1,
+  ArrowUp: 1,
+  PageDown: -10,
+  PageUp: 10,
+  Home: -100,
+  End: 100,
+};
+
+/** A text that a node put out; `beginning` is what is shown of a long one. */
+export type OutputText = { node: string; text: string; beginning: string; waits: boolean };
+
+/** Small copies of pictures; a click calls `enlarge` with the number of the picture. */
+export function pictures(
+  page: Page,
+  items: Item[],
+  enlarge: (index: number, opener: HTMLElement) => void,
+): HTMLElement {
+  const side = items.length === 1 ? 2 * SIDE : SIDE;
+  const picture = (item: Item, index: number) => {
+    const image = h("img", { alt: nameOf(item) });
+    const button = h(
+      "button",
+      {
+        type: "button",
+        className: "cd-picture-button",
+        title: nameOf(item),
+        "aria-label": `${nameOf(item)}: show in full size`,
+        onclick: () => enlarge(index, button),
+      },
+      image,
+    );
+    const failed = () => button.replaceWith(tile(page, item));
+    page.seen.watch(button, () =>
+      page.files.show(image, item.query, item.small === false ? 0 : side, failed),
+    );
+    return button;
+  };
+  const className = `cd-pictures${items.length === 1 ? " cd-single" : ""}`;
+  return h("div", { className }, items.map(picture));
+}
+
+/** A file that is not shown: its name, its size and its download. */
+export function tile(page: Page, item: Item): HTMLElement {
+  const size = h("span", { className: "cd-faint" });
+  const root = h(
+    "div",
+    { className: "cd-tile", title: nameOf(item) },
+    icon(ICONS[item.kind] ?? ICONS.file),
+    h("span", { className: "cd-cut cd-grow" }, nameOf(item)),
+    size,
+    downloadLink(page.files, item, ""),
+  );
+  page.seen.watch(root, async () => {
+    try {
+      const bytes = await page.files.size(item.query);
+      size.textContent = bytes < 0 ? "" : formatBytes(bytes);
+    } catch {
+      size.textContent = "gone";
+    }
+  });
+  return root;
+}
+
+/** Two pictures, one over the other; a slider says how much of each is seen. */
+export function comparison(page: Page, before: Item, after: Item): HTMLElement {
+  const { files, seen } = page;
+  const below = h("img", { alt: nameOf(after) });
+  const above = h("img", { alt: nameOf(before) });
+  const slider = h("input", {
+    type: "range",
+    min: 0,
+    max: 100,
+    value: 50,
+    title: "Before and after",
+    "aria-label": `Compare ${nameOf(before)} with ${nameOf(after)}`,
+  });
+  const move = () => {
+    root.style.setProperty("--cd-cut", `${slider.value}%`);
+    slider.setAttribute("aria-valuetext", `${slider.value} % before`);
+  };
+  slider.addEventListener("input", move);
+  // JupyterLab prevents the browser's own reaction of a slider to these keys.
+  slider.addEventListener("keydown", (event) => {
+    const step = STEPS[event.key];
+    if (step === undefined) return;
+    event.preventDefault();
+    event.stopPropagation();
+    slider.value = String(Number(slider.value) + step);
+    move();
+  });
+  const root = h(
+    "div",
+    { className: "cd-compare" },
+    h(
+      "div",
+      { className: "cd-stack" },
+      below,
+      above,
+      h("span", { className: "cd-tag" }, "before"),
+      h("span", { className: "cd-tag cd-after" }, "after"),
+      slider,
+    ),
+    h("div", { className: "cd-line" }, downloadLink(files, before), downloadLink(files, after)),
+  );
+  move();
+  const failed = () => root.replaceChildren(tile(page, before), tile(page, after));
+  seen.watch(root, () => {
+    files.show(below, after.query, LARGEST_COPY, failed);
+    files.show(above, before.query, LARGEST_COPY, failed);
+  });
+  return root;
+}
+
+/** A video or a sound with the browser's controls. */
+export function player(page: Page, item: Item): HTMLElement {
+  const element = h(item.kind === "video" ? "video" : "audio", {
+    controls: true,
+    preload: "metadata",
+    title: nameOf(item),
+    "aria-label": nameOf(item),
+  });
+  const figure = h("figure", {}, element, h("figcaption", {}, downloadLink(page.files, item)));
+  const failed = () => figure.replaceChildren(tile(page, item));
+  page.seen.watch(element, () => page.files.show(element, item.query, 0, failed));
+  return figure;
+}
+
+/** A text; a long one is folded, and only in the page while it is unfolded. */
+export function textFigure({ text, beginning, node }: OutputText): HTMLElement {
+  const whole = h("pre", { tabIndex: 0 });
+  const head = h("figcaption", {}, node);
+  if (beginning === text) {
+    whole.textContent = text;
+    return h("figure", {}, head, whole);
+  }
+  const start = h("pre", {}, `${beginning} …`);
+  const details = h(
+    "details",
+    {},
+    h("summary", {}, `All ${text.length.toLocaleString()} characters`),
+    whole,
+  );
+  details.addEventListener("toggle", () => {
+    whole.textContent = details.open ? text : "";
+    start.hidden = details.open;
+  });
+  return h("figure", {}, head, start, details);
+}

@@ -1,0 +1,59 @@
+/**
+ * Makes ComfyUI's page work in a folder as it does at the root of a host.
+ *
+ * Some versions of its frontend (1.32 among them) tell their router that the page is at the root.
+ * The router then knows no view for the page's address, and shows none.
+ */
+
+/** The part of Vue's router that is used here. */
+type Router = {
+  isReady(): Promise<void>;
+  currentRoute: { value: { matched: unknown[]; query: unknown } };
+  replace(route: { path: string; query: unknown }): void;
+};
+
+type App = { config: { globalProperties: { $router?: Router } } };
+
+const INTERVAL = 20; // ms between two looks for the router
+
+const folder = location.pathname.slice(0, location.pathname.lastIndexOf("/") + 1);
+
+/** Return an address of the page's own host moved into the folder, unless it is there already. */
+function inFolder(url: string | URL): string {
+  const address = new URL(url, location.href);
+  if (address.origin === location.origin && !address.pathname.startsWith(folder)) {
+    address.pathname = folder + address.pathname.replace(/^\/+/, "");
+  }
+  return address.href;
+}
+
+for (const name of ["pushState", "replaceState"] as const) {
+  const change = history[name];
+  history[name] = function (
+    this: History,
+    state: unknown,
+    title: string,
+    url?: string | URL | null,
+  ) {
+    if (url === undefined || url === null) return change.call(this, state, title);
+    return change.call(this, state, title, inFolder(url));
+  };
+}
+
+const address = new URL(location.href);
+if (address.searchParams.has("token")) {
+  address.searchParams.delete("token");
+  history.replaceState(history.state, "", address.href);
+}
+
+const timer = setInterval(async () => {
+  const root = document.getElementById("vue-app") as (HTMLElement & { __vue_app__?: App }) | null;
+  const router = root?.__vue_app__?.config.globalProperties.$router;
+  if (!router) return;
+  clearInterval(timer);
+  await router.isReady();
+  const { matched, query } = router.currentRoute.value;
+  if (matched.length === 0) router.replace({ path: "/", query });
+}, INTERVAL);
+
+export {};

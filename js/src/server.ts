@@ -1,0 +1,110 @@
+/** Requests of the page to its own Jupyter server. */
+
+import { parseJson } from "./format.ts";
+
+const REACH_TIMEOUT = 5000; // ms
+
+type PageConfig = { baseUrl?: string; token?: string };
+
+/** Which server the kernel uses: the path of its base URL, and its id. Empty until that is known. */
+export type ServerFacts = { base?: string; instance?: string };
+
+/** Where an uploaded file is put; `machine` names a ComfyUI that is not the default one. */
+export type Destination = {
+  type: string;
+  subfolder: string;
+  overwrite: boolean;
+  machine: string | null;
+};
+
+/** What the route `upload-file` replies. */
+export type UploadReply = { success?: boolean; name: string; file_hash?: string; reused?: boolean };
+
+/** The user cancelled what was going on. */
+export class Cancelled extends Error {}
+
+/** Return what JupyterLab or Notebook put into the page about its server; empty in other pages. */
+function pageConfig(): PageConfig {
+  return parseJson(document.getElementById("jupyter-config-data")?.textContent) ?? {};
+}
+
+/** Return the headers that a request of the page to its own Jupyter server needs. */
+export function pageHeaders(): Record<string, string> {
+  const headers: Record<string, string> = {};
+  const xsrf = document.cookie.match(/(?:^|; )_xsrf=([^;]*)/)?.[1];
+  if (xsrf) headers["X-XSRFToken"] = decodeURIComponent(xsrf);
+  const { token } = pageConfig();
+  if (token) headers.Authorization = `token ${token}`;
+  return headers;
+}
+
+const reached = new Map<string, Promise<string | null>>();
+
+/**
+ * Return the base URL by which the page reaches the Jupyter server that the kernel uses, or null.
+ *
+ * It is null where the page came from another server, from VS Code or from Colab. A base URL that
+ * was found is remembered.
+ */
+export function pageServer({ base: given, instance }: ServerFacts): Promise<string | null> {
+  const base = pageConfig().baseUrl || given;
+  if (!instance || !base) return Promise.resolve(null);
+  const key = `${base} ${instance}`;
+  const known = reached.get(key);
+  if (known) return known;
+  const asked = fetch(`${base}comfyui-deploy/check-status`, {
+    headers: pageHeaders(),
+    cache: "no-store",
+    signal: AbortSignal.timeout(REACH_TIMEOUT),
+  })
+    .then((reply) => reply.json())
+    .then((status) => (status.instance === instance ? base : null))
+    .catch(() => {
+      reached.delete(key); // the next call tries again
+      return null;
+    });
+  reached.set(key, asked);
+  return asked;
+}
+
+/** Let the next call of `pageServer` ask again. */
+export function forgetPageServer(): void {
+  reached.clear();
+}
+
+/**
+ * Send a file from the page to the route `upload-file` of its own server.
+ *
+ * `progress` is called with the fraction that was sent, the last time with 1. `done` is the reply of
+ * the route; `abort` stops the upload, and `done` is then rejected with `Cancelled`.
+ */
+export function postFile(
+  base: string,
+  file: File,
+  { machine, ...fields }: Destination,
+  progress: (fraction: number) => void,
+): { done: Promise<UploadReply>; abort: () => void } {
+  const request = new XMLHttpRequest();
+  const done = new Promise<UploadReply>((resolve, reject) => {
+    const form = new FormData();
+    for (const [name, value] of Object.entries(fields)) form.append(name, String(value));
+    form.append("file", file, file.name);
+    const query = machine ? `?${new URLSearchParams({ machine })}` : "";
+    request.open("POST", `${base}comfyui-deploy/upload-file${query}`);
+    for (const [name, value] of Object.entries(pageHeaders())) {
+      request.setRequestHeader(name, value);
+    }
+    request.upload.onprogress = (event) => progress(event.loaded / Math.max(1, event.total));
+    request.upload.onload = () => progress(1);
+    request.onload = () => {
+      type Reply = UploadReply & { message?: string; error?: string };
+      const reply = parseJson<Reply>(request.responseText);
+      if (request.status === 200 && reply?.success) resolve(reply);
+      else reject(new Error(reply?.message ?? reply?.error ?? `HTTP ${request.status}`));
+    };
+    request.onerror = () => reject(new Error("The connection broke, or the file is gone"));
+    request.onabort = () => reject(new Cancelled());
+    request.send(form);
+  });
+  return { done, abort: () => request.abort() };
+}

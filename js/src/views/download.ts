@@ -1,0 +1,28 @@
+/** A button that asks the kernel for a file, which the browser then saves. */
+
+import { h, textButton } from "../dom.ts";
+import { type Buffers, type Context, Subscriptions } from "../model.ts";
+
+const KEPT_FOR = 60_000; // ms that the browser has to begin saving the file
+
+type Message = { type: string; name: string; mime: string };
+
+function render({ model, el }: Context<{ label: string }>) {
+  const events = new Subscriptions(model);
+  const button = textButton(model.get("label"), () => {
+    button.disabled = true;
+    model.send({ type: "wanted" });
+  });
+  Object.assign(button.style, { width: "auto", margin: "0" });
+  events.on("msg:custom", (message: Message, buffers: Buffers) => {
+    button.disabled = false;
+    if (message.type !== "file") return;
+    const url = URL.createObjectURL(new Blob(buffers, { type: message.mime }));
+    h("a", { href: url, download: message.name }).click();
+    setTimeout(() => URL.revokeObjectURL(url), KEPT_FOR);
+  });
+  el.append(button);
+  return () => events.end();
+}
+
+export default { render };

@@ -1,0 +1,252 @@
+/** The form of a workflow's inputs. */
+
+import { h, iconButton, newId, setAttribute, setUpRoot } from "../dom.ts";
+import { Files } from "../files.ts";
+import { makeControl } from "../form/controls.ts";
+import type { Control, Field, Form, FormTraits, Value } from "../form/field.ts";
+import { containsWords, searchWords } from "../format.ts";
+import { type Context, Subscriptions } from "../model.ts";
+
+const SEARCHED = 8; // "More inputs" with more fields than this have a search
+
+/** One line of the form. */
+type Row = Pick<Control, "root" | "set" | "fail" | "end"> & {
+  /** What gets the focus. */
+  input: HTMLElement;
+  /** The value that the control shows, as far as it is known. */
+  shown?: Value | undefined;
+  /** Why the page does not accept a value. */
+  refused: string;
+  showProblem: () => void;
+  showChanged: () => void;
+};
+
+type Message = { kind: string; id: string; key: string; text: string };
+
+function render({ model, el }: Context<FormTraits>) {
+  setUpRoot(el, "form");
+  const events = new Subscriptions(model);
+  const files = new Files(model, events);
+  const rows = new Map<string, Row>();
+
+  // Values go to the kernel as messages, which keep their order with the clicks in other parts of
+  // the panel. Changes of the model's state may be delayed and arrive after them.
+  const unconfirmed = new Map<string, Record<string, Value>>(); // by the id of the message
+  const setValues = (values: Record<string, Value>) =>
+    model.set("values", { ...model.get("values"), ...values });
+  const change = (key: string, value: Value) => {
+    const row = rows.get(key);
+    if (row) row.shown = value;
+    const id = newId();
+    unconfirmed.set(id, { [key]: value });
+    setValues({ [key]: value });
+    model.send({ kind: "typed", id, values: { [key]: value } });
+  };
+  const refuse = (key: string, text: string) => {
+    const row = rows.get(key);
+    if (!row) return;
+    row.refused = text;
+    row.showProblem();
+  };
+  const form: Form = { model, events, files, change, refuse };
+
+  /** The buttons that add an input to a group, and remove the last one. */
+  const groupRow = (field: Field): HTMLElement => {
+    const button = (icon: string, label: string, more: boolean, isPossible = false) =>
+      iconButton(
+        icon,
+        `${field.label}: ${label}`,
+        () => model.send({ kind: "grow", key: field.key, more }),
+        { disabled: !isPossible },
+      );
+    const add = button("plus", "add a value", true, field.can_grow);
+    const root = h(
+      "div",
+      { className: "cd-field cd-group", role: "group", "aria-label": field.label },
+      h("span", { className: "cd-label", title: field.label }, field.label),
+      h(
+        "div",
+        { className: "cd-line" },
+        add,
+        button("minus", "remove the last value", false, field.can_shrink),
+        h("span", { className: "cd-faint", role: "status" }, field.hint),
+      ),
+    );
+    const nothing = () => {};
+    rows.set(field.key, {
+      root,
+      input: add,
+      refused: "",
+      set: nothing,
+      showProblem: nothing,
+      showChanged: nothing,
+    });
+    return root;
+  };
+
+  const fieldRow = (field: Field): HTMLElement => {
+    const id = newId();
+    const hintId = newId();
+    const control = makeControl(form, field, { id, hintId });
+    const undo = iconButton("undo", `${field.label}: back to the value of the workflow`, () => {
+      control.set(field.original);
+      change(field.key, field.original);
+    });
+    undo.classList.add("cd-back");
+    const problem = h("div", {
+      id: newId(),
+      className: "cd-problem",
+      "aria-live": "polite",
+      hidden: true,
+    });
+    const root = h(
+      "div",
+      { className: `cd-field cd-${field.kind}` },
+      h("label", { htmlFor: id, title: field.tooltip || field.label }, field.label),
+      h("div", { className: "cd-control" }, control.root, undo),
+      h("div", { id: hintId, className: "cd-hint" }, field.hint),
+      problem,
+    );
+    const row: Row = {
+      ...control,
+      root,
+      input: root.querySelector<HTMLElement>(`#${id}`) ?? root,
+      shown: model.get("values")[field.key],
+      refused: "",
+      showProblem() {
+        const text = row.refused || (model.get("problems")[field.key] ?? "");
+        problem.textContent = text;
+        problem.hidden = !text;
+        root.classList.toggle("cd-wrong", Boolean(text));
+        setAttribute(row.input, "aria-invalid", text ? "true" : null);
+        row.input.setAttribute("aria-describedby", text ? `${problem.id} ${hintId}` : hintId);
+      },
+      showChanged() {
+        const isChanged = model.get("values")[field.key] !== field.original;
+        root.classList.toggle("cd-changed", isChanged);
+        undo.disabled = !isChanged;
+      },
+    };
+    rows.set(field.key, row);
+    row.showProblem();
+    row.showChanged();
+    return root;
+  };
+
+  const makeRow = (field: Field) => (field.kind === "group" ? groupRow(field) : fieldRow(field));
+
+  /** The inputs that code has set and that have no field. */
+  const others = h("div", { className: "cd-unshown cd-faint" });
+  const showOthers = () => {
+    const set = model.get("others");
+    others.hidden = !set.length;
+    others.textContent = `Also set: ${set.map(({ key, value }) => `${key} = ${value}`).join(" · ")}`;
+  };
+
+  /** Open "More inputs", if there are any. */
+  let unfold = () => {};
+
+  /** "More inputs": fields that are made when they are first shown. */
+  const moreInputs = (fields: Field[]): HTMLElement => {
+    const search = h("input", {
+      type: "search",
+      placeholder: "Find an input",
+      "aria-label": "Find an input",
+      oninput: () => {
+        const words = searchWords(search.value);
+        for (const { label, key } of fields) {
+          const row = rows.get(key);
+          if (row) row.root.hidden = !containsWords(`${label} ${key}`, words);
+        }
+      },
+    });
+    const details = h(
+      "details",
+      { className: "cd-others", open: model.get("opened") },
+      h("summary", {}, `More inputs (${fields.length})`),
+    );
+    const fill = () => {
+      if (!details.open || details.children.length > 1) return;
+      if (fields.length > SEARCHED) details.append(h("div", { className: "cd-search" }, search));
+      details.append(...fields.map(makeRow));
+    };
+    details.addEventListener("toggle", () => {
+      fill();
+      model.set("opened", details.open);
+      model.send({ kind: "open", opened: details.open });
+    });
+    fill();
+    unfold = () => {
+      details.open = true;
+      fill();
+    };
+    return details;
+  };
+
+  const build = () => {
+    // A value may decide which fields there are: the one that has the focus keeps it.
+    const active = document.activeElement as HTMLElement;
+    const [key, focused] = [...rows].find(([, { root }]) => root.contains(active)) ?? [];
+    const place = focused ? controlsIn(focused.root).indexOf(active) : -1;
+    for (const row of rows.values()) row.end?.();
+    rows.clear();
+    unfold = () => {};
+    const fields = model.get("fields");
+    const more = fields.filter((field) => field.more);
+    el.replaceChildren(...fields.filter((field) => !field.more).map(makeRow));
+    if (more.length) el.append(moreInputs(more));
+    el.append(others);
+    showOthers();
+    const again = key === undefined ? undefined : rows.get(key);
+    if (!again) return;
+    const usable = controlsIn(again.root).filter((control) => !control.matches(":disabled"));
+    (usable[place] ?? again.input).focus();
+  };
+  const controlsIn = (root: HTMLElement) => [
+    ...root.querySelectorAll<HTMLElement>("input, select, textarea, button"),
+  ];
+
+  const showValues = () => {
+    // What the user typed since then is newer than these values of the kernel.
+    const newer: Record<string, Value> = Object.assign({}, ...unconfirmed.values());
+    const values = model.get("values");
+    if (Object.keys(newer).some((key) => key in values && values[key] !== newer[key])) {
+      return setValues(newer);
+    }
+    for (const [key, row] of rows) {
+      const value = values[key];
+      // A control that shows the value already is left alone, so that the cursor stays.
+      if (row.shown !== value) row.set(value ?? null);
+      row.shown = value;
+      row.showChanged();
+    }
+  };
+  const focus = (key: string) => {
+    if (!rows.has(key)) unfold();
+    const row = rows.get(key);
+    if (!row) return;
+    row.root.hidden = false;
+    row.root.scrollIntoView({ block: "center" });
+    row.input.focus({ preventScroll: true });
+  };
+
+  events.on("change:fields", build);
+  events.on("change:values", showValues);
+  events.on("change:problems", () => {
+    for (const row of rows.values()) row.showProblem();
+  });
+  events.on("change:others", showOthers);
+  events.on("msg:custom", (message: Message) => {
+    if (message.kind === "took") unconfirmed.delete(message.id);
+    if (message.kind === "focus") focus(message.key);
+    if (message.kind === "problem") rows.get(message.key)?.fail?.(message.text);
+  });
+  build();
+  return () => {
+    for (const row of rows.values()) row.end?.();
+    events.end();
+    files.end();
+  };
+}
+
+export default { render };

@@ -1,0 +1,132 @@
+/** The outputs of one run: pictures, videos, sounds, texts, files; its seeds and its timings. */
+
+import { h, icon, setUpRoot } from "../dom.ts";
+import { Files, type FilesTraits } from "../files.ts";
+import type { Item } from "../gallery/item.ts";
+import { Lightbox } from "../gallery/lightbox.ts";
+import {
+  comparison,
+  type OutputText,
+  pictures,
+  player,
+  textFigure,
+  tile,
+} from "../gallery/outputs.ts";
+import { type NodeTime, timings } from "../gallery/timings.ts";
+import { type Context, Subscriptions } from "../model.ts";
+import { WhenSeen } from "../when_seen.ts";
+
+type Result = {
+  /** Empty while there is nothing to show; then nothing else is there. */
+  prompt_id: string;
+  status: string;
+  title: string;
+  facts: string[];
+  problems: string[];
+  seeds: string[];
+  items: Item[];
+  /** Pictures to compare, before and after, by their number in `items`. */
+  pairs: [number, number][];
+  texts: OutputText[];
+  times: NodeTime[];
+  reusable: boolean;
+};
+
+function render({ model, el }: Context<FilesTraits & { result: Result }>) {
+  setUpRoot(el, "gallery");
+  const events = new Subscriptions(model);
+  const files = new Files(model, events);
+  let seen = new WhenSeen();
+  const content = h("div");
+  const lightbox = new Lightbox();
+  el.append(content, lightbox.root);
+
+  /** The outputs that are shown at once, or those below "Other outputs". */
+  const outputs = ({ items, pairs, texts }: Result, waits: boolean): HTMLElement[] => {
+    const page = { files, seen };
+    const compared = new Set(pairs.flat());
+    const own = items.filter((item, place) => item.waits === waits && !compared.has(place));
+    const of = (...kinds: Item["kind"][]) => own.filter(({ kind }) => kinds.includes(kind));
+    const parts: HTMLElement[] = [];
+    for (const [first, second] of pairs) {
+      const [before, after] = [items[first], items[second]];
+      if (before && after && before.waits === waits) parts.push(comparison(page, before, after));
+    }
+    const images = of("image", "hdr");
+    if (images.length) {
+      parts.push(
+        pictures(page, images, (index, opener) => lightbox.open(files, images, index, opener)),
+      );
+    }
+    const played = of("video", "audio").map((item) => player(page, item));
+    if (played.length) parts.push(h("div", { className: "cd-players" }, played));
+    parts.push(...texts.filter((text) => text.waits === waits).map(textFigure));
+    const others = of("3d", "file").map((item) => tile(page, item));
+    if (others.length) parts.push(h("div", { className: "cd-tiles" }, others));
+    return parts;
+  };
+
+  const reuseButton = (promptId: string) =>
+    h(
+      "button",
+      {
+        type: "button",
+        className: "cd-button",
+        title: "Put the values of this run, and its seeds, into the form",
+        onclick: () => model.send({ kind: "reuse", prompt_id: promptId }),
+      },
+      icon("reply"),
+      " Use these values again",
+    );
+
+  const head = (result: Result) =>
+    h(
+      "div",
+      { className: "cd-line cd-head" },
+      h("b", { className: `cd-status cd-${result.status}` }, result.title),
+      result.facts.map((fact) => h("span", {}, fact)),
+      result.seeds.length ? h("span", {}, `seed ${result.seeds.join(", ")}`) : null,
+      h("span", { className: "cd-grow" }),
+      result.reusable ? reuseButton(result.prompt_id) : null,
+    );
+
+  const otherOutputs = (result: Result): HTMLElement | null => {
+    const count = [...result.items, ...result.texts].filter(({ waits }) => waits).length;
+    if (!count) return null;
+    const summary = h("summary", {}, `Other outputs (${count})`);
+    const details = h("details", { className: "cd-rest" }, summary);
+    details.addEventListener("toggle", () => {
+      if (details.children.length === 1) details.append(...outputs(result, true));
+    });
+    return details;
+  };
+
+  const show = () => {
+    const result = model.get("result");
+    seen.end();
+    seen = new WhenSeen();
+    lightbox.close();
+    el.hidden = !result.prompt_id;
+    if (el.hidden) return content.replaceChildren();
+    const problem = (text: string) =>
+      h("div", { className: "comfydeploy-error", role: "alert" }, text);
+    content.replaceChildren(
+      head(result),
+      ...result.problems.map(problem),
+      ...outputs(result, false),
+    );
+    const others = otherOutputs(result);
+    if (others) content.append(others);
+    if (result.times.length) content.append(timings(result.times));
+  };
+
+  events.on("change:result", show);
+  show();
+  return () => {
+    seen.end();
+    events.end();
+    files.end();
+  };
+}
+
+export default { render };

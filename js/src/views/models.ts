@@ -1,0 +1,143 @@
+/** The models of ComfyUI: a table that is searched, sorted and filtered in the page. */
+
+import { copyText } from "../clipboard.ts";
+import { h, textButton } from "../dom.ts";
+import { containsWords, formatBytes, searchWords } from "../format.ts";
+import { type Context, Subscriptions } from "../model.ts";
+
+const READING = "!"; // the hash of a model whose file is being read
+const SHOWN = 500; // rows that are drawn; the search finds the others
+
+type Entry = { name: string; folder: string; size: number | null; modified: number | null };
+
+type Traits = { models: Entry[]; loaded: boolean; hashes: Record<string, string> };
+
+type Column = { key: string; title: string; read: (entry: Entry) => string | number };
+
+const BY_NAME: Column = { key: "name", title: "Name", read: (entry) => entry.name.toLowerCase() };
+const COLUMNS: Column[] = [
+  BY_NAME,
+  { key: "folder", title: "Folder", read: (entry) => entry.folder.toLowerCase() },
+  { key: "size", title: "Size", read: (entry) => entry.size ?? -1 },
+  { key: "modified", title: "Changed", read: (entry) => entry.modified ?? 0 },
+];
+
+function compare(a: string | number, b: string | number): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+function render({ model, el }: Context<Traits>) {
+  el.classList.add("comfydeploy-models");
+  const events = new Subscriptions(model);
+  const search = h("input", {
+    type: "search",
+    className: "comfydeploy-control",
+    placeholder: "Search models",
+    "aria-label": "Search models",
+  });
+  const folder = h("select", {
+    className: "comfydeploy-control",
+    "aria-label": "Show the models folder",
+  });
+  const refresh = textButton("Refresh", () => model.send({ type: "refresh" }));
+  const count = h("div", { className: "comfydeploy-note", role: "status" });
+  const head = h("tr");
+  const body = h("tbody");
+  const scroller = h(
+    "div",
+    { className: "comfydeploy-scroller", tabIndex: 0, role: "region", "aria-label": "Models" },
+    h("table", {}, h("thead", {}, head), body),
+  );
+  el.append(h("div", { className: "comfydeploy-bar" }, search, folder, refresh), scroller, count);
+
+  let sorting = { column: BY_NAME, descending: false };
+  for (const column of COLUMNS) {
+    const { key, title } = column;
+    const onclick = () => {
+      sorting = { column, descending: sorting.column === column && !sorting.descending };
+      draw();
+    };
+    const sort = h("button", { type: "button", textContent: title, onclick });
+    const cell = h("th", { scope: "col" }, sort);
+    cell.dataset.key = key;
+    head.append(cell);
+  }
+  head.append(h("th", { scope: "col", textContent: "SHA-256" }));
+
+  const fillFolders = () => {
+    const chosen = folder.value;
+    const names = [...new Set(model.get("models").map((entry) => entry.folder))].sort();
+    folder.replaceChildren(
+      h("option", { value: "", textContent: "All folders" }),
+      ...names.map((name) => h("option", { value: name, textContent: name })),
+    );
+    folder.value = names.includes(chosen) ? chosen : "";
+  };
+
+  const draw = () => {
+    const words = searchWords(search.value);
+    const { column, descending } = sorting;
+    const sign = descending ? -1 : 1;
+    const all = model.get("models");
+    const found = all
+      .filter((entry) => !folder.value || entry.folder === folder.value)
+      .filter((entry) => containsWords(`${entry.folder}/${entry.name}`, words))
+      .sort((a, b) => sign * compare(column.read(a), column.read(b)));
+    body.replaceChildren(...found.slice(0, SHOWN).map(row));
+    for (const cell of head.querySelectorAll<HTMLElement>("th[data-key]")) {
+      const isSorted = cell.dataset.key === column.key;
+      const order = descending ? "descending" : "ascending";
+      cell.setAttribute("aria-sort", isSorted ? order : "none");
+    }
+    scroller.hidden = found.length === 0;
+    const size = found.reduce((sum, entry) => sum + (entry.size ?? 0), 0);
+    const more = found.length > SHOWN ? `, the first ${SHOWN} are shown` : "";
+    const many = `${found.length} model${found.length === 1 ? "" : "s"}, ${formatBytes(size)}${more}`;
+    const none = all.length === 0 ? "ComfyUI has no models yet" : "No model matches the search";
+    count.textContent = !model.get("loaded") ? "Asking ComfyUI …" : found.length ? many : none;
+  };
+
+  const row = (entry: Entry) => {
+    const changed = entry.modified === null ? null : new Date(1000 * entry.modified);
+    return h(
+      "tr",
+      {},
+      h("td", { textContent: entry.name, className: "comfydeploy-name" }),
+      h("td", { textContent: entry.folder }),
+      h("td", { textContent: entry.size === null ? "" : formatBytes(entry.size) }),
+      h("td", {
+        textContent: changed?.toLocaleDateString() ?? "",
+        title: changed?.toLocaleString() ?? "",
+      }),
+      h("td", {}, hashButton(entry)),
+    );
+  };
+
+  const hashButton = (entry: Entry) => {
+    const key = `${entry.folder}/${entry.name}`;
+    const known = model.get("hashes")[key];
+    if (known && known !== READING) {
+      const copy = textButton(`${known.slice(0, 10)}… copy`, () => copyText(known, copy));
+      copy.title = known;
+      copy.setAttribute("aria-label", `Copy the hash of ${entry.name}`);
+      return copy;
+    }
+    const text = known === READING ? "Reading …" : "Compute";
+    const compute = textButton(text, () => model.send({ type: "hash", key }));
+    compute.disabled = known === READING;
+    compute.setAttribute("aria-label", `Compute the hash of ${entry.name}`);
+    return compute;
+  };
+
+  const show = () => {
+    fillFolders();
+    draw();
+  };
+  search.addEventListener("input", draw);
+  folder.addEventListener("change", draw);
+  events.on("change:models change:loaded change:hashes", show);
+  show();
+  return () => events.end();
+}
+
+export default { render };

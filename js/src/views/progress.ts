@@ -1,0 +1,84 @@
+/** How far a run is: the node, a bar for the run and one for the node, the time, the preview. */
+
+import { h, setText, setUpRoot } from "../dom.ts";
+import { formatDuration } from "../format.ts";
+import { type Buffers, type Context, Subscriptions } from "../model.ts";
+
+/** `phase` is empty while no run is followed; then nothing else is there. */
+type State = {
+  phase: string;
+  text: string;
+  node: string;
+  fraction: number;
+  step: number;
+  steps: number;
+  elapsed: number;
+  left: number | null;
+};
+
+function progressBar(label: string): HTMLElement {
+  return h("div", { className: "cd-bar", role: "progressbar", "aria-label": label }, h("div"));
+}
+
+function setFraction(bar: HTMLElement, fraction: number): void {
+  bar.querySelector("div")?.style.setProperty("width", `${100 * fraction}%`);
+  bar.setAttribute("aria-valuenow", String(Math.round(100 * fraction)));
+}
+
+function render({ model, el }: Context<{ state: State }>) {
+  setUpRoot(el, "progress");
+  const events = new Subscriptions(model);
+  const title = h("span", { className: "cd-node" });
+  const spoken = h("span", { className: "cd-unseen", role: "status", "aria-live": "polite" });
+  const clock = h("span", { className: "cd-faint cd-number" });
+  const overall = progressBar("The whole run");
+  const step = progressBar("This node");
+  step.classList.add("cd-thin");
+  const preview = h("img", {
+    className: "cd-preview",
+    alt: "Preview of the sampler",
+    hidden: true,
+  });
+  const head = h("div", { className: "cd-line cd-spread" }, title, clock);
+  el.append(head, spoken, overall, step, preview);
+  let url = "";
+
+  const show = () => {
+    const state = model.get("state");
+    el.hidden = !state.phase;
+    if (el.hidden) return removePreview();
+    title.textContent = state.text;
+    title.title = state.text;
+    setText(spoken, state.node);
+    const parts = [`${Math.round(100 * state.fraction)} %`, formatDuration(state.elapsed)];
+    if (state.left !== null) parts.push(`about ${formatDuration(state.left)} left`);
+    clock.textContent = parts.join(" · ");
+    setFraction(overall, state.fraction);
+    setFraction(step, state.steps > 1 ? state.step / state.steps : 0);
+    step.style.visibility = state.steps > 1 ? "visible" : "hidden";
+  };
+  const removePreview = () => {
+    preview.hidden = true;
+    preview.removeAttribute("src");
+    if (url) URL.revokeObjectURL(url);
+    url = "";
+  };
+  events.on("change:state", show);
+  events.on("msg:custom", (message: { kind: string; mime: string }, buffers: Buffers) => {
+    if (message.kind !== "preview" || el.hidden) return;
+    const old = url;
+    url = URL.createObjectURL(new Blob(buffers, { type: message.mime }));
+    preview.src = url;
+    preview.hidden = false;
+    if (old) URL.revokeObjectURL(old);
+  });
+  show();
+  // The kernel replies with the last preview, so that a page that was reloaded shows it, too.
+  model.send({ kind: "hello" });
+  return () => {
+    events.end();
+    removePreview();
+  };
+}
+
+export default { render };

@@ -1,0 +1,27 @@
+/** Work that waits until its element is nearly visible. */
+
+const MARGIN = "300px"; // how near to the screen
+
+/** Calls an action once, when its element first comes near the screen. */
+export class WhenSeen {
+  private readonly actions = new WeakMap<Element, () => void>();
+  private readonly observer = new IntersectionObserver(
+    (entries) => {
+      for (const { isIntersecting, target } of entries) {
+        if (!isIntersecting) continue;
+        this.observer.unobserve(target);
+        this.actions.get(target)?.();
+      }
+    },
+    { rootMargin: MARGIN },
+  );
+
+  watch(element: Element, action: () => void): void {
+    this.actions.set(element, action);
+    this.observer.observe(element);
+  }
+
+  end(): void {
+    this.observer.disconnect();
+  }
+}

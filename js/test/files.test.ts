@@ -1,0 +1,107 @@
+import assert from "node:assert/strict";
+import { beforeEach, test } from "node:test";
+import { AHEAD, CHUNK, Files, sendFile } from "../src/files.ts";
+import { Subscriptions } from "../src/model.ts";
+import { forgetPageServer, pageHeaders, pageServer } from "../src/server.ts";
+import { answerRequests, asModel, FakeModel, until } from "./page.ts";
+
+const OURS = { base: "/", instance: "one" };
+
+beforeEach(() => {
+  forgetPageServer();
+  document.body.replaceChildren();
+});
+
+function filesOf(server: object) {
+  const model = new FakeModel({ server });
+  const files = new Files(asModel(model), new Subscriptions(asModel(model)));
+  return { model, files };
+}
+
+test("a page of the kernel's own server shows files by their URL, and asks once", async () => {
+  const requests = answerRequests(() => ({ instance: "one" }));
+  const { model, files } = filesOf(OURS);
+  assert.equal(
+    await files.url("filename=a.png", 384),
+    "/comfyui-deploy/view?filename=a.png&thumbnail=384",
+  );
+  assert.equal(await files.url("filename=a.png"), "/comfyui-deploy/view?filename=a.png");
+  assert.deepEqual(
+    requests.map(({ url }) => url),
+    ["/comfyui-deploy/check-status"],
+  );
+  assert.deepEqual(model.sent, []);
+});
+
+test("a page of another server gets files from the kernel", async () => {
+  answerRequests(() => ({ instance: "another" }));
+  const { model, files } = filesOf(OURS);
+  const url = files.url("filename=a.png", 384);
+  await until(() => model.sent.length > 0);
+  const [{ id, ...message }] = model.takeSent() as [{ id: string }];
+  assert.deepEqual(message, { kind: "file", query: "filename=a.png", side: 384, only_size: false });
+  model.receive({ kind: "file", id: "of another view", mime: "image/png" });
+  model.receive({ kind: "file", id, mime: "image/png" }, [new DataView(new ArrayBuffer(3))]);
+  assert.match(await url, /^blob:/);
+  const size = files.size("filename=b.png");
+  await until(() => model.sent.length > 0);
+  model.receive({ kind: "file", id: model.takeSent()[0]?.id, error: "no such file" });
+  await assert.rejects(size, /no such file/);
+});
+
+test("a server that did not answer is asked again", async () => {
+  globalThis.fetch = () => Promise.reject(new Error("away"));
+  assert.equal(await pageServer(OURS), null);
+  answerRequests(() => ({ instance: "one" }));
+  assert.equal(await pageServer(OURS), "/");
+});
+
+test("a page knows its base URL better than the kernel, and its token", async () => {
+  const config = document.createElement("script");
+  config.id = "jupyter-config-data";
+  config.textContent = JSON.stringify({ baseUrl: "/user/ada/", token: "secret" });
+  document.body.append(config);
+  const requests = answerRequests(() => ({ instance: "one" }));
+  assert.equal(await pageServer(OURS), "/user/ada/");
+  assert.equal(requests[0]?.url, "/user/ada/comfyui-deploy/check-status");
+  assert.equal(pageHeaders().Authorization, "token secret");
+});
+
+test("without a known server nothing is asked", async () => {
+  const requests = answerRequests(() => ({}));
+  assert.equal(await pageServer({}), null);
+  assert.equal(await pageServer({ base: "/" }), null);
+  assert.deepEqual(requests, []);
+});
+
+test("a file goes to the kernel in pieces, only a few ahead of those it has taken", async () => {
+  const model = new FakeModel({});
+  const pieces = 2 * AHEAD + 1;
+  const file = new File([new Uint8Array((pieces - 1) * CHUNK + 1)], "large.bin");
+  const sending = sendFile(asModel(model), file, { key: "1.image" });
+  for (let taken = 0; taken < pieces; taken += 1) {
+    const most = Math.min(pieces, taken + AHEAD);
+    await until(() => model.sent.length === most);
+    await new Promise((resolve) => setImmediate(resolve));
+    assert.equal(model.sent.length, most);
+    model.receive({ kind: "took", id: model.sent[0]?.id });
+  }
+  await sending;
+  const sizes = model.sent.map(({ buffers }) => buffers?.[0]?.byteLength);
+  assert.deepEqual(sizes, [...Array(pieces - 1).fill(CHUNK), 1]);
+  assert.deepEqual(
+    model.sent.map(({ last }) => last),
+    [...Array(pieces - 1).fill(false), true],
+  );
+  assert.equal(model.sent[0]?.key, "1.image");
+  assert.equal(model.listenerCount, 0);
+});
+
+test("an empty file is one piece", async () => {
+  const model = new FakeModel({});
+  await sendFile(asModel(model), new File([], "empty"), {});
+  assert.deepEqual(
+    model.sent.map(({ name, last }) => [name, last]),
+    [["empty", true]],
+  );
+});

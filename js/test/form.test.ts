@@ -1,0 +1,188 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { viewQuery } from "../src/form/media_control.ts";
+import form from "../src/views/form.ts";
+import { type FakeModel, find, show, type } from "./page.ts";
+
+const NO_PROBLEMS = {
+  problems: {},
+  others: [],
+  opened: false,
+  locked: [],
+  server: {},
+  machine: null,
+};
+
+function field(key: string, kind: string, original: unknown, more: object = {}) {
+  return { key, label: key, kind, hint: kind, original, options: null, more: false, ...more };
+}
+
+function showForm(fields: ReturnType<typeof field>[], state: object = {}) {
+  const values = Object.fromEntries(fields.map(({ key, original }) => [key, original]));
+  return show(form, { ...NO_PROBLEMS, fields, values, ...state });
+}
+
+function inputIn(el: HTMLElement): HTMLInputElement {
+  return find<HTMLInputElement>(el, ".cd-control input");
+}
+
+function confirm(model: FakeModel): void {
+  for (const { kind, id } of model.takeSent()) {
+    if (kind === "typed") model.receive({ kind: "took", id });
+  }
+}
+
+test("what is typed goes to the kernel, and can be taken back", () => {
+  const { model, el } = showForm([field("3.steps", "int", "20", { min: 1, max: 100 })]);
+  const input = inputIn(el);
+  assert.deepEqual([input.type, input.min, input.max, input.step], ["number", "1", "100", "any"]);
+  const undo = find<HTMLButtonElement>(el, ".cd-back");
+  assert.equal(undo.disabled, true);
+  type(input, "30");
+  assert.deepEqual(
+    model.sent.map(({ kind, values }) => [kind, values]),
+    [["typed", { "3.steps": "30" }]],
+  );
+  assert.equal(find(el, ".cd-field").classList.contains("cd-changed"), true);
+  undo.click();
+  assert.equal(input.value, "20");
+  assert.deepEqual(model.sent.at(-1)?.values, { "3.steps": "20" });
+});
+
+test("values of the kernel do not replace what was typed since", () => {
+  const { model, el } = showForm([field("a", "text", "one"), field("b", "text", "one")]);
+  const [a, b] = el.querySelectorAll<HTMLInputElement>(".cd-control input");
+  assert.ok(a && b);
+  type(a, "two");
+  model.set("values", { a: "one", b: "three" });
+  assert.deepEqual([a.value, b.value], ["two", "three"]);
+  confirm(model);
+  model.set("values", { a: "four", b: "three" });
+  assert.equal(a.value, "four");
+});
+
+test("a seed is kept or drawn", () => {
+  const { model, el } = showForm([field("3.seed", "seed", "18446744073709551615")]);
+  const [draw, lock] = el.querySelectorAll<HTMLButtonElement>(".cd-control .cd-line button");
+  assert.equal(inputIn(el).value, "18446744073709551615", "a number would lose its last digits");
+  draw?.click();
+  lock?.click();
+  assert.equal(lock?.getAttribute("aria-pressed"), "true");
+  assert.match(el.textContent ?? "", /kept/);
+  assert.deepEqual(model.sent, [
+    { kind: "draw", key: "3.seed" },
+    { kind: "lock", key: "3.seed", locked: true },
+  ]);
+});
+
+test("choices keep their type; a long list can be searched", () => {
+  const { model, el } = showForm([field("a", "combo", 2, { options: [1, 2] })]);
+  const select = find<HTMLSelectElement>(el, "select");
+  assert.equal(select.selectedIndex, 1);
+  select.selectedIndex = 0;
+  select.dispatchEvent(new Event("change"));
+  assert.deepEqual(model.sent[0]?.values, { a: 1 });
+  const many = Array.from({ length: 11 }, (_, number) => `model ${number}`);
+  assert.ok(
+    showForm([field("a", "combo", "model 1", { options: many })]).el.querySelector(".cd-combo"),
+  );
+});
+
+test("a value that is no choice is shown all the same", () => {
+  const { el } = showForm([field("a", "combo", "gone", { options: ["here"] })]);
+  const texts = [...find<HTMLSelectElement>(el, "select").children].map((each) => each.textContent);
+  assert.deepEqual(texts, ["gone", "here"]);
+});
+
+test("a colour is picked or typed", () => {
+  const { model, el } = showForm([field("a", "color", "#102030")]);
+  const [picker, text] = el.querySelectorAll<HTMLInputElement>(".cd-control input");
+  assert.ok(picker && text);
+  type(text, "#zz");
+  assert.equal(picker.value, "#102030");
+  type(text, "#aabbcc");
+  assert.equal(picker.value, "#aabbcc");
+  type(picker, "#000000");
+  assert.equal(text.value, "#000000");
+  assert.equal(model.sent.length, 3);
+});
+
+test("a problem is shown at its field, and goes away", () => {
+  const { model, el } = showForm([field("a", "int", "1")]);
+  model.set("problems", { a: "must be at least 1" });
+  const problem = find(el, ".cd-problem");
+  assert.equal(problem.textContent, "must be at least 1");
+  assert.equal(inputIn(el).getAttribute("aria-invalid"), "true");
+  assert.ok(inputIn(el).getAttribute("aria-describedby")?.includes(problem.id));
+  model.set("problems", {});
+  assert.equal(problem.hidden, true);
+  assert.equal(inputIn(el).hasAttribute("aria-invalid"), false);
+});
+
+test("more inputs are made when they are opened, and the kernel can go to one", () => {
+  const more = Array.from({ length: 9 }, (_, number) =>
+    field(`f${number}`, "text", "", { more: true }),
+  );
+  const { model, el } = showForm([field("a", "text", ""), ...more]);
+  assert.equal(el.querySelectorAll(".cd-field").length, 1);
+  model.receive({ kind: "focus", key: "f3" });
+  assert.equal(el.querySelectorAll(".cd-field").length, 10);
+  assert.equal(document.activeElement, el.querySelectorAll(".cd-control input")[4]);
+  type(find<HTMLInputElement>(el, ".cd-search input"), "f3");
+  const shown = [...el.querySelectorAll<HTMLElement>(".cd-others .cd-field")].filter(
+    (row) => !row.hidden,
+  );
+  assert.equal(shown.length, 1);
+});
+
+test("the field with the focus keeps it when the fields change", () => {
+  const fields = [field("a", "text", ""), field("b", "text", "")];
+  const { model, el } = showForm(fields);
+  el.querySelectorAll<HTMLInputElement>(".cd-control input")[1]?.focus();
+  model.set("fields", [field("new", "text", ""), ...fields]);
+  assert.equal(document.activeElement, el.querySelectorAll(".cd-control input")[2]);
+});
+
+test("groups grow and shrink", () => {
+  const group = field("g", "group", null, { can_grow: true, can_shrink: false });
+  const { model, el } = showForm([group]);
+  const [add, remove] = el.querySelectorAll("button");
+  add?.click();
+  assert.equal(remove?.disabled, true);
+  assert.deepEqual(model.sent, [{ kind: "grow", key: "g", more: true }]);
+});
+
+test("inputs without a field are told", () => {
+  const { model, el } = showForm([]);
+  const others = find(el, ".cd-unshown");
+  assert.equal(others.hidden, true);
+  model.set("others", [{ key: "3.x", value: "[1]" }]);
+  assert.equal(others.textContent, "Also set: 3.x = [1]");
+});
+
+test("a file of the wrong kind is refused with a reason", () => {
+  const { model, el } = showForm([field("1.image", "image", "", { options: ["a.png"] })]);
+  const drop = (name: string) => {
+    const event = new Event("drop", { bubbles: true, cancelable: true });
+    const dataTransfer = { files: [new File([""], name)] };
+    find(el, ".cd-picture").dispatchEvent(Object.assign(event, { dataTransfer }));
+    return find(el, ".cd-problem").textContent;
+  };
+  assert.equal(drop("notes.txt"), "notes.txt is not a picture");
+  assert.match(drop("mine.json") ?? "", /^mine.json is not a picture; to open it as a workflow, /);
+  assert.deepEqual(model.sent, []);
+});
+
+test("names of files as ComfyUI writes them", () => {
+  assert.equal(viewQuery("a.png", null), "filename=a.png&subfolder=&type=input");
+  assert.equal(
+    viewQuery("x/y/a b.png [output]", "gpu"),
+    "filename=a+b.png&subfolder=x%2Fy&type=output&machine=gpu",
+  );
+});
+
+test("nothing listens after the end", () => {
+  const { model, end } = showForm([field("3.seed", "seed", "1"), field("a", "image", "")]);
+  end();
+  assert.equal(model.listenerCount, 0);
+});

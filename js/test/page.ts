@@ -1,0 +1,164 @@
+/** A page for the tests, and a model of anywidget without a kernel. */
+
+import { Window } from "happy-dom";
+import type { Buffers, Model } from "../src/model.ts";
+
+export const PAGE = "http://jupyter.test/lab";
+
+const window = new Window({ url: PAGE });
+
+// Node.js has some of these, too; elements need those of the page.
+const OF_THE_PAGE = ["Event", "EventTarget", "CustomEvent", "navigator"];
+for (const name of Object.getOwnPropertyNames(window)) {
+  if (name in globalThis && !OF_THE_PAGE.includes(name)) continue;
+  const value: unknown = Reflect.get(window, name);
+  Object.defineProperty(globalThis, name, { value, writable: true, configurable: true });
+}
+Object.defineProperty(globalThis, "window", { value: window, configurable: true });
+
+/** The elements that `IntersectionObserver` watches; the page shows none of them by itself. */
+const watched = new Map<Element, (entries: object[]) => void>();
+globalThis.IntersectionObserver = class {
+  constructor(private readonly onChange: (entries: object[]) => void) {}
+  observe(element: Element) {
+    watched.set(element, this.onChange);
+  }
+  unobserve(element: Element) {
+    watched.delete(element);
+  }
+  disconnect() {
+    for (const [element, onChange] of watched) {
+      if (onChange === this.onChange) watched.delete(element);
+    }
+  }
+} as unknown as typeof IntersectionObserver;
+
+/** Move every element that is watched near the screen. */
+export function scrollEverywhere(): void {
+  for (const [target, onChange] of watched) onChange([{ isIntersecting: true, target }]);
+}
+
+type Listener = (...details: unknown[]) => void;
+
+/** A message that a view sent to the kernel. */
+// biome-ignore lint/suspicious/noExplicitAny: each view has its own messages
+export type Sent = Record<string, any> & { buffers?: ArrayBuffer[] };
+
+/** A model whose messages are kept, and which receives what a test says. */
+export class FakeModel {
+  readonly sent: Sent[] = [];
+  widget_manager: object = {};
+  private readonly listeners: [string, Listener][] = [];
+
+  constructor(private readonly state: Record<string, unknown>) {}
+
+  get(name: string): unknown {
+    return this.state[name];
+  }
+
+  set(name: string, value: unknown): void {
+    if (this.state[name] === value) return;
+    this.state[name] = value;
+    this.emit(`change:${name}`);
+  }
+
+  save_changes(): void {}
+
+  send(message: object, _callbacks?: unknown, buffers?: ArrayBuffer[]): void {
+    this.sent.push(buffers ? { ...message, buffers } : message);
+  }
+
+  on(names: string, listener: Listener): void {
+    for (const name of names.split(" ")) this.listeners.push([name, listener]);
+  }
+
+  off(names: string, listener: Listener): void {
+    for (const name of names.split(" ")) {
+      const place = this.listeners.findIndex(([n, each]) => n === name && each === listener);
+      if (place >= 0) this.listeners.splice(place, 1);
+    }
+  }
+
+  /** Receive a message of the kernel. */
+  receive(message: object, buffers: Buffers = []): void {
+    this.emit("msg:custom", message, buffers);
+  }
+
+  /** Return the messages that were sent and not returned yet. */
+  takeSent(): Sent[] {
+    return this.sent.splice(0);
+  }
+
+  get listenerCount(): number {
+    return this.listeners.length;
+  }
+
+  private emit(name: string, ...details: unknown[]): void {
+    for (const [each, listener] of [...this.listeners]) if (each === name) listener(...details);
+  }
+}
+
+type View = {
+  // biome-ignore lint/suspicious/noExplicitAny: views have different traits
+  render: (context: { model: any; el: HTMLElement }) => () => void;
+};
+
+/** Render a view of a state in the page. */
+export function show(
+  view: View,
+  state: Record<string, unknown>,
+  setUp?: (el: HTMLElement) => void,
+) {
+  const model = new FakeModel(state);
+  const el = document.createElement("div");
+  document.body.replaceChildren(el);
+  setUp?.(el);
+  const end = view.render({ model, el });
+  return { model, el, end };
+}
+
+/** Return the model as the type that sources use. */
+// biome-ignore lint/suspicious/noExplicitAny: views have different traits
+export function asModel(model: FakeModel): Model<any> {
+  // biome-ignore lint/suspicious/noExplicitAny: as above
+  return model as any;
+}
+
+/** Return the one element of a page that a selector matches. */
+export function find<Type extends HTMLElement = HTMLElement>(
+  root: ParentNode,
+  selector: string,
+): Type {
+  const found = root.querySelectorAll<Type>(selector);
+  if (found.length !== 1 || !found[0]) throw new Error(`${found.length} elements are ${selector}`);
+  return found[0];
+}
+
+/** Type a text into a field. */
+export function type(input: HTMLInputElement | HTMLTextAreaElement, text: string): void {
+  input.value = text;
+  input.dispatchEvent(new Event("input", { bubbles: true }));
+}
+
+/** Press a key in an element. */
+export function press(element: HTMLElement, key: string): void {
+  const event = new Event("keydown", { bubbles: true, cancelable: true });
+  element.dispatchEvent(Object.assign(event, { key }));
+}
+
+/** Wait until a condition holds; the test's own timeout ends the waiting. */
+export async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setImmediate(resolve));
+}
+
+/** Have the page's requests answered with JSON by a function; return the requests. */
+export function answerRequests(
+  answer: (url: string) => unknown,
+): { url: string; init: RequestInit }[] {
+  const requests: { url: string; init: RequestInit }[] = [];
+  globalThis.fetch = async (url, init = {}) => {
+    requests.push({ url: String(url), init });
+    return Response.json(answer(String(url)));
+  };
+  return requests;
+}

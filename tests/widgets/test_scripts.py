@@ -1,0 +1,51 @@
+"""The scripts of the package, and their sources."""
+
+from __future__ import annotations
+
+import re
+
+import anywidget
+import pytest
+
+import comfydeploy_jupyter.display
+import comfydeploy_jupyter.widgets  # noqa: F401 - its classes are looked at
+from comfydeploy_jupyter.lifeline import STATIC
+from tests.comfyui_server import REPOSITORY
+
+SOURCES = REPOSITORY / "js" / "src"
+FOLDERS = {"views": STATIC, "page": REPOSITORY / "comfydeploy_jupyter" / "static"}
+
+
+def widgets(base: type) -> set[type]:
+    """Return the classes of the package that are derived from another class."""
+    found = {
+        widget
+        for sub in base.__subclasses__()
+        for widget in {sub, *widgets(sub)}
+        if widget.__module__.startswith("comfydeploy_jupyter.")
+    }
+    # traitlets makes a class of its own for each widget, whose script is a trait
+    return {widget for widget in found if isinstance(vars(widget).get("_esm"), str)}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_each_script_has_a_source_and_each_source_a_script(folder: str) -> None:
+    made = {path.stem for path in FOLDERS[folder].glob("*.js")}
+    assert made == {path.stem for path in (SOURCES / folder).glob("*.ts")} != set()
+
+
+def test_each_widget_has_a_script_that_needs_no_other() -> None:
+    scripts = {widget: vars(widget)["_esm"] for widget in widgets(anywidget.AnyWidget)}
+    assert len(scripts) == len(list(STATIC.glob("*.js")))
+    importing = {
+        widget.__name__
+        for widget, script in scripts.items()
+        if re.search(r"^\s*import\b|\bimport\(|\brequire\(", script, re.MULTILINE)
+    }
+    assert importing == set()
+
+
+def test_architecture_lists_each_source() -> None:
+    tree = (REPOSITORY / "docs" / "architecture.md").read_text().split("\njs/")[1]
+    listed = set(re.findall(r"\b\w+\.ts\b", tree.split("\nnotebooks/")[0]))
+    assert listed == {path.name for path in SOURCES.rglob("*.ts")} | {"page.ts"}
