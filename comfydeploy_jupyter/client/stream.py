@@ -201,6 +201,8 @@ class EventStream(Iterator[Event]):
                         raise _refusal(ComfyDeployError.from_reply(None, event.data))
                     self._accepted = True
                     yield event
+                    # The time that the consumer took is not a silence of the server.
+                    self._heard = time.monotonic()
                     if event.is_final:
                         self.close()
                         return

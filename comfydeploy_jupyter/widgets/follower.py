@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..client import Result, RunProgress
 from ..display import Live
@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     from ..client import EventStream, Run
     from .base import Panel
     from .progress import ProgressView
+
+KEPT_STREAMS = 10
+"""How many runs that wait for their turn keep the stream that started them; others are joined
+anew. Each stream is an open connection."""
+
+
+class _Followed(NamedTuple):
+    run: Run
+    stream: EventStream | None
 
 
 class Follower:
@@ -45,38 +54,54 @@ class Follower:
         self._on_change = on_change
         self._on_end = on_end
         self._lock = threading.Lock()
-        self._waiting: deque[Run] = deque()
-        self._current: Run | None = None
-        self._stream: EventStream | None = None
+        self._waiting: deque[_Followed] = deque()
+        self._current: _Followed | None = None
         self._working = False
 
     @property
     def runs(self) -> list[Run]:
         """The run that is followed now, and those that wait for it."""
         with self._lock:
-            return self._all()
+            return [followed.run for followed in self._all()]
 
-    def _all(self) -> list[Run]:
+    def _all(self) -> list[_Followed]:
         current = [] if self._current is None else [self._current]
         return [*current, *self._waiting]
 
-    def add(self, run: Run) -> None:
-        """Follow another run; one that is followed already stays so."""
+    def add(self, run: Run, stream: EventStream | None = None) -> None:
+        """Follow another run; do nothing if it is followed already.
+
+        Parameters
+        ----------
+        run : Run
+            The run.
+        stream : EventStream, optional
+            The stream that started it, which is closed in the end; without it the run is joined.
+        """
         with self._lock:
-            if any(other.prompt_id == run.prompt_id for other in self._all()):
-                return
-            self._waiting.append(run)
-            start = not self._working
-            self._working = True
+            is_known = any(other.run.prompt_id == run.prompt_id for other in self._all())
+            kept = stream
+            if is_known or self._panel.closing or len(self._waiting) >= KEPT_STREAMS:
+                kept = None
+            if not is_known:
+                self._waiting.append(_Followed(run, kept))
+            start = not is_known and not self._working
+            self._working = self._working or start
+            waiting = len(self._waiting)
+        if stream is not None and kept is None:
+            stream.close()
         if start:
             self._panel.start(self._work)
-        self._view.wait_behind(len(self._waiting))
+        if not is_known:
+            self._view.wait_behind(waiting)
 
     def stop(self) -> None:
-        """Stop listening; the runs go on."""
-        stream = self._stream
-        if stream is not None:
-            stream.close()
+        """Close all streams; the runs go on."""
+        with self._lock:
+            streams = [followed.stream for followed in self._all()]
+        for stream in streams:
+            if stream is not None:
+                stream.close()
 
     def _work(self) -> None:
         while True:
@@ -85,26 +110,28 @@ class Follower:
                 if self._panel.closing or not self._waiting:
                     self._working = False
                     break
-                run = self._current = self._waiting.popleft()
-            self._view.wait_behind(len(self._waiting))
+                followed = self._current = self._waiting.popleft()
+                waiting = len(self._waiting)
+            self._view.wait_behind(waiting)
             self._on_change()
-            self._panel.attempt(self._follow, run)
+            self._panel.attempt(self._follow, followed)
         if not self._panel.closing:
             self._on_change()
 
-    def _follow(self, run: Run) -> None:
-        clock = Clock(run)
-        progress = RunProgress(run.workflow)
-        self._view.begin(clock)
-        with run.events(previews=True) as stream:
-            self._stream = stream
+    def _follow(self, followed: _Followed) -> None:
+        run = followed.run
+        with followed.stream or run.events(previews=True) as stream:
+            with self._lock:
+                self._current = _Followed(run, stream)  # for `stop`
             if self._panel.closing:
                 return
+            clock = Clock(run)
+            progress = RunProgress(run.workflow)
+            self._view.begin(clock)
             with Live(progress, self._view, on_error=self._panel.show_error):
                 for event in stream:
                     clock.feed(event)
                     progress.feed(event)
-        self._stream = None
         if not self._panel.closing:
             result = run.result
             if result is not None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import ipywidgets as w
 import traitlets as t
 
-from ..client import Result, Workflow
+from ..client import Result, Run, Workflow
 from ..client.files import has_files, upload_all
 from ..client.workflow import in_api_format
 from ..errors import ComfyDeployError, InvalidRequestError, PromptInvalidError
@@ -461,10 +461,12 @@ class RunPanel(Panel):
             for inputs in runs:
                 if self.closing:
                     return
-                run = self.comfy.submit(workflow, inputs, machine=machine)
-                # It may have been taken without what is wrong.
-                self._form.complain(run.known.get("node_errors") or {})
-                self._follower.add(run)
+                stream = self.comfy.stream(workflow, inputs, machine=machine, previews=True)
+                accepted = next(stream).data
+                run = Run(self.comfy.server, {"status": "queued", **accepted}, workflow.source)
+                # ComfyUI may have left out the part of the workflow that is wrong.
+                self._form.complain(accepted.get("node_errors") or {})
+                self._follower.add(run, stream)
                 self._update()
         except PromptInvalidError as error:
             self._form.complain(error.extra.get("node_errors") or {})

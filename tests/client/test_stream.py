@@ -107,6 +107,25 @@ def test_joins_again_where_the_connection_broke(small_server: Start) -> None:
     assert join.query["prompt_id"] == server.requests[0].body["prompt_id"]
 
 
+def test_a_stream_that_was_not_read_for_long_joins_again(small_server: Start) -> None:
+    def answer(request: Request, reply: Reply) -> None:
+        if request.method == "POST":
+            reply.start_stream()
+            reply.event(1, first(request))
+            reply.cut()
+        elif request.path.endswith("check-status"):
+            reply.json(record(request.query["prompt_id"], "running"))
+        else:
+            reply.start_stream()
+            reply.event(2, status("success"))
+            reply.end_stream()
+
+    stream = Comfy(small_server(answer).url).stream(GRAPH)
+    assert next(stream).event == "queued"
+    stream._heard -= 3600
+    assert [event.event for event in stream] == ["status"]
+
+
 def test_a_run_whose_first_reply_got_lost_is_found_again(small_server: Start) -> None:
     def answer(request: Request, reply: Reply) -> None:
         if request.method == "POST":

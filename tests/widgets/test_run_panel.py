@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import threading
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+import requests
 from PIL import Image
 
 from comfydeploy_jupyter import RunPanel
-from comfydeploy_jupyter.client import Comfy
+from comfydeploy_jupyter.client import Comfy, EventStream, Run
 from comfydeploy_jupyter.errors import InvalidRequestError, RunTimeoutError, UnknownInputError
 from comfydeploy_jupyter.widgets import Panel
+from comfydeploy_jupyter.widgets.follower import KEPT_STREAMS, Follower
 from tests.jupyter_process import REPOSITORY
 from tests.waiting import until
 
@@ -89,6 +94,52 @@ def test_run_changes_what_was_changed(panel_of: Callable[..., RunPanel]) -> None
     until(lambda: panel.result is not None)
     assert panel.result.images[0].size == (200, 640)
     assert panel.error == ""
+
+
+@pytest.fixture
+def stream_requests(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
+    """The methods of the requests for streams of runs that this process sends from now on."""
+    methods: list[str | None] = []
+    send = requests.Session.send
+
+    def note(session: requests.Session, request: Any, **kwargs: Any) -> requests.Response:
+        if urlsplit(request.url).path.endswith("/run/streaming"):
+            methods.append(request.method)
+        return send(session, request, **kwargs)
+
+    monkeypatch.setattr(requests.Session, "send", note)
+    return methods
+
+
+def test_runs_are_followed_over_the_streams_that_started_them(
+    panel_of: Callable[..., RunPanel], stream_requests: list[str | None]
+) -> None:
+    panel = panel_of(SUNSET)
+    panel.set_input("3.color", int(time.time()) % 0xFFFFFF)
+    ended: list[str] = []
+    panel.observe(lambda _: ended.append(panel.shown["prompt_id"]), "kept")
+    panel.run(times=3)
+    panel.wait()
+    assert len(set(ended)) == 3
+    assert stream_requests == ["POST"] * 3
+
+
+def test_few_streams_are_open_and_all_are_closed_in_the_end(comfy: Comfy) -> None:
+    idle: Any = SimpleNamespace(closing=False, start=lambda _: None)  # its thread never begins
+    view: Any = SimpleNamespace(wait_behind=lambda _: None)
+    follower = Follower(idle, view, lambda: None, lambda _: None)
+    runs = [Run(comfy.server, {"prompt_id": str(n)}) for n in range(KEPT_STREAMS + 2)]
+    streams: list[Any] = [Mock(spec=EventStream) for _ in runs]
+    for run, stream in zip(runs, streams, strict=True):
+        follower.add(run, stream)
+    closed = [stream.close.called for stream in streams]
+    assert closed == [False] * KEPT_STREAMS + [True] * 2
+    again = Mock(spec=EventStream)
+    follower.add(runs[0], again)
+    assert again.close.called
+    assert [run.prompt_id for run in follower.runs] == [run.prompt_id for run in runs]
+    follower.stop()
+    assert all(stream.close.called for stream in streams)
 
 
 @pytest.mark.parametrize("times", [0, 101, 1.5, None])
