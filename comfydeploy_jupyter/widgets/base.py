@@ -1,4 +1,4 @@
-"""What all panels share: threads, errors, looks, and what stays in the saved notebook."""
+"""The base of all panels: threads, errors, style, and the output for the saved notebook."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ JOIN_WITHIN = 5.0
 """How long a panel that is closed waits for its threads, s."""
 
 REST = 1.0
-"""How often a panel that no cell shows any more looks whether one does, s."""
+"""How often a panel that no cell shows any more checks whether one does, s."""
 
 
 # ipywidgets has no types
 class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
     """Base of the panels.
 
-    What takes time runs in threads, so that the kernel stays free; what goes wrong there, or in a
-    callback, is shown in the panel. `close` ends the threads.
+    Work that takes time runs in threads, so that the kernel stays free. An error in a thread or in
+    a callback is shown in the panel. `close` ends the threads.
 
-    Beside the panel its cell has a plain output, which is hidden while the panel lives: it is what
-    stays in the saved notebook, and what is seen where widgets cannot run. `keep` sets it.
+    The cell of a panel has a second, plain output, which is hidden while the panel works. It is
+    what the saved notebook shows, and what is seen where widgets cannot run. `keep` sets it.
 
     Parameters
     ----------
@@ -59,12 +59,12 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
     Attributes
     ----------
     kept : tuple of str
-        What `keep` was given last; can be observed.
+        The last arguments of `keep`; can be observed.
 
     Raises
     ------
     TypeError
-        An argument that is neither; the message names the closest.
+        An argument is neither the panel's own nor a trait; the message names the closest one.
     """
 
     OWN_ARGUMENTS: tuple[str, ...] = ("comfy",)
@@ -94,7 +94,7 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
     @property
     def comfy(self) -> Comfy:
-        """The client; connects first if need be, which may take seconds."""
+        """The client; connects first where needed, which may take seconds."""
         if isinstance(self._comfy, Panel):
             return self._comfy.comfy
         with self._connecting:
@@ -106,7 +106,7 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
     @property
     def closing(self) -> bool:
-        """Whether the panel is being closed; its threads look at it."""
+        """Whether the panel is being closed or is closed; its threads check this."""
         return self._closing.is_set()
 
     @property
@@ -115,16 +115,23 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         return str(self._errors.value)
 
     def fill(self, *children: w.Widget) -> None:
-        """Set what the panel shows below its style, and above its errors if they are not in it."""
+        """Set what the panel shows; its errors come last, unless they are among the children."""
         errors = [] if self._errors in children else [self._errors]
         self.children = [self._style, self._lifeline, *children, *errors]
 
     def start(
         self, task: Callable[..., object], *args: object, lasting: bool = False
     ) -> threading.Thread:
-        """Run a task in a thread; its errors are shown.
+        """Run a task in a thread, and show its error if it raises one.
 
-        One that is `lasting` goes on as long as the panel does: `wait` does not wait for it.
+        Parameters
+        ----------
+        task : callable
+            What the thread calls.
+        *args : object
+            Its arguments.
+        lasting : bool
+            Whether the task runs until the panel is closed; `wait` does not wait for such a task.
         """
         name = LASTING if lasting else "comfydeploy-panel"
         thread = threading.Thread(target=self.attempt, args=(task, *args), name=name, daemon=True)
@@ -133,7 +140,7 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         return thread
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until the panel has done what it was asked to, and shows it.
+        """Wait until the panel has done all it was asked to do, and shows the result.
 
         Parameters
         ----------
@@ -143,7 +150,7 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         Raises
         ------
         RunTimeoutError
-            It has not ended in time; it goes on.
+            The panel is still busy; its work goes on.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while busy := [t for t in self._threads if t.is_alive() and t.name != LASTING]:
@@ -152,7 +159,7 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
                 raise not_done(timeout)
 
     def attempt(self, task: Callable[..., object], *args: object) -> None:
-        """Call a task here and show its error, if any."""
+        """Call a task in this thread, and show its error if it raises one."""
         try:
             task(*args)
         except Exception as error:
@@ -160,25 +167,25 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
                 self.show_error(error)
 
     def pause(self, seconds: float) -> bool:
-        """Wait in a thread; return False at once when the panel is closed."""
+        """Wait for so many seconds and return True; return False as soon as the panel is closed."""
         return not self._closing.wait(seconds)
 
     @property
     def resting(self) -> bool:
-        """Whether no cell shows the panel any more: the one that did was run again."""
+        """Whether no cell shows the panel any more, because its cells were run again."""
         if self._record.was_shown:
             return not self._record.cells
         return isinstance(self._comfy, Panel) and self._comfy.resting
 
     def idle(self, wake: threading.Event, seconds: float) -> None:
-        """Wait in a thread between two looks at the server, for longer while the panel rests.
+        """Wait between two requests to the server, and for as long as no cell shows the panel.
 
         Parameters
         ----------
         wake : threading.Event
             Ends the waiting when it is set.
         seconds : float
-            How long.
+            The shortest time to wait, s.
         """
         woken = self.closing or wake.wait(seconds)
         while not (woken or self.closing) and self.resting:
@@ -189,22 +196,24 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._errors.show(error)
 
     def clear_error(self) -> None:
-        """Show no error any more."""
+        """Remove the error that is shown."""
         self._errors.clear()
 
     def keep(self, html_text: str, plain_text: str) -> None:
-        """Set what stays of the panel in the saved notebook; every text in it is escaped already.
+        """Set the output that the saved notebook shows in place of the panel.
 
         Parameters
         ----------
-        html_text, plain_text : str
-            For a page, and for a terminal.
+        html_text : str
+            For a page; texts of users in it must be escaped.
+        plain_text : str
+            For a terminal.
         """
         self._record.set(html_text, plain_text)
         self.kept = (html_text, plain_text)
 
     def stop(self) -> None:
-        """End what the threads wait for; called once by `close`."""
+        """Wake the threads that wait; called once by `close`."""
 
     def close(self) -> None:
         """End the threads, then remove the panel."""
@@ -232,7 +241,7 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
 # ipywidgets has no types
 class Problem(w.HTML):  # type: ignore[misc]  # ipywidgets has no types
-    """An error, shown where what failed was asked for; nothing while there is none."""
+    """An error message beside the control that caused it; hidden while there is no error."""
 
     def __init__(self) -> None:
         super().__init__(layout=w.Layout(display="none", margin="0", width="auto"))
@@ -247,25 +256,25 @@ class Problem(w.HTML):  # type: ignore[misc]  # ipywidgets has no types
         self.layout.display = ""
 
     def clear(self) -> None:
-        """Show nothing."""
+        """Remove the error."""
         self.value = ""
         self.layout.display = "none"
 
 
 class Record:
-    """The plain output beside a panel, hidden by the style of the panel while that is alive.
+    """The plain output of a panel's cell, which the panel's style hides while the panel works.
 
     Parameters
     ----------
     name : str
-        The panel, said until there is more to say.
+        The class of the panel, which is shown until `set` is called.
 
     Attributes
     ----------
     was_shown : bool
         Whether any cell has shown it.
     cells : set of str or None
-        The ids of the cells that do now; None stands for one that has no id.
+        The ids of the cells that show it now; None stands for a cell without an id.
     """
 
     def __init__(self, name: str) -> None:
@@ -286,7 +295,7 @@ class Record:
         )
 
     def show(self) -> None:
-        """Put it out in the cell that is executed now."""
+        """Display it in the cell that is executed now."""
         from IPython import get_ipython
         from IPython.display import display
 
@@ -299,19 +308,19 @@ class Record:
         self.was_shown = True
 
     def close(self) -> None:
-        """Look no more at which cells are run."""
+        """Stop observing which cells are run."""
         if self._shell is not None:
             self._shell.events.unregister("pre_run_cell", self._run_again)
             self._shell = None
 
     def _run_again(self, info: Any) -> None:
-        """Take note of a cell that is run: what it showed is gone from it."""
+        """Note that a cell is run: it does not show the panel any more."""
         cell = getattr(info, "cell_id", None)  # IPython before 8.3 has none
         if cell is not None:
             self.cells.discard(cell)
 
     def set(self, html_text: str, plain_text: str) -> None:
-        """Change it wherever it was put out."""
+        """Change the output in every cell that shows it."""
         self._html, self.plain_text = html_text, plain_text
         if self.was_shown:
             from IPython.display import update_display
@@ -324,12 +333,12 @@ class Record:
 
 
 class Throttle:
-    """Calls an action at most ten times a second, the last time with the newest arguments.
+    """Calls an action at limited intervals; the last call has the newest arguments.
 
     Parameters
     ----------
     action : callable
-        What is called, one call at a time: by the caller at once, or by a timer's thread later.
+        What is called, by one thread at a time: at once by the caller, or later by a timer.
     interval : float
         Shortest time between two calls, s.
     """
@@ -345,7 +354,7 @@ class Throttle:
         self._closed = False
 
     def __call__(self, *args: Any) -> None:
-        """Call the action now or soon."""
+        """Call the action now, or when the interval is over."""
         with self._lock:
             if self._closed:
                 return
@@ -362,7 +371,7 @@ class Throttle:
         self._fire()
 
     def close(self) -> None:
-        """Call it no more; a call that waits is made now."""
+        """Make a call that is still waiting now, and none after it."""
         with self._lock:
             self._closed = True
             if self._timer is not None:
@@ -379,12 +388,12 @@ class Throttle:
 
 
 def in_turn(timeout: float | None, *waits: Callable[[float | None], object]) -> None:
-    """Call functions that wait, one after another, for at most this long together, s.
+    """Call functions that wait, one after another, with one timeout for all of them, s.
 
     Raises
     ------
     RunTimeoutError
-        One of them has raised it.
+        The time is over before all of them have returned.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     for wait in waits:
@@ -395,12 +404,12 @@ def in_turn(timeout: float | None, *waits: Callable[[float | None], object]) -> 
 
 
 def not_done(timeout: float | None) -> RunTimeoutError:
-    """Return the error of a panel that was waited for, s."""
+    """Return the error of waiting for a panel for too long; the timeout is in s."""
     return RunTimeoutError(f"the panel is not done after {timeout or 0:g} s; it goes on")
 
 
 def _current_cell(shell: Any) -> str | None:
-    """Return the id of the cell that is executed now, if the page says one."""
+    """Return the id of the cell that is executed now, or None where the page sends none."""
     get_parent = getattr(shell.kernel, "get_parent", None)  # not every kernel is ipykernel's
     request = (get_parent("shell") if callable(get_parent) else None) or {}
     found = (request.get("metadata") or {}).get("cellId")

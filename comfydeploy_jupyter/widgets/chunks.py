@@ -1,4 +1,4 @@
-"""Files that come from the page in chunks, where it cannot reach the routes by itself."""
+"""Uploads through the kernel in chunks, for pages that cannot reach the Jupyter server."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ if TYPE_CHECKING:
     from ..client import Comfy
 
 SILENCE = 120.0
-"""Seconds without a chunk after which the page is taken for gone."""
+"""Seconds without a chunk after which the page is considered closed."""
 
 
 class Teller(Protocol):
-    """Tells the page how far a file is."""
+    """Sends messages about a file to the page."""
 
     def __call__(self, message: dict[str, Any]) -> None:
         """Send a message to the page."""
 
 
 class ChunkedFile:
-    """A file that is passed on to the route ``upload-file`` while its chunks arrive.
+    """A file that is sent to the route ``upload-file`` while its chunks arrive from the page.
 
-    Nothing of it is kept here: a chunk is confirmed once the route has taken it, and the page
-    sends only a few ahead.
+    It is not stored in the kernel. A chunk is confirmed once the route has taken it, and the page
+    sends only a few chunks before they are confirmed.
 
     Parameters
     ----------
     message : dict
-        What the page says of the file: ``id``, ``name``, ``size`` (bytes) and ``destination``
+        The page's description of the file: ``id``, ``name``, ``size`` (bytes) and ``destination``
         (`UploadPanel.destination`).
     tell : callable
-        Gets ``stored`` messages with the ``bytes`` that are through, and one ``end`` with the
-        ``result`` or the ``error``.
+        Called with messages for the page: ``stored`` with the number of ``bytes`` that the route
+        has taken, and one ``end`` with the ``result`` or the ``error``.
     """
 
     def __init__(self, message: dict[str, Any], tell: Teller) -> None:
@@ -49,16 +49,16 @@ class ChunkedFile:
         self._stopped = threading.Event()
 
     def put(self, chunk: bytes) -> None:
-        """Take the next chunk."""
+        """Add the next chunk."""
         self._chunks.put(chunk)
 
     def stop(self) -> None:
-        """Break the upload off."""
+        """Cancel the upload."""
         self._stopped.set()
         self._chunks.put(None)
 
     def run(self, comfy: Comfy) -> None:
-        """Pass the file on, to its end; for a thread."""
+        """Send the whole file; call it in a thread."""
         message, place = self._message, self._message["destination"]
         fields = {
             "type": str(place["type"]),
@@ -87,7 +87,7 @@ class ChunkedFile:
             try:
                 chunk = self._chunks.get(timeout=SILENCE)
             except queue.Empty:
-                raise ComfyDeployError("the page sends no more of it") from None
+                raise ComfyDeployError("the page has stopped sending the file") from None
             if chunk is None:
                 raise ComfyDeployError("cancelled")
             yield chunk

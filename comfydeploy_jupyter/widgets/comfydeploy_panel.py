@@ -1,4 +1,4 @@
-"""Everything in one panel: the machine on top, the other panels in tabs."""
+"""All panels in one: the state of the machine on top, the other panels in tabs."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ TABS = {
     "Files": "upload_panel",
     "Tunnel": "tunnel_panel",
 }
-"""The tabs, and the properties that make what is in them."""
+"""The tabs, and the properties that make their content."""
 
 
 class ComfyDeployPanel(Panel):
     """A panel with the state of the machine, and the other panels in tabs.
 
-    Each tab is made when it is first looked at. Where there are several machines, one of them is
+    Each tab is made when it is first opened. Where there are several machines, one of them is
     chosen on top: runs and files go to it.
 
     Parameters
     ----------
     workflow : path, dict, str, bytes, Workflow, StoredWorkflow or WorkflowVersion, optional
-        What the tab Run begins with, as `RunPanel` takes it.
+        The workflow that the tab Run shows first, as `RunPanel` takes it.
     comfy : Comfy or Panel, optional
         The client, or a panel whose client is used; by default the panel connects by itself.
     machine : str, optional
-        The machine to begin with, by its id or name; default the local one.
+        The machine that is chosen first, by its id or name; default the local one.
     directory : path
-        Where to look for workflow files, and where exported ones go; default the folder of the
-        notebook.
+        The folder that is searched for workflow files, and that exported files are written to;
+        default the folder of the notebook.
     **kwargs
         Traits of `ipywidgets.VBox`, such as ``layout``.
 
@@ -117,11 +117,11 @@ class ComfyDeployPanel(Panel):
 
     @property
     def report(self) -> str:
-        """What the panel says of the machine, as HTML."""
+        """The state of the machine as HTML."""
         return self._strip.report
 
     def free_memory(self) -> None:
-        """Do what *Free memory* does: have ComfyUI give up memory; does not wait for it."""
+        """Do what *Free memory* does: let ComfyUI free its memory; do not wait for it."""
         self._strip.free_memory()
 
     @property
@@ -133,7 +133,7 @@ class ComfyDeployPanel(Panel):
 
     @property
     def workflow_panel(self) -> WorkflowPanel:
-        """The panel in the tab Workflows; it is made if need be."""
+        """The panel in the tab Workflows; makes it if needed."""
         if "Workflows" not in self._panels:
             panel = WorkflowPanel(comfy=self, run=self.show, directory=self._directory)
             self._place("Workflows", panel)
@@ -143,7 +143,7 @@ class ComfyDeployPanel(Panel):
 
     @property
     def upload_panel(self) -> UploadPanel:
-        """The panel in the tab Files; it is made if need be."""
+        """The panel in the tab Files; makes it if needed."""
         if "Files" not in self._panels:
             # the machine is chosen on top
             panel = UploadPanel(self, machine=self.machine, choose_machine=False)
@@ -154,7 +154,7 @@ class ComfyDeployPanel(Panel):
 
     @property
     def tunnel_panel(self) -> TunnelPanel:
-        """The panel in the tab Tunnel; it is made if need be."""
+        """The panel in the tab Tunnel; makes it if needed."""
         if "Tunnel" not in self._panels:
             self._place("Tunnel", TunnelPanel(comfy=self))
         found = self._panels["Tunnel"]
@@ -162,7 +162,7 @@ class ComfyDeployPanel(Panel):
         return found
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until it has looked at the machine, and the panels in it have done their work."""
+        """Wait until the state of the machine is known and the panels have done their work."""
         panels = list(self._panels.values())
         in_turn(timeout, self._strip.wait, *(panel.wait for panel in panels), super().wait)
 
@@ -179,7 +179,7 @@ class ComfyDeployPanel(Panel):
         return self.run_panel
 
     def stop(self) -> None:
-        """Look no more, and close the panels in the tabs."""
+        """Stop requesting the state of the machine, and close the panels in the tabs."""
         self._strip.stop()
         for panel in self._panels.values():
             panel.close()
@@ -189,17 +189,17 @@ class ComfyDeployPanel(Panel):
         self._places[name].children = [panel]
 
     def _show_tab(self) -> None:
-        """Make what is in the tab when it is first looked at."""
+        """Make the content of the tab if it is opened for the first time."""
         getattr(self, TABS[self.tab])
 
     def _direct(self, machine: str | None) -> None:
-        """Let runs and files go to another machine."""
+        """Send runs and files to another machine from now on."""
         self.run_panel.machine = machine
         if "Files" in self._panels:
             self.upload_panel.machine = machine
 
     def _remember(self) -> None:
-        """Set what stays of the panel where widgets cannot run."""
+        """Set the output that the saved notebook shows."""
         if self.closing:
             return
         shown, text = self.run_panel.kept

@@ -1,4 +1,4 @@
-"""A file of the kernel, saved by the browser."""
+"""A button that downloads a file of the kernel."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 
 class DownloadButton(anywidget.AnyWidget):
-    """A button that saves a file on the user's own machine.
+    """A button with which the browser saves a file of the kernel.
 
     Parameters
     ----------
     label : str
-        What is on it.
+        Its text.
     on_wanted : callable
-        Called on a click; must end in `send_file` or `nothing`.
+        Called on a click; must lead to a call of `send_file` or `nothing`.
     """
 
     _esm = script("download")
@@ -34,11 +34,11 @@ class DownloadButton(anywidget.AnyWidget):
         self.on_msg(self._hear)
 
     def send_file(self, name: str, content: bytes, mime: str) -> None:
-        """Give the browser the file."""
+        """Send the file to the browser."""
         self.send({"type": "file", "name": name, "mime": mime}, [content])
 
     def nothing(self) -> None:
-        """Tell the browser that there is no file after all."""
+        """Enable the button again without sending a file."""
         self.send({"type": "nothing"})
 
     def _hear(self, _: object, message: dict[str, Any], __: object) -> None:

@@ -30,13 +30,13 @@ if TYPE_CHECKING:
     from .base import Panel
 
 SHOWN = 12
-"""How many fields a form shows at once; the others wait under "More inputs"."""
+"""How many fields a form shows at first; the others are below "More inputs"."""
 
 MOST_SHOWN = 80
-"""How many characters of a value that has no field are shown."""
+"""How many characters of a value without a field are shown at most."""
 
 EXACT = 2**53
-"""Integers beyond it are not exact in a browser."""
+"""Larger integers are not exact in a browser."""
 
 _NAMES = {
     "text": "text",
@@ -56,31 +56,30 @@ _NAMES = {
 class Form(View):
     """The inputs of a workflow: labels, controls, ranges and defaults.
 
-    The page holds what is typed; `values` is what it has told. Numbers travel as text, so that
-    seeds above 2**53 stay what they are.
+    Numbers are sent to and from the page as text, because seeds above 2**53 are not exact there.
 
     Parameters
     ----------
     panel : Panel
-        Where it is.
+        The panel that it is in.
 
     Attributes
     ----------
     machine : str or None
-        The machine that gets uploaded files; None is the default one.
+        The machine that receives uploaded files; None for the default one.
     """
 
     _esm = script("form")
 
     machine = t.Unicode(None, allow_none=True).tag(sync=True)
     fields: t.List[Any] = t.List().tag(sync=True)
-    # Where a page begins; later changes go both ways as messages, so that they keep their order.
+    # The values when a page is loaded. The page sends changes as messages, which keep their order.
     values = t.Dict().tag(sync=True)
     locked: t.List[str] = t.List().tag(sync=True)
     opened = t.Bool(False).tag(sync=True)
-    # What is wrong with a field, by its key.
+    # The problem of a field by its key.
     problems = t.Dict().tag(sync=True)
-    # What code has set and no field shows: [{"key", "value"}].
+    # Inputs that code has set and that have no field: [{"key", "value"}].
     others: t.List[Any] = t.List().tag(sync=True)
 
     def __init__(self, panel: Panel) -> None:
@@ -110,18 +109,18 @@ class Form(View):
         Parameters
         ----------
         fields : sequence of FormField
-            The inputs, the most likely to be changed first.
+            The inputs; those that users change most often come first.
         graph : Graph
             The workflow in API format.
         unlocked : sequence of str
             The keys of seeds that are drawn anew for each run.
         groups : sequence of InputGroup
-            Where inputs can be added.
+            Groups of inputs that can grow.
         definitions : dict, optional
-            ComfyUI's ``object_info``, which tells what the options of dynamic combos bring.
+            ComfyUI's ``object_info``, which has the inputs of each option of dynamic combos.
         make : callable, optional
-            Called with a graph that has another option, or one input more or less; returns its
-            form. Without it the fields stay as they are.
+            Called with a graph in which another option was chosen, or an input was added or
+            removed; returns its form. Without it the fields never change.
         """
         self._workflow = self._graph = graph
         self._definitions, self._make = definitions, make
@@ -141,7 +140,7 @@ class Form(View):
         groups: Sequence[InputGroup],
         values: Mapping[str, Any],
     ) -> None:
-        """Show these fields; those that are not in ``values`` hold what the workflow has."""
+        """Show these fields; those that are not in ``values`` have the values of the workflow."""
         self._fields = {field.key: field for field in fields}
         self._groups = {group.key: group for group in groups}
         self._values = {
@@ -149,9 +148,9 @@ class Form(View):
         }
         shown = 0
         rows: list[dict[str, Any]] = []
-        in_sight: set[str] = set()  # dynamic combos and groups: what is in them is shown, too
+        in_sight: set[str] = set()  # dynamic combos and groups, whose inputs are shown as well
         for field in fields:
-            # What the author of the workflow chose is never hidden.
+            # Inputs that the author of the workflow chose are never folded.
             chosen = field.chosen or field.key != f"{field.node_id}.{field.input_name}"
             always = chosen or _is_within(field.key, in_sight)
             more = not always and (field.advanced or shown >= SHOWN)
@@ -166,15 +165,15 @@ class Form(View):
         self.values = dict(self._values)
 
     def _rebuild(self, inputs: Mapping[str, Any]) -> None:
-        """Show the form of the workflow with other options, or more or fewer inputs, in it.
+        """Show the form that the workflow has with other options, or more or fewer inputs.
 
-        What another option brings has its defaults, or what the workflow has; all else that was
-        typed stays.
+        The inputs of a new option have its defaults, or the values of the workflow. All other
+        inputs keep their values.
 
         Parameters
         ----------
         inputs : dict
-            What differs from the workflow, by keys.
+            The inputs that differ from the workflow, by their keys.
         """
         if self._make is None:
             return
@@ -206,12 +205,12 @@ class Form(View):
         self.send_state("values")
 
     def _structure(self) -> dict[str, Any]:
-        """Return what the options are, and the inputs that groups have more or less."""
+        """Return the chosen options, and the inputs that were added to or removed from groups."""
         options = {key: self._values[key] for key, field in self._fields.items() if field.dynamic}
         return {**options, **dict.fromkeys(self._removed()), **self._added()}
 
     def _structure_of(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what of these inputs decides which fields there are."""
+        """Return the inputs among these that decide which fields there are."""
         dynamic = any(field.dynamic for field in self._fields.values()) or self._groups
         if self._make is None or not dynamic:
             return {}
@@ -225,7 +224,7 @@ class Form(View):
         return {key: fields[key].value for key in options | added} | dict.fromkeys(removed)
 
     def _added(self) -> dict[str, Any]:
-        """Return the inputs that were added to groups, with the values they began with."""
+        """Return the inputs that were added to groups, with their initial values."""
         return {
             key: field.value
             for key, field in self._fields.items()
@@ -254,7 +253,7 @@ class Form(View):
         self._rebuild(inputs)
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Return the state with the values as they are now, for a page that is loaded anew."""
+        """Return the state with the current values, for a page that is reloaded."""
         state: dict[str, Any] = super().get_state(*args, **kwargs)
         if "values" in state:
             state["values"] = dict(self._values)
@@ -266,7 +265,7 @@ class Form(View):
         Raises
         ------
         InvalidRequestError
-            A text is no number, or out of range; the message names the field, which is marked.
+            A text is not a number, or out of range; the message names the field.
         """
         values, problems = {}, {}
         first: InvalidRequestError | None = None
@@ -289,14 +288,14 @@ class Form(View):
         return {**changed, **dict.fromkeys(self._removed()), **self._others}
 
     def to_send(self) -> dict[str, Any]:
-        """Return what a run is given, so that its record tells every value of the form.
+        """Return the inputs of a run: every value of the form, so that the run's record has all.
 
-        External inputs that were not changed are left out: their defaults may mean "none".
+        External inputs that were not changed are left out, since their defaults may mean "none".
 
         Raises
         ------
         InvalidRequestError
-            As `changed` does.
+            See `changed`.
         """
         changed = self.changed()
         unchanged = {
@@ -318,7 +317,7 @@ class Form(View):
         return {twin: seed for key, seed in drawn.items() for twin in self._fields[key].keys}
 
     def set(self, key: str, value: object) -> None:
-        """Set one input, by any name that `Comfy.run` takes; also one that no field shows.
+        """Set one input by any name that `Comfy.run` takes, also an input without a field.
 
         Raises
         ------
@@ -335,14 +334,14 @@ class Form(View):
             self._set_others({**self._without(self._targets(key)), key: value})
 
     def _make_room(self, key: str) -> None:
-        """Add an input to a group where a name means the next one of it."""
+        """Add an input to a group if a name is that of the group's next input."""
         following = {group.following: group for group in self._groups.values()}
         for node_id, name in self._targets(key) if following else ():
             if f"{node_id}.{name}" in following:
                 self._grow(following[f"{node_id}.{name}"], 1)
 
     def complain(self, node_errors: Mapping[str, Any]) -> None:
-        """Mark the fields of which ComfyUI's ``node_errors`` tell.
+        """Mark the fields that ComfyUI's ``node_errors`` name.
 
         Parameters
         ----------
@@ -360,7 +359,7 @@ class Form(View):
         self.problems = problems
 
     def focus_problem(self) -> None:
-        """Let the page go to the first field that is wrong."""
+        """Move the focus in the page to the first field with a problem."""
         key = next((key for key in self._fields if key in self.problems), None)
         if key is not None:
             self.send({"kind": "focus", "key": key})
@@ -371,7 +370,7 @@ class Form(View):
         return frozenset(applied.given)
 
     def _field_of(self, key: str) -> FormField | None:
-        """Return the field that shows just what a name sets, if any does."""
+        """Return the field that shows exactly the inputs that a name sets, or None."""
         if key in self._fields:
             return self._fields[key]
         targets = self._targets(key)
@@ -379,7 +378,7 @@ class Form(View):
         return next((f for f in shown if {n for n, _ in self._targets(f.key)} == {f.node_id}), None)
 
     def _without(self, targets: frozenset[Target]) -> dict[str, Any]:
-        """Return what no field shows, but for what sets one of these inputs."""
+        """Return the inputs without a field, except those that set one of these targets."""
         return {
             key: value for key, value in self._others.items() if not self._targets(key) & targets
         }
@@ -389,14 +388,14 @@ class Form(View):
         self.others = [{"key": key, "value": _brief(value)} for key, value in others.items()]
 
     def reuse(self, inputs: Mapping[str, Any], seeds: Mapping[str, int]) -> None:
-        """Show the values of an earlier run, and keep its seeds.
+        """Show the values of an earlier run, and lock its seeds.
 
         Parameters
         ----------
         inputs : dict
-            The values that it was given, by whatever names.
+            The inputs of the run, by any names that `Comfy.run` takes.
         seeds : dict
-            The seeds that it used, by ``"<node id>.<input>"``.
+            The seeds of the run, by ``"<node id>.<input>"``.
         """
         self._rebuild(self._structure_of(inputs))
         applied = apply_inputs(self._graph, inputs, strict=False, definitions=self._definitions)
@@ -416,14 +415,14 @@ class Form(View):
         self.locked = [key for key, field in self._fields.items() if field.kind == "seed"]
 
     def restore(self, changed: Mapping[str, Any]) -> None:
-        """Set what `changed` has returned, in a form of the same workflow that was made anew."""
+        """Set the inputs that `changed` returned before the form was made anew."""
         self._rebuild(self._structure_of(changed))
         for key, value in changed.items():
             if value is not None:
                 self.set(key, value)
 
     def received(self, path: Path, message: dict[str, Any]) -> None:
-        """Upload a file and choose it: where the page cannot do that by itself."""
+        """Upload a file and choose it, for a page that cannot upload by itself."""
         key = str(message["key"])
         field = self._fields[key]
         try:
@@ -438,7 +437,7 @@ class Form(View):
         self._values.update(typed)
         self._note(typed)
         self._follow_options(typed)
-        # From now on what the kernel tells of these values is newer than what was typed.
+        # What the kernel sends of these values from now on is newer than what was typed.
         self.send({"kind": "took", "id": message.get("id")})
 
     def _on_uploaded(self, message: dict[str, Any], _: object) -> None:
@@ -470,7 +469,7 @@ class Form(View):
             self._follow_options(written)
 
     def _follow_options(self, keys: Iterable[str]) -> None:
-        """Show what the chosen options of dynamic combos bring."""
+        """Show the inputs of the chosen options of dynamic combos."""
         for key in keys:
             field = self._fields.get(key)
             if field is not None and field.dynamic and self._is_news(field):
@@ -478,12 +477,12 @@ class Form(View):
                 self._rebuild({k: v for k, v in inputs.items() if not _is_within(k, {key})})
 
     def _is_news(self, field: FormField) -> bool:
-        """Return whether another option is chosen than the one whose inputs are shown."""
+        """Return whether the chosen option is not the one whose inputs are shown."""
         shown = inputs_of(self._graph.get(field.node_id, {})).get(field.input_name)
         return bool(shown != self._values[field.key])
 
     def _note(self, keys: Iterable[str]) -> None:
-        """Forget what was wrong with fields, and what code has set there, once they change."""
+        """Remove the problems of fields that change, and what code has set for the same inputs."""
         keys = frozenset(keys)
         if keys & self.problems.keys():
             self.problems = {k: text for k, text in self.problems.items() if k not in keys}
@@ -510,7 +509,7 @@ class Form(View):
 def unlocked_seeds(
     fields: Sequence[FormField], graph: Graph, ui: UIGraph | None, definitions: Definitions | None
 ) -> list[str]:
-    """Return the keys of the seeds that the editor would draw anew for each run."""
+    """Return the keys of the seeds that ComfyUI's editor would draw anew for each run."""
     settled = apply_seeds(graph, SeedMode.AUTO, ui=ui, definitions=definitions)
     before = {f"{field.node_id}.{field.input_name}": field for field in fields}
     return [
@@ -540,7 +539,7 @@ def _drawn(field: FormField) -> int:
 
 
 def _written(field: FormField, value: Any) -> Any:
-    """Return a value as the page has it: choices and switches as they are, else text."""
+    """Return a value as the page takes it: choices and booleans unchanged, all else as text."""
     if field.kind == "bool":
         return bool(value)
     if field.options:
@@ -553,7 +552,7 @@ def _written(field: FormField, value: Any) -> Any:
 
 
 def _is_within(key: str, tops: Collection[str]) -> bool:
-    """Return whether a key is that of an input of one of these dynamic combos or groups."""
+    """Return whether a key belongs to an input of one of these dynamic combos or groups."""
     dot = key.find(".")
     while dot >= 0:
         if key[:dot] in tops:
@@ -567,7 +566,7 @@ def _is_other(field: FormField, saved: FormField | None) -> bool:
 
 
 def _insert(rows: list[dict[str, Any]], group: InputGroup) -> None:
-    """Put the buttons of a group below its inputs, else below those of its node."""
+    """Insert the row of a group after its inputs, or after those of its node."""
     node = f"{group.node_id}."
     own = [n for n, row in enumerate(rows) if row["key"].startswith(f"{group.key}.")]
     near = own or [n for n, row in enumerate(rows) if row["key"].startswith(node)]
@@ -586,7 +585,7 @@ def _insert(rows: list[dict[str, Any]], group: InputGroup) -> None:
 
 
 def _told(field: FormField, *, more: bool) -> dict[str, Any]:
-    """Return what the script needs to know of a field."""
+    """Return a field as the script in the page takes it."""
     kind = field.kind
     number = isinstance(field.value, (int, float)) and not isinstance(field.value, bool)
     if kind in {"int", "float"} and not number:
@@ -615,7 +614,7 @@ def _hint(field: FormField) -> str:
         kind = f"choice of {len(field.options)}"
     parts = [kind]
     if field.kind in {"int", "float"} and field.min is not None and field.max is not None:
-        # The limits of the machine's own integers are no news.
+        # The limits of 64-bit integers tell the user nothing.
         low = "" if abs(field.min) >= EXACT else _plain(field.min)
         high = "" if abs(field.max) >= EXACT else _plain(field.max)
         if low or high:

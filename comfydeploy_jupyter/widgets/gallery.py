@@ -1,4 +1,4 @@
-"""The outputs of a run: what a panel shows of them, and what stays in the saved notebook."""
+"""The outputs of a run, in a panel and in the saved notebook."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     from .base import Panel
 
 KEPT_PICTURES = 24
-"""How many pictures of a run stay in the saved notebook."""
+"""How many pictures of a run the saved notebook has at most."""
 
 KEPT_SIDE = 512
-"""Longest side of each, pixels."""
+"""The longest side of each of them, pixels."""
 
-# what browsers show, and Pillow does not make smaller
+# formats that browsers show and Pillow cannot make smaller
 _WHOLE = frozenset({"image/svg+xml"})
 
 
 class Gallery(View):
-    """Shows one result: small copies of pictures at first, the originals on demand.
+    """Shows one result: small copies of its pictures, and the originals on a click.
 
     Parameters
     ----------
     panel : Panel
-        Where it is.
+        The panel that it is in.
     reuse : callable
-        Called with the id of a run whose values are wanted again.
+        Called with the id of a run whose values the user wants to use again.
 
     Attributes
     ----------
@@ -56,16 +56,16 @@ class Gallery(View):
         super().__init__(panel)
 
     def show(self, result: Result) -> None:
-        """Show a result instead of the one before."""
+        """Show a result in place of the last one."""
         self.result = told(result, self.chosen)
 
     def age(self) -> None:
-        """Say that what is shown is of an earlier run, not of what was asked for last."""
+        """Mark the result as that of an earlier run, since another one is being started."""
         if self.result:
             self.result = {**self.result, "status": "", "title": "Earlier run", "problems": []}
 
     def clear(self) -> None:
-        """Show nothing."""
+        """Show no result."""
         self.result = {}
 
     def _on_reuse(self, message: dict[str, Any], _: object) -> None:
@@ -73,15 +73,15 @@ class Gallery(View):
 
 
 def told(result: Result, chosen: Sequence[str] = ()) -> dict[str, Any]:
-    """Return what the script needs to know of a result: names and numbers, no content.
+    """Return a result as the script in the page takes it, without the content of files.
 
     Parameters
     ----------
     result : Result
         The result.
     chosen : sequence of str
-        The nodes whose outputs come first, in this order; others wait. If none of them has made
-        anything, nothing waits.
+        The ids of the nodes whose outputs are shown at once, in this order; the outputs of others
+        are folded. If none of these nodes has an output, all outputs are shown.
     """
     ranks = _ranks(result, chosen)
     order = sorted(range(len(result.files)), key=lambda n: ranks.get(result.files[n].node_id, -1))
@@ -124,9 +124,9 @@ def told(result: Result, chosen: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def plain_form(result: Result) -> tuple[str, str]:
-    """Return a result as HTML and as text for the saved notebook: small pictures, no addresses.
+    """Return a result as HTML and as text for the saved notebook: small pictures, no URLs.
 
-    Asks the server for the pictures; for a thread.
+    It requests the pictures from the server, so call it in a thread.
     """
     parts = []
     pictures = [file for file in result.files if file.is_image or file.is_hdr]
@@ -134,7 +134,7 @@ def plain_form(result: Result) -> tuple[str, str]:
         try:
             content = base64.b64encode(file.thumbnail(KEPT_SIDE)).decode()
         except ComfyDeployError:
-            continue  # it is gone, or no picture after all; its name is in the text
+            continue  # it was deleted, or is not a picture; its name is in the text
         parts.append(
             f'<img alt="{html.escape(file.filename, quote=True)}" '
             f'src="data:image/webp;base64,{content}" style="max-width:min(100%,384px);margin:0">'
@@ -149,7 +149,7 @@ def plain_form(result: Result) -> tuple[str, str]:
 
 
 def _ranks(result: Result, chosen: Sequence[str]) -> dict[str, int]:
-    """Return the places of nodes in the author's order; others come after all of these."""
+    """Return the position of each node in the author's order; other nodes come last."""
     nodes = {file.node_id for file in result.files} | {n.id for n, _ in result.texts_by_node}
     ranks = {
         node: next(

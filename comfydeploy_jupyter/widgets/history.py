@@ -22,12 +22,12 @@ PAGE = 12
 
 
 class History(View):
-    """Lists the runs of a workflow, whoever started them: this panel, another one, a script.
+    """Lists the earlier runs of a workflow, whether a panel or a script started them.
 
     Parameters
     ----------
     panel : Panel
-        Where it is.
+        The panel that it is in.
     show : callable
         Called with the `Result` of a run that the user chose.
     """
@@ -47,18 +47,18 @@ class History(View):
         super().__init__(panel)
 
     def of(self, workflow: Workflow) -> list[Run]:
-        """List the runs of another workflow; return those that have not ended, oldest first."""
+        """Show the runs of another workflow; return those that have not ended, oldest first."""
         self._workflow, self._limit = workflow, PAGE
         return self.refresh()
 
     def clear(self) -> None:
-        """List nothing."""
+        """Show no runs."""
         self._workflow, self._known = None, {}
         with self.hold_sync():
             self.runs, self.more, self.chosen = [], False, ""
 
     def refresh(self) -> list[Run]:
-        """Ask for the runs again; return those that have not ended, oldest first."""
+        """Request the runs again; return those that have not ended, oldest first."""
         if self._workflow is None:
             return []
         found = self._panel.comfy.runs(limit=self._limit + 1, of=self._workflow)
@@ -75,7 +75,7 @@ class History(View):
         Raises
         ------
         NotFoundError
-            There is none of that id.
+            There is no run with that id.
         """
         known = self._known.get(prompt_id)
         return self._panel.comfy.get(prompt_id).known if known is None else known.known
@@ -99,7 +99,7 @@ class History(View):
 
 
 def _told(run: Run) -> dict[str, Any]:
-    """Return what the script needs to know of a run."""
+    """Return a run as the script in the page takes it."""
     result = run.result
     assert result is not None
     # An EXR file has a small copy only where the server can make one.

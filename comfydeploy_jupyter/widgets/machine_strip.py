@@ -1,4 +1,4 @@
-"""How a machine is: its ComfyUI, its queue, its hardware; and which one of several is meant."""
+"""The state of a machine: its ComfyUI, its queue, its hardware; and the choice of machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .base import Panel
 
 USUAL, SOON = 3.0, 1.0
-"""Seconds between two looks: usually, and while ComfyUI starts or the server is away."""
+"""Seconds between two requests: usually, and while ComfyUI is not ready."""
 
 STATES = {
     "ready": ("is ready", "var(--cd-success)"),
@@ -31,16 +31,16 @@ STATES = {
     "stopped": ("is stopped", "var(--cd-faint)"),
     "unreachable": ("cannot be reached", "var(--cd-error)"),
 }
-"""What is said of the states of a machine, and the colour of the dot before it."""
+"""The text for each state of a machine, and the colour of the dot before it."""
 
 FULL = 0.9
-"""The share of memory or disk from which on it is shown as nearly full."""
+"""The share of memory or disk above which it is shown as nearly full."""
 
 TUNNELS = {"stopped": "off", "starting": "starting …", "restarting": "starting again …"}
 
 
 class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
-    """A strip with a machine's state, looked at every few seconds while the panel is open.
+    """A strip with the state of a machine, which is requested every few seconds.
 
     Parameters
     ----------
@@ -49,16 +49,16 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
     machine : str, optional
         The machine to begin with, by its id or name; default the local one.
     on_choose : callable
-        Called with the id of the machine that was chosen; with None when that was deleted.
+        Called with the id of the machine that was chosen, or with None after it was deleted.
     on_change : callable
         Called when `summary` has changed.
 
     Attributes
     ----------
     summary : str
-        The machine in a few words, without what changes all the time.
+        The state of the machine in a few words, without numbers that change all the time.
     machine : str or None
-        The machine that is meant; None is the default one.
+        The chosen machine; None for the default one.
     """
 
     def __init__(
@@ -110,12 +110,12 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
     @property
     def ready(self) -> bool:
-        """Whether it has looked at least once, or has failed to."""
+        """Whether the state was requested at least once, with or without success."""
         return self._looked.is_set()
 
     @property
     def report(self) -> str:
-        """What it says, as HTML."""
+        """Its content as HTML."""
         parts = (self._state, self._freed, self._version, self._problem, self._facts)
         return "".join(part.value for part in parts)
 
@@ -130,7 +130,7 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         Raises
         ------
         ValueError
-            There is none of that id.
+            No machine has that id.
         """
         if machine not in self.machines:
             known = ", ".join(self.machines) or "none is known yet"
@@ -138,12 +138,12 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._selector.value = machine
 
     def free_memory(self) -> None:
-        """Do what *Free memory* does, and show how much was gained; does not wait for it."""
+        """Do what *Free memory* does: show how much memory was freed; do not wait for it."""
         self._free.disabled = True
         self._panel.start(self._give_up)
 
     def look(self) -> None:
-        """Look until the panel is closed; for a thread."""
+        """Request and show the state until the panel is closed; call it in a thread."""
         self._thread = threading.get_ident()
         while not self._panel.closing:
             self._look_again.clear()
@@ -162,23 +162,28 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
             self._panel.idle(self._look_again, wait)
 
     def wait(self, timeout: float | None) -> None:
-        """Wait, at most this long (s), until it has looked, or has failed to.
+        """Wait until the state was requested at least once, with or without success.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Wait at most this long, s.
 
         Raises
         ------
         RunTimeoutError
-            It has not.
+            There is no response yet.
         """
         if not self._looked.wait(timeout):
             raise not_done(timeout)
 
     def stop(self) -> None:
-        """Look no more."""
+        """Wake the thread that requests the state, which then ends."""
         self._look_again.set()
 
     def _chosen(self, machine: str | None) -> None:
         if threading.get_ident() == self._thread or machine is None:
-            return  # it was not the user
+            return  # this class set it, not the user
         self.machine = machine
         _tell(self._freed, "")
         self._look_again.set()
@@ -197,17 +202,17 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
             self._look_again.set()
 
     def _look(self) -> str:
-        """Show how the machine is now; return its state."""
+        """Request and show the state of the machine; return it."""
         comfy, asked = self._panel.comfy, self.machine
         status = comfy.status(machine=asked)
-        # Those of ComfyDeploy run what is deployed there, not what is open here.
+        # Machines of ComfyDeploy run workflows that are deployed there, not those of a panel.
         machines = [one for one in comfy.machines.list() if one.kind != "cloud"]
         found = next((one for one in machines if asked in (one.id, one.name)), machines[0])
         if asked != self.machine or self._panel.closing:
             return ""
         self._offer(machines, found)
         self._show_state(found, status["comfyui"])
-        # This asks drivers and ComfyUI, which may take a moment.
+        # This request takes longer: the server asks drivers and ComfyUI.
         hardware = comfy.machines.get(found.id).hardware
         if asked == self.machine and not self._panel.closing:
             self._facts.value = facts_html(status, hardware)
@@ -260,7 +265,7 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
 
 def _tell(place: w.HTML, text: str) -> None:
-    """Show a quiet line of text; nothing where it is empty."""
+    """Show a line of text in a faint colour; hide it where it is empty."""
     place.value = note(text, live=True) if text else ""
     place.layout.display = "" if text else "none"
 
@@ -273,7 +278,7 @@ def facts_html(status: dict[str, Any], hardware: dict[str, Any]) -> str:
     status : dict
         The reply of ``check-status``.
     hardware : dict
-        ``hardware`` of the reply of ``machine``; what is None there is left out.
+        ``hardware`` of the reply of ``machine``; values that are None are left out.
     """
     queue, moving = status["queue"], status["uploads"]["pending_uploads"]
     counts = (f"{queue['running']} running", f"{queue['pending']} waiting")
@@ -291,7 +296,7 @@ def facts_html(status: dict[str, Any], hardware: dict[str, Any]) -> str:
         share = disk["used"] / disk["total"] if disk["total"] else None
         name = "Disk" if len(hardware["disks"]) == 1 else f"Disk of {disk['path']}"
         rows.append(_fact(name, f"{human_size(disk['free'])} free", share))
-    rows.append(_fact("Transfers", f"{moving} under way" if moving else "none"))
+    rows.append(_fact("Transfers", f"{moving} in progress" if moving else "none"))
     rows.append(_fact("Tunnel", _tunnel(status["tunnel"])))
     rows += [_fact("Store", warning) for warning in status.get("store", {}).get("warnings", ())]
     return f'<dl class="cd-facts" aria-label="State of the machine">{"".join(rows)}</dl>'
@@ -301,7 +306,7 @@ def _fact(name: str, text: str, share: float | None = None) -> str:
     meter = ""
     if share is not None:
         width = 100 * min(max(share, 0.0), 1.0)
-        full = " cd-full" if share > FULL and name != "CPU" else ""  # a busy CPU is no trouble
+        full = " cd-full" if share > FULL and name != "CPU" else ""  # a busy CPU is normal
         bar = f'<div style="width:{width:.0f}%"></div>'
         meter = f'<div class="cd-meter{full}" aria-hidden="true">{bar}</div>'
     named = html.escape(name)
@@ -309,7 +314,7 @@ def _fact(name: str, text: str, share: float | None = None) -> str:
 
 
 def _usage(name: str, memory: dict[str, Any], also: str = "") -> str:
-    """Return memory in use; a source may tell nothing of it, or only a part."""
+    """Return the memory in use; the total, or the part in use, may be unknown."""
     total, used = memory.get("total"), memory.get("used")
     if not total:
         return _fact(name, also or "memory unknown")

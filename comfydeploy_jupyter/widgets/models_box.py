@@ -1,4 +1,4 @@
-"""What a workflow lacks: model files, with a button that fetches them, and node packs."""
+"""The model files and node packs that a workflow lacks, with a button that downloads models."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ STATES = {
 class ModelsBox(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
     """The models and node packs that a workflow lacks; hidden where it lacks none.
 
-    Nothing is fetched before *Download all* is clicked.
+    Nothing is downloaded before *Download all* is clicked.
 
     Parameters
     ----------
     panel : Panel
         Runs its threads.
     on_fetched : callable
-        Called in a thread when downloads have ended: loaders offer more than before.
+        Called in a thread when downloads have ended and there are new models to choose from.
     """
 
     def __init__(self, panel: Panel, on_fetched: Callable[[], object]) -> None:
@@ -74,18 +74,18 @@ class ModelsBox(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
 
     @property
     def found(self) -> FetchedModels | None:
-        """The models that the workflow names; None as long as that is not known."""
+        """The models that the workflow names; None until they are known."""
         return self._found
 
     @property
     def report(self) -> str:
-        """What it says, as HTML; empty while it is hidden."""
+        """Its content as HTML; empty while it is hidden."""
         if self.layout.display == "none":
             return ""
         return f"{self._heading.value}{self._table.value}{self._problem.value}"
 
     def look(self, workflow: Workflow | None, machine: str | None = None) -> None:
-        """Find out what a workflow lacks on a machine, and show that; for a thread."""
+        """Show what a workflow lacks on a machine; call it in a thread."""
         self._workflow, self._machine, self._found = workflow, machine, None
         self._problem.clear()
         self.layout.display = "none"
@@ -106,7 +106,7 @@ class ModelsBox(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         return self._panel.comfy.fetch_models(workflow, machine=machine, **options)
 
     def _take(self, workflow: Workflow, machine: str | None, found: FetchedModels) -> bool:
-        """Show what was found, unless another workflow is shown by now."""
+        """Show the models, unless another workflow was chosen since."""
         with self._lock:
             if self._panel.closing or (workflow, machine) != (self._workflow, self._machine):
                 return False
@@ -210,7 +210,7 @@ def _model_row(model: WorkflowModel) -> str:
 
 
 def _node_row(entry: dict[str, Any]) -> str:
-    """Return a row for a node class that ComfyUI lacks, with what brings it."""
+    """Return a row for a missing node class, with the node pack that has it."""
     said = "ComfyUI lacks this node class"
     if entry.get("needs"):
         said = f"needs {entry['needs']}"

@@ -1,4 +1,4 @@
-"""The models of ComfyUI, to search through."""
+"""The table of ComfyUI's models."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ if TYPE_CHECKING:
     from ..client.files import Model
 
 READING = "!"
-"""Stands for the hash of a model that is being read."""
+"""In place of the hash of a model whose file is being read."""
 
 
 class ModelsView(anywidget.AnyWidget):
-    """A table of models that is searched and sorted in the page.
+    """A table of models, searched and sorted in the page.
 
     Parameters
     ----------
     on_refresh : callable
-        Called when the user wants the list anew.
+        Called when the user asks for a new list.
     on_hash : callable
-        Called with ``"<folder>/<name>"`` when the user wants the hash of a model.
+        Called with ``"<folder>/<name>"`` when the user asks for the hash of a model.
 
     Attributes
     ----------
     models : list of dict
         ``name``, ``folder``, ``size`` (bytes) and ``modified`` (seconds since 1970) of each.
     loaded : bool
-        Whether they have been asked for.
+        Whether ComfyUI has been asked for them.
     hashes : dict
-        SHA-256 by ``"<folder>/<name>"``, as far as they are known; ``"!"`` while it is read.
+        The known SHA-256 by ``"<folder>/<name>"``; ``"!"`` while a file is being read.
     """
 
     _esm = script("models")
@@ -52,7 +52,7 @@ class ModelsView(anywidget.AnyWidget):
         self.on_msg(self._hear)
 
     def show(self, models: Iterable[Model]) -> None:
-        """Show these models. The hashes of those that have changed are forgotten."""
+        """Show these models, and forget the hashes of files that have changed."""
         before = {(m["folder"], m["name"]): (m["size"], m["modified"]) for m in self.models}
         shown = [
             {"name": m.name, "folder": m.folder, "size": m.size, "modified": m.modified}
@@ -68,7 +68,7 @@ class ModelsView(anywidget.AnyWidget):
         self.loaded = True
 
     def set_hash(self, key: str, value: str | None) -> None:
-        """Show a hash; None takes back that it is being read."""
+        """Show a hash; None if the file could not be read."""
         others = {name: known for name, known in self.hashes.items() if name != key}
         self.hashes = others if value is None else {**others, key: value}
 

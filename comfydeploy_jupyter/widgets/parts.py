@@ -1,4 +1,4 @@
-"""Small pieces that several panels are made of."""
+"""Small widgets that several panels use."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def row(*children: w.Widget, **layout: str) -> w.HBox:
-    """Return widgets side by side; they go to the next line where there is no room."""
+    """Return a row of widgets, which wraps where it is too wide."""
     return w.HBox(
         list(children),
         layout=w.Layout(
@@ -39,14 +39,14 @@ def row(*children: w.Widget, **layout: str) -> w.HBox:
 
 
 def note(text: str, *, live: bool = False) -> str:
-    """Return a quiet line of text as HTML for `ipywidgets.HTML`, escaped.
+    """Return a line of text in a faint colour, as escaped HTML for `ipywidgets.HTML`.
 
     Parameters
     ----------
     text : str
-        What it says.
+        The text.
     live : bool
-        Whether screen readers shall read it whenever it changes.
+        Whether screen readers read it whenever it changes.
     """
     role = ' role="status" aria-live="polite"' if live else ""
     return f'<div class="comfydeploy-note"{role}>{html.escape(text)}</div>'
@@ -66,14 +66,14 @@ def button(
     Parameters
     ----------
     label : str
-        What is on it; empty for one with an icon only, which then needs a hint as its name.
+        Its text; a button with an empty label has an icon only, and needs a hint.
     do : callable
-        Called on a click, without arguments; let it use `Panel.attempt` or `Panel.start` so that
-        its errors are shown.
+        Called on a click, without arguments. It should use `Panel.attempt` or `Panel.start`, so
+        that its errors are shown.
     icon : str
         A name of Font Awesome 4.
     hint : str
-        What it does, for the mouse and for screen readers.
+        The tooltip; also the accessible name of a button with an icon only.
     style : str
         ``primary`` or nothing.
     disabled : bool
@@ -87,7 +87,7 @@ def button(
 
 
 class Button(anywidget.AnyWidget):
-    """A button as `ipywidgets.Button`, but with a name for screen readers where it has none."""
+    """A button like `ipywidgets.Button` that has an accessible name also without a label."""
 
     _esm = script("button")
 
@@ -107,7 +107,7 @@ class Button(anywidget.AnyWidget):
         self._do.append(do)
 
     def click(self) -> None:
-        """Do what a click does."""
+        """Call what a click calls."""
         for do in self._do:
             do()
 
@@ -119,26 +119,26 @@ class Button(anywidget.AnyWidget):
 def search_combo(
     label: str, options: Sequence[str] = (), value: str = "", hint: str = ""
 ) -> SearchCombo:
-    """Return a field that offers the options which contain the words that are typed.
+    """Return a text field with a list of options, filtered by the words that are typed.
 
-    Any text can be typed; set its trait ``free`` to False where only the options will do.
+    Any text can be entered, unless its trait ``free`` is set to False.
 
     Parameters
     ----------
     label : str
         Its label.
     options : sequence of str
-        What to choose from.
+        The options.
     value : str
-        What is chosen.
+        The chosen option.
     hint : str
-        Shown while it is empty.
+        Shown while the field is empty.
     """
     return SearchCombo(description=label, options=list(options), value=value, placeholder=hint)
 
 
 class SearchCombo(anywidget.AnyWidget):
-    """A labelled field with a list that can be searched: words in any order, arrows, Enter, Escape.
+    """A labelled text field with a list of options that can be searched.
 
     Observe ``value``. Options are texts, or ``(text, value)`` or ``(text, value, note)``.
     """
@@ -153,20 +153,20 @@ class SearchCombo(anywidget.AnyWidget):
 
 
 class FileButton(View):
-    """A button that takes a file of the user's computer, of any size.
+    """A button that receives a file of the user's computer, of any size.
 
-    It takes files that are dropped on its panel, too, where nothing else takes them.
+    It also receives a file that is dropped on its panel, unless another part of the panel takes it.
 
     Parameters
     ----------
     panel : Panel
-        Where it is.
+        The panel that it is in.
     label, hint : str
-        What is on it, and what it does.
+        Its text and its tooltip.
     accept : str
-        Endings of file names, as HTML has them: ``".json,.png"``.
+        File name endings as in HTML: ``".json,.png"``.
     take : callable
-        Called in a thread with the `pathlib.Path` of the file, which is gone afterwards.
+        Called in a thread with the `pathlib.Path` of the file, which is deleted afterwards.
     problem : Problem
         Shows why the last file could not be taken.
     """
@@ -192,7 +192,7 @@ class FileButton(View):
         super().__init__(panel, label=label, hint=hint or label, accept=accept)
 
     def received(self, path: Path, message: dict[str, Any]) -> None:
-        """Hand the file on; where it was in between is nobody's concern."""
+        """Pass the file on; its temporary path is removed from error messages."""
         self._problem.clear()
         try:
             self._take(path)
@@ -201,18 +201,18 @@ class FileButton(View):
 
     def _on_refused(self, message: dict[str, Any], _: object) -> None:
         kinds = self.accept.replace(",", ", ")
-        self._problem.show(f"{message['name']} is no such file: {self.label} takes {kinds}")
+        self._problem.show(f"{message['name']} cannot be opened here: {self.label} takes {kinds}")
 
 
 class CopyButton(anywidget.AnyWidget):
-    """A button that puts a text on the clipboard and says so.
+    """A button that copies a text to the clipboard.
 
     Parameters
     ----------
     text : str
-        What is copied; may be changed at any time.
+        The text to copy; can be changed at any time.
     label : str
-        What is on the button.
+        The text on the button.
     """
 
     _esm = script("copy_button")

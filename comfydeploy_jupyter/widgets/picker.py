@@ -1,4 +1,4 @@
-"""Choosing a workflow: a file, a stored one, or one of the user's computer."""
+"""Choosing a workflow: a file, a stored workflow, or a file of the user's computer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 GivenWorkflow: TypeAlias = (
     Workflow | StoredWorkflow | WorkflowVersion | dict[str, Any] | str | bytes | os.PathLike[str]
 )
-"""What a panel may be given to run."""
+"""What a panel accepts as a workflow."""
 
 MOST_FILES = 200
 MOST_LOOKED_AT = 2000
@@ -35,7 +35,7 @@ LARGEST_FILE = 20 * 1024 * 1024  # bytes of a JSON file that may be a workflow
 SKIPPED_FOLDERS = frozenset({"node_modules", "__pycache__", "site-packages"})
 DEEPEST = 4
 MEDIA = (".png", ".webp", ".flac", ".mp3", ".opus", ".mp4", ".webm", ".latent")
-"""Files in which ComfyUI leaves the workflow that made them."""
+"""Endings of files in which ComfyUI saves the workflow that made them."""
 
 ACCEPTED = ",".join((".json", *MEDIA))
 
@@ -47,9 +47,9 @@ class Choice:
     Attributes
     ----------
     title, note : str
-        What it is called, and where it is.
+        Its name, and where it is from.
     source : object
-        What `Picker.load` takes.
+        The workflow: a path, a `Source` or a `StoredWorkflow`.
     """
 
     title: str
@@ -58,21 +58,21 @@ class Choice:
 
 
 class Picker:
-    """A field with all workflows, their versions, and a button for a file of the user's computer.
+    """A field with all workflows, a list of versions, and a button that opens a file.
 
     Parameters
     ----------
     panel : Panel
         Runs its threads and shows its errors.
     directory : pathlib.Path
-        Where to look for files.
+        The folder that is searched for files.
     choose : callable
         Called in a thread with the `Source` of the chosen workflow and its title.
 
     Attributes
     ----------
     box : ipywidgets.VBox
-        All of it.
+        The widgets.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class Picker:
 
     @property
     def titles(self) -> list[str]:
-        """What can be chosen."""
+        """The titles of the workflows that can be chosen."""
         return list(self._choices)
 
     def pick(self, title: str) -> None:
@@ -130,14 +130,14 @@ class Picker:
         Raises
         ------
         KeyError
-            There is none of that title.
+            No workflow has that title.
         """
         if title not in self._choices:
             raise KeyError(title)
         self._field.value = title
 
     def begin(self, workflow: GivenWorkflow, version: int | None) -> None:
-        """Show a workflow that was given, whatever it is given as; for a thread."""
+        """Show a workflow in any form that a panel accepts; call it in a thread."""
         with self._telling():
             choice = self._choice_of(workflow)
             self._add(choice)
@@ -145,7 +145,7 @@ class Picker:
             self._open(choice, version)
 
     def refresh(self) -> None:
-        """Look for workflows again; for a thread."""
+        """Search for workflows again; call it in a thread."""
         given = [c for c in self._choices.values() if c.note in {"given", "opened"}]
         found = [*given, *self._stored(), *self._files()]
         chosen = self._choices.get(self._field.value)
@@ -159,7 +159,7 @@ class Picker:
         self._choices = choices
         self._field.options = [(title, title, c.note) for title, c in choices.items()]
         if not choices:
-            self._field.placeholder = "No workflows here: open one from your computer"
+            self._field.placeholder = "There is no workflow here. Open one from your computer."
 
     def _add(self, choice: Choice) -> None:
         self._choices = {choice.title: choice, **self._choices}
@@ -188,7 +188,7 @@ class Picker:
 
     @contextmanager
     def _telling(self) -> Iterator[None]:
-        """Show here why a workflow cannot be opened."""
+        """Show an error of the ``with`` block beside the field."""
         self._problem.clear()
         try:
             yield
@@ -262,7 +262,7 @@ class Picker:
         try:
             stored = self._panel.comfy.workflows.list(limit=MOST_STORED)
         except ComfyDeployError:
-            return []  # what the client asks for next tells why
+            return []  # the next request of the panel shows the same error
         return [Choice(each.name, "stored", each) for each in stored]
 
     def _file(self, path: Path) -> Choice:

@@ -1,4 +1,4 @@
-"""How far a run is, as a panel shows it."""
+"""The progress of a run in a panel."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from .base import Panel
 
 ASK_EVERY = 2.0
-"""How often the place in the queue is asked for, s."""
+"""Seconds between two requests for the place in the queue."""
 
 
 class ProgressView(View):
     """Shows one run after another: a `comfydeploy_jupyter.display.View` for `Live`.
 
-    The pictures of the sampler go out as messages: they are no state, so nothing grows with them.
+    Previews are sent as messages and are not part of the state, so that the notebook does not grow.
 
     Parameters
     ----------
     panel : Panel
-        Where it is.
+        The panel that it is in.
     """
 
     _esm = script("progress")
@@ -47,15 +47,15 @@ class ProgressView(View):
         super().__init__(panel)
 
     def begin(self, clock: Clock) -> None:
-        """Get ready for a run."""
+        """Begin to show another run."""
         self._clock, self._ahead, self._asked, self._preview = clock, None, 0.0, b""
 
     def wait_behind(self, waiting: int) -> None:
-        """Tell how many runs of this panel wait behind the one that is shown."""
+        """Set how many runs of this panel wait for the one that is shown."""
         self._waiting = waiting
 
     def show(self, progress: RunProgress) -> None:
-        """Show how far the run is."""
+        """Show the progress of the run."""
         clock = self._clock
         if clock is None:
             return
@@ -80,7 +80,7 @@ class ProgressView(View):
             self._send_preview()
 
     def end(self, progress: RunProgress) -> None:
-        """Show nothing until the next run."""
+        """Hide the view until the next run begins."""
         self._clock, self._preview = None, b""
         self.state = {"phase": ""}
 
@@ -108,12 +108,12 @@ class ProgressView(View):
 
 
 class Clock:
-    """Time spent on one run, or waited for it.
+    """For how long a run has been executed, or has been waiting.
 
     Parameters
     ----------
     run : Run
-        The run; asked once for its record.
+        The run; its record is requested once.
     """
 
     def __init__(self, run: Run) -> None:
@@ -124,18 +124,18 @@ class Clock:
         self._started: float | None = self._joined if record.get("started_at") else None
 
     def feed(self, event: Event) -> None:
-        """Take in one event."""
+        """Process an event of the run."""
         if event.event == "execution_start" and self._started is None:
             self._started = time.monotonic()
 
     def elapsed(self) -> float:
-        """Return for how long the run has been executed, s; while it waits, how long it has."""
+        """Return for how long the run has been executed, s; before that, how long it has waited."""
         if self._started is None:
             return max(0.0, _since(self._record.get("created_at")))
         return self._base + time.monotonic() - self._started
 
     def ahead(self, comfy: Comfy) -> int | None:
-        """Return how many runs come before this one; None where it has no number yet."""
+        """Return how many runs of its machine are before this one; None if it has no number yet."""
         number, machine = self._record.get("number"), self._record.get("machine")
         if number is None:
             return None
@@ -149,8 +149,8 @@ class Clock:
         return sum(1 for other in numbers if other < number)
 
 
-def _since(moment: Any) -> float:
-    """Return the seconds since an ISO 8601 moment in UTC; 0 for none."""
-    if not moment:
+def _since(timestamp: Any) -> float:
+    """Return the seconds since a timestamp in ISO 8601 (UTC); 0 if there is none."""
+    if not timestamp:
         return 0.0
-    return time.time() - parse_timestamp(str(moment)).timestamp()
+    return time.time() - parse_timestamp(str(timestamp)).timestamp()

@@ -1,4 +1,4 @@
-"""Choose a workflow, edit its inputs, run it, watch it, see what it made."""
+"""Choosing a workflow, editing its inputs, running it, and its results."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ MOST_AT_ONCE = 100
 """How many runs one click may queue."""
 
 OPEN_WITHIN = 60.0
-"""How long code that sets inputs and runs waits for the form, s."""
+"""How long `RunPanel.set_input` and `RunPanel.run` wait for the form, s."""
 
 
 class RunPanel(Panel):
     """A panel that runs workflows; the kernel stays free while they run.
 
-    Runs belong to the server: close the page, restart the kernel, and a panel of the same workflow
-    finds them again.
+    Runs belong to the server: after the page was closed or the kernel was restarted, a panel of the
+    same workflow finds them again.
 
     Parameters
     ----------
     workflow : path, dict, str, bytes, Workflow, StoredWorkflow or WorkflowVersion, optional
-        The workflow to begin with, in either format: the path or content of a JSON file or of a
-        picture, video or sound that ComfyUI saved; or the name or id of a stored workflow. Others
-        can be chosen in the panel.
+        The workflow that is shown first, in API format or in the editor's: the path or content of
+        a JSON file or of a picture, video or sound that ComfyUI saved; or the name or id of a
+        stored workflow. Others can be chosen in the panel.
     comfy : Comfy or Panel, optional
         The client, or a panel whose client is used; by default the panel connects by itself.
     version : int, optional
@@ -62,7 +62,7 @@ class RunPanel(Panel):
     machine : str, optional
         The machine that runs it, by its id or name; default the local one.
     directory : path
-        Where to look for workflow files; default the folder of the notebook.
+        The folder that is searched for workflow files; default the folder of the notebook.
     **kwargs
         Traits of `ipywidgets.VBox`, such as ``layout``.
 
@@ -115,14 +115,14 @@ class RunPanel(Panel):
 
     @property
     def workflow(self) -> Workflow | None:
-        """The workflow whose form is shown, without what was changed there."""
+        """The workflow whose form is shown, without the changes that were made there."""
         return self._workflow
 
     @property
     def machine(self) -> str | None:
-        """The machine of the next runs, None for the local one; can be set.
+        """The machine of the next runs; None for the local one; can be set.
 
-        What was typed stays; what can be chosen becomes what that machine has.
+        The form then keeps its values, and offers the files and models of the new machine.
         """
         return self._machine
 
@@ -133,7 +133,7 @@ class RunPanel(Panel):
             self.start(self._define_anew)
 
     def show(self, workflow: GivenWorkflow, version: int | None = None) -> None:
-        """Show another workflow, given as to the panel itself; does not wait for it."""
+        """Show another workflow, in any form that the panel accepts; do not wait for it."""
         self.clear_error()
         self._opened.clear()
         self.start(self._begin, workflow, version)
@@ -141,7 +141,7 @@ class RunPanel(Panel):
     def set_input(self, key: str, value: object) -> None:
         """Set an input of the workflow, e.g. ``set_input("3.steps", 30)``; the form shows it.
 
-        Where the panel is still being opened, this waits for the form.
+        If the form is not there yet, this waits for it.
 
         Parameters
         ----------
@@ -150,12 +150,12 @@ class RunPanel(Panel):
             ``"<node id>.<input>"``, ``"<node title>.<input>"``, or the name of an input that
             exactly one node has.
         value : object
-            What `Comfy.run` takes; files, pictures and arrays are uploaded.
+            Any value that `Comfy.run` takes; files, pictures and arrays are uploaded.
 
         Raises
         ------
         UnknownInputError
-            The name matches no input of the workflow, or several; the message has candidates.
+            The name matches no input of the workflow, or several; the message lists candidates.
         """
         self._opened.wait(OPEN_WITHIN)
         uploaded: dict[str, Any] = {}
@@ -165,7 +165,7 @@ class RunPanel(Panel):
 
     @property
     def ready(self) -> bool:
-        """Whether the form is there, or the error why it is not."""
+        """Whether the panel shows the form, or an error in its place."""
         return self._opened.is_set()
 
     @property
@@ -175,21 +175,21 @@ class RunPanel(Panel):
 
     @property
     def shown(self) -> dict[str, Any]:
-        """What the panel shows of a run: status, facts, problems, files, texts, timings."""
+        """The result that the panel shows: status, facts, problems, files, texts, timings."""
         return dict(self._gallery.result)
 
     @property
     def missing(self) -> str:
-        """What the panel says of models and nodes that ComfyUI lacks, as HTML; empty if none."""
+        """The list of models and nodes that ComfyUI lacks, as HTML; empty if it lacks none."""
         return self._models.report
 
     def fetch_models(self) -> None:
-        """Do what *Download all* does: download the missing models, do not wait for them."""
+        """Do what *Download all* does: download the missing models; do not wait for them."""
         self._models.fetch()
 
     @property
     def workflows(self) -> list[str]:
-        """The workflows that can be chosen, by name."""
+        """The names of the workflows that can be chosen."""
         return self._picker.titles
 
     def choose(self, name: str) -> None:
@@ -198,23 +198,23 @@ class RunPanel(Panel):
         Raises
         ------
         KeyError
-            There is none of that name.
+            No workflow has that name.
         """
         self._opened.clear()
         self._picker.pick(name)
 
     def run(self, times: int = 1) -> None:
-        """Do what the Run button does: queue the workflow, do not wait for it.
+        """Do what the Run button does: queue the workflow; do not wait for it.
 
         Parameters
         ----------
         times : int
-            How many runs, 1 to 100; seeds that are not locked are drawn anew for each.
+            The number of runs, 1 to 100; seeds that are not locked are drawn anew for each run.
 
         Raises
         ------
         InvalidRequestError
-            `times` or a value of the form cannot be; the message names it.
+            `times` or a value of the form is not valid; the message names it.
         """
         self._opened.wait(OPEN_WITHIN)
         workflow = self._workflow
@@ -236,13 +236,13 @@ class RunPanel(Panel):
         self.start(self._submit, workflow, runs)
 
     def show_error(self, error: Exception | str) -> None:
-        """Show an error beside the Run button, instead of how the last run ended."""
+        """Show an error beside the Run button, and mark the result as that of an earlier run."""
         super().show_error(error)
         self._gallery.age()
         self._update()
 
     def clear_error(self) -> None:
-        """Show no error any more, in no field either."""
+        """Remove the errors of the panel and of its fields."""
         super().clear_error()
         self._run_button.problem = ""
         self._form.problems = {}
@@ -258,21 +258,21 @@ class RunPanel(Panel):
         self.start(self._cancel, None)
 
     def reuse(self, prompt_id: str) -> None:
-        """Put the values of an earlier run, its seeds too, into the form.
+        """Put the values and the seeds of an earlier run into the form.
 
         Raises
         ------
         NotFoundError
-            There is no such run.
+            There is no run with that id.
         """
         record = self._history.record(prompt_id)
         self._form.reuse(record.get("inputs") or {}, record.get("seeds") or {})
 
     def stop(self) -> None:
-        """Stop following; the runs go on."""
+        """Stop following runs; the runs go on."""
         self._follower.stop()
 
-    # -- what it is made of --------------------------------------------------------------------
+    # -- widgets -------------------------------------------------------------------------------
 
     def _build(self, directory: Path) -> None:
         self._picker = Picker(self, directory, self._take)
@@ -319,13 +319,13 @@ class RunPanel(Panel):
         self._say("Connecting …")
 
     def _fields_changed(self, change: dict[str, Any]) -> None:
-        """Once no field is wrong any more, that one was is no news."""
+        """Remove the error of the panel once no field has a problem any more."""
         if change["old"] and not change["new"]:
             super().clear_error()
             self._update()
 
     def _press_run(self, times: Any) -> None:
-        """Run as the button says; go to the field that is wrong."""
+        """Run the workflow; on an error, move the focus to the field that has it."""
         try:
             self.run(times)
         except InvalidRequestError:
@@ -335,7 +335,7 @@ class RunPanel(Panel):
         self._state.value = note(text, live=True)
 
     def _update(self) -> None:
-        """Let the buttons fit what goes on."""
+        """Enable or disable the buttons to match the state."""
         if self.closing:
             return
         runs = self._follower.runs
@@ -350,10 +350,10 @@ class RunPanel(Panel):
         else:
             self._say("Ready" if self._workflow else "Choose a workflow")
 
-    # -- what runs in threads ------------------------------------------------------------------
+    # -- in threads ----------------------------------------------------------------------------
 
     def _open(self, workflow: object, version: int | None) -> None:
-        """Connect, show the workflow that was given, look for others."""
+        """Connect, show the given workflow, and search for others."""
         if workflow is None:
             self.attempt(self._connect)
         else:
@@ -371,7 +371,7 @@ class RunPanel(Panel):
             self._opened.set()
 
     def _connect(self) -> None:
-        """Learn what the server knows, once for each machine."""
+        """Connect, and request the node definitions of the machine if they are not known."""
         machine = self._machine
         if self._definitions is not None and machine == self._defined_by:
             return
@@ -383,7 +383,7 @@ class RunPanel(Panel):
         self._defined_by = machine
 
     def _define_anew(self) -> None:
-        """Let the form offer what another machine has, with what was changed in it."""
+        """Make the form anew for another machine, with the same values."""
         with self._opening:
             self._connect()
             if self._workflow is None or self._source is None or self.closing:
@@ -395,7 +395,7 @@ class RunPanel(Panel):
             self.start(self._models.look, self._workflow, self._machine)
 
     def _offer_models(self) -> None:
-        """Let the form offer models that have been fetched; the models are looked at again."""
+        """Make the form anew, so that it offers models that were downloaded."""
         self._defined_by, self._definitions = None, None
         self._define_anew()
 
@@ -407,7 +407,7 @@ class RunPanel(Panel):
                 try:
                     self._connect()
                 except ComfyDeployError as error:
-                    # The form is there all the same, with kinds guessed from the values.
+                    # The form is shown nevertheless; it guesses kinds from the values.
                     self.show_error(error)
                 source, warnings = in_api_format(self.comfy.server, source)
                 workflow = Workflow(self.comfy.server, source, title=title)
@@ -432,7 +432,7 @@ class RunPanel(Panel):
         self.keep(*_introduction(self._title))
         notes = [
             ("The conversion from the editor's format is not exact", warnings),
-            ("Some of what the workflow's author chose for the form is not there", made.warnings),
+            ("Some inputs that the workflow's author chose do not exist", made.warnings),
         ]
         self._notes.value = "".join(_folded(about, told) for about, told in notes if told)
         self._notes.layout.display = "" if self._notes.value else "none"
@@ -478,7 +478,7 @@ class RunPanel(Panel):
 
     def _cancel(self, number: int | None) -> None:
         try:
-            # Those that wait first, so that none of them starts in between.
+            # The last one first, so that none of them starts in between.
             for run in self._follower.runs[:number][::-1]:
                 run.cancel()
         finally:
@@ -495,21 +495,21 @@ class RunPanel(Panel):
 
 
 class RunButton(View):
-    """The button that runs the workflow, and a field for how many times.
+    """The button that runs the workflow, and a field for the number of runs.
 
     Parameters
     ----------
     panel : RunPanel
-        Where it is.
+        The panel that it is in.
     run : callable
-        Called on a click with how many runs are wanted.
+        Called on a click with the number of runs.
     """
 
     _esm = script("run_button")
 
     disabled = t.Bool(True).tag(sync=True)
     most = t.Int(MOST_AT_ONCE).tag(sync=True)
-    # What is wrong with the number of runs.
+    # why the number of runs is not valid
     problem = t.Unicode().tag(sync=True)
 
     def __init__(self, panel: Panel, run: Callable[[Any], object]) -> None:

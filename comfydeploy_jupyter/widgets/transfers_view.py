@@ -1,4 +1,4 @@
-"""What is on its way: uploads of the page, and transfers of the server."""
+"""The list of transfers: uploads of the page, and transfers of the server."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 OPEN = frozenset({"queued", "active", "finishing", "retrying"})
-"""The states of what has not ended."""
+"""The states of transfers that have not ended."""
 
 
 # ipywidgets, which it is made of, has no types
 class TransfersView(anywidget.AnyWidget):
-    """The place where files are chosen or dropped, and a row for each file on its way.
+    """An area where files are chosen or dropped, and a row for each transfer.
 
-    The page sends the files by itself and tells of them in messages, which are the same for every
-    page that shows the widget. A page that is left takes its uploads along: whatever is open when
-    another page comes, and is not claimed by a page that lives, is ``lost``.
+    The page sends the files by itself and reports them in messages, which the kernel passes on to
+    all pages that show the widget. The uploads of a page end when it is closed: when another page
+    is opened, each unfinished upload that no open page reports again becomes ``lost``.
 
     Parameters
     ----------
     on_order : callable
-        Called with each message of the page that asks for something: ``type`` is ``cancel``,
-        ``retry`` (a transfer of the server), ``forget``, ``open``, ``chunk``, ``abort`` or
-        ``changed`` (the ``uploads`` that have another state), and with the buffers of the message.
+        Called with a message of the page and its buffers. Its ``type`` is ``cancel`` or ``retry``
+        (of a transfer of the server), ``forget``, ``open``, ``chunk``, ``abort`` or ``changed``
+        (``uploads`` are those with a new state).
     fields : dict of str to ipywidgets.Widget
-        As the attribute.
+        See the attribute.
 
     Attributes
     ----------
     fields : dict of str to ipywidgets.Widget
-        The fields that say where files go: ``place`` (a dropdown), ``subfolder``, ``overwrite``.
-        The page reads them at the moment when files are chosen.
+        The fields with the destination: ``place`` (a dropdown), ``subfolder``, ``overwrite``. The
+        page reads them when files are chosen.
     places : dict of str to str
-        What the choices of ``place`` stand for: the ``type`` of an upload.
+        The ``type`` of an upload by the label of each choice of ``place``.
     machine : str
-        The machine that gets them; empty: the default one.
+        The machine that receives the files; empty for the default one.
     instance : str
-        Which server the kernel uses; empty as long as it is not known.
+        The id of the server that the kernel uses; empty until it is known.
     transfers : list of dict
         The transfers of the server that are shown, as in ``upload-queue-status``.
     uploads : dict of str to dict
@@ -73,11 +73,11 @@ class TransfersView(anywidget.AnyWidget):
         self.on_msg(self._hear)
 
     def tell(self, message: dict[str, Any]) -> None:
-        """Send a message to all pages."""
+        """Send a message to all pages that show the widget."""
         self.send(message)
 
     def forget(self, ids: list[str]) -> None:
-        """Take uploads out of the list of every page."""
+        """Remove uploads from the lists of all pages."""
         for upload_id in ids:
             self.uploads.pop(upload_id, None)
         self.tell({"type": "forget", "ids": ids})
@@ -104,7 +104,7 @@ class TransfersView(anywidget.AnyWidget):
             self._on_order({"type": "changed", "uploads": changed}, [])
 
     def _greet(self) -> None:
-        """Tell a new page of the uploads, and let the pages that live claim theirs."""
+        """Send a new page the uploads, and ask all pages to report theirs again."""
         for upload in self.uploads.values():
             upload["kept"] = False
             if upload["state"] in OPEN:

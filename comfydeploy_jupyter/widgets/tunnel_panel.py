@@ -1,4 +1,4 @@
-"""Open and close the way in from the internet, see where it is and who gets in."""
+"""Starting and stopping a tunnel from the internet; its address and who can use it."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ if TYPE_CHECKING:
 LABEL_WIDTH = "180px"
 
 BUSY, IDLE, LOST = 0.5, 3.0, 5.0
-"""Seconds between two looks at the tunnel: while it changes, while not, while none answers."""
+"""Seconds between two requests: while the state changes, otherwise, while nothing answers."""
 
 STATES = {
     "stopped": ("Stopped", "var(--cd-faint)"),
     "starting": ("Starting …", "var(--cd-warn)"),
     "running": ("Running", "var(--cd-success)"),
-    "restarting": ("It broke; starting it again …", "var(--cd-warn)"),
+    "restarting": ("The connection broke; starting it again …", "var(--cd-warn)"),
 }
 BARE = (
-    "Everybody who finds the address can use ComfyUI then, and through it this machine: its files, "
-    "its network, its graphics card."
+    "Everybody who finds the address can then use ComfyUI, and through it this machine: its files, "
+    "its network and its graphics card."
 )
 JUPYTER = "Visitors need Jupyter's token or password, as always."
-GATED = "Visitors need the link: it has a secret, which their browser then remembers."
+GATED = "Visitors need the link. It contains a secret, which their browser then remembers."
 
 
 class TunnelPanel(Panel):
-    """A panel that starts and stops a tunnel, shows its link, and says who gets in.
+    """A panel that starts and stops a tunnel, shows its link, and says who can use it.
 
-    The tunnel belongs to the Jupyter server: it stays when the panel is closed, or the kernel ends.
+    The tunnel belongs to the Jupyter server: it stays open when the panel or the kernel is closed.
 
     Parameters
     ----------
     target : str
-        What it leads to at first: ``comfyui`` or ``jupyter``.
+        The target that is chosen first: ``comfyui`` or ``jupyter``.
     comfy : Comfy or Panel, optional
         The client, or a panel whose client is used; by default the panel connects by itself.
     **kwargs
@@ -57,7 +57,7 @@ class TunnelPanel(Panel):
     ValueError
         `target` is neither.
     TypeError
-        An argument that is unknown; the message names the closest.
+        An argument is unknown; the message names the closest one.
 
     Examples
     --------
@@ -84,26 +84,26 @@ class TunnelPanel(Panel):
 
     @property
     def status(self) -> TunnelStatus:
-        """How the tunnel was when the panel last looked."""
+        """The last known state of the tunnel."""
         return self._status
 
     @property
     def ready(self) -> bool:
-        """Whether the panel has looked at least once, or has failed to."""
+        """Whether the state was requested at least once, with or without success."""
         return self._asked.is_set()
 
     @property
     def report(self) -> str:
-        """What the panel says of the tunnel, as HTML."""
+        """The state of the tunnel as HTML."""
         return f"{self._state.value}{self._link.value}{self._access.value}{self._failure.value}"
 
     @property
     def copied(self) -> str:
-        """What the copy button copies; empty without a tunnel."""
+        """The text that the copy button copies; empty without a tunnel."""
         return str(self._copy.text)
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until the panel knows how the tunnel is, and has done what it was asked to."""
+        """Wait until the state of the tunnel is known and the panel has done what it was asked."""
         in_turn(timeout, self._wait_for_look, super().wait)
 
     def open_tunnel(self) -> None:
@@ -116,7 +116,7 @@ class TunnelPanel(Panel):
             order["token"] = self._token.value.strip()
         if self._hostname.value.strip():
             order["hostname"] = self._hostname.value.strip()
-        self._token.value = ""  # what is in a widget may be saved with the notebook
+        self._token.value = ""  # the state of a widget may be saved with the notebook
         self._pending = True
         self._enable(busy=True, up=False)
         self.start(self._open, order)
@@ -129,7 +129,7 @@ class TunnelPanel(Panel):
         self.start(self._close, self._target.value)
 
     def stop(self) -> None:
-        """Look no more; the tunnel stays as it is."""
+        """Wake the thread that requests the state, which then ends; the tunnel stays as it is."""
         self._look.set()
 
     def _build(self, target: str) -> None:
@@ -218,7 +218,7 @@ class TunnelPanel(Panel):
         )
 
     def _enable(self, *, busy: bool, up: bool) -> None:
-        """Let be clicked what makes sense now."""
+        """Enable or disable the controls to match the state."""
         self._start_button.disabled = busy or up
         self._stop_button.disabled = busy or not up
         for field in (self._protect, self._token, self._hostname):
@@ -234,7 +234,7 @@ class TunnelPanel(Panel):
         self._do(lambda: self.comfy.tunnel.stop(target))
 
     def _do(self, request: Callable[[], TunnelStatus]) -> None:
-        """Send what a button asks for; meanwhile what `_watch` finds may be out of date."""
+        """Send the request of a button; until its reply, `_watch` shows nothing."""
         found = self._status
         try:
             found = request()
@@ -248,7 +248,7 @@ class TunnelPanel(Panel):
             raise not_done(timeout)
 
     def _watch(self) -> None:
-        """Look at the tunnel until the panel is closed."""
+        """Request and show the state until the panel is closed."""
         first = True
         while not self.closing:
             self._look.clear()
@@ -271,7 +271,7 @@ class TunnelPanel(Panel):
     def _find(self, *, first: bool) -> TunnelStatus:
         target = self._target.value
         if first:
-            # a tunnel that is there already is what one wants to see
+            # a tunnel that is open already is shown, whatever its target is
             found = self.comfy.tunnel.status()
             if found.state != "stopped":
                 self._target.value = found.target
@@ -304,7 +304,7 @@ class TunnelPanel(Panel):
             self._access.layout.display = "" if status.running else "none"
             self._failure.value = _failure(status)
             self._failure.layout.display = "" if self._failure.value else "none"
-            # without the secret: notebooks are handed on
+            # without the secret, since notebooks are passed on to others
             self.keep(_kept(status), f"<TunnelPanel: {status!r}>")
 
 

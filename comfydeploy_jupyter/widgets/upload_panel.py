@@ -1,4 +1,4 @@
-"""Send files to ComfyUI, see what is on its way, look through the models, add one from a link."""
+"""Sending files to ComfyUI, the list of transfers, the models, and adding one from a link."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ PLACES = {
 MODELS = "models/"
 LABEL_WIDTH = "100px"
 USUAL_FOLDERS = ("checkpoints", "loras", "vae", "controlnet", "embeddings", "upscale_models")
-"""What can be chosen before ComfyUI has said which folders it has."""
+"""The folders that can be chosen until ComfyUI's own folders are known."""
 
 RECORDED = 100
-"""How many files of each kind stay in the saved notebook."""
+"""How many uploads and how many transfers the saved notebook lists."""
 
 BUSY, IDLE, LOST = 0.5, 2.0, 5.0
-"""Seconds between two looks at the server's queue: while it moves, while not, while away."""
+"""Seconds between two requests for the queue: while busy, while idle, while nothing answers."""
 
 
 class UploadPanel(Panel):
-    """A panel that sends files to ComfyUI, shows the queue and the models, and adds models.
+    """A panel that sends files to ComfyUI, and shows transfers and models.
 
-    Files go from the browser straight to the Jupyter server, of any size, also while the kernel is
-    busy. Where the browser cannot reach the server that the kernel uses (VS Code, Colab), they go
+    The browser sends files of any size directly to the Jupyter server, also while the kernel is
+    busy. Where the browser cannot reach the server that the kernel uses (VS Code, Colab), files go
     through the kernel in chunks.
 
     Parameters
@@ -49,13 +49,14 @@ class UploadPanel(Panel):
     comfy : Comfy or Panel, optional
         The client, or a panel whose client is used; by default the panel connects by itself.
     destination : str
-        Where files go at first: ``input``, ``output``, ``temp`` or ``models/<folder>``.
+        The destination that is chosen first: ``input``, ``output``, ``temp`` or
+        ``models/<folder>``.
     subfolder : str
-        Where below that.
+        The subfolder of the destination.
     machine : str, optional
-        The machine whose ComfyUI shall have them, by its id or name; the default one if left out.
+        The machine whose ComfyUI receives the files, by its id or name; default the default one.
     choose_machine : bool
-        Whether the panel offers the machines, where there are several.
+        Whether the machine can be chosen, where there are several.
     **kwargs
         Traits of `ipywidgets.VBox`, such as ``layout``.
 
@@ -93,7 +94,7 @@ class UploadPanel(Panel):
 
     @property
     def machine(self) -> str | None:
-        """The machine that gets the next files and models, None for the default; can be set."""
+        """The machine that receives the next files; None for the default one; can be set."""
         return self._machine
 
     @machine.setter
@@ -105,7 +106,7 @@ class UploadPanel(Panel):
 
     @property
     def uploaded(self) -> list[UploadedFile]:
-        """The files that have arrived, as chosen; ``str()`` of one is what a loader node takes."""
+        """The files that have arrived; ``str()`` of one is the name that a loader node takes."""
         results = [u["result"] for u in self._view.uploads.values() if u["state"] == "done"]
         return [
             UploadedFile(r["name"], r["subfolder"], r["type"], r["size"], r["file_hash"])
@@ -114,12 +115,12 @@ class UploadPanel(Panel):
 
     @property
     def uploads(self) -> list[dict[str, Any]]:
-        """The files that were chosen, as shown; `TransfersView` says what is known of each."""
+        """The files that were chosen, as in the attribute ``uploads`` of `TransfersView`."""
         return [dict(upload) for upload in self._view.uploads.values()]
 
     @property
     def transfers(self) -> list[dict[str, Any]]:
-        """What the panel shows of the server's own transfers, as in ``upload-queue-status``."""
+        """The server's transfers that are shown, as in ``upload-queue-status``."""
         return list(self._view.transfers)
 
     @property
@@ -129,7 +130,7 @@ class UploadPanel(Panel):
 
     @property
     def destination(self) -> dict[str, Any]:
-        """Where the next files go: ``type``, ``subfolder``, ``overwrite``, ``machine``."""
+        """Where the next files go: ``type``, ``subfolder``, ``overwrite`` and ``machine``."""
         return {
             "type": self._place.value,
             "subfolder": self._subfolder.value.strip().strip("/"),
@@ -138,21 +139,21 @@ class UploadPanel(Panel):
         }
 
     def add_model(self) -> None:
-        """Do what the Add button does: have the model of the link downloaded."""
+        """Do what the Add button does: download the model of the link; do not wait for it."""
         self.clear_error()
         url = self._link.value.strip()
         if not url:
-            self.show_error("Link: give the address of a model")
+            self.show_error("Link: enter the address of a model")
             return
         self._add_button.disabled = True
         self.start(self._add_model, url)
 
     def refresh(self) -> None:
-        """Ask for the models again."""
+        """Request the models again; do not wait for them."""
         self.start(self._read_models)
 
     def stop(self) -> None:
-        """Break off what goes through the kernel; what goes by itself goes on."""
+        """Cancel the uploads that go through the kernel; those of the page go on."""
         self._remember.close()
         self._look.set()
         for file in list(self._chunked.values()):
@@ -250,7 +251,7 @@ class UploadPanel(Panel):
         self._view.machine = self._machine or ""
 
     def _do(self, order: dict[str, Any], buffers: list[Any]) -> None:
-        """Do what the page asks for."""
+        """Do what a message of the page asks for."""
         kind = order["type"]
         if kind == "chunk":
             if order["id"] in self._chunked:
@@ -287,7 +288,7 @@ class UploadPanel(Panel):
         self._look.set()
 
     def _follow(self) -> None:
-        """Find the server, then follow its queue until the panel is closed."""
+        """Find the server, then request its queue until the panel is closed."""
         away = ""
         connected = False
         while not self.closing:
@@ -316,7 +317,7 @@ class UploadPanel(Panel):
             self.machine = machine
 
     def _offer_machines(self, selector: w.Dropdown) -> None:
-        """Offer the machines to choose from; those of ComfyDeploy take no files from here."""
+        """Offer the machines to choose from, except those of ComfyDeploy: they take no uploads."""
         machines = [one for one in self.comfy.machines.list() if one.kind != "cloud"]
         wanted = self._machine or machines[0].id
         self._offering = True
@@ -326,7 +327,7 @@ class UploadPanel(Panel):
         selector.layout.display = "" if len(machines) > 1 else "none"
 
     def _ask_machine(self) -> None:
-        """Offer what the chosen machine has."""
+        """Offer the models folders of the chosen machine, and show its models."""
         if self._selector is not None:
             self._offer_machines(self._selector)
         folders = self.comfy.model_folders(machine=self._machine)
@@ -340,7 +341,7 @@ class UploadPanel(Panel):
         self._read_models()
 
     def _show_transfers(self, found: list[dict[str, Any]]) -> bool:
-        """Show what is open, what failed, and what the panel has seen open; tell if any is open."""
+        """Show transfers that are open, have failed or were seen open; return if any is open."""
         opened = {one["id"] for one in found if one["state"] in OPEN}
         self._followed |= opened
         self._hidden -= opened
@@ -373,7 +374,7 @@ class UploadPanel(Panel):
 
     def _add_model(self, url: str) -> None:
         try:
-            self._added.value = note("Asking for it …", live=True)
+            self._added.value = note("Requesting the download …", live=True)
             made = self.comfy.add_model(
                 url,
                 str(self._folder.value),
@@ -388,14 +389,14 @@ class UploadPanel(Panel):
             self._add_button.disabled = False
         self._followed.add(str(made["id"]))
         self._hidden.discard(str(made["id"]))
-        self._added.value = note(f"{made['filename']} is on its way", live=True)
+        self._added.value = note(f"The download of {made['filename']} has begun", live=True)
         for field in (self._link, self._filename, self._sha256):
             field.value = ""
         self._tabs.selected_index = 0  # where its progress is seen
         self._look.set()
 
     def _set_record(self) -> None:
-        """Set what stays of the panel where widgets cannot run."""
+        """Set the output that the saved notebook shows."""
         heads = ("file", "destination", "size", "state", "SHA-256")
         rows = [
             (

@@ -1,4 +1,4 @@
-"""Views: the parts of a panel that have a script of their own in the page."""
+"""Views: the parts of a panel that have their own script in the page."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .base import Panel
 
 FETCHERS = 3
-"""How many files a view fetches for its page at once."""
+"""How many files a view fetches for its page at the same time."""
 
 _VIEW_FIELDS = frozenset({"filename", "subfolder", "type", "machine"})
 
@@ -29,20 +29,22 @@ _VIEW_FIELDS = frozenset({"filename", "subfolder", "type", "machine"})
 class View(anywidget.AnyWidget):
     """Base of the views.
 
-    A page shows the files of ComfyUI by their address where it comes from the very Jupyter server
-    that the client uses. Any other page (VS Code, Colab, another server) gets them from the
-    kernel, which never tells it the token. Nothing of a file is in the state of a view, so that
-    neither the notebook nor the kernel grows with what is looked at.
+    A page that comes from the Jupyter server which the client uses shows files of ComfyUI by their
+    URL. Any other page (VS Code, Colab, another server) gets them from the kernel, which never
+    sends it the token. The content of files is not part of the view's state, so that neither the
+    notebook nor the kernel grows with the files that are shown.
+
+    A message of the page with ``kind`` ``"x"`` is handled by the method ``_on_x``.
 
     Parameters
     ----------
     panel : Panel
         Runs its threads and shows its errors.
     **traits
-        Its state.
+        The initial state.
     """
 
-    # {"base": base URL, "instance": id of the server}; empty until the client is connected
+    # as `server_facts` returns it; empty until the client is connected
     server = t.Dict().tag(sync=True)
 
     def __init__(self, panel: Panel, **traits: Any) -> None:
@@ -53,7 +55,7 @@ class View(anywidget.AnyWidget):
         self.on_msg(self._hear)
 
     def close(self) -> None:
-        """Remove it; files that are on their way are forgotten."""
+        """Remove the view, and files that have not arrived completely."""
         if self._fetchers is not None:
             self._fetchers.shutdown(wait=False, cancel_futures=True)
         for folder, _ in self._pieces.values():
@@ -62,14 +64,14 @@ class View(anywidget.AnyWidget):
         super().close()
 
     def received(self, path: Path, message: dict[str, Any]) -> None:
-        """Take a file that the user's browser sent; it is gone afterwards. Runs in a thread.
+        """Handle a file that the browser sent; runs in a thread.
 
         Parameters
         ----------
         path : pathlib.Path
-            Where it is, under its own name.
+            The file, under its own name; it is deleted afterwards.
         message : dict
-            What the script said with it.
+            The last message of the script about it.
         """
 
     def _hear(self, _: object, content: object, buffers: Sequence[memoryview]) -> None:
@@ -84,7 +86,7 @@ class View(anywidget.AnyWidget):
         self._fetchers.submit(self._fetch, message)
 
     def _fetch(self, message: dict[str, Any]) -> None:
-        """Send a file to the page; with ``only_size``, how large it is."""
+        """Send a file to the page, or only its size if the message has ``only_size``."""
         answer = {"kind": "file", "id": message["id"]}
         query = dict(parse_qsl(str(message["query"])))
         fields: dict[str, Any] = {key: query[key] for key in _VIEW_FIELDS & query.keys()}
@@ -125,5 +127,5 @@ class View(anywidget.AnyWidget):
 
 
 def server_facts(server: Server, instance: str) -> dict[str, str]:
-    """Return what a script needs to find out whether its page can ask the server by itself."""
+    """Return the path of the server's base URL and its id: by these a page finds it."""
     return {"base": urlsplit(server.url).path, "instance": instance}

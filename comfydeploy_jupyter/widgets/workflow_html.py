@@ -1,4 +1,4 @@
-"""How nodes, findings and differences look; every text is escaped."""
+"""HTML of nodes, findings and differences; every text in it is escaped."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ WORDS = {
 
 
 def nodes_table(graph: dict[str, Any], found: Validation | None = None) -> str:
-    """Return the nodes in the order in which they run; those with findings, beside them, first.
+    """Return a table of nodes: those with findings first, then in the order of execution.
 
     Parameters
     ----------
     graph : dict
         In API format.
     found : Validation, optional
-        What ComfyUI says of it.
+        The findings.
     """
     rows = []
     findings_of = {} if found is None else found.by_node
@@ -55,7 +55,7 @@ def nodes_table(graph: dict[str, Any], found: Validation | None = None) -> str:
 
 
 def verdict(found: Validation) -> str:
-    """Return what was found in a line, and what is not about a node below it."""
+    """Return a line with the result of a validation, and the findings that concern no node."""
     bad = len(found.by_node)
     if found.valid and not bad:
         words, kind = "ComfyUI would run this workflow", "success"
@@ -75,7 +75,7 @@ def verdict(found: Validation) -> str:
 
 
 def diff_list(diff: GraphDiff) -> str:
-    """Return what is different, a line for each change, what sort it is before it."""
+    """Return a list of changes, each with its kind."""
     if not diff:
         return f'<div role="status">{html.escape(str(diff).capitalize())}.</div>'
     lines = "".join(

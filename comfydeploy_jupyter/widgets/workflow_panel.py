@@ -1,4 +1,4 @@
-"""The workflows that are kept: find, open, compare, check, change, save, export, run."""
+"""Stored workflows: search, open, compare, validate, save, export and run them."""
 
 from __future__ import annotations
 
@@ -41,33 +41,33 @@ if TYPE_CHECKING:
     from ..client.workflows import StoredWorkflow, Workflows, WorkflowVersion
 
 LISTED = 100
-"""So many workflows are listed; with more, the search is the quicker way."""
+"""How many workflows are listed at most; the search finds the others."""
 
 SEARCH_INTERVAL = 0.3
 """Shortest time between two searches while somebody types, s."""
 
 RUN = 4
-"""The place of the Run tab."""
+"""The index of the Run tab."""
 
 
 class WorkflowPanel(Panel):
-    """A panel for the workflows that the server keeps, and their versions.
+    """A panel for the workflows that are stored on the server, and their versions.
 
     Parameters
     ----------
     workflow : dict, str, bytes or path, optional
-        A workflow that is not kept yet, to begin with.
+        A workflow that is not stored yet and is shown first.
     comfy : Comfy or Panel, optional
         The client, or a panel whose client is used; by default the panel connects by itself.
     workflow_id : str, optional
-        The kept workflow to begin with.
+        The stored workflow that is shown first.
     cloud : bool
-        Whether to show the workflows in ComfyDeploy instead of those of the server.
+        Whether to show the workflows of ComfyDeploy instead of those of the server.
     run : callable, optional
-        What runs a workflow, instead of a tab of this panel: called with it, returns the panel
-        that shows it.
+        Called with a workflow that the user wants to run; returns the panel that shows it. By
+        default this panel has a tab for that.
     directory : path
-        Where exported files go; default the folder of the notebook.
+        The folder that exported files are written to; default the folder of the notebook.
     **kwargs
         Traits of `ipywidgets.VBox`, such as ``layout``.
     """
@@ -94,8 +94,8 @@ class WorkflowPanel(Panel):
         self._version: WorkflowVersion | None = None
         self._listed: list[StoredWorkflow] = []
         self._versions: list[WorkflowVersion] = []
-        self._wish = 0
-        self._wishing = threading.Lock()
+        self._last_request = 0
+        self._request_lock = threading.Lock()
         self._own_choice = threading.local()
         self._run_panel: RunPanel | None = None
         self._search = Throttle(lambda text: self.start(self._list, text), SEARCH_INTERVAL)
@@ -105,7 +105,7 @@ class WorkflowPanel(Panel):
 
     @property
     def workflow(self) -> Workflow | None:
-        """The workflow that is open; what is changed in it is validated, saved and exported."""
+        """The open workflow; it is validated, saved and exported with changes made to it."""
         return self._workflow
 
     @property
@@ -115,34 +115,34 @@ class WorkflowPanel(Panel):
 
     @property
     def version(self) -> int | None:
-        """The number of the version that is open, None where it is not kept."""
+        """The number of the open version; None if the workflow is not stored."""
         return None if self._version is None else self._version.number
 
     @property
     def versions(self) -> list[int]:
-        """The numbers of the versions of the workflow that is open, newest first."""
+        """The version numbers of the open workflow, newest first."""
         return [version.number for version in self._versions]
 
     def open_workflow(self, workflow_id: str, version: int | None = None) -> None:
-        """Open a kept workflow, by default its newest version; does not wait for it."""
-        self.start(self._open, self._new_wish(), workflow_id, version)
+        """Open a stored workflow, by default its newest version; do not wait for it."""
+        self.start(self._open, self._new_request(), workflow_id, version)
 
     def open_file(self, source: dict[str, Any] | str | bytes | os.PathLike[str]) -> None:
-        """Open a workflow that is not kept yet; does not wait for it.
+        """Open a workflow that is not stored yet; do not wait for it.
 
         Parameters
         ----------
         source : dict, str, bytes or path
             As `Comfy.load` takes it.
         """
-        self.start(self._open_source, self._new_wish(), source, "")
+        self.start(self._open_source, self._new_request(), source, "")
 
     def search(self, text: str) -> None:
         """List only workflows whose names or comments contain a text."""
         self._search_field.value = text
 
     def run(self) -> None:
-        """Show the workflow that is open where it can be run."""
+        """Show the open workflow in the panel that runs it."""
         if self._workflow is None:
             return
         if self._run is None:
@@ -164,12 +164,12 @@ class WorkflowPanel(Panel):
         self._press_save()
 
     def export(self, path: str | os.PathLike[str]) -> None:
-        """Do what the Write button does, with a path; the format is the one that is chosen."""
+        """Do what the Write button does, with a path; the format is the chosen one."""
         self._export.path.value = os.fspath(path)
         self._press_write()
 
     def stop(self) -> None:
-        """Search no more, and close what runs workflows."""
+        """Stop searching, and close the panel in the Run tab."""
         self._search.close()
         if self._run_panel is not None and self._run is None:
             self._run_panel.close()
@@ -276,22 +276,22 @@ class WorkflowPanel(Panel):
         kept = self.comfy.workflows
         return kept.cloud if self._cloud else kept
 
-    def _new_wish(self) -> int:
-        """Return the number of a wish to open something; only the last one is fulfilled."""
-        with self._wishing:
-            self._wish += 1
-            return self._wish
+    def _new_request(self) -> int:
+        """Return a number for a request to open a workflow; only the last one is carried out."""
+        with self._request_lock:
+            self._last_request += 1
+            return self._last_request
 
-    def _fulfil(self, wish: int, show: Callable[[], None]) -> None:
-        with self._wishing:
-            if wish != self._wish or self.closing:
+    def _carry_out(self, request: int, show: Callable[[], None]) -> None:
+        with self._request_lock:
+            if request != self._last_request or self.closing:
                 return
             with self._choosing():
                 show()
 
     @contextmanager
     def _choosing(self) -> Iterator[None]:
-        """Mark what this thread chooses as no choice of the user."""
+        """Mark choices that this thread sets as not made by the user."""
         self._own_choice.here = True
         try:
             yield
@@ -307,26 +307,30 @@ class WorkflowPanel(Panel):
         workflow: dict[str, Any] | str | bytes | os.PathLike[str] | None,
         workflow_id: str | None,
     ) -> None:
-        wish = self._new_wish()
+        request = self._new_request()
         if workflow is not None:
-            self.start(self._open_source, wish, workflow, "")
+            self.start(self._open_source, request, workflow, "")
         elif workflow_id is not None:
-            self.start(self._open, wish, workflow_id, None)
+            self.start(self._open, request, workflow_id, None)
         self._list("")
 
     def _list(self, text: str) -> None:
         found = self._home.list(text, limit=LISTED)
         if text != self._search_field.value or self.closing:
-            return  # somebody has typed on
-        with self._wishing, self._choosing():
+            return  # the search text has changed since
+        with self._request_lock, self._choosing():
             self._listed = found
             chosen = None if self._stored is None else self._stored.id
             self._list_box.options = [(_label(one), one.id) for one in found]
             self._list_box.value = chosen if chosen in {one.id for one in found} else None
             if not text:
                 self._save.offer(found, self._save.target.value or chosen or "")
-        many = f"The {LISTED} changed last; search for others" if len(found) == LISTED else ""
-        none = "No workflow fits" if text else "No workflows are kept yet"
+        many = (
+            f"These {LISTED} were changed last. Search to find others."
+            if len(found) == LISTED
+            else ""
+        )
+        none = "No workflow matches" if text else "No workflows are stored yet"
         self._list_note.value = note(many if found else none, live=True)
         self._remember()
 
@@ -343,9 +347,9 @@ class WorkflowPanel(Panel):
     def _take(self, path: Path) -> None:
         """Open a file that the user's browser sent."""
         self.clear_error()
-        self._open_source(self._new_wish(), path, path.stem)
+        self._open_source(self._new_request(), path, path.stem)
 
-    def _open(self, wish: int, workflow_id: str, number: int | None) -> None:
+    def _open(self, request: int, workflow_id: str, number: int | None) -> None:
         home = self._home
         versions = home.versions(workflow_id, limit=1000)
         version = home.version(workflow_id, "latest" if number is None else number)
@@ -366,10 +370,10 @@ class WorkflowPanel(Panel):
             self._save.name.value = stored.name
             self._show(workflow, f"version {version.number} of {len(versions)}", notes)
 
-        self._fulfil(wish, show)
+        self._carry_out(request, show)
 
     def _open_source(
-        self, wish: int, given: dict[str, Any] | str | bytes | os.PathLike[str], title: str
+        self, request: int, given: dict[str, Any] | str | bytes | os.PathLike[str], title: str
     ) -> None:
         source, notes = in_api_format(self.comfy.server, Source(given))
         workflow = Workflow(self.comfy.server, source, title=title or file_title(given))
@@ -380,9 +384,9 @@ class WorkflowPanel(Panel):
             self._version_box.layout.display = "none"
             self._save.target.value = ""
             self._save.name.value = workflow.title
-            self._show(workflow, "not kept yet", notes)
+            self._show(workflow, "not stored yet", notes)
 
-        self._fulfil(wish, show)
+        self._carry_out(request, show)
 
     def _show(self, workflow: Workflow, state: str, notes: list[str]) -> None:
         self._workflow = workflow
@@ -407,7 +411,7 @@ class WorkflowPanel(Panel):
         self._remember()
 
     def _show_tab(self) -> None:
-        """Make what runs workflows when it is first looked at."""
+        """Make the content of the Run tab if it is opened for the first time."""
         if self._tabs.selected_index == RUN and self._run_panel is None and self._workflow:
             self._run_panel = RunPanel(self._workflow, self.comfy, directory=self._directory)
             self._run_box.children = [self._run_panel]
@@ -419,7 +423,7 @@ class WorkflowPanel(Panel):
             self._run_panel = None
 
     def _current(self) -> Workflow:
-        """Return the workflow that is open, with what was changed under Run."""
+        """Return the open workflow with the values that were changed in the Run tab."""
         if self._workflow is None:
             raise ConflictError("open a workflow first")
         if self._run_panel is None or not self._run_panel.inputs:
@@ -440,7 +444,7 @@ class WorkflowPanel(Panel):
     def _compare_versions(self) -> None:
         old, new = self._changes.old.value, self._changes.new.value
         if self._stored is None or old is None:
-            self._changes.say("Versions can be compared once the workflow is kept.")
+            self._changes.say("Versions can be compared once the workflow is stored.")
         elif old == new and len(self._versions) < 2:
             self._changes.say("There is one version so far.")
         else:
@@ -475,7 +479,7 @@ class WorkflowPanel(Panel):
             self._save.say(f"Nothing has changed since version {kept.record.get('version')}.")
             return
         self._list(self._search_field.value)
-        self._open(self._new_wish(), kept.id, None)
+        self._open(self._new_request(), kept.id, None)
         self._save.say(f"Saved as version {kept.record.get('version')}.")
 
     def _press_write(self) -> None:
@@ -510,7 +514,7 @@ class WorkflowPanel(Panel):
         self._export.download.send_file(name, content, MIMES[kind])
 
     def _remember(self) -> None:
-        """Set what stays of the panel where widgets cannot run."""
+        """Set the output that the saved notebook shows."""
         if self._workflow is None:
             heads = ("name", "version", "changed", "id")
             rows = [

@@ -1,4 +1,4 @@
-"""The tabs of WorkflowPanel: nodes, changes, save, export. None of them knows the server."""
+"""The tabs of WorkflowPanel: nodes, changes, save, export. They make no requests."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def tab_box(*children: w.Widget) -> w.VBox:
 
 
 class NodesTab:
-    """The nodes, and what ComfyUI says of each.
+    """The nodes, and the findings of a validation.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class NodesTab:
         self.box = tab_box(row(self.validate), self._verdict, models, self._table)
 
     def show(self, graph: dict[str, Any], found: Validation | None = None) -> None:
-        """Show a graph and what was found in it."""
+        """Show a graph and the findings of its validation."""
         self._table.value = nodes_table(graph, found)
         self._verdict.value = "" if found is None else verdict(found)
         self._verdict.layout.display = "none" if found is None else ""
@@ -77,7 +77,7 @@ class NodesTab:
 
 
 class ChangesTab:
-    """What is different between two versions.
+    """The differences between two versions.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class ChangesTab:
             control.observe(lambda _: self._chosen(), "value")
 
     def fill(self, versions: Sequence[WorkflowVersion], opened: int | None) -> None:
-        """Offer versions, and choose the one that is open and the one before it."""
+        """Offer versions, and choose the open one and the one before it."""
         numbers = [version.number for version in versions]
         options = [(version_label(version), version.number) for version in versions]
         later = opened if opened in numbers else next(iter(numbers), None)
@@ -124,7 +124,7 @@ class ChangesTab:
 
 
 class SaveTab:
-    """Keep the workflow: as a new one, or as a version of one that is kept.
+    """Saving the workflow as a new one, or as a version of a stored one.
 
     Parameters
     ----------
@@ -166,18 +166,18 @@ class SaveTab:
         )
 
     def offer(self, stored: Sequence[StoredWorkflow], chosen: str) -> None:
-        """Offer workflows that may get a new version, and choose one by its id."""
+        """Offer stored workflows to add a version to, and choose one by its id."""
         options = [(f"A new version of {one.name}", one.id) for one in stored]
         self.target.options = [("A new workflow", ""), *options]
         self.target.value = chosen if chosen in {one.id for one in stored} else ""
 
     def say(self, text: str) -> None:
-        """Show what came of it."""
+        """Show the result of the last click."""
         self._state.value = note(text, live=True) if text else ""
 
 
 class ExportTab:
-    """The workflow in other formats, as a file beside the notebook or on the user's own machine.
+    """Exporting the workflow to a file, written by the kernel or downloaded by the browser.
 
     Parameters
     ----------
@@ -224,7 +224,7 @@ class ExportTab:
         self._name()
 
     def say(self, text: str) -> None:
-        """Show what came of it."""
+        """Show the result of the last click."""
         self._state.value = note(text, live=True) if text else ""
 
     def _name(self) -> None:
@@ -250,15 +250,15 @@ def exported(workflow: Workflow, kind: str) -> str:
 
 
 def version_label(version: WorkflowVersion) -> str:
-    """Return a version on a line: its number, when it was made, its comment."""
+    """Return a line with the number, the time and the comment of a version."""
     parts = [f"v{version.number}", when(version.created_at), version.comment]
     return " · ".join(part for part in parts if part)
 
 
-def when(moment: str) -> str:
-    """Return a moment in ISO 8601 as people read it, in the time of this machine."""
+def when(timestamp: str) -> str:
+    """Return a timestamp in ISO 8601 for people, in the time zone of this machine."""
     try:
-        there = parse_timestamp(moment)
+        parsed = parse_timestamp(timestamp)
     except ValueError:
-        return moment
-    return there.astimezone().strftime("%Y-%m-%d %H:%M")
+        return timestamp
+    return parsed.astimezone().strftime("%Y-%m-%d %H:%M")

@@ -104,6 +104,76 @@ test("cancelling stops what is sent, and a retry sends it again", async () => {
   await until(() => states(el)[0] === "active");
 });
 
+/** A request of the page that ends when a test says so. */
+class FakeRequest {
+  static made: FakeRequest[] = [];
+  status = 0;
+  responseText = "";
+  url = "";
+  form: FormData | null = null;
+  onload = () => {};
+  onabort = () => {};
+  readonly upload = { onprogress: (_: object) => {}, onload: () => {} };
+
+  constructor() {
+    FakeRequest.made.push(this);
+  }
+  open(_: string, url: string) {
+    this.url = url;
+  }
+  setRequestHeader() {}
+  send(form: FormData) {
+    this.form = form;
+  }
+  abort() {
+    this.onabort();
+  }
+  succeed(reply: object) {
+    this.upload.onload();
+    this.status = 200;
+    this.responseText = JSON.stringify({ success: true, ...reply });
+    this.onload();
+  }
+}
+
+test("a page of the kernel's server sends files by itself, also while the kernel is busy", async () => {
+  answerRequests(() => ({ instance: "one" }));
+  globalThis.XMLHttpRequest = FakeRequest as unknown as typeof XMLHttpRequest;
+  const config = document.createElement("script");
+  config.id = "jupyter-config-data";
+  config.textContent = JSON.stringify({ baseUrl: "/" });
+  const { model, el, choose } = open({ machine: "gpu" });
+  document.body.append(config);
+  choose(new File(["content"], "a.txt"), new File([], "b.txt"));
+  await until(() => FakeRequest.made.length === 2);
+  const [first, second] = FakeRequest.made;
+  assert.equal(first?.url, "/comfyui-deploy/upload-file?machine=gpu");
+  assert.equal(first?.form?.get("subfolder"), "by hand");
+  assert.equal(first?.form?.get("overwrite"), "true");
+  first?.upload.onprogress({ loaded: 50, total: 100 });
+  first?.succeed({ name: "a (1).txt" });
+  second?.succeed({ name: "b.txt", reused: true });
+  await until(() => summaryOf(el) === "2 done");
+  assert.match(rowsOf(el)[1]?.textContent ?? "", /a.txt as a \(1\).txt/);
+  assert.match(rowsOf(el)[0]?.textContent ?? "", /Was there already/);
+
+  buttonOf(el, "Clear finished")?.click();
+  // The kernel, which is free again, answers what it was sent, in order.
+  const known = new Set<string>();
+  for (const message of model.takeSent()) {
+    if (message.type === "hello") model.receive({ type: "report" });
+    if (message.type === "uploads") {
+      for (const { id } of message.uploads) known.add(id);
+      model.receive(message);
+    }
+    if (message.type === "forget") {
+      assert.deepEqual(new Set(message.ids), known);
+      model.receive(message);
+    }
+  }
+  assert.deepEqual(rowsOf(el), []);
+});
+
 test("uploads of other pages are shown, and their page is asked to cancel", () => {
   const { model, el } = open();
   const upload = { id: "x-1", page: "x", name: "a", where: "input", size: 10, sent: 5 };

@@ -121,7 +121,7 @@ def test_an_app_shows_its_inputs_and_its_outputs(open_notebook: Any, lab: Jupyte
     panel = opened.panel
     labels = panel.locator(".comfydeploy-form > .cd-field > label")
     expect(labels).to_have_text(["The message", "First: text"])
-    expect(panel.get_by_text("author chose for the form is not there (1)")).to_be_visible()
+    expect(panel.get_by_text("author chose do not exist (1)")).to_be_visible()
     panel.get_by_label("The message", exact=True).fill("hello there")
     press(panel, "Run")
     expect(panel.locator("b", has_text="Success")).to_be_visible()

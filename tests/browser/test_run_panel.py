@@ -625,7 +625,7 @@ def test_what_is_dropped_goes_where_it_belongs(open_notebook: Any, write: Any) -
     expect(field).to_have_value("a.png")
     opened.shoot("panel-refused")
     panel.evaluate(DROP, ["notes.txt", "text/plain", "words"])
-    expect(panel.get_by_role("alert")).to_contain_text("notes.txt is no such file")
+    expect(panel.get_by_role("alert")).to_contain_text("notes.txt cannot be opened here")
     panel.evaluate(DROP, ["broken.json", "application/json", "{"])
     alert = panel.get_by_role("alert")
     expect(alert).to_contain_text("broken.json is not JSON")

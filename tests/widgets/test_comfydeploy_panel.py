@@ -242,7 +242,7 @@ def test_facts_of_large_machines_of_remote_ones_and_of_odd_names() -> None:
         "64.0 GiB",
         "Disk of /models",
         "50.0 GiB free",
-        "2 under way",
+        "2 in progress",
         "on, open to everybody",
         "set aside as a&lt;b.",
     ):

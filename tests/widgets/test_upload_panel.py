@@ -298,7 +298,7 @@ def test_a_download_is_cancelled(
 def test_a_bad_link_is_told_and_may_be_corrected(panel_of: Callable[..., UploadPanel]) -> None:
     panel = panel_of()
     panel.add_model()
-    assert "Link: give the address" in panel.error
+    assert "Link: enter the address" in panel.error
     until(lambda: panel._models.loaded)
     panel._link.value = "ftp://nowhere/a.safetensors"
     panel.add_model()
