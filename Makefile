@@ -1,13 +1,4 @@
-# make run    sets everything up, runs the quickstart workflow once, leaves JupyterLab running
-# make run SMOKE=1   the same, but ends after the workflow
-# make notebooks     runs the notebooks and stores them with their outputs
-# make screenshots   makes the pictures of the documents
-# make test   sets up what the tests need and runs all of them
-# make fuzz   gives far more damaged bytes to what reads bytes of others than make test does
-# make js    checks and tests the JavaScript; make js-build makes the scripts of the package from js/
-# make dist   builds wheel and sdist into dist/, and checks what is in them
-# make release-check   also tries the wheel on each Python that is here, and runs the tests with the
-#                      oldest versions of dependencies; with ALL=1 with the newest on each Python too
+# `make help` lists the targets. What each does stands behind its name, after ##.
 
 PYTHON  ?= python3
 VENV    ?= .venv
@@ -19,53 +10,63 @@ JOBS    ?= 2
 
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
 NPM   := scripts/node.sh $(VENV) npm --prefix js
 JS_STAMP := js/node_modules/.package-lock.json
 
-.PHONY: run test check unit fuzz notebooks screenshots comfyui browser hub-proxy js js-build dist release-check clean
+.PHONY: help run test check unit fuzz docs docs-serve notebooks screenshots comfyui browser hub-proxy js js-build dist release-check clean
+
+help: ## show this list
+	@sed -nE 's/^([a-z-]+):[^=]* ## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 run: COMFYUI = .comfyui-newest
 run: INSTALL =
-run: $(STAMP)-lab comfyui
+run: $(STAMP)-lab comfyui ## set everything up, run the quickstart workflow, leave JupyterLab running (SMOKE=1: end after the workflow)
 	$(BIN)/python scripts/run.py --comfyui $(COMFYUI) $(if $(SMOKE),--smoke)
 
-test: check unit
+test: check docs unit ## set up what the tests need and run every check and test
 
-check: $(STAMP)-test js
+check: $(STAMP)-test js ## run linters, types, import rules, and look for known vulnerabilities in dependencies
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/audit.py
 
-unit: $(STAMP)-test comfyui browser hub-proxy
+unit: $(STAMP)-test comfyui browser hub-proxy ## run the tests, or those that ARGS names: ARGS="tests/handlers -x"
 	COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest -n $(JOBS) --no-loadscope-reorder $(ARGS)
 
-js: $(JS_STAMP)
+js: $(JS_STAMP) ## check and test the JavaScript
 	$(NPM) run --silent check
 	$(NPM) --silent test
 
-js-build: $(JS_STAMP)
+js-build: $(JS_STAMP) ## make the scripts of the package from js/
 	$(NPM) run --silent build
 
-fuzz: $(STAMP)-test
+fuzz: $(STAMP)-test ## read many more damaged files and requests than `make test` does
 	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-20000} $(BIN)/python -m pytest tests/fuzz --timeout 3600
 
-notebooks: $(STAMP)-test comfyui
+notebooks: $(STAMP)-test comfyui ## run the notebooks and store them with their outputs
 	STORE_NOTEBOOKS=1 COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest tests/test_notebooks.py -k runs_without_a_complaint
 
-screenshots: $(STAMP)-test comfyui browser
+screenshots: $(STAMP)-test comfyui browser ## make the pictures of the documents
 	STORE_SCREENSHOTS=1 COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest tests/browser -k \
 		"change_run_and_see or find_open_compare or chosen_and_dropped or start_copy_stop or state_on_top"
 
-dist: $(STAMP)-test
+docs: $(STAMP)-docs ## build the site of documents into site/; a broken link is an error
+	$(MKDOCS) build --quiet
+
+docs-serve: $(STAMP)-docs ## show the site at http://127.0.0.1:8000, and build it again at each change
+	$(MKDOCS) serve
+
+dist: $(STAMP)-test ## build wheel and sdist into dist/, and check their contents
 	$(BIN)/python scripts/release.py build
 
-release-check: dist comfyui hub-proxy
+release-check: dist comfyui hub-proxy ## try the wheel on each installed Python, and test with the oldest dependencies (ALL=1: also the newest)
 	COMFYUI_TEST_PATH=$(abspath $(COMFYUI)) $(BIN)/python scripts/release.py try
 	COMFYUI_TEST_PATH=$(abspath $(COMFYUI)) $(BIN)/python scripts/release.py suite $(if $(ALL),--all)
 
-comfyui: $(STAMP)-lab
+comfyui: $(STAMP)-lab ## install a ComfyUI that runs without a GPU into .comfyui
 	$(BIN)/python -m comfydeploy_jupyter.comfyui.install --path $(COMFYUI) $(INSTALL)
 
 browser:
@@ -92,9 +93,14 @@ $(STAMP)-test: pyproject.toml $(STAMP)-lab
 	$(BIN)/pip install --quiet --editable '.[lab,ui,test]'
 	@touch $@
 
+$(STAMP)-docs: pyproject.toml $(STAMP)-test
+	@echo "Installing what the site of documents needs into $(VENV)"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --group docs
+	@touch $@
+
 $(JS_STAMP): js/package-lock.json | $(STAMP)-venv
 	@echo "Installing what checks, tests and builds the JavaScript into js/node_modules"
 	$(NPM) ci --silent --ignore-scripts
 
-clean:
-	rm -rf $(VENV) js/node_modules $(COMFYUI) .comfyui-newest $(HUB_PROXY) dist
+clean: ## remove everything that these targets have made
+	rm -rf $(VENV) js/node_modules $(COMFYUI) .comfyui-newest $(HUB_PROXY) dist site

@@ -74,93 +74,110 @@ class ComfyDeploy(ExtensionApp):
 
     comfyui_url = Unicode(
         "",
-        help="Address of a ComfyUI that somebody else runs, e.g. http://127.0.0.1:8188."
-        " It is never started or stopped here. Empty: the one on port 8188, else one is started.",
+        help="Address of a ComfyUI that is already running, e.g. http://127.0.0.1:8188. The"
+        " extension never starts or stops it. Empty: the extension uses the ComfyUI on port 8188"
+        " if there is one, and starts one otherwise.",
     ).tag(config=True)
     comfyui_path = Unicode(
         "",
-        help="Folder of a ComfyUI on this machine, with its main.py. It is started and supervised,"
-        " unless comfyui_url is set: then it only tells where models and outputs are.",
+        help="Folder of a ComfyUI on this machine: the one that contains main.py. The extension"
+        " starts it and restarts it after a crash. If comfyui_url is set too, nothing is started,"
+        " and this folder only tells where models and outputs are.",
     ).tag(config=True)
     comfyui_python = Unicode(
         "",
-        help="The Python that runs ComfyUI. Empty: that of a venv in its folder, else Jupyter's.",
+        help="The Python interpreter that runs ComfyUI. Empty: the interpreter of a virtual"
+        " environment in ComfyUI's folder, or else Jupyter's own if torch is installed in it.",
     ).tag(config=True)
     launch_args = List(
         Unicode(),
-        help="Further arguments for ComfyUI's main.py, e.g. ['--lowvram'].",
+        help="Additional command line arguments for ComfyUI's main.py, e.g. ['--lowvram'].",
     ).tag(config=True)
     autostart = Bool(
         True,
-        help="Whether ComfyUI is found, or started, together with Jupyter; else at the first use.",
+        help="Whether ComfyUI is found or started when Jupyter starts. If not, this happens at the"
+        " first request that needs ComfyUI.",
     ).tag(config=True)
     comfyui_page = Bool(
         True,
-        help="Whether ComfyUI's own page is at comfyui/ below Jupyter's address, for users who may"
-        " run workflows.",
+        help="Whether ComfyUI's own page is available at comfyui/ below Jupyter's address, for"
+        " users who may run workflows.",
     ).tag(config=True)
     comfyui_timeout = Float(
-        30.0, min=0.1, help="Seconds that ComfyUI has to answer one request."
+        30.0, min=0.1, help="Longest time in seconds to wait for ComfyUI's answer to one request."
     ).tag(config=True)
     comfyui_start_timeout = Float(
-        300.0, min=1.0, help="Seconds that a ComfyUI which is started here has until it answers."
+        300.0,
+        min=1.0,
+        help="Longest time in seconds to wait until a ComfyUI that the extension started answers.",
     ).tag(config=True)
     comfyui_lost_after = Float(
         30.0,
         min=0.1,
-        help="Seconds for which ComfyUI may be away until a run that it was executing counts as"
-        " failed. One that comes back is asked what became of the run; one on this machine that"
-        " refuses connections has ended, and its run fails within seconds.",
+        help="Seconds without a connection to ComfyUI after which the run that it was executing"
+        " fails. If ComfyUI comes back earlier, it is asked for the result of the run. If ComfyUI"
+        " is on this machine and refuses connections, it has ended: its run fails within 5"
+        " seconds.",
     ).tag(config=True)
     comfyui_gone_after = Float(
         600.0,
         min=0.1,
-        help="Seconds for which ComfyUI may be away until runs that wait in its queue count as"
-        " failed; also for the run that it executes where it may be there, but does not answer.",
+        help="Seconds without a connection to ComfyUI after which the runs that wait in its queue"
+        " fail. The same time holds for the run that it was executing if ComfyUI may still be"
+        " running but does not answer.",
     ).tag(config=True)
     comfyui_trusted_users = List(
         Unicode(),
-        help="Users of this machine, by name or number, whose ComfyUI may be used beside those of"
-        " Jupyter's own user and of root, e.g. of a container. '*': whoever listens at its port.",
+        help="Users of this machine, by name or number, whose ComfyUI may be used, in addition to"
+        " Jupyter's own user and root. An example is the user of a container. '*': any process"
+        " that listens at ComfyUI's port is used.",
     ).tag(config=True)
     data_dir = Unicode(
-        help="Folder of the store and the logs. Default: comfydeploy in Jupyter's data folder.",
+        help="Folder of the store (comfydeploy.db), ComfyUI's log (comfyui.log) and the snapshots."
+        " Default: the folder comfydeploy in Jupyter's data folder.",
     ).tag(config=True)
     extra_roots = List(
         Unicode(),
-        help="Further folders that the routes may read, such as a shared model cache.",
+        help="Additional folders from which the routes may read files, such as a shared cache of"
+        " models.",
     ).tag(config=True)
     max_json_size = Int(64 * MIB, min=1024, help="Largest JSON body of a request, in bytes.").tag(
         config=True
     )
     max_upload_size = Int(
-        0, min=0, help="Largest body of an upload, in bytes; 0: as large as the disk has room for."
+        0,
+        min=0,
+        help="Largest body of an upload, in bytes. 0: the only limit is the free space on the"
+        " disk.",
     ).tag(config=True)
     fsync_uploads = Bool(
         False,
-        help="Whether an upload is answered only when its files would survive a power cut; it then"
-        " waits for the disk.",
+        help="Whether an upload is answered only after its files are safely on the disk, so that"
+        " they survive a power failure. Uploads then wait for the disk.",
     ).tag(config=True)
     api_key = Unicode(
         "",
-        help="API key of the ComfyDeploy service. Also from COMFY_DEPLOY_API_KEY.",
+        help="API key of the ComfyDeploy service. The variable COMFY_DEPLOY_API_KEY is read, too.",
     ).tag(config=True)
     comfy_api_key = Unicode(
         "",
-        help="API key of a Comfy account (platform.comfy.org), which partner nodes need; it goes to"
-        " ComfyUI with each run that brings no key of its own. Also from COMFY_API_KEY.",
+        help="API key of a Comfy account (platform.comfy.org), which partner nodes need. It is"
+        " sent to ComfyUI with each run that has no key of its own. The variable COMFY_API_KEY is"
+        " read, too.",
     ).tag(config=True)
     cloud_url = Unicode(
         "https://api.comfydeploy.com/api",
-        help="Address of the ComfyDeploy API; must be on allowed_api_urls.",
+        help="Address of the ComfyDeploy API. It must be listed in allowed_api_urls.",
     ).tag(config=True)
     comfydeploy_url = Unicode(
         "https://www.comfydeploy.com",
-        help="Address of ComfyDeploy's web site: users sign in there, and the routes below"
-        " comfydeploy/ pass its pages on.",
+        help="Address of ComfyDeploy's web site. Users sign in there, and the routes below"
+        " comfydeploy/ forward its pages.",
     ).tag(config=True)
     cloud_timeout = Float(
-        30.0, min=0.1, help="Seconds that ComfyDeploy has to answer one request."
+        30.0,
+        min=0.1,
+        help="Longest time in seconds to wait for ComfyDeploy's answer to one request.",
     ).tag(config=True)
     allowed_api_urls = List(
         Unicode(),
@@ -170,63 +187,74 @@ class ComfyDeploy(ExtensionApp):
 
     machine_token = Unicode(
         "",
-        help="Lets ComfyDeploy use this box as a machine: the token of the machine there. Its calls"
-        " of run are then let in without Jupyter's token. Make it long and random; empty: nobody.",
+        help="Token with which ComfyDeploy may use this server as a machine: the token that is set"
+        " for the machine at ComfyDeploy. ComfyDeploy's calls of `run` are then accepted without"
+        " Jupyter's token. Use a long random value. Empty: ComfyDeploy has no access.",
     ).tag(config=True)
     max_concurrent_uploads = Int(
         3,
         min=1,
-        help="Uploads that run at a time, and as many downloads of models beside them.",
+        help="How many uploads run at the same time. The same number of model downloads can run in"
+        " addition.",
     ).tag(config=True)
     huggingface_url = Unicode(
         "https://huggingface.co", help="Address of Hugging Face, or of a mirror of it."
     ).tag(config=True)
     huggingface_token = Unicode(
-        "", help="Token for models of Hugging Face that need one. Also from HF_TOKEN."
+        "",
+        help="Token for models of Hugging Face that require one. The variable HF_TOKEN is read,"
+        " too.",
     ).tag(config=True)
     civitai_url = Unicode(
         "https://civitai.com", help="Address of Civitai, or of a mirror of it."
     ).tag(config=True)
     civitai_token = Unicode(
-        "", help="API key for models of Civitai that need one. Also from CIVITAI_API_KEY."
+        "",
+        help="API key for models of Civitai that require one. The variable CIVITAI_API_KEY is"
+        " read, too.",
     ).tag(config=True)
 
     offline = Bool(
         False,
-        help="Whether fetching files from other machines is forbidden: models, input files that are"
-        " given as an address, cloudflared and, where it is said by COMFYDEPLOY_OFFLINE, ComfyUI by"
-        " the installer. What asks for one gets the error `offline`.",
+        help="Whether downloads from other machines are forbidden: models, input files that are"
+        " given as a web address, and cloudflared. The installer of ComfyUI reads this setting"
+        " from the variable COMFYDEPLOY_OFFLINE only. A request that needs a download gets the"
+        " error `offline`.",
     ).tag(config=True)
 
     cloudflared_path = Unicode(
         "",
-        help="The cloudflared that makes tunnels. Empty: the one on PATH, else one that was"
-        " downloaded before.",
+        help="The cloudflared program that makes tunnels. Empty: the one on PATH, or else one that"
+        " was downloaded before.",
     ).tag(config=True)
     cloudflared_download = Bool(
         False,
-        help="Whether cloudflared may be downloaded from its release when there is none; it is"
-        " compared with the release's SHA-256.",
+        help="Whether cloudflared may be downloaded from its release if it is not installed. The"
+        " file is compared with the SHA-256 of the release.",
     ).tag(config=True)
     cloudflared_release_url = Unicode(
         "https://api.github.com/repos/cloudflare/cloudflared/releases/latest",
-        help="The release that is downloaded, as GitHub's API describes it, or a mirror of that.",
+        help="Address of the description of the cloudflared release that is downloaded, in the"
+        " format of GitHub's API. It can be a mirror.",
     ).tag(config=True)
     tunnel_timeout = Float(
-        60.0, min=0.1, help="Seconds that a tunnel has from its start until it is there."
+        60.0,
+        min=0.1,
+        help="Longest time in seconds from the start of a tunnel until it is reachable.",
     ).tag(config=True)
     tunnel_protocol = Enum(
         ["auto", "quic", "http2"],
         "auto",
-        help="How cloudflared talks to Cloudflare. http2 where UDP port 7844 is blocked: that"
-        " saves the wait until it tries so by itself.",
+        help="Protocol between cloudflared and Cloudflare. Use http2 if the network blocks UDP"
+        " port 7844: with auto, cloudflared tries QUIC first, which takes time.",
     ).tag(config=True)
     tunnel_gate_port = Int(
         0,
         min=0,
         max=65535,
-        help="Port on 127.0.0.1 of the gate in front of ComfyUI; 0: a free one. For a named tunnel"
-        " whose service is configured at Cloudflare: it must lead to this port.",
+        help="Port on 127.0.0.1 of the gate in front of ComfyUI. 0: any free port. A named tunnel"
+        " that is configured at Cloudflare needs a fixed port, because its service must lead to"
+        " this port.",
     ).tag(config=True)
 
     def __init__(self, **kwargs: Any) -> None:

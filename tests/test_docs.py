@@ -17,17 +17,24 @@ from traitlets.config import Config
 import comfydeploy_jupyter
 from comfydeploy_jupyter import client
 from comfydeploy_jupyter.extension import ComfyDeploy
+from comfydeploy_jupyter.openapi.document import specification
+from scripts import docs_site, release
 from tests.jupyter_process import REPOSITORY, JupyterProcess
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 DOCS = REPOSITORY / "docs"
-PAGES = [REPOSITORY / "README.md", *sorted(DOCS.glob("*.md"))]
+PAGES = [REPOSITORY / "README.md", *sorted(DOCS.rglob("*.md"))]
 CONFIGURATION = DOCS / "configuration.md"
 BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
-LINK = re.compile(r"\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
+OURS = rf"{re.escape(release.project()['urls']['Repository'])}/(?:blob|raw)/main/"
+LINK = re.compile(rf"\]\((?P<ours>{OURS})?(?!https?:)(?P<path>[^)#\s]*)(?:#(?P<anchor>[^)\s]+))?\)")
+
+
+def relative_name(page: Path) -> str:
+    return page.relative_to(REPOSITORY).as_posix()
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -45,7 +52,7 @@ def folder(tmp_path: Path) -> Path:
     return shutil.copytree(REPOSITORY / "notebooks", tmp_path / "work")
 
 
-@pytest.mark.parametrize("page", pages_with("python"), ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", pages_with("python"), ids=relative_name)
 def test_python_examples_run(page: Path, folder: Path, jupyter: JupyterProcess) -> None:
     cells = [nbformat.v4.new_code_cell(code) for code in blocks(page, "python")]
     notebook = nbformat.v4.new_notebook(cells=cells)
@@ -56,7 +63,7 @@ def test_python_examples_run(page: Path, folder: Path, jupyter: JupyterProcess) 
     assert complaints == []
 
 
-@pytest.mark.parametrize("page", pages_with("bash"), ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", pages_with("bash"), ids=relative_name)
 def test_shell_examples_run(page: Path, folder: Path, jupyter: JupyterProcess) -> None:
     env = {
         **os.environ,
@@ -88,15 +95,49 @@ def test_configuration_examples_name_settings(code: str) -> None:
         assert getattr(app, name) == value
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", PAGES, ids=relative_name)
 def test_links_lead_somewhere(page: Path) -> None:
-    for target, anchor in LINK.findall(page.read_text()):
-        path = (page.parent / target).resolve() if target else page
-        assert path.exists(), target
-        if anchor:
+    for link in LINK.finditer(page.read_text()):
+        folder = REPOSITORY if link["ours"] else page.parent
+        path = (folder / link["path"]).resolve() if link["path"] else page
+        assert path.exists(), link[0]
+        if link["anchor"]:
             headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
             slugs = [re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings]
-            assert anchor in slugs, f"{target}#{anchor}"
+            assert link["anchor"] in slugs, link[0]
+
+
+@pytest.mark.parametrize(
+    ("link", "expected"),
+    [
+        ("../CHANGELOG.md", "../changelog.md"),
+        ("../docs/http.md#files", "../http.md#files"),
+        ("sunset.json", "https://forge/sunset.json"),
+        ("quickstart.ipynb", "quickstart.md"),
+        ("missing.md", "missing.md"),
+    ],
+)
+def test_links_between_files_become_links_between_pages(link: str, expected: str) -> None:
+    text = docs_site.linked(
+        f"[text]({link})", "notebooks/sweep.ipynb", "notebooks/sweep.md", "https://forge"
+    )
+    assert text == f"[text]({expected.replace('forge/', 'forge/notebooks/')})"
+
+
+def test_reference_has_every_operation() -> None:
+    made = docs_site.openapi()
+    for path, methods in specification()["paths"].items():
+        for method, operation in methods.items():
+            heading = f"### `{method.upper()} {path.lstrip('/')}`"
+            assert f"{heading} " in made, heading
+            assert operation["summary"] in made
+
+
+def test_reference_has_every_public_class() -> None:
+    pages = "\n".join(page.read_text() for page in (DOCS / "reference").glob("*.md"))
+    shown = set(re.findall(r"^::: comfydeploy_jupyter\.(?:\w+\.)?(\w+)$", pages, re.MULTILINE))
+    public = {*client.__all__, *comfydeploy_jupyter.__all__} - {"__version__"}
+    assert public <= shown
 
 
 def public_names() -> list[str]:

@@ -8,6 +8,7 @@ import pytest
 
 from comfydeploy_jupyter.extension import ComfyDeploy
 from comfydeploy_jupyter.handlers import ROUTES
+from scripts import docs_site
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -45,7 +46,7 @@ def test_configuration_wins_over_the_environment(monkeypatch):
 def test_every_setting_is_explained(name):
     trait = ComfyDeploy.class_own_traits()[name]
     assert trait.help
-    assert f"`{name}`" in (DOCS / "configuration.md").read_text()
+    assert f"## `{name}`\n\n{trait.help}" in docs_site.settings()
 
 
 @pytest.mark.parametrize("path", [pattern for pattern, _ in ROUTES if "(" not in pattern])
