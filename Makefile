@@ -14,10 +14,14 @@ MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
 NPM   := scripts/node.sh $(VENV) npm --prefix js
 JS_STAMP := js/node_modules/.package-lock.json
 
-.PHONY: help run test check unit fuzz docs docs-serve notebooks screenshots comfyui browser hub-proxy js js-build dist release-check clean
+.PHONY: help setup run test check unit fuzz docs docs-serve notebooks screenshots comfyui browser hub-proxy js js-build dist release-check clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):[^=]* ## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+setup: $(STAMP)-docs comfyui browser hub-proxy ## install everything that development needs, and the git hooks
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --group dev
+	$(BIN)/pre-commit install
 
 run: COMFYUI = .comfyui-newest
 run: INSTALL =
@@ -51,7 +55,7 @@ notebooks: $(STAMP)-test comfyui ## run the notebooks and store them with their 
 
 screenshots: $(STAMP)-test comfyui browser ## make the pictures of the documents
 	STORE_SCREENSHOTS=1 COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest tests/browser -k \
-		"change_run_and_see or find_open_compare or chosen_and_dropped or start_copy_stop or state_on_top"
+		"change_run_and_see or find_open_compare or chosen_and_dropped or start_copy_stop or state_on_top or from_the_form"
 
 docs: $(STAMP)-docs ## build the site of documents into site/; a broken link is an error
 	$(MKDOCS) build --quiet

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Make sure that there is a Chromium for the browser tests.
+# Make sure that there is a Chromium for the browser tests; CHROMIUM names another one than that on the path.
 set -eu
-if command -v chromium >/dev/null 2>&1; then
+if command -v "${CHROMIUM:-chromium}" >/dev/null 2>&1; then
     exit 0
 fi
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then

@@ -31,6 +31,7 @@ MARKER = re.compile(r"^<!-- made from the code: (\w+) -->$", re.MULTILINE)
 TEXTS = {
     "benchmarks/README.md": "benchmarks.md",
     "CHANGELOG.md": "changelog.md",
+    "CODE_OF_CONDUCT.md": "code-of-conduct.md",
     "CONTRIBUTING.md": "contributing.md",
     "SECURITY.md": "security-policy.md",
 }

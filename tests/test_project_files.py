@@ -1,0 +1,57 @@
+"""The files for contributors and for the forge: they name what exists, and ask for few rights."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from scripts import release
+from tests.jupyter_process import REPOSITORY
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+WORKFLOWS = sorted((REPOSITORY / ".github" / "workflows").glob("*.yml"))
+TEXTS = [
+    *WORKFLOWS,
+    REPOSITORY / ".devcontainer" / "devcontainer.json",
+    *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "docs/releasing.md")),
+]
+PINNED = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
+
+
+def targets() -> set[str]:
+    """Return the targets that ``make help`` lists."""
+    text = (REPOSITORY / "Makefile").read_text()
+    return set(re.findall(r"^([a-z-]+):[^=\n]* ## ", text, re.MULTILINE))
+
+
+def steps(path: Path) -> list[dict[str, Any]]:
+    jobs = yaml.safe_load(path.read_text())["jobs"].values()
+    return [step for job in jobs for step in job["steps"]]
+
+
+@pytest.mark.parametrize("path", TEXTS, ids=lambda path: path.name)
+def test_targets_of_make_exist(path: Path) -> None:
+    named = set(re.findall(r"\bmake ([a-z-]+)\b(?! it\b)", path.read_text()))
+    assert named
+    assert named <= targets()
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_workflows_read_only_and_pin_their_actions(path: Path) -> None:
+    text = path.read_text()
+    assert yaml.safe_load(text)["permissions"] == {"contents": "read"}
+    used = re.findall(r"uses: (.*)", text)
+    assert len(used) == sum("uses" in step for step in steps(path)) > 0
+    for action in used:
+        assert PINNED.fullmatch(action), action
+
+
+def test_workflow_tests_each_python() -> None:
+    workflow = yaml.safe_load((REPOSITORY / ".github/workflows/tests.yml").read_text())
+    matrix = workflow["jobs"]["test"]["strategy"]["matrix"]["python"]
+    assert matrix == release.pythons_claimed()
