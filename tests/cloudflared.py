@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.waiting import until
 
 PROGRAM = Path(__file__).with_name("fake_cloudflared.py")
 
@@ -41,10 +42,7 @@ class FakeCloudflared:
         (self.folder / "hold").touch()
 
     def wait_for_start(self) -> None:
-        deadline = time.monotonic() + 30
-        while not self.starts:
-            assert time.monotonic() < deadline, "cloudflared was not started"
-            time.sleep(0.02)
+        until(lambda: self.starts, what="cloudflared was not started")
 
     def release(self) -> None:
         (self.folder / "hold").unlink()

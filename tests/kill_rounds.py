@@ -32,6 +32,7 @@ from comfydeploy_jupyter.store.runs import FINAL
 from tests.comfyui_server import TEST_NODES, ComfyUIServer, comfyui_tree
 from tests.jupyter_process import REPOSITORY
 from tests.mortal_jupyter import MortalJupyter
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -517,11 +518,10 @@ def _sha256(path: Path) -> str:
 
 def _until(condition: Callable[[], bool], what: Callable[[], str]) -> None:
     """Wait for a condition, however busy the machine is."""
-    deadline = time.monotonic() + SETTLED
-    while not condition():
-        if time.monotonic() > deadline:
-            raise BrokenInvariantError(what())
-        time.sleep(0.05)
+    try:
+        until(condition, timeout=SETTLED)
+    except AssertionError:
+        raise BrokenInvariantError(what()) from None
 
 
 # -- the store ---------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +11,7 @@ import requests
 
 from tests.jupyter_process import JupyterProcess
 from tests.specification import check_reply
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -36,10 +36,11 @@ class MortalJupyter(JupyterProcess):
     def start(self) -> None:
         """Start it and wait until the extension answers."""
         super().start()
-        deadline = time.monotonic() + 60
-        while self.get("check-status")[0] != 200:
-            assert time.monotonic() < deadline, self.log()
-            time.sleep(0.05)
+        until(
+            lambda: self.get("check-status"),
+            lambda answer: answer[0] == 200,
+            what=self.log,
+        )
 
     def kill(self) -> None:
         """End it by ``kill -9``: it alone, as the kernel's out-of-memory killer would."""
@@ -60,13 +61,12 @@ class MortalJupyter(JupyterProcess):
 
     def until(self, prompt_id: str, *statuses: str, timeout: float = 30.0) -> dict[str, Any]:
         """Wait until a run has one of the statuses."""
-        deadline = time.monotonic() + timeout
-        while True:
-            code, body = self.get("check-status", prompt_id=prompt_id)
-            if code == 200 and body["status"] in statuses:
-                return dict(body)
-            assert time.monotonic() < deadline, body
-            time.sleep(0.03)
+        _, body = until(
+            lambda: self.get("check-status", prompt_id=prompt_id),
+            lambda answer: answer[0] == 200 and answer[1]["status"] in statuses,
+            timeout=timeout,
+        )
+        return dict(body)
 
     def stream(self, prompt_id: str, *, last_id: int = 0) -> list[tuple[int, Any]]:
         """Read the stream of a run to its end: a list of (id, data)."""

@@ -24,6 +24,7 @@ from tests.faulty_comfyui import FAULTS, FaultyComfyUI, answering, text_frame
 from tests.handlers.conftest import chain, parse_stream
 from tests.jupyter_process import LAB
 from tests.specification import check_reply
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,19 +73,15 @@ class Server:
 
     def until(self, prompt_id: str, *statuses: str, timeout: float = 60) -> dict[str, Any]:
         """Wait until a run has one of the statuses."""
-        deadline = time.monotonic() + timeout
-        while True:
-            code, record = self.get("check-status", prompt_id=prompt_id)
-            if code == 200 and record["status"] in statuses:
-                return dict(record)
-            assert time.monotonic() < deadline, record
-            time.sleep(0.03)
+        _, record = until(
+            lambda: self.get("check-status", prompt_id=prompt_id),
+            lambda answer: answer[0] == 200 and answer[1]["status"] in statuses,
+            timeout=timeout,
+        )
+        return dict(record)
 
     def until_connected(self, wanted: bool = True) -> None:
-        deadline = time.monotonic() + 60
-        while self.get("check-ws-status")[1]["connected"] is not wanted:
-            assert time.monotonic() < deadline
-            time.sleep(0.03)
+        until(lambda: self.get("check-ws-status"), lambda answer: answer[1]["connected"] is wanted)
 
     def stalls(self) -> list[float]:
         """Return for how many seconds the loop was held by computing, the longest ones first."""
@@ -214,8 +211,7 @@ class TestEveryRoute:
         missed = server.start_run(chain(("TestSleep", {"seconds": 1.0})))
         server.until(missed, "running")
         faulty.drop_sockets()
-        while faulty.ask(f"/history/{missed}") == {}:
-            time.sleep(0.05)
+        until(lambda: faulty.ask(f"/history/{missed}"))
         for fault in FAULTS:
             if fault == "infinite":
                 continue  # an answer without the run: ComfyUI has forgotten it
@@ -248,10 +244,7 @@ class TestEveryRoute:
                 "source"
             ]
 
-        deadline = time.monotonic() + 60
-        while source() != "live":
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
+        until(source, lambda found: found == "live")
 
     def test_system_stats(self, server, faulty):
         for fault in each_fault(faulty, ("GET", "/system_stats")):

@@ -12,6 +12,7 @@ import pytest
 
 from comfydeploy_jupyter.child import Child
 from comfydeploy_jupyter.reaper import reaped_command
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -64,16 +65,9 @@ def family(mark: str, *, but: int = 0) -> list[int]:
     return [pid for pid in marked if process_group(pid) not in {None, but}]
 
 
-def wait_until(condition: Callable[[], Any], timeout: float = 10.0) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-
-
-def wait_until_ready(log: Path) -> None:
+def until_ready(log: Path) -> None:
     """Wait until the child, which has set itself up, printed ``ready``."""
-    wait_until(lambda: log.exists() and "ready" in log.read_text())
+    until(lambda: log.exists() and "ready" in log.read_text())
 
 
 @pytest.fixture
@@ -144,7 +138,7 @@ def test_closing_the_pipe_ends_the_child_politely(start: Any, tmp_path: Path) ->
         "time.sleep(1000)\n"
     )
     reaper = start(script)
-    wait_until_ready(tmp_path / "log")
+    until_ready(tmp_path / "log")
     reaper.stdin.close()
     assert reaper.wait(10) == 5
     assert "goodbye" in (tmp_path / "log").read_text()
@@ -153,7 +147,7 @@ def test_closing_the_pipe_ends_the_child_politely(start: Any, tmp_path: Path) ->
 def test_sigterm_ends_a_stubborn_family_after_the_grace(start: Any, tmp_path: Path) -> None:
     mark = f"FAMILY-{os.getpid()}-term"
     reaper = start(STUBBORN_FAMILY.replace("FAMILY", mark), mark, grace=0.3)
-    wait_until_ready(tmp_path / "log")
+    until_ready(tmp_path / "log")
     assert len(family(mark)) >= 3
     begin = time.monotonic()
     reaper.terminate()
@@ -165,7 +159,7 @@ def test_sigterm_ends_a_stubborn_family_after_the_grace(start: Any, tmp_path: Pa
 def test_control_c_is_left_to_the_owner(start: Any, tmp_path: Path) -> None:
     reaper = start("import time; print('ready', flush=True); time.sleep(1000)")
     child = child_of(reaper)
-    wait_until_ready(tmp_path / "log")
+    until_ready(tmp_path / "log")
     reaper.send_signal(signal.SIGINT)
     reaper.send_signal(signal.SIGHUP)
     with pytest.raises(subprocess.TimeoutExpired):
@@ -177,7 +171,7 @@ def test_grandchildren_of_a_crashed_child_are_ended(start: Any, tmp_path: Path) 
     mark = f"FAMILY-{os.getpid()}-crash"
     reaper = start(STUBBORN_FAMILY.replace("FAMILY", mark), mark)
     child = child_of(reaper)
-    wait_until_ready(tmp_path / "log")
+    until_ready(tmp_path / "log")
     begin = time.monotonic()
     os.kill(child, signal.SIGKILL)
     assert reaper.wait(10) == 128 + signal.SIGKILL
@@ -203,11 +197,11 @@ def test_killed_owner_takes_the_family_along(tmp_path: Path, fork: bool) -> None
     with owner:
         assert owner.stdout is not None
         reaper, child = map(int, owner.stdout.readline().split())
-        wait_until_ready(log)
+        until_ready(log)
         assert alive(reaper)
         assert alive(child)
         os.kill(owner.pid, signal.SIGKILL)
-        wait_until(lambda: not alive(reaper) and not family(mark, but=owner.pid), timeout=4)
+        until(lambda: not alive(reaper) and not family(mark, but=owner.pid), timeout=4)
         if fork:
             os.killpg(owner.pid, signal.SIGKILL)
 
@@ -219,7 +213,7 @@ def test_killed_guard_takes_the_child_along(start: Any) -> None:
     assert alive(child)
     reaper.kill()
     reaper.wait(10)
-    wait_until(lambda: not alive(child), timeout=2)
+    until(lambda: not alive(child), timeout=2)
 
 
 def test_guard_starts_fast(start: Any) -> None:

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -18,6 +17,7 @@ import requests
 
 from tests.jupyter_process import REPOSITORY
 from tests.test_reaper import alive
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,12 +48,9 @@ time.sleep(1000)
 """
 
 
-def until(condition: Callable[[], object], script: subprocess.Popen[bytes], what: str) -> None:
-    deadline = time.monotonic() + 120
-    while not condition():
-        assert script.poll() is None, what
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
+def until_it(condition: Callable[[], object], script: subprocess.Popen[bytes], what: str) -> None:
+    until(lambda: condition() or script.poll() is not None, timeout=120, what=what)
+    assert condition(), what
 
 
 def start(
@@ -126,23 +123,20 @@ def test_a_signal_ends_all_of_it(
     children: list[int] = []
     try:
         pid_file = comfyui / "pid"
-        until(lambda: list(runtime.glob("jpserver-*.json")), script, "JupyterLab does not start")
-        until(lambda: pid_file.exists() and pid_file.read_text(), script, "nor ComfyUI")
+        until_it(lambda: list(runtime.glob("jpserver-*.json")), script, "JupyterLab does not start")
+        until_it(lambda: pid_file.exists() and pid_file.read_text(), script, "nor ComfyUI")
         (record,) = runtime.glob("jpserver-*.json")
         children = [int(record.stem.removeprefix("jpserver-")), int(pid_file.read_text())]
         assert all(alive(pid) for pid in children)
         waits = re.compile(r"waiting for ComfyUI, \d+ s: Loading torch")
-        until(lambda: waits.search(printed.read_text()), script, "does not say what it waits for")
+        until_it(lambda: waits.search(printed.read_text()), script, "says not what it waits for")
         for other in ignored:
             script.send_signal(other)
             with pytest.raises(subprocess.TimeoutExpired):
                 script.wait(1)
         script.send_signal(number)
         script.wait(60)
-        deadline = time.monotonic() + 20
-        while any(alive(pid) for pid in children):
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        until(lambda: not any(alive(pid) for pid in children))
     finally:
         script.kill()
         script.wait()
@@ -153,7 +147,7 @@ def test_a_signal_ends_all_of_it(
 def test_it_ends_with_what_to_click(tmp_path: Path, comfyui: ComfyUIServer) -> None:
     script, printed = start(tmp_path, comfyui.path, COMFYDEPLOY_COMFYUI_URL=comfyui.url)
     try:
-        until(lambda: "Ctrl-C" in printed.read_text(), script, "it does not get to its end")
+        until_it(lambda: "Ctrl-C" in printed.read_text(), script, "it does not get to its end")
         text = printed.read_text()
         steps = ("Starting JupyterLab", "Running the quickstart workflow", "status: success")
         assert [text.index(step) for step in steps] == sorted(text.index(step) for step in steps)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import time
 from typing import TYPE_CHECKING, Any
 
 import nbformat
@@ -16,6 +15,7 @@ from tests.client.sweep.test_sweep import failing_if
 from tests.jupyter_process import REPOSITORY, JupyterProcess
 from tests.terminal import run_in_terminal
 from tests.test_notebooks import execute, outputs
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,11 +91,12 @@ def test_the_line_names_the_point_and_its_node(
     comfy = Comfy(jupyter.url, jupyter.token)
     sweep = comfy.sweep(graph, {"2.text": ["one", "two"]}, save=False, wait=False)
     stream = io.StringIO()
-    deadline = time.monotonic() + 20
-    while "/1000" not in stream.getvalue():
-        assert time.monotonic() < deadline
+
+    def shown() -> str:
         SweepLine(Terminal(stream)).show(sweep.progress)
-        time.sleep(0.05)
+        return stream.getvalue()
+
+    until(shown, lambda text: "/1000" in text)
     line = stream.getvalue().rpartition("\r")[2]
     assert "0 of 2 points: 2.text one: Count" in line
     assert "\x1b[31m" not in line

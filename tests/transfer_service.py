@@ -11,16 +11,17 @@ import hashlib
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 from collections import defaultdict, deque
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import boto3
 import pytest
 from aiohttp import web
 from botocore.config import Config
+
+from tests.waiting import until
 
 from .comfyui_server import free_port
 
@@ -44,14 +45,7 @@ class S3Server:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
             )
-        deadline = time.monotonic() + 60
-        while True:
-            try:
-                with urllib.request.urlopen(f"{self.url}/moto-api/", timeout=5):
-                    break
-            except OSError:
-                assert time.monotonic() < deadline, "moto's server does not answer"
-                time.sleep(0.1)
+        until(self._answers, what="moto's server does not answer")
         self.client = boto3.client(
             "s3",
             endpoint_url=self.url,
@@ -61,6 +55,11 @@ class S3Server:
             config=Config(signature_version="s3v4"),
         )
         self.client.create_bucket(Bucket=BUCKET)
+
+    def _answers(self) -> bool:
+        with suppress(OSError), urllib.request.urlopen(f"{self.url}/moto-api/", timeout=5):
+            return True
+        return False
 
     def presigned(self, operation: str, key: str, **params: Any) -> str:
         return self.client.generate_presigned_url(

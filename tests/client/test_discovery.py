@@ -15,6 +15,7 @@ import pytest
 
 from comfydeploy_jupyter.client.discovery import candidates
 from tests.jupyter_process import REPOSITORY, JupyterProcess
+from tests.waiting import until
 
 IMPORT = "from comfydeploy_jupyter import connect\n"
 
@@ -210,10 +211,7 @@ def test_where_none_exists_one_is_started_and_ends_with_us(alone: dict[str, str]
         server = next(p for p, c in commands.items() if c.endswith("-m comfydeploy_jupyter"))
         process.kill()
         process.wait()
-    deadline = time.monotonic() + 20
-    while server in _commands():
-        assert time.monotonic() < deadline, "the server outlived its owner"
-        time.sleep(0.05)
+    until(lambda: server not in _commands(), what="the server outlived its owner")
 
 
 def test_a_server_that_cannot_start_says_why(alone: dict[str, str], tmp_path: Path) -> None:

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
 import urllib.request
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,16 +28,8 @@ def queue(server: ComfyUIServer, graph: dict[str, Any]) -> str:
     return str(reply["prompt_id"])
 
 
-def wait_for(condition: Callable[[], Any], timeout: float = 10.0) -> Any:
-    deadline = time.monotonic() + timeout
-    while not (result := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-    return result
-
-
 def finished(server: ComfyUIServer, prompt_id: str) -> dict[str, Any]:
-    history = wait_for(lambda: call(server, f"/history/{prompt_id}"))
+    history = until(lambda: call(server, f"/history/{prompt_id}"))
     return dict(history[prompt_id])
 
 
@@ -90,7 +83,7 @@ def test_sleep_can_be_interrupted(comfyui: ComfyUIServer) -> None:
         "2": node("TestText", text="never", anything=["1", 0]),
     }
     prompt_id = queue(comfyui, graph)
-    wait_for(lambda: call(comfyui, "/queue")["queue_running"])
+    until(lambda: call(comfyui, "/queue")["queue_running"])
     call(comfyui, "/interrupt", {})
     messages = dict(finished(comfyui, prompt_id)["status"]["messages"])
     assert "execution_interrupted" in messages
@@ -108,7 +101,7 @@ def test_crash_ends_comfyui_and_restart_brings_it_back(
     # it may crash before it answers
     with contextlib.suppress(ConnectionError):
         queue(server, graph)
-    wait_for(server.has_ended)
+    until(server.has_ended)
     server.restart()
     assert server.pid != first
     assert call(server, "/system_stats")["system"]["comfyui_version"]

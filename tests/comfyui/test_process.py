@@ -18,9 +18,10 @@ import pytest
 from comfydeploy_jupyter.comfyui.process import ComfyUIProcess
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
 from tests.comfyui_server import REPOSITORY, comfyui_tree, free_port
+from tests.waiting import until_async
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator
 
 # A program that starts in no time and answers as ComfyUI does; what it is told by a file
 # "orders" in its folder: to end, to be slow, to have a child of its own.
@@ -72,13 +73,6 @@ async def process_of(tree: Path, **settings: Any) -> AsyncIterator[ComfyUIProces
         yield process
     finally:
         await process.stop()
-
-
-async def until(condition: Callable[[], Any], timeout: float = 5.0) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        await asyncio.sleep(0.005)
 
 
 def alive(pid: int) -> bool:
@@ -184,9 +178,9 @@ async def test_crash_is_noticed_and_told_and_comfyui_comes_back(tree: Path) -> N
         process.on_state(lambda state: told.append((state, time.monotonic())))
         crashed = time.monotonic()
         await crash(process)
-        await until(lambda: process.state == "backoff", timeout=1.0)
+        await until_async(lambda: process.state == "backoff", timeout=1.0)
         assert (process.last_exit, process.pid) == (70, None)
-        await until(lambda: process.state == "running")
+        await until_async(lambda: process.state == "running")
         assert process.restarts == 1
         assert process.url == url
         assert process.pid != first
@@ -204,7 +198,7 @@ async def test_pauses_grow_while_it_fails_and_start_cuts_them_short(tree: Path) 
         )
         (tree / "orders").write_text("end")
         await crash(process)
-        await until(lambda: len(times) == 3, timeout=6)
+        await until_async(lambda: len(times) == 3, timeout=6)
         assert times[1] - times[0] >= 1.0
         assert times[2] - times[1] >= 2.0
         (tree / "orders").unlink()
@@ -218,7 +212,7 @@ async def test_stop_ends_the_pause(tree: Path) -> None:
     async with process_of(tree) as process:
         await process.start()
         await crash(process)
-        await until(lambda: process.state == "backoff")
+        await until_async(lambda: process.state == "backoff")
         await process.stop()
         await asyncio.sleep(1.3)
         assert (process.state, processes_in(tree)) == ("stopped", [])
@@ -228,7 +222,7 @@ async def test_stop_while_starting_tells_the_waiting(tree: Path) -> None:
     (tree / "orders").write_text("hang")
     async with process_of(tree) as process:
         waiting = asyncio.ensure_future(process.start())
-        await until(lambda: process.pid is not None)
+        await until_async(lambda: process.pid is not None)
         await process.stop()
         with pytest.raises(ComfyUIUnavailableError, match="stopped before it answered"):
             await waiting
@@ -299,8 +293,8 @@ async def test_killed_guard_leaves_nothing_behind(tree: Path) -> None:
         record = json.loads(process.log_path.with_suffix(".json").read_text())
         assert record["pid"] == process.pid
         os.kill(record["guard"], signal.SIGKILL)
-        await until(lambda: process.state == "backoff", timeout=1.0)
-        await until(lambda: not any(map(alive, before)), timeout=1.0)
+        await until_async(lambda: process.state == "backoff", timeout=1.0)
+        await until_async(lambda: not any(map(alive, before)), timeout=1.0)
 
 
 async def test_event_loop_is_not_held_up(tree: Path) -> None:
@@ -345,7 +339,7 @@ async def test_comfyui_does_not_outlive_its_owner(tree: Path, number: int) -> No
         assert owner.stdout is not None
         assert alive(int(owner.stdout.readline()))
         owner.send_signal(number)
-        await until(lambda: not processes_in(tree), timeout=3.0)
+        await until_async(lambda: not processes_in(tree), timeout=3.0)
 
 
 async def test_comfyui_that_was_left_behind_is_ended_at_the_next_start(tree: Path) -> None:
@@ -397,7 +391,7 @@ async def test_real_comfyui(tmp_path: Path) -> None:
         assert process.pid is not None
         killed = time.monotonic()
         os.kill(process.pid, signal.SIGKILL)
-        await until(lambda: process.state == "backoff")
+        await until_async(lambda: process.state == "backoff")
         assert time.monotonic() - killed < 1.0
     finally:
         await process.stop()

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import requests
 
 from comfydeploy_jupyter.files.staging import STAGING_PREFIX
+from tests.waiting import until
 
 MIB = 1024 * 1024
-
-
-def wait_for(condition, timeout=60):
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_killed_server_leaves_nothing_of_an_upload(start_jupyter, tmp_path):
@@ -55,10 +48,10 @@ def test_killed_server_leaves_nothing_of_an_upload(start_jupyter, tmp_path):
 
     sending = threading.Thread(target=send)
     sending.start()
-    wait_for(lambda: arriving() >= 8 * MIB)
+    until(lambda: arriving() >= 8 * MIB)
     jupyter.kill()
     killed.set()
     sending.join(60)
     assert arriving() >= 8 * MIB
     jupyter.start()
-    wait_for(lambda: not list((folder / "input").iterdir()))
+    until(lambda: not list((folder / "input").iterdir()))

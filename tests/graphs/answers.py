@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING, Any
 
 import requests
+
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from comfydeploy_jupyter.graphs.validation import Validation
@@ -41,13 +42,10 @@ def ask(url: str, prompt: Any) -> dict[str, Any]:
 
 def wait_until_idle(url: str) -> None:
     """Wait until a ComfyUI runs nothing any more."""
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        queue = requests.get(f"{url}/queue", timeout=60).json()
-        if not queue["queue_running"] and not queue["queue_pending"]:
-            return
-        time.sleep(0.1)
-    raise TimeoutError(f"ComfyUI is still busy: {queue}")
+    until(
+        lambda: requests.get(f"{url}/queue", timeout=60).json(),
+        lambda queue: not queue["queue_running"] and not queue["queue_pending"],
+    )
 
 
 def comparable(valid: bool, error: dict[str, Any] | None, node_errors: dict[str, Any]) -> Any:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-import time
 import uuid
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -16,6 +14,7 @@ from tornado.httpclient import HTTPClientError
 
 from tests.comfyui_server import REPOSITORY
 from tests.specification import check_reply
+from tests.waiting import until_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -76,13 +75,12 @@ class Api:
 
     async def until(self, prompt_id: str, *statuses: str, timeout: float = 30) -> dict[str, Any]:
         """Wait until a run has one of the statuses."""
-        deadline = time.monotonic() + timeout
-        while True:
-            code, body = await self.get("check-status", prompt_id=prompt_id)
-            if code == 200 and body["status"] in statuses:
-                return body
-            assert time.monotonic() < deadline, body
-            await asyncio.sleep(0.02)
+        _, body = await until_async(
+            lambda: self.get("check-status", prompt_id=prompt_id),
+            lambda answer: answer[0] == 200 and answer[1]["status"] in statuses,
+            timeout=timeout,
+        )
+        return body
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 
 from tests.comfyui_server import comfyui_tree
+from tests.waiting import until_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,11 +107,11 @@ async def test_a_browser_that_is_logged_in_queues_a_prompt(call, cookie, xsrf, c
     path = f"comfyui/api/interrupt?_xsrf={xsrf['X-XSRFToken']}"
     assert (await call("POST", path, in_query, "{}")).code == 200
     prompt_id = json.loads(answer.body)["prompt_id"]
-    for _ in range(400):
-        history = json.loads((await call("GET", f"comfyui/history/{prompt_id}", cookie)).body)
-        if prompt_id in history:
-            break
-        await asyncio.sleep(0.05)
+
+    async def read_history():
+        return json.loads((await call("GET", f"comfyui/history/{prompt_id}", cookie)).body)
+
+    history = await until_async(read_history, lambda found: prompt_id in found)
     assert history[prompt_id]["outputs"]["1"]["text"] == ["from the page"]
 
 

@@ -9,6 +9,7 @@ import random
 import pytest
 
 from tests.transfer_service import running
+from tests.waiting import until_async
 
 PIXEL = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9"
@@ -64,13 +65,13 @@ def by_name(body):
 
 
 async def ended(api, transfer_id):
-    for _ in range(500):
+    async def transfer():
         _, queue = await api.get("upload-queue-status")
         (found,) = [one for one in queue["uploads"] if one["id"] == transfer_id]
-        if found["state"] in ("done", "failed", "cancelled"):
-            return found
-        await asyncio.sleep(0.02)
-    raise AssertionError(found)
+        return found
+
+    final = ("done", "failed", "cancelled")
+    return await until_async(transfer, lambda found: found["state"] in final)
 
 
 async def fetch(api, graph, **fields):

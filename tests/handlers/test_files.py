@@ -15,6 +15,7 @@ import pytest
 from comfydeploy_jupyter.files.staging import STAGING_PREFIX
 from comfydeploy_jupyter.files.uploads import BATCH
 from tests.full_disk import files_limited_to
+from tests.waiting import until_async
 
 
 @pytest.fixture(params=["folders", "remote"])
@@ -163,14 +164,6 @@ async def test_upload_larger_than_comfyuis_limit(upload, where, comfyui, tmp_pat
         assert not list(tmp_path.glob("data/outbox/*"))
 
 
-async def until(condition):
-    for _ in range(3000):
-        if condition():
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError("it did not happen within a minute")
-
-
 async def test_aborted_upload_leaves_nothing(
     extension, http_server, where, comfyui, tmp_path, jp_http_port, jp_base_url, jp_auth_header
 ):
@@ -189,9 +182,9 @@ async def test_aborted_upload_leaves_nothing(
         + body[: 2 * BATCH]
     )
     await writer.drain()
-    await until(lambda: any(STAGING_PREFIX in path.name for path in files()))
+    await until_async(lambda: any(STAGING_PREFIX in path.name for path in files()))
     writer.close()
-    await until(lambda: files() == before)
+    await until_async(lambda: files() == before)
 
 
 @pytest.mark.parametrize("where", ["folders"], indirect=True)
@@ -269,7 +262,7 @@ class TestFolders:
         path.unlink()
         await extension.stop_extension()
         await extension.open_services()
-        await until(lambda: not known())
+        await until_async(lambda: not known())
 
     @pytest.mark.parametrize(
         ("params", "code", "error"),

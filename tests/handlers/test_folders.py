@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import time
 import urllib.request
 import uuid
 
@@ -12,6 +10,7 @@ import pytest
 
 from comfydeploy_jupyter.comfyui.discovery import installed_version
 from comfydeploy_jupyter.graphs.versions import version_parts
+from tests.waiting import until_async
 
 from .test_files import form
 
@@ -103,7 +102,4 @@ class TestModelsDirectory:
         body = {"url": link, "folder": "detection"}
         code, answer = await api.post("volume/model", body)
         assert (code, answer["path"]) == (200, str(big / "detection" / "b.safetensors"))
-        deadline = time.monotonic() + 30
-        while not (big / "detection" / "b.safetensors").exists():
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.05)
+        await until_async((big / "detection" / "b.safetensors").exists)

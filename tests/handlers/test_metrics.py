@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 
 import pytest
@@ -12,6 +11,7 @@ from prometheus_client import REGISTRY
 from comfydeploy_jupyter import metrics
 from comfydeploy_jupyter.extension import ComfyDeploy
 from tests.test_docs import DOCS, blocks
+from tests.waiting import until_async
 
 LOCAL = {"machine": "local"}
 PAGE = (DOCS / "monitoring.md").read_text()
@@ -111,11 +111,7 @@ async def test_clients_of_the_websocket(api, scrape, jp_ws_fetch):
     await socket.read_message()
     assert (await scrape()).of("websocket_clients") == 1
     socket.close()
-    for _ in range(500):
-        if not (left := (await scrape()).of("websocket_clients")):
-            break
-        await asyncio.sleep(0.02)
-    assert left == 0
+    await until_async(scrape, lambda found: found.of("websocket_clients") == 0)
 
 
 async def test_two_servers_in_one_process(extension, api, scrape, jp_serverapp, tmp_path):

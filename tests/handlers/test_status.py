@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import pytest
 
 from comfydeploy_jupyter import __version__
+from tests.waiting import until_async
 
 
 async def test_service_is_ok(api, comfyui, chain):
@@ -66,10 +66,9 @@ class TestVersionNote:
 
     async def test_newer_comfyui_is_told(self, api):
         await api.get("object_info")
-        for _ in range(500):
-            _, status = await api.get("check-status")
-            if status["comfyui"]["version"] is not None:
-                break
-            await asyncio.sleep(0.02)
+        _, status = await until_async(
+            lambda: api.get("check-status"),
+            lambda answer: answer[1]["comfyui"]["version"] is not None,
+        )
         assert status["comfyui"]["version"] == "0.99.1"
         assert "0.99.1 is newer than" in status["comfyui"]["version_note"]

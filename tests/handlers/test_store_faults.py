@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.waiting import until_async
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -136,10 +138,7 @@ class TestFull:
         _, runs = await api.get("runs")
         assert runs[0]["status"] != "success"
         await database.write(lambda connection: connection.execute("DROP TRIGGER hindrance"))
-        deadline = time.monotonic() + 30
-        while (await api.get("runs"))[1][0]["status"] != "success":
-            assert time.monotonic() < deadline
-            await asyncio.sleep(0.05)
+        await until_async(lambda: api.get("runs"), lambda runs: runs[1][0]["status"] == "success")
 
 
 def hinder(connection: sqlite3.Connection) -> None:

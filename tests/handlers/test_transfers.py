@@ -10,9 +10,12 @@ import uuid
 
 import pytest
 
+from tests.waiting import until_async
+
 KEY = "cd-secret-of-this-request"
 OTHER = {"machine": "other"}
 FINAL = ("success", "failed", "cancelled")
+ENDED = ("done", "failed", "cancelled")
 
 
 def image(count: int = 1, prefix: str = "transfers") -> dict:
@@ -42,22 +45,26 @@ def ordered(service, graph, **fields):
 
 async def told(service, run_id, last=FINAL) -> list[dict]:
     """Return all messages about a run, once the last one is there."""
-    for _ in range(1000):
-        found = [body for _, body in service.callbacks if body["run_id"] == run_id]
-        if any(body.get("status") in last for body in found):
-            return found
-        await asyncio.sleep(0.02)
-    raise AssertionError(service.callbacks)
+    return await until_async(
+        lambda: [body for _, body in service.callbacks if body["run_id"] == run_id],
+        lambda found: any(body.get("status") in last for body in found),
+    )
 
 
 async def until_active(api, run_id, count) -> None:
     """Wait until so many uploads of a run are under way."""
-    for _ in range(500):
-        _, queue = await api.get("upload-queue-status", prompt_id=run_id)
-        if queue["active"] == count:
-            return
-        await asyncio.sleep(0.02)
-    raise AssertionError(queue)
+    await until_async(
+        lambda: api.get("upload-queue-status", prompt_id=run_id),
+        lambda answer: answer[1]["active"] == count,
+    )
+
+
+async def until_completed(api, **query: str) -> dict:
+    """Wait until an upload is completed; return the queue."""
+    _, queue = await until_async(
+        lambda: api.get("upload-queue-status", **query), lambda answer: answer[1]["completed"]
+    )
+    return queue
 
 
 @pytest.fixture(params=["view", "disk"])
@@ -192,11 +199,7 @@ async def test_failed_upload_is_tried_again(api, service, s3):
     assert (code, answer["success"], answer["retried"]) == (200, True, 1)
     assert answer["uploads"][0]["id"] == failed["id"]
     assert KEY not in json.dumps(answer)
-    for _ in range(500):
-        _, queue = await api.get("upload-queue-status", prompt_id=run_id)
-        if queue["completed"]:
-            break
-        await asyncio.sleep(0.02)
+    queue = await until_completed(api, prompt_id=run_id)
     assert queue["uploads"][0]["state"] == "done"
     assert s3.head(f"{run_id}/{failed['filename']}")["ContentType"] == "image/png"
     assert (await api.get("check-status", prompt_id=run_id))[1]["status"] == "failed"
@@ -354,11 +357,7 @@ class TestVolume:
         code, answer = await api.post("volume/model", body, params=params)
         assert (code, answer["success"], answer["direction"]) == (200, True, "up")
         assert answer["target"] == "loras/own/mine.safetensors"
-        for _ in range(1000):
-            _, queue = await api.get("upload-queue-status")
-            if queue["completed"]:
-                break
-            await asyncio.sleep(0.02)
+        queue = await until_completed(api)
         (shown,) = queue["uploads"]
         assert (shown["id"], shown["state"]) == (answer["id"], "done")
         assert shown["sent"] == shown["size"] == len(content)
@@ -510,10 +509,7 @@ class TestFilesOfAnotherMachine:
         assert (code, answer["code"]) == (403, "forbidden_path")
         code, answer = await api.post("volume/model", {**body, "machine": "other"})
         assert (code, answer["target"]) == (200, "loras/a.ckpt")
-        for _ in range(500):
-            if (await api.get("upload-queue-status"))[1]["completed"]:
-                break
-            await asyncio.sleep(0.02)
+        await until_completed(api)
         assert s3.get("loras/a.ckpt") == b"0123456789"
 
     async def test_unknown_machine(self, api, service, path):
@@ -553,13 +549,12 @@ class TestModels:
         return folder
 
     async def ended(self, api, transfer_id):
-        for _ in range(500):
+        async def transfer():
             _, queue = await api.get("upload-queue-status")
             (found,) = [u for u in queue["uploads"] if u["id"] == transfer_id]
-            if found["state"] in ("done", "failed", "cancelled"):
-                return found
-            await asyncio.sleep(0.02)
-        raise AssertionError(found)
+            return found
+
+        return await until_async(transfer, lambda found: found["state"] in ENDED)
 
     async def test_model_is_added_listed_moved_and_deleted(self, api, bare_service, start_folders):
         content = bare_service.files["a.safetensors"] = b"x" * 100_000

@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import stat
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 from traitlets.config import Config
 
 from tests.authorizer import RecordingAuthorizer
+from tests.waiting import until_async
 
 PORT = 65_000  # nothing listens there; a tunnel does not mind
 NO_GATE = {"port": PORT, "protect": False}  # most of these tests are not about the gate
@@ -47,20 +47,14 @@ def alive(pid: int) -> bool:
 
 
 async def gone(pid: int) -> None:
-    deadline = time.monotonic() + 30
-    while alive(pid):
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
+    await until_async(lambda: not alive(pid))
 
 
-async def until(api, condition, **query: str) -> dict[str, Any]:
-    deadline = time.monotonic() + 60
-    while True:
-        body = (await api.get("tunnel/status", **query))[1]
-        if condition(body):
-            return body
-        assert time.monotonic() < deadline, body
-        await asyncio.sleep(0.02)
+async def until_status(api, accept, **query: str) -> dict[str, Any]:
+    _, body = await until_async(
+        lambda: api.get("tunnel/status", **query), lambda answer: accept(answer[1])
+    )
+    return body
 
 
 async def test_start_status_stop(api, jp_fetch, cloudflared):
@@ -118,7 +112,7 @@ async def test_second_start_gets_the_same_tunnel(api, cloudflared):
 async def test_starts_at_the_same_time_are_one(api, cloudflared):
     cloudflared.hold()
     starts = [asyncio.ensure_future(api.post("tunnel/start", NO_GATE)) for _ in range(5)]
-    await until(api, lambda body: body["state"] == "starting")
+    await until_status(api, lambda body: body["state"] == "starting")
     bad = await api.post("tunnel/start", {"port": 0})
     other = await api.post("tunnel/start", {"port": PORT - 1})
     cloudflared.release()
@@ -258,11 +252,11 @@ async def test_start_without_waiting(api, cloudflared):
     code, body = await api.post("tunnel/start", {**NO_GATE, "wait": False})
     assert (code, body["state"], body["running"]) == (200, "starting", False)
     cloudflared.release()
-    await until(api, lambda body: body["running"])
+    await until_status(api, lambda body: body["running"])
     await api.post("tunnel/stop", {})
     cloudflared.behave(mode="rate_limited")
     assert (await api.post("tunnel/start", {**NO_GATE, "wait": False}))[0] == 200
-    body = await until(api, lambda body: body["error"])
+    body = await until_status(api, lambda body: body["error"])
     assert body["details"]["reason"] == "rate_limited"
     assert body["details"]["log"]
     await api.post("tunnel/stop", {})
@@ -272,7 +266,7 @@ async def test_start_without_waiting(api, cloudflared):
 async def test_restarted_when_it_dies(api, cloudflared):
     first = (await api.post("tunnel/start", {"port": PORT}))[1]
     os.kill(cloudflared.starts[0]["pid"], signal.SIGKILL)
-    again = await until(api, lambda body: body["running"] and body["url"] != first["url"])
+    again = await until_status(api, lambda body: body["running"] and body["url"] != first["url"])
     assert again["restarts"] == 1
     assert len(cloudflared.starts) == 2
     # the gate is the same: who has the secret still has it
@@ -283,7 +277,7 @@ async def test_a_restart_that_fails_says_why_and_goes_on(api, cloudflared):
     await api.post("tunnel/start", NO_GATE)
     cloudflared.behave(mode="exits")
     os.kill(cloudflared.starts[0]["pid"], signal.SIGKILL)
-    body = await until(api, lambda body: "the moon" in (body["error"] or ""))
+    body = await until_status(api, lambda body: "the moon" in (body["error"] or ""))
     assert (body["running"], body["state"], body["url"]) == (False, "restarting", None)
     cloudflared.behave()
     code, body = await api.post("tunnel/start", {})  # does not wait for the pause to end

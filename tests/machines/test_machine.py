@@ -17,6 +17,7 @@ from comfydeploy_jupyter.machines.settings import MachineSettings
 from tests.comfyui_server import TEST_NODES, comfyui_tree
 from tests.handlers.conftest import chain
 from tests.transfers.conftest import Deaf
+from tests.waiting import until, until_async
 
 
 @pytest.fixture
@@ -56,10 +57,11 @@ async def test_comfyui_that_dies_in_mid_run(api, events, chain):
     """By ``kill -9`` and by a node that takes it along: the runs that wait go on."""
     sleep = {"workflow_api": chain(("TestSleep", {"seconds": 300}))}
     stream = asyncio.ensure_future(events(body=sleep))
-    deadline = time.monotonic() + 120
-    while (await api.get("check-status"))[1]["queue"]["running"] != 1:
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.05)
+    await until_async(
+        lambda: api.get("check-status"),
+        lambda answer: answer[1]["queue"]["running"] == 1,
+        timeout=120,
+    )
     crash = chain(("TestCrash", {"exit_code": 70}))
     ids = []
     for graph in (chain(), crash, chain()):
@@ -92,10 +94,9 @@ async def test_comfyui_that_dies_in_mid_run(api, events, chain):
     for prompt_id in (ids[0], ids[2]):
         record = await api.until(prompt_id, "success", timeout=60)
         assert record["outputs"] == {"1": {"text": ["done"]}}
-    deadline = time.monotonic() + 120  # the crash may have come last, and ComfyUI is on its way
-    while (status := (await api.get("check-status"))[1])["status"] != "ok":
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.05)
+    _, status = await until_async(  # the crash may have come last, and ComfyUI is on its way
+        lambda: api.get("check-status"), lambda answer: answer[1]["status"] == "ok", timeout=120
+    )
     assert status["comfyui"]["last_exit"] == 70
     assert 2 <= status["comfyui"]["restarts"] <= 3
     code, log = await api.get("comfyui/log", lines="1000")
@@ -115,10 +116,7 @@ def test_comfyui_dies_with_a_killed_jupyter(serve, managed):
     first = jupyter.get("check-status")[1]["comfyui"]["pid"]
     assert alive(first)
     jupyter.kill()
-    deadline = time.monotonic() + 10
-    while alive(first):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: not alive(first))
     jupyter.start()
     lost = jupyter.until(running["prompt_id"], "failed", timeout=120)
     assert lost["error"]["type"] == "ComfyUIEnded"
@@ -140,10 +138,7 @@ async def test_it_is_started_although_its_folders_were_asked_for_before(tmp_path
         assert (await machine.folders()).base == tree
         assert machine.process is not None
         machine.open()
-        deadline = time.monotonic() + 30
-        while machine.process.pid is None:
-            assert time.monotonic() < deadline, machine.process.state
-            await asyncio.sleep(0.01)
+        await until_async(lambda: machine.process.pid, what=lambda: machine.process.state)
     finally:
         await machine.close()
 

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from tests.handlers.conftest import chain
 from tests.machines.conftest import GPUS
 from tests.machines.test_machine import alive
 from tests.runs.conftest import until_connected
+from tests.waiting import until_async
 
 
 @pytest.fixture
@@ -40,13 +40,10 @@ async def restart_jupyter(extension) -> None:
 
 
 async def until_ready(api, machine_id: str, timeout: float = 150) -> dict[str, Any]:
-    deadline = time.monotonic() + timeout
-    while True:
-        rows = {row["id"]: row for row in (await api.get("machines"))[1]}
-        if rows[machine_id]["status"] == "ready":
-            return rows[machine_id]
-        assert time.monotonic() < deadline, rows
-        await asyncio.sleep(0.1)
+    async def row() -> dict[str, Any]:
+        return next(one for one in (await api.get("machines"))[1] if one["id"] == machine_id)
+
+    return await until_async(row, lambda found: found["status"] == "ready", timeout=timeout)
 
 
 def environment(pid: int) -> dict[str, str]:
@@ -402,10 +399,10 @@ async def test_a_second_comfyui(api, extension, comfyui, tmp_path, nvidia_smi):
     await until_ready(api, "second")
     _, told = await api.get("machine", machine_id="second")
     os.kill(told["software"]["comfyui"]["pid"], signal.SIGKILL)
-    deadline = time.monotonic() + 10
-    while (await api.get("check-ws-status", machine="second"))[1]["connected"]:
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
+    await until_async(
+        lambda: api.get("check-ws-status", machine="second"),
+        lambda answer: not answer[1]["connected"],
+    )
     _, run = await api.post("run", {"workflow_api": chain(), "machine": "auto", "wait": False})
     assert run["machine"] == "local"
     await api.post("interrupt", {"prompt_id": run["prompt_id"]})

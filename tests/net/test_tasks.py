@@ -17,6 +17,7 @@ from comfydeploy_jupyter.net.tasks import (
     wait_for,
     wait_until_set,
 )
+from tests.waiting import until_async
 
 
 async def test_a_swallowed_cancellation_is_repeated(monkeypatch):
@@ -71,11 +72,7 @@ async def test_a_file_that_opens_after_its_caller_was_cancelled_is_closed(tmp_pa
     with pytest.raises(asyncio.CancelledError):
         await task
     go.set()
-    for _ in range(1000):
-        await asyncio.sleep(0.01)
-        if opened and opened[0].closed:
-            return
-    raise AssertionError
+    await until_async(lambda: opened and opened[0].closed)
 
 
 async def test_an_open_file_is_handed_over(tmp_path):

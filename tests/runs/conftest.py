@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,6 +10,7 @@ import requests
 
 from tests.handlers import conftest as routes
 from tests.relay import Relay
+from tests.waiting import until_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -81,19 +80,17 @@ def idle(comfyui) -> Iterator[Callable[[], None]]:
 
 async def until_reconnected(api, count: Callable[[], int], before: int) -> None:
     """Wait until there is another socket than before, however short the time without one was."""
-    deadline = time.monotonic() + 30
-    while count() <= before:
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
+    await until_async(count, lambda found: found > before)
     await until_connected(api)
 
 
 async def until_connected(api, wanted=True, timeout=30.0) -> None:
     """Wait until the server is connected to ComfyUI, or is not."""
-    deadline = time.monotonic() + timeout
-    while (await api.get("check-ws-status"))[1]["connected"] is not wanted:
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
+    await until_async(
+        lambda: api.get("check-ws-status"),
+        lambda answer: answer[1]["connected"] is wanted,
+        timeout=timeout,
+    )
 
 
 @pytest.fixture

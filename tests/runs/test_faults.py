@@ -15,6 +15,7 @@ from aiohttp import web
 
 from comfydeploy_jupyter.store.runs import RunRecord, RunRepository
 from tests.faulty_comfyui import FaultyComfyUI
+from tests.waiting import until_async
 
 from .conftest import until_reconnected
 
@@ -128,11 +129,12 @@ class TestManyRuns:
         assert 250 <= histories < 500
 
 
-async def until_queue(api, *, timeout: float = 10, **wanted: int) -> None:
-    deadline = time.monotonic() + timeout
-    while (found := (await api.get("check-status"))[1]["queue"]) != wanted:
-        assert time.monotonic() < deadline, found
-        await asyncio.sleep(0.02)
+async def until_queue(api, *, timeout: float = 60, **wanted: int) -> None:
+    await until_async(
+        lambda: api.get("check-status"),
+        lambda answer: answer[1]["queue"] == wanted,
+        timeout=timeout,
+    )
 
 
 class Impostor:

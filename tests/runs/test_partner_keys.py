@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-import time
 import uuid
 
 import pytest
+
+from tests.waiting import until_async
 
 from .conftest import until_connected
 
@@ -119,10 +120,10 @@ async def _refuse(request):
 
 
 async def _until_over(newer):
-    deadline = time.monotonic() + 30
-    while (await asyncio.to_thread(newer.ask, "/prompt"))["exec_info"]["queue_remaining"]:
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.1)
+    await until_async(
+        lambda: asyncio.to_thread(newer.ask, "/prompt"),
+        lambda answer: answer["exec_info"]["queue_remaining"] == 0,
+    )
 
 
 @pytest.mark.parametrize(

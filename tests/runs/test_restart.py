@@ -15,6 +15,7 @@ from comfydeploy_jupyter.store.database import Database
 from comfydeploy_jupyter.store.runs import RunRecord, RunRepository
 from comfydeploy_jupyter.store.session import Session
 from tests.handlers.conftest import chain
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,10 +51,7 @@ def test_runs_are_found_again_after_kill_9(serve, comfyui, verdict):
     doomed = post(jupyter, sleep(60))
     jupyter.until(good, "running")
     jupyter.kill()
-    deadline = time.monotonic() + 10
-    while verdict(bad) is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: verdict(bad))
     jupyter.start()
     assert jupyter.until(good, "success")["outputs"] == {"2": {"text": ["done"]}}
     record = jupyter.until(bad, "failed")
@@ -221,11 +219,9 @@ def test_a_second_server_takes_over_what_a_killed_one_leaves(
     for prompt_id in (*ids, own):
         assert heir.until(prompt_id, "success", "failed", timeout=90)["status"] == "success"
         assert verdict(prompt_id) == "success"
-    told = [body["status"] for _, body in bare_service.callbacks if "status" in body]
-    deadline = time.monotonic() + 30
-    while not told or told[-1] != "success":
-        assert time.monotonic() < deadline, told
-        time.sleep(0.05)
-        told = [body["status"] for _, body in bare_service.callbacks if "status" in body]
+    told = until(
+        lambda: [body["status"] for _, body in bare_service.callbacks if "status" in body],
+        lambda found: found[-1:] == ["success"],
+    )
     # What was delivered just before a kill may be delivered again.
     assert list(dict.fromkeys(told)) == ["running", "success"]

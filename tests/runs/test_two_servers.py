@@ -7,15 +7,13 @@ import random
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from tests.handlers.conftest import chain
 from tests.kill_rounds import check_store
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.waiting import until
 
 MIB = 1024 * 1024
 
@@ -34,14 +32,6 @@ def pair(serve, comfyui, tmp_path):
         "data_dir": str(tmp_path / "shared"),
     }
     return serve(**settings), serve(**settings)
-
-
-def until(condition: Callable[[], Any], what: object = None, timeout: float = 60.0) -> Any:
-    deadline = time.monotonic() + timeout
-    while not (found := condition()):
-        assert time.monotonic() < deadline, what
-        time.sleep(0.03)
-    return found
 
 
 def test_both_take_work_of_all_kinds_at_once(pair, comfyui, verdict, tmp_path):
@@ -145,11 +135,8 @@ def test_a_living_server_goes_on_with_the_transfers_of_a_killed_one(
     assert target.read_bytes() == content
     until(lambda: not part.exists())
     told = until(
-        lambda: (
-            (found := [b["status"] for _, b in bare_service.callbacks if "status" in b])
-            and found[-1] == "success"
-            and found
-        )
+        lambda: [b["status"] for _, b in bare_service.callbacks if "status" in b],
+        lambda found: found[-1:] == ["success"],
     )
     assert list(dict.fromkeys(told)) == ["running", "uploading", "success"]
     until(lambda: heir.get("upload-queue-status")[1]["pending_uploads"] == 0)

@@ -21,6 +21,7 @@ from comfydeploy_jupyter.errors import ComfyUIUnavailableError
 from comfydeploy_jupyter.net import proxy_headers
 from comfydeploy_jupyter.net.responses import read_whole, reason_of
 from comfydeploy_jupyter.transfers.http import TransferError, new_session, request
+from tests.waiting import until_async
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -294,11 +295,8 @@ class TestRedirectedDownload:
         ):
             assert await answer.read() == b"weights"
         assert hostile.requests[-1][1]["authorization"] == f"Bearer {KEY}"
-        for _ in range(1000):  # it is noted once all of it has left
-            if bare_service.sent["model"]:
-                break
-            await asyncio.sleep(0.01)
-        ((_, _, headers),) = bare_service.sent["model"]
+        # it is noted once all of it has left
+        ((_, _, headers),) = await until_async(lambda: bare_service.sent["model"])
         assert "Authorization" not in headers
 
     @pytest.mark.parametrize("where", ["file:///etc/passwd", "ftp://x/y", "http://[", "//"])

@@ -30,9 +30,10 @@ from comfydeploy_jupyter.machines.settings import MachineSettings
 from comfydeploy_jupyter.net.peers import Peers
 from comfydeploy_jupyter.tunnel.gate_process import GateProcess
 from tests.comfyui.test_discovery import make_tree
-from tests.comfyui.test_process import STAND_IN, process_of, until
+from tests.comfyui.test_process import STAND_IN, process_of
 from tests.comfyui_server import free_port
 from tests.transfers.conftest import Deaf
+from tests.waiting import until_async
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -189,7 +190,7 @@ async def test_a_stranger_whose_place_ours_takes_keeps_nothing(listen):
     """It has accepted, and left the port to ours: the connection is its own all the same."""
     stranger = listen(mode="leave")
     with socket.create_connection(("127.0.0.1", stranger.port)) as connection:
-        await until(lambda: stranger.heard)
+        await until_async(lambda: stranger.heard)
         listen(stranger.port, uid=os.getuid())
         ends = [connection.getsockname(), connection.getpeername()]
         local, remote = [(ipaddress.ip_address(host), port) for host, port in ends]
@@ -302,7 +303,7 @@ async def test_the_port_of_ours_is_not_taken_over(listen, tmp_path):
         async with aiohttp.ClientSession() as session:
             with pytest.raises(aiohttp.ClientError):
                 await session.get(f"{url}/crash")
-        await until(lambda: process.pid is None)
+        await until_async(lambda: process.pid is None)
         for uid in (os.getuid(), NOBODY):
             other = listen(int(url.rpartition(":")[2]), uid=uid)
             with pytest.raises(ComfyUIUnavailableError, match=r"does not run|has its port"):
@@ -322,7 +323,7 @@ async def test_a_start_whose_port_is_taken_is_no_start(listen, tmp_path):
     )
     async with process_of(tree, start_timeout=4.0) as process:
         starting = asyncio.ensure_future(process.start())
-        await until(lambda: (tree / "port").is_file() and (tree / "port").read_text())
+        await until_async(lambda: (tree / "port").is_file() and (tree / "port").read_text())
         other = listen(int((tree / "port").read_text()))
         with pytest.raises(ComfyUIUnavailableError, match="did not answer within 4 s"):
             await starting
@@ -349,7 +350,7 @@ async def test_folders_are_not_taken_from_what_http_says(tmp_path):
         )
         try:
             await machine.ready()
-            await until(lambda: machine.system)
+            await until_async(lambda: machine.system)
             assert machine.system["argv"] == argv
             folders = await machine.folders()
             assert folders.directory("output") == tree / "output"

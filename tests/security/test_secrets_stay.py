@@ -25,6 +25,7 @@ from comfydeploy_jupyter.snapshots.docker_engine import find_engine
 from comfydeploy_jupyter.snapshots.packages import read_packages
 from comfydeploy_jupyter.snapshots.repositories import read_checkout
 from tests.handlers.conftest import chain
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -232,10 +233,7 @@ def test_nothing_tells_a_secret(flow, comfydeploy, bare_service, cloudflared, tm
         wait=True,
     )
     assert run["status"] == "success", run
-    deadline = time.monotonic() + 60
-    while not any(body.get("status") == "success" for _, body in bare_service.callbacks):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: any(body.get("status") == "success" for _, body in bare_service.callbacks))
     assert {token for token, _ in bare_service.callbacks} == {SECRETS["of-the-run"]}
     image = {"class_type": "ComfyUIDeployExternalImage", "inputs": {"input_id": "image"}}
     for asked in (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from tornado.httpclient import HTTPClientError
 
 from tests.handlers.conftest import parse_stream
 from tests.snapshots.conftest import names_in, text_of
+from tests.waiting import until_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,13 +44,6 @@ def engine(tmp_path: Path, monkeypatch) -> Callable[..., Path]:
         return folder
 
     return install
-
-
-async def until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, what
-        await asyncio.sleep(0.02)
 
 
 async def test_without_an_engine_the_context_stays(api, home, engine):
@@ -125,7 +118,7 @@ async def test_a_client_that_goes_away_ends_the_build(extension, api, home, engi
         )
     assert (folder / "arguments").exists()
     pid = int((home.path / "pid").read_text())
-    await until(lambda: not _runs(pid), "the build goes on")
+    await until_async(lambda: not _runs(pid), what="the build goes on")
     # and the name is free again
     engine()
     code, _ = await api.post("snapshot-to-docker", {"name": "left", "build": True})
@@ -136,14 +129,14 @@ async def test_the_end_of_the_server_ends_the_build(api, extension, home, engine
     engine(f"echo $$ > {home.path}/pid; exec sleep 600")
     asked = {"name": "busy", "build": True}
     first = asyncio.ensure_future(api.post("snapshot-to-docker", asked))
-    await until((home.path / "pid").exists, "the build does not begin")
+    await until_async((home.path / "pid").exists, what="the build does not begin")
     code, body = await api.post("snapshot-to-docker", asked)
     assert (code, body["code"], body["details"]["field"]) == (409, "conflict", "name")
     await extension.stop_extension()
     code, body = await first
     assert (code, body["success"]) == (503, False)
     pid = int((home.path / "pid").read_text())
-    await until(lambda: not _runs(pid), "the build goes on")
+    await until_async(lambda: not _runs(pid), what="the build goes on")
 
 
 def _leave_once(condition: Callable[[], bool]) -> Callable[[bytes], None]:

@@ -10,7 +10,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import urllib.request
 import zipfile
 from pathlib import Path
@@ -24,6 +23,7 @@ from comfydeploy_jupyter.snapshots.snapshot import COMFYUI_REPOSITORY
 from tests.comfyui_server import comfyui_tree, free_port
 from tests.snapshots.conftest import PACK_URL, git
 from tests.snapshots.dockerfile import Replay
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -112,11 +112,12 @@ def start(tmp_path: Path) -> Iterator[Callable[[list[str], Path, dict[str, str]]
             subprocess.Popen(guarded, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
         )
         url = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 150
-        while not _answers(url):
-            assert guards[-1].poll() is None, log.read_text()[-5000:]
-            assert time.monotonic() < deadline, log.read_text()[-5000:]
-            time.sleep(0.05)
+        until(
+            lambda: _answers(url) or guards[-1].poll() is not None,
+            timeout=150,
+            what=lambda: log.read_text()[-5000:],
+        )
+        assert guards[-1].poll() is None, log.read_text()[-5000:]
         return url
 
     yield run

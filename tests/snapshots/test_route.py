@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from comfydeploy_jupyter.comfyui.install import INDEX_VERSION
 from tests.fake_comfydeploy import KEY
 from tests.snapshots.conftest import git, names_in, text_of
 from tests.snapshots.dockerfile import instructions
+from tests.waiting import until_async
 
 FIELDS = {"success", "path", "dockerfile", "docker_command_steps", "snapshot", "warnings"}
 
@@ -125,17 +124,17 @@ async def test_a_model_that_was_downloaded_here_has_its_source(api, home, regist
     url = f"{registry.url}/files/got.safetensors"
     code, body = await api.post("volume/model", {**asked, "url": f"{url}?v=1&key=s3cret"})
     assert code == 200, body
-    deadline = time.monotonic() + 60
-    while not (home.path / "models/loras/got.safetensors").exists():
-        assert time.monotonic() < deadline, await api.get("upload-queue-status")
-        await asyncio.sleep(0.02)
-    source = None
-    while source is None:
-        assert time.monotonic() < deadline
+    await until_async(
+        (home.path / "models/loras/got.safetensors").exists,
+        what=lambda: api.get("upload-queue-status"),
+    )
+
+    async def source() -> str | None:
         code, body = await api.post("snapshot-to-docker", {"name": "got"})
         assert code == 200
-        source = body["snapshot"]["models"][0]["source"]
-    assert source == f"{url}?v=1"
+        return body["snapshot"]["models"][0]["source"]
+
+    assert await until_async(source) == f"{url}?v=1"
 
 
 async def test_a_context_is_replaced_as_a_whole(api, home, extension_config):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,6 +15,7 @@ from comfydeploy_jupyter.store.database import Database
 from comfydeploy_jupyter.store.session import Session
 from comfydeploy_jupyter.store.transfers import TransferRepository
 from comfydeploy_jupyter.transfers.service import Transfers
+from tests.waiting import until_async
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
@@ -83,11 +82,8 @@ class Room:
         await self.close()
         return await self.open()
 
-    async def until(self, condition: Callable[[], bool], timeout: float = 20) -> None:
-        deadline = time.monotonic() + timeout
-        while not condition():
-            assert time.monotonic() < deadline, await self.transfers.queue.status()
-            await asyncio.sleep(0.005)
+    async def until(self, condition: Callable[[], bool], timeout: float = 60) -> None:
+        await until_async(condition, timeout=timeout, what=lambda: self.transfers.queue.status())
 
 
 @pytest.fixture

@@ -7,17 +7,9 @@ import uuid
 
 import requests
 
+from tests.waiting import until
+
 KEY = "cd-secret-of-this-request"
-
-
-def wait_for(condition, timeout=60):
-    deadline = time.monotonic() + timeout
-    while True:
-        found = condition()
-        if found:
-            return found
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def test_killed_server_leaves_its_uploads_to_the_next(start_jupyter, comfyui, service, tmp_path):
@@ -55,8 +47,8 @@ def test_killed_server_leaves_its_uploads_to_the_next(start_jupyter, comfyui, se
         "cd_token": KEY,
     }
     run_id = call("POST", "run", json=body)["prompt_id"]
-    wait_for(lambda: len(service.puts) == 5)
-    confirmed = wait_for(
+    until(lambda: len(service.puts) == 5)
+    confirmed = until(
         lambda: [
             upload["filename"]
             for upload in call("GET", "upload-queue-status")["uploads"]
@@ -64,12 +56,12 @@ def test_killed_server_leaves_its_uploads_to_the_next(start_jupyter, comfyui, se
         ]
     )
     assert call("GET", f"check-status?prompt_id={run_id}")["status"] == "uploading"
-    wait_for(lambda: any(body.get("status") == "uploading" for _, body in service.callbacks))
+    until(lambda: any(body.get("status") == "uploading" for _, body in service.callbacks))
     time.sleep(0.5)
     jupyter.kill()
     jupyter.start()
 
-    record = wait_for(
+    record = until(
         lambda: (
             (found := call("GET", f"check-status?prompt_id={run_id}"))["status"] == "success"
             and found
@@ -81,7 +73,7 @@ def test_killed_server_leaves_its_uploads_to_the_next(start_jupyter, comfyui, se
     )
     for name in confirmed:
         assert service.puts.count(f"{run_id}/{name}") == 1
-    wait_for(lambda: service.callbacks[-1][1].get("status") == "success")
+    until(lambda: service.callbacks[-1][1].get("status") == "success")
     statuses = [body["status"] for _, body in service.callbacks if "status" in body]
     assert statuses == ["running", "uploading", "success"]
     (output,) = [body for _, body in service.callbacks if "output_data" in body]

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import stat
-import time
 import uuid
 from contextlib import suppress
 from pathlib import Path
@@ -18,18 +17,11 @@ import pytest
 import requests
 import websocket
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+from tests.waiting import until
 
+if TYPE_CHECKING:
     from tests.cloudflared import FakeCloudflared
     from tests.mortal_jupyter import MortalJupyter
-
-
-def until(condition: Callable[[], object], timeout: float = 30) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def running(pid: int) -> bool:
@@ -211,5 +203,5 @@ def test_a_killed_gate_is_replaced(server, cloudflared):
             return session.get(url, headers=bearer, timeout=30).status_code == 200
         return False
 
-    until(answers, 60)
+    until(answers)
     assert re.search(r"gate of the tunnel ended", server.log())

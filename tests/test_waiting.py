@@ -1,0 +1,35 @@
+"""The one helper that waits: what it returns, and what its failure says."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from tests.waiting import until, until_async
+
+
+def test_it_returns_the_value_that_is_accepted():
+    values = iter(range(9))
+    assert until(lambda: next(values), lambda value: value > 2) == 3
+    assert asyncio.run(until_async(lambda: next(values))) == 4
+
+
+def test_the_failure_tells_the_last_value_and_what_is_known_besides():
+    with pytest.raises(AssertionError, match=r"not within 0 s: the last value was \[\]; the log"):
+        until(list, timeout=0, what=lambda: "the log")
+
+
+def test_a_coroutine_may_be_asked_and_tell():
+    async def read() -> int:
+        return 0
+
+    async def told() -> str:
+        return "the queue"
+
+    with pytest.raises(AssertionError, match="the last value was 0; the queue"):
+        asyncio.run(until_async(read, timeout=0, what=told))
+
+
+def test_a_value_that_comes_after_the_time_is_taken():
+    assert until(lambda: True, timeout=-1)
