@@ -15,7 +15,6 @@ import random
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,8 @@ import pytest
 from comfydeploy_jupyter.comfyui.discovery import installed_version
 from comfydeploy_jupyter.graphs.versions import version_parts
 from comfydeploy_jupyter.reaper import reaped_command
+
+from .processes import why_not_up
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -157,14 +158,9 @@ class ComfyUIServer:
         )
         assert self._guard.stdout is not None
         self._pid = int(self._guard.stdout.readline())
-        deadline = time.monotonic() + timeout
-        while not self._answers():
-            exit_code = self._guard.poll()
-            if exit_code is not None or time.monotonic() > deadline:
-                self.kill()
-                why = "did not answer in time" if exit_code is None else f"exited with {exit_code}"
-                pytest.fail(f"ComfyUI {why}. Its log:\n{self.log()}", pytrace=False)
-            time.sleep(0.02)
+        if why := why_not_up(self._guard, self._answers, timeout):
+            self.kill()
+            pytest.fail(f"ComfyUI {why}. Its log:\n{self.log()}", pytrace=False)
 
     def kill(self) -> None:
         """End it the hard way (``kill -9``), as a crash would."""
@@ -196,7 +192,15 @@ class ComfyUIServer:
 
 
 @pytest.fixture(scope="session")
-def comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyUIServer]:
+def installed_comfyui() -> tuple[Path, Path]:
+    """The ComfyUI tree and its interpreter, for tests that start it themselves or read it."""
+    return comfyui_tree()
+
+
+@pytest.fixture(scope="session")
+def comfyui(
+    installed_comfyui: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[ComfyUIServer]:
     """A ComfyUI that all tests share; do not kill it, and leave its queue empty."""
     server = ComfyUIServer(tmp_path_factory.mktemp("comfyui"))
     server.start()
@@ -206,6 +210,7 @@ def comfyui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyUIServer]
 
 @pytest.fixture
 def start_comfyui(
+    installed_comfyui: tuple[Path, Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[..., ComfyUIServer]]:
     """A function that starts a ComfyUI of the test's own; takes ``args`` and ``env``."""

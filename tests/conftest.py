@@ -14,6 +14,7 @@ pytest_plugins = [
     "tests.cloudflared",
     "tests.fake_comfydeploy",
     "tests.faulty_comfyui",
+    "tests.jupyter_app",
     "tests.jupyter_process",
     "tests.jupyterhub_server",
     "tests.mortal_jupyter",

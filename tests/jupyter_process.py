@@ -9,7 +9,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from .comfyui_server import free_port
+from .processes import ServerProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ LAB = (
 )
 
 
-class JupyterProcess:
+class JupyterProcess(ServerProcess):
     """One Jupyter server with this extension, under an odd base URL.
 
     Parameters
@@ -60,13 +60,12 @@ class JupyterProcess:
         lab: bool = False,
         program: tuple[str, ...] = ("-m", "jupyter_server"),
     ) -> None:
+        super().__init__("Jupyter", folder / "jupyter.log")
         self.folder = folder
         self.root = folder / "root"
         self.runtime_dir = folder / "runtime"
         self.token = TOKEN
         self.url = ""
-        self._log = folder / "jupyter.log"
-        self._process: subprocess.Popen[bytes] | None = None
         self._port = 0
         self._config = config
         self._lab = lab
@@ -82,12 +81,6 @@ class JupyterProcess:
         }
         for name in ("COMFYDEPLOY_JUPYTER_URL", "COMFYDEPLOY_JUPYTER_TOKEN", "JPY_PARENT_PID"):
             self.env.pop(name, None)
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        assert self._process is not None
-        return self._process.pid
 
     def start(self) -> None:
         """Start it and wait until it answers; fail with its log otherwise."""
@@ -112,22 +105,8 @@ class JupyterProcess:
             config[name] = {**config.get(name, {}), **values}
         path = self.folder / "jupyter_config.json"
         path.write_text(json.dumps(config))
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, *self._program, f"--config={path}"],
-                cwd=self.root,
-                env=self.env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + 60
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.kill()
-                pytest.fail(f"Jupyter did not start. Its log:\n{self.log()}", pytrace=False)
-            time.sleep(0.05)
+        command = [sys.executable, *self._program, f"--config={path}"]
+        self._spawn(command, self._answers, self.kill, cwd=self.root, env=self.env)
 
     def kill(self) -> None:
         """End it the hard way (``kill -9``), as a crash would; its kernels too."""
@@ -146,10 +125,6 @@ class JupyterProcess:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(15)
         self.kill()
-
-    def log(self) -> str:
-        """Return what it printed."""
-        return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def _answers(self) -> bool:
         for path in self.runtime_dir.glob("jpserver-*.json"):

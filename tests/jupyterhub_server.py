@@ -8,7 +8,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -18,6 +17,8 @@ import requests
 
 from .comfyui_server import REPOSITORY, free_port
 from .fake_comfydeploy import FakeComfyDeploy
+from .processes import ServerProcess
+from .waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,7 +43,7 @@ c.JupyterHub.spawner_class = "simple"
 """
 
 
-class JupyterHubProcess:
+class JupyterHubProcess(ServerProcess):
     """One JupyterHub on one domain, with users who each have a server of their own.
 
     Parameters
@@ -72,14 +73,13 @@ class JupyterHubProcess:
         cull_after: int | None = None,
         config: dict[str, dict[str, Any]],
     ) -> None:
+        super().__init__("JupyterHub", folder / "jupyterhub.log")
         self.folder = folder
         self.users = users
         self.homes = folder / "homes"
         self.url = f"http://127.0.0.1:{free_port()}/"
         self._cull_after = cull_after
         self._config = config
-        self._log = folder / "jupyterhub.log"
-        self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start it and wait until it answers; fail with its log otherwise."""
@@ -91,22 +91,8 @@ class JupyterHubProcess:
         env = {**os.environ, "PATH": os.pathsep.join(paths), "PYTHONPATH": str(REPOSITORY)}
         for name in [name for name in env if name.startswith(("JUPYTER", "JPY_"))]:
             del env[name]
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "jupyterhub", "--config=jupyterhub_config.py"],
-                cwd=self.folder,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + 60
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                self.stop()
-                pytest.fail(f"JupyterHub did not start. Its log:\n{self.log()}", pytrace=False)
-            time.sleep(0.1)
+        command = [sys.executable, "-m", "jupyterhub", "--config=jupyterhub_config.py"]
+        self._spawn(command, self._answers, self.stop, cwd=self.folder, env=env)
 
     def stop(self) -> None:
         """End it, its proxy and all servers of its users."""
@@ -125,10 +111,6 @@ class JupyterHubProcess:
         self._process.wait()
         self._process = None
 
-    def log(self) -> str:
-        """Return what the hub, its proxy and its users' servers printed."""
-        return self._log.read_text(errors="replace") if self._log.exists() else ""
-
     def user_url(self, user: str) -> str:
         """Return the address of a user's Jupyter server, with a slash at its end."""
         return f"{self.url}user/{quote(user)}/"
@@ -137,11 +119,11 @@ class JupyterHubProcess:
         """Start the servers of users and wait until they answer."""
         for user in users:
             self.api("POST", f"users/{user}/server")
-        deadline = time.monotonic() + 60
-        while not all((self.server(user) or {}).get("ready") for user in users):
-            if time.monotonic() > deadline:
-                pytest.fail(f"A server of {users} did not start:\n{self.log()}", pytrace=False)
-            time.sleep(0.1)
+        until(
+            lambda: [self.server(user) or {} for user in users],
+            lambda servers: all(server.get("ready") for server in servers),
+            what=self.log,
+        )
 
     def server(self, user: str) -> dict[str, Any] | None:
         """Return what the hub tells of a user's server; None where it does not run."""

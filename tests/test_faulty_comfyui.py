@@ -21,7 +21,7 @@ import pytest
 import requests
 
 from tests.faulty_comfyui import FAULTS, FaultyComfyUI, answering, text_frame
-from tests.handlers.conftest import chain, parse_stream
+from tests.jupyter_app import chain, parse_stream
 from tests.jupyter_process import LAB
 from tests.specification import check_reply
 from tests.waiting import until

@@ -18,6 +18,7 @@ def seed() -> int:
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.usefixtures("installed_comfyui")
 def test_kills_at_random_moments_break_nothing(tmp_path, bare_service, seed):
     bare_service.to_store = True
     world = World(tmp_path, bare_service)

@@ -16,7 +16,7 @@ import pytest
 import requests
 
 from tests.jupyter_process import REPOSITORY
-from tests.test_reaper import alive
+from tests.processes import alive
 from tests.waiting import until
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 
 from comfydeploy_jupyter.comfyui.client import ComfyUIClient
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
-from tests.handlers.conftest import chain
+from tests.jupyter_app import chain
 
 
 @pytest.fixture

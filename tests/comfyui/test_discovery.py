@@ -16,7 +16,7 @@ from aiohttp import web
 from comfydeploy_jupyter.comfyui import discovery, ownership
 from comfydeploy_jupyter.comfyui.discovery import Found, discover
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
-from tests.comfyui_server import comfyui_tree, free_port
+from tests.comfyui_server import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -286,8 +286,8 @@ def test_version_and_commit_of_a_git_checkout(tmp_path: Path) -> None:
     assert discovery.installed_version(tree) == ("0.3.75", commit)
 
 
-def test_version_of_the_real_comfyui() -> None:
-    version, _ = discovery.installed_version(comfyui_tree()[0])
+def test_version_of_the_real_comfyui(installed_comfyui: tuple[Path, Path]) -> None:
+    version, _ = discovery.installed_version(installed_comfyui[0])
     assert version
     assert version[0].isdecimal()
 

@@ -17,7 +17,8 @@ import pytest
 
 from comfydeploy_jupyter.comfyui.process import ComfyUIProcess
 from comfydeploy_jupyter.errors import ComfyUIUnavailableError
-from tests.comfyui_server import REPOSITORY, comfyui_tree, free_port
+from tests.comfyui_server import REPOSITORY, free_port
+from tests.processes import alive
 from tests.waiting import until_async
 
 if TYPE_CHECKING:
@@ -73,13 +74,6 @@ async def process_of(tree: Path, **settings: Any) -> AsyncIterator[ComfyUIProces
         yield process
     finally:
         await process.stop()
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 def processes_in(folder: Path) -> list[int]:
@@ -371,8 +365,8 @@ async def test_broken_record_does_not_matter(tree: Path, content: str) -> None:
         assert process.state == "running"
 
 
-async def test_real_comfyui(tmp_path: Path) -> None:
-    path, python = comfyui_tree()
+async def test_real_comfyui(installed_comfyui: tuple[Path, Path], tmp_path: Path) -> None:
+    path, python = installed_comfyui
     (tmp_path / "base" / "custom_nodes").mkdir(parents=True)
     arguments = ["--base-directory", str(tmp_path / "base"), "--disable-api-nodes"]
     arguments += ["--database-url", "sqlite:///:memory:"]

@@ -14,7 +14,6 @@ from jupyter_server.utils import url_path_join
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 
-from tests.comfyui_server import comfyui_tree
 from tests.waiting import until_async
 
 if TYPE_CHECKING:
@@ -436,8 +435,8 @@ class TestStart:
     """A ComfyUI that is ours to start."""
 
     @pytest.fixture
-    def extension_config(self, tmp_path):
-        path, python = comfyui_tree()
+    def extension_config(self, installed_comfyui, tmp_path):
+        path, python = installed_comfyui
         (tmp_path / "custom_nodes").mkdir()
         return {
             "comfyui_path": str(path),

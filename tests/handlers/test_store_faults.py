@@ -16,7 +16,7 @@ from tests.waiting import until_async
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .conftest import Api
+    from tests.jupyter_app import Api
 
 
 @pytest.fixture

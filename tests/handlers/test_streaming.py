@@ -18,8 +18,7 @@ from tornado.testing import bind_unused_port
 from tornado.web import Application, RequestHandler
 
 from tests.comfyui_server import is_today
-
-from .conftest import parse_stream
+from tests.jupyter_app import parse_stream
 
 
 def names(messages):

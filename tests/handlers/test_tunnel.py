@@ -8,14 +8,13 @@ import json
 import os
 import signal
 import stat
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
 from traitlets.config import Config
 
 from tests.authorizer import RecordingAuthorizer
+from tests.processes import alive
 from tests.waiting import until_async
 
 PORT = 65_000  # nothing listens there; a tunnel does not mind
@@ -38,12 +37,6 @@ def extension_config(tmp_path, cloudflared, settings) -> dict[str, Any]:
         "cloudflared_path": str(cloudflared.path),
         **settings,
     }
-
-
-def alive(pid: int) -> bool:
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
 
 
 async def gone(pid: int) -> None:

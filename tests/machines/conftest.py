@@ -1,4 +1,4 @@
-"""The fixtures of the run tests: the server, its routes, and the watch over hidden errors."""
+"""The watch over hidden errors, and a stand-in for ``nvidia-smi``."""
 
 from __future__ import annotations
 
@@ -9,14 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runs import conftest as runs
-
-api = runs.api
-chain_fixture = runs.chain_fixture
-events = runs.events
-extension = runs.extension
-jp_server_config = runs.jp_server_config
-no_hidden_errors = runs.no_hidden_errors
+from tests.runs.conftest import no_hidden_errors  # noqa: F401 - a fixture
 
 GPUS = [
     {

@@ -12,7 +12,7 @@ from aiohttp import web
 from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.machines import checks
 from comfydeploy_jupyter.secrets import masked_environment
-from tests.comfyui_server import comfyui_tree, free_port
+from tests.comfyui_server import free_port
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -48,8 +48,8 @@ def test_tricks_are_refused(tricks):
     assert caught.value.details["field"] == "launch_args"
 
 
-def test_options_are_those_of_the_comfyui():
-    path, _ = comfyui_tree()
+def test_options_are_those_of_the_comfyui(installed_comfyui):
+    path, _ = installed_comfyui
     good = ["--lowvram", "--reserve-vram", "-1.5", "--preview-method", "auto", "--fast", "fp16"]
     checks.check_options(good, path)
     checks.check_options(["--disable-all-custom"], path)  # as argparse has it
@@ -64,8 +64,8 @@ def test_options_are_those_of_the_comfyui():
             checks.check_options(wrong, path)
 
 
-def test_folders_and_interpreters(tmp_path):
-    path, python = comfyui_tree()
+def test_folders_and_interpreters(installed_comfyui, tmp_path):
+    path, python = installed_comfyui
     assert checks.check_tree(str(path)) == path
     checks.check_python(str(python))
     for wrong in (str(tmp_path), "relative/ComfyUI", "/a\0b", "~/no-such-ComfyUI"):

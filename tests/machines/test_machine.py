@@ -7,23 +7,23 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from comfydeploy_jupyter.machines.machine import Machine
 from comfydeploy_jupyter.machines.settings import MachineSettings
-from tests.comfyui_server import TEST_NODES, comfyui_tree
-from tests.handlers.conftest import chain
+from tests.comfyui_server import TEST_NODES
+from tests.jupyter_app import chain
+from tests.processes import alive
 from tests.transfers.conftest import Deaf
 from tests.waiting import until, until_async
 
 
 @pytest.fixture
-def managed(tmp_path) -> dict[str, Any]:
+def managed(installed_comfyui, tmp_path) -> dict[str, Any]:
     """Settings with which ComfyUI is started from its folder."""
-    path, python = comfyui_tree()
+    path, python = installed_comfyui
     nodes = tmp_path / "base" / "custom_nodes"
     nodes.mkdir(parents=True)
     for pack in TEST_NODES.iterdir():
@@ -43,13 +43,6 @@ def managed(tmp_path) -> dict[str, Any]:
 @pytest.fixture
 def extension_config(managed):
     return managed
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 @pytest.mark.timeout(300)

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from comfydeploy_jupyter import __version__
-from tests.comfyui_server import TEST_NODES, comfyui_tree, free_port
-from tests.handlers.conftest import chain
+from tests.comfyui_server import TEST_NODES, free_port
+from tests.jupyter_app import chain
 from tests.machines.conftest import GPUS
-from tests.machines.test_machine import alive
+from tests.processes import alive
 from tests.runs.conftest import until_connected
 from tests.waiting import until_async
 
@@ -278,7 +278,7 @@ async def test_a_second_comfyui(api, extension, comfyui, tmp_path, nvidia_smi):
     """One that is started here: runs, restarts, failures, its death, the next Jupyter."""
     await until_connected(api)
     nvidia_smi(GPUS)
-    _, python = comfyui_tree()
+    python = comfyui.python
     base = tmp_path / "base"
     (base / "custom_nodes").mkdir(parents=True)
     for pack in TEST_NODES.iterdir():

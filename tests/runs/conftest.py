@@ -1,4 +1,4 @@
-"""The server of the route tests, a relay in front of ComfyUI, and a watch over its errors."""
+"""A relay in front of ComfyUI, and a watch over the server's errors."""
 
 from __future__ import annotations
 
@@ -8,21 +8,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import requests
 
-from tests.handlers import conftest as routes
 from tests.relay import Relay
 from tests.waiting import until_async
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-
-api = routes.api
-chain_fixture = routes.chain_fixture
-events = routes.events
-extension = routes.extension
-extension_config = routes.extension_config
-jp_server_config = routes.jp_server_config
-scrape = routes.scrape
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ import requests
 from comfydeploy_jupyter.store.database import Database
 from comfydeploy_jupyter.store.runs import RunRecord, RunRepository
 from comfydeploy_jupyter.store.session import Session
-from tests.handlers.conftest import chain
+from tests.jupyter_app import chain
 from tests.waiting import until
 
 if TYPE_CHECKING:

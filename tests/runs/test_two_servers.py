@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.handlers.conftest import chain
+from tests.jupyter_app import chain
 from tests.kill_rounds import check_store
 from tests.waiting import until
 

@@ -16,13 +16,9 @@ from traitlets.config import Config
 from comfydeploy_jupyter.handlers import ROUTES
 from comfydeploy_jupyter.handlers.base import Base
 from tests.authorizer import RecordingAuthorizer
-from tests.handlers import conftest as handlers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-
-api = handlers.api
-extension = handlers.extension
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 EVIL = "https://evil.example"

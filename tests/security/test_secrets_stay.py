@@ -24,7 +24,7 @@ from comfydeploy_jupyter.secrets import is_secret_value, masked_arguments, unmas
 from comfydeploy_jupyter.snapshots.docker_engine import find_engine
 from comfydeploy_jupyter.snapshots.packages import read_packages
 from comfydeploy_jupyter.snapshots.repositories import read_checkout
-from tests.handlers.conftest import chain
+from tests.jupyter_app import chain
 from tests.waiting import until
 
 if TYPE_CHECKING:

@@ -14,15 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.comfyui_server import TEST_NODES, comfyui_tree
-from tests.handlers import conftest as routes
+from tests.comfyui_server import TEST_NODES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-api = routes.api
-extension = routes.extension
-jp_server_config = routes.jp_server_config
 
 PACK_URL = "https://github.com/someone/comfyui-pack.git"
 
@@ -127,8 +122,10 @@ def home(tmp_path: Path) -> Home:
 
 
 @pytest.fixture
-def extension_config(home: Home, tmp_path: Path) -> dict[str, Any]:
-    path, python = comfyui_tree()
+def extension_config(
+    home: Home, installed_comfyui: tuple[Path, Path], tmp_path: Path
+) -> dict[str, Any]:
+    path, python = installed_comfyui
     return {
         "comfyui_path": str(path),
         "comfyui_python": str(python),

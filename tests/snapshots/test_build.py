@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tornado.httpclient import HTTPClientError
 
-from tests.handlers.conftest import parse_stream
+from tests.jupyter_app import parse_stream
 from tests.snapshots.conftest import names_in, text_of
 from tests.waiting import until_async
 

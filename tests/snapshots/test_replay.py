@@ -20,7 +20,7 @@ import pytest
 from comfydeploy_jupyter.comfyui.install import INDEX_VERSION
 from comfydeploy_jupyter.reaper import reaped_command
 from comfydeploy_jupyter.snapshots.snapshot import COMFYUI_REPOSITORY
-from tests.comfyui_server import comfyui_tree, free_port
+from tests.comfyui_server import free_port
 from tests.snapshots.conftest import PACK_URL, git
 from tests.snapshots.dockerfile import Replay
 from tests.waiting import until
@@ -32,9 +32,9 @@ INSTALLED = "einops"  # the package that pip really installs; ComfyUI does not s
 
 
 @pytest.fixture
-def comfyui_repository(tmp_path: Path) -> Path:
+def comfyui_repository(installed_comfyui: tuple[Path, Path], tmp_path: Path) -> Path:
     """A repository with the tree of the tests as its tag."""
-    tree, _ = comfyui_tree()
+    tree, _ = installed_comfyui
     repository = tmp_path / "comfyui.git"
     repository.mkdir()
     git(repository, "init", "-q", "--bare")
@@ -48,9 +48,9 @@ def comfyui_repository(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def fresh_python(tmp_path: Path) -> Path:
+def fresh_python(installed_comfyui: tuple[Path, Path], tmp_path: Path) -> Path:
     """The ``bin`` of a fresh environment, with all packages of ComfyUI's but one in reach."""
-    _, python = comfyui_tree()
+    _, python = installed_comfyui
     script = "import sysconfig; print(sysconfig.get_path('purelib'))"
     asked = subprocess.run([python, "-c", script], check=True, capture_output=True, text=True)
     site = Path(asked.stdout.strip())

@@ -17,17 +17,12 @@ import pytest
 import requests
 import websocket
 
+from tests.processes import alive
 from tests.waiting import until
 
 if TYPE_CHECKING:
     from tests.cloudflared import FakeCloudflared
     from tests.mortal_jupyter import MortalJupyter
-
-
-def running(pid: int) -> bool:
-    with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
 
 
 @pytest.fixture
@@ -152,7 +147,7 @@ def test_nothing_outlives_a_killed_jupyter(server, cloudflared):
     first = server.post("tunnel/start", {})[1]
     left = pids(server, cloudflared)
     server.kill()
-    until(lambda: not any(running(pid) for pid in left))
+    until(lambda: not any(alive(pid) for pid in left))
     server.start()
     assert server.get("tunnel/status")[1]["running"] is False
     again = server.post("tunnel/start", {})[1]
@@ -163,7 +158,7 @@ def test_nothing_outlives_a_stopped_jupyter(server, cloudflared):
     server.post("tunnel/start", {})
     left = pids(server, cloudflared)
     server.stop()
-    until(lambda: not any(running(pid) for pid in left))
+    until(lambda: not any(alive(pid) for pid in left))
 
 
 def test_killed_while_it_starts(server, cloudflared):
@@ -173,7 +168,7 @@ def test_killed_while_it_starts(server, cloudflared):
     cloudflared.wait_for_start()
     pid = cloudflared.starts[0]["pid"]
     server.kill()
-    until(lambda: not running(pid))
+    until(lambda: not alive(pid))
     cloudflared.release()
     server.start()
     assert server.get("tunnel/status")[1]["state"] == "stopped"

@@ -11,7 +11,6 @@ import pytest
 
 from comfydeploy_jupyter import UploadPanel
 from comfydeploy_jupyter.client import Comfy
-from tests.comfyui_server import comfyui_tree
 from tests.waiting import until
 
 if TYPE_CHECKING:
@@ -229,9 +228,9 @@ def test_a_model_from_a_link_is_followed_retried_and_listed(
 
 
 @pytest.fixture
-def second(comfy: Comfy, tmp_path: Path) -> Iterator[Machine]:
+def second(comfy: Comfy, installed_comfyui: tuple[Path, Path], tmp_path: Path) -> Iterator[Machine]:
     """A second machine with folders of its own; its ComfyUI is never started."""
-    tree, python = comfyui_tree()
+    tree, python = installed_comfyui
     (tmp_path / "models/loras").mkdir(parents=True)
     machine = comfy.machines.create(
         f"second-{uuid.uuid4().hex[:6]}",

@@ -1,4 +1,8 @@
-"""A Jupyter server with the extension, in front of a real ComfyUI."""
+"""A Jupyter server with the extension, in the process of the tests, and calls of its routes.
+
+By default it is in front of the ComfyUI that tests share; a conftest or a module overrides
+``extension_config`` where it is not.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def extension_config(comfyui, tmp_path) -> dict[str, Any]:
-    """The extension's settings; a test module may override it."""
+    """The extension's settings."""
     return {"comfyui_url": comfyui.url, "data_dir": str(tmp_path / "data")}
 
 

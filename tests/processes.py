@@ -1,0 +1,80 @@
+"""Processes of the tests: how servers are started, and whether any process is still there."""
+
+from __future__ import annotations
+
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+def alive(pid: int) -> bool:
+    """Return whether a process is there, and has not ended unnoticed by its parent."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def why_not_up(
+    process: subprocess.Popen[bytes], answers: Callable[[], bool], timeout: float = 60
+) -> str | None:
+    """Wait until a server that was just started answers; return why it does not, if so."""
+    with suppress(AssertionError):
+        until(lambda: process.poll() is not None or answers(), timeout=timeout)
+        return None if process.poll() is None else f"exited with {process.poll()}"
+    return "did not answer in time"
+
+
+class ServerProcess:
+    """A server in a process and a session of its own.
+
+    Parameters
+    ----------
+    name : str
+        What failures call it.
+    log : pathlib.Path
+        The file that gets what it prints.
+    """
+
+    def __init__(self, name: str, log: Path) -> None:
+        self._name = name
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        assert self._process is not None, f"{self._name} does not run"
+        return self._process.pid
+
+    def log(self) -> str:
+        """Return what it printed."""
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
+    def _spawn(
+        self,
+        command: Sequence[str],
+        answers: Callable[[], bool],
+        end: Callable[[], None],
+        **options: Any,
+    ) -> None:
+        """Start it and wait until it answers; end it and fail with its log otherwise."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                **options,
+            )
+        if why := why_not_up(self._process, answers):
+            end()
+            pytest.fail(f"{self._name} {why}. Its log:\n{self.log()}", pytrace=False)
