@@ -83,6 +83,8 @@ class NewerComfyUI(FaultyComfyUI):
             return web.json_response({"error": "Job not found"}, status=404)
         job = {"id": prompt_id, "status": place, "outputs_count": 0}
         if entry is not None:
+            if _has_odd_names(entry["outputs"]):
+                raise web.HTTPInternalServerError  # as 0.33.0 does: it takes each name for text
             job["outputs"], job["execution_status"] = entry["outputs"], entry["status"]
         return web.json_response(job)
 
@@ -128,6 +130,11 @@ class NewerComfyUI(FaultyComfyUI):
             return True
 
         return passes
+
+
+def _has_odd_names(outputs: dict[str, Any]) -> bool:
+    items = (i for node in outputs.values() for listed in node.values() for i in listed)
+    return any(isinstance(i, dict) and not isinstance(i.get("filename", ""), str) for i in items)
 
 
 def _is_uuid(value: Any) -> bool:

@@ -22,7 +22,7 @@ from .parsing import (
     parse_without_graph,
     queue_heads,
 )
-from .transport import MAX_ANSWER, NoRouteError, Transport
+from .transport import MAX_ANSWER, FailedJobError, NoRouteError, Transport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -139,6 +139,8 @@ class ComfyUIClient(Transport):
             It does not know the prompt.
         NoRouteError
             There is no such route: what answers does not answer as the jobs API.
+        FailedJobError
+            It fails over this prompt: ComfyUI 0.33.0 does so over outputs that it does not expect.
         """
         route = f"{method} {action}"
         if route in self._lacks:
@@ -154,6 +156,8 @@ class ComfyUIClient(Transport):
             found = answer if isinstance(answer, dict) else {}
             if found.get("id") == prompt_id or isinstance(found.get("cancelled"), bool):
                 return found
+        except FailedJobError:
+            raise
         except (NoRouteError, ValueError):
             pass
         self._lacks.add(route)

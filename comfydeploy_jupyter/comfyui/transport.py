@@ -31,6 +31,10 @@ class NoRouteError(Exception):
     """The ComfyUI is too old for a route."""
 
 
+class FailedJobError(NoRouteError):
+    """The jobs API fails over one prompt: older routes can tell of it."""
+
+
 class Transport:
     """Sends requests to one ComfyUI.
 
@@ -265,6 +269,8 @@ class Transport:
             If it does not take so large a body.
         NoRouteError
             With ``may_lack``: there is no such route.
+        FailedJobError
+            With ``may_lack``: the jobs API fails over this prompt.
         NotFoundError
             With ``may_lack``: the jobs API does not know the prompt.
         """
@@ -312,6 +318,8 @@ class Transport:
             if UNKNOWN_JOB not in text:  # else a proxy's own answer would end runs
                 raise NoRouteError
             raise NotFoundError(f"{path} is unknown to ComfyUI at {self.url}")
+        if may_lack and response.status == 500:
+            raise FailedJobError
         if response.status == 413:
             raise TooLargeError(f"ComfyUI at {clean_url(self.url)} takes no body of this size")
         if response.status >= 300:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 import uuid
@@ -78,6 +79,32 @@ def test_runs_are_found_again_after_kill_9(serve, comfyui, verdict):
     code, body = jupyter.post("interrupt", {"prompt_id": doomed})
     assert (code, body["was"]) == (200, "running")
     jupyter.until(doomed, "cancelled")
+
+
+def test_a_run_of_which_the_jobs_api_cannot_tell(serve, newer, verdict):
+    """ComfyUI 0.33.0 fails over outputs that it does not expect; runs are found all the same."""
+    jupyter = serve(comfyui_url=newer.url)
+    output = {"odd": [{"filename": 4}], "text": ["done"]}
+    graph = chain(("TestSleep", {"seconds": 0.8}))
+    graph["2"] = {
+        "class_type": "TestOutput",
+        "inputs": {"files": "{}", "output": json.dumps(output), "anything": ["1", 0]},
+    }
+    odd = post(jupyter, {"workflow_api": graph, "wait": False})
+    plain = post(jupyter, sleep(0.05))
+    jupyter.until(odd, "running")
+    jupyter.kill()
+    deadline = time.monotonic() + 60
+    while verdict(plain) is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    asked = newer.asked[f"GET /api/jobs/{odd}"]
+    jupyter.start()
+    for prompt_id in (odd, plain):
+        assert jupyter.until(prompt_id, "success")["outputs"]["2"]["text"] == ["done"]
+    assert newer.asked[f"GET /api/jobs/{odd}"] > asked
+    later = post(jupyter, sleep(0.05))
+    jupyter.until(later, "success")
 
 
 def test_killed_again_and_again(serve, comfyui, verdict):
