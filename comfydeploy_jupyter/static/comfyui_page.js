@@ -5,8 +5,10 @@
   var INTERVAL = 20;
   var folder = location.pathname.slice(0, location.pathname.lastIndexOf("/") + 1);
   function inFolder(url) {
+    if (!URL.canParse(url, location.href)) return String(url);
     const address2 = new URL(url, location.href);
-    if (address2.origin === location.origin && !address2.pathname.startsWith(folder)) {
+    const isHere = address2.protocol === location.protocol && address2.host === location.host;
+    if (isHere && !address2.pathname.startsWith(folder)) {
       address2.pathname = folder + address2.pathname.replace(/^\/+/, "");
     }
     return address2.href;
@@ -17,6 +19,18 @@
       if (url === void 0 || url === null) return change.call(this, state, title);
       return change.call(this, state, title, inFolder(url));
     };
+  }
+  for (const [kind, name] of [
+    [HTMLLinkElement, "href"],
+    [HTMLImageElement, "src"]
+  ]) {
+    const property = Object.getOwnPropertyDescriptor(kind.prototype, name);
+    Object.defineProperty(kind.prototype, name, {
+      ...property,
+      set(address2) {
+        property?.set?.call(this, inFolder(address2));
+      }
+    });
   }
   var address = new URL(location.href);
   if (address.searchParams.has("token")) {

@@ -25,6 +25,25 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.timeout(300)
 
 
+# The editor asks for its icons and some of its pictures at the root of the host.
+PICTURES = """async () => {
+    const icon = document.querySelector("link[rel~=icon]");
+    icon.href = "/assets/images/favicon_progress_16x16/frame_3.png";
+    const shows = async (src) => {
+        const image = new Image();
+        image.src = src;
+        return image.decode().then(() => image.naturalWidth > 0, () => false);
+    };
+    const other = Object.assign(new Image(), { src: "http://elsewhere.test/a.png" });
+    return {
+        icon: (await fetch(icon.href)).ok,
+        logo: await shows("/assets/images/comfy-logo-single.svg"),
+        data: await shows("data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAACAkQBADs="),
+        elsewhere: other.src,
+    };
+}"""
+
+
 def test_the_tile_opens_comfyui(lab: JupyterProcess, browser: BrowserContext) -> None:
     page = browser.new_page()
     page.set_viewport_size({"width": 1280, "height": 900})
@@ -58,6 +77,12 @@ def test_the_tile_opens_comfyui(lab: JupyterProcess, browser: BrowserContext) ->
     )
     assert urlsplit(frame.url).path == f"{urlsplit(lab.url).path}comfyui/", "so it can be reloaded"
     assert answer == {"status": 200, "text": ["from the page"]}
+    assert frame.evaluate(PICTURES) == {
+        "icon": True,
+        "logo": True,
+        "data": True,
+        "elsewhere": "http://elsewhere.test/a.png",
+    }
     ours = urlsplit(lab.url)
     theirs = [url for url in sockets if "/comfyui/" in url]
     assert theirs

@@ -18,10 +18,12 @@ const INTERVAL = 20; // ms between two looks for the router
 
 const folder = location.pathname.slice(0, location.pathname.lastIndexOf("/") + 1);
 
-/** Return an address of the page's own host moved into the folder, unless it is there already. */
+/** Return an address of the page's own host moved into the folder; any other as it is. */
 function inFolder(url: string | URL): string {
+  if (!URL.canParse(url, location.href)) return String(url);
   const address = new URL(url, location.href);
-  if (address.origin === location.origin && !address.pathname.startsWith(folder)) {
+  const isHere = address.protocol === location.protocol && address.host === location.host;
+  if (isHere && !address.pathname.startsWith(folder)) {
     address.pathname = folder + address.pathname.replace(/^\/+/, "");
   }
   return address.href;
@@ -38,6 +40,20 @@ for (const name of ["pushState", "replaceState"] as const) {
     if (url === undefined || url === null) return change.call(this, state, title);
     return change.call(this, state, title, inFolder(url));
   };
+}
+
+// The icon that shows the progress of a run, and some pictures, have addresses at the root.
+for (const [kind, name] of [
+  [HTMLLinkElement, "href"],
+  [HTMLImageElement, "src"],
+] as const) {
+  const property = Object.getOwnPropertyDescriptor(kind.prototype, name);
+  Object.defineProperty(kind.prototype, name, {
+    ...property,
+    set(address: string) {
+      property?.set?.call(this, inFolder(address));
+    },
+  });
 }
 
 const address = new URL(location.href);
