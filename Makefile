@@ -71,7 +71,7 @@ release-check: dist comfyui hub-proxy ## try the wheel on each installed Python,
 	COMFYUI_TEST_PATH=$(abspath $(COMFYUI)) $(BIN)/python scripts/release.py suite $(if $(ALL),--all)
 
 comfyui: $(STAMP)-lab ## install a ComfyUI that runs without a GPU into .comfyui
-	$(BIN)/python -m comfydeploy_jupyter.comfyui.install --path $(COMFYUI) $(INSTALL)
+	$(if $(COMFYUI_TEST_PYTHON),,$(BIN)/python -m comfydeploy_jupyter.comfyui.install --path $(COMFYUI) $(INSTALL))
 
 browser:
 	@scripts/browser.sh

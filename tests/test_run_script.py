@@ -1,4 +1,4 @@
-"""What `make run` starts ends with it."""
+"""What `make run` starts ends with it, and what `make` installs."""
 
 from __future__ import annotations
 
@@ -166,3 +166,14 @@ def test_make_run_installs_the_tile() -> None:
     makefile = (REPOSITORY / "Makefile").read_text()
     (lab,) = re.findall(r"^\$\(STAMP\)-lab:.*\n(?:\t.*\n)+", makefile, re.MULTILINE)
     assert "'.[lab,ui]'" in lab
+
+
+@pytest.mark.parametrize(("given", "installs"), [([], True), (["COMFYUI_TEST_PYTHON=p"], False)])
+def test_make_installs_no_comfyui_whose_interpreter_is_named(
+    given: list[str], installs: bool
+) -> None:
+    make = ["make", "--dry-run", "unit", "COMFYUI=elsewhere", *given]
+    env = {"PATH": os.environ["PATH"]}  # without what another `make` has told
+    told = subprocess.run(make, cwd=REPOSITORY, env=env, capture_output=True, text=True).stdout
+    assert ("comfyui.install --path elsewhere" in told) is installs
+    assert "COMFYUI_TEST_PATH=elsewhere" in told
