@@ -15,6 +15,7 @@ from ..client.files import has_files, upload_all
 from ..client.workflow import in_api_format
 from ..errors import ComfyDeployError, InvalidRequestError, PromptInvalidError
 from ..graphs.form import workflow_form
+from ..graphs.misfits import misfits
 from ..lifeline import script
 from .base import Panel
 from .follower import Follower
@@ -182,6 +183,11 @@ class RunPanel(Panel):
     def missing(self) -> str:
         """The list of models and nodes that ComfyUI lacks, as HTML; empty if it lacks none."""
         return self._models.report
+
+    @property
+    def notes(self) -> str:
+        """What the panel says of a workflow that is not quite as it was meant, as HTML."""
+        return str(self._notes.value)
 
     def fetch_models(self) -> None:
         """Do what *Download all* does: download the missing models; do not wait for them."""
@@ -430,8 +436,11 @@ class RunPanel(Panel):
         self._gallery.chosen = made.outputs
         self._workflow, self._source, self._title = workflow, source, workflow.title
         self.keep(*_introduction(self._title))
+        unfit = [str(each) for each in misfits(workflow.to_api(), self._definitions or {})]
+        inexact = [text for text in warnings if text not in unfit]
         notes = [
-            ("The conversion from the editor's format is not exact", warnings),
+            ("The conversion from the editor's format is not exact", inexact),
+            ("Some values do not fit their inputs", unfit),
             ("Some inputs that the workflow's author chose do not exist", made.warnings),
         ]
         self._notes.value = "".join(_folded(about, told) for about, told in notes if told)

@@ -84,6 +84,21 @@ def test_numbers_of_numpy_and_whole_floats_are_in_the_form(
     assert panel.result.images[0].size == (200, 96)
 
 
+@pytest.mark.parametrize("saved_as", ["api", "ui"])
+def test_values_that_do_not_fit_are_told(
+    comfy: Comfy, panel_of: Callable[..., RunPanel], saved_as: str
+) -> None:
+    graph = json.loads(SUNSET.read_bytes())
+    graph["1"]["inputs"]["value"] = "nearest-exact"
+    if saved_as == "ui":
+        graph = comfy.server.post("workflow/convert", {"workflow_api": graph})["workflow"]
+    told = panel_of(graph).notes
+    assert "Some values do not fit their inputs (1)" in told
+    assert "its input value takes an integer, but holds &quot;nearest-exact&quot;" in told
+    assert "conversion" not in told
+    assert panel_of(SUNSET).notes == ""
+
+
 def test_run_changes_what_was_changed(panel_of: Callable[..., RunPanel]) -> None:
     panel = panel_of(SUNSET)
     assert panel.inputs == {}
