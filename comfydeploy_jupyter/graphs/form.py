@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from .author_form import AuthorForm, ChosenInput, author_form
-from .form_fields import MEDIA_KINDS, FormField, display_name, ranked_fields, words
+from .form_fields import MEDIA_KINDS, FormField, display_name, is_loadable, ranked_fields, words
 from .formats import (
     AUTOGROW,
     Definitions,
@@ -225,14 +225,16 @@ def _groups(
     definitions: Definitions | None,
     fields: Sequence[FormField],
 ) -> list[InputGroup]:
-    """Return the autogrow groups to which users can add values such as texts and numbers."""
+    """Return the autogrow groups to which values, or files that a loader reads, can be added."""
     found = []
     shown = {field.node_id for field in fields if not field.advanced}
     for node_id, node in graph.items() if definitions else ():
         inputs = inputs_of(node)
         for name, spec in declared_inputs(definitions, class_of(node), inputs).items():
             slot = slot_of_group(spec.options) if spec.type == AUTOGROW else None
-            if slot is None or not _LITERAL.intersection(slot.type.split(",")):
+            if slot is None or not (
+                _LITERAL.intersection(slot.type.split(",")) or is_loadable(definitions, slot)
+            ):
                 continue
             names = [f"{name}.{own}" for own in names_in_group(spec.options)]
             present = [own for own in names if own in inputs]
@@ -243,6 +245,8 @@ def _groups(
             if last is not None and isinstance(inputs[last], (list, dict)):
                 last = None
             default = slot.options.get("default")
+            # A group is shown beside what feeds it, too.
+            beside = {inputs[own][0] for own in present if is_link(inputs[own])} | {node_id}
             found.append(
                 InputGroup(
                     f"{node_id}.{name}",
@@ -252,7 +256,7 @@ def _groups(
                     f"{node_id}.{free[0]}" if free else None,
                     None if last is None else f"{node_id}.{last}",
                     _FRESH.get(slot.type.split(",")[0], "") if default is None else default,
-                    node_id not in shown,
+                    beside.isdisjoint(shown),
                 )
             )
     return found

@@ -56,6 +56,14 @@ _UPLOADS_OF_CLASS = {
 MEDIA_KINDS = ("image", "video", "audio")
 """The kinds of field that take a file of ComfyUI's input folder."""
 
+LOADERS = {
+    "IMAGE": ("LoadImage", "image", "image"),
+    "VIDEO": ("LoadVideo", "file", "video"),
+    "AUDIO": ("LoadAudio", "audio", "audio"),
+}
+"""By the type of an input that only a link can feed: the class that loads a file for it, the input
+of that class that names the file, and the kind of field."""
+
 _FIRST_GROUPS, _CHOICES = 3, 6  # of `_rank`: prompts and media; choices
 _STEPS = {"float": 0.01, "int": 1.0, "seed": 1.0}
 _SIZES = ("width", "height", "batch_size")
@@ -166,7 +174,7 @@ def ranked_fields(
                 node_id,
                 name,
                 value,
-                **_declared(specs.get(name)),
+                **_declared(specs.get(name), definitions),
                 advanced=single or _is_advanced(specs, top),
                 dynamic=name in specs and specs[name].type == DYNAMIC_COMBO,
             )
@@ -218,6 +226,8 @@ def _kind_of(class_type: str, name: str, value: object, spec: InputSpec | None) 
         if spec.type == "COMBO":
             return _media_kind(class_type, name, spec) or "combo"
         return "float" if spec.type == "FLOAT" else "bool"
+    if spec is not None and spec.type in LOADERS and isinstance(value, str):
+        return LOADERS[spec.type][2]
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, int):
@@ -238,9 +248,17 @@ def _media_kind(class_type: str, name: str, spec: InputSpec) -> str | None:
     return next(flagged, _UPLOADS_OF_CLASS.get((class_type, name)))
 
 
-def _declared(spec: InputSpec | None) -> dict[str, Any]:
+def is_loadable(definitions: Definitions | None, spec: InputSpec) -> bool:
+    """Return whether a file can be put into an input that only a link can feed."""
+    return spec.type in LOADERS and LOADERS[spec.type][0] in (definitions or {})
+
+
+def _declared(spec: InputSpec | None, definitions: Definitions | None) -> dict[str, Any]:
     if spec is None:
         return {}
+    if is_loadable(definitions, spec):
+        class_type, file_input, _ = LOADERS[spec.type]
+        spec = declared_inputs(definitions, class_type).get(file_input, spec)
     numbers = {name: spec.options.get(name) for name in ("min", "max", "step")}
     return {
         **{n: v if isinstance(v, (int, float)) else None for n, v in numbers.items()},

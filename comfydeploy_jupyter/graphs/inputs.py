@@ -2,7 +2,7 @@
 
 A run passes through the functions of this package in this order::
 
-    applied = apply_inputs(graph, inputs)
+    applied = load_files(apply_inputs(graph, inputs, definitions=definitions), definitions)
     seeds = apply_seeds(applied.graph, mode, given=applied.given)
     inlined = inline_external(seeds.graph, known_classes, given=applied.given)
     graph = place_files(inlined.graph, {need.node_id: ... for need in inlined.files})
@@ -126,7 +126,7 @@ def apply_inputs(
             before = inputs_of(node)
             node["inputs"] = {**before, name: stored_value(value, graph)}
             given[node_id, name] = key
-            if value is None and _may_be_absent(definitions, node, name):
+            if value is None and may_be_absent(definitions, node, name):
                 del node["inputs"][name]
             if classes is not None and before.get(name) != value:
                 own = declared_inputs(definitions, class_of(node), node["inputs"]).get(name)
@@ -149,7 +149,7 @@ def apply_inputs(
     return AppliedInputs(result, given, unknown)
 
 
-def _may_be_absent(definitions: Definitions | None, node: Mapping[str, Any], name: str) -> bool:
+def may_be_absent(definitions: Definitions | None, node: Mapping[str, Any], name: str) -> bool:
     """Return whether an input belongs to an autogrow group."""
     group = name.rpartition(".")[0]
     specs = declared_inputs(definitions, class_of(node), inputs_of(node)) if group else {}

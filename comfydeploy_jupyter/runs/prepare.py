@@ -23,6 +23,7 @@ from ..graphs.formats import Graph, check_api_graph, detect_format, same_graph, 
 from ..graphs.formats import GraphFormat as Format
 from ..graphs.inline_external import inline_external, place_files
 from ..graphs.inputs import AppliedInputs, apply_inputs
+from ..graphs.loaders import load_files
 from ..graphs.partial import check_nodes, only_what_is_needed
 from ..graphs.replacements import BUNDLED as REPLACED
 from ..graphs.seeds import SeedMode, Seeds, apply_seeds, needs_definitions
@@ -318,6 +319,7 @@ def _begin(
         strict = not request.node_form
     inputs = request.inputs or {}
     applied = apply_inputs(graph, inputs, strict=strict, definitions=definitions)
+    applied = load_files(applied, definitions)
     check_depth(applied.graph, ui)
     if targets is not None and cut:
         applied = replace(applied, graph=only_what_is_needed(applied.graph, targets))

@@ -350,12 +350,16 @@ class Form(View):
         """
         problems = {}
         for field in self._fields.values():
-            fault = node_errors.get(field.node_id)
-            errors = fault.get("errors") if isinstance(fault, dict) else None
-            for error in errors if isinstance(errors, list) else ():
-                facts = error.get("extra_info") if isinstance(error, dict) else None
-                if isinstance(facts, dict) and facts.get("input_name") == field.input_name:
-                    problems[field.key] = sentence(error)
+            # The node that loads the file of an input has the name of that input.
+            loader = f"{field.node_id}.{field.input_name}"
+            for node_id in (field.node_id, loader):
+                fault = node_errors.get(node_id)
+                errors = fault.get("errors") if isinstance(fault, dict) else None
+                for error in errors if isinstance(errors, list) else ():
+                    facts = error.get("extra_info") if isinstance(error, dict) else None
+                    name = facts.get("input_name") if isinstance(facts, dict) else None
+                    if name and (node_id == loader or name == field.input_name):
+                        problems[field.key] = sentence(error)
         self.problems = problems
 
     def focus_problem(self) -> None:

@@ -10,6 +10,7 @@ import pytest
 from comfydeploy_jupyter.errors import UnknownInputError
 from comfydeploy_jupyter.graphs.form import input_form, workflow_form
 from comfydeploy_jupyter.graphs.inputs import apply_inputs
+from comfydeploy_jupyter.graphs.loaders import load_files
 
 
 def combo(*options: tuple[str, dict[str, Any]]) -> list[Any]:
@@ -194,6 +195,58 @@ def test_a_group_says_what_can_be_added_and_removed() -> None:
     graph["5"]["inputs"]["values.c"] = ["9", 0]
     (group,) = workflow_form(graph, DEFINITIONS).groups
     assert group.last is None
+
+
+LOADER = {"input": {"required": {"image": [["a.png", "b.png"], {"image_upload": True}]}}}
+WITH_LOADER = {**DEFINITIONS, "LoadImage": LOADER}
+
+
+def test_pictures_are_added_to_a_group_and_removed() -> None:
+    _, group = workflow_form(GRAPH, WITH_LOADER).groups
+    assert (group.key, group.count, group.following, group.last, group.default) == (
+        *("5.pictures", 0, "5.pictures.picture0", None),
+        "",
+    )
+    applied = apply({"5.pictures.picture0": "b.png"})
+    form = workflow_form(applied.graph, WITH_LOADER)
+    (field,) = (field for field in form.fields if field.key == "5.pictures.picture0")
+    assert (field.kind, field.value, field.options) == ("image", "b.png", ["a.png", "b.png"])
+    assert form.groups[1].last == "5.pictures.picture0"
+
+
+def test_a_group_is_shown_beside_what_feeds_it() -> None:
+    batch = {"input": {"required": {"pictures": group("IMAGE", prefix="picture")}}}
+    definitions = {"Batch": batch, "LoadImage": LOADER}
+    graph = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "a.png"}},
+        "2": {"class_type": "Batch", "inputs": {"pictures.picture0": ["1", 0]}},
+        "3": {"class_type": "Batch", "inputs": {"pictures.picture0": ["2", 0]}},
+    }
+    groups = workflow_form(graph, definitions).groups
+    assert [(group.node_id, group.advanced) for group in groups] == [("2", False), ("3", True)]
+
+
+def test_a_loader_is_put_before_an_input_that_was_given_a_file() -> None:
+    inputs = {"5.pictures.picture1": "b.png", "5.mode.image": "a.png", "5.values.b": "c.png"}
+    graph = load_files(apply(inputs), WITH_LOADER).graph
+    assert graph["5"]["inputs"] == {
+        **GRAPH["5"]["inputs"],
+        "mode.image": ["5.mode.image", 0],
+        "pictures.picture1": ["5.pictures.picture1", 0],
+        "values.b": "c.png",
+    }
+    assert graph["5.pictures.picture1"] == {
+        "class_type": "LoadImage",
+        "inputs": {"image": "b.png"},
+        "_meta": {"title": "Make it: pictures: picture1"},
+    }
+    assert graph["5.mode.image"]["inputs"] == {"image": "a.png"}
+    empty = load_files(apply({"5.pictures.picture0": ""}), WITH_LOADER).graph
+    assert empty == GRAPH
+    linked = apply({"5.pictures.picture0": ["9", 0]}).graph
+    assert load_files(apply({"5.pictures.picture0": ["9", 0]}), WITH_LOADER).graph == linked
+    without = apply({"5.pictures.picture0": "a.png"})
+    assert load_files(without, DEFINITIONS).graph["5"]["inputs"]["pictures.picture0"] == "a.png"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from PIL import Image
 
 from comfydeploy_jupyter.graphs.depth import DEEPEST_VALUE, LONGEST_CHAIN
 from comfydeploy_jupyter.graphs.structure import structure_of
+from tests.comfyui_server import is_today
 
 IMAGE = {
     "1": {
@@ -38,6 +39,45 @@ async def test_run_answers_with_its_result(api, comfyui, jp_base_url):
     assert image["type"] == "output"
     assert image["url"].startswith(f"{jp_base_url}comfyui-deploy/view?filename=runs")
     assert (comfyui.output_dir / image["filename"]).is_file()
+
+
+def put(comfyui, name: str, colour: str) -> str:
+    """Put a picture into ComfyUI's input folder; return its name."""
+    Image.new("RGB", (24, 16), colour).save(comfyui.input_dir / name)
+    return name
+
+
+async def colours(api, body) -> list:
+    """Return the colours of the pictures that a run has made."""
+    assert body["status"] == "success", body
+    found = []
+    for image in body["outputs"]["2"]["images"]:
+        content = (await api.raw("GET", "view", params={"filename": image["filename"]})).body
+        found.append(Image.open(io.BytesIO(content)).convert("RGB").getpixel((3, 3)))
+    return found
+
+
+async def test_picture_that_is_given_to_an_input_is_loaded(api, comfyui):
+    inputs = {"2.images": put(comfyui, "given.png", "red")}
+    _, body = await api.post("run", {"workflow_api": IMAGE, "inputs": inputs})
+    assert await colours(api, body) == [(255, 0, 0)]
+    assert body["inputs"] == inputs
+    code, body = await api.post("run", {"workflow_api": IMAGE, "inputs": {"2.images": "no.png"}})
+    assert (code, body["code"]) == (400, "prompt_invalid")
+    assert set(body["node_errors"]) == {"2.images"}
+
+
+async def test_pictures_that_are_added_to_a_group_are_loaded(api, comfyui):
+    if not is_today():
+        pytest.skip("this ComfyUI has no node with a group of pictures")
+    graph = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": put(comfyui, "one.png", "red")}},
+        "5": {"class_type": "BatchImagesNode", "inputs": {"images.image0": ["1", 0]}},
+        "2": {**IMAGE["2"], "inputs": {"images": ["5", 0], "filename_prefix": "group"}},
+    }
+    inputs = {"5.images.image1": put(comfyui, "two.png", "blue"), "5.images.image2": ""}
+    _, body = await api.post("run", {"workflow_api": graph, "inputs": inputs})
+    assert await colours(api, body) == [(255, 0, 0), (0, 0, 255)]
 
 
 async def test_second_run_of_the_same_graph_comes_from_the_cache(api, chain):

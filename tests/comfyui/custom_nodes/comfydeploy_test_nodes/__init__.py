@@ -297,6 +297,17 @@ class TestOptions(TestNode):
                 }
             },
         ),
+        "pictures": (
+            "COMFY_AUTOGROW_V3",
+            {
+                "template": {
+                    "input": {"required": {"picture": ["IMAGE", {}]}},
+                    "prefix": "picture",
+                    "min": 0,
+                    "max": 2,
+                }
+            },
+        ),
     }
 
     @classmethod

@@ -1,0 +1,53 @@
+"""Files for inputs that only a link can feed: each gets a node that loads its file."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .form_fields import LOADERS, display_name, words
+from .formats import class_of, declared_inputs, inputs_of, title_of
+from .inputs import may_be_absent
+
+if TYPE_CHECKING:
+    from .formats import Definitions
+    from .inputs import AppliedInputs
+
+
+def load_files(applied: AppliedInputs, definitions: Definitions | None) -> AppliedInputs:
+    """Put a loader node before each picture, video or sound input that was given a file's name.
+
+    Only a link can feed such an input. An empty name removes the input of a group that grows.
+
+    Parameters
+    ----------
+    applied : AppliedInputs
+        What `apply_inputs` returned; its graph is changed.
+    definitions : dict, optional
+        ComfyUI's ``object_info``; without it nothing is done.
+
+    Returns
+    -------
+    AppliedInputs
+        The loaders have the ids ``"<node id>.<input>"``.
+    """
+    graph = applied.graph
+    for node_id, name in applied.given:
+        node = graph[node_id]
+        value = inputs_of(node).get(name)
+        if not isinstance(value, str):
+            continue
+        spec = declared_inputs(definitions, class_of(node), inputs_of(node)).get(name)
+        class_type, file_input, _ = LOADERS.get(spec.type if spec else "", ("", "", ""))
+        loader = f"{node_id}.{name}"
+        if class_type not in (definitions or {}):
+            continue
+        if class_of(graph.get(loader, {})) not in ("", class_type):
+            continue  # a node that happens to have this id
+        if not value and may_be_absent(definitions, node, name):
+            del node["inputs"][name]
+            continue
+        title = f"{title_of(node) or display_name(definitions, node)}: {words(name)}"
+        inputs = {file_input: value}
+        graph[loader] = {"class_type": class_type, "inputs": inputs, "_meta": {"title": title}}
+        node["inputs"][name] = [loader, 0]
+    return applied
