@@ -291,8 +291,8 @@ async def test_refusal_is_an_ordinary_error(events):
 
 
 async def test_timeout_ends_the_stream_but_not_the_run(events, api, chain):
-    graph = chain(("TestSleep", {"seconds": 0.5}))
-    messages = await events(body={"workflow_api": graph, "timeout": 0.15})
+    graph = chain(("TestSleep", {"seconds": 3}))
+    messages = await events(body={"workflow_api": graph, "timeout": 1})
     assert names(messages)[-2:] == ["error", "status"]
     assert messages[-2][1]["data"]["code"] == "timeout"
     assert messages[-1][1]["data"]["status"] == "running"

@@ -45,7 +45,7 @@ class TestKilledComfyUI:
             events(body={"workflow_api": chain()}),
         )
         await until_queue(api, running=1, pending=4)
-        before = await scrape()
+        before = await until_taken(scrape)
         assert before.of("comfyui_up", machine="local") == 1
         assert before.of("open_runs", machine="local", status="running") == 1
         assert before.of("open_runs", machine="local", status="queued") == 4
@@ -135,6 +135,15 @@ async def until_queue(api, *, timeout: float = 60, **wanted: int) -> None:
         lambda answer: answer[1]["queue"] == wanted,
         timeout=timeout,
     )
+
+
+async def until_taken(scrape, *, timeout: float = 10):
+    """Wait until ComfyUI has answered each prompt; those that it has not count as pending, too."""
+    deadline = time.monotonic() + timeout
+    while (found := await scrape()).of("open_runs", machine="local", status="not-started"):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+    return found
 
 
 class Impostor:
