@@ -84,7 +84,8 @@ class RunRequest(Keyed):
         " `<node title>.<input>`, or an input name that only one node has. A new option of a"
         " dynamic combo replaces the inputs of the old one, with defaults where none are given"
         ' (`{"5.format": "opus", "5.format.quality": "96k"}`); null removes an input of a'
-        " group that grows.",
+        " group that grows. The name of a file in `input/`, given to an input of type `IMAGE`,"
+        " `VIDEO` or `AUDIO`, puts a node that loads it before that input.",
         examples=[{"1.width": 128}],
     )
     prompt_id: Identifier | None = Field(

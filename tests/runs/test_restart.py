@@ -129,24 +129,25 @@ def test_killed_again_and_again(serve, comfyui, verdict):
 def test_killed_while_prompts_are_being_posted(serve, comfyui, verdict):
     """At whatever line Jupyter dies, each run that it knows of ends as ComfyUI says."""
     jupyter = serve(comfyui_url=comfyui.url, comfyui_timeout=2.0)
+    posted: list[str] = []
 
     def submit() -> None:
         try:
             while True:
-                post(jupyter, sleep(0.0))
+                posted.append(post(jupyter, sleep(0.0)))
         except (requests.RequestException, AssertionError):
             pass
 
     threads = [threading.Thread(target=submit) for _ in range(4)]
     for thread in threads:
         thread.start()
-    time.sleep(1.0)
+    until(lambda: len(posted) > 20)
     jupyter.kill()
     for thread in threads:
         thread.join(20)
     jupyter.start()
     _, runs = jupyter.get("runs", limit="1000")
-    assert len(runs) > 5
+    assert len(runs) > 20
     for run in runs:
         record = jupyter.until(run["prompt_id"], "success", "failed", timeout=20)
         assert record["status"] == (verdict(run["prompt_id"]) or "failed")
