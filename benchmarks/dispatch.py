@@ -1,0 +1,197 @@
+"""The dispatcher of pools, in a simulation: who gets which run, and what a decision costs.
+
+What no box here can show: up to 1,000 members of unequal speed that die and come back, and 100,000
+runs of several workflows with spread times. Time is simulated; the dispatcher is the real one.
+Each scenario is compared with its bound: the time that all members would need for all runs if work
+could be cut into pieces of any size.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import random
+import sys
+import time
+import tracemalloc
+from dataclasses import dataclass, field
+from itertools import count
+
+from comfydeploy_jupyter.machines.dispatcher import DEPTH, Dispatcher
+
+from .common import Figure, report
+
+POOL = "pool"
+
+
+@dataclass
+class Member:
+    """A simulated machine: executes what it has, one run after another."""
+
+    speed: float
+    alive: bool = True
+    runs: list[int] = field(default_factory=list)
+    died: int = 0
+
+
+@dataclass
+class Outcome:
+    """What a simulation came to."""
+
+    makespan: float
+    bound: float
+    decisions: int
+    seconds: float
+    failed: int
+    returned: int
+    ends: dict[int, int]
+
+
+def simulate(
+    speeds: list[float], works: list[float], structures: list[str], *, deaths: int, seed: int
+) -> Outcome:
+    """Let members execute runs until none is left.
+
+    Parameters
+    ----------
+    speeds : list of float
+        Work that each member does in a second.
+    works, structures : list
+        The work and the workflow of each run.
+    deaths : int
+        How many members die, at random moments; each comes back later.
+    seed : int
+        Draws these moments.
+    """
+    draw = random.Random(seed)
+    dispatcher = Dispatcher()
+    members = [Member(speed) for speed in speeds]
+    for number in range(len(members)):
+        dispatcher.add_member(str(number))
+    dispatcher.set_pool(POOL, map(str, range(len(members))))
+    for number in range(len(members)):
+        dispatcher.set_connected(str(number), connected=True)
+    orders = {}
+    for run, structure in enumerate(structures):
+        orders[run] = dispatcher.wait(str(run), POOL, structure=structure)
+
+    bound = sum(works) / sum(speeds)
+    ticket = count()
+    events: list[tuple[float, int, str, int, int]] = []
+    for _ in range(deaths):
+        victim = draw.randrange(len(members))
+        heapq.heappush(events, (draw.uniform(0, bound), next(ticket), "dies", victim, 0))
+    ends = dict.fromkeys(range(len(works)), 0)
+    now = seconds = 0.0
+    decisions = failed = returned = 0
+    left = len(works)
+
+    def begin(number: int) -> None:
+        member = members[number]
+        run = member.runs[0]
+        dispatcher.begun(str(run), now)
+        at = now + works[run] / member.speed
+        heapq.heappush(events, (at, next(ticket), "ends", number, member.died))
+
+    while True:
+        start = time.thread_time()
+        while (decision := dispatcher.decide(now)) is not None:
+            seconds += time.thread_time() - start
+            decisions += 1
+            number = int(decision.member_id)
+            members[number].runs.append(int(decision.run_id))
+            assert len(members[number].runs) <= DEPTH
+            if len(members[number].runs) == 1:
+                begin(number)
+            start = time.thread_time()
+        seconds += time.thread_time() - start
+        if not events or not left:
+            break
+        now, _, what, number, died = heapq.heappop(events)
+        member = members[number]
+        if what == "ends" and died == member.died:
+            run = member.runs.pop(0)
+            ends[run] += 1
+            left -= 1
+            dispatcher.ended(str(run), works[run] / member.speed)
+            if member.runs:
+                begin(number)
+        elif what == "dies" and member.alive:
+            member.alive = False
+            member.died += 1
+            dispatcher.set_connected(str(number), connected=False)
+            for place, run in enumerate(member.runs):
+                dispatcher.ended(str(run))
+                if place:
+                    returned += 1
+                    dispatcher.wait(str(run), POOL, structure=structures[run], order=orders[run])
+                else:
+                    failed += 1
+                    ends[run] += 1
+                    left -= 1
+            member.runs.clear()
+            heapq.heappush(events, (now + bound / 10, next(ticket), "returns", number, 0))
+        elif what == "returns":
+            member.alive = True
+            dispatcher.set_connected(str(number), connected=True)
+    return Outcome(now, bound, decisions, seconds, failed, returned, ends)
+
+
+def figures(name: str, outcome: Outcome, limit: float) -> list[Figure]:
+    """Return what a simulation came to beside its bounds."""
+    assert set(outcome.ends.values()) == {1}, "a run was lost, or executed twice"
+    if outcome.failed:
+        print(f"{name}: {outcome.failed} failed with members, {outcome.returned} went to others")
+    each = 1e6 * outcome.seconds / outcome.decisions
+    return [
+        Figure(f"{name}: makespan", outcome.makespan, outcome.bound, "ratio", limit, "s"),
+        Figure(f"{name}: a decision", each, 1.0, "ratio", 50, "µs"),
+    ]
+
+
+def memory(runs: int) -> float:
+    """Return the bytes that a waiting run takes."""
+    dispatcher = Dispatcher()
+    dispatcher.set_pool(POOL, ())
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for run in range(runs):
+        dispatcher.wait(f"{run:036d}", POOL, structure="0" * 32, models=["a.safetensors"])
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return (after - before) / runs
+
+
+def main() -> int:
+    """Simulate small and large pools, and print what came of them."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--members", type=int, default=1000)
+    parser.add_argument("--runs", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=1)
+    asked = parser.parse_args()
+    draw = random.Random(asked.seed)
+    found: list[Figure] = []
+
+    alike = simulate([1.0, 2.0, 4.0, 8.0], [1.0] * 400, ["a"] * 400, deaths=0, seed=asked.seed)
+    found += figures("four at 1 : 2 : 4 : 8, 400 runs alike", alike, 1.05)
+
+    kinds = {f"workflow {number}": draw.uniform(1, 20) for number in range(20)}
+    names = draw.choices(list(kinds), k=400)
+    works = [kinds[name] * draw.uniform(0.9, 1.1) for name in names]
+    mixed = simulate([1.0, 2.0, 4.0, 8.0], works, names, deaths=0, seed=asked.seed)
+    found += figures("the same, 20 workflows", mixed, 1.10)
+
+    for size in (10, 100, asked.members):
+        speeds = [draw.choice([1.0, 2.0, 4.0, 8.0]) for _ in range(size)]
+        names = draw.choices(list(kinds), k=asked.runs)
+        works = [kinds[name] * draw.uniform(0.9, 1.1) for name in names]
+        deaths = size // 5
+        large = simulate(speeds, works, names, deaths=deaths, seed=asked.seed)
+        found += figures(f"{size} members, {deaths} deaths, {asked.runs} runs", large, 1.15)
+    kib = memory(asked.runs) / 1024
+    found.append(Figure("memory of a waiting run", kib, 1.0, "ratio", 1.0, "KiB"))
+    return report(*found)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

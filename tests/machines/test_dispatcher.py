@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import pytest
+from benchmarks.dispatch import simulate
+from comfydeploy_jupyter.machines.dispatcher import LOOKAHEAD, Dispatcher
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+
+@pytest.fixture
+def dispatcher():
+    return of("a", "b")
+
+
+def of(*members: str, depth: int = 2) -> Dispatcher:
+    made = Dispatcher()
+    for member in members:
+        made.add_member(member, depth=depth)
+        made.set_connected(member, connected=True)
+    made.set_pool("pool", members)
+    return made
+
+
+def decided(dispatcher: Dispatcher, now: float = 0.0) -> list[tuple[str, str]]:
+    found = []
+    while (decision := dispatcher.decide(now)) is not None:
+        found.append(tuple(decision))
+    return found
+
+
+def execute(dispatcher: Dispatcher, run: str, member: str, seconds: float, **facts: object) -> None:
+    """Let a member execute a run that its user sent there."""
+    dispatcher.hand_over(run, member, **facts)
+    dispatcher.begun(run, 0.0)
+    dispatcher.ended(run, seconds)
+
+
+def test_runs_go_in_order_and_to_the_least_loaded(dispatcher):
+    for run in "123456":
+        dispatcher.wait(run, "pool")
+    assert decided(dispatcher) == [("1", "a"), ("2", "b"), ("3", "a"), ("4", "b")]
+    assert [dispatcher.position(run) for run in "156"] == [None, 1, 2]
+    dispatcher.ended("2")
+    assert decided(dispatcher) == [("5", "b")]
+
+
+def test_front_goes_before_all_that_wait(dispatcher):
+    dispatcher.wait("1", "pool")
+    dispatcher.wait("2", "pool", front=True)
+    dispatcher.wait("3", "pool", front=True)
+    assert [dispatcher.position(run) for run in "321"] == [1, 2, 3]
+    assert [run for run, _ in decided(dispatcher)] == ["3", "2", "1"]
+
+
+def test_withdrawn_runs_go_nowhere(dispatcher):
+    for run in "123":
+        dispatcher.wait(run, "pool")
+    assert dispatcher.withdraw("2")
+    assert not dispatcher.withdraw("2")
+    assert dispatcher.position("3") == 2
+    assert [run for run, _ in decided(dispatcher)] == ["1", "3"]
+
+
+def test_a_run_that_comes_back_keeps_its_place(dispatcher):
+    orders = {run: dispatcher.wait(run, "pool") for run in "123456"}
+    decided(dispatcher)
+    dispatcher.set_connected("a", connected=False)
+    for run in ("1", "3"):
+        dispatcher.ended(run)
+    dispatcher.wait("3", "pool", order=orders["3"])
+    assert dispatcher.position("3") == 1
+    assert decided(dispatcher) == []
+    dispatcher.ended("2")
+    assert decided(dispatcher) == [("3", "b")]
+
+
+def test_what_others_queued_takes_room(dispatcher):
+    dispatcher.set_others("a", 2)
+    for run in "123":
+        dispatcher.wait(run, "pool")
+    assert decided(dispatcher) == [("1", "b"), ("2", "b")]
+    assert not dispatcher.has_room("pool")
+    dispatcher.set_others("a", 1)
+    assert decided(dispatcher) == [("3", "a")]
+
+
+def test_a_member_that_is_not_connected_gets_nothing(dispatcher):
+    dispatcher.set_connected("a", connected=False)
+    dispatcher.wait("1", "pool")
+    assert decided(dispatcher) == [("1", "b")]
+    dispatcher.set_connected("b", connected=False)
+    dispatcher.wait("2", "pool")
+    assert decided(dispatcher) == []
+    dispatcher.set_connected("a", connected=True)
+    assert decided(dispatcher) == [("2", "a")]
+
+
+def test_a_pool_may_be_empty_and_grow():
+    dispatcher = of()
+    dispatcher.wait("1", "pool")
+    assert decided(dispatcher) == []
+    dispatcher.add_member("new")
+    dispatcher.set_connected("new", connected=True)
+    dispatcher.set_pool("pool", ["new"])
+    assert decided(dispatcher) == [("1", "new")]
+    assert dispatcher.remove_member("new") == ["1"]
+    dispatcher.wait("2", "pool")
+    assert dispatcher.remove_pool("pool") == ["2"]
+
+
+def test_pools_that_share_a_member_take_turns_by_age():
+    dispatcher = of("a", "b")
+    dispatcher.set_pool("only a", ["a"])
+    dispatcher.wait("1", "pool")
+    dispatcher.wait("2", "only a")
+    dispatcher.wait("3", "pool")
+    assert decided(dispatcher) == [("1", "a"), ("2", "a"), ("3", "b")]
+
+
+def test_loaded_models_decide_among_idle_members(dispatcher):
+    execute(dispatcher, "x", "b", 3.0, structure="s", models=["big.safetensors"])
+    dispatcher.wait("1", "pool", structure="s", models=["big.safetensors"])
+    assert decided(dispatcher) == [("1", "b")]
+
+
+def test_a_member_that_restarts_has_nothing_loaded(dispatcher):
+    execute(dispatcher, "x", "b", 3.0, structure="s", models=["big.safetensors"])
+    dispatcher.set_connected("b", connected=False)
+    dispatcher.set_connected("b", connected=True)
+    dispatcher.wait("1", "pool", structure="s", models=["big.safetensors"])
+    assert decided(dispatcher) == [("1", "a")]
+
+
+def test_a_run_soon_in_line_whose_models_are_loaded_goes_first_but_not_for_ever():
+    dispatcher = of("a", depth=1)
+    execute(dispatcher, "x", "a", 3.0, structure="s", models=["one"])
+    dispatcher.wait("other", "pool", structure="t", models=["two"])
+    runs = [f"run {number}" for number in range(3 * LOOKAHEAD)]
+    for run in runs:
+        dispatcher.wait(run, "pool", structure="s", models=["one"])
+    order = []
+    while (decision := dispatcher.decide(0.0)) is not None:
+        order.append(decision.run_id)
+        dispatcher.ended(decision.run_id, 3.0)
+    assert order == [*runs[:LOOKAHEAD], "other", *runs[LOOKAHEAD:]]
+
+
+def test_the_member_that_ends_it_first_gets_it():
+    """The fast one, although it is busy and the slow one is idle."""
+    dispatcher = of("slow", "fast")
+    execute(dispatcher, "x", "slow", 8.0, structure="s")
+    execute(dispatcher, "y", "fast", 1.0, structure="s")
+    dispatcher.wait("1", "pool", structure="s")
+    dispatcher.wait("2", "pool", structure="s")
+    assert decided(dispatcher) == [("1", "fast"), ("2", "fast")]
+
+
+def test_speeds_are_carried_over_to_workflows_that_a_member_has_not_seen():
+    dispatcher = of("slow", "fast", depth=1)
+    execute(dispatcher, "x", "slow", 8.0, structure="s")
+    execute(dispatcher, "y", "fast", 1.0, structure="s")
+    execute(dispatcher, "z", "slow", 80.0, structure="t")
+    dispatcher.wait("1", "pool", structure="t")
+    assert decided(dispatcher) == [("1", "fast")]
+
+
+def test_a_slow_member_does_not_take_the_last_run_of_a_queue():
+    dispatcher = of("slow", "fast")
+    execute(dispatcher, "x", "slow", 8.0, structure="s")
+    execute(dispatcher, "y", "fast", 1.0, structure="s")
+    for run in "1234":
+        dispatcher.wait(run, "pool", structure="s")
+    assert decided(dispatcher) == [("1", "fast"), ("2", "fast")]
+    dispatcher.begun("1", 0.0)
+    assert decided(dispatcher, 0.5) == []
+    dispatcher.ended("1", 1.0)
+    assert decided(dispatcher, 1.0) == [("3", "fast")]
+
+
+def test_a_member_that_hangs_does_not_keep_a_run_for_ever():
+    dispatcher = of("slow", "fast")
+    execute(dispatcher, "x", "slow", 8.0, structure="s")
+    execute(dispatcher, "y", "fast", 1.0, structure="s")
+    for run in "123":
+        dispatcher.wait(run, "pool", structure="s")
+    assert decided(dispatcher) == [("1", "fast"), ("2", "fast")]
+    dispatcher.begun("1", 0.0)
+    assert decided(dispatcher, 2.0) == []
+    assert decided(dispatcher, 20.0) == [("3", "slow")]
+
+
+@pytest.mark.parametrize(("count", "limit"), [(4, 1.05), (40, 1.15)])
+def test_unequal_members_are_all_used_well(count, limit):
+    speeds = [1.0, 2.0, 4.0, 8.0] * (count // 4)
+    runs = 100 * count
+    outcome = simulate(speeds, [1.0] * runs, ["s"] * runs, deaths=0, seed=1)
+    assert outcome.makespan <= limit * outcome.bound
+
+
+@given(
+    speeds=st.lists(st.floats(0.1, 10), min_size=1, max_size=5),
+    runs=st.lists(st.tuples(st.floats(0.1, 10), st.sampled_from("stuv")), max_size=40),
+    deaths=st.integers(0, 6),
+    seed=st.integers(0, 1000),
+)
+@settings(max_examples=60, deadline=None)
+def test_every_run_is_executed_once_whatever_dies(speeds, runs, deaths, seed):
+    works, structures = [run[0] for run in runs], [run[1] for run in runs]
+    outcome = simulate(speeds, works, structures, deaths=deaths, seed=seed)
+    assert set(outcome.ends.values()) <= {1}
