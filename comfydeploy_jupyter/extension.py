@@ -132,6 +132,11 @@ class ComfyDeploy(ExtensionApp):
         " Jupyter's own user and root. An example is the user of a container. '*': any process"
         " that listens at ComfyUI's port is used.",
     ).tag(config=True)
+    mcp_write = Bool(
+        False,
+        help="Whether agents that reach jupyter-server-mcp, which asks for no token, may start and"
+        " cancel runs, download models and free memory; else they may only look.",
+    ).tag(config=True)
     data_dir = Unicode(
         help="Folder of the store (comfydeploy.db), ComfyUI's log (comfyui.log) and the snapshots."
         " Default: the folder comfydeploy in Jupyter's data folder.",

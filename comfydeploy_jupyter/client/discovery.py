@@ -65,8 +65,8 @@ def connect(
 
     Asked in this order: the arguments; ``COMFYDEPLOY_JUPYTER_URL`` and
     ``COMFYDEPLOY_JUPYTER_TOKEN``; the single-user server of JupyterHub; the server that started
-    this kernel; any other server of this user. Where none has the routes, the same application is
-    started on loopback; it ends with this process.
+    this kernel, or runs in this process; any other server of this user. Where none has the routes,
+    the same application is started on loopback; it ends with this process.
 
     Parameters
     ----------
@@ -240,7 +240,8 @@ def _reachable(url: str) -> str:
 
 
 def _ancestors(environ: Mapping[str, str]) -> Iterator[int]:
-    """Give the processes above this one; Jupyter names itself to its kernels."""
+    """Give this process and those above it; Jupyter names itself to its kernels."""
+    yield os.getpid()
     parent = environ.get("JPY_PARENT_PID", "")
     if parent.isdigit():
         yield int(parent)

@@ -1,0 +1,350 @@
+"""Tools with which agents use ComfyUI through MCP (the Model Context Protocol).
+
+jupyter-server-mcp (extra ``mcp``) finds them by the entry point group ``jupyter_server_mcp.tools``
+and serves them at a port of its own on loopback, without Jupyter's token. Therefore tools that
+start runs, write or download are only there where the setting ``mcp_write`` allows it.
+
+The name of a function is the name of its tool; its docstring is what the agent reads. Each answer
+is short: an agent pays for every word of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+from pydantic import Field
+
+from .client import connect
+from .errors import ComfyDeployError, InvalidRequestError, NotFoundError, RunTimeoutError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .client import Comfy, Run, Workflow
+    from .graphs.inputs import FormField
+
+T = TypeVar("T")
+
+READING = (
+    "comfyui_list_workflows",
+    "comfyui_describe_workflow",
+    "comfyui_validate_workflow",
+    "comfyui_list_runs",
+    "comfyui_wait_for_run",
+    "comfyui_view_picture",
+    "comfyui_list_models",
+    "comfyui_machine_status",
+)
+WRITING = (
+    "comfyui_run_workflow",
+    "comfyui_cancel_run",
+    "comfyui_fetch_models",
+    "comfyui_free_memory",
+)
+
+MOST_ITEMS = 50  # of a list
+MOST_CHOICES = 20  # of one input
+MOST_TEXT = 500  # characters of a text that a run has put out
+LONGEST_WAIT = 300.0  # s
+SIDE = 512  # pixels, the longest side of a picture
+
+Inputs = Annotated[
+    dict[str, Any] | None,
+    Field(description='New values by the keys that comfyui_describe_workflow tells, {"6.text": …}'),
+]
+Machine = Annotated[
+    str | None, Field(description="Id or name of a machine; leave out for the default one")
+]
+
+
+def tools() -> list[str]:
+    """Return the tools to serve, as ``module:function``; the entry point."""
+    return [f"{__name__}:{name}" for name in (*READING, *(WRITING if _may_write() else ()))]
+
+
+async def comfyui_list_workflows(
+    search: Annotated[str, Field(description="Words that must be in the name")] = "",
+) -> list[dict[str, Any]]:
+    """List the ComfyUI workflows that are kept on this server, the latest first.
+
+    Their ids are what the other tools take as workflow_id.
+    """
+
+    def ask(comfy: Comfy) -> list[dict[str, Any]]:
+        found = comfy.workflows.list(search, limit=MOST_ITEMS)
+        return [
+            {"workflow_id": it.id, "name": it.name, "latest_version": it.latest_version}
+            for it in found
+        ]
+
+    return await _call(ask)
+
+
+async def comfyui_describe_workflow(workflow_id: str, version: int | None = None) -> dict[str, Any]:
+    """Describe the inputs of a kept ComfyUI workflow: keys, kinds, present values, ranges, choices.
+
+    The keys are what comfyui_run_workflow takes in inputs; what is left out keeps its value.
+    """
+
+    def ask(comfy: Comfy) -> dict[str, Any]:
+        kept = comfy.workflows.get(workflow_id)
+        workflow = kept.version(version or "latest").load()
+        return {"name": kept.name, "inputs": [_described(field) for field in workflow.form]}
+
+    return await _call(ask)
+
+
+async def comfyui_validate_workflow(
+    workflow_id: str, inputs: Inputs = None, version: int | None = None
+) -> dict[str, Any]:
+    """Tell whether ComfyUI would accept a kept workflow with these inputs. Nothing is run.
+
+    Names what is wrong: values out of range, missing models, missing nodes.
+    """
+
+    def ask(comfy: Comfy) -> dict[str, Any]:
+        checked = _filled(comfy, workflow_id, version, inputs).validate()
+        return {"valid": checked.valid, "problems": checked.problems[:MOST_ITEMS]}
+
+    return await _call(ask)
+
+
+async def comfyui_run_workflow(
+    workflow_id: str,
+    inputs: Inputs = None,
+    version: int | None = None,
+    machine: Machine = None,
+) -> dict[str, Any]:
+    """Start a kept ComfyUI workflow with new values for its inputs; return at once.
+
+    Seeds that are not given are drawn where the workflow says so. comfyui_wait_for_run tells what
+    becomes of the run.
+    """
+
+    def ask(comfy: Comfy) -> dict[str, Any]:
+        run = comfy.submit(
+            None, inputs or None, machine=machine, workflow_id=workflow_id, version=version
+        )
+        return {"run_id": run.prompt_id, "status": run.known["status"]}
+
+    return await _call(ask)
+
+
+async def comfyui_wait_for_run(
+    run_id: str,
+    seconds: Annotated[
+        float, Field(ge=0, le=LONGEST_WAIT, description="Wait at most this long")
+    ] = 60.0,
+) -> dict[str, Any]:
+    """Wait for a ComfyUI run and tell its status, its output files and texts, or its error.
+
+    A run that has not ended in time goes on: ask again. comfyui_view_picture shows its pictures.
+    """
+
+    def ask(comfy: Comfy) -> dict[str, Any]:
+        run = comfy.get(run_id)
+        if seconds and not run.done:
+            try:
+                run.wait(seconds)
+            except RunTimeoutError:
+                pass
+            except ComfyDeployError:
+                if not run.done:
+                    raise
+        return _told(run)
+
+    return await _call(ask)
+
+
+async def comfyui_cancel_run(run_id: str) -> dict[str, Any]:
+    """Cancel a ComfyUI run, whether it waits or is being executed."""
+
+    def ask(comfy: Comfy) -> dict[str, Any]:
+        run = comfy.get(run_id)
+        return {"run_id": run.prompt_id, "cancelled": run.cancel()}
+
+    return await _call(ask)
+
+
+async def comfyui_list_runs(
+    status: Annotated[
+        str | None,
+        Field(description="Only queued, running, uploading, success, failed or cancelled ones"),
+    ] = None,
+    limit: Annotated[int, Field(ge=1, le=MOST_ITEMS)] = 10,
+) -> list[dict[str, Any]]:
+    """List ComfyUI runs, the newest first: ids, statuses, times, and why some failed."""
+
+    def ask(comfy: Comfy) -> list[dict[str, Any]]:
+        names = ("status", "machine", "created_at", "execution_time")
+        rows = []
+        for run in comfy.runs(limit, status=status):
+            known = {name: run.known.get(name) for name in names}
+            error = (run.known.get("error") or {}).get("message")
+            more = {"error": _short(error)} if error else {}
+            rows.append({"run_id": run.prompt_id, **known, **more})
+        return rows
+
+    return await _call(ask)
+
+
+async def comfyui_view_picture(
+    run_id: str, number: Annotated[int, Field(ge=0, description="Which one, from 0")] = 0
+) -> Any:
+    """Look at a small copy of a picture that a ComfyUI run has made."""
+    from fastmcp.utilities.types import Image
+
+    def ask(comfy: Comfy) -> bytes:
+        result = comfy.get(run_id).result
+        if result is None:
+            raise InvalidRequestError("run_id: the run has not ended; wait for it first")
+        pictures = [file for file in result.files if file.is_image]
+        if number >= len(pictures):
+            raise NotFoundError(f"number: the run has {len(pictures)} picture(s), counted from 0")
+        return _as_png(pictures[number].thumbnail(SIDE))
+
+    return Image(data=await _call(ask), format="png")
+
+
+async def comfyui_list_models(
+    folder: Annotated[
+        str | None, Field(description="Such as checkpoints or loras; leave out for all")
+    ] = None,
+    search: Annotated[str, Field(description="Words that must be in the name")] = "",
+    machine: Machine = None,
+) -> dict[str, Any]:
+    """List the model files that ComfyUI has; without any of them, the folders that there are."""
+
+    def ask(comfy: Comfy) -> dict[str, Any]:
+        found = comfy.models(folder, search=search or None, machine=machine)
+        names = [f"{model.folder}/{model.name}" for model in found]
+        told: dict[str, Any] = {"models": names[:MOST_ITEMS], "count": len(names)}
+        if not names:
+            told["folders"] = comfy.model_folders(machine=machine)
+        return told
+
+    return await _call(ask)
+
+
+async def comfyui_machine_status() -> list[dict[str, Any]]:
+    """Tell which ComfyUIs there are, whether they answer, what they do, and their GPUs."""
+
+    def ask(comfy: Comfy) -> list[dict[str, Any]]:
+        rows = []
+        for machine in comfy.machines.list():
+            row: dict[str, Any] = {"machine": machine.id, "status": machine.status}
+            if machine.kind != "cloud":
+                whole = machine.refresh()
+                row["gpus"] = whole.gpus
+                row["queue"] = comfy.status(machine=machine.id).get("queue")
+            rows.append(row)
+        return rows
+
+    return await _call(ask)
+
+
+async def comfyui_fetch_models(workflow_id: str, version: int | None = None) -> dict[str, Any]:
+    """Download the models that a kept workflow needs and ComfyUI lacks, into the right folders.
+
+    Returns at once with their names and states; call it again to see how far they are.
+    """
+
+    def ask(comfy: Comfy) -> dict[str, Any]:
+        kept = comfy.workflows.get(workflow_id).version(version or "latest")
+        fetched = comfy.fetch_models(kept.workflow or kept.graph)
+        names = ("name", "folder", "state", "size", "received", "problem")
+        models = [{name: getattr(model, name) for name in names} for model in fetched]
+        return {"models": models[:MOST_ITEMS], "warnings": fetched.warnings}
+
+    return await _call(ask)
+
+
+async def comfyui_free_memory(machine: Machine = None) -> dict[str, Any]:
+    """Have ComfyUI unload its models and give up memory of the GPU and of the machine."""
+
+    def ask(comfy: Comfy) -> dict[str, Any]:
+        freed = comfy.free(machine=machine)
+        return {"gpu_bytes": freed.gpu, "ram_bytes": freed.ram, "pending": freed.pending}
+
+    return await _call(ask)
+
+
+async def _call(ask: Callable[[Comfy], T]) -> T:
+    """Ask this Jupyter server in a thread: its own event loop must be free to answer."""
+    return await asyncio.to_thread(lambda: ask(_comfy()))
+
+
+@cache
+def _comfy() -> Comfy:
+    return connect(start=False)
+
+
+def _may_write() -> bool:
+    """Return whether the setting ``mcp_write`` of this Jupyter server is on."""
+    from jupyter_server.serverapp import ServerApp
+
+    if not ServerApp.initialized():
+        return False
+    apps = ServerApp.instance().extension_manager.extension_apps.get("comfydeploy_jupyter", ())
+    return any(app.mcp_write for app in apps)
+
+
+def _filled(
+    comfy: Comfy, workflow_id: str, version: int | None, inputs: dict[str, Any] | None
+) -> Workflow:
+    workflow = comfy.workflows.get(workflow_id).version(version or "latest").load()
+    return workflow.set(inputs or {})
+
+
+def _described(field: FormField) -> dict[str, Any]:
+    """Return what an agent must know of an input."""
+    told: dict[str, Any] = {"key": field.key, "label": field.label, "kind": field.kind}
+    told["value"] = _short(field.value)
+    for name in ("min", "max"):
+        limit = getattr(field, name)
+        if limit is not None:
+            told[name] = limit
+    if field.options is not None:
+        told["choices"] = field.options[:MOST_CHOICES]
+        if len(field.options) > MOST_CHOICES:
+            told["choices_in_all"] = len(field.options)
+    return told
+
+
+def _told(run: Run) -> dict[str, Any]:
+    """Return what an agent must know of a run."""
+    record = run.record
+    told: dict[str, Any] = {"run_id": run.prompt_id, "status": record["status"]}
+    for name in ("progress", "time_left", "execution_time", "seeds"):
+        if record.get(name) is not None:
+            told[name] = record[name]
+    result = run.result
+    if result is not None:
+        told["files"] = [
+            {"filename": file.filename, "subfolder": file.subfolder, "type": file.type}
+            for file in result.files[:MOST_ITEMS]
+        ]
+        told["texts"] = [_short(text) for text in result.texts[:MOST_ITEMS]]
+        if result.failure:
+            told["error"] = result.failure
+    return told
+
+
+def _short(value: Any) -> Any:
+    """Return a value, of which a long text is cut."""
+    if isinstance(value, str) and len(value) > MOST_TEXT:
+        return f"{value[:MOST_TEXT]}… ({len(value)} characters)"
+    return value
+
+
+def _as_png(picture: bytes) -> bytes:
+    """Return a picture as PNG, which every agent can look at."""
+    from PIL import Image
+
+    target = io.BytesIO()
+    with Image.open(io.BytesIO(picture)) as opened:
+        opened.save(target, "PNG")
+    return target.getvalue()

@@ -1,0 +1,196 @@
+"""The tools for agents, served by the real jupyter-server-mcp and used by a real MCP client."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import io
+import json
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from fastmcp import Client
+from fastmcp.exceptions import ToolError
+from PIL import Image
+
+from comfydeploy_jupyter.client import connect
+from comfydeploy_jupyter.mcp_tools import MOST_TEXT, READING, WRITING
+from tests.jupyter_process import LAB
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from tests.jupyter_process import JupyterProcess
+
+PICTURE = {
+    "1": {
+        "class_type": "EmptyImage",
+        "inputs": {"width": 800, "height": 400, "batch_size": 1, "color": 0xFF0000},
+        "_meta": {"title": "Canvas"},
+    },
+    "2": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "mcp"}},
+}
+SLEEP = {
+    "1": {"class_type": "TestSleep", "inputs": {"seconds": 60, "token": "mcp"}},
+    "2": {"class_type": "TestText", "inputs": {"text": "x", "token": "", "anything": ["1", 0]}},
+}
+
+
+def start(start_jupyter: Any, comfyui: Any, data_dir: Any, **settings: Any) -> JupyterProcess:
+    return start_jupyter(
+        ComfyDeploy={
+            "comfyui_url": comfyui.url,
+            "comfyui_path": str(comfyui.path),
+            "data_dir": str(data_dir),
+            **settings,
+        },
+        ServerApp={
+            "jpserver_extensions": {
+                **dict.fromkeys(LAB, False),
+                "comfydeploy_jupyter": True,
+                "jupyter_server_mcp": True,
+            }
+        },
+        MCPExtensionApp={"mcp_port": 0},
+    )
+
+
+@pytest.fixture(scope="module")
+def writable(start_jupyter, comfyui, tmp_path_factory) -> JupyterProcess:
+    """A Jupyter server whose agents may do everything."""
+    return start(start_jupyter, comfyui, tmp_path_factory.mktemp("data"), mcp_write=True)
+
+
+@asynccontextmanager
+async def agent(jupyter: JupyterProcess) -> AsyncIterator[Client]:
+    deadline = time.monotonic() + 60
+    while not (told := list(jupyter.runtime_dir.glob("jpserver-mcp-*.json"))):
+        assert time.monotonic() < deadline, "jupyter-server-mcp did not start"
+        await asyncio.sleep(0.1)
+    async with Client(json.loads(told[0].read_text())["url"]) as client:
+        yield client
+
+
+async def use(client: Client, tool: str, **arguments: Any) -> Any:
+    return (await client.call_tool(tool, arguments)).data
+
+
+@pytest.fixture
+def kept(writable):
+    """The id of a workflow that the server keeps."""
+    comfy = connect(writable.url, writable.token)
+    return comfy.workflows.save(PICTURE, "Red canvas").id
+
+
+async def test_without_the_setting_agents_may_only_look(start_jupyter, comfyui, tmp_path):
+    async with agent(start(start_jupyter, comfyui, tmp_path)) as client:
+        assert {tool.name for tool in await client.list_tools()} == set(READING)
+        with pytest.raises(ToolError):
+            await use(client, "comfyui_run_workflow", workflow_id="x")
+
+
+async def test_each_tool_says_what_it_is_for(writable):
+    async with agent(writable) as client:
+        tools = {tool.name: tool for tool in await client.list_tools()}
+    assert set(tools) == {*READING, *WRITING}
+    for tool in tools.values():
+        assert len(tool.description) > 40
+        assert "ComfyUI" in tool.description or "kept workflow" in tool.description
+
+
+async def test_an_agent_finds_runs_and_looks_at_a_workflow(writable, kept):
+    async with agent(writable) as client:
+        [listed] = [
+            row
+            for row in await use(client, "comfyui_list_workflows", search="red")
+            if row["workflow_id"] == kept
+        ]
+        assert listed == {"workflow_id": kept, "name": "Red canvas", "latest_version": 1}
+        described = await use(client, "comfyui_describe_workflow", workflow_id=kept)
+        width = next(row for row in described["inputs"] if row["key"] == "1.width")
+        assert (width["value"], width["kind"], width["min"]) == (800, "int", 1)
+
+        wrong = await use(
+            client, "comfyui_validate_workflow", workflow_id=kept, inputs={"1.width": -5}
+        )
+        assert wrong["valid"] is False
+        assert "width" in str(wrong["problems"])
+        inputs = {"1.width": 900}
+        checked = await use(client, "comfyui_validate_workflow", workflow_id=kept, inputs=inputs)
+        assert checked == {"valid": True, "problems": []}
+
+        begun = await use(client, "comfyui_run_workflow", workflow_id=kept, inputs=inputs)
+        told = await use(client, "comfyui_wait_for_run", run_id=begun["run_id"], seconds=60)
+        assert told["status"] == "success"
+        assert told["files"][0]["filename"].startswith("mcp")
+        [seen] = (
+            await client.call_tool("comfyui_view_picture", {"run_id": begun["run_id"]})
+        ).content
+        picture = Image.open(io.BytesIO(base64.b64decode(seen.data)))
+        assert (picture.format, picture.size) == ("PNG", (512, 228))
+        assert picture.convert("RGB").getpixel((9, 9)) == pytest.approx((255, 0, 0), abs=3)
+        with pytest.raises(ToolError, match="number: the run has 1 picture"):
+            await use(client, "comfyui_view_picture", run_id=begun["run_id"], number=1)
+        rows = await use(client, "comfyui_list_runs", limit=1)
+        assert rows[0]["run_id"] == begun["run_id"]
+
+
+async def test_a_run_that_lasts_can_be_waited_for_again_and_cancelled(writable):
+    kept = connect(writable.url, writable.token).workflows.save(SLEEP, "Sleep").id
+    async with agent(writable) as client:
+        begun = await use(client, "comfyui_run_workflow", workflow_id=kept)
+        told = await use(client, "comfyui_wait_for_run", run_id=begun["run_id"], seconds=0.5)
+        assert told["status"] in ("queued", "running")
+        ended = await use(client, "comfyui_cancel_run", run_id=begun["run_id"])
+        assert ended["cancelled"] is True
+        told = await use(client, "comfyui_wait_for_run", run_id=begun["run_id"])
+        assert told["status"] == "cancelled"
+
+
+async def test_machine_models_and_memory(writable):
+    async with agent(writable) as client:
+        [machine] = await use(client, "comfyui_machine_status")
+        assert (machine["machine"], machine["status"]) == ("local", "ready")
+        models = await use(client, "comfyui_list_models", folder="checkpoints", search="nothing")
+        assert models["count"] == 0
+        assert "checkpoints" in models["folders"]
+        freed = await use(client, "comfyui_free_memory")
+        assert freed["pending"] is False
+
+
+async def test_long_texts_are_cut(writable):
+    graph = {"1": {"class_type": "TestText", "inputs": {"text": "é" * 5000, "token": ""}}}
+    kept = connect(writable.url, writable.token).workflows.save(graph, "Long").id
+    async with agent(writable) as client:
+        described = await use(client, "comfyui_describe_workflow", workflow_id=kept)
+        begun = await use(client, "comfyui_run_workflow", workflow_id=kept)
+        told = await use(client, "comfyui_wait_for_run", run_id=begun["run_id"])
+    texts = [*told["texts"], *(row["value"] for row in described["inputs"])]
+    assert any("5000 characters" in str(text) for text in texts)
+    assert all(len(str(text)) < MOST_TEXT + 50 for text in texts)
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments", "part"),
+    [
+        ("comfyui_describe_workflow", {"workflow_id": "none"}, "none"),
+        ("comfyui_wait_for_run", {"run_id": "none"}, "none"),
+        ("comfyui_wait_for_run", {"run_id": "none", "seconds": 1e9}, "seconds"),
+        ("comfyui_list_runs", {"status": "sleeping"}, "status"),
+        ("comfyui_list_runs", {"limit": 0}, "limit"),
+        ("comfyui_run_workflow", {"workflow_id": "none"}, "none"),
+        ("comfyui_free_memory", {"machine": "none"}, "machine"),
+    ],
+)
+async def test_wrong_arguments_are_named(writable, tool, arguments, part):
+    async with agent(writable) as client:
+        with pytest.raises(ToolError, match=part):
+            await use(client, tool, **arguments)
+
+
+async def test_inputs_that_a_workflow_does_not_have_are_named(writable, kept):
+    async with agent(writable) as client:
+        with pytest.raises(ToolError, match=r"1\.widht"):
+            await use(client, "comfyui_run_workflow", workflow_id=kept, inputs={"1.widht": 9})
