@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .client import Comfy, Run, Workflow
-    from .graphs.inputs import FormField
+    from .graphs.form_fields import FormField
 
 T = TypeVar("T")
 

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import pytest
-from benchmarks.dispatch import simulate
-from comfydeploy_jupyter.machines.dispatcher import LOOKAHEAD, Dispatcher
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from benchmarks.dispatch import simulate
+from comfydeploy_jupyter.machines.dispatcher import LOOKAHEAD, Dispatcher
 
 
 @pytest.fixture
