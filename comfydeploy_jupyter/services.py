@@ -32,7 +32,7 @@ from .net.fetch_policy import FetchPolicy
 from .net.peers import ANYONE
 from .net.tasks import BackgroundTasks
 from .runs.delivery import Delivery
-from .runs.manager import RunManager
+from .runs.service import RunService
 from .snapshots.model_files import ModelFacts
 from .snapshots.service import Snapshots
 from .store.callbacks import CallbackRepository
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-INHERIT_EVERY = 10.0  # seconds between looks for servers that have died
+RECOVER_EVERY = 10.0  # seconds between looks for servers that have died
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ class Services:
         )
         self.instance = uuid.uuid4().hex
         self._session: Session | None = None
-        self._runs: RunManager | None = None
+        self._runs: RunService | None = None
         self._machine_room: MachineService | None = None
         self._transfers: Transfers | None = None
         self._snapshots: Snapshots | None = None
@@ -182,7 +182,7 @@ class Services:
         self._tasks = BackgroundTasks(log)
 
     @property
-    def runs(self) -> RunManager:
+    def runs(self) -> RunService:
         """The runs; there once `open` is done."""
         if self._runs is None:
             raise RuntimeError("the services are not open")
@@ -445,7 +445,7 @@ class Services:
             max_concurrent=settings.max_concurrent_uploads,
         )
         delivery = Delivery(self._transfers, self.machines, repository)
-        self._runs = RunManager(
+        self._runs = RunService(
             repository,
             self.machines,
             self._session,
@@ -464,28 +464,28 @@ class Services:
             autostart=settings.autostart,
             data_dir=settings.data_dir,
             session_id=self._session.id,
-            listener=self._runs,
+            listener=self._runs.listener,
         )
         await self._machine_room.open()
         await self._transfers.open()
         await delivery.open()
         await self._runs.open()
-        self._tasks.start(self._inherit(delivery), "Recovering what dead servers left")
+        self._tasks.start(self._recover_orphans(delivery), "Recovering what dead servers left")
         self._machine_room.start()
         if settings.autostart:
             self._tasks.start(self._tidy(self.machines.get()), "Removing files that are left over")
 
-    async def _inherit(self, delivery: Delivery) -> None:
-        """Take over what other servers on the same data folder leave when they die."""
+    async def _recover_orphans(self, delivery: Delivery) -> None:
+        """Recover the runs and transfers of other servers on this data folder that have died."""
         assert self._session is not None
         sessions: frozenset[str] = frozenset()
         while True:
-            await asyncio.sleep(INHERIT_EVERY)
+            await asyncio.sleep(RECOVER_EVERY)
             try:
                 sessions |= await asyncio.to_thread(self._session.claim)
                 if sessions:
-                    await delivery.take_over(await self.transfers.take_over(sessions))
-                    await self.runs.take_over(sessions)
+                    await delivery.recover_orphans(await self.transfers.take_over(sessions))
+                    await self.runs.recover_orphans(sessions)
                     sessions = frozenset()
             except Exception:
-                log.exception("What a dead server left could not be taken over")
+                log.exception("The runs of a server that has died could not be recovered")

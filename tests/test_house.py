@@ -17,12 +17,15 @@ PACKAGE = REPOSITORY / "comfydeploy_jupyter"
 _EXCEPTION = re.compile(r"#\s*(?:noqa: [A-Z0-9, ]+|type: ignore\[[\w, -]+\])")
 
 
+def picture() -> str:
+    return (REPOSITORY / "docs" / "architecture.md").read_text()
+
+
 def folders() -> dict[str, str]:
     """Return what ``docs/architecture.md`` says of each folder; ``""`` is the package itself."""
-    picture = (REPOSITORY / "docs" / "architecture.md").read_text().split("```")[1]
     found = {"": ""}
     outer = inner = ""
-    for line in picture.split("comfydeploy_jupyter/\n")[1].splitlines():
+    for line in picture().split("```")[1].split("comfydeploy_jupyter/\n")[1].splitlines():
         indent = len(line) - len(line.lstrip())
         if indent == 0:
             break
@@ -111,3 +114,27 @@ def test_the_oldest_version_is_named_in_one_place():
         if OLDEST_TESTED in path.read_text()
     }
     assert named == {"graphs/versions.py"}
+
+
+def test_the_modules_of_runs_know_each_other_one_way():
+    """No module reaches itself through those that it imports, type annotations included."""
+    imports = {}
+    for path in (PACKAGE / "runs").glob("*.py"):
+        found = ast.walk(ast.parse(path.read_text()))
+        froms = [node for node in found if isinstance(node, ast.ImportFrom) and node.level == 1]
+        imports[path.stem] = {node.module for node in froms}
+    told = re.search(r"holds that: (`archives.*?`service`)\.", picture(), re.DOTALL)
+    layers = [set(re.findall(r"\w+", layer)) for layer in told[1].split("<-")]
+    assert set().union(*layers) == imports.keys() - {"__init__"}
+    above: set[str] = set()
+    for layer in layers:
+        for module in layer:
+            assert imports[module] <= above, module
+        above |= layer
+
+
+def test_the_modules_of_runs_are_short():
+    lines = {
+        path.name: len(path.read_text().splitlines()) for path in (PACKAGE / "runs").glob("*.py")
+    }
+    assert {name: count for name, count in lines.items() if count >= 300} == {}

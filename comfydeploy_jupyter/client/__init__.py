@@ -9,7 +9,7 @@ from .fetched_models import FetchedModels, WorkflowModel
 from .graph import NodeName
 from .machines import Machine, Machines
 from .results import Images, OutputFile, Result
-from .runs import Run
+from .runs import Run, StoryEntry
 from .snapshots import Snapshot
 from .stream import EventStream
 from .sweep import Point, Sweep, SweepProgress
@@ -35,6 +35,7 @@ __all__ = [
     "RunProgress",
     "Snapshot",
     "StoredWorkflow",
+    "StoryEntry",
     "Sweep",
     "SweepProgress",
     "Tunnel",

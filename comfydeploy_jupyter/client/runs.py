@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ConflictError
 from .events import FINAL
@@ -13,6 +13,32 @@ from .stream import EventStream
 
 if TYPE_CHECKING:
     from .server import Server
+
+
+class StoryEntry(NamedTuple):
+    """Something that happened to a run.
+
+    Attributes
+    ----------
+    at : str
+        When, ISO 8601 in UTC.
+    cause : str
+        What: ``accepted by ComfyUI``, ``connection lost``, … (``docs/routes.md``, the story of a
+        run).
+    state : str
+        The state of the run since then.
+    detail : str or None
+        More about the cause.
+    """
+
+    at: str
+    cause: str
+    state: str
+    detail: str | None
+
+    def __str__(self) -> str:
+        detail = f" ({self.detail})" if self.detail else ""
+        return f"{self.at} {self.cause}{detail} -> {self.state}"
 
 
 class Run:
@@ -115,6 +141,22 @@ class Run:
                     pass
             self._refresh()
         return self._result().raise_for_status()
+
+    def story(self) -> list[StoryEntry]:
+        """Return what has happened to the run so far, in order, to find out why it is as it is.
+
+        Returns
+        -------
+        list of StoryEntry
+            At most 100: of a longer story, what came after its beginning is left out.
+
+        Raises
+        ------
+        NotFoundError
+            If the server does not know the run.
+        """
+        entries = self._server.get("runs", story=self.prompt_id)
+        return [StoryEntry(**entry) for entry in entries]
 
     def cancel(self) -> bool:
         """Take the run off the queue, or interrupt it.

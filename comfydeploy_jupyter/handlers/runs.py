@@ -275,8 +275,11 @@ class RunsHandler(Handler):
     """``GET runs``: the runs that are known."""
 
     async def get(self) -> None:
-        """Answer with an array, newest first."""
+        """Answer with an array, newest first; or with the story of one of them."""
         query = self.query(schemas.RunsQuery)
+        if query.story is not None:
+            self.reply(await self.services.runs.story(query.story))
+            return
         await self.reply_large(
             await self.services.runs.newest(
                 limit=query.limit,

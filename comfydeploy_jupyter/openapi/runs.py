@@ -48,6 +48,15 @@ class RunError(OpenReplyModel):
     node_type: str | None
 
 
+class StoryEntry(ReplyModel):
+    """Something that happened to a run: why, and the state that it has since then."""
+
+    at: str = Field(description="When, ISO 8601 in UTC.", examples=["2026-01-02T03:04:05.678Z"])
+    cause: str = Field(examples=["accepted by ComfyUI"])
+    state: str = Field(examples=["queued"])
+    detail: str | None = Field(description="More about the cause.", examples=["as number 3"])
+
+
 class RunReply(ReplyModel):
     """A run: its state and, once it has ended, its outputs by node."""
 
@@ -221,6 +230,12 @@ OPERATIONS = (
         tag="Runs",
         summary="The runs that are known, newest first",
         query=schemas.RunsQuery,
-        replies=(json_reply(list[RunReply], "The runs."),),
+        replies=(
+            json_reply(
+                list[RunReply] | list[StoryEntry],
+                "The runs; with `story`, what has happened to that run, in order.",
+            ),
+        ),
+        errors=(NotFoundError,),
     ),
 )

@@ -5,18 +5,24 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..net.tasks import end
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from .run import Run
+    from ..store.runs import RunRecord
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
+
+
+class Recorded(Protocol):
+    """What has a record that says which run it is."""
+
+    record: RunRecord
 
 
 class Background:
@@ -25,7 +31,7 @@ class Background:
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    def start(self, work: Coroutine[Any, Any, T], run: Run | None = None) -> asyncio.Task[T]:
+    def start(self, work: Coroutine[Any, Any, T], run: Recorded | None = None) -> asyncio.Task[T]:
         """Begin with something, for a run or for all."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
@@ -36,7 +42,7 @@ class Background:
         """Stop everything."""
         await end(self._tasks)
 
-    def _done(self, run: Run | None, task: asyncio.Task[Any]) -> None:
+    def _done(self, run: Recorded | None, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         fault = None if task.cancelled() else task.exception()
         if fault is None:
@@ -46,7 +52,7 @@ class Background:
         else:
             log.error(
                 "A step of run %s failed",
-                run.prompt_id,
+                run.record.prompt_id,
                 exc_info=fault,
                 extra=run.record.log_fields,
             )

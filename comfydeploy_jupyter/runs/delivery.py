@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from ..store.runs import RunRecord, RunRepository
     from ..store.transfers import TransferRecord
     from ..transfers.service import Transfers
+    from .live import NodeName
     from .log import RunEvent
-    from .run import NodeName, Run
+    from .run import Run
 
 # Our own events, which reach the endpoint in other forms or not at all.
 _OURS = frozenset({"", "live_status", "output_ready", "preview", "result", "status"})
@@ -57,9 +58,9 @@ class Delivery:
 
     async def open(self) -> None:
         """Tell the ends of runs that ended just before the last server did."""
-        await self.take_over(self._callbacks.orders())
+        await self.recover_orphans(self._callbacks.orders())
 
-    async def take_over(self, orders: list[Order]) -> None:
+    async def recover_orphans(self, orders: list[Order]) -> None:
         """Tell the ends of runs that ended just before a server did which owed them something."""
         for order in orders:
             record = await self._repository.get(order.prompt_id)
@@ -71,7 +72,7 @@ class Delivery:
                 machine = self._machines.find(record.machine)
                 knowledge = None if machine is None else machine.known_definitions
                 names, _ = await read_stored(prompt, knowledge, record.targets)
-                self._tell_end(order, record, names)
+                self._report_end(order, record, names)
 
     @staticmethod
     def is_wanted(request: RunRequest) -> bool:
@@ -97,7 +98,7 @@ class Delivery:
         if order is not None:
             self._callbacks.finish(order)
 
-    def see(self, run: Run, event: RunEvent) -> None:
+    def handle_event(self, run: Run, event: RunEvent) -> None:
         """Report an event of a run; a follower of all runs."""
         order = self._callbacks.order(run.prompt_id)
         if order is None:
@@ -105,15 +106,17 @@ class Delivery:
         status = run.record.status
         # The first that we tell of uploads comes after that state was stored.
         if status == "running" or (status == "uploading" and event.event == "live_status"):
-            self._tell_status(order, status)
+            self._report_status(order, status)
         if event.event == "live_status":
             live = {key: event.data[key] for key in ("live_status", "progress")}
             self._send(order, live, passing=True)
         elif event.event == "output_ready" and order.file_upload_endpoint is None:
             node = str(event.data.get("node"))
-            self._tell_output(order, node, run.record.outputs.get(node, {}), run.name(node))
+            self._report_output(
+                order, node, run.record.outputs.get(node, {}), run.live_status.name(node)
+            )
         elif event.event == "status":
-            self._tell_end(order, run.record, run.nodes)
+            self._report_end(order, run.record, run.nodes)
         if event.event not in _OURS:
             prefix = b'{"run_id": %s, "ws_event": ' % json.dumps(order.prompt_id).encode()
             body = prefix + event.text.encode() + b"}"
@@ -170,7 +173,7 @@ class Delivery:
         )
         for upload in (upload for group in ended for upload in group):
             if upload.state == "failed":
-                name = run.name(str(upload.node_id))
+                name = run.live_status.name(str(upload.node_id))
                 return {
                     "type": "UploadFailed",
                     "message": f"{upload.filename} could not be uploaded: {upload.error}",
@@ -184,7 +187,7 @@ class Delivery:
     ) -> list[TransferRecord]:
         ended = [await self._transfers.queue.wait(upload) for upload in uploads]
         output = run.record.outputs.get(node, {})
-        self._tell_output(order, node, _with_addresses(output, ended), run.name(node))
+        self._report_output(order, node, _with_addresses(output, ended), run.live_status.name(node))
         return ended
 
     async def _files(self, record: RunRecord) -> list[tuple[str, list[str | int], dict[str, str]]]:
@@ -211,25 +214,25 @@ class Delivery:
             await asyncio.to_thread(opened.close)
         return opened is not None
 
-    def _tell_end(self, order: Order, record: RunRecord, nodes: dict[str, NodeName]) -> None:
+    def _report_end(self, order: Order, record: RunRecord, nodes: dict[str, NodeName]) -> None:
         """Tell all that is not told yet: outputs first, then the error, and the status last."""
         for node, output in record.outputs.items():
             name = nodes.get(node) or nodes.get(node.split(".", 1)[0])
-            self._tell_output(order, node, output, name)
+            self._report_output(order, node, output, name)
         if record.error is not None and not order.told_error:
             order.told_error = True
             self._send(order, {"output_data": {"error": record.error}, "node_meta": None})
-        self._tell_status(order, record.status)
+        self._report_status(order, record.status)
         self._callbacks.finish(order)
 
-    def _tell_status(self, order: Order, status: str) -> None:
+    def _report_status(self, order: Order, status: str) -> None:
         if order.told_status is None and status == "uploading":
-            self._tell_status(order, "running")  # it was over before it was known to have begun
+            self._report_status(order, "running")  # it was over before it was known to have begun
         if order.told_status != status:
             order.told_status = status
             self._send(order, {"status": status, "gpu_event_id": order.gpu_event_id})
 
-    def _tell_output(
+    def _report_output(
         self, order: Order, node: str, output: dict[str, Any], name: NodeName | None
     ) -> None:
         class_type = name.class_type if name is not None else None

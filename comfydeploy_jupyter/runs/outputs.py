@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from ..comfyui.out_of_memory import is_out_of_memory, with_advice
+from ..errors import NotFoundError
 from ..timestamps import timestamp_of
 
 if TYPE_CHECKING:
@@ -153,3 +154,11 @@ def _read_times(record: RunRecord, messages: dict[str, dict[str, Any]]) -> None:
     record.finished_at = record.finished_at or timestamp_of(max(stamps) / 1000)
     if record.execution_time is None:
         record.execution_time = round((max(stamps) - min(stamps)) / 1000, 3)
+
+
+def unknown_run(prompt_id: str, where: str = "") -> NotFoundError:
+    """Return the error for a run that is not there, or not ``where`` it was looked for."""
+    return NotFoundError(
+        f"prompt_id: there is no run {prompt_id!r}{where}",
+        details={"field": "prompt_id", "prompt_id": prompt_id},
+    )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
+from ..errors import ComfyDeployError
 from .progress import NodeWork
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from ..store.runs import RunRecord, RunRepository
+    from .background import Background
+    from .run import Run
+
+log = logging.getLogger(__name__)
 
 KEPT_RUNS = 10  # that tell how long the nodes of a workflow take
 KEPT_WORKFLOWS = 16  # whose last runs stay in memory
@@ -23,24 +27,25 @@ class Past:
     ----------
     repository : RunRepository
         The records of runs.
+    background : Background
+        For reading that nobody waits for.
     """
 
-    def __init__(self, repository: RunRepository) -> None:
+    def __init__(self, repository: RunRepository, background: Background) -> None:
         self._repository = repository
+        self._background = background
         self._kept: OrderedDict[tuple[str, str], deque[dict[str, NodeWork]]] = OrderedDict()
 
-    def known(self, structure: str, machine: str) -> Sequence[dict[str, NodeWork]] | None:
-        """Return what is in memory of the runs of a workflow on a machine, the newest first."""
-        return self._kept.get((structure, machine))
-
-    async def read(self, structure: str, machine: str) -> Sequence[dict[str, NodeWork]]:
-        """Return what the nodes of a workflow did on a machine, the newest run first."""
-        stored = await self._repository.node_times(structure, machine, KEPT_RUNS)
-        runs = deque((_work(*told) for told in stored), maxlen=KEPT_RUNS)
-        self._kept[structure, machine] = runs
-        while len(self._kept) > KEPT_WORKFLOWS:
-            self._kept.popitem(last=False)
-        return runs
+    def recall(self, run: Run) -> None:
+        """Let a run know how long its nodes took in earlier runs, at once or in a moment."""
+        structure, machine = run.record.structure, run.record.machine
+        if structure is None:
+            return
+        known = self._kept.get((structure, machine))
+        if known is not None:
+            run.live_status.learn(known)
+        else:
+            self._background.start(self._read(run, structure, machine), run)
 
     def add(self, record: RunRecord) -> None:
         """Take in a run that has ended."""
@@ -51,6 +56,23 @@ class Past:
         if runs is not None:
             runs.appendleft(_work(record.node_times, record.node_steps))
             self._kept.move_to_end(key)
+
+    async def _read(self, run: Run, structure: str, machine: str) -> None:
+        try:
+            stored = await self._repository.node_times(structure, machine, KEPT_RUNS)
+        except ComfyDeployError as fault:
+            log.debug(
+                "What run %s took before is not known: %s",
+                run.prompt_id,
+                fault.message,
+                extra=run.record.log_fields,
+            )
+            return
+        runs = deque((_work(*told) for told in stored), maxlen=KEPT_RUNS)
+        self._kept[structure, machine] = runs
+        while len(self._kept) > KEPT_WORKFLOWS:
+            self._kept.popitem(last=False)
+        run.live_status.learn(runs)
 
 
 def _work(times: dict[str, float], steps: dict[str, list[int]]) -> dict[str, NodeWork]:

@@ -206,3 +206,8 @@ class RunsQuery(Model):
         " client computes.",
         examples=["0123456789abcdef0123456789abcdef"],
     )
+    story: Identifier | None = Field(
+        None,
+        description="The id of a run: the answer is what has happened to it, in place of the runs.",
+        examples=[RUN_ID],
+    )

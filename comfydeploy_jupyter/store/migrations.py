@@ -178,6 +178,8 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "CREATE INDEX runs_by_structure ON runs (structure, id)",
         ),
     ),
+    # What happened to each run, in order: a JSON array, null for runs older than this column.
+    ("stories", ("ALTER TABLE runs ADD COLUMN story TEXT",)),
 )
 
 

@@ -69,6 +69,8 @@ class RunRecord:
     comfyui_id : str
         The id of its prompt in ComfyUI, a UUID. By default, and for runs that are older than this
         field, the id of the run.
+    story : list of list of str
+        What has happened to it: when, why, its state then, and more about it where that is known.
     """
 
     prompt_id: str
@@ -102,6 +104,7 @@ class RunRecord:
     preview_method: str | None = None
     own_keys: bool = False
     comfyui_id: str = ""
+    story: list[list[str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.comfyui_id = self.comfyui_id or self.prompt_id
@@ -155,7 +158,7 @@ _DETAILS = (
 
 
 _SAVE = (
-    f"UPDATE runs SET {', '.join(f'{name} = :{name}' for name in (*_COLUMNS, 'record'))}"  # noqa: S608 - our own names
+    f"UPDATE runs SET {', '.join(f'{name} = :{name}' for name in (*_COLUMNS, 'record', 'story'))}"  # noqa: S608 - our own names
     f" WHERE prompt_id = :prompt_id AND status NOT IN {FINAL}"
 )
 
@@ -269,11 +272,14 @@ def _row(record: RunRecord) -> dict[str, Any]:
     """Flatten a record on the caller's side: the record may change while the writer waits."""
     row = {name: getattr(record, name) for name in _COLUMNS}
     row["record"] = json.dumps({name: getattr(record, name) for name in _DETAILS})
+    row["story"] = json.dumps(record.story, separators=(",", ":"))
     return row
 
 
 def _record(row: sqlite3.Row) -> RunRecord:
-    record = RunRecord(**{name: row[name] for name in _COLUMNS}, **json.loads(row["record"]))
+    story = json.loads(row["story"] or "[]")
+    columns = {name: row[name] for name in _COLUMNS}
+    record = RunRecord(**columns, **json.loads(row["record"]), story=story)
     if record.number is not None and float(record.number).is_integer():
         record.number = int(record.number)  # as ComfyUI said it; SQLite keeps both kinds as one
     return record

@@ -82,6 +82,8 @@ async def test_what_an_old_version_kept_can_be_used(api, extension, era):
         await machines(api)
     if era >= 7:
         await runs_of_a_structure(api)
+    if era >= 8:
+        await story(api)
 
 
 async def runs(api, extension) -> None:
@@ -154,3 +156,11 @@ async def machines(api) -> None:
 async def runs_of_a_structure(api) -> None:
     _, done = await api.get("check-status", prompt_id="era-7-done")
     assert (done["inputs"], done["version"]) == ({"Width.value": 128}, 2)
+
+
+async def story(api) -> None:
+    _, told = await api.get("runs", story="era-8-done")
+    assert [(entry["cause"], entry["detail"]) for entry in told] == [
+        ("received", None),
+        ("accepted by ComfyUI", "as number 11"),
+    ]

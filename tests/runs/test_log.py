@@ -7,6 +7,7 @@ import json
 
 from comfydeploy_jupyter.comfyui.events import Preview, decode_text
 from comfydeploy_jupyter.runs import log as module
+from comfydeploy_jupyter.runs.lifecycle import Cause
 from comfydeploy_jupyter.runs.log import EventLog
 from comfydeploy_jupyter.runs.run import Run
 from comfydeploy_jupyter.store.runs import RunRecord
@@ -130,11 +131,12 @@ def test_large_log_drops_stale_progress_only():
 
 async def test_what_comfyui_says_counts_by_its_length():
     run = Run(RunRecord("p", "local", "s", created_at="now"), {})
-    run.accept(1, {})
+    run.transition(Cause.STORED)
+    run.transition(Cause.ACCEPTED, number=1, node_errors={})
     state = {"nodes": {"1": {"state": "running", "note": "x" * (module.MAX_BYTES // 10)}}}
     frame = json.dumps({"type": "progress_state", "data": {"prompt_id": "p", **state}})
     for _ in range(25):
-        run.see(decode_text(frame))
+        run.handle_event(decode_text(frame))
     kept = [event for event in run.log.after(0) if event.event == "progress_state"]
     assert 1 <= len(kept) <= 10
     assert all(event.size == len(frame) for event in kept)

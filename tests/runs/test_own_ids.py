@@ -108,9 +108,9 @@ async def test_runs_that_were_queued_under_their_own_id_are_found_again(
     api, chain, newer, extension
 ):
     """As versions before this one queued them: the id in ComfyUI is that of the run."""
-    manager = extension.services.runs
+    service = extension.services.runs
     await api.post("run", {"workflow_api": slow(chain, 1), "prompt_id": "now"})
-    record = await manager.record("now")
+    record = await service.record("now")
     graph = json.dumps(slow(chain, 20)).encode()
     body = {"prompt": json.loads(graph), "prompt_id": "of-before", "client_id": record.session}
     response = await asyncio.to_thread(
@@ -122,8 +122,8 @@ async def test_runs_that_were_queued_under_their_own_id_are_found_again(
     assert response.status_code == 200
     old = replace(record, prompt_id="of-before", comfyui_id="", status="queued")
     old = replace(old, started_at=None, finished_at=None, execution_time=None, outputs={})
-    await manager._repository.add(old, graph, None)
-    await manager.take_over([record.session])
+    await service._shared.repository.add(old, graph, None)
+    await service.recover_orphans([record.session])
     assert (await api.until("of-before", "success"))["outputs"] == {"2": {"text": ["done"]}}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import stat
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,7 +11,7 @@ import pytest
 from comfydeploy_jupyter.comfyui.folders import Folders
 from comfydeploy_jupyter.errors import ComfyDeployError
 from comfydeploy_jupyter.graphs.inline_external import FileNeed
-from comfydeploy_jupyter.runs import bring
+from comfydeploy_jupyter.runs import input_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,16 +31,9 @@ def home(tmp_path: Path) -> Path:
 def place(home: Path) -> Callable[[str], Any]:
     async def place(source: str) -> str:
         folders = Folders(home / "ComfyUI", jupyter_root=home / "notebooks")
-
-        async def ready() -> None:
-            return None
-
-        async def known() -> Folders:
-            return folders
-
-        machine: Any = SimpleNamespace(ready=ready, folders=known)
+        client: Any = None  # the folders are on this machine
         need = FileNeed("1", "file", "image", (source,))
-        return str((await bring.bring_files([need], machine))["1"])
+        return str((await input_files.fetch_input_files([need], client, folders))["1"])
 
     return place
 

@@ -1,12 +1,10 @@
-"""Bring the files that a graph's external inputs name to where ComfyUI's loaders find them."""
+"""Fetch the files that a graph's external inputs name to where ComfyUI's loaders find them."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import binascii
-import contextlib
-import errno
 import hashlib
 import os
 import re
@@ -25,38 +23,39 @@ from ..net.fetch_policy import ALLOWED, FetchPolicy
 from ..net.responses import reason_of
 from ..net.tasks import open_in_thread
 from ..secrets import clean_url
+from .archives import extract, open_archive, pictures
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from ..comfyui.client import ComfyUIClient
     from ..comfyui.folders import Folders
     from ..graphs.inline_external import FileNeed
-    from ..machines.machine import Machine
 
 SUBFOLDER = "comfydeploy"  # of ComfyUI's input/
 MAX_BYTES = 4 * 1024**3  # of one file
-MAX_ZIP_IMAGES = 1000
-MAX_ZIP_DIRECTORY = 16 * 1024**2  # bytes of the list of what is in an archive
-ZIP_END, ZIP64_LOCATOR = 22, 20  # bytes of the records at the end of an archive
 CHUNK = 1024 * 1024
 PLAIN_MODE = 0o666  # of files that are new on this machine, as the umask allows
 DOWNLOAD_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=15, sock_read=60)
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 PATH_KINDS = ("video_path", "file")
 
 
-async def bring_files(
-    needs: Iterable[FileNeed], machine: Machine, fetching: FetchPolicy = ALLOWED
+async def fetch_input_files(
+    needs: Iterable[FileNeed],
+    client: ComfyUIClient,
+    folders: Folders,
+    fetching: FetchPolicy = ALLOWED,
 ) -> dict[str, str | list[str]]:
-    """Bring each needed file into ComfyUI's ``input/`` and return what the loaders are given.
+    """Put each needed file into ComfyUI's ``input/`` and return what the loaders are given.
 
     Parameters
     ----------
     needs : iterable of FileNeed
         URLs, ``data:`` URLs, paths that the routes may read, or names in ``input/``.
-    machine : Machine
-        Where the run will go.
+    client : ComfyUIClient
+        The ComfyUI that the run will go to.
+    folders : Folders
+        Its folders, as far as they are on this machine.
     fetching : FetchPolicy
         Whether what is named by a URL may be fetched.
 
@@ -71,26 +70,24 @@ async def bring_files(
     InvalidRequestError, NotFoundError, ForbiddenPathError
         If a file cannot be had; names the input.
     OfflineError
-        If a file would have to be fetched, and may not; nothing was brought then.
+        If a file would have to be fetched, and may not; nothing was fetched then.
     """
     needs = list(needs)
     for need in needs:
         if any(is_url(source) for source in need.sources):
             fetching.require(f"The file of inputs.{need.input_id}")
-    client = await machine.ready()
-    folders = await machine.folders()
     placed: dict[str, str | list[str]] = {}
     for need in needs:
         names: list[str] = []
         for source in need.sources:
-            names += await _bring(source, need, folders, client)
+            names += await _fetch(source, need, folders, client)
         if need.kind in PATH_KINDS:
             names = [str(_input_folder(folders, need) / name) for name in names]
         placed[need.node_id] = names if need.kind == "image_batch" else names[0]
     return placed
 
 
-async def _bring(source: str, need: FileNeed, folders: Folders, client: ComfyUIClient) -> list[str]:
+async def _fetch(source: str, need: FileNeed, folders: Folders, client: ComfyUIClient) -> list[str]:
     field = f"inputs.{need.input_id}"
     if is_url(source):
         with _temporary_file() as file:
@@ -111,7 +108,7 @@ def is_url(source: str) -> bool:
 
 
 async def _place_named(name: str, field: str, folders: Folders, client: ComfyUIClient) -> str:
-    """Return the loader's name for a file that the user named; bring it in if it is elsewhere."""
+    """Return the loader's name for a file that the user named; copy it if it is elsewhere."""
     plain = re.sub(r" \[(input|output|temp)\]$", "", name)
     try:
         path = await asyncio.to_thread(folders.resolve, plain, field=field)
@@ -190,66 +187,13 @@ async def _place_unzipped(
 ) -> list[str]:
     """Place the pictures of an archive, one after the other; return the loader's names."""
     names = []
-    with await asyncio.to_thread(_open_archive, file, field) as archive:
-        for item in _pictures(archive, field):
+    with await asyncio.to_thread(open_archive, file, field) as archive:
+        for item in pictures(archive, field):
             with _temporary_file() as picture:
-                await asyncio.to_thread(_extract, archive, item, picture, field)
+                await asyncio.to_thread(extract, archive, item, picture, field)
                 name = PurePosixPath(item.filename).name
                 names.append(await _place(picture, name, folders, client))
     return names
-
-
-@contextlib.contextmanager
-def _told_of(field: str) -> Iterator[None]:
-    """Tell what `zipfile` finds wrong with an archive as an error of a field.
-
-    What it raises then is of many kinds, those of each compression included. Only faults of the
-    disk are not the archive's: these have a number, but that of a place which is not in the file.
-    """
-    try:
-        yield
-    except Exception as fault:
-        if isinstance(fault, OSError) and fault.errno not in (None, errno.EINVAL):
-            raise
-        raise InvalidRequestError.of_field(field, f"the archive is broken: {fault}") from fault
-
-
-def _open_archive(file: IO[bytes], field: str) -> zipfile.ZipFile:
-    """Open an archive whose list is short: all of that is read at once.
-
-    Where it ends, an archive tells how long its list is (PKWARE's APPNOTE, 4.3.16); larger ones
-    than are taken here tell it in the records of ZIP64 before that. The place is sought as
-    `zipfile` does it: what looks like another end within the last 22 bytes is none.
-    """
-    file.seek(-min(file.seek(0, os.SEEK_END), ZIP_END + 0xFFFF + ZIP64_LOCATOR), os.SEEK_END)
-    tail = file.read()
-    at = len(tail) - ZIP_END
-    if not (tail.startswith(b"PK\x05\x06", max(at, 0)) and tail.endswith(b"\0\0")):
-        at = tail.rfind(b"PK\x05\x06")
-    size = int.from_bytes(tail[at + 12 : at + 16], "little")
-    locator = tail[max(at - ZIP64_LOCATOR, 0) : at]
-    if size > MAX_ZIP_DIRECTORY or locator.startswith(b"PK\x06\x07"):
-        raise InvalidRequestError.of_field(field, "the archive holds too much")
-    with _told_of(field):
-        return zipfile.ZipFile(file)
-
-
-def _pictures(archive: zipfile.ZipFile, field: str) -> list[zipfile.ZipInfo]:
-    found = [item for item in archive.infolist() if item.filename.lower().endswith(IMAGE_SUFFIXES)]
-    if len(found) > MAX_ZIP_IMAGES or sum(item.file_size for item in found) > MAX_BYTES:
-        raise InvalidRequestError.of_field(field, "the archive holds too much")
-    return found
-
-
-def _extract(
-    archive: zipfile.ZipFile, item: zipfile.ZipInfo, target: IO[bytes], field: str
-) -> None:
-    """Write a picture, no more of it than the archive says: what it says has been counted."""
-    left = item.file_size
-    with _told_of(field), archive.open(item) as read:
-        while left and (chunk := read.read(min(CHUNK, left))):
-            target.write(chunk)
-            left -= len(chunk)
 
 
 def _digest(file: IO[bytes]) -> str:

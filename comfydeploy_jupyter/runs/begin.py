@@ -1,0 +1,276 @@
+"""From the request to a run: what is done before ComfyUI can hear of it."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import ConflictError, InvalidRequestError, RunTimeoutError
+from ..machines.registry import AUTO
+from ..net.tasks import end
+from ..store.runs import RunRecord
+from ..timestamps import utc_now
+from .lifecycle import Cause
+from .prepare import prepare
+from .ready import ReadyMachine
+from .run import Run
+from .waiting import done_by
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection
+
+    from ..comfyui.client import ComfyUIClient
+    from ..graphs.workload import Workload
+    from ..machines.machine import Machine
+    from ..net.fetch_policy import FetchPolicy
+    from ..schemas import RunRequest
+    from .finalize import Finalizer
+    from .prompt import Prepared
+    from .shared import Shared
+
+BEGIN_WITHIN = 1.0  # seconds until there is a run, wherever ComfyUI is ready
+MANY_NODES = 2_000  # of a graph that is looked at in a thread
+
+
+class Begun(NamedTuple):
+    """A run that is ready to be handed to ComfyUI."""
+
+    run: Run
+    client: ComfyUIClient
+    prepared: Prepared
+
+
+class Beginning:
+    """What is done before a run of some id exists.
+
+    Parameters
+    ----------
+    task : asyncio.Task
+        Does it.
+    machine : Machine
+        Where the run will go.
+    """
+
+    def __init__(self, task: asyncio.Task[Begun], machine: Machine) -> None:
+        self.task = task
+        self.machine = machine
+        self.cancelled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def cancel(self) -> None:
+        """Have the run not begin."""
+        if not self.cancelled.done():
+            self.cancelled.set_result(None)
+
+
+class Beginnings:
+    """Makes runs of requests; what is on its way to become a run can be found by its id.
+
+    Parameters
+    ----------
+    shared : Shared
+        What the modules of runs share.
+    finalizer : Finalizer
+        Drops those that are cancelled.
+    stored_version : callable
+        Returns a version of a stored workflow, by its id and number (None: the latest).
+    comfy_api_key : callable
+        Returns the key of a Comfy account for runs that bring none of their own.
+    fetching : FetchPolicy
+        Whether input files may be fetched from elsewhere.
+    """
+
+    def __init__(
+        self,
+        shared: Shared,
+        finalizer: Finalizer,
+        *,
+        stored_version: Callable[[str, int | None], Awaitable[dict[str, Any]]],
+        comfy_api_key: Callable[[], str | None],
+        fetching: FetchPolicy,
+    ) -> None:
+        self._repository = shared.repository
+        self._session = shared.session
+        self._active = shared.active
+        self._saver = shared.saver
+        self._past = shared.past
+        self._finalizer = finalizer
+        self._stored_version = stored_version
+        self._comfy_api_key = comfy_api_key
+        self._fetching = fetching
+        self._by_id: dict[str, Beginning] = {}
+
+    def find(self, prompt_id: str) -> Beginning | None:
+        """Return what is done before a run of that id exists, if anything is."""
+        return self._by_id.get(prompt_id)
+
+    async def begin(
+        self, request: RunRequest, machine: Machine, *, small: bool, until: float | None
+    ) -> Begun:
+        """Make the run of a request.
+
+        Parameters
+        ----------
+        request : RunRequest
+            What to run.
+        machine : Machine
+            Where.
+        small : bool
+            Whether the request can be prepared on the event loop.
+        until : float or None
+            Time of the event loop's clock at which it is given up.
+
+        Raises
+        ------
+        ConflictError
+            If its id is taken, or it was cancelled.
+        RunTimeoutError
+            If there is no run in time.
+        InvalidRequestError, UnknownInputError, NotFoundError, ComfyUIUnavailableError, OfflineError
+            If it cannot be.
+        """
+        making = self._make(request, machine, small=small)
+        if request.machine == AUTO:
+            # Others who are looking for a machine now must know of this run.
+            self._active.on_its_way(machine.id, 1)
+        try:
+            if request.prompt_id is None and until is None:
+                return await making
+            return await self._supervise(asyncio.ensure_future(making), request, machine, until)
+        finally:
+            if request.machine == AUTO:
+                self._active.on_its_way(machine.id, -1)
+
+    def kept_keys(self) -> dict[str, str]:
+        """Return the keys of a Comfy account for runs that have none of their own."""
+        key = self._comfy_api_key()
+        return {"api_key_comfy_org": key} if key else {}
+
+    async def _supervise(
+        self,
+        task: asyncio.Task[Begun],
+        request: RunRequest,
+        machine: Machine,
+        until: float | None,
+    ) -> Begun:
+        """Wait for a run to begin, until it is cancelled by its id or its time is over."""
+        prompt_id = request.prompt_id
+        beginning = Beginning(task, machine)
+        if prompt_id is not None:
+            self._by_id.setdefault(prompt_id, beginning)
+        try:
+            in_time = await done_by(until, task, beginning.cancelled)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        finally:
+            if prompt_id is not None and self._by_id.get(prompt_id) is beginning:
+                del self._by_id[prompt_id]
+        # One cancellation may be swallowed by what is waited for (`end` says why): whether it was
+        # cancelled does not depend on how the task ends.
+        await end([task] if beginning.cancelled.done() or not in_time else [])
+        if beginning.cancelled.done():
+            if not task.cancelled() and task.exception() is None:  # it went on all the same
+                reason = "The run was cancelled before it was queued"
+                self._finalizer.drop(task.result().run, Cause.NOT_SENT, reason)
+            raise ConflictError(
+                f"The run {prompt_id!r} was cancelled before it was queued",
+                details={"prompt_id": prompt_id, "status": "cancelled"},
+            )
+        if task.cancelled():
+            raise RunTimeoutError(
+                "The run has not been queued: in the time for it, ComfyUI was not ready, or the"
+                " files for it had not arrived"
+            )
+        return task.result()
+
+    async def _make(self, request: RunRequest, machine: Machine, *, small: bool) -> Begun:
+        """Make the run of a request; whoever finds it waits until ComfyUI has answered."""
+        if request.prompt_id is not None:
+            await self._check_free(request.prompt_id)
+        version = None
+        if request.workflow_id is not None:
+            request, version = await self._from_store(request)
+            small = False
+        ready = ReadyMachine(machine)
+        prepared = await prepare(request, ready, self._fetching, small=small)
+        client = await ready.client()
+        own_keys = request.extra_data.keys if request.extra_data is not None else {}
+        prompt_id = request.prompt_id or str(uuid.uuid4())
+        record = RunRecord(
+            prompt_id=prompt_id,
+            comfyui_id=prompt_id if _is_uuid(prompt_id) else str(uuid.uuid4()),
+            machine=machine.id,
+            session=self._session.id,
+            client_id=request.client_id,
+            created_at=utc_now(),
+            seeds=prepared.seeds,
+            next_seeds=prepared.next_seeds,
+            front=bool(request.front),
+            attempts=1,
+            workflow_id=request.workflow_id,
+            version=version,
+            warnings=prepared.warnings,
+            structure=prepared.structure,
+            inputs=prepared.inputs,
+            targets=prepared.targets,
+            preview_method=request.preview_method,
+            own_keys=bool(own_keys),
+        )
+        steps = await steps_of(prepared.workload, machine, prepared.targets)
+        if self._active.get(prompt_id) is not None:
+            raise _taken(prompt_id)
+        run = Run(
+            record,
+            prepared.nodes,
+            steps=steps,
+            saver=self._saver,
+            events_complete=machine.connected,
+        )
+        run.transition(Cause.RECEIVED)
+        run.keys = own_keys or self.kept_keys()
+        self._active.add(run)
+        self._past.recall(run)
+        return Begun(run, client, prepared)
+
+    async def _check_free(self, prompt_id: str) -> None:
+        if self._active.get(prompt_id) is not None or await self._repository.get(prompt_id):
+            raise _taken(prompt_id)
+
+    async def _from_store(self, request: RunRequest) -> tuple[RunRequest, int]:
+        """Return a request with the graph of the stored version that it names, and its number."""
+        for field in ("workflow_api", "workflow_api_raw", "workflow"):
+            if getattr(request, field) is not None:
+                raise InvalidRequestError.of_field(
+                    field, "is given beside workflow_id; the graph comes from one of them"
+                )
+        assert request.workflow_id is not None
+        number = request.version if isinstance(request.version, int) else None
+        stored = await self._stored_version(request.workflow_id, number)
+        graphs = {"workflow_api": stored["workflow_api"], "workflow": stored["workflow"]}
+        return request.model_copy(update=graphs), stored["version"]
+
+
+async def steps_of(
+    work: Workload, machine: Machine | None, targets: Collection[str] | None
+) -> dict[str, int]:
+    """Return the nodes that ComfyUI will execute, and how many steps each of them takes."""
+    known = None if machine is None else machine.known_definitions
+    count = partial(work.needed_steps, None if known is None else known.layouts, targets)
+    return await asyncio.to_thread(count) if len(work.steps) > MANY_NODES else count()
+
+
+def _is_uuid(text: str) -> bool:
+    """Return whether ComfyUI takes an id as it is: a UUID as Python writes it (0.33, jobs.py)."""
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False
+
+
+def _taken(prompt_id: str) -> ConflictError:
+    return ConflictError(
+        f"prompt_id: a run {prompt_id!r} exists already",
+        details={"field": "prompt_id", "prompt_id": prompt_id},
+    )

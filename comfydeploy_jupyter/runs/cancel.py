@@ -1,0 +1,199 @@
+"""Cancelling runs, wherever they are."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from ..errors import ComfyUIUnavailableError, ConflictError
+from ..machines.registry import AUTO
+from .lifecycle import Cause, State
+from .outputs import unknown_run
+from .waiting import ASK_WITHIN, done_by, outcome, result_of
+
+if TYPE_CHECKING:
+    from ..comfyui.client import ComfyUIClient
+    from ..machines.machine import Machine
+    from ..store.runs import RunRecord
+    from .begin import Beginnings
+    from .finalize import Finalizer
+    from .run import Run
+    from .shared import Shared
+
+log = logging.getLogger(__name__)
+
+
+class Canceller:
+    """Takes runs off ComfyUI's queue, or interrupts them.
+
+    Parameters
+    ----------
+    shared : Shared
+        What the modules of runs share.
+    beginnings : Beginnings
+        What is on its way to become a run.
+    finalizer : Finalizer
+        Ends those that ComfyUI does not have.
+    """
+
+    def __init__(
+        self,
+        shared: Shared,
+        beginnings: Beginnings,
+        finalizer: Finalizer,
+    ) -> None:
+        self._repository = shared.repository
+        self._machines = shared.machines
+        self._active = shared.active
+        self._ended = shared.ended
+        self._beginnings = beginnings
+        self._saver = shared.saver
+        self._finalizer = finalizer
+        self._background = shared.background
+
+    async def interrupt(self, prompt_id: str | None, machine_id: str | None) -> tuple[str, str]:
+        """Cancel a run, as `RunService.interrupt` says."""
+        machine = self._machines.get(machine_id)
+        if prompt_id is None:
+            run = self._active.running(machine.id)
+            if run is None:
+                raise ConflictError(f"No run executes on machine {machine.id!r}")
+            return run.prompt_id, await self._cancel(run)
+        asked = None if machine_id in (None, AUTO) else machine.id
+        run = self._active.get(prompt_id)
+        beginning = self._beginnings.find(prompt_id)
+        if run is None and beginning is not None:
+            _check_place(prompt_id, beginning.machine.id, asked)
+            beginning.cancel()
+            return prompt_id, "queued"
+        known = run or self._ended.get(prompt_id)
+        record = await self._repository.get(prompt_id) if known is None else known.record
+        if record is None:
+            raise unknown_run(prompt_id)
+        _check_place(prompt_id, record.machine, asked)
+        if run is None:
+            if record.finished:
+                raise _ended_already(record)
+            return prompt_id, await self._cancel_foreign(record)
+        if record.status == "uploading":
+            raise _uploads(prompt_id)
+        return prompt_id, await self._cancel(run)
+
+    async def interrupt_again(self, run: Run, machine: Machine) -> None:
+        """Interrupt a run that begins although it was cancelled.
+
+        ComfyUI forgets at the start of a prompt that it was to interrupt it (its execution.py).
+        """
+        client = machine.reachable_client()
+        if client is not None:
+            try:
+                await client.interrupt(run.comfyui_id)
+            except ComfyUIUnavailableError as fault:
+                _cannot_cancel(run, fault)
+
+    async def _cancel(self, run: Run) -> str:
+        """Have a run end; return what it was.
+
+        That it was asked for is stored with the run: where ComfyUI cannot be asked now, it is asked
+        when it is back, and a run that it has lost by then is not queued anew.
+        """
+        if run.transition(Cause.CANCEL_ASKED):
+            try:
+                await self._saver.now(run.record)
+            except BaseException:
+                run.transition(Cause.CANCEL_NOT_STORED)
+                raise
+        task = self._background.start(outcome(self._cancel_now(run)), run)
+        if not await done_by(asyncio.get_running_loop().time() + ASK_WITHIN, task):
+            return "running" if run.record.status == "running" else "queued"
+        return result_of(task)
+
+    async def _cancel_now(self, run: Run) -> str:
+        """Cancel a run once ComfyUI has said whether it takes it; return what it was."""
+        await run.answered.wait()
+        was = "running" if run.record.status == "running" else "queued"
+        if run.ending:
+            await run.settled.wait()
+        if run.record.status == "uploading":
+            raise _uploads(run.prompt_id)
+        if run.state is State.DROPPED:
+            raise unknown_run(run.prompt_id)
+        if run.state is State.ENDED:
+            return _unless_ended_otherwise(run.record, was)
+        machine = self._machines.find(run.record.machine)
+        if machine is None or machine.is_dead:
+            await self._finalizer.withdraw(run)
+            return was
+        client = machine.reachable_client()
+        if client is None:
+            return was
+        try:
+            return await self._cancel_at(client, run)
+        except ComfyUIUnavailableError as fault:
+            _cannot_cancel(run, fault)
+            return was
+
+    async def _cancel_at(self, client: ComfyUIClient, run: Run) -> str:
+        if run.state is State.UNANSWERED:
+            return "queued"  # it may be taken yet; then it is found, and cancelled
+        executing = run.record.status == "running"
+        await client.cancel(run.comfyui_id)
+        if executing or any(await client.find([run.comfyui_id])):
+            return "running"
+        entry = await client.history(run.comfyui_id)
+        if entry is not None:
+            await self._finalizer.settle(run, entry)
+        else:
+            await self._finalizer.withdraw(run)
+        return _unless_ended_otherwise(run.record, "queued")
+
+    async def _cancel_foreign(self, record: RunRecord) -> str:
+        """Have a run of another Jupyter server end, which will see it; return what it was."""
+        client = await self._machines.get(record.machine).ready()
+
+        async def ask() -> str:
+            running, _ = await client.find([record.comfyui_id])
+            await client.cancel(record.comfyui_id)
+            return "running" if running else "queued"
+
+        try:
+            return await asyncio.wait_for(ask(), ASK_WITHIN)
+        except asyncio.TimeoutError:
+            raise client.unavailable(f"no answer within {ASK_WITHIN:g} s") from None
+
+
+def _cannot_cancel(run: Run, fault: ComfyUIUnavailableError) -> None:
+    log.warning(
+        "Run %s cannot be cancelled yet: %s",
+        run.prompt_id,
+        fault.message,
+        extra=run.record.log_fields,
+    )
+
+
+def _check_place(prompt_id: str, machine_id: str, asked: str | None) -> None:
+    if asked not in (None, machine_id):
+        raise unknown_run(prompt_id, f" on machine {asked!r}")
+
+
+def _uploads(prompt_id: str) -> ConflictError:
+    return ConflictError(
+        f"The run {prompt_id!r} has been executed and uploads its outputs;"
+        " cancel-uploads stops that",
+        details={"prompt_id": prompt_id, "status": "uploading"},
+    )
+
+
+def _ended_already(record: RunRecord) -> ConflictError:
+    return ConflictError(
+        f"The run {record.prompt_id!r} has ended already: {record.status}",
+        details={"prompt_id": record.prompt_id, "status": record.status},
+    )
+
+
+def _unless_ended_otherwise(record: RunRecord, was: str) -> str:
+    """Return what a run was that is now cancelled; raise where its end came first."""
+    if record.status != "cancelled":
+        raise _ended_already(record)
+    return was

@@ -1,0 +1,229 @@
+"""How runs end: each once, and in the store before anybody is told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from .. import metrics
+from ..net.json_stream import rough_size
+from ..secrets import hide
+from .lifecycle import Cause
+from .outputs import read_history, reply
+from .story import not_before
+
+if TYPE_CHECKING:
+    from ..errors import ComfyDeployError
+    from ..store.runs import RunRecord
+    from .delivery import Delivery
+    from .run import Run
+    from .shared import Shared
+
+log = logging.getLogger(__name__)
+
+RELEASE_WITHIN = 0.5  # seconds that ComfyUI has to be done with a run of whose success it has told
+
+
+class Finalizer:
+    """Ends runs, whoever has found out that they are over.
+
+    Parameters
+    ----------
+    shared : Shared
+        What the modules of runs share.
+    delivery : Delivery
+        Uploads the outputs of runs that succeeded.
+    """
+
+    def __init__(
+        self,
+        shared: Shared,
+        delivery: Delivery,
+    ) -> None:
+        self._saver = shared.saver
+        self._delivery = delivery
+        self._active = shared.active
+        self._ended = shared.ended
+        self._past = shared.past
+        self._background = shared.background
+
+    async def complete(self, run: Run) -> None:
+        """End a run of whose success ComfyUI has told, and of which no event is missing."""
+        run.stop_clock()
+        await self._end(run, Cause.COMPLETE, replace(run.record, status="success"))
+
+    async def settle(self, run: Run, entry: dict[str, Any]) -> None:
+        """End a run as ComfyUI's history has it."""
+        run.outputs_size = await asyncio.to_thread(rough_size, entry.get("outputs"))
+        if run.events_complete:
+            run.stop_clock()
+        record = replace(run.record)
+        if not run.events_complete:
+            # What was seen of it may have been seen late: ComfyUI knows better.
+            record.started_at = record.finished_at = record.execution_time = None
+        read_history(record, hide(entry, run.keys.values()) if run.keys else entry)
+        record.started_at = record.started_at or run.record.started_at or record.created_at
+        await self._end(run, Cause.FOUND_IN_HISTORY, record)
+
+    async def withdraw(self, run: Run) -> None:
+        """End a run that was cancelled before ComfyUI executed it."""
+        await self._end(run, Cause.WITHDRAWN, replace(run.record, status="cancelled"))
+
+    async def refuse(self, run: Run, fault: ComfyDeployError) -> None:
+        """End a run that ComfyUI refuses, with its reason; the error gets the id of the run."""
+        node_errors = fault.extra.get("node_errors") or {}
+        node_id = next(iter(node_errors), None)
+        error = {
+            "type": fault.details.get("type") or fault.code,
+            "message": fault.message,
+            "node_id": node_id,
+            "node_type": node_errors[node_id].get("class_type") if node_id is not None else None,
+        }
+        fault.extra["prompt_id"] = run.prompt_id
+        record = replace(run.record, status="failed", error=error, node_errors=node_errors)
+        await self._end(run, Cause.REFUSED, record)
+
+    async def lose(
+        self, run: Run, reason: str, *, kind: str = "ComfyUIEnded", advice: str | None = None
+    ) -> None:
+        """End a run of which nothing will come any more.
+
+        Parameters
+        ----------
+        run : Run
+            The run.
+        reason : str
+            What happened, as the beginning of a sentence.
+        kind : str
+            The type of its error.
+        advice : str, optional
+            Why that may be so, and what helps.
+        """
+        run.stop_clock()
+        if run.record.cancelling:
+            record = replace(run.record, status="cancelled")
+        else:
+            node = run.live_status.current_node
+            name = run.live_status.name(node) if node is not None else None
+            where = f" while {name.title} was executing" if name is not None else ""
+            error = {
+                "type": kind,
+                "message": f"{reason}{where}{f': {advice}' if advice else ''}",
+                "node_id": node,
+                "node_type": name.class_type if name is not None else None,
+            }
+            record = replace(run.record, status="failed", error=error)
+        await self._end(run, Cause.LOST, record, reason)
+
+    def drop(self, run: Run, cause: Cause, reason: str) -> None:
+        """Forget a run of which nothing was told; whoever waits for it hears that it is over.
+
+        Parameters
+        ----------
+        run : Run
+            The run.
+        cause : Cause
+            ``NOT_SENT`` or ``NOT_STORED``.
+        reason : str
+            What happened, in a sentence.
+        """
+        self._active.remove(run)
+        error = {"type": "NotQueued", "message": reason, "node_id": None, "node_type": None}
+        record = replace(run.record, status="failed", error=error)
+        run.transition(cause, outcome=record, reply=reply(record, self._active.view_url))
+
+    async def upload(self, run: Run) -> None:
+        """Upload the outputs of a run that was executed, then end it.
+
+        Its status is ``uploading`` once all uploads are in the queue, where they can be cancelled,
+        and before the first one begins.
+        """
+        record = run.outcome or run.record
+
+        async def queued() -> None:
+            stored = run.record_after(Cause.UPLOADS_QUEUED)
+            await self._saver.try_now(stored, "uploads its outputs")
+            run.transition(Cause.UPLOADS_QUEUED)
+
+        try:
+            await _release(run)
+            error = await self._delivery.upload(run, record, queued)
+        except Exception as fault:
+            log.exception(
+                "The outputs of run %s could not be uploaded",
+                run.prompt_id,
+                extra=run.record.log_fields,
+            )
+            message = f"The outputs could not be uploaded: {fault}"
+            error = {"type": "UploadFailed", "message": message, "node_id": None, "node_type": None}
+        status = "success" if error is None else "failed"
+        record = replace(run.outcome or run.record, status=status, error=error)
+        run.transition(Cause.UPLOADS_ENDED, outcome=record)
+        await self._finish(run)
+
+    async def _end(self, run: Run, cause: Cause, record: RunRecord, detail: str = "") -> None:
+        """Keep the end of a run, then tell it. The first end counts, and others wait for it.
+
+        Nobody waits for uploads: these may take longer than anything that waits here has time.
+        """
+        uploads = record.status == "success" and self._delivery.uploads(run.prompt_id)
+        if uploads:
+            record = replace(record, status="uploading", finished_at=None)
+        elif record.error is not None and not detail:
+            detail = str(record.error.get("type"))
+        if not run.transition(cause, detail, outcome=record):
+            await run.settled.wait()
+        elif uploads:
+            self._background.start(self.upload(run), run)
+        else:
+            await self._finish(run)
+
+    async def _finish(self, run: Run) -> None:
+        record = run.outcome
+        assert record is not None
+        created, started = record.created_at, record.started_at
+        if started is not None:
+            record.started_at = started = not_before(created, moment=started)
+        record.finished_at = not_before(created, started, moment=record.finished_at)
+        stored = await self._saver.end(record)
+        await _release(run)
+        cause = Cause.END_STORED if stored else Cause.END_NOT_STORED
+        self._active.remove(run)
+        self._past.add(record)
+        run.transition(cause, reply=reply(record, self._active.view_url))
+        self._ended.add(run)
+        # After those who wait for the run.
+        asyncio.get_running_loop().call_soon(_note_end, record)
+
+
+async def _release(run: Run) -> None:
+    """Wait until ComfyUI is done with a run of whose success it has told."""
+    if run.success_told and run.events_complete and not run.released.is_set():
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(run.released.wait(), RELEASE_WITHIN)
+
+
+def _note_end(record: RunRecord) -> None:
+    """Count and log how a run ended: what kind of fault and where, but not what a node says of it.
+
+    That may be anything, and is in the record.
+    """
+    metrics.run_ended(record.machine, record.status, record.execution_time)
+    fields = {**record.log_fields, "status": record.status, "execution_time": record.execution_time}
+    text = f"Run %s ended: {record.status}"
+    if record.execution_time is not None:
+        text += f" after {record.execution_time:.2f} s"
+    values: list[Any] = [record.prompt_id]
+    if record.error is not None:
+        fields["error_type"] = record.error.get("type")
+        fields["node_id"] = record.error.get("node_id")
+        fields["node_type"] = record.error.get("node_type")
+        text += ", %s"
+        values.append(fields["error_type"])
+        if fields["node_id"] is not None:
+            text += " in node %s (%s)"
+            values += [fields["node_id"], fields["node_type"]]
+    log.info(text, *values, extra=fields)

@@ -1,0 +1,289 @@
+"""The life of a run: its states, all transitions between them, and the function that makes one.
+
+Other modules ask for a transition by its cause. Where `TABLE` has no row for the present state and
+that cause, nothing happens: the first end of a run counts, and an event that comes too late changes
+nothing. ``docs/architecture.md`` shows the table.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from ..secrets import hide
+from .facts import Facts, Told
+from .story import add_entry, not_before
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..store.runs import RunRecord
+    from .saving import StateSaver
+
+logger = logging.getLogger(__name__)
+
+
+class State(str, Enum):
+    """Where a run is in its life. The status that users are told is coarser."""
+
+    RECEIVED = "received"  # it is being stored; ComfyUI lacks the last byte of the request
+    POSTED = "posted"  # it is stored, and ComfyUI has been asked to queue it
+    UNANSWERED = "unanswered"  # ComfyUI did not say whether it has queued it
+    UNCONFIRMED = "unconfirmed"  # recovered; whether ComfyUI ever heard of it is not known
+    QUEUED = "queued"  # ComfyUI has it
+    REQUEUING = "requeuing"  # ComfyUI has lost it, and is asked once more to queue it
+    RUNNING = "running"  # ComfyUI executes it
+    EXECUTED = "executed"  # ComfyUI has told its success, and is not done with it yet
+    ENDING = "ending"  # how its execution ended is known, and is being stored
+    UPLOADING = "uploading"  # it was executed; its outputs are being uploaded
+    ENDED = "ended"
+    DROPPED = "dropped"  # it did not take place, and is forgotten
+
+
+class Cause(str, Enum):
+    """Why a run makes a transition."""
+
+    RECEIVED = "received"
+    RECOVERED = "recovered after a restart"
+    STORED = "stored and handed to ComfyUI"
+    NOT_STORED = "could not be stored"
+    PROMISED = "not queued in the time that its caller gave it"
+    ACCEPTED = "accepted by ComfyUI"
+    REFUSED = "refused by ComfyUI"
+    NOT_SENT = "not handed to ComfyUI"
+    NOT_ANSWERED = "not answered by ComfyUI"
+    NOT_FOUND = "not found in ComfyUI"
+    FOUND_QUEUED = "found in the queue"
+    FOUND_EXECUTING = "found executing"
+    FOUND_IN_HISTORY = "found in the history"
+    EXECUTION_STARTED = "execution started"
+    EXECUTION_SUCCEEDED = "execution succeeded"
+    RELEASED = "released by ComfyUI"
+    COMPLETE = "all events received"
+    EVENT_SKIPPED = "an event was too large to be read"
+    CONNECTION_LOST = "connection lost"
+    CONNECTED = "connected again"
+    COMFYUI_ENDED = "ComfyUI ended"
+    QUEUED_ANEW = "queued anew"
+    CANCEL_ASKED = "cancel asked"
+    CANCEL_NOT_STORED = "cancel could not be stored"
+    WITHDRAWN = "withdrawn"
+    LOST = "given up"
+    UPLOADS_QUEUED = "uploads queued"
+    UPLOADS_ENDED = "uploads ended"
+    END_STORED = "end stored"
+    END_NOT_STORED = "end not stored yet"
+
+
+class Saved(Enum):
+    """When a transition is in the store."""
+
+    AWAITED = "before it is made"
+    SOON = "soon after it"
+    NEXT = "with the next one"
+
+
+@dataclass(frozen=True)
+class Transition:
+    """A row of the table.
+
+    ``sets`` are facts of the run that the transition sets, and ``takes`` the names of those that
+    come from its caller. Without ``to`` the state stays.
+    """
+
+    sources: tuple[State, ...]
+    cause: Cause
+    to: State | None = None
+    saved: Saved = Saved.NEXT
+    told: Told = Told.NOTHING
+    sets: Mapping[str, Any] = field(default_factory=dict)
+    takes: tuple[str, ...] = ()
+    in_story: bool = True
+
+
+S, C = State, Cause
+POSTING = (S.RECEIVED, S.POSTED, S.REQUEUING)  # ComfyUI is being asked to queue it
+IN_DOUBT = (S.UNANSWERED, S.UNCONFIRMED)
+EXECUTING = (S.RUNNING, S.EXECUTED)
+OPEN = (*POSTING, *IN_DOUBT, S.QUEUED, *EXECUTING)  # the end is not known
+UNFINISHED = (*OPEN, S.ENDING, S.UPLOADING)
+OVER = (S.ENDED, S.DROPPED)
+
+_ANSWER, _OUTCOME = ("number", "node_errors"), ("outcome",)
+_AGAIN, _EXIT = ("session", "attempts", "events_complete"), ("comfyui_exit", "was_next")
+_GAP, _SUCCESS = {"events_complete": False}, {"success_told": True}
+_ANEW = {"was_next": False, "success_told": False}
+_KNOWN, _LOST = (S.QUEUED, S.RUNNING, S.UPLOADING), (S.QUEUED, S.UNANSWERED)
+_IN_LINE, _UPLOADS = (*IN_DOUBT, S.QUEUED), (S.ENDING, S.UPLOADING)
+
+TRANSITIONS = (
+    Transition((S.RECEIVED,), C.RECEIVED),
+    Transition((S.RECEIVED,), C.STORED, S.POSTED),
+    Transition((S.RECEIVED,), C.NOT_STORED, S.DROPPED, told=Told.CLOSED, takes=_OUTCOME),
+    Transition((S.RECEIVED, S.POSTED), C.PROMISED, sets={"promised": True}),
+    Transition((S.RECEIVED, S.POSTED), C.NOT_SENT, S.DROPPED, told=Told.CLOSED, takes=_OUTCOME),
+    Transition((S.REQUEUING,), C.NOT_SENT, S.QUEUED, sets=_GAP),
+    Transition(POSTING, C.REFUSED, S.ENDING, takes=_OUTCOME),
+    Transition(POSTING, C.NOT_ANSWERED, S.UNANSWERED, sets={**_GAP, "missed_at": None}),
+    Transition(POSTING, C.ACCEPTED, S.QUEUED, Saved.SOON, Told.FIRST, takes=_ANSWER),
+    # Events have overtaken ComfyUI's answer: they are told after it.
+    Transition((S.POSTED, S.REQUEUING), C.EXECUTION_STARTED, S.RUNNING, Saved.SOON),
+    Transition((S.POSTED, S.REQUEUING), C.EXECUTION_SUCCEEDED, S.EXECUTED, sets=_SUCCESS),
+    Transition(EXECUTING, C.ACCEPTED, None, Saved.SOON, Told.FIRST, takes=_ANSWER),
+    Transition(EXECUTING, C.NOT_ANSWERED, told=Told.FIRST, sets=_GAP),
+    Transition((S.UNCONFIRMED,), C.RECOVERED, saved=Saved.AWAITED),
+    Transition(_KNOWN, C.RECOVERED, None, Saved.AWAITED, Told.FIRST),
+    Transition((S.UNANSWERED,), C.NOT_FOUND, takes=("missed_at",)),
+    Transition(IN_DOUBT, C.FOUND_QUEUED, S.QUEUED, Saved.SOON, Told.FIRST),
+    Transition(_IN_LINE, C.FOUND_EXECUTING, S.RUNNING, Saved.SOON, Told.FIRST),
+    Transition(_IN_LINE, C.EXECUTION_STARTED, S.RUNNING, Saved.SOON, Told.FIRST),
+    Transition(_IN_LINE, C.EXECUTION_SUCCEEDED, S.EXECUTED, told=Told.FIRST, sets=_SUCCESS),
+    Transition((S.RUNNING,), C.EXECUTION_SUCCEEDED, S.EXECUTED, sets=_SUCCESS),
+    Transition(_LOST, C.QUEUED_ANEW, S.REQUEUING, Saved.AWAITED, sets=_ANEW, takes=_AGAIN),
+    Transition(EXECUTING, C.EVENT_SKIPPED, sets=_GAP),
+    Transition(UNFINISHED, C.RELEASED, in_story=False),
+    Transition(UNFINISHED, C.CONNECTION_LOST, sets=_GAP, takes=("was_next",)),
+    Transition(UNFINISHED, C.CONNECTED),
+    Transition(UNFINISHED, C.COMFYUI_ENDED, sets=_GAP, takes=_EXIT),
+    Transition(OPEN, C.CANCEL_ASKED, saved=Saved.AWAITED, sets={"cancelling": True}),
+    Transition(OPEN, C.CANCEL_NOT_STORED, sets={"cancelling": False}),
+    Transition((S.EXECUTED,), C.COMPLETE, S.ENDING, takes=_OUTCOME),
+    Transition(OPEN, C.FOUND_IN_HISTORY, S.ENDING, takes=_OUTCOME),
+    Transition(OPEN, C.WITHDRAWN, S.ENDING, takes=_OUTCOME),
+    Transition(OPEN, C.LOST, S.ENDING, takes=_OUTCOME),
+    Transition(_UPLOADS, C.UPLOADS_QUEUED, S.UPLOADING, Saved.AWAITED, Told.UPLOADING),
+    Transition(_UPLOADS, C.UPLOADS_ENDED, S.ENDING, takes=_OUTCOME),
+    Transition((S.ENDING,), C.END_STORED, S.ENDED, Saved.AWAITED, Told.END, in_story=False),
+    Transition((S.ENDING,), C.END_NOT_STORED, S.ENDED, Saved.NEXT, Told.END, in_story=False),
+)
+TABLE = {(source, row.cause): row for row in TRANSITIONS for source in row.sources}
+
+# The status that a state brings with it; the other states leave it as it is.
+STATUS = {S.QUEUED: "queued", S.RUNNING: "running"}
+# The state of a run whose record another process has left with a status.
+RECOVERED = {"not-started": S.UNCONFIRMED, **{state.value: state for state in _KNOWN}}
+# What a cause sets beside the events of the state that it leads to: ``answered``, ``released``.
+LETS_GO = dict.fromkeys((C.ACCEPTED, C.NOT_ANSWERED), "answered")
+LETS_GO |= dict.fromkeys((C.RELEASED, C.CONNECTION_LOST, C.COMFYUI_ENDED), "released")
+# Facts that are fields of the record.
+STORED = frozenset({"number", "node_errors", "cancelling", "session", "attempts"})
+
+
+class Lifecycle(Facts):
+    """A run with its state.
+
+    Parameters are those of `Facts`, where its life begins here (``RECEIVED``, or one of
+    `RECOVERED`), and what stores the transitions that are to be stored soon.
+    """
+
+    def __init__(
+        self,
+        record: RunRecord,
+        nodes: Mapping[str, object],
+        *,
+        state: State = State.RECEIVED,
+        saver: StateSaver | None = None,
+        events_complete: bool = True,
+    ) -> None:
+        super().__init__(record, nodes, events_complete=events_complete)
+        self.state = state
+        self._saver = saver
+        self._enter()
+        if state is not State.RECEIVED:
+            self.answered.set()
+
+    @property
+    def ending(self) -> bool:
+        """Whether how its execution ended is known."""
+        return self.state not in OPEN
+
+    @property
+    def posting(self) -> bool:
+        """Whether ComfyUI is being asked to queue it."""
+        return not self.answered.is_set()
+
+    def transition(
+        self,
+        cause: Cause,
+        detail: str = "",
+        *,
+        saved: bool = False,
+        reply: dict[str, Any] | None = None,
+        **facts: Any,
+    ) -> bool:
+        """Make a transition: change the state, note it, have it stored and told.
+
+        Parameters
+        ----------
+        cause : Cause
+            Why.
+        detail : str
+            More about it, for the story; nothing that a node has said.
+        saved : bool
+            Whether the record that `record_after` returned for it has been stored.
+        reply : dict, optional
+            For an end: the body that ``POST run`` answers.
+        **facts
+            What the row ``takes``.
+
+        Returns
+        -------
+        bool
+            False if the table has no such transition from the present state; nothing has happened.
+        """
+        row = TABLE.get((self.state, cause))
+        if row is None:
+            return False
+        logger.debug("Run %s: %s", self.prompt_id, cause.value, extra=self.record.log_fields)
+        record = self.record_after(cause, detail, **facts)
+        for name, value in {**row.sets, **facts}.items():
+            if name not in STORED:
+                setattr(self, name, value)
+        self.state = row.to or self.state
+        if self.state is State.ENDING:
+            self.outcome = record
+        else:
+            self.record, self.outcome = record, None
+        if row.to is not None:
+            self._enter()
+        if cause in LETS_GO:
+            getattr(self, LETS_GO[cause]).set()
+        if row.saved is Saved.SOON and not saved and self._saver is not None and not self.ending:
+            self._saver.soon(self)
+        self.tell(row.told, reply)
+        return True
+
+    def record_after(self, cause: Cause, detail: str = "", **facts: Any) -> RunRecord:
+        """Return the record as a transition will leave it, to be stored before that is made.
+
+        The parameters are those of `transition`. Where there is no such transition, the record is
+        returned as it is.
+        """
+        row = TABLE.get((self.state, cause))
+        if row is None:
+            return self.record
+        unknown = facts.keys() - {*row.takes}
+        assert not unknown, f"{cause.name} takes no {unknown}"
+        record: RunRecord = facts.get("outcome") or self.outcome or self.record
+        changes = {name: v for name, v in {**row.sets, **facts}.items() if name in STORED}
+        if row.to is State.RUNNING:
+            changes["started_at"] = not_before(record.created_at)
+        if row.to in STATUS:
+            changes["status"] = STATUS[row.to]
+        if row.in_story:
+            reached = record.status if row.to is State.ENDING else (row.to or self.state).value
+            changes["story"] = [*record.story]
+            add_entry(changes["story"], cause.value, reached, hide(detail, self.keys.values()))
+        return replace(record, **changes)
+
+    def _enter(self) -> None:
+        """Let go whom the present state lets go; where ComfyUI is asked, others wait for that."""
+        if self.state is State.REQUEUING:
+            self.answered.clear()
+            self.released.clear()
+        elif self.state not in (*POSTING, *EXECUTING):
+            self.answered.set()
+        if self.state in (State.UPLOADING, *OVER):
+            self.settled.set()

@@ -1,0 +1,90 @@
+"""Runs of servers that have died, followed by this one from now on."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from .begin import steps_of
+from .lifecycle import RECOVERED, Cause, State
+from .prepare import read_stored
+from .run import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from ..store.runs import RunRecord
+    from .begin import Beginnings
+    from .finalize import Finalizer
+    from .shared import Shared
+
+log = logging.getLogger(__name__)
+
+IDS_OF_A_SERVER = 1_000_000_000_000  # more events than a server can tell of one run
+
+
+class Orphans:
+    """Recovers runs from the store.
+
+    Parameters
+    ----------
+    shared : Shared
+        What the modules of runs share.
+    beginnings : Beginnings
+        Has the key of a Comfy account.
+    finalizer : Finalizer
+        Ends those whose machine is gone.
+    """
+
+    def __init__(
+        self,
+        shared: Shared,
+        beginnings: Beginnings,
+        finalizer: Finalizer,
+    ) -> None:
+        self._repository = shared.repository
+        self._machines = shared.machines
+        self._active = shared.active
+        self._beginnings = beginnings
+        self._saver = shared.saver
+        self._past = shared.past
+        self._finalizer = finalizer
+        self._background = shared.background
+
+    async def recover(self, sessions: Collection[str]) -> None:
+        """Follow the unfinished runs that were queued under some session ids from now on."""
+        for record in await self._repository.active():
+            if record.session in sessions and self._active.get(record.prompt_id) is None:
+                await self._recover(record)
+        for machine in self._machines:
+            if self._active.of(machine):
+                machine.open()
+
+    async def _recover(self, record: RunRecord) -> None:
+        stored = await self._repository.prompt(record.prompt_id)
+        prompt = stored[0] if stored is not None else None
+        machine = self._machines.find(record.machine)
+        knowledge = None if machine is None else machine.known_definitions
+        names, work = await read_stored(prompt, knowledge, record.targets)
+        steps = await steps_of(work, machine, record.targets)
+        # Its events go on with ids that are larger than any that was told before.
+        record.first_id += IDS_OF_A_SERVER
+        run = Run(
+            record,
+            names,
+            steps=steps,
+            state=RECOVERED[record.status],
+            saver=self._saver,
+            events_complete=False,
+        )
+        await self._saver.now(run.record_after(Cause.RECOVERED))
+        run.keys = {} if record.own_keys else self._beginnings.kept_keys()
+        self._active.add(run)
+        self._past.recall(run)
+        run.transition(Cause.RECOVERED)
+        log.info("Run %s is recovered", run.prompt_id, extra=record.log_fields)
+        if run.state is State.UPLOADING:
+            self._background.start(self._finalizer.upload(run), run)
+        elif machine is None:
+            reason = f"There is no machine {record.machine!r} any more"
+            self._background.start(self._finalizer.lose(run, reason), run)

@@ -1,0 +1,147 @@
+"""When the state of a run is written to the store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from ..errors import ComfyDeployError
+from .background import Recorded
+
+if TYPE_CHECKING:
+    from ..store.runs import RunRecord, RunRepository
+    from .background import Background
+
+log = logging.getLogger(__name__)
+
+SAVE_WITHIN = 0.01  # seconds until a state is stored of which nobody was told
+SAVE_AGAIN = 3.0  # seconds between attempts to store an end
+
+
+class Savable(Recorded, Protocol):
+    """A run, as far as its record is to be stored."""
+
+    @property
+    def ending(self) -> bool:
+        """Whether how it ended is known: the record of its end is stored, and no other."""
+
+
+class StateSaver:
+    """Writes the records of runs: at once, soon, or as soon as the store can be written to.
+
+    Parameters
+    ----------
+    repository : RunRepository
+        The records.
+    background : Background
+        For saves that nobody waits for.
+    """
+
+    def __init__(self, repository: RunRepository, background: Background) -> None:
+        self._repository = repository
+        self._background = background
+        self._unsaved: dict[str, Savable] = {}
+        self._saving: dict[str, asyncio.Task[None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def soon(self, run: Savable) -> None:
+        """Store the state of a run within `SAVE_WITHIN`; one that has ended by then is stored once.
+
+        All runs whose state is due are stored in one transaction.
+        """
+        if not self._unsaved:
+            self._timer = asyncio.get_running_loop().call_later(SAVE_WITHIN, self._save_unsaved)
+        self._unsaved[run.record.prompt_id] = run
+
+    async def now_if_due(self, prompt_id: str) -> None:
+        """Store the state of a run at once if that is due: somebody is about to be told of it."""
+        run = self._unsaved.pop(prompt_id, None)
+        if run is not None:
+            await self._save(run)
+        elif prompt_id in self._saving:
+            await asyncio.wait({self._saving[prompt_id]})
+
+    async def now(self, record: RunRecord) -> None:
+        """Store a record.
+
+        Raises
+        ------
+        StoreUnavailableError, NoSpaceError
+            If the store cannot be written to.
+        """
+        await self._repository.save(record)
+
+    async def try_now(self, record: RunRecord, what: str) -> None:
+        """Store a record; where that fails, say so in the log and go on.
+
+        Parameters
+        ----------
+        record : RunRecord
+            The record.
+        what : str
+            What it says of the run, for the log: ``"is queued"``.
+        """
+        try:
+            await self._repository.save(record)
+        except ComfyDeployError as fault:
+            log.warning(
+                "That run %s %s cannot be stored: %s",
+                record.prompt_id,
+                what,
+                fault.message,
+                extra=record.log_fields,
+            )
+
+    async def end(self, record: RunRecord) -> bool:
+        """Store the end of a run; return False if that is done later, once the store allows it."""
+        try:
+            await self._repository.save(record)
+        except Exception:
+            log.exception(
+                "The end of run %s cannot be stored yet", record.prompt_id, extra=record.log_fields
+            )
+            self._background.start(self._end_later(record))
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Store all states that are due."""
+        if self._timer is not None:
+            self._timer.cancel()
+        unsaved, self._unsaved = self._unsaved, {}
+        for run in unsaved.values():
+            with suppress(ComfyDeployError):
+                await self._save(run)
+
+    def _save_unsaved(self) -> None:
+        unsaved, self._unsaved = self._unsaved, {}
+        for prompt_id, run in unsaved.items():
+            task = self._background.start(self._save(run), run)
+            self._saving[prompt_id] = task
+            task.add_done_callback(partial(self._forget, prompt_id))
+
+    def _forget(self, prompt_id: str, task: asyncio.Task[None]) -> None:
+        if self._saving.get(prompt_id) is task:
+            del self._saving[prompt_id]
+
+    async def _save(self, run: Savable) -> None:
+        if not run.ending:
+            await self._repository.save(run.record)
+
+    async def _end_later(self, record: RunRecord) -> None:
+        while True:
+            await asyncio.sleep(SAVE_AGAIN)
+            try:
+                await self._repository.save(record)
+            except ComfyDeployError as fault:
+                log.debug(
+                    "The end of run %s: %s",
+                    record.prompt_id,
+                    fault.message,
+                    extra=record.log_fields,
+                )
+            else:
+                return

@@ -1,0 +1,297 @@
+"""Runs: what handlers ask for."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from ..net.fetch_policy import ALLOWED, FetchPolicy
+from .active import ActiveRuns
+from .background import Background
+from .begin import BEGIN_WITHIN, Beginnings
+from .cancel import Canceller
+from .events import MachineEvents
+from .finalize import Finalizer
+from .orphans import Orphans
+from .outputs import reply, unknown_run
+from .past import Past
+from .queueing import Queueing
+from .recovery import Recovery
+from .retention import EndedRuns
+from .saving import StateSaver
+from .shared import Shared
+from .story import describe
+from .watch import Watch
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Awaitable, Callable, Collection
+
+    from ..machines.machine import MachineListener
+    from ..machines.registry import MachineRegistry
+    from ..schemas import RunRequest
+    from ..store.runs import RunRecord, RunRepository
+    from ..store.session import Session
+    from .delivery import Delivery
+    from .log import RunEvent
+    from .run import Run
+
+
+class RunService:
+    """Queues prompts, follows them to their end and tells everybody who listens.
+
+    A run is in the store before ComfyUI hears of it, and its end is in the store before anybody is
+    told. The end itself comes from ComfyUI's ``execution_success`` or from its history.
+
+    Parameters
+    ----------
+    repository : RunRepository
+        The records.
+    machines : MachineRegistry
+        Where runs can go.
+    session : Session
+        The identity of this server towards ComfyUI.
+    delivery : Delivery
+        Uploads the outputs of runs and reports their state.
+    stored_version : callable
+        Returns a version of a stored workflow, by its id and number (None: the latest).
+    view_url : str
+        Address of the ``view`` route, for the outputs' URLs.
+    comfy_api_key : callable
+        Returns the key of a Comfy account for runs that bring none of their own.
+    fetching : FetchPolicy
+        Whether input files may be fetched from elsewhere.
+    lost_after : float
+        Seconds without ComfyUI after which a run that it was executing is given up.
+    gone_after : float
+        The same for runs that wait for it, and where it may be there but does not answer.
+
+    Attributes
+    ----------
+    listener : MachineListener
+        What machines tell their events to.
+    """
+
+    def __init__(
+        self,
+        repository: RunRepository,
+        machines: MachineRegistry,
+        session: Session,
+        delivery: Delivery,
+        *,
+        stored_version: Callable[[str, int | None], Awaitable[dict[str, Any]]],
+        view_url: str,
+        comfy_api_key: Callable[[], str | None] = lambda: None,
+        fetching: FetchPolicy = ALLOWED,
+        lost_after: float = 30.0,
+        gone_after: float = 600.0,
+    ) -> None:
+        background = Background()
+        active, ended, past = ActiveRuns(view_url), EndedRuns(), Past(repository, background)
+        saver = StateSaver(repository, background)
+        shared = Shared(repository, machines, session, active, ended, saver, past, background)
+        finalizer = Finalizer(shared, delivery)
+        beginnings = Beginnings(
+            shared,
+            finalizer,
+            stored_version=stored_version,
+            comfy_api_key=comfy_api_key,
+            fetching=fetching,
+        )
+        queueing = Queueing(shared, delivery, finalizer)
+        canceller = Canceller(shared, beginnings, finalizer)
+        recovery = Recovery(shared, queueing, finalizer)
+        self._shared = shared
+        self._beginnings = beginnings
+        self._queueing = queueing
+        self._canceller = canceller
+        self._orphans = Orphans(shared, beginnings, finalizer)
+        self._watch = Watch(
+            shared, recovery, finalizer, lost_after=lost_after, gone_after=gone_after
+        )
+        self.listener: MachineListener = MachineEvents(shared, recovery, canceller, finalizer)
+        self._submitting = 0  # runs that are being queued
+        active.follow(delivery.handle_event)
+        machines.open_runs = active.count_on
+
+    async def open(self) -> None:
+        """Recover the runs that did not end before the last stop, and watch all runs."""
+        await self._orphans.recover(self._shared.session.claimed)
+        self._shared.background.start(self._watch.run())
+
+    async def recover_orphans(self, sessions: Collection[str]) -> None:
+        """Follow the runs of servers that have died, by their session ids, from now on."""
+        await self._orphans.recover(sessions)
+
+    async def close(self) -> None:
+        """Stop following; runs that execute go on and are found again at the next start."""
+        await self._shared.saver.close()
+        await self._shared.background.close()
+        for run in self._shared.active:
+            run.stop_timer()
+
+    async def submit(
+        self,
+        request: RunRequest,
+        *,
+        small: bool = False,
+        told_at_end: bool = False,
+        arrived: float | None = None,
+    ) -> Run:
+        """Queue a run.
+
+        Parameters
+        ----------
+        request : RunRequest
+            What to run.
+        small : bool
+            Whether the request is so small that it can be prepared on the event loop.
+        told_at_end : bool
+            Whether nobody is told that it is queued before it has ended: that ComfyUI has it need
+            not be in the store at once then.
+        arrived : float, optional
+            Moment of the event loop's clock from which the request's ``timeout`` counts; by
+            default now.
+
+        Returns
+        -------
+        Run
+            Accepted by ComfyUI.
+
+        Raises
+        ------
+        InvalidRequestError, UnknownInputError, NotFoundError
+            If the request is wrong; nothing has happened then.
+        ConflictError
+            If its ``prompt_id`` is taken, or it was cancelled before there was a run.
+        PromptInvalidError, TooLargeError
+            If ComfyUI refuses the graph, or its size; the run is kept as failed.
+        ComfyUIUnavailableError
+            If ComfyUI cannot be reached.
+        RunTimeoutError
+            If it is not queued within the request's ``timeout``. With a ``prompt_id`` ComfyUI has
+            been asked, and what it does will be known. Without one nothing has happened; for
+            `BEGIN_WITHIN` seconds at least that is not given up.
+        """
+        machine = self._shared.machines.get(request.machine)
+        until = latest = None
+        if request.timeout is not None:
+            begun_at = asyncio.get_running_loop().time() if arrived is None else arrived
+            until, latest = (
+                begun_at + request.timeout,
+                begun_at + max(request.timeout, BEGIN_WITHIN),
+            )
+        self._submitting += 1
+        try:
+            begun = await self._beginnings.begin(request, machine, small=small, until=latest)
+            await self._queueing.hand_over(request, begun, told_at_end=told_at_end, until=until)
+        finally:
+            self._submitting -= 1
+        return begun.run
+
+    def beginning(self, prompt_id: str) -> asyncio.Future[Any] | None:
+        """Return what is being done before a run of that id exists, if anything is."""
+        found = self._beginnings.find(prompt_id)
+        return None if found is None else found.task
+
+    def find(self, prompt_id: str) -> Run | None:
+        """Return a run whose events are in memory, or None."""
+        return self._shared.active.get(prompt_id) or self._shared.ended.get(prompt_id)
+
+    async def record(self, prompt_id: str) -> RunRecord:
+        """Return the record of a run.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none of that id.
+        """
+        # Should all die once it is told that it is executed, it is not executed once more.
+        await self._shared.saver.now_if_due(prompt_id)
+        run = self.find(prompt_id)
+        record = run.record if run is not None else await self._shared.repository.get(prompt_id)
+        if record is None:
+            raise unknown_run(prompt_id)
+        return record
+
+    async def story(self, prompt_id: str) -> list[dict[str, Any]]:
+        """Return what has happened to a run, in order.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none of that id.
+        """
+        return describe((await self.record(prompt_id)).story)
+
+    async def newest(
+        self,
+        *,
+        limit: int = 100,
+        offset: int = 0,
+        status: str | None = None,
+        structure: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """Return the replies of runs, newest first.
+
+        Parameters
+        ----------
+        limit, offset : int
+            How many, and after how many.
+        status, structure : str, optional
+            Only those in this state, and of this workflow.
+        """
+        records = await self._shared.repository.newest(
+            limit=limit, offset=offset, status=status, structure=structure
+        )
+        return [self.reply(record) for record in records]
+
+    def reply(self, record: RunRecord) -> dict[str, Any]:
+        """Return the body that ``POST run`` answers for a run."""
+        body = reply(record, self._shared.active.view_url)
+        run = self._shared.active.get(record.prompt_id)
+        if run is not None and record.status in ("running", "uploading"):
+            body.update(run.live())
+        return body
+
+    def counts(self, machine_id: str | None = None) -> dict[str, int]:
+        """Return how many of our runs execute and wait, on all machines or on one."""
+        return self._shared.active.counts(machine_id)
+
+    def open_statuses(self) -> Counter[tuple[str, str]]:
+        """Return how many unfinished runs there are, by machine and status."""
+        return self._shared.active.by_status()
+
+    @property
+    def at_work(self) -> bool:
+        """Whether a run is being queued, or has not ended."""
+        return bool(self._submitting or len(self._shared.active))
+
+    def open_runs(self, client_id: str) -> int:
+        """Return how many unfinished runs a client has."""
+        return self._shared.active.of_client(client_id)
+
+    async def has_runs(self, client_id: str) -> bool:
+        """Return whether a client ever started a run."""
+        return await self._shared.repository.has_client(client_id)
+
+    def follow(self, follower: Callable[[Run, RunEvent], None]) -> Callable[[], None]:
+        """Call ``follower(run, event)`` for every event of every run; returns how to stop."""
+        return self._shared.active.follow(follower)
+
+    async def interrupt(self, prompt_id: str | None, machine_id: str | None) -> tuple[str, str]:
+        """Cancel a run, queued or running.
+
+        Returns
+        -------
+        tuple of str
+            The id of the run, and ``queued`` or ``running``: what it was.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such run, on that machine where one is given.
+        ConflictError
+            If it has ended, or if no id was given and nothing runs.
+        """
+        return await self._canceller.interrupt(prompt_id, machine_id)

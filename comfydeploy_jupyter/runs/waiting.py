@@ -1,0 +1,58 @@
+"""Waiting for work that may go on after its caller."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, TypeVar
+
+from ..errors import ComfyDeployError, ComfyUIUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from typing import Any
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+ASK_WITHIN = 5.0  # seconds that ComfyUI has to answer where somebody waits for more than this
+
+
+def now() -> float:
+    """Return the time of the event loop's clock, which is `time.monotonic`, in seconds."""
+    return asyncio.get_running_loop().time()
+
+
+async def done_by(until: float | None, *tasks: asyncio.Future[Any]) -> bool:
+    """Wait until one of some tasks is done; return False if none is at a time.
+
+    Parameters
+    ----------
+    until : float or None
+        Time of the event loop's clock; None waits for ever.
+    *tasks : asyncio.Future
+        They are not cancelled, neither by time nor with the caller.
+    """
+    left = None if until is None else max(until - now(), 0)
+    done, _ = await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+    return bool(done)
+
+
+async def outcome(work: Coroutine[Any, Any, T]) -> T | ComfyDeployError:
+    """Run a coroutine that may outlive its caller; return a ComfyDeployError instead of raising."""
+    try:
+        return await work
+    except ComfyDeployError as fault:
+        log.debug("A step of a run: %s", fault.message)
+        return fault
+
+
+def result_of(task: asyncio.Task[T | ComfyDeployError]) -> T:
+    """Return what a task that runs `outcome` returned; raise the ComfyDeployError it returned."""
+    if task.cancelled():
+        raise ComfyUIUnavailableError("Jupyter stops; how far this came is known at its next start")
+    found = task.result()
+    if isinstance(found, ComfyDeployError):
+        raise found
+    return found

@@ -1,0 +1,171 @@
+"""Noticing what no event tells: lost machines, sockets without events, runs of dead servers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from ..comfyui.out_of_memory import HANGS
+from ..errors import ComfyDeployError
+from .lifecycle import State
+from .waiting import ASK_WITHIN, now
+
+if TYPE_CHECKING:
+    from ..machines.machine import Machine
+    from .finalize import Finalizer
+    from .recovery import Recovery
+    from .run import Run
+    from .shared import Shared
+
+log = logging.getLogger(__name__)
+
+WATCH_EVERY = 2.0  # seconds
+QUIET = 3.0  # seconds without a word from ComfyUI after which it is asked
+ENDED_AFTER = 1.0  # seconds after which a ComfyUI that refuses connections here has ended
+RECHECK = 30.0  # seconds after which the runs are looked up in ComfyUI, whatever was heard
+IN_FLIGHT = 0.25  # seconds that an event may take to arrive
+
+
+class Watch:
+    """Looks after the machines that have runs, every `WATCH_EVERY` seconds.
+
+    Parameters
+    ----------
+    shared : Shared
+        What the modules of runs share.
+    recovery : Recovery
+        Compares them with ComfyUI's queue and history.
+    finalizer : Finalizer
+        Ends those that are given up.
+    lost_after, gone_after : float
+        As `RunService` has them.
+    """
+
+    def __init__(
+        self,
+        shared: Shared,
+        recovery: Recovery,
+        finalizer: Finalizer,
+        *,
+        lost_after: float,
+        gone_after: float,
+    ) -> None:
+        self._machines = shared.machines
+        self._session = shared.session
+        self._active = shared.active
+        self._recovery = recovery
+        self._finalizer = finalizer
+        self._background = shared.background
+        self._lost_after = lost_after
+        self._gone_after = gone_after
+        self._watched: set[str] = set()
+
+    async def run(self) -> None:
+        """Look after all machines, for ever."""
+        while True:
+            await asyncio.sleep(WATCH_EVERY)
+            for machine in self._machines:
+                if machine.id not in self._watched:
+                    self._background.start(self._look_after(machine))
+
+    async def _look_after(self, machine: Machine) -> None:
+        runs = [run for run in self._active.of(machine) if not run.ending]
+        if not runs:
+            return
+        self._watched.add(machine.id)
+        try:
+            if machine.connected:
+                try:
+                    await self._check(machine, runs)
+                finally:
+                    await self._give_up_unanswered(machine, runs)
+            else:
+                await self._give_up_disconnected(machine, runs)
+        except ComfyDeployError as fault:
+            log.debug(
+                "Machine %r cannot be checked: %s", machine.id, fault, extra={"machine": machine.id}
+            )
+        finally:
+            self._watched.discard(machine.id)
+
+    async def _give_up_disconnected(self, machine: Machine, runs: list[Run]) -> None:
+        """Give up runs whose ComfyUI has been away for too long, or has ended."""
+        machine.open()
+        away = now() - machine.disconnected_at
+        pressing = [run for run in runs if _presses(run)]
+        ended = bool(pressing) and away > ENDED_AFTER and await machine.has_ended()
+        verdict = await machine.look_for_memory_verdict()
+        if machine.connected:
+            return
+        for run in runs:
+            if run.posting:
+                continue
+            if run in pressing and ended:
+                reason = "ComfyUI has ended: it refuses connections"
+                await self._finalizer.lose(run, reason, advice=verdict)
+            elif away > self._limit(run in pressing, hangs=machine.hangs):
+                reason = f"ComfyUI has been unreachable for {away:.0f} s"
+                advice = HANGS if machine.hangs else verdict
+                await self._finalizer.lose(run, reason, advice=advice)
+
+    async def _give_up_unanswered(self, machine: Machine, runs: list[Run]) -> None:
+        """Give up runs whose ComfyUI has an open WebSocket, but has not answered for too long.
+
+        Events are as good as answers, but for a run of which it is not known to have heard.
+        """
+        silence, connection = self._recovery.silence(machine), machine.connection
+        if silence is None or connection is None:
+            return
+        for run in runs:
+            if run.posting:
+                continue
+            since = silence.since
+            if run.state is not State.UNANSWERED:
+                since = max(since, connection.last_heard)
+            away = now() - since
+            if away > self._limit(_presses(run), hangs=silence.hangs):
+                reason = f"ComfyUI has not answered for {away:.0f} s"
+                advice = HANGS if silence.hangs else None
+                await self._finalizer.lose(run, reason, advice=advice)
+
+    def _limit(self, presses: bool, *, hangs: bool) -> float:
+        return self._lost_after if presses and not hangs else self._gone_after
+
+    async def _check(self, machine: Machine, runs: list[Run]) -> None:
+        """Ask ComfyUI about the runs where its events do not tell enough."""
+        client, connection = machine.reachable_client(), machine.connection
+        assert client is not None
+        assert connection is not None
+        heard = connection.last_heard
+        silent = now() - heard > QUIET
+        strangers = any(run.record.session != self._session.id for run in runs)
+        due = now() - self._recovery.reconciled_at(machine) > RECHECK
+        remaining = len(runs)
+        if silent:
+            asking = client.queue_remaining(within=ASK_WITHIN)
+            remaining = await self._recovery.ask(machine, asking)
+        unheard = False
+        if (
+            strangers
+            or due
+            or remaining < len(runs)
+            or any(run.record.cancelling or run.state is State.UNANSWERED for run in runs)
+        ):
+            unheard = await self._recovery.reconcile(machine) and not strangers
+        if not silent:
+            return
+        # ComfyUI tells everybody whenever its queue changes. A socket that has not been told is
+        # deaf, and so may be one that has an ill-ended predecessor.
+        await asyncio.sleep(IN_FLIGHT)
+        untold = connection.queue_remaining not in (None, remaining)
+        executing = any(run.record.status == "running" for run in runs)
+        if connection.last_heard == heard and (
+            unheard or untold or (executing and connection.may_be_deaf)
+        ):
+            await connection.reconnect()
+
+
+def _presses(run: Run) -> bool:
+    """Return whether a run that executes, or is to be cancelled, is given up sooner than others."""
+    return run.record.status == "running" or run.record.cancelling

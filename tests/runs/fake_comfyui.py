@@ -1,0 +1,345 @@
+"""A ComfyUI, a machine and a store without processes, sockets, files or time that passes.
+
+They stand at the boundary of `comfydeploy_jupyter.runs`: all that is behind them is the real code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import selectors
+from collections import Counter
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from comfydeploy_jupyter.comfyui.events import Event
+from comfydeploy_jupyter.errors import (
+    ComfyUIUnavailableError,
+    ConflictError,
+    PromptInvalidError,
+    StoreUnavailableError,
+)
+from comfydeploy_jupyter.store.runs import ACTIVE, FINAL, RunRecord
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Collection
+
+
+class _Skipping(selectors.SelectSelector):
+    """Waits for nothing: the time until the next timer is over at once."""
+
+    skipped = 1000.0
+
+    def select(self, timeout: float | None = None) -> Any:
+        assert timeout is not None, "nothing would ever happen"
+        self.skipped += max(timeout, 0.0)
+        return super().select(0)
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose clock goes from timer to timer, and whose threads are done at once."""
+
+    def __init__(self) -> None:
+        self._skipping = _Skipping()
+        super().__init__(self._skipping)
+
+    def time(self) -> float:
+        return self._skipping.skipped
+
+    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
+        found: asyncio.Future[Any] = self.create_future()
+        try:
+            found.set_result(func(*args))
+        except Exception as fault:
+            found.set_exception(fault)
+        return found
+
+
+class FakeStore:
+    """Records of runs, as `RunRepository` keeps them; ``failing`` refuses all writing."""
+
+    def __init__(self) -> None:
+        self.rows: dict[str, RunRecord] = {}
+        self.failing = False
+        self.refused: set[str] = set()  # runs of which a state could not be stored
+
+    def add(self, record: RunRecord, prompt: bytes, workflow: bytes | None) -> Any:
+        return asyncio.ensure_future(self._add(copy.deepcopy(record)))
+
+    async def _add(self, record: RunRecord) -> None:
+        await asyncio.sleep(0.001)
+        self._check(record.prompt_id)
+        if record.prompt_id in self.rows:
+            raise ConflictError("it exists already")
+        self.rows[record.prompt_id] = record
+
+    async def save(self, record: RunRecord) -> None:
+        kept = copy.deepcopy(record)
+        await asyncio.sleep(0.001)
+        self._check(record.prompt_id)
+        known = self.rows.get(record.prompt_id)
+        if known is not None and known.status not in FINAL:
+            self.rows[record.prompt_id] = kept
+
+    async def discard(self, prompt_id: str) -> None:
+        await asyncio.sleep(0)
+        self._check(prompt_id)
+        self.rows.pop(prompt_id, None)
+
+    async def get(self, prompt_id: str) -> RunRecord | None:
+        await asyncio.sleep(0)
+        return copy.deepcopy(self.rows.get(prompt_id))
+
+    async def prompt(self, prompt_id: str) -> tuple[bytes, None] | None:
+        await asyncio.sleep(0)
+        return (b'{"1": {"class_type": "X", "inputs": {}}}', None)
+
+    async def active(self) -> list[RunRecord]:
+        await asyncio.sleep(0)
+        return [copy.deepcopy(row) for row in self.rows.values() if row.status in ACTIVE]
+
+    async def node_times(self, *_: object) -> list[Any]:
+        await asyncio.sleep(0)
+        return []
+
+    def _check(self, prompt_id: str) -> None:
+        if self.failing:
+            self.refused.add(prompt_id)
+            raise StoreUnavailableError("the store is locked")
+
+
+class FakeComfyUI:
+    """What ComfyUI answers, and the events that it sends while it is connected.
+
+    Attributes
+    ----------
+    answer : str
+        What becomes of the next prompts: ``taken``, ``refused``, ``slow`` (the answer comes after
+        the events), ``lost`` (taken, not answered), ``late`` (not answered, taken seconds later),
+        ``ignored`` (neither).
+    refuses : bool
+        Whether it refuses every HTTP request, while its WebSocket stays open.
+    """
+
+    timeout = 30.0
+    url = "fake"
+
+    def __init__(self) -> None:
+        self.answer = "taken"
+        self.refuses = False
+        self.alive = True
+        self.connected = True
+        self.listener: Any = None
+        self.machine = FakeMachine(self)
+        self.pending: list[str] = []
+        self.running: str | None = None
+        self.history_of: dict[str, dict[str, Any]] = {}
+        self.executions: Counter[str] = Counter()
+        self.number = 0
+        self.lives = 0
+
+    # -- ComfyUIClient -----------------------------------------------------------------------
+
+    async def post_prompt(
+        self, prompt: bytes, *, prompt_id: str, after: Awaitable[None] | None = None, **_: object
+    ) -> dict[str, Any]:
+        await self._reach(sent=False)
+        if after is not None:
+            try:
+                await asyncio.shield(asyncio.ensure_future(after))
+            except Exception:
+                raise self.unavailable("broken off", sent=False) from None
+        await self._reach(sent=True)
+        answer, life = self.answer, self.lives
+        if answer == "refused":
+            raise PromptInvalidError("no such node", extra={"node_errors": {}})
+        if answer in ("taken", "slow", "lost"):
+            self.take(prompt_id)
+        elif answer == "late":
+            asyncio.get_running_loop().call_later(3.0, self._take_late, prompt_id, life)
+        await asyncio.sleep(2.0 if answer == "slow" else 0.001)
+        if answer not in ("taken", "slow") or life != self.lives or self.refuses:
+            raise self.unavailable("no answer", hangs=True)
+        return {"prompt_id": prompt_id, "number": self.number, "node_errors": {}}
+
+    async def find(self, ids: Collection[str]) -> tuple[frozenset[str], frozenset[str]]:
+        await self._reach()
+        running = frozenset([self.running] if self.running is not None else [])
+        return running & {*ids}, frozenset(self.pending) & {*ids}
+
+    async def history(self, prompt_id: str) -> dict[str, Any] | None:
+        await self._reach()
+        return copy.deepcopy(self.history_of.get(prompt_id))
+
+    async def cancel(self, prompt_id: str) -> None:
+        await self._reach()
+        if prompt_id in self.pending:
+            self.pending.remove(prompt_id)
+            self._tell_queue()
+        await self.interrupt(prompt_id)
+
+    async def interrupt(self, prompt_id: str) -> None:
+        await self._reach()
+        if self.running == prompt_id:
+            self.finish("execution_interrupted")
+
+    async def queue_remaining(self, **_: object) -> int:
+        await self._reach()
+        return len(self.pending) + (self.running is not None)
+
+    def unavailable(self, reason: str, **details: Any) -> ComfyUIUnavailableError:
+        return ComfyUIUnavailableError(reason, details=details)
+
+    async def _reach(self, **details: Any) -> None:
+        await asyncio.sleep(0.001)
+        if not self.alive or self.refuses:
+            raise self.unavailable("connection refused", **details)
+
+    # -- what it does ------------------------------------------------------------------------
+
+    def take(self, prompt_id: str) -> None:
+        self.number += 1
+        self.pending.append(prompt_id)
+        self._tell_queue()
+
+    def begin(self) -> None:
+        """Begin to execute the next prompt."""
+        if self.alive and self.running is None and self.pending:
+            self.running = self.pending.pop(0)
+            self.executions[self.running] += 1
+            self._send("execution_start")
+            self._send("executing", node="1")
+
+    def finish(self, end: str) -> None:
+        """End the execution: ``execution_success``, ``_error`` or ``_interrupted``."""
+        if self.running is None:
+            return
+        prompt_id, good = self.running, end == "execution_success"
+        if good:
+            self._send("executed", node="1", output={"text": ["done"]})
+        self.history_of[prompt_id] = {
+            "outputs": {"1": {"text": ["done"]}} if good else {},
+            "status": {
+                "status_str": "success" if good else "error",
+                "messages": [["execution_start", {}], [end, {}]],
+            },
+        }
+        self._send(end)
+        self._send("executing", node=None)
+        self.running = None
+        self._tell_queue()
+
+    def disconnect(self) -> None:
+        if self.connected:
+            self.connected = False
+            self.machine.disconnected_at = asyncio.get_running_loop().time()
+            self.listener.machine_disconnected(self.machine)
+
+    def connect(self) -> None:
+        if self.alive and not self.connected:
+            self.connected = True
+            self.machine.connection.last_heard = asyncio.get_running_loop().time()
+            self.listener.machine_connected(self.machine)
+
+    def die(self) -> None:
+        """Lose the queue, the history and what is being executed, as by ``kill -9``."""
+        if self.alive:
+            self.alive = False
+            self.lives += 1
+            self.pending, self.running, self.history_of = [], None, {}
+            self.disconnect()
+            self.listener.machine_ended(self.machine, "ComfyUI was killed")
+
+    def start(self) -> None:
+        self.alive = True
+
+    def clear(self) -> None:
+        """Forget what waits, as somebody else may ask it to."""
+        self.pending.clear()
+        self._tell_queue()
+
+    def _take_late(self, prompt_id: str, life: int) -> None:
+        if self.alive and life == self.lives:
+            self.take(prompt_id)
+
+    def _send(self, kind: str, **data: Any) -> None:
+        if self.connected:
+            self.machine.connection.last_heard = asyncio.get_running_loop().time()
+            event = Event(kind, {"prompt_id": self.running, **data})
+            self.listener.machine_event(self.machine, event)
+
+    def _tell_queue(self) -> None:
+        if self.connected:
+            remaining = len(self.pending) + (self.running is not None)
+            self.machine.connection.last_heard = asyncio.get_running_loop().time()
+            self.machine.connection.queue_remaining = remaining
+            status = {"status": {"exec_info": {"queue_remaining": remaining}}}
+            self.listener.machine_event(self.machine, Event("status", status))
+
+
+class FakeMachine:
+    """What runs ask of a `Machine`."""
+
+    id = name = "local"
+    is_dead = hangs = False
+    memory_verdict = known_definitions = None
+
+    def __init__(self, comfyui: FakeComfyUI) -> None:
+        self._comfyui = comfyui
+        self.asked = 0  # how often it was waited for
+        self.disconnected_at = 0.0
+        self.connection = SimpleNamespace(
+            last_heard=0.0, queue_remaining=None, may_be_deaf=False, reconnect=self._reconnect
+        )
+
+    @property
+    def connected(self) -> bool:
+        return self._comfyui.connected
+
+    async def ready(self) -> FakeComfyUI:
+        self.asked += 1
+        await asyncio.sleep(0.001)
+        if not self.connected:
+            raise self._comfyui.unavailable("there is none")
+        return self._comfyui
+
+    def reachable_client(self) -> FakeComfyUI | None:
+        return self._comfyui if self.connected else None
+
+    def open(self) -> None:
+        """There is nothing to begin: `FakeComfyUI.connect` does it."""
+
+    async def has_ended(self) -> bool:
+        return not self._comfyui.alive
+
+    async def look_for_memory_verdict(self) -> None:
+        return None
+
+    async def _reconnect(self) -> None:
+        self._comfyui.disconnect()
+        self._comfyui.connect()
+
+
+class FakeDelivery:
+    """Uploads the outputs of the runs in ``uploading``, which takes a second."""
+
+    def __init__(self) -> None:
+        self.uploading: set[str] = set()
+
+    def is_wanted(self, request: object) -> bool:
+        return False
+
+    def forget(self, prompt_id: str) -> None:
+        self.uploading.discard(prompt_id)
+
+    def uploads(self, prompt_id: str) -> bool:
+        return prompt_id in self.uploading
+
+    def handle_event(self, run: object, event: object) -> None:
+        """Nothing is reported."""
+
+    async def upload(
+        self, run: object, record: object, queued: Callable[[], Awaitable[None]]
+    ) -> None:
+        await queued()
+        await asyncio.sleep(1.0)
