@@ -1,7 +1,7 @@
-"""What Jupyter's ``/metrics`` tells of us: counters, durations, and what is so at the moment.
+"""Metrics for Jupyter's ``/metrics``: counters, durations and gauges.
 
 All of it is in prometheus_client's own registry, which Jupyter serves. Whatever happens is counted
-where it happens, for the whole process; what is so at the moment is read when it is asked for, from
+where it happens, for the whole process; gauges are read when /metrics is asked for, from
 every server in this process (`watch`). Labels name machines, states and kinds, and nothing of which
 there may be any number.
 """
@@ -141,7 +141,7 @@ def file_received(size: int) -> None:
 
 
 class Reading(NamedTuple):
-    """A value as it is at the moment.
+    """The present value of a gauge.
 
     Attributes
     ----------
@@ -221,7 +221,7 @@ class _Readings(Collector):
                     known[labels] = combine(known[labels], value) if labels in known else value
             except Exception:
                 # Jupyter's own metrics must not go with ours.
-                log.exception("What is so at the moment could not be read for /metrics")
+                log.exception("The gauges could not be read for /metrics")
         for name, kind in READINGS.items():
             family = kind.family(name, kind.text, labels=kind.labels)
             for labels, value in found[name].items():

@@ -1,4 +1,4 @@
-"""Every room, built from the configuration, opened and closed in order."""
+"""Builds all services from the configuration; opens and closes them in order."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RECOVER_EVERY = 10.0  # seconds between looks for servers that have died
+RECOVER_EVERY = 10.0  # seconds between checks for servers that have died
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What the rooms need to know.
+    """The configuration of the services.
 
     Attributes
     ----------
@@ -134,7 +134,7 @@ class Settings:
 
 
 class Services:
-    """All rooms of one Jupyter server.
+    """All services of one Jupyter server.
 
     Parameters
     ----------
@@ -183,14 +183,14 @@ class Services:
 
     @property
     def runs(self) -> RunService:
-        """The runs; there once `open` is done."""
+        """The runs; available after `open`."""
         if self._runs is None:
             raise RuntimeError("the services are not open")
         return self._runs
 
     @property
     def machine_room(self) -> MachineService:
-        """What is asked and changed of machines; there once `open` is done."""
+        """Creates, describes, updates and deletes machines; available after `open`."""
         if self._machine_room is None:
             raise RuntimeError("the services are not open")
         return self._machine_room
@@ -205,27 +205,27 @@ class Services:
 
     @property
     def transfers(self) -> Transfers:
-        """Uploads, downloads and callbacks; there once `open` is done."""
+        """Uploads, downloads and callbacks; available after `open`."""
         if self._transfers is None:
             raise RuntimeError("the services are not open")
         return self._transfers
 
     @property
     def snapshots(self) -> Snapshots:
-        """Environments for Docker and ComfyDeploy; there once `open` is done."""
+        """Environments for Docker and ComfyDeploy; available after `open`."""
         if self._snapshots is None:
             raise RuntimeError("the services are not open")
         return self._snapshots
 
     async def open(self) -> None:
-        """Open every room; the second call only waits for the first."""
+        """Open all services; a second call waits for the first one."""
         async with self._lock:
             if not self._opened:
                 await self._open()
                 self._opened = True
 
     async def close(self) -> None:
-        """Close every room in the reverse order."""
+        """Close all services in the reverse order."""
         async with self._lock:
             await self._tasks.close()
             await asyncio.gather(*self._cleaned.values())
@@ -247,7 +247,7 @@ class Services:
             self._opened = False
 
     def readings(self) -> Iterator[Reading]:
-        """Yield what is so at the moment, for `metrics`: all of it from memory."""
+        """Yield the gauges for `metrics`, all of them from memory."""
         runs = self.runs.open_statuses()
         for machine in self.machines:
             labels = (machine.id,)
@@ -279,7 +279,7 @@ class Services:
             yield Reading("comfydeploy_tunnel_restarts", (target,), restarts)
 
     def at_work(self) -> bool:
-        """Return whether there is work going on that the end of this server would break off.
+        """Return whether work is going on that stopping this server would interrupt.
 
         What ComfyUI executes counts, whoever has asked for it, where that ComfyUI ends too.
         """
@@ -390,7 +390,7 @@ class Services:
         return folders if folders.base is not None else None
 
     async def _tidy(self, machine: Machine) -> None:
-        """Forget files that are gone, and remove what uploads of killed servers left."""
+        """Delete the hashes of files that are gone, and what uploads of killed servers left."""
         with suppress(ComfyDeployError, OSError):
             await self._hashes.prune()
         with suppress(OSError):
@@ -470,13 +470,13 @@ class Services:
         await self._transfers.open()
         await delivery.open()
         await self._runs.open()
-        self._tasks.start(self._recover_orphans(delivery), "Recovering what dead servers left")
+        self._tasks.start(self._recover(delivery), "Recovering what dead servers left")
         self._machine_room.start()
         if settings.autostart:
             self._tasks.start(self._tidy(self.machines.get()), "Removing files that are left over")
 
-    async def _recover_orphans(self, delivery: Delivery) -> None:
-        """Recover the runs and transfers of other servers on this data folder that have died."""
+    async def _recover(self, delivery: Delivery) -> None:
+        """Recover runs, transfers and messages of servers on this data folder that have died."""
         assert self._session is not None
         sessions: frozenset[str] = frozenset()
         while True:
@@ -484,8 +484,8 @@ class Services:
             try:
                 sessions |= await asyncio.to_thread(self._session.claim)
                 if sessions:
-                    await delivery.recover_orphans(await self.transfers.take_over(sessions))
+                    await delivery.recover_orphans(await self.transfers.recover(sessions))
                     await self.runs.recover_orphans(sessions)
                     sessions = frozenset()
             except Exception:
-                log.exception("The runs of a server that has died could not be recovered")
+                log.exception("The work of a dead server could not be recovered")

@@ -1,4 +1,4 @@
-"""Moments as all records and replies have them: ISO 8601 in UTC, with milliseconds."""
+"""Timestamps of records and replies: ISO 8601 in UTC, with milliseconds."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from datetime import datetime, timezone
 
 
 def utc_now() -> str:
-    """Return the present moment, such as ``2026-03-01T10:00:00.123Z``."""
+    """Return the present time, such as ``2026-03-01T10:00:00.123Z``."""
     return timestamp_of(time.time())
 
 
 def timestamp_of(seconds: float | datetime) -> str:
-    """Return the moment of a `datetime` that knows its time zone, or of seconds since the epoch."""
+    """Format a time: a `datetime` with a time zone, or seconds since the epoch."""
     if not isinstance(seconds, datetime):
         seconds = datetime.fromtimestamp(seconds, timezone.utc)
     text = seconds.astimezone(timezone.utc).isoformat(timespec="milliseconds")
@@ -20,5 +20,5 @@ def timestamp_of(seconds: float | datetime) -> str:
 
 
 def parse_timestamp(text: str) -> datetime:
-    """Return a moment as a `datetime` with its time zone; raise ValueError for other text."""
+    """Parse a timestamp to a `datetime` with a time zone; raise ValueError for other text."""
     return datetime.fromisoformat(text.replace("Z", "+00:00"))

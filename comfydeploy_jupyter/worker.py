@@ -57,9 +57,9 @@ async def call(function: Callable[..., T], *args: Any) -> T:
         As the function raises it, or because the process ended before it had an answer.
     """
     loop = asyncio.get_running_loop()
-    found, fault = await loop.run_in_executor(_threads, _call, function, args)
-    if fault is not None:
-        raise fault
+    found, error = await loop.run_in_executor(_threads, _call, function, args)
+    if error is not None:
+        raise error
     return found  # type: ignore[no-any-return]  # pickles have no types
 
 
@@ -96,9 +96,9 @@ def _call(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, Exc
             process.stdin.close()
             found: tuple[Any, Exception | None] = pickle.load(process.stdout)  # noqa: S301 - ours
             return found
-    except (OSError, EOFError, pickle.UnpicklingError) as fault:
-        if isinstance(fault, OSError) and not isinstance(fault, BrokenPipeError):
-            reason = f"could not be started: {fault.strerror}"
+    except (OSError, EOFError, pickle.UnpicklingError) as error:
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            reason = f"could not be started: {error.strerror}"
         else:
             reason = f"ended before it was done: {_how_ended(process.returncode)}"
     raise ComfyDeployError(
@@ -119,8 +119,8 @@ def main(source: BinaryIO, target: BinaryIO) -> None:
     answer: tuple[Any, Exception | None]
     try:
         answer = function(*args), None
-    except Exception as fault:
-        answer = None, fault
+    except Exception as error:
+        answer = None, error
     pickle.dump(answer, target, pickle.HIGHEST_PROTOCOL)
     target.flush()
     os._exit(0)  # to free the objects of the graph would take as long as to make them

@@ -229,14 +229,14 @@ class CloudClient:
         except asyncio.TimeoutError:
             error = CloudError(f"ComfyDeploy does not answer {what} in time")
             raise _CallError(error, passing=True) from None
-        except aiohttp.ClientConnectorError as fault:
-            reason = fault.os_error.strerror or type(fault.os_error).__name__
+        except aiohttp.ClientConnectorError as cause:
+            reason = cause.os_error.strerror or type(cause.os_error).__name__
             error = CloudError(f"ComfyDeploy at {url.host} cannot be reached: {reason}")
             raise _CallError(error, undone=True) from None
-        except (aiohttp.ClientError, OSError, ValueError) as fault:
+        except (aiohttp.ClientError, OSError, ValueError) as cause:
             # Not chained: aiohttp's errors carry the request's headers, and so the key.
             error = CloudError(
-                f"ComfyDeploy broke off its answer to {what}: {type(fault).__name__}"
+                f"ComfyDeploy broke off its answer to {what}: {type(cause).__name__}"
             )
             raise _CallError(error, passing=True) from None
         return await _read(response, text, what, key)

@@ -129,11 +129,11 @@ class Site:
             return await wait_for(asking, self.answer_within)
         except asyncio.TimeoutError:
             raise CloudError(f"{self.url} does not answer in time") from None
-        except (aiohttp.ClientError, OSError, ValueError) as fault:
+        except (aiohttp.ClientError, OSError, ValueError) as error:
             # Not chained: aiohttp's errors carry the request's headers, and so the key.
-            reason = getattr(getattr(fault, "os_error", None), "strerror", None)
+            reason = getattr(getattr(error, "os_error", None), "strerror", None)
             raise CloudError(
-                f"{self.url} cannot be reached: {reason or type(fault).__name__}"
+                f"{self.url} cannot be reached: {reason or type(error).__name__}"
             ) from None
         finally:
             sending.cancel()
@@ -150,8 +150,8 @@ class Site:
         try:
             async for piece in response.content.iter_any():
                 yield piece
-        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as fault:
-            raise CloudError(f"{self.url} broke off its answer: {type(fault).__name__}") from None
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
+            raise CloudError(f"{self.url} broke off its answer: {type(error).__name__}") from None
 
     def returned_headers(self, response: aiohttp.ClientResponse) -> dict[str, str]:
         """Return the headers of an answer that are passed back, all but ``Location``."""

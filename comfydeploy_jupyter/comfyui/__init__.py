@@ -1,1 +1,1 @@
-"""One ComfyUI: the only room that speaks its protocol."""
+"""One ComfyUI: the only package that speaks its protocol."""

@@ -380,8 +380,8 @@ class ComfyUIClient(Transport):
                 yield answer
         except asyncio.TimeoutError:
             raise self.unavailable("it does not go on with GET /view", hangs=True) from None
-        except aiohttp.ClientError as fault:
-            raise self.unavailable(str(fault) or type(fault).__name__) from fault
+        except aiohttp.ClientError as error:
+            raise self.unavailable(str(error) or type(error).__name__) from error
 
     async def fetch(self, query: Mapping[str, str], file: BinaryIO) -> None:
         """Write an output or input file of ComfyUI into an opened one.

@@ -133,16 +133,16 @@ class Connection:
             try:
                 await self._connect()
                 self.hangs = False
-            except ComfyUIUnavailableError as fault:
-                self.failure = fault.details.get("reason") or fault.message
-                self.hangs = bool(fault.details.get("hangs"))
-                self.hint = fault.extra.get("hint") if fault.details.get("foreign") else None
-            except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as fault:
-                self.failure = str(fault) or type(fault).__name__
-                self.hangs = isinstance(fault, asyncio.TimeoutError)
-            except Exception as fault:
+            except ComfyUIUnavailableError as error:
+                self.failure = error.details.get("reason") or error.message
+                self.hangs = bool(error.details.get("hangs"))
+                self.hint = error.extra.get("hint") if error.details.get("foreign") else None
+            except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
+                self.failure = str(error) or type(error).__name__
+                self.hangs = isinstance(error, asyncio.TimeoutError)
+            except Exception as error:
                 log.exception("The connection to ComfyUI at %s failed", self._client.url)
-                self.failure, self.hangs = f"{type(fault).__name__}: {fault}", False
+                self.failure, self.hangs = f"{type(error).__name__}: {error}", False
             if self._up.is_set():
                 failures = 0
                 self._down()

@@ -110,7 +110,7 @@ class Definitions:
         self._cache = cache
         self._live: _Live | None = None
         self._offline: Knowledge | None = None
-        self._fault: ComfyUIUnavailableError | None = None
+        self._error: ComfyUIUnavailableError | None = None
         self._failed_at = 0.0
         self._lock = asyncio.Lock()
 
@@ -121,7 +121,7 @@ class Definitions:
 
     def attach(self) -> None:
         """Note that a ComfyUI has connected; what was known of the one before may be wrong."""
-        self._live = self._fault = None
+        self._live = self._error = None
 
     async def get(
         self, client: ComfyUIClient, version: str | None, *, max_age: float | None = None
@@ -148,8 +148,8 @@ class Definitions:
                 age = time.monotonic() - live.asked_at
                 if max_age is None or age <= max_age:
                     return live.knowledge
-            if self._fault is not None and time.monotonic() - self._failed_at < ASK_AGAIN:
-                raise self._fault.with_traceback(None)  # others have just waited for it in vain
+            if self._error is not None and time.monotonic() - self._failed_at < ASK_AGAIN:
+                raise self._error.with_traceback(None)  # others have just waited for it in vain
             return (await self._ask(client, version))[1]
 
     async def text(self, client: ComfyUIClient, version: str | None) -> bytes:
@@ -169,8 +169,8 @@ class Definitions:
         try:
             text, object_info = await client.object_info()
             replacements = await client.node_replacements()
-        except ComfyUIUnavailableError as fault:
-            self._fault, self._failed_at = fault, time.monotonic()
+        except ComfyUIUnavailableError as error:
+            self._error, self._failed_at = error, time.monotonic()
             raise
         live = self._live
         about = json.dumps({"comfyui_version": version, "node_replacements": replacements})
@@ -181,7 +181,7 @@ class Definitions:
             packed = await asyncio.to_thread(self._keep, text, about)
             knowledge = Knowledge(object_info, "live", version, replacements, packed=packed)
         self._live = _Live(client, knowledge, digest, asked_at)
-        self._offline = self._fault = None
+        self._offline = self._error = None
         return text, knowledge
 
     def _keep(self, text: bytes, about: str) -> bytes:

@@ -134,8 +134,8 @@ async def discover(
         try:
             if await what_answers(url, peers=peers) is None:
                 return Found("url", url=url, path=path, python=python)
-        except ComfyUIUnavailableError as fault:
-            passed_over = fault.message if fault.details.get("foreign") else None
+        except ComfyUIUnavailableError as error:
+            passed_over = error.message if error.details.get("foreign") else None
     if path is not None and not await asyncio.to_thread(is_comfyui_tree, path):
         raise ComfyUIUnavailableError(
             f"comfyui_path: there is no ComfyUI in {path}.",
@@ -200,8 +200,8 @@ async def what_answers(url: str, timeout: float = 5.0, *, peers: Peers | None = 
             text, whole = await read(reply, 1_000_000)
             if not whole:
                 return "something that has no end"
-    except (asyncio.TimeoutError, OSError, aiohttp.ClientConnectionError) as fault:
-        reason = str(fault) or f"no answer within {timeout:g} s"
+    except (asyncio.TimeoutError, OSError, aiohttp.ClientConnectionError) as error:
+        reason = str(error) or f"no answer within {timeout:g} s"
         raise ComfyUIUnavailableError(f"ComfyUI at {url} does not answer: {reason}") from None
     except (aiohttp.ClientError, ValueError):
         return "something that is not HTTP"
@@ -274,8 +274,8 @@ def find_python(path: Path, *, by_chance: bool = False) -> Path | None:
 def _judged(objection: Callable[[Path], str | None], path: Path) -> str | None:
     try:
         return objection(path)
-    except OSError as fault:
-        return f"it cannot be looked at ({fault.strerror})"
+    except OSError as error:
+        return f"it cannot be looked at ({error.strerror})"
 
 
 def installed_version(path: Path) -> tuple[str | None, str | None]:

@@ -164,10 +164,10 @@ class ComfyUIProcess:
     async def _supervise(self) -> None:
         try:
             await self._keep_running()
-        except Exception as fault:
+        except Exception as error:
             logger.exception("The supervision of ComfyUI failed")
             await self._child.end()
-            self._fail(self._unavailable(f"The supervision of ComfyUI failed: {fault}"))
+            self._fail(self._unavailable(f"The supervision of ComfyUI failed: {error}"))
 
     async def _keep_running(self) -> None:
         has_run = False

@@ -116,8 +116,8 @@ class Transport:
                 skip_auto_headers=("Accept", "Accept-Encoding", "Content-Type", "User-Agent"),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=5),
             )
-        except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as fault:
-            raise self.unavailable(str(fault) or type(fault).__name__) from fault
+        except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
+            raise self.unavailable(str(error) or type(error).__name__) from error
 
     async def pieces(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         """Give the body of an answer as it comes.
@@ -130,8 +130,8 @@ class Transport:
         try:
             async for piece in answer.content.iter_any():
                 yield piece
-        except (aiohttp.ClientError, OSError) as fault:
-            raise self.unavailable(f"it broke off ({fault})") from fault
+        except (aiohttp.ClientError, OSError) as error:
+            raise self.unavailable(f"it broke off ({error})") from error
 
     async def open_socket(self, target: str) -> aiohttp.ClientWebSocketResponse[bool]:
         """Open a WebSocket that is somebody else's.
@@ -150,8 +150,8 @@ class Transport:
             return await self.sockets.ws_connect(
                 URL(self.url + target, encoded=True), max_msg_size=0, compress=0, heartbeat=30.0
             )
-        except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as fault:
-            raise self.unavailable(str(fault) or type(fault).__name__) from fault
+        except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
+            raise self.unavailable(str(error) or type(error).__name__) from error
 
     def unavailable(self, reason: str, **details: Any) -> ComfyUIUnavailableError:
         """Return the error for a ComfyUI that does not answer."""
@@ -305,11 +305,11 @@ class Transport:
         except asyncio.TimeoutError:
             details = _unheard(after) or {"hangs": True}
             raise self.unavailable(f"no answer within {patience:g} s", **details) from None
-        except aiohttp.ClientConnectorError as fault:
-            raise self.unavailable(str(fault), sent=False) from fault
-        except (aiohttp.ClientError, OSError) as fault:
-            reason = str(fault) or type(fault).__name__
-            raise self.unavailable(reason, **_unheard(after)) from fault
+        except aiohttp.ClientConnectorError as error:
+            raise self.unavailable(str(error), sent=False) from error
+        except (aiohttp.ClientError, OSError) as error:
+            reason = str(error) or type(error).__name__
+            raise self.unavailable(reason, **_unheard(after)) from error
         if response.status in passes:
             refused = await refusal(response, text)
             if refused is not None:

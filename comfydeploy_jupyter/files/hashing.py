@@ -172,8 +172,8 @@ class Hasher:
                 key, sha256 = found
                 try:
                     await self._repository.put(key, sha256)
-                except (NoSpaceError, StoreUnavailableError) as fault:
-                    log.warning("A hash will have to be computed again: %s", fault.message)
+                except (NoSpaceError, StoreUnavailableError) as error:
+                    log.warning("A hash will have to be computed again: %s", error.message)
                 return FileHash(progress.path, sha256, key.size, cached=False)
         raise ConflictError(f"{progress.path} changes while it is hashed; try again later.")
 

@@ -1,4 +1,4 @@
-"""Whether what is set of a machine can be right; each fault names its field.
+"""Checks the settings of a machine; each error names its field.
 
 What touches files here belongs into a thread.
 """
@@ -49,8 +49,8 @@ def split_arguments(given: Sequence[str] | str) -> tuple[str, ...]:
     """
     try:
         arguments = shlex.split(given) if isinstance(given, str) else list(given)
-    except ValueError as fault:
-        raise InvalidRequestError.of_field("launch_args", f"cannot be split: {fault}") from None
+    except ValueError as error:
+        raise InvalidRequestError.of_field("launch_args", f"cannot be split: {error}") from None
     if len(arguments) > MOST_ARGUMENTS:
         raise InvalidRequestError.of_field("launch_args", f"are more than {MOST_ARGUMENTS}")
     for argument in arguments:
@@ -158,9 +158,9 @@ def with_secrets(given: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
     """
     try:
         return tuple(unmasked_arguments(given, known))
-    except KeyError as fault:
+    except KeyError as error:
         raise InvalidRequestError.of_field(
-            "launch_args", f"{fault.args[0]!r} stands for a secret that is not known: give it"
+            "launch_args", f"{error.args[0]!r} stands for a secret that is not known: give it"
         ) from None
 
 
@@ -206,9 +206,9 @@ async def check_address(url: str, peers: Peers | None = None) -> str:
         raise InvalidRequestError.of_field("comfyui_url", "must be without user and password")
     try:
         answer = await what_answers(url, PROBE_TIMEOUT, peers=peers)
-    except ComfyUIUnavailableError as fault:
-        if fault.details.get("foreign"):
-            reason = f"{url} is not used: {fault.details['reason']}"
+    except ComfyUIUnavailableError as error:
+        if error.details.get("foreign"):
+            reason = f"{url} is not used: {error.details['reason']}"
             raise InvalidRequestError.of_field("comfyui_url", reason) from None
         return url
     if answer is not None:

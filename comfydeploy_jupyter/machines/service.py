@@ -455,7 +455,7 @@ class MachineService:
         return given
 
     async def _check_whole(self, settings: MachineSettings, machine: Machine | None = None) -> None:
-        """Check what can only be judged together: options, by the ComfyUI that gets them."""
+        """Check the settings together: options by the ComfyUI that gets them."""
         if not (settings.by_chance or settings.comfyui_url or settings.comfyui_path):
             raise InvalidRequestError.of_field("comfyui_path", "or comfyui_url is needed")
         if settings.comfyui_url:

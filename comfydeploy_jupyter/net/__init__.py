@@ -1,1 +1,1 @@
-"""What everything that speaks HTTP stands on: headers, bodies, JSON in pieces, tasks."""
+"""Shared by all code that uses the network: sessions, headers, bodies, backoff, tasks."""

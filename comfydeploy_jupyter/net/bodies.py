@@ -47,8 +47,8 @@ def load_json(text: bytes | str, *, unique: bool = False) -> dict[str, Any]:
     """
     try:
         found = responses.loads(text, decoder=formats.decoder(unique=unique))
-    except (ValueError, RecursionError) as fault:
-        raise InvalidJSONError(f"The body is not JSON: {fault}") from None
+    except (ValueError, RecursionError) as error:
+        raise InvalidJSONError(f"The body is not JSON: {error}") from None
     if not isinstance(found, dict):
         raise InvalidJSONError("The body must be a JSON object")
     return found
@@ -79,7 +79,7 @@ async def read(text: bytes | str, *, unique: bool = False, graphs: bool = False)
 
 
 async def parse_answer(text: bytes) -> Any:
-    """Return the JSON that the ComfyDeploy service answers; `GRAPHS` in it may be `Unparsed`.
+    """Parse a JSON response of the ComfyDeploy service; large `GRAPHS` in it become `Unparsed`.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Whether files may be fetched from elsewhere: the one place that decides."""
+"""Decides whether files may be fetched from other machines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TRUE = frozenset({"1", "true", "yes", "on"})
 class FetchPolicy:
     """Whether this package may fetch files from other machines.
 
-    What fetches something asks `require` first, each time.
+    Call `require` before each fetch.
 
     Attributes
     ----------
@@ -27,11 +27,11 @@ class FetchPolicy:
 
     @classmethod
     def from_environment(cls) -> FetchPolicy:
-        """Return what ``COMFYDEPLOY_OFFLINE`` says, for what runs without the configuration."""
+        """Return the policy of ``COMFYDEPLOY_OFFLINE``, for code without the configuration."""
         return cls(is_true(os.environ.get(VARIABLE, "")))
 
     def require(self, what: str) -> None:
-        """Make sure that something may be fetched.
+        """Raise unless something may be fetched.
 
         Parameters
         ----------

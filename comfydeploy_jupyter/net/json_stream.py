@@ -1,4 +1,4 @@
-"""JSON of values that may be large, made so that others have their turn meanwhile."""
+"""Encodes large values as JSON in small steps, so that other threads can run in between."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _encoder = json.JSONEncoder()
 
 
 def dumps(value: Any, *, encoder: json.JSONEncoder = _encoder) -> str:
-    """Return a value as JSON; for a thread, where it is large.
+    """Return a value as JSON. Call it in a thread if the value is large.
 
     The encoder keeps the interpreter to itself until it is done, and with it the event loop, in
     whatever thread it runs. Here objects and arrays of more than `PIECE` values are taken apart,
@@ -83,7 +83,7 @@ def _parts(value: Any, encoder: json.JSONEncoder, levels: int) -> Iterator[str |
 
 
 def sorted_keys(keys: list[str]) -> list[str]:
-    """Return keys sorted as `sorted` does, which keeps the interpreter to itself meanwhile."""
+    """Return keys sorted as by `sorted`, which would not release the interpreter lock."""
     parts = [sorted(keys[at : at + PIECE]) for at in range(0, len(keys), PIECE)]
     return list(heapq.merge(*parts))
 
@@ -105,7 +105,7 @@ def _is_small(value: object) -> bool:
 
 
 def rough_size(value: object) -> int:
-    """Return about how many characters a value has as JSON; costs little where texts are long."""
+    """Estimate how many characters a value has as JSON, without encoding it."""
     size, waiting = 0, [value]
     while waiting:
         part = waiting.pop()

@@ -1,4 +1,4 @@
-"""Whose process is at the other end of a connection on this machine.
+"""Checks which user's process is at the other end of a connection on this machine.
 
 Any user of a machine can listen at a port of it, also at the one where somebody else's ComfyUI is
 expected. So each new connection is looked up before a byte is sent: who owns the socket at its
@@ -62,7 +62,7 @@ class Peers:
     """Which processes on this machine may answer as a ComfyUI.
 
     Those of this user and of root may, and those of `users`. Of a ComfyUI that was started here it
-    must be that very process, or one that it started. What is on another machine is not judged.
+    must be that very process, or one that it started. Processes on other machines are not checked.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ class Peers:
         self._child = child
 
     async def check(self, transport: asyncio.BaseTransport, url: str) -> None:
-        """Make sure that a new connection leads to a process that may answer.
+        """Raise unless a new connection leads to a process that may answer.
 
         Raises
         ------
@@ -109,7 +109,7 @@ class Peers:
             )
 
     def objection(self, local: End, remote: End) -> str | None:
-        """Return what is wrong with the process at the other end, in words; None if nothing is.
+        """Return why the process at the other end may not answer, in words; None if it may.
 
         For a thread.
 
@@ -118,10 +118,10 @@ class Peers:
         local, remote : tuple
             Address and port of the two ends.
         """
-        judge = self._objection_by_table
+        check = self._objection_by_table
         if sys.platform != "linux":
-            judge = self._objection_by_processes
-        return judge(local, remote)
+            check = self._objection_by_processes
+        return check(local, remote)
 
     def _objection_by_table(self, local: End, remote: End) -> str | None:
         owners: list[Owner] | None = None
@@ -130,8 +130,8 @@ class Peers:
                 time.sleep(PAUSE)
             try:
                 owners = owners_of(local, remote)
-            except OSError as fault:
-                return f"whose process is there cannot be known ({fault})"
+            except OSError as error:
+                return f"whose process is there cannot be known ({error})"
             if owners or (not remote[0].is_loopback and self._child is None):
                 break  # or there is none, as on another machine
         if not owners:
@@ -177,7 +177,7 @@ class Peers:
 
 
 class CheckedConnector(aiohttp.TCPConnector):
-    """Connections whose other end is checked before they are used for the first time.
+    """Checks the other end of each connection before its first use.
 
     Parameters
     ----------
@@ -320,7 +320,7 @@ def _end(name: tuple[Any, ...]) -> End:
 
 
 def _plain(address: Address) -> Address:
-    """Return an address of IPv4 as such where it is written in IPv6."""
+    """Return an IPv4 address that is written as an IPv6 address as IPv4."""
     return getattr(address, "ipv4_mapped", None) or address
 
 
@@ -350,7 +350,7 @@ def _sockets_of_tree(pid: int) -> set[int]:
 
 
 def _tree(pid: int) -> list[psutil.Process]:
-    """Return a process and all that it started."""
+    """Return a process and all its descendants."""
     try:
         process = psutil.Process(pid)
         return [process, *process.children(recursive=True)]
@@ -393,7 +393,7 @@ def _name(uid: int) -> str:
 
 
 def by_number(users: Iterable[str]) -> tuple[str, ...]:
-    """Return users by their numbers, which `Peers` need not look up; ``*`` stays. For a thread.
+    """Replace user names by user ids; ``*`` stays. It blocks: call it in a thread.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Reading what other servers answer: within bounds, and without telling their addresses.
+"""Reads responses of other servers, within bounds; its errors do not contain their addresses.
 
 They may be broken, or not be what they are taken for.
 """
@@ -36,7 +36,7 @@ _SPACE = re.compile(r"[ \t\n\r]*")
 
 
 def _no_number(name: str) -> None:
-    """Take ``NaN`` and ``Infinity``, which Python writes and no browser reads, for nothing."""
+    """Parse ``NaN`` and ``Infinity``, which Python writes and browsers refuse, as None."""
 
 
 _decoder = json.JSONDecoder(parse_constant=_no_number)
@@ -45,7 +45,7 @@ _decoder = json.JSONDecoder(parse_constant=_no_number)
 async def read(
     response: aiohttp.ClientResponse, limit: int, *, to_the_end: bool = False
 ) -> tuple[bytes, bool]:
-    """Return the body of an answer, or the end of it where it is too large.
+    """Return the body of a response, or the end of it if it is too large.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ async def read(
 
 
 async def read_whole(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    """Return the body of an answer; one that is compressed counts as what it unpacks to.
+    """Return the body of a response. The limit counts the decompressed bytes.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def loads(
     *,
     decoder: json.JSONDecoder = _decoder,
 ) -> Any:
-    """Parse JSON; for a thread, where it is large.
+    """Parse JSON. Call it in a thread if it is large.
 
     A parser keeps the interpreter to itself until it is done, and with it the event loop. Here
     objects and arrays of more than `PIECE` characters are taken apart, and what is in them is
@@ -138,7 +138,7 @@ def loads(
 
 
 async def parse(text: bytes | str) -> Any:
-    """Do what `loads` does, in a thread where that is worth the trip.
+    """Parse JSON as `loads` does, in a thread if it is large.
 
     Raises
     ------
@@ -150,14 +150,14 @@ async def parse(text: bytes | str) -> Any:
     return loads(text)
 
 
-def reason_of(fault: BaseException) -> str:
-    """Return why a request failed, in words that may be told: without address and headers."""
-    if isinstance(fault, _TELLING) and str(fault):
-        return str(fault)
-    if isinstance(fault, OSError) and fault.strerror:
-        return fault.strerror
-    status = f" ({fault.status})" if isinstance(fault, aiohttp.ClientResponseError) else ""
-    return f"{type(fault).__name__}{status}"
+def reason_of(error: BaseException) -> str:
+    """Return why a request failed, without its address and headers, which may be secret."""
+    if isinstance(error, _TELLING) and str(error):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    status = f" ({error.status})" if isinstance(error, aiohttp.ClientResponseError) else ""
+    return f"{type(error).__name__}{status}"
 
 
 class _Parser:
@@ -243,7 +243,7 @@ class _Parser:
 
 
 def _skip(text: str, at: int) -> int:
-    """Return the place of the first character that is no white space."""
+    """Return the position of the first character that is not white space."""
     found = _SPACE.match(text, at)
     assert found is not None
     return found.end()

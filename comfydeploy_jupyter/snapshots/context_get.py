@@ -42,11 +42,11 @@ def again(work: Callable[..., Any], *arguments: Any) -> Any:
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return work(*arguments)
-        except (OSError, subprocess.CalledProcessError) as fault:
-            code = fault.code if isinstance(fault, urllib.error.HTTPError) else 0
+        except (OSError, subprocess.CalledProcessError) as error:
+            code = error.code if isinstance(error, urllib.error.HTTPError) else 0
             if attempt == ATTEMPTS or (400 <= code < 500 and code not in (408, 429)):
                 raise
-            say(f"{fault}; trying again")
+            say(f"{error}; trying again")
             time.sleep(2**attempt)
     return None
 

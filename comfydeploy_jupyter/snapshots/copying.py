@@ -62,10 +62,10 @@ class Copier:
             beside = f"{shown}/{name}"
             try:
                 self._entry(root, path / name, opened, target / name, beside)
-            except OSError as fault:
-                if fault.errno in FULL:
+            except OSError as error:
+                if error.errno in FULL:
                     raise
-                self.warnings.append(f"{beside} is left out: {fault.strerror}")
+                self.warnings.append(f"{beside} is left out: {error.strerror}")
 
     def _entry(self, root: _Root, path: Path, folder: int, target: Path, shown: str) -> None:
         mode = os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_mode
@@ -89,11 +89,11 @@ class Copier:
     def _file(self, name: str, opened: int, target: Path, shown: str) -> None:
         try:
             why = self._copied(name, opened, target)
-        except OSError as fault:
-            if fault.errno in FULL:
+        except OSError as error:
+            if error.errno in FULL:
                 raise
             target.unlink(missing_ok=True)
-            why = fault.strerror or "it cannot be read"
+            why = error.strerror or "it cannot be read"
         if why is not None:
             self.warnings.append(f"{shown} is left out: {why}")
 

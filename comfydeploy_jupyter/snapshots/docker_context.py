@@ -95,12 +95,12 @@ def write_context(folder: Path, name: str, environment: Environment, *, models: 
             beside.mkdir()
             writer = _Writer(beside, environment, with_models=models)
             dockerfile = writer.write()
-        except BaseException as fault:
+        except BaseException as error:
             shutil.rmtree(beside, ignore_errors=True)
-            if isinstance(fault, OSError) and fault.errno in FULL:
+            if isinstance(error, OSError) and error.errno in FULL:
                 raise NoSpaceError(
                     f"There is no space left on the disk for the snapshot {name}"
-                ) from fault
+                ) from error
             raise
         old = folder / f"{name}~old"
         shutil.rmtree(old, ignore_errors=True)

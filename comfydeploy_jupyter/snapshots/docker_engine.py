@@ -70,8 +70,8 @@ async def _problem(program: str, *probe: str) -> str | None:
             stderr=asyncio.subprocess.PIPE,
             env=child_environment(secrets=False, keep=_OF_DOCKER),
         )
-    except OSError as fault:
-        return fault.strerror or "it cannot be started"
+    except OSError as error:
+        return error.strerror or "it cannot be started"
     try:
         _, errors = await wait_for(process.communicate(), _PROBE_TIMEOUT)
     except asyncio.TimeoutError:

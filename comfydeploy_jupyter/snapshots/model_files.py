@@ -92,8 +92,8 @@ class ModelFacts:
             try:
                 path = await asyncio.to_thread(Path(entry["path"]).resolve)
                 hashes[entry["path"]] = (await self._hasher.hash(folders, path)).sha256
-            except (ConflictError, ForbiddenPathError, NotFoundError) as fault:
-                warnings.append(f"{shown} has no SHA-256: {fault.message}")
+            except (ConflictError, ForbiddenPathError, NotFoundError) as error:
+                warnings.append(f"{shown} has no SHA-256: {error.message}")
         return warnings
 
     async def _links(self) -> Mapping[str, str]:

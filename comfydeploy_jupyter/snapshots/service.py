@@ -1,4 +1,4 @@
-"""The room of snapshots: what handlers ask of it."""
+"""The service of snapshots, for handlers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a snapshot holds, and the checks of one that a request brings."""
+"""The content of a snapshot, and the checks of one in a request."""
 
 from __future__ import annotations
 
@@ -193,8 +193,8 @@ def parse(given: dict[str, Any]) -> Snapshot:
     """
     try:
         snapshot = Snapshot.model_validate(given)
-    except ValidationError as fault:
-        first = fault.errors()[0]
+    except ValidationError as error:
+        first = error.errors()[0]
         place = ".".join(["snapshot", *map(str, first["loc"])])
         raise InvalidRequestError.of_field(place, first["msg"]) from None
     for number, node in enumerate(snapshot.custom_nodes):

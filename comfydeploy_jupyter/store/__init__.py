@@ -1,1 +1,1 @@
-"""The records that outlive a restart, in SQLite."""
+"""The records that are kept over restarts, in SQLite."""

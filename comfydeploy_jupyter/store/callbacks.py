@@ -1,4 +1,4 @@
-"""What runs owe to those who ordered them: where to report to, and what is not delivered yet."""
+"""The callbacks of runs: their endpoints, and the messages that are not delivered yet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class Order:
-    """The wishes that came with a run. None of this is ever shown.
+    """Endpoints and tokens that came with a run. None of this is ever shown.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ class CallbackRepository(Repository):
     """Reads and writes orders and their messages."""
 
     async def add_order(self, order: Order) -> None:
-        """Keep the wishes of a new run, in place of older ones of the same id."""
+        """Store the order of a new run, replacing an older one of the same id."""
         await self._database.write(_add_order, _row(order))
 
     async def apply(
@@ -120,11 +120,11 @@ class CallbackRepository(Repository):
         rows = [_row(order) for order in orders]
         await self._database.write(_apply, rows, new, gone, tuple(settled))
 
-    async def take_over(
+    async def recover(
         self, sessions: Iterable[str], session: str
     ) -> tuple[list[Order], list[Callback]]:
-        """Return the orders of some servers with their messages, and make them one's own."""
-        return await self._database.write(_take_over, tuple(sessions), session)
+        """Assign the orders and messages of other sessions to a session, and return them."""
+        return await self._database.write(_recover, tuple(sessions), session)
 
 
 def _row(order: Order) -> dict[str, Any]:
@@ -163,7 +163,7 @@ def _apply(
     )
 
 
-def _take_over(
+def _recover(
     connection: sqlite3.Connection, sessions: tuple[str, ...], session: str
 ) -> tuple[list[Order], list[Callback]]:
     whose = f"WHERE session IN ({', '.join('?' * len(sessions))})"

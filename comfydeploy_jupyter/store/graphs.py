@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def keep_graph(connection: sqlite3.Connection, body: bytes) -> str:
-    """Store a graph unless it is there.
+    """Store a graph unless it is stored already.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def keep_graph(connection: sqlite3.Connection, body: bytes) -> str:
 
 
 def compress(body: bytes) -> bytes:
-    """Return what `zlib.decompress` makes ``body`` of.
+    """Compress a body in the format of `zlib.decompress`.
 
     zlib's usual window takes 256 KiB of fresh memory, which costs twenty times what the compression
     of a small graph does: here the window is no larger than the graph.

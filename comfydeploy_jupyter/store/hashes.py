@@ -1,4 +1,4 @@
-"""The hashes of files, so that no file is hashed twice while it stays as it is."""
+"""A cache of the hashes of files, so that an unchanged file is not hashed twice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FileKey:
-    """What tells one state of a file from another.
+    """Identifies one state of a file.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class FileKey:
 
     @classmethod
     def of(cls, path: str | Path, status: os.stat_result) -> FileKey:
-        """Return the key of a file of which `os.stat` said this."""
+        """Return the key of a file for a result of `os.stat`."""
         return cls(str(path), status.st_size, status.st_mtime_ns, status.st_ino)
 
 
@@ -53,11 +53,11 @@ class HashRepository(Repository):
         return await self._database.read(_get_all, keys)
 
     async def put(self, key: FileKey, sha256: str) -> None:
-        """Keep the SHA-256 of a file, instead of that of any earlier state."""
+        """Store the SHA-256 of a file, replacing that of an earlier state."""
         await self._database.write(_put, key, sha256)
 
     async def prune(self) -> int:
-        """Forget files that are gone, and return how many.
+        """Delete the rows of files that do not exist any more; return how many.
 
         A file whose folder is gone too is kept: its disk may just not be mounted.
         """
@@ -67,7 +67,7 @@ class HashRepository(Repository):
 
 
 def _row(key: FileKey) -> tuple[str, int, int, int]:
-    """Return the key as SQLite takes it: text that is Unicode, numbers of 64 bits with a sign."""
+    """Return the key as values for SQLite: Unicode text and signed 64-bit integers."""
     path = os.fsencode(key.path).decode(errors="backslashreplace")
     inode = key.inode if key.inode < 1 << 63 else key.inode - (1 << 64)
     return path, key.size, key.mtime_ns, inode

@@ -1,4 +1,4 @@
-"""The machines that users have registered, and what they have changed of `local`."""
+"""The machines that users have registered, and the changed settings of `local`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .database import Repository
 
 @dataclass(frozen=True)
 class MachineRecord:
-    """What is kept of one machine.
+    """The record of one machine.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class MachineRepository(Repository):
         return await self._database.read(_all)
 
     async def add(self, record: MachineRecord) -> MachineRecord:
-        """Keep a new machine.
+        """Store a new machine.
 
         Raises
         ------
@@ -67,7 +67,7 @@ class MachineRepository(Repository):
         return await self._database.write(_save, record)
 
     async def delete(self, machine_id: str) -> None:
-        """Forget a machine."""
+        """Delete a machine."""
         await self._database.write(_delete, machine_id)
 
 

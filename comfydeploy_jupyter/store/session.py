@@ -1,4 +1,4 @@
-"""The name under which this server queues prompts, kept over restarts.
+"""The session id with which this server queues prompts, kept over restarts.
 
 ComfyUI sends the events of a prompt to the client id that queued it. A restarted Jupyter must use
 the id of its predecessor to hear of the prompts that still run; a second Jupyter on the same data

@@ -21,7 +21,7 @@ KEPT_PRIVATE = 3  # days
 
 @dataclass
 class TransferRecord:
-    """What is known of one transfer.
+    """The record of one transfer.
 
     Attributes
     ----------
@@ -78,12 +78,12 @@ class TransferRecord:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing will happen to it any more."""
+        """Whether it has reached its end."""
         return self.state in ENDED
 
     @property
     def log_fields(self) -> dict[str, Any]:
-        """What a line in the log that is about the transfer has as ``extra``."""
+        """The ``extra`` of log lines about the transfer."""
         whose = {"prompt_id": self.prompt_id, "machine": self.facts.get("machine")}
         return {
             "transfer_id": self.id,
@@ -117,7 +117,7 @@ class TransferRepository(Repository):
     """Reads and writes transfer records."""
 
     async def add(self, records: Sequence[TransferRecord]) -> None:
-        """Keep new transfers: all of them or, if the process dies, none."""
+        """Store new transfers in one transaction."""
         await self._database.write(_add, [_row(record) for record in records])
 
     async def save(self, record: TransferRecord) -> None:
@@ -138,18 +138,18 @@ class TransferRepository(Repository):
         return await self._database.read(_find, condition, tuple(values), -1)
 
     async def reopen(self, record: TransferRecord) -> bool:
-        """Write a failed transfer as one that waits; False if it is not failed any more.
+        """Queue a failed transfer again; return False if it is not failed any more.
 
         Of several who want that at the same time one gets it.
         """
         return await self._database.write(_reopen, _row(record))
 
-    async def take_over(self, sessions: Iterable[str], session: str) -> list[TransferRecord]:
-        """Return the open transfers of some servers, oldest first, and make them one's own.
+    async def recover(self, sessions: Iterable[str], session: str) -> list[TransferRecord]:
+        """Assign the open transfers of other sessions to a session; return them, oldest first.
 
         What ended long ago, and the tokens of what failed, are forgotten on this occasion.
         """
-        return await self._database.write(_take_over, tuple(sessions), session)
+        return await self._database.write(_recover, tuple(sessions), session)
 
     async def of_run(self, prompt_id: str) -> list[TransferRecord]:
         """Return the transfers of a run, oldest first."""
@@ -180,7 +180,7 @@ def _marks(values: Sequence[str]) -> str:
 
 
 def _row(record: TransferRecord) -> dict[str, Any]:
-    """Flatten a record on the caller's side: the record may change while the writer waits."""
+    """Copy a record to a row at once: the record may change before the writer thread runs."""
     row = {name: getattr(record, name) for name in _COLUMNS}
     return {**row, **{name: json.dumps(getattr(record, name)) for name in _JSON}}
 
@@ -211,7 +211,7 @@ def _reopen(connection: sqlite3.Connection, row: dict[str, Any]) -> bool:
     return True
 
 
-def _take_over(
+def _recover(
     connection: sqlite3.Connection, sessions: tuple[str, ...], session: str
 ) -> list[TransferRecord]:
     connection.execute(

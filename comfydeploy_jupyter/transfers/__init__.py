@@ -1,1 +1,1 @@
-"""Files and messages on their way in and out: kept in the store until they have arrived."""
+"""Uploads, downloads and callbacks, kept in the store until they are complete."""

@@ -1,4 +1,4 @@
-"""Messages to status endpoints: in order for each run, kept until they are delivered."""
+"""Delivers messages to status endpoints: in order for each run, stored until delivered."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ GIVEN_UP_AFTER = 3 * 24 * 3600.0  # seconds after which a message is worth nothi
 
 
 class _Line:
-    """The messages of one run that wait for their turn."""
+    """The messages of one run that are not delivered yet."""
 
     def __init__(self, order: Order) -> None:
         self.order = order
@@ -53,7 +53,7 @@ class _Line:
         self.bytes -= len(message.body)
 
     def stale(self) -> list[Callback]:
-        """Return what to drop where the line has grown too long: the older passing messages.
+        """Return the messages to drop if too many wait: the older ones that a later one replaces.
 
         The first message is being delivered, the newest passing one is not stale: both stay.
         """
@@ -74,7 +74,7 @@ class Callbacks:
     repository : CallbackRepository
         The store.
     session : Session
-        The identity of this server, and of dead ones whose messages it takes over.
+        The identity of this server, and of of dead ones, whose messages it recovers.
     http : aiohttp.ClientSession
         The connections.
     key_for : callable
@@ -106,13 +106,13 @@ class Callbacks:
         self._writer: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Go on with what was not delivered before the last stop."""
+        """Continue with the messages that were not delivered before the last stop."""
         self._writer = asyncio.ensure_future(self._write())
-        await self.take_over(self._session.claimed)
+        await self.recover(self._session.claimed)
 
-    async def take_over(self, sessions: Collection[str]) -> list[Order]:
-        """Go on with what dead servers did not deliver; return the orders that they had."""
-        orders, messages = await self._repository.take_over(sessions, self._session.id)
+    async def recover(self, sessions: Collection[str]) -> list[Order]:
+        """Continue with undelivered messages of servers that have died; return their orders."""
+        orders, messages = await self._repository.recover(sessions, self._session.id)
         for order in orders:
             self._lines[order.prompt_id] = _Line(order)
         for message in messages:
@@ -122,7 +122,7 @@ class Callbacks:
         return orders
 
     async def close(self) -> None:
-        """Stop delivering; what is left is in the store."""
+        """Stop delivering. Undelivered messages stay in the store."""
         tasks = [line.task for line in self._lines.values() if line.task is not None]
         if self._writer is not None:
             tasks.append(self._writer)
@@ -130,7 +130,7 @@ class Callbacks:
         await self._flush()
 
     async def add(self, order: Order) -> None:
-        """Keep where a new run reports to; after this its messages can be sent."""
+        """Store the order of a new run; after this its messages can be sent."""
         order.session = self._session.id
         await self._repository.add_order(order)
         self._lines[order.prompt_id] = _Line(order)
@@ -141,7 +141,7 @@ class Callbacks:
         return None if line is None else line.order
 
     def orders(self) -> list[Order]:
-        """Return all orders that are not carried out."""
+        """Return all orders whose messages are not all delivered."""
         return [line.order for line in self._lines.values()]
 
     @property
@@ -151,7 +151,7 @@ class Callbacks:
 
     @property
     def is_delivering(self) -> bool:
-        """Whether there are messages, made lately enough, whose endpoint may be back soon."""
+        """Whether there are undelivered messages younger than `BACK_SOON`."""
         first = (line.waiting[0] for line in self._lines.values() if line.waiting)
         return any(time.time() - message.created_at < BACK_SOON for message in first)
 
@@ -181,7 +181,7 @@ class Callbacks:
         self._deliver(line)
 
     def finish(self, order: Order) -> None:
-        """Say that no message of a run will follow: its order goes when all are delivered."""
+        """Note that no further message of a run follows; its order goes with the last one."""
         line = self._lines.get(order.prompt_id)
         if line is not None:
             line.last = True
@@ -211,15 +211,15 @@ class Callbacks:
                 await wait_for(self._post(endpoint, order, message), ANSWER_WITHIN)
             except asyncio.TimeoutError:
                 pause = self._backoff.pause(attempt)
-            except TransferError as fault:
+            except TransferError as error:
                 if attempt == 1:
                     log.warning(
                         "Run %s: %s; it is tried again",
                         order.prompt_id,
-                        fault.message,
+                        error.message,
                         extra={"prompt_id": order.prompt_id},
                     )
-                pause = self._backoff.pause(attempt, fault.after)
+                pause = self._backoff.pause(attempt, error.after)
             else:
                 return
             await asyncio.sleep(pause)
@@ -268,7 +268,7 @@ class Callbacks:
                 await asyncio.sleep(GATHER)
 
     async def _flush(self) -> None:
-        """Write what has changed; a message that was delivered meanwhile is never written.
+        """Write changes to the store; a message that was delivered meanwhile is never written.
 
         What could not be written, or may not have been, is left for the next time.
         """

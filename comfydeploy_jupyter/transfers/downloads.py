@@ -1,4 +1,4 @@
-"""Downloads of models: resumed where they broke off, checked, and then given their names."""
+"""Downloads of models: resumed after a break, checked, then renamed to their target."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.E
 
 
 class PartFile:
-    """A file that grows beside its target until it is whole. To be used in threads.
+    """A file beside its target that is renamed once it is complete. Its methods block.
 
     Parameters
     ----------
@@ -63,9 +63,9 @@ class PartFile:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             self._file = os.open(self.part, flags, 0o666, dir_fd=self._directory)
             lock_file(self._file)
-        except OSError as fault:
+        except OSError as error:
             self.close()
-            if isinstance(fault, BlockingIOError):
+            if isinstance(error, BlockingIOError):
                 raise TransferError(
                     f"another server is downloading {self.name}", again=True
                 ) from None
@@ -73,7 +73,7 @@ class PartFile:
 
     @property
     def digest(self) -> str:
-        """The SHA-256 of what is in it, in hexadecimal."""
+        """The hexadecimal SHA-256 of its content."""
         return self._digest.hexdigest()
 
     def existing(self) -> tuple[int, int] | None:
@@ -106,7 +106,7 @@ class PartFile:
         return digest.hexdigest()
 
     def keep(self, moved: Callable[[], None]) -> None:
-        """Go on after what an earlier attempt left; ``moved`` is called now and then."""
+        """Continue after the bytes of an earlier attempt; ``moved`` is called as it proceeds."""
         with self._lock:
             self._digest, self.size = hashlib.sha256(), 0
             os.lseek(self._file, 0, os.SEEK_SET)
@@ -116,7 +116,7 @@ class PartFile:
                 moved()
 
     def reset(self) -> None:
-        """Begin with nothing."""
+        """Make it empty."""
         with self._lock:
             os.ftruncate(self._file, 0)
             os.lseek(self._file, 0, os.SEEK_SET)
@@ -135,11 +135,11 @@ class PartFile:
             try:
                 while view and not self._closed:
                     view = view[os.write(self._file, view) :]
-            except OSError as fault:
-                if fault.errno in FULL:
+            except OSError as error:
+                if error.errno in FULL:
                     raise TransferError(
                         f"there is no space left for {self.name}", again=False
-                    ) from fault
+                    ) from error
                 raise
             self._digest.update(chunk)
             self.size += len(chunk)
@@ -150,15 +150,15 @@ class PartFile:
         return found.f_bavail * found.f_frsize
 
     def publish(self) -> bool:
-        """Give it its name, in one step; return False if the name is taken."""
+        """Rename it to its target atomically; return False if the target exists."""
         os.fsync(self._file)
         here = self._directory
         try:
             os.link(self.part, self.name, src_dir_fd=here, dst_dir_fd=here, follow_symlinks=False)
         except FileExistsError:
             return False
-        except OSError as fault:
-            if fault.errno not in _NO_LINKS:
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
                 raise
             if self.existing() is not None:
                 return False
@@ -174,7 +174,7 @@ class PartFile:
             os.unlink(self.part, dir_fd=self._directory)
 
     def close(self) -> None:
-        """Let go of it, once no thread uses it any more; nothing is lost."""
+        """Close it, once no thread uses it any more."""
         self._closed = True
         with self._lock:
             for descriptor in (self._file, self._directory):
@@ -184,14 +184,14 @@ class PartFile:
 
 
 class _IncomingJob:
-    """What downloads and copies share: the file beside its target."""
+    """Base of downloads and copies: the part file beside the target."""
 
     def __init__(self, machines: MachineRegistry) -> None:
         self._machines = machines
 
     @asynccontextmanager
     async def _part(self, transfer: Transfer) -> AsyncIterator[PartFile]:
-        """Open the part file; close it, and remove it where nothing can build on it."""
+        """Open the part file; close it, and remove it if a later attempt could not use it."""
         assert transfer.record.path is not None
         folders = await self._machines.get(transfer.record.facts.get("machine")).folders()
         opening = asyncio.ensure_future(
@@ -204,8 +204,8 @@ class _IncomingJob:
             raise
         try:
             yield part
-        except TransferError as fault:
-            if not fault.again:
+        except TransferError as error:
+            if not error.again:
                 await asyncio.to_thread(part.discard)
             raise
         finally:
@@ -214,7 +214,7 @@ class _IncomingJob:
             await asyncio.to_thread(part.close)
 
     async def clean_up(self, transfer: Transfer) -> None:
-        """Remove what a cancelled transfer has left; a failed one may be gone on with."""
+        """Remove the part file of a cancelled transfer; a failed one may be continued."""
         if not transfer.cancelled or transfer.record.path is None:
             return
         folders = await self._machines.get(transfer.record.facts.get("machine")).folders()
@@ -223,7 +223,7 @@ class _IncomingJob:
         await asyncio.to_thread(part.close)
 
     async def _finish(self, transfer: Transfer, part: PartFile, expected: str | None) -> None:
-        """Check what has arrived and give it its name."""
+        """Check the part file and rename it to its target."""
         if expected is not None and part.digest != expected:
             raise TransferError(
                 f"the SHA-256 of the file is {part.digest}, not {expected}", again=False
@@ -235,7 +235,7 @@ class _IncomingJob:
         transfer.record.facts["sha256"] = part.digest
 
     async def _accept_existing(self, transfer: Transfer, part: PartFile, digest: str) -> None:
-        """Take the file that has the name for the one to get, if it has that content."""
+        """Accept an existing target if it has the expected content."""
         if await asyncio.to_thread(part.existing_digest, transfer.touch) != digest:
             raise taken(part.name)
         found = await asyncio.to_thread(part.existing)
@@ -243,7 +243,7 @@ class _IncomingJob:
 
 
 class Download(_IncomingJob):
-    """Gets a file by HTTP.
+    """Downloads a file by HTTP.
 
     Parameters
     ----------
@@ -274,7 +274,7 @@ class Download(_IncomingJob):
         self._fetching = fetching
 
     async def run(self, transfer: Transfer) -> None:
-        """Get what is missing of the file, check it, give it its name."""
+        """Download the missing rest of the file, check it, and rename it."""
         facts = transfer.record.facts
         self._fetching.require(transfer.record.filename)
         async with self._part(transfer) as part:
@@ -339,7 +339,7 @@ class Download(_IncomingJob):
         await self._finish(transfer, part, expected)
 
     async def _fits(self, response: aiohttp.ClientResponse, part: PartFile) -> bool:
-        """Return whether an answer goes on where the part ends; one from the start does too."""
+        """Return whether a response continues the part file or starts from the beginning."""
         if response.status == 206:
             found = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
             return found is not None and int(found.group(1)) == part.size
@@ -353,7 +353,7 @@ class Download(_IncomingJob):
         part: PartFile,
         present: tuple[int, int] | None,
     ) -> bool:
-        """Return whether the file that has the name is the one that is offered."""
+        """Return whether the existing target is the offered file."""
         if present is None:
             return False
         size, digest = told_size(response, part.size), told_digest(response)
@@ -390,10 +390,10 @@ class Download(_IncomingJob):
 
 
 class Copy(_IncomingJob):
-    """Copies a file of this machine to where models are."""
+    """Copies a file of this machine into a model folder."""
 
     async def run(self, transfer: Transfer) -> None:
-        """Copy the file, check it, give it its name."""
+        """Copy the file, check it, and rename it."""
         record = transfer.record
         machine = self._machines.get(record.facts.get("machine"))
         path = record.private["from"]
@@ -414,12 +414,12 @@ class Copy(_IncomingJob):
 
 
 def taken(name: str) -> TransferError:
-    """Return the error for a target that is another file already."""
+    """Return the error for a target that exists with other content."""
     return TransferError(f"{name} is there already, with other content", again=False)
 
 
 def told_size(response: aiohttp.ClientResponse, begun: int = 0) -> int | None:
-    """Return the size of the whole file, as far as the answer tells it.
+    """Return the size of the complete file if the response has it.
 
     Parameters
     ----------
@@ -436,7 +436,7 @@ def told_size(response: aiohttp.ClientResponse, begun: int = 0) -> int | None:
 
 
 def told_digest(response: aiohttp.ClientResponse) -> str | None:
-    """Return the SHA-256 that Hugging Face tells of large files, in the answer that redirects."""
+    """Return the SHA-256 of a large file that Hugging Face sends with its redirect."""
     for answer in (*response.history, response):
         told = answer.headers.get("X-Linked-ETag", "").strip('"').lower()
         if re.fullmatch(r"[0-9a-f]{64}", told):
@@ -445,7 +445,7 @@ def told_digest(response: aiohttp.ClientResponse) -> str | None:
 
 
 def _validator(response: aiohttp.ClientResponse) -> str | None:
-    """Return what ``If-Range`` takes to ask for the rest of this very file."""
+    """Return the value of ``If-Range`` with which only the rest of the same file is sent."""
     etag = response.headers.get("ETag", "")
     if etag and not etag.startswith("W/"):
         return etag

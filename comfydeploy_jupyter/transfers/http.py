@@ -105,8 +105,8 @@ async def request(
             if response.status >= 300 and response.status not in passes:
                 raise await _refusal(response, what)
             yield response
-    except (aiohttp.ClientError, asyncio.TimeoutError, ConnectionError) as fault:
-        message = f"{what} does not answer properly: {reason_of(fault)}"
+    except (aiohttp.ClientError, asyncio.TimeoutError, ConnectionError) as error:
+        message = f"{what} does not answer properly: {reason_of(error)}"
         raise TransferError(message, again=True) from None
 
 

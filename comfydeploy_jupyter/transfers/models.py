@@ -1,4 +1,4 @@
-"""The local volume: the models folders of ComfyUI. Functions for threads."""
+"""The model folders of ComfyUI as a volume. All functions block: call them in threads."""
 
 from __future__ import annotations
 
@@ -85,14 +85,14 @@ def delete_model(folders: Folders, path: Path) -> None:
         os.unlink(path.name, dir_fd=directory)
     except FileNotFoundError:
         raise _missing(path) from None
-    except OSError as fault:
-        raise ForbiddenPathError(f"{path.name} cannot be deleted: {fault.strerror}") from fault
+    except OSError as error:
+        raise ForbiddenPathError(f"{path.name} cannot be deleted: {error.strerror}") from error
     finally:
         os.close(directory)
 
 
 def move_model(folders: Folders, path: Path, target: Path) -> None:
-    """Move a model; never over another file, and never so that half of one is seen.
+    """Move a model. It never replaces another file, and no incomplete file is ever visible.
 
     Raises
     ------
@@ -118,10 +118,10 @@ def move_model(folders: Folders, path: Path, target: Path) -> None:
         raise ConflictError(
             f"to_filename: {target.name} is there already", details={"field": "to_filename"}
         ) from None
-    except TransferError as fault:
-        raise ConflictError(f"{path.name} cannot be moved: {fault.message}") from fault
-    except OSError as fault:
-        raise ForbiddenPathError(f"{path.name} cannot be moved: {fault.strerror}") from fault
+    except TransferError as error:
+        raise ConflictError(f"{path.name} cannot be moved: {error.message}") from error
+    except OSError as error:
+        raise ForbiddenPathError(f"{path.name} cannot be moved: {error.strerror}") from error
     finally:
         os.close(here)
 
@@ -137,8 +137,8 @@ def _link(path: Path, here: int, target: Path, there: int) -> bool:
     """Return False where the target is on another file system, or on one without links."""
     try:
         os.link(path.name, target.name, src_dir_fd=here, dst_dir_fd=there, follow_symlinks=False)
-    except OSError as fault:
-        if fault.errno not in (
+    except OSError as error:
+        if error.errno not in (
             *(errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS),
         ):
             raise

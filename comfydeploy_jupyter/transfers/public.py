@@ -1,4 +1,4 @@
-"""Connections to public addresses only: for links that somebody unknown wrote into a file."""
+"""Connections to public addresses only, for links from workflow files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _LOCAL_NAMES = ("localhost", ".localhost", ".local", ".internal", ".localdomain"
 def objection(url: str, allowed: Iterable[str] = ()) -> str | None:
     """Return what is wrong with a link from a file, without asking any name server.
 
-    Names are looked up, and redirects judged, when the connection is made: see `PublicConnector`.
+    Names are looked up, and redirects checked, when the connection is made: see `PublicConnector`.
 
     Parameters
     ----------
@@ -62,9 +62,9 @@ def objection(url: str, allowed: Iterable[str] = ()) -> str | None:
 
 
 class PublicConnector(aiohttp.TCPConnector):
-    """Connects to public addresses, and to the sites that are allowed, wherever these are.
+    """Connects to public addresses, and to allowed sites at any address.
 
-    Each connection is judged by the address that it goes to, after the name was looked up; so a
+    Each connection is checked by its address, after the name was looked up; so a
     name that leads inside, at once or the second time it is asked for, and a redirect to an address
     inside are refused alike.
 
@@ -98,7 +98,7 @@ class PublicConnector(aiohttp.TCPConnector):
 
 
 class _PublicResolver(AbstractResolver):
-    """Looks names up, and refuses those that lead inside."""
+    """Looks names up, and refuses private addresses."""
 
     def __init__(self, allowed: frozenset[tuple[str, int]]) -> None:
         self._allowed = allowed

@@ -52,33 +52,33 @@ class Transfer:
         self._repository = repository
 
     def advance(self, count: int) -> None:
-        """Count bytes that are over."""
+        """Count bytes that were transferred."""
         self.record.sent += count
         metrics.transfer_moved(self.record.direction, count)
         self.touch()
 
     def touch(self) -> None:
-        """Note that it moves; may be called in threads."""
+        """Note that it makes progress; may be called in threads."""
         self.moved_at = time.monotonic()
 
     def cancel(self) -> bool:
-        """End it, whatever it is doing; return False where its end was decided before."""
+        """Cancel it; return False if it has ended already."""
         if self.work is None or not self.work.cancel():
             return False
         self.cancelled = True
         return True
 
     async def save(self) -> None:
-        """Keep what its job must remember after a crash."""
+        """Store its record."""
         await self._repository.save(self.record)
         self.touch()
 
 
 class Job(Protocol):
-    """How transfers of one kind are carried out."""
+    """Runs the transfers of one kind."""
 
     async def run(self, transfer: Transfer) -> None:
-        """Do all that is left to do.
+        """Do the remaining work.
 
         Raises
         ------
@@ -87,11 +87,11 @@ class Job(Protocol):
         """
 
     async def clean_up(self, transfer: Transfer) -> None:
-        """Clear away what a transfer leaves that will not be gone on with."""
+        """Remove what a transfer left that will not be continued."""
 
 
 class TransferQueue:
-    """Carries out transfers, a few at a time, each until it is done or hopeless.
+    """Runs transfers, a few at a time, each until it succeeds or is given up.
 
     Every transfer is in the store before it begins, and so is its end before anybody is told:
     after a crash the next server goes on with what is open.
@@ -101,7 +101,7 @@ class TransferQueue:
     repository : TransferRepository
         The records.
     session : Session
-        The identity of this server, and of dead ones whose transfers it takes over.
+        The identity of this server, and of of dead ones, whose transfers it recovers.
     jobs : mapping of str to Job
         By kind of transfer.
     max_concurrent : int
@@ -134,17 +134,17 @@ class TransferQueue:
         self._tasks = BackgroundTasks(log)
 
     async def open(self) -> None:
-        """Go on with what did not end before the last stop."""
-        await self.take_over(self._session.claimed)
+        """Continue with the transfers that had not ended before the last stop."""
+        await self.recover(self._session.claimed)
 
-    async def take_over(self, sessions: Collection[str]) -> None:
-        """Go on with what dead servers did not end."""
-        for record in await self._repository.take_over(sessions, self._session.id):
+    async def recover(self, sessions: Collection[str]) -> None:
+        """Continue with the transfers of servers that have died."""
+        for record in await self._repository.recover(sessions, self._session.id):
             record.state = "queued"
             self._start(record)
 
     async def close(self) -> None:
-        """Stop; what is open goes on at the next start."""
+        """Stop. Open transfers continue at the next start."""
         works = [transfer.work for transfer in self._open.values() if transfer.work is not None]
         await self._tasks.close()
         await end(works)
@@ -164,7 +164,7 @@ class TransferQueue:
     async def add(
         self, records: Sequence[TransferRecord], *, begin: asyncio.Event | None = None
     ) -> None:
-        """Keep new transfers, all in one step, and begin with them.
+        """Store new transfers in one transaction, and start them.
 
         Parameters
         ----------
@@ -178,7 +178,7 @@ class TransferQueue:
             self._start(record, begin)
 
     async def add_again(self, record: TransferRecord) -> bool:
-        """Begin anew with a transfer that has failed, where it was.
+        """Queue a failed transfer again.
 
         Returns
         -------
@@ -292,11 +292,11 @@ class TransferQueue:
         }
 
     def _live(self) -> dict[str, TransferRecord]:
-        """Return the records of what is open, which go on to tell how it is."""
+        """Return the records of open transfers; they are updated as these proceed."""
         return {transfer.record.id: transfer.record for transfer in self._open.values()}
 
     def _newest(self, record: TransferRecord, live: dict[str, TransferRecord]) -> TransferRecord:
-        """Return how a transfer is that was just read; one of ``live`` may have ended meanwhile."""
+        """Return the present record of a transfer that was just read from the store."""
         transfer = self._open.get(record.id)
         return live.get(record.id, record) if transfer is None else transfer.record
 
@@ -311,7 +311,7 @@ class TransferQueue:
         )
 
     async def _run(self, transfer: Transfer, work: asyncio.Future[str]) -> None:
-        """Wait for a transfer's work and settle its end. The server's end alone leaves it open.
+        """Wait for a transfer's task and store its end, unless the server is stopping.
 
         Cancelling a transfer cancels its work, never this task: one that is cancelled before its
         first step would not run at all, and nobody would settle the end.
@@ -375,19 +375,19 @@ class TransferQueue:
                     return TransferError(f"nothing has moved for {self._stall:g} s", again=True)
                 await asyncio.wait({work}, timeout=left)
             work.result()
-        except TransferError as fault:
-            return fault
-        except ComfyDeployError as fault:
-            return TransferError(fault.message, again=isinstance(fault, ComfyUIUnavailableError))
-        except OSError as fault:
-            return TransferError(fault.strerror or str(fault), again=True)
-        except Exception as fault:
+        except TransferError as error:
+            return error
+        except ComfyDeployError as error:
+            return TransferError(error.message, again=isinstance(error, ComfyUIUnavailableError))
+        except OSError as error:
+            return TransferError(error.strerror or str(error), again=True)
+        except Exception as error:
             log.exception(
                 "The transfer of %s failed in a way that was not foreseen",
                 record.filename,
                 extra=record.log_fields,
             )
-            return TransferError(f"{type(fault).__name__}: {fault}", again=False)
+            return TransferError(f"{type(error).__name__}: {error}", again=False)
         finally:
             if not work.done():
                 await end([work])
@@ -398,11 +398,11 @@ class TransferQueue:
         if state != "done":
             try:
                 await wait_for(self._jobs[record.kind].clean_up(transfer), CLEAN_UP_WITHIN)
-            except (TransferError, ComfyDeployError, OSError, asyncio.TimeoutError) as fault:
+            except (TransferError, ComfyDeployError, OSError, asyncio.TimeoutError) as error:
                 log.warning(
                     "What %r left could not be cleared away: %s",
                     record.filename,
-                    fault,
+                    error,
                     extra=record.log_fields,
                 )
             except Exception:
@@ -427,7 +427,7 @@ class TransferQueue:
 
 
 def _log_end(record: TransferRecord) -> None:
-    """Log how a transfer ended. Those of a run that went well are details of it."""
+    """Log how a transfer ended; a successful one of a run at level DEBUG."""
     if record.state == "failed":
         level = logging.WARNING
     else:

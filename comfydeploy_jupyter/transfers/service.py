@@ -1,4 +1,4 @@
-"""The room of all transfers: what handlers and runs ask of it."""
+"""The service of uploads, downloads and callbacks, for handlers and runs."""
 
 from __future__ import annotations
 
@@ -98,17 +98,17 @@ class Transfers:
         self.callbacks = Callbacks(callbacks, session, self.http, key_for, backoff=backoff)
 
     async def open(self) -> None:
-        """Go on with all that is not finished."""
+        """Continue with all transfers and messages that are not finished."""
         await self.queue.open()
         await self.callbacks.open()
 
-    async def take_over(self, sessions: Collection[str]) -> list[Order]:
-        """Go on with what dead servers did not finish; return what runs of theirs are owed."""
-        await self.queue.take_over(sessions)
-        return await self.callbacks.take_over(sessions)
+    async def recover(self, sessions: Collection[str]) -> list[Order]:
+        """Continue with transfers and messages of servers that have died; return their orders."""
+        await self.queue.recover(sessions)
+        return await self.callbacks.recover(sessions)
 
     async def close(self) -> None:
-        """Stop; the next server goes on."""
+        """Stop. The next server continues."""
         await self.queue.close()
         await self.callbacks.close()
         await self.http.close()
@@ -173,7 +173,7 @@ class Transfers:
     async def upload_presigned(
         self, path: str, url: str, token: str | None, machine: str | None = None
     ) -> TransferRecord:
-        """Send a local file to where ``url`` says, and return when it is there.
+        """Upload a local file to ``url``, and wait until that is complete.
 
         Parameters
         ----------
@@ -245,8 +245,8 @@ class Transfers:
                 etag = await put(
                     self.http, url, source, start=start, end=end, advance=lambda _: None
                 )
-            except TransferError as fault:
-                raise CloudError(f"The part was not uploaded: {fault.message}") from fault
+            except TransferError as error:
+                raise CloudError(f"The part was not uploaded: {error.message}") from error
         return etag
 
     async def upload_to_volume(
@@ -291,7 +291,7 @@ class Transfers:
     async def retry(
         self, *, transfer_id: str | None = None, prompt_id: str | None = None, token: str | None
     ) -> list[TransferRecord]:
-        """Begin anew with what has failed: one transfer, the uploads of a run, or all uploads.
+        """Queue failed transfers again: one, the uploads of a run, or all uploads.
 
         A run that ended because of its uploads stays as it ended.
 
@@ -302,7 +302,7 @@ class Transfers:
         prompt_id : str, optional
             The run.
         token : str or None
-            A key to use from now on, where the old one was the fault.
+            A key to use from now on, if the old one was refused.
 
         Returns
         -------
@@ -352,7 +352,7 @@ class Transfers:
     # -- in ----------------------------------------------------------------------------------
 
     async def offer(self, source: str, url: str, filename: str | None) -> Offer:
-        """Find out which file a request for a model means.
+        """Return the file that a request for a model names.
 
         Parameters
         ----------
@@ -378,8 +378,8 @@ class Transfers:
         if source == "civitai":
             try:
                 return await self._sites.civitai(self.http, url)
-            except TransferError as fault:
-                raise CloudError(f"The model cannot be found: {fault.message}") from fault
+            except TransferError as error:
+                raise CloudError(f"The model cannot be found: {error.message}") from error
         split = urlsplit(url)
         if split.scheme not in ("http", "https") or not split.hostname:
             raise InvalidRequestError.of_field("url", "must be an http:// or https:// address")
@@ -394,7 +394,7 @@ class Transfers:
         *,
         untrusted: bool = False,
     ) -> TransferRecord:
-        """Queue a download, or return the one that is getting this very file already.
+        """Queue a download, or return the one that already downloads the same file.
 
         Parameters
         ----------
@@ -430,7 +430,7 @@ class Transfers:
         return self._sites.addresses
 
     def require_fetching(self) -> None:
-        """Make sure that models may be fetched.
+        """Raise unless models may be fetched.
 
         Raises
         ------

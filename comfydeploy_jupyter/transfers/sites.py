@@ -1,4 +1,4 @@
-"""The sites that models come from: their addresses, their tokens, what they want to be asked."""
+"""The sites that models come from: addresses, tokens, requests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the bytes of an upload come from: a file of this machine, or a remote ComfyUI."""
+"""The sources of uploads: files of this machine, and files of a remote ComfyUI."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Source(Protocol):
     ----------
     size : int
         Its bytes.
-    fault : TransferError or None
+    error : TransferError or None
         Why the last reading ended early; HTTP clients hide it.
     """
 
     size: int
-    fault: TransferError | None
+    error: TransferError | None
 
     def chunks(self, start: int, end: int, advance: Callable[[int], None]) -> AsyncIterator[bytes]:
         """Yield the bytes from ``start`` to ``end``; ``advance`` is told of each chunk sent."""
@@ -55,11 +55,11 @@ class FileSource:
         self._name = name
         self._facts = os.fstat(self._descriptor)
         self.size = self._facts.st_size
-        self.fault: TransferError | None = None
+        self.error: TransferError | None = None
 
     @property
     def stamp(self) -> list[int]:
-        """What changes with the content: size, time of change in nanoseconds, inode."""
+        """Size, time of change in nanoseconds, inode: they change with the content."""
         return [self.size, self._facts.st_mtime_ns, self._facts.st_ino]
 
     async def chunks(
@@ -69,8 +69,8 @@ class FileSource:
         while start < end:
             try:
                 chunk = await asyncio.to_thread(self._read, start, end)
-            except TransferError as fault:
-                self.fault = fault
+            except TransferError as error:
+                self.error = error
                 raise
             start += len(chunk)
             yield chunk
@@ -83,10 +83,10 @@ class FileSource:
             if chunk and start + len(chunk) < end:
                 return chunk
             now = os.fstat(self._descriptor)
-        except OSError as fault:
+        except OSError as error:
             raise TransferError(
-                f"{self._name} cannot be read: {fault.strerror}", again=True
-            ) from fault
+                f"{self._name} cannot be read: {error.strerror}", again=True
+            ) from error
         if not chunk:
             raise self._changed("became shorter")
         if (now.st_size, now.st_mtime_ns) != (self.size, self._facts.st_mtime_ns):
@@ -98,7 +98,7 @@ class FileSource:
 
 
 class ViewSource:
-    """A file that a ComfyUI elsewhere hands out; it can be read once, from start to end.
+    """A file of a remote ComfyUI; it can be read once, from start to end.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ class ViewSource:
         self._response = response
         self._name = name
         self.size = response.content_length
-        self.fault: TransferError | None = None
+        self.error: TransferError | None = None
 
     async def chunks(
         self, _start: int, _end: int, advance: Callable[[int], None]
@@ -124,9 +124,9 @@ class ViewSource:
             async for chunk in self._response.content.iter_chunked(CHUNK):
                 yield chunk
                 advance(len(chunk))
-        except (aiohttp.ClientError, asyncio.TimeoutError, ConnectionError) as fault:
-            self.fault = TransferError(f"ComfyUI did not send all of {self._name}", again=True)
-            raise self.fault from fault
+        except (aiohttp.ClientError, asyncio.TimeoutError, ConnectionError) as error:
+            self.error = TransferError(f"ComfyUI did not send all of {self._name}", again=True)
+            raise self.error from error
 
 
 @asynccontextmanager

@@ -104,8 +104,8 @@ async def put(
             await read_whole(response, LARGEST_JSON)  # half an answer confirms nothing
             etag = response.headers.get("ETag", "")
     except TransferError:
-        if source.fault is not None:
-            raise source.fault from None
+        if source.error is not None:
+            raise source.error from None
         raise
     return etag.removeprefix("W/").strip('"')
 
@@ -131,7 +131,7 @@ async def presign(
 
 
 class _Job:
-    """What all uploads need: connections, the files, keys."""
+    """Base of all uploads: session, files, keys."""
 
     def __init__(
         self, http: aiohttp.ClientSession, machines: MachineRegistry, key_for: KeyFor
@@ -142,7 +142,7 @@ class _Job:
 
 
 class _PresignedJob(_Job):
-    """What the two uploads to presigned addresses share: ask for an address, send, check."""
+    """Base of uploads to presigned addresses: ask for an address, send, check."""
 
     async def _send(self, transfer: Transfer, source: Source, query: dict[str, str]) -> None:
         record = transfer.record
@@ -218,7 +218,7 @@ class VolumeUpload(_Job):
     """
 
     async def run(self, transfer: Transfer) -> None:
-        """Upload what is not confirmed yet."""
+        """Upload the parts that are not confirmed yet."""
         record = transfer.record
         assert record.path is not None
         machine = self._machines.get(record.facts.get("machine"))
@@ -235,7 +235,7 @@ class VolumeUpload(_Job):
                 await self._send_parts(transfer, source)
 
     async def clean_up(self, transfer: Transfer) -> None:
-        """Have the parts forgotten that were stored already."""
+        """Abort the upload in parts, so that the service drops those it has."""
         await self._abandon(transfer)
 
     async def _send_parts(self, transfer: Transfer, source: FileSource) -> None:
@@ -261,12 +261,12 @@ class VolumeUpload(_Job):
                 "parts": [{"partNumber": n, "eTag": parts[str(n)]} for n in range(1, count + 1)],
             }
             await self._ask(transfer, "complete-multipart-upload", body)
-        except TransferError as fault:
-            if not fault.again or source.fault is not None:
+        except TransferError as error:
+            if not error.again or source.error is not None:
                 await self._abandon(transfer)
-            if resumed and not fault.again:
+            if resumed and not error.again:
                 # The service knows nothing more of an upload that was begun long ago.
-                raise TransferError(fault.message, again=True) from fault
+                raise TransferError(error.message, again=True) from error
             raise
 
     async def _in_parallel(
@@ -318,7 +318,7 @@ class VolumeUpload(_Job):
         await transfer.save()
 
     async def _abandon(self, transfer: Transfer) -> None:
-        """Forget an upload in parts, here and at the service."""
+        """Abort an upload in parts, here and at the service."""
         facts = transfer.record.facts
         upload = facts.pop("upload", None)
         for name in ("parts", "part_size", "stamp"):
@@ -326,8 +326,8 @@ class VolumeUpload(_Job):
         if upload is not None:
             try:
                 await self._ask(transfer, "abort-multipart-upload", upload)
-            except TransferError as fault:
-                if fault.again:
+            except TransferError as error:
+                if error.again:
                     raise
 
     async def _ask(self, transfer: Transfer, route: str, body: dict[str, Any]) -> dict[str, Any]:

@@ -115,9 +115,9 @@ class Binary:
             self._fetching.require("cloudflared")
             try:
                 return await wait_for(self._fetch(), LONGEST_DOWNLOAD)
-            except (aiohttp.ClientError, asyncio.TimeoutError, OSError, tarfile.TarError) as fault:
-                why = str(fault) or type(fault).__name__
-                raise _not_fetched(f"cloudflared cannot be downloaded: {why}") from fault
+            except (aiohttp.ClientError, asyncio.TimeoutError, OSError, tarfile.TarError) as error:
+                why = str(error) or type(error).__name__
+                raise _not_fetched(f"cloudflared cannot be downloaded: {why}") from error
 
     def _find(self) -> Path | None:
         if self._configured:

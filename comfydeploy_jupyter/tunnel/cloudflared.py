@@ -123,9 +123,9 @@ class Cloudflared:
         try:
             await self._child.start(command, cwd=self._folder, env=environment)
             return await self._until_it_is_there(port, hostname)
-        except OSError as fault:
+        except OSError as error:
             await self.end()
-            raise failure("exited", f"cloudflared cannot be started: {fault}") from fault
+            raise failure("exited", f"cloudflared cannot be started: {error}") from error
         except BaseException:
             await self.end()
             raise

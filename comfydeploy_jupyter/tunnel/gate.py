@@ -243,8 +243,8 @@ class Gate:
                 return await self._pass_back(request, answer, fresh=fresh)
         except (aiohttp.ClientConnectorError, asyncio.TimeoutError, ComfyUIUnavailableError):
             return _refusal(request, 502, "unreachable", "What lies behind this does not answer")
-        except aiohttp.WSServerHandshakeError as fault:
-            return _refusal(request, fault.status, "refused", "The WebSocket was refused")
+        except aiohttp.WSServerHandshakeError as error:
+            return _refusal(request, error.status, "refused", "The WebSocket was refused")
         except aiohttp.ClientError:
             return _refusal(request, 502, "broken", "What lies behind this broke the connection")
 
@@ -331,12 +331,12 @@ class Tally(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Count a record, and write its place if its turn has come."""
         place = f"{record.levelname} {record.name} {record.module}:{record.lineno}"
-        fault = record.exc_info[1] if record.exc_info else None
-        if fault is not None:
-            frames = list(traceback.walk_tb(fault.__traceback__))
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None:
+            frames = list(traceback.walk_tb(error.__traceback__))
             where = frames[-1] if frames else None
             name = "" if where is None else f" at {where[0].f_code.co_name}:{where[1]}"
-            place += f" {type(fault).__name__}{name}"
+            place += f" {type(error).__name__}{name}"
         count = self._seen[place] = self._seen.get(place, 0) + 1
         if count & (count - 1) == 0:
             print(f"{place} ({count})", file=sys.stderr, flush=True)

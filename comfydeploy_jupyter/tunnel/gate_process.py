@@ -84,10 +84,10 @@ class GateProcess:
             self._listener = socket.create_server(
                 ("127.0.0.1", self._wanted_port), backlog=256, reuse_port=False
             )
-        except OSError as fault:
+        except OSError as error:
             raise failure(
-                "gate_failed", f"The gate cannot listen at port {self._wanted_port}: {fault}"
-            ) from fault
+                "gate_failed", f"The gate cannot listen at port {self._wanted_port}: {error}"
+            ) from error
         self._listener.setblocking(False)
         self._target, self._trusted = target, trusted_users
         self._keeper = asyncio.create_task(self._keep())
@@ -124,8 +124,8 @@ class GateProcess:
                 if target != self._target:
                     await self._child.end()  # it was pointed elsewhere while it started
                 await self._child.wait()
-            except OSError as fault:
-                logger.warning("The gate of the tunnel cannot be started: %s", fault)
+            except OSError as error:
+                logger.warning("The gate of the tunnel cannot be started: %s", error)
             if target == self._target:
                 why = self._child.exit_text()
                 logger.warning("The gate of the tunnel ended (%s); it is started again", why)

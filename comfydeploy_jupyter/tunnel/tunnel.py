@@ -217,14 +217,14 @@ class Tunnel:
     async def _supervise(self) -> None:
         try:
             await self._keep_up()
-        except Exception as fault:
+        except Exception as error:
             logger.exception(
                 "The supervision of the tunnel to %s failed",
                 self.order.target,
                 extra=self._log_fields,
             )
             await self._take_down()
-            self.error = failure("exited", f"The tunnel failed: {type(fault).__name__}: {fault}")
+            self.error = failure("exited", f"The tunnel failed: {type(error).__name__}: {error}")
             self._settle(self.error)
 
     async def _keep_up(self) -> None:

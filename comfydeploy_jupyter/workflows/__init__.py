@@ -1,1 +1,1 @@
-"""Workflows: kept in versions, converted, judged."""
+"""Workflows: stored in versions, converted, validated."""

@@ -193,9 +193,9 @@ class CloudWorkflows:
         body = {key: value for key, value in body.items() if value is not None}
         try:
             row = await self._account.post("workflow", workflow_id, "version", body=body)
-        except CloudError as fault:
+        except CloudError as error:
             # To the service, a workflow that does not exist is a failure of its own.
-            if fault.status == CloudError.status:
+            if error.status == CloudError.status:
                 await self._account.get("workflow", workflow_id, limit=1)
             raise
         if not isinstance(row, dict) or not isinstance(row.get("version"), int):

@@ -145,14 +145,14 @@ async def read_stored(request: ConvertRequest, machine: Machine) -> dict[str, An
             await machine.ready()  # only now it is known where its ComfyUI is
         if machine.path is None:
             return await _read_remote(await machine.ready(), names[-1])
-    except (NotFoundError, ComfyUIUnavailableError) as fault:
-        missing = fault
+    except (NotFoundError, ComfyUIUnavailableError) as error:
+        missing = error
     folders = await machine.folders()
     for name in names:
         try:
             return await asyncio.to_thread(_read_within, folders, name)
-        except NotFoundError as fault:
-            missing = missing or fault
+        except NotFoundError as error:
+            missing = missing or error
     assert missing is not None
     raise missing
 

@@ -123,8 +123,8 @@ def _parsed(value: Any, field: str) -> dict[str, Any]:
     if isinstance(value, str):
         try:
             value = responses.loads(value, decoder=decoder(unique=True))
-        except (ValueError, RecursionError) as fault:
-            raise InvalidRequestError.of_field(field, f"is not JSON: {fault}") from None
+        except (ValueError, RecursionError) as error:
+            raise InvalidRequestError.of_field(field, f"is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise InvalidRequestError.of_field(field, "must be a workflow, a JSON object")
     return value

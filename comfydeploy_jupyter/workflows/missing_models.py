@@ -153,13 +153,13 @@ async def plan(
     workflow_api, workflow : dict or None
         The workflow in either format, or in both.
     """
-    judgement = await validate_workflow(machine, workflow_api=workflow_api, workflow=workflow)
+    validation = await validate_workflow(machine, workflow_api=workflow_api, workflow=workflow)
     folders = await machine.folders()
     models = await asyncio.to_thread(
         _examine,
         workflow_api,
         workflow,
-        judgement["missing_models"],
+        validation["missing_models"],
         present,
         folders if folders.base is not None else None,
         transfers.site_addresses,
@@ -172,7 +172,7 @@ async def plan(
             "The folders of this ComfyUI are not known here, so nothing can be fetched into them;"
             " set comfyui_path if it is on this machine."
         )
-    return Plan(models[:MOST], judgement["missing_nodes"], warnings)
+    return Plan(models[:MOST], validation["missing_nodes"], warnings)
 
 
 async def ask_sizes(found: Plan, transfers: Transfers) -> None:
@@ -184,10 +184,10 @@ async def ask_sizes(found: Plan, transfers: Transfers) -> None:
             try:
                 offer = await _offer(model, transfers)
                 told = await transfers.ask(offer.url)
-            except (TransferError, ComfyDeployError) as fault:
-                if isinstance(fault, OfflineError):
+            except (TransferError, ComfyDeployError) as error:
+                if isinstance(error, OfflineError):
                     raise
-                model.problem = fault.message
+                model.problem = error.message
                 return
         model.size = told.size
         model.sha256 = model.sha256 or offer.sha256 or told.sha256
@@ -224,8 +224,8 @@ async def fetch(found: Plan, transfers: Transfers, machine: Machine) -> None:
             model.state = "fetching"
         except ConflictError:
             model.refuse("another file is on its way to that name")
-        except (ComfyDeployError, TransferError) as fault:
-            model.refuse(fault.message)
+        except (ComfyDeployError, TransferError) as error:
+            model.refuse(error.message)
 
 
 def only(found: Plan, names: Iterable[str]) -> None:
@@ -286,15 +286,15 @@ def _examine(
         elif model.state == "missing" and folders is not None:
             try:
                 _place(folders, model)
-            except ComfyDeployError as fault:
-                model.refuse(fault.message)
+            except ComfyDeployError as error:
+                model.refuse(error.message)
     return [model for model, _ in models]
 
 
 def _combine(
     listed: list[ListedModel], missing: list[dict[str, Any]]
 ) -> list[tuple[ModelFile, ListedModel | None]]:
-    """Bring together what a workflow lists and what its loaders lack."""
+    """Combine the models that a workflow lists with those that its loaders lack."""
     by_name: dict[str, ListedModel] = {}
     for entry in listed:
         by_name.setdefault(entry.name, entry)
@@ -323,7 +323,7 @@ def _combine(
 def _check(
     model: ModelFile, listed: ListedModel, folders: Collection[str], sites: Collection[str]
 ) -> None:
-    """Take over what a workflow lists of a model; note what must not be."""
+    """Copy what a workflow lists of a model, with a note on what is refused."""
     model.url = listed.url
     suffix = PurePosixPath(listed.name).suffix.lower()
     problem = None

@@ -143,7 +143,7 @@ async def transfers(api, extension) -> None:
 
 async def orders(extension) -> None:
     owed = CallbackRepository(extension.services.database)
-    (order,), (message,) = await owed.take_over([SESSION], "another")
+    (order,), (message,) = await owed.recover([SESSION], "another")
     assert (order.status_endpoint, order.token) == ("https://example.org/status", "era-token")
     assert (message.number, message.body) == (1, b'{"status":"queued"}')
 

@@ -352,7 +352,7 @@ async def test_stopped_before_the_first_step_goes_on_later(room):
     await queue.close()
     assert (await repository.get(record.id)).state == "queued"
     queue = TransferQueue(repository, room.session, {"gated": job})
-    await queue.take_over([room.session.id])
+    await queue.recover([room.session.id])
     job.go.set()
     assert (await queue.wait(record)).state == "done"
     await queue.close()
