@@ -64,7 +64,7 @@ def child_environment(*, secrets: bool = True, keep: tuple[str, ...] = ()) -> di
 
 
 def plain_environment(*also: str) -> dict[str, str]:
-    """Return what a program gets that only tells of this machine, such as ``nvidia-smi``.
+    """Return a minimal environment, for programs such as ``nvidia-smi``.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ class Child:
         env: Mapping[str, str] | None = None,
         pass_fds: Sequence[int] = (),
     ) -> None:
-        """Start the program; its predecessor must have ended.
+        """Start the program; the previous process must have ended.
 
         Parameters
         ----------
@@ -201,7 +201,7 @@ class Child:
         return f"exit code {code}"
 
     def end_leftover(self) -> None:
-        """End a child that an owner left which was killed together with its reaper; in a thread."""
+        """End a child whose owner and reaper were killed. It blocks: call it in a thread."""
         try:
             record = json.loads(self._record_path.read_text(encoding="utf-8"))
             pid, started_at = int(record["pid"]), record["started_at"]
@@ -240,7 +240,7 @@ _CONTROLS = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[@-Z\\-_])")
 
 
 def _tail(log: Path, lines: int, start: int) -> list[str]:
-    """Return the last lines of a log without colours, none of what lies before ``start`` bytes."""
+    """Return the last lines of a log without colours, from ``start`` bytes on."""
     try:
         with log.open("rb") as file:
             size = file.seek(0, os.SEEK_END)

@@ -84,7 +84,7 @@ _RECEIVED_BYTES = Counter(
 
 
 def add_machine(machine: str) -> None:
-    """Begin the series of a machine at zero: what first appears with a 1 has no rate."""
+    """Create the series of a machine at zero: one that starts at 1 has no rate."""
     for status in ENDS:
         _RUNS.labels(machine, status)
         _DURATION.labels(machine, status)
@@ -159,7 +159,7 @@ class Reading(NamedTuple):
 
 
 class _Kind(NamedTuple):
-    """What a reading means, and what two servers in one process make of it together."""
+    """The meaning of a gauge, and how those of two servers in one process are combined."""
 
     text: str
     labels: tuple[str, ...]
@@ -200,7 +200,7 @@ READINGS = {
 
 
 class _Readings(Collector):
-    """Reads what is so when it is asked for."""
+    """Reads the gauges when they are asked for."""
 
     def __init__(self) -> None:
         self.sources: list[Callable[[], Iterable[Reading]]] = []
@@ -239,7 +239,7 @@ for _kind, _direction in TRANSFER_KINDS.items():
 
 
 def watch(source: Callable[[], Iterable[Reading]]) -> Callable[[], None]:
-    """Have a server read whenever the metrics are asked for; return how to stop that.
+    """Read a server's gauges whenever metrics are asked for; return a function that stops it.
 
     Parameters
     ----------

@@ -121,7 +121,7 @@ class _Reaper:
             self.owner_reads = False
 
     def _reap(self) -> bool:
-        """Collect ended children; return whether any process is left to wait for."""
+        """Wait for ended children; return whether any child still runs."""
         try:
             while True:
                 pid, status = os.waitpid(-1, os.WNOHANG)

@@ -1,4 +1,4 @@
-"""What is a secret, by its name or its looks: in variables, addresses, arguments and files."""
+"""Recognises secrets by name or form, in variables, addresses, arguments and files."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ _SECRET_FILES = re.compile(
 
 
 def is_secret_name(name: str) -> bool:
-    """Return whether what is called so holds a secret, e.g. ``HF_TOKEN`` or ``--tls-keyfile``."""
+    """Return whether a name is that of a secret, e.g. ``HF_TOKEN`` or ``--tls-keyfile``."""
     spaced = re.sub(r"([a-z0-9])([A-Z])", r"\1 \2", name)
     words = re.split(r"[^a-z0-9]+", spaced.lower())
     return not _WORDS.isdisjoint(words) or any(word.endswith(_ENDINGS) for word in words)
 
 
 def is_secret_file(name: str) -> bool:
-    """Return whether a file of this name is there to hold secrets."""
+    """Return whether a file of this name usually holds secrets."""
     return _SECRET_FILES.fullmatch(name) is not None
 
 

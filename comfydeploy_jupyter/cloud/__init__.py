@@ -1,1 +1,1 @@
-"""The ComfyDeploy service: where it is, who asks, and what it answers."""
+"""The ComfyDeploy service: addresses, credentials, requests."""

@@ -1,4 +1,4 @@
-"""Who may receive a ComfyDeploy API key, and which key that is."""
+"""Decides which addresses may receive a ComfyDeploy API key, and which key."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _is_below(asked: URL, allowed: URL) -> bool:
 
 
 def _shown(url: URL) -> str:
-    """Return an address without what may be secret in it."""
+    """Return an address without its parts that may be secret."""
     try:
         return str(url.with_user(None).with_query(None).with_fragment(None))
     except ValueError:

@@ -336,7 +336,7 @@ class _CallError(Exception):
 
 
 def unreadable(what: str) -> CloudError:
-    """Return the error for an answer that is not what the service should have answered."""
+    """Return the error for a response of an unexpected form."""
     return CloudError(f"ComfyDeploy's answer to {what} is not what it should be")
 
 
@@ -371,7 +371,7 @@ async def _read(response: aiohttp.ClientResponse, text: bytes, what: str, key: s
 
 
 def _sentence(answer: Any) -> str:
-    """Return what the service says is wrong; its errors have one of three shapes.
+    """Return the message of an error response, which has one of three forms.
 
     ``{"detail": "…"}`` from the middleware, ``{"error": "…"}`` from some routes, and
     ``{"detail": [{"loc": […], "msg": "…"}]}`` for a body it refuses.

@@ -42,7 +42,7 @@ class Credentials:
         self._path = path
 
     def load(self) -> Account | None:
-        """Return who signed in; None if nobody has, or the file cannot be read."""
+        """Return the account that signed in; None without one, or if the file cannot be read."""
         try:
             found = json.loads(self._path.read_bytes())
             return Account(str(found["api_key"]), str(found["name"]))
@@ -50,11 +50,11 @@ class Credentials:
             return None
 
     def forget(self) -> None:
-        """Delete what is kept."""
+        """Delete the stored credentials."""
         self._path.unlink(missing_ok=True)
 
     def keep(self, account: Account) -> None:
-        """Keep who signed in: the old file stays whole until the new one is."""
+        """Store the account that signed in, replacing the file atomically."""
         descriptor, name = tempfile.mkstemp(dir=self._path.parent, prefix=".credentials-")
         try:
             with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor has no path

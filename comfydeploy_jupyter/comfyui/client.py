@@ -164,7 +164,7 @@ class ComfyUIClient(Transport):
         raise NoRouteError
 
     async def history(self, prompt_id: str) -> dict[str, Any] | None:
-        """Return what ComfyUI remembers of a prompt that ended, or None.
+        """Return ComfyUI's history of a prompt that ended, or None.
 
         Returns
         -------
@@ -187,7 +187,7 @@ class ComfyUIClient(Transport):
         return {"outputs": {}, **found}
 
     async def object_info(self) -> tuple[bytes, dict[str, Any]]:
-        """Return the definitions of all nodes: the text that ComfyUI sent, and what it says."""
+        """Return the definitions of all nodes: as ComfyUI's text, and parsed."""
         text, whole = await self.ask("GET", "/object_info", limit=MAX_ANSWER, compressed=True)
         if not whole:
             raise self.too_large("GET /object_info", MAX_ANSWER)
@@ -277,7 +277,7 @@ class ComfyUIClient(Transport):
         return {**answer, "node_errors": node_errors if isinstance(node_errors, dict) else {}}
 
     async def cancel(self, prompt_id: str) -> None:
-        """Take a prompt off the queue, or interrupt it if it is being executed.
+        """Remove a prompt from the queue, or interrupt it if it is being executed.
 
         One that has ended or is unknown is left alone, and so is any other prompt.
         """
@@ -293,7 +293,7 @@ class ComfyUIClient(Transport):
         await self.request("POST", "/interrupt", body=json.dumps({"prompt_id": prompt_id}).encode())
 
     async def free(self, *, unload_models: bool, free_memory: bool) -> None:
-        """Have ComfyUI give up memory, once it executes nothing.
+        """Make ComfyUI free memory as soon as it executes nothing.
 
         Parameters
         ----------

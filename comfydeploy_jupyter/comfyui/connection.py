@@ -103,7 +103,7 @@ class Connection:
                 self._down()
 
     async def wait_connected(self, timeout: float) -> bool:
-        """Wait up to ``timeout`` seconds for the connection; return whether it is there."""
+        """Wait up to ``timeout`` seconds for the connection; return whether it is open."""
         return await wait_until_set(self._up, timeout)
 
     def hurry(self) -> None:
@@ -112,11 +112,11 @@ class Connection:
 
     @property
     def may_be_deaf(self) -> bool:
-        """Whether an earlier socket may have made this one deaf, judged by the silence on it."""
+        """Whether this socket has been silent for so long that it may be deaf (see the class)."""
         return self._doubt is not None and time.monotonic() - self.last_heard > self._doubt
 
     async def reconnect(self) -> None:
-        """Take leave of ComfyUI and connect anew: the new socket hears the events."""
+        """Close the socket properly and connect again, so that events arrive."""
         socket = self._socket
         if socket is None:
             return
@@ -150,7 +150,7 @@ class Connection:
             await wait_until_set(self._hurry, BACKOFF.pause(failures))
 
     async def _connect(self) -> None:
-        """Open a socket and hear what comes, until it ends."""
+        """Open a socket and handle its frames until it is closed."""
         async with self._leaving:  # the last socket must be gone before the next one comes
             await self._client.queue_remaining(within=KNOCK_TIMEOUT)
         async with self._client.sockets.ws_connect(

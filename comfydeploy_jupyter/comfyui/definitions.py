@@ -81,7 +81,7 @@ class Knowledge:
         return Knowledge.unpacked, (self._packed, self.source)
 
     def origin(self) -> dict[str, Any]:
-        """Return ``{"source", "comfyui_version"}``, as replies tell it."""
+        """Return ``{"source", "comfyui_version"}``, for replies."""
         return {"source": self.source, "comfyui_version": self.comfyui_version}
 
 
@@ -120,7 +120,7 @@ class Definitions:
         return self._offline if self._live is None else self._live.knowledge
 
     def attach(self) -> None:
-        """Note that a ComfyUI has connected; what was known of the one before may be wrong."""
+        """Note that a ComfyUI has connected: its definitions may differ from the known ones."""
         self._live = self._error = None
 
     async def get(

@@ -1,4 +1,4 @@
-"""Which ComfyUI is there: one that answers, one that can be started, and what it runs on.
+"""Finds a ComfyUI that answers or can be started, and the interpreter to start it with.
 
 Everything here looks without importing torch or running ComfyUI. Functions that are not coroutines
 touch files or start short programs: call them in a thread.
@@ -177,7 +177,7 @@ async def answers(url: str, timeout: float = 5.0, *, peers: Peers | None = None)
 
 
 async def what_answers(url: str, timeout: float = 5.0, *, peers: Peers | None = None) -> str | None:
-    """Return None if a ComfyUI answers at ``url``, else what does, for a sentence to the user.
+    """Return None if a ComfyUI answers at ``url``, else in words what answers there.
 
     ``GET /system_stats`` must give JSON with ``devices`` and a ``system`` that tells ComfyUI's
     version, or its ``argv`` as older ones do (ComfyUI, server.py). Redirects are not
@@ -227,7 +227,7 @@ def is_comfyui_tree(path: Path) -> bool:
 
 
 def launch_options(path: Path) -> frozenset[str]:
-    """Return the options that the ``main.py`` of a ComfyUI folder takes; empty where unknown.
+    """Return the options of the ``main.py`` in a ComfyUI folder; empty if unknown.
 
     They are read from ``comfy/cli_args.py`` without running it.
     """
@@ -365,7 +365,7 @@ def has_gpu(env: Mapping[str, str] | None = None) -> bool:
 
 @dataclass(frozen=True)
 class TorchBuild:
-    """The torch of an interpreter, as its files tell.
+    """The torch of an interpreter, read from its files.
 
     Attributes
     ----------

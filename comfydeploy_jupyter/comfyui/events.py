@@ -1,4 +1,4 @@
-"""What a ComfyUI says on its WebSocket, typed.
+"""The events that ComfyUI sends on its WebSocket.
 
 The frames are those of ComfyUI (``server.py``, ``protocol.py``): text frames are
 ``{"type": …, "data": {…}}``; binary frames begin with a big-endian 32-bit type.

@@ -152,7 +152,7 @@ class Folders:
         return found
 
     def is_told(self, name: str) -> bool:
-        """Return whether a folder is known by what the running ComfyUI tells of it alone."""
+        """Return whether only the running ComfyUI names a folder."""
         return name in self.told and name not in self._registered
 
     def model_folder(self, name: str) -> ModelFolder:
@@ -439,7 +439,7 @@ def _check_name(name: str, field: str) -> None:
 
 
 def _check_kind(path: Path, kind: Kind, name: str, field: str) -> bool:
-    """Return whether something is there, and refuse what is not of the wanted kind."""
+    """Return whether the path exists; raise if it is not of the wanted kind."""
     try:
         mode = path.stat().st_mode
     except OSError as error:

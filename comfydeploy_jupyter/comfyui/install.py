@@ -57,12 +57,12 @@ _STAMP = "venv/comfydeploy-install.json"
 
 
 class InstallError(Exception):
-    """The installation cannot go on; the message is one sentence for the user."""
+    """The installation failed; the message is one sentence for the user."""
 
 
 @dataclass
 class Options:
-    """What the command line asks for.
+    """The options of the command line.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ class Options:
 
 
 def install(options: Options) -> None:
-    """Install ComfyUI as asked, unless it is there; print each step.
+    """Install ComfyUI unless it is installed already; print each step.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def _is_there(target: Path, options: Options) -> bool:
 
 
 def _read_stamp(tree: Path) -> dict[str, Any] | None:
-    """Return what this command noted about a tree; None where it has no working environment."""
+    """Return this command's note about a tree; None if its environment does not work."""
     try:
         stamp = json.loads((tree / _STAMP).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -212,7 +212,7 @@ def _lock(folder: Path) -> Iterator[bool]:
 
 
 def _build(target: Path, options: Options) -> Path:
-    """Build a whole ComfyUI beside ``target`` and return where."""
+    """Build a complete ComfyUI beside ``target``; return its folder."""
     partial = target.with_name(f"{target.name}.partial")
     stamp = _read_stamp(partial)
     if (
@@ -297,7 +297,7 @@ def _is_environment(python: str) -> bool:
 
 
 def _move_environment(made: Path, final: Path) -> None:
-    """Have the scripts of an environment name the folder that it is about to be renamed to."""
+    """Write the future folder of an environment into its scripts, before it is renamed."""
     for file in [made / "pyvenv.cfg", *(made / "bin").iterdir()]:
         if file.is_symlink() or not file.is_file():
             continue

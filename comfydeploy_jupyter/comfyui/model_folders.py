@@ -107,7 +107,7 @@ def told_folder(name: str, base: Path, models: Path) -> ModelFolder:
 
 
 def is_folder_name(name: str) -> bool:
-    """Return whether a name that a ComfyUI tells can be that of one folder under ``models/``."""
+    """Return whether a name from ComfyUI can be that of a folder directly under ``models/``."""
     return re.fullmatch(r"[\w][\w .-]{0,100}", name) is not None and name == name.rstrip(" .")
 
 
@@ -189,7 +189,7 @@ def _read_stock_folders(home: Path) -> list[_StockFolder]:
 
 
 def _read_extensions(text: str) -> frozenset[str]:
-    """Return what a set or list of extensions in ComfyUI's source holds."""
+    """Return the extensions in a set or list of ComfyUI's source."""
     if text == "set()":
         return frozenset()
     if text.startswith(("{", "[")):

@@ -1,4 +1,4 @@
-"""How it shows that a ComfyUI ran out of memory, and what helps."""
+"""Recognises that a ComfyUI ran out of memory, and says what helps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SIGNS = re.compile(
 
 
 def is_out_of_memory(kind: str, message: str) -> bool:
-    """Return whether the error of a node means that there was no memory left.
+    """Return whether a node's error means that memory ran out.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def is_out_of_memory(kind: str, message: str) -> bool:
 
 
 def with_advice(message: str) -> str:
-    """Return the message of a node that found no memory, with what helps."""
+    """Return the message for a node that ran out of memory, with what helps."""
     return f"{message}\n\nComfyUI ran out of memory. {ADVICE}."
 
 

@@ -50,7 +50,7 @@ def objection(path: Path) -> str | None:
 
 
 def objection_to_tree(tree: Path) -> str | None:
-    """Return what `objection` does of a ComfyUI: of its folder, its program, and its custom nodes.
+    """Return the `objection` to a ComfyUI's folder, program or custom nodes.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def objection_to_tree(tree: Path) -> str | None:
 
 
 def objection_to_python(python: Path) -> str | None:
-    """Return what `objection` does of an interpreter, and of the environment that it is in.
+    """Return the `objection` to an interpreter or its environment.
 
     Raises
     ------

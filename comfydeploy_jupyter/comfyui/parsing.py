@@ -1,4 +1,4 @@
-"""Parsing what ComfyUI answers: its JSON is large, and may be anything."""
+"""Parses ComfyUI's responses, which may be large, and are not trusted."""
 
 from __future__ import annotations
 

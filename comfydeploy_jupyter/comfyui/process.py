@@ -125,7 +125,7 @@ class ComfyUIProcess:
         return self._url
 
     def on_state(self, callback: Callable[[State], object]) -> None:
-        """Have ``callback`` called with the new state at every change, on the event loop."""
+        """Call ``callback`` on the event loop with the new state at every change."""
         self._callbacks.append(callback)
 
     async def start(self) -> None:
@@ -210,7 +210,7 @@ class ComfyUIProcess:
         self._settle(error)
 
     def _settle(self, outcome: ComfyUIUnavailableError | None) -> None:
-        """Tell those who wait in :meth:`start`."""
+        """Give the result to the callers of :meth:`start`."""
         if self._attempt is not None and not self._attempt.done():
             self._attempt.set_result(outcome)
 
@@ -265,7 +265,7 @@ class ComfyUIProcess:
     # --- what a start needs; runs in a thread
 
     def _prepare(self) -> tuple[list[str], str, dict[str, str]]:
-        """Return command line, address and environment; clear what an earlier owner left."""
+        """Return command line, address and environment; end the process of an earlier owner."""
         if not discovery.is_comfyui_tree(self.path):
             raise self._unavailable(f"There is no ComfyUI in {self.path}")
         python = self._python or discovery.find_python(self.path, by_chance=True)
@@ -328,7 +328,7 @@ def _tell(callback: Callable[[State], object], state: State) -> None:
 
 
 def port_number(given: str | int) -> int | None:
-    """Return a port as a number, None for what is none."""
+    """Return a port as a number, None for anything else."""
     try:
         port = int(given)
     except ValueError:

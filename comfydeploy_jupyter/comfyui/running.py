@@ -138,7 +138,7 @@ def _connections() -> Iterator[tuple[int | None, Any]]:
 
 
 def describe(pid: int) -> Running:
-    """Return what the command line of a ComfyUI process tells."""
+    """Return the folder and arguments in the command line of a ComfyUI process."""
     try:
         process = psutil.Process(pid)
         words = process.cmdline()

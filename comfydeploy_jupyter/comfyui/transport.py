@@ -328,7 +328,7 @@ class Transport:
 
 
 def _without_redirects() -> aiohttp.TraceConfig:
-    """Return what refuses redirects: a handshake cannot be told not to follow them."""
+    """Return a trace that refuses redirects: ``ws_connect`` has no option for that."""
 
     async def refuse(*_: object) -> None:
         raise aiohttp.ClientPayloadError("it leads elsewhere")
@@ -339,7 +339,7 @@ def _without_redirects() -> aiohttp.TraceConfig:
 
 
 def _unheard(after: asyncio.Future[None] | None) -> dict[str, Any]:
-    """Return the details of a failure before which ComfyUI cannot have got a whole request."""
+    """Return ``{"sent": False}`` if ComfyUI cannot have received the complete request."""
     if after is None or (after.done() and not after.cancelled() and after.exception() is None):
         return {}
     return {"sent": False}

@@ -227,7 +227,7 @@ class UploadForm:
             return stored
 
     def close(self) -> None:
-        """Remove what has no name yet."""
+        """Remove the files that are not published yet."""
         with self._guard:
             if self._closed:
                 return
@@ -313,7 +313,7 @@ class UploadForm:
         return staging
 
     def _write(self) -> None:
-        """Write what has arrived of the present file, and hash it meanwhile in another thread."""
+        """Write the received bytes of the present file, and hash them in another thread."""
         self._settle_hashes()
         if self._descriptor is not None and self._arrived:
             views, self._arrived = self._arrived, []
@@ -323,7 +323,7 @@ class UploadForm:
             self._flush(self._descriptor, sum(map(len, views)))
 
     def _flush(self, descriptor: int, written: int) -> None:
-        """Have the disk begin with what is written, so that little is left to wait for."""
+        """Start writing to the disk early, so that the final fsync is short."""
         if self._flushers is None:
             return
         self._unflushed += written
@@ -333,7 +333,7 @@ class UploadForm:
             self._flushing = self._flushers.submit(_flush_data, descriptor)
 
     def _settle_flush(self) -> None:
-        """Wait for the disk; what it could not take is told once only, here."""
+        """Wait for the disk; its errors are reported only here."""
         flushing, self._flushing = self._flushing, None
         if flushing is not None:
             flushing.result()

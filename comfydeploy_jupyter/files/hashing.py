@@ -137,7 +137,7 @@ class Hasher:
         return await asyncio.shield(job)
 
     async def known(self, paths: Sequence[str]) -> dict[str, str]:
-        """Return the hashes of files as far as they are known; none is computed.
+        """Return the cached hashes of files, without computing any.
 
         Parameters
         ----------
@@ -154,7 +154,7 @@ class Hasher:
         return {path: hashes[key] for path, key in keys.items() if key in hashes}
 
     async def close(self) -> None:
-        """Stop hashing; whoever still waits is cancelled."""
+        """Stop hashing; callers that still wait are cancelled."""
         self._stop.set()
         await end(self._jobs.values())
         await asyncio.to_thread(self._threads.shutdown)
@@ -198,7 +198,7 @@ class Hasher:
 
 
 def sha256_of(file: io.FileIO, advance: Callable[[int], None] | None = None) -> str:
-    """Return the hexadecimal SHA-256 of what is left to read of an unbuffered file.
+    """Return the hexadecimal SHA-256 of the rest of an unbuffered file.
 
     Parameters
     ----------

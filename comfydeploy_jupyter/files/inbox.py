@@ -24,7 +24,7 @@ ABANDONED = 24 * 3600  # seconds after which nobody can be writing to a folder a
 
 
 def clean_outbox(outbox: Path) -> None:
-    """Remove what killed servers left in the folder for files on their way."""
+    """Remove files that killed servers left in the folder for incoming files."""
     with suppress(FileNotFoundError):
         for entry in outbox.iterdir():
             if entry.stat().st_mtime < time.time() - ABANDONED:
@@ -32,7 +32,7 @@ def clean_outbox(outbox: Path) -> None:
 
 
 class Inbox:
-    """Takes one upload into the folders of a ComfyUI on this machine.
+    """Stores one upload in the folders of a ComfyUI on this machine.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Inbox:
         return await upload.finish()
 
     async def drop(self, upload: Upload) -> None:
-        """Remove what has arrived and has no name; see `Upload.abort`."""
+        """Remove the files that are not published; see `Upload.abort`."""
         await upload.abort()
 
 
@@ -101,7 +101,7 @@ class RemoteInbox(Inbox):
                 await self._clear()
 
     async def drop(self, upload: Upload) -> None:
-        """Remove all that has arrived, but for what is just being passed on."""
+        """Remove all received files, except one that is being sent to ComfyUI."""
         await super().drop(upload)
         async with self._placing:
             await self._clear()

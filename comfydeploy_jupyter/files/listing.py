@@ -68,12 +68,12 @@ class ModelListing(Protocol):
 
 
 def flat(names: Mapping[str, Iterable[str]]) -> list[str]:
-    """Return ``["checkpoints/a.safetensors", …]`` for what `ModelListing.names` returned."""
+    """Return the result of `ModelListing.names` as ``["checkpoints/a.safetensors", …]``."""
     return [f"{folder}/{name}" for folder, found in names.items() for name in found]
 
 
 class _Directory(NamedTuple):
-    """What a directory held when it had this modification time."""
+    """The content of a directory at one modification time."""
 
     mtime_ns: int
     files: tuple[tuple[str, str], ...]  # name and lower-case extension
@@ -81,7 +81,7 @@ class _Directory(NamedTuple):
 
 
 class DirectoryCache:
-    """Remembers what directories hold, for as long as their modification times stay.
+    """Caches the content of directories until their modification times change.
 
     A file or folder that comes, goes or is renamed changes the time of its directory, so a listing
     only has to look at the directories. Safe to use from several threads.
@@ -192,7 +192,7 @@ class LocalModels:
         ]
 
     def _in_folder(self, folder: ModelFolder) -> Iterable[dict[str, Any]]:
-        """Return what is told of each file; the same object while a file stays the same."""
+        """Return the entry of each file; the same object while the file is unchanged."""
         known = self._entries.get(folder.name, {})
         found: dict[str, dict[str, Any]] = {}
         for name, root in self._files(folder):
@@ -256,14 +256,14 @@ def _matches(words: Iterable[str], entry: Mapping[str, Any]) -> bool:
 
 
 class JSONSource(Protocol):
-    """What is needed of a client of ComfyUI's API."""
+    """The part of a client of ComfyUI's API that is used here."""
 
     async def get_list(self, path: str, kind: type[T]) -> list[T]:
         """Return the JSON array, of items of a type, that ComfyUI answers to a GET of this path."""
 
 
 class RemoteModels:
-    """The models of a ComfyUI elsewhere, as its API tells them.
+    """The models of a remote ComfyUI, from its API.
 
     Parameters
     ----------
@@ -342,7 +342,7 @@ class RemoteModels:
         return entries
 
     async def _told(self, folder: str) -> dict[str, dict[str, Any]]:
-        """Return what is known of the files of a folder, by name; the first directory wins."""
+        """Return the entries of a folder's files by name; the first directory wins."""
         found = await self._client.get_list(f"/experiment/models/{quote(folder, safe='')}", dict)
         return {str(file.get("name")): file for file in reversed(found)}
 
@@ -403,5 +403,5 @@ class LocalAndTold:
 
 
 def _strings(found: Any) -> list[str]:
-    """Return an array as ComfyUI should have sent it; an empty one for anything else."""
+    """Return a value if it is the array that ComfyUI should send, else an empty one."""
     return [item for item in found if isinstance(item, str)] if isinstance(found, list) else []

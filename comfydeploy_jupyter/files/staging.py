@@ -29,7 +29,7 @@ _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.E
 
 
 class Staging:
-    """A locked directory that holds the files of one upload until they have their names.
+    """A locked directory that holds the files of one upload until they are published.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ class Staging:
             os.replace(file, name, src_dir_fd=here, dst_dir_fd=target)
 
     def free(self) -> int:
-        """Return how many bytes the file system can still take."""
+        """Return how many bytes are free on the file system."""
         found = os.fstatvfs(self._descriptor)
         return found.f_bavail * found.f_frsize
 
@@ -137,7 +137,7 @@ class Staging:
 
 
 def remove_orphans(folders: Folders) -> int:
-    """Remove what uploads of killed processes left, and return how many there were."""
+    """Remove the staging directories of killed processes; return how many there were."""
     removed = 0
     for directory in folders.upload_directories():
         with suppress(OSError, ComfyDeployError):

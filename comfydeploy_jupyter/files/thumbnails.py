@@ -30,7 +30,7 @@ class Thumbnails:
         self._room = asyncio.Semaphore(AT_ONCE)
 
     async def make(self, source: BinaryIO, side: int) -> bytes:
-        """Return what `thumbnail` does."""
+        """Make the thumbnail, as `thumbnail` does."""
         async with self._room:
             return await asyncio.to_thread(thumbnail, source, side)
 
@@ -103,7 +103,7 @@ def _of_numbers(image: Image) -> Image:
 
 
 def _of_exr(source: BinaryIO, side: int) -> Image:
-    """Return a small copy of an EXR file, its brightness brought into what a screen shows."""
+    """Return a small copy of an EXR file, tone-mapped for a screen."""
     if find_spec("OpenEXR") is None:
         raise _refused("of an EXR file where the package OpenEXR is installed")
     import OpenEXR

@@ -41,7 +41,7 @@ class Uploads:
         self._open: set[Upload] = set()
 
     async def clean(self, folders: Folders) -> int:
-        """Remove what uploads of killed processes left; return how many there were."""
+        """Remove the incomplete uploads of killed processes; return how many there were."""
         return await asyncio.get_running_loop().run_in_executor(
             self._threads, remove_orphans, folders
         )
@@ -117,7 +117,7 @@ class Upload:
         return self._form.overwrite
 
     async def write(self, chunk: bytes) -> None:
-        """Take the next bytes of the body; returns when there is room for more.
+        """Take the next bytes of the body; return when the buffer has space for more.
 
         Raises
         ------
@@ -134,7 +134,7 @@ class Upload:
             await self._flush()
 
     async def finish(self) -> list[StoredFile]:
-        """Give the files their names, once the whole body was written.
+        """Publish the files under their names, once the complete body is written.
 
         Returns
         -------

@@ -71,7 +71,7 @@ def split_arguments(given: Sequence[str] | str) -> tuple[str, ...]:
 
 
 def check_options(arguments: Sequence[str], place: str | Path) -> None:
-    """Make sure that a ComfyUI can read its options; what it cannot be known to know, passes.
+    """Raise if ComfyUI cannot read its options. Without a list of its options, nothing is raised.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def check_tree(given: str) -> Path:
 
 
 def check_python(given: str) -> None:
-    """Make sure that an interpreter is there.
+    """Raise unless the interpreter exists.
 
     Raises
     ------
@@ -165,7 +165,7 @@ def with_secrets(given: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
 
 
 def check_gpu(given: str | int) -> str:
-    """Return the choice of GPUs as ``CUDA_VISIBLE_DEVICES`` takes it; empty: all of them.
+    """Return the chosen GPUs as a value for ``CUDA_VISIBLE_DEVICES``; empty: all of them.
 
     Raises
     ------

@@ -56,7 +56,7 @@ class CloudMachines:
         return _told(await self._account.get("machine", machine_id))
 
     async def create(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Have a machine built; its ``status`` is ``building`` until it is ``ready``.
+        """Create a machine; its ``status`` is ``building`` until it is ``ready``.
 
         Parameters
         ----------
@@ -71,7 +71,7 @@ class CloudMachines:
         return _told(await self._account.post("machine", "serverless", body=_for_service(body)))
 
     async def update(self, machine_id: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Change a machine; what is not in `body` stays.
+        """Change the fields of a machine that are in `body`.
 
         Raises
         ------
@@ -92,7 +92,7 @@ def _for_service(body: dict[str, Any]) -> dict[str, Any]:
 
 
 def _told(row: Any) -> dict[str, Any]:
-    """Return a machine of the service in the form in which we tell of machines."""
+    """Convert a machine of the service to the form of this package's replies."""
     if not isinstance(row, dict) or not isinstance(row.get("id"), str):
         raise unreadable("the machine")
     # The token lets its holder use the machine.

@@ -1,4 +1,4 @@
-"""What this box is made of: CPU, memory, GPUs, disks.
+"""The hardware of this machine: CPU, memory, GPUs, disks.
 
 Everything here reads files or asks drivers: call it in a thread.
 """
@@ -40,7 +40,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def hardware(folders: Iterable[Path], devices: Iterable[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    """Return what this box has, as ``GET machine`` tells it.
+    """Return the hardware of this machine, for ``GET machine``.
 
     Parameters
     ----------
@@ -155,13 +155,13 @@ def gpus(devices: Iterable[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
 
 
 def gpus_of_driver() -> list[dict[str, Any]]:
-    """Return NVIDIA's GPUs as their driver tells them; empty where there are none."""
+    """Return NVIDIA's GPUs as their driver reports them; empty without any."""
     found = _of_nvml()
     return found if found is not None else _of_nvidia_smi()
 
 
 def _of_nvml() -> list[dict[str, Any]] | None:
-    """Return what NVML tells; None where it or its Python package is not there."""
+    """Return the GPUs that NVML reports; None without NVML or its Python package."""
     try:
         nvml = importlib.import_module("pynvml")
     except ImportError:
@@ -257,7 +257,7 @@ def _bytes(text: str) -> int | None:
 
 
 def of_comfyui(device: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return a GPU as ComfyUI (``server.py``) tells of it; None for a CPU."""
+    """Return a GPU from ComfyUI's ``/system_stats`` (``server.py``); None for a CPU."""
     if device.get("type") in (None, "cpu"):
         return None
     # The name is the device's, the product's, and after a colon the allocator's.

@@ -133,11 +133,11 @@ class Machine:
 
     @property
     def memory_verdict(self) -> str | None:
-        """That memory may have ended its ComfyUI the last time, and what helps; None if not."""
+        """Why its ComfyUI may have ended for lack of memory, and what helps; None if it did not."""
         return self.process.memory_verdict if self.process is not None else None
 
     async def look_for_memory_verdict(self) -> str | None:
-        """Return `memory_verdict`; of a ComfyUI that others started here, what the kernel tells."""
+        """Return `memory_verdict`; for a ComfyUI that others started, by the kernel's count."""
         if self.process is not None:
             return self.process.memory_verdict
         kills = await asyncio.to_thread(count_oom_kills) - self._supervisor.oom_kills
@@ -153,7 +153,7 @@ class Machine:
 
     @property
     def system(self) -> dict[str, Any]:
-        """What its ComfyUI said of itself when it last connected, such as its ``argv``."""
+        """``system`` of ``/system_stats`` at the last connection; it has ``argv``, for one."""
         return dict(self._link.system) if self._link is not None else {}
 
     @property

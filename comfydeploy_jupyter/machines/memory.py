@@ -17,7 +17,7 @@ STEADY = 1024 * 1024  # bytes by which the free memory may change where nothing 
 async def free_memory(
     machine: Machine, *, unload_models: bool = True, free_memory: bool = True
 ) -> dict[str, Any]:
-    """Have the ComfyUI of a machine give up memory, and see how much that was.
+    """Free memory of the ComfyUI of a machine, and measure how much.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ async def free_memory(
 
 
 async def _settled(client: ComfyUIClient, before: dict[str, int]) -> tuple[dict[str, int], bool]:
-    """Return what is free once that does not grow any more, and whether ComfyUI is at work."""
+    """Wait until free memory stops growing; return it, and whether ComfyUI executes a prompt."""
     loop = asyncio.get_running_loop()
     begun = loop.time()
     last = before

@@ -40,7 +40,7 @@ class MachineRegistry:
         metrics.add_machine(machine.id)
 
     def remove(self, machine_id: str) -> None:
-        """Take a machine out; it is not closed by that."""
+        """Remove a machine, without closing it."""
         if self._machines.pop(machine_id, None) is not None:
             metrics.remove_machine(machine_id)
         self.cloud.pop(machine_id, None)

@@ -1,4 +1,4 @@
-"""What is asked and changed of machines; kept over restarts."""
+"""Creates, describes, updates and deletes machines."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class MachineService:
         self._adding = asyncio.Lock()
 
     async def open(self) -> None:
-        """Make the machines that are known; `local` is always one. None is started by that."""
+        """Load all machines, `local` among them, without starting any."""
         records = {record.id: record for record in await self._repository.all()}
         local = records.pop(LOCAL, MachineRecord(LOCAL, LOCAL, "local", {}))
         for record in (local, *records.values()):
@@ -111,7 +111,7 @@ class MachineService:
     # -- asking ------------------------------------------------------------------------------
 
     async def describe(self, machine_id: str | None) -> dict[str, Any]:
-        """Return what a machine is and how it is, as ``GET machine`` tells it.
+        """Return the description and the state of a machine, for ``GET machine``.
 
         Parameters
         ----------
@@ -233,7 +233,7 @@ class MachineService:
         }
 
     def _config(self, machine: Machine) -> dict[str, Any]:
-        """Return what can be set of a machine, secrets hidden."""
+        """Return the settings of a machine, with secrets masked."""
         settings = machine.settings
         record = self._records[machine.id]
         return {
@@ -395,7 +395,7 @@ class MachineService:
         return bool(record.config.get("autostart", default))
 
     def _settings(self, record: MachineRecord) -> MachineSettings:
-        """Return the settings of a machine: what is kept of it, over what is configured."""
+        """Return the settings of a machine: those in its record, else the configured ones."""
         base = self._configured
         if record.kind != "local":
             base = replace(
@@ -419,7 +419,7 @@ class MachineService:
         known: dict[str, Any],
         default_args: Sequence[str] = (),
     ) -> dict[str, Any]:
-        """Return what a request sets, each field checked for itself.
+        """Return the settings in a request, each checked on its own.
 
         An address without a path beside it takes the path away: it would name the folders of
         another ComfyUI.
@@ -472,7 +472,7 @@ class MachineService:
             await asyncio.to_thread(checks.check_options, settings.launch_args, place)
 
     def _check_single(self, url: str, but: Machine | None) -> None:
-        """Make sure that no two machines have one ComfyUI: it sends its events to one socket."""
+        """Raise if another machine has this ComfyUI, which sends its events to one socket only."""
         for machine in self._registry:
             if machine is not but and _same_address(
                 url, machine.url or machine.settings.comfyui_url
@@ -504,7 +504,7 @@ class MachineService:
             )
 
     def check_name(self, name: str, *, but: str | None = None) -> None:
-        """Make sure that a machine can have a name.
+        """Raise unless a machine can have this name.
 
         Parameters
         ----------
@@ -533,7 +533,7 @@ class MachineService:
         return next(found for found in numbered if found not in self._records)
 
     def _copied(self, request: MachineCreate, given: dict[str, Any]) -> Machine | None:
-        """Fill in from `local` what a managed machine does not say; return whose folder it shares.
+        """Copy missing settings from `local`; return the machine whose folder is shared.
 
         Raises
         ------
@@ -632,7 +632,7 @@ def _same_address(one: str, other: str) -> bool:
 
 
 async def _ask(machine: Machine) -> dict[str, Any]:
-    """Return what ComfyUI tells of itself now; nothing if it does not answer."""
+    """Return ComfyUI's ``/system_stats``; empty if it does not answer."""
     client = machine.reachable_client()
     if client is None:
         return {}
@@ -661,7 +661,7 @@ async def _model_folders(machine: Machine) -> list[Path]:
 
 
 def _hardware_elsewhere(told: dict[str, Any], devices: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return what a ComfyUI tells of the box that it runs on, which is not this one."""
+    """Return the hardware of another machine, as its ComfyUI reports it."""
     return {
         "cpu": None,
         "memory": hardware.usage(told.get("ram_total"), told.get("ram_free"), "available"),

@@ -57,7 +57,7 @@ class MachineSettings:
 
     @property
     def place(self) -> tuple[str, str]:
-        """URL and path of the ComfyUI: what tells it from others."""
+        """URL and path, which identify the ComfyUI."""
         return self.comfyui_url, self.comfyui_path
 
     @property

@@ -123,7 +123,7 @@ class Copier:
 
 @dataclass(frozen=True)
 class _Root:
-    """The folder that is copied: what it is called, and what was opened."""
+    """The folder that is copied: its name, and its open descriptor."""
 
     path: Path
     opened: int

@@ -184,7 +184,7 @@ class _Writer:
         ]
 
     def _install_packages(self) -> None:
-        """Install exactly the packages of the snapshot: what is in it needs nothing else."""
+        """Install exactly the packages of the snapshot, without resolving dependencies."""
         packages = self._snapshot.python.packages
         options = [f"--extra-index-url {index}" for index in self._snapshot.python.indexes]
         torch = [p for p in packages if _TORCH.fullmatch(p.name)]

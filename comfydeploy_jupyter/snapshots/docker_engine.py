@@ -160,7 +160,7 @@ def _prepare(log: Path) -> None:
 async def _follow(
     process: asyncio.subprocess.Process, log: Path, tell: Callable[[str], None]
 ) -> None:
-    """Tell each line that is added to a log, until the process has ended."""
+    """Report each line that is added to a log, until the process has ended."""
     ended = asyncio.ensure_future(process.wait())
     place, rest = 0, b""
     try:

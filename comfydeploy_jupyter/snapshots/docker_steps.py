@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def docker_command_steps(snapshot: Snapshot) -> tuple[dict[str, Any], list[str]]:
-    """Return the steps, and warnings of what such steps cannot say.
+    """Return the steps, and warnings about what steps cannot express.
 
     They are the ones into which the service turns a snapshot itself: a ``custom-node`` for each
     repository, a ``custom-node-manager`` for each pack of the registry. Packages follow from these
@@ -49,5 +49,5 @@ def _git_step(url: str, commit: str, name: str) -> dict[str, Any]:
 
 
 def _id(*parts: str) -> str:
-    """Return the same id for the same step, so that an unchanged machine is not built anew."""
+    """Return the same id for the same step, so that an unchanged machine is not rebuilt."""
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]

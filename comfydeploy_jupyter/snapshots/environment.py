@@ -24,7 +24,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40,64}")
 
 @dataclass
 class Environment:
-    """A snapshot, and what of it only this machine has.
+    """A snapshot, and the files of it that only this machine has.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ def read_environment(
     node_folders: Sequence[Path],
     models: Sequence[ModelFile],
 ) -> Environment:
-    """Read what a ComfyUI consists of.
+    """Read the environment of a ComfyUI.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Prints, as JSON, what an interpreter is and has; run by that interpreter, whichever it is.
+"""Prints version and packages of an interpreter as JSON; run by that interpreter.
 
 Standard library only, and nothing newer than Python 3.8.
 """

@@ -55,7 +55,7 @@ def _pip(package: Package) -> tuple[str, str]:
 
 
 def from_manager(given: dict[str, Any]) -> tuple[Snapshot, list[str]]:
-    """Return what a snapshot of ComfyUI-Manager says, and warnings of what cannot be used.
+    """Convert a snapshot of ComfyUI-Manager; return it with warnings about what is lost.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ _GIB = 1024**3
 
 
 class ModelFacts:
-    """Tells what is known of model files.
+    """Looks up hashes and sources of model files.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class ModelFacts:
     async def read(
         self, folders: Folders, *, hash_all: bool, tell: Callable[[str], None]
     ) -> tuple[list[ModelFile], list[str]]:
-        """Return the models of a ComfyUI, and warnings of what is not known of them.
+        """Return the models of a ComfyUI, and warnings about missing sources or hashes.
 
         Parameters
         ----------
@@ -110,7 +110,7 @@ class ModelFacts:
 def _sources(
     entries: list[dict[str, Any]], origins: Mapping[str, str], links: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return where models can be got, by path: whence they came, else what workflows say."""
+    """Return the sources of models by path: their downloads, else the links in workflows."""
     sources = {}
     for entry in entries:
         path = entry["path"]

@@ -28,7 +28,7 @@ _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*")
 
 @dataclass
 class PackageReport:
-    """What is known of an interpreter.
+    """Version and packages of an interpreter.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What a folder's ``.git`` says, read without running anything that is configured in it."""
+"""Reads a folder's ``.git`` without running anything that is configured in it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Checkout:
 
 
 def read_checkout(folder: Path) -> Checkout | None:
-    """Return what is checked out in a folder, or None where it is no checkout of its own."""
+    """Return what is checked out in a folder, or None if it is no repository itself."""
     if not (folder / ".git").exists():
         return None
     directory = _directory(folder / ".git")
@@ -142,7 +142,7 @@ def _is_modified(folder: Path, directory: Path, config: str) -> bool:
 
 
 def _plain_config(config: str, commit: str) -> str:
-    """Return what of a repository's configuration says only how its files are written."""
+    """Return the settings of a repository that only concern how its files are written."""
     kept = [f"{match[1]} = {match[2]}" for match in _HARMLESS.finditer(config)]
     sha256 = len(commit) == _SHA256_LENGTH
     format_of = "[extensions]\nobjectFormat = sha256\n" if sha256 else ""

@@ -86,7 +86,7 @@ class Snapshots:
         self._tasks = BackgroundTasks()
 
     async def close(self) -> None:
-        """End what is under way."""
+        """End all tasks."""
         await self._tasks.close()
 
     @property
@@ -149,7 +149,7 @@ class Snapshots:
     async def to_cloud(
         self, request: SnapshotRequest, account: CloudAccount, tell: Callable[[str], None]
     ) -> dict[str, Any]:
-        """Let ComfyDeploy turn an environment into steps; nothing is written here.
+        """Ask ComfyDeploy to convert an environment to steps; nothing is written here.
 
         Raises
         ------
@@ -243,7 +243,7 @@ class Snapshots:
     async def _build(
         self, name: str, written: Written, reply: dict[str, Any], tell: Callable[[str], None]
     ) -> None:
-        """Build the image of a context; what an error says has the context too."""
+        """Build the image of a context; errors contain the context, too."""
         image = image_name(name)
         log = self._folder / "~logs" / f"{name}.log"
         try:
@@ -288,7 +288,7 @@ def _given(snapshot: dict[str, Any] | str) -> Environment:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """Takes no aliases: by those a few lines can stand for more than a memory holds."""
+    """A YAML loader that refuses aliases: with them a short text can fill the memory."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):

@@ -145,7 +145,7 @@ class PartFile:
             self.size += len(chunk)
 
     def free(self) -> int:
-        """Return how many bytes the file system can still take."""
+        """Return how many bytes are free on the file system."""
         found = os.fstatvfs(self._file)
         return found.f_bavail * found.f_frsize
 

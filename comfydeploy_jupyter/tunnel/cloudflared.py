@@ -80,7 +80,7 @@ class Cloudflared:
     async def start(
         self, service: str, *, token: str | None = None, hostname: str | None = None
     ) -> str | None:
-        """Start it and wait until its tunnel is there; if it fails, nothing is left running.
+        """Start it and wait until its tunnel is up; after a failure nothing keeps running.
 
         Parameters
         ----------
@@ -171,7 +171,7 @@ class Cloudflared:
         return None
 
     def clean_up(self) -> None:
-        """End what a killed Jupyter left behind, remove its token; in a thread."""
+        """End the process of a killed Jupyter and remove its token. It blocks."""
         self._child.end_leftover()
         self._token_path.unlink(missing_ok=True)
 

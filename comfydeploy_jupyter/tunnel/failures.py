@@ -1,4 +1,4 @@
-"""Why a tunnel is not there, in words; read from what cloudflared prints."""
+"""Explains from cloudflared's output why a tunnel failed."""
 
 from __future__ import annotations
 

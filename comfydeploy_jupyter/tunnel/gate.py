@@ -1,4 +1,4 @@
-"""The gate: a small reverse proxy that lets in who has the secret, in a process of its own.
+"""The gate: a small reverse proxy that asks for a secret, in a process of its own.
 
 It is a process so that gigabytes through the tunnel take nothing from Jupyter's event loop. Its
 owner hands it two open files: a listening socket, which outlives it (visitors who come while it is
@@ -77,7 +77,7 @@ _PAGE = """<!doctype html>
 
 @dataclass(frozen=True)
 class GateSettings:
-    """What a gate must know.
+    """The settings of a gate.
 
     Attributes
     ----------
@@ -117,7 +117,7 @@ class Gate:
         self._half_heads: OrderedDict[Connection, str] = OrderedDict()
 
     async def serve(self, listener: socket.socket, stop: asyncio.Event) -> None:
-        """Serve until told to stop."""
+        """Serve until ``stop`` is set."""
         server = Server(
             self._handle,
             self._half_heads,
@@ -317,7 +317,7 @@ class Gate:
 
 
 class Tally(logging.Handler):
-    """Writes where something went wrong, and how often: nothing of what a visitor has sent.
+    """Logs where errors happened and how often, and nothing that a visitor has sent.
 
     Each place is written when it has been reached once, twice, four times and so on, so the log
     grows with the logarithm of what visitors do. Messages and tracebacks, which quote the request
@@ -364,19 +364,19 @@ def _bytes(text: str) -> bytes:
 
 
 def _address(request: web.BaseRequest) -> str:
-    """Return the address of a visitor: what cloudflared says, where that is an address."""
+    """Return the address of a visitor: that in cloudflared's header, if it is valid."""
     with contextlib.suppress(ValueError):
         return ip_address(request.headers.get("Cf-Connecting-Ip", "")).packed.hex()
     return request.remote or ""
 
 
 def _sendable(code: int | None) -> int:
-    """Return a close code that may be sent; some only tell that none was (RFC 6455, 7.4.1)."""
+    """Return a close code that may be sent: some are for local use only (RFC 6455, 7.4.1)."""
     return 1001 if code is None or code in (1005, 1006, 1015) else code
 
 
 def _take_secret(raw_path: str) -> tuple[bytes | None, str]:
-    """Split the secret off a path and query; the rest stays byte for byte what it was."""
+    """Remove the secret from a path and query; the other bytes are unchanged."""
     path, mark, query = raw_path.partition("?")
     if not mark:
         return None, raw_path
@@ -460,7 +460,7 @@ def _refusal(request: web.BaseRequest, status: int, code: str, text: str) -> web
 
 
 def _sealed(answer: A) -> A:
-    """Keep Cloudflare's edge from storing what it would then hand out past the gate."""
+    """Forbid Cloudflare's edge to cache a response, which would bypass the gate."""
     answer.headers["CDN-Cache-Control"] = "no-store"
     return answer
 

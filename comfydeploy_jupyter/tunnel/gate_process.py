@@ -30,7 +30,7 @@ BACKOFF = Backoff(first=0.1, longest=30.0)  # before a gate that ended is starte
 
 
 class GateProcess:
-    """A gate that stays at its address until it is closed, whatever becomes of its process.
+    """A gate that keeps its address until it is closed, also when its process ends.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ class GateProcess:
             raise failure("gate_failed", "The gate in front of the tunnel does not start", log)
 
     async def point_to(self, target: str) -> None:
-        """Let it lead to another address; visitors wait meanwhile."""
+        """Change the address behind it; visitors wait meanwhile."""
         if target != self._target:
             self._target = target
             await self._child.end()  # the keeper starts the next one
@@ -112,7 +112,7 @@ class GateProcess:
             self._listener = None
 
     def end_leftover(self) -> None:
-        """End a gate that a killed Jupyter left behind; in a thread."""
+        """End the process that a killed Jupyter left. It blocks: call it in a thread."""
         self._child.end_leftover()
 
     async def _keep(self) -> None:

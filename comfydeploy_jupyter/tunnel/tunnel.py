@@ -148,14 +148,14 @@ class Tunnel:
 
     @property
     def protection(self) -> Protection:
-        """What keeps strangers out."""
+        """How access is protected."""
         if self._gated:
             return "gate"
         return "jupyter" if self.origin is not None and self.origin.own_protection else "none"
 
     @property
     def access_url(self) -> str | None:
-        """What to open in a browser; where there is a gate, with its secret."""
+        """The address to open in a browser; with a gate, it contains the secret."""
         if self.url is None or self.origin is None:
             return None
         address = self.url + self.origin.path

@@ -89,7 +89,7 @@ class Tunnels:
         self._locks = {target: asyncio.Lock() for target in TARGETS}
 
     async def open(self) -> None:
-        """End what a killed Jupyter left behind."""
+        """End the processes that a killed Jupyter left."""
         for target in TARGETS:
             await asyncio.to_thread(self._cloudflared(target).clean_up)
             await asyncio.to_thread(self._gate(target).end_leftover)
@@ -99,7 +99,7 @@ class Tunnels:
         await self.stop()
 
     async def start(self, order: Order, *, wait: bool = True) -> dict[str, Any]:
-        """Start a tunnel, or join the one that is there, and wait until it is up.
+        """Start a tunnel unless it exists, and wait until it is up.
 
         Who waits may leave: the start goes on, and `status` tells what became of it.
 

@@ -92,7 +92,7 @@ def to_api(workflow: dict[str, Any], knowledge: Knowledge) -> Any:
 
 
 async def read_upload(content: bytes) -> dict[str, Any]:
-    """Do what `read_file` does, without holding the event loop; a large graph is `Unparsed`."""
+    """As `read_file`, without blocking the event loop; a large graph becomes `Unparsed`."""
     is_json = content[:LEADING].lstrip().startswith(b"{")
     if is_json and len(content) > LARGE:
         return await worker.call(_packed_file, content)

@@ -25,7 +25,7 @@ Convert: TypeAlias = Callable[[dict[str, Any]], Awaitable["dict[str, Any] | None
 
 @dataclass(frozen=True)
 class Draft:
-    """What shall be saved.
+    """A workflow that is to be saved.
 
     Attributes
     ----------
@@ -53,7 +53,7 @@ class Draft:
 
 
 async def read_graphs(*given: Any) -> tuple[Any, Any]:
-    """Do what `graphs_of` does, without holding the event loop; large graphs are `Unparsed`."""
+    """As `graphs_of`, without blocking the event loop; large graphs become `Unparsed`."""
     large = is_large(*given) or any(
         isinstance(value, str) and len(value) > LARGE for value in given
     )

@@ -90,7 +90,7 @@ class ModelFile:
         self.state, self.problem = "refused", problem
 
     def describe(self) -> dict[str, Any]:
-        """Return what replies tell of it."""
+        """Return it in the form of replies."""
         return {
             "name": self.name,
             "folder": self.folder,
@@ -126,7 +126,7 @@ class Plan:
 
     @property
     def wanted(self) -> list[ModelFile]:
-        """What can be fetched."""
+        """The models that can be fetched."""
         return [model for model in self.models if model.state == "missing"]
 
 
@@ -176,7 +176,7 @@ async def plan(
 
 
 async def ask_sizes(found: Plan, transfers: Transfers) -> None:
-    """Ask the sites how large the missing files are, and which SHA-256 they have."""
+    """Ask the sites for the size and the SHA-256 of the missing files."""
     slots = asyncio.Semaphore(ASKED_AT_ONCE)
 
     async def ask(model: ModelFile) -> None:
@@ -196,7 +196,7 @@ async def ask_sizes(found: Plan, transfers: Transfers) -> None:
 
 
 async def fetch(found: Plan, transfers: Transfers, machine: Machine) -> None:
-    """Queue the downloads of what is missing; one that is on its way already is not begun again.
+    """Queue the downloads of missing models, except those that are queued already.
 
     Raises
     ------

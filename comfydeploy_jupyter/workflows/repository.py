@@ -1,4 +1,4 @@
-"""What can be done with workflows, wherever they are kept."""
+"""The interface of workflow stores."""
 
 from __future__ import annotations
 

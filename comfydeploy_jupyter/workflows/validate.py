@@ -1,4 +1,4 @@
-"""What ComfyUI would say to a graph, without queueing it."""
+"""Validates a graph as ComfyUI would, without queueing it."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _judge(
 def tell_core_nodes(
     missing: list[dict[str, Any]], workflow: dict[str, Any] | None, running: str | None
 ) -> list[str]:
-    """Say of the missing nodes that are ComfyUI's own what they need; return warnings of the rest.
+    """Note what missing nodes of ComfyUI itself need; return warnings about the others.
 
     Such a node gets ``pack`` and, where a newer ComfyUI is known to have it, ``needs``.
     """
