@@ -5,27 +5,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import platform
 import re
 import shutil
 from collections import defaultdict
 from dataclasses import replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from yarl import URL
 
-from .._version import __version__
 from ..comfyui.discovery import launch_options
-from ..comfyui.running import pid_at
 from ..errors import ComfyUIUnavailableError, ConflictError, InvalidRequestError, NotFoundError
 from ..net.peers import Peers
 from ..net.tasks import wait_for
 from ..secrets import MASK, clean_url, masked_arguments, masked_environment
 from ..store.machines import MachineRecord, name_taken
-from . import checks, hardware
+from . import checks
+from .description import ASK_WITHIN, hardware_and_software, kind
 from .machine import Machine
 from .registry import AUTO, LOCAL
 
@@ -38,7 +34,6 @@ if TYPE_CHECKING:
     from .registry import MachineRegistry
     from .settings import MachineSettings
 
-ASK_WITHIN = 5.0  # seconds that ComfyUI has to tell of itself
 # What `machine/update` sets of how a ComfyUI is found and started.
 _SETTINGS = ("comfyui_url", "comfyui_path", "comfyui_python", "launch_args", "env", "gpu")
 # What is only kept: for snapshots, and for ComfyDeploy.
@@ -163,7 +158,7 @@ class MachineService:
         return {
             "id": machine.id,
             "name": machine.name,
-            "kind": _kind(machine),
+            "kind": kind(machine),
             "status": machine.state,
             "url": known["url"],
             "version": known["version"],
@@ -173,63 +168,15 @@ class MachineService:
         }
 
     async def _describe(self, machine: Machine) -> dict[str, Any]:
-        stats = await _ask(machine)
-        here = _on_this_box(machine)
-        told: dict[str, Any] = stats.get("system") or machine.system
-        devices = [device for device in stats.get("devices") or () if isinstance(device, dict)]
-        if here:
-            found = await asyncio.to_thread(
-                hardware.hardware, await _model_folders(machine), devices
-            )
-        else:
-            found = _hardware_elsewhere(told, devices)
         return {
             "id": machine.id,
             "name": machine.name,
-            "kind": _kind(machine),
+            "kind": kind(machine),
             "status": machine.state,
-            "hardware": found,
-            "software": await self._software(machine, told, here=here),
+            **await hardware_and_software(machine),
             "config": self._config(machine),
             "restart_required": machine.restart_required,
             "work": self._registry.work(machine),
-        }
-
-    async def _software(
-        self, machine: Machine, told: dict[str, Any], *, here: bool
-    ) -> dict[str, Any]:
-        status = machine.status()
-        known: dict[str, Any] = {"version": None, "commit": None, "source": None}
-        if machine.connected or machine.path is not None:  # else it would be looked for, or started
-            with contextlib.suppress(ComfyUIUnavailableError, asyncio.TimeoutError):
-                known = await wait_for(machine.version(), ASK_WITHIN)
-        pid = status.get("pid")
-        facts = {}
-        if here and machine.url is not None and pid is None and machine.connected:
-            pid = await asyncio.to_thread(pid_at, machine.url)
-        if here and pid is not None:
-            facts = await asyncio.to_thread(hardware.process_facts, pid)
-        comfyui = {
-            **known,
-            **{key: value for key, value in status.items() if key not in ("version", "path")},
-            "path": str(machine.path) if machine.path is not None else None,
-            "pid": pid,
-            "process": facts or None,
-            "interpreter": str(machine.python) if machine.python is not None else None,
-            "python": told.get("python_version"),
-            "torch": told.get("pytorch_version"),
-            "launch_args": masked_arguments(machine.launch_args),
-        }
-        try:
-            jupyter_server: str | None = version("jupyter_server")
-        except PackageNotFoundError:
-            jupyter_server = None
-        return {
-            "os": platform.platform() if here else told.get("os"),
-            "python": platform.python_version(),
-            "jupyter_server": jupyter_server,
-            "comfydeploy_jupyter": __version__,
-            "comfyui": comfyui,
         }
 
     def _config(self, machine: Machine) -> dict[str, Any]:
@@ -600,10 +547,6 @@ def kind_of(request: MachineCreate) -> str:
     )
 
 
-def _kind(machine: Machine) -> str:
-    return "managed" if machine.managed else "comfyui"
-
-
 async def _settle(machine: Machine) -> None:
     """Give a ComfyUI that need not be started the time to connect; it may come later as well."""
     if not machine.managed:
@@ -629,42 +572,3 @@ def _same_address(one: str, other: str) -> bool:
     first, second = (URL(url.replace("://localhost", "://127.0.0.1")) for url in (one, other))
     same_host = (first.scheme, first.host, first.port) == (second.scheme, second.host, second.port)
     return same_host and first.path.rstrip("/") == second.path.rstrip("/")
-
-
-async def _ask(machine: Machine) -> dict[str, Any]:
-    """Return ComfyUI's ``/system_stats``; empty if it does not answer."""
-    client = machine.reachable_client()
-    if client is None:
-        return {}
-    try:
-        return await wait_for(client.system_stats(), ASK_WITHIN)
-    except (ComfyUIUnavailableError, asyncio.TimeoutError):
-        return {}
-
-
-def _on_this_box(machine: Machine) -> bool:
-    if machine.managed or machine.path is not None:
-        return True
-    host = urlsplit(machine.url or machine.settings.comfyui_url).hostname or ""
-    return host in ("localhost", "::1") or host.startswith("127.")
-
-
-async def _model_folders(machine: Machine) -> list[Path]:
-    """Return where models are; without a known ComfyUI, nothing is looked for."""
-    if machine.path is None:
-        return []
-    folders = await machine.folders()
-    found = [folders.models_directory] if folders.models_directory is not None else []
-    for folder in (await asyncio.to_thread(folders.model_folders)).values():
-        found.extend(folder.paths)
-    return list(dict.fromkeys(found))
-
-
-def _hardware_elsewhere(told: dict[str, Any], devices: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the hardware of another machine, as its ComfyUI reports it."""
-    return {
-        "cpu": None,
-        "memory": hardware.usage(told.get("ram_total"), told.get("ram_free"), "available"),
-        "gpus": [gpu for gpu in map(hardware.of_comfyui, devices) if gpu is not None],
-        "disks": [],
-    }

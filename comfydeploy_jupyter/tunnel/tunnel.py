@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -230,10 +231,9 @@ class Tunnel:
     async def _keep_up(self) -> None:
         failures = 0
         was_up = False
-        loop = asyncio.get_running_loop()
         while True:
             self.state = "starting" if not was_up else "restarting"
-            since = loop.time()
+            since = time.monotonic()
             error = await self._bring_up()
             if error is None:
                 was_up = True
@@ -241,7 +241,7 @@ class Tunnel:
                 self.started_at = utc_now()
                 logger.info("The tunnel to %s is up", self.order.target, extra=self._log_fields)
                 self._settle(None)
-                since = loop.time()
+                since = time.monotonic()
                 error = await self._watch()
                 self._set_url(None)
             if not was_up:
@@ -251,9 +251,9 @@ class Tunnel:
                 return
             self.state, self.error = "restarting", error
             self._settle(error)
-            self._attempt = loop.create_future()
+            self._attempt = asyncio.get_running_loop().create_future()
             self._hurry.clear()
-            failures = 1 if loop.time() - since >= STABLE_AFTER else failures + 1
+            failures = 1 if time.monotonic() - since >= STABLE_AFTER else failures + 1
             pause = _pause(failures, error)
             logger.warning(
                 "%s. The tunnel to %s is started again in %.1f s.",
