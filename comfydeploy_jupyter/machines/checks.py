@@ -88,7 +88,7 @@ def check_options(arguments: Sequence[str], place: str | Path) -> None:
         option = _OPTION.fullmatch(argument)
         if not known or option is None or option[1] in {"-h", "--help"}:
             continue
-        # argparse takes the beginning of an option for the whole, where only one begins so
+        # argparse accepts the beginning of an option if it is unique
         if not any(name == option[1] or name.startswith(option[1]) for name in known):
             raise InvalidRequestError.of_field(
                 "launch_args", f"the ComfyUI in {path} has no option {option[1][:80]!r}"

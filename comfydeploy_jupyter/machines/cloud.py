@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ..cloud.client import CloudAccount
 
 _DATES = ("created_at", "updated_at")
-# Ours alone: what the service calls otherwise, or has no use for.
+# Fields of this package only: the service has other names for them, or none.
 _NOT_PASSED_ON = frozenset(
     {
         "api_url",

@@ -110,7 +110,7 @@ def memory_limit(cgroup: Path) -> tuple[int, int] | None:
             )
         except (OSError, ValueError):
             continue
-        # What is only a copy of files is given back before memory runs out.
+        # Memory of the file cache is released before memory runs out.
         return maximum, max(0, current - int(lines.get(cache, "0")))
     return None
 
@@ -228,7 +228,7 @@ def _of_nvidia_smi() -> list[dict[str, Any]]:
 
 
 def _smi_gpu(row: list[str]) -> dict[str, Any]:
-    # Nothing is quoted: all that is between the known fields is the name.
+    # Values are not quoted: the name is everything between the known fields.
     first, last = _SMI_FIELDS.index("name"), len(row) - 6
     total, used, free = (_bytes(value) for value in row[last : last + 3])
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -60,8 +61,7 @@ async def free_memory(
 
 async def _settled(client: ComfyUIClient, before: dict[str, int]) -> tuple[dict[str, int], bool]:
     """Wait until free memory stops growing; return it, and whether ComfyUI executes a prompt."""
-    loop = asyncio.get_running_loop()
-    begun = loop.time()
+    begun = time.monotonic()
     last = before
     while True:
         await asyncio.sleep(LOOK_EVERY)
@@ -69,7 +69,7 @@ async def _settled(client: ComfyUIClient, before: dict[str, int]) -> tuple[dict[
             return await _free_bytes(client), True
         now = await _free_bytes(client)
         steady = all(abs(now[kind] - last[kind]) < STEADY for kind in now)
-        waited = loop.time() - begun
+        waited = time.monotonic() - begun
         if waited > AT_MOST or (steady and waited > AT_LEAST):
             return now, False
         last = now

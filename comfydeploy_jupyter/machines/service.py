@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from .registry import MachineRegistry
     from .settings import MachineSettings
 
-# What `machine/update` sets of how a ComfyUI is found and started.
+# Settings in `machine/update` that say how a ComfyUI is found and started.
 _SETTINGS = ("comfyui_url", "comfyui_path", "comfyui_python", "launch_args", "env", "gpu")
-# What is only kept: for snapshots, and for ComfyDeploy.
+# Settings that are only stored: for snapshots, and for ComfyDeploy.
 _KEPT = ("autostart", "docker_steps", "comfyui_version")
 # A second ComfyUI of the same folder must have these for itself: where both write to one output
 # folder, they overwrite each other's pictures; and each empties the temporary folder at its start.
@@ -217,7 +217,7 @@ class MachineService:
         if kind == "comfyui" and not request.comfyui_url:
             raise InvalidRequestError.of_field("comfyui_url", "is needed for the kind comfyui")
         given = await self._checked(request, {})
-        # One at a time: else two could find the same id, name or address free.
+        # One at a time: else two requests could find the same id, name or address free.
         async with self._adding:
             self.check_name(request.name)
             machine = await self._add(request, kind, given)
@@ -283,7 +283,7 @@ class MachineService:
                 await self._check_whole(settings, machine)
             self._check_possible(machine, settings, restart=bool(request.restart))
             if request.restart:
-                # Kept only once it is known to work.
+                # Stored only after a ComfyUI has started with it.
                 await machine.restart(settings)
             record = await self._repository.save(changed)
             self._records[machine_id] = record
@@ -383,7 +383,7 @@ class MachineService:
             shown = known.get("launch_args", default_args)
             given["launch_args"] = list(checks.with_secrets(arguments, shown))
         if request.env is not None:
-            # One that comes back as it was shown is not known to who sends it.
+            # A masked value that comes back unchanged stands for the stored one.
             env = {k: v for k, v in request.env.items() if v != MASK}
             merged = {**known.get("env", {}), **checks.check_environment(env)}
             given["env"] = {name: value for name, value in merged.items() if value is not None}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 else:
     formats = lazy_module("graphs.formats")
 
-# The fields that may be graphs of megabytes, and the one for a client's own node definitions.
+# Fields that may have graphs of megabytes, or a client's own node definitions.
 GRAPHS = frozenset(
     {
         "object_info",

@@ -240,7 +240,7 @@ def owners_of(local: End, remote: End) -> list[Owner]:
         if ends == (remote, local):
             if owner.inode:
                 return [owner]
-            # without a number: not accepted yet; or closed already, and nobody's any more
+            # without an inode: not accepted yet, or closed already
             return listeners(remote) if state in (_ESTABLISHED, _SYN_RECEIVED) else []
     return []
 
@@ -263,7 +263,7 @@ def listeners(at: End) -> list[Owner]:
             exact.append(owner)
         elif bound.is_unspecified and bound.version == 6:
             both.append(owner)
-    # Beside a listener of IPv4 none of IPv6 can take connections of IPv4.
+    # If there is an IPv4 listener, an IPv6 one gets no IPv4 connections.
     return exact or both
 
 

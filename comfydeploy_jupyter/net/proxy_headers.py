@@ -63,12 +63,12 @@ HOP_BY_HOP = frozenset(
 )
 CREDENTIALS = frozenset({"token", "_xsrf"})  # query parameters by which Jupyter knows its users
 
-# What a shared cache may be told of an answer that only one user may have.
+# Directives that a response for one user may have for shared caches.
 _CACHING = re.compile(
     r"(no-store|no-cache|no-transform|must-revalidate|immutable"
     r"|(max-age|stale-while-revalidate|stale-if-error)=\d+)"
 )
-# Parts of a path that lead upwards in the eyes of a browser, which takes a backslash for a slash.
+# Parts of a path that browsers treat as ``..``; they also treat a backslash as a slash.
 _UPWARDS = re.compile(r"(?:\.|%2e){2}", re.IGNORECASE)
 _CONTROLS = re.compile(r"[\x00-\x20\x7f]")
 

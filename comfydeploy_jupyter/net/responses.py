@@ -23,7 +23,7 @@ PIECE = 8 * 1024  # characters of JSON that are parsed at once
 LEVELS = 12  # levels of objects and arrays that are taken apart; Python's recursion has a limit
 TAIL = 1024 * 1024  # bytes that are kept of the end of what is too large
 
-# What these say is host and port, or what is wrong with the bytes. Others tell whole addresses,
+# The texts of these have only host and port, or the reason. Those of others have full addresses,
 # whose parameters may be secrets, and their `repr` the headers of the request too.
 _TELLING = (
     aiohttp.ClientConnectorError,
@@ -193,7 +193,7 @@ class _Parser:
             return self._decoder.raw_decode(text, at)
         if leaf is None:
             piece = text[at : at + PIECE]
-            # What is cut off within a piece is no JSON: it is taken apart.
+            # A value longer than the piece is invalid JSON in it: it is parsed part by part.
             with contextlib.suppress(ValueError, RecursionError):
                 value, length = self._decoder.raw_decode(piece)
                 return value, at + length

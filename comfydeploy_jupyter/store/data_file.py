@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 DAMAGED = ".damaged-"
 """What follows the store's name in that of a damaged one that was set aside."""
 
-# SQLite's WAL needs memory that all who have the file open share: no network has that.
+# SQLite's WAL needs memory that all processes share that have the file open; a network has none.
 NETWORK = frozenset(
     {
         *("9p", "afpfs", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "fhgfs", "gfs2"),

@@ -204,7 +204,7 @@ class Database:
             try:
                 return set_journal(connection, wanted)
             except sqlite3.OperationalError as error:
-                # SQLite does not wait here for others who are doing the same.
+                # SQLite does not wait here for other processes that do the same.
                 if not is_locked(error) or time.monotonic() > deadline:
                     raise
             time.sleep(ASK_AGAIN)

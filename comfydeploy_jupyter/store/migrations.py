@@ -61,7 +61,7 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
         "workflows",
         (
             # Versions are never deleted: latest_version is their count too.
-            # changed orders what updated_at cannot: changes within a millisecond, clocks set back.
+            # changed orders what updated_at cannot: within a millisecond, after a clock change.
             # search is the name and every comment, case-folded, a line each.
             """
             CREATE TABLE workflows (
@@ -76,9 +76,9 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
                 search TEXT NOT NULL
             )
             """,
-            # With the words, so that a search reads this index alone.
+            # It contains the text, so that a search reads only this index.
             "CREATE INDEX workflows_by_change ON workflows (changed, search)",
-            # The contents tell the same graph from another one, however its JSON is written.
+            # The contents identify a graph, however its JSON is written.
             """
             CREATE TABLE workflow_versions (
                 workflow INTEGER NOT NULL REFERENCES workflows (id),
@@ -220,7 +220,7 @@ def _apply(connection: sqlite3.Connection, name: str, statements: tuple[str, ...
             "CREATE TABLE IF NOT EXISTS migrations"
             " (name TEXT PRIMARY KEY, applied_at TEXT NOT NULL)"
         )
-        # Another server may have been faster.
+        # Another server may have applied it meanwhile.
         if name not in _applied(connection):
             for statement in statements:
                 connection.execute(statement)

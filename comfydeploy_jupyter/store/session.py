@@ -42,7 +42,7 @@ class Session:
         self.claimed: frozenset[str] = frozenset()
         names = self.claim()
         while not names:
-            # Another server may be claiming just what was made here: then this is its own.
+            # Another server may claim the new file meanwhile: then it belongs to that one.
             (folder / f"{uuid.uuid4().hex}.lock").touch(0o600)
             names = self.claim()
         self.id = min(names)

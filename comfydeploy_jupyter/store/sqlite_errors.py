@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 LITTLE = 64 * 1024  # bytes; with less left, an error of the disk means that it is full
 
-# SQLite's texts (sqlite3_errstr): Python 3.10 does not tell the codes.
+# SQLite's messages (sqlite3_errstr): Python 3.10 does not have the error codes.
 _LOCKED = ("database is locked", "database table is locked")
 _FULL = "database or disk is full"
 _DAMAGED = ("database disk image is malformed", "file is not a database", "malformed database")

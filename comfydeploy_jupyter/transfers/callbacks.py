@@ -203,7 +203,7 @@ class Callbacks:
     async def _deliver_one(self, order: Order, message: Callback) -> None:
         endpoint = order.status_endpoint or ""
         attempt = 0
-        # By the monotonic clock: that of the machine may be set meanwhile. Each is tried once.
+        # The system clock may be changed meanwhile. Each message is tried at least once.
         given_up_at = time.monotonic() + GIVEN_UP_AFTER - message.age
         while not attempt or time.monotonic() < given_up_at:
             attempt += 1

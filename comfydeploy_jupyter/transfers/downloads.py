@@ -328,7 +328,7 @@ class Download(_IncomingJob):
                     return
                 await self._receive(transfer, response, part)
         finally:
-            # What has arrived helps the next attempt only if it is more than ever before.
+            # The attempt was of use only if the part file is larger than before.
             transfer.gained = part.size > facts.get("best", 0)
             facts["best"] = max(part.size, facts.get("best", 0))
         expected = facts.get("expected") or told_digest(response)

@@ -147,7 +147,7 @@ async def _refusal(response: aiohttp.ClientResponse, what: str) -> TransferError
     if status < 400:
         return TransferError(f"{what} answered with a redirect ({phrase})", again=False)
     text = (await response.content.read(SNIPPET)).decode(errors="replace")
-    # S3 answers in XML; of it only the code, as the rest repeats the signed address.
+    # S3 answers in XML. Only the code is used: the rest repeats the signed address.
     found = re.search(r"<Code>(\w{1,60})</Code>", text)
     return TransferError(
         f"{what} answered {phrase}{f' ({found.group(1)})' if found else ''}",

@@ -90,7 +90,7 @@ class PublicConnector(aiohttp.TCPConnector):
         """
         host, port = req.url.host or "", req.url.port or 0
         if (host, port) not in self._allowed:
-            # The resolver is not asked for addresses in numbers.
+            # aiohttp does not ask the resolver for numeric addresses.
             found = _host_objection(host)
             if found is not None:
                 raise TransferError(found, again=False)
@@ -141,7 +141,7 @@ def _host_objection(host: str) -> str | None:
         address = ipaddress.ip_address(host)
     except ValueError:
         try:
-            # How C libraries read numbers: 127.1, 0x7f000001, 2130706433.
+            # Numeric forms that C libraries accept: 127.1, 0x7f000001, 2130706433.
             address = ipaddress.ip_address(socket.inet_aton(name))
         except (OSError, ValueError):
             return None

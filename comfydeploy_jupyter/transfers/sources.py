@@ -162,7 +162,7 @@ async def open_output(machine: Machine, item: dict[str, Any]) -> AsyncIterator[S
     """
     name, subfolder, kind = item["filename"], item["subfolder"], item["type"]
     if machine.settings.comfyui_url and not machine.connected:
-        # Only that ComfyUI tells where its outputs are; elsewhere another file may have the name.
+        # Only that ComfyUI has its outputs; in other folders another file may have the name.
         await machine.ready()
     file = await machine.open_file(kind, subfolder, name)
     if file is not None:

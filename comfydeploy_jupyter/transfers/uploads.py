@@ -265,7 +265,7 @@ class VolumeUpload(_Job):
             if not error.again or source.error is not None:
                 await self._abandon(transfer)
             if resumed and not error.again:
-                # The service knows nothing more of an upload that was begun long ago.
+                # The service has forgotten an upload that was begun long ago.
                 raise TransferError(error.message, again=True) from error
             raise
 

@@ -32,7 +32,7 @@ SILENT_METRICS = (
 ALL_LINES = 2000
 REDACTED = "<token>"
 
-# Alone on its line, but for a time stamp, a level and the box. The address of Cloudflare's API
+# On a line of its own, apart from a timestamp, a level and a box. The address of Cloudflare's API
 # appears in the text of errors.
 _QUICK_URL = re.compile(
     r"^(?:\S+Z\s{1,9})?(?:INF\s{1,9})?\|?\s{0,99}"
@@ -116,7 +116,7 @@ class Cloudflared:
             command.append("--no-tls-verify")  # a certificate for 127.0.0.1 is nobody's to give
         if token is not None:
             command += ["run", "--token-file", str(self._token_path)]
-        # variables of cloudflared's would be options that nobody gave here
+        # cloudflared would read its environment variables as further options
         environment = child_environment(secrets=False)
         for variable in [name for name in environment if name.startswith("TUNNEL_")]:
             del environment[variable]

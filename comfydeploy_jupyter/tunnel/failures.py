@@ -23,7 +23,7 @@ Reason = Literal[
 
 LOG_LINES = 20
 
-# Looked for in this order in the lines of one start.
+# They are searched in this order in the log of one start.
 _SIGNS: tuple[tuple[Reason, re.Pattern[str], str], ...] = (
     (
         "rate_limited",

@@ -54,7 +54,7 @@ ATTEMPTS_WITHIN = 60.0  # ... in so many seconds
 REMEMBERED = 10_000  # addresses
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
-# by which Cloudflare Access tells who a visitor is; with them others could act as the visitor
+# headers with which Cloudflare Access identifies a visitor; others could misuse them
 _IDENTITY = "cf-access-"
 _OWN_COOKIES = frozenset({COOKIE, "CF_Authorization", "CF_AppSession"})
 _OF_THE_SOCKET = "sec-websocket-"
@@ -178,7 +178,7 @@ class Gate:
             return _refusal(request, 403, "cross_origin", "Another web site may not do this")
         fresh = given is not None and hmac.compare_digest(given, self._secret)
         if fresh and request.method == "GET" and "text/html" in request.headers.get("Accept", ""):
-            # a page whose address has the secret would hand it on, in histories and bookmarks
+            # an address with the secret would stay in histories and bookmarks
             # browsers read a backslash as a slash, and two of them as another host
             answer = web.Response(status=303, headers={"Location": "/" + path.lstrip("/\\")})
             self._remember(request, answer)
@@ -276,7 +276,7 @@ class Gate:
                     await response.write(chunk)
             await response.write_eof()
         except aiohttp.ClientError:
-            # too late for a status: a broken connection tells that the body is not whole
+            # too late for an error status: a broken connection shows that the body is incomplete
             if request.transport is not None:
                 request.transport.abort()
         except ConnectionError:

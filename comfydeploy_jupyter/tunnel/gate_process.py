@@ -136,7 +136,7 @@ class GateProcess:
         assert self._listener is not None
         reader, writer = os.pipe()
         try:
-            # a few hundred bytes: a pipe takes them at once
+            # a few hundred bytes fit into the pipe's buffer
             os.write(writer, GateSettings(target, self.secret, self._trusted).to_json())
             os.close(writer)
             numbers = [self._listener.fileno(), reader]
