@@ -22,77 +22,66 @@ def notebook(
     *,
     title: str = "",
 ) -> dict[str, Any]:
-    """Return a notebook that loads a workflow, runs it with inputs in variables, shows the result.
+    """Return a notebook that loads a workflow, sets its inputs, runs it and shows the result.
 
     Parameters
     ----------
     graph : Graph
         API format.
     fields : sequence of FormField, optional
-        Its inputs, of which the most likely become variables; by default what `input_form` finds
-        without definitions.
+        The inputs that may become variables, the most useful first; by default those that
+        `form.input_form` finds without definitions.
     title : str
-        What the workflow is called.
+        The title of the workflow.
 
     Returns
     -------
     dict
-        JSON of nbformat 4.5. Whatever the texts of the workflow are, they stay texts in it.
+        JSON of nbformat 4.5. Texts of the workflow are quoted, so that they are never code.
 
     Raises
     ------
     InvalidRequestError
         The graph is nested too deeply for Python.
     """
+    # Imported here, since the import takes much longer than making a notebook.
+    import nbformat
+    from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
     parts = script_parts(graph, fields, title=title)
+    about = f"# {_escaped(parts.title)}\n\n{_escaped(parts.about)}"
+    connect = "import comfydeploy_jupyter\n\ncomfy = comfydeploy_jupyter.connect()\ncomfy"
     cells = [
-        _markdown("about", f"# {_escaped(parts.title)}\n\n{_escaped(parts.about)}"),
-        _code(
-            "connect", "import comfydeploy_jupyter\n\ncomfy = comfydeploy_jupyter.connect()\ncomfy"
-        ),
-        *(
-            [
-                _markdown(
-                    "inputs-about", "## Inputs\n\nChange them, then run the cells below again."
-                ),
-                _code("inputs", parts.variables),
-            ]
-            if parts.variables
-            else []
-        ),
-        _markdown("workflow-about", "## The workflow"),
-        _code("workflow", f"{parts.workflow}\nworkflow"),
-        _markdown("run-about", "## Run it"),
-        _code("run", f"{parts.run}\nresult"),
-        _markdown("save-about", "## Keep what it made"),
-        _code("save", 'result.save("outputs")'),
+        new_markdown_cell(about, id="about"),
+        new_code_cell(connect, id="connect"),
     ]
-    return {
-        "cells": cells,
-        "metadata": {
-            "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-            "language_info": {"name": "python"},
-        },
-        "nbformat": 4,
-        "nbformat_minor": 5,
-    }
+    if parts.variables:
+        hint = "## Inputs\n\nChange them, then run the cells below again."
+        cells += [
+            new_markdown_cell(hint, id="inputs-about"),
+            new_code_cell(parts.variables, id="inputs"),
+        ]
+    cells += [
+        new_markdown_cell("## The workflow", id="workflow-about"),
+        new_code_cell(f"{parts.workflow}\nworkflow", id="workflow"),
+        new_markdown_cell("## Run it", id="run-about"),
+        new_code_cell(f"{parts.run}\nresult", id="run"),
+        new_markdown_cell("## Keep what it made", id="save-about"),
+        new_code_cell('result.save("outputs")', id="save"),
+    ]
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    made = new_notebook(
+        cells=cells, metadata={"kernelspec": kernel, "language_info": {"name": "python"}}
+    )
+    nbformat.validate(made)
+    return {**made, "cells": [_plain(cell) for cell in cells], "metadata": _plain(made.metadata)}
 
 
-def _markdown(cell_id: str, source: str) -> dict[str, Any]:
-    return {"cell_type": "markdown", "id": cell_id, "metadata": {}, "source": source}
-
-
-def _code(cell_id: str, source: str) -> dict[str, Any]:
-    return {
-        "cell_type": "code",
-        "execution_count": None,
-        "id": cell_id,
-        "metadata": {},
-        "outputs": [],
-        "source": source,
-    }
+def _plain(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a `NotebookNode` and all in it as dicts, which every JSON encoder knows."""
+    return {key: _plain(value) if isinstance(value, dict) else value for key, value in node.items()}
 
 
 def _escaped(line: str) -> str:
-    """Return a line whose characters mean themselves in Markdown."""
+    """Return a line in which no character is Markdown or HTML syntax."""
     return html.escape(_MARKDOWN.sub(r"\\\1", line), quote=False)
