@@ -1,13 +1,13 @@
 """API format → UI format: a workflow that opens in ComfyUI's editor, laid out in columns.
 
-A prompt has no positions, no titles of its own making and only the inputs that count. What the
-editor needs beyond that comes from the node definitions, and `ui_to_api` of the result gives the
-prompt again, with these exceptions, which lie in the format:
+A prompt has no positions and only the inputs that ComfyUI needs. The rest comes from the node
+definitions. `ui_to_api` of the result returns the prompt again, with these exceptions, which the
+format does not allow to avoid:
 
-- widgets that the prompt leaves out get their defaults;
-- literal inputs that the class does not declare have no place in the editor, nor have links to
-  what an option of a dynamic combo brings that is not the chosen one;
-- text with comments (``//``) in a widget with dynamic prompts loses them once more.
+- widgets that the prompt does not have get their defaults;
+- values of inputs that the class does not declare are lost, and so are links to inputs of options
+  of a dynamic combo that are not chosen;
+- comments (``//``) in the text of a widget with dynamic prompts are lost.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ def api_to_ui(graph: Prompt, definitions: NodeDefinitions | Mapping[str, Any]) -
     graph : Mapping
         A prompt: nodes by id, each with ``class_type`` and ``inputs``.
     definitions : NodeDefinitions or Mapping
-        The node classes, or the JSON of ``object_info``. A class that they do not have is kept:
-        its inputs by name, which `ui_to_api` reads again.
+        The node classes, or the JSON of ``object_info``. Nodes of unknown classes are kept with
+        their inputs by name, which `ui_to_api` reads.
 
     Returns
     -------
     dict
-        A workflow of version 0.4. Every node stands right of all that it depends on; nodes do
-        not overlap. Seeds are set to ``fixed``, so that queueing it repeats the run.
+        A workflow of version 0.4. Each node is to the right of all nodes that it depends on; nodes
+        do not overlap. Seeds are ``fixed``, so that queueing the workflow repeats the run.
 
     Raises
     ------
     InvalidRequestError
-        It is no prompt; the place is named.
+        It is not a prompt; the message names the place.
     """
     known = (
         definitions if isinstance(definitions, NodeDefinitions) else NodeDefinitions(definitions)
@@ -89,7 +89,7 @@ def _check(graph: Any) -> None:
 
 
 class _Sketch:
-    """The nodes and links of the workflow, not yet placed."""
+    """The nodes and links of the workflow, without positions."""
 
     def __init__(self, graph: Prompt, definitions: NodeDefinitions) -> None:
         self._graph = graph
@@ -106,7 +106,7 @@ class _Sketch:
                     self._link(str(value[0]), value[1], key, name, places[name])
 
     def node(self, key: str) -> dict[str, Any]:
-        """Return one node as the editor saves it."""
+        """Return a node in the editor's format."""
         known = self._classes[key]
         kind = self._graph[key]["class_type"]
         slots = self._slots(key)
@@ -159,7 +159,7 @@ class _Sketch:
         self.links.append([number, _id(origin), slot, _id(target), place, kind])
 
     def _sockets_of(self, key: str) -> list[Socket]:
-        """Return the inputs of a node: what its class has, then what only the prompt has."""
+        """Return the inputs of a node: those of its class, then those that only the prompt has."""
         known = self._classes[key]
         inputs = self._inputs(key)
         linked = {name: None for name, value in inputs.items() if self._is_link(value)}
@@ -218,7 +218,7 @@ def _stored(known: NodeClass, literals: Mapping[str, Any]) -> list[Any]:
 
 
 def _escaped(widget: Widget, value: Any) -> Any:
-    """Keep braces in a text from being read as a dynamic prompt."""
+    """Escape braces in a text, so that it is not a dynamic prompt."""
     if not widget.dynamic_prompts or not isinstance(value, str):
         return value
     return value.replace("{", "\\{").replace("}", "\\}")
@@ -231,7 +231,7 @@ def _unwrapped(value: Any) -> Any:
 
 
 def _id(key: str) -> int | str:
-    """Return an id as the editor saves it: a number where it is one."""
+    """Return an id as the editor saves it: as a number, if it is one."""
     number = int(key) if key.isascii() and key.isdecimal() and len(key) < 16 else None
     return number if number is not None and str(number) == key else key
 

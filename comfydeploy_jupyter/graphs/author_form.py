@@ -1,6 +1,6 @@
 """The inputs and outputs that the author of a workflow chose for its form.
 
-The editor knows two ways to choose them. *App mode* (frontend 1.41 and later) stores them in
+The editor has two ways to choose them. *App mode* (frontend 1.41 and later) stores them in
 ``extra.linearData``: ``{"inputs": [[node id, widget name, settings?], …], "outputs": [node id,
 …]}``. Without it, the widgets that were promoted to the nodes of subgraphs are the form: inputs of
 a subgraph that lead to widgets, and those that ``properties.proxyWidgets`` names.
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from .external import Target
 
 MOST_INPUTS = 1000
-"""How many inputs of an app are read."""
+"""The most inputs of an app that are read."""
 
 MOST_WARNINGS = 20
-"""How many entries that lead nowhere are told one by one."""
+"""The most entries with errors that have a warning each."""
 
 _DEEPEST = 50
 _MOST_TARGETS = 1000
@@ -46,11 +46,11 @@ class ChosenInput:
     targets : tuple of (node id, input name)
         The inputs of the API graph that it sets, in the order in which the graph is followed.
     title : str
-        The title of the node that shows it, ``""`` where it has none.
+        The title of the node that shows it, or ``""``.
     name : str
         The name of the widget.
     label : str
-        What the author called it, ``""`` where it has its own name.
+        The label that the author gave it, or ``""``.
     """
 
     targets: tuple[Target, ...]
@@ -61,7 +61,7 @@ class ChosenInput:
 
 @dataclass(frozen=True)
 class AuthorForm:
-    """What the author of a workflow chose.
+    """The inputs and outputs that the author of a workflow chose.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ class AuthorForm:
     app : bool
         Whether they come from App mode; else they are the promoted widgets.
     warnings : list of str
-        What of ``linearData`` could not be read, or leads nowhere.
+        A sentence for each entry of ``linearData`` that is invalid.
     """
 
     inputs: list[ChosenInput]
@@ -82,13 +82,12 @@ class AuthorForm:
 
 
 def author_form(ui: UIGraph) -> AuthorForm:
-    """Return what the author of a workflow chose for its form.
+    """Return the inputs and outputs that the author of a workflow chose for its form.
 
     Parameters
     ----------
     ui : dict
-        The workflow in UI format. Whatever it holds, nothing is raised: entries that cannot be
-        read, or lead nowhere, are told in the warnings.
+        The workflow in UI format. Invalid entries raise nothing; the warnings name them.
     """
     chooser = _Chooser(ui)
     extra = ui.get("extra")
@@ -107,7 +106,7 @@ def author_form(ui: UIGraph) -> AuthorForm:
 
 @dataclass(frozen=True)
 class _Place:
-    """A node, the graph that it is in, and what its id in the API graph begins with."""
+    """A node, its graph, and the prefix of its id in API format."""
 
     node: Mapping[str, Any]
     scope: Mapping[str, Any]
@@ -133,7 +132,7 @@ class _Chooser:
     # -- App mode ------------------------------------------------------------------------------
 
     def read_app(self, data: object) -> None:
-        """Take the inputs and outputs of ``linearData``."""
+        """Read the inputs and outputs of ``linearData``."""
         if not isinstance(data, Mapping):
             self.warnings.append("extra.linearData is ignored: it is no object")
             return
@@ -163,7 +162,7 @@ class _Chooser:
         return value[:MOST_INPUTS]
 
     def _app_input(self, entry: object) -> ChosenInput | str:
-        """Return an input of ``linearData``, or why there is none."""
+        """Return an input of ``linearData``, or the reason why it is invalid."""
         if not isinstance(entry, list) or len(entry) < 2:
             return "it is no pair of a node's id and the name of a widget"
         owner, name = entry[0], entry[1]
@@ -180,7 +179,7 @@ class _Chooser:
         return self._legacy(str(owner), name)
 
     def _find(self, owner: object) -> _Place | None:
-        """Find a node by its id: in the workflow itself, or by a path such as ``"12:3"``."""
+        """Find a node of the workflow by its id, or by a path such as ``"12:3"``."""
         text = str(owner)
         located = _LOCATOR.fullmatch(text)
         text = unquote(located[1]) if located is not None else text
@@ -190,9 +189,9 @@ class _Chooser:
         return _Place(path[-1].node, path[-1].scope, text[: text.rfind(":") + 1])
 
     def _legacy(self, owner: str, name: str) -> ChosenInput | str:
-        """Find an entry that names a node inside a subgraph by its id there.
+        """Read an entry that names a node inside a subgraph by its id there.
 
-        Editors before 1.49 wrote that for promoted widgets: what shows it is the subgraph's node.
+        Editors before 1.49 saved this for promoted widgets, which the subgraph's node shows.
         """
         places = self._inside().get(owner, [])
         if not places:
@@ -210,7 +209,7 @@ class _Chooser:
         return self._shown_on(inner, name) or f"node {inner.id} has no widget {_brief(name)}"
 
     def _inside(self) -> dict[str, list[_Place]]:
-        """Return the nodes inside subgraph nodes of the workflow, by their ids there."""
+        """Return the nodes inside the subgraph nodes of the workflow, by their ids there."""
         if self._inner is None:
             self._inner = {}
             for outer in objects(self._ui.get("nodes")):
@@ -223,13 +222,13 @@ class _Chooser:
     # -- promoted widgets ----------------------------------------------------------------------
 
     def read_promoted(self) -> None:
-        """Take the widgets on the subgraph nodes of the workflow itself."""
+        """Read the promoted widgets of the workflow's subgraph nodes."""
         for node in objects(self._ui.get("nodes")):
             if str(node.get("type")) in self._subgraphs:
                 self.inputs.extend(self._promoted(_Place(node, self._ui)))
 
     def _promoted(self, host: _Place) -> Iterator[ChosenInput]:
-        """Yield the widgets on a subgraph node: as the author ordered them, then the others."""
+        """Yield the widgets of a subgraph node, first those that the author put in order."""
         scope = self._subgraphs.get(str(host.node.get("type")), {})
         properties = host.node.get("properties")
         proxies = properties.get("proxyWidgets") if isinstance(properties, Mapping) else None
@@ -304,7 +303,7 @@ class _Chooser:
         return []
 
     def _ends(self, scope: Mapping[str, Any], origin: str, slot: int) -> list[tuple[str, int]]:
-        """Return where the links from an output lead: ids of nodes, and numbers of inputs."""
+        """Return the targets of the links from an output: node ids and numbers of inputs."""
         if id(scope) not in self._links:
             self._links[id(scope)] = _links(scope)
         return self._links[id(scope)].get((origin, slot), [])
@@ -327,7 +326,7 @@ class _Chooser:
 
 
 def _links(scope: Mapping[str, Any]) -> _Ends:
-    """Return where the links of a graph lead, by where they start."""
+    """Return the targets of all links of a graph, by their origins."""
     links = scope.get("links")
     found: _Ends = {}
     for link in links if isinstance(links, list) else ():
@@ -346,7 +345,7 @@ def _names(slots: object) -> list[str]:
 
 
 def _label(holder: Mapping[str, Any], name: str) -> str:
-    """Return what the author called an input of a node or of a subgraph."""
+    """Return the label that the author gave an input of a node or of a subgraph."""
     for slot in objects(holder.get("inputs")):
         widget = slot.get("widget")
         own = widget.get("name") if isinstance(widget, Mapping) else None

@@ -1,4 +1,4 @@
-"""Reading files that anybody may have made, within bounds."""
+"""Reads files of unknown origin, within limits."""
 
 from __future__ import annotations
 
@@ -6,23 +6,23 @@ import struct
 from typing import Any, BinaryIO
 
 MAX_METADATA = 64 << 20
-"""How much metadata is read of one file, bytes."""
+"""The most metadata that is read of a file, bytes."""
 
 MAX_PARTS = 1_000_000
-"""How many parts (chunks, boxes, frames) of one file are looked at."""
+"""The most parts (chunks, boxes, frames) of a file that are read."""
 
 
 class BrokenFileError(Exception):
-    """The file ends too early, says nonsense, or has more metadata than is read."""
+    """The file ends too early, is invalid, or has more metadata than is read."""
 
 
 class BoundedReader:
-    """A seekable stream, read at places, never more of it than the bounds allow.
+    """Reads parts of a seekable stream, within the limits.
 
     Parameters
     ----------
     stream : binary file
-        Seekable. Its position is of no meaning, before and after.
+        A seekable stream. Its position does not matter and is changed.
 
     Attributes
     ----------
@@ -56,12 +56,12 @@ class BoundedReader:
         return self._stream.read(size)
 
     def unpack(self, format: str, offset: int) -> tuple[Any, ...]:  # noqa: A002 - as struct has it
-        """Return the fields of one part's head, as `struct.unpack` does; counts the part.
+        """Return the fields of the header of a part, as `struct.unpack` does; count the part.
 
         Raises
         ------
         BrokenFileError
-            The file ends before, or has more parts than `MAX_PARTS`.
+            The file ends before the header does, or has more parts than `MAX_PARTS`.
         """
         self._parts -= 1
         head = self.peek(offset, struct.calcsize(format))
@@ -70,12 +70,12 @@ class BoundedReader:
         return struct.unpack(format, head)
 
     def spend(self, size: int) -> None:
-        """Count bytes of metadata that are about to be worked on.
+        """Count bytes of metadata that are going to be processed.
 
         Raises
         ------
         BrokenFileError
-            These are more than `MAX_METADATA`, with all that were counted before.
+            All bytes that were counted are more than `MAX_METADATA`.
         """
         self._budget -= size
         if self._budget < 0:

@@ -1,4 +1,4 @@
-"""Whether a workflow in UI format shows the graph in API format that comes with it."""
+"""Whether a workflow in UI format is the same workflow as a graph in API format."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from .formats import Graph, UINodes, inputs_of, is_link, objects
 
 
 def check_agreement(graph: Graph, ui: dict[str, Any]) -> None:
-    """Refuse a picture of another graph: it would be written into the outputs as their origin.
+    """Raise if the UI format is that of another workflow, since ComfyUI saves it with the outputs.
 
-    Each node must be in the picture, with its class and with the links that it has there. What
-    only the editor can tell is not judged: the class of a node that it does not know, and what
-    stands behind its reroutes, in its subgraphs, or is bypassed.
+    Each node of the graph must be in the UI format, with the same class and the same links. Nodes
+    and links that only the editor can resolve are not checked: virtual nodes, reroutes, subgraphs
+    and bypassed nodes.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def check_agreement(graph: Graph, ui: dict[str, Any]) -> None:
     Raises
     ------
     InvalidRequestError
-        Naming the node.
+        They differ; the message names the node.
     """
     nodes = UINodes(ui)
     for node_id, node in graph.items():

@@ -1,8 +1,8 @@
-"""Node definitions: what ComfyUI's ``object_info`` says of the inputs and widgets of each class.
+"""Node classes as the editor reads them from ComfyUI's ``object_info``: inputs and widgets.
 
-The editor builds its nodes from ``object_info``: which inputs are sockets, which have a widget,
-in which order the widgets save their values, and which of them go into a prompt. `NodeDefinitions`
-reads that once per class, on first use, and keeps it; the JSON itself may be many megabytes.
+``object_info`` says which inputs are sockets, which have a widget, in which order the values of
+widgets are saved, and which of them are part of a prompt. `NodeDefinitions` reads each class once,
+when it is first used, since the JSON may have many megabytes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class _Missing:
 
 
 MISSING: Final = _Missing()
-"""No value at all, which JSON's null is not."""
+"""No value; JSON's null is a value."""
 
 CONTROL: Final = "control_after_generate"
 _SEEDS = frozenset({"seed", "noise_seed"})
@@ -67,9 +67,9 @@ _DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
 _AUTOGROW = "COMFY_AUTOGROW_V3"
 _MATCH = "COMFY_MATCHTYPE_V3"
 CUSTOM_COMBO: Final = "CustomCombo"
-"""The class whose options are written on the node itself, one text widget for each."""
+"""The class whose options are text widgets on the node itself."""
 VIEWPORT: Final = "viewport_state"
-"""The widget of nodes that show a 3D model: what it is seen from."""
+"""The widget of nodes that show a 3D model, which has the camera."""
 _MOST_GROWN = 100
 _MOST_WIDGETS = 10_000
 _DEEPEST = 16
@@ -82,31 +82,31 @@ class Widget:
     Attributes
     ----------
     name : str
-        Its name, which is the name of the input that it feeds.
+        Its name, which is also the name of its input.
     type : str
-        ``INT``, ``FLOAT``, ``STRING``, ``BOOLEAN``, ``COMBO`` or what else the definition says.
+        ``INT``, ``FLOAT``, ``STRING``, ``BOOLEAN``, ``COMBO`` or another type of the definition.
     owner : str
-        The declared input it belongs to: `name`, or for a companion such as
-        ``control_after_generate`` the input that this one accompanies.
+        The declared input that it belongs to: `name`, or for an additional widget such as
+        ``control_after_generate`` the input that has it.
     default : object
-        The value of a fresh node; `MISSING` where it has none and so stays out of the prompt.
+        The value on a new node; `MISSING` if it has none, so that the prompt does not have it.
     stored : bool
-        Whether ``widgets_values`` has a place for it.
+        Whether ``widgets_values`` has its value.
     emitted : bool
-        Whether it goes into the prompt.
+        Whether it is part of the prompt.
     multiline : bool
-        A text area: what it holds becomes text.
+        Whether it is a text area, whose values become text.
     dynamic_prompts : bool
-        Whether ``{a|b}`` and comments in its text are resolved when queued.
+        Whether ``{a|b}`` and comments in its text are replaced when it is queued.
     choices : tuple
         The entries of a combo.
     options : Mapping
         The options of the definition: ``min``, ``max``, ``step``, ``round`` and so on.
     branches : Branches
-        For a dynamic combo: what its options bring with them.
+        For a dynamic combo: the widgets and inputs of its options.
     stem : str
-        Where further widgets like this one follow while the last of them holds something: what
-        their names have before the number.
+        If another widget like this one follows as long as the last one is not empty: the part of
+        their names before the number.
     """
 
     name: str
@@ -130,12 +130,12 @@ class Socket:
     Attributes
     ----------
     name, type : str
-        Of the input; for a group of inputs that grows, what their names begin with
+        Name and type of the input; for an autogrow group, the prefix of the names
         (``"images."``).
     has_widget : bool
-        Whether a widget feeds it.
+        Whether it has a widget.
     grows : bool
-        Whether it stands for a group to which the editor adds inputs as they are connected.
+        Whether it is an autogrow group, to which the editor adds inputs when they are connected.
     """
 
     name: str
@@ -146,23 +146,23 @@ class Socket:
 
 @dataclass(frozen=True)
 class Branch:
-    """The widgets and inputs that one option of a dynamic combo brings with it, in order."""
+    """The widgets and inputs of one option of a dynamic combo, in order."""
 
     widgets: tuple[Widget, ...] = ()
     sockets: tuple[Socket, ...] = ()
 
 
 class Branches:
-    """What the options of a dynamic combo bring with them, read as they are asked for.
+    """The widgets and inputs of the options of a dynamic combo, each read when it is first used.
 
     Parameters
     ----------
     name : str
-        The name of the combo, which the names of its children begin with.
+        The name of the combo, which is the prefix of the names of its inputs.
     options : Sequence
         ``options`` of the definition: objects with ``key`` and ``inputs``.
     depth : int
-        How many dynamic combos this one is in.
+        The number of dynamic combos that contain this one.
     """
 
     def __init__(self, name: str, options: Sequence[Any], depth: int = 0) -> None:
@@ -182,7 +182,7 @@ class Branches:
         return iter(self._inputs)
 
     def get(self, value: Any) -> Branch:
-        """Return what an option brings; nothing for a value that is no option."""
+        """Return the widgets and inputs of an option; none for a value that is not an option."""
         if not isinstance(value, str) or value not in self._inputs or self._depth >= _DEEPEST:
             return Branch()
         if value not in self._known:
@@ -203,14 +203,14 @@ class Branches:
 
 @dataclass(frozen=True)
 class NodeClass:
-    """What the editor makes of one entry of ``object_info``.
+    """A node class as the editor reads it from an entry of ``object_info``.
 
     Attributes
     ----------
     name, title : str
-        The class and the title of a node that has none of its own.
+        The class, and the title of nodes without a title of their own.
     sockets : tuple of Socket
-        Every input, in the editor's order: first those without a widget.
+        All inputs, in the editor's order: first those without a widget.
     outputs : tuple of str
         The types of the outputs.
     widgets : tuple of Widget
@@ -218,8 +218,8 @@ class NodeClass:
     declared : tuple of str
         The inputs in the order of the definition itself, which may not be the editor's.
     legacy_slots : tuple of bool
-        How editors before 1.16 stored values: one flag per place, true where it belongs to an
-        input that has lost its widget (``forceInput``). Empty where there is nothing to skip.
+        The values that editors before 1.16 saved: a flag for each position, true for an input that
+        has no widget any more (``forceInput``). Empty if there is no such input.
     output_node : bool
         Whether the class is an output node.
     """
@@ -239,13 +239,13 @@ class NodeClass:
         Parameters
         ----------
         stored : list, dict or None
-            ``widgets_values`` of a saved node. A list is positional: places beyond it give
-            defaults, surplus values are ignored. A dict is read by name.
+            ``widgets_values`` of a saved node. A list has values by position: missing ones are
+            defaults, further ones are ignored. A dict has values by name.
 
         Returns
         -------
         list of (Widget, object)
-            In order; the value is `MISSING` where there is neither a value nor a default.
+            In order; the value is `MISSING` if there is neither a value nor a default.
         """
         named = stored if isinstance(stored, dict) else {}
         values = self._without_forced(stored) if isinstance(stored, list) else []
@@ -269,7 +269,7 @@ class NodeClass:
         return laid
 
     def inputs_of(self, laid: Iterable[tuple[Widget, Any]]) -> Iterator[Socket]:
-        """Yield the inputs of a node whose widgets are laid out like this, in order."""
+        """Yield the inputs of a node that has these widgets, in order."""
         values = {widget.name: (widget, value) for widget, value in laid if widget.branches}
         pending = list(reversed(self.sockets))
         while pending:
@@ -301,7 +301,7 @@ class NodeDefinitions:
     Parameters
     ----------
     object_info : Mapping
-        The JSON of ``GET /object_info``. It is kept, not copied, and must not change.
+        The JSON of ``GET /object_info``. It is not copied and must not change.
 
     Raises
     ------
@@ -377,7 +377,7 @@ def _declared_inputs(name: str, entry: Mapping[str, Any]) -> dict[str, dict[str,
 
 
 def _ordered_inputs(declared: Mapping[str, dict[str, Any]], order: Any) -> list[tuple[str, Any]]:
-    """Return the inputs in the editor's order: as ``input_order`` says, then the others."""
+    """Return the inputs in the editor's order: those in ``input_order`` first."""
     named: list[str] = []
     if isinstance(order, Mapping):
         for section, inputs in declared.items():
@@ -443,7 +443,7 @@ def _widgets_of(
     before: list[Widget],
     depth: int,
 ) -> list[Widget]:
-    """Return the widgets that the editor makes for one input; none for a mere socket."""
+    """Return the widgets that the editor makes for an input; none for a socket."""
     if options.get("forceInput"):
         return []
     kind = options["widgetType"] if isinstance(options.get("widgetType"), str) else kind
@@ -536,7 +536,7 @@ def _dynamic_combo(name: str, options: Mapping[str, Any], depth: int) -> Widget:
 
 
 def _group(name: str, template: Any, depth: int) -> Branch:
-    """Return the widgets and inputs that a fresh node has for a group of inputs that grows."""
+    """Return the widgets and inputs that a new node has for an autogrow group."""
     template = _mapping(template)
     declared = _mapping(template.get("input"))
     inputs = {**_mapping(declared.get("required")), **_mapping(declared.get("optional"))}

@@ -1,10 +1,10 @@
-"""How deep a graph goes: ComfyUI follows links and copies values by recursion, which has an end.
+"""Limits for chains of nodes and for nested values, which ComfyUI follows by recursion.
 
-Where that end is reached, the thread of ComfyUI that executes prompts dies of it: the run never
-ends, and nothing more runs until a restart. With Python's usual limit it has been seen from 519
-nodes in a row, also where no output needs them (comfy_execution/caching.py; in ComfyUI 0.33.0 850
-went well and 980 did not), and from 486 values within each other (copies of prompts and of the
-history in execution.py).
+If Python's recursion limit is reached, the thread of ComfyUI that executes prompts ends: the run
+never ends, and nothing runs until a restart. This was observed with chains of 519 nodes or more,
+also of nodes that no output needs (comfy_execution/caching.py; in ComfyUI 0.33.0, 850 nodes worked
+and 980 did not), and with 486 levels of nested values (copies of prompts and of the history in
+execution.py).
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 Holder: TypeAlias = dict[str, Any] | list[Any]
 
 LONGEST_CHAIN = 500
-"""How many nodes in a row ComfyUI gets through for sure."""
+"""The longest chain of nodes that ComfyUI can run for certain."""
 
 DEEPEST_VALUE = 200
-"""How many lists and objects within each other it gets through for sure."""
+"""The most levels of nested lists and objects that ComfyUI can copy for certain."""
 
 _LONG = (
     f"is in a cycle, or at the end of more than {LONGEST_CHAIN} nodes in a row, and ComfyUI breaks"
@@ -36,19 +36,19 @@ _DEEP = (
 
 
 def check_depth(graph: Graph, ui: dict[str, Any] | None) -> None:
-    """Refuse a graph that ComfyUI would break down of.
+    """Raise if a graph would end the thread of ComfyUI that executes prompts.
 
     Parameters
     ----------
     graph : Graph
         API format; every node has its ``inputs``.
     ui : dict or None
-        The same in UI format, which ComfyUI copies with it.
+        The workflow in UI format, which ComfyUI copies, too.
 
     Raises
     ------
     InvalidRequestError
-        Naming the field, and the node where it is one's.
+        A limit is exceeded; the message names the field, and the node if it is one.
     """
     for node_id, fault in too_deep(graph):
         raise InvalidRequestError(
@@ -60,11 +60,11 @@ def check_depth(graph: Graph, ui: dict[str, Any] | None) -> None:
 
 
 def too_deep(graph: Graph) -> Iterator[tuple[str, str]]:
-    """Yield the nodes that ComfyUI would break down of, each with what is wrong with it."""
+    """Yield the nodes that exceed a limit, each with the sentence that says which."""
     last = end_of_long_chain(graph)
     if last is not None:
         yield last, _LONG
-    if is_deeper_than(graph, DEEPEST_VALUE + 1):  # all at once, which is how nearly all end
+    if is_deeper_than(graph, DEEPEST_VALUE + 1):  # a quick check of all nodes at once
         yield from (
             (node_id, _DEEP)
             for node_id, node in graph.items()
@@ -73,13 +73,14 @@ def too_deep(graph: Graph) -> Iterator[tuple[str, str]]:
 
 
 def end_of_long_chain(graph: Graph) -> str | None:
-    """Return a node that more than `LONGEST_CHAIN` nodes in a row lead to, or None.
+    """Return a node at the end of a chain of more than `LONGEST_CHAIN` nodes, or None.
 
-    The nodes of cycles, and those behind them, count as one row: ComfyUI goes round each once.
+    The nodes of cycles and those that depend on them count as one chain, since ComfyUI follows a
+    cycle once.
     """
     if len(graph) <= LONGEST_CHAIN:
         return None
-    waiting: dict[str, int] = {}  # how many of its links are not followed yet
+    waiting: dict[str, int] = {}  # the number of its links that have not been followed
     users: dict[str, list[str]] = {}
     for node_id, node in graph.items():
         sources = [value[0] for value in inputs_of(node).values() if is_link(value)]
@@ -89,7 +90,7 @@ def end_of_long_chain(graph: Graph) -> str | None:
             users.setdefault(source, []).append(node_id)
     row = [node_id for node_id, count in waiting.items() if not count]
     length = 0
-    while row:  # all nodes that chains of this length lead to, and no longer ones
+    while row:  # all nodes whose longest chain has this length
         length += 1
         if length > LONGEST_CHAIN:
             return row[0]
@@ -105,7 +106,7 @@ def end_of_long_chain(graph: Graph) -> str | None:
 
 
 def is_deeper_than(value: Holder, limit: int) -> bool:
-    """Tell whether more than ``limit`` lists and objects of a JSON value are within each other."""
+    """Return whether a JSON value has more than ``limit`` levels of lists and objects."""
     level = [value]
     for _ in range(limit):
         level = [

@@ -1,4 +1,4 @@
-"""What is different between two versions of a workflow, in plain words."""
+"""The differences between two versions of a workflow, as sentences."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from .formats import (
     title_of,
 )
 
-SHOWN = 60  # characters of a value that are shown
-LEAD = 20  # of these, how many stand before the first difference
+SHOWN = 60  # the most characters of a value that are shown
+LEAD = 20  # how many of these are before the first difference
 MODES = {MUTED: "muted", BYPASSED: "bypassed"}  # all others count as active
 
 
@@ -44,7 +44,7 @@ class Change:
     input_name : str or None
         The input that was rewired or changed.
     old, new : object
-        The values of a change; what a rewired input was linked to, in words.
+        The values of a change, or descriptions of the links of a rewired input.
     """
 
     kind: str
@@ -62,14 +62,14 @@ class Change:
 class GraphDiff:
     """All differences between two graphs: removed nodes, added nodes, then node by node.
 
-    It is true where there are any, and prints as one line for each.
+    It is true if there are any; ``str()`` of it has a line for each.
 
     Attributes
     ----------
     changes : tuple of Change
-        What matters for a run, and what nodes are called.
+        The differences that matter for a run, and those of titles.
     layout : bool
-        Whether something else differs, such as where nodes stand.
+        Whether anything else differs, such as the positions of nodes.
     """
 
     changes: tuple[Change, ...]
@@ -94,7 +94,7 @@ class GraphDiff:
 
 @dataclass(frozen=True)
 class _Node:
-    """A node of either format, as far as it is compared."""
+    """The parts of a node of either format that are compared."""
 
     id: str
     class_type: str
@@ -116,9 +116,9 @@ class _Node:
 def diff_graphs(old: Mapping[str, Any], new: Mapping[str, Any]) -> GraphDiff:
     """Return the differences between two graphs of the same format.
 
-    Nodes are matched by their ids, which ComfyUI's editor keeps. Graphs in API format tell every
-    input by its name. In UI format, the values of a node have names only where the editor saved
-    them with its inputs; otherwise they are numbered.
+    Nodes are matched by their ids, which ComfyUI's editor keeps. In API format, all
+    inputs have names. In UI format, values have names only if the editor saved them with the inputs
+    of the node; otherwise they are numbered.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ def diff_graphs(old: Mapping[str, Any], new: Mapping[str, Any]) -> GraphDiff:
     Raises
     ------
     InvalidRequestError
-        One of them is no graph, or their formats differ.
+        One of them is not a graph, or their formats differ.
     """
     kind = detect_format(old, field="old")
     if detect_format(new, field="new") is not kind:
@@ -202,7 +202,7 @@ def _rewired(old: _Node, new: _Node, name: str, was: str | None, now: str | None
 
 
 def _source(link: tuple[str, Any] | None, nodes: Mapping[str, _Node]) -> str | None:
-    """Return what a link comes from, in words."""
+    """Return a description of the origin of a link."""
     if link is None:
         return None
     node_id, slot = link
@@ -268,9 +268,9 @@ def _ui_node(
 
 
 def _widget_values(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Name the values of a node's widgets.
+    """Return the values of a node's widgets by name.
 
-    Newer editors save every widget as an input; the control of a seed has a value, but no input.
+    Newer editors save every widget as an input; the control of a seed has a value but no input.
     """
     values = node.get("widgets_values")
     if isinstance(values, Mapping):
@@ -298,7 +298,7 @@ _UNSET = _Unset()
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Tell whether JSON values are equal; true is not 1, but 1 is 1.0."""
+    """Return whether JSON values are equal: 1 equals 1.0, but not true."""
     if isinstance(a, bool) or isinstance(b, bool):
         return a is b
     return bool(a == b)
@@ -312,7 +312,7 @@ def _shown(value: Any) -> str:
 
 
 def _excerpts(a: Any, b: Any) -> tuple[str, str]:
-    """Return both values, of long texts the part where they begin to differ."""
+    """Return two values as text; of long texts, the parts around their first difference."""
     if not (isinstance(a, str) and isinstance(b, str)) or max(len(a), len(b)) <= SHOWN:
         return _shown(a), _shown(b)
     same = next(

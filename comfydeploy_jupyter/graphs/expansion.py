@@ -1,4 +1,4 @@
-"""How large a workflow may become when its parts that stand for others are written out."""
+"""Limits for the size of a workflow after its subgraphs, group nodes and patterns are expanded."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_NODES = 200_000
-"""How many nodes a workflow may have once its subgraphs and group nodes are expanded."""
+"""The most nodes that a workflow may have after its subgraphs and group nodes are expanded."""
 
 MAX_SIZE = 64 << 20
-"""How many characters a workflow may have once it is expanded."""
+"""The most characters that a workflow may have after it is expanded."""
 
 _PER_VALUE = 16
 _PER_NODE = 100
 
 
 class Expansion:
-    """Counts what one workflow becomes, and refuses more than the bounds.
+    """Counts the nodes and characters of an expanded workflow; raises above the limits.
 
-    A small file may use one subgraph a thousand times, with a long text in it. What it becomes
-    is counted before it is made, so that neither time nor memory follow from the file alone.
+    A small file may use a subgraph with a long text a thousand times. Nodes and texts are counted
+    before they are created, so that such a file cannot take unlimited time and memory.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Expansion:
         Raises
         ------
         InvalidRequestError
-            These are more than `MAX_NODES`, with all that were counted before.
+            All nodes that were counted are more than `MAX_NODES`.
         """
         self._nodes += count
         if self._nodes > MAX_NODES:
@@ -50,7 +50,7 @@ class Expansion:
         Raises
         ------
         InvalidRequestError
-            These are more than `MAX_SIZE`, with all that were counted before.
+            All characters that were counted are more than `MAX_SIZE`.
         """
         self._size += size
         if self._size > MAX_SIZE:

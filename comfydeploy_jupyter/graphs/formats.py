@@ -1,4 +1,4 @@
-"""What kind of JSON is this, and how to read it without tripping over it.
+"""The two formats of a workflow, and functions that read them.
 
 Two formats describe the same workflow. The *API format* is what ComfyUI runs::
 
@@ -8,8 +8,8 @@ Two formats describe the same workflow. The *API format* is what ComfyUI runs::
 An input is a literal or a link ``[node id, output slot]``. The *UI format* is what the editor
 saves: a list of ``nodes`` with positions, ``links`` and positional ``widgets_values``.
 
-The functions of this package never change their arguments. A graph they return may share unchanged
-values with the graph they were given, so treat graphs as read-only.
+The functions of this package never change their arguments. A returned graph may share values with
+the graph that was given, so graphs must be treated as read-only.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ Definitions: TypeAlias = Mapping[str, Any]
 
 
 MUTED, BYPASSED = 2, 4
-"""The modes of a node in the editor that keep it from running; all others run."""
+"""The modes in which a node does not run; in all others it runs."""
 
 CONTROLS = frozenset({"fixed", "increment", "increment-wrap", "decrement", "randomize"})
-"""What the editor may do with a value after it has queued it (*control after generate*)."""
+"""How the editor may change a value after it has queued it (*control after generate*)."""
 
 
 class GraphFormat(str, Enum):
@@ -47,26 +47,26 @@ class GraphFormat(str, Enum):
 
 
 DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
-"""The type of a choice whose options bring inputs of their own, ``"<combo>.<name>"``."""
+"""The type of a combo whose options have inputs of their own, ``"<combo>.<name>"``."""
 
 AUTOGROW = "COMFY_AUTOGROW_V3"
-"""The type of a group of inputs to which more can be added, ``"<group>.<name>"``."""
+"""The type of a group to which inputs can be added, ``"<group>.<name>"``."""
 
 _DEEPEST = 16
 _MOST_GROWN = 100
 
 
 class InputSpec(NamedTuple):
-    """How a node class declares one input.
+    """The declaration of one input of a node class.
 
     Attributes
     ----------
     type : str
-        ``"INT"``, ``"STRING"``, ``"MODEL"``, …; ``"COMBO"`` for a choice.
+        ``"INT"``, ``"STRING"``, ``"MODEL"``, …, or ``"COMBO"``.
     options : dict
-        What the class says of it: ``default``, ``min``, ``max``, ``step``, ``tooltip``, …
+        Its options: ``default``, ``min``, ``max``, ``step``, ``tooltip``, …
     choices : list or None
-        The values of a choice.
+        The values of a combo.
     """
 
     type: str
@@ -76,14 +76,14 @@ class InputSpec(NamedTuple):
 
 @dataclass(frozen=True)
 class UIPlace:
-    """Where a node stands in a UI workflow.
+    """A node in a UI workflow and the graph that has it.
 
     Attributes
     ----------
     node : dict
         The node as the editor saved it.
     scope : dict
-        The graph or the subgraph definition that holds it, with its ``links``.
+        The workflow or the subgraph definition that has it, with its ``links``.
     """
 
     node: Mapping[str, Any]
@@ -91,14 +91,14 @@ class UIPlace:
 
 
 def detect_format(value: object, *, field: str = "workflow_api") -> GraphFormat:
-    """Tell whether a JSON value is a workflow in API or in UI format.
+    """Return whether a JSON value is a workflow in API or in UI format.
 
     Parameters
     ----------
     value : object
         Parsed JSON.
     field : str
-        The request field it came in, for the error.
+        The field of the request that has it, for the error.
 
     Returns
     -------
@@ -127,29 +127,29 @@ def detect_format(value: object, *, field: str = "workflow_api") -> GraphFormat:
 
 
 def check_api_graph(value: object, *, field: str = "workflow_api") -> Graph:
-    """Return a graph in API format, or refuse what is no such graph at all.
+    """Return a graph in API format; raise if the value is not such a graph.
 
-    Faults which ComfyUI itself reports as ``prompt_invalid`` (no ``class_type``, an unknown
-    class, no or odd ``inputs``) pass, so that its own words reach the user. Refused is what makes
-    ComfyUI answer a bare 500: nodes that are not objects, a ``class_type`` that is a list
-    or an object.
+    Errors for which ComfyUI has messages (no ``class_type``, an unknown class, no or invalid
+    ``inputs``) are not raised here, so that users get ComfyUI's messages. Errors to which ComfyUI
+    replies 500 without a message are raised: nodes that are not objects, and a ``class_type`` that
+    is a list or an object.
 
     Parameters
     ----------
     value : object
         Parsed JSON.
     field : str
-        The request field it came in, for the error.
+        The field of the request that has it, for the error.
 
     Returns
     -------
     Graph
-        The same nodes under string ids.
+        The same nodes; their ids are strings.
 
     Raises
     ------
     InvalidRequestError
-        Not a graph in API format.
+        It is not a graph in API format.
     """
     if detect_format(value, field=field) is GraphFormat.UI:
         raise InvalidRequestError.of_field(
@@ -170,12 +170,12 @@ def check_api_graph(value: object, *, field: str = "workflow_api") -> Graph:
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object, for ``object_pairs_hook``; of a key that is there twice none gets lost.
+    """Return a JSON object whose keys are unique; for ``object_pairs_hook``.
 
     Raises
     ------
     ValueError
-        A key is there twice.
+        It has a key twice.
     """
     found = dict(pairs)
     if len(found) < len(pairs):
@@ -185,12 +185,12 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def no_constant(name: str) -> Any:
-    """Refuse ``NaN`` and ``Infinity``, for ``parse_constant``: JSON has no such numbers."""
+    """Raise for ``NaN`` and ``Infinity``, which JSON does not have; for ``parse_constant``."""
     raise ValueError(f"{name} is not JSON")
 
 
 def finite(text: str) -> float:
-    """Return a number, for ``parse_float``; one like ``1e999`` would be written as no JSON.
+    """Return a finite number; for ``parse_float``. ``1e999`` would be infinite.
 
     Raises
     ------
@@ -205,12 +205,12 @@ def finite(text: str) -> float:
 
 @cache
 def decoder(*, unique: bool = False) -> json.JSONDecoder:
-    """Return what parses the JSON of requests, without what else Python takes for JSON.
+    """Return the decoder for the JSON of requests, which accepts only standard JSON.
 
     Parameters
     ----------
     unique : bool
-        Refuse an object that has a key twice, of which else the last one counts.
+        Whether to raise for an object with a key twice; otherwise the last one is used.
     """
     return json.JSONDecoder(
         parse_constant=no_constant,
@@ -230,28 +230,28 @@ def copy_graph(graph: Mapping[str, Mapping[str, Any]]) -> Graph:
 
 
 def class_of(node: Mapping[str, Any]) -> str:
-    """Return the class of a node, ``""`` where it names none."""
+    """Return the class of a node, or ``""``."""
     name = node.get("class_type")
     return name if isinstance(name, str) else ""
 
 
 def inputs_of(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the ``inputs`` of a node, empty where it has none."""
+    """Return the ``inputs`` of a node; empty if it has none."""
     inputs = node.get("inputs")
     return inputs if isinstance(inputs, dict) else {}
 
 
 def title_of(node: Mapping[str, Any]) -> str:
-    """Return the title that a node of an API graph carries in ``_meta``, or ``""``."""
+    """Return the title in the ``_meta`` of a node in API format, or ``""``."""
     meta = node.get("_meta")
     title = meta.get("title") if isinstance(meta, Mapping) else None
     return title if isinstance(title, str) else ""
 
 
 def is_link(value: object) -> TypeGuard[list[Any]]:
-    """Tell whether an input is a link: a list of a node id (str) and an output slot (number).
+    """Return whether a value is a link: a list of a node id (str) and an output slot (number).
 
-    ComfyUI comfy_execution/graph_utils.py decides the same way.
+    The rule is that of ComfyUI comfy_execution/graph_utils.py.
     """
     return (
         isinstance(value, list)
@@ -262,7 +262,7 @@ def is_link(value: object) -> TypeGuard[list[Any]]:
 
 
 def same_graph(a: Mapping[str, Mapping[str, Any]], b: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Tell whether ComfyUI would run the same: ids, classes and inputs; ``_meta`` is ignored."""
+    """Return whether two graphs have the same ids, classes and inputs; ``_meta`` is ignored."""
 
     def essence(graph: Mapping[str, Mapping[str, Any]]) -> dict[str, tuple[Any, Any]]:
         return {key: (node.get("class_type"), inputs_of(node)) for key, node in graph.items()}
@@ -282,11 +282,11 @@ def declared_inputs(
     definitions : dict or None
         ComfyUI's ``object_info``.
     class_type : str
-        The class; one that is not in the definitions declares nothing.
+        The class; an unknown class has no inputs.
     inputs : Mapping, optional
-        The inputs of a node of this class. With them, what the chosen option of a dynamic combo
-        brings is included, as ``"<combo>.<name>"``, and all that a group of inputs may grow to, as
-        ``"<group>.<name>"``.
+        The inputs of a node of this class. With them, the inputs of the chosen option of a dynamic
+        combo are included, as ``"<combo>.<name>"``, and all possible inputs of an autogrow group,
+        as ``"<group>.<name>"``.
 
     Returns
     -------
@@ -331,7 +331,7 @@ def _declare(
 
 
 def slot_of_group(options: Mapping[str, Any]) -> InputSpec | None:
-    """Return how each input of a group that grows is declared; None where that is not one input."""
+    """Return the declaration of the inputs of an autogrow group; None if there are several."""
     template = options.get("template")
     declared: dict[str, InputSpec] = {}
     _declare(declared, template.get("input") if isinstance(template, Mapping) else None, "", {})
@@ -339,7 +339,7 @@ def slot_of_group(options: Mapping[str, Any]) -> InputSpec | None:
 
 
 def names_in_group(options: Mapping[str, Any]) -> list[str]:
-    """Return the names that the inputs of a group may have, in order, without that of the group."""
+    """Return the possible names of the inputs of a group, in order, without the group's name."""
     template = options.get("template")
     if not isinstance(template, Mapping):
         return []
@@ -353,12 +353,12 @@ def names_in_group(options: Mapping[str, Any]) -> list[str]:
 
 
 class UINodes:
-    """Finds the nodes and links of a UI workflow, subgraphs included.
+    """Finds the nodes and links of a UI workflow, also in its subgraphs.
 
     Parameters
     ----------
     ui : dict
-        The workflow in UI format. It must not change while this object is in use.
+        The workflow in UI format. It must not change while this object is used.
     """
 
     def __init__(self, ui: UIGraph) -> None:
@@ -427,13 +427,13 @@ def _source(link: object) -> tuple[Any, tuple[str, int]] | None:
 
 
 def subgraphs_of(ui: UIGraph) -> list[Mapping[str, Any]]:
-    """Return the definitions of subgraphs that a UI workflow has, as saved."""
+    """Return the subgraph definitions of a UI workflow, as saved."""
     definitions = ui.get("definitions")
     return objects(definitions.get("subgraphs")) if isinstance(definitions, Mapping) else []
 
 
 def objects(value: object) -> list[Mapping[str, Any]]:
-    """Return the JSON objects of a list, none where it is no list."""
+    """Return the JSON objects of a list; none if the value is not a list."""
     return [v for v in value if isinstance(v, Mapping)] if isinstance(value, list) else []
 
 

@@ -1,10 +1,10 @@
-"""Group nodes, the editor's forerunner of subgraphs: one node that stands for several.
+"""Group nodes, which editors had before subgraphs: one node that contains several.
 
-A workflow keeps the definition of each group under ``extra.groupNodes`` and uses it as a node of
-type ``workflow>NAME`` (``workflow/NAME`` in old files). The node's inputs, outputs and widgets are
-those of its parts, in order, as far as the parts are not linked among themselves. `expand` puts
-the parts in its place: part 0 of node 17 becomes node ``17:0``, as ComfyUI's editor up to 1.32
-names it.
+A workflow has the definition of each group in ``extra.groupNodes`` and uses it as a node of type
+``workflow>NAME`` (``workflow/NAME`` in old files). The inputs, outputs and widgets of the group
+node are those of its inner nodes, called parts, in order, without those that are linked to other
+parts. `expand` replaces the group node by its parts: part 0 of node 17 becomes node ``17:0``, as in
+ComfyUI's editor up to 1.32.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .expansion import Expansion
 
 _PREFIXES = ("workflow>", "workflow/")
-_LINK = 100  # how much a link counts, characters
+_LINK = 100  # characters that are counted for a link
 
 
 def expand(
@@ -30,7 +30,7 @@ def expand(
     definitions: NodeDefinitions,
     expansion: Expansion,
 ) -> Mapping[str, Any]:
-    """Return a saved graph in which every group node is replaced by its parts.
+    """Return a saved graph in which all group nodes are replaced by their parts.
 
     Parameters
     ----------
@@ -41,13 +41,13 @@ def expand(
     definitions : NodeDefinitions
         The node classes, for the inputs and widgets of the parts.
     expansion : Expansion
-        Counts the parts and the links among them.
+        Counts the parts and the links between them.
 
     Returns
     -------
     Mapping
-        `graph` itself where it has no group nodes. Muted and bypassed group nodes stay: their
-        saved inputs and outputs say all that is needed to leave them out.
+        `graph` itself if it has no group nodes. Muted and bypassed group nodes are not replaced,
+        since their saved inputs and outputs suffice to skip them.
     """
     nodes = graph.get("nodes")
     if not isinstance(nodes, list):
@@ -91,7 +91,7 @@ def _group(node: Any, groups: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _from_part(row: Any, outputs: Mapping[tuple[str, int], tuple[str, int]]) -> Any:
-    """Let a link that leaves a group node leave the part instead."""
+    """Return a link from an output of a group node as a link from the output of its part."""
     if isinstance(row, list) and len(row) >= 5 and isinstance(row[2], int):
         part = outputs.get((_text(row[1]), row[2]))
         return [row[0], *part, *row[3:]] if part else row
@@ -103,7 +103,7 @@ def _from_part(row: Any, outputs: Mapping[tuple[str, int], tuple[str, int]]) -> 
 
 @dataclass
 class _Part:
-    """A node inside the group: what the definition says, and what its class has."""
+    """A node inside the group: its entry in the definition, and its class."""
 
     number: int
     raw: Mapping[str, Any]
@@ -131,7 +131,7 @@ class _Part:
         return self.place_of(name) in self.fed
 
     def converted(self, name: str) -> bool:
-        """Whether the widget of this name had been turned into an input."""
+        """Return whether the widget of this name was converted to an input."""
         place = self.place_of(name)
         if place is None:
             return False
@@ -140,7 +140,7 @@ class _Part:
 
 
 class _Group:
-    """The inputs, outputs and widgets that a group node has because of its parts."""
+    """The inputs, outputs and widgets of a group node, which are those of its parts."""
 
     def __init__(self, raw: Mapping[str, Any], definitions: NodeDefinitions) -> None:
         self._config = raw.get("config") if isinstance(raw.get("config"), dict) else {}
@@ -162,7 +162,7 @@ class _Group:
 
     @property
     def outputs(self) -> list[tuple[int, int]]:
-        """The part and its output that each output of the group node is."""
+        """For each output of the group node, the index of the part and of its output."""
         found = []
         for part in self._parts:
             for slot in range(self._output_count(part)):
@@ -173,7 +173,7 @@ class _Group:
         return found
 
     def parts(self, node: Mapping[str, Any], links: list[Any]) -> Iterator[dict[str, Any]]:
-        """Yield the parts as saved nodes; links among them are appended to `links`."""
+        """Yield the parts as saved nodes; links between them are appended to `links`."""
         own = _text(node.get("id"))
         slots = self._slots_of(own, node, links)
         values = self._values_of(node.get("widgets_values"))
@@ -197,7 +197,7 @@ class _Group:
     def _slots_of(
         self, own: str, node: Mapping[str, Any], links: list[Any]
     ) -> dict[int, dict[int | str, Any]]:
-        """Return the link of each part's input, by its place or, if not saved, its name."""
+        """Return the links of the parts' inputs, by position or, if that is not saved, by name."""
         found: dict[int, dict[int | str, Any]] = {}
         for number, row in enumerate(self._links):
             key = f"{own}#{number}"
@@ -288,7 +288,7 @@ class _Group:
         self._inputs[self._name(part, kind)] = (part, "")
 
     def _name(self, part: _Part, name: str) -> str:
-        """Return what the group node calls an input, which is how its links are found."""
+        """Return the name of an input of a part on the group node."""
         place = part.place_of(name)
         label = part.inputs[place].get("label") if place is not None else None
         given = self._custom(part, "input", name).get("name")
@@ -326,7 +326,7 @@ class _Group:
 
 
 def _objects(values: Any) -> list[Mapping[str, Any]]:
-    """Return a list with an empty object for whatever in it is none, so that numbers hold."""
+    """Return a list in which items that are not objects are empty ones, so indices stay valid."""
     if not isinstance(values, list):
         return []
     return [value if isinstance(value, dict) else {} for value in values]

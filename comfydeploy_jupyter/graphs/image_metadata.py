@@ -1,8 +1,8 @@
-"""The workflow that a picture, video or sound carries, as ComfyUI wrote it into the file.
+"""The workflow in the metadata of a picture, video or sound that ComfyUI saved.
 
-Source of the places: the nodes of ComfyUI that save files (nodes.py,
+Source of the formats: the nodes of ComfyUI that save files (nodes.py,
 comfy_api/latest/_ui.py, comfy_extras/nodes_images.py, nodes_video.py, nodes_audio.py,
-nodes_hunyuan3d.py). No pixel is decoded, and what is read is bounded, see `bounded`.
+nodes_hunyuan3d.py). No pixels are decoded, and `bounded` limits the amount of data that is read.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _KINDS = "PNG, WebP, JPEG, SVG, MP4, MOV, WebM, MKV, FLAC, Ogg, Opus, MP3, GLB, 
 
 
 class EmbeddedWorkflow(TypedDict):
-    """What a file carries; at least one of both.
+    """The workflow in a file; at least one of both formats.
 
     Attributes
     ----------
     workflow : dict or None
         The workflow in UI format, as the editor had it.
     prompt : dict or None
-        The graph in API format, exactly as it ran.
+        The graph in API format, as ComfyUI ran it.
     """
 
     workflow: dict[str, Any] | None
@@ -48,26 +48,26 @@ class EmbeddedWorkflow(TypedDict):
 def embedded_workflow(source: bytes | BinaryIO, *, field: str = "file") -> EmbeddedWorkflow:
     """Return the workflow that is in a file.
 
-    Of a file that ends too early, or is broken behind its metadata, what could be read counts.
+    If a file ends too early or is damaged after its metadata, the part that could be read is used.
 
     Parameters
     ----------
     source : bytes or binary file
-        The content; a file must be seekable, its name is of no meaning.
+        The content; a file must be seekable, its name is not used.
     field : str
-        The request field it came in, for the error.
+        The field of the request that has it, for the error.
 
     Returns
     -------
     EmbeddedWorkflow
-        ``NaN`` in it is None, as JSON has no such number. The mark ``is_changed``, which ComfyUI
-        leaves on the nodes of a graph that ran, is taken off: on a graph that is queued again
-        ComfyUI (execution.py) believes it and would not look whether an input file is new.
+        ``NaN`` in it is None, since JSON has no such number. The field ``is_changed``, which
+        ComfyUI adds to the nodes of a graph that ran, is removed: if such a graph is queued again,
+        ComfyUI (execution.py) uses it and does not check whether an input file has changed.
 
     Raises
     ------
     InvalidRequestError
-        No workflow is in it; ``details["field"]`` is the field.
+        It has no workflow; ``details["field"]`` is the field.
     """
     reader = BoundedReader(io.BytesIO(source) if isinstance(source, bytes) else source)
     head = reader.peek(0, 64)
@@ -93,9 +93,9 @@ def embedded_workflow(source: bytes | BinaryIO, *, field: str = "file") -> Embed
 
 
 def _texts_of(head: bytes) -> Callable[[BoundedReader], Iterator[tuple[str, str]]] | None:
-    """Return the function that yields the texts of such a file, name and text.
+    """Return the function that yields the metadata of a file as (name, text).
 
-    The name ``""`` stands for an object with several of them.
+    The name ``""`` means that the text is an object with several of them.
     """
     magics: dict[bytes, Callable[[BoundedReader], Iterator[tuple[str, str]]]] = {
         b"\x89PNG\r\n\x1a\n": _png_texts,
@@ -122,7 +122,7 @@ def _texts_of(head: bytes) -> Callable[[BoundedReader], Iterator[tuple[str, str]
 
 
 def _png_texts(reader: BoundedReader) -> Iterator[tuple[str, str]]:
-    """SaveImage writes ``tEXt``; SaveAnimatedPNG ``comf`` chunks, behind the pixels."""
+    """Yield the texts of a PNG: ``tEXt`` of SaveImage, ``comf`` of SaveAnimatedPNG."""
     offset, kind = 8, b""
     while kind != b"IEND":
         size, kind = reader.unpack(">I4s", offset)
@@ -209,7 +209,7 @@ def _safetensors_texts(reader: BoundedReader) -> Iterator[tuple[str, str]]:
 def _svg_texts(reader: BoundedReader) -> Iterator[tuple[str, str]]:
     text = reader.take(0, reader.size).decode("utf-8", "replace")
     start = text.find("{", text.find("<![CDATA[", text.find("<metadata")))
-    # Where the object ends is for JSON to tell: a text in it may look like the end of the CDATA.
+    # The JSON decoder finds the end of the object, since a text in it may contain the end of CDATA.
     with suppress(ValueError, RecursionError):
         _, end = json.JSONDecoder().raw_decode(text, max(start, 0))
         yield "", text[start:end]
@@ -230,7 +230,7 @@ def _object(value: object) -> dict[str, Any]:
 
 
 def _parse(text: object) -> object:
-    """Return the JSON value that a text is, None if it is none; other values as they are."""
+    """Return the JSON value of a text, None if it is not JSON; return other values unchanged."""
     if not isinstance(text, str):
         return text
     try:
@@ -240,14 +240,14 @@ def _parse(text: object) -> object:
 
 
 def _note_all(found: EmbeddedWorkflow, value: object) -> None:
-    """Note a workflow, or an object that has some under their names."""
+    """Keep a workflow, or the workflows in an object that has them by name."""
     if not _note(found, value):
         for name in (*_NAMES, "workflow_api"):
             _note(found, _parse(_object(value).get(name)))
 
 
 def _note(found: EmbeddedWorkflow, value: object) -> bool:
-    """Keep a value that is a workflow, the first of each format."""
+    """Keep a value that is a workflow; of each format, the first one."""
     if not isinstance(value, dict):
         return False
     if isinstance(value.get("nodes"), list):

@@ -1,4 +1,4 @@
-"""Whether a graph is whole: each node has an id of its own, and each link leads somewhere."""
+"""Whether a graph is valid: node ids are unique, and the origins of all links exist."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from .ui_graph import FROM_OUTSIDE, TO_OUTSIDE
 
 
 def check_whole(graph: Mapping[str, Any], *, field: str) -> None:
-    """Refuse to keep a graph with two nodes of one id, or with an input linked to nowhere.
+    """Raise if two nodes have the same id, or if an input is linked to a node that does not exist.
 
     Parameters
     ----------
     graph : mapping
         In either format, as `detect_format` knows it.
     field : str
-        The request field it came in, for the error.
+        The field of the request that has the graph, for the error.
 
     Raises
     ------
     InvalidRequestError
-        Naming the node.
+        The graph is invalid; the message names the node.
     """
     if isinstance(graph.get("nodes"), list):
         for level in (graph, *subgraphs_of(graph)):
@@ -44,7 +44,7 @@ def _check_level(level: Mapping[str, Any], field: str) -> None:
         ids.add(node_id)
     rows = level.get("links")
     if not isinstance(rows, list):
-        return  # the format allows to leave them out
+        return  # the format does not require them
     links = {str(found[0]): str(found[1]) for found in map(_origin, rows) if found is not None}
     for node in nodes:
         for slot in objects(node.get("inputs")):
@@ -57,7 +57,7 @@ def _check_level(level: Mapping[str, Any], field: str) -> None:
 
 
 def _origin(row: object) -> tuple[Any, Any] | None:
-    """Return the id of a link, an array or an object, and of the node that it comes from."""
+    """Return the id of a link, which is an array or an object, and the id of its origin."""
     if isinstance(row, list) and len(row) > 1:
         return row[0], row[1]
     if isinstance(row, Mapping):

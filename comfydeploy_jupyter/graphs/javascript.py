@@ -1,7 +1,7 @@
-"""How JavaScript reads and writes values: ComfyUI's editor is written in it.
+"""Values as JavaScript, in which ComfyUI's editor is written, reads and writes them.
 
-Numbers there are doubles, so what the editor queues differs from what Python would write: large
-integers lose digits, ``8.0`` is ``8``, and halves are rounded upwards.
+Its numbers are doubles, so the numbers that the editor queues differ from those of Python: large
+integers lose digits, ``8.0`` is ``8``, and halves are rounded up.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ def number(value: float) -> float | int | None:
     Parameters
     ----------
     value : int or float
-        Any number; booleans are not numbers here.
+        A number, not a boolean.
 
     Returns
     -------
     int, float or None
-        An integer where JavaScript writes one, with the digits of the nearest double; None for
-        what JSON cannot say (infinities and NaN).
+        An integer if JavaScript writes one, with the digits of the nearest double; None for
+        infinities and NaN, which JSON does not have.
     """
     if isinstance(value, int):
         if -_SAFE <= value <= _SAFE:
@@ -45,7 +45,7 @@ def number(value: float) -> float | int | None:
 
 
 def plain(value: Any) -> Any:
-    """Return a copy of a JSON value with its numbers as `number` gives them, however deep."""
+    """Return a copy of a JSON value of any depth with the numbers that `number` returns."""
     if not isinstance(value, (list, dict)):
         return _scalar(value)
     copy: Any = _empty(value)
@@ -72,7 +72,7 @@ def _scalar(value: Any) -> Any:
 
 
 def text(value: Any) -> str:
-    """Return what ``String(value)`` gives for a JSON value."""
+    """Return ``String(value)`` of a JSON value."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -100,7 +100,7 @@ def _leaves(value: list[Any]) -> list[str]:
 
 
 def round_half_up(value: float) -> float:
-    """Return what ``Math.round`` gives: halves go upwards, also below zero."""
+    """Return ``Math.round(value)``: halves are rounded up, also below zero."""
     return float(math.floor(value + 0.5)) if abs(value) < _SAFE else value
 
 

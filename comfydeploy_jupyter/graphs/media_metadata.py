@@ -1,4 +1,4 @@
-"""The texts that videos and sounds carry: MP4, MOV, WebM, MKV, FLAC, Ogg, Opus, MP3.
+"""The texts in the metadata of videos and sounds: MP4, MOV, WebM, MKV, FLAC, Ogg, Opus, MP3.
 
 ComfyUI writes these files with PyAV, whose muxers decide where metadata go: SaveVideo with
 ``movflags=use_metadata_tags``, SaveWEBM, SaveAudio, SaveAudioMP3, SaveAudioOpus (ComfyUI
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
     from .bounded import BoundedReader
 
-# MP4: boxes that hold boxes, on the way to the metadata.
+# MP4: boxes that contain the box of the metadata.
 _BOXES = frozenset({b"moov", b"udta", b"meta"})
 _COMMENT = b"\xa9cmt"
 
-# Matroska: elements that hold elements, on the way to the tags.
+# Matroska: elements that contain the element of the tags.
 _SEGMENT, _TAGS, _TAG, _SIMPLE_TAG = 0x18538067, 0x1254C367, 0x7373, 0x67C8
 _TAG_NAME, _TAG_STRING = 0x45A3, 0x4487
 _CLUSTER = 0x1F43B675
@@ -33,9 +33,9 @@ _ID3_CODECS = ("latin-1", "utf-16", "utf-16-be", "utf-8")
 
 
 def mp4_texts(reader: BoundedReader) -> Iterator[tuple[str, str]]:
-    """Yield the metadata of an MP4 or QuickTime file, name and text.
+    """Yield the metadata of an MP4 or QuickTime file as (name, text).
 
-    With ``use_metadata_tags`` the names are in a ``keys`` box beside the list of values; without,
+    With ``use_metadata_tags``, a ``keys`` box has the names and another box the values. Without,
     the only free text is the comment.
     """
     keys: list[str] = []
@@ -44,7 +44,7 @@ def mp4_texts(reader: BoundedReader) -> Iterator[tuple[str, str]]:
         start, end = waiting.pop()
         for kind, inner, after in _mp4_boxes(reader, start, end):
             if kind in _BOXES:
-                # `meta` of MP4 has a version first, that of QuickTime has not.
+                # `meta` of MP4 begins with a version, that of QuickTime does not.
                 versioned = kind == b"meta" and reader.peek(inner + 4, 4) != b"hdlr"
                 waiting.append((inner + 4 * versioned, after))
             elif kind == b"keys":
@@ -54,7 +54,7 @@ def mp4_texts(reader: BoundedReader) -> Iterator[tuple[str, str]]:
 
 
 def _mp4_boxes(reader: BoundedReader, start: int, end: int) -> Iterator[tuple[bytes, int, int]]:
-    """Yield the boxes of a stretch: kind, where the content starts, where it ends."""
+    """Yield the boxes in a range of bytes: type, start and end of the content."""
     while start + 8 <= end:
         size, kind = reader.unpack(">I4s", start)
         inner = start + 8
@@ -86,7 +86,7 @@ def _mp4_values(
 
 
 def matroska_texts(reader: BoundedReader) -> Iterator[tuple[str, str]]:
-    """Yield the tags of a WebM or Matroska file, name and text."""
+    """Yield the tags of a WebM or Matroska file as (name, text)."""
     waiting = [(0, reader.size)]
     name = ""
     while waiting:
@@ -111,7 +111,7 @@ def matroska_texts(reader: BoundedReader) -> Iterator[tuple[str, str]]:
 def _vint(
     reader: BoundedReader, offset: int, *, keep_marker: bool = False
 ) -> tuple[int | None, int]:
-    """Return a number of variable length and where it ends; None for "unknown size"."""
+    """Return a number of variable length and its end; None for "unknown size"."""
     (first,) = reader.unpack("B", offset)
     length = 9 - first.bit_length()
     content = reader.peek(offset, length)
@@ -126,7 +126,7 @@ def _vint(
 
 
 def flac_texts(reader: BoundedReader) -> Iterator[tuple[str, str]]:
-    """Yield the Vorbis comments of a FLAC file, name and text."""
+    """Yield the Vorbis comments of a FLAC file as (name, text)."""
     offset, last = 4, False
     while not last:
         (head,) = reader.unpack(">I", offset)
@@ -137,9 +137,9 @@ def flac_texts(reader: BoundedReader) -> Iterator[tuple[str, str]]:
 
 
 def ogg_texts(reader: BoundedReader) -> Iterator[tuple[str, str]]:
-    """Yield the comments of an Ogg file with Opus or Vorbis, name and text.
+    """Yield the comments of an Ogg file with Opus or Vorbis as (name, text).
 
-    They are the second packet of a stream and may span pages.
+    They are the second packet of a stream, which may be on several pages.
     """
     packets: dict[int, bytearray] = {}
     counts: dict[int, int] = {}
@@ -163,7 +163,7 @@ def ogg_texts(reader: BoundedReader) -> Iterator[tuple[str, str]]:
 
 
 def _ogg_packets(page: bytes, lengths: bytes, begun: bytearray) -> Iterator[bytes]:
-    """Yield the packets that end in a page; ``begun`` is the one that goes on in the next."""
+    """Yield the packets that end in a page; ``begun`` is the one that continues in the next."""
     offset = 0
     for length in lengths:
         begun += page[offset : offset + length]
@@ -188,7 +188,7 @@ def _vorbis_comments(block: bytes) -> Iterator[tuple[str, str]]:
 
 
 def mp3_texts(reader: BoundedReader) -> Iterator[tuple[str, str]]:
-    """Yield the ``TXXX`` frames of an ID3 tag (versions 2.3 and 2.4), name and text."""
+    """Yield the ``TXXX`` frames of an ID3 tag (versions 2.3 and 2.4) as (name, text)."""
     major, flags, *size = reader.unpack(">3xBxB4B", 0)
     tag = reader.take(10, _synchsafe(bytes(size)))
     if flags & 0x80 and major == 3:
@@ -211,7 +211,7 @@ def mp3_texts(reader: BoundedReader) -> Iterator[tuple[str, str]]:
 def _id3_text(content: bytes) -> str:
     codec = _ID3_CODECS[content[0]] if content[0] < len(_ID3_CODECS) else "latin-1"
     if codec == "utf-16":
-        # Name and text each begin with a mark of the byte order.
+        # Name and text each begin with a byte order mark.
         codec = "utf-16-be" if content[1:3] == b"\xfe\xff" else "utf-16-le"
     return content[1:].decode(codec, "replace")
 

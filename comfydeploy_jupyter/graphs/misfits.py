@@ -1,8 +1,8 @@
 """Values whose type cannot be that of their input.
 
-A workflow that was saved for another version of a node stores its values by place. Where that
-node has one input more or less here, each value after it lands in the wrong input: a sampler
-called 5, a checkpoint called 4096. ComfyUI may even run that, so it is told.
+A saved workflow has the values of a node by position. If the node has more or fewer inputs in
+another version, all following values are in wrong inputs: a sampler named 5, a checkpoint named
+4096. ComfyUI may even run that, so there are warnings.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _FITTING = {
 
 @dataclass(frozen=True)
 class Misfit:
-    """A value that cannot be its input's.
+    """A value whose type cannot be that of its input.
 
     Attributes
     ----------
@@ -48,9 +48,9 @@ class Misfit:
     input : str
         The name of the input.
     value : object
-        What it holds.
+        Its value.
     expected : str
-        What it takes, such as ``"an integer"``.
+        A description of valid values, such as ``"an integer"``.
     """
 
     node: str
@@ -76,17 +76,16 @@ def misfits(
     Parameters
     ----------
     graph : Mapping
-        API format; what is in the place of a node may be anything.
+        API format; its nodes may be invalid.
     definitions : NodeDefinitions or Mapping
         The node classes, or the JSON of ``object_info``.
 
     Returns
     -------
     list of Misfit
-        In the order of the graph. Text in a number's input fits if it says a number, as ComfyUI
-        takes that; text that is no option of a combo fits, as options may be files that are not
-        there. Links, unknown classes, inputs that a class does not declare, and what is no node are
-        passed over.
+        In the order of the graph. The text of a number is valid for a number, as in ComfyUI. Any
+        text is valid for a combo, whose options may be files that are missing. Links, unknown
+        classes, unknown inputs and invalid nodes are ignored.
     """
     known = (
         definitions if isinstance(definitions, NodeDefinitions) else NodeDefinitions(definitions)
@@ -106,7 +105,7 @@ def misfits(
 def misfits_of(
     key: str, title: str, widgets: Iterable[Widget], inputs: Mapping[str, Any]
 ) -> Iterator[Misfit]:
-    """Yield the misfits of one node, of which the widgets are known."""
+    """Yield the misfits of one node with these widgets."""
     for widget in widgets:
         value = inputs.get(widget.name, MISSING)
         if (widget.type, type(value)) in _FITTING or value is MISSING or not widget.emitted:
@@ -119,7 +118,7 @@ def misfits_of(
 
 
 def unwrapped(value: Any) -> Any:
-    """Return a value without the object that the editor puts around lists."""
+    """Return a value without the object in which the editor wraps lists."""
     return value["__value__"] if isinstance(value, dict) and "__value__" in value else value
 
 

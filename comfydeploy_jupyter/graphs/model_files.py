@@ -1,4 +1,4 @@
-"""Which inputs name model files, in which folder those are, and where they can be got."""
+"""Which inputs name model files, the folders of these files, and their download links."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from .formats import objects, subgraphs_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 SUFFIXES = (
     ".safetensors",
@@ -54,7 +54,7 @@ _FOLDERS_OF_CLASS: Mapping[tuple[str, str], str] = {
 
 @dataclass(frozen=True)
 class ModelLink:
-    """Where a workflow says that a model file can be got.
+    """The download link of a model file in a workflow.
 
     Attributes
     ----------
@@ -69,17 +69,17 @@ class ModelLink:
 
 
 def model_folder(class_type: str, name: str, options: Sequence[object]) -> tuple[bool, str | None]:
-    """Tell whether a choice is one of model files, and in which folder of ``models`` they are.
+    """Return whether a combo offers model files, and in which folder of ``models`` they are.
 
-    Source: the loaders of ComfyUI. Choices of other nodes count when an option looks like
-    a model file; their folder is unknown unless the input is called as ComfyUI calls it.
+    Source: the loaders of ComfyUI. A combo of another node offers model files if an option has the
+    suffix of one; the folder is known only if the input has the name that ComfyUI's loaders use.
 
     Parameters
     ----------
     class_type, name : str
-        The node class and its input.
+        The node class and the name of the input.
     options : sequence
-        The values offered.
+        The options of the combo.
 
     Returns
     -------
@@ -93,9 +93,9 @@ def model_folder(class_type: str, name: str, options: Sequence[object]) -> tuple
 
 
 def workflow_nodes(workflow: object) -> Iterator[Mapping[str, Any]]:
-    """Yield the nodes of a graph as the editor saves it, those of its subgraphs included.
+    """Yield the nodes of a workflow in the editor's format, including those of its subgraphs.
 
-    Anything that is not shaped like a workflow yields nothing.
+    A value that is not a workflow yields nothing.
     """
     if isinstance(workflow, dict):
         for graph in (workflow, *subgraphs_of(workflow)):
@@ -108,7 +108,7 @@ def _properties(node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def model_links(workflow: object) -> dict[str, ModelLink]:
-    """Return the download links that a workflow carries, by the file name of the model.
+    """Return the download links in a workflow, by the file name of the model.
 
     Templates list them as ``{name, url, directory}`` in ``properties.models`` of the loader, older
     ones in ``models`` of the whole workflow.
@@ -116,7 +116,7 @@ def model_links(workflow: object) -> dict[str, ModelLink]:
     Parameters
     ----------
     workflow : object
-        A graph as the editor saves it.
+        A workflow in the editor's format.
     """
     lists: list[object] = [_properties(node).get("models") for node in workflow_nodes(workflow)]
     if isinstance(workflow, dict):
@@ -131,46 +131,43 @@ def model_links(workflow: object) -> dict[str, ModelLink]:
 
 
 def node_packs(workflow: object) -> dict[str, str]:
-    """Return the node pack of each node class, as far as a workflow names it.
+    """Return the node packs of node classes that are saved in a workflow.
 
-    The editor notes the pack's registry id (``cnr_id``) or its GitHub repository (``aux_id``).
+    The editor saves the pack's registry id (``cnr_id``) or its GitHub repository (``aux_id``).
 
     Parameters
     ----------
     workflow : object
-        A graph as the editor saves it.
+        A workflow in the editor's format.
     """
-    packs: dict[str, str] = {}
-    for node in workflow_nodes(workflow):
-        properties = _properties(node)
-        pack = properties.get("cnr_id") or properties.get("aux_id")
-        class_type = node.get("type")
-        if isinstance(pack, str) and isinstance(class_type, str):
-            packs.setdefault(class_type, pack)
-    return packs
+    return _first_by_class(workflow, lambda saved: saved.get("cnr_id") or saved.get("aux_id"))
 
 
 CORE_PACK = "comfy-core"
-"""What the editor calls the nodes of ComfyUI itself, where it notes a node's pack."""
+"""The pack of ComfyUI's own nodes, as the editor saves it."""
 
 
 def core_versions(workflow: object) -> dict[str, str]:
-    """Return the version of ComfyUI that each of its own node classes was saved with.
+    """Return for ComfyUI's own node classes the version of ComfyUI with which they were saved.
 
     Parameters
     ----------
     workflow : object
-        A graph as the editor saves it.
+        A workflow in the editor's format.
     """
-    versions: dict[str, str] = {}
+    return _first_by_class(
+        workflow, lambda saved: saved.get("ver") if saved.get("cnr_id") == CORE_PACK else None
+    )
+
+
+def _first_by_class(workflow: object, fact: Callable[[dict[str, Any]], object]) -> dict[str, str]:
+    """Return for each node class the first text that ``fact`` returns for a node's properties."""
+    found: dict[str, str] = {}
     for node in workflow_nodes(workflow):
-        properties = _properties(node)
-        version, class_type = properties.get("ver"), node.get("type")
-        if properties.get("cnr_id") != CORE_PACK:
-            continue
-        if isinstance(class_type, str) and isinstance(version, str):
-            versions.setdefault(class_type, version)
-    return versions
+        text, class_type = fact(_properties(node)), node.get("type")
+        if isinstance(text, str) and isinstance(class_type, str):
+            found.setdefault(class_type, text)
+    return found
 
 
 PICKLES = frozenset({".ckpt", ".pt", ".pt2", ".pth", ".bin", ".pkl"})
@@ -179,16 +176,16 @@ PICKLES = frozenset({".ckpt", ".pt", ".pt2", ".pth", ".bin", ".pkl"})
 
 @dataclass(frozen=True)
 class ListedModel:
-    """A model file as a workflow lists it; nothing of it has been checked.
+    """A model file in the list of a workflow; none of its fields has been checked.
 
     Attributes
     ----------
     name : str
-        The file's name.
+        The name of the file.
     url, folder : str or None
-        Where it can be got, and the folder for it under ``models``.
+        The download link, and the folder under ``models``.
     hash, hash_type : str or None
-        What its content must be.
+        The hash that its content must have, and its algorithm.
     """
 
     name: str
@@ -199,7 +196,7 @@ class ListedModel:
 
 
 def listed_models(workflow: object) -> list[ListedModel]:
-    """Return the model files that a workflow lists, each name in a folder once.
+    """Return the model files that a workflow lists; each name in a folder once.
 
     Templates list them in ``properties.models`` of the loader, those in subgraphs too; older ones
     in ``models`` of the whole workflow.
@@ -207,7 +204,7 @@ def listed_models(workflow: object) -> list[ListedModel]:
     Parameters
     ----------
     workflow : object
-        A graph as the editor saves it.
+        A workflow in the editor's format.
     """
     lists: list[object] = [_properties(node).get("models") for node in workflow_nodes(workflow)]
     if isinstance(workflow, dict):
@@ -225,14 +222,14 @@ def listed_models(workflow: object) -> list[ListedModel]:
 
 
 def chosen_names(workflow: object, prompt: object = None) -> set[str]:
-    """Return the texts that the widgets of a workflow hold: whatever files it uses are among them.
+    """Return the texts in the widgets of a workflow, among them the names of all files it uses.
 
     Parameters
     ----------
     workflow : object
-        A graph as the editor saves it.
+        A workflow in the editor's format.
     prompt : object
-        The same in API format, if it is known too.
+        The workflow in API format, if it is known.
     """
     found: set[str] = set()
     for node in workflow_nodes(workflow):

@@ -1,9 +1,9 @@
-"""The checks that ComfyUI's own nodes make of their inputs, beyond what their definitions say.
+"""The checks that ComfyUI's own node classes have for their inputs, besides their definitions.
 
-A node class may bring a function that judges its inputs (``VALIDATE_INPUTS``, in the newer schema
-``validate_inputs``). Node definitions do not show it, so the few that ComfyUI ships are written
-down here, for the versions that `versions` knows: which arguments they take and what they answer.
-Nodes of others may have such functions too; what those say only their code knows.
+A node class may have a function that validates its inputs (``VALIDATE_INPUTS``, in the newer schema
+``validate_inputs``). Node definitions do not include it, so the few functions of ComfyUI's own
+classes are reproduced here, for the versions in `versions`: their arguments and their results.
+Classes of node packs may have such functions, too, which are not known here.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ Exists = Callable[[Any], bool]
 
 @dataclass(frozen=True)
 class NodeCheck:
-    """What a node class itself checks.
+    """The check of a node class.
 
     Attributes
     ----------
     function : str
-        Qualified name of the function, as it stands in the texts of Python's exceptions.
+        Qualified name of the function, as Python's exceptions have it.
     arguments : tuple of str
-        The inputs it takes. ComfyUI checks these for neither bounds nor options.
+        The inputs that it takes. ComfyUI does not check bounds and options of these.
     decide : callable
-        ``decide(values, exists)`` with the values of `arguments`; returns True, or the reason
-        why not. ``exists`` tells whether an annotated file name leads to a file. An exception is
-        the node's answer too.
+        ``decide(values, exists)`` with the values of `arguments`; returns True, or the reason why
+        they are invalid, or raises what the node class raises. ``exists`` returns whether a file
+        with an annotated name exists.
     takes_types : bool
         Whether it takes the types of linked inputs, as ``values["input_types"]``. ComfyUI then
         does not compare the types of the node's links.
     takes_all : bool
-        Whether it takes all other inputs of the node too.
+        Whether it takes all other inputs of the node, too.
     optional : tuple of str
-        Those of `arguments` that may be absent.
+        The `arguments` that may be missing.
     lists_folder : bool
-        Whether the options that the input offers are all files of the input folder itself.
+        Whether the options of the input are all files of the input folder, without subfolders.
     """
 
     function: str
@@ -50,25 +50,25 @@ class NodeCheck:
     lists_folder: bool = False
 
     def takes(self, name: str) -> bool:
-        """Tell whether the function takes an input."""
+        """Return whether the function takes an input."""
         return self.takes_all or name in self.arguments
 
     def run(self, values: Mapping[str, Any], exists: Exists) -> bool | str:
-        """Return the node's answer.
+        """Return the result of the check: True, or the reason why the inputs are invalid.
 
         Parameters
         ----------
         values : mapping
-            The inputs that the node has; links are None.
+            The inputs of the node; links are None.
         exists : callable
-            Tells whether an annotated file name leads to a file.
+            Returns whether a file with an annotated name exists.
 
         Raises
         ------
         TypeError
-            An argument is absent; the text is Python's.
+            An argument is missing; the text is Python's.
         Exception
-            Whatever the node's function raises.
+            What the function of the node class raises.
         """
         absent = [
             f"'{name}'"
@@ -89,8 +89,7 @@ class NodeCheck:
 def split_annotated(name: str) -> tuple[str, str]:
     """Return folder and path of a file name such as ``"cat.png [output]"``.
 
-    Source: ComfyUI's folder_paths.py: the annotation counts together with the one character before
-    it, whatever that is.
+    Source: ComfyUI's folder_paths.py, which removes the annotation and any one character before it.
 
     Parameters
     ----------
@@ -138,7 +137,7 @@ def _aspect_ratio(values: Mapping[str, Any], _exists: Exists) -> bool:
     if width <= 0 or height <= 0:
         raise ValueError(f"Aspect ratio parts must be positive integers, got {width}:{height}.")
     ratio = width / height
-    # ComfyUI writes the same sign for both bounds
+    # ComfyUI has the same sign for both bounds
     for outside, bound in ((ratio < 1 / 4, "0.25"), (ratio > 4, "4")):
         if outside:
             raise ValueError(f"Aspect ratio `{ratio:.2g}` must be ≤ {bound}.")

@@ -1,9 +1,9 @@
-"""What the output of a node holds: files, texts and pairs of pictures.
+"""The files, texts and pairs of pictures in the output of a node.
 
-ComfyUI's ``executed`` event and its history tell each output as an object of lists. Files are
-objects with ``filename``, ``subfolder`` and ``type``, under whatever key: ``images``, ``audio``,
-``3d``, ``files``. Nodes that preview a 3D model tell its path as the first text of ``result``. Any
-other text in a list is a text that the node puts out.
+In ComfyUI's ``executed`` event and its history, an output is an object of lists. Files are
+objects with ``filename``, ``subfolder`` and ``type``, under any key: ``images``, ``audio``,
+``3d``, ``files``. Nodes that preview a 3D model have its path as the first text of ``result``. Any
+other text in a list is a text output.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 MODEL_SUFFIXES = frozenset(
     {".glb", ".gltf", ".fbx", ".obj", ".stl", ".ply", ".splat", ".spz", ".ksplat", ".usdz", ".usd"}
 )
-"""How the names of 3D models, point clouds and splats end."""
+"""The suffixes of 3D models, point clouds and splats."""
 
 _RESULT = "result"
 _PAIR = ("a_images", "b_images")
-# ComfyUI 0.33.0 keeps what these nodes make in its temp folder, other models in output.
+# ComfyUI 0.33.0 saves the models of these nodes in its temp folder, others in output.
 _IN_TEMP = re.compile(r"preview(3d_advanced|_splat|_pointcloud)_[0-9a-f]{32}\.\w{1,10}")
 
 
@@ -32,9 +32,9 @@ class NodeFile(NamedTuple):
     kind : str
         The key under which the node lists it: ``images``, ``audio``, ``3d``, …
     filename, subfolder, type : str
-        Where it is in ComfyUI.
+        Its location in ComfyUI.
     url : str
-        The address that the server has put beside it, or ``""``.
+        The address that the server has added, or ``""``.
     """
 
     kind: str
@@ -45,7 +45,7 @@ class NodeFile(NamedTuple):
 
 
 def files_of(output: object) -> Iterator[NodeFile]:
-    """Yield the files in the output of one node, whatever JSON that is."""
+    """Yield the files in the output of one node, which may be any JSON."""
     for kind, item in _items(output):
         if isinstance(item, Mapping):
             name = item.get("filename")
@@ -65,19 +65,19 @@ def files_of(output: object) -> Iterator[NodeFile]:
 
 
 def texts_of(output: object) -> Iterator[str]:
-    """Yield the texts in the output of one node; paths of files are none."""
+    """Yield the texts in the output of one node, without the paths of files."""
     for kind, item in _items(output):
         if isinstance(item, str) and kind != _RESULT:
             yield item
 
 
 def is_model(name: str) -> bool:
-    """Return whether a file is a 3D model, a point cloud or a splat, by its name."""
+    """Return whether a file is a 3D model, a point cloud or a splat, judging by its name."""
     return PurePosixPath(name).suffix.lower() in MODEL_SUFFIXES
 
 
 def pairs_of(output: object) -> list[tuple[int, int]]:
-    """Return which files of an output are compared: places in `files_of`, before and after.
+    """Return the compared files of an output: pairs of indices in `files_of`, (before, after).
 
     ``ImageCompare`` (0.33.0) lists them under ``a_images`` and ``b_images``.
     """

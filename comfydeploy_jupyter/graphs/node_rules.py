@@ -17,13 +17,13 @@ DYNAMIC_SLOT = "COMFY_DYNAMICSLOT_V3"
 DYNAMIC = frozenset({AUTOGROW, DYNAMIC_COMBO, DYNAMIC_SLOT})
 
 MOST_GROWN = 1000
-"""How many inputs one autogrow input is read as at most; ComfyUI itself allows 100."""
+"""The most inputs of an autogrow group that are read; ComfyUI itself allows 100."""
 
 MOST_NESTED = 100
-"""How many dynamic inputs are followed into each other."""
+"""The most levels of nested dynamic inputs that are read."""
 
-_MANY = 50  # options, from which on they are looked up in a set
-_LOOKED_AT = 10_000  # options, of which one may look like a model file
+_MANY = 50  # options; if there are more, they are looked up in a set
+_LOOKED_AT = 10_000  # options that are searched for the names of model files
 
 _CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
     "INT": int,
@@ -39,15 +39,15 @@ class InputRule:
     Parameters
     ----------
     name : str
-        Name of the input; of the child of a dynamic input ``parent.child``.
+        The name of the input; for the child of a dynamic input, ``parent.child``.
     definition : object
         Its entry in ``object_info``: a list of type and options.
     required : bool
-        Whether it may not be absent.
+        Whether nodes must have it.
     class_type : str
         The node class that has it.
     behaviour : Behaviour
-        How the version of ComfyUI checks.
+        How the version of ComfyUI validates.
 
     Attributes
     ----------
@@ -56,19 +56,19 @@ class InputRule:
     extra : object
         The options of the input, usually a dict.
     config : list
-        Type and options, as errors show them.
+        Type and options, as errors have them.
     sound : bool
-        False if the definition is so malformed that ComfyUI raises on looking at it.
+        False if the definition is so malformed that ComfyUI raises when it reads it.
     choices : list or None
-        The values to choose from.
+        The options of a combo.
     checked : bool
-        Whether ComfyUI refuses values that are none of `choices`.
+        Whether ComfyUI refuses values that are not in `choices`.
     several : bool
-        Whether a list of choices is a value.
+        Whether a value may be a list of several choices.
     is_model : bool
         Whether the choices are model files.
     folder : str or None
-        Which folder of ``models`` they are in, if that is known.
+        The folder of ``models`` that has them, if it is known.
     """
 
     __slots__ = (
@@ -103,7 +103,7 @@ class InputRule:
         try:
             self.type, self.extra = self.read()
             self.sound = True
-        except Exception:  # its kind matters only where a prompt uses the input
+        except Exception:  # raised again when a prompt uses the input
             self.sound = False
         self.config = [self.type, self.extra]
         self.convert = _CONVERSIONS.get(self.type) if isinstance(self.type, str) else None
@@ -135,7 +135,7 @@ class InputRule:
             )
 
     def is_plainly_good(self, value: Any) -> bool:
-        """Tell whether a literal is good beyond doubt: the short way for the usual ones."""
+        """Return whether a value is certainly valid; a quick check for common values."""
         if type(value) is self.number:
             return bool(self.low <= value <= self.high)
         if type(value) is not str or self.bounded:
@@ -145,7 +145,7 @@ class InputRule:
         return value in self.offered
 
     def read(self) -> tuple[Any, Any]:
-        """Return type and options of the definition, or raise what ComfyUI raises on it."""
+        """Return type and options of the definition; raise what ComfyUI raises."""
         extra = self.definition[1] if len(self.definition) > 1 else {}
         if extra is None:
             raise AssertionError
@@ -153,7 +153,7 @@ class InputRule:
 
 
 class _Dynamic:
-    """A dynamic input: what stands in its place depends on the inputs that a node has."""
+    """A dynamic input: the inputs that replace it depend on the other inputs of a node."""
 
     __slots__ = ("fault", "grown", "name", "options", "own", "rule")
 
@@ -161,9 +161,11 @@ class _Dynamic:
         self.name = name
         self.rule = rule
         self.fault: str | None = None  # why the definition cannot be read
-        self.own: InputRule | None = None  # itself, where it takes part in the check
-        self.grown: tuple[InputRule, ...] = ()  # of an autogrow input
-        self.options: dict[Any, _Section | Any] = {}  # of a dynamic combo, each read when chosen
+        self.own: InputRule | None = None  # the input itself, if ComfyUI checks it, too
+        self.grown: tuple[InputRule, ...] = ()  # the inputs of an autogrow group
+        self.options: dict[
+            Any, _Section | Any
+        ] = {}  # the inputs of each option of a dynamic combo, read when it is chosen
         kind = definition[0]
         extra = definition[1] if len(definition) > 1 else None
         try:
@@ -200,7 +202,7 @@ class _Dynamic:
             yield self.rule.input(f"{self.name}.{child}", definition, required)
 
     def add_to(self, declared: dict[str, InputRule], inputs: Any, faults: list[str]) -> bool:
-        """Add what stands in place of this input; return whether anything does."""
+        """Add the inputs that replace this one; return whether there are any."""
         if self.fault is None and self.name.count(".") > MOST_NESTED:
             self.fault = f"more than {MOST_NESTED} of its inputs are within each other"
         if self.fault is not None:
@@ -215,7 +217,7 @@ class _Dynamic:
         chosen = inputs[self.name] if self.own.type == DYNAMIC_COMBO else None
         try:
             section = self.options[chosen]
-        except (KeyError, TypeError):  # it is no option, or a link
+        except (KeyError, TypeError):  # it is not an option, or it is a link
             return False
         if not isinstance(section, _Section):
             section = self.options[chosen] = _Section(section, self.rule, f"{self.name}.")
@@ -225,7 +227,7 @@ class _Dynamic:
 
 
 class _Section:
-    """The inputs that a node class, or the option of a dynamic combo, declares."""
+    """The inputs that a node class or an option of a dynamic combo declares."""
 
     __slots__ = ("dynamic", "entries")
 
@@ -278,18 +280,18 @@ class NodeRule:
     info : mapping
         Its entry in ``object_info``.
     behaviour : Behaviour
-        How the version of ComfyUI checks.
+        How the version of ComfyUI validates.
 
     Attributes
     ----------
     returns : tuple, list or str
-        Types of the outputs, in the kind of sequence that ComfyUI has (its exceptions name it).
+        Types of the outputs, in a sequence of the same type as in ComfyUI, which exceptions name.
     own : NodeCheck or None
-        The check that the class itself makes, where it is one of ComfyUI's.
+        The check that the class itself has, if it is one of ComfyUI's own.
     foreign : bool
-        Whether the class is not ComfyUI's own, so that it may have a check unknown here.
+        Whether the class is from a node pack, which may have a check that is not known here.
     schema3 : bool
-        Whether it is written in the third schema (V3).
+        Whether it uses the third schema (V3).
     expands : bool
         Whether its dynamic inputs are expanded.
     """
@@ -313,7 +315,7 @@ class NodeRule:
         self._behaviour = behaviour
         self.is_output = bool(info.get("output_node"))
         self.foreign = str(info.get("python_module", "")).startswith("custom_nodes")
-        # only classes of the third schema show all three
+        # only classes of the third schema have all three
         self.schema3 = info.keys() >= {"api_node", "deprecated", "experimental"}
         self.expands = self.schema3 and behaviour.expands_inputs
         checks = NODE_CHECKS[behaviour.own_checks]
@@ -341,16 +343,16 @@ class NodeRule:
         Parameters
         ----------
         inputs : mapping
-            The inputs of the node, which decide about dynamic ones.
+            The inputs of the node, on which dynamic inputs depend.
         faults : list of str
-            Takes a sentence for each dynamic input that cannot be read.
+            A sentence is added for each dynamic input that cannot be read.
 
         Returns
         -------
         rules : tuple of InputRule
-            What is declared, required inputs first.
+            The inputs, the required ones first.
         dynamic : bool
-            Whether dynamic inputs are among it.
+            Whether dynamic inputs are among them.
         """
         if self._plain is not None:
             return self._plain, False
@@ -361,28 +363,28 @@ class NodeRule:
         return (*required, *optional), dynamic
 
     def models(self, inputs: Any) -> tuple[InputRule, ...]:
-        """Return those of the inputs that a node may have which name model files."""
+        """Return the inputs of the class that name model files."""
         if self._plain is not None:
             return self._models
         return tuple(entry for entry in self.declared(inputs, [])[0] if entry.is_model)
 
 
 class NodeRules:
-    """The rules of all node classes; each is made when first asked for, and kept.
+    """The rules of all node classes; each is made when it is first used.
 
     Parameters
     ----------
     object_info : mapping
-        What ComfyUI answers to ``GET /object_info``: entries by class name.
+        ComfyUI's reply to ``GET /object_info``: entries by class name.
     version : str, optional
-        Of that ComfyUI. Without it the definitions decide what version that can be.
+        The version of that ComfyUI; by default it is guessed from the definitions.
     replacements : mapping, optional
-        What it answers to ``GET /node_replacements``. Without it, those of 0.33.0 are meant.
+        Its reply to ``GET /node_replacements``; by default that of 0.33.0.
 
     Attributes
     ----------
     behaviour : Behaviour
-        How that version checks prompts.
+        How that version validates prompts.
     replacements : mapping
         Lists of replacements by old class.
 
@@ -423,7 +425,7 @@ class NodeRules:
         return rule
 
     def has(self, class_type: Any) -> bool:
-        """Tell whether ComfyUI has a class."""
+        """Return whether ComfyUI has a class."""
         return self.get(class_type) is not None
 
     def __getitem__(self, class_type: Any) -> NodeRule:

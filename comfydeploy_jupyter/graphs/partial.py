@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def check_nodes(graph: Graph, node_ids: Iterable[str], *, field: str) -> None:
-    """Make sure that a graph has some nodes.
+    """Raise if a graph does not have some nodes.
 
     Raises
     ------
     InvalidRequestError
-        It lacks one, which the message names; ``details`` has the closest ids.
+        A node is missing, which the message names; ``details`` has similar ids.
     """
     for node_id in node_ids:
         if node_id not in graph:
@@ -30,19 +30,19 @@ def check_nodes(graph: Graph, node_ids: Iterable[str], *, field: str) -> None:
 
 
 def only_what_is_needed(graph: Graph, node_ids: Iterable[str]) -> Graph:
-    """Return the part of a graph that some nodes need: themselves, and what leads to them.
+    """Return the part of a graph with some nodes and all nodes that they depend on.
 
     Parameters
     ----------
     graph : dict
-        In API format; it stays as it is.
+        In API format; it is not changed.
     node_ids : iterable of str
-        Nodes of the graph.
+        The ids of nodes of the graph.
 
     Returns
     -------
     dict
-        In the order of `graph`. Links to nodes that are not in the graph stay in it.
+        The nodes in the order of `graph`. Links to nodes that the graph does not have are kept.
     """
     needed: set[str] = set()
     waiting = list(node_ids)

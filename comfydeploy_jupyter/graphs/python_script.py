@@ -1,6 +1,6 @@
 """A workflow as a Python script that runs it.
 
-`notebook` makes its cells of the same pieces.
+`notebook` makes its cells from the same pieces.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from .form_fields import FormField
 
 WIDTH = 88
-"""Width of the generated code, columns; longer texts stay in one piece."""
+"""Width of the generated code, columns; longer texts are not split."""
 
 MAX_VARIABLES = 24
-"""How many inputs become variables, the most likely ones; the graph beside them has the others."""
+"""The most inputs that become variables, the most useful ones; the others are in the graph."""
 
 MAX_OPTIONS, MAX_COMMENT, MAX_MAKERS = 12, 300, 6
-"""How many options and characters a comment has, how many nodes the introduction names."""
+"""The most options and characters of a comment; the most nodes that the introduction names."""
 
 MAX_BOUND = 1e6
-"""A bound of a number beyond it says nothing to anybody."""
+"""Bounds of numbers beyond this are not shown, since they do not help users."""
 
 MAX_DEPTH = 80
-"""Python's parser takes 100 levels of brackets at least; some are around the graph."""
+"""Python's parser allows at least 100 levels of brackets; some are around the graph."""
 
 _TAKEN = frozenset(
     {*dir(builtins), "comfy", "comfydeploy_jupyter", "path", "result", "text", "workflow"}
@@ -49,9 +49,9 @@ class ScriptParts:
     Attributes
     ----------
     title, about : str
-        One line each, of printable characters; what it is, and what it does.
+        The title and a description, one line of printable characters each.
     variables : str
-        Code: an assignment for each input, each with a comment.
+        Code: an assignment with a comment for each input.
     workflow : str
         Code: ``workflow = comfy.load({…})``.
     run : str
@@ -71,22 +71,22 @@ def python_script(
     *,
     title: str = "",
 ) -> str:
-    """Return a script that runs a workflow and saves what it makes.
+    """Return a script that runs a workflow and saves its outputs.
 
     Parameters
     ----------
     graph : Graph
         API format.
     fields : sequence of FormField, optional
-        Its inputs, of which the first `MAX_VARIABLES` become variables; by default what
-        `input_form` finds without definitions.
+        The inputs, of which the first `MAX_VARIABLES` become variables; by default those that
+        `form.input_form` finds without definitions.
     title : str
-        What the workflow is called.
+        The title of the workflow.
 
     Returns
     -------
     str
-        Python source. Whatever the texts of the workflow are, they stay texts in it.
+        Python source. Texts of the workflow are quoted, so that they are never code.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def script_parts(
     *,
     title: str = "",
 ) -> ScriptParts:
-    """Return the pieces that scripts and notebooks are made of; parameters as `python_script`."""
+    """Return the pieces of scripts and notebooks; parameters are those of `python_script`."""
     form = input_form(graph) if fields is None else fields
     chosen, others = form[:MAX_VARIABLES], form[MAX_VARIABLES:]
     named = list(zip(variable_names(chosen), chosen, strict=True))
@@ -137,10 +137,10 @@ def script_parts(
 
 
 def variable_names(fields: Iterable[FormField]) -> list[str]:
-    """Return a name for each field: a valid identifier, unique, not taken by Python.
+    """Return a name for each field: a unique, valid identifier that Python does not use.
 
-    The shortest that tells the fields apart is chosen: the ``input_id`` that the author of the
-    workflow gave, ``positive_prompt``, the name of the input, that with the title of its node.
+    The first of these that is unique is used: the ``input_id`` that the author of the workflow
+    chose, ``positive_prompt``, the name of the input, the name with the title of its node.
     """
     names: list[str] = []
     taken = set(_TAKEN)
@@ -225,19 +225,19 @@ def _count(number: int, what: str) -> str:
 
 
 def literal(value: object, indent: int = 0) -> str:
-    """Return a JSON value as a Python literal, broken into lines where it is long.
+    """Return a JSON value as a Python literal; a long one has several lines.
 
     Parameters
     ----------
     value : object
-        Of JSON: dict, list, str, number, bool, None. Numbers that JSON lacks are made by calls.
+        A dict, list, str, number, bool or None. Infinities and NaN become calls of ``float``.
     indent : int
-        By how many columns the line is indented that it is put into.
+        The indentation of the line that it is put into, columns.
 
     Raises
     ------
     InvalidRequestError
-        It is nested more deeply than Python's own parser allows.
+        It is nested more deeply than Python's parser allows.
     """
     if not isinstance(value, (dict, list)):
         return _flat(value)

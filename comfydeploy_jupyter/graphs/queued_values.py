@@ -1,7 +1,7 @@
-"""What the editor does to the values of widgets when it queues a prompt.
+"""The changes that the editor makes to the values of widgets when it queues a prompt.
 
 Dynamic prompts (``{red|green}``, comments), patterns in file names (``%KSampler.seed%``), the
-steps that numbers snap to, and the wrapping of lists, which would be read as links.
+rounding of numbers to steps, and the wrapping of lists, which would be taken for links.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ _CAMERA = {
     "far": 10000,
     "frustum": {"left": -5, "right": 5, "top": 5, "bottom": -5},
 }
-"""Where the camera of a 3D view stands that nobody has moved."""
+"""The camera of a 3D view before it is moved."""
 
 
 def curve(value: Any) -> Any:
-    """Return the value of a curve's own widget as it stands in a prompt."""
+    """Return the value of a curve widget in the form that a prompt has."""
     return None if value is None else {"__type__": "CURVE", "__value__": javascript.plain(value)}
 
 
@@ -66,7 +66,7 @@ def viewport(properties: Mapping[str, Any]) -> dict[str, Any]:
     Parameters
     ----------
     properties : Mapping
-        Of the node; ``Camera Config`` has the camera if it was moved.
+        The properties of the node; ``Camera Config`` has the camera if it was moved.
     """
     config = properties.get("Camera Config")
     camera = config.get("state") if isinstance(config, dict) else None
@@ -81,7 +81,7 @@ def viewport(properties: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def wrapped(value: Any) -> Any:
-    """Return a value as it stands in a prompt: lists wrapped, numbers as JavaScript has them."""
+    """Return a value in the form that a prompt has: lists wrapped, numbers as in JavaScript."""
     written = javascript.plain(value)
     return {"__value__": written} if isinstance(written, list) else written
 
@@ -122,7 +122,7 @@ def dynamic_prompt(text: str, rng: random.Random, depth: int = 0) -> str:
 
 
 def _without_comments(text: str) -> str:
-    """Remove ``/* */`` and ``//``; what begins like a comment and never ends stays."""
+    """Remove ``/* */`` and ``//`` comments; a comment without an end stays."""
     kept: list[str] = []
     place = start = 0
     endless = False
@@ -143,7 +143,7 @@ def _without_comments(text: str) -> str:
 
 
 def _options(text: str, place: int) -> tuple[list[str], int]:
-    """Split the inside of braces at its own bars; return the options and where they end."""
+    """Split the inside of braces at its bars; return the options and the index of their end."""
     options: list[str] = []
     start = place
     depth = 0
@@ -166,14 +166,14 @@ def _options(text: str, place: int) -> tuple[list[str], int]:
 
 
 def file_name(text: str, widget_text: Callable[[str, str], str | None], now: datetime) -> str:
-    """Fill the patterns of a file name.
+    """Return a file name with its patterns replaced.
 
     Parameters
     ----------
     text : str
-        ``%node.widget%`` and ``%date:yyyy-MM-dd%`` are filled; what is unknown stays.
+        ``%node.widget%`` and ``%date:yyyy-MM-dd%`` are replaced; unknown patterns stay.
     widget_text : callable
-        The text of a widget by the name of its node and its own, or None.
+        Returns the text of a widget by the names of node and widget, or None.
     now : datetime
         The time for dates.
     """
@@ -203,17 +203,17 @@ def _date(template: str, now: datetime) -> str:
 
 
 def snapped(kind: str, options: Mapping[str, Any], value: Any) -> Any:
-    """Return a number as a widget takes it when a primitive node writes it there.
+    """Return a number as a widget rounds it when a primitive node sets it.
 
     Parameters
     ----------
     kind : str
-        ``INT`` snaps to steps from the minimum; ``FLOAT`` to the decimals of its step and into
-        its range. Other kinds take any value.
+        ``INT`` is rounded to steps from the minimum; ``FLOAT`` to the decimals of its step, and
+        limited to its range. Values of other types are returned unchanged.
     options : Mapping
         ``min``, ``max``, ``step`` and ``round`` of the definition.
     value : object
-        Text is read as a number; what is none becomes NaN, which `wrapped` makes null.
+        Text is read as a number; other values become NaN, which is null in the prompt.
     """
     if kind not in ("INT", "FLOAT") or isinstance(value, (list, dict)):
         return value
@@ -225,10 +225,10 @@ def snapped(kind: str, options: Mapping[str, Any], value: Any) -> Any:
 
 
 def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the options of a number that suits two widgets; None where there is none.
+    """Return the options of a number that two widgets accept; None if they have none in common.
 
-    The range is what both have in common, the step the least common multiple; other options
-    must agree, but for those that say nothing about the value.
+    The range is the intersection, the step the least common multiple. The other options must be
+    equal, except for those that do not concern the value.
     """
     low = max(_option(one, "min", -math.inf), _option(other, "min", -math.inf))
     high = min(_option(one, "max", math.inf), _option(other, "max", math.inf))

@@ -54,16 +54,16 @@ BUNDLED: Mapping[str, Any] = {
 
 
 class ReplacementError(Exception):
-    """ComfyUI fails at replacing a node, and answers 500.
+    """ComfyUI cannot replace a node and replies 500.
 
     Attributes
     ----------
     node_id : str
         The node.
     old, new : str
-        Its class, and the class that ComfyUI replaces it by.
+        Its class, and the class that replaces it.
     cause : KeyError
-        What ComfyUI fails with: ``_meta`` or an input that the node lacks.
+        The exception in ComfyUI: the node has no ``_meta`` or no input of this name.
     """
 
     def __init__(self, node_id: str, old: str, new: str, cause: KeyError) -> None:
@@ -79,8 +79,8 @@ def replacement_of(
 ) -> Mapping[str, Any] | None:
     """Return the replacement of a class that ComfyUI does not have; None if there is none.
 
-    Only the first of several counts, and only if ComfyUI has the class that it names. That one is
-    not replaced again, so replacements that lead in a circle lead nowhere.
+    ComfyUI uses only the first of several, and only if it has the new class. The new class is not
+    replaced again.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def replacement_of(
     replacements : mapping
         Lists of replacements by old class.
     is_known : callable
-        Tells whether ComfyUI has a class.
+        Returns whether ComfyUI has a class.
     """
     offered = replacements.get(class_type)
     first = offered[0] if isinstance(offered, list) and offered else None
@@ -105,19 +105,19 @@ def replace_nodes(
     Parameters
     ----------
     prompt : mapping
-        Nodes by their ids; left as it is. Nodes without class or inputs are passed on.
+        Nodes by their ids; it is not changed. Nodes without class or inputs stay as they are.
     replacements : mapping
         Lists of replacements by old class.
     is_known : callable
-        Tells whether ComfyUI has a class.
+        Returns whether ComfyUI has a class.
 
     Raises
     ------
     ReplacementError
-        A node lacks ``_meta``, or an input that is taken over.
+        A node has no ``_meta``, or not an input that the new node needs.
     """
     changed = dict(prompt)
-    moved: dict[str, dict[Any, Any]] = {}  # where the outputs of replaced nodes are now
+    moved: dict[str, dict[Any, Any]] = {}  # the new slots of the outputs of replaced nodes
     for node_id, node in prompt.items():
         if "class_type" not in node or "inputs" not in node or is_known(node["class_type"]):
             continue
@@ -158,7 +158,7 @@ def _taken_over(inputs: Mapping[str, Any], mapping: Any) -> dict[str, Any]:
 
 
 def _relinked(node: Any, moved: Mapping[str, Mapping[Any, Any]]) -> Any:
-    """Return a node whose links lead to where the outputs of replaced nodes are now."""
+    """Return a node whose links have the new slots of replaced nodes."""
     if not isinstance(node, dict) or not isinstance(node.get("inputs"), dict):
         return node
     inputs = {

@@ -1,4 +1,4 @@
-"""Which seeds a run uses, and which come next."""
+"""The seeds of a run, and those of the next run."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from .formats import (
 )
 
 MAX_SEED = 2**53 - 1
-"""The largest seed we draw. Editors, notebooks in the browser and the widgets keep numbers as
-JavaScript does, exactly only up to here: a larger seed would come back as another one and its
-picture be lost."""
+"""The largest seed that is drawn. JavaScript, which editors, browsers and widgets use, has exact
+integers only up to this one; a larger seed would be changed and its picture could not be made
+again."""
 
 SEED_NAMES = ("seed", "noise_seed")
 _EXTERNAL_SEED = "ComfyUIDeployExternalSeed"
 _CONTROL_LIMIT = 2**50
-# Smaller than what these classes declare: the ComfyUI Deploy node 2.3.10 (custom_routes.py) knows
-# that the first keeps its seed as int32 and draws eight digits for the second.
+# Smaller limits than these classes declare. Source: the ComfyUI Deploy node 2.3.10
+# (custom_routes.py): the first has its seed as int32, for the second it draws eight digits.
 _CLASS_LIMITS = {"SONICSampler": 2**31 - 1, "PromptExpansion": 10**8 - 1}
 
 
 class SeedMode(str, Enum):
-    """What to do with the seeds of a workflow."""
+    """How the seeds of a workflow are chosen."""
 
     SAVED = "saved"
     AUTO = "auto"
@@ -48,17 +48,17 @@ class SeedMode(str, Enum):
 
 @dataclass(frozen=True)
 class Seeds:
-    """A graph with its seeds settled.
+    """A graph whose seeds have been chosen.
 
     Attributes
     ----------
     graph : Graph
         The graph to run.
     seeds : dict of str to int
-        Every seed it uses, by ``"<node id>.<input>"``.
+        All seeds of the graph, by ``"<node id>.<input>"``.
     next_seeds : dict of str to int
-        Mode ``auto``: the seeds the editor would show after this run. Those it would draw are
-        absent.
+        Mode ``auto``: the seeds that the editor would show after this run, except those that it
+        would draw.
     """
 
     graph: Graph
@@ -69,7 +69,7 @@ class Seeds:
 @dataclass(frozen=True)
 class _Control:
     word: str = ""
-    owner: str = ""  # the PrimitiveNode that hands one seed to several nodes
+    owner: str = ""  # the PrimitiveNode that sets one seed of several nodes
 
 
 _NO_CONTROL = _Control()
@@ -85,16 +85,15 @@ def apply_seeds(
     rng: random.Random | None = None,
     definitions: Definitions | None = None,
 ) -> Seeds:
-    """Settle the seeds of a graph: keep them, draw new ones, or do as the editor would.
+    """Choose the seeds of a graph: keep them, draw new ones, or do what the editor would do.
 
-    Seeds are the literal inputs ``seed`` and ``noise_seed``, those that an option of a dynamic
-    combo brings (``"model.seed"``) and, with ``definitions``, whatever
-    integer has the editor's *control after generate* (for instance the value of a
-    ``PrimitiveInt``; such inputs are touched in mode ``AUTO`` only). Linked seeds and those in
-    ``given`` are never touched.
+    Seeds are the inputs ``seed`` and ``noise_seed`` that are no links, also those of an option of a
+    dynamic combo (``"model.seed"``). With ``definitions``, integers with the editor's *control
+    after generate*, such as the value of a ``PrimitiveInt``, are seeds, too; they change in mode
+    ``AUTO`` only. Links and inputs in ``given`` never change.
 
-    An External Seed node whose ``default_value`` lies outside its ``min_value`` … ``max_value``
-    means *draw one when you run*. It is drawn here, in every mode, so that ``seeds`` can name it.
+    An External Seed node whose ``default_value`` is not within ``min_value`` … ``max_value`` draws
+    a seed when it runs. It is drawn here instead, in every mode, so that ``seeds`` has it.
 
     Parameters
     ----------
@@ -104,12 +103,12 @@ def apply_seeds(
         ``SAVED`` keeps all; ``RANDOM`` draws all; ``AUTO`` follows the control-after-generate of
         each seed in ``ui`` and keeps all without ``ui``.
     given : collection of (node id, input name)
-        Inputs set by the user.
+        The inputs that the user has set.
     ui : dict, optional
         The same workflow in UI format.
     node_form : bool
-        With ``RANDOM``: keep the seeds that ``ui`` says are fixed, the default of the ComfyUI
-        Deploy node's own requests.
+        With ``RANDOM``: whether to keep the seeds that are ``fixed`` in ``ui``, as requests of the
+        ComfyUI Deploy node do.
     rng : random.Random, optional
         The source of new seeds.
     definitions : dict, optional
@@ -169,7 +168,7 @@ def needs_definitions(
     given: Collection[tuple[str, str]] = frozenset(),
     ui: UIGraph | None = None,
 ) -> bool:
-    """Tell whether `apply_seeds` would need bounds: to draw a seed, or to tell the next one.
+    """Return whether `apply_seeds` would use ``definitions``: to draw a seed, or for the next one.
 
     Parameters are those of `apply_seeds`.
     """
@@ -190,7 +189,7 @@ def needs_definitions(
 
 
 def _is_seed(name: str) -> bool:
-    """Whether an input is named like a seed, or is one that an option of a combo brings."""
+    """Return whether an input has the name of a seed, also in an option of a dynamic combo."""
     return name.rpartition(".")[2] in SEED_NAMES
 
 
@@ -202,7 +201,7 @@ def _values(node: Mapping[str, Any]) -> Iterable[object]:
 
 
 def draw_external_seed(inputs: Mapping[str, Any], rng: random.Random) -> int | None:
-    """Return the seed of an External Seed node, drawing one if its value asks for it.
+    """Return the seed of an External Seed node; draw one if its value is out of range.
 
     Parameters
     ----------
@@ -214,9 +213,10 @@ def draw_external_seed(inputs: Mapping[str, Any], rng: random.Random) -> int | N
     Returns
     -------
     int or None
-        ``default_value`` where it lies in the range, else a number drawn from the range. The
-        range is cut to 1 … 999999999999999 and turned round if upside down (ComfyUI Deploy node
-        2.3.10 external_seed.py). None where an input is linked or no number.
+        ``default_value`` if it is within the range, otherwise a number drawn from the range. The
+        range is limited to 1 … 999999999999999, and its ends are swapped if they are in the wrong
+        order (ComfyUI Deploy node 2.3.10 external_seed.py). None if an input is a link or is not a
+        number.
     """
     limit = 999_999_999_999_999
     wanted = _as_int(inputs.get("default_value", -1))
@@ -229,9 +229,9 @@ def draw_external_seed(inputs: Mapping[str, Any], rng: random.Random) -> int | N
 
 
 def _controlled(specs: Mapping[str, InputSpec], inputs: Mapping[str, Any]) -> list[str]:
-    """Return the inputs that the editor gives a control, in widget order.
+    """Return the inputs for which the editor has a control, in the order of the widgets.
 
-    An INT with the flag, or named seed or noise_seed where the flag is absent (frontend 1.32.9).
+    These are INTs with the flag, and those named seed or noise_seed without it (frontend 1.32.9).
     """
     if not specs:
         return [name for name in inputs if name in SEED_NAMES]
@@ -270,9 +270,9 @@ def _find_control(
 def _word_for(values: object, name: str, value: int | None, controlled: Sequence[str]) -> str:
     """Read the control of one seed from a node's ``widgets_values``.
 
-    A list is positional: the control follows its seed. The n-th such pair belongs to the n-th
-    controlled input; where the numbers do not match (an edited graph, a group node), the saved
-    value decides.
+    In a list, the control follows its seed. The n-th such pair belongs to the n-th input with a
+    control. If their numbers differ (an edited graph, a group node), the pair with the same value
+    is used.
     """
     if isinstance(values, Mapping):
         word = values.get("control_after_generate")
@@ -294,7 +294,7 @@ def _word_for(values: object, name: str, value: int | None, controlled: Sequence
 
 
 def _promoted_word(path: Sequence[UIPlace]) -> str:
-    """Read the control that a subgraph shows on its outside, which goes before the one within."""
+    """Read the control on the node of a subgraph, which is used instead of the inner one."""
     if len(path) < 2:
         return ""
     container, inner_id = path[-2].node, str(path[-1].node.get("id"))
@@ -311,7 +311,7 @@ def _promoted_word(path: Sequence[UIPlace]) -> str:
 def _feeding_primitive(
     nodes: UINodes, path: Sequence[UIPlace], name: str
 ) -> tuple[str, Mapping[str, Any]] | None:
-    """Return the PrimitiveNode that feeds an input, and the ids of the containers around it."""
+    """Return the PrimitiveNode that an input is linked to, and the ids of its subgraph nodes."""
     slot = next((s for s in _slots(path[-1].node) if name in (s.get("name"), _widget(s))), None)
     for depth in range(len(path) - 1, -1, -1):
         scope = path[depth].scope
@@ -340,9 +340,9 @@ def _widget(slot: Mapping[str, Any]) -> object:
 
 
 def _next_seed(value: int, word: str, spec: InputSpec | None) -> int:
-    """Return what the editor shows next: one step on, held within min, max and ±2**50.
+    """Return the seed that the editor shows next: one step further, within min, max and ±2**50.
 
-    Frontend 1.32.9 does not wrap numbers round; ``increment-wrap`` moves choices only.
+    In frontend 1.32.9, ``increment-wrap`` has an effect on combos only.
     """
     options = spec.options if spec else {}
     step = _as_int(options.get("step")) or 1
@@ -371,7 +371,7 @@ def _or(value: int | None, default: int) -> int:
 
 
 def _as_int(value: object) -> int | None:
-    """Return a literal as ComfyUI's ``int()`` takes it; None for booleans and what is no number."""
+    """Return a value as an integer, as ComfyUI's ``int()`` does; None for booleans and others."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:

@@ -1,4 +1,4 @@
-"""What makes two graphs the same workflow, whatever values are in them."""
+"""A hash of a graph's structure, which does not depend on its values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def structure_of(graph: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return a name for the structure of a graph: its node ids, classes and links.
+    """Return a hash of the structure of a graph: its node ids, classes and links.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def structure_of(graph: Mapping[str, Mapping[str, Any]]) -> str:
     Returns
     -------
     str
-        32 hexadecimal digits. Graphs that differ in values and titles alone have the same.
+        32 hexadecimal digits, the same for graphs that differ only in values and titles.
     """
     nodes = [
         [

@@ -1,4 +1,4 @@
-"""What a graph says of the work in it: which nodes run, and how many steps each of them takes."""
+"""The work in a graph: which nodes run, and the number of steps of each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from .definitions import NodeDefinitions
 
-# Their `steps` say how many steps the sampler takes that reads their sigmas.
+# Their `steps` are the steps of the sampler that is linked to their sigmas.
 _SCHEDULE_NAMES = ("Scheduler", "Sigmas")
 _MOST_STEPS = 1_000_000
 
@@ -24,11 +24,11 @@ class Workload:
     Attributes
     ----------
     steps : dict of str to int
-        How many steps each node probably takes, by node id; 0 where the graph does not tell.
+        The probable number of steps of each node, by node id; 0 if it is not known.
     sources : dict of str to list of str
-        The nodes whose outputs each node reads.
+        The nodes that each node is linked to, by node id.
     classes : dict of str to str
-        The class of each node.
+        The class of each node, by node id.
     """
 
     steps: dict[str, int]
@@ -38,7 +38,7 @@ class Workload:
     def needed_steps(
         self, definitions: NodeDefinitions | None, targets: Collection[str] | None
     ) -> dict[str, int]:
-        """Return `steps` of the nodes that ComfyUI will execute, as `needed` has them."""
+        """Return the `steps` of the nodes that `needed` returns."""
         needed = self.needed(definitions, targets)
         return {node_id: steps for node_id, steps in self.steps.items() if node_id in needed}
 
@@ -62,7 +62,7 @@ class Workload:
         Parameters
         ----------
         definitions : NodeDefinitions or None
-            Tell which classes are output nodes; without them every node counts as one.
+            The node classes, which say which are output nodes; without them, all nodes are.
         targets : collection of str, optional
             The output nodes to execute; by default all.
         """
@@ -94,7 +94,7 @@ def workload(graph: Mapping[str, Mapping[str, Any]]) -> Workload:
 
 
 def _steps(graph: Mapping[str, Mapping[str, Any]], node_id: str) -> int:
-    """Return how many steps a node takes: its own input tells it, or that of its scheduler."""
+    """Return the number of steps of a node, from its own input or that of its scheduler."""
     node = graph[node_id]
     inputs = inputs_of(node)
     if any(name in class_of(node) for name in _SCHEDULE_NAMES):
@@ -111,7 +111,7 @@ def _upstream(
     link: object,
     look: Callable[[Mapping[str, Any]], object],
 ) -> object:
-    """Return what the nearest node has that a link leads to, directly or by others."""
+    """Return the number of steps of the nearest node upstream of a link that has one."""
     waiting, seen = [link], set()
     while waiting:
         here = waiting.pop(0)
@@ -127,7 +127,7 @@ def _upstream(
 
 
 def _number(value: object, graph: Mapping[str, Mapping[str, Any]]) -> int:
-    """Return a count that an input has, or that a node with one number gives it; else 0."""
+    """Return a number from an input, or from the linked node if that has only one; else 0."""
     if is_link(value) and value[0] in graph:
         numbers = [v for v in inputs_of(graph[value[0]]).values() if type(v) is int]
         value = numbers[0] if len(numbers) == 1 else None
