@@ -40,9 +40,7 @@ class Expansion:
         """
         self._nodes += count
         if self._nodes > MAX_NODES:
-            raise InvalidRequestError.of_field(
-                "workflow", f"has more than {MAX_NODES} nodes once its subgraphs are expanded"
-            )
+            raise _too_large(f"{MAX_NODES} nodes once its subgraphs")
 
     def add_size(self, size: int) -> None:
         """Count characters.
@@ -54,11 +52,7 @@ class Expansion:
         """
         self._size += size
         if self._size > MAX_SIZE:
-            raise InvalidRequestError.of_field(
-                "workflow",
-                f"has more than {MAX_SIZE >> 20} million characters once its subgraphs and "
-                "patterns are expanded",
-            )
+            raise _too_large(f"{MAX_SIZE >> 20} million characters once its subgraphs and patterns")
 
     def add_written(self, key: str, node: Mapping[str, Any]) -> None:
         """Count one node of the prompt: its id, class, title and inputs.
@@ -93,3 +87,7 @@ def _size_of(value: Any) -> int:
             pending.extend(item)
         size += _PER_VALUE
     return size
+
+
+def _too_large(what: str) -> InvalidRequestError:
+    return InvalidRequestError.of_field("workflow", f"has more than {what} are expanded")
