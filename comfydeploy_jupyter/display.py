@@ -1,4 +1,4 @@
-"""How a run or a sweep shows itself meanwhile: in a notebook, in a terminal, or not at all."""
+"""The live views of runs and sweeps, for notebooks and terminals."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from .client.graph_text import counted
-from .client.results import NAMED_FILES
+from .client.result_text import NAMED_FILES
 from .client.terminal import Terminal, cut
 from .errors import printable
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 INTERVAL = 0.1
 """Shortest time between two updates of a view, s."""
 
-CLOCK = 0.5
-"""How often a view is updated though nothing happened, so that its clock goes on, s."""
+CLOCK_INTERVAL = 0.5
+"""How often a view is updated if nothing has changed, so that its clock goes on, s."""
 
 
 SWEEP_CLASS = "comfydeploy-sweep"
@@ -34,23 +34,23 @@ GONE = (
 )
 
 SHEET_INTERVAL, SHEET_SHARE = 1.0, 10.0
-"""Shortest time between two pictures of a contact sheet, s; and that as a multiple of the time
-which the last one took, so that a large one is drawn more rarely."""
+"""Shortest time between two pictures of a contact sheet: in s, and as a multiple of the time that
+the last one took to draw."""
 
 
 class Followed(Protocol):
-    """What can be followed: `RunProgress`, `SweepProgress`."""
+    """The progress that a view shows: a `RunProgress` or a `SweepProgress`."""
 
     @property
     def version(self) -> int:
-        """Grows with each change."""
+        """A number that grows with each change."""
 
     @property
     def ended(self) -> float | None:
         """When it ended, s of `time.monotonic`."""
 
     def finish(self, status: str) -> None:
-        """Note that it is over, or at least following it."""
+        """Note the end, or that it is not followed any more."""
 
 
 P = TypeVar("P", bound=Followed)
@@ -61,21 +61,21 @@ class View(Protocol[P_contra]):
     """Shows a `RunProgress`, or a `SweepProgress`."""
 
     def show(self, progress: P_contra) -> None:
-        """Show how far it is."""
+        """Show the present progress."""
 
     def end(self, progress: P_contra) -> None:
-        """Show the end, and clear what moved."""
+        """Show the end; remove what was only shown meanwhile."""
 
 
 def progress_display(
     progress: RunProgress | SweepProgress,
 ) -> AbstractContextManager[object]:
-    """Return the view of a run or a sweep that fits the place: widgets, a line, or nothing.
+    """Return the view of a run or a sweep: widgets, a line in a terminal, or nothing.
 
     Parameters
     ----------
     progress : RunProgress or SweepProgress
-        Fed by the caller while it is inside the context.
+        The progress, which the caller updates inside the context.
     """
     from .client import SweepProgress
 
@@ -92,17 +92,17 @@ def progress_display(
 class Live(Generic[P]):
     """A context in which a view follows a run or a sweep, at most ten times a second.
 
-    A thread does it, so that a view that is slow never holds up the run, and the clock goes on
-    while a node is silent.
+    The view is updated in a thread, so that a slow view does not delay the run, and the clock goes
+    on while no events arrive.
 
     Parameters
     ----------
     progress : RunProgress or SweepProgress
-        What to show.
+        The progress to show.
     view : View
-        Where to show it.
+        The view that shows it.
     on_error : callable, optional
-        Gets the exception of a view that fails; by default the view just stops.
+        Called with the exception of a view that fails; the view is not updated any more.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class Live(Generic[P]):
         shown, at = -1, 0.0
         while True:
             now = time.monotonic()
-            if self._progress.version != shown or now - at >= CLOCK:
+            if self._progress.version != shown or now - at >= CLOCK_INTERVAL:
                 shown, at = self._progress.version, now
                 if not self._try(self._view.show):
                     return
@@ -151,12 +151,12 @@ class Live(Generic[P]):
 
 
 class Line:
-    """A line of text in a terminal that is written over.
+    """A line of text in a terminal that is overwritten with each update.
 
     Parameters
     ----------
     terminal : Terminal
-        Where.
+        The terminal.
     """
 
     def __init__(self, terminal: Terminal) -> None:
@@ -164,7 +164,7 @@ class Line:
         self._full, self._empty = ("█", "░") if terminal.can_write("█░") else ("#", "-")
 
     def draw(self, fraction: float, elapsed: float, text: str) -> None:
-        """Write the line, as much of it as the terminal is wide."""
+        """Write the line, shortened to the width of the terminal."""
         line = f"{self._bar(fraction, elapsed)}{text}"
         line = self._terminal.writable("".join(c if c.isprintable() else " " for c in line))
         self.write(f"\r{cut(line, self._terminal.width - 1)}\x1b[K")
@@ -174,7 +174,7 @@ class Line:
         self.write(f"\r{self._bar(fraction, elapsed)}{text}\x1b[K\n")
 
     def write(self, text: str) -> None:
-        """Write some text as it is."""
+        """Write a text unchanged."""
         self._terminal.stream.write(text)
         self._terminal.stream.flush()
 
@@ -185,14 +185,14 @@ class Line:
 
 
 class TerminalView(Line):
-    """A run as one line of text, which stays and names what the run has made."""
+    """A run as one line of text; at the end it stays and names the files of the run."""
 
     def show(self, progress: RunProgress) -> None:
         """Write the line."""
         self.draw(progress.fraction, progress.elapsed, activity(progress))
 
     def end(self, progress: RunProgress) -> None:
-        """Leave a line that says how it ended; none if nothing was ever heard of the run."""
+        """Write the final line; none if the run was not started."""
         if progress.status == "not-started":
             self.write("\r\x1b[K")
             return
@@ -205,7 +205,7 @@ class TerminalView(Line):
 
 
 class SweepLine(Line):
-    """A sweep as one line of text; what came of it stays."""
+    """A sweep as one line of text; at the end it stays and has the outcome."""
 
     def show(self, progress: SweepProgress) -> None:
         """Write the line."""
@@ -213,13 +213,13 @@ class SweepLine(Line):
         self.draw(progress.fraction, progress.elapsed, text)
 
     def end(self, progress: SweepProgress) -> None:
-        """Leave a line that says how it ended."""
+        """Write the final line."""
         text = self._terminal.writable(printable(sweep_end(progress)))
         self.write(f"\r{text}\x1b[K\n")
 
 
 class NotebookView:
-    """Widgets under the running cell; one line is left of them when the run has ended."""
+    """A run as widgets in the output of the cell; at the end, one line replaces them."""
 
     def __init__(self) -> None:
         from IPython.display import display
@@ -233,7 +233,7 @@ class NotebookView:
         self._widgets.show(progress)
 
     def end(self, progress: RunProgress) -> None:
-        """Close the widgets and leave a line that can be stored in the notebook."""
+        """Replace the widgets by a line, which is stored in the notebook."""
         line = f"{progress.status.capitalize()} after {progress.elapsed:.1f} s"
         if progress.status == "not-started":
             line = "Not started"
@@ -242,12 +242,12 @@ class NotebookView:
 
 
 class ProgressWidgets:
-    """The widgets that show a run: both bars, the node, the clock, the picture of the sampler.
+    """The widgets that show a run: two bars, the node, the clock, the preview of the sampler.
 
     Attributes
     ----------
     box : ipywidgets.VBox
-        All of them.
+        The box that has all widgets.
     """
 
     def __init__(self) -> None:
@@ -270,7 +270,7 @@ class ProgressWidgets:
         )
 
     def show(self, progress: RunProgress) -> None:
-        """Show how far the run is."""
+        """Show the present progress of the run."""
         self._overall.value = progress.fraction
         self._text.value = (
             '<div style="display:flex;justify-content:space-between;gap:12px;line-height:1.4">'
@@ -290,7 +290,7 @@ class ProgressWidgets:
             self._preview.layout.display = "" if progress.preview else "none"
 
     def end(self, progress: RunProgress) -> None:
-        """Show the end of the run; the widgets stay for the next one."""
+        """Show the end of the run; the widgets stay for the next run."""
         self.show(progress)
         self._preview.layout.display = "none"
         self._shown_preview = b""
@@ -299,7 +299,7 @@ class ProgressWidgets:
         )
 
     def reset(self) -> None:
-        """Make ready for another run."""
+        """Reset the widgets for another run."""
         self._overall.value, self._overall.bar_style = 0.0, ""
 
     def close(self) -> None:
@@ -308,14 +308,14 @@ class ProgressWidgets:
 
 
 class SweepView:
-    """A sweep as widgets under the cell: one bar, a stop button, the contact sheet.
+    """A sweep as widgets in the output of the cell: a bar, a stop button, the contact sheet.
 
-    When it has ended, sheet and table are left in their place, which are stored in the notebook.
+    At the end, contact sheet and table replace them, which are stored in the notebook.
 
     Parameters
     ----------
     progress : SweepProgress
-        What will be shown.
+        The progress of the sweep.
     """
 
     def __init__(self, progress: SweepProgress) -> None:
@@ -338,7 +338,7 @@ class SweepView:
         )
         self._stop.on_click(lambda _: self._stop_sweep())
         self._hint = " · interrupt the kernel to stop it" if progress.blocking else ""
-        if progress.blocking:  # a button would not be heard before the end
+        if progress.blocking:  # the kernel cannot react to a button before the end
             self._stop.layout.display = "none"
         self._sheet = w.Image(
             format="webp",
@@ -369,7 +369,7 @@ class SweepView:
             f"{html.escape(sweep_activity(progress)) or '&nbsp;'}</div></div>"
         )
         counts, now = progress.counts, time.monotonic()
-        ended = {name: number for name, number in counts.items() if name not in UNENDED}
+        ended = {name: number for name, number in counts.items() if name not in UNFINISHED}
         if now < self._next_sheet or ended == self._drawn:
             return
         self._sheet.value = self._sweep.to_webp()
@@ -379,7 +379,7 @@ class SweepView:
         self._next_sheet = done + max(SHEET_INTERVAL, SHEET_SHARE * (done - now))
 
     def end(self, progress: SweepProgress) -> None:
-        """Close the widgets and leave sheet and table."""
+        """Replace the widgets by contact sheet and table."""
         page = f"<div>{html.escape(sweep_end(progress))}</div>{self._sweep.to_html()}"
         self._handle.update({"text/html": page, "text/plain": repr(self._sweep)}, raw=True)
         close_tree(self._box)
@@ -391,21 +391,21 @@ class SweepView:
 
 
 def close_tree(widget: Any) -> None:
-    """Remove a widget, all that is in it, and their looks from the page and from the kernel."""
+    """Close a widget, all widgets in it, and their layouts and styles."""
     for child in getattr(widget, "children", ()):
         close_tree(child)
-    looks = [getattr(widget, name, None) for name in ("layout", "style")]
+    parts = [getattr(widget, name, None) for name in ("layout", "style")]
     widget.close()
-    for look in looks:
-        if look is not None:
-            look.close()
+    for part in parts:
+        if part is not None:
+            part.close()
 
 
-UNENDED = frozenset({"waiting", "queued", "running", "uploading"})
+UNFINISHED = frozenset({"waiting", "queued", "running", "uploading"})
 
 
 def sweep_activity(progress: SweepProgress) -> str:
-    """Return what a sweep does now, e.g. ``"seed 3, cfg 7: KSampler 3/20"``."""
+    """Return the point and node that a sweep runs now, e.g. ``"seed 3, cfg 7: KSampler 3/20"``."""
     current = progress.current
     if current is None:
         return ""
@@ -414,7 +414,7 @@ def sweep_activity(progress: SweepProgress) -> str:
 
 
 def sweep_end(progress: SweepProgress) -> str:
-    """Return how a sweep ended, in one line."""
+    """Return the outcome of a sweep on one line."""
     error = progress.sweep.error
     why = "" if error is None else f": {error}"
     status = progress.status.capitalize()
@@ -422,7 +422,7 @@ def sweep_end(progress: SweepProgress) -> str:
 
 
 def activity(progress: RunProgress) -> str:
-    """Return in a few words what a run does now, e.g. ``"KSampler 3/20"``."""
+    """Return the node that a run executes now, or its status, e.g. ``"KSampler 3/20"``."""
     if progress.node is None:
         words = {
             "queued": "Waiting in the queue",
@@ -437,7 +437,7 @@ def activity(progress: RunProgress) -> str:
 
 
 def in_notebook() -> bool:
-    """Whether there is a page that may show widgets."""
+    """Return whether this is the kernel of a notebook that can show widgets."""
     ipython = sys.modules.get("IPython")
     shell = None if ipython is None else ipython.get_ipython()
     if getattr(shell, "kernel", None) is None:

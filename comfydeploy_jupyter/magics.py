@@ -16,7 +16,7 @@ from IPython.core.magic import Magics, line_magic, magics_class
 from .client.comfy import SHORT_ID
 from .client.graph import Source
 from .client.graph_text import duration, html_table, text_table
-from .client.results import NAMED_FILES
+from .client.result_text import NAMED_FILES
 from .errors import ComfyDeployError
 from .timestamps import parse_timestamp
 
@@ -45,12 +45,12 @@ class ComfyMagics(Magics):
 
     @line_magic
     def comfy(self, line: str) -> Any:
-        """Do what the line says; what goes wrong is one line, not a traceback.
+        """Run the command of a line; an error is shown as one line without a traceback.
 
         Raises
         ------
         UsageError
-            Always this one, which IPython shows in that way.
+            For every error, since IPython shows it without a traceback.
         """
         try:
             return self._do(line)
@@ -62,7 +62,7 @@ class ComfyMagics(Magics):
 
     def _do(self, line: str) -> Any:
         try:
-            # on Windows a backslash is a part of a path, nothing that escapes
+            # on Windows a backslash is a part of a path, not an escape character
             windows = sys.platform == "win32"
             words = shlex.split(line.replace("\\", "\\\\") if windows else line)
         except ValueError as error:
@@ -113,7 +113,7 @@ class ComfyMagics(Magics):
     def _panel(self, arguments: list[str]) -> Any:
         _no_more(arguments[1:], "panel")
         for path in arguments:
-            Source(Path(path))  # what is no workflow is told here
+            Source(Path(path))  # raises if it is not a workflow
         from .widgets import default_panel
 
         return default_panel(self._client, *arguments)
@@ -129,14 +129,14 @@ class ComfyMagics(Magics):
 
 
 class Page:
-    """Text with a form for terminals and a form for notebooks.
+    """A text for terminals and its HTML for notebooks.
 
     Parameters
     ----------
     text : str
-        For terminals.
+        The text.
     page : str, optional
-        HTML, escaped; by default the text as it is.
+        The HTML; by default the text in ``<pre>``.
     """
 
     def __init__(self, text: str, page: str | None = None) -> None:
@@ -166,7 +166,7 @@ def status_page(status: dict[str, Any]) -> Page:
         for key, item in facts.items():
             if item is not None and item not in ("", []):
                 rows.append((label, key.replace("_", " "), _plain(item)))
-                label = ""  # once, before the first of them
+                label = ""  # only in the first of its rows
     return Page.table(("part", "fact", "value"), rows, empty="Nothing is known")
 
 
@@ -181,7 +181,7 @@ def runs_page(records: list[dict[str, Any]]) -> Page:
 
 
 def parse_pair(pair: str) -> tuple[str, Any]:
-    """Return key and value of ``key=value``; the value is JSON where it can be, else text.
+    """Return key and value of ``key=value``; a value that is not JSON is text.
 
     Raises
     ------
@@ -236,9 +236,9 @@ def _run_row(record: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _local_time(moment: Any) -> str:
-    """Return a moment in the time of this machine, e.g. ``"2026-03-01 10:00:00"``."""
+def _local_time(timestamp: Any) -> str:
+    """Return a timestamp in local time, e.g. ``"2026-03-01 10:00:00"``."""
     try:
-        return f"{parse_timestamp(str(moment)).astimezone():%Y-%m-%d %H:%M:%S}"
+        return f"{parse_timestamp(str(timestamp)).astimezone():%Y-%m-%d %H:%M:%S}"
     except ValueError:
         return ""

@@ -7,14 +7,19 @@ from .discovery import connect
 from .events import Event, RunProgress
 from .fetched_models import FetchedModels, WorkflowModel
 from .graph import NodeName
+from .inputs import Inputs
 from .machines import Machine, Machines
-from .results import Images, OutputFile, Result
+from .names import UnknownNameError
+from .node import Node
+from .output_files import Images, OutputFile
+from .results import Result
 from .runs import Run, StoryEntry
 from .snapshots import Snapshot
 from .stream import EventStream
 from .sweep import Point, Sweep, SweepProgress
 from .tunnel import Tunnel, TunnelStatus
-from .workflow import Inputs, Node, UnknownNameError, Validation, Workflow
+from .validation import Validation
+from .workflow import Workflow
 from .workflows import StoredWorkflow, Workflows, WorkflowVersion
 
 __all__ = [

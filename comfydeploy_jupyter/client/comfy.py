@@ -1,44 +1,41 @@
-"""The client: one object with a method for each thing to do."""
+"""The client: a class with a method for each thing that users do."""
 
 from __future__ import annotations
 
 import os
-import uuid
 import warnings
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from numbers import Integral
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
-from ..errors import ComfyDeployError, InvalidRequestError, NotFoundError, PromptInvalidError
+from ..errors import ComfyDeployError, NotFoundError
 from ..graphs.structure import structure_of
 from .events import RunProgress
 from .fetched_models import FetchedModels
-from .files import Model, UploadedFile, has_files, upload, upload_all
+from .files import Model, UploadedFile, upload
 from .graph import Source
 from .login import sign_in
 from .machines import Machines
 from .memory import FreedMemory
-from .options import check_options
 from .results import Result
+from .run_request import RunRequest
 from .runs import Run
-from .server import READ_TIMEOUT, Server, check_timeout
+from .server import READ_TIMEOUT, Server, check_timeout, without_none
 from .snapshots import Snapshot, given, take
-from .stream import EventStream
 from .sweep import Sweeps
 from .tunnel import Tunnel
 from .workflow import Workflow
 from .workflows import Workflows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
+    from .stream import EventStream
     from .sweep import SweepProgress
 
-LARGEST_SEED = 2**64 - 1  # of ComfyUI's own nodes
 SHORT_ID = 8  # characters of an id that are shown in a terminal
-RECENT = 100  # runs among which one is found by them
-HASH_TIMEOUT = 600.0  # s; a large file on a slow disk takes its time
+RECENT = 100  # the latest runs, which can be found by such short ids
+HASH_TIMEOUT = 600.0  # s; for a large file on a slow disk
 
 SITES = {"huggingface": "huggingface.co", "civitai": "civitai.com"}
 
@@ -46,7 +43,7 @@ WorkflowSource: TypeAlias = Workflow | dict[str, Any] | str | bytes | os.PathLik
 
 
 class Display(Protocol):
-    """Makes the view of one run or sweep; the view is a context in which it is followed."""
+    """Makes the view of one run or sweep, a context manager that is entered while it runs."""
 
     def __call__(self, progress: RunProgress | SweepProgress) -> AbstractContextManager[object]:
         """Return the view."""
@@ -64,16 +61,16 @@ class Comfy:
     token : str, optional
         Its token.
     display : callable, optional
-        Makes the live view of `run`; without one, `run` is silent.
+        Makes the live view of `run`; without one, `run` shows nothing.
 
     Attributes
     ----------
     server : Server
         HTTP with the Jupyter server.
     workflows : Workflows
-        The workflows that it keeps.
+        The workflows that the server stores.
     machines : Machines
-        The machines that runs can go to.
+        The machines that can run workflows.
     tunnel : Tunnel
         Makes ComfyUI reachable from the internet.
     sweep : Sweeps
@@ -107,7 +104,7 @@ class Comfy:
     def load(
         self, workflow: Workflow | dict[str, Any] | str | bytes | os.PathLike[str]
     ) -> Workflow:
-        """Take a workflow into the hand: look at it, change it, check it, keep it, run it.
+        """Return a workflow that can be displayed, changed, validated, saved and run.
 
         Parameters
         ----------
@@ -118,12 +115,12 @@ class Comfy:
         Returns
         -------
         Workflow
-            A copy; what is done to it changes nothing else.
+            A copy; changing it changes nothing else.
 
         Raises
         ------
         InvalidRequestError
-            There is no workflow in it.
+            It has no workflow.
         FileNotFoundError
             There is no such file.
         """
@@ -143,40 +140,40 @@ class Comfy:
         cancel_on_interrupt: bool = True,
         **options: Any,
     ) -> Result:
-        """Run a workflow, show how far it is, return its result.
+        """Run a workflow, show its progress and return its result.
 
         Parameters
         ----------
         workflow : Workflow, dict, str, bytes or path
             In API format or in the format of ComfyUI's editor: what `load` returned, a dict, JSON
-            text, or the path or content of a file that `load` takes. Leave it out and give
-            ``workflow_id=`` for one in the store.
+            text, or the path or content of a file that `load` takes. For a workflow that the server
+            stores, leave it out and give ``workflow_id=``.
         inputs : dict, optional
             New values by ``"<node id>.<input>"``, ``"<node title>.<input>"``, the ``input_id`` of
             an external-input node, or the bare name of an input that only one node has. A path,
             a PIL image or an array is uploaded, and the input is set to its name.
         seed : int, optional
-            Set every seed of the workflow: each ``seed`` and ``noise_seed`` that is no link.
-            `inputs` have the last word. Of a workflow in the editor's format or in the store the
-            inputs are not known here; then it is the input ``seed``, which only one node may have.
+            The value of all seeds of the workflow: each ``seed`` and ``noise_seed`` that is not a
+            link and not in `inputs`. In the editor's format, and for a stored workflow, it sets the
+            input ``seed``, which only one node may have.
         machine : str, optional
-            The machine that shall run it, by its id or name; ``"auto"``: the one with the least
-            work; the default one if left out.
+            The machine that runs it, by its id or name; ``"auto"``: the one with the least work.
+            Default: the default machine.
         api_key : str, optional
             Key of a Comfy account (platform.comfy.org) for the partner nodes of this run. It is not
-            kept; `set_comfy_api_key` keeps one for all runs.
+            stored; `set_comfy_api_key` stores one for all runs.
         previews : bool
-            Whether to see the pictures of samplers while they work.
+            Whether to get the previews of samplers.
         progress : bool, "auto" or callable
-            Whether to show progress; ``"auto"`` does in a notebook and in a terminal. A callable
-            gets the `RunProgress` and returns a context manager.
+            Whether to show progress; ``"auto"``: in a notebook and in a terminal. A callable gets
+            the `RunProgress` and returns a context manager.
         timeout : float, optional
             Wait at most this long, s.
         cancel_on_interrupt : bool
             Whether interrupting the kernel (the stop button, Ctrl-C) cancels the run.
         **options
-            ``workflow_id``, ``version``, ``prompt_id``, ``client_id``, ``front`` (head of the
-            queue), ``outputs`` (ids of the output nodes to execute, and nothing else),
+            ``workflow_id``, ``version``, ``prompt_id``, ``client_id``, ``front`` (run before all
+            queued runs), ``outputs`` (ids of the only output nodes to execute),
             ``preview_method`` (``"none"``, ``"auto"``, ``"latent2rgb"``, ``"taesd"``),
             ``seed_mode`` (``"saved"``, ``"auto"``, ``"random"``), ``strict_inputs``,
             ``status_endpoint``, ``file_upload_endpoint``, ``gpu_event_id``: as the route ``run``
@@ -185,17 +182,17 @@ class Comfy:
         Returns
         -------
         Result
-            Shows its pictures, texts and timings when displayed.
+            Shows its pictures, texts and timings when it is displayed.
 
         Warns
         -----
         UserWarning
-            ComfyUI refused some outputs of the workflow and ran the others.
+            ComfyUI did not run some outputs of the workflow because of errors.
 
         Raises
         ------
         RunFailedError
-            A node failed; the message names it, ``error.result`` has what there is.
+            A node failed; the message names it, ``error.result`` has the result so far.
         RunCancelledError
             The run was cancelled.
         RunTimeoutError
@@ -203,32 +200,31 @@ class Comfy:
         PromptInvalidError
             ComfyUI refuses the workflow; the message names the nodes.
         UnknownInputError
-            A key of `inputs` is no input of the workflow, or several.
+            A key of `inputs` is no input of the workflow, or fits inputs of several nodes.
         InvalidRequestError
             Something else in the arguments is wrong; the message names it.
         """
         check_timeout(timeout)
-        source = _source(workflow)
-        body = self._body(
-            source, inputs, seed, machine, options, api_key=api_key, previews=previews
+        request = self._request(
+            workflow, inputs, seed, machine, options, api_key=api_key, previews=previews
         )
-        state = RunProgress(source)
+        state = RunProgress(request.source)
         reply: dict[str, Any] = {}
         try:
-            with self._view(progress, state), self._start(source, body, timeout) as events:
+            with self._view(progress, state), request.start(timeout) as events:
                 for event in events:
                     state.feed(event)
                     if event.event == "result":
                         reply = event.data
-                        state.result = Result(self.server, reply, source)
+                        state.result = Result(self.server, reply, request.source)
         except KeyboardInterrupt:
             if cancel_on_interrupt:
                 with suppress(ComfyDeployError):
-                    self.server.post("interrupt", {"prompt_id": body["prompt_id"]}, timeout=5)
+                    self.server.post("interrupt", {"prompt_id": request.prompt_id}, timeout=5)
             raise
         if not reply:
-            reply = self.server.get("check-status", prompt_id=body["prompt_id"])
-        result = Result(self.server, reply, source).raise_for_status()
+            reply = self.server.get("check-status", prompt_id=request.prompt_id)
+        result = Result(self.server, reply, request.source).raise_for_status()
         if result.left_out:
             warnings.warn(
                 "\n- ".join(["ComfyUI left out a part of the workflow", *result.left_out]),
@@ -248,21 +244,20 @@ class Comfy:
         timeout: float | None = None,
         **options: Any,
     ) -> EventStream:
-        """Start a workflow and give its events as they arrive.
+        """Start a workflow and return its events as they arrive.
 
-        Parameters are those of `run`. Leaving the loop does not end the run; `interrupt` does.
+        Parameters are those of `run`. The run goes on when the loop is left; `interrupt` ends it.
 
         Returns
         -------
         EventStream
-            Iterates over `Event`; the last is the final ``status``, whatever it is.
+            Iterates over `Event`; the last one is the final ``status``.
         """
         check_timeout(timeout)
-        source = _source(workflow)
-        body = self._body(
-            source, inputs, seed, machine, options, api_key=api_key, previews=previews
+        request = self._request(
+            workflow, inputs, seed, machine, options, api_key=api_key, previews=previews
         )
-        return self._start(source, body, timeout)
+        return request.start(timeout)
 
     def submit(
         self,
@@ -283,30 +278,29 @@ class Comfy:
         Run
             The handle: ``wait()``, ``cancel()``, ``status``, ``result``, ``events()``.
         """
-        source = _source(workflow)
-        body = self._body(source, inputs, seed, machine, options, api_key=api_key)
-        with self._start(source, body, None) as events:
+        request = self._request(workflow, inputs, seed, machine, options, api_key=api_key)
+        with request.start() as events:
             known = {"status": "queued", **next(events).data}
-        return Run(self.server, known, source)
+        return Run(self.server, known, request.source)
 
     def free(
         self, *, machine: str | None = None, unload_models: bool = True, free_memory: bool = True
     ) -> FreedMemory:
-        """Have ComfyUI unload its models and give up memory, e.g. for a model in the notebook.
+        """Make ComfyUI unload its models and free memory, e.g. for a model in the notebook.
 
         Parameters
         ----------
         machine : str, optional
-            The machine, by its id or name; the default one if left out.
+            The machine, by its id or name. Default: the default machine.
         unload_models : bool
-            Whether models leave the memory of GPU and machine.
+            Whether models are removed from the memory of GPU and machine.
         free_memory : bool
-            Whether the outputs of nodes that ComfyUI keeps for later runs go too.
+            Whether ComfyUI's cache of node outputs is removed, too.
 
         Returns
         -------
         FreedMemory
-            How many bytes were gained. Where ComfyUI executes a run, it gives up memory after that.
+            How much memory was freed. If ComfyUI executes a run, it frees memory after that run.
 
         Raises
         ------
@@ -318,23 +312,23 @@ class Comfy:
         body: dict[str, Any] = {"unload_models": unload_models, "free_memory": free_memory}
         if machine is not None:
             body["machine"] = machine
-        answer = self.server.post("free", body)
-        return FreedMemory(answer["gpu"]["freed"], answer["ram"]["freed"], answer["pending"])
+        reply = self.server.post("free", body)
+        return FreedMemory(reply["gpu"]["freed"], reply["ram"]["freed"], reply["pending"])
 
     def set_comfy_api_key(self, api_key: str | None) -> None:
-        """Keep the key of a Comfy account on the server, for the partner nodes of all runs.
+        """Store the key of a Comfy account on the server, for the partner nodes of all runs.
 
-        It is in a file there that only its owner can read, and is never told again.
+        It is stored in a file that only its owner can read, and no route returns it.
 
         Parameters
         ----------
         api_key : str or None
-            The key (platform.comfy.org); None: forget the one that is kept.
+            The key (platform.comfy.org); None: delete the stored key.
         """
         self.server.post("comfy-account", {"api_key": api_key})
 
     def interrupt(self, prompt_id: str | None = None, *, machine: str | None = None) -> str:
-        """Cancel a run; without an id the one that runs now.
+        """Cancel a run; without an id, the run that ComfyUI executes now.
 
         Returns
         -------
@@ -346,19 +340,19 @@ class Comfy:
         NotFoundError
             There is no such run.
         ConflictError
-            It has ended already, or none runs.
+            It has ended already, or ComfyUI executes no run.
         """
         fields = {"prompt_id": prompt_id, "machine": machine}
-        body = {key: value for key, value in fields.items() if value is not None}
+        body = without_none(fields)
         return str(self.server.post("interrupt", body)["prompt_id"])
 
     def get(self, prompt_id: str) -> Run:
-        """Return the handle of a run that exists, by its id.
+        """Return the handle of an existing run, by its id.
 
         Parameters
         ----------
         prompt_id : str
-            The id; of the latest runs also the first eight characters, as ``%comfy runs`` shows.
+            The id; for the latest runs, the first eight characters, as ``%comfy runs`` shows, do.
 
         Raises
         ------
@@ -389,12 +383,12 @@ class Comfy:
         Parameters
         ----------
         limit, offset : int, optional
-            How many, and after how many.
+            How many to return, and how many to skip.
         status : str, optional
             Only those that are ``queued``, ``running``, ``uploading``, ``success``, ``failed`` or
             ``cancelled``.
         of : Workflow, optional
-            Only those of this workflow, whatever values its inputs had.
+            Only those of this workflow, with any values of its inputs.
         """
         structure = None if of is None else structure_of(of.to_api())
         records = self.server.get(
@@ -404,25 +398,25 @@ class Comfy:
         return [Run(self.server, record, source) for record in records]
 
     def login(self, *, timeout: float | None = 300.0) -> str:
-        """Sign in to ComfyDeploy: show a link, wait until you have approved there.
+        """Sign in to ComfyDeploy: show a link, and wait until you have approved there.
 
-        The Jupyter server keeps the key, over restarts; it never comes here. Interrupting the
-        kernel (the stop button, Ctrl-C) ends the wait.
+        The Jupyter server stores the key; the kernel never gets it. Interrupting the kernel (the
+        stop button, Ctrl-C) ends the wait.
 
         Parameters
         ----------
         timeout : float, optional
-            Wait at most this long, s; None: as long as the link is good.
+            Wait at most this long, s; None: until the link expires.
 
         Returns
         -------
         str
-            What ComfyDeploy calls you.
+            Your name in ComfyDeploy.
 
         Raises
         ------
         CloudError
-            The sign-in is over, or ComfyDeploy cannot be reached.
+            The link has expired, or ComfyDeploy cannot be reached.
         RunTimeoutError
             ``timeout`` is over.
         InvalidRequestError
@@ -432,17 +426,18 @@ class Comfy:
         return sign_in(self.server, timeout=timeout)
 
     def status(self, *, machine: str | None = None) -> dict[str, Any]:
-        """Return how the service is: ComfyUI, queue, uploads, tunnel.
+        """Return the state of the server: ComfyUI, queue, uploads, tunnel.
 
         Parameters
         ----------
         machine : str, optional
-            Whose ComfyUI and queue; by default the ComfyUI of the default machine, and all queues.
+            The machine whose ComfyUI and queue are meant; by default the ComfyUI of the default
+            machine, and all queues.
         """
         return _object(self.server.get("check-status", machine=machine))
 
     def object_info(self, *, machine: str | None = None) -> dict[str, Any]:
-        """Return the definitions of all node classes, as ComfyUI gives them."""
+        """Return the definitions of all node classes: ComfyUI's ``object_info``."""
         return _object(self.server.get("object_info", machine=machine))
 
     def version(self, *, machine: str | None = None) -> str:
@@ -464,7 +459,7 @@ class Comfy:
         filename, subfolder, type : str
             As in the outputs of a run; `type` is ``output``, ``input`` or ``temp``.
         machine : str, optional
-            The ComfyUI that has it.
+            The machine that has it.
         """
         fields = {"filename": filename, "subfolder": subfolder, "type": type, "machine": machine}
         address = self.server.address("view", fields)
@@ -481,29 +476,29 @@ class Comfy:
         overwrite: bool = False,
         machine: str | None = None,
     ) -> UploadedFile:
-        """Put a file into one of ComfyUI's folders.
+        """Upload a file into one of ComfyUI's folders.
 
         Parameters
         ----------
         source : path, bytes, open file, PIL image or array
-            A file of this kernel's machine, read while it is sent; a picture is sent as PNG. An
-            array has the shape (height, width[, 1, 3 or 4]), uint8 or 0 … 1.
+            A file on the machine of this kernel, which is read while it is sent. A picture is sent
+            as PNG. An array has the shape (height, width[, 1, 3 or 4]), uint8 or 0 … 1.
         name : str, optional
-            What it shall be called; by default as it is.
+            The name that it gets; by default its own.
         type : str
             ``input``, ``output``, ``temp`` or ``models/<folder>``.
         subfolder : str
-            Where below that folder.
+            The folder below that folder.
         overwrite : bool
-            Whether a file of that name is replaced. Else the same content is not stored twice, and
-            other content gets a free name.
+            Whether a file of the same name is replaced. Otherwise the same content is not stored
+            twice, and other content gets a free name.
         machine : str, optional
-            The ComfyUI that shall have it.
+            The machine that gets it.
 
         Returns
         -------
         UploadedFile
-            ``str()`` of it is what a loader node takes.
+            ``str()`` of it is the value for a loader node.
         """
         return upload(
             self.server,
@@ -527,14 +522,14 @@ class Comfy:
         search : str, optional
             Words that must be in the name.
         machine : str, optional
-            The ComfyUI that has them.
+            The machine that has them.
         """
         found = self.server.get("models", folder=folder, search=search, machine=machine)
         names = Model.__dataclass_fields__
         return [Model(**{k: v for k, v in model.items() if k in names}) for model in found]
 
     def model_folders(self, *, machine: str | None = None) -> list[str]:
-        """Return the names of ComfyUI's models folders, e.g. ``checkpoints``, empty ones too."""
+        """Return the names of ComfyUI's models folders, such as ``checkpoints``."""
         found = _object(self.server.get("models", format="folders", machine=machine))
         return sorted(found)
 
@@ -548,33 +543,33 @@ class Comfy:
         source: Literal["link", "huggingface", "civitai"] | None = None,
         machine: str | None = None,
     ) -> dict[str, Any]:
-        """Have a model downloaded into one of ComfyUI's folders, in the background.
+        """Start the download of a model into one of ComfyUI's folders.
 
         Parameters
         ----------
         url : str
-            Where it is: of a file, of a Hugging Face file (or ``owner/repo`` beside `filename` and
+            The address of a file, of a file of Hugging Face (or ``owner/repo`` with `filename` and
             ``source="huggingface"``), or of a model's page on Civitai.
         folder : str
             The models folder, e.g. ``checkpoints``.
         filename : str, optional
-            What it shall be called; follows from the address where that has a name.
+            The name that it gets; by default the one in the address.
         sha256 : str, optional
-            What its content must be, hexadecimal.
+            The SHA-256 that its content must have, hexadecimal.
         source : str, optional
-            Which kind of address it is; by default the host of the address tells.
+            The kind of the address; by default it depends on the host.
         machine : str, optional
-            The ComfyUI that shall have it; its folders must be those of the server's machine.
+            The machine that gets it; its folders must be on the server's machine.
 
         Returns
         -------
         dict
-            The transfer, as in `uploads`, which tells how far it is, and ``path``.
+            The transfer, as in `uploads`, which has its progress, and ``path``.
 
         Raises
         ------
         InvalidRequestError
-            The address, the folder or the name will not do.
+            The address, the folder or the name is invalid.
         """
         fields = {
             "url": url,
@@ -584,7 +579,7 @@ class Comfy:
             "sha256": sha256 or None,
             "machine": machine,
         }
-        body = {key: value for key, value in fields.items() if value is not None}
+        body = without_none(fields)
         return _object(self.server.post("volume/model", {"action": "add", **body}))
 
     def fetch_models(
@@ -596,29 +591,29 @@ class Comfy:
         models: Sequence[str] | None = None,
         machine: str | None = None,
     ) -> FetchedModels:
-        """Fetch the models that a workflow needs and ComfyUI lacks, in the background.
+        """Start the downloads of the models that a workflow needs and ComfyUI does not have.
 
-        They go into the folders that the workflow's loaders look in; links, and checksums where
-        there are some, are those that the workflow carries, as templates do.
+        They go into the folders that the loaders of the workflow use. Links and checksums are those
+        in the workflow, as ComfyUI's templates have them.
 
         Parameters
         ----------
         workflow : dict, str, path or Workflow
-            As `run` takes it. Only the editor's format carries links.
+            As `run` takes it. Only the editor's format has links.
         dry_run : bool
-            Whether only to tell what would be fetched.
+            Whether to return only what would be downloaded.
         sizes : bool
-            Whether to ask the sites how large it is; also finds out which models need a token.
+            Whether to ask the sites for the sizes; this also shows which models need a token.
         models : sequence of str, optional
-            The names of those that are meant; default all that are missing.
+            The names of the models to download; by default all that are missing.
         machine : str, optional
-            The ComfyUI that shall have them; its folders must be on the server's machine.
+            The machine that gets them; its folders must be on the server's machine.
 
         Returns
         -------
         FetchedModels
             All models that the workflow names, with their states; ``wait()`` waits for the
-            downloads. Asked again, it goes on with what is under way.
+            downloads. A second call does not start a running download again.
 
         Raises
         ------
@@ -628,7 +623,7 @@ class Comfy:
             The workflow names no model of a name in `models`.
         """
         fields = {"dry_run": dry_run, "sizes": sizes, "machine": machine}
-        body: dict[str, Any] = {key: value for key, value in fields.items() if value is not None}
+        body = without_none(fields)
         if models is not None:
             body["models"] = list(models)
         source = _source(workflow)
@@ -636,7 +631,7 @@ class Comfy:
         return FetchedModels(reply, self.server)
 
     def uploads(self, prompt_id: str | None = None) -> dict[str, Any]:
-        """Return what is on its way, out and in: counts, and ``uploads`` with each transfer.
+        """Return the state of uploads and downloads: counts, and each transfer in ``uploads``.
 
         Parameters
         ----------
@@ -653,29 +648,31 @@ class Comfy:
         int
             How many were stopped.
         """
-        return int(self.server.post("cancel-uploads", _given(prompt_id, id))["cancelled"])
+        body = without_none({"prompt_id": prompt_id, "id": id})
+        return int(self.server.post("cancel-uploads", body)["cancelled"])
 
     def retry_uploads(self, prompt_id: str | None = None, *, id: str | None = None) -> int:  # noqa: A002 - the name in the route
-        """Begin anew with the failed uploads of a run, one failed transfer, or all failed uploads.
+        """Retry the failed uploads of a run, one failed transfer, or all failed uploads.
 
-        A run that failed because of its uploads stays as it ended.
+        A run that failed because of its uploads stays failed.
 
         Returns
         -------
         int
-            How many are under way again.
+            How many were started again.
 
         Raises
         ------
         NotFoundError
-            There is no transfer of that id.
+            There is no transfer with this id.
         ConflictError
-            It has not failed, or so long ago that its addresses are forgotten.
+            It has not failed, or its addresses are no longer stored.
         """
-        return int(self.server.post("retry-uploads", _given(prompt_id, id))["retried"])
+        body = without_none({"prompt_id": prompt_id, "id": id})
+        return int(self.server.post("retry-uploads", body)["retried"])
 
     def hash(self, filename: str | os.PathLike[str], *, machine: str | None = None) -> str:
-        """Return the SHA-256 of a file of ComfyUI or below Jupyter's root, hexadecimal."""
+        """Return the SHA-256, hexadecimal, of a file of ComfyUI or below Jupyter's root."""
         reply = self.server.get(
             "get-file-hash", filename=os.fspath(filename), machine=machine, timeout=HASH_TIMEOUT
         )
@@ -692,27 +689,27 @@ class Comfy:
         machine: str | None = None,
         progress: Callable[[str], object] | bool = True,
     ) -> Snapshot:
-        """Take the environment of a ComfyUI down, as a Docker build context.
+        """Write the environment of a ComfyUI into a Docker build context.
 
         Parameters
         ----------
         name : str, optional
-            What to call it: letters, digits, ``.``, ``_`` and ``-``, at most 64. An earlier one
-            of that name is replaced. By default the time.
+            Its name: at most 64 letters, digits, ``.``, ``_`` and ``-``. One of the same name is
+            replaced. By default the time.
         snapshot : Snapshot, dict or path, optional
-            One that exists, instead of the present environment: of this method, or of
+            An existing snapshot instead of the present environment: from this method, or from
             ComfyUI-Manager (a JSON or YAML file).
         include_models : bool
-            Whether the image gets the models whose source is known. SHA-256 that are not known
-            are computed then, which takes a while for many GiB.
+            Whether the image gets the models whose source is known. Their SHA-256 are computed if
+            they are not known, which takes long for many GiB.
         build : bool
-            Whether a Docker engine beside the server builds the image.
+            Whether the Docker engine of the server's machine builds the image.
         target : {"local", "cloud"}, optional
-            ``cloud`` lets ComfyDeploy make the steps for its machines; nothing is written.
+            ``cloud``: ComfyDeploy makes the steps for its machines; no files are written.
         machine : str, optional
-            Whose environment; default the local ComfyUI's.
+            The machine. Default: the local ComfyUI.
         progress : bool or callable
-            Print lines of progress, such as the log of the build, or have them told.
+            Whether to print lines of progress, such as the build log; a callable gets them.
 
         Returns
         -------
@@ -721,11 +718,11 @@ class Comfy:
         Raises
         ------
         DockerUnavailableError
-            There is no Docker engine; ``extra["path"]`` is the context, which is there.
+            There is no Docker engine; ``extra["path"]`` is the build context, which was written.
         DockerFailedError
             The image could not be built.
         """
-        tell: Callable[[str], object] = progress if callable(progress) else print
+        on_line: Callable[[str], object] = progress if callable(progress) else print
         body = {
             "name": name,
             "snapshot": None if snapshot is None else given(snapshot),
@@ -734,15 +731,27 @@ class Comfy:
             "target": target,
             "machine": machine,
         }
-        chosen = {key: value for key, value in body.items() if value is not None}
-        return take(self.server, chosen, tell if progress else lambda _: None)
+        return take(self.server, without_none(body), on_line if progress else lambda _: None)
 
-    def _start(self, source: Source, body: dict[str, Any], timeout: float | None) -> EventStream:
-        with _naming_nodes(source):
-            return EventStream(self.server, body["prompt_id"], body=body, timeout=timeout)
+    def _request(
+        self,
+        workflow: WorkflowSource,
+        inputs: dict[str, Any] | None,
+        seed: int | None,
+        machine: str | None,
+        options: dict[str, Any],
+        *,
+        api_key: str | None,
+        **fields: Any,
+    ) -> RunRequest:
+        request = RunRequest(self.server, _source(workflow), options, **fields)
+        if api_key is not None:
+            request.set_api_key(api_key)
+        request.set_inputs(inputs or {}, seed, machine, self.machines)
+        return request
 
     def _display_for(self, progress: bool | str | Display) -> Display | None:
-        """Return what makes the view that the argument `progress` asks for."""
+        """Return the function that makes the view, for a value of the argument `progress`."""
         chosen = self._display if progress in (True, "auto") else progress
         return chosen if callable(chosen) else None
 
@@ -752,72 +761,9 @@ class Comfy:
         chosen = self._display_for(progress)
         return nullcontext() if chosen is None else chosen(state)
 
-    def _body(
-        self,
-        source: Source,
-        inputs: dict[str, Any] | None,
-        seed: int | None,
-        machine: str | None,
-        options: dict[str, Any],
-        *,
-        api_key: str | None,
-        **fields: Any,
-    ) -> dict[str, Any]:
-        check_options(options)
-        _check_seed(seed)
-        if source.graph is None and not options.get("workflow_id"):
-            raise InvalidRequestError.of_field(
-                "workflow", "is missing; give a workflow, or workflow_id="
-            )
-        body: dict[str, Any] = {**source.body(), **fields, **options}
-        if api_key is not None:
-            body["extra_data"] = {**(options.get("extra_data") or {}), "api_key_comfy_org": api_key}
-        # The id is ours, so that a run can be found again whose very first reply got lost.
-        body.setdefault("prompt_id", str(uuid.uuid4()))
-        seeds = {} if seed is None else source.seed_inputs(seed)
-        # Only where the editor's seed widgets decide, the server must know what the user has set.
-        set_before = source.given if options.get("seed_mode", "auto") == "auto" else {}
-        values = {**set_before, **source.files, **seeds, **(inputs or {})}
-        if machine == "auto" and any(map(has_files, values.values())):
-            machine = self.machines.get(machine).id  # it must be the one that has the files
-        values |= upload_all(self.server, values, machine=machine)
-        if values:
-            body["inputs"] = values
-        if machine is not None:
-            body["machine"] = machine
-        return body
-
 
 def _source(workflow: WorkflowSource) -> Source:
     return workflow.source if isinstance(workflow, Workflow) else Source(workflow)
-
-
-def _check_seed(seed: object) -> None:
-    if seed is None:
-        return
-    if (
-        isinstance(seed, bool)
-        or not isinstance(seed, Integral)
-        or not 0 <= int(seed) <= LARGEST_SEED
-    ):
-        raise InvalidRequestError.of_field(
-            "seed",
-            f"must be a whole number from 0 to 2**64 - 1, not {seed!r}; for new ones leave it out"
-            ' and give seed_mode="random", for a node that takes others use inputs=',
-        )
-
-
-@contextmanager
-def _naming_nodes(source: Source) -> Iterator[None]:
-    """Add to a refusal what ComfyUI says of each node, by the names that the user knows."""
-    try:
-        yield
-    except PromptInvalidError as error:
-        complaints = source.complaints(error.extra.get("node_errors"))
-        if complaints:
-            error.message = "\n- ".join([error.message, *complaints])
-            error.args = (error.message,)
-        raise
 
 
 def _source_of(url: str) -> str:
@@ -826,11 +772,6 @@ def _source_of(url: str) -> str:
         if host == site or host.endswith(f".{site}"):
             return name
     return "link"
-
-
-def _given(prompt_id: str | None, transfer_id: str | None) -> dict[str, str]:
-    fields = {"prompt_id": prompt_id, "id": transfer_id}
-    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _object(value: object) -> dict[str, Any]:

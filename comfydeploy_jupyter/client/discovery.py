@@ -31,7 +31,7 @@ ENV_URL = "COMFYDEPLOY_JUPYTER_URL"
 ENV_TOKEN = "COMFYDEPLOY_JUPYTER_TOKEN"  # noqa: S105 - the name of a variable
 
 CHECK_TIMEOUT = 10.0
-"""How long a server may take to say that it has the routes, s."""
+"""How long a server may take to reply that it has the routes, s."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class Candidate:
     Attributes
     ----------
     url, token : str
-        Where it is and its token.
+        Its address and its token.
     mine : bool
-        Whether this process was started by it.
+        Whether it started this process.
     sock : str
-        The Unix socket it listens on; empty where it has a port.
+        The Unix socket on which it listens; empty if it listens on a port.
     """
 
     url: str
@@ -63,10 +63,11 @@ def connect(
 ) -> Comfy:
     """Find the Jupyter server with the routes, and return a client for it.
 
-    Asked in this order: the arguments; ``COMFYDEPLOY_JUPYTER_URL`` and
-    ``COMFYDEPLOY_JUPYTER_TOKEN``; the single-user server of JupyterHub; the server that started
-    this kernel, or runs in this process; any other server of this user. Where none has the routes,
-    the same application is started on loopback; it ends with this process.
+    These are tried in this order: the arguments; the environment variables
+    ``COMFYDEPLOY_JUPYTER_URL`` and ``COMFYDEPLOY_JUPYTER_TOKEN``; the single-user server of
+    JupyterHub; the server that started this kernel, or that runs in
+    this process; all other servers of this user. If none has the
+    routes, a server of its own is started on loopback; it ends with this process.
 
     Parameters
     ----------
@@ -82,14 +83,14 @@ def connect(
     Returns
     -------
     Comfy
-        The client; its server has answered.
+        The client; its server has replied.
 
     Raises
     ------
     ServerUnreachableError
         The server does not answer, or there is none and ``start`` is false.
     UnauthorizedError
-        It wants another token, or only has a password.
+        It needs another token, or has only a password.
     UnsupportedPlatformError
         This is not Linux or macOS, so no server can be started here.
     ComfyDeployError
@@ -106,7 +107,7 @@ def connect(
 
 
 def candidates(environ: Mapping[str, str] | None = None) -> Iterator[Candidate]:
-    """Give the Jupyter servers that may have the routes, the likeliest first.
+    """Give the Jupyter servers that may have the routes, the most likely first.
 
     Parameters
     ----------
@@ -131,7 +132,7 @@ def candidates(environ: Mapping[str, str] | None = None) -> Iterator[Candidate]:
 
 
 def _check(server: Server) -> None:
-    """Ask the server whether it has the routes; raise the error that says what to do."""
+    """Raise unless the server has the routes; the message says what to do."""
     try:
         server.get("check-status", timeout=CHECK_TIMEOUT)
     except UnauthorizedError as error:
@@ -202,7 +203,7 @@ def _of_hub(environ: Mapping[str, str]) -> Candidate | None:
 
 @dataclass(frozen=True)
 class _Info:
-    """What a running Jupyter server says of itself in its runtime file."""
+    """The content of the runtime file of a Jupyter server."""
 
     url: str
     token: str
@@ -226,12 +227,12 @@ def _runtime_infos() -> Iterator[_Info]:
                 facts.st_mtime,
             )
         except (OSError, ValueError, KeyError, TypeError):
-            # A file that is being written, or of a server of another age.
+            # The file is being written, or is of another version of Jupyter.
             continue
 
 
 def _reachable(url: str) -> str:
-    """Return an address that this machine reaches, of a server that may listen everywhere."""
+    """Return an address that works on this machine, also for a server on all interfaces."""
     parts = urlsplit(url)
     if parts.hostname not in {None, "", "0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
         return url
@@ -240,7 +241,7 @@ def _reachable(url: str) -> str:
 
 
 def _ancestors(environ: Mapping[str, str]) -> Iterator[int]:
-    """Give this process and those above it; Jupyter names itself to its kernels."""
+    """Give the ids of this process and its parents; Jupyter tells its own to kernels."""
     yield os.getpid()
     parent = environ.get("JPY_PARENT_PID", "")
     if parent.isdigit():

@@ -1,4 +1,4 @@
-"""The events of a run, and what they add up to."""
+"""The events of a run, and its progress."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Event:
         (``executing``, ``progress``, ``executed``, …), ``live_status``, ``output_ready``,
         ``preview``, ``result`` (the reply of the run) or ``status`` (the last).
     data : dict
-        What the event says.
+        The content of the event.
     id : str or None
-        Its place in the stream.
+        Its id in the stream.
     """
 
     event: str
@@ -76,28 +76,28 @@ def _long(value: object) -> bool:
 
 @dataclass
 class RunProgress:
-    """How far a run is, fed with its events.
+    """The progress of a run, which is updated with its events.
 
     Attributes
     ----------
     status : str
         ``queued``, ``running``, ``uploading``, ``success``, ``failed`` or ``cancelled``.
     fraction : float
-        How much of the run is done, 0 to 1.
+        The part of the run that is done, 0 to 1.
     node : NodeName or None
         The node that runs now.
     step, steps : int
-        Where this node is; both 0 when it does not tell.
+        The step of this node and the number of its steps; both 0 if the node reports none.
     preview, preview_format : bytes, str
         The last picture of a sampler, as an encoded file, and its format (``jpeg``, ``png``).
     started : float
-        When it started to be followed, s of `time.monotonic`.
+        When following it started, s of `time.monotonic`.
     ended : float or None
-        When it ended.
+        When it ended, s of `time.monotonic`.
     version : int
-        Grows with each change.
+        A number that grows with each change.
     result : Result or None
-        What the run made, once it has ended.
+        The result, once the run has ended.
     """
 
     workflow: Source
@@ -112,30 +112,30 @@ class RunProgress:
     ended: float | None = None
     version: int = 0
     result: Result | None = None
-    _left: tuple[float, float] | None = None  # the time that was left, and when, monotonic
+    _left: tuple[float, float] | None = None  # the time left, and when that was reported
 
     @property
     def time_left(self) -> float | None:
-        """How long the run will probably take from now, s; None while nobody knows."""
+        """How long the run will probably take from now on, s; None if that is not known."""
         if self._left is None or self.ended is not None:
             return None
-        left, told = self._left
-        return max(0.0, left - (time.monotonic() - told))
+        left, reported = self._left
+        return max(0.0, left - (time.monotonic() - reported))
 
     @property
     def elapsed(self) -> float:
-        """How long the run is followed, s."""
+        """Time since following it started, or from then to its end, s."""
         return (time.monotonic() if self.ended is None else self.ended) - self.started
 
     def feed(self, event: Event) -> None:
-        """Take in one event; unknown ones change nothing."""
+        """Update the progress with an event; unknown events are ignored."""
         handler = getattr(self, f"_on_{event.event}", None)
         if handler is not None:
             handler(event)
             self.version += 1
 
     def finish(self, status: str) -> None:
-        """Note that the run, or at least following it, is over."""
+        """Note the end of the run, or that it is not followed any more."""
         self.status = status
         self.ended = time.monotonic()
         self.node, self.step, self.steps = None, 0, 0
@@ -158,7 +158,7 @@ class RunProgress:
         node = event.node
         if node is not None and (self.node is None or self.node.id != node):
             self._enter(node)
-        self.step, self.steps = _whole(event.data.get("value")), _whole(event.data.get("max"))
+        self.step, self.steps = _integer(event.data.get("value")), _integer(event.data.get("max"))
 
     def _on_live_status(self, event: Event) -> None:
         progress = event.data.get("progress")
@@ -183,5 +183,5 @@ class RunProgress:
         self.step = self.steps = 0
 
 
-def _whole(value: object) -> int:
+def _integer(value: object) -> int:
     return int(value) if isinstance(value, (int, float)) else 0

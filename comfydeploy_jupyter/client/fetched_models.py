@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from .server import Server
 
-LOOK_EVERY = 0.5  # seconds between two looks at the queue
+POLL_INTERVAL = 0.5  # s
 OPEN = frozenset({"queued", "active", "retrying"})
 
 
@@ -27,23 +27,23 @@ class WorkflowModel:
     Attributes
     ----------
     name : str
-        As a loader takes it.
+        The name, as loader nodes take it.
     folder : str or None
         The folder under ``models``.
     state : str
-        ``present``, ``missing`` (it can be fetched), ``no_link`` (nobody knows where it is),
-        ``unused`` (the workflow lists it, but uses another one), ``refused``, and of a download
+        ``present``, ``missing`` (it can be downloaded), ``no_link`` (its address is not known),
+        ``unused`` (the workflow lists it, but uses another one), ``refused``; for a download:
         ``fetching``, ``done``, ``failed`` or ``cancelled``.
     url, sha256 : str or None
-        Where it can be got, and what its content must be.
+        Its address, and the SHA-256 that its content must have.
     size : int or None
-        Bytes, once known.
+        Its size, bytes; None while it is not known.
     received : int
-        Bytes that have arrived.
+        How much has been downloaded, bytes.
     pickle : bool
-        Whether such a file may run code when it is loaded: fetch it from people you trust.
+        Whether such a file may run code when it is loaded, so that its author must be trusted.
     problem : str or None
-        Why it is refused, or has failed.
+        Why it is refused or its download has failed.
     transfer : str or None
         The id of its download, for ``comfy.cancel_uploads(id=…)``.
     """
@@ -60,8 +60,8 @@ class WorkflowModel:
     transfer: str | None = None
     nodes: list[dict[str, Any]] = field(default_factory=list, repr=False)
 
-    def _see(self, transfer: dict[str, Any]) -> None:
-        """Take over how far its download is."""
+    def _update(self, transfer: dict[str, Any]) -> None:
+        """Take the progress of its download from a transfer."""
         self.size = transfer["size"] if transfer["size"] is not None else self.size
         self.received = transfer["sent"]
         self.problem = transfer["error"]
@@ -71,12 +71,12 @@ class WorkflowModel:
     def _row(self) -> tuple[str, str, str]:
         where = f"{self.folder or '?'}/{self.name}"
         size = human_size(self.size) if self.size is not None else ""
-        said = STATES.get(self.state, self.state)
+        state = STATES.get(self.state, self.state)
         if self.state == "fetching" and self.size:
-            said = f"{said}, {100 * self.received // self.size} %"
+            state = f"{state}, {100 * self.received // self.size} %"
         if self.pickle and self.state in ("missing", "fetching"):
-            said += "; a pickle, which may run code when it is loaded"
-        return where, size, f"{said}: {self.problem}" if self.problem else said
+            state += "; a pickle, which may run code when it is loaded"
+        return where, size, f"{state}: {self.problem}" if self.problem else state
 
 
 STATES = {
@@ -90,27 +90,27 @@ STATES = {
 
 
 class FetchedModels(Sequence[WorkflowModel]):
-    """The models that a workflow names: a list that tells how far their downloads are.
+    """The models that a workflow names, with the progress of their downloads.
 
     Made by `Comfy.fetch_models`.
 
     Parameters
     ----------
     reply : dict
-        What the route answers.
+        The reply of the route.
     server : Server
-        Tells how far the downloads are.
+        The server that downloads them.
 
     Attributes
     ----------
     dry_run : bool
-        Whether nothing was to be fetched.
+        Whether no download was started.
     offline : bool
         Whether the setting ``offline`` forbids all downloads.
     missing_nodes : list of dict
-        Node classes that ComfyUI lacks: ``class_type`` and, where known, their ``pack``.
+        Node classes that ComfyUI does not have: ``class_type`` and, if it is known, ``pack``.
     warnings : list of str
-        What else is to be known.
+        Further warnings, a sentence each.
     """
 
     def __init__(self, reply: dict[str, Any], server: Server) -> None:
@@ -127,42 +127,42 @@ class FetchedModels(Sequence[WorkflowModel]):
 
     @property
     def total_size(self) -> int:
-        """Bytes of all that is missing or on its way, as far as sizes are known."""
+        """The size of all models that are missing or being downloaded, as far as known, bytes."""
         return sum(m.size or 0 for m in self._models if m.state in ("missing", "fetching"))
 
     @property
     def done(self) -> bool:
-        """Whether nothing is on its way any more; as `refresh` has seen it."""
+        """Whether no download was running at the last `refresh`."""
         return all(model.state != "fetching" for model in self._models)
 
     def refresh(self) -> FetchedModels:
-        """Ask how far the downloads are; return itself."""
+        """Get the progress of the downloads from the server; return this list."""
         if not self.done:
             queue = self._server.get("upload-queue-status")
             transfers = {one["id"]: one for one in queue["uploads"]}
             for model in self._models:
                 if model.transfer in transfers:
-                    model._see(transfers[model.transfer])
+                    model._update(transfers[model.transfer])
         return self
 
     def wait(self, timeout: float | None = None) -> FetchedModels:
-        """Wait until the downloads have ended; return itself.
+        """Wait until the downloads have ended; return this list.
 
         Parameters
         ----------
         timeout : float, optional
-            Seconds; by default there is no limit.
+            Wait at most this long, s; by default there is no limit.
 
         Raises
         ------
         RunTimeoutError
-            It takes longer; the downloads go on.
+            They have not ended in time; the downloads go on.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self.refresh().done:
             if deadline is not None and time.monotonic() >= deadline:
                 raise RunTimeoutError(f"The models are not there after {timeout:g} s; they go on")
-            time.sleep(LOOK_EVERY)
+            time.sleep(POLL_INTERVAL)
         return self
 
     @overload

@@ -1,4 +1,4 @@
-"""Files and models of ComfyUI, from the notebook."""
+"""Uploads to ComfyUI's folders, and its models."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 K = TypeVar("K")
 
 CHUNK = 1024 * 1024
-UPLOAD_TIMEOUT = 600.0  # s without an answer; ComfyUI's disk may be slow
+UPLOAD_TIMEOUT = 600.0  # s without a reply; ComfyUI's disk may be slow
 SIZE_STEP = 1024
 
 
@@ -32,9 +32,9 @@ class UploadedFile:
     Attributes
     ----------
     name, subfolder, type : str
-        As ComfyUI has it; the name may differ from the one asked for.
+        Its location in ComfyUI; the name may differ from the requested one.
     size : int
-        Bytes.
+        Its size, bytes.
     hash : str
         SHA-256, hexadecimal.
     """
@@ -46,7 +46,7 @@ class UploadedFile:
     hash: str
 
     def __str__(self) -> str:
-        """Return what a loader node takes for this file."""
+        """Return the file as the value of a loader node."""
         path = f"{self.subfolder}/{self.name}" if self.subfolder else self.name
         return path if self.type == "input" else f"{path} [{self.type}]"
 
@@ -58,13 +58,13 @@ class Model:
     Attributes
     ----------
     name, folder : str
-        What a loader node takes, and the folder it looks in.
+        The value of a loader node, and the models folder that the node uses.
     path : str
-        Where the file is.
+        The path of the file.
     size : int or None
-        Bytes; None where ComfyUI is elsewhere and does not tell.
+        Its size, bytes; None if ComfyUI runs on another machine and does not report it.
     modified : float or None
-        Seconds since 1970.
+        When it was changed, s since 1970.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Model:
 
 
 def human_size(size: float) -> str:
-    """Return a size in bytes as people read it, e.g. ``"1.4 GiB"``."""
+    """Return a size in bytes with a unit, e.g. ``"1.4 GiB"``."""
     for unit in ("B", "KiB", "MiB"):
         if size < SIZE_STEP:
             return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
@@ -117,27 +117,27 @@ def send_chunks(
     *,
     machine: str | None = None,
 ) -> dict[str, Any]:
-    """Send a file whose content comes piece by piece; return what the route says of it.
+    """Upload a file whose content is given in pieces; return the reply of the route.
 
     Parameters
     ----------
     server : Server
-        Where to.
+        The server.
     chunks : iterable of bytes
-        The content. What it raises breaks the upload off, and nothing is stored.
+        The content. If iterating over it raises, the upload ends and nothing is stored.
     size : int
-        Bytes of all chunks together.
+        The size of all chunks together, bytes.
     name : str
-        What the file shall be called.
+        The name that the file gets.
     fields : dict
         ``type``, ``subfolder`` and ``overwrite`` (``"true"`` or ``"false"``).
     machine : str, optional
-        The ComfyUI that shall have it.
+        The machine whose ComfyUI gets it.
 
     Raises
     ------
     InvalidRequestError
-        The chunks are not as long together as they should be, or the name cannot be one.
+        The chunks have another size than given, or the name has a line break.
     """
     if {"\r", "\n"} & {*name}:
         raise InvalidRequestError.of_field("name", f"has a line break in it: {name!r}")
@@ -154,16 +154,16 @@ def upload_all(
     Parameters
     ----------
     server : Server
-        Where to.
+        The server.
     values : dict
-        Inputs; of a list every item may be a file.
+        The values of inputs; a value may be a list of files.
     machine : str, optional
-        The ComfyUI that shall have them.
+        The machine whose ComfyUI gets them.
 
     Returns
     -------
     dict
-        For each input that is a file, or a list of files, the name or names on ComfyUI's side.
+        For each input that is a file or a list of files: the name or names in ComfyUI.
     """
     names: dict[int, str] = {}
 
@@ -182,16 +182,16 @@ def upload_all(
 
 
 def has_files(value: Any) -> bool:
-    """Tell whether an input of a run is a file to be uploaded, or a list of such."""
+    """Return whether a value of an input is a file that is uploaded, or a list of them."""
     if isinstance(value, (list, tuple)):
         return bool(value) and all(map(is_file, value))
     return is_file(value)
 
 
 def is_file(value: Any) -> bool:
-    """Tell whether an input of a run is to be uploaded: a file here, a picture or an array.
+    """Return whether a value of an input is uploaded: an existing file, a picture or an array.
 
-    The path of what is no file here may be meant for ComfyUI's machine, and stays a text.
+    The path of a file that does not exist here may be one on ComfyUI's machine, and stays a text.
     """
     if isinstance(value, os.PathLike):
         return Path(value).is_file()
@@ -239,7 +239,7 @@ class _Form:
 
 
 def _read(file: IO[bytes], size: int) -> Iterator[bytes]:
-    """Read what a file has now; what is added to it meanwhile is left out."""
+    """Read the first ``size`` bytes; what is added to the file meanwhile is ignored."""
     file.seek(0)
     while size > 0 and (chunk := file.read(min(CHUNK, size))):
         size -= len(chunk)
@@ -281,7 +281,7 @@ def _name_of(source: Any, file: IO[bytes]) -> str:
     file.seek(0)
     while chunk := file.read(CHUNK):
         digest.update(chunk)
-    return f"upload-{digest.hexdigest()[:16]}.{suffix}"  # the same again is not stored twice
+    return f"upload-{digest.hexdigest()[:16]}.{suffix}"  # so the same content is not stored twice
 
 
 def _is_picture(value: Any) -> bool:

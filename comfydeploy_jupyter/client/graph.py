@@ -1,4 +1,4 @@
-"""What the client needs to know of a workflow before it sends it."""
+"""A workflow as it is sent to the server, and the names of its nodes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..graphs.seeds import SEED_NAMES
 
 @dataclass(frozen=True)
 class NodeName:
-    """How a node is called: its title, its class and its id."""
+    """The id, class and title of a node."""
 
     id: str
     type: str = ""
@@ -36,28 +36,28 @@ class NodeName:
 
 
 class Source:
-    """A workflow as the user gave it, ready to be sent.
+    """A workflow that the user gave, in the form in which it is sent.
 
     Parameters
     ----------
     source : dict, str, bytes or path
         A workflow in API format or in the format of ComfyUI's editor: as a dict, as JSON text, or
         as the path or content of a JSON file or of a picture, video or sound that ComfyUI saved.
-        None where ``workflow_id`` names one in the store.
+        None for a workflow that the server stores, which ``workflow_id`` names.
     ui : dict, optional
-        The same workflow in the editor's format, beside ``source`` in API format.
+        The same workflow in the editor's format, if ``source`` is in API format.
     given : dict, optional
-        Entries of ``inputs`` for what the user has set in the graph already, so that its seeds are
-        not drawn anew.
+        The inputs that the user has set in the graph, by the keys of ``inputs``. The server draws
+        no new values for seeds among them.
     files : dict, optional
-        Entries of ``inputs`` that are files, pictures or arrays, to be uploaded.
+        The inputs that are files, pictures or arrays, by the keys of ``inputs``.
 
     Attributes
     ----------
     graph : dict or None
         The workflow, in either format.
     ui : dict or None
-        The workflow in the editor's format, where it is known beside the API format.
+        The workflow in the editor's format, if it is known and ``graph`` is in API format.
 
     Raises
     ------
@@ -86,11 +86,11 @@ class Source:
 
     @property
     def is_ui(self) -> bool:
-        """Whether this is the format of ComfyUI's editor."""
+        """Whether ``graph`` is in the format of ComfyUI's editor."""
         return self.graph is not None and isinstance(self.graph.get("nodes"), list)
 
     def body(self) -> dict[str, Any]:
-        """Return the fields of the request that carry the graph."""
+        """Return the fields of the request that have the workflow."""
         if self.graph is None:
             return {}
         fields = {"workflow" if self.is_ui else "workflow_api": self.graph}
@@ -108,9 +108,8 @@ class Source:
         -------
         dict
             ``"<node id>.<input>"`` for each ``seed`` and ``noise_seed`` of the graph that is a
-            number and not a link. Where the graph is not in API format the client does not know
-            its inputs; then it is ``{"seed": seed}``, which the server takes for the one node that
-            has a seed (of several it names the candidates).
+            number and not a link. For a graph that is not in API format, ``{"seed": seed}``: the
+            server sets it if only one node has a seed, and otherwise names the candidates.
 
         Raises
         ------
@@ -131,7 +130,7 @@ class Source:
         return found
 
     def name(self, node_id: object, node_type: object = "") -> NodeName:
-        """Return how a node is called, also one that a node made while running (``"5.0.1"``)."""
+        """Return the name of a node, also of one that a node has created (``"5.0.1"``)."""
         key = str(node_id)
         known = self.names.get(key) or self.names.get(re.split(r"[.:]", key, maxsplit=1)[0])
         type_ = str(node_type or "") or (known.type if known else "")
@@ -144,7 +143,7 @@ class Source:
         ----------
         node_errors : dict
             By node id, ``{"class_type", "errors": [{"message", "details"}]}`` (ComfyUI
-            execution.py); anything else counts as none.
+            execution.py); any other value has no errors.
         """
         found = []
         for node_id, fault in node_errors.items() if isinstance(node_errors, dict) else ():
@@ -157,14 +156,14 @@ class Source:
 
 
 def file_title(source: object) -> str:
-    """Return the name of the file that a workflow is given by; empty if it is given otherwise."""
+    """Return the name of the file of a workflow; empty if it is not given as a file."""
     if isinstance(source, os.PathLike) or (isinstance(source, str) and not is_json(source)):
         return Path(source).stem
     return ""
 
 
 def is_json(text: str) -> bool:
-    """Tell whether a text is a workflow itself, not the path or name of one."""
+    """Return whether a text is the JSON of a workflow, not the path or name of one."""
     return text.lstrip().startswith("{")
 
 
@@ -176,7 +175,7 @@ def sentence(error: dict[str, Any]) -> str:
 def _load(
     source: dict[str, Any] | str | bytes | os.PathLike[str],
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Return a workflow and, where it is known beside the API format, the editor's format."""
+    """Return a workflow and, if it is in API format and has both, the editor's format."""
     if isinstance(source, dict):
         return source, None
     if isinstance(source, bytes):

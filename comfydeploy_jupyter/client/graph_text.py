@@ -1,4 +1,4 @@
-"""How graphs and tables of names show themselves, as text and as HTML."""
+"""Graphs and tables as text and as HTML."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ MAX_VALUE = 40
 
 
 def run_order(graph: Graph) -> list[str]:
-    """Return the node ids so that each comes after what it is linked to.
+    """Return the node ids so that each comes after the nodes that it depends on.
 
-    Else the order of the graph is kept. Nodes of a circle, which ComfyUI would refuse, come where
-    the circle is first entered.
+    Otherwise the order is that of the graph. A cycle, which ComfyUI refuses, is ordered from the
+    node of it that is reached first.
     """
     order: dict[str, None] = {}
     entered: set[str] = set()
@@ -68,13 +68,13 @@ def shown(value: object) -> str:
 
 
 def counted(number: float, noun: str) -> str:
-    """Return a number of things in words, e.g. ``"2 files"``."""
+    """Return a number and a noun in singular or plural, e.g. ``"2 files"``."""
     shown = number if isinstance(number, int) else f"{number:g}"
     return f"{shown} {noun}{'' if number == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:
-    """Return a time span in words, e.g. ``"0.29 s"``, ``"1 min 05 s"``, ``"2 h 03 min"``."""
+    """Return a time span with units, e.g. ``"0.29 s"``, ``"1 min 05 s"``, ``"2 h 03 min"``."""
     if seconds < 59.95:
         return f"{seconds:.2f} s" if seconds < 9.995 else f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)

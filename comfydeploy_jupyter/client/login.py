@@ -1,4 +1,4 @@
-"""Signing in to ComfyDeploy: a link to approve, and the wait until that is done."""
+"""Signing in to ComfyDeploy: shows a link and waits until the user has approved there."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from .server import Server
 
 POLL_EVERY = 2.0  # s
-GONE = 410  # how the service says that a sign-in is over
+EXPIRED = 410  # the HTTP status of the service for a sign-in that has expired
 
 
 class SignInLink:
-    """The link of one sign-in; in a notebook it can be clicked, and tells what became of it.
+    """The link of one sign-in and its state; shown in the notebook, or printed.
 
     Attributes
     ----------
     url : str
-        Where the user approves.
+        The address where the user approves.
     state : str
-        What to say beside the link, in a few words.
+        The state that is shown beside the link.
     """
 
     def __init__(self, url: str) -> None:
@@ -45,49 +45,49 @@ class SignInLink:
         )
 
     def show(self) -> None:
-        """Show the link: in the output of the cell, else as a line of text."""
+        """Show the link in the output of the cell, or print it outside of IPython."""
         ipython = sys.modules.get("IPython")
         if ipython is not None and ipython.get_ipython() is not None:
             self._handle = ipython.display.display(self, display_id=True)
         else:
             print(self, file=sys.stderr, flush=True)
 
-    def tell(self, state: str) -> None:
-        """Say what became of the sign-in, where the link is."""
+    def update(self, state: str) -> None:
+        """Show another state beside the link."""
         self.state = state
         if self._handle is not None:
             self._handle.update(self)
 
 
 def sign_in(server: Server, *, timeout: float | None) -> str:
-    """Have the user sign in; return what ComfyDeploy calls them. See `Comfy.login`."""
+    """Let the user sign in; return their name in ComfyDeploy. See `Comfy.login`."""
     request_id = str(uuid.uuid4())
     deadline = math.inf if timeout is None else time.monotonic() + timeout
-    answer = server.get("auth-response", request_id=request_id)
-    link = SignInLink(str(answer["auth_url"]))
+    reply = server.get("auth-response", request_id=request_id)
+    link = SignInLink(str(reply["auth_url"]))
     link.show()
-    trouble: ComfyDeployError | None = None
+    last_error: ComfyDeployError | None = None
     state = "given up"
     try:
         while time.monotonic() < deadline:
             time.sleep(min(POLL_EVERY, max(deadline - time.monotonic(), 0.0)))
             try:
-                answer = server.get("auth-response", request_id=request_id)
+                reply = server.get("auth-response", request_id=request_id)
             except (CloudError, ServerUnreachableError) as fault:
-                if fault.status == GONE:
+                if fault.status == EXPIRED:
                     state = "over; call login() again for a new link"
                     fault.message = f"The sign-in is over: {fault.message}"
                     fault.args = (fault.message,)
                     raise
-                trouble = fault  # it may pass while the user is still busy
+                last_error = fault  # it may be gone at the next poll
                 continue
-            trouble = None
-            if answer["authenticated"]:
-                name = str(answer["name"])
+            last_error = None
+            if reply["authenticated"]:
+                name = str(reply["name"])
                 state = f"signed in as {name}" if name else "signed in"
                 return name
         state = "not approved in time; call login() again for a new link"
-        reason = f"; the last answer was: {trouble.message}" if trouble is not None else ""
+        reason = f"; the last answer was: {last_error.message}" if last_error is not None else ""
         raise RunTimeoutError(f"The sign-in was not approved within {timeout:g} s{reason}")
     finally:
-        link.tell(state)
+        link.update(state)

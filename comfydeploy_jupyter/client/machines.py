@@ -1,4 +1,4 @@
-"""The machines that runs can go to."""
+"""The machines that can run workflows."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from .files import human_size
 from .record import Record
+from .server import without_none
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from .server import Server
 
-RESTART_TIMEOUT = 900.0  # s; ComfyUI loads its nodes, and the old settings may have to come back
+RESTART_TIMEOUT = (
+    900.0  # s; ComfyUI loads its nodes, perhaps twice, when it has to go back to the old settings
+)
 
 
 class Machine(Record["Machines"]):
-    """A machine: a ComfyUI that runs can go to, or a serverless one of ComfyDeploy.
+    """A machine: a ComfyUI that can run workflows, or a serverless machine of ComfyDeploy.
 
-    Made by `Machines`. What it tells is what the server said when it was asked; `refresh` asks
-    anew.
+    Made by `Machines`. It has the state that the server reported; `refresh` gets the present one.
     """
 
     @property
@@ -29,7 +31,7 @@ class Machine(Record["Machines"]):
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """Its name."""
         return str(self.record.get("name") or self.id)
 
     @property
@@ -41,14 +43,14 @@ class Machine(Record["Machines"]):
     def status(self) -> str:
         """``ready``, ``starting``, ``backoff``, ``failed``, ``stopped`` or ``unreachable``.
 
-        Of a serverless machine, what ComfyDeploy says.
+        For a serverless machine, the status that ComfyDeploy reports.
         """
         return str(self.record.get("status"))
 
     @property
     def hardware(self) -> dict[str, Any]:
         """``cpu``, ``memory``, ``gpus``, ``disks``; sizes in bytes."""
-        return dict(self._whole()["hardware"])
+        return dict(self._complete_record()["hardware"])
 
     @property
     def gpus(self) -> list[dict[str, Any]]:
@@ -58,48 +60,48 @@ class Machine(Record["Machines"]):
     @property
     def software(self) -> dict[str, Any]:
         """Operating system, Python, Jupyter, and ``comfyui``: version, path, process, arguments."""
-        return dict(self._whole()["software"])
+        return dict(self._complete_record()["software"])
 
     @property
     def config(self) -> dict[str, Any]:
-        """What is set, secrets hidden."""
-        return dict(self._whole()["config"])
+        """Its settings; secrets are hidden."""
+        return dict(self._complete_record()["config"])
 
     @property
     def restart_required(self) -> bool:
-        """Whether changes wait for ComfyUI to be started anew."""
-        return bool(self._whole().get("restart_required"))
+        """Whether changes take effect only when ComfyUI is restarted."""
+        return bool(self._complete_record().get("restart_required"))
 
     def refresh(self) -> Machine:
-        """Ask the server anew; return itself."""
+        """Get the present state from the server; return this machine."""
         self.record = self._home.get(self.id).record
         return self
 
     def update(self, **changes: Any) -> Machine:
-        """Change it, as `Machines.update` does; return itself."""
+        """Change it, as `Machines.update` does; return this machine."""
         self.record = self._home.update(self.id, **changes).record
         return self
 
     def restart(self) -> Machine:
-        """Start its ComfyUI anew, and wait until it is back; return itself."""
+        """Restart its ComfyUI and wait until it answers; return this machine."""
         return self.update(restart=True)
 
     def delete(self) -> None:
-        """Have the server forget it, as `Machines.delete` does."""
+        """Remove it from the server, as `Machines.delete` does."""
         self._home.delete(self.id)
 
-    def _whole(self) -> dict[str, Any]:
+    def _complete_record(self) -> dict[str, Any]:
         if "hardware" not in self.record:
             self.refresh()
         return self.record
 
     def __repr__(self) -> str:
-        called = f" {self.name!r}" if self.name != self.id else ""
+        name = f" {self.name!r}" if self.name != self.id else ""
         version = self.record.get("version")
         if "software" in self.record:
             version = self.record["software"].get("comfyui", {}).get("version")
         comfyui = f", ComfyUI {version}" if version and self.kind != "cloud" else ""
-        return f"<machine {self.id}{called}: {self.kind}, {self.status}{comfyui}{self._gpus()}>"
+        return f"<machine {self.id}{name}: {self.kind}, {self.status}{comfyui}{self._gpus()}>"
 
     def _gpus(self) -> str:
         gpus = self.record.get("hardware", {}).get("gpus", ())
@@ -145,7 +147,7 @@ class Machines:
     def list(self) -> MachineList:
         """Return all machines that the server knows, the default one first.
 
-        Of `cloud`, those that were created from here: ComfyDeploy's API lists none.
+        `cloud` lists those that this server created, since ComfyDeploy's API cannot list any.
         """
         rows = self._server.get("machines")
         if self._target == "cloud":
@@ -153,20 +155,20 @@ class Machines:
         return [Machine(self, row) for row in rows]
 
     def get(self, machine_id: str | None = None) -> Machine:
-        """Return a machine with all that is known of it.
+        """Return a machine with its hardware, software and settings.
 
         Parameters
         ----------
         machine_id : str, optional
-            Its id or name, or ``"auto"``: the one with the least work; default the local one.
+            Its id or name, or ``"auto"``: the one with the least work. Default: the local one.
 
         Raises
         ------
         NotFoundError
             There is no such machine.
         """
-        told = self._server.get("machine", machine_id=machine_id, target=self._target)
-        return Machine(self, told)
+        record = self._server.get("machine", machine_id=machine_id, target=self._target)
+        return Machine(self, record)
 
     def create(
         self,
@@ -185,24 +187,25 @@ class Machines:
         Parameters
         ----------
         name : str
-            What it is called.
+            Its name.
         kind : str, optional
-            ``managed``: a ComfyUI that the server starts, with a port of its own; ``comfyui``: one
-            that somebody else runs; ``cloud``: a serverless machine of ComfyDeploy. By default it
-            follows from what is given.
+            ``managed``: a ComfyUI that the server starts, at a port of its own; ``comfyui``: one
+            that is started otherwise; ``cloud``: a serverless machine of ComfyDeploy. By default it
+            depends on the other arguments.
         comfyui_url : str, optional
-            Where somebody else's ComfyUI answers.
+            The address of a ComfyUI that is started otherwise.
         comfyui_path : str, optional
-            Folder of a managed one; by default that of the local machine.
+            The folder of a managed ComfyUI; by default that of the local machine.
         launch_args : sequence of str or str, optional
             Arguments for ComfyUI.
         env : mapping, optional
-            Environment variables for it.
+            Environment variables for ComfyUI.
         gpu : str or int, optional
-            The GPUs that a managed one may see (``0``, ``"0,1"``); the kind of GPU in the cloud.
+            The GPUs that a managed ComfyUI may use (``0``, ``"0,1"``), or the kind of GPU in the
+            cloud.
         **fields
-            ``comfyui_python``, ``autostart``, ``docker_steps``, ``comfyui_version``, and what
-            ComfyDeploy takes, as the route ``machine/create``.
+            ``comfyui_python``, ``autostart``, ``docker_steps``, ``comfyui_version``, and fields of
+            ComfyDeploy, as the route ``machine/create`` takes them.
 
         Raises
         ------
@@ -236,36 +239,36 @@ class Machines:
         restart: bool | None = None,
         **fields: Any,
     ) -> Machine:
-        """Change a machine; what is not given stays.
+        """Change a machine; settings that are not given stay as they are.
 
         Parameters
         ----------
         machine_id : str, optional
-            Its id or name; default the local one.
+            Its id or name. Default: the local one.
         name, comfyui_url, comfyui_path, launch_args, gpu
             As for `create`.
         env : mapping, optional
-            Variables to set; None takes one away.
+            Variables to set; the value None removes a variable.
         restart : bool, optional
-            Start a ComfyUI that the server runs anew, and wait until it is back. The run that it
-            executes fails by that; those that wait go on.
+            Restart a managed ComfyUI and wait until it answers. The run that it executes fails;
+            queued runs continue after the restart.
         **fields
             ``comfyui_python``, ``autostart``, ``docker_steps``, ``comfyui_version``, ``reset``
-            (take back all changes of the local machine), and what ComfyDeploy takes.
+            (undo all changes of the local machine), and fields of ComfyDeploy.
 
         Returns
         -------
         Machine
-            Its ``restart_required`` tells whether changes wait for a restart.
+            Its ``restart_required`` says whether changes take effect only after a restart.
 
         Raises
         ------
         NotFoundError
             There is no such machine.
         InvalidRequestError
-            A field is wrong; nothing has changed then.
+            A field is wrong; nothing was changed.
         ComfyUIUnavailableError
-            ComfyUI does not come up with the changes; they are taken back then.
+            ComfyUI does not start with the changes; they were undone.
         """
         given = {
             "machine_id": machine_id,
@@ -281,9 +284,9 @@ class Machines:
         return Machine(self, self._post("machine/update", given)["machine"])
 
     def delete(self, machine_id: str) -> None:
-        """Have the server forget a machine, and end its ComfyUI if the server runs it.
+        """Remove a machine from the server, and stop its ComfyUI if it is managed.
 
-        A serverless machine stays at ComfyDeploy.
+        A serverless machine stays in ComfyDeploy.
 
         Raises
         ------
@@ -295,7 +298,7 @@ class Machines:
         self._server.post("machine/delete", {"machine_id": machine_id})
 
     def _post(self, path: str, fields: dict[str, Any]) -> Any:
-        body = {key: value for key, value in fields.items() if value is not None}
+        body = without_none(fields)
         if self._target == "cloud":
             body["target"] = "cloud"
         return self._server.post(path, body, timeout=RESTART_TIMEOUT)

@@ -1,4 +1,4 @@
-"""Memory that a ComfyUI gave up."""
+"""The memory that a ComfyUI has freed."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 
 class FreedMemory(NamedTuple):
-    """How much memory a ComfyUI gave up.
+    """How much memory a ComfyUI has freed.
 
     Attributes
     ----------
     gpu, ram : int
-        Bytes that became free on its GPUs, and in the memory of its machine.
+        Memory that was freed on its GPUs and on its machine, bytes.
     pending : bool
-        Whether ComfyUI executes a run and gives up memory after that.
+        Whether ComfyUI executes a run and frees memory after it.
     """
 
     gpu: int
@@ -21,9 +21,9 @@ class FreedMemory(NamedTuple):
     pending: bool
 
     def __str__(self) -> str:
-        gained = f"{_readable(self.gpu)} of GPU memory, {_readable(self.ram)} of RAM freed"
-        return f"{gained}; ComfyUI frees more after its present run" if self.pending else gained
+        freed = f"{_with_unit(self.gpu)} of GPU memory, {_with_unit(self.ram)} of RAM freed"
+        return f"{freed}; ComfyUI frees more after its present run" if self.pending else freed
 
 
-def _readable(size: int) -> str:
+def _with_unit(size: int) -> str:
     return f"{size / 1024**3:.1f} GiB" if size >= 1024**3 else f"{size / 1024**2:.0f} MiB"

@@ -1,4 +1,4 @@
-"""The options of a run: what the routes take and the client only hands on."""
+"""The options of a run that the client sends to the server unchanged."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-# Fields of the routes that need no word of ours; each is described in the route contract.
+# Fields of the route ``run``, described in docs/routes.md.
 OPTIONS = frozenset(
     {
         "client_id",
@@ -33,19 +33,19 @@ ARGUMENTS = frozenset(
 
 
 def check_options(options: dict[str, Any], also: Collection[str] = ()) -> None:
-    """Refuse options that there are not.
+    """Raise if there are no such options.
 
     Parameters
     ----------
     options : dict
-        Those that were given.
+        The options.
     also : collection of str
-        Names of further arguments that may have been meant.
+        Names of further arguments, which the message may suggest.
 
     Raises
     ------
     TypeError
-        There is no such option; the message names the closest.
+        There is no such option; the message suggests a similar name.
     """
     known = OPTIONS | ARGUMENTS | set(also)
     for name in options:

@@ -1,4 +1,4 @@
-"""A Jupyter server of our own, for processes that have none."""
+"""Starts a Jupyter server for processes that have none."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from ..reaper import reaped_command
 from .server import Server
 
 START_TIMEOUT = 90.0
-"""How long a server may take to start, s; the first start on a cold disk is slow."""
+"""How long a server may take to start, s; the first start reads many files."""
 
 LOG_LINES = 20
 
@@ -64,7 +64,7 @@ class OwnServer:
         return self._process.poll() is None
 
     def stop(self) -> None:
-        """End it; does nothing the second time."""
+        """Stop it; a second call does nothing."""
         atexit.unregister(self.stop)
         if self._process.stdin is not None:
             self._process.stdin.close()
@@ -72,16 +72,16 @@ class OwnServer:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _write_config(self, token: str) -> None:
-        # A file in the first folder where Jupyter looks, rather than arguments: everybody on this
-        # machine can read the arguments of a process, and what the user configured for other
-        # servers (a port, a certificate, a password) must not apply here.
+        # A configuration file, not arguments: everybody on this machine can read the arguments of a
+        # process. It is in the folder of highest priority, so the settings that the user made for
+        # other servers (a port, a certificate, a password) do not apply here.
         identity = {"token": token, "hashed_password": ""}
         config: dict[str, dict[str, Any]] = {
             "ServerApp": {
                 "ip": "127.0.0.1",
-                # a number: before 2.17, Jupyter announces the 0 that stands for any
+                # not 0, which means any free port: before 2.17, Jupyter announces that 0
                 "port": _free_port(),
-                "port_retries": 50,  # it may be taken by the time that Jupyter binds it
+                "port_retries": 50,  # another process may take it before Jupyter does
                 "sock": "",
                 "base_url": "/",
                 "root_dir": str(Path.cwd()),

@@ -1,242 +1,30 @@
-"""What a run made, and how it shows itself in a notebook."""
+"""The result of a run."""
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any, overload
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
-from ..errors import (
-    ComfyDeployError,
-    InvalidRequestError,
-    RunCancelledError,
-    RunFailedError,
-    printable,
-)
-from ..graphs.node_outputs import NodeFile, files_of, is_model, pairs_of, texts_of
-from ..media_types import is_hdr, is_picture, media_type
-from .files import human_size
+from ..errors import RunCancelledError, RunFailedError
+from ..graphs.node_outputs import NodeFile, files_of, pairs_of, texts_of
 from .graph import Source
-from .graph_text import counted, duration
-from .server import READ_TIMEOUT, Server
-from .terminal import Terminal, one_line
-from .writing import put_beside, unfinished
+from .output_files import Images, OutputFile
+from .record import Reply
+from .result_html import result_html
+from .result_text import result_text, summary
+from .terminal import Terminal
 
 if TYPE_CHECKING:
     import os
-    from contextlib import AbstractContextManager
-
-    import requests
-    from PIL.Image import Image
+    from collections.abc import Iterator
+    from pathlib import Path
 
     from .graph import NodeName
-
-INLINE_IMAGES = 24
-"""How many pictures a result shows inline; `Result.images` has them all."""
-
-INLINE_BYTES = 1_500_000
-"""A larger picture is shown inline as a smaller copy, so that notebooks stay light."""
-
-INLINE_MEDIA_BYTES = 8_000_000
-"""A larger video or sound is named inline, not embedded."""
-
-NAMED_FILES = 3
-"""How many files the text form of a result names; `Result.files` has them all."""
-
-TERMINAL_PICTURES = 4
-"""How many pictures a result shows in a terminal."""
-
-FOLDED_LINES, FOLDED_CHARACTERS = 12, 1200
-"""How much of a text is shown unasked; a longer one is folded."""
-
-PREVIEW_SIDE = 1024
-"""Longest side of the smaller copy, pixels."""
-
-# What browsers show in <img>; anything else is offered as a name only.
-_WEB_IMAGES = frozenset(
-    {"image/png", "image/jpeg", "image/webp", "image/gif", "image/avif", "image/svg+xml"}
-)
+    from .server import Server
 
 
-@dataclass(frozen=True)
-class OutputFile:
-    """One file that a run made.
-
-    Attributes
-    ----------
-    node_id : str
-        The node that made it.
-    kind : str
-        Where the node lists it: ``images``, ``audio``, ``video``, …
-    filename, subfolder, type : str
-        Where it is in ComfyUI; `type` is ``output``, ``temp`` or ``input``.
-    """
-
-    node_id: str
-    kind: str
-    filename: str
-    subfolder: str
-    type: str
-    _server: Server = field(repr=False, compare=False)
-    _address: str = field(repr=False, compare=False)
-    _cache: dict[str, bytes] = field(repr=False, compare=False, default_factory=dict)
-    _lock: threading.Lock = field(repr=False, compare=False, default_factory=threading.Lock)
-
-    @property
-    def mime(self) -> str:
-        """The MIME type that the name stands for."""
-        return media_type(self.filename) or "application/octet-stream"
-
-    @property
-    def is_image(self) -> bool:
-        """Whether Pillow can open it, by its name."""
-        return is_picture(self.filename)
-
-    @property
-    def is_hdr(self) -> bool:
-        """Whether it is a picture with high dynamic range (EXR, HDR), by its name."""
-        return is_hdr(self.filename)
-
-    @property
-    def medium(self) -> str:
-        """What it is, by its name: ``image``, ``video``, ``audio``, ``3d`` or ``file``.
-
-        ``image`` is what browsers show in a page; EXR and other pictures that they do not show are
-        files.
-        """
-        if self.mime in _WEB_IMAGES or self.is_image:
-            return "image"
-        if is_model(self.filename):
-            return "3d"
-        kind = self.mime.partition("/")[0]
-        return kind if kind in {"video", "audio"} else "file"
-
-    @property
-    def size(self) -> int:
-        """Its size in bytes, asked of the server."""
-        if "content" in self._cache:
-            return len(self._cache["content"])
-        with self._request() as response:
-            return int(response.headers.get("Content-Length", -1))
-
-    @property
-    def url(self) -> str:
-        """Where the server has it; asks for Jupyter's sign-in, and has no token in it."""
-        return self._address
-
-    @property
-    def query(self) -> str:
-        """What the route ``view`` is asked with for this file."""
-        return urlsplit(self._address).query
-
-    def thumbnail(self, side: int = 384) -> bytes:
-        """Return a small copy of a picture as WebP, made by the server.
-
-        Parameters
-        ----------
-        side : int
-            Its longest side, 16 to 1024 pixels.
-
-        Raises
-        ------
-        InvalidRequestError
-            The file is no picture.
-        """
-        address = f"{self._address}&thumbnail={side}"
-        with self._server.request("GET", address, timeout=READ_TIMEOUT) as response:
-            return response.content
-
-    def read(self) -> bytes:
-        """Return its content; fetched once."""
-        with self._lock:
-            if "content" not in self._cache:
-                with self._request() as response:
-                    self._cache["content"] = response.content
-            return self._cache["content"]
-
-    def save(self, directory: str | os.PathLike[str] = ".") -> Path:
-        """Write it into a folder, which is made where it is missing.
-
-        Parameters
-        ----------
-        directory : path
-            The folder.
-
-        Returns
-        -------
-        Path
-            Where it is now. A file of that name with other content is left alone; then this one
-            gets a free name, ``a (1).png``.
-        """
-        folder = Path(directory).expanduser()
-        folder.mkdir(parents=True, exist_ok=True)
-        name = PurePosixPath(self.filename.replace("\\", "/")).name
-        if name in {"", ".", ".."}:
-            raise ComfyDeployError(f"{self.filename!r} is not the name of a file")
-        with unfinished(folder) as file:
-            self._copy_to(file)
-            file.close()
-            return put_beside(Path(file.name), folder / name)
-
-    def _request(self) -> AbstractContextManager[requests.Response]:
-        return self._server.request("GET", self._address, timeout=READ_TIMEOUT)
-
-    def _copy_to(self, file: IO[bytes]) -> None:
-        if "content" in self._cache:
-            file.write(self._cache["content"])
-            return
-        with self._request() as response:
-            for chunk in response.iter_content(1 << 20):
-                file.write(chunk)
-
-
-class Images(Sequence["Image"]):
-    """The pictures of a result, each fetched when it is first looked at.
-
-    Parameters
-    ----------
-    files : list of OutputFile
-        Where they come from.
-    """
-
-    def __init__(self, files: list[OutputFile]) -> None:
-        self._files = files
-        self._open: dict[int, Image] = {}
-
-    def __len__(self) -> int:
-        return len(self._files)
-
-    @overload
-    def __getitem__(self, index: int) -> Image: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Image]: ...
-    def __getitem__(self, index: int | slice) -> Image | list[Image]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        place = range(len(self))[index]
-        if place not in self._open:
-            import PIL.Image
-
-            image = PIL.Image.open(io.BytesIO(self._files[place].read()))
-            image.load()
-            self._open[place] = image
-        return self._open[place]
-
-    def __repr__(self) -> str:
-        names = ", ".join(file.filename for file in self._files)
-        return printable(f"<{counted(len(self), 'image')}: {names}>")
-
-
-class Result(Mapping[str, Any]):
-    """The reply of a run: a mapping with the keys of the route, and what they stand for.
+class Result(Reply):
+    """The result of a run; also a mapping with the keys of the server's reply.
 
     Displayed in a notebook it shows the pictures, texts and timings of the run. The pictures are
     embedded, so they stay in the saved notebook.
@@ -244,7 +32,7 @@ class Result(Mapping[str, Any]):
     Parameters
     ----------
     server : Server
-        Where its files are.
+        The server that has its files.
     reply : dict
         The reply of ``run``, or the record of a run.
     workflow : Source, optional
@@ -254,37 +42,18 @@ class Result(Mapping[str, Any]):
     def __init__(
         self, server: Server, reply: dict[str, Any], workflow: Source | None = None
     ) -> None:
+        super().__init__(reply)
         self._server = server
-        self._reply = reply
         self._workflow = workflow or Source(None)
         self.files = list(self._files())
         self.images = Images([file for file in self.files if file.is_image])
 
-    def __getitem__(self, key: str) -> Any:
-        return self._reply[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._reply)
-
-    def __len__(self) -> int:
-        return len(self._reply)
-
     def __repr__(self) -> str:
-        parts = [self.status]
-        if self.execution_time is not None:
-            parts.append(f"{self.execution_time:.2f} s")
-        parts.extend(file.filename for file in self.files[:NAMED_FILES])
-        if len(self.files) > NAMED_FILES:
-            parts.append(f"and {counted(len(self.files) - NAMED_FILES, 'file')} more")
-        if self.texts:
-            parts.append(counted(len(self.texts), "text"))
-        if self.status == "failed":
-            parts.append(self.failure)
-        return printable(f"<Result {self.prompt_id}: {', '.join(parts)}>")
+        return summary(self)
 
     @property
     def status(self) -> str:
-        """``success``, ``failed``, ``cancelled``, or where the run is."""
+        """``success``, ``failed``, ``cancelled``, or the status of a run that has not ended."""
         return str(self._reply.get("status", "not-started"))
 
     @property
@@ -294,7 +63,7 @@ class Result(Mapping[str, Any]):
 
     @property
     def outputs(self) -> dict[str, Any]:
-        """What each node put out, by node id, as ComfyUI tells it."""
+        """The outputs of each node, by node id, in ComfyUI's format."""
         return _dict(self._reply.get("outputs"))
 
     @property
@@ -304,39 +73,39 @@ class Result(Mapping[str, Any]):
 
     @property
     def node_times(self) -> dict[str, float]:
-        """How long each node took, s, by node id; nodes from the cache are missing."""
+        """The execution time of each node, s, by node id; cached nodes are missing."""
         return _dict(self._reply.get("node_times"))
 
     @property
     def execution_time(self) -> float | None:
-        """How long the run took, s."""
+        """The execution time of the run, s."""
         value = self._reply.get("execution_time")
         return float(value) if isinstance(value, (int, float)) else None
 
     @property
     def cached_nodes(self) -> list[str]:
-        """The nodes whose result ComfyUI had already."""
+        """The ids of nodes whose outputs came from ComfyUI's cache."""
         value = self._reply.get("cached_nodes")
         return [str(node) for node in value] if isinstance(value, list) else []
 
     @property
     def error(self) -> dict[str, Any] | None:
-        """What went wrong: ``type``, ``message``, ``node_id``, ``node_type``."""
+        """The error of a failed run: ``type``, ``message``, ``node_id``, ``node_type``."""
         return _dict(self._reply.get("error")) or None
 
     @property
     def left_out(self) -> list[str]:
-        """Why ComfyUI left out some outputs of the workflow, by node; empty if it ran all."""
+        """Why ComfyUI did not run some outputs, a sentence for each error; empty if it ran all."""
         return self._workflow.complaints(self._reply.get("node_errors"))
 
     @property
     def texts(self) -> list[str]:
-        """The texts that nodes put out."""
+        """The texts among the outputs of nodes."""
         return [text for _, text in self.texts_by_node]
 
     @property
     def texts_by_node(self) -> list[tuple[NodeName, str]]:
-        """The texts that nodes put out, each with its node."""
+        """The texts among the outputs of nodes, each with the name of its node."""
         return [
             (self.node_name(node_id), text)
             for node_id, output in self.outputs.items()
@@ -345,7 +114,7 @@ class Result(Mapping[str, Any]):
 
     @property
     def pairs(self) -> list[tuple[OutputFile, OutputFile]]:
-        """The pictures that nodes compare: before and after."""
+        """The pictures that nodes compare, as (before, after)."""
         found: list[tuple[OutputFile, OutputFile]] = []
         start = 0
         for output in self.outputs.values():
@@ -357,7 +126,7 @@ class Result(Mapping[str, Any]):
         return found
 
     def node_name(self, node_id: str) -> NodeName:
-        """Return how a node of the run is called."""
+        """Return the id, class and title of a node of the run."""
         return self._workflow.name(node_id)
 
     @property
@@ -390,7 +159,7 @@ class Result(Mapping[str, Any]):
         return self
 
     def save(self, directory: str | os.PathLike[str] = ".") -> list[Path]:
-        """Write every file of the run into a folder; return where they are now."""
+        """Write every file of the run into a folder; return the paths of the written files."""
         return [file.save(directory) for file in self.files]
 
     def _files(self) -> Iterator[OutputFile]:
@@ -399,7 +168,7 @@ class Result(Mapping[str, Any]):
                 yield self._file(node_id, file)
 
     def _file(self, node_id: str, file: NodeFile) -> OutputFile:
-        # An address elsewhere never gets the token: such a file is asked for by its name.
+        # The token is never sent to another server: such a file is requested by its name.
         address = self._server.owns(file.url) or self._server.address(
             "view",
             {
@@ -414,33 +183,24 @@ class Result(Mapping[str, Any]):
         )
 
     def to_html(self, *, files: bool = True) -> str:
-        """Return the result as HTML in which everything that the run made up is escaped.
+        """Return the result as HTML in which every text of the run is escaped.
 
         Parameters
         ----------
         files : bool
             Whether to embed its pictures, videos and sounds.
         """
-        parts = [self._headline()]
-        if self.status == "failed":
-            parts.append(_box(self.failure or "the run failed"))
-        if self.left_out:
-            parts.append(_box("\n".join(["Left out by ComfyUI:", *self.left_out])))
-        if files:
-            parts.extend(self._media())
-        parts.extend(_text(text) for text in self.texts)
-        parts.append(self._timings())
-        return f'<div style="max-width:100%">{"".join(parts)}</div>'
+        return result_html(self, files=files)
 
     def _repr_html_(self) -> str:
         return self.to_html()
 
     def show(self) -> None:
-        """Print the result: status, pictures where the terminal can show them, files, texts.
+        """Print the result: status, pictures if the terminal can show them, files, texts.
 
-        Files are links where the terminal knows links. Into a pipe or a file goes plain text.
+        Files are links if the terminal supports links. A pipe or a file gets plain text.
         """
-        for part in self._shown_in(Terminal.of(sys.stdout)):
+        for part in result_text(self, Terminal.of(sys.stdout)):
             sys.stdout.write(part)
         sys.stdout.flush()
 
@@ -448,183 +208,6 @@ class Result(Mapping[str, Any]):
         if Terminal.of(sys.stdout) is None:
             raise NotImplementedError  # IPython then shows it as HTML, or by its repr
         self.show()
-
-    def _shown_in(self, terminal: Terminal | None) -> Iterator[str]:
-        facts = [self.status.capitalize()]
-        if self.execution_time is not None:
-            facts.append(duration(self.execution_time))
-        if self.status == "failed":
-            facts.append(self.failure)
-        yield _lines(" · ".join(facts), terminal)
-        shown = 0
-        for file in self.files:
-            picture = None
-            is_picture = file.is_image or file.is_hdr
-            if terminal is not None and is_picture and shown < TERMINAL_PICTURES:
-                picture = _terminal_picture(file, terminal)
-            if picture is not None:
-                shown += 1
-                yield picture
-            name = one_line(file.filename)
-            yield f"{name if terminal is None else terminal.link(name, file.url)}\n"
-        for text in [*self.left_out, *self.texts]:
-            yield _lines(text, terminal)
-
-    def _headline(self) -> str:
-        colour = {
-            "success": "var(--jp-success-color1,#388e3c)",
-            "failed": "var(--jp-error-color1,#d32f2f)",
-            "cancelled": "var(--jp-warn-color1,#f57c00)",
-        }.get(self.status, "var(--jp-brand-color1,#1976d2)")
-        facts = [f'<b style="color:{colour}">{html.escape(self.status.capitalize())}</b>']
-        if self.execution_time is not None:
-            facts.append(f"{self.execution_time:.2f} s")
-        if self.cached_nodes:
-            facts.append(f"{counted(len(self.cached_nodes), 'node')} from the cache")
-        values = sorted({str(seed) for seed in self.seeds.values()})
-        if values:
-            facts.append(html.escape(f"seed {', '.join(values)}"))
-        return f'<div style="margin-bottom:4px">{" · ".join(facts)}</div>'
-
-    def _media(self) -> Iterator[str]:
-        shown: list[str] = []
-        pictures = 0
-        for file in self.files:
-            if file.medium == "image" or file.is_hdr:
-                pictures += 1
-                if pictures > INLINE_IMAGES:
-                    continue
-            shown.append(_inline(file))
-        if shown:
-            yield (
-                '<div style="display:flex;flex-wrap:wrap;gap:8px;align-items:flex-start">'
-                f"{''.join(shown)}</div>"
-            )
-        if pictures > INLINE_IMAGES:
-            yield f"<div>and {pictures - INLINE_IMAGES} more in <code>result.images</code></div>"
-
-    def _timings(self) -> str:
-        times = sorted(self.node_times.items(), key=lambda item: -float(item[1]))
-        if not times:
-            return ""
-        cell = 'style="text-align:left;padding:2px 12px 2px 0"'
-        number = 'style="text-align:right;padding:2px 0;font-variant-numeric:tabular-nums"'
-        rows = "".join(
-            f"<tr><td {cell}>{html.escape(name.short)}</td><td {cell}>{html.escape(name.type)}</td>"
-            f"<td {cell}>{html.escape(name.id)}</td><td {number}>{float(seconds):.3f}</td></tr>"
-            for name, seconds in ((self._workflow.name(key), value) for key, value in times)
-        )
-        head = (
-            f"<tr><th {cell}>node</th><th {cell}>class</th><th {cell}>id</th>"
-            f"<th {number}>seconds</th></tr>"
-        )
-        return (
-            '<details style="margin-top:8px"><summary style="cursor:pointer">Timings</summary>'
-            f"<table><thead>{head}</thead><tbody>{rows}</tbody></table></details>"
-        )
-
-
-def _lines(text: str, terminal: Terminal | None) -> str:
-    """Return a text and a line feed, so that neither a terminal nor its encoding takes offence."""
-    text = printable(text)
-    return f"{text if terminal is None else terminal.writable(text)}\n"
-
-
-def _terminal_picture(file: OutputFile, terminal: Terminal) -> str | None:
-    import PIL.Image
-
-    try:
-        with PIL.Image.open(io.BytesIO(file.thumbnail(512))) as image:
-            return terminal.picture(image)
-    except (ComfyDeployError, OSError, ValueError):
-        return None  # it is gone, or no picture after all; its name is shown
-
-
-def _inline(file: OutputFile) -> str:
-    name = html.escape(file.filename, quote=True)
-    try:
-        if file.medium == "image":
-            return _img(name, *inline_picture(file))
-        if file.is_hdr:
-            with suppress(InvalidRequestError):  # the server makes no copies of such pictures
-                return _img(name, "image/webp", file.thumbnail(PREVIEW_SIDE // 2))
-        size = file.size
-        if file.medium in {"video", "audio"} and 0 <= size <= INLINE_MEDIA_BYTES:
-            source = _data_url(file.mime, file.read())
-            return (
-                f'<{file.medium} controls title="{name}" src="{source}" '
-                f'style="max-width:min(100%,512px)"></{file.medium}>'
-            )
-    except Exception as error:  # what Pillow raises for a damaged file may be anything
-        return _box(f"{file.filename}: {error}")
-    facts = " · ".join([file.filename, *([human_size(size)] if size >= 0 else [])])
-    return (
-        '<div style="padding:6px 12px;overflow-wrap:anywhere;'
-        "border:1px solid var(--jp-border-color1,#bdbdbd);border-radius:2px"
-        f'"><code>{html.escape(facts)}</code></div>'
-    )
-
-
-def _img(name: str, mime: str, content: bytes) -> str:
-    return (
-        f'<img alt="{name}" title="{name}" src="{_data_url(mime, content)}" '
-        'style="max-width:min(100%,512px);height:auto;margin:0">'
-    )
-
-
-def _text(text: str) -> str:
-    """Return a text as HTML; of a long one the beginning, and all of it on a click."""
-    style = (
-        "margin:8px 0 0;padding:8px 12px;max-height:240px;overflow:auto;white-space:pre-wrap;"
-        "border-left:3px solid var(--jp-border-color1,#bdbdbd)"
-    )
-    whole = f'<pre style="{style}">{html.escape(text)}</pre>'
-    beginning = beginning_of(text)
-    if beginning == text:
-        return whole
-    return (
-        '<details style="margin-top:8px"><summary style="cursor:pointer;white-space:pre-wrap">'
-        f"{html.escape(beginning)} … ({len(text)} characters)</summary>{whole}</details>"
-    )
-
-
-def beginning_of(text: str) -> str:
-    """Return the beginning of a text that is too long to be shown unasked, else all of it."""
-    lines = text.splitlines(keepends=True)
-    short = "".join(lines[:FOLDED_LINES])[:FOLDED_CHARACTERS]
-    return text if len(lines) <= FOLDED_LINES and len(text) <= FOLDED_CHARACTERS else short.rstrip()
-
-
-def inline_picture(file: OutputFile) -> tuple[str, bytes]:
-    """Return a picture that a browser shows, small enough for a notebook, and its MIME type."""
-    content = file.read()
-    if not file.is_image and len(content) <= INLINE_BYTES:  # SVG
-        return file.mime, content
-    import PIL.Image
-
-    if file.mime in _WEB_IMAGES and len(content) <= INLINE_BYTES:
-        with PIL.Image.open(io.BytesIO(content)) as image:
-            image.verify()
-        return file.mime, content
-    with PIL.Image.open(io.BytesIO(content)) as image:
-        image.thumbnail((PREVIEW_SIDE, PREVIEW_SIDE))
-        smaller = io.BytesIO()
-        image.convert("RGBA" if "A" in image.getbands() else "RGB").save(
-            smaller, "WEBP", quality=90
-        )
-    return "image/webp", smaller.getvalue()
-
-
-def _data_url(mime: str, content: bytes) -> str:
-    return f"data:{mime};base64,{base64.b64encode(content).decode()}"
-
-
-def _box(message: str) -> str:
-    return (
-        '<div style="margin:4px 0;padding:6px 12px;white-space:pre-wrap;'
-        "border-left:3px solid var(--jp-error-color1,#d32f2f)"
-        f'">{html.escape(message)}</div>'
-    )
 
 
 def _dict(value: object) -> dict[str, Any]:

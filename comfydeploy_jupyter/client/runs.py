@@ -42,17 +42,17 @@ class StoryEntry(NamedTuple):
 
 
 class Run:
-    """A handle on one run, whether it waits, runs or has ended.
+    """A handle on one run in any state.
 
-    Made by `Comfy.submit`, `Comfy.get` and `Comfy.runs`. It needs no open connection: it may be
-    kept, forgotten, or made anew from the id after the kernel was restarted.
+    Made by `Comfy.submit`, `Comfy.get` and `Comfy.runs`. It keeps no connection open. After the
+    kernel was restarted, `Comfy.get` returns it by its id.
 
     Parameters
     ----------
     server : Server
-        Where the run is.
+        The server that has the run.
     record : dict
-        What is known of it; has its ``prompt_id``.
+        The record of the run; has at least its ``prompt_id``.
     workflow : Source, optional
         The graph, for the titles of nodes.
     """
@@ -71,41 +71,41 @@ class Run:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What the server knows of the run, with the keys of ``run``'s reply."""
+        """The present record of the run, with the keys of the reply of ``run``."""
         return self._refresh()
 
     @property
     def workflow(self) -> Source:
-        """The graph, where it is known here."""
+        """The graph, if it is known."""
         return self._workflow
 
     @property
     def known(self) -> dict[str, Any]:
-        """What was last heard of the run; the server is not asked."""
+        """The last known record of the run; the server is not asked."""
         return self._record
 
     @property
     def status(self) -> str:
-        """Where the run is now: ``queued``, ``running``, …; asked of the server until it ended."""
+        """``queued``, ``running``, …; the server is asked until the run has ended."""
         return str(self.record.get("status", "not-started"))
 
     @property
     def done(self) -> bool:
-        """Whether the run has ended, in whatever way."""
+        """Whether the run has ended, also if it failed."""
         return self.status in FINAL
 
     @property
     def result(self) -> Result | None:
-        """The result if the run has ended, in whatever way; else None."""
+        """The result if the run has ended, also if it failed; else None."""
         return self._result() if self.done else None
 
     def events(self, *, previews: bool = False, timeout: float | None = None) -> EventStream:
-        """Give the events of the run from its start, and go on with those to come.
+        """Return the events of the run from its start, also those that are still to come.
 
         Parameters
         ----------
         previews : bool
-            Whether to see the pictures of samplers while they work.
+            Whether to get the previews of samplers.
         timeout : float, optional
             Follow at most this long, s.
         """
@@ -124,7 +124,7 @@ class Run:
         Returns
         -------
         Result
-            Of a run that succeeded.
+            The result of a run that succeeded.
 
         Raises
         ------
@@ -159,12 +159,12 @@ class Run:
         return [StoryEntry(**entry) for entry in entries]
 
     def cancel(self) -> bool:
-        """Take the run off the queue, or interrupt it.
+        """Cancel the run: remove it from the queue, or interrupt it.
 
         Returns
         -------
         bool
-            False if it had ended already.
+            Whether it was cancelled; False if it had ended already.
         """
         try:
             self._server.post("interrupt", {"prompt_id": self.prompt_id})

@@ -26,7 +26,7 @@ from ..errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable
+    from collections.abc import Generator, Iterable, Mapping
 
 PREFIX = "comfyui-deploy"
 HOW_TO_ENABLE = (
@@ -46,14 +46,14 @@ class Server:
     ----------
     url : str
         Address of the server with its base URL, e.g. ``http://127.0.0.1:8888/user/ada/``. An
-        address copied from the browser (``…/lab?token=…``) is understood.
+        address copied from the browser (``…/lab?token=…``) works, too.
     token : str, optional
         Token of the server or of JupyterHub; by default the one in the address, if any.
 
     Raises
     ------
     InvalidRequestError
-        The address is not one of HTTP.
+        It is not an HTTP address.
     """
 
     def __init__(self, url: str, token: str | None = None) -> None:
@@ -86,7 +86,7 @@ class Server:
         params : dict, optional
             The query; parameters that are None are left out.
         """
-        query = {key: value for key, value in (params or {}).items() if value is not None}
+        query = without_none(params or {})
         return f"{self.url}{PREFIX}/{path}" + (
             f"?{urlencode(query, errors='replace')}" if query else ""
         )
@@ -115,7 +115,7 @@ class Server:
     def send_form(
         self, address: str, form: Iterable[bytes], content_type: str, *, timeout: float
     ) -> Any:
-        """Return the JSON reply to a form, whose length ``len()`` tells, sent piece by piece."""
+        """Send a form in pieces and return the JSON reply; ``len(form)`` is its size in bytes."""
         headers = {"Content-Type": content_type}
         with (
             self.session() as session,
@@ -127,7 +127,7 @@ class Server:
     def request(
         self, method: str, address: str, *, body: dict[str, Any] | None = None, timeout: float
     ) -> Generator[requests.Response]:
-        """Send one request and give its response, the body not yet read.
+        """Send a request and give its response, whose body is not read yet.
 
         Parameters
         ----------
@@ -136,14 +136,15 @@ class Server:
         address : str
             Full address, as `address` makes it.
         body : dict, optional
-            Sent as JSON; numpy scalars and paths in it are turned into plain values.
+            Sent as JSON; numpy scalars and paths in it become JSON values.
         timeout : float
-            Longest silence of the server, s.
+            How long the server may send nothing, s.
 
         Raises
         ------
         ComfyDeployError
-            The error that the server answered, as its class of `comfydeploy_jupyter.errors`.
+            The server replied with an error; it has the class that `comfydeploy_jupyter.errors` has
+            for it.
         ServerUnreachableError
             The server does not answer.
         """
@@ -163,14 +164,14 @@ def send(
     headers: dict[str, str] | None = None,
     timeout: float,
 ) -> requests.Response:
-    """Send one request; return the response, its body not yet read, or raise the error it is.
+    """Send a request; return the response, whose body is not read yet.
 
     Raises
     ------
     ComfyDeployError
-        The error that the server answered.
+        The server replied with an error.
     ServerUnreachableError
-        The server does not answer; ``extra["sent"]`` tells whether it may have got the request.
+        The server does not answer; ``extra["sent"]``: whether it may have got the request.
     """
     headers = dict(headers or {})
     payload: bytes | Iterable[bytes] | None = data
@@ -196,12 +197,12 @@ def send(
 
 
 def check_timeout(timeout: object) -> None:
-    """Refuse a time to wait that is none.
+    """Raise unless a timeout is None or a positive number of seconds.
 
     Raises
     ------
     InvalidRequestError
-        It is not a positive number; None waits for ever.
+        It is neither.
     """
     if timeout is None:
         return
@@ -215,8 +216,13 @@ def check_timeout(timeout: object) -> None:
         )
 
 
+def without_none(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields whose values are not None."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
 def unreachable(address: str, error: Exception) -> ServerUnreachableError:
-    """Return the error for a request that got no reply, or only the beginning of one."""
+    """Return the error for a request without a reply, or with only a part of one."""
     parts = urlsplit(address)
     where = f"{parts.scheme}://{parts.netloc}{parts.path}"
     if isinstance(error, requests.exceptions.SSLError):
@@ -243,12 +249,12 @@ def _never_connected(error: Exception) -> bool:
 
 
 def encode(body: dict[str, Any]) -> bytes:
-    """Return an object as JSON; numpy scalars, arrays and paths in it become plain values.
+    """Return an object as JSON; numpy scalars, arrays and paths in it become JSON values.
 
     Raises
     ------
     InvalidRequestError
-        Something in it has no JSON.
+        Something in it cannot be JSON.
     """
 
     def plain(value: Any) -> Any:
@@ -263,6 +269,11 @@ def encode(body: dict[str, Any]) -> bytes:
         return json.dumps(body, default=plain, allow_nan=False).encode()
     except (TypeError, ValueError) as error:
         raise InvalidRequestError(f"the request is not JSON: {error}") from error
+
+
+def plain(value: Any) -> Any:
+    """Return a copy of a value as JSON has it: without numpy objects, paths and tuples."""
+    return json.loads(encode({"value": value}))["value"]
 
 
 def _json(response: requests.Response) -> Any:
@@ -308,8 +319,9 @@ class ExtensionMissingError(NotFoundError):
 
 
 class _Credentials(AuthBase):
-    # An auth object, since requests lets ~/.netrc replace an Authorization header. Without a
-    # token, Jupyter compares a cookie with a header to see that no other web site sent this.
+    # An auth object, since requests would replace an Authorization header by that of ~/.netrc.
+    # Without a token, Jupyter compares a cookie with a header, to make sure that no other web site
+    # has sent the request.
     def __init__(self, token: str) -> None:
         self._token = token
 
@@ -351,16 +363,16 @@ _PAGES = {
     "doc": ("tree", "workspaces"),
     "nbclassic": ("tree", "notebooks"),
 }
-"""First parts of the paths of JupyterLab's and Notebook's pages, and what can come next."""
+"""The first parts of the paths of JupyterLab's and Notebook's pages, and the second parts."""
 
 
 def _without_page(path: str) -> str:
     """Return the base URL in a path of JupyterLab or Notebook, such as ``/lab/tree/a.ipynb``."""
     parts = path.strip("/").split("/")
-    for place, part in enumerate(parts):
-        behind = parts[place + 1 :]
-        # A user of JupyterHub may be called like a page.
-        is_user = parts[:place][-1:] == ["user"] and parts[:place][-2:] != ["user", "user"]
+    for index, part in enumerate(parts):
+        behind = parts[index + 1 :]
+        # A user of JupyterHub may have the name of a page.
+        is_user = parts[:index][-1:] == ["user"] and parts[:index][-2:] != ["user", "user"]
         is_file = bool(behind) and "." in behind[-1]
         follow = _PAGES.get(part, ())
         if not is_user and (
@@ -368,6 +380,6 @@ def _without_page(path: str) -> str:
             or (behind[:1] and behind[0] in follow)
             or (part in ("tree", "notebooks") and is_file)
         ):
-            parts = parts[:place]
+            parts = parts[:index]
             break
     return "".join(f"/{part}" for part in parts if part) + "/"

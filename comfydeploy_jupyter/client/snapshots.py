@@ -1,4 +1,4 @@
-"""The environment of a ComfyUI, from the notebook."""
+"""Snapshots of the environment of a ComfyUI."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from .server import Server
 
-SILENCE = 60.0  # s; the server says something every 15 s
+SILENCE = 60.0  # s; the server sends something every 15 s
 SHOWN = 8  # warnings and packs that are listed
 
 
@@ -30,18 +30,18 @@ class Snapshot:
     Attributes
     ----------
     data : dict
-        All facts: ``comfyui``, ``python``, ``custom_nodes``, ``models``. `Comfy.snapshot` takes it
-        again, on this server or on another one.
+        ``comfyui``, ``python``, ``custom_nodes`` and ``models``. It can be given to
+        `Comfy.snapshot`, on this server or on another one.
     docker_command_steps : dict
-        The same for a ComfyDeploy machine.
+        The steps that make the same environment on a ComfyDeploy machine.
     path : str or None
-        The Docker build context, a folder of the server; None where ComfyDeploy made the steps.
+        The Docker build context, a folder of the server; None if ComfyDeploy made the steps.
     dockerfile : str or None
         The text of its Dockerfile.
     image : str or None
         The image that was built.
     warnings : list of str
-        What could not be taken over, and why.
+        A sentence for each thing that the snapshot does not have, with the reason.
     """
 
     data: dict[str, Any]
@@ -96,8 +96,8 @@ def _node(node: dict[str, Any]) -> str:
     return f"{node['name']}: {where[node['kind']]}"
 
 
-def take(server: Server, body: dict[str, Any], tell: Callable[[str], object]) -> Snapshot:
-    """Ask for a snapshot and tell each line of progress; see `Comfy.snapshot`."""
+def take(server: Server, body: dict[str, Any], on_line: Callable[[str], object]) -> Snapshot:
+    """Request a snapshot and pass on each line of progress; see `Comfy.snapshot`."""
     headers = {"Accept": "text/event-stream"}
     address = server.address("snapshot-to-docker")
     with server.session() as session:
@@ -105,7 +105,7 @@ def take(server: Server, body: dict[str, Any], tell: Callable[[str], object]) ->
         with response:
             for event, data in _events(response):
                 if event == "log":
-                    tell(data["line"])
+                    on_line(data["line"])
                 elif event == "result":
                     return _of_reply(data)
                 elif event == "error":
@@ -118,14 +118,14 @@ def _events(response: requests.Response) -> Iterator[tuple[str, dict[str, Any]]]
     try:
         for chunk in response.iter_content(None):
             for message in parser.feed(chunk):
-                told = json.loads(message.data)
-                yield told["event"], told["data"]
+                content = json.loads(message.data)
+                yield content["event"], content["data"]
     except requests.RequestException as error:
         raise unreachable(response.url, error) from error
 
 
 def given(snapshot: Snapshot | dict[str, Any] | str | os.PathLike[str]) -> dict[str, Any] | str:
-    """Return a snapshot as the route takes it: an object, or the text of a file.
+    """Return a snapshot in the form that the route takes: an object, or the text of a file.
 
     Raises
     ------

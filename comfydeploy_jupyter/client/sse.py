@@ -18,9 +18,9 @@ class Message:
     data : str
         The ``data`` lines, joined by newlines.
     event : str
-        The event type; ``"message"`` where the stream names none.
+        The event type; ``"message"`` if the stream has none.
     id : str or None
-        The last id the stream gave, for ``Last-Event-ID`` when it is joined again.
+        The last id in the stream, which is sent as ``Last-Event-ID`` to reconnect.
     """
 
     data: str
@@ -29,7 +29,7 @@ class Message:
 
 
 class SSEParser:
-    """Turns the bytes of an event stream into messages, however they are cut into chunks."""
+    """Parses the bytes of an event stream, in chunks of any size, into messages."""
 
     def __init__(self) -> None:
         self._decoder = codecs.getincrementaldecoder("utf-8-sig")(errors="replace")
@@ -50,7 +50,7 @@ class SSEParser:
         Returns
         -------
         list of Message
-            In the order of the stream, often empty.
+            The messages in their order; often empty.
         """
         text = self._decoder.decode(chunk)
         if self._after_cr and text:

@@ -28,10 +28,10 @@ from .server import Server, check_timeout, send, unreachable
 from .sse import Message, SSEParser
 
 SILENCE = 50.0
-"""Longest silence of a healthy stream, s; the server says something every 15 s."""
+"""A stream that is silent for longer is broken, s; the server sends something every 15 s."""
 
 PATIENCE = 60.0
-"""How long a server may be away before a run is given up, s; enough for Jupyter to restart."""
+"""How long a server may not answer before an error is raised, s; Jupyter can restart in it."""
 
 BACKOFF = Backoff(first=0.1, longest=5.0)
 """Pauses between attempts to join a run again."""
@@ -40,35 +40,35 @@ BACKOFF = Backoff(first=0.1, longest=5.0)
 class EventStream(Iterator[Event]):
     """The events of one run, as they arrive; ends after its final ``status``.
 
-    A run that is started is accepted by ComfyUI once this exists. When the connection breaks, the
-    run is joined again where it was left. To stop listening before the end, leave the loop and
-    call `close`; the run goes on.
+    With a ``body``, ComfyUI has accepted the run when the constructor returns. If the connection
+    breaks, the stream reconnects and continues after the last event. To stop before the end, leave
+    the loop and call `close`; the run goes on.
 
     Parameters
     ----------
     server : Server
-        Where the run is.
+        The server that has the run.
     prompt_id : str
-        Its id.
+        The id of the run.
     body : dict, optional
-        The request that starts the run; without it a run that exists is joined, from its start.
+        The request that starts the run. Without it, an existing run is followed from its start.
     previews : bool
-        Whether a run that is joined shall tell its previews; a ``body`` says so itself.
+        Whether to get the previews of an existing run; ``body`` has its own field for that.
     timeout : float, optional
         Follow at most this long, s.
     patience : float
-        How long the server may be away, s.
+        How long the server may not answer, s.
 
     Raises
     ------
     ComfyDeployError
-        The server refuses the run, as the class that says why.
+        The server refuses the run; the class of the error says why.
     RunCancelledError
         It was cancelled before it was queued.
     RunTimeoutError
         ``timeout`` is over; the run goes on.
     ServerUnreachableError
-        The server cannot be reached any more; the run may go on.
+        The server does not answer any more; the run may go on.
     """
 
     def __init__(
@@ -92,9 +92,9 @@ class EventStream(Iterator[Event]):
         self._response: requests.Response | None = None
         self._timer: threading.Timer | None = None
         self._last_id: str | None = None
-        self._patience = patience
-        self._heard = time.monotonic()
-        self._failures = 0  # attempts in a row to join again, without a byte
+        self._max_absence = patience
+        self._last_received = time.monotonic()
+        self._failures = 0  # attempts in a row to reconnect, without a byte
         self._problem: ComfyDeployError | None = None
         self._accepted = body is None
         self._session = server.session()
@@ -125,7 +125,7 @@ class EventStream(Iterator[Event]):
             self.close()
 
     def close(self) -> None:
-        """Stop listening, also from another thread; a waiting ``next`` ends at once."""
+        """Stop following, also from another thread; a ``next`` that waits ends at once."""
         self._closed.set()
         if self._timer is not None:
             self._timer.cancel()
@@ -143,7 +143,7 @@ class EventStream(Iterator[Event]):
                     connection.shutdown(socket.SHUT_RDWR)
 
     def _from_first(self, events: Iterator[Event]) -> Iterator[Event]:
-        """Wait for the first event, before which ComfyUI may have to start; return them all."""
+        """Wait for the first event, which comes when ComfyUI has accepted the run; return all."""
         try:
             return chain([next(events)], events)
         except BaseException:
@@ -162,7 +162,7 @@ class EventStream(Iterator[Event]):
             if not error.extra.get("sent"):
                 raise
             self._check_deadline()
-            # Whether the server has the run is not known: with it, joining will tell.
+            # The server may have received the request; then the run can be followed by its id.
             try:
                 self._join()
             except NotFoundError:
@@ -185,7 +185,7 @@ class EventStream(Iterator[Event]):
             if self._response is not None:
                 self._response.close()
             self._response = response
-        # It may have been closed, or its time was over, while there was no connection to hang up.
+        # `close` or the timer may have run while there was no connection that they could end.
         if self._closed.is_set():
             self.close()
         elif self._is_late():
@@ -211,7 +211,7 @@ class EventStream(Iterator[Event]):
             self._check_deadline()
             record = self._record()
             if record.get("status") in FINAL:
-                # The run ended while nobody listened: its record says the rest.
+                # The run ended while the connection was broken: its record replaces the events.
                 yield Event("result", record)
                 yield Event("status", {"prompt_id": self.prompt_id, "status": record["status"]})
                 self.close()
@@ -222,28 +222,28 @@ class EventStream(Iterator[Event]):
             self._rejoin()
 
     def _messages(self) -> Iterator[Message]:
-        """Give what arrives until the connection ends, however it ends."""
+        """Give the messages that arrive until the connection ends or breaks."""
         response = self._response
         if response is None:
             return
         parser = SSEParser()
-        # Without chunked encoding, requests would collect as much as it is asked for.
+        # Without chunked encoding, requests would wait until it has as many bytes as requested.
         chunks = response.iter_content(None if getattr(response.raw, "chunked", False) else 1)
         while True:
             try:
                 chunk = next(chunks, None)
             except (requests.RequestException, OSError, AttributeError, ValueError) as error:
-                # The last two are what urllib3 says when `close` came from another thread.
+                # urllib3 raises the last two when another thread calls `close`.
                 self._problem = unreachable(response.url, error)
                 return
             if chunk is None:
                 return
-            self._heard, self._failures = time.monotonic(), 0
+            self._last_received, self._failures = time.monotonic(), 0
             yield from parser.feed(chunk)
 
     def _record(self) -> dict[str, Any]:
         record: dict[str, Any] = {}
-        with self._tolerating_absence():
+        with self._ignoring_absence():
             record.update(self._server.get("check-status", prompt_id=self.prompt_id, timeout=10))
         return record
 
@@ -252,14 +252,15 @@ class EventStream(Iterator[Event]):
             if self._response is not None:
                 self._response.close()
             self._response = None
-        with self._tolerating_absence():
+        with self._ignoring_absence():
             self._join()
 
     @contextmanager
-    def _tolerating_absence(self) -> Iterator[None]:
-        """Let a server pass that is away or about to restart; refusals are raised.
+    def _ignoring_absence(self) -> Iterator[None]:
+        """Ignore that the server does not answer or restarts; raise all other errors.
 
-        It does not know a run yet for which ComfyUI is still being started.
+        A run for which ComfyUI is being started is not known to the server yet; that is ignored,
+        too.
         """
         try:
             yield
@@ -270,7 +271,7 @@ class EventStream(Iterator[Event]):
             self._problem = error
 
     def _wait(self) -> None:
-        if time.monotonic() - self._heard > self._patience:
+        if time.monotonic() - self._last_received > self._max_absence:
             self.close()
             problem = "" if self._problem is None else f": {self._problem}"
             raise ServerUnreachableError(
@@ -298,7 +299,7 @@ class EventStream(Iterator[Event]):
 
 
 def _refusal(error: ComfyDeployError) -> ComfyDeployError:
-    """Return why there is no run; one that was cancelled in time is no conflict to its owner."""
+    """Return the error for a refused run; one cancelled before it was queued is no conflict."""
     if isinstance(error, ConflictError) and error.details.get("status") == "cancelled":
         return RunCancelledError(error.message, details=error.details)
     return error

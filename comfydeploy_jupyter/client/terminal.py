@@ -1,4 +1,4 @@
-"""What a terminal can show: lines of its width, links, pictures. Pipes and files get plain text."""
+"""Output to a terminal: lines of its width, links, pictures; plain text for pipes and files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PICTURE_COLUMNS = 60
 PICTURE_ROWS = 20
 """Highest picture, rows."""
 
-_KITTY_CHUNK = 4096  # most characters that its protocol takes at once
+_KITTY_CHUNK = 4096  # most characters that Kitty's protocol allows at once
 _TRUE_COLOUR = re.compile(r"kitty|ghostty|alacritty|foot|wezterm|direct", re.IGNORECASE)
 _LINKS = re.compile(r"kitty|ghostty|alacritty|foot|wezterm", re.IGNORECASE)
 _LINK_PROGRAMS = frozenset({"iTerm.app", "WezTerm", "vscode", "ghostty", "Hyper", "Tabby", "rio"})
@@ -33,17 +33,16 @@ _KITTY_PROGRAMS = frozenset({"ghostty", "WezTerm"})
 
 
 class Terminal:
-    """A terminal, and what it says of itself in the environment.
+    """A terminal and its abilities, as far as environment variables describe them.
 
-    Nothing is asked of it: an answer would come in between what is typed. What it does not say is
-    taken as missing.
+    The terminal is not queried, since its replies would mix with what the user types.
 
     Parameters
     ----------
     stream : text file
-        Where it is written to.
+        The stream that writes to it.
     environ : mapping, optional
-        The environment; default that of this process.
+        The environment; by default that of this process.
     """
 
     def __init__(self, stream: TextIO, environ: Mapping[str, str] | None = None) -> None:
@@ -52,7 +51,7 @@ class Terminal:
 
     @classmethod
     def of(cls, stream: TextIO | None) -> Terminal | None:
-        """Return the terminal that a stream leads to; None where it is a file, a pipe, or dumb."""
+        """Return the terminal of a stream; None for a file, a pipe or a dumb terminal."""
         if stream is None or stream.closed or not stream.isatty():
             return None
         term = os.environ.get("TERM", "")
@@ -62,7 +61,7 @@ class Terminal:
 
     @property
     def width(self) -> int:
-        """Its columns."""
+        """Its width, columns."""
         return shutil.get_terminal_size().columns
 
     def can_write(self, text: str) -> bool:
@@ -74,12 +73,12 @@ class Terminal:
         return True
 
     def writable(self, text: str) -> str:
-        """Return a text with what its encoding does not have spelled out."""
+        """Return a text with escapes for characters that its encoding does not have."""
         encoding = self.stream.encoding or "ascii"
         return text.encode(encoding, "backslashreplace").decode(encoding)
 
     def link(self, text: str, url: str) -> str:
-        """Return a text as a link (OSC 8), or as it is where the terminal knows no links."""
+        """Return a text as a link (OSC 8), or unchanged if the terminal does not support links."""
         text = self.writable(one_line(text))
         if not self._knows_links:
             return text
@@ -87,9 +86,9 @@ class Terminal:
         return f"\x1b]8;;{address}\x1b\\{text}\x1b]8;;\x1b\\"
 
     def picture(self, image: Image) -> str | None:
-        """Return what shows a picture, ending with a line feed; None where it can show none.
+        """Return the escape sequences that show a picture; None if the terminal can show none.
 
-        By Kitty's protocol where the terminal has that, else as half blocks in its colours.
+        They use Kitty's protocol if the terminal supports it, otherwise coloured half blocks.
         """
         columns, rows = self._fit(image)
         if self._environ.get("NO_COLOR"):
@@ -102,7 +101,7 @@ class Terminal:
         return None
 
     def _fit(self, image: Image) -> tuple[int, int]:
-        """Return columns and rows, with cells twice as high as wide."""
+        """Return the size of a picture in columns and rows; cells are twice as high as wide."""
         most = max(1, min(PICTURE_COLUMNS, self.width - 1))
         scale = min(most / image.width, 2 * PICTURE_ROWS / image.height)
         return max(1, round(image.width * scale)), max(1, round(image.height * scale / 2))
@@ -113,7 +112,7 @@ class Terminal:
 
     @property
     def _is_multiplexed(self) -> bool:
-        """Whether tmux or screen is in between, which hides what the terminal can do."""
+        """Whether tmux or screen is used, which hide the abilities of the terminal."""
         return self._name.startswith(("tmux", "screen")) or "TMUX" in self._environ
 
     @property
@@ -148,12 +147,12 @@ class Terminal:
 
 
 def one_line(text: str) -> str:
-    """Return a text on one line, with what a terminal would obey spelled out."""
+    """Return a text on one line, with escapes for control characters."""
     return printable(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 def columns_of(text: str) -> int:
-    """Return how many columns of a terminal a text takes."""
+    """Return the width of a text in a terminal, columns."""
     return sum(
         0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1
         for c in text
@@ -161,7 +160,7 @@ def columns_of(text: str) -> int:
 
 
 def cut(text: str, width: int) -> str:
-    """Return as much of a text as goes into so many columns."""
+    """Return a text, shortened to a width in columns."""
     if columns_of(text) <= width:
         return text
     while text and columns_of(text) >= width:
@@ -176,8 +175,8 @@ def _half_blocks(image: Image, columns: int, rows: int, *, true_colour: bool) ->
     for row in range(rows):
         cells = []
         for column in range(columns):
-            places = (3 * ((2 * row + half) * columns + column) for half in (0, 1))
-            upper, lower = (colour(pixels[at : at + 3]) for at in places)
+            offsets = (3 * ((2 * row + half) * columns + column) for half in (0, 1))
+            upper, lower = (colour(pixels[at : at + 3]) for at in offsets)
             cells.append(f"\x1b[38;{upper};48;{lower}m▀")
         lines.append(f"{''.join(cells)}\x1b[0m\n")
     return "".join(lines)
@@ -208,7 +207,7 @@ def _kitty(image: Image, columns: int, rows: int) -> str:
 
 
 def _opaque(image: Image) -> Image:
-    """Return it in RGB, on black where it is transparent."""
+    """Return a picture in RGB; transparent parts become black."""
     if "A" not in image.getbands() and "transparency" not in image.info:
         return image.convert("RGB")
     import PIL.Image

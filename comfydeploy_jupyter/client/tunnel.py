@@ -1,9 +1,11 @@
-"""The way in from the internet."""
+"""The tunnel that makes ComfyUI or Jupyter reachable from the internet."""
 
 from __future__ import annotations
 
 import html
 from typing import TYPE_CHECKING, Any, Literal
+
+from .server import without_none
 
 if TYPE_CHECKING:
     from .server import Server
@@ -22,19 +24,19 @@ PROTECTIONS = {
 
 
 class TunnelStatus:
-    """How a tunnel is; a moment's picture.
+    """The state of a tunnel when it was asked for.
 
     Made by `Tunnel`.
 
     Parameters
     ----------
     record : dict
-        What the server says of it.
+        The record of the server.
 
     Attributes
     ----------
     record : dict
-        The same; it holds ``restarts``, ``started_at`` and more.
+        The record of the server, with ``restarts``, ``started_at`` and more.
     """
 
     def __init__(self, record: dict[str, Any]) -> None:
@@ -42,7 +44,7 @@ class TunnelStatus:
 
     @property
     def running(self) -> bool:
-        """Whether it is up."""
+        """Whether it works."""
         return bool(self.record.get("running"))
 
     @property
@@ -52,43 +54,43 @@ class TunnelStatus:
 
     @property
     def target(self) -> str:
-        """What it leads to: ``comfyui`` or ``jupyter``."""
+        """Its target: ``comfyui`` or ``jupyter``."""
         return str(self.record.get("target") or "comfyui")
 
     @property
     def port(self) -> int | None:
-        """The port of that on the server's machine."""
+        """The port of the target on the server's machine."""
         return self.record.get("port")
 
     @property
     def url(self) -> str | None:
-        """Its public address, None while there is none."""
+        """Its public address; None if it has none."""
         return self.record.get("url")
 
     @property
     def access_url(self) -> str | None:
-        """The link to open, with the secret where there is a gate: whoever has it gets in."""
+        """The link to open, with the secret if there is one; whoever has the link has access."""
         return self.record.get("access_url")
 
     @property
     def protected(self) -> bool:
-        """Whether strangers are kept out."""
+        """Whether access needs a secret or a log-in."""
         return bool(self.record.get("protected"))
 
     @property
     def protection(self) -> str:
-        """What keeps them out: ``gate`` (a secret), ``jupyter`` (its log-in) or ``none``."""
+        """What access needs: ``gate`` (a secret), ``jupyter`` (its log-in) or ``none``."""
         return str(self.record.get("protection") or "none")
 
     @property
     def error(self) -> str | None:
-        """Why it is not up, if it should be; with what to do about it, if that is known."""
+        """Why it does not work though it was started, with a hint what to do; else None."""
         error, hint = self.record.get("error"), self.record.get("hint")
         return f"{error} ({hint})" if error and hint else error
 
     @property
     def log(self) -> list[str]:
-        """The last lines of cloudflared, where it failed."""
+        """The last lines of cloudflared's log, if it failed."""
         details = self.record.get("details")
         lines = details.get("log") if isinstance(details, dict) else None
         return [str(line) for line in lines] if isinstance(lines, list) else []
@@ -153,24 +155,24 @@ class Tunnel:
         hostname: str | None = None,
         wait: bool = True,
     ) -> TunnelStatus:
-        """Start a tunnel, or join the one that is there, and wait until it is up.
+        """Start a tunnel, unless it is running already, and wait until it works.
 
         Parameters
         ----------
         target : str
             ``comfyui`` or ``jupyter``.
         machine : str, optional
-            Whose ComfyUI, by id or name; default the local one's.
+            The machine of the ComfyUI, by id or name. Default: the local one.
         port : int, optional
-            The port on the server's machine, if not that of the target.
+            The port on the server's machine; by default that of the target.
         protect : bool, optional
-            False exposes a bare ComfyUI: whoever finds its address can use it, and through it the
-            machine. By default a gate asks for the secret in the link.
+            False exposes ComfyUI without protection: whoever finds its address can use it, and
+            through it the machine. By default access needs the secret in the link.
         token, hostname : str, optional
-            Those of a named tunnel of your Cloudflare account; without a token it is a quick one,
-            with another address each time.
+            Token and hostname of a named tunnel of your Cloudflare account. Without a token it is a
+            quick tunnel, whose address is a new one each time.
         wait : bool
-            Whether to wait until it is up; else `status` tells how it goes.
+            Whether to wait until it works; if not, `status` has its state.
 
         Returns
         -------
@@ -180,10 +182,10 @@ class Tunnel:
         Raises
         ------
         TunnelFailedError
-            It does not come up; the message says why, ``details["log"]`` has the last lines of
+            It does not work; the message says why, ``details["log"]`` has the last lines of
             cloudflared.
         ConflictError
-            The target has a tunnel that is not the one asked for.
+            The target has another tunnel than the requested one.
         ComfyUIUnavailableError
             There is no ComfyUI to expose.
         """
@@ -196,15 +198,15 @@ class Tunnel:
             "hostname": hostname,
             "wait": wait,
         }
-        body = {name: value for name, value in fields.items() if value is not None}
+        body = without_none(fields)
         return TunnelStatus(self._server.post("tunnel/start", body, timeout=START_TIMEOUT))
 
     def stop(self, target: Target | None = None) -> TunnelStatus:
-        """End a tunnel, or all; fine where there is none."""
+        """Stop the tunnel of a target, or all tunnels; no error if there is none."""
         body = {} if target is None else {"target": target}
         return TunnelStatus(self._server.post("tunnel/stop", body, timeout=STOP_TIMEOUT))
 
     def status(self, target: Target | None = None) -> TunnelStatus:
-        """Return how the tunnel of a target is; without one, of the target that has one."""
+        """Return the state of a target's tunnel; by default of the target that has one."""
         reply = self._server.get("tunnel/status", timeout=STATUS_TIMEOUT, target=target)
         return TunnelStatus(reply)

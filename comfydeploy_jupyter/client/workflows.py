@@ -1,4 +1,4 @@
-"""Workflows that are kept on the server, and their versions."""
+"""Workflows that are stored on the server, and their versions."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from ..errors import InvalidRequestError
 from ..graphs.diff import GraphDiff, diff_graphs
 from .graph import Source, file_title
 from .record import Record
+from .server import without_none
 from .workflow import Workflow
 
 if TYPE_CHECKING:
@@ -17,15 +18,15 @@ if TYPE_CHECKING:
 
 
 class WorkflowVersion(Record["Workflows"]):
-    """One version of a kept workflow. It never changes.
+    """One version of a stored workflow. It never changes.
 
-    Made by `Workflows.version` and `Workflows.versions`. In a list it comes without its graphs;
-    these are then asked for when they are needed.
+    Made by `Workflows.version` and `Workflows.versions`. Versions in a list have no graphs; these
+    are fetched when they are used.
     """
 
     @property
     def workflow_id(self) -> str:
-        """The workflow."""
+        """The id of the workflow."""
         return str(self.record["workflow_id"])
 
     @property
@@ -35,22 +36,22 @@ class WorkflowVersion(Record["Workflows"]):
 
     @property
     def comment(self) -> str:
-        """What its author says of it."""
+        """The comment of its author."""
         return str(self.record.get("comment") or "")
 
     @property
     def created_at(self) -> str:
-        """When it was made: ISO 8601, UTC."""
+        """When it was saved: ISO 8601, UTC."""
         return str(self.record.get("created_at") or "")
 
     @property
     def workflow(self) -> dict[str, Any] | None:
-        """The graph as the editor saves it, where it was given."""
+        """The graph in the editor's format, if it was saved."""
         return self._graph("workflow")
 
     @property
     def workflow_api(self) -> dict[str, Any] | None:
-        """The graph in API format, where it was given or could be made."""
+        """The graph in API format, if it was saved or could be converted."""
         return self._graph("workflow_api")
 
     @property
@@ -65,12 +66,12 @@ class WorkflowVersion(Record["Workflows"]):
         return graph if isinstance(graph, dict) else None
 
     def load(self, title: str = "") -> Workflow:
-        """Take it into the hand, as ``comfy.load`` does: to look at it, change it, run it.
+        """Return it as a `Workflow`, as ``comfy.load`` does.
 
         Parameters
         ----------
         title : str
-            What to call it.
+            The title of the workflow.
         """
         return Workflow(self._home.server, graphs_of(self), title=title)
 
@@ -80,24 +81,24 @@ class WorkflowVersion(Record["Workflows"]):
 
 
 class StoredWorkflow(Record["Workflows"]):
-    """A workflow that is kept on the server.
+    """A workflow that is stored on the server.
 
     Made by `Workflows`.
     """
 
     @property
     def id(self) -> str:
-        """Its id, the ``workflow_id`` of the routes."""
+        """Its id, which the routes call ``workflow_id``."""
         return str(self.record["id"])
 
     @property
     def name(self) -> str:
-        """What it is called."""
+        """Its name."""
         return str(self.record.get("name") or "")
 
     @property
     def latest_version(self) -> int | None:
-        """The number of its newest version; None in lists of ComfyDeploy, which do not say."""
+        """The number of its newest version; None in lists of ComfyDeploy, which do not have it."""
         return self.record.get("latest_version")
 
     @property
@@ -110,7 +111,7 @@ class StoredWorkflow(Record["Workflows"]):
         return self._home.version(self.id, number)
 
     def load(self) -> Workflow:
-        """Take its newest version into the hand, as ``comfy.load`` does."""
+        """Return its newest version as a `Workflow`, as ``comfy.load`` does."""
         return self.version().load(self.name)
 
     def versions(self, search: str = "") -> VersionList:
@@ -127,7 +128,7 @@ WorkflowList: TypeAlias = list[StoredWorkflow]
 
 
 class Workflows:
-    """The workflows that a server keeps: ``comfy.workflows``.
+    """The workflows that a server stores: ``comfy.workflows``.
 
     Parameters
     ----------
@@ -158,14 +159,14 @@ class Workflows:
         return Workflows(self.server, "cloud")
 
     def list(self, search: str = "", *, limit: int = 100, offset: int = 0) -> WorkflowList:
-        """Return workflows, the one changed last first.
+        """Return workflows, the last changed first.
 
         Parameters
         ----------
         search : str
-            Only those whose name or comments contain this, in whatever case.
+            Only those whose name or comments contain this text; case does not matter.
         limit, offset : int
-            How many, and after how many.
+            How many to return, and how many to skip.
         """
         rows = self._get("workflows", search=search or None, limit=limit, offset=offset)
         return [StoredWorkflow(self, row) for row in rows]
@@ -191,38 +192,38 @@ class Workflows:
         machine_id: str | None = None,
         force: bool = False,
     ) -> StoredWorkflow:
-        """Keep a workflow, or a new version of one.
+        """Store a workflow, or a new version of one.
 
         Parameters
         ----------
         workflow : Workflow, dict, str or path
             In API format or in the editor's: what ``comfy.load`` returned, a dict, JSON text, or
-            the path of a file that ``comfy.load`` takes. What was changed in a `Workflow` is kept
-            in API format alone: the editor's format has other values then.
+            the path of a file that ``comfy.load`` takes. A `Workflow` that was changed is stored in
+            API format only, since the values in the editor's format are the old ones.
         name : str, optional
-            What it is called; by default the title, of a file its name.
+            Its name; by default the title of the workflow, or the name of the file.
         workflow_id : str, optional
-            The workflow that gets a new version, if the graph is another one.
+            The workflow that gets a new version, if the graph has changed.
         workflow_api : dict, optional
-            The same graph in API format, where `workflow` is in the editor's.
+            The same graph in API format, if `workflow` is in the editor's format.
         comment : str
-            What is new in this version.
+            A comment on this version.
         machine_id : str, optional
-            The machine it is meant for.
+            The machine that it is for.
         force : bool
-            Make a new version even of the same graph.
+            Store a new version even if the graph has not changed.
 
         Returns
         -------
         StoredWorkflow
-            Its ``record`` says in ``new_version`` whether there was anything new.
+            Its ``record["new_version"]`` says whether a new version was stored.
 
         Raises
         ------
         NotFoundError
             There is no workflow of that id.
         InvalidRequestError
-            It is no workflow, or a new one without a name.
+            It is not a workflow, or it is new and has no name.
         """
         if isinstance(workflow, Workflow):
             source = Source(workflow.to_api(), ui=None if workflow.changed else workflow.source.ui)
@@ -242,7 +243,7 @@ class Workflows:
             "force": force or None,
             "target": self._target,
         }
-        given = {key: value for key, value in fields.items() if value is not None}
+        given = without_none(fields)
         return StoredWorkflow(self, self.server.post("workflow", {**source.body(), **given}))
 
     def versions(
@@ -255,9 +256,9 @@ class Workflows:
         workflow_id : str
             The workflow.
         search : str
-            Only those whose comment contains this, in whatever case.
+            Only those whose comment contains this text; case does not matter.
         limit, offset : int
-            How many, and after how many.
+            How many to return, and how many to skip.
 
         Raises
         ------
@@ -292,7 +293,7 @@ class Workflows:
         old: int | Literal["latest"],
         new: int | Literal["latest"] = "latest",
     ) -> GraphDiff:
-        """Return what is different between two versions, in plain words.
+        """Return the differences between two versions.
 
         Parameters
         ----------
@@ -304,8 +305,8 @@ class Workflows:
         Returns
         -------
         GraphDiff
-            Of the graphs in API format where both versions have one and these differ; else of
-            those in the editor's format.
+            The differences between the graphs in API format, if both versions have one and they
+            differ; otherwise between those in the editor's format.
 
         Raises
         ------
@@ -335,7 +336,7 @@ class Workflows:
 
 
 def graphs_of(version: WorkflowVersion) -> Source:
-    """Return the graphs of a version, ready to be sent.
+    """Return the graphs of a version as a `Source`.
 
     Raises
     ------
@@ -348,5 +349,5 @@ def graphs_of(version: WorkflowVersion) -> Source:
     return Source(graph, ui=version.workflow if version.workflow_api else None)
 
 
-def _day(moment: str) -> str:
-    return moment[:16].replace("T", " ") or "at an unknown time"
+def _day(timestamp: str) -> str:
+    return timestamp[:16].replace("T", " ") or "at an unknown time"

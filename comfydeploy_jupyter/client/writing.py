@@ -1,4 +1,4 @@
-"""Writing files on this machine so that a crash leaves no half of one."""
+"""Writes files on this machine so that a crash leaves no incomplete file."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 @contextmanager
 def unfinished(folder: Path) -> Iterator[IO[bytes]]:
-    """Give a new file in a folder, hidden; what has got no other name in the end is removed.
+    """Give a new hidden file in a folder; it is removed at the end unless it was renamed.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Where the file will be when it is finished.
+        The folder in which the finished file will be.
     """
     path = folder / f".{uuid.uuid4().hex}.part"
     try:
@@ -31,7 +31,7 @@ def unfinished(folder: Path) -> Iterator[IO[bytes]]:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file, or replace one; it is there as a whole, or as it was before."""
+    """Write or replace a text file; a crash leaves the old content, or the new one complete."""
     target = Path(path).expanduser()
     with unfinished(target.parent) as file:
         file.write(text.encode("utf-8", "backslashreplace"))
@@ -40,19 +40,19 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def put_beside(file: Path, wanted: Path) -> Path:
-    """Give a finished file its name, or the next free one; never replace another content.
+    """Rename a finished file to its name, or to a free one; never replace other content.
 
     Parameters
     ----------
     file : pathlib.Path
-        It is moved, unless its content is there already.
+        The file. It is not moved if a file with its content exists already.
     wanted : pathlib.Path
-        Its name, in the same folder; ``a (1).png`` instead of ``a.png`` where that is taken.
+        Its name, in the same folder; if ``a.png`` is taken, it becomes ``a (1).png``.
 
     Returns
     -------
     pathlib.Path
-        Where the content is.
+        The path of the content.
     """
     path, number = wanted, 0
     while not _reserve(path):

@@ -11,7 +11,7 @@ import traitlets as t
 
 from ..client.graph import sentence
 from ..client.graph_text import counted
-from ..client.workflow import plain
+from ..client.server import plain
 from ..errors import ComfyDeployError, InvalidRequestError
 from ..graphs.formats import inputs_of
 from ..graphs.inputs import apply_inputs

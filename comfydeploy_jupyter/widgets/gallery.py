@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import traitlets as t
 
 from ..client.graph_text import counted
-from ..client.results import NAMED_FILES, beginning_of
+from ..client.result_html import beginning_of
+from ..client.result_text import NAMED_FILES
 from ..errors import ComfyDeployError
 from ..lifeline import script
 from .view import View

@@ -11,8 +11,8 @@ import ipywidgets as w
 import traitlets as t
 
 from ..client import Result, Run, Workflow
+from ..client.conversion import in_api_format
 from ..client.files import has_files, upload_all
-from ..client.workflow import in_api_format
 from ..errors import ComfyDeployError, InvalidRequestError, PromptInvalidError
 from ..graphs.form import workflow_form
 from ..graphs.misfits import misfits

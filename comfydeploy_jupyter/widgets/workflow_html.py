@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..client.graph_text import counted, graph_rows
 
 if TYPE_CHECKING:
-    from ..client.workflow import Validation
+    from ..client.validation import Validation
     from ..graphs.diff import GraphDiff
 
 WORDS = {

@@ -112,5 +112,5 @@ def test_the_link_can_be_clicked_and_holds_no_markup_of_others() -> None:
     html = link._repr_html_()
     assert re.match(r'<a href="https://www\.comfydeploy\.com/auth/request/1\?a=&quot;', html)
     assert "<script>" not in html
-    link.tell("signed in as <b>")
+    link.update("signed in as <b>")
     assert "signed in as &lt;b&gt;" in link._repr_html_()

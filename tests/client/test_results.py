@@ -10,7 +10,8 @@ from PIL import Image
 
 from comfydeploy_jupyter.client import Result
 from comfydeploy_jupyter.client.graph import Source
-from comfydeploy_jupyter.client.results import INLINE_BYTES, INLINE_IMAGES
+from comfydeploy_jupyter.client.result_html import INLINE_BYTES, INLINE_IMAGES
+from comfydeploy_jupyter.client.result_text import result_text
 from comfydeploy_jupyter.client.server import Server
 from comfydeploy_jupyter.errors import ComfyDeployError
 
@@ -212,7 +213,7 @@ def test_nothing_that_a_run_made_ends_in_an_exception_when_it_is_looked_at(
     assert "(5000 characters)" in page
     assert page.index("<details") < page.index("x" * 5000)
     assert repr(result)
-    for part in result._shown_in(None):
+    for part in result_text(result, None):
         assert part.endswith("\n")
 
 
@@ -224,6 +225,6 @@ def test_hostile_names_stay_names(small_server: Start) -> None:
     page = result.to_html()
     assert "<script>" not in page
     assert ' onload="x' not in page
-    shown = "".join(result._shown_in(None))
+    shown = "".join(result_text(result, None))
     assert "\x1b" not in shown
     assert "\r" not in shown

@@ -28,13 +28,13 @@ SIDE = 192
 
 SMALLEST_SIDE = 32
 MAX_WIDTH = 4096
-"""Widest sheet, pixels, as far as `SMALLEST_SIDE` allows."""
+"""Largest width of a sheet, pixels, unless pictures would be smaller than `SMALLEST_SIDE`."""
 
 MAX_INLINE = 300
-"""The most points whose pictures are embedded one by one in HTML; more are one picture."""
+"""The most points whose pictures are embedded one by one; a larger sheet is one picture."""
 
 ROW_LENGTH = 8
-"""The most values of a single input that are put in one row."""
+"""The most values of a single input that are in one row."""
 
 FETCH_AT_ONCE = 4
 FONT_SIZE, LINE, GAP = 13, 17, 8
@@ -44,18 +44,18 @@ EMPTY = "#f0f0f0"
 
 
 class ContactSheet:
-    """Draws the points of a sweep; each is drawn when it has ended, and kept.
+    """The contact sheet of a sweep; each point is drawn once, when its run has ended.
 
-    A grid of two inputs has the first one's values as rows, the second one's as columns; a single
-    input with few values is one row. Everything else is put side by side, each with its values.
+    The values of the first of two axes are the rows, those of the second the columns. A single axis
+    with few values is one row. In all other cases the pictures are in rows, each with its values.
     Safe to use from several threads.
 
     Parameters
     ----------
     points : list of Point
-        What is drawn.
+        The points.
     grid : Grid
-        How they lie.
+        Their grid.
     """
 
     def __init__(self, points: Sequence[Point], grid: Grid) -> None:
@@ -75,19 +75,19 @@ class ContactSheet:
         self._canvas: Image | None = None
 
     def image(self) -> Image:
-        """Return the sheet as it is now, a copy."""
+        """Return a copy of the present sheet."""
         with self._lock:
             return self._draw().copy()
 
     def encoded(self, file_format: str) -> bytes:
-        """Return the sheet as it is now, as ``PNG`` or ``WEBP``."""
+        """Return the present sheet as ``PNG`` or ``WEBP``."""
         content = io.BytesIO()
         options: dict[str, Any] = {"quality": 85, "method": 2} if file_format == "WEBP" else {}
         self.image().save(content, file_format, **options)
         return content.getvalue()
 
     def to_html(self) -> str:
-        """Return the sheet as HTML, its labels as text; large ones are one picture."""
+        """Return the sheet as HTML with its labels as text; a large sheet is one picture."""
         if len(self._points) > MAX_INLINE:
             content = base64.b64encode(self.encoded("WEBP")).decode()
             return (
@@ -144,13 +144,13 @@ class ContactSheet:
         )
 
     def _fetch(self, points: Sequence[Point]) -> None:
-        """Get what the points show, where it is not there yet."""
+        """Fetch the pictures and texts of the points that have not been fetched yet."""
         missing = {key: p for p in points if (key := _key(p)) and key not in self._pictures}
         with ThreadPoolExecutor(FETCH_AT_ONCE, "comfydeploy-sheet") as pool:
             self._pictures.update(zip(missing, pool.map(_shown, missing.values()), strict=True))
 
     def _draw(self) -> Image:
-        """Bring the sheet up to date and return it."""
+        """Draw the points that have changed; return the sheet."""
         import PIL.Image
         import PIL.ImageDraw
 
@@ -158,7 +158,7 @@ class ContactSheet:
         if self._canvas is None:
             self._canvas = PIL.Image.new("RGB", layout.size, PAPER)
             self._draw_heads(PIL.ImageDraw.Draw(self._canvas), layout)
-        # Looked at once: a point that ends meanwhile is drawn the next time.
+        # Read once: a point whose run ends meanwhile is drawn the next time.
         states = {point.index: _key(point) or point.status for point in self._points}
         changed = [p for p in self._points if self._drawn.get(p.index) != states[p.index]]
         self._fetch(changed)
@@ -201,9 +201,9 @@ class ContactSheet:
         if isinstance(shown, bytes):
             with PIL.Image.open(io.BytesIO(shown)) as picture:
                 picture.thumbnail((side, side))
-                place = (x + (side - picture.width) // 2, y + (side - picture.height) // 2)
+                corner = (x + (side - picture.width) // 2, y + (side - picture.height) // 2)
                 rgba = picture.convert("RGBA")
-                canvas.paste(rgba, place, rgba)
+                canvas.paste(rgba, corner, rgba)
         elif side >= SIDE // 3:
             lines = _wrap(shown or state, side - 2 * GAP, max(1, side // LINE - 1))
             _text(draw, (x + GAP, y + GAP), lines, INK if ended else FAINT, "la")
@@ -229,7 +229,7 @@ class ContactSheet:
 
 
 class _Layout:
-    """Where everything is on a sheet, pixels."""
+    """The positions and sizes of a sheet, pixels."""
 
     def __init__(
         self,
@@ -260,7 +260,7 @@ class _Layout:
 
 
 def _key(point: Point) -> str | None:
-    """Return what stands for the outcome of a point; None while there is none."""
+    """Return a key for the outcome of a point; None while its run has not ended."""
     return f"{point.prompt_id} {point.status}" if point.status in CELLS else None
 
 
@@ -270,17 +270,17 @@ def _shown(point: Point) -> bytes | str:
     if point.status != "success" or result is None:
         return point.error or point.status
     pictures = [file for file in result.files if file.is_image or file.is_hdr]
-    # What a workflow saves is what it is for; previews are for the way there.
+    # A saved picture is preferred to a preview.
     pictures.sort(key=lambda file: (file.type != "output", file.is_hdr))
     if pictures:
         try:
             return pictures[0].thumbnail(SIDE)
         except InvalidRequestError:
-            pass  # the server makes no small copy of such a picture: its name is shown
+            pass  # the server cannot make a small copy of it; its name is shown
         except ComfyDeployError as error:
             return str(error)
-    made = [*result.texts, *(file.filename for file in result.files)]
-    return "\n".join(map(value_text, made)) or "no output"
+    outputs = [*result.texts, *(file.filename for file in result.files)]
+    return "\n".join(map(value_text, outputs)) or "no output"
 
 
 @functools.cache
@@ -295,15 +295,15 @@ def _width(text: str) -> float:
 
 
 def _text(
-    draw: ImageDraw, place: tuple[int, int], lines: Sequence[str], colour: str, anchor: str
+    draw: ImageDraw, position: tuple[int, int], lines: Sequence[str], colour: str, anchor: str
 ) -> None:
-    x, y = place
+    x, y = position
     for number, line in enumerate(lines):
         draw.text((x, y + number * LINE), line, fill=colour, font=_font(), anchor=anchor)
 
 
 def _wrap(text: str, width: int, most: int) -> list[str]:
-    """Return a text as lines that fit, the last one shortened where there is more."""
+    """Return a text as lines of a width; the last one is shortened if there are more."""
     lines: list[str] = []
     for paragraph in text.splitlines() or [""]:
         line = ""

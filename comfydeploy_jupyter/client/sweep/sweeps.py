@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..files import has_files, is_file
 from ..options import check_options
-from ..workflow import Workflow, plain
+from ..server import plain
+from ..workflow import Workflow
 from .grid import Grid, Points
 from .plan import AT_ONCE, Plan
 from .sweep import Sweep

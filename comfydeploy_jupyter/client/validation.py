@@ -1,0 +1,105 @@
+"""The errors that ComfyUI finds in a workflow before it runs."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING, Any
+
+from .graph import sentence
+from .record import Reply
+
+if TYPE_CHECKING:
+    from .graph import Source
+
+
+class Validation(Reply):
+    """The errors that ComfyUI finds in a workflow; also a mapping with the keys of the reply.
+
+    Parameters
+    ----------
+    reply : dict
+        The reply of the route ``workflow/validate``: ``valid``, ``error``, ``node_errors``,
+        ``outputs``, ``missing_nodes``, ``missing_models``, ``warnings`` and ``definitions``.
+    source : Source
+        The workflow, for the names of nodes.
+
+    Attributes
+    ----------
+    valid : bool
+        Whether ComfyUI would run it, or at least a part of it.
+    problems : list of str
+        A sentence for each error, with the name of the node.
+    by_node : dict of str to list of str
+        The same by node id, without the names of the nodes.
+    general : list of str
+        What concerns no single node: warnings, and ComfyUI's error if it names no node.
+    """
+
+    def __init__(self, reply: dict[str, Any], source: Source) -> None:
+        super().__init__(reply)
+        self.valid = bool(reply.get("valid"))
+        self.by_node: dict[str, list[str]] = {}
+        self.general: list[str] = []
+        self.problems = source.complaints(reply.get("node_errors"))
+        error = reply.get("error")
+        if isinstance(error, dict) and not self.problems:
+            self.general.append(sentence(error))
+        for node_id, fault in (reply.get("node_errors") or {}).items():
+            self.by_node[str(node_id)] = [sentence(item) for item in fault.get("errors") or ()]
+        missing = list(reply.get("missing_nodes") or ())
+        models = list(reply.get("missing_models") or ())
+        for entry in missing:
+            for node_id in entry.get("node_ids") or ():
+                self._add(node_id, _no_class(entry))
+        for entry in models:
+            self._add(entry.get("node_id"), _no_model(entry))
+        warned = [str(warning) for warning in reply.get("warnings") or ()]
+        self.problems += self.general
+        self.problems += map(_missing_class, missing)
+        self.problems += map(_missing_model, models)
+        self.problems += warned
+        self.general += warned
+
+    @property
+    def doubt(self) -> str:
+        """Why the result may be wrong; empty if it comes from ComfyUI's present definitions."""
+        known = self._reply.get("definitions")
+        source = str(known.get("source")) if isinstance(known, dict) else "live"
+        return "" if source == "live" else f"by {source} node definitions: ComfyUI is down"
+
+    def _add(self, node_id: object, problem: str) -> None:
+        self.by_node.setdefault(str(node_id), []).append(problem)
+
+    def __repr__(self) -> str:
+        validity = "valid" if self.valid else "not valid"
+        doubt = f", {self.doubt}" if self.doubt else ""
+        return "\n- ".join([f"The workflow is {validity}{doubt}", *self.problems])
+
+    def _repr_html_(self) -> str:
+        return f'<pre style="white-space:pre-wrap">{html.escape(repr(self))}</pre>'
+
+
+def _no_class(entry: dict[str, Any]) -> str:
+    from_ = ""
+    if entry.get("needs"):
+        from_ = f"; it needs {entry['needs']}"
+    elif entry.get("pack"):
+        from_ = f"; it is in the node pack {entry['pack']}"
+    return f"ComfyUI has no node class {entry.get('class_type')}{from_}"
+
+
+def _missing_class(entry: dict[str, Any]) -> str:
+    words, semicolon, pack = _no_class(entry).partition(";")
+    nodes = ", ".join(map(str, entry.get("node_ids") or ()))
+    return f"{words} (id {nodes}){semicolon}{pack}"
+
+
+def _no_model(entry: dict[str, Any]) -> str:
+    folder = f" in models/{entry['folder']}" if entry.get("folder") else ""
+    url = f"; it is at {entry['url']}" if entry.get("url") else ""
+    return f"ComfyUI has no {entry.get('name')}{folder}{url}"
+
+
+def _missing_model(entry: dict[str, Any]) -> str:
+    words, semicolon, url = _no_model(entry).partition("; it is at ")
+    return f"{words} (id {entry.get('node_id')}){semicolon}{url}"
