@@ -65,9 +65,9 @@ def connect(
 
     These are tried in this order: the arguments; the environment variables
     ``COMFYDEPLOY_JUPYTER_URL`` and ``COMFYDEPLOY_JUPYTER_TOKEN``; the single-user server of
-    JupyterHub; the server that started this kernel, or that runs in
-    this process; all other servers of this user. If none has the
-    routes, a server of its own is started on loopback; it ends with this process.
+    JupyterHub; the server that started this kernel, or that runs in this process; all other servers
+    of this user. If none has the routes, a server of its own is started on loopback; it ends with
+    this process.
 
     Parameters
     ----------

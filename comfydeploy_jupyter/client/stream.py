@@ -202,7 +202,7 @@ class EventStream(Iterator[Event]):
                     self._accepted = True
                     yield event
                     # The time that the consumer took is not a silence of the server.
-                    self._heard = time.monotonic()
+                    self._last_received = time.monotonic()
                     if event.is_final:
                         self.close()
                         return

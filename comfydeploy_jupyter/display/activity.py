@@ -1,0 +1,40 @@
+"""What a run or a sweep does now, and how a sweep ended, in a few words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..client import RunProgress, SweepProgress
+
+
+def sweep_activity(progress: SweepProgress) -> str:
+    """Return the point and node that a sweep runs now, e.g. ``"seed 3, cfg 7: KSampler 3/20"``."""
+    current = progress.current
+    if current is None:
+        return ""
+    point, run = current
+    return point.label if run is None else f"{point.label}: {activity(run)}"
+
+
+def sweep_end(progress: SweepProgress) -> str:
+    """Return the outcome of a sweep on one line."""
+    error = progress.sweep.error
+    why = "" if error is None else f": {error}"
+    status = progress.status.capitalize()
+    return f"{status} after {progress.elapsed:.1f} s: {progress.summary}{why}"
+
+
+def activity(progress: RunProgress) -> str:
+    """Return the node that a run executes now, or its status, e.g. ``"KSampler 3/20"``."""
+    if progress.node is None:
+        words = {
+            "queued": "Waiting in the queue",
+            "left": "Not followed any more",
+            "not-started": "Not started",
+        }
+        return words.get(progress.status, progress.status.capitalize())
+    steps = f" {progress.step}/{progress.steps}" if progress.steps > 1 else ""
+    kind = progress.node.type
+    beside = f" ({kind})" if kind and kind != progress.node.short else ""
+    return f"{progress.node.short}{beside}{steps}"
