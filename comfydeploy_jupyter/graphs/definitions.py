@@ -70,7 +70,7 @@ CUSTOM_COMBO: Final = "CustomCombo"
 """The class whose options are text widgets on the node itself."""
 VIEWPORT: Final = "viewport_state"
 """The widget of nodes that show a 3D model, which has the camera."""
-_MOST_GROWN = 100
+_MAX_GROWN = 100
 _MOST_WIDGETS = 10_000
 _DEEPEST = 16
 
@@ -547,7 +547,7 @@ def _group(name: str, template: Any, depth: int) -> Branch:
     widgets: list[Widget] = []
     sockets: list[Socket] = []
     if isinstance(least, int) and isinstance(most, int) and depth < _DEEPEST:
-        for number in range(min(max(least, 0) + 1, most, _MOST_GROWN)):
+        for number in range(min(max(least, 0) + 1, most, _MAX_GROWN)):
             for key, spec in inputs.items():
                 own = names[number] if names else f"{prefix if len(inputs) == 1 else key}{number}"
                 made = _made_of(f"{name}.{own}", spec, [], depth + 1)

@@ -53,7 +53,7 @@ AUTOGROW = "COMFY_AUTOGROW_V3"
 """The type of a group to which inputs can be added, ``"<group>.<name>"``."""
 
 _DEEPEST = 16
-_MOST_GROWN = 100
+_MAX_GROWN = 100
 
 
 class InputSpec(NamedTuple):
@@ -345,11 +345,11 @@ def names_in_group(options: Mapping[str, Any]) -> list[str]:
         return []
     names = template.get("names")
     if isinstance(names, list) and names:
-        return [name for name in names[:_MOST_GROWN] if isinstance(name, str)]
-    most, prefix = template.get("max", _MOST_GROWN), template.get("prefix")
+        return [name for name in names[:_MAX_GROWN] if isinstance(name, str)]
+    most, prefix = template.get("max", _MAX_GROWN), template.get("prefix")
     if not isinstance(most, int) or not isinstance(prefix, str):
         return []
-    return [f"{prefix}{number}" for number in range(min(most, _MOST_GROWN))]
+    return [f"{prefix}{number}" for number in range(min(most, _MAX_GROWN))]
 
 
 class UINodes:

@@ -261,24 +261,24 @@ def _read_bool(inputs: Mapping[str, Any], class_type: str, rng: random.Random) -
 
 def _read_number(inputs: Mapping[str, Any], class_type: str, rng: random.Random) -> Any:
     """Read a number as the pack does: a numeric ``input_id`` (of sliders: in range) goes first."""
-    whole = KINDS[class_type] == "int"
+    integer = KINDS[class_type] == "int"
     default = inputs.get("default_value")
-    number = _finite(inputs.get("input_id"), whole)
+    number = _finite(inputs.get("input_id"), integer)
     if class_type.endswith("NumberInt") and number is not None:
         number = number if str(inputs["input_id"]).strip().isdigit() else None
     if "Slider" in class_type and number is not None:
-        low = _finite(inputs.get("min_value", 0), whole)
-        high = _finite(inputs.get("max_value", 10 if whole else 1), whole)
-        number = round(number) if whole else number
-        if low is None or high is None or not (int(low) if whole else low) <= number <= high:
+        low = _finite(inputs.get("min_value", 0), integer)
+        high = _finite(inputs.get("max_value", 10 if integer else 1), integer)
+        number = round(number) if integer else number
+        if low is None or high is None or not (int(low) if integer else low) <= number <= high:
             number = None
     if number is None:
         if default is None or is_link(default):
             return default
-        number = _finite(default, whole)
+        number = _finite(default, integer)
     if number is None:
         raise ValueError(f"must be a number, not {default!r}")
-    return int(number) if whole else number
+    return int(number) if integer else number
 
 
 def _read_seed(inputs: Mapping[str, Any], class_type: str, rng: random.Random) -> Any:
@@ -309,11 +309,11 @@ _VALUE_READERS: Mapping[str, Callable[[Mapping[str, Any], str, random.Random], A
 }
 
 
-def _finite(value: object, whole: bool) -> float | None:
+def _finite(value: object, integer: bool) -> float | None:
     """Return a finite number, also from text, integers exactly; None for other values."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
-    exact = whole and (isinstance(value, int) or str(value).strip().isdigit())
+    exact = integer and (isinstance(value, int) or str(value).strip().isdigit())
     try:
         number = int(value) if exact else float(value)
         return number if math.isfinite(number) else None

@@ -111,7 +111,7 @@ def model_links(workflow: object) -> dict[str, ModelLink]:
     """Return the download links in a workflow, by the file name of the model.
 
     Templates list them as ``{name, url, directory}`` in ``properties.models`` of the loader, older
-    ones in ``models`` of the whole workflow.
+    ones in ``models`` of the workflow itself.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ def listed_models(workflow: object) -> list[ListedModel]:
     """Return the model files that a workflow lists; each name in a folder once.
 
     Templates list them in ``properties.models`` of the loader, those in subgraphs too; older ones
-    in ``models`` of the whole workflow.
+    in ``models`` of the workflow itself.
 
     Parameters
     ----------
@@ -213,9 +213,9 @@ def listed_models(workflow: object) -> list[ListedModel]:
     for entry in (entry for entries in lists if isinstance(entries, list) for entry in entries):
         if isinstance(entry, dict) and isinstance(entry.get("name"), str):
             texts = {"url": "url", "folder": "directory", "hash": "hash", "hash_type": "hash_type"}
-            told = {ours: entry.get(theirs) for ours, theirs in texts.items()}
+            fields = {ours: entry.get(theirs) for ours, theirs in texts.items()}
             model = ListedModel(
-                entry["name"], **{k: v if isinstance(v, str) else None for k, v in told.items()}
+                entry["name"], **{k: v if isinstance(v, str) else None for k, v in fields.items()}
             )
             found.setdefault((model.name, model.folder), model)
     return list(found.values())

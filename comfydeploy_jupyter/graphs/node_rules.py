@@ -16,14 +16,14 @@ DYNAMIC_COMBO = "COMFY_DYNAMICCOMBO_V3"
 DYNAMIC_SLOT = "COMFY_DYNAMICSLOT_V3"
 DYNAMIC = frozenset({AUTOGROW, DYNAMIC_COMBO, DYNAMIC_SLOT})
 
-MOST_GROWN = 1000
+MAX_GROWN = 1000
 """The most inputs of an autogrow group that are read; ComfyUI itself allows 100."""
 
-MOST_NESTED = 100
+MAX_NESTED = 100
 """The most levels of nested dynamic inputs that are read."""
 
-_MANY = 50  # options; if there are more, they are looked up in a set
-_LOOKED_AT = 10_000  # options that are searched for the names of model files
+_MAX_LISTED = 50  # options; if there are more, they are looked up in a set
+_MAX_SEARCHED = 10_000  # options that are searched for the names of model files
 
 _CONVERSIONS: Mapping[str, Callable[[Any], Any]] = {
     "INT": int,
@@ -121,7 +121,7 @@ class InputRule:
         # What texts are looked up in. Texts in a long list of other things too are found there:
         # sets compare as lists do.
         self.offered: list[Any] | frozenset[Any] | None = self.choices
-        if self.choices is not None and len(self.choices) > _MANY:
+        if self.choices is not None and len(self.choices) > _MAX_LISTED:
             self.offered = frozenset(choice for choice in self.choices if isinstance(choice, str))
         self.low: Any = self.extra.get("min", -math.inf) if plain else None
         self.high: Any = self.extra.get("max", math.inf) if plain else None
@@ -131,10 +131,10 @@ class InputRule:
         if self.choices is not None:
             own_name = name.rpartition(".")[2]
             self.is_model, self.folder = model_folder(
-                class_type, own_name, self.choices[:_LOOKED_AT]
+                class_type, own_name, self.choices[:_MAX_SEARCHED]
             )
 
-    def is_plainly_good(self, value: Any) -> bool:
+    def is_certainly_valid(self, value: Any) -> bool:
         """Return whether a value is certainly valid; a quick check for common values."""
         if type(value) is self.number:
             return bool(self.low <= value <= self.high)
@@ -188,9 +188,9 @@ class _Dynamic:
     def _grow(self, template: Any) -> Iterator[InputRule]:
         least = template["min"]
         if "names" in template:
-            names = [str(child) for child in template["names"][:MOST_GROWN]]
+            names = [str(child) for child in template["names"][:MAX_GROWN]]
         else:
-            count = min(template["max"], MOST_GROWN)
+            count = min(template["max"], MAX_GROWN)
             names = [f"{template['prefix']}{n}" for n in range(count)]
         sections = [(name, section) for name, section in template["input"].items() if section]
         if not sections:
@@ -203,8 +203,8 @@ class _Dynamic:
 
     def add_to(self, declared: dict[str, InputRule], inputs: Any, faults: list[str]) -> bool:
         """Add the inputs that replace this one; return whether there are any."""
-        if self.fault is None and self.name.count(".") > MOST_NESTED:
-            self.fault = f"more than {MOST_NESTED} of its inputs are within each other"
+        if self.fault is None and self.name.count(".") > MAX_NESTED:
+            self.fault = f"more than {MAX_NESTED} of its inputs are within each other"
         if self.fault is not None:
             faults.append(self.fault)
             return False

@@ -187,7 +187,7 @@ class NodeValidator:
             frame.declared, frame.dynamic = rule.declared(frame.inputs, faults)
             frame.pending = iter(frame.declared)
             for fault in faults:
-                self.warn(frame.node_id, f"could not be checked whole: {fault}")
+                self.warn(frame.node_id, f"could not be checked completely: {fault}")
             if own is not None and isinstance(frame.inputs, dict):
                 frame.values.update(frame.inputs)
         inputs = frame.inputs
@@ -208,7 +208,7 @@ class NodeValidator:
                 continue
             value = inputs[name]
             if not isinstance(value, list):
-                if own is not None or not wanted.is_plainly_good(value):
+                if own is not None or not wanted.is_certainly_valid(value):
                     self._check_literal(frame, wanted, value)
                 continue
             if len(value) != 2:

@@ -93,7 +93,7 @@ def dynamic_prompt(text: str, rng: random.Random, depth: int = 0) -> str:
     ----------
     text : str
         Comments (``/* */`` and ``//``) are stripped, ``{a|b}`` becomes one of its options,
-        ``{a}`` becomes ``a``, and ``\{`` ``\}`` ``\|`` stand for themselves.
+        ``{a}`` becomes ``a``, and ``\{`` ``\}`` ``\|`` are not special.
     rng : random.Random
         Chooses among options.
     depth : int

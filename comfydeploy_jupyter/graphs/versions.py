@@ -1,8 +1,8 @@
-"""What differs between versions of ComfyUI, each difference named once.
+"""The differences between versions of ComfyUI.
 
-Two versions were observed: 0.3.75 (November 2025) and 0.33.0 (2026). How a version in between
-checks a prompt is read from its node definitions: today's describe every class with
-``is_input_list``, those of 0.3.75 none.
+Two versions were observed: 0.3.75 (November 2025) and 0.33.0 (2026). The node definitions show how
+a version in between validates prompts: those of 0.33.0 have ``is_input_list`` for each class, those
+of 0.3.75 do not.
 """
 
 from __future__ import annotations
@@ -14,44 +14,43 @@ from itertools import islice
 from typing import Any
 
 OLDEST_TESTED, NEWEST_TESTED = "0.3.75", "0.33.0"
-"""The versions of ComfyUI that the tests run against; what is between them is expected to work."""
+"""The versions of ComfyUI that the tests use; versions between them are expected to work."""
 
-_PARTIAL_EXECUTION = (0, 3, 48)  # the first release after it came, on 31 July 2025
-_EARLIER = (0, 3, 75)  # the newest version that is known to behave as `EARLIER` says
+_PARTIAL_EXECUTION = (0, 3, 48)  # the first release with it, of 31 July 2025
+_EARLIER = (0, 3, 75)  # the newest version that is known to behave like `EARLIER`
 
 
 @dataclass(frozen=True)
 class Behaviour:
-    """How one version of ComfyUI checks a prompt.
+    """How a version of ComfyUI validates prompts.
 
-    The defaults are what was observed with 0.33.0; 0.3.75 does otherwise in each of them.
+    The defaults are those of 0.33.0; 0.3.75 differs in all of them.
 
     Attributes
     ----------
     names_missing_classes : bool
-        A node without class, or of an unknown one, is ``missing_node_type`` and is named by its
-        title. Otherwise it is ``invalid_prompt``.
+        The error for a node without a class, or of an unknown class, is ``missing_node_type`` with
+        its title. Otherwise it is ``invalid_prompt``.
     replaces_nodes : bool
-        Old node classes are replaced before the check, as ``GET /node_replacements`` says.
+        Old node classes are replaced before the validation, as in ``GET /node_replacements``.
     reports_cycles : bool
-        A cycle is ``dependency_cycle`` of each of its nodes. Otherwise it is followed until Python
-        stops the recursion.
+        Each node of a cycle has the error ``dependency_cycle``. Otherwise cycles are followed up to
+        Python's recursion limit.
     expands_inputs : bool
-        Dynamic inputs of the V3 schema (autogrow, dynamic combo, dynamic slot) stand for the
-        inputs ``parent.child`` that a prompt gives them. Otherwise they are checked like a type.
+        Dynamic inputs of the V3 schema (autogrow, dynamic combo, dynamic slot) are replaced by the
+        inputs ``parent.child`` of the prompt. Otherwise they are validated as inputs of their type.
     checks_v3_options : bool
-        Values of V3 combos (type ``COMBO``) must be among the options, one by one where several
-        may be chosen. Otherwise only the older kind of combo is checked.
+        Values of V3 combos (type ``COMBO``) must be among the options; in a list of several
+        choices, each of them. Otherwise only combos of the older kind are checked.
     wide_types : bool
-        ``*`` counts within a list of types too, ``COMFY_MATCHTYPE_V3`` goes with all types, and an
-        output that is a list of options goes into a ``COMBO``.
+        ``*`` is valid in a list of types, too; ``COMFY_MATCHTYPE_V3`` can be linked to all types,
+        and an output that is a list of options to a ``COMBO``.
     quotes_values : bool
-        ``value_not_in_list`` shows the value as ``repr()`` does. Otherwise between quotes.
+        ``value_not_in_list`` has the ``repr()`` of the value. Otherwise the value in quotes.
     keeps_files_inside : bool
-        A file outside its folder counts as absent. Otherwise absolute paths and ``..`` are
-        followed.
+        A file outside of its folder is missing. Otherwise absolute paths and ``..`` are allowed.
     own_checks : str
-        Which set of `NODE_CHECKS` the node classes have: ``"today"`` or ``"earlier"``.
+        The key of `NODE_CHECKS` with the checks of node classes: ``"today"`` or ``"earlier"``.
     """
 
     names_missing_classes: bool = True
@@ -80,20 +79,20 @@ EARLIER = Behaviour(
 
 
 def behaviour_of(version: str | None, object_info: Mapping[str, Any]) -> Behaviour:
-    """Return how a ComfyUI checks prompts.
+    """Return how a ComfyUI validates prompts.
 
     Parameters
     ----------
     version : str or None
         Its version, if it is known.
     object_info : mapping
-        Its node definitions. Where neither they nor the version decide, today's ComfyUI is meant.
+        Its node definitions. If neither they nor the version decide, `TODAY` is returned.
     """
     parts = version_parts(version)
     if parts is not None and parts <= _EARLIER:
         return EARLIER
     for info in islice(object_info.values(), 10):
-        # ComfyUI gives each class a display_name; definitions without it were made by hand
+        # ComfyUI's definitions have a display_name; others were written by hand
         if isinstance(info, Mapping) and "display_name" in info:
             return TODAY if "is_input_list" in info else EARLIER
     return TODAY
@@ -102,8 +101,8 @@ def behaviour_of(version: str | None, object_info: Mapping[str, Any]) -> Behavio
 def has_partial_execution(version: str | None) -> bool:
     """Return whether ``POST /prompt`` takes ``partial_execution_targets``: the outputs to execute.
 
-    An older ComfyUI passes over the field and executes all of them. So does, for all that is known,
-    one whose version is not known.
+    An older ComfyUI ignores the field and executes all outputs. An unknown version is treated as
+    an older one.
     """
     parts = version_parts(version)
     return parts is not None and parts >= _PARTIAL_EXECUTION
@@ -116,13 +115,13 @@ def version_parts(version: str | None) -> tuple[int, ...] | None:
 
 
 def outside_tested_range(version: str | None) -> str | None:
-    """Return in one sentence that a version is not among those that the tests run against.
+    """Return a sentence that says that a version is not between those that the tests use.
 
     Returns
     -------
     str or None
-        None for a version between the oldest and the newest one that are tested, and for one that
-        is not known.
+        None for a version between the oldest and the newest that are tested, and for an unknown
+        version.
     """
     parts = version_parts(version)
     oldest, newest = version_parts(OLDEST_TESTED), version_parts(NEWEST_TESTED)

@@ -12,7 +12,7 @@ import requests
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from comfydeploy_jupyter.graphs.node_rules import MOST_GROWN, NodeRules
+from comfydeploy_jupyter.graphs.node_rules import MAX_GROWN, NodeRules
 from comfydeploy_jupyter.graphs.validation import Validation, validate_prompt
 from comfydeploy_jupyter.graphs.versions import EARLIER, TODAY, behaviour_of
 from tests.graphs.answers import ask, comparable, comparable_result, wait_until_idle, words
@@ -459,7 +459,9 @@ def test_dynamic_inputs_that_cannot_be_read_are_told(definition: Any, told: str)
     result = validate_prompt(prompt, definitions)
     assert result.valid
     [warning] = result.warnings
-    assert warning.startswith("Node 1 (Custom) could not be checked whole: the definition of its")
+    assert warning.startswith(
+        "Node 1 (Custom) could not be checked completely: the definition of its"
+    )
     assert told in warning
 
 
@@ -483,7 +485,7 @@ def test_an_autogrow_input_of_a_billion_is_cut() -> None:
     template = {"min": 10**9, "max": 10**9, "prefix": "p", "input": {"required": {"x": ["INT"]}}}
     definitions = schema3(input={"required": {"a": ["COMFY_AUTOGROW_V3", {"template": template}]}})
     prompt = {"1": node("Custom"), "2": node("Show", source=["1", 0])}
-    assert len(validate_prompt(prompt, definitions).node_errors["1"]["errors"]) == MOST_GROWN
+    assert len(validate_prompt(prompt, definitions).node_errors["1"]["errors"]) == MAX_GROWN
 
 
 def test_an_option_list_of_a_million_is_looked_up_fast() -> None:
