@@ -39,9 +39,8 @@ _KIND_OF_EXTERNAL = {
     "video_path": "video",
     "audio": "audio",
 }
-# What a choice of files says of itself where files can be added to it (ComfyUI
-# comfy_api/latest/_io.py); the Video Helper Suite's own script knows it by the class (its
-# VHS.core.js, 2025).
+# Options of combos of files to which users can upload (ComfyUI comfy_api/latest/_io.py), and the
+# classes for which the Video Helper Suite's script has an upload button (its VHS.core.js, 2025).
 _UPLOADS = {
     "image_upload": "image",
     "animated_image_upload": "image",

@@ -118,8 +118,8 @@ class InputRule:
             options = self.extra.get("options", [] if self.checked else None)
             self.choices = options if isinstance(options, list) else None
         self.several = self.checked and plain and bool(self.extra.get("multiselect", False))
-        # What texts are looked up in. Texts in a long list of other things too are found there:
-        # sets compare as lists do.
+        # The container in which texts are looked up. For a long list it is the set of the texts in
+        # it, which compares them as the list does.
         self.offered: list[Any] | frozenset[Any] | None = self.choices
         if self.choices is not None and len(self.choices) > _MAX_LISTED:
             self.offered = frozenset(choice for choice in self.choices if isinstance(choice, str))
