@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import difflib
-import html
 import threading
 import time
-import uuid
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 import traitlets as t
 
-from ..display import INTERVAL, close_tree, in_notebook
-from ..errors import ComfyDeployError, RunTimeoutError
+from ..display import close_tree, in_notebook
+from ..errors import RunTimeoutError
 from ..lifeline import STATIC, Lifeline
+from .problem import Problem
+from .record import Record
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -239,154 +239,6 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         return bundle
 
 
-# ipywidgets has no types
-class Problem(w.HTML):  # type: ignore[misc]  # ipywidgets has no types
-    """An error message beside the control that caused it; hidden while there is no error."""
-
-    def __init__(self) -> None:
-        super().__init__(layout=w.Layout(display="none", margin="0", width="auto"))
-
-    def show(self, error: Exception | str) -> None:
-        """Show an error until the next `clear`."""
-        if isinstance(error, (ComfyDeployError, str)):
-            text = str(error)
-        else:
-            text = f"{type(error).__name__}: {error}"
-        self.value = f'<div class="comfydeploy-error" role="alert">{html.escape(text)}</div>'
-        self.layout.display = ""
-
-    def clear(self) -> None:
-        """Remove the error."""
-        self.value = ""
-        self.layout.display = "none"
-
-
-class Record:
-    """The plain output of a panel's cell, which the panel's style hides while the panel works.
-
-    Parameters
-    ----------
-    name : str
-        The class of the panel, which is shown until `set` is called.
-
-    Attributes
-    ----------
-    was_shown : bool
-        Whether any cell has shown it.
-    cells : set of str or None
-        The ids of the cells that show it now; None stands for a cell without an id.
-    """
-
-    def __init__(self, name: str) -> None:
-        self._id = f"comfydeploy-record-{uuid.uuid4().hex}"
-        self._shell: Any = None
-        self.was_shown = False
-        self.cells: set[str | None] = set()
-        self._hint = f"<i>{html.escape(name)}: run this cell to use it.</i>"
-        self._html = ""
-        self.plain_text = f"<{name}>"
-
-    @property
-    def hiding(self) -> str:
-        """The rule of the style sheet that hides it, and the empty line that is left of it."""
-        return (
-            f".{self._id}, .jp-OutputArea-child:has(.{self._id}), "
-            f".output_area:has(.{self._id}) {{ display: none }}"
-        )
-
-    def show(self) -> None:
-        """Display it in the cell that is executed now."""
-        from IPython import get_ipython
-        from IPython.display import display
-
-        if self._shell is None:
-            self._shell = get_ipython()
-            self._shell.events.register("pre_run_cell", self._run_again)
-        self.cells.add(_current_cell(self._shell))
-        # IPython has no types
-        display(self._bundle(), raw=True, display_id=self._id)
-        self.was_shown = True
-
-    def close(self) -> None:
-        """Stop observing which cells are run."""
-        if self._shell is not None:
-            self._shell.events.unregister("pre_run_cell", self._run_again)
-            self._shell = None
-
-    def _run_again(self, info: Any) -> None:
-        """Note that a cell is run: it does not show the panel any more."""
-        cell = getattr(info, "cell_id", None)  # IPython before 8.3 has none
-        if cell is not None:
-            self.cells.discard(cell)
-
-    def set(self, html_text: str, plain_text: str) -> None:
-        """Change the output in every cell that shows it."""
-        self._html, self.plain_text = html_text, plain_text
-        if self.was_shown:
-            from IPython.display import update_display
-
-            update_display(self._bundle(), raw=True, display_id=self._id)
-
-    def _bundle(self) -> dict[str, str]:
-        content = f'<div class="{self._id}">{self._html}<p>{self._hint}</p></div>'
-        return {"text/html": content, "text/plain": self.plain_text}
-
-
-class Throttle:
-    """Calls an action at limited intervals; the last call has the newest arguments.
-
-    Parameters
-    ----------
-    action : callable
-        What is called, by one thread at a time: at once by the caller, or later by a timer.
-    interval : float
-        Shortest time between two calls, s.
-    """
-
-    def __init__(self, action: Callable[..., object], interval: float = INTERVAL) -> None:
-        self._action = action
-        self._interval = interval
-        self._lock = threading.Lock()
-        self._calling = threading.Lock()
-        self._next = 0.0
-        self._args: tuple[Any, ...] | None = None
-        self._timer: threading.Timer | None = None
-        self._closed = False
-
-    def __call__(self, *args: Any) -> None:
-        """Call the action now, or when the interval is over."""
-        with self._lock:
-            if self._closed:
-                return
-            self._args = args
-            wait = self._next - time.monotonic()
-            if self._timer is not None:
-                return
-            if wait > 0:
-                self._timer = threading.Timer(wait, self._fire)
-                self._timer.name = "comfydeploy-throttle"
-                self._timer.daemon = True
-                self._timer.start()
-                return
-        self._fire()
-
-    def close(self) -> None:
-        """Make a call that is still waiting now, and none after it."""
-        with self._lock:
-            self._closed = True
-            if self._timer is not None:
-                self._timer.cancel()
-        self._fire()
-
-    def _fire(self) -> None:
-        with self._calling:
-            with self._lock:
-                args, self._args, self._timer = self._args, None, None
-                self._next = time.monotonic() + self._interval
-            if args is not None:
-                self._action(*args)
-
-
 def in_turn(timeout: float | None, *waits: Callable[[float | None], object]) -> None:
     """Call functions that wait, one after another, with one timeout for all of them, s.
 
@@ -406,14 +258,6 @@ def in_turn(timeout: float | None, *waits: Callable[[float | None], object]) -> 
 def not_done(timeout: float | None) -> RunTimeoutError:
     """Return the error of waiting for a panel for too long; the timeout is in s."""
     return RunTimeoutError(f"the panel is not done after {timeout or 0:g} s; it goes on")
-
-
-def _current_cell(shell: Any) -> str | None:
-    """Return the id of the cell that is executed now, or None where the page sends none."""
-    get_parent = getattr(shell.kernel, "get_parent", None)  # not every kernel is ipykernel's
-    request = (get_parent("shell") if callable(get_parent) else None) or {}
-    found = (request.get("metadata") or {}).get("cellId")
-    return found if isinstance(found, str) else None
 
 
 def _refuse_unknown(

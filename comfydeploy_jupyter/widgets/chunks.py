@@ -18,7 +18,7 @@ SILENCE = 120.0
 """Seconds without a chunk after which the page is considered closed."""
 
 
-class Teller(Protocol):
+class Sender(Protocol):
     """Sends messages about a file to the page."""
 
     def __call__(self, message: dict[str, Any]) -> None:
@@ -36,15 +36,15 @@ class ChunkedFile:
     message : dict
         The page's description of the file: ``id``, ``name``, ``size`` (bytes) and ``destination``
         (`UploadPanel.destination`).
-    tell : callable
+    send : callable
         Called with messages for the page: ``stored`` with the number of ``bytes`` that the route
         has taken, and one ``end`` with the ``result`` or the ``error``.
     """
 
-    def __init__(self, message: dict[str, Any], tell: Teller) -> None:
+    def __init__(self, message: dict[str, Any], send: Sender) -> None:
         self.id = str(message["id"])
         self._message = message
-        self._tell = tell
+        self._send = send
         self._chunks: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._stopped = threading.Event()
 
@@ -77,9 +77,9 @@ class ChunkedFile:
         except Exception as error:
             words = error.message if isinstance(error, ComfyDeployError) else str(error)
             if not self._stopped.is_set():
-                self._tell({"type": "end", "id": self.id, "error": words or type(error).__name__})
+                self._send({"type": "end", "id": self.id, "error": words or type(error).__name__})
         else:
-            self._tell({"type": "end", "id": self.id, "result": result})
+            self._send({"type": "end", "id": self.id, "result": result})
 
     def _arriving(self, size: int) -> Iterator[bytes]:
         stored = 0
@@ -92,4 +92,4 @@ class ChunkedFile:
                 raise ComfyDeployError("cancelled")
             yield chunk
             stored += len(chunk)
-            self._tell({"type": "stored", "id": self.id, "bytes": stored})
+            self._send({"type": "stored", "id": self.id, "bytes": stored})

@@ -82,7 +82,7 @@ class ComfyDeployPanel(Panel):
         self._tabs.observe(lambda _: self.attempt(self._show_tab), "selected_index")
         self.fill(self._strip, self._tabs)
         self._remember()
-        self.start(self._strip.look, lasting=True)
+        self.start(self._strip.watch, lasting=True)
 
     @property
     def ready(self) -> bool:

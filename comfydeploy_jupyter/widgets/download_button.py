@@ -31,7 +31,7 @@ class DownloadButton(anywidget.AnyWidget):
     def __init__(self, label: str, on_wanted: Callable[[], object]) -> None:
         super().__init__(label=label)
         self._on_wanted = on_wanted
-        self.on_msg(self._hear)
+        self.on_msg(self._receive)
 
     def send_file(self, name: str, content: bytes, mime: str) -> None:
         """Send the file to the browser."""
@@ -41,6 +41,6 @@ class DownloadButton(anywidget.AnyWidget):
         """Enable the button again without sending a file."""
         self.send({"type": "nothing"})
 
-    def _hear(self, _: object, message: dict[str, Any], __: object) -> None:
+    def _receive(self, _: object, message: dict[str, Any], __: object) -> None:
         if message["type"] == "wanted":
             self._on_wanted()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -10,47 +9,34 @@ from typing import TYPE_CHECKING, Any
 import traitlets as t
 
 from ..client.graph import sentence
-from ..client.graph_text import counted
 from ..client.server import plain
 from ..errors import ComfyDeployError, InvalidRequestError
 from ..graphs.formats import inputs_of
 from ..graphs.inputs import apply_inputs
-from ..graphs.seeds import MAX_SEED, SeedMode, apply_seeds
 from ..lifeline import script
+from .form_values import (
+    draw_seed,
+    insert_group,
+    is_within,
+    page_field,
+    page_value,
+    read_number,
+    shorten,
+)
 from .view import View
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from ..graphs.external import Target
     from ..graphs.form import InputGroup, WorkflowForm
     from ..graphs.form_fields import FormField
-    from ..graphs.formats import Definitions, Graph, UIGraph
+    from ..graphs.formats import Definitions, Graph
     from .base import Panel
 
 SHOWN = 12
 """How many fields a form shows at first; the others are below "More inputs"."""
-
-MOST_SHOWN = 80
-"""How many characters of a value without a field are shown at most."""
-
-EXACT = 2**53
-"""Larger integers are not exact in a browser."""
-
-_NAMES = {
-    "text": "text",
-    "multiline": "text",
-    "int": "integer",
-    "float": "number",
-    "bool": "yes or no",
-    "combo": "choice",
-    "color": "colour",
-    "image": "picture",
-    "video": "video",
-    "audio": "sound",
-    "seed": "seed",
-}
 
 
 class Form(View):
@@ -144,7 +130,7 @@ class Form(View):
         self._fields = {field.key: field for field in fields}
         self._groups = {group.key: group for group in groups}
         self._values = {
-            field.key: values.get(field.key, _written(field, field.value)) for field in fields
+            field.key: values.get(field.key, page_value(field, field.value)) for field in fields
         }
         shown = 0
         rows: list[dict[str, Any]] = []
@@ -152,15 +138,15 @@ class Form(View):
         for field in fields:
             # Inputs that the author of the workflow chose are never folded.
             chosen = field.chosen or field.key != f"{field.node_id}.{field.input_name}"
-            always = chosen or _is_within(field.key, in_sight)
+            always = chosen or is_within(field.key, in_sight)
             more = not always and (field.advanced or shown >= SHOWN)
             shown += not more
             if not more:
                 in_sight.update(key for key in (field.key,) if field.dynamic)
                 in_sight.update(key for key in self._groups if field.key.startswith(f"{key}."))
-            rows.append(_told(field, more=more))
+            rows.append(page_field(field, more=more))
         for group in groups:
-            _insert(rows, group)
+            insert_group(rows, group)
         self.fields = rows
         self.values = dict(self._values)
 
@@ -186,7 +172,7 @@ class Form(View):
         }
         fields = [
             replace(field, value=self._saved[field.key].value)
-            if field.key in self._saved and not _is_within(field.key, moved)
+            if field.key in self._saved and not is_within(field.key, moved)
             else field
             for field in made.fields
         ]
@@ -197,7 +183,7 @@ class Form(View):
             for key, field in options.items()
             if inputs_of(before[field.node_id]).get(field.input_name) != field.value
         }
-        kept = {k: v for k, v in self._values.items() if not _is_within(k, switched)}
+        kept = {k: v for k, v in self._values.items() if not is_within(k, switched)}
         kept.update((key, field.value) for key, field in options.items())
         with self.hold_sync():
             self._lay_out(fields, made.groups, kept)
@@ -218,8 +204,8 @@ class Form(View):
         made = self._make(applied.graph)
         groups = {group.key for group in made.groups}
         fields = {field.key: field for field in made.fields}
-        added = {key for key in fields if key not in self._saved and _is_within(key, groups)}
-        removed = [key for key in self._saved if key not in fields and _is_within(key, groups)]
+        added = {key for key in fields if key not in self._saved and is_within(key, groups)}
+        removed = [key for key in self._saved if key not in fields and is_within(key, groups)]
         options = {key for key, field in fields.items() if field.dynamic}
         return {key: fields[key].value for key in options | added} | dict.fromkeys(removed)
 
@@ -228,13 +214,13 @@ class Form(View):
         return {
             key: field.value
             for key, field in self._fields.items()
-            if key not in self._saved and _is_within(key, self._groups)
+            if key not in self._saved and is_within(key, self._groups)
         }
 
     def _removed(self) -> list[str]:
         """Return the keys of the inputs that were removed from groups."""
         return [
-            key for key in self._saved if key not in self._fields and _is_within(key, self._groups)
+            key for key in self._saved if key not in self._fields and is_within(key, self._groups)
         ]
 
     def _grow(self, group: InputGroup, by: int) -> None:
@@ -309,7 +295,7 @@ class Form(View):
     def draw(self) -> dict[str, int]:
         """Draw and show new numbers for the seeds that are not locked; return them by key."""
         drawn = {
-            key: _drawn(field)
+            key: draw_seed(field)
             for key, field in self._fields.items()
             if field.kind == "seed" and key not in self.locked
         }
@@ -340,7 +326,7 @@ class Form(View):
             if f"{node_id}.{name}" in following:
                 self._grow(following[f"{node_id}.{name}"], 1)
 
-    def complain(self, node_errors: Mapping[str, Any]) -> None:
+    def mark_errors(self, node_errors: Mapping[str, Any]) -> None:
         """Mark the fields that ComfyUI's ``node_errors`` name.
 
         Parameters
@@ -389,7 +375,7 @@ class Form(View):
 
     def _set_others(self, others: Mapping[str, Any]) -> None:
         self._others = dict(others)
-        self.others = [{"key": key, "value": _brief(value)} for key, value in others.items()]
+        self.others = [{"key": key, "value": shorten(value)} for key, value in others.items()]
 
     def reuse(self, inputs: Mapping[str, Any], seeds: Mapping[str, int]) -> None:
         """Show the values of an earlier run, and lock its seeds.
@@ -457,7 +443,7 @@ class Form(View):
 
     def _on_draw(self, message: dict[str, Any], _: object) -> None:
         key = str(message["key"])
-        self._put({key: _drawn(self._fields[key])})
+        self._put({key: draw_seed(self._fields[key])})
 
     def _on_grow(self, message: dict[str, Any], _: object) -> None:
         group = self._groups.get(str(message["key"]))
@@ -465,7 +451,7 @@ class Form(View):
             self._grow(group, 1 if message.get("more") else -1)
 
     def _put(self, values: Mapping[str, object]) -> None:
-        written = {key: _written(self._fields[key], value) for key, value in values.items()}
+        written = {key: page_value(self._fields[key], value) for key, value in values.items()}
         self._values.update(written)
         if written:
             self._note(written)
@@ -478,7 +464,7 @@ class Form(View):
             field = self._fields.get(key)
             if field is not None and field.dynamic and self._is_news(field):
                 inputs = self._structure()
-                self._rebuild({k: v for k, v in inputs.items() if not _is_within(k, {key})})
+                self._rebuild({k: v for k, v in inputs.items() if not is_within(k, {key})})
 
     def _is_news(self, field: FormField) -> bool:
         """Return whether the chosen option is not the one whose inputs are shown."""
@@ -496,7 +482,7 @@ class Form(View):
 
     def _read(self, field: FormField) -> Any:
         written = self._values[field.key]
-        if written == _written(field, field.value):
+        if written == page_value(field, field.value):
             return field.value
         if field.kind == "bool":
             return bool(written)
@@ -507,139 +493,8 @@ class Form(View):
             if not re.fullmatch(r"#[0-9a-fA-F]{6}", text):
                 raise InvalidRequestError.of_field(field.label, "must be a colour like #1a2b3c")
             return int(text[1:], 16)
-        return _number(field, text)
-
-
-def unlocked_seeds(
-    fields: Sequence[FormField], graph: Graph, ui: UIGraph | None, definitions: Definitions | None
-) -> list[str]:
-    """Return the keys of the seeds that ComfyUI's editor would draw anew for each run."""
-    settled = apply_seeds(graph, SeedMode.AUTO, ui=ui, definitions=definitions)
-    before = {f"{field.node_id}.{field.input_name}": field for field in fields}
-    return [
-        before[name].key
-        for name, seed in settled.seeds.items()
-        if name in before and before[name].kind == "seed" and seed != before[name].value
-    ]
-
-
-def _number(field: FormField, text: str) -> int | float:
-    try:
-        value = float(text) if field.kind == "float" else int(text)
-    except ValueError as error:
-        what = "a number" if field.kind == "float" else "a whole number"
-        raise InvalidRequestError.of_field(field.label, f"must be {what}") from error
-    if field.min is not None and value < field.min:
-        raise InvalidRequestError.of_field(field.label, f"must be at least {_plain(field.min)}")
-    if field.max is not None and value > field.max:
-        raise InvalidRequestError.of_field(field.label, f"must be at most {_plain(field.max)}")
-    return value
-
-
-def _drawn(field: FormField) -> int:
-    low = 0 if field.min is None else max(0, int(field.min))
-    high = MAX_SEED if field.max is None else min(MAX_SEED, int(field.max))
-    return random.randint(low, max(low, high))
-
-
-def _written(field: FormField, value: Any) -> Any:
-    """Return a value as the page takes it: choices and booleans unchanged, all else as text."""
-    if field.kind == "bool":
-        return bool(value)
-    if field.options:
-        return value
-    if field.kind in {"int", "seed", "color"} and isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if field.kind == "color" and isinstance(value, int) and 0 <= value <= 0xFFFFFF:
-        return f"#{value:06x}"
-    return str(value)
-
-
-def _is_within(key: str, tops: Collection[str]) -> bool:
-    """Return whether a key belongs to an input of one of these dynamic combos or groups."""
-    dot = key.find(".")
-    while dot >= 0:
-        if key[:dot] in tops:
-            return True
-        dot = key.find(".", dot + 1)
-    return False
+        return read_number(field, text)
 
 
 def _is_other(field: FormField, saved: FormField | None) -> bool:
     return saved is None or saved.value != field.value
-
-
-def _insert(rows: list[dict[str, Any]], group: InputGroup) -> None:
-    """Insert the row of a group after its inputs, or after those of its node."""
-    node = f"{group.node_id}."
-    own = [n for n, row in enumerate(rows) if row["key"].startswith(f"{group.key}.")]
-    near = own or [n for n, row in enumerate(rows) if row["key"].startswith(node)]
-    place = near[-1] + 1 if near else len(rows)
-    more = rows[place - 1]["more"] if near else True
-    row = {
-        "key": group.key,
-        "label": group.label,
-        "kind": "group",
-        "hint": counted(group.count, "value"),
-        "can_grow": group.following is not None,
-        "can_shrink": group.last is not None,
-        "more": more,
-    }
-    rows.insert(place, row)
-
-
-def _told(field: FormField, *, more: bool) -> dict[str, Any]:
-    """Return a field as the script in the page takes it."""
-    kind = field.kind
-    number = isinstance(field.value, (int, float)) and not isinstance(field.value, bool)
-    if kind in {"int", "float"} and not number:
-        kind = "text"
-    if kind == "color" and not str(_written(field, field.value)).startswith("#"):
-        kind = "text"
-    return {
-        "key": field.key,
-        "label": field.label,
-        "kind": kind,
-        "original": _written(field, field.value),
-        "options": field.options,
-        "min": field.min,
-        "max": field.max,
-        "step": field.step,
-        "tooltip": field.tooltip,
-        "hint": _hint(field),
-        "more": more,
-    }
-
-
-def _hint(field: FormField) -> str:
-    """Return the type, range and default of a field in words."""
-    kind = _NAMES.get(field.kind, field.kind)
-    if field.kind == "combo" and field.options:
-        kind = f"choice of {len(field.options)}"
-    parts = [kind]
-    if field.kind in {"int", "float"} and field.min is not None and field.max is not None:
-        # The limits of 64-bit integers tell the user nothing.
-        low = "" if abs(field.min) >= EXACT else _plain(field.min)
-        high = "" if abs(field.max) >= EXACT else _plain(field.max)
-        if low or high:
-            parts[0] += (
-                f" {low} to {high}" if low and high else f" from {low}" if low else f" to {high}"
-            )
-        if field.step and field.step != 1 and field.kind == "int":
-            parts[0] += f", step {_plain(field.step)}"
-    simple = isinstance(field.default, (str, int, float)) and field.default != ""
-    if simple and field.kind not in {"seed", "multiline"}:
-        default = _written(field, field.default)
-        if field.kind == "bool":
-            default = "yes" if default else "no"
-        parts.append(f"default {default}")
-    return " · ".join(parts)
-
-
-def _brief(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]} …"
-
-
-def _plain(number: float) -> str:
-    return f"{int(number)}" if float(number).is_integer() else f"{number:g}"

@@ -58,9 +58,9 @@ class Gallery(View):
 
     def show(self, result: Result) -> None:
         """Show a result in place of the last one."""
-        self.result = told(result, self.chosen)
+        self.result = view_state(result, self.chosen)
 
-    def age(self) -> None:
+    def mark_outdated(self) -> None:
         """Mark the result as that of an earlier run, since another one is being started."""
         if self.result:
             self.result = {**self.result, "status": "", "title": "Earlier run", "problems": []}
@@ -73,7 +73,7 @@ class Gallery(View):
         self._panel.start(self._reuse, str(message["prompt_id"]))
 
 
-def told(result: Result, chosen: Sequence[str] = ()) -> dict[str, Any]:
+def view_state(result: Result, chosen: Sequence[str] = ()) -> dict[str, Any]:
     """Return a result as the script in the page takes it, without the content of files.
 
     Parameters

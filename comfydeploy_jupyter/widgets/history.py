@@ -65,7 +65,7 @@ class History(View):
         self._known = {run.prompt_id: run for run in found}
         ended = [run for run in found[: self._limit] if run.known["status"] in FINAL]
         with self.hold_sync():
-            self.runs = [_told(run) for run in ended]
+            self.runs = [_entry(run) for run in ended]
             self.more = len(found) > self._limit
         return [run for run in found[::-1] if run.known["status"] not in FINAL]
 
@@ -98,7 +98,7 @@ class History(View):
         self._show(result)
 
 
-def _told(run: Run) -> dict[str, Any]:
+def _entry(run: Run) -> dict[str, Any]:
     """Return a run as the script in the page takes it."""
     result = run.result
     assert result is not None

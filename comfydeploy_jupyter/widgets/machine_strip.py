@@ -73,8 +73,8 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._panel = panel
         self._on_choose = on_choose
         self._on_change = on_change
-        self._look_again = threading.Event()
-        self._looked = threading.Event()
+        self._wake = threading.Event()
+        self._responded = threading.Event()
         self._thread: int | None = None
         self._state = w.HTML(layout=w.Layout(margin="0", flex="1 1 200px", width="auto"))
         self._selector = w.Dropdown(
@@ -111,7 +111,7 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
     @property
     def ready(self) -> bool:
         """Whether the state was requested at least once, with or without success."""
-        return self._looked.is_set()
+        return self._responded.is_set()
 
     @property
     def report(self) -> str:
@@ -140,26 +140,26 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
     def free_memory(self) -> None:
         """Do what *Free memory* does: show how much memory was freed; do not wait for it."""
         self._free.disabled = True
-        self._panel.start(self._give_up)
+        self._panel.start(self._free_memory)
 
-    def look(self) -> None:
+    def watch(self) -> None:
         """Request and show the state until the panel is closed; call it in a thread."""
         self._thread = threading.get_ident()
         while not self._panel.closing:
-            self._look_again.clear()
+            self._wake.clear()
             wait = SOON
             try:
-                if self._look() == "ready":
+                if self._refresh() == "ready":
                     wait = USUAL
             except NotFoundError as error:
-                self._lose("There is no such machine", error)
+                self._show_unreachable("There is no such machine", error)
                 self.machine = None  # it has been deleted
                 self._on_choose(None)
             except ComfyDeployError as error:
-                self._lose("The Jupyter server does not answer", error)
+                self._show_unreachable("The Jupyter server does not answer", error)
                 wait = USUAL
-            self._looked.set()
-            self._panel.idle(self._look_again, wait)
+            self._responded.set()
+            self._panel.idle(self._wake, wait)
 
     def wait(self, timeout: float | None) -> None:
         """Wait until the state was requested at least once, with or without success.
@@ -174,22 +174,22 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         RunTimeoutError
             There is no response yet.
         """
-        if not self._looked.wait(timeout):
+        if not self._responded.wait(timeout):
             raise not_done(timeout)
 
     def stop(self) -> None:
         """Wake the thread that requests the state, which then ends."""
-        self._look_again.set()
+        self._wake.set()
 
     def _chosen(self, machine: str | None) -> None:
         if threading.get_ident() == self._thread or machine is None:
             return  # this class set it, not the user
         self.machine = machine
-        _tell(self._freed, "")
-        self._look_again.set()
+        _show_note(self._freed, "")
+        self._wake.set()
         self._on_choose(machine)
 
-    def _give_up(self) -> None:
+    def _free_memory(self) -> None:
         machine = self.machine
         try:
             said = str(self._panel.comfy.free(machine=machine))
@@ -198,10 +198,10 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         finally:
             self._free.disabled = False
         if machine == self.machine and not self._panel.closing:
-            _tell(self._freed, said)
-            self._look_again.set()
+            _show_note(self._freed, said)
+            self._wake.set()
 
-    def _look(self) -> str:
+    def _refresh(self) -> str:
         """Request and show the state of the machine; return it."""
         comfy, asked = self._panel.comfy, self.machine
         status = comfy.status(machine=asked)
@@ -231,18 +231,18 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         said = f"ComfyUI{version} {text}"
         self._say(said, colour)
         self._free.layout.display = "" if machine.status == "ready" else "none"
-        _tell(self._version, str(comfyui.get("version_note") or ""))
+        _show_note(self._version, str(comfyui.get("version_note") or ""))
         told = [str(comfyui[key]) for key in ("error", "hint", "passed_over") if comfyui.get(key)]
-        self._complain("\n".join(told))
+        self._show_problem("\n".join(told))
         self._summarize(said)
 
-    def _lose(self, text: str, error: ComfyDeployError) -> None:
+    def _show_unreachable(self, text: str, error: ComfyDeployError) -> None:
         if self._panel.closing:
             return
         self._say(text, "var(--cd-error)")
         self._free.layout.display = "none"
-        _tell(self._version, "")
-        self._complain(str(error))
+        _show_note(self._version, "")
+        self._show_problem(str(error))
         self._facts.value = ""
         self._summarize(text)
 
@@ -257,14 +257,14 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
             f'style="color:{colour}">●</span> <b>{html.escape(text)}</b></div>'
         )
 
-    def _complain(self, text: str) -> None:
+    def _show_problem(self, text: str) -> None:
         self._problem.value = (
             f'<div class="comfydeploy-error" role="alert">{html.escape(text)}</div>' if text else ""
         )
         self._problem.layout.display = "" if text else "none"
 
 
-def _tell(place: w.HTML, text: str) -> None:
+def _show_note(place: w.HTML, text: str) -> None:
     """Show a line of text in a faint colour; hide it where it is empty."""
     place.value = note(text, live=True) if text else ""
     place.layout.display = "" if text else "none"

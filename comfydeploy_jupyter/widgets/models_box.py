@@ -12,8 +12,9 @@ import ipywidgets as w
 from ..client.files import human_size
 from ..client.graph_text import counted
 from ..errors import ComfyDeployError
-from .base import GAP, Problem
+from .base import GAP
 from .parts import button, row
+from .problem import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,7 +85,7 @@ class ModelsBox(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
             return ""
         return f"{self._heading.value}{self._table.value}{self._problem.value}"
 
-    def look(self, workflow: Workflow | None, machine: str | None = None) -> None:
+    def show_missing(self, workflow: Workflow | None, machine: str | None = None) -> None:
         """Show what a workflow lacks on a machine; call it in a thread."""
         self._workflow, self._machine, self._found = workflow, machine, None
         self._problem.clear()

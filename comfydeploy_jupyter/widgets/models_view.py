@@ -49,7 +49,7 @@ class ModelsView(anywidget.AnyWidget):
         super().__init__()
         self._on_refresh = on_refresh
         self._on_hash = on_hash
-        self.on_msg(self._hear)
+        self.on_msg(self._receive)
 
     def show(self, models: Iterable[Model]) -> None:
         """Show these models, and forget the hashes of files that have changed."""
@@ -72,7 +72,7 @@ class ModelsView(anywidget.AnyWidget):
         others = {name: known for name, known in self.hashes.items() if name != key}
         self.hashes = others if value is None else {**others, key: value}
 
-    def _hear(self, _: object, message: dict[str, Any], __: object) -> None:
+    def _receive(self, _: object, message: dict[str, Any], __: object) -> None:
         if message["type"] == "refresh":
             self._on_refresh()
         elif message["type"] == "hash":

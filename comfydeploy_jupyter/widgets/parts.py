@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from .base import Panel, Problem
+    from .base import Panel
+    from .problem import Problem
 
 
 def row(*children: w.Widget, **layout: str) -> w.HBox:
@@ -100,7 +101,7 @@ class Button(anywidget.AnyWidget):
     def __init__(self, **traits: Any) -> None:
         self._do: list[Callable[[], object]] = []
         super().__init__(**traits)
-        self.on_msg(self._hear)
+        self.on_msg(self._receive)
 
     def on_click(self, do: Callable[[], object]) -> None:
         """Call a function on each click, without arguments."""
@@ -111,7 +112,7 @@ class Button(anywidget.AnyWidget):
         for do in self._do:
             do()
 
-    def _hear(self, _: object, content: object, __: object) -> None:
+    def _receive(self, _: object, content: object, __: object) -> None:
         if not self.disabled and isinstance(content, dict) and content.get("kind") == "click":
             self.click()
 

@@ -15,8 +15,9 @@ from ..client import StoredWorkflow, Workflow, WorkflowVersion
 from ..client.graph import Source, is_json
 from ..client.workflows import graphs_of
 from ..errors import ComfyDeployError, InvalidRequestError, NotFoundError
-from .base import GAP, Problem
+from .base import GAP
 from .parts import FileButton, button, row, search_combo
+from .problem import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
-import traitlets as t
 
 from ..client import Result, Run, Workflow
 from ..client.conversion import in_api_format
@@ -16,29 +15,26 @@ from ..client.files import has_files, upload_all
 from ..errors import ComfyDeployError, InvalidRequestError, PromptInvalidError
 from ..graphs.form import workflow_form
 from ..graphs.misfits import misfits
-from ..lifeline import script
 from .base import Panel
 from .follower import Follower
-from .form import Form, unlocked_seeds
+from .form import Form
+from .form_values import unlocked_seeds
 from .gallery import Gallery, plain_form
 from .history import History
 from .models_box import ModelsBox
 from .parts import button, note, row
 from .picker import Picker
 from .progress import ProgressView
-from .view import View, server_facts
+from .run_button import MOST_AT_ONCE, RunButton
+from .view import server_facts
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable
 
     from ..client import Comfy
     from ..client.graph import Source
     from ..graphs.form import WorkflowForm
     from .picker import GivenWorkflow
-
-MOST_AT_ONCE = 100
-"""How many runs one click may queue."""
 
 OPEN_WITHIN = 60.0
 """How long `RunPanel.set_input` and `RunPanel.run` wait for the form, s."""
@@ -227,7 +223,7 @@ class RunPanel(Panel):
         if workflow is None:
             return
         self.clear_error()
-        self._gallery.age()
+        self._gallery.mark_outdated()
         try:
             if times not in range(1, MOST_AT_ONCE + 1):
                 self._run_button.problem = f"must be 1 to {MOST_AT_ONCE}"
@@ -244,7 +240,7 @@ class RunPanel(Panel):
     def show_error(self, error: Exception | str) -> None:
         """Show an error beside the Run button, and mark the result as that of an earlier run."""
         super().show_error(error)
-        self._gallery.age()
+        self._gallery.mark_outdated()
         self._update()
 
     def clear_error(self) -> None:
@@ -398,7 +394,7 @@ class RunPanel(Panel):
             self._show_form(self._workflow, self._source)
             self._form.restore(changed)
             self._form.locked = locked
-            self.start(self._models.look, self._workflow, self._machine)
+            self.start(self._models.show_missing, self._workflow, self._machine)
 
     def _offer_models(self) -> None:
         """Make the form anew, so that it offers models that were downloaded."""
@@ -422,7 +418,7 @@ class RunPanel(Panel):
                 self._show(workflow, source, warnings)
             except Exception:
                 self._workflow = None
-                self._models.look(None)
+                self._models.show_missing(None)
                 self._form.show([], {})
                 self._history.clear()
                 raise
@@ -449,7 +445,7 @@ class RunPanel(Panel):
         if self._definitions is not None:
             for run in self._history.of(workflow):
                 self._follower.add(run)
-        self.start(self._models.look, workflow, self._machine)
+        self.start(self._models.show_missing, workflow, self._machine)
 
     def _show_form(self, workflow: Workflow, source: Source) -> WorkflowForm:
         graph, definitions = workflow.to_api(), self._definitions
@@ -474,11 +470,11 @@ class RunPanel(Panel):
                 accepted = next(stream).data
                 run = Run(self.comfy.server, {"status": "queued", **accepted}, workflow.source)
                 # ComfyUI may have left out the part of the workflow that is wrong.
-                self._form.complain(accepted.get("node_errors") or {})
+                self._form.mark_errors(accepted.get("node_errors") or {})
                 self._follower.add(run, stream)
                 self._update()
         except PromptInvalidError as error:
-            self._form.complain(error.extra.get("node_errors") or {})
+            self._form.mark_errors(error.extra.get("node_errors") or {})
             self._form.focus_problem()
             raise
         finally:
@@ -501,33 +497,6 @@ class RunPanel(Panel):
         shown, text = plain_form(result)
         heading, words = _introduction(self._title)
         self.keep(f"{heading}{shown}", f"{words}\n{text}")
-
-
-class RunButton(View):
-    """The button that runs the workflow, and a field for the number of runs.
-
-    Parameters
-    ----------
-    panel : RunPanel
-        The panel that it is in.
-    run : callable
-        Called on a click with the number of runs.
-    """
-
-    _esm = script("run_button")
-
-    disabled = t.Bool(True).tag(sync=True)
-    most = t.Int(MOST_AT_ONCE).tag(sync=True)
-    # why the number of runs is not valid
-    problem = t.Unicode().tag(sync=True)
-
-    def __init__(self, panel: Panel, run: Callable[[Any], object]) -> None:
-        self._run = run
-        super().__init__(panel)
-
-    def _on_run(self, message: dict[str, Any], _: object) -> None:
-        if not self.disabled:
-            self._run(message["times"])
 
 
 def _folded(about: str, lines: list[str]) -> str:

@@ -70,9 +70,9 @@ class TransfersView(anywidget.AnyWidget):
         super().__init__(fields=fields)
         self.uploads: dict[str, dict[str, Any]] = {}
         self._on_order = on_order
-        self.on_msg(self._hear)
+        self.on_msg(self._receive)
 
-    def tell(self, message: dict[str, Any]) -> None:
+    def broadcast(self, message: dict[str, Any]) -> None:
         """Send a message to all pages that show the widget."""
         self.send(message)
 
@@ -80,15 +80,15 @@ class TransfersView(anywidget.AnyWidget):
         """Remove uploads from the lists of all pages."""
         for upload_id in ids:
             self.uploads.pop(upload_id, None)
-        self.tell({"type": "forget", "ids": ids})
+        self.broadcast({"type": "forget", "ids": ids})
 
-    def _hear(self, _: object, message: dict[str, Any], buffers: list[Any]) -> None:
+    def _receive(self, _: object, message: dict[str, Any], buffers: list[Any]) -> None:
         if message["type"] == "hello":
             self._greet()
         elif message["type"] == "uploads":
             self._take(message["uploads"])
         elif message["type"] in {"cancel", "retry"} and message["id"] in self.uploads:
-            self.tell(message)  # to the page that has the file
+            self.broadcast(message)  # to the page that has the file
         else:
             self._on_order(message, buffers)
 
@@ -99,7 +99,7 @@ class TransfersView(anywidget.AnyWidget):
             self.uploads[upload["id"]] = upload
             if before != upload["state"]:
                 changed.append(upload)
-        self.tell({"type": "uploads", "uploads": uploads})
+        self.broadcast({"type": "uploads", "uploads": uploads})
         if changed:
             self._on_order({"type": "changed", "uploads": changed}, [])
 
@@ -109,5 +109,5 @@ class TransfersView(anywidget.AnyWidget):
             upload["kept"] = False
             if upload["state"] in OPEN:
                 upload["state"] = "lost"
-        self.tell({"type": "uploads", "uploads": list(self.uploads.values())})
-        self.tell({"type": "report"})
+        self.broadcast({"type": "uploads", "uploads": list(self.uploads.values())})
+        self.broadcast({"type": "report"})

@@ -72,7 +72,7 @@ class TunnelPanel(Panel):
         super().__init__(comfy, **kwargs)
         self._status = TunnelStatus({"target": target})
         self._asked = threading.Event()
-        self._look = threading.Event()
+        self._wake = threading.Event()
         self._pending = False
         self._lost = False
         self._showing = threading.Lock()
@@ -104,7 +104,7 @@ class TunnelPanel(Panel):
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the state of the tunnel is known and the panel has done what it was asked."""
-        in_turn(timeout, self._wait_for_look, super().wait)
+        in_turn(timeout, self._wait_for_state, super().wait)
 
     def open_tunnel(self) -> None:
         """Do what the Start button does: start the tunnel, do not wait for it."""
@@ -130,7 +130,7 @@ class TunnelPanel(Panel):
 
     def stop(self) -> None:
         """Wake the thread that requests the state, which then ends; the tunnel stays as it is."""
-        self._look.set()
+        self._wake.set()
 
     def _build(self, target: str) -> None:
         labelled = {"description_width": LABEL_WIDTH}
@@ -209,7 +209,7 @@ class TunnelPanel(Panel):
     def _choose(self) -> None:
         self.clear_error()
         self._advise()
-        self._look.set()
+        self._wake.set()
 
     def _say(self, text: str, colour: str) -> None:
         self._state.value = (
@@ -241,9 +241,9 @@ class TunnelPanel(Panel):
         finally:
             self._pending = False
             self._show(found)
-            self._look.set()
+            self._wake.set()
 
-    def _wait_for_look(self, timeout: float | None) -> None:
+    def _wait_for_state(self, timeout: float | None) -> None:
         if not self._asked.wait(timeout):
             raise not_done(timeout)
 
@@ -251,11 +251,11 @@ class TunnelPanel(Panel):
         """Request and show the state until the panel is closed."""
         first = True
         while not self.closing:
-            self._look.clear()
+            self._wake.clear()
             try:
                 found = self._find(first=first)
             except ComfyDeployError as error:
-                self._lose(error)
+                self._show_unreachable(error)
                 wait = LOST
             else:
                 first = False
@@ -266,7 +266,7 @@ class TunnelPanel(Panel):
                     self._show(found)
                 wait = IDLE if found.state in ("stopped", "running") else BUSY
             self._asked.set()
-            self.idle(self._look, wait)
+            self.idle(self._wake, wait)
 
     def _find(self, *, first: bool) -> TunnelStatus:
         target = self._target.value
@@ -278,7 +278,7 @@ class TunnelPanel(Panel):
                 return found
         return self.comfy.tunnel.status(target)
 
-    def _lose(self, error: ComfyDeployError) -> None:
+    def _show_unreachable(self, error: ComfyDeployError) -> None:
         self._lost = True
         if not self.closing:
             self._say("The Jupyter server does not answer", "var(--cd-error)")

@@ -11,10 +11,12 @@ import ipywidgets as w
 from ..client.files import UploadedFile, human_size
 from ..client.graph_text import html_table, text_table
 from ..errors import ComfyDeployError
-from .base import Panel, Throttle
+from .add_model_tab import LABEL_WIDTH, USUAL_FOLDERS, AddModelTab
+from .base import Panel
 from .chunks import ChunkedFile
 from .models_view import READING, ModelsView
-from .parts import button, note, row
+from .parts import row
+from .throttle import Throttle
 from .transfers_view import OPEN, TransfersView
 
 if TYPE_CHECKING:
@@ -26,9 +28,6 @@ PLACES = {
     "Temporary files": "temp",
 }
 MODELS = "models/"
-LABEL_WIDTH = "100px"
-USUAL_FOLDERS = ("checkpoints", "loras", "vae", "controlnet", "embeddings", "upscale_models")
-"""The folders that can be chosen until ComfyUI's own folders are known."""
 
 RECORDED = 100
 """How many uploads and how many transfers the saved notebook lists."""
@@ -83,7 +82,7 @@ class UploadPanel(Panel):
         self._selector: w.Dropdown | None = None
         self._offering = False
         self._chunked: dict[str, ChunkedFile] = {}
-        self._look = threading.Event()
+        self._wake = threading.Event()
         self._followed: set[str] = set()
         self._hidden: set[str] = set()
         self._models_read = threading.Lock()
@@ -141,11 +140,11 @@ class UploadPanel(Panel):
     def add_model(self) -> None:
         """Do what the Add button does: download the model of the link; do not wait for it."""
         self.clear_error()
-        url = self._link.value.strip()
+        url = self._add.link.value.strip()
         if not url:
             self.show_error("Link: enter the address of a model")
             return
-        self._add_button.disabled = True
+        self._add.add.disabled = True
         self.start(self._add_model, url)
 
     def refresh(self) -> None:
@@ -155,7 +154,7 @@ class UploadPanel(Panel):
     def stop(self) -> None:
         """Cancel the uploads that go through the kernel; those of the page go on."""
         self._remember.close()
-        self._look.set()
+        self._wake.set()
         for file in list(self._chunked.values()):
             file.stop()
 
@@ -186,53 +185,13 @@ class UploadPanel(Panel):
             {"place": self._place, "subfolder": self._subfolder, "overwrite": self._overwrite},
         )
         self._models = ModelsView(self.refresh, lambda key: self.start(self._hash, key))
-        self._link = w.Text(
-            description="Link",
-            placeholder="https://huggingface.co/…, https://civitai.com/models/… or any other",
-            style=label,
-            layout=w.Layout(**{**wide, "flex": "1 1 100%"}),
-        )
-        self._folder = w.Dropdown(
-            description="Models folder",
-            options=USUAL_FOLDERS,
-            style=label,
-            layout=w.Layout(**wide),
-        )
-        self._filename = w.Text(
-            description="File name",
-            placeholder="as in the link",
-            style=label,
-            layout=w.Layout(**wide),
-        )
-        self._sha256 = w.Text(
-            description="SHA-256",
-            placeholder="checked, if given",
-            style=label,
-            layout=w.Layout(**{**wide, "flex": "1 1 100%"}),
-        )
-        self._add_button = button(
-            "Add model",
-            lambda: self.attempt(self.add_model),
-            icon="download",
-            style="primary",
-            hint="Download the model into ComfyUI's folder",
-        )
-        self._added = w.HTML(layout=w.Layout(margin="0", flex="1 1 auto", width="auto"))
+        self._add = AddModelTab(lambda: self.attempt(self.add_model))
         space = w.Layout(width="100%", grid_gap="8px", padding="4px 0 0")
         files = w.VBox(
             [row(self._place, self._subfolder), row(self._overwrite), self._view], layout=space
         )
-        add = w.VBox(
-            [
-                row(self._link),
-                row(self._folder, self._filename),
-                row(self._sha256),
-                row(self._add_button, self._added),
-            ],
-            layout=space,
-        )
         self._tabs = w.Tab(
-            [files, w.VBox([self._models], layout=space), add],
+            [files, w.VBox([self._models], layout=space), self._add.box],
             titles=("Files", "Models", "Add a model from a link"),
             layout=w.Layout(width="100%"),
         )
@@ -257,7 +216,7 @@ class UploadPanel(Panel):
             if order["id"] in self._chunked:
                 self._chunked[order["id"]].put(bytes(buffers[0]))
         elif kind == "open":
-            file = ChunkedFile(order, self._view.tell)
+            file = ChunkedFile(order, self._view.broadcast)
             self._chunked[file.id] = file
             self.start(self._pass_on, file)
         elif kind == "abort":
@@ -266,7 +225,7 @@ class UploadPanel(Panel):
         elif kind == "forget":
             self._hidden |= set(order["ids"]) - self._view.uploads.keys()
             self._view.forget([key for key in order["ids"] if key in self._view.uploads])
-            self._look.set()
+            self._wake.set()
             self._remember()
         elif kind == "changed":
             self._remember()
@@ -285,14 +244,14 @@ class UploadPanel(Panel):
     def _order_transfer(self, kind: str, transfer_id: str) -> None:
         act = self.comfy.cancel_uploads if kind == "cancel" else self.comfy.retry_uploads
         act(id=transfer_id)
-        self._look.set()
+        self._wake.set()
 
     def _follow(self) -> None:
         """Find the server, then request its queue until the panel is closed."""
         away = ""
         connected = False
         while not self.closing:
-            self._look.clear()
+            self._wake.clear()
             try:
                 if not connected:
                     self._view.instance = str(self.comfy.status()["instance"])
@@ -309,7 +268,7 @@ class UploadPanel(Panel):
                 if not away and not self.closing:
                     self.show_error(error)
                     away = self.error
-            self.idle(self._look, wait)
+            self.idle(self._wake, wait)
 
     def _choose(self, machine: str | None) -> None:
         if not self._offering and machine is not None:
@@ -331,9 +290,8 @@ class UploadPanel(Panel):
         if self._selector is not None:
             self._offer_machines(self._selector)
         folders = self.comfy.model_folders(machine=self._machine)
-        chosen, place = self._folder.value, self._place.value
-        self._folder.options = folders
-        self._folder.value = chosen if chosen in folders else next(iter(folders), None)
+        self._add.offer(folders)
+        place = self._place.value
         places = _places(folders, place)
         self._view.places = dict(places)
         self._place.options = places
@@ -374,26 +332,25 @@ class UploadPanel(Panel):
 
     def _add_model(self, url: str) -> None:
         try:
-            self._added.value = note("Requesting the download …", live=True)
+            self._add.say("Requesting the download …")
             made = self.comfy.add_model(
                 url,
-                str(self._folder.value),
-                filename=self._filename.value.strip() or None,
-                sha256=self._sha256.value.strip() or None,
+                str(self._add.folder.value),
+                filename=self._add.filename.value.strip() or None,
+                sha256=self._add.sha256.value.strip() or None,
                 machine=self._machine,
             )
         except Exception:
-            self._added.value = ""
+            self._add.say("")
             raise
         finally:
-            self._add_button.disabled = False
+            self._add.add.disabled = False
         self._followed.add(str(made["id"]))
         self._hidden.discard(str(made["id"]))
-        self._added.value = note(f"The download of {made['filename']} has begun", live=True)
-        for field in (self._link, self._filename, self._sha256):
-            field.value = ""
+        self._add.say(f"The download of {made['filename']} has begun")
+        self._add.clear()
         self._tabs.selected_index = 0  # where its progress is seen
-        self._look.set()
+        self._wake.set()
 
     def _set_record(self) -> None:
         """Set the output that the saved notebook shows."""

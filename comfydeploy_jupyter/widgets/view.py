@@ -52,7 +52,7 @@ class View(anywidget.AnyWidget):
         self._fetchers: ThreadPoolExecutor | None = None
         self._pieces: dict[str, tuple[tempfile.TemporaryDirectory[str], Path]] = {}
         super().__init__(**traits)
-        self.on_msg(self._hear)
+        self.on_msg(self._receive)
 
     def close(self) -> None:
         """Remove the view, and files that have not arrived completely."""
@@ -74,7 +74,7 @@ class View(anywidget.AnyWidget):
             The last message of the script about it.
         """
 
-    def _hear(self, _: object, content: object, buffers: Sequence[memoryview]) -> None:
+    def _receive(self, _: object, content: object, buffers: Sequence[memoryview]) -> None:
         if isinstance(content, dict):
             handler = getattr(self, f"_on_{content.get('kind')}", None)
             if handler is not None:

@@ -19,11 +19,14 @@ from ..client.workflows import graphs_of
 from ..client.writing import write_text
 from ..errors import ConflictError, InvalidRequestError
 from ..lifeline import STATIC
-from .base import Panel, Problem, Throttle
+from .base import Panel
 from .models_box import ModelsBox
 from .parts import FileButton, button, note, row
 from .picker import ACCEPTED
+from .problem import Problem
 from .run_panel import RunPanel
+from .throttle import Throttle
+from .workflow_list import LISTED, WorkflowList
 from .workflow_tabs import (
     MIMES,
     ChangesTab,
@@ -40,9 +43,6 @@ if TYPE_CHECKING:
 
     from ..client import Comfy
     from ..client.workflows import StoredWorkflow, Workflows, WorkflowVersion
-
-LISTED = 100
-"""How many workflows are listed at most; the search finds the others."""
 
 SEARCH_INTERVAL = 0.3
 """Shortest time between two searches while somebody types, s."""
@@ -93,13 +93,12 @@ class WorkflowPanel(Panel):
         self._workflow: Workflow | None = None
         self._stored: StoredWorkflow | None = None
         self._version: WorkflowVersion | None = None
-        self._listed: list[StoredWorkflow] = []
         self._versions: list[WorkflowVersion] = []
         self._last_request = 0
         self._request_lock = threading.Lock()
         self._own_choice = threading.local()
         self._run_panel: RunPanel | None = None
-        self._search = Throttle(lambda text: self.start(self._list, text), SEARCH_INTERVAL)
+        self._search = Throttle(lambda text: self.start(self._find, text), SEARCH_INTERVAL)
         self._build()
         self._remember()
         self.start(self._begin, workflow, workflow_id)
@@ -112,7 +111,7 @@ class WorkflowPanel(Panel):
     @property
     def workflows(self) -> list[str]:
         """The names of the workflows that are listed."""
-        return [one.name for one in self._listed]
+        return [one.name for one in self._list.workflows]
 
     @property
     def version(self) -> int | None:
@@ -140,7 +139,7 @@ class WorkflowPanel(Panel):
 
     def search(self, text: str) -> None:
         """List only workflows whose names or comments contain a text."""
-        self._search_field.value = text
+        self._list.search.value = text
 
     def run(self) -> None:
         """Show the open workflow in the panel that runs it."""
@@ -179,17 +178,6 @@ class WorkflowPanel(Panel):
         self.add_class("comfydeploy-workflows")
         style = (STATIC / "workflow.css").read_text(encoding="utf-8")
         full = {"width": "100%", "margin": "0"}
-        self._search_field = w.Text(
-            description="Search",
-            placeholder="in names and comments",
-            layout=w.Layout(**full),
-        )
-        self._list_box = w.Select(
-            description="Workflows", rows=9, layout=w.Layout(**full, height="auto")
-        )
-        for control in (self._search_field, self._list_box):
-            control.add_class("comfydeploy-stacked")
-        self._list_note = w.HTML(note("Connecting …", live=True), layout=w.Layout(margin="0"))
         self._file_problem = Problem()
         self._file = FileButton(
             self,
@@ -199,12 +187,7 @@ class WorkflowPanel(Panel):
             hint="Open a workflow, or the one in a picture, video or sound, from your computer",
             accept=ACCEPTED,
         )
-        refresh = button(
-            "",
-            lambda: self.start(self._list, self._search_field.value),
-            icon="refresh",
-            hint="List the workflows again",
-        )
+        self._list = WorkflowList(self._search, self._choose, self._file, self._file_problem)
         self._head = w.HTML(
             note("Choose a workflow, or open a file."),
             layout=w.Layout(margin="0", flex="1 1 200px", width="auto"),
@@ -243,17 +226,6 @@ class WorkflowPanel(Panel):
             titles=tuple(tabs),
             layout=w.Layout(width="100%", display="none"),
         )
-        side = w.VBox(
-            [
-                self._search_field,
-                self._list_box,
-                self._list_note,
-                row(self._file, refresh),
-                self._file_problem,
-            ],
-            layout=w.Layout(flex="1 1 210px", width="auto", grid_gap="8px"),
-        )
-        side.add_class("comfydeploy-side")
         main = w.VBox(
             [row(self._head, self._run_button), self._version_box, self._tabs],
             layout=w.Layout(flex="3 1 440px", width="auto", min_width="0", grid_gap="8px"),
@@ -261,14 +233,12 @@ class WorkflowPanel(Panel):
         self.fill(
             w.HTML(f"<style>{style}</style>", layout=w.Layout(display="none")),
             w.HBox(
-                [side, main],
+                [self._list.box, main],
                 layout=w.Layout(
                     width="100%", flex_flow="row wrap", grid_gap="16px", align_items="flex-start"
                 ),
             ),
         )
-        self._search_field.observe(lambda change: self._search(change["new"]), "value")
-        self._list_box.observe(lambda change: self._choose(change["new"]), "value")
         self._version_box.observe(lambda change: self._choose_version(change["new"]), "value")
         self._tabs.observe(lambda _: self.attempt(self._show_tab), "selected_index")
 
@@ -313,26 +283,18 @@ class WorkflowPanel(Panel):
             self.start(self._open_source, request, workflow, "")
         elif workflow_id is not None:
             self.start(self._open, request, workflow_id, None)
-        self._list("")
+        self._find("")
 
-    def _list(self, text: str) -> None:
+    def _find(self, text: str) -> None:
+        """List the workflows whose names or comments contain a text."""
         found = self._home.list(text, limit=LISTED)
-        if text != self._search_field.value or self.closing:
+        if text != self._list.search.value or self.closing:
             return  # the search text has changed since
         with self._request_lock, self._choosing():
-            self._listed = found
             chosen = None if self._stored is None else self._stored.id
-            self._list_box.options = [(_label(one), one.id) for one in found]
-            self._list_box.value = chosen if chosen in {one.id for one in found} else None
+            self._list.show(found, chosen)
             if not text:
                 self._save.offer(found, self._save.target.value or chosen or "")
-        many = (
-            f"These {LISTED} were changed last. Search to find others."
-            if len(found) == LISTED
-            else ""
-        )
-        none = "No workflow matches" if text else "No workflows are stored yet"
-        self._list_note.value = note(many if found else none, live=True)
         self._remember()
 
     def _choose(self, workflow_id: str | None) -> None:
@@ -354,7 +316,7 @@ class WorkflowPanel(Panel):
         home = self._home
         versions = home.versions(workflow_id, limit=1000)
         version = home.version(workflow_id, "latest" if number is None else number)
-        stored = next((one for one in self._listed if one.id == workflow_id), None)
+        stored = next((one for one in self._list.workflows if one.id == workflow_id), None)
         stored = stored or home.get(workflow_id)
         source, notes = in_api_format(self.comfy.server, graphs_of(version))
         workflow = Workflow(self.comfy.server, source, title=stored.name)
@@ -364,9 +326,9 @@ class WorkflowPanel(Panel):
             self._version_box.options = [(version_label(one), one.number) for one in versions]
             self._version_box.value = version.number
             self._version_box.layout.display = ""
-            self._list_box.value = stored.id if stored in self._listed else None
-            if stored not in self._listed:
-                self._save.offer([*self._listed, stored], stored.id)
+            self._list.choose(stored.id)
+            if stored not in self._list.workflows:
+                self._save.offer([*self._list.workflows, stored], stored.id)
             self._save.target.value = stored.id
             self._save.name.value = stored.name
             self._show(workflow, f"version {version.number} of {len(versions)}", notes)
@@ -381,7 +343,7 @@ class WorkflowPanel(Panel):
 
         def show() -> None:
             self._stored, self._version, self._versions = None, None, []
-            self._list_box.value = None
+            self._list.choose(None)
             self._version_box.layout.display = "none"
             self._save.target.value = ""
             self._save.name.value = workflow.title
@@ -438,7 +400,7 @@ class WorkflowPanel(Panel):
         try:
             workflow = self._current()
             self._nodes.show(workflow.to_api(), workflow.validate())
-            self._models.look(workflow)
+            self._models.show_missing(workflow)
         finally:
             self._nodes.validate.disabled = False
 
@@ -479,7 +441,7 @@ class WorkflowPanel(Panel):
         if kept.record.get("new_version") is False:
             self._save.say(f"Nothing has changed since version {kept.record.get('version')}.")
             return
-        self._list(self._search_field.value)
+        self._find(self._list.search.value)
         self._open(self._new_request(), kept.id, None)
         self._save.say(f"Saved as version {kept.record.get('version')}.")
 
@@ -520,7 +482,7 @@ class WorkflowPanel(Panel):
             heads = ("name", "version", "changed", "id")
             rows = [
                 (one.name, str(one.latest_version or ""), when(one.updated_at), one.id)
-                for one in self._listed
+                for one in self._list.workflows
             ]
         else:
             heads = ("id", "class", "title", "inputs")
@@ -536,8 +498,3 @@ class WorkflowPanel(Panel):
             f"<p><b>{html.escape(head)}</b></p>{html_table(heads, rows)}",
             f"{head}\n{text_table([heads, *rows])}",
         )
-
-
-def _label(stored: StoredWorkflow) -> str:
-    version = f" · v{stored.latest_version}" if stored.latest_version else ""
-    return f"{stored.name}{version}"

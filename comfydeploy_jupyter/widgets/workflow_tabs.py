@@ -74,7 +74,7 @@ class NodesTab:
         self._table.value = nodes_table(graph, found)
         self._verdict.value = "" if found is None else verdict(found)
         self._verdict.layout.display = "none" if found is None else ""
-        self._models.look(None)
+        self._models.show_missing(None)
 
 
 class ChangesTab:

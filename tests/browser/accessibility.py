@@ -1,4 +1,4 @@
-"""What is hard to read or to find in a panel, for those who see little or use the keyboard."""
+"""Checks for people with low vision, and for those who use the keyboard."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from playwright.sync_api import Locator
 
-# Texts whose contrast is below 4.5 (3 where they are large), as WCAG 2.2 AA has it; what is
-# disabled does not count.
+# Texts whose contrast is below that of WCAG 2.2 AA: 4.5, or 3 for large texts. Disabled controls
+# are not checked.
 DIM = """panel => {
     const EXEMPT = "style, option, :disabled, .cd-unseen, [aria-hidden=true]";
     const context = new OffscreenCanvas(1, 1).getContext("2d", {willReadFrequently: true});
@@ -52,7 +52,7 @@ DIM = """panel => {
     return [...found];
 }"""
 
-# What looks no different when the keyboard gets to it.
+# Controls that look the same with the keyboard's focus as without it.
 UNMARKED = """panel => {
     const look = element => {
         const {outlineStyle, outlineWidth, boxShadow, borderColor} = getComputedStyle(element);
@@ -74,7 +74,7 @@ UNMARKED = """panel => {
 
 
 def assert_accessible(panel: Locator) -> None:
-    """All texts of a panel have contrast, and the keyboard's place in it is always seen."""
+    """Check that all texts of a panel have enough contrast, and that the focus is visible."""
     assert panel.evaluate(DIM) == []
     panel.page.keyboard.press("Tab")  # from now on the browser marks the focus
     assert panel.evaluate(UNMARKED) == []

@@ -40,7 +40,7 @@ SHOWN = {
 
 FAILED = pytest.StashKey[bool]()
 SCREENSHOTS = Path(os.environ["SCREENSHOTS"]) if "SCREENSHOTS" in os.environ else None
-"""Where pictures of every test go, if anybody wants them."""
+"""The folder for screenshots of all tests, if the variable is set."""
 
 FLAGS = [
     "--no-sandbox",
@@ -154,7 +154,7 @@ class LabPage:
             self.page.wait_for_timeout(50)
 
     def shoot(self, name: str) -> None:
-        """Take a picture of the page for whoever wants to see it.
+        """Take a screenshot of the page if one is wanted.
 
         All go into the folder that ``SCREENSHOTS`` names, those of `SHOWN` into the documents
         where ``STORE_SCREENSHOTS`` is set.
@@ -190,7 +190,7 @@ class Sessions:
         self._session.post(self._url, json=body, timeout=60).raise_for_status()
 
     def end(self) -> None:
-        """End all of them: what they follow would slow down the tests to come."""
+        """End all kernels, whose panels would slow down later tests."""
         for found in self._session.get(self._url, timeout=60).json():
             self._session.delete(f"{self._url}/{found['id']}", timeout=60)
 
@@ -266,7 +266,7 @@ def pages(browser: BrowserContext, lab: JupyterProcess) -> Pages:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Any:
-    """Let fixtures know whether their test has failed."""
+    """Note for fixtures whether their test has failed."""
     report = yield
     if report.failed:
         item.stash[FAILED] = True

@@ -34,7 +34,7 @@ def second_machine(lab: JupyterProcess) -> Iterator[str]:
 
 
 def fits(panel: Locator) -> bool:
-    """Whether nothing of a panel is cut off at the side by what it is in."""
+    """Return whether the whole width of a panel is visible."""
     script = """panel => {
         const own = panel.getBoundingClientRect();
         for (let box = panel.parentElement; box; box = box.parentElement) {

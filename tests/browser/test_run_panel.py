@@ -37,7 +37,7 @@ PANEL = "from comfydeploy_jupyter import RunPanel\npanel = RunPanel({!r})\npanel
 
 @pytest.fixture(autouse=True)
 def comfy(lab: JupyterProcess) -> Iterator[Comfy]:
-    """A client; a test that fails leaves the queue empty all the same."""
+    """A client; the queue is emptied after each test, also after one that failed."""
     client = Comfy(lab.url, lab.token)
     yield client
     for status in ("queued", "running"):
@@ -57,7 +57,7 @@ def write(lab: JupyterProcess) -> Any:
 
 
 def slow(steps: int, delay: float, title: str) -> dict[str, Any]:
-    """Return a workflow that takes its time, with a history and an entry in caches of its own."""
+    """Return a slow workflow that no other test has run, and that no cache has."""
     token = f"{title} {time.time()}"
     return {
         title: {
@@ -74,7 +74,7 @@ def press(panel: Locator, name: str) -> None:
 
 
 def assert_neat(panel: Locator) -> None:
-    """Nothing sticks out, nothing is without a name."""
+    """Check that nothing is wider than the panel, and that each control has a name."""
     wider = panel.evaluate(
         """panel => [panel, ...panel.querySelectorAll("*")].filter(e =>
             e.checkVisibility() && !e.closest(".cd-unseen")

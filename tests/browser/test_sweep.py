@@ -1,4 +1,4 @@
-"""A sweep as users see it: it fills, the Stop button stops it, the sheet stays."""
+"""A sweep in a page: it fills up, the Stop button stops it, its sheet stays."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ DROP = """\
 
 @pytest.fixture(scope="module")
 def large_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file that no message of a notebook could carry."""
+    """A file that is too large for a message of a notebook."""
     path = tmp_path_factory.mktemp("large") / f"{uuid.uuid4().hex}.bin"
     path.write_bytes(uuid.uuid4().bytes * (LARGE // 16))
     return path

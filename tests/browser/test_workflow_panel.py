@@ -25,7 +25,7 @@ SUNSET = json.loads((REPOSITORY / "notebooks" / "sunset.json").read_text())
 
 @pytest.fixture(scope="module")
 def kept(lab: JupyterProcess) -> str:
-    """A workflow with three versions and a telling name, beside some others."""
+    """A workflow with three versions, and some other workflows."""
     comfy = Comfy(lab.url, lab.token)
     for name in ("Portrait", "Landscape at night", "Upscale"):
         comfy.workflows.save(SUNSET, name, comment="first light")

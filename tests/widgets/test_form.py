@@ -1,4 +1,4 @@
-"""The form without a page: what it tells the page, and what it makes of the answers."""
+"""The form without a page: the state that it sends, and how it handles messages."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from comfydeploy_jupyter.errors import InvalidRequestError, UnknownInputError
 from comfydeploy_jupyter.graphs.form import input_form, workflow_form
 from comfydeploy_jupyter.graphs.form_fields import FormField
 from comfydeploy_jupyter.widgets import Panel
-from comfydeploy_jupyter.widgets.form import SHOWN, Form, unlocked_seeds
+from comfydeploy_jupyter.widgets.form import SHOWN, Form
+from comfydeploy_jupyter.widgets.form_values import unlocked_seeds
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def show(form: Form, *fields: FormField, unlocked: tuple[str, ...] = ()) -> Form
 
 
 def type_in(form: Form, value: object) -> None:
-    """Tell the form what its page does."""
+    """Send the form a message as its page would."""
     form._handle_custom_msg({"kind": "typed", "values": {"1.x": value}}, [])
 
 
@@ -187,7 +188,7 @@ def test_each_field_that_is_wrong_is_marked_until_it_is_changed(form: Form) -> N
         "details": "c: 'x' not in []",
         "extra_info": {"input_name": "c"},
     }
-    form.complain({"2": {"class_type": "A", "errors": [fault, {}, 3]}, "9": [], "1": None})
+    form.mark_errors({"2": {"class_type": "A", "errors": [fault, {}, 3]}, "9": [], "1": None})
     assert form.problems == {"2.c": "Value not in list: c: 'x' not in []"}
     missing = {"message": "Invalid file", "extra_info": {"input_name": "image"}}
     form.complain({"2.c": {"class_type": "LoadImage", "errors": [missing, {}, 3]}})

@@ -1,4 +1,4 @@
-"""What the gallery tells its page of a result."""
+"""The state that the gallery has of a result."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from comfydeploy_jupyter.client import Result
 from comfydeploy_jupyter.client.server import Server
-from comfydeploy_jupyter.widgets.gallery import told
+from comfydeploy_jupyter.widgets.gallery import view_state
 
 OUTPUTS: dict[str, Any] = {
     "1": {"text": ["one"], "images": [{"filename": "1.png"}]},
@@ -25,7 +25,7 @@ def names(facts: dict[str, Any], *, waits: bool) -> list[str]:
 
 def of(chosen: list[str]) -> dict[str, Any]:
     reply = {"prompt_id": "p", "status": "success", "outputs": OUTPUTS}
-    return told(Result(Server("http://h/"), reply), chosen)
+    return view_state(Result(Server("http://h/"), reply), chosen)
 
 
 def test_without_a_choice_nothing_waits() -> None:

@@ -52,7 +52,7 @@ def comfy(server: JupyterProcess, cloudflared: FakeCloudflared) -> Iterator[Comf
 
 @pytest.fixture
 def panel_of(comfy: Comfy) -> Iterator[Callable[..., TunnelPanel]]:
-    """A function that makes a panel and waits until it has looked at the tunnel."""
+    """A function that makes a panel and waits until it knows the state of the tunnel."""
     panels: list[TunnelPanel] = []
 
     def make(*args: Any, **kwargs: Any) -> TunnelPanel:

@@ -43,12 +43,12 @@ def comfy(
 
 
 class Page:
-    """The other side of the panel's list: says what the page says, keeps what it hears."""
+    """Stands in for the page: sends its messages, and keeps those that it receives."""
 
     def __init__(self, panel: UploadPanel) -> None:
         self._view = panel._view
         self.told: list[dict[str, Any]] = []
-        self._view.tell = self.told.append
+        self._view.broadcast = self.told.append
 
     def say(self, kind: str, *buffers: bytes, **message: Any) -> None:
         self._view._handle_custom_msg({"type": kind, **message}, list(map(memoryview, buffers)))
@@ -201,8 +201,8 @@ def test_a_model_from_a_link_is_followed_retried_and_listed(
     name = f"{uuid.uuid4().hex}.safetensors"
     content = bare_service.files[name] = uuid.uuid4().bytes * 1000
     bare_service.spoil["files"].append(404)
-    panel._link.value = f"{bare_service.url}/files/{name}"
-    panel._folder.value = "loras"
+    panel._add.link.value = f"{bare_service.url}/files/{name}"
+    panel._add.folder.value = "loras"
     panel.add_model()
 
     def mine() -> Any:
@@ -211,7 +211,7 @@ def test_a_model_from_a_link_is_followed_retried_and_listed(
     until(lambda: panel.error or mine().get("state") == "failed")
     assert panel.error == ""
     assert "404" in mine()["error"]
-    assert panel._link.value == ""
+    assert panel._add.link.value == ""
     Page(panel).say("retry", id=mine()["id"])
     until(lambda: panel.error or mine().get("state") == "done")
     until(lambda: name in [model["name"] for model in panel.models])
@@ -254,8 +254,8 @@ def test_the_machine_is_chosen_where_there_are_several(
     assert panel.machine == panel.destination["machine"] == second.id
     name = f"{uuid.uuid4().hex}.safetensors"
     content = bare_service.files[name] = uuid.uuid4().bytes * 1000
-    panel._link.value = f"{bare_service.url}/files/{name}"
-    panel._folder.value = "loras"
+    panel._add.link.value = f"{bare_service.url}/files/{name}"
+    panel._add.folder.value = "loras"
     panel.add_model()
     until(lambda: panel.error or name in [model["name"] for model in panel.models])
     assert panel.error == ""
@@ -286,7 +286,7 @@ def test_a_download_is_cancelled(
     until(lambda: panel._models.loaded)
     name = f"{uuid.uuid4().hex}.safetensors"
     bare_service.spoil["files"].append("never")
-    panel._link.value = f"{bare_service.url}/files/{name}"
+    panel._add.link.value = f"{bare_service.url}/files/{name}"
     panel.add_model()
     until(lambda: [one["filename"] for one in panel.transfers].count(name) == 1)
     (mine,) = [one for one in panel.transfers if one["filename"] == name]
@@ -299,11 +299,11 @@ def test_a_bad_link_is_told_and_may_be_corrected(panel_of: Callable[..., UploadP
     panel.add_model()
     assert "Link: enter the address" in panel.error
     until(lambda: panel._models.loaded)
-    panel._link.value = "ftp://nowhere/a.safetensors"
+    panel._add.link.value = "ftp://nowhere/a.safetensors"
     panel.add_model()
     until(lambda: "url" in panel.error)
-    until(lambda: not panel._add_button.disabled)
-    assert panel._link.value == "ftp://nowhere/a.safetensors"
+    until(lambda: not panel._add.add.disabled)
+    assert panel._add.link.value == "ftp://nowhere/a.safetensors"
 
 
 def test_a_hash_that_cannot_be_had_is_told(panel_of: Callable[..., UploadPanel]) -> None:

@@ -83,7 +83,7 @@ def test_search_by_name_and_comment_then_choose(
     until(lambda: panel.workflows == [])
     panel.search(name.upper())
     until(lambda: panel.workflows == [name])
-    panel._list_box.value = kept
+    panel._list.list.value = kept
     opened(panel)
     assert (panel.version, panel.versions) == (2, [2, 1])
     labels = [label for label, _ in panel._version_box.options]

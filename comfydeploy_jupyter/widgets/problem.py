@@ -1,0 +1,31 @@
+"""An error message beside a control."""
+
+from __future__ import annotations
+
+import html
+
+import ipywidgets as w
+
+from ..errors import ComfyDeployError
+
+
+# ipywidgets has no types
+class Problem(w.HTML):  # type: ignore[misc]  # ipywidgets has no types
+    """An error message beside the control that caused it; hidden while there is no error."""
+
+    def __init__(self) -> None:
+        super().__init__(layout=w.Layout(display="none", margin="0", width="auto"))
+
+    def show(self, error: Exception | str) -> None:
+        """Show an error until the next `clear`."""
+        if isinstance(error, (ComfyDeployError, str)):
+            text = str(error)
+        else:
+            text = f"{type(error).__name__}: {error}"
+        self.value = f'<div class="comfydeploy-error" role="alert">{html.escape(text)}</div>'
+        self.layout.display = ""
+
+    def clear(self) -> None:
+        """Remove the error."""
+        self.value = ""
+        self.layout.display = "none"
