@@ -10,6 +10,7 @@ JOBS    ?= 2
 
 BIN   := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# not --quiet: MkDocs does not count the warnings then, which its strict mode makes errors
 MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
 NPM   := scripts/node.sh $(VENV) npm --prefix js
 JS_STAMP := js/node_modules/.package-lock.json
@@ -58,7 +59,7 @@ screenshots: $(STAMP)-test comfyui browser ## make the pictures of the documents
 		"change_run_and_see or find_open_compare or chosen_and_dropped or start_copy_stop or state_on_top or from_the_form"
 
 docs: $(STAMP)-docs ## build the site of documents into site/; a broken link is an error
-	$(MKDOCS) build --quiet
+	$(MKDOCS) build
 
 docs-serve: $(STAMP)-docs ## show the site at http://127.0.0.1:8000, and build it again at each change
 	$(MKDOCS) serve

@@ -62,7 +62,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     markdown = MARKER.sub(lambda found: made[found[1]](), markdown)
     sources = {target: source for source, target in PAGES.items()}
     source = sources.get(page.file.src_uri, f"docs/{page.file.src_uri}")
-    repository = f"{config.repo_url}/blob/main"
+    repository = f"{config.extra['repository']}/blob/main"
     parts = FENCE.split(markdown)
     parts[::2] = [linked(part, source, page.file.src_uri, repository) for part in parts[::2]]
     return "".join(parts)
