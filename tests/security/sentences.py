@@ -19,7 +19,7 @@ HELD: dict[str, tuple[str, ...]] = {
         f"{_AUTH}::strangers_are_turned_away",
         f"{_AUTH}::the_list_above_has_every_route",
     ),
-    "Every route asks Jupyter": (f"{_AUTH}::strangers_are_turned_away", f"{_AUTH}::sockets"),
+    "Every route lets Jupyter": (f"{_AUTH}::strangers_are_turned_away", f"{_AUTH}::sockets"),
     "Nothing happens before that": (
         f"{_AUTH}::strangers_are_turned_away",
         f"{_AUTH}::no_other_method_gets_further",
@@ -40,11 +40,11 @@ HELD: dict[str, tuple[str, ...]] = {
         f"{_AUTH}::a_sign_in_is_asked_for_as_a_post_is",
         f"{_PAGE}::the_socket_is_for_users_and_for_our_own_pages",
     ),
-    "Browsers also say": (
+    "Browsers also report": (
         f"{_AUTH}::pages_of_other_sites_cannot_use_the_login",
         f"{_AUTH}::only_its_pages_are_let_in",
     ),
-    "A link from elsewhere": (
+    "A link on another site": (
         f"{_AUTH}::links_from_other_sites_show_but_do_nothing",
         f"{_AUTH}::a_sign_in_is_asked_for_as_a_post_is",
     ),
@@ -53,11 +53,11 @@ HELD: dict[str, tuple[str, ...]] = {
         f"{_HUB}::another_users_page_gets_nowhere",
         f"{_HUB}::the_own_page_works",
     ),
-    "There is one caller": (f"{_MACHINE}::the_service_is_let_in", f"{_MACHINE}::wrong_tokens"),
+    "One caller needs": (f"{_MACHINE}::the_service_is_let_in", f"{_MACHINE}::wrong_tokens"),
     "ComfyDeploy, with the [machine token]": (
         f"{_MACHINE}::nobody_is_let_in_without_one_configured",
     ),
-    "It reaches `POST": (f"{_MACHINE}::no_other_route_takes_it",),
+    "It can call `POST": (f"{_MACHINE}::no_other_route_takes_it",),
     # -- what the routes can reach
     "**Files.**": (
         f"{_FILES}::every_field_that_takes_a_path_is_tried",
@@ -68,11 +68,11 @@ HELD: dict[str, tuple[str, ...]] = {
         "comfyui/test_folders.py::a_link_swapped_in_after_the_check_leads_nowhere",
         "comfyui/test_folders.py::swapping_all_the_time_never_escapes",
     ),
-    "What leads outside": (
+    "A path outside": (
         "comfyui/test_folders.py::what_is_missing_outside_is_refused_as_what_is_there",
         f"{_FILES}::no_spelling_leads_outside",
     ),
-    "Uploads and models go": (
+    "Uploads and models are": (
         "files/test_uploads.py::the_same_content_is_reused_and_other_content_gets_a_free_name",
         "files/test_uploads.py::many_at_once_never_overwrite_each_other",
         "files/test_uploads.py::overwrite",
@@ -92,7 +92,7 @@ HELD: dict[str, tuple[str, ...]] = {
         "handlers/test_site.py::the_answer_cannot_act_in_jupyters_name",
         f"{_SERVICES}::nobody_speaks_for_the_origin_of_jupyter",
     ),
-    "So is all that": (
+    "Everything that ComfyUI serves": (
         f"{_PAGE}::a_file_cannot_act_as_a_page",
         f"{_PAGE}::a_file_without_a_type_is_mere_bytes",
         f"{_PAGE}::files_of_users_are_no_pages_and_no_scripts",
@@ -103,8 +103,8 @@ HELD: dict[str, tuple[str, ...]] = {
         f"{_PAGE}::the_page_and_its_parts",
         f"{_SERVICES}::nobody_speaks_for_the_origin_of_jupyter",
     ),
-    "Pages of their own that": (f"{_PAGE}::a_file_cannot_act_as_a_page",),
-    "Turn it off": (f"{_PAGE}::there_is_no_page",),
+    "HTML pages of custom nodes": (f"{_PAGE}::a_file_cannot_act_as_a_page",),
+    "Turn the page off": (f"{_PAGE}::there_is_no_page",),
     "Texts of workflows": (
         "security/test_hostile_names.py::what_notebooks_show_is_escaped",
         "security/test_hostile_names.py::a_terminal_gets_nothing_to_obey",
@@ -124,13 +124,13 @@ HELD: dict[str, tuple[str, ...]] = {
         "handlers/test_site.py::nothing_of_jupyter_goes_out",
     ),
     "A redirect of ComfyUI": (f"{_PAGE}::where_redirects_lead",),
-    "Links that a workflow file brings": (
+    "Links in a workflow file": (
         "transfers/test_public.py::connection_is_judged_by_its_address",
         "transfers/test_public.py::name_is_looked_up_when_the_connection_is_made",
         "handlers/test_fetch_models.py::redirect_from_a_mirror_into_the_machine_is_refused",
     ),
     "`offline = True` forbids": (
-        "test_offline.py::installer_fetches_nothing",
+        "net/test_fetch_policy.py::installer_fetches_nothing",
         "transfers/test_public.py::offline_ends_what_was_under_way",
     ),
     "Redirects are followed": (
@@ -160,7 +160,7 @@ HELD: dict[str, tuple[str, ...]] = {
         f"{_BOMBS}::json_in_a_text_of_json",
         f"{_SERVICES}::nonsense_is_told_as_such",
     ),
-    "A workflow may become": (
+    "A workflow may grow": (
         "graphs/test_expansion.py::a_small_file_that_becomes_large_is_refused",
         "graphs/test_expansion.py::time_grows_with_the_file",
     ),
@@ -168,7 +168,7 @@ HELD: dict[str, tuple[str, ...]] = {
         "test_patterns.py::time_grows_with_the_text",
         "test_patterns.py::patterns_that_are_slow_are_noticed",
     ),
-    "**What needs no more": (
+    "**What needs only": (
         f"{_AUTH}::authorizer_is_asked_once_with_our_resource",
         "openapi/test_document.py::the_same_document_has_the_same_tag",
     ),
@@ -206,15 +206,15 @@ HELD: dict[str, tuple[str, ...]] = {
         f"{_SECRETS}::values_that_hold_secrets_are_known",
         f"{_SECRETS}::nothing_tells_a_secret",
     ),
-    "Interpreters that are asked": (
+    "Interpreters that list": (
         f"{_SECRETS}::programs_that_are_asked_get_nothing_but_what_they_need",
     ),
-    "What `GET machine` shows": (
+    "In the launch arguments": (
         f"{_SECRETS}::arguments_are_shown_without_secrets_and_taken_back",
         "machines/test_routes.py::secrets_are_masked_and_come_back",
     ),
     "A key in a request": (f"{_SECRETS}::nothing_tells_a_secret",),
-    "While a transfer goes on": (
+    "During a transfer": (
         "transfers/test_uploads.py::tokens_leave_the_store_when_a_transfer_ends",
         f"{_SECRETS}::nothing_tells_a_secret",
     ),
@@ -245,8 +245,8 @@ HELD: dict[str, tuple[str, ...]] = {
         f"{_REPOSITORIES}::nothing_that_a_repository_configures_is_run",
         f"{_REPOSITORIES}::nor_where_that_is_hidden",
     ),
-    "What they cannot do is": (f"{_OTHERS}::a_stranger_is_no_comfyui_and_hears_nothing",),
-    "Before a byte is sent": (
+    "They cannot pretend": (f"{_OTHERS}::a_stranger_is_no_comfyui_and_hears_nothing",),
+    "Before the first byte": (
         f"{_OTHERS}::a_stranger_is_no_comfyui_and_hears_nothing",
         f"{_OTHERS}::nor_by_ipv6",
         f"{_OTHERS}::nor_by_another_address_of_this_machine",
@@ -255,7 +255,7 @@ HELD: dict[str, tuple[str, ...]] = {
         f"{_OTHERS}::a_stranger_whose_place_ours_takes_keeps_nothing",
         f"{_OTHERS}::who_is_named_is_trusted",
     ),
-    "All else is refused": (
+    "Every other process": (
         f"{_OTHERS}::at_the_usual_port_a_stranger_is_passed_over",
         f"{_OTHERS}::the_port_of_ours_is_not_taken_over",
         f"{_OTHERS}::a_start_whose_port_is_taken_is_no_start",
@@ -265,7 +265,7 @@ HELD: dict[str, tuple[str, ...]] = {
         f"{_OTHERS}::folders_are_not_taken_from_what_http_says",
         "comfyui/test_running.py::by_its_path_and_by_its_name",
     ),
-    "Where that cannot be known": (
+    "If the owner cannot": (
         f"{_OTHERS}::what_cannot_be_known_is_refused",
         f"{_OTHERS}::who_is_named_is_trusted",
     ),
@@ -276,7 +276,7 @@ HELD: dict[str, tuple[str, ...]] = {
     "A folder that you name": (
         f"{_DISCOVERY}::a_tree_that_others_can_change_is_used_only_if_it_is_named",
     ),
-    "**Files that are swapped.**": (
+    "**Files that are replaced": (
         "runs/test_bring.py::a_folder_that_is_swapped_all_the_time_gives_nothing_from_outside",
         "runs/test_bring.py::a_link_in_the_place_of_the_copy_is_not_written_through",
         "runs/test_bring.py::nor_one_in_the_place_of_the_folder",
@@ -290,7 +290,7 @@ HELD: dict[str, tuple[str, ...]] = {
     ),
     # -- what a tunnel exposes
     "Nothing is exposed until": ("handlers/test_tunnel.py::start_status_stop",),
-    "Who may only `read`": ("handlers/test_tunnel.py::who_may_only_read_gets_no_link",),
+    "A user who may only `read`": ("handlers/test_tunnel.py::who_may_only_read_gets_no_link",),
     "It ends with Jupyter": (
         f"{_ACCESS}::nothing_outlives_a_killed_jupyter",
         f"{_ACCESS}::nothing_outlives_a_stopped_jupyter",
@@ -306,13 +306,16 @@ HELD: dict[str, tuple[str, ...]] = {
         f"{_ACCESS}::jupyter_through_its_tunnel",
         f"{_ACCESS}::a_jupyter_that_asks_nobody_gets_a_gate",
     ),
-    "The gate is a process": (f"{_GATE}::killed_gate_comes_back_at_its_address",),
+    "The gate is a separate process": (f"{_GATE}::killed_gate_comes_back_at_its_address",),
     "A browser that opens": (
         f"{_GATE}::a_browser_brings_the_secret_once",
         f"{_WIRE}::the_way_without_the_secret_stays_on_the_host",
     ),
     "Bearer": (f"{_GATE}::programs",),
-    "ComfyUI sees none": (f"{_WIRE}::headers_that_open_the_gate_stay_at_it", f"{_GATE}::programs"),
+    "ComfyUI receives neither": (
+        f"{_WIRE}::headers_that_open_the_gate_stay_at_it",
+        f"{_GATE}::programs",
+    ),
     "After ten wrong secrets": (
         f"{_GATE}::guessing_is_bounded_for_each_address",
         f"{_GATE}::no_invented_address_gives_new_attempts",
@@ -322,7 +325,7 @@ HELD: dict[str, tuple[str, ...]] = {
         f"{_GATE}::other_sites_may_not_use_the_cookie",
         f"{_WIRE}::other_sites_may_link_and_nothing_else",
     ),
-    "A request that is half sent": (f"{_WIRE}::half_heads_are_bounded_in_number_and_in_time",),
+    "A request that is sent only": (f"{_WIRE}::half_heads_are_bounded_in_number_and_in_time",),
     "The gate's log says": (
         f"{_WIRE}::the_log_is_bounded_and_has_no_secret",
         f"{_WIRE}::whatever_is_sent_the_gate_stands",
@@ -333,7 +336,7 @@ HELD: dict[str, tuple[str, ...]] = {
         "tunnel/test_binary.py::configured_then_path_then_cache",
     ),
     # -- how this is checked
-    "`make check` has": (
+    "`make check` runs": (
         "test_audit.py::findings_fail",
         "test_audit.py::without_a_service_it_says_that_nothing_was_audited",
     ),
@@ -349,35 +352,35 @@ ADVICE = (
     "Jupyter's default authorizer",
     "On a shared server",
     "All users of one Jupyter",
-    "Users who shall not",
-    "That needs https",
-    "What such a page can still do",
+    "Users who must not",
+    "This protection needs",
+    "Such a page can still",
     "Only a domain for each user",
-    "**To run a workflow",
-    "Who may `write` can therefore",
+    "**Running a workflow",
+    "A user who may `write` can therefore do",
     "The limits below",
     "**The network.**",
-    "A user who may `write` can so",
+    "A user who may `write` can therefore make",
     "Jupyter's own `/metrics`",
     "| key |",
-    "The panels hold",
-    "A page that reaches",
+    "The panels keep",
+    "If a page can reach",
     "The inputs of a run",
     "ComfyUI stores workflows",
-    "Think of that",
+    "Keep this in mind",
     "Programs' arguments can",
-    "The people whom",
+    "This table lists",
     "| who |",
     "| a user who may `write` |",
     "| a visitor with the link",
     "| the author of a model file",
-    "| root, and who",
+    "| root, and everybody",
     "**Other users of this machine**",
     "ComfyUI has neither users",
     "We cannot prevent",
-    "Where you do not trust",
+    "If you do not trust",
     "| tunnel |",
-    "Who has the link",
+    "Everybody who has",
     "Cloudflare, which",
     "Keep Jupyter's token",
     "Install custom nodes",
