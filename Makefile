@@ -15,12 +15,16 @@ MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs
 NPM   := scripts/node.sh $(VENV) npm --prefix js
 JS_STAMP := js/node_modules/.package-lock.json
 
-.PHONY: help setup run test check unit fuzz docs docs-serve notebooks screenshots comfyui browser hub-proxy js js-build dist release-check clean
+# What make quick leaves out, by markers that tests/selection.py gives
+QUICK := not comfyui and not browser and not cluster and not slow
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --no-loadscope-reorder
+
+.PHONY: help setup run test quick check style unit coverage fuzz docs docs-serve notebooks screenshots comfyui browser clock hub-proxy js js-build dist release-check clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):[^=]* ## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
-setup: $(STAMP)-docs comfyui browser hub-proxy ## install everything that development needs, and the git hooks
+setup: $(STAMP)-docs comfyui browser clock hub-proxy ## install everything that development needs, and the git hooks
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --group dev
 	$(BIN)/pre-commit install
 
@@ -29,17 +33,27 @@ run: INSTALL =
 run: $(STAMP)-lab comfyui ## set everything up, run the quickstart workflow, leave JupyterLab running (SMOKE=1: end after the workflow)
 	$(BIN)/python scripts/run.py --comfyui $(COMFYUI) $(if $(SMOKE),--smoke)
 
+test: OPTIONS += --only-allowed-skips
 test: check docs unit ## set up what the tests need and run every check and test
 
-check: $(STAMP)-test js ## run linters, types, import rules, and look for known vulnerabilities in dependencies
+# The path names no ComfyUI, so that a test fails that needs one and is not marked.
+quick: style ## run linters, types, and the tests that need neither a ComfyUI nor a browser
+	COMFYUI_TEST_PATH=/nowhere $(PYTEST) -m "$(QUICK)" $(ARGS)
+
+check: style js ## run linters, types, import rules, and look for known vulnerabilities in dependencies
+	$(BIN)/python scripts/audit.py
+
+style: $(STAMP)-test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
-	$(BIN)/python scripts/audit.py
 
-unit: $(STAMP)-test comfyui browser hub-proxy ## run the tests, or those that ARGS names: ARGS="tests/handlers -x"
-	COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest -n $(JOBS) --no-loadscope-reorder $(ARGS)
+unit: $(STAMP)-test comfyui browser clock hub-proxy ## run the tests, or those that ARGS names: ARGS="tests/handlers -x"
+	COMFYUI_TEST_PATH=$(COMFYUI) $(PYTEST) $(OPTIONS) $(ARGS)
+
+coverage: OPTIONS += --cov
+coverage: unit ## run all tests, and show which lines and branches of the package they run
 
 js: $(JS_STAMP) ## check and test the JavaScript
 	$(NPM) run --silent check
@@ -77,6 +91,9 @@ comfyui: $(STAMP)-lab ## install a ComfyUI that runs without a GPU into .comfyui
 browser:
 	@scripts/browser.sh
 
+clock:
+	@scripts/clock.sh
+
 hub-proxy: $(STAMP)-venv
 	@scripts/hub_proxy.sh $(VENV) $(HUB_PROXY)
 
@@ -95,7 +112,8 @@ $(STAMP)-lab: pyproject.toml | $(STAMP)-venv
 
 $(STAMP)-test: pyproject.toml $(STAMP)-lab
 	@echo "Installing what the tests need into $(VENV)"
-	$(BIN)/pip install --quiet --editable '.[lab,ui,test]'
+	$(BIN)/pip install --quiet --upgrade 'pip>=25.1' # the first that knows dependency groups
+	$(BIN)/pip install --quiet --editable '.[lab,ui]' --group test
 	@touch $@
 
 $(STAMP)-docs: pyproject.toml $(STAMP)-test

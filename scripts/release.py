@@ -270,6 +270,8 @@ def check_resolves(python: str) -> None:
             "--quiet",
             "--no-config",
             "--all-extras",
+            "--group",
+            f"{REPOSITORY / 'pyproject.toml'}:test",
             "--output-file",
             os.devnull,
         ),
@@ -301,7 +303,8 @@ def run_suite(python: str, *, lowest: bool) -> None:
         call("uv", "venv", "--quiet", "--seed", "--no-config", "--python", python, venv)
         call(
             *("uv", "pip", "install", "--quiet", "--python", venv, "--constraints", constraints),
-            *("--editable", f"{REPOSITORY}[lab,test]"),
+            *("--group", f"{REPOSITORY / 'pyproject.toml'}:test"),
+            *("--editable", f"{REPOSITORY}[lab]"),
         )
         # old packages warn of newer ones that they allow, a plugin of pytest as it is loaded; what
         # warns of ours is seen with the newest ones

@@ -19,6 +19,7 @@ pytest_plugins = [
     "tests.jupyterhub_server",
     "tests.mortal_jupyter",
     "tests.newer_comfyui",
+    "tests.selection",
     "tests.transfer_service",
 ]
 

@@ -33,6 +33,7 @@ def test_kills_at_random_moments_break_nothing(tmp_path, bare_service, seed):
         world.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(4))
 def test_kills_while_an_old_store_is_upgraded_break_nothing(tmp_path, seed, number):
     try:

@@ -98,6 +98,7 @@ def end(script: subprocess.Popen[bytes]) -> None:
 IGNORING = ("sh", "-c", "trap '' INT HUP; exec \"$@\"", "sh")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("started", "ignored", "number"),
     [

@@ -23,6 +23,7 @@ def test_a_program_that_a_test_starts_can_be_interrupted(number: signal.Signals)
         assert process.wait(20) == -number
 
 
+@pytest.mark.slow
 def test_the_same_where_whoever_started_the_tests_ignores_signals() -> None:
     """As a shell does that starts a job in the background, and as nohup does."""
     tests = (

@@ -1,0 +1,80 @@
+"""What tests need, told by markers that nobody has to write, and which tests may be skipped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+MARKER_OF_FIXTURE = {
+    "installed_comfyui": "comfyui",
+    "start_jupyterhub": "slow",
+    "cluster": "cluster",
+}
+"""A test that uses such a fixture, by whatever way, gets the marker."""
+
+MARKER_OF_FOLDER = {"tests/browser/": "browser", "tests/cluster/": "cluster"}
+
+SAMPLES = "needs workflows of others, which are not part of this repository"
+ALLOWED_SKIPS = {
+    "tests/comfyui/test_folders.py::test_what_may_not_be_read_is_refused": (
+        "root, whom the gate runs as, may read everything"
+    ),
+    "tests/graphs/test_integrity.py::test_saved_workflows_are_whole": SAMPLES,
+    "tests/graphs/test_ui_to_api.py::test_converts_the_shared_samples": SAMPLES,
+    "tests/graphs/test_validation.py::test_shared_samples": SAMPLES,
+    "tests/handlers/test_assets.py::TestEnableAssets": "needs a ComfyUI of 0.33 or later",
+    "tests/handlers/test_folders.py::TestModelsDirectory": "needs a ComfyUI of 0.33 or later",
+    "tests/runs/test_own_ids.py::test_runs_that_were_queued_under_their_own_id_are_found_again": (
+        "needs a ComfyUI before 0.33"
+    ),
+}
+"""Tests, or classes of tests, that may be skipped where every test must run, and why."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option with which no test is skipped unless `ALLOWED_SKIPS` has it."""
+    parser.addoption(
+        "--only-allowed-skips",
+        action="store_true",
+        help="fail tests that are skipped, except those that tests/selection.py allows",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by what they need, and let those come first that take longest."""
+    for item in items:
+        marks = {MARKER_OF_FIXTURE.get(name) for name in getattr(item, "fixturenames", ())}
+        marks |= {mark for top, mark in MARKER_OF_FOLDER.items() if item.nodeid.startswith(top)}
+        for mark in sorted(filter(None, marks)):
+            item.add_marker(mark)
+    slow_files = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(
+        key=lambda item: (not item.get_closest_marker("browser"), item.path not in slow_files)
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
+    """Let a test fail that was skipped and may not be."""
+    report = yield
+    allowed = any(item.nodeid.startswith(start) for start in ALLOWED_SKIPS)
+    if not allowed and not hasattr(report, "wasxfail"):
+        _fail_if_skipped(report, item)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Any:
+    """Let a module fail that skips all of itself."""
+    report = yield
+    _fail_if_skipped(report, collector)
+    return report
+
+
+def _fail_if_skipped(report: Any, node: pytest.Item | pytest.Collector) -> None:
+    if report.skipped and node.config.getoption("only_allowed_skips"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"{reason}\nALLOWED_SKIPS in tests/selection.py does not have it."

@@ -1,0 +1,62 @@
+"""Markers that tests get by themselves, and skips that are allowed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from .comfyui_server import REPOSITORY
+from .selection import ALLOWED_SKIPS
+
+FILE = """
+import pytest
+
+@pytest.fixture
+def deep(installed_comfyui): ...
+
+def test_far(deep): ...
+
+@pytest.mark.skipif(True, reason="it rains")
+def test_rain(): ...
+
+@pytest.mark.xfail(reason="known")
+def test_known(): assert False
+"""
+
+
+def run(tmp_path, *options: str) -> str:
+    (tmp_path / "test_it.py").write_text(FILE)
+    command = ["-m", "pytest", "-p", "tests.selection", "-p", "tests.comfyui_server", *options]
+    done = subprocess.run(
+        [sys.executable, *command, "-q", "-p", "no:cacheprovider", "-c", "/dev/null", tmp_path],
+        cwd=REPOSITORY,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # none is needed
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout
+
+
+def test_who_needs_a_comfyui_by_whatever_way_is_marked(tmp_path):
+    told = run(tmp_path, "-m", "comfyui", "--collect-only")
+    assert "test_it.py::test_far" in told
+    assert "test_rain" not in told
+
+
+def test_a_skip_that_is_not_allowed_fails_where_that_is_asked_for(tmp_path):
+    assert "1 skipped, 1 deselected, 1 xfailed" in run(tmp_path, "-m", "not comfyui")
+    told = run(tmp_path, "-m", "not comfyui", "--only-allowed-skips")
+    assert "1 deselected, 1 xfailed" in told
+    assert "1 error in" in told
+    assert "ERROR at setup of test_rain" in told
+    assert "it rains\nALLOWED_SKIPS in tests/selection.py does not have it." in told
+
+
+@pytest.mark.parametrize("start", ALLOWED_SKIPS)
+def test_each_skip_that_is_allowed_is_of_a_test_that_is_there(start):
+    path, *names = start.split("::")
+    text = (REPOSITORY / path).read_text()
+    assert all(f"def {name}(" in text or f"class {name}:" in text for name in names)
