@@ -152,7 +152,7 @@ def test_sigterm_ends_a_stubborn_family_after_the_grace(start: Any, tmp_path: Pa
     begin = time.monotonic()
     reaper.terminate()
     assert reaper.wait(10) == 128 + signal.SIGKILL
-    assert 0.25 < time.monotonic() - begin < 2
+    assert time.monotonic() - begin > 0.25
     assert family(mark) == []
 
 
@@ -169,13 +169,11 @@ def test_control_c_is_left_to_the_owner(start: Any, tmp_path: Path) -> None:
 
 def test_grandchildren_of_a_crashed_child_are_ended(start: Any, tmp_path: Path) -> None:
     mark = f"FAMILY-{os.getpid()}-crash"
-    reaper = start(STUBBORN_FAMILY.replace("FAMILY", mark), mark)
+    reaper = start(STUBBORN_FAMILY.replace("FAMILY", mark), mark, grace=1000)
     child = child_of(reaper)
     until_ready(tmp_path / "log")
-    begin = time.monotonic()
     os.kill(child, signal.SIGKILL)
-    assert reaper.wait(10) == 128 + signal.SIGKILL
-    assert time.monotonic() - begin < 1
+    assert reaper.wait(60) == 128 + signal.SIGKILL, "they get no grace"
     assert family(mark) == []
 
 
@@ -201,7 +199,7 @@ def test_killed_owner_takes_the_family_along(tmp_path: Path, fork: bool) -> None
         assert alive(reaper)
         assert alive(child)
         os.kill(owner.pid, signal.SIGKILL)
-        until(lambda: not alive(reaper) and not family(mark, but=owner.pid), timeout=4)
+        until(lambda: not alive(reaper) and not family(mark, but=owner.pid), timeout=15)
         if fork:
             os.killpg(owner.pid, signal.SIGKILL)
 
@@ -213,13 +211,20 @@ def test_killed_guard_takes_the_child_along(start: Any) -> None:
     assert alive(child)
     reaper.kill()
     reaper.wait(10)
-    until(lambda: not alive(child), timeout=2)
+    until(lambda: not alive(child))
 
 
 def test_guard_starts_fast(start: Any) -> None:
-    begin = time.monotonic()
-    child_of(start("pass"))
-    assert time.monotonic() - begin < 0.5
+    """A bare Python is the measure, and the best of three each, since the machine may be busy."""
+    guarded, bare = [], []
+    for _ in range(3):
+        begin = time.monotonic()
+        child_of(start("pass"))
+        guarded.append(time.monotonic() - begin)
+        begin = time.monotonic()
+        subprocess.run([sys.executable, "-I", "-S", "-c", "pass"], check=True)
+        bare.append(time.monotonic() - begin)
+    assert min(guarded) < 10 * min(bare)
 
 
 async def test_the_log_is_told_without_colours(tmp_path):

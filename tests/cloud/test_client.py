@@ -162,7 +162,7 @@ async def test_nobody_waits_for_hours(account, comfydeploy):
     with pytest.raises(CloudError) as caught:
         await account.get("workflows")
     assert (caught.value.status, caught.value.details["retry_after"]) == (429, 3600)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 60
 
 
 async def test_a_silent_service_is_given_up(comfydeploy):

@@ -20,7 +20,10 @@ from tests.comfyui_server import REPOSITORY
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="torch stand-ins are Linux ones")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="torch stand-ins are Linux ones"),
+    pytest.mark.slow,
+]
 
 TORCH_VERSION = "__version__ = '{version}'\ncuda: Optional[str] = {cuda!r}\n"
 TREE = {
@@ -143,7 +146,9 @@ def names(folder: Path) -> set[str]:
 
 def test_index_where_git_cannot_reach_and_again_fast(run: Callable, tmp_path: Path) -> None:
     target = tmp_path / "here" / "ComfyUI"
+    begin = time.monotonic()
     done = run("--path", str(target))
+    took = time.monotonic() - begin
     assert done.returncode == 0, done.stdout
     assert "git cannot reach" in done.stdout
     assert "The index has ComfyUI v0.3.75 only, which is older" in done.stdout
@@ -159,7 +164,7 @@ def test_index_where_git_cannot_reach_and_again_fast(run: Callable, tmp_path: Pa
     begin = time.monotonic()
     again = run("--path", str(target))
     assert (again.returncode, again.stdout) == (0, f"ComfyUI v0.3.75 is already in {target}.\n")
-    assert time.monotonic() - begin < 2.0
+    assert time.monotonic() - begin < took / 2
 
     other = run("--path", str(target), "--version", "v0.3.76")
     assert other.returncode == 1

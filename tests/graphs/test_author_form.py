@@ -284,8 +284,8 @@ def test_a_million_entries_and_nested_uses_take_bounded_time() -> None:
             {"id": f"s{depth}", "inputs": [{"name": "x"}], "nodes": uses, "links": inner_links}
         )
     ui["nodes"].append({"id": 7, "type": "s0", "inputs": [slot("x", "INT")]})
-    started = time.monotonic()
+    started = time.thread_time()
     form = author_form(ui)
-    assert time.monotonic() - started < 2
+    assert time.thread_time() - started < 2
     assert len(form.warnings) <= MOST_WARNINGS + 1
     assert len(form.inputs) <= MOST_INPUTS

@@ -366,10 +366,10 @@ def test_many_readers_of_a_long_chain_cost_little(definitions: NodeDefinitions) 
     for key in range(5_000):
         saved["nodes"].append(node(f"s{key}", "SaveImage", [("images", "IMAGE", 10_000 + key)]))
         saved["links"].append([10_000 + key, 5_000, 0, f"s{key}", 0, "IMAGE"])
-    begun = time.perf_counter()
+    begun = time.thread_time()
     graph = ui_to_api(saved, definitions).graph
     assert graph["s4999"]["inputs"]["images"] == ["0", 0]
-    assert time.perf_counter() - begun < 10
+    assert time.thread_time() - begun < 10
 
 
 @pytest.mark.parametrize(("kind", "mode"), [("Reroute", 0), ("PPass", 4)])
@@ -476,9 +476,9 @@ def test_dynamic_prompts_repeat_with_the_same_generator(definitions: NodeDefinit
 
 
 def test_braces_without_end_do_not_hang(definitions: NodeDefinitions) -> None:
-    begun = time.perf_counter()
+    begun = time.thread_time()
     ui_to_api(line("{" * 20_000), definitions)
-    assert time.perf_counter() - begun < 10
+    assert time.thread_time() - begun < 10
 
 
 @pytest.mark.parametrize(

@@ -494,9 +494,9 @@ def test_an_option_list_of_a_million_is_looked_up_fast() -> None:
     prompt = {str(n): node("Custom", name=options[-1 - n]) for n in range(2000)}
     prompt |= {f"o{n}": node("Show", source=[str(n), 0]) for n in range(2000)}
     assert validate_prompt(prompt, rules).valid  # makes the set
-    begun = time.perf_counter()
+    begun = time.thread_time()
     assert validate_prompt(prompt, rules).valid
-    assert time.perf_counter() - begun < 1  # a search through the list takes 20 s
+    assert time.thread_time() - begun < 1  # a search through the list takes 20 s
 
 
 def replaced(**node_changes: Any) -> Any:

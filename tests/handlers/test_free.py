@@ -32,13 +32,12 @@ async def test_what_nodes_have_made_leaves_the_memory(api, chain, comfyui):
 
 
 async def test_a_run_that_executes_comes_first(api, chain):
-    graph = chain(("TestProgress", {"steps": 60, "delay": 0.05}))
+    graph = chain(("TestProgress", {"steps": 1200, "delay": 0.05}))
     await api.post("run", {"workflow_api": graph, "prompt_id": "slow", "wait": False})
     await api.until("slow", "running")
-    begun = time.monotonic()
     code, body = await api.post("free", {"unload_models": True, "free_memory": False})
     assert (code, body["pending"]) == (200, True)
-    assert time.monotonic() - begun < 2
+    assert (await api.get("check-status", prompt_id="slow"))[1]["status"] == "running"
     await api.post("interrupt", {"prompt_id": "slow"})
     await api.until("slow", "cancelled")
 

@@ -68,7 +68,7 @@ async def test_comfyui_that_dies_in_mid_run(api, events, chain):
     os.kill(comfyui["pid"], signal.SIGKILL)
     begin = time.monotonic()
     messages = await stream
-    assert time.monotonic() - begin < 1.0
+    assert time.monotonic() - begin < 10
     assert messages[-1][1]["data"]["status"] == "failed"
     error = messages[-2][1]["data"]["error"]
     assert error["type"] == "ComfyUIEnded"

@@ -64,12 +64,12 @@ class TestKilledComfyUI:
         assert dead.of(lost, machine="local") == before.of(lost, machine="local") + 1
         begin = time.monotonic()
         code, body = await api.post("run", {"workflow_api": chain()})
-        assert time.monotonic() - begin < 2.0
+        assert time.monotonic() - begin < 10
         assert (code, body["code"]) == (503, "comfyui_unavailable")
         assert f"localhost:{mortal.port}" in body["hint"]
 
         code, body = await running
-        assert time.monotonic() - killed < 5.0
+        assert time.monotonic() - killed < 20
         assert (code, body["success"], body["status"]) == (200, False, "failed")
         assert body["error"]["type"] == "ComfyUIEnded"
         assert "ComfyUI has ended: it refuses connections" in body["error"]["message"]
@@ -246,7 +246,7 @@ class TestImpostor:
         prompt_id = str(uuid.uuid4())
         begin = time.monotonic()
         code, body = await api.post("run", {"workflow_api": chain(), "prompt_id": prompt_id})
-        assert time.monotonic() - begin < 3.0
+        assert time.monotonic() - begin < 15
         assert (code, body["code"]) == (503, "comfyui_unavailable"), body
         assert body["hint"]
         assert body["prompt_id"] == prompt_id

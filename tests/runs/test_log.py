@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 
 from comfydeploy_jupyter.comfyui.events import Preview, decode_text
 from comfydeploy_jupyter.runs import log as module
@@ -64,18 +65,25 @@ async def test_a_long_log_is_read_in_portions_between_which_others_have_their_tu
     assert turns >= len(batches) - 1 > 3
 
 
-async def test_a_large_event_is_encoded_while_the_event_loop_goes_on():
+async def test_a_large_event_is_encoded_text_by_text_in_a_thread():
+    """So that Python can give the event loop its turn between two texts."""
+    threads = []
+
+    class Watched(list):
+        def __iter__(self):
+            for item in super().__iter__():
+                threads.append(threading.get_ident())
+                yield item
+
+    texts = ["é" * 2_000] * 1_000
     log = EventLog()
-    data = {"output": {"texts": ["é" * 20_000] * 100}}
-    event = log.append("executed", data)
-    assert event.size > 10 * module.LARGE
-    encoding = asyncio.ensure_future(event.encode())
-    turns = 0
-    while not encoding.done():
-        turns += 1
-        await asyncio.sleep(0)
-    assert turns > 20
-    assert json.loads(event.text) == {"event": "executed", "data": data}
+    event = log.append("executed", {"output": {"texts": Watched(texts)}}, size=10 * module.LARGE)
+    await event.encode()
+    assert len(threads) == len(texts), "they are taken one by one"
+    assert threading.get_ident() not in threads
+    text = event.text
+    assert len(threads) == len(texts), "they are encoded once"
+    assert json.loads(text) == {"event": "executed", "data": {"output": {"texts": texts}}}
 
 
 async def test_after_the_end_no_id_is_taken():

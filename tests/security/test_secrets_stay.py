@@ -160,10 +160,10 @@ def test_arguments_are_shown_without_secrets_and_taken_back():
 
 
 def test_looking_for_secrets_takes_no_time():
-    begin = time.monotonic()
+    begin = time.thread_time()
     for text in ("a://" + ":" * 500_000, "://" * 200_000, "a://" + "@:" * 250_000, "x" * 500_000):
         is_secret_value(text)
-    assert time.monotonic() - begin < 2
+    assert time.thread_time() - begin < 2
 
 
 class Flow:
