@@ -8,7 +8,9 @@ import pytest
 
 MARKER_OF_FIXTURE = {
     "installed_comfyui": "comfyui",
+    "start_jupyter": "slow",
     "start_jupyterhub": "slow",
+    "serve": "slow",
     "cluster": "cluster",
 }
 """A test that uses such a fixture, by whatever way, gets the marker."""

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from tests.comfyui_server import ComfyUIServer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
