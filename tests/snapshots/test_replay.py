@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from comfydeploy_jupyter.comfyui.install import INDEX_VERSION
 from comfydeploy_jupyter.reaper import reaped_command
 from comfydeploy_jupyter.snapshots.snapshot import COMFYUI_REPOSITORY
-from tests.comfyui_server import free_port
+from tests.comfyui_server import comfyui_version, free_port
 from tests.snapshots.conftest import PACK_URL, git
 from tests.snapshots.dockerfile import Replay
 from tests.waiting import until
@@ -43,7 +42,7 @@ def comfyui_repository(installed_comfyui: tuple[Path, Path], tmp_path: Path) -> 
     work = (f"--git-dir={repository}", f"--work-tree={tree}")
     git(tree, *work, "add", "--all")
     git(tree, *work, "commit", "-qm", "tree")
-    git(tree, *work, "tag", INDEX_VERSION)
+    git(tree, *work, "tag", f"v{comfyui_version()}")
     return repository
 
 
@@ -158,7 +157,7 @@ async def test_the_steps_of_a_context_give_a_running_comfyui(
 
     url = start(replay.command, replay.folder, replay.env)
     system = ask(f"{url}/system_stats")["system"]
-    assert f"v{system['comfyui_version']}" == INDEX_VERSION
+    assert system["comfyui_version"] == comfyui_version()
     assert system["pytorch_version"] == next(
         package["version"]
         for package in body["snapshot"]["python"]["packages"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from comfydeploy_jupyter.comfyui.install import INDEX_VERSION
+from tests.comfyui_server import comfyui_version
 from tests.fake_comfydeploy import KEY
 from tests.snapshots.conftest import git, names_in, text_of
 from tests.snapshots.dockerfile import instructions
@@ -35,7 +35,7 @@ async def test_the_environment_is_read_for_real(api, home, extension_config):
     code, body = await api.post("snapshot-to-docker", {"name": "here"})
     assert (code, set(body)) == (200, FIELDS)
     snapshot = body["snapshot"]
-    assert f"v{snapshot['comfyui']['version']}" == INDEX_VERSION
+    assert snapshot["comfyui"]["version"] == comfyui_version()
     assert snapshot["comfyui"]["launch_args"] == ["--base-directory", str(home.path), "--cpu"]
     nodes = {node["name"]: node for node in snapshot["custom_nodes"]}
     assert {name: node["kind"] for name, node in nodes.items()} == {
