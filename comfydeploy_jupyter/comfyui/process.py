@@ -25,7 +25,7 @@ logger = logging.getLogger("comfydeploy_jupyter")
 
 State = Literal["stopped", "starting", "running", "backoff", "failed"]
 
-BACKOFF = Backoff(first=1.0, longest=60.0)  # before a ComfyUI that ended by itself is started again
+BACKOFF = Backoff(first=1.25, longest=60.0, jitter=0.2)  # before it is started again
 STABLE_AFTER = 60.0
 
 

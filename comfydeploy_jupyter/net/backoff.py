@@ -15,8 +15,8 @@ LONGEST_RETRY_AFTER = 3600.0  # seconds; a server that asks for a longer pause i
 class Backoff:
     """Exponential backoff with jitter.
 
-    The pause doubles with each failure in a row. Half of it is random, so that clients that failed
-    together do not come back together.
+    The pause doubles with each failure in a row. A part of it is random, so that clients that
+    failed together do not come back together.
 
     Attributes
     ----------
@@ -26,11 +26,14 @@ class Backoff:
         Longest pause after any number of failures, in seconds.
     attempts : float
         Failures in a row after which the caller should give up; by default it never should.
+    jitter : float
+        The random part of a pause, from 0 to 1.
     """
 
     first: float = 1.0
     longest: float = 60.0
     attempts: float = math.inf
+    jitter: float = 0.5
 
     def pause(self, failures: int, at_least: float | None = None) -> float:
         """Return the seconds to wait before the next attempt.
@@ -43,7 +46,7 @@ class Backoff:
             Seconds that the server asked for. The pause is not shorter.
         """
         limit = min(self.first * 2.0 ** min(failures - 1, 30), self.longest)
-        pause = random.uniform(limit / 2, limit)
+        pause = limit * random.uniform(1.0 - self.jitter, 1.0)
         if at_least is None:
             return pause
         return max(at_least + random.uniform(0, self.first), pause)

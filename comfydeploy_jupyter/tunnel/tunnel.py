@@ -28,7 +28,7 @@ Target = Literal["comfyui", "jupyter"]
 Protection = Literal["gate", "jupyter", "none"]
 State = Literal["stopped", "starting", "running", "restarting"]
 
-BACKOFF = Backoff(first=1.0, longest=60.0)  # before a tunnel that ended is started again
+BACKOFF = Backoff(first=1.25, longest=60.0, jitter=0.2)  # before one that ended is restarted
 RATE_LIMITED_PAUSE = 300.0  # s; asking sooner only prolongs it
 STABLE_AFTER = 60.0  # s after which earlier failures are forgotten
 CHECK_EVERY = 5.0  # s between two looks at whether a tunnel still leads where it should
