@@ -69,6 +69,7 @@ class TransfersView(anywidget.AnyWidget):
     ) -> None:
         super().__init__(fields=fields)
         self.uploads: dict[str, dict[str, Any]] = {}
+        self._forgotten: set[str] = set()
         self._on_order = on_order
         self.on_msg(self._receive)
 
@@ -77,7 +78,12 @@ class TransfersView(anywidget.AnyWidget):
         self.send(message)
 
     def forget(self, ids: list[str]) -> None:
-        """Remove uploads from the lists of all pages."""
+        """Remove uploads from the lists of all pages.
+
+        Messages about these uploads that arrive later are ignored: JupyterLab sends the first
+        messages of a page to the kernel's main thread, which may be busy, and others to a subshell.
+        """
+        self._forgotten.update(ids)
         for upload_id in ids:
             self.uploads.pop(upload_id, None)
         self.broadcast({"type": "forget", "ids": ids})
@@ -93,6 +99,7 @@ class TransfersView(anywidget.AnyWidget):
             self._on_order(message, buffers)
 
     def _take(self, uploads: list[dict[str, Any]]) -> None:
+        uploads = [upload for upload in uploads if upload["id"] not in self._forgotten]
         changed = []
         for upload in uploads:
             before = self.uploads.get(upload["id"], {}).get("state")

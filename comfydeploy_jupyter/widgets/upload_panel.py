@@ -224,7 +224,7 @@ class UploadPanel(Panel):
                 self._chunked[order["id"]].stop()
         elif kind == "forget":
             self._hidden |= set(order["ids"]) - self._view.uploads.keys()
-            self._view.forget([key for key in order["ids"] if key in self._view.uploads])
+            self._view.forget(order["ids"])
             self._wake.set()
             self._remember()
         elif kind == "changed":

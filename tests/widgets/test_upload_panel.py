@@ -193,6 +193,17 @@ def test_uploads_of_a_page_that_left_are_lost_unless_it_claims_them(
     assert [one["id"] for one in panel.uploads] == ["two-1"]
 
 
+def test_an_upload_that_is_cleared_before_the_kernel_hears_of_it_stays_cleared() -> None:
+    """The main thread of the kernel gets a message later than its subshell, if it is busy."""
+    panel = UploadPanel(Comfy("http://127.0.0.1:9/"))
+    page = Page(panel)
+    page.say("forget", ids=["one-1"])
+    assert page.told == [{"type": "forget", "ids": ["one-1"]}]
+    page.say("uploads", uploads=[upload("one-1", "active")])
+    assert panel.uploads == []
+    panel.close()
+
+
 def test_a_model_from_a_link_is_followed_retried_and_listed(
     panel_of: Callable[..., UploadPanel], bare_service: Service, comfyui: ComfyUIServer
 ) -> None:
