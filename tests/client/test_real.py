@@ -115,6 +115,20 @@ def test_submit_wait_and_find_again(comfy: Comfy) -> None:
     assert [event.event for event in again.events()][-1] == "status"
 
 
+def test_a_run_tells_its_story(comfy: Comfy) -> None:
+    run = comfy.submit(SUNSET, seed=4)
+    run.wait(timeout=60)
+    story = run.story()
+    assert [entry.cause for entry in story][:3] == [
+        "received",
+        "stored and handed to ComfyUI",
+        "accepted by ComfyUI",
+    ]
+    assert story[-1].state == "success"
+    assert sorted(entry.at for entry in story) == [entry.at for entry in story]
+    assert str(story[2]) == f"{story[2].at} accepted by ComfyUI ({story[2].detail}) -> queued"
+
+
 def test_cancel_running_and_queued(comfy: Comfy) -> None:
     first, second = comfy.submit(slow()), comfy.submit(slow())
     until(lambda: first.status == "running")

@@ -617,3 +617,20 @@ async def test_inputs_choose_options_and_set_what_they_bring(api):
         assert sent == {"mode": chosen, "values.a": "first", **expected}
     code, body = await api.post("run", {"workflow_api": graph, "inputs": {"5.mode.note": "x"}})
     assert (code, body["code"]) == (400, "unknown_input")
+
+
+async def test_story_of_a_run(api, chain):
+    secret = {"api_key_comfy_org": "comfyui-secret"}
+    graph = chain(("TestFail", {"message": "comfyui-secret"}))
+    code, run = await api.post("run", {"workflow_api": graph, "extra_data": secret})
+    assert (code, run["status"]) == (200, "failed")
+    code, told = await api.get("runs", story=run["prompt_id"])
+    assert code == 200
+    causes = [entry["cause"] for entry in told]
+    assert causes[:3] == ["received", "stored and handed to ComfyUI", "accepted by ComfyUI"]
+    assert "execution started" in causes
+    assert (told[-1]["cause"], told[-1]["state"]) == ("found in the history", "failed")
+    assert told[-1]["detail"] == run["error"]["type"]
+    assert "secret" not in json.dumps(told), "neither keys nor what nodes say"
+    code, body = await api.get("runs", story="no-such-run")
+    assert (code, body["details"]["field"]) == (404, "prompt_id")

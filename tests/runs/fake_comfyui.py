@@ -24,6 +24,8 @@ from comfydeploy_jupyter.store.runs import ACTIVE, FINAL, RunRecord
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
+LATENCY = 0.02  # seconds that each request, and each write, takes
+
 
 class _Skipping(selectors.SelectSelector):
     """Waits for nothing: the time until the next timer is over at once."""
@@ -67,7 +69,7 @@ class FakeStore:
         return asyncio.ensure_future(self._add(copy.deepcopy(record)))
 
     async def _add(self, record: RunRecord) -> None:
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(LATENCY)
         self._check(record.prompt_id)
         if record.prompt_id in self.rows:
             raise ConflictError("it exists already")
@@ -75,7 +77,7 @@ class FakeStore:
 
     async def save(self, record: RunRecord) -> None:
         kept = copy.deepcopy(record)
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(LATENCY)
         self._check(record.prompt_id)
         known = self.rows.get(record.prompt_id)
         if known is not None and known.status not in FINAL:
@@ -157,7 +159,7 @@ class FakeComfyUI:
             self.take(prompt_id)
         elif answer == "late":
             asyncio.get_running_loop().call_later(3.0, self._take_late, prompt_id, life)
-        await asyncio.sleep(2.0 if answer == "slow" else 0.001)
+        await asyncio.sleep(LATENCY if answer == "taken" else 1.0)
         if answer not in ("taken", "slow") or life != self.lives or self.refuses:
             raise self.unavailable("no answer", hangs=True)
         return {"prompt_id": prompt_id, "number": self.number, "node_errors": {}}
@@ -191,7 +193,7 @@ class FakeComfyUI:
         return ComfyUIUnavailableError(reason, details=details)
 
     async def _reach(self, **details: Any) -> None:
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(LATENCY)
         if not self.alive or self.refuses:
             raise self.unavailable("connection refused", **details)
 
@@ -209,6 +211,9 @@ class FakeComfyUI:
             self.executions[self.running] += 1
             self._send("execution_start")
             self._send("executing", node="1")
+
+    def progress(self) -> None:
+        self._send("progress", node="1", value=1, max=10)
 
     def finish(self, end: str) -> None:
         """End the execution: ``execution_success``, ``_error`` or ``_interrupted``."""
@@ -287,6 +292,7 @@ class FakeMachine:
     def __init__(self, comfyui: FakeComfyUI) -> None:
         self._comfyui = comfyui
         self.asked = 0  # how often it was waited for
+        self.knowledge_asked = 0
         self.disconnected_at = 0.0
         self.connection = SimpleNamespace(
             last_heard=0.0, queue_remaining=None, may_be_deaf=False, reconnect=self._reconnect
@@ -298,10 +304,14 @@ class FakeMachine:
 
     async def ready(self) -> FakeComfyUI:
         self.asked += 1
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(LATENCY)
         if not self.connected:
             raise self._comfyui.unavailable("there is none")
         return self._comfyui
+
+    async def knowledge(self) -> SimpleNamespace:
+        self.knowledge_asked += 1
+        return SimpleNamespace(object_info={}, layouts=None, source="live")
 
     def reachable_client(self) -> FakeComfyUI | None:
         return self._comfyui if self.connected else None

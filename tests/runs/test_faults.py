@@ -185,6 +185,7 @@ class Impostor:
         return socket
 
     async def _remaining(self, request: web.Request) -> web.Response:
+        self._break_off(request)
         if self.mode == "no exec_info":
             return web.json_response({"exec_info": None})
         return web.json_response({"exec_info": {"queue_remaining": 0}})
@@ -203,6 +204,7 @@ class Impostor:
         answer: dict[str, Any] = {"prompt_id": str(uuid.uuid4()), "number": 1, "node_errors": {}}
         if self.mode == "silence":
             await self._over.wait()
+        self._break_off(request)
         if self.mode == "closed":
             assert request.transport is not None
             request.transport.abort()
@@ -214,7 +216,14 @@ class Impostor:
             return web.Response(text="[" * 50_000)
         return web.json_response(answer)
 
+    def _break_off(self, request: web.Request) -> None:
+        """Close the connection instead of an answer, where no HTTP request gets one."""
+        if self.mode == "no answers":
+            assert request.transport is not None
+            request.transport.abort()
+
     async def _anything(self, request: web.Request) -> web.Response:
+        self._break_off(request)
         if self.mode == "another id" and request.path == "/queue":
             return web.json_response({"queue_running": 5, "queue_pending": [[]]})
         if request.path == "/queue":
@@ -222,14 +231,15 @@ class Impostor:
         return web.json_response({})
 
 
-class TestImpostor:
-    @pytest.fixture
-    def impostor(self, jp_asyncio_loop):
-        server = Impostor()
-        jp_asyncio_loop.run_until_complete(server.start())
-        yield server
-        jp_asyncio_loop.run_until_complete(server.close())
+@pytest.fixture
+def impostor(jp_asyncio_loop):
+    server = Impostor()
+    jp_asyncio_loop.run_until_complete(server.start())
+    yield server
+    jp_asyncio_loop.run_until_complete(server.close())
 
+
+class TestImpostor:
     @pytest.fixture
     def extension_config(self, impostor, tmp_path):
         return {
@@ -346,3 +356,32 @@ class TestImpostor:
         impostor.transports[0].write(b"\xff\xff not a frame of the WebSocket protocol")
         await until_reconnected(api, lambda: len(impostor.sockets), 1)
         assert len(impostor.sockets) == 2
+
+
+class TestNoAnswers:
+    """A ComfyUI whose WebSocket is open, but which answers no HTTP request."""
+
+    @pytest.fixture
+    def extension_config(self, impostor, tmp_path):
+        return {
+            "comfyui_url": impostor.url,
+            "comfyui_timeout": 0.5,
+            "comfyui_lost_after": 1.0,
+            "comfyui_gone_after": 3.0,
+            "data_dir": str(tmp_path / "data"),
+        }
+
+    async def test_its_runs_are_given_up(self, api, chain, impostor, connected):
+        impostor.mode = "no answers"
+        code, body = await api.post("run", {"workflow_api": chain()})
+        assert (code, body["code"]) == (503, "comfyui_unavailable")
+        record = await api.until(body["prompt_id"], "failed", timeout=60)
+        assert "ComfyUI has not answered for" in record["error"]["message"]
+        assert (await api.get("check-ws-status"))[1]["connected"] is True
+        _, told = await api.get("runs", story=body["prompt_id"])
+        assert [entry["cause"] for entry in told] == [
+            "received",
+            "stored and handed to ComfyUI",
+            "not answered by ComfyUI",
+            "given up",
+        ]

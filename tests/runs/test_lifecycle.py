@@ -4,208 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import defaultdict
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from comfydeploy_jupyter.comfyui.events import Unread
-from comfydeploy_jupyter.errors import ComfyDeployError, NotFoundError
-from comfydeploy_jupyter.machines.registry import MachineRegistry
+from comfydeploy_jupyter.errors import ConflictError, NotFoundError
 from comfydeploy_jupyter.runs.lifecycle import (
-    EXECUTING,
     OPEN,
     OVER,
-    POSTING,
     RECOVERED,
-    STATUS,
     TABLE,
     TRANSITIONS,
     UNFINISHED,
     Cause,
     State,
 )
-from comfydeploy_jupyter.runs.service import RunService
-from comfydeploy_jupyter.schemas import RunRequest
-from comfydeploy_jupyter.store.runs import FINAL, RunRecord
+from comfydeploy_jupyter.runs.story import KEPT_FIRST, MAX_DETAIL, MAX_ENTRIES, add_entry
 from tests.jupyter_process import REPOSITORY
 
-from .fake_comfyui import FakeComfyUI, FakeDelivery, FakeStore, VirtualLoop
+from .world import GONE_AFTER, HAPPENINGS, LOST_AFTER, SUDDEN, World
 
 if TYPE_CHECKING:
-    from comfydeploy_jupyter.runs.log import RunEvent
-    from comfydeploy_jupyter.runs.run import Run
-
-GRAPH = {"1": {"class_type": "X", "inputs": {}}}
-LOST_AFTER, GONE_AFTER = 30.0, 600.0
-ORDER = ["not-started", "queued", "running", "uploading", *FINAL]
-RANK = {status: min(place, 4) for place, status in enumerate(ORDER)}
-TOLD = (State.QUEUED, State.UPLOADING, *OVER)  # where the first message has been told
+    from collections.abc import Iterator
 
 
-def validate(run: Run) -> None:
-    """Fail where what is known of a run cannot be so in its state."""
-    state, record = run.state, run.record
-    over = state in OVER
-    # Events may overtake ComfyUI's answer: a run that executes may still wait for it.
-    assert run.answered.is_set() or state in (*POSTING, *EXECUTING)
-    assert not run.answered.is_set() or state not in POSTING
-    assert run.settled.is_set() or state not in (State.UPLOADING, *OVER)
-    assert run.ended.is_set() == run.log.closed == (record.status in FINAL) == over
-    assert (run.outcome is not None) == (state is State.ENDING)
-    assert record.status == STATUS.get(state, record.status)
-    assert record.status != "uploading" or state in (State.UPLOADING, State.ENDING)
-    assert run.first_told or state not in TOLD
-    assert record.started_at is not None or record.status != "running"
-    assert len(record.story) <= 100
-
-
-class World:
-    """A Jupyter server, which may be killed, its store and its ComfyUI.
-
-    All that is told of runs is compared with what was told before, and with the store.
-    """
-
-    def __init__(self) -> None:
-        self.loop = VirtualLoop()
-        self.store = FakeStore()
-        self.comfyui = FakeComfyUI()
-        self.delivery = FakeDelivery()
-        self.told: dict[str, str] = {}  # the last status of each run that anybody was told
-        self.ends: dict[str, int] = defaultdict(int)
-        self.ids: dict[str, int] = {}  # the last event of each run
-        self.faults: list[str] = []
-        self.waiting: dict[str, asyncio.Task[None]] = {}
-        self.runs: list[Run] = []
-        self.serve()
-
-    def serve(self) -> None:
-        registry = MachineRegistry()
-        machine: Any = self.comfyui.machine
-        registry.add(machine)
-        store: Any = self.store
-        session: Any = SimpleNamespace(id="s", claimed=frozenset(["s"]))
-        delivery: Any = self.delivery
-        self.service = RunService(
-            store,
-            registry,
-            session,
-            delivery,
-            stored_version=self.no_version,
-            view_url="view",
-            lost_after=LOST_AFTER,
-            gone_after=GONE_AFTER,
-        )
-        self.comfyui.listener = self.service.listener
-        self.service.follow(self.hear)
-        self.do(self.service.open())
-
-    async def no_version(self, *_: object) -> dict[str, Any]:
-        raise NotFoundError("there is none")
-
-    def hear(self, run: Run, event: RunEvent) -> None:
-        prompt_id = run.prompt_id
-        if event.id <= self.ids.get(prompt_id, 0):
-            self.faults.append(f"{prompt_id}: event {event.id} comes again")
-        self.ids[prompt_id] = event.id
-        if event.event == "status":
-            self.ends[prompt_id] += 1
-            stored = self.store.rows.get(prompt_id)
-            is_stored = stored is not None and stored.status == run.record.status
-            if not is_stored and prompt_id not in self.store.refused:
-                self.faults.append(f"{prompt_id}: its end is told and not stored")
-
-    def do(self, work: Any) -> Any:
-        return self.loop.run_until_complete(work)
-
-    def tick(self, seconds: float) -> None:
-        self.do(asyncio.sleep(seconds))
-
-    def call(self, function: Any, *arguments: Any) -> None:
-        """Call what needs the event loop to run."""
-
-        async def called() -> None:
-            function(*arguments)
-            await asyncio.sleep(0)
-
-        self.do(called())
-
-    def submit(self, **fields: Any) -> str:
-        prompt_id = f"run-{len(self.waiting)}"
-        request = RunRequest(workflow_api=GRAPH, prompt_id=prompt_id, **fields)
-        self.waiting[prompt_id] = self.loop.create_task(self._submit(request))
-        return prompt_id
-
-    async def _submit(self, request: RunRequest) -> None:
-        """Do what ``POST run`` does."""
-        wait = request.wait is not False
-        try:
-            run = await self.service.submit(request, small=True, told_at_end=wait)
-        except ComfyDeployError:
-            return
-        self.runs.append(run)
-        if wait:
-            await run.ended.wait()
-
-    def cancel(self, prompt_id: str) -> None:
-        async def ask() -> None:
-            try:
-                await self.service.interrupt(prompt_id, None)
-            except ComfyDeployError:
-                return
-
-        self.waiting[f"cancel-{len(self.waiting)}"] = self.loop.create_task(ask())
-
-    def kill(self) -> None:
-        """End the server as ``kill -9`` does, and start another one."""
-        for task in asyncio.all_tasks(self.loop):
-            task.cancel()
-        self.tick(0)
-        self.runs.clear()
-        self.store.failing = False
-        self.serve()
-
-    def check(self) -> None:
-        assert self.faults == []
-        known = [self.service.find(prompt_id) for prompt_id in self.waiting]
-        for run in known:
-            if run is not None:
-                validate(run)
-        for prompt_id in self.waiting:
-            try:
-                record: RunRecord = self.do(self.service.record(prompt_id))
-            except ComfyDeployError:
-                continue
-            if prompt_id in self.store.refused:
-                continue  # what was told of it may be lost with the server
-            before = self.told.get(prompt_id, "not-started")
-            assert RANK[record.status] >= RANK[before], f"{prompt_id}: {before} -> {record.status}"
-            assert before not in FINAL or record.status == before, f"{prompt_id}: its end moves"
-            self.told[prompt_id] = record.status
-            assert self.ends[prompt_id] <= 1, f"{prompt_id}: it ends twice"
-
-    def mend(self) -> None:
-        """Let everything work again, and ComfyUI execute all that it has."""
-        self.store.failing = False
-        self.comfyui.answer, self.comfyui.refuses = "taken", False
-        self.comfyui.start()
-        self.call(self.comfyui.connect)
-        for _ in range(3 + 3 * len(self.waiting)):
-            self.call(self.comfyui.begin)
-            self.tick(5.0)
-            self.call(self.comfyui.finish, "execution_success")
-            self.tick(15.0)
-
-    def close(self) -> None:
-        self.do(self.service.close())
-        for task in asyncio.all_tasks(self.loop):
-            task.cancel()
-        self.tick(0)
-        self.loop.close()
+@pytest.fixture(autouse=True)
+def no_hidden_errors() -> None:
+    """Faults of the store are in the log as errors; `World` looks for others."""
 
 
 class Life(RuleBasedStateMachine):
@@ -216,15 +44,24 @@ class Life(RuleBasedStateMachine):
         self.world = World()
 
     @rule(
+        well=st.sampled_from([True, True, False]),
         wait=st.booleans(),
         timeout=st.sampled_from([None, None, 0.5]),
         uploads=st.booleans(),
         answer=st.sampled_from(["taken", "taken", "slow", "lost", "late", "ignored", "refused"]),
-        pause=st.sampled_from([0.0, 0.0015, 0.0025, 0.01, 0.6]),
+        pause=st.sampled_from([0.0, 0.01, 0.03, 0.05, 0.1, 0.6]),
     )
     def submit(
-        self, wait: bool, timeout: float | None, uploads: bool, answer: str, pause: float
+        self,
+        well: bool,
+        wait: bool,
+        timeout: float | None,
+        uploads: bool,
+        answer: str,
+        pause: float,
     ) -> None:
+        if well:
+            self.world.heal()
         self.world.comfyui.answer = answer
         prompt_id = self.world.submit(wait=wait, timeout=timeout)
         if uploads:
@@ -232,69 +69,40 @@ class Life(RuleBasedStateMachine):
         self.world.tick(pause)
 
     @rule(
-        begins=st.booleans(),
-        end=st.sampled_from([None, "success", "success", "error", "interrupted"]),
         told=st.booleans(),
+        meanwhile=st.sampled_from(["nothing", "nothing", *HAPPENINGS, *SUDDEN]),
+        end=st.sampled_from([None, "success", "success", "error", "interrupted"]),
+        pause=st.sampled_from([0.0, 0.01, 0.01, 0.03]),
+        afterwards=st.sampled_from(["nothing", "nothing", *HAPPENINGS, *SUDDEN * 3]),
     )
-    def comfyui_works(self, begins: bool, end: str | None, told: bool) -> None:
-        """What it does before a connection that breaks now is not ``told``."""
+    def comfyui_works(
+        self, told: bool, meanwhile: str, end: str | None, pause: float, afterwards: str
+    ) -> None:
+        """Begin with the next prompt and end it; what is not ``told`` falls into a gap."""
         comfyui = self.world.comfyui
         if not told:
             self.world.call(comfyui.disconnect)
-        if begins:
-            self.world.call(comfyui.begin)
+        self.world.call(comfyui.begin)
+        self.world.happens(meanwhile)
         if end is not None:
             self.world.call(comfyui.finish, f"execution_{end}")
         if not told:
             self.world.call(comfyui.connect)
+        self.world.tick(pause)
+        self.world.happens(afterwards)
 
     @precondition(lambda self: self.world.waiting)
-    @rule(data=st.data(), pause=st.sampled_from([0.0, 0.0015, 0.01]))
+    @rule(data=st.data(), pause=st.sampled_from([0.0, 0.01, 0.03, 0.1]))
     def cancel(self, data: st.DataObject, pause: float) -> None:
         runs = [name for name in self.world.waiting if name.startswith("run-")]
         self.world.cancel(data.draw(st.sampled_from(runs)))
         self.world.tick(pause)
 
-    @rule(
-        what=st.sampled_from(
-            [
-                "connection breaks",
-                "connection is back",
-                "ComfyUI dies",
-                "ComfyUI is started",
-                "HTTP is refused",
-                "HTTP is answered",
-                "others clear the queue",
-                "an event is too large",
-                "Jupyter is killed",
-                "the store fails",
-                "the store is well",
-            ]
-        )
-    )
+    @rule(what=st.sampled_from(HAPPENINGS))
     def something_happens(self, what: str) -> None:
-        world, comfyui = self.world, self.world.comfyui
-        if what == "connection breaks":
-            world.call(comfyui.disconnect)
-        elif what == "connection is back":
-            world.call(comfyui.connect)
-        elif what == "ComfyUI dies":
-            world.call(comfyui.die)
-        elif what == "ComfyUI is started":
-            comfyui.start()
-            world.call(comfyui.connect)
-        elif what in ("HTTP is refused", "HTTP is answered"):
-            comfyui.refuses = what == "HTTP is refused"
-        elif what == "others clear the queue":
-            world.call(comfyui.clear)
-        elif what == "an event is too large":
-            world.call(world.service.listener.machine_event, comfyui.machine, Unread(1))
-        elif what == "Jupyter is killed":
-            world.kill()
-        else:
-            world.store.failing = what == "the store fails"
+        self.world.happens(what)
 
-    @rule(seconds=st.sampled_from([0.0, 0.0015, 0.3, 1.0, 5.0, 40.0, 700.0]))
+    @rule(seconds=st.sampled_from([0.0, 0.01, 0.03, 0.3, 1.0, 5.0, 40.0, 700.0]))
     def time_passes(self, seconds: float) -> None:
         self.world.tick(seconds)
 
@@ -306,7 +114,7 @@ class Life(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "world"):
             return
-        self.world.mend()
+        self.world.finish()
         self.world.check()
         for name, task in self.world.waiting.items():
             assert task.done(), f"{name} waits for ever"
@@ -369,3 +177,138 @@ def test_each_cause_is_explained_where_stories_are() -> None:
     text = (REPOSITORY / "docs" / "routes.md").read_text(encoding="utf-8")
     causes = {row.cause.value for row in TRANSITIONS if row.in_story}
     assert {cause for cause in causes if f"`{cause}`" not in text} == set()
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    found = World()
+    yield found
+    found.close()
+
+
+def causes(world: World, prompt_id: str) -> list[str]:
+    return [entry["cause"] for entry in world.do(world.service.story(prompt_id))]
+
+
+def test_a_machine_is_waited_for_once(world: World) -> None:
+    graph = {"1": {"class_type": "KSampler", "inputs": {"seed": 1}}}
+    prompt_id = world.submit(workflow_api=graph, seed_mode="random", wait=False)
+    world.tick(0.5)
+    assert world.do(world.service.record(prompt_id)).status == "queued"
+    assert world.comfyui.machine.knowledge_asked == 1, "preparing has needed the machine, too"
+    assert world.comfyui.machine.asked == 1
+
+
+def test_a_story_is_in_order_and_survives_a_restart(world: World) -> None:
+    prompt_id = world.submit(wait=False)
+    world.tick(0.5)
+    world.call(world.comfyui.begin)
+    world.tick(0.5)
+    world.kill()
+    world.tick(0.5)
+    world.call(world.comfyui.disconnect)
+    world.call(world.comfyui.finish, "execution_success")
+    world.call(world.comfyui.connect)
+    world.tick(5.0)
+    world.kill()
+    told = world.do(world.service.story(prompt_id))
+    assert [(entry["cause"], entry["state"], entry["detail"]) for entry in told] == [
+        ("received", "received", None),
+        ("stored and handed to ComfyUI", "posted", None),
+        ("accepted by ComfyUI", "queued", "as number 1"),
+        ("execution started", "running", None),
+        ("recovered after a restart", "running", None),
+        ("connection lost", "running", None),
+        ("connected again", "running", None),
+        ("found in the history", "success", None),
+    ]
+    times = [entry["at"] for entry in told]
+    assert times == sorted(times)
+
+
+def test_a_story_that_grows_too_long_keeps_its_beginning() -> None:
+    story: list[list[str]] = []
+    for number in range(3 * MAX_ENTRIES):
+        add_entry(story, str(number), "running", "x" * 2 * MAX_DETAIL)
+    assert len(story) == MAX_ENTRIES
+    kept = [int(entry[1]) for entry in story]
+    assert kept[:KEPT_FIRST] == [*range(KEPT_FIRST)]
+    assert kept[KEPT_FIRST:] == [*range(3 * MAX_ENTRIES)][KEPT_FIRST - MAX_ENTRIES :]
+    assert {len(entry[3]) for entry in story} == {MAX_DETAIL}
+
+
+def test_runs_of_a_comfyui_that_answers_nothing_are_given_up(world: World) -> None:
+    """Its WebSocket stays open, and it counts as connected."""
+    running = world.submit()
+    world.tick(0.5)
+    queued = world.submit()
+    world.tick(0.5)
+    world.call(world.comfyui.begin)
+    world.comfyui.refuses = True
+    world.tick(LOST_AFTER - 1)
+    assert [world.do(world.service.record(i)).status for i in (running, queued)] == [
+        "running",
+        "queued",
+    ]
+    world.tick(10)
+    record = world.do(world.service.record(running))
+    assert record.status == "failed"
+    assert "has not answered for" in record.error["message"]
+    assert world.do(world.service.record(queued)).status == "queued"
+    world.tick(GONE_AFTER)
+    assert world.do(world.service.record(queued)).status == "failed"
+    assert all(task.done() for task in world.waiting.values())
+
+
+def test_a_comfyui_that_answers_nothing_but_sends_events_is_there(world: World) -> None:
+    prompt_id = world.submit()
+    world.tick(0.5)
+    world.call(world.comfyui.begin)
+    world.comfyui.refuses = True
+    for _ in range(60):
+        world.tick(1)
+        world.call(world.comfyui.progress)
+    world.call(world.comfyui.finish, "execution_success")
+    world.tick(1)
+    assert world.do(world.service.record(prompt_id)).status == "success"
+
+
+def test_a_prompt_that_was_not_answered_is_given_up_whatever_else_is_told(world: World) -> None:
+    other = world.submit()
+    world.tick(0.5)
+    world.call(world.comfyui.begin)
+    world.comfyui.answer = "ignored"
+    unanswered = world.submit()
+    world.tick(0.5)
+    world.comfyui.refuses = True
+    for _ in range(int(GONE_AFTER) + 10):
+        world.tick(1)
+        world.call(world.comfyui.progress)
+    assert world.do(world.service.record(unanswered)).status == "failed"
+    assert "given up" in causes(world, unanswered)
+    assert world.do(world.service.record(other)).status == "running"
+
+
+def test_a_run_is_cancelled_though_its_beginning_swallows_that(world: World) -> None:
+    """As `asyncio.wait_for` may do before Python 3.12."""
+    machine = world.comfyui.machine
+
+    async def stubborn() -> object:
+        try:
+            await asyncio.sleep(5)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.1)
+        return world.comfyui
+
+    machine.ready = stubborn
+    prompt_id = world.submit()
+    world.tick(0.5)
+    world.cancel(prompt_id)
+    world.tick(1)
+    assert isinstance(world.errors[prompt_id], ConflictError)
+    assert world.errors[prompt_id].details["status"] == "cancelled"
+    world.tick(10)
+    with pytest.raises(NotFoundError):
+        world.do(world.service.record(prompt_id))
+    assert not world.service.at_work
+    assert world.comfyui.number == 0

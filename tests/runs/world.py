@@ -1,0 +1,231 @@
+"""A Jupyter server's runs in front of a ComfyUI and a store that are not there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from comfydeploy_jupyter.comfyui.events import Unread
+from comfydeploy_jupyter.errors import ComfyDeployError, NotFoundError
+from comfydeploy_jupyter.machines.registry import MachineRegistry
+from comfydeploy_jupyter.runs.lifecycle import EXECUTING, OVER, POSTING, STATUS, State
+from comfydeploy_jupyter.runs.service import RunService
+from comfydeploy_jupyter.schemas import RunRequest
+from comfydeploy_jupyter.store.runs import FINAL, RunRecord
+
+from .fake_comfyui import FakeComfyUI, FakeDelivery, FakeStore, VirtualLoop
+
+if TYPE_CHECKING:
+    from comfydeploy_jupyter.runs.log import RunEvent
+    from comfydeploy_jupyter.runs.run import Run
+
+GRAPH = {"1": {"class_type": "X", "inputs": {}}}
+LOST_AFTER, GONE_AFTER = 30.0, 600.0
+ORDER = ["not-started", "queued", "running", "uploading", *FINAL]
+RANK = {status: min(place, 4) for place, status in enumerate(ORDER)}
+HAPPENINGS = (
+    "connection breaks",
+    "connection is back",
+    "ComfyUI dies",
+    "ComfyUI is started",
+    "HTTP is refused",
+    "HTTP is answered",
+    "others clear the queue",
+    "an event is too large",
+    "Jupyter is killed",
+    "the store fails",
+    "the store is well",
+)
+SUDDEN = ("connection breaks", "ComfyUI dies", "Jupyter is killed")
+TOLD = (State.QUEUED, State.UPLOADING, *OVER)  # where the first message has been told
+
+
+def validate(run: Run) -> None:
+    """Fail where what is known of a run cannot be so in its state."""
+    state, record = run.state, run.record
+    over = state in OVER
+    # Events may overtake ComfyUI's answer: a run that executes may still wait for it.
+    assert run.answered.is_set() or state in (*POSTING, *EXECUTING)
+    assert not run.answered.is_set() or state not in POSTING
+    assert run.settled.is_set() or state not in (State.UPLOADING, *OVER)
+    assert run.ended.is_set() == run.log.closed == (record.status in FINAL) == over
+    assert (run.outcome is not None) == (state is State.ENDING)
+    assert record.status == STATUS.get(state, record.status)
+    assert record.status != "uploading" or state in (State.UPLOADING, State.ENDING)
+    assert run.first_told or state not in TOLD
+    assert record.started_at is not None or record.status != "running"
+    assert len(record.story) <= 100
+
+
+class World:
+    """A Jupyter server, which may be killed, its store and its ComfyUI.
+
+    All that is told of runs is compared with what was told before, and with the store.
+    """
+
+    def __init__(self) -> None:
+        self.loop = VirtualLoop()
+        self.store = FakeStore()
+        self.comfyui = FakeComfyUI()
+        self.delivery = FakeDelivery()
+        self.told: dict[str, str] = {}  # the last status of each run that anybody was told
+        self.ends: dict[str, int] = defaultdict(int)
+        self.ids: dict[str, int] = {}  # the last event of each run
+        self.faults: list[str] = []
+        self.errors: dict[str, ComfyDeployError] = {}  # that requests were answered with
+        self.waiting: dict[str, asyncio.Task[None]] = {}
+        self.runs: list[Run] = []
+        self.serve()
+
+    def serve(self) -> None:
+        registry = MachineRegistry()
+        machine: Any = self.comfyui.machine
+        registry.add(machine)
+        store: Any = self.store
+        session: Any = SimpleNamespace(id="s", claimed=frozenset(["s"]))
+        delivery: Any = self.delivery
+        self.service = RunService(
+            store,
+            registry,
+            session,
+            delivery,
+            stored_version=self.no_version,
+            view_url="view",
+            lost_after=LOST_AFTER,
+            gone_after=GONE_AFTER,
+        )
+        self.comfyui.listener = self.service.listener
+        self.service.follow(self.hear)
+        self.do(self.service.open())
+
+    async def no_version(self, *_: object) -> dict[str, Any]:
+        raise NotFoundError("there is none")
+
+    def hear(self, run: Run, event: RunEvent) -> None:
+        prompt_id = run.prompt_id
+        if event.id <= self.ids.get(prompt_id, 0):
+            self.faults.append(f"{prompt_id}: event {event.id} comes again")
+        self.ids[prompt_id] = event.id
+        if event.event == "status":
+            self.ends[prompt_id] += 1
+            stored = self.store.rows.get(prompt_id)
+            is_stored = stored is not None and stored.status == run.record.status
+            if not is_stored and prompt_id not in self.store.refused:
+                self.faults.append(f"{prompt_id}: its end is told and not stored")
+
+    def do(self, work: Any) -> Any:
+        return self.loop.run_until_complete(work)
+
+    def tick(self, seconds: float) -> None:
+        self.do(asyncio.sleep(seconds))
+
+    def call(self, function: Any, *arguments: Any) -> None:
+        """Call what needs the event loop to run."""
+
+        async def called() -> None:
+            function(*arguments)
+            await asyncio.sleep(0)
+
+        self.do(called())
+
+    def submit(self, **fields: Any) -> str:
+        prompt_id = f"run-{len(self.waiting)}"
+        request = RunRequest(**{"workflow_api": GRAPH, "prompt_id": prompt_id, **fields})
+        self.waiting[prompt_id] = self.loop.create_task(self._submit(request))
+        return prompt_id
+
+    async def _submit(self, request: RunRequest) -> None:
+        """Do what ``POST run`` does."""
+        wait = request.wait is not False
+        try:
+            run = await self.service.submit(request, small=True, told_at_end=wait)
+        except ComfyDeployError as fault:
+            self.errors[str(request.prompt_id)] = fault
+            return
+        self.runs.append(run)
+        if wait:
+            await run.ended.wait()
+
+    def cancel(self, prompt_id: str) -> None:
+        async def ask() -> None:
+            try:
+                await self.service.interrupt(prompt_id, None)
+            except ComfyDeployError:
+                return
+
+        self.waiting[f"cancel-{len(self.waiting)}"] = self.loop.create_task(ask())
+
+    def kill(self) -> None:
+        """End the server as ``kill -9`` does, and start another one."""
+        for task in asyncio.all_tasks(self.loop):
+            task.cancel()
+        self.tick(0)
+        self.runs.clear()
+        self.store.failing = False
+        self.serve()
+
+    def happens(self, what: str) -> None:
+        comfyui = self.comfyui
+        if what == "connection breaks":
+            self.call(comfyui.disconnect)
+        elif what == "connection is back":
+            self.call(comfyui.connect)
+        elif what == "ComfyUI dies":
+            self.call(comfyui.die)
+        elif what == "ComfyUI is started":
+            comfyui.start()
+            self.call(comfyui.connect)
+        elif what in ("HTTP is refused", "HTTP is answered"):
+            comfyui.refuses = what == "HTTP is refused"
+        elif what == "others clear the queue":
+            self.call(comfyui.clear)
+        elif what == "an event is too large":
+            self.call(self.service.listener.machine_event, comfyui.machine, Unread(1))
+        elif what == "Jupyter is killed":
+            self.kill()
+        elif what in ("the store fails", "the store is well"):
+            self.store.failing = what == "the store fails"
+
+    def check(self) -> None:
+        assert self.faults == []
+        known = [self.service.find(prompt_id) for prompt_id in self.waiting]
+        for run in known:
+            if run is not None:
+                validate(run)
+        for prompt_id in self.waiting:
+            try:
+                record: RunRecord = self.do(self.service.record(prompt_id))
+            except ComfyDeployError:
+                continue
+            if prompt_id in self.store.refused:
+                continue  # what was told of it may be lost with the server
+            before = self.told.get(prompt_id, "not-started")
+            assert RANK[record.status] >= RANK[before], f"{prompt_id}: {before} -> {record.status}"
+            assert before not in FINAL or record.status == before, f"{prompt_id}: its end moves"
+            self.told[prompt_id] = record.status
+            assert self.ends[prompt_id] <= 1, f"{prompt_id}: it ends twice"
+
+    def heal(self) -> None:
+        """Let everything work again."""
+        self.store.failing = False
+        self.comfyui.answer, self.comfyui.refuses = "taken", False
+        self.comfyui.start()
+        self.call(self.comfyui.connect)
+
+    def finish(self) -> None:
+        """Let everything work again, and ComfyUI execute all that it has."""
+        self.heal()
+        for _ in range(3 + 3 * len(self.waiting)):
+            self.call(self.comfyui.begin)
+            self.tick(5.0)
+            self.call(self.comfyui.finish, "execution_success")
+            self.tick(15.0)
+
+    def close(self) -> None:
+        self.do(self.service.close())
+        for task in asyncio.all_tasks(self.loop):
+            task.cancel()
+        self.tick(0)
+        self.loop.close()
