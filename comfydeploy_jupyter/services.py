@@ -173,7 +173,7 @@ class Services:
         self.instance = uuid.uuid4().hex
         self._session: Session | None = None
         self._runs: RunService | None = None
-        self._machine_room: MachineService | None = None
+        self._machine_service: MachineService | None = None
         self._transfers: Transfers | None = None
         self._snapshots: Snapshots | None = None
         self._opened = False
@@ -189,11 +189,11 @@ class Services:
         return self._runs
 
     @property
-    def machine_room(self) -> MachineService:
+    def machine_service(self) -> MachineService:
         """Creates, describes, updates and deletes machines; available after `open`."""
-        if self._machine_room is None:
+        if self._machine_service is None:
             raise RuntimeError("the services are not open")
-        return self._machine_room
+        return self._machine_service
 
     def cloud_machines(self, account: CloudAccount) -> CloudMachines:
         """Return the serverless machines of an account of ComfyDeploy."""
@@ -457,7 +457,7 @@ class Services:
             lost_after=settings.lost_after,
             gone_after=settings.gone_after,
         )
-        self._machine_room = MachineService(
+        self._machine_service = MachineService(
             MachineRepository(self.database),
             self.machines,
             settings.local,
@@ -466,12 +466,12 @@ class Services:
             session_id=self._session.id,
             listener=self._runs.listener,
         )
-        await self._machine_room.open()
+        await self._machine_service.open()
         await self._transfers.open()
         await delivery.open()
         await self._runs.open()
         self._tasks.start(self._recover(delivery), "Recovering what dead servers left")
-        self._machine_room.start()
+        self._machine_service.start()
         if settings.autostart:
             self._tasks.start(self._tidy(self.machines.get()), "Removing files that are left over")
 

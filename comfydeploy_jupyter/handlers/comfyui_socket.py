@@ -10,6 +10,7 @@ from tornado.iostream import StreamClosedError
 from tornado.websocket import WebSocketClosedError
 
 from ..errors import ComfyUIUnavailableError
+from ..net.tasks import wait_for
 from .comfyui_page import PageBase
 from .sockets import SocketHandler
 
@@ -70,7 +71,7 @@ class PageSocket(SocketHandler, PageBase):
             async for message in remote:
                 if isinstance(message.data, (str, bytes)):
                     sent = self.write_message(message.data, isinstance(message.data, bytes))
-                    await asyncio.wait_for(sent, SLOW_READER)
+                    await wait_for(sent, SLOW_READER)
         except (WebSocketClosedError, StreamClosedError, asyncio.TimeoutError):
             self.log.debug("A browser left ComfyUI's page, or is too slow for it")
         finally:

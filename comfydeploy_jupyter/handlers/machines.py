@@ -37,13 +37,13 @@ class MachineBase(Handler):
         InvalidRequestError
             If the request is for ComfyDeploy and names no machine.
         """
-        machine_room = self.services.machine_room
+        machine_service = self.services.machine_service
         if self.is_for_cloud(asked):
             if asked.machine_id is None:
                 raise InvalidRequestError.of_field("machine_id", "is needed for ComfyDeploy")
-            known = machine_room.cloud_record(asked.machine_id)
+            known = machine_service.cloud_record(asked.machine_id)
             return (known.id if known is not None else asked.machine_id), None
-        found = machine_room.is_in_cloud(asked.machine_id)
+        found = machine_service.is_in_cloud(asked.machine_id)
         return None if found is None else (found.id, found.config.get("api_url"))
 
 
@@ -59,7 +59,7 @@ class MachineHandler(MachineBase):
         if cloud is not None:
             self.reply(await self.cloud(query, cloud[1]).get(cloud[0]))
         else:
-            self.reply(await self.services.machine_room.describe(query.machine_id))
+            self.reply(await self.services.machine_service.describe(query.machine_id))
 
 
 class FreeHandler(Handler):
@@ -82,7 +82,7 @@ class MachinesHandler(Handler):
 
     async def get(self) -> None:
         """Answer with an array, the default machine first."""
-        self.reply(self.services.machine_room.summaries())
+        self.reply(self.services.machine_service.summaries())
 
 
 class MachineUpdateHandler(MachineBase):
@@ -93,17 +93,17 @@ class MachineUpdateHandler(MachineBase):
         request = await self.body(schemas.MachineUpdate)
         cloud = self.cloud_id(request)
         if cloud is None:
-            told = await self.services.machine_room.update(request)
+            told = await self.services.machine_service.update(request)
             self.reply({"success": True, "id": told["machine"]["id"], **told})
             return
-        machine_room = self.services.machine_room
+        machine_service = self.services.machine_service
         machines = self.cloud(request, cloud[1])
-        registered = machine_room.cloud_record(cloud[0])
+        registered = machine_service.cloud_record(cloud[0])
         if registered is not None and request.name is not None:
-            machine_room.check_name(request.name, but=registered.id)
+            machine_service.check_name(request.name, but=registered.id)
         told = await machines.update(cloud[0], await self.json_body())
         if registered is not None:
-            await machine_room.adopt(told, registered.config.get("api_url"))
+            await machine_service.adopt(told, registered.config.get("api_url"))
         # The node's web plug-in takes `id` for success, here and from `create`.
         self.reply({"success": True, "id": cloud[0], "machine": told, "restart_required": False})
 
@@ -116,11 +116,11 @@ class MachineCreateHandler(MachineBase):
         request = await self.body(schemas.MachineCreate)
         query = self.query(schemas.CloudTarget)
         kind = "cloud" if query.in_cloud else service.kind_of(request)
-        machine_room = self.services.machine_room
+        machine_service = self.services.machine_service
         if kind == "cloud":
             made = await self._create_in_cloud(request, request.api_url or query.api_url)
         else:
-            made = await machine_room.create(request)
+            made = await machine_service.create(request)
         self.reply({"success": True, "id": made["id"], "machine_id": made["id"], "machine": made})
 
     async def _create_in_cloud(
@@ -131,9 +131,9 @@ class MachineCreateHandler(MachineBase):
             body["gpu"] = request.gpu = DEFAULT_GPU
         if not isinstance(request.gpu, str) or not request.gpu:
             raise InvalidRequestError.of_field("gpu", "must be a kind of GPU, such as H100, or CPU")
-        self.services.machine_room.check_name(request.name)
+        self.services.machine_service.check_name(request.name)
         made = await self.cloud(request).create(body)
-        await self.services.machine_room.adopt(made, api_url)
+        await self.services.machine_service.adopt(made, api_url)
         return made
 
 
@@ -143,5 +143,5 @@ class MachineDeleteHandler(Handler):
     async def post(self) -> None:
         """End its ComfyUI, if it was started here, and forget it."""
         request = await self.body(schemas.MachineDelete)
-        machine_id = await self.services.machine_room.delete(request.machine_id)
+        machine_id = await self.services.machine_service.delete(request.machine_id)
         self.reply({"success": True, "machine_id": machine_id})

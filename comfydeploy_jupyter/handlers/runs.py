@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tornado.iostream import StreamClosedError
 
 from ..errors import ComfyDeployError, InvalidRequestError, RunTimeoutError
+from ..net.tasks import wait_for
 from ..runs.log import RunEvent, in_batches
 from .base import COMMENT, KEEP_AWAKE, LARGE, Base, Handler, schemas
 from .service import ForService
@@ -98,7 +99,7 @@ class RunHandler(ForService, RunBase):
         run = await self.start_run(request, arrived=arrived, told_at_end=wait)
         if wait:
             try:
-                await asyncio.wait_for(run.ended.wait(), self.time_left(request, arrived))
+                await wait_for(run.ended.wait(), self.time_left(request, arrived))
             except asyncio.TimeoutError:
                 if not run.ended.is_set():
                     raise not_ended(run) from None

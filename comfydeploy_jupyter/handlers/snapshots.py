@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tornado.iostream import StreamClosedError
 
 from ..errors import ComfyDeployError
+from ..net.tasks import wait_for
 from ..runs.log import RunEvent
 from .base import COMMENT, KEEP_AWAKE, Handler, schemas
 
@@ -76,7 +77,7 @@ class SnapshotHandler(Handler):
     async def _next(lines: asyncio.Queue[str | None]) -> str | None:
         """Return the next line, "" if there was none for `KEEP_AWAKE` seconds, None at the end."""
         try:
-            return await asyncio.wait_for(lines.get(), KEEP_AWAKE)
+            return await wait_for(lines.get(), KEEP_AWAKE)
         except asyncio.TimeoutError:
             return ""
 

@@ -1,15 +1,14 @@
-"""Work that nobody waits for."""
+"""Background tasks of runs."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from ..net.tasks import end
+from ..net.tasks import BackgroundTasks
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Coroutine
 
     from ..store.runs import RunRecord
@@ -26,33 +25,27 @@ class Recorded(Protocol):
 
 
 class Background:
-    """Tasks that run on their own; what goes wrong in one is in the log."""
+    """Runs coroutines that nobody waits for; an error of one is logged with the id of its run."""
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = BackgroundTasks(log)
 
     def start(self, work: Coroutine[Any, Any, T], run: Recorded | None = None) -> asyncio.Task[T]:
-        """Begin with something, for a run or for all."""
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(partial(self._done, run))
-        return task
+        """Run a coroutine as a task, for one run or for all.
+
+        Parameters
+        ----------
+        work : coroutine
+            The coroutine.
+        run : Recorded, optional
+            The run that it is for.
+        """
+        if run is None:
+            return self._tasks.start(work, "A step for all runs")
+        record = run.record
+        what = f"A step of run {record.prompt_id}"
+        return self._tasks.start(work, what, log_fields=record.log_fields)
 
     async def close(self) -> None:
-        """Stop everything."""
-        await end(self._tasks)
-
-    def _done(self, run: Recorded | None, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        fault = None if task.cancelled() else task.exception()
-        if fault is None:
-            return
-        if run is None:
-            log.error("A step for all runs failed", exc_info=fault)
-        else:
-            log.error(
-                "A step of run %s failed",
-                run.record.prompt_id,
-                exc_info=fault,
-                extra=run.record.log_fields,
-            )
+        """Cancel all tasks and wait until they are done."""
+        await self._tasks.close()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ComfyUIUnavailableError, ConflictError
 from ..machines.registry import AUTO
+from ..net.tasks import wait_for
 from .lifecycle import Cause, State
 from .outputs import unknown_run
 from .waiting import ASK_WITHIN, done_by, outcome, result_of
@@ -158,7 +159,7 @@ class Canceller:
             return "running" if running else "queued"
 
         try:
-            return await asyncio.wait_for(ask(), ASK_WITHIN)
+            return await wait_for(ask(), ASK_WITHIN)
         except asyncio.TimeoutError:
             raise client.unavailable(f"no answer within {ASK_WITHIN:g} s") from None
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import metrics
 from ..net.json_stream import rough_size
+from ..net.tasks import wait_for
 from ..secrets import hide
 from .lifecycle import Cause
 from .outputs import read_history, reply
@@ -203,7 +204,7 @@ async def _release(run: Run) -> None:
     """Wait until ComfyUI is done with a run of whose success it has told."""
     if run.success_told and run.events_complete and not run.released.is_set():
         with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(run.released.wait(), RELEASE_WITHIN)
+            await wait_for(run.released.wait(), RELEASE_WITHIN)
 
 
 def _note_end(record: RunRecord) -> None:

@@ -21,6 +21,7 @@ import aiohttp
 from ..errors import ConflictError, InvalidRequestError, NotFoundError
 from ..net.fetch_policy import ALLOWED, FetchPolicy
 from ..net.responses import reason_of
+from ..net.sessions import new_session
 from ..net.tasks import open_in_thread
 from ..secrets import clean_url
 from .archives import extract, open_archive, pictures
@@ -36,7 +37,7 @@ SUBFOLDER = "comfydeploy"  # of ComfyUI's input/
 MAX_BYTES = 4 * 1024**3  # of one file
 CHUNK = 1024 * 1024
 PLAIN_MODE = 0o666  # of files that are new on this machine, as the umask allows
-DOWNLOAD_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_connect=15, sock_read=60)
+SILENCE = 60.0  # seconds that may pass between two pieces of a file that is fetched
 PATH_KINDS = ("video_path", "file")
 
 
@@ -156,7 +157,7 @@ async def _download(url: str, file: IO[bytes], field: str) -> None:
     told = clean_url(url)
     try:
         async with (
-            aiohttp.ClientSession(timeout=DOWNLOAD_TIMEOUT) as session,
+            new_session(silence=SILENCE) as session,
             session.get(url, headers={"Accept-Encoding": "identity"}) as answer,
         ):
             if answer.status >= 400:

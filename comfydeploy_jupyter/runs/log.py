@@ -9,6 +9,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from ..net.json_stream import dumps, rough_size
+from ..net.tasks import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -203,7 +204,7 @@ class EventLog:
         waiter = asyncio.get_running_loop().create_future()
         self._waiting.add(waiter)
         try:
-            await asyncio.wait_for(waiter, timeout)
+            await wait_for(waiter, timeout)
         except asyncio.TimeoutError:
             return False
         finally:

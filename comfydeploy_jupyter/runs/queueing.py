@@ -14,6 +14,7 @@ from ..errors import (
     RunTimeoutError,
     TooLargeError,
 )
+from ..net.tasks import wait_for
 from .lifecycle import EXECUTING, Cause, State
 from .waiting import ASK_WITHIN, done_by, outcome, result_of
 
@@ -239,7 +240,7 @@ class Queueing:
             await self._not_sent(run, fault)
             raise fault
         try:
-            known = await asyncio.wait_for(self._look_for(client, run), ASK_WITHIN)
+            known = await wait_for(self._look_for(client, run), ASK_WITHIN)
         except (ComfyUIUnavailableError, asyncio.TimeoutError):
             log.warning(
                 "Whether ComfyUI has run %s is not known yet",

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from ..errors import ComfyUIUnavailableError
+from ..net.tasks import wait_for
 from .lifecycle import IN_DOUBT, Cause, State
 from .waiting import now
 
@@ -244,7 +245,7 @@ class Recovery:
         if entry is not None:
             if run.events_complete and not run.ending:
                 with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(run.ended.wait(), heard_by - now())
+                    await wait_for(run.ended.wait(), heard_by - now())
             if run.ending:
                 return False
             await self._finalizer.settle(run, entry)
