@@ -99,6 +99,7 @@ class Canceller:
         That it was asked for is stored with the run: where ComfyUI cannot be asked now, it is asked
         when it is back, and a run that it has lost by then is not queued anew.
         """
+        log.debug("Run %s is to be cancelled", run.prompt_id, extra=run.record.log_fields)
         if run.transition(Cause.CANCEL_ASKED):
             try:
                 await self._saver.now(run.record)

@@ -142,6 +142,7 @@ class Finalizer:
         Its status is ``uploading`` once all uploads are in the queue, where they can be cancelled,
         and before the first one begins.
         """
+        log.debug("Run %s uploads its outputs", run.prompt_id, extra=run.record.log_fields)
         record = run.outcome or run.record
 
         async def queued() -> None:

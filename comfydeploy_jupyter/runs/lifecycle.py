@@ -7,7 +7,6 @@ nothing. ``docs/architecture.md`` shows the table.
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
     from ..store.runs import RunRecord
     from .saving import StateSaver
-
-logger = logging.getLogger(__name__)
 
 
 class State(str, Enum):
@@ -236,7 +233,6 @@ class Lifecycle(Facts):
         row = TABLE.get((self.state, cause))
         if row is None:
             return False
-        logger.debug("Run %s: %s", self.prompt_id, cause.value, extra=self.record.log_fields)
         record = self.record_after(cause, detail, **facts)
         for name, value in {**row.sets, **facts}.items():
             if name not in STORED:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from ..comfyui.events import Event, Preview
     from ..store.runs import RunRecord
     from .saving import StateSaver
+
+logger = logging.getLogger(__name__)
 
 LIVE_EVERY = 0.5  # seconds between two looks at a run whose nodes tell nothing
 
@@ -109,6 +112,7 @@ class Run(Lifecycle):
         self._look_again()
         waited = time.time() - parse_timestamp(self.record.created_at).timestamp()
         metrics.run_began(self.record.machine, max(waited, 0.0))
+        logger.debug("Run %s is executed now", self.prompt_id, extra=self.record.log_fields)
         return True
 
     def stop_clock(self) -> None:

@@ -52,15 +52,18 @@ class StateSaver:
 
         All runs whose state is due are stored in one transaction.
         """
-        if not self._unsaved:
+        if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(SAVE_WITHIN, self._save_unsaved)
         self._unsaved[run.record.prompt_id] = run
 
     async def now_if_due(self, prompt_id: str) -> None:
-        """Store the state of a run at once if that is due: somebody is about to be told of it."""
+        """Store the state of a run at once if that is due: somebody is about to be told of it.
+
+        That of a run whose end is being stored is due still: the end may never get there.
+        """
         run = self._unsaved.pop(prompt_id, None)
         if run is not None:
-            await self._save(run)
+            await self._repository.save(run.record)
         elif prompt_id in self._saving:
             await asyncio.wait({self._saving[prompt_id]})
 
@@ -75,7 +78,7 @@ class StateSaver:
         await self._repository.save(record)
 
     async def try_now(self, record: RunRecord, what: str) -> None:
-        """Store a record; where that fails, say so in the log and go on.
+        """Store a record, in place of what is due; where that fails, log it and go on.
 
         Parameters
         ----------
@@ -84,6 +87,7 @@ class StateSaver:
         what : str
             What it says of the run, for the log: ``"is queued"``.
         """
+        self._unsaved.pop(record.prompt_id, None)
         try:
             await self._repository.save(record)
         except ComfyDeployError as fault:
@@ -105,6 +109,8 @@ class StateSaver:
             )
             self._background.start(self._end_later(record))
             return False
+        finally:
+            self._unsaved.pop(record.prompt_id, None)
         return True
 
     async def close(self) -> None:
@@ -117,6 +123,7 @@ class StateSaver:
                 await self._save(run)
 
     def _save_unsaved(self) -> None:
+        self._timer = None
         unsaved, self._unsaved = self._unsaved, {}
         for prompt_id, run in unsaved.items():
             task = self._background.start(self._save(run), run)
@@ -128,7 +135,9 @@ class StateSaver:
             del self._saving[prompt_id]
 
     async def _save(self, run: Savable) -> None:
-        if not run.ending:
+        if run.ending:
+            self._unsaved.setdefault(run.record.prompt_id, run)
+        else:
             await self._repository.save(run.record)
 
     async def _end_later(self, record: RunRecord) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
 LATENCY = 0.02  # seconds that each request, and each write, takes
+END_LATENCY = 0.3  # the same for the end of a run: much may happen meanwhile
 
 
 class _Skipping(selectors.SelectSelector):
@@ -43,10 +44,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def __init__(self) -> None:
         self._skipping = _Skipping()
+        self.timers: list[asyncio.TimerHandle] = []
         super().__init__(self._skipping)
 
     def time(self) -> float:
         return self._skipping.skipped
+
+    def call_at(self, when: float, callback: Any, *args: Any, **options: Any) -> Any:
+        self.timers = [timer for timer in self.timers if timer.when() >= self.time()]
+        self.timers.append(super().call_at(when, callback, *args, **options))
+        return self.timers[-1]
 
     def run_in_executor(self, executor: Any, func: Any, *args: Any) -> Any:
         found: asyncio.Future[Any] = self.create_future()
@@ -77,7 +84,7 @@ class FakeStore:
 
     async def save(self, record: RunRecord) -> None:
         kept = copy.deepcopy(record)
-        await asyncio.sleep(LATENCY)
+        await asyncio.sleep(END_LATENCY if record.status in FINAL else LATENCY)
         self._check(record.prompt_id)
         known = self.rows.get(record.prompt_id)
         if known is not None and known.status not in FINAL:
@@ -139,6 +146,7 @@ class FakeComfyUI:
         self.executions: Counter[str] = Counter()
         self.number = 0
         self.lives = 0
+        self.timers: list[asyncio.TimerHandle] = []  # of its own, not of Jupyter
 
     # -- ComfyUIClient -----------------------------------------------------------------------
 
@@ -158,7 +166,8 @@ class FakeComfyUI:
         if answer in ("taken", "slow", "lost"):
             self.take(prompt_id)
         elif answer == "late":
-            asyncio.get_running_loop().call_later(3.0, self._take_late, prompt_id, life)
+            loop = asyncio.get_running_loop()
+            self.timers.append(loop.call_later(3.0, self._take_late, prompt_id, life))
         await asyncio.sleep(LATENCY if answer == "taken" else 1.0)
         if answer not in ("taken", "slow") or life != self.lives or self.refuses:
             raise self.unavailable("no answer", hangs=True)

@@ -159,6 +159,9 @@ class World:
 
     def kill(self) -> None:
         """End the server as ``kill -9`` does, and start another one."""
+        for timer in self.loop.timers:
+            if timer not in self.comfyui.timers:
+                timer.cancel()
         for task in asyncio.all_tasks(self.loop):
             task.cancel()
         self.tick(0)
