@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InvalidRequestError
@@ -11,9 +12,10 @@ from ...graphs.inputs import apply_inputs
 from ..graph import Source
 from ..workflow import Workflow
 from .grid import Grid
+from .order import run_order
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ..server import Server
 
@@ -113,6 +115,17 @@ class Plan:
             keys.append(digest([graph_hash, values]))
         return keys
 
+    def in_run_order(self, points: Sequence[Mapping[str, Any]]) -> list[int]:
+        """Return the indexes of points in the order in which ComfyUI executes the fewest nodes."""
+        graph = self.source.graph or {}
+        targets: dict[str, set[str]] = defaultdict(set)
+        for point in {frozenset(point): point for point in points}.values():
+            set_by = {key: name for name in point for key in self._keys_of(name, point)}
+            for (node_id, _), key in apply_inputs(graph, self.inputs_at(point)).given.items():
+                if key in set_by:
+                    targets[set_by[key]].add(node_id)
+        return run_order(points, graph, targets)
+
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` takes."""
         return {
@@ -145,6 +158,12 @@ class Plan:
             options=data["options"],
             at_once=data["at_once"],
         )
+
+    def _keys_of(self, name: str, point: Mapping[str, Any]) -> Iterable[str]:
+        """Return the keys of ``inputs`` that a swept input sets."""
+        if name == "seed" and self._sets_every_seed:
+            return self.source.seed_inputs(point["seed"])
+        return (name,)
 
     def _has_no_input_called_seed(self) -> bool:
         """Return whether ``seed`` is swept and means every seed, since no input has that name."""

@@ -1,4 +1,4 @@
-"""Runs the points of a sweep: queues them in their order, follows them, cancels them."""
+"""Runs the points of a sweep: queues them, follows them, cancels them."""
 
 from __future__ import annotations
 
@@ -133,7 +133,9 @@ class Runner:
                     job.reset()
                 elif job.status not in FINAL:
                     job.status = WAITING
-            self._queue = deque(job for job in self._jobs.values() if job.status == WAITING)
+            waiting = [job for job in self._jobs.values() if job.status == WAITING]
+            order = self._plan.in_run_order([job.values for job in waiting])
+            self._queue = deque(waiting[index] for index in order)
             yield
         except BaseException:
             self._over.set()

@@ -52,6 +52,27 @@ def failing_if() -> dict[str, Any]:
     }
 
 
+def test_a_sweep_costs_what_is_different(comfy: Comfy) -> None:
+    """ComfyUI executes no node twice for the same values, though the first input is the deepest."""
+    token = uuid.uuid4().hex
+    join = {"string_b": "", "delimiter": token}
+    graph = {
+        "1": {"class_type": "StringConcatenate", "inputs": {"string_a": "", **join}},
+        "2": {"class_type": "StringConcatenate", "inputs": {"string_a": ["1", 0], **join}},
+        "3": {"class_type": "StringConcatenate", "inputs": {"string_a": ["2", 0], **join}},
+        "4": {"class_type": "PreviewAny", "inputs": {"source": ["3", 0]}},
+    }
+    letters = {"3.string_b": "xy", "2.string_b": "abc", "1.string_b": "pq"}
+    axes = {name: list(values) for name, values in letters.items()}
+    sweep = comfy.sweep(graph, axes, at_once=1, save=False)
+    assert [point.label[-1] for point in sweep] == list("pq" * 6), "the user's order"
+    executed = sum(len(graph) - len(point.result.cached_nodes) for point in sweep)
+    assert executed == 2 + 2 * 3 + 2 * (2 * 3 * 2)
+    assert [
+        text.replace(token, "") for text in sweep.find({"3.string_b": "y"})[0].result.texts
+    ] == ["pay"]
+
+
 def napping(seconds: float) -> dict[str, Any]:
     return {
         "1": {

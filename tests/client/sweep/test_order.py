@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from comfydeploy_jupyter.client.sweep.order import run_order
+from comfydeploy_jupyter.graphs.formats import inputs_of, is_link
+
+
+def chain(*links: str) -> dict:
+    """A graph whose nodes each read the one before: a -> b -> c."""
+    graph: dict = {}
+    for before, node in itertools.pairwise(("", *links)):
+        inputs = {"source": [before, 0]} if before else {}
+        graph[node] = {"class_type": "Node", "inputs": {"value": 0, **inputs}}
+    return graph
+
+
+def grid(**axes: list) -> list[dict]:
+    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+
+
+def executed(points: list[dict], order: list[int], graph: dict) -> int:
+    """How many nodes ComfyUI executes: those whose signature the last prompt did not have."""
+    count, last = 0, set()
+    for index in order:
+        signatures = set(map_signatures(points[index], graph).items())
+        count += len(signatures - last)
+        last = signatures
+    return count
+
+
+def distinct(points: list[dict], graph: dict) -> int:
+    return len({item for point in points for item in map_signatures(point, graph).items()})
+
+
+def map_signatures(point: dict, graph: dict) -> dict[str, str]:
+    """What each node's output depends on; an input called x is the value of node x."""
+    found: dict[str, str] = {}
+
+    def of(node_id: str) -> str:
+        if node_id not in found:
+            sources = [of(v[0]) for v in inputs_of(graph[node_id]).values() if is_link(v)]
+            found[node_id] = f"{node_id}={point.get(node_id)}({','.join(sources)})"
+        return found[node_id]
+
+    for node_id in graph:
+        of(node_id)
+    return found
+
+
+def order_of(points: list[dict], graph: dict) -> list[int]:
+    return run_order(points, graph, {node: [node] for node in graph})
+
+
+@pytest.mark.parametrize("names", list(itertools.permutations("adg")))
+def test_a_grid_at_three_depths_costs_what_is_different(names):
+    """200 points; whatever the user's order of the inputs, which the sheet keeps."""
+    graph = chain(*"abcdefgh")
+    points = grid(**{name: list(range({"a": 5, "d": 8, "g": 5}[name])) for name in names})
+    order = order_of(points, graph)
+    assert sorted(order) == list(range(200))
+    assert executed(points, order, graph) == distinct(points, graph)
+
+
+def test_the_order_of_a_careless_user_costs_three_times_as_much():
+    graph = chain(*"abcdefgh")
+    points = grid(h=list(range(5)), d=list(range(8)), a=list(range(5)))
+    in_order = executed(points, list(range(200)), graph)
+    assert in_order >= 3 * executed(points, order_of(points, graph), graph)
+
+
+def test_branches_that_meet_share_the_values_at_which_the_order_turns():
+    graph = {
+        **chain("a", "b"),
+        "c": {"class_type": "Node", "inputs": {"value": 0}},
+        "d": {"class_type": "Node", "inputs": {"x": ["b", 0], "y": ["c", 0]}},
+    }
+    points = grid(a=[1, 2, 3], c=[1, 2])
+    order = order_of(points, graph)
+    assert [tuple(points[index].values()) for index in order] == [
+        (1, 1), (1, 2), (2, 2), (2, 1), (3, 1), (3, 2)
+    ]  # fmt: skip
+
+
+def test_without_anything_to_share_the_order_stays():
+    points = grid(a=[3, 1, 2])
+    assert order_of(points, chain("a", "b")) == [0, 1, 2]
+    points = [{"a.x": x, "a.y": y} for x in (1, 2) for y in (1, 2)]
+    targets = {"a.x": ["a"], "a.y": ["a"]}
+    assert run_order(points, chain("a", "b"), targets) == [0, 1, 2, 3]
+    assert run_order(points, {}, {}) == [0, 1, 2, 3]
+    assert run_order([], chain("a"), {}) == []
+
+
+@given(
+    points=st.lists(
+        st.dictionaries(st.sampled_from("abcd"), st.integers(0, 2), min_size=1), max_size=20
+    )
+)
+def test_each_point_runs_once_also_where_points_have_other_inputs(points):
+    order = order_of(points, chain(*"abcd"))
+    assert sorted(order) == list(range(len(points)))
