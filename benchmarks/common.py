@@ -195,6 +195,7 @@ class Jupyter:
         self._env = {
             **{k: v for k, v in os.environ.items() if not k.startswith("COMFYDEPLOY_")},
             "JUPYTER_CONFIG_DIR": str(config),
+            "JUPYTER_CONFIG_PATH": str(REPOSITORY / "tests" / "jupyter_config"),
             "JUPYTER_DATA_DIR": str(folder / "jupyter-data"),
             "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
             "PYTHONPATH": str(REPOSITORY),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,6 +24,10 @@ pytest_plugins = [
     "tests.selection",
     "tests.transfer_service",
 ]
+
+# jupyter-server-mcp takes seconds to import and a port that only one server can have: the servers
+# of tests do without it, unless a test enables it.
+os.environ["JUPYTER_CONFIG_PATH"] = str(Path(__file__).with_name("jupyter_config"))
 
 BROWSER = "tests/browser/"
 

@@ -97,7 +97,6 @@ class JupyterProcess(ServerProcess):
                 "jpserver_extensions": {
                     "comfydeploy_jupyter": True,
                     **dict.fromkeys(LAB, self._lab),
-                    "jupyter_server_mcp": False,  # takes seconds to import
                 },
             },
             "IdentityProvider": {"token": TOKEN},
