@@ -1,4 +1,4 @@
-"""The runs that have not ended, and who hears of all of them."""
+"""The runs that have not ended, and the functions that follow the events of all runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class ActiveRuns:
-    """The unfinished runs, in the order in which they came.
+    """The unfinished runs, in the order in which they were added.
 
     Parameters
     ----------
@@ -39,15 +39,15 @@ class ActiveRuns:
         return len(self._runs)
 
     def add(self, run: Run) -> None:
-        """Follow a run from now on; its followers hear of its events."""
+        """Add a run, and pass its events on to the followers."""
         run.listener = self._pass_on
-        # Without the run in it: that would keep the run, and what it made, until all is collected.
+        # Without a reference to the run: a cycle would keep it in memory for some time.
         run.with_urls = partial(with_urls, view_url=self.view_url, machine=run.record.machine)
         self._runs[run.prompt_id] = run
         self._by_comfyui_id[run.comfyui_id] = run
 
     def remove(self, run: Run) -> None:
-        """Follow a run no more."""
+        """Remove a run, and do not pass its events on any more."""
         self._runs.pop(run.prompt_id, None)
         self._by_comfyui_id.pop(run.comfyui_id, None)
 
@@ -60,7 +60,7 @@ class ActiveRuns:
         return self._by_comfyui_id.get(comfyui_id)
 
     def of(self, machine: Machine) -> list[Run]:
-        """Return the runs of a machine that its ComfyUI has not executed yet."""
+        """Return the runs of a machine whose execution in ComfyUI has not ended yet."""
         return [
             run
             for run in self._runs.values()
@@ -68,7 +68,7 @@ class ActiveRuns:
         ]
 
     def running(self, machine_id: str) -> Run | None:
-        """Return the run that a machine executes now, if it is one of ours."""
+        """Return the run of this server that a machine is executing now, or None."""
         for run in self._runs.values():
             over = run.ending and run.released.is_set()
             if run.record.machine == machine_id and run.record.status == "running" and not over:
@@ -76,11 +76,11 @@ class ActiveRuns:
         return None
 
     def on_its_way(self, machine_id: str, change: int) -> None:
-        """Count a run that will go to a machine and does not exist yet; -1 takes it back."""
+        """Count a run that is being prepared for a machine; a ``change`` of -1 reverts that."""
         self._on_their_way[machine_id] += change
 
     def count_on(self, machine_id: str) -> int:
-        """Return how many unfinished runs a machine has, those on their way to it included."""
+        """Return how many unfinished runs a machine has, including those being prepared."""
         there = sum(
             run.record.machine == machine_id and run.record.status != "uploading"
             for run in self._runs.values()
@@ -88,7 +88,7 @@ class ActiveRuns:
         return there + self._on_their_way[machine_id]
 
     def counts(self, machine_id: str | None = None) -> dict[str, int]:
-        """Return how many runs execute and wait, on all machines or on one."""
+        """Return how many runs are executing and how many wait, on all machines or on one."""
         statuses = [
             run.record.status
             for run in self._runs.values()
@@ -100,15 +100,15 @@ class ActiveRuns:
         }
 
     def by_status(self) -> Counter[tuple[str, str]]:
-        """Return how many runs there are, by machine and status."""
+        """Return the number of runs for each pair of machine and status."""
         return Counter((run.record.machine, run.record.status) for run in self._runs.values())
 
     def of_client(self, client_id: str) -> int:
-        """Return how many runs a client has."""
+        """Return the number of runs of a client."""
         return sum(run.record.client_id == client_id for run in self._runs.values())
 
     def follow(self, follower: Callable[[Run, RunEvent], None]) -> Callable[[], None]:
-        """Call ``follower(run, event)`` for every event of every run; returns how to stop."""
+        """Call ``follower(run, event)`` for each event of each run; return a function to stop."""
         self._followers.add(follower)
         return lambda: self._followers.discard(follower)
 

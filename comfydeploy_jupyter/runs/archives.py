@@ -1,4 +1,4 @@
-"""Archives of pictures that a user names as an image batch: read with bounds."""
+"""Read archives of pictures that are used as an image batch, with bounds on their size."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MAX_IMAGES = 1000
-MAX_BYTES = 4 * 1024**3  # of all pictures
-MAX_DIRECTORY = 16 * 1024**2  # bytes of the list of what is in an archive
+MAX_BYTES = 4 * 1024**3  # size of all pictures together
+MAX_DIRECTORY = 16 * 1024**2  # bytes of the central directory of an archive
 CHUNK = 1024 * 1024
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-_END, _ZIP64_LOCATOR = 22, 20  # bytes of the records at the end of an archive
+_END, _ZIP64_LOCATOR = 22, 20  # sizes in bytes of the records at the end of an archive
 
 
 @contextlib.contextmanager
 def _as_error_of(field: str) -> Iterator[None]:
-    """Raise what `zipfile` finds wrong with an archive as an error of a field.
+    """Convert the exceptions of `zipfile` for a broken archive to an error that names the field.
 
-    What it raises then is of many kinds, those of each compression included. Only faults of the
-    disk are not the archive's: these have a number, but that of a place which is not in the file.
+    `zipfile` raises many types of exceptions, including those of each compression module. An
+    OSError of the disk is raised unchanged. It has an ``errno``; ``EINVAL`` is an exception to
+    this, since it means that the archive contains an offset outside of the file.
     """
     try:
         yield
@@ -37,11 +38,11 @@ def _as_error_of(field: str) -> Iterator[None]:
 
 
 def open_archive(file: IO[bytes], field: str) -> zipfile.ZipFile:
-    """Open an archive whose list is short: all of that is read at once.
+    """Open an archive after checking the size of its central directory, which is read at once.
 
-    Where it ends, an archive tells how long its list is (PKWARE's APPNOTE, 4.3.16); larger ones
-    than are taken here tell it in the records of ZIP64 before that. The place is sought as
-    `zipfile` does it: what looks like another end within the last 22 bytes is none.
+    The record at the end of an archive contains that size (PKWARE's APPNOTE, 4.3.16). Archives
+    with a larger directory have a ZIP64 record before it, and are refused. The record is searched
+    in the same way as `zipfile` does it: a second signature in the last 22 bytes is ignored.
     """
     file.seek(-min(file.seek(0, os.SEEK_END), _END + 0xFFFF + _ZIP64_LOCATOR), os.SEEK_END)
     tail = file.read()
@@ -57,7 +58,7 @@ def open_archive(file: IO[bytes], field: str) -> zipfile.ZipFile:
 
 
 def pictures(archive: zipfile.ZipFile, field: str) -> list[zipfile.ZipInfo]:
-    """Return the pictures in an archive; raise InvalidRequestError where these are too many."""
+    """Return the pictures in an archive; raise InvalidRequestError if they exceed the bounds."""
     found = [item for item in archive.infolist() if item.filename.lower().endswith(IMAGE_SUFFIXES)]
     if len(found) > MAX_IMAGES or sum(item.file_size for item in found) > MAX_BYTES:
         raise InvalidRequestError.of_field(field, "the archive holds too much")
@@ -65,7 +66,7 @@ def pictures(archive: zipfile.ZipFile, field: str) -> list[zipfile.ZipInfo]:
 
 
 def extract(archive: zipfile.ZipFile, item: zipfile.ZipInfo, target: IO[bytes], field: str) -> None:
-    """Write a picture, no more of it than the archive says: what it says has been counted."""
+    """Write a picture, but no more bytes than the size in the directory, which was checked."""
     left = item.file_size
     with _as_error_of(field), archive.open(item) as read:
         while left and (chunk := read.read(min(CHUNK, left))):

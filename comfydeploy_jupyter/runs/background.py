@@ -19,19 +19,19 @@ log = logging.getLogger(__name__)
 
 
 class Recorded(Protocol):
-    """What has a record that says which run it is."""
+    """An object with the record of a run, which contains the id of the run."""
 
     record: RunRecord
 
 
 class Background:
-    """Runs coroutines that nobody waits for; an error of one is logged with the id of its run."""
+    """Run coroutines as background tasks; log an error of one with the id of its run."""
 
     def __init__(self) -> None:
         self._tasks = BackgroundTasks(log)
 
     def start(self, work: Coroutine[Any, Any, T], run: Recorded | None = None) -> asyncio.Task[T]:
-        """Run a coroutine as a task, for one run or for all.
+        """Run a coroutine as a task, for one run or for no particular run.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""From the request to a run: what is done before ComfyUI can hear of it."""
+"""Create runs from requests: all steps before ComfyUI receives the prompt."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from .prompt import Prepared
     from .shared import Shared
 
-BEGIN_WITHIN = 1.0  # seconds until there is a run, wherever ComfyUI is ready
-MANY_NODES = 2_000  # of a graph that is looked at in a thread
+BEGIN_WITHIN = 1.0  # seconds until a run has been created if ComfyUI is ready
+MANY_NODES = 2_000  # nodes of a graph from which on it is processed in a thread
 
 
 class Begun(NamedTuple):
-    """A run that is ready to be handed to ComfyUI."""
+    """A run that is ready to be sent to ComfyUI."""
 
     run: Run
     client: ComfyUIClient
@@ -43,14 +43,14 @@ class Begun(NamedTuple):
 
 
 class Beginning:
-    """What is done before a run of some id exists.
+    """A run with a given id that is still being created.
 
     Parameters
     ----------
     task : asyncio.Task
-        Does it.
+        The task that creates it.
     machine : Machine
-        Where the run will go.
+        The machine that the run will be sent to.
     """
 
     def __init__(self, task: asyncio.Task[Begun], machine: Machine) -> None:
@@ -59,26 +59,26 @@ class Beginning:
         self.cancelled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def cancel(self) -> None:
-        """Have the run not begin."""
+        """Cancel the creation of the run."""
         if not self.cancelled.done():
             self.cancelled.set_result(None)
 
 
 class Beginnings:
-    """Makes runs of requests; what is on its way to become a run can be found by its id.
+    """Creates runs from requests, and finds the runs that are being created by their ids.
 
     Parameters
     ----------
     shared : Shared
-        What the modules of runs share.
+        The objects that all modules of runs use.
     finalizer : Finalizer
-        Drops those that are cancelled.
+        Drops the runs that are cancelled.
     stored_version : callable
-        Returns a version of a stored workflow, by its id and number (None: the latest).
+        Returns a version of a stored workflow by its id and number (None: the latest version).
     comfy_api_key : callable
-        Returns the key of a Comfy account for runs that bring none of their own.
+        Returns the key of a Comfy account for runs whose request has no key.
     fetching : FetchPolicy
-        Whether input files may be fetched from elsewhere.
+        Whether input files may be downloaded.
     """
 
     def __init__(
@@ -102,37 +102,37 @@ class Beginnings:
         self._by_id: dict[str, Beginning] = {}
 
     def find(self, prompt_id: str) -> Beginning | None:
-        """Return what is done before a run of that id exists, if anything is."""
+        """Return the run with that id that is being created, or None."""
         return self._by_id.get(prompt_id)
 
     async def begin(
         self, request: RunRequest, machine: Machine, *, small: bool, until: float | None
     ) -> Begun:
-        """Make the run of a request.
+        """Create the run of a request.
 
         Parameters
         ----------
         request : RunRequest
-            What to run.
+            The request.
         machine : Machine
-            Where.
+            The machine that the run will be sent to.
         small : bool
             Whether the request can be prepared on the event loop.
         until : float or None
-            Time of the event loop's clock at which it is given up.
+            Time of the event loop's clock at which the creation is aborted.
 
         Raises
         ------
         ConflictError
-            If its id is taken, or it was cancelled.
+            If the id is in use, or the run was cancelled.
         RunTimeoutError
-            If there is no run in time.
+            If the run could not be created in time.
         InvalidRequestError, UnknownInputError, NotFoundError, ComfyUIUnavailableError, OfflineError
-            If it cannot be.
+            If the run cannot be created.
         """
         making = self._make(request, machine, small=small)
         if request.machine == AUTO:
-            # Others who are looking for a machine now must know of this run.
+            # Requests that choose a machine at the same time have to count this run.
             self._active.on_its_way(machine.id, 1)
         try:
             if request.prompt_id is None and until is None:
@@ -143,7 +143,7 @@ class Beginnings:
                 self._active.on_its_way(machine.id, -1)
 
     def kept_keys(self) -> dict[str, str]:
-        """Return the keys of a Comfy account for runs that have none of their own."""
+        """Return the stored keys of a Comfy account, for runs whose request has none."""
         key = self._comfy_api_key()
         return {"api_key_comfy_org": key} if key else {}
 
@@ -154,7 +154,7 @@ class Beginnings:
         machine: Machine,
         until: float | None,
     ) -> Begun:
-        """Wait for a run to begin, until it is cancelled by its id or its time is over."""
+        """Wait until a run has been created, is cancelled by its id, or its time is over."""
         prompt_id = request.prompt_id
         beginning = Beginning(task, machine)
         if prompt_id is not None:
@@ -167,11 +167,11 @@ class Beginnings:
         finally:
             if prompt_id is not None and self._by_id.get(prompt_id) is beginning:
                 del self._by_id[prompt_id]
-        # One cancellation may be swallowed by what is waited for (`end` says why): whether it was
-        # cancelled does not depend on how the task ends.
+        # The awaited code may suppress one cancellation (see `end`). So the result of the task does
+        # not show whether the run was cancelled.
         await end([task] if beginning.cancelled.done() or not in_time else [])
         if beginning.cancelled.done():
-            if not task.cancelled() and task.exception() is None:  # it went on all the same
+            if not task.cancelled() and task.exception() is None:  # it was created nevertheless
                 reason = "The run was cancelled before it was queued"
                 self._finalizer.drop(task.result().run, Cause.NOT_SENT, reason)
             raise ConflictError(
@@ -186,7 +186,7 @@ class Beginnings:
         return task.result()
 
     async def _make(self, request: RunRequest, machine: Machine, *, small: bool) -> Begun:
-        """Make the run of a request; whoever finds it waits until ComfyUI has answered."""
+        """Create the run of a request; while it waits for ComfyUI, it can be found by its id."""
         if request.prompt_id is not None:
             await self._check_free(request.prompt_id)
         version = None
@@ -239,7 +239,7 @@ class Beginnings:
             raise _taken(prompt_id)
 
     async def _from_store(self, request: RunRequest) -> tuple[RunRequest, int]:
-        """Return a request with the graph of the stored version that it names, and its number."""
+        """Return the request with the graph of the stored version it names, and that number."""
         for field in ("workflow_api", "workflow_api_raw", "workflow"):
             if getattr(request, field) is not None:
                 raise InvalidRequestError.of_field(
@@ -255,14 +255,14 @@ class Beginnings:
 async def steps_of(
     work: Workload, machine: Machine | None, targets: Collection[str] | None
 ) -> dict[str, int]:
-    """Return the nodes that ComfyUI will execute, and how many steps each of them takes."""
+    """Return the nodes that ComfyUI will execute, with the expected number of steps of each."""
     known = None if machine is None else machine.known_definitions
     count = partial(work.needed_steps, None if known is None else known.layouts, targets)
     return await asyncio.to_thread(count) if len(work.steps) > MANY_NODES else count()
 
 
 def _is_uuid(text: str) -> bool:
-    """Return whether ComfyUI takes an id as it is: a UUID as Python writes it (0.33, jobs.py)."""
+    """Return whether ComfyUI accepts an id unchanged: a UUID in Python's format (0.33, jobs.py)."""
     try:
         return str(uuid.UUID(text)) == text
     except ValueError:

@@ -1,4 +1,4 @@
-"""Cancelling runs, wherever they are."""
+"""Cancel runs in any state."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ log = logging.getLogger(__name__)
 
 
 class Canceller:
-    """Takes runs off ComfyUI's queue, or interrupts them.
+    """Removes runs from ComfyUI's queue, or interrupts them.
 
     Parameters
     ----------
     shared : Shared
-        What the modules of runs share.
+        The objects that all modules of runs use.
     beginnings : Beginnings
-        What is on its way to become a run.
+        The runs that are still being created.
     finalizer : Finalizer
-        Ends those that ComfyUI does not have.
+        Ends runs that ComfyUI does not have.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Canceller:
         self._background = shared.background
 
     async def interrupt(self, prompt_id: str | None, machine_id: str | None) -> tuple[str, str]:
-        """Cancel a run, as `RunService.interrupt` says."""
+        """Cancel a run; see `RunService.interrupt`."""
         machine = self._machines.get(machine_id)
         if prompt_id is None:
             run = self._active.running(machine.id)
@@ -82,9 +82,9 @@ class Canceller:
         return prompt_id, await self._cancel(run)
 
     async def interrupt_again(self, run: Run, machine: Machine) -> None:
-        """Interrupt a run that begins although it was cancelled.
+        """Interrupt a run that starts although it was cancelled.
 
-        ComfyUI forgets at the start of a prompt that it was to interrupt it (its execution.py).
+        When ComfyUI starts a prompt, it resets its interrupt flag (its execution.py).
         """
         client = machine.reachable_client()
         if client is not None:
@@ -94,10 +94,10 @@ class Canceller:
                 _cannot_cancel(run, fault)
 
     async def _cancel(self, run: Run) -> str:
-        """Have a run end; return what it was.
+        """Request the cancellation of a run; return ``queued`` or ``running``: its state before.
 
-        That it was asked for is stored with the run: where ComfyUI cannot be asked now, it is asked
-        when it is back, and a run that it has lost by then is not queued anew.
+        The request is stored with the run. If ComfyUI cannot be reached now, it is sent when
+        ComfyUI is back, and a run that ComfyUI has lost in the meantime is not queued again.
         """
         log.debug("Run %s is to be cancelled", run.prompt_id, extra=run.record.log_fields)
         if run.transition(Cause.CANCEL_ASKED):
@@ -112,7 +112,7 @@ class Canceller:
         return result_of(task)
 
     async def _cancel_now(self, run: Run) -> str:
-        """Cancel a run once ComfyUI has said whether it takes it; return what it was."""
+        """Cancel a run once ComfyUI has answered whether it accepts it; return its state before."""
         await run.answered.wait()
         was = "running" if run.record.status == "running" else "queued"
         if run.ending:
@@ -138,7 +138,7 @@ class Canceller:
 
     async def _cancel_at(self, client: ComfyUIClient, run: Run) -> str:
         if run.state is State.UNANSWERED:
-            return "queued"  # it may be taken yet; then it is found, and cancelled
+            return "queued"  # ComfyUI may still accept it; then it is found and cancelled
         executing = run.record.status == "running"
         await client.cancel(run.comfyui_id)
         if executing or any(await client.find([run.comfyui_id])):
@@ -151,7 +151,7 @@ class Canceller:
         return _unless_ended_otherwise(run.record, "queued")
 
     async def _cancel_foreign(self, record: RunRecord) -> str:
-        """Have a run of another Jupyter server end, which will see it; return what it was."""
+        """Store a cancellation for the server that has the run; return the state before."""
         client = await self._machines.get(record.machine).ready()
 
         async def ask() -> str:
@@ -195,7 +195,7 @@ def _ended_already(record: RunRecord) -> ConflictError:
 
 
 def _unless_ended_otherwise(record: RunRecord, was: str) -> str:
-    """Return what a run was that is now cancelled; raise where its end came first."""
+    """Return the state of a run before it was cancelled; raise if it had already ended."""
     if record.status != "cancelled":
         raise _ended_already(record)
     return was

@@ -1,4 +1,4 @@
-"""What a run owes to who ordered it: its outputs uploaded, its state reported."""
+"""Upload the outputs of runs and report their states to the endpoint that a request names."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ if TYPE_CHECKING:
     from .log import RunEvent
     from .run import Run
 
-# Our own events, which reach the endpoint in other forms or not at all.
+# Events of this package, which are sent to the endpoint in another form or not at all.
 _OURS = frozenset({"", "live_status", "output_ready", "preview", "result", "status"})
-# In these kinds of outputs the ComfyUI node (2.3.10) takes a plain text for the path of a file.
+# For these kinds of outputs the ComfyUI node (2.3.10) interprets plain text as a file path.
 _PATH_KINDS = ("model_file", "result")
-_SILENT_CLASS = "PreviewImage"  # whose outputs the ComfyUI node does not report
+_SILENT_CLASS = "PreviewImage"  # the ComfyUI node does not report outputs of this class
 
 
 class Delivery:
     """Reports runs to their ``status_endpoint`` and uploads their outputs.
 
-    What is told follows the ComfyUI node (2.3.10, ``custom_routes.py``): statuses, live statuses,
-    ComfyUI's own events, and the output of each node, once its files are uploaded.
+    The messages are those of the ComfyUI node (2.3.10, ``custom_routes.py``): statuses, live
+    statuses, ComfyUI's own events, and the output of each node, once its files are uploaded.
 
     Parameters
     ----------
     transfers : Transfers
-        Carries files and messages.
+        Sends files and messages.
     machines : MachineRegistry
-        Where outputs are.
+        The machines that have the outputs.
     repository : RunRepository
         The records of runs.
     """
@@ -57,11 +57,11 @@ class Delivery:
         self._repository = repository
 
     async def open(self) -> None:
-        """Tell the ends of runs that ended just before the last server did."""
+        """Report the ends of runs that the previous server had stored but not reported."""
         await self.recover_orphans(self._callbacks.orders())
 
     async def recover_orphans(self, orders: list[Order]) -> None:
-        """Tell the ends of runs that ended just before a server did which owed them something."""
+        """Report the ends of runs that exited servers had stored but not reported."""
         for order in orders:
             record = await self._repository.get(order.prompt_id)
             if record is None:
@@ -76,11 +76,11 @@ class Delivery:
 
     @staticmethod
     def is_wanted(request: RunRequest) -> bool:
-        """Return whether a request wants anything told or uploaded."""
+        """Return whether a request asks for reports or uploads."""
         return bool(request.status_endpoint or request.file_upload_endpoint)
 
     async def begin(self, request: RunRequest, prompt_id: str) -> None:
-        """Keep what a request wants, before ComfyUI hears of the run."""
+        """Store the reports and uploads that a request asks for, before ComfyUI gets the run."""
         await self._callbacks.add(
             Order(
                 prompt_id,
@@ -93,18 +93,18 @@ class Delivery:
         )
 
     def forget(self, prompt_id: str) -> None:
-        """Drop the wishes of a run that ComfyUI never heard of."""
+        """Delete the stored order of a run that ComfyUI never received."""
         order = self._callbacks.order(prompt_id)
         if order is not None:
             self._callbacks.finish(order)
 
     def handle_event(self, run: Run, event: RunEvent) -> None:
-        """Report an event of a run; a follower of all runs."""
+        """Report an event of a run. This is a follower of all runs."""
         order = self._callbacks.order(run.prompt_id)
         if order is None:
             return
         status = run.record.status
-        # The first that we tell of uploads comes after that state was stored.
+        # The first event about uploads is emitted after that state was stored.
         if status == "running" or (status == "uploading" and event.event == "live_status"):
             self._report_status(order, status)
         if event.event == "live_status":
@@ -142,7 +142,7 @@ class Delivery:
         record : RunRecord
             Its record with all outputs.
         queued : callable
-            Awaited when all uploads can be cancelled, before the first one begins.
+            Awaited when all uploads can be cancelled, before the first of them starts.
 
         Returns
         -------
@@ -191,7 +191,7 @@ class Delivery:
         return ended
 
     async def _files(self, record: RunRecord) -> list[tuple[str, list[str | int], dict[str, str]]]:
-        """Return the files among a run's outputs; temporary ones stay where they are."""
+        """Return the files in the outputs of a run, without temporary files."""
         found: list[tuple[str, list[str | int], dict[str, str]]] = []
         for node, output in record.outputs.items():
             for kind, items in output.items():
@@ -204,7 +204,7 @@ class Delivery:
         return found
 
     async def _is_there(self, machine_id: str, file: dict[str, str]) -> bool:
-        """Return whether a text that may be the path of an output is one."""
+        """Return whether a text that may be the path of an output file is one."""
         try:
             machine = self._machines.get(machine_id)
             opened = await machine.open_file(file["type"], file["subfolder"], file["filename"])
@@ -215,7 +215,7 @@ class Delivery:
         return opened is not None
 
     def _report_end(self, order: Order, record: RunRecord, nodes: dict[str, NodeName]) -> None:
-        """Tell all that is not told yet: outputs first, then the error, and the status last."""
+        """Report everything not reported yet: first outputs, then the error, the status last."""
         for node, output in record.outputs.items():
             name = nodes.get(node) or nodes.get(node.split(".", 1)[0])
             self._report_output(order, node, output, name)
@@ -227,7 +227,7 @@ class Delivery:
 
     def _report_status(self, order: Order, status: str) -> None:
         if order.told_status is None and status == "uploading":
-            self._report_status(order, "running")  # it was over before it was known to have begun
+            self._report_status(order, "running")  # it ended before its start was noticed
         if order.told_status != status:
             order.told_status = status
             self._send(order, {"status": status, "gpu_event_id": order.gpu_event_id})
@@ -248,7 +248,7 @@ class Delivery:
 
 
 def _file_of(kind: str, item: Any) -> dict[str, str] | None:
-    """Return the file that an item of an output means, or None."""
+    """Return the file that an item of an output describes, or None."""
     if isinstance(item, str) and kind in _PATH_KINDS and item:
         path = PurePosixPath(item)
         item = {"filename": path.name, "subfolder": str(path.parent).removeprefix(".")}

@@ -1,4 +1,4 @@
-"""What machines tell: ComfyUI's events, and the changes of their connections."""
+"""Handle the events of machines: ComfyUI's events, and changes of the connections."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     from .run import Run
     from .shared import Shared
 
-# Events that do not name their prompt: ComfyUI sends them for the one that runs.
+# Events without a prompt id: ComfyUI sends them for the prompt that is executing.
 NAMELESS = ("progress_text", "executing")
 
 
 class MachineEvents:
-    """Hands what machines tell to the runs: a `MachineListener`.
+    """Passes the events of machines on to runs. It is a `MachineListener`.
 
     Parameters
     ----------
     shared : Shared
-        What the modules of runs share.
+        The objects that all modules of runs use.
     recovery : Recovery
-        Finds out what events do not tell.
+        Finds out what happened to runs when events are missing.
     canceller : Canceller
-        Interrupts runs that begin although they were cancelled.
+        Interrupts runs that start although they were cancelled.
     finalizer : Finalizer
-        Ends runs whose ComfyUI has died.
+        Ends runs whose ComfyUI has exited.
     """
 
     def __init__(
@@ -50,9 +50,9 @@ class MachineEvents:
         self._background = shared.background
 
     def machine_event(self, machine: Machine, event: Event | Preview | Unread) -> None:
-        """Take an event of a machine's ComfyUI."""
+        """Handle an event of a machine's ComfyUI."""
         if isinstance(event, Unread):
-            for executing in self._active.of(machine):  # whichever it was of
+            for executing in self._active.of(machine):  # the event may belong to any of them
                 executing.transition(Cause.EVENT_SKIPPED)
             return
         if not isinstance(event, Preview) and event.type == "status":
@@ -87,13 +87,13 @@ class MachineEvents:
             self._background.start(self._recovery.conclude(run, machine), run)
 
     def machine_connected(self, machine: Machine) -> None:
-        """Learn what became of the machine's runs while no events came."""
+        """Find out what happened to the machine's runs while no events were received."""
         for run in self._active.of(machine):
             run.transition(Cause.CONNECTED)
         self._background.start(self._recovery.reconcile(machine))
 
     def machine_disconnected(self, machine: Machine) -> None:
-        """Note that events of the machine's runs are being missed."""
+        """Note that events of the machine's runs are missed from now on."""
         runs = self._active.of(machine)
         self._complete(runs)
         next_run = _next_of(runs)
@@ -101,9 +101,9 @@ class MachineEvents:
             run.transition(Cause.CONNECTION_LOST, was_next=run is next_run or run.was_next)
 
     def machine_ended(self, machine: Machine, reason: str, *, wanted: bool = False) -> None:
-        """End what a dead ComfyUI was executing; what only waited will be queued anew.
+        """End the run that was executing when ComfyUI exited; waiting runs will be queued again.
 
-        Where the end was asked for, it is no fault of the run that was the next one.
+        If the exit was requested (``wanted``), the run that was next in the queue is not blamed.
         """
         runs = self._active.of(machine)
         self._complete(runs)
@@ -116,14 +116,14 @@ class MachineEvents:
                 self._background.start(self._finalizer.lose(run, reason, advice=advice), run)
 
     def _complete(self, runs: list[Run]) -> None:
-        """End runs of which only ComfyUI's word that it is done with them is missing."""
+        """End runs that have succeeded, and of which only ComfyUI's release is missing."""
         for run in runs:
             if run.state is State.EXECUTED and run.events_complete:
                 self._background.start(self._finalizer.complete(run), run)
 
 
 def _next_of(runs: list[Run]) -> Run | None:
-    """Return the run that ComfyUI may have been about to execute when it was last heard of."""
+    """Return the run that ComfyUI may have been about to start at its last sign of life."""
     queued = [run for run in runs if run.record.status == "queued"]
     if not queued or any(run.record.status == "running" for run in runs):
         return None

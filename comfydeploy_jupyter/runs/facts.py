@@ -1,4 +1,4 @@
-"""What is known of a run while it is followed, and what is told of it."""
+"""The data of a followed run beside its state, and the events that its transitions emit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ UPLOADING: dict[str, Any] = {
 
 
 class Told(Enum):
-    """What the readers of a run's events are told by a transition."""
+    """The kinds of messages that a transition sends to the readers of a run's events."""
 
     NOTHING = ""
     FIRST = "the first message"
@@ -34,49 +34,49 @@ class Told(Enum):
 
 
 class Facts:
-    """What is known of a run beside its state. `Lifecycle.transition` alone sets it.
+    """The data of a run beside its state. Only `Lifecycle.transition` changes it.
 
     Parameters
     ----------
     record : RunRecord
-        Its record.
+        The record of the run.
     nodes : mapping of str to object
         The nodes of its graph.
     events_complete : bool
-        Whether all of its events reach us. If not, its end and its outputs are read from ComfyUI's
-        history.
+        Whether this server receives all events of the run. If not, its end and its outputs are read
+        from ComfyUI's history.
 
     Attributes
     ----------
     answered : asyncio.Event
-        Set while ComfyUI is not being asked to queue it.
+        Set unless ComfyUI is being asked to queue the run.
     released : asyncio.Event
-        Set when ComfyUI is done with it, or nothing tells any more whether it is.
+        Set when ComfyUI has released the run, or when no event can report that any more.
     settled : asyncio.Event
-        Set when it has ended, or when all that is left of it are uploads.
+        Set when the run has ended, or when only its uploads remain.
     ended : asyncio.Event
-        Set when it has ended.
+        Set when the run has ended.
     """
 
     def __init__(
         self, record: RunRecord, nodes: Mapping[str, object], *, events_complete: bool
     ) -> None:
         self.record = record
-        self.outcome: RunRecord | None = None  # the record that is being stored as its end
+        self.outcome: RunRecord | None = None  # the record of its end while that is being stored
         self.events_complete = events_complete
-        self.promised = False  # somebody was told its id before ComfyUI has answered
-        self.success_told = False  # by ComfyUI, which may not be done with it yet
-        self.missed_at: float | None = None  # when it was first looked for in vain, monotonic
-        self.was_next = False  # it was the next one to be executed when the connection broke
-        self.comfyui_exit: str | None = None  # how the ComfyUI that had it ended, where known
-        self.keys: dict[str, str] = {}  # of a Comfy account; never stored
-        self.outputs_size = 0  # characters of its outputs, as ComfyUI has told them
+        self.promised = False  # a client has received its id before ComfyUI has answered
+        self.success_told = False  # ComfyUI has reported success, but may not have released it
+        self.missed_at: float | None = None  # monotonic time at which ComfyUI first did not have it
+        self.was_next = False  # it was next in the queue when the connection was lost
+        self.comfyui_exit: str | None = None  # how the ComfyUI that had it exited, if known
+        self.keys: dict[str, str] = {}  # keys of a Comfy account; never stored
+        self.outputs_size = 0  # characters of its outputs, as ComfyUI sent them
         self.answered = asyncio.Event()
         self.released = asyncio.Event()
         self.settled = asyncio.Event()
         self.ended = asyncio.Event()
         self.log = EventLog(record.first_id)
-        self.first_told = False  # the message that comes before all events is in the log
+        self.first_told = False  # whether the first message is in the log
         self.listener: Callable[[Any, RunEvent], None] | None = None
         self._early: list[tuple[str, dict[str, Any], Preview | None, int | None]] = []
         self._size_of_end = SHORT * (len(nodes) + 4)
@@ -88,7 +88,7 @@ class Facts:
 
     @property
     def comfyui_id(self) -> str:
-        """The id of its prompt in ComfyUI."""
+        """The id of the run's prompt in ComfyUI."""
         return self.record.comfyui_id
 
     def emit(
@@ -99,7 +99,7 @@ class Facts:
         *,
         size: int | None = None,
     ) -> None:
-        """Add an event for all readers; one that comes before the first message waits for that."""
+        """Add an event for all readers; before the first message it is held back."""
         if not self.first_told:
             self._early.append((event, data, preview, size))
             return
@@ -108,14 +108,14 @@ class Facts:
             self.listener(self, entry)
 
     def tell(self, told: Told, reply: dict[str, Any] | None) -> None:
-        """Tell the readers what a transition has for them.
+        """Send the readers the message of a transition.
 
         Parameters
         ----------
         told : Told
-            What that is. The first message comes before all else.
+            The kind of the message. The first message of a run is sent before all others.
         reply : dict or None
-            For an end: the body that ``POST run`` answers.
+            For an end: the body of the reply to ``POST run``.
         """
         if told is Told.NOTHING:
             return
@@ -133,7 +133,7 @@ class Facts:
             self.ended.set()
 
     def _tell_first(self) -> None:
-        """Tell that ComfyUI has the prompt, and then the events that have waited for that."""
+        """Emit the first message, that ComfyUI has the prompt, and then the events held back."""
         self.first_told = True
         record = self.record
         first = {"number": record.number, "node_errors": record.node_errors}

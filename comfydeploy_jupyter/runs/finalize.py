@@ -1,4 +1,4 @@
-"""How runs end: each once, and in the store before anybody is told."""
+"""End runs: each only once, and stored before it is reported to clients."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RELEASE_WITHIN = 0.5  # seconds that ComfyUI has to be done with a run of whose success it has told
+RELEASE_WITHIN = 0.5  # seconds that ComfyUI has to release a run after it reported success
 
 
 class Finalizer:
-    """Ends runs, whoever has found out that they are over.
+    """Ends runs, whichever module has found out that they are over.
 
     Parameters
     ----------
     shared : Shared
-        What the modules of runs share.
+        The objects that all modules of runs use.
     delivery : Delivery
         Uploads the outputs of runs that succeeded.
     """
@@ -52,18 +52,18 @@ class Finalizer:
         self._background = shared.background
 
     async def complete(self, run: Run) -> None:
-        """End a run of whose success ComfyUI has told, and of which no event is missing."""
+        """End a run whose success ComfyUI has reported, and of which no event is missing."""
         run.stop_clock()
         await self._end(run, Cause.COMPLETE, replace(run.record, status="success"))
 
     async def settle(self, run: Run, entry: dict[str, Any]) -> None:
-        """End a run as ComfyUI's history has it."""
+        """End a run with the outcome in ComfyUI's history."""
         run.outputs_size = await asyncio.to_thread(rough_size, entry.get("outputs"))
         if run.events_complete:
             run.stop_clock()
         record = replace(run.record)
         if not run.events_complete:
-            # What was seen of it may have been seen late: ComfyUI knows better.
+            # Events may have been received late: the times in ComfyUI's history are more exact.
             record.started_at = record.finished_at = record.execution_time = None
         read_history(record, hide(entry, run.keys.values()) if run.keys else entry)
         record.started_at = record.started_at or run.record.started_at or record.created_at
@@ -74,7 +74,7 @@ class Finalizer:
         await self._end(run, Cause.WITHDRAWN, replace(run.record, status="cancelled"))
 
     async def refuse(self, run: Run, fault: ComfyDeployError) -> None:
-        """End a run that ComfyUI refuses, with its reason; the error gets the id of the run."""
+        """End a run that ComfyUI refuses, with the reason; add the id of the run to the error."""
         node_errors = fault.extra.get("node_errors") or {}
         node_id = next(iter(node_errors), None)
         error = {
@@ -90,18 +90,18 @@ class Finalizer:
     async def lose(
         self, run: Run, reason: str, *, kind: str = "ComfyUIEnded", advice: str | None = None
     ) -> None:
-        """End a run of which nothing will come any more.
+        """End a run of which nothing more will be received.
 
         Parameters
         ----------
         run : Run
             The run.
         reason : str
-            What happened, as the beginning of a sentence.
+            What happened; the beginning of a sentence.
         kind : str
-            The type of its error.
+            The type of the run's error.
         advice : str, optional
-            Why that may be so, and what helps.
+            The probable cause and a remedy.
         """
         run.stop_clock()
         if run.record.cancelling:
@@ -120,7 +120,7 @@ class Finalizer:
         await self._end(run, Cause.LOST, record, reason)
 
     def drop(self, run: Run, cause: Cause, reason: str) -> None:
-        """Forget a run of which nothing was told; whoever waits for it hears that it is over.
+        """Remove a run of which no message was sent; everything that waits for it is woken.
 
         Parameters
         ----------
@@ -129,7 +129,7 @@ class Finalizer:
         cause : Cause
             ``NOT_SENT`` or ``NOT_STORED``.
         reason : str
-            What happened, in a sentence.
+            What happened; a sentence.
         """
         self._active.remove(run)
         error = {"type": "NotQueued", "message": reason, "node_id": None, "node_type": None}
@@ -139,8 +139,8 @@ class Finalizer:
     async def upload(self, run: Run) -> None:
         """Upload the outputs of a run that was executed, then end it.
 
-        Its status is ``uploading`` once all uploads are in the queue, where they can be cancelled,
-        and before the first one begins.
+        The status becomes ``uploading`` when all uploads are in the queue, where they can be
+        cancelled, and before the first of them starts.
         """
         log.debug("Run %s uploads its outputs", run.prompt_id, extra=run.record.log_fields)
         record = run.outcome or run.record
@@ -167,9 +167,9 @@ class Finalizer:
         await self._finish(run)
 
     async def _end(self, run: Run, cause: Cause, record: RunRecord, detail: str = "") -> None:
-        """Keep the end of a run, then tell it. The first end counts, and others wait for it.
+        """Store the end of a run, then report it. Only the first end counts; others wait for it.
 
-        Nobody waits for uploads: these may take longer than anything that waits here has time.
+        Uploads are not waited for: they may take longer than callers of this method can wait.
         """
         uploads = record.status == "success" and self._delivery.uploads(run.prompt_id)
         if uploads:
@@ -197,21 +197,21 @@ class Finalizer:
         self._past.add(record)
         run.transition(cause, reply=reply(record, self._active.view_url))
         self._ended.add(run)
-        # After those who wait for the run.
+        # After the tasks that wait for the run.
         asyncio.get_running_loop().call_soon(_note_end, record)
 
 
 async def _release(run: Run) -> None:
-    """Wait until ComfyUI is done with a run of whose success it has told."""
+    """Wait until ComfyUI has released a run whose success it has reported."""
     if run.success_told and run.events_complete and not run.released.is_set():
         with suppress(asyncio.TimeoutError):
             await wait_for(run.released.wait(), RELEASE_WITHIN)
 
 
 def _note_end(record: RunRecord) -> None:
-    """Count and log how a run ended: what kind of fault and where, but not what a node says of it.
+    """Count and log how a run ended: the type of error and the node, without a node's message.
 
-    That may be anything, and is in the record.
+    A node's message may contain anything; it is in the record.
     """
     metrics.run_ended(record.machine, record.status, record.execution_time)
     fields = {**record.log_fields, "status": record.status, "execution_time": record.execution_time}

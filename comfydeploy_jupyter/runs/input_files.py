@@ -1,4 +1,4 @@
-"""Fetch the files that a graph's external inputs name to where ComfyUI's loaders find them."""
+"""Fetch the files that a graph's external inputs name into folders that ComfyUI's loaders read."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from ..comfyui.folders import Folders
     from ..graphs.inline_external import FileNeed
 
-SUBFOLDER = "comfydeploy"  # of ComfyUI's input/
-MAX_BYTES = 4 * 1024**3  # of one file
+SUBFOLDER = "comfydeploy"  # a subfolder of ComfyUI's input/
+MAX_BYTES = 4 * 1024**3  # of a single file
 CHUNK = 1024 * 1024
-PLAIN_MODE = 0o666  # of files that are new on this machine, as the umask allows
-SILENCE = 60.0  # seconds that may pass between two pieces of a file that is fetched
+PLAIN_MODE = 0o666  # mode of files that are new on this machine, before the umask
+SILENCE = 60.0  # seconds that may pass between two chunks of a download
 PATH_KINDS = ("video_path", "file")
 
 
@@ -47,31 +47,31 @@ async def fetch_input_files(
     folders: Folders,
     fetching: FetchPolicy = ALLOWED,
 ) -> dict[str, str | list[str]]:
-    """Put each needed file into ComfyUI's ``input/`` and return what the loaders are given.
+    """Put each file into ComfyUI's ``input/`` and return the values for the loaders.
 
     Parameters
     ----------
     needs : iterable of FileNeed
         URLs, ``data:`` URLs, paths that the routes may read, or names in ``input/``.
     client : ComfyUIClient
-        The ComfyUI that the run will go to.
+        The ComfyUI that the run will be sent to.
     folders : Folders
-        Its folders, as far as they are on this machine.
+        The folders of that ComfyUI, if they are on this machine.
     fetching : FetchPolicy
-        Whether what is named by a URL may be fetched.
+        Whether URLs may be fetched.
 
     Returns
     -------
     dict
-        Node id -> name in ``input/``, a list of names for an image batch, an absolute path where
-        the node stands for a path.
+        Node id -> name in ``input/``, a list of names for an image batch, or an absolute path for
+        a node whose value is a path.
 
     Raises
     ------
     InvalidRequestError, NotFoundError, ForbiddenPathError
-        If a file cannot be had; names the input.
+        If a file cannot be read or fetched; the error names the input.
     OfflineError
-        If a file would have to be fetched, and may not; nothing was fetched then.
+        If a file would have to be fetched, but fetching is disabled; then nothing was fetched.
     """
     needs = list(needs)
     for need in needs:
@@ -104,18 +104,18 @@ async def _fetch(source: str, need: FileNeed, folders: Folders, client: ComfyUIC
 
 
 def is_url(source: str) -> bool:
-    """Return whether what an input names has to be fetched."""
+    """Return whether the source of an input has to be fetched."""
     return source.startswith(("http://", "https://"))
 
 
 async def _place_named(name: str, field: str, folders: Folders, client: ComfyUIClient) -> str:
-    """Return the loader's name for a file that the user named; copy it if it is elsewhere."""
+    """Return the loader's name for a file that the user named; copy the file if necessary."""
     plain = re.sub(r" \[(input|output|temp)\]$", "", name)
     try:
         path = await asyncio.to_thread(folders.resolve, plain, field=field)
     except NotFoundError:
         if folders.base is None and not os.path.isabs(name):  # noqa: PTH117 - only text is looked at
-            return name  # ComfyUI is elsewhere and may well have it; it says so if not
+            return name  # ComfyUI is elsewhere and may have the file; else it reports an error
         raise
     if folders.base is not None:
         for kind in ("input", "output", "temp"):
@@ -137,9 +137,9 @@ async def _place_bytes(data: bytes, name: str, folders: Folders, client: ComfyUI
 async def _place(
     file: IO[bytes], name: str, folders: Folders, client: ComfyUIClient, *, mode: int = PLAIN_MODE
 ) -> str:
-    """Put a file under ``input/`` by a name made of its content, so that it is there only once.
+    """Put a file under ``input/`` by a name derived from its content, so that it is stored once.
 
-    It is opened already: its name might mean another file by now.
+    The file is passed open, because its path might lead to another file by now.
     """
     digest = await asyncio.to_thread(_digest, file)
     safe = re.sub(r"[^\w.-]+", "_", name)[-80:].lstrip(".") or "file"
@@ -186,7 +186,7 @@ def _decode(url: str, field: str) -> tuple[bytes, str]:
 async def _place_unzipped(
     file: IO[bytes], field: str, folders: Folders, client: ComfyUIClient
 ) -> list[str]:
-    """Place the pictures of an archive, one after the other; return the loader's names."""
+    """Store the pictures of an archive one after the other; return the names for the loader."""
     names = []
     with await asyncio.to_thread(open_archive, file, field) as archive:
         for item in pictures(archive, field):
@@ -206,9 +206,9 @@ def _digest(file: IO[bytes]) -> str:
 
 
 def _copy(source: IO[bytes], folders: Folders, target: str, digest: str, mode: int) -> None:
-    """Copy a file so that under its name there is all of it or nothing, and with its permissions.
+    """Copy a file atomically, with its permissions: the target is complete or does not exist.
 
-    The folder is walked without following links, and a link that has the name is replaced.
+    The folders are opened without following links, and a link with the target's name is replaced.
     """
     folder = Path(os.path.realpath(folders.directory("input"))) / SUBFOLDER
     directory = folders.open_directory(folder, create=True)
@@ -239,7 +239,7 @@ def _is_there(name: str, size: int, directory: int) -> bool:
 
 
 def _write(source: IO[bytes], target: IO[bytes]) -> str:
-    """Copy all of a file; return its SHA-256."""
+    """Copy all bytes of a file; return its SHA-256."""
     digest = hashlib.sha256()
     source.seek(0)
     while chunk := source.read(CHUNK):
@@ -259,5 +259,5 @@ def _input_folder(folders: Folders, need: FileNeed) -> Path:
 
 
 def _temporary_file() -> IO[bytes]:
-    """Return a file without a name, which nobody else can open; gone when it is closed."""
+    """Return a file without a name, which nothing else can open; closing it deletes it."""
     return tempfile.TemporaryFile()

@@ -1,8 +1,8 @@
 """The life of a run: its states, all transitions between them, and the function that makes one.
 
-Other modules ask for a transition by its cause. Where `TABLE` has no row for the present state and
-that cause, nothing happens: the first end of a run counts, and an event that comes too late changes
-nothing. ``docs/architecture.md`` shows the table.
+Other modules request a transition by its cause. If `TABLE` has no row for the present state and
+that cause, nothing happens: only the first end of a run counts, and an event that comes too late
+changes nothing. ``docs/architecture.md`` shows the table.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class State(str, Enum):
-    """Where a run is in its life. The status that users are told is coarser."""
+    """The state of a run. The status that clients receive is coarser."""
 
     RECEIVED = "received"  # it is being stored; ComfyUI lacks the last byte of the request
     POSTED = "posted"  # it is stored, and ComfyUI has been asked to queue it
@@ -40,7 +40,7 @@ class State(str, Enum):
 
 
 class Cause(str, Enum):
-    """Why a run makes a transition."""
+    """The cause of a transition."""
 
     RECEIVED = "received"
     RECOVERED = "recovered after a restart"
@@ -75,7 +75,7 @@ class Cause(str, Enum):
 
 
 class Saved(Enum):
-    """When a transition is in the store."""
+    """When a transition is stored."""
 
     AWAITED = "before it is made"
     SOON = "soon after it"
@@ -86,8 +86,8 @@ class Saved(Enum):
 class Transition:
     """A row of the table.
 
-    ``sets`` are facts of the run that the transition sets, and ``takes`` the names of those that
-    come from its caller. Without ``to`` the state stays.
+    ``sets`` are values of `Facts` that the transition sets, and ``takes`` the names of values that
+    the caller passes. If ``to`` is None, the state does not change.
     """
 
     sources: tuple[State, ...]
@@ -104,7 +104,7 @@ S, C = State, Cause
 POSTING = (S.RECEIVED, S.POSTED, S.REQUEUING)  # ComfyUI is being asked to queue it
 IN_DOUBT = (S.UNANSWERED, S.UNCONFIRMED)
 EXECUTING = (S.RUNNING, S.EXECUTED)
-OPEN = (*POSTING, *IN_DOUBT, S.QUEUED, *EXECUTING)  # the end is not known
+OPEN = (*POSTING, *IN_DOUBT, S.QUEUED, *EXECUTING)  # the outcome is not known
 UNFINISHED = (*OPEN, S.ENDING, S.UPLOADING)
 OVER = (S.ENDED, S.DROPPED)
 
@@ -125,7 +125,7 @@ TRANSITIONS = (
     Transition(POSTING, C.REFUSED, S.ENDING, takes=_OUTCOME),
     Transition(POSTING, C.NOT_ANSWERED, S.UNANSWERED, sets={**_GAP, "missed_at": None}),
     Transition(POSTING, C.ACCEPTED, S.QUEUED, Saved.SOON, Told.FIRST, takes=_ANSWER),
-    # Events have overtaken ComfyUI's answer: they are told after it.
+    # An event was received before ComfyUI's answer: it is emitted after the answer.
     Transition((S.POSTED, S.REQUEUING), C.EXECUTION_STARTED, S.RUNNING, Saved.SOON),
     Transition((S.POSTED, S.REQUEUING), C.EXECUTION_SUCCEEDED, S.EXECUTED, sets=_SUCCESS),
     Transition(EXECUTING, C.ACCEPTED, None, Saved.SOON, Told.FIRST, takes=_ANSWER),
@@ -157,11 +157,11 @@ TRANSITIONS = (
 )
 TABLE = {(source, row.cause): row for row in TRANSITIONS for source in row.sources}
 
-# The status that a state brings with it; the other states leave it as it is.
+# The status that belongs to a state; other states do not change the status.
 STATUS = {S.QUEUED: "queued", S.RUNNING: "running"}
-# The state of a run whose record another process has left with a status.
+# The state of a recovered run, by the status that another process stored in its record.
 RECOVERED = {"not-started": S.UNCONFIRMED, **{state.value: state for state in _KNOWN}}
-# What a cause sets beside the events of the state that it leads to: ``answered``, ``released``.
+# The events (``answered``, ``released``) that a cause sets in addition to those of the new state.
 LETS_GO = dict.fromkeys((C.ACCEPTED, C.NOT_ANSWERED), "answered")
 LETS_GO |= dict.fromkeys((C.RELEASED, C.CONNECTION_LOST, C.COMFYUI_ENDED), "released")
 # Facts that are fields of the record.
@@ -169,10 +169,10 @@ STORED = frozenset({"number", "node_errors", "cancelling", "session", "attempts"
 
 
 class Lifecycle(Facts):
-    """A run with its state.
+    """A run with its state and transitions.
 
-    Parameters are those of `Facts`, where its life begins here (``RECEIVED``, or one of
-    `RECOVERED`), and what stores the transitions that are to be stored soon.
+    The parameters are those of `Facts`, the first state (``RECEIVED``, or one of `RECOVERED`), and
+    the object that stores the transitions whose ``saved`` is `Saved.SOON`.
     """
 
     def __init__(
@@ -193,7 +193,7 @@ class Lifecycle(Facts):
 
     @property
     def ending(self) -> bool:
-        """Whether how its execution ended is known."""
+        """Whether the outcome of its execution is known."""
         return self.state not in OPEN
 
     @property
@@ -210,25 +210,25 @@ class Lifecycle(Facts):
         reply: dict[str, Any] | None = None,
         **facts: Any,
     ) -> bool:
-        """Make a transition: change the state, note it, have it stored and told.
+        """Make a transition: change the state, add it to the story, store it and emit its message.
 
         Parameters
         ----------
         cause : Cause
-            Why.
+            The cause of the transition.
         detail : str
-            More about it, for the story; nothing that a node has said.
+            Details for the story, without messages of nodes.
         saved : bool
-            Whether the record that `record_after` returned for it has been stored.
+            Whether the record that `record_after` returned for this transition has been stored.
         reply : dict, optional
-            For an end: the body that ``POST run`` answers.
+            For an end: the body of the reply to ``POST run``.
         **facts
-            What the row ``takes``.
+            The values that the row ``takes``.
 
         Returns
         -------
         bool
-            False if the table has no such transition from the present state; nothing has happened.
+            False if the table has no such transition from the present state; then nothing was done.
         """
         row = TABLE.get((self.state, cause))
         if row is None:
@@ -252,10 +252,10 @@ class Lifecycle(Facts):
         return True
 
     def record_after(self, cause: Cause, detail: str = "", **facts: Any) -> RunRecord:
-        """Return the record as a transition will leave it, to be stored before that is made.
+        """Return the record as it will be after a transition, to be stored before the transition.
 
-        The parameters are those of `transition`. Where there is no such transition, the record is
-        returned as it is.
+        The parameters are those of `transition`. If there is no such transition, the record is
+        returned unchanged.
         """
         row = TABLE.get((self.state, cause))
         if row is None:
@@ -275,7 +275,7 @@ class Lifecycle(Facts):
         return replace(record, **changes)
 
     def _enter(self) -> None:
-        """Let go whom the present state lets go; where ComfyUI is asked, others wait for that."""
+        """Set the events that belong to the present state; a new request clears them."""
         if self.state is State.REQUEUING:
             self.answered.clear()
             self.released.clear()

@@ -1,4 +1,4 @@
-"""How far a run is: what its nodes do, and when that is worth an event."""
+"""The progress of a run: the states of its nodes, and when a change is worth an event."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ if TYPE_CHECKING:
     from .progress import NodeWork
 
 LIVE_STEP = 0.01  # smallest change of the overall progress that is worth an event
-DRIFT = 0.2, 2.0  # part of the time that is left, and s, by which it may be off until it is told
+DRIFT = 0.2, 2.0  # relative and absolute (s) error of the reported time left that is tolerated
 _NODE_STARTED = "running"
 _NODE_FINISHED = "finished"
 
 
 class NodeName(NamedTuple):
-    """What a node is called.
+    """The name of a node.
 
     Attributes
     ----------
     title : str
-        Its title, else its class.
+        The title of the node, else its class.
     class_type : str or None
-        Its class.
+        The class of the node.
     """
 
     title: str
@@ -41,11 +41,11 @@ class LiveStatus:
     Parameters
     ----------
     record : RunRecord
-        Its ``node_times`` and ``node_steps`` are filled in.
+        The record of the run; its ``node_times`` and ``node_steps`` are filled in.
     nodes : dict of str to NodeName
-        The nodes of its graph.
+        The nodes of the run's graph.
     steps : mapping of str to int
-        The nodes that will be executed, and how many steps each of them probably takes.
+        The nodes that will be executed, with the expected number of steps of each.
     """
 
     def __init__(
@@ -60,39 +60,39 @@ class LiveStatus:
         self._told: tuple[float, float | None, float] = -1.0, None, 0.0
 
     def name(self, node: str) -> NodeName:
-        """Return what to call a node; one that a node made while running goes by its maker's."""
+        """Return the name of a node; for one created at run time, the name of its creator."""
         found = self._nodes.get(node) or self._nodes.get(node.split(".", 1)[0])
         return found or NodeName(f"node {node}", None)
 
     def learn(self, past: Sequence[Mapping[str, NodeWork]]) -> None:
-        """Take in what the nodes did in earlier runs of the same workflow, the newest first."""
+        """Use the work of the nodes in earlier runs of the same workflow, the newest first."""
         self._progress.learn(past, time.monotonic())
 
     def restart(self) -> None:
-        """Forget the progress of an attempt that ComfyUI did not live to finish."""
+        """Reset the progress after an attempt during which ComfyUI exited."""
         self.current_node = None
         self._progress.restart(time.monotonic())
         self._started.clear()
 
     def skip(self, nodes: Iterable[str]) -> None:
-        """Note that ComfyUI has the outputs of these nodes already."""
+        """Note that ComfyUI has the outputs of these nodes in its cache."""
         self._progress.skip(list(nodes), time.monotonic())
 
     def start(self, node: str) -> None:
-        """Note that ComfyUI executes a node now."""
+        """Note that ComfyUI starts to execute a node."""
         self.current_node = node
         self._progress.start(self._owner(node), time.monotonic())
 
     def step(self, node: str, data: dict[str, Any]) -> None:
-        """Note ComfyUI's ``progress`` event of a node."""
+        """Handle ComfyUI's ``progress`` event of a node."""
         value, maximum = data.get("value"), data.get("max")
         if isinstance(value, (int, float)) and isinstance(maximum, (int, float)):
-            with contextlib.suppress(OverflowError, ValueError):  # numbers that no node has
+            with contextlib.suppress(OverflowError, ValueError):  # numbers without a meaning
                 value, steps = float(value), int(maximum)
                 self._progress.step(self._owner(node), value, steps, time.monotonic())
 
     def note_states(self, states: object) -> None:
-        """Note the states of nodes in ComfyUI's ``progress_state`` event."""
+        """Handle the states of nodes in ComfyUI's ``progress_state`` event."""
         if not isinstance(states, dict):
             return
         now = time.monotonic()
@@ -106,22 +106,22 @@ class LiveStatus:
                 self._end_node(node)
 
     def finish(self, node: str) -> None:
-        """Note that a node is done."""
+        """Note that the execution of a node has ended."""
         self._progress.finish(node)
 
     def stop(self) -> None:
-        """Note that no node is executed any more."""
+        """Note that no node is executing any more."""
         for node in list(self._started):
             self._end_node(node)
 
     def read(self) -> dict[str, Any]:
-        """Return how far the run is.
+        """Return the progress of the run.
 
         Returns
         -------
         dict
-            ``live_status`` (a line), ``progress`` (0 to 1), ``current_node`` and ``time_left`` (s,
-            None while nobody knows).
+            ``live_status`` (one line), ``progress`` (0 to 1), ``current_node`` and ``time_left``
+            (s, None if unknown).
         """
         now, node = time.monotonic(), self.current_node
         left = self._progress.seconds_left(now)
@@ -133,7 +133,7 @@ class LiveStatus:
         }
 
     def news(self, *, force: bool) -> dict[str, Any] | None:
-        """Return how far the run is if that has changed since the last time, or by ``force``."""
+        """Return the progress of the run if it has changed enough, or by ``force``."""
         now = time.monotonic()
         if not force and self._progress.fraction(now) - self._told[0] < LIVE_STEP:
             return None
@@ -142,7 +142,7 @@ class LiveStatus:
         return live
 
     def has_drifted(self) -> bool:
-        """Return whether the time that is left is another one than those think who were told."""
+        """Return whether the time that is left differs too much from the last reported one."""
         now = time.monotonic()
         _, told, at = self._told
         left = self._progress.seconds_left(now)
@@ -151,7 +151,7 @@ class LiveStatus:
         return abs(told - (now - at) - left) > max(DRIFT[0] * left, DRIFT[1])
 
     def _owner(self, node: str) -> str:
-        """Return the node of the graph that a node belongs to which was made while running."""
+        """Return the node of the graph that created a node at run time."""
         return node if node in self._nodes else node.split(".", 1)[0]
 
     def _end_node(self, node: str) -> None:

@@ -1,4 +1,4 @@
-"""The events of one run, kept for everybody who follows it."""
+"""The events of one run, kept for all its readers."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from ..comfyui.events import Preview
 
 MAX_BYTES = 8 * 1024 * 1024  # of encoded events that a log keeps
-LARGE = 64 * 1024  # bytes of an event that are encoded in a thread, and of a batch for a reader
-SHORT = 256  # bytes of an event that has a few short facts
-MAX_PREVIEWS = 4  # previews are large and soon stale
-# Events that a later one of the same run makes stale: dropped first where a log grows too large.
+LARGE = 64 * 1024  # bytes of an event that is encoded in a thread, and of a batch for a reader
+SHORT = 256  # assumed bytes of an event with a few short values
+MAX_PREVIEWS = 4  # previews are large and soon outdated
+# Events that a later one of the same run replaces: removed first if a log grows too large.
 PASSING = frozenset({"progress", "progress_state", "live_status", "progress_text"})
 
 
@@ -30,16 +30,16 @@ class RunEvent:
     Parameters
     ----------
     event_id : int
-        Position in the run's log, from 1.
+        Position in the run's log; the first is 1.
     event : str
-        Its name; empty for the first message, which has no name.
+        Name of the event; empty for the first message, which has no name.
     data : dict
-        Its data.
+        Data of the event.
     preview : Preview, optional
         The image, for an event named ``preview``.
     size : int, optional
-        Bytes that it holds in memory, roughly, where they are known. To encode an event that
-        nobody reads would cost more than all else that is done with it.
+        Approximate size in memory, bytes, if known. To encode an event without readers, only to
+        measure it, would cost more than all other processing of it.
     """
 
     __slots__ = ("_sse", "_text", "data", "event", "id", "preview", "size")
@@ -76,7 +76,7 @@ class RunEvent:
         return self._text
 
     async def encode(self) -> None:
-        """Encode it now where that takes long, in a thread which lets the event loop go on."""
+        """Encode the event now. If it is large, do it in a thread to keep the event loop free."""
         if self.size > LARGE and self._sse is None:
             await asyncio.to_thread(getattr, self, "sse")
 
@@ -91,13 +91,13 @@ class RunEvent:
 class EventLog:
     """The events of a run in order, with any number of readers.
 
-    A reader is only a position, so a slow one costs nothing: where the log has outgrown its bounds
-    it misses stale progress and previews, never anything else.
+    A reader is only a position, so a slow one costs nothing. If the log exceeds its bounds, the
+    reader misses outdated progress and previews, but never other events.
 
     Parameters
     ----------
     first_id : int
-        Id of the first event; larger than 1 where earlier events were told before a restart.
+        Id of the first event; larger than 1 if earlier events were sent before a restart.
     """
 
     def __init__(self, first_id: int = 1) -> None:
@@ -116,7 +116,7 @@ class EventLog:
         *,
         size: int | None = None,
     ) -> RunEvent:
-        """Add an event, whose size in bytes may be known, and wake the readers."""
+        """Add an event, with its size in bytes if known, and wake the readers."""
         entry = RunEvent(self._next_id, event, data, preview, size=size)
         self._next_id += 1
         self._events.append(entry)
@@ -131,10 +131,10 @@ class EventLog:
         return entry
 
     def reserve(self, count: int) -> int:
-        """Take ids out of use for messages of a single stream; return the first of them.
+        """Reserve ids for messages of a single stream; return the first of them.
 
-        Whoever has seen them goes on with the next event, and misses none. After the end there is
-        no next one: the ids are larger than the last one's, and it can be told again.
+        A reader that resumes after one of these ids gets the next event and misses none. Once the
+        log is closed, nothing is reserved: the ids are larger than the last one and may be reused.
         """
         first = self._next_id
         if not self.closed:
@@ -142,14 +142,14 @@ class EventLog:
         return first
 
     def close(self) -> None:
-        """Say that no event will follow; readers end after the last one."""
+        """Close the log: no event follows, and readers stop after the last one."""
         self.closed = True
         for entry in [e for e in self._events if e.preview is not None]:
             self._drop(entry)
         self._wake()
 
     def after(self, event_id: int) -> list[RunEvent]:
-        """Return the kept events with a larger id."""
+        """Return the events in the log whose id is larger than ``event_id``."""
         found: list[RunEvent] = []
         for entry in reversed(self._events):
             if entry.id <= event_id:
@@ -159,30 +159,30 @@ class EventLog:
 
     @property
     def size(self) -> int:
-        """Bytes that the kept events hold in memory, roughly."""
+        """Approximate size of the events in memory, bytes."""
         return self._bytes
 
     @property
     def last_id(self) -> int:
-        """The largest id that was given out, 0 before the first."""
+        """The largest id in use, 0 before the first event."""
         return self._next_id - 1
 
     async def read(
         self, event_id: int = 0, *, pause: float, until: float | None = None
     ) -> AsyncIterator[list[RunEvent]]:
-        """Yield batches of events after ``event_id``, as they come, until the log is closed.
+        """Yield batches of events after ``event_id`` as they are added, until the log is closed.
 
-        Much that is there already comes in batches of `LARGE` bytes, between which others have
-        their turn.
+        Events that are in the log already are yielded in batches of `LARGE` bytes, between which
+        the event loop can run other tasks.
 
         Parameters
         ----------
         event_id : int
-            The last event that the reader has.
+            Id of the last event that the reader has.
         pause : float
             Seconds without an event after which an empty batch is yielded.
         until : float, optional
-            Time of the event loop's clock at which to end in any case.
+            Time of the event loop's clock at which the iteration ends in any case.
         """
         clock = asyncio.get_running_loop().time
         while until is None or clock() < until:
@@ -223,7 +223,7 @@ class EventLog:
         self._previews -= entry.preview is not None
 
     def _shrink(self) -> None:
-        """Drop the older half of the passing events: rarely, so that appending stays cheap."""
+        """Remove the older half of the `PASSING` events; this is rare, so appending stays cheap."""
         passing = [e for e in self._events if e.event in PASSING]
         stale = {e.id for e in passing[: (len(passing) + 1) // 2]}
         self._events = deque(e for e in self._events if e.id not in stale)
@@ -231,7 +231,7 @@ class EventLog:
 
 
 def in_batches(events: list[RunEvent]) -> Iterator[list[RunEvent]]:
-    """Yield events in portions of `LARGE` bytes or, where one is larger, of one."""
+    """Yield events in batches of about `LARGE` bytes; a larger event is a batch of its own."""
     first = size = 0
     for place, event in enumerate(events):
         if size and size + event.size > LARGE:

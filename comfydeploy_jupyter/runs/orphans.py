@@ -1,4 +1,4 @@
-"""Runs of servers that have died, followed by this one from now on."""
+"""Recover runs of servers that have exited, so that this server follows them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-IDS_OF_A_SERVER = 1_000_000_000_000  # more events than a server can tell of one run
+IDS_OF_A_SERVER = 1_000_000_000_000  # more events than one server can emit for a run
 
 
 class Orphans:
@@ -29,11 +29,11 @@ class Orphans:
     Parameters
     ----------
     shared : Shared
-        What the modules of runs share.
+        The objects that all modules of runs use.
     beginnings : Beginnings
-        Has the key of a Comfy account.
+        Has the stored keys of a Comfy account.
     finalizer : Finalizer
-        Ends those whose machine is gone.
+        Ends runs whose machine does not exist any more.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Orphans:
         self._background = shared.background
 
     async def recover(self, sessions: Collection[str]) -> None:
-        """Follow the unfinished runs that were queued under some session ids from now on."""
+        """Load and follow the unfinished runs that were queued under the given session ids."""
         for record in await self._repository.active():
             if record.session in sessions and self._active.get(record.prompt_id) is None:
                 await self._recover(record)
@@ -67,7 +67,7 @@ class Orphans:
         knowledge = None if machine is None else machine.known_definitions
         names, work = await read_stored(prompt, knowledge, record.targets)
         steps = await steps_of(work, machine, record.targets)
-        # Its events go on with ids that are larger than any that was told before.
+        # The ids of its events are larger than all ids that earlier servers used.
         record.first_id += IDS_OF_A_SERVER
         run = Run(
             record,

@@ -1,4 +1,4 @@
-"""What a run's reply says of its outputs and its end."""
+"""The outputs and the end of a run in its reply."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 
 TOO_LARGE = "ComfyUI's outputs are too large to be kept here; its files are in its output folder"
-_LAST_STAMP = 1e13  # milliseconds since the epoch; later ones are garbage
+_LAST_STAMP = 1e13  # milliseconds since the epoch; later times are treated as invalid
 
 
 def with_urls(output: dict[str, Any], view_url: str, machine: str) -> dict[str, Any]:
-    """Return one node's output with a ``url`` beside each file in it.
+    """Return one node's output with a ``url`` added to each file in it.
 
     Parameters
     ----------
     output : dict
-        Lists of items by kind, e.g. ``{"images": [{"filename", "subfolder", "type"}]}``, as
-        ComfyUI has it. Items that are no files stay as they are.
+        Lists of items by kind, e.g. ``{"images": [{"filename", "subfolder", "type"}]}``, in the
+        format of ComfyUI. Items that are not files are not changed.
     view_url : str
-        Address of our ``view`` route.
+        Address of this package's ``view`` route.
     machine : str
         Id of the machine that has the files.
     """
@@ -48,14 +48,14 @@ def _linked(item: Any, view_url: str, machine: str) -> Any:
     }
     if machine != "local":
         query["machine"] = machine
-    # JSON may have halves of characters in it, which no address can have.
+    # JSON strings may contain lone surrogates, which a URL cannot contain.
     return {**item, "url": f"{view_url}?{urlencode(query, errors='replace')}"}
 
 
 def reply(record: RunRecord, view_url: str) -> dict[str, Any]:
-    """Return the body of ``POST run`` for a run.
+    """Return the body of the reply to ``POST run``.
 
-    ``success`` is false once the run has failed or was cancelled.
+    ``success`` is false if the run has failed or was cancelled.
     """
     body: dict[str, Any] = {
         "success": record.status not in ("failed", "cancelled"),
@@ -71,7 +71,7 @@ def reply(record: RunRecord, view_url: str) -> dict[str, Any]:
         "seeds": record.seeds,
         "execution_time": record.execution_time,
         "cached_nodes": record.cached_nodes,
-        "node_times": dict(record.node_times),  # it is still written to
+        "node_times": dict(record.node_times),  # a copy: the original may still be changed
         "machine": record.machine,
         "created_at": record.created_at,
         "started_at": record.started_at,
@@ -89,15 +89,15 @@ def reply(record: RunRecord, view_url: str) -> dict[str, Any]:
 
 
 def read_history(record: RunRecord, entry: dict[str, Any]) -> None:
-    """Fill a record's end from what ComfyUI's history says of it.
+    """Fill in the end of a record from ComfyUI's history.
 
     Parameters
     ----------
     record : RunRecord
-        Changed: status, error, outputs, cached nodes and, where still unknown, the times.
+        The record; its status, error, outputs, cached nodes and missing times are set.
     entry : dict
-        ``outputs`` and ``status`` as ``GET /history/{prompt_id}`` has them (ComfyUI). Where
-        ``outputs`` is missing, the record keeps those that events have told, and says so.
+        ``outputs`` and ``status`` in the format of ComfyUI's ``GET /history/{prompt_id}``. If
+        ``outputs`` is missing, the record keeps the outputs from events and gets a note of it.
     """
     status = entry.get("status") or {}
     messages: dict[str, dict[str, Any]] = {}
@@ -128,7 +128,7 @@ def read_history(record: RunRecord, entry: dict[str, Any]) -> None:
 
 
 def node_error(data: dict[str, Any]) -> dict[str, Any]:
-    """Return ``{"type", "message", "node_id", "node_type"}`` of ComfyUI's ``execution_error``."""
+    """Return ComfyUI's ``execution_error`` as ``{"type", "message", "node_id", "node_type"}``."""
     kind = data.get("exception_type") or "UnknownError"
     message = str(data.get("exception_message") or "ComfyUI gave no reason").strip()
     if is_out_of_memory(str(kind), message):
@@ -142,7 +142,7 @@ def node_error(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_times(record: RunRecord, messages: dict[str, dict[str, Any]]) -> None:
-    """Fill in times that are not known, from the milliseconds that each message carries."""
+    """Set the missing times of a record from the milliseconds in each message."""
     stamps = [
         data["timestamp"]
         for data in messages.values()
@@ -157,7 +157,7 @@ def _read_times(record: RunRecord, messages: dict[str, dict[str, Any]]) -> None:
 
 
 def unknown_run(prompt_id: str, where: str = "") -> NotFoundError:
-    """Return the error for a run that is not there, or not ``where`` it was looked for."""
+    """Return the error for a run that does not exist, or does not exist ``where`` given."""
     return NotFoundError(
         f"prompt_id: there is no run {prompt_id!r}{where}",
         details={"field": "prompt_id", "prompt_id": prompt_id},

@@ -1,4 +1,4 @@
-"""What the nodes of a workflow did in earlier runs."""
+"""The work of the nodes of a workflow in earlier runs."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-KEPT_RUNS = 10  # that tell how long the nodes of a workflow take
-KEPT_WORKFLOWS = 16  # whose last runs stay in memory
+KEPT_RUNS = 10  # earlier runs from which the durations of nodes are estimated
+KEPT_WORKFLOWS = 16  # workflows whose last runs are kept in memory
 
 
 class Past:
-    """Reads what nodes did in earlier runs, and keeps it for the workflows of the last runs.
+    """Reads the work of nodes in earlier runs, and caches it for the last used workflows.
 
     Parameters
     ----------
     repository : RunRepository
         The records of runs.
     background : Background
-        For reading that nobody waits for.
+        Runs the reading as a background task.
     """
 
     def __init__(self, repository: RunRepository, background: Background) -> None:
@@ -37,7 +37,7 @@ class Past:
         self._kept: OrderedDict[tuple[str, str], deque[dict[str, NodeWork]]] = OrderedDict()
 
     def recall(self, run: Run) -> None:
-        """Let a run know how long its nodes took in earlier runs, at once or in a moment."""
+        """Give a run the work of its nodes in earlier runs: now if cached, else once read."""
         structure, machine = run.record.structure, run.record.machine
         if structure is None:
             return
@@ -48,7 +48,7 @@ class Past:
             self._background.start(self._read(run, structure, machine), run)
 
     def add(self, record: RunRecord) -> None:
-        """Take in a run that has ended."""
+        """Add a run that has ended to the cache."""
         if record.status != "success" or record.structure is None or not record.node_times:
             return
         key = record.structure, record.machine

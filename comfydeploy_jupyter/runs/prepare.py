@@ -1,4 +1,4 @@
-"""From the body of a run to the prompt that ComfyUI gets."""
+"""Turn the body of a run into the prompt for ComfyUI."""
 
 from __future__ import annotations
 
@@ -41,23 +41,23 @@ async def prepare(
     Parameters
     ----------
     request : RunRequest
-        The body of the run.
+        The request.
     ready : ReadyMachine
-        Asked for its node definitions where inputs are given, where the graph has external-input
-        nodes or is given in UI format only, and where new seeds may be drawn.
+        The machine. Its node definitions are read if the request has inputs, if the graph has
+        external-input nodes or is in UI format only, and if new seeds may be drawn.
     fetching : FetchPolicy
-        Whether input files may be fetched from elsewhere.
+        Whether input files may be downloaded.
     small : bool
-        Whether the request is so small that a trip to a thread costs more than the work itself.
+        Whether the request is so small that a thread would cost more than the work itself.
 
     Raises
     ------
     InvalidRequestError
-        If there is no graph, or several that disagree.
+        If there is no graph, or several that differ.
     UnknownInputError
-        If an input fits nothing in the graph.
+        If an input matches nothing in the graph.
     OfflineError
-        If an input file would have to be fetched, and may not.
+        If an input file would have to be fetched, but fetching is disabled.
     """
     machine = ready.machine
     layouts = None
@@ -85,7 +85,7 @@ async def prepare(
         unknown = error
     given = (request.inputs or {}).values()
     if declared is None and (unknown or any(isinstance(value, str) for value in given)):
-        # A choice may bring inputs of its own, which only the definitions tell.
+        # A choice may have inputs of its own, which only the node definitions list.
         try:
             await ready.client()
         except ComfyUIUnavailableError:
@@ -113,7 +113,7 @@ async def prepare(
 
 
 async def _declared(machine: Machine) -> dict[str, Any] | None:
-    """Return the node definitions of a machine; None where those of the running one are unknown."""
+    """Return the node definitions of a machine; None if those of the running one are unknown."""
     return _declared_by(await machine.knowledge())
 
 
@@ -129,7 +129,7 @@ def _is_only_ui(request: RunRequest) -> bool:
 async def _prepare_large(
     request: RunRequest, ready: ReadyMachine, fetching: FetchPolicy, *, cut: bool
 ) -> Prepared:
-    """Do what `prepare` does in a worker process, which gets all that it may need at once."""
+    """Do the same as `prepare` in a worker process, which receives all data at once."""
     client, machine = await ready.client(), ready.machine
     knowledge = await machine.knowledge()
     found = await worker.call(_prepare_in_worker, request, knowledge, cut)
@@ -143,7 +143,7 @@ async def _prepare_large(
 def _prepare_in_worker(
     request: RunRequest, knowledge: Knowledge, cut: bool
 ) -> Prepared | tuple[list[FileNeed], bytes]:
-    """Return the prompt, or which files it needs and what `_finish_in_worker` is to get then."""
+    """Return the prompt, or the files that it needs and the state for `_finish_in_worker`."""
     layouts = knowledge.layouts if _is_only_ui(request) else None
     begun = compose(request, layouts, _declared_by(knowledge), cut=cut)
     if isinstance(begun, Prepared):
@@ -157,13 +157,13 @@ def _prepare_in_worker(
 
 
 def _finish_in_worker(state: bytes, placed: dict[str, str], knowledge: Knowledge) -> Prepared:
-    begun, seeds = pickle.loads(state)  # noqa: S301 - of a worker process
+    begun, seeds = pickle.loads(state)  # noqa: S301 - from a worker process of this package
     seeds = replace(seeds, graph=place_files(seeds.graph, placed))
     return _only_what_executes(encode(begun, seeds), knowledge)
 
 
 def _only_what_executes(prepared: Prepared, knowledge: Knowledge) -> Prepared:
-    """Leave out the facts of nodes that ComfyUI will not execute: nothing will be told of them."""
+    """Remove the data of nodes that ComfyUI will not execute: no event will concern them."""
     work = prepared.workload.only_needed(knowledge.layouts, prepared.targets)
     names = {node_id: name for node_id, name in prepared.nodes.items() if node_id in work.steps}
     return replace(prepared, nodes=names, workload=work)
@@ -172,21 +172,21 @@ def _only_what_executes(prepared: Prepared, knowledge: Knowledge) -> Prepared:
 async def read_stored(
     prompt: bytes | None, knowledge: Knowledge | None, targets: Collection[str] | None
 ) -> tuple[dict[str, NodeName], Workload]:
-    """Return what the nodes of a stored graph are called, and the work in it.
+    """Return the names of the nodes of a stored graph, and its workload.
 
     Parameters
     ----------
     prompt : bytes or None
         The graph, as JSON.
     knowledge : Knowledge or None
-        With it, of a large graph only the nodes that ComfyUI executes are there.
+        If given, the result has only those nodes of a large graph that ComfyUI executes.
     targets : collection of str or None
-        The output nodes that ComfyUI is asked to execute; None: all.
+        The output nodes that ComfyUI is asked to execute; None means all.
     """
     large = prompt is not None and len(prompt) > LARGE
     try:
         return await worker.compute(_facts, prompt, knowledge, targets, large=large)
-    except ComfyDeployError as fault:  # a run is told and followed without them, too
+    except ComfyDeployError as fault:  # a run can be followed without these, too
         log.warning("What the nodes of a run are called is not known: %s", fault.message)
         return {}, Workload({}, {}, {})
 

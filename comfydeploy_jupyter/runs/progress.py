@@ -1,4 +1,4 @@
-"""How far a run is and how long it still takes, from its steps and from what such runs took."""
+"""Progress and remaining time of a run, from its steps and the durations in earlier runs."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-LIGHT = 0.1  # share of a run that nodes without steps have, where nothing tells how long they take
-UNSEEN = 0.02  # share of a node that no earlier run has executed
-ON_TIME = 0.9  # part of a node or of a step that is done with time alone, as long as it takes
-LATE = 1.5  # times its usual time, after which nobody knows how long a node still takes
-PACE_STEPS, PACE_SECONDS = 2, 0.5  # after which the pace of a node is known
-RECENT = 3  # executions of a node that say how long it takes
+LIGHT = 0.1  # share of a run for nodes without steps, if nothing is known about their durations
+UNSEEN = 0.02  # share of a run for a node that no earlier run has executed
+ON_TIME = 0.9  # largest part of a node or step that counts as done by elapsed time alone
+LATE = 1.5  # multiple of the usual duration after which the remaining time is unknown
+PACE_STEPS, PACE_SECONDS = 2, 0.5  # steps and seconds after which the pace of a node is known
+RECENT = 3  # latest executions of a node from which its duration is estimated
 
 
 @dataclass(frozen=True)
 class NodeWork:
-    """What a node did in one run.
+    """The work of a node in one run.
 
     Attributes
     ----------
     seconds : float
-        How long it took.
+        Duration in seconds.
     steps : int
-        How many steps it announced first; 0 for none.
+        Number of steps in its first report; 0 without steps.
     phases : int
-        How often it counted its steps from the beginning.
+        Number of times that its steps started again from the beginning.
     predicted : int
-        How many steps its graph promised; 0 for none.
+        Number of steps expected from the graph; 0 if unknown.
     """
 
     seconds: float
@@ -41,9 +41,9 @@ class NodeWork:
 
 @dataclass
 class _Node:
-    """A node that has not been executed yet.
+    """A node whose execution has not ended.
 
-    ``fraction`` is what steps tell of its present phase.
+    ``fraction`` is the part of its present phase that is done, according to its steps.
     """
 
     steps: int
@@ -54,19 +54,19 @@ class _Node:
     told: int = 0
     phases: int = 0
     value: float = 0.0
-    origin: float = 0.0  # value at which the present phase is counted from
-    begun: tuple[float, float] | None = None  # when a first step was told, and which
+    origin: float = 0.0  # value of the first step in the present phase
+    begun: tuple[float, float] | None = None  # time and value of the first report of a step
     stepped: float = 0.0
 
     @property
     def follows_time(self) -> bool:
-        """Whether time tells more than steps: it has none, or counts them several times."""
+        """Whether elapsed time is a better measure than steps: no steps, or many phases."""
         usual = self.usual
         return usual is not None and (usual.phases > 1 or (not usual.phases and not self.phases))
 
     @property
     def usual_seconds(self) -> float | None:
-        """How long it usually takes; other numbers of steps are taken into account."""
+        """The usual duration in seconds, scaled to the present number of steps."""
         usual = self.usual
         if usual is None:
             return None
@@ -77,7 +77,7 @@ class _Node:
         return usual.seconds * more
 
     def done(self, now: float) -> float:
-        """Return how much of its weight is done."""
+        """Return how much of the node's weight is done."""
         if self.started is None:
             return 0.0
         usual = self.usual_seconds
@@ -95,7 +95,7 @@ class _Node:
 
     @property
     def pace(self) -> float | None:
-        """Seconds for a step, once that is known."""
+        """Seconds for one step; None if not known yet."""
         if self.begun is None or self.phases != 1:
             return None
         at, value = self.begun
@@ -105,31 +105,31 @@ class _Node:
 
 
 class Progress:
-    """The progress of one run: a number that never goes back, and the time that is left.
+    """The progress of one run, which never decreases, and the remaining time.
 
-    Each node that is still to be executed has a weight: the time that it took in earlier runs of
-    the same workflow, else its steps. What is done of all weights together is the progress. Where
-    a weight turns out to be another one, or nodes need not be executed, what is left of the
-    weights is spread over what is left of the bar: it goes on from where it is.
+    Each node that is still to be executed has a weight: its duration in earlier runs of the same
+    workflow, else its number of steps. The progress is the done part of the sum of all weights.
+    If a weight changes, or nodes need not be executed, the remaining part of the progress bar is
+    distributed over the remaining weights: the bar continues from its present value.
 
-    All times are seconds of one clock that never goes back.
+    All times are seconds of one monotonic clock.
 
     Parameters
     ----------
     steps : dict of str to int
-        The nodes that will be executed, and how many steps each of them probably takes.
+        The nodes that will be executed, with the expected number of steps of each.
     """
 
     def __init__(self, steps: Mapping[str, int]) -> None:
         self._predicted = dict(steps)
         self._steps = dict(steps)
-        self._pace: float | None = None  # of the last node that told steps
+        self._pace: float | None = None  # pace of the last node that reported steps
         self._usual: dict[str, NodeWork] = {}
         self._best = 0.0
         self.restart(0.0)
 
     def restart(self, now: float) -> None:
-        """Note that no node has been executed; the bar stays where it is."""
+        """Note that no node has been executed; the bar keeps its value."""
         self._waiting = {
             node: _Node(steps, self._predicted[node], self._usual.get(node))
             for node, steps in self._steps.items()
@@ -139,7 +139,7 @@ class Progress:
         self._weigh(now)
 
     def learn(self, past: Sequence[Mapping[str, NodeWork]], now: float) -> None:
-        """Take in what the nodes did in earlier runs of the same workflow, the newest first."""
+        """Use the work of the nodes in earlier runs of the same workflow, the newest first."""
         found: dict[str, list[NodeWork]] = {}
         for run in past:
             for node, work in run.items():
@@ -156,14 +156,14 @@ class Progress:
         self._weigh(now)
 
     def skip(self, nodes: Iterable[str], now: float) -> None:
-        """Note nodes that need not be executed: the bar is for the others."""
+        """Remove nodes that need not be executed; the bar is distributed over the others."""
         self._base = self.fraction(now)
         for node in nodes:
             self._waiting.pop(node, None)
         self._weigh(now)
 
     def start(self, node: str, now: float) -> None:
-        """Note that a node is executed now."""
+        """Note that the execution of a node starts."""
         found = self._waiting.pop(node, None)
         if found is not None:
             found.started = now
@@ -171,7 +171,7 @@ class Progress:
             self._forget(found)
 
     def step(self, node: str, value: float, steps: int, now: float) -> None:
-        """Note which of how many steps a node has reached."""
+        """Note the step that a node has reached, and its number of steps."""
         self.start(node, now)
         found = self._running.get(node)
         if found is None or steps < 2:
@@ -209,7 +209,7 @@ class Progress:
         return (0, 0, 0) if found is None else (found.told, found.phases, found.predicted)
 
     def fraction(self, now: float) -> float:
-        """Return how much of the run is done, 0 to 1."""
+        """Return the part of the run that is done, 0 to 1."""
         if self._whole > 0:
             done = 1.0 - self._outstanding(now) / self._whole
             self._best = max(self._best, min(self._base + (1.0 - self._base) * done, 1.0))
@@ -218,7 +218,7 @@ class Progress:
         return self._best
 
     def seconds_left(self, now: float) -> float | None:
-        """Return how long the nodes will probably take from now, s; None while nobody knows."""
+        """Return the expected remaining duration of the nodes, s; None if unknown."""
         running = [_seconds_left(node, now) for node in self._running.values()]
         known = [seconds for seconds in running if seconds is not None]
         if self._usual:
@@ -235,7 +235,7 @@ class Progress:
         return max(self._waiting_weight, 0.0) + running
 
     def _weigh(self, now: float) -> None:
-        """Set the weights of all nodes that are left; the bar goes on from its base."""
+        """Set the weights of all remaining nodes; the bar continues from its present value."""
         nodes = [*self._waiting.values(), *self._running.values()]
         if self._usual:
             seen = sum(work.seconds for work in self._usual.values())
@@ -256,13 +256,13 @@ class Progress:
         self._whole = self._outstanding(now)
 
     def _forget(self, node: _Node) -> None:
-        """Take a node out of the sums over those that wait."""
+        """Subtract a node from the sums over the waiting nodes."""
         self._waiting_weight -= node.weight
         self._waiting_steps -= node.steps
 
 
 def _seconds_left(node: _Node, now: float) -> float | None:
-    """Return how long a node that is executed will take from now, None where nobody knows."""
+    """Return the remaining duration of an executing node in seconds, None if unknown."""
     pace, usual = node.pace, node.usual_seconds
     if pace is not None and not node.follows_time:
         left = node.steps - node.value

@@ -1,4 +1,4 @@
-"""From the graph of a request to the prompt, as far as that needs no ComfyUI."""
+"""Turn the graph of a request into a prompt, as far as this does not need ComfyUI."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..graphs.formats import Definitions
     from ..schemas import RunRequest
 
-LONGEST_INPUT = 20_000  # characters of an input that is remembered; longer ones are files
+LONGEST_INPUT = 20_000  # characters of an input that is stored; longer ones are file contents
 
 
 @dataclass(frozen=True)
@@ -43,19 +43,19 @@ class Prepared:
     workflow : bytes or None
         The graph in UI format, as JSON.
     nodes : dict of str to NodeName
-        What the nodes are called.
+        The names of the nodes.
     workload : Workload
-        What they depend on, and how many steps they take.
+        The dependencies of the nodes, and their numbers of steps.
     seeds, next_seeds : dict of str to int
-        The seeds in it, and those that the editor would show next.
+        The seeds in the prompt, and the seeds that ComfyUI's editor would show next.
     warnings : list of str
-        What did not come along from the UI format.
+        What was lost in the conversion from UI format.
     structure : str
-        Which workflow it is, whatever its values: `structure_of` the graph that was handed in.
+        Identifies the workflow independently of its values: `structure_of` the given graph.
     inputs : dict
-        The inputs that it was given by name, but for those as long as files.
+        The inputs that the request gives by name, without those as long as files.
     targets : list of str or None
-        The output nodes that ComfyUI is asked to execute; None: all that are in the graph.
+        The output nodes that ComfyUI is asked to execute; None means all in the graph.
     """
 
     prompt: bytes
@@ -71,7 +71,7 @@ class Prepared:
 
 
 class Chosen(NamedTuple):
-    """A graph with its inputs in it; its seeds and external-input nodes are as they were."""
+    """A graph with its inputs set; its seeds and external-input nodes are not processed yet."""
 
     applied: AppliedInputs
     ui: dict[str, Any] | None
@@ -84,18 +84,18 @@ class Chosen(NamedTuple):
 
     @property
     def draws_seeds(self) -> bool:
-        """Whether there will be new seeds, which have to be what their nodes take."""
+        """Whether new seeds will be drawn, which have to be in the range of their nodes."""
         applied = self.applied
         return needs_definitions(applied.graph, self.mode, given=applied.given, ui=self.ui)
 
     @property
     def has_external(self) -> bool:
-        """Whether there are external-input nodes in it."""
+        """Whether the graph has external-input nodes."""
         nodes = self.applied.graph.values()
         return any(str(node.get("class_type")).startswith(EXTERNAL_PREFIX) for node in nodes)
 
     def settle_seeds(self, definitions: Definitions | None = None) -> Seeds:
-        """Return the graph with its seeds settled."""
+        """Return the graph with its final seeds."""
         return apply_seeds(
             self.applied.graph,
             self.mode,
@@ -113,7 +113,7 @@ def compose(
     *,
     cut: bool,
 ) -> Prepared | Chosen:
-    """Do all that needs no ComfyUI in one go: each trip to a thread costs time."""
+    """Do all steps that do not need ComfyUI in one call, since each thread call costs time."""
     graph, ui, warnings = _choose(request, layouts)
     graph = _with_inputs(graph)
     targets = request.outputs
@@ -147,7 +147,7 @@ def compose(
 def _choose(
     request: RunRequest, layouts: NodeDefinitions | None
 ) -> tuple[Graph, dict[str, Any] | None, list[str]]:
-    """Return the graph to run, the same graph in UI format where given, and warnings."""
+    """Return the graph to run, the same graph in UI format if given, and warnings."""
     graph: Graph | None = None
     for field in ("workflow_api", "workflow_api_raw"):
         value = getattr(request, field)
@@ -175,10 +175,10 @@ def _choose(
 
 
 def _with_inputs(graph: Graph) -> Graph:
-    """Give every node its ``inputs`` object.
+    """Add an ``inputs`` object to each node without one.
 
-    ComfyUI accepts a prompt in which a node that no output needs has none, and then its
-    worker thread dies of it: nothing runs until ComfyUI is started again.
+    ComfyUI accepts a prompt in which a node that no output needs has none. Its worker thread then
+    ends with an exception, and executes nothing until ComfyUI is restarted.
     """
     for node_id, node in graph.items():
         if not isinstance(node.get("inputs", {}), dict):
@@ -190,16 +190,16 @@ def _with_inputs(graph: Graph) -> Graph:
 
 
 def _title(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a ``_meta`` for a node of a class that newer ComfyUIs replace.
+    """Return a ``_meta`` for a node whose class newer versions of ComfyUI replace.
 
-    ComfyUI 0.33 answers 500 where such a node has none; the editor always sends one.
+    Without it ComfyUI 0.33 answers with status 500; ComfyUI's editor always sends one.
     """
     replaced = node.get("class_type") in REPLACED
     return {"_meta": {"title": node["class_type"]}} if replaced else {}
 
 
 def node_names(graph: dict[str, Any]) -> dict[str, NodeName]:
-    """Return what the nodes of a graph in API format are called."""
+    """Return the names of the nodes of a graph in API format."""
     names = {}
     for node_id, node in graph.items():
         class_type = node.get("class_type") if isinstance(node, dict) else None
@@ -218,7 +218,7 @@ def _remembered(inputs: dict[str, Any]) -> dict[str, Any]:
 
 
 def encode(chosen: Chosen, seeds: Seeds) -> Prepared:
-    """Return the prompt of a graph whose seeds are settled."""
+    """Return the prompt of a graph with its final seeds."""
     return Prepared(
         prompt=dumps(seeds.graph).encode(),
         workflow=None if chosen.ui is None else dumps(chosen.ui).encode(),

@@ -1,4 +1,4 @@
-"""Handing runs to ComfyUI, which queues them, refuses them, or does not answer."""
+"""Send runs to ComfyUI, which queues them, refuses them, or does not answer."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ log = logging.getLogger(__name__)
 
 
 class Queueing:
-    """Has ComfyUI queue runs, for the first time and anew.
+    """Sends runs to ComfyUI's queue, for the first time and again.
 
-    A run is in the store before ComfyUI hears of it: the request is on its way meanwhile, but for
-    its last byte.
+    A run is stored before ComfyUI can queue it: while it is being stored, the request is sent
+    except for its last byte.
 
     Parameters
     ----------
     shared : Shared
-        What the modules of runs share.
+        The objects that all modules of runs use.
     delivery : Delivery
-        Keeps what is to be uploaded and reported.
+        Stores the uploads and reports that a request asks for.
     finalizer : Finalizer
-        Ends those that do not take place.
+        Ends runs that ComfyUI does not execute.
     """
 
     def __init__(
@@ -64,29 +64,29 @@ class Queueing:
     async def hand_over(
         self, request: RunRequest, begun: Begun, *, told_at_end: bool, until: float | None
     ) -> None:
-        """Store a new run and have ComfyUI queue it.
+        """Store a new run and send it to ComfyUI's queue.
 
         Parameters
         ----------
         request : RunRequest
-            What was asked for.
+            The request.
         begun : Begun
             The run.
         told_at_end : bool
-            Whether nobody is told that it is queued before it has ended: that ComfyUI has it need
-            not be in the store at once then.
+            Whether no client is informed before the run has ended. If so, the acceptance by ComfyUI
+            need not be stored at once.
         until : float or None
-            Time of the event loop's clock until which that is waited for; then it goes on by
-            itself.
+            Time of the event loop's clock until which the caller waits; after that the work
+            continues in the background.
 
         Raises
         ------
         PromptInvalidError, TooLargeError
-            If ComfyUI refuses the graph, or its size; the run is kept as failed.
+            If ComfyUI refuses the graph, or its size; the run is stored as failed.
         ComfyUIUnavailableError
-            If ComfyUI cannot be reached, or does not say whether it takes the run.
+            If ComfyUI cannot be reached, or does not answer whether it accepts the run.
         RunTimeoutError
-            If it has not answered in time.
+            If ComfyUI has not answered in time.
         """
         handing = self._hand_over(request, begun, keep=not told_at_end)
         if until is None:
@@ -101,7 +101,7 @@ class Queueing:
                     "ComfyUI has not answered in time whether it takes the run",
                     extra={"prompt_id": run.prompt_id},
                 )
-            await asyncio.wait({task})  # how it ended is only being stored
+            await asyncio.wait({task})  # the outcome is known and only being stored
         result_of(task)
 
     async def queue_anew(self, run: Run, client: ComfyUIClient) -> None:
@@ -110,7 +110,7 @@ class Queueing:
         Raises
         ------
         ComfyUIUnavailableError
-            If that cannot be done now, or ComfyUI does not say whether it takes the run.
+            If that is not possible now, or ComfyUI does not answer whether it accepts the run.
         """
         stored = await self._repository.prompt(run.prompt_id)
         if stored is None:
@@ -131,7 +131,7 @@ class Queueing:
         }
         await self._saver.now(run.record_after(Cause.QUEUED_ANEW, **facts))
         if not run.transition(Cause.QUEUED_ANEW, **facts):
-            return  # it has begun or ended meanwhile
+            return  # it has started or ended in the meantime
         run.restart()
         log.info(
             "ComfyUI restarted; run %s is queued anew",
@@ -163,7 +163,7 @@ class Queueing:
             await self._not_answered(run, client, fault)
 
     async def _added(self, run: Run, adding: asyncio.Future[None]) -> None:
-        """Wait until a new run is in the store; where it cannot be kept there is no run."""
+        """Wait until a new run is stored; if it cannot be stored, there is no run."""
         try:
             await adding
         except BaseException:
@@ -190,9 +190,9 @@ class Queueing:
         keep: bool = False,
         after: asyncio.Future[None] | None = None,
     ) -> None:
-        """Have ComfyUI queue a run; with ``keep`` that is in the store before it is told.
+        """Ask ComfyUI to queue a run; with ``keep``, store its acceptance before reporting it.
 
-        ComfyUI hears of it when ``after`` is done.
+        The last byte of the request is sent when ``after`` is done.
         """
         method = run.record.preview_method
         try:
@@ -215,7 +215,7 @@ class Queueing:
         number = answer.get("number")
         facts: dict[str, Any] = {"number": number, "node_errors": answer["node_errors"]}
         detail = f"as number {number}" if number is not None else ""
-        if keep:  # should both die now, it is queued anew
+        if keep:  # if both processes exit now, the run is queued again
             stored = run.record_after(Cause.ACCEPTED, detail, **facts)
             await self._saver.try_now(stored, "is queued")
         if run.transition(Cause.ACCEPTED, detail, saved=keep, **facts):
@@ -230,12 +230,12 @@ class Queueing:
     async def _not_answered(
         self, run: Run, client: ComfyUIClient, fault: ComfyUIUnavailableError
     ) -> None:
-        """Find out whether a prompt whose queueing was not answered is queued all the same."""
+        """Find out whether a prompt was queued although ComfyUI did not answer the request."""
         if run.ending:
-            await run.ended.wait()  # it was cancelled, or its ComfyUI ended, meanwhile
+            await run.ended.wait()  # it was cancelled, or its ComfyUI exited, in the meantime
             return
         if run.state in EXECUTING:
-            return  # its events have told so
+            return  # its events have shown that it is queued
         if run.state is not State.UNANSWERED:
             await self._not_sent(run, fault)
             raise fault
@@ -249,12 +249,12 @@ class Queueing:
             )
             known = False
         if not known:
-            # ComfyUI may still be about to queue it. That is decided once it can no longer be.
+            # ComfyUI may still queue it. This is decided once it cannot do so any more.
             fault.extra["prompt_id"] = run.prompt_id
             raise fault
 
     async def _not_sent(self, run: Run, fault: ComfyUIUnavailableError) -> None:
-        """Forget a run of which ComfyUI cannot have heard, unless somebody knows of it."""
+        """Remove a run that ComfyUI cannot have received, unless a client has its id."""
         if run.promised or run.record.cancelling:
             await self._finalizer.lose(run, fault.message, kind="NotQueued")
             fault.extra["prompt_id"] = run.prompt_id
@@ -270,7 +270,7 @@ class Queueing:
         self._delivery.forget(run.prompt_id)
 
     async def _look_for(self, client: ComfyUIClient, run: Run) -> bool:
-        """Note where ComfyUI has a run; return False if it has it nowhere."""
+        """Find a run in ComfyUI and note its state; return False if ComfyUI does not have it."""
         running, pending = await client.find([run.comfyui_id])
         if running:
             run.begin(Cause.FOUND_EXECUTING)

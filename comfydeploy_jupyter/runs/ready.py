@@ -1,4 +1,4 @@
-"""A machine that one run asks to be ready, once."""
+"""A machine that is made ready for one run, at most once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class ReadyMachine:
-    """A machine whose ComfyUI is waited for when it is first needed, and not again.
+    """A machine; the first use waits until its ComfyUI is ready, later uses do not.
 
     Parameters
     ----------
@@ -23,12 +23,12 @@ class ReadyMachine:
         self._client: ComfyUIClient | None = None
 
     async def client(self) -> ComfyUIClient:
-        """Return the client of a ComfyUI that answers; one that was lost meanwhile is waited for.
+        """Return the client of a ComfyUI that answers; wait again if the connection was lost.
 
         Raises
         ------
         ComfyUIUnavailableError
-            If there is none, with a ``hint`` on what to do.
+            If there is no ComfyUI; the error has a ``hint`` on what to do.
         """
         if self._client is None or self.machine.reachable_client() is not self._client:
             self._client = await self.machine.ready()

@@ -1,4 +1,4 @@
-"""What became of runs while no events told: our runs beside ComfyUI's queue and history."""
+"""Find out what happened to runs without events: compare them with ComfyUI's queue and history."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 IN_FLIGHT = 0.25  # seconds that an event may take to arrive
-OVERTAKEN = 2.0  # seconds for events that an answer to a request has overtaken, on a busy machine
-GRACE = 10.0  # seconds at most until a prompt whose queueing was not answered counts as not queued
-MAX_ATTEMPTS = 2  # times that ComfyUI may die with a run as the next one, until the run is at fault
-MAX_FAULTS = 3  # runs of which ComfyUI tells nothing until the others are left for the next time
+OVERTAKEN = 2.0  # seconds for an event that is received after a later answer, on a busy machine
+GRACE = 10.0  # seconds at most until a prompt without an answer counts as not queued
+MAX_ATTEMPTS = 2  # exits of ComfyUI with a run as the next one, after which the run fails
+MAX_FAULTS = 3  # failed requests about runs, after which the other runs are checked later
 
 
 class Silence(NamedTuple):
-    """That a ComfyUI answers no HTTP request.
+    """The state of a ComfyUI that answers no HTTP requests.
 
     Attributes
     ----------
     since : float
-        Monotonic time of the first request that was not answered.
+        Monotonic time of the first request without an answer.
     hangs : bool
-        Whether it may be there all the same: it does not refuse the last request, either.
+        Whether it may still be running: it did not refuse the connection of the last request.
     """
 
     since: float
@@ -53,14 +53,14 @@ class Silence(NamedTuple):
 
 
 class Recovery:
-    """Finds out what events did not tell.
+    """Finds out what happened to runs when events are missing.
 
     Parameters
     ----------
     shared : Shared
-        What the modules of runs share.
+        The objects that all modules of runs use.
     queueing : Queueing
-        Queues again what ComfyUI has lost.
+        Queues runs again that ComfyUI has lost.
     finalizer : Finalizer
         Ends runs that are over.
     """
@@ -86,11 +86,11 @@ class Recovery:
         return self._reconciled_at.get(machine.id, 0.0)
 
     def silence(self, machine: Machine) -> Silence | None:
-        """Return since when the machine's ComfyUI has not answered; None if it has."""
+        """Return since when the machine's ComfyUI has not answered; None if it answers."""
         return self._silences.get(machine.id)
 
     async def ask(self, machine: Machine, request: Awaitable[T]) -> T:
-        """Await an answer of the machine's ComfyUI, and note whether there is one."""
+        """Await a request to the machine's ComfyUI, and note whether it was answered."""
         try:
             answer = await request
         except ComfyUIUnavailableError as fault:
@@ -102,8 +102,8 @@ class Recovery:
         return answer
 
     async def conclude(self, run: Run, machine: Machine) -> None:
-        """Decide how a run ended that has succeeded, or that ComfyUI has stopped executing."""
-        await run.answered.wait()  # what ComfyUI answered belongs to the record
+        """Find out how a run ended that has succeeded, or that ComfyUI has stopped executing."""
+        await run.answered.wait()  # ComfyUI's answer is part of the record
         if run.state is State.EXECUTED and run.events_complete:
             await self._finalizer.complete(run)
             return
@@ -124,7 +124,7 @@ class Recovery:
             await self._finalizer.settle(run, entry)
 
     def check_queue(self, machine: Machine, event: Event) -> None:
-        """Notice that ComfyUI's queue is shorter than ours: somebody else may have changed it."""
+        """Detect that ComfyUI's queue has fewer runs than expected: it may have been changed."""
         remaining = event.queue_remaining
         if remaining is None or machine.id in self._recounting:
             return
@@ -139,10 +139,10 @@ class Recovery:
         Returns
         -------
         bool
-            Whether a run had begun or ended without our hearing of it.
+            Whether a run had started or ended without a received event.
         """
         if machine.id in self._to_reconcile:
-            return False  # the one that waits will see everything
+            return False  # the call that waits will check all runs
         self._to_reconcile.add(machine.id)
         lock = self._locks.setdefault(machine.id, asyncio.Lock())
         async with lock:
@@ -166,9 +166,9 @@ class Recovery:
                 return False
 
     async def _count_again(self, machine: Machine, queued: list[Run]) -> None:
-        """Compare the queues if ComfyUI's is too short for these runs still.
+        """Compare the queues again if ComfyUI's queue still has fewer runs than expected.
 
-        Where many runs are queued at once, what it says of its queue is older than its answers.
+        While many runs are being queued, the length in its events is older than its answers.
         """
         try:
             await asyncio.sleep(IN_FLIGHT)
@@ -201,7 +201,7 @@ class Recovery:
                     withdrawn.append(run)
             else:
                 missing.append(run)
-        # Those that wait and are unwanted come before the one that runs: they would begin.
+        # Cancelled runs in the queue come before the executing run: they would start after its end.
         heard_by = now() + OVERTAKEN
         steps: list[Step] = [
             *((run, partial(client.cancel, run.comfyui_id)) for run in [*withdrawn, *unwanted]),
@@ -213,7 +213,7 @@ class Recovery:
         return await self._carry_out(steps) or news
 
     async def _carry_out(self, steps: list[Step]) -> bool:
-        """Do one step after the other; what ComfyUI does not answer for one is left for later."""
+        """Do the steps in order; postpone a step whose request ComfyUI does not answer."""
         news = False
         faults = 0
         for run, step in steps:
@@ -232,14 +232,14 @@ class Recovery:
         return news
 
     async def _resolve(self, run: Run, client: ComfyUIClient, heard_by: float) -> bool:
-        """Decide what became of a run that is not in ComfyUI's queue.
+        """Find out what happened to a run that is not in ComfyUI's queue.
 
-        Where its events tell the same before ``heard_by``, these are not cut short.
+        If its events may still report it before ``heard_by``, wait for them until then.
 
         Returns
         -------
         bool
-            Whether its state has changed.
+            Whether the state of the run has changed.
         """
         entry = await client.history(run.comfyui_id)
         if entry is not None:
@@ -250,8 +250,8 @@ class Recovery:
                 return False
             await self._finalizer.settle(run, entry)
             return True
-        # Any that ComfyUI has would have been in the queue, or in the history that was asked for
-        # after it. These may have been queued, or begun, in the meantime.
+        # A run that ComfyUI has would be in the queue, or in the history that was requested later.
+        # A run in doubt may have been queued, or have started, in the meantime.
         in_doubt = run.state in IN_DOUBT or run.record.cancelling
         if in_doubt and any(await client.find([run.comfyui_id])):
             return False
@@ -261,9 +261,9 @@ class Recovery:
         return True
 
     async def _resolve_missing(self, run: Run, client: ComfyUIClient) -> None:
-        """Decide what becomes of a run that ComfyUI does not have, by what it was before."""
+        """Decide what to do with a run that ComfyUI does not have, depending on its state."""
         if run.state is State.UNANSWERED and not _is_late(run, min(GRACE, client.timeout)):
-            return  # it may be queued yet
+            return  # it may still be queued
         if run.state is State.EXECUTED and run.events_complete:
             await self._finalizer.complete(run)
         elif run.state in (State.RUNNING, State.EXECUTED):
@@ -283,14 +283,14 @@ class Recovery:
 
 
 def _in_queue(run: Run) -> bool:
-    """Return whether ComfyUI's queue should have a run."""
-    # One that has succeeded leaves the queue a moment before ComfyUI says that it is done.
+    """Return whether ComfyUI's queue should contain a run."""
+    # A run that has succeeded leaves the queue shortly before ComfyUI sends its release.
     has_left = run.state is State.EXECUTED and run.events_complete
     return run.first_told and not run.ending and not has_left
 
 
 def _is_late(run: Run, grace: float) -> bool:
-    """Return whether ComfyUI, which does not have a run, has had time to take it, in seconds."""
+    """Return whether ComfyUI, which does not have a run, has had ``grace`` seconds to queue it."""
     if run.missed_at is None:
         run.transition(Cause.NOT_FOUND, missed_at=now())
     return run.missed_at is not None and now() - run.missed_at > grace

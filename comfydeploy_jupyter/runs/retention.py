@@ -1,4 +1,4 @@
-"""Runs that have ended, whose events stay in memory for late readers."""
+"""Runs that have ended, whose events stay in memory for readers that come later."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ if TYPE_CHECKING:
     from .run import Run
 
 KEPT_RUNS = 100
-KEPT_BYTES = 32 * 1024 * 1024  # of their events
+KEPT_BYTES = 32 * 1024 * 1024  # size of their events
 
 
 class EndedRuns:
-    """The last runs that ended, up to `KEPT_RUNS` and `KEPT_BYTES`, the last one in any case."""
+    """The last runs that ended: at most `KEPT_RUNS` and `KEPT_BYTES`, but at least one."""
 
     def __init__(self) -> None:
         self._runs: OrderedDict[str, Run] = OrderedDict()
         self._bytes = 0
 
     def add(self, run: Run) -> None:
-        """Keep a run whose last event is in its log; the oldest ones beyond the limits go."""
+        """Add a run whose last event is in its log; remove the oldest runs beyond the limits."""
         replaced = self._runs.pop(run.prompt_id, None)
         self._bytes += run.log.size - (replaced.log.size if replaced is not None else 0)
         self._runs[run.prompt_id] = run

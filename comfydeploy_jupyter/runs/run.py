@@ -1,4 +1,4 @@
-"""One run while it is followed: what ComfyUI's events mean for it."""
+"""One run while it is followed: how it handles ComfyUI's events."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-LIVE_EVERY = 0.5  # seconds between two looks at a run whose nodes tell nothing
+LIVE_EVERY = 0.5  # seconds between two updates of the progress without events
 
 
 def is_release(event: Event) -> bool:
-    """Return whether ComfyUI says that it is done with a prompt, however that ended."""
+    """Return whether an event of ComfyUI releases a prompt, however its execution ended."""
     return event.type == "executing" and event.data.get("node") is None
 
 
 class Run(Lifecycle):
-    """A run that somebody may be waiting for.
+    """A run that is followed, and for which clients may wait.
 
     Parameters
     ----------
     record : RunRecord
-        Its record.
+        The record of the run.
     nodes : dict of str to NodeName
-        The nodes of its graph.
+        The nodes of the run's graph.
     steps : mapping of str to int, optional
-        The nodes that will be executed, and how many steps each of them probably takes; by default
-        all nodes, of which nothing is known.
+        The nodes that will be executed, with the expected number of steps of each; by default all
+        nodes, without expected steps.
     state, saver, events_complete
-        As `Lifecycle` has them.
+        As in `Lifecycle`.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Run(Lifecycle):
         self._timer: asyncio.TimerHandle | None = None
 
     def handle_event(self, event: Event) -> None:
-        """Take in one of ComfyUI's events and pass it on."""
+        """Handle one of ComfyUI's events and emit it."""
         data, live = event.data, self.live_status
         node = data.get("node")
         output = data.get("output") if event.type == "executed" else None
@@ -91,7 +91,7 @@ class Run(Lifecycle):
         elif event.type == "execution_success":
             self.transition(Cause.EXECUTION_SUCCEEDED)
         elif event.type == "executed":
-            # ComfyUI also sends it, without output, for nodes it took from its cache.
+            # ComfyUI also sends it, without output, for nodes whose outputs are cached.
             live.finish(str(node))
         self.emit(event.type, data, size=event.size)
         if isinstance(output, dict):
@@ -101,11 +101,11 @@ class Run(Lifecycle):
             self._emit_live(force=event.type == "executing" and node is not None)
 
     def handle_preview(self, preview: Preview) -> None:
-        """Pass a preview on."""
+        """Emit a preview."""
         self.emit("preview", {"prompt_id": self.prompt_id, "node": preview.node}, preview)
 
     def begin(self, cause: Cause) -> bool:
-        """Note that ComfyUI executes the prompt now; return whether that is news."""
+        """Note that ComfyUI has started the prompt; return False if that was known already."""
         if not self.transition(cause):
             return False
         self._started = time.monotonic()
@@ -116,7 +116,7 @@ class Run(Lifecycle):
         return True
 
     def stop_clock(self) -> None:
-        """Note when the run ended and how long it took, the first time."""
+        """Set the time at which the run ended and its duration, on the first call only."""
         if self.record.finished_at is not None:
             return
         self.record.finished_at = not_before(self.record.created_at, self.record.started_at)
@@ -125,21 +125,21 @@ class Run(Lifecycle):
         self.live_status.stop()
 
     def restart(self) -> None:
-        """Forget the progress of an attempt that ComfyUI did not live to finish."""
+        """Reset the progress after an attempt during which ComfyUI exited."""
         self._started = None
         self.live_status.restart()
 
     def live(self) -> dict[str, Any]:
-        """Return how far it is, as `LiveStatus.read` does."""
+        """Return the progress of the run; see `LiveStatus.read`."""
         return UPLOADING if self.record.status == "uploading" else self.live_status.read()
 
     def stop_timer(self) -> None:
-        """Look no more at how far it is."""
+        """Stop the periodic updates of the progress."""
         if self._timer is not None:
             self._timer.cancel()
 
     def _look_again(self) -> None:
-        """Look again in a moment how far it is: where the past is known, time alone tells."""
+        """Schedule the next update of the progress: with known durations, time alone changes it."""
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(LIVE_EVERY, self._emit_in_between)
 

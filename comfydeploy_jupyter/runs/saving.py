@@ -1,4 +1,4 @@
-"""When the state of a run is written to the store."""
+"""Write the states of runs to the store at the right time."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SAVE_WITHIN = 0.01  # seconds until a state is stored of which nobody was told
-SAVE_AGAIN = 3.0  # seconds between attempts to store an end
+SAVE_WITHIN = 0.01  # seconds until a state is stored that no client has received
+SAVE_AGAIN = 3.0  # seconds between two attempts to store an end
 
 
 class Savable(Recorded, Protocol):
-    """A run, as far as its record is to be stored."""
+    """The part of a run that saving its record needs."""
 
     @property
     def ending(self) -> bool:
-        """Whether how it ended is known: the record of its end is stored, and no other."""
+        """Whether the outcome is known: then only the record of the end is stored."""
 
 
 class StateSaver:
-    """Writes the records of runs: at once, soon, or as soon as the store can be written to.
+    """Writes the records of runs: at once, soon, or as soon as the store is writable.
 
     Parameters
     ----------
     repository : RunRepository
         The records.
     background : Background
-        For saves that nobody waits for.
+        Runs saves that no caller waits for.
     """
 
     def __init__(self, repository: RunRepository, background: Background) -> None:
@@ -48,18 +48,18 @@ class StateSaver:
         self._timer: asyncio.TimerHandle | None = None
 
     def soon(self, run: Savable) -> None:
-        """Store the state of a run within `SAVE_WITHIN`; one that has ended by then is stored once.
+        """Store the state of a run within `SAVE_WITHIN`; a run that ends before is stored once.
 
-        All runs whose state is due are stored in one transaction.
+        All runs whose states are due are stored in one transaction.
         """
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(SAVE_WITHIN, self._save_unsaved)
         self._unsaved[run.record.prompt_id] = run
 
     async def now_if_due(self, prompt_id: str) -> None:
-        """Store the state of a run at once if that is due: somebody is about to be told of it.
+        """Store the state of a run at once if it is due: a client is about to receive it.
 
-        That of a run whose end is being stored is due still: the end may never get there.
+        The state remains due while the end of the run is being stored, because that may fail.
         """
         run = self._unsaved.pop(prompt_id, None)
         if run is not None:
@@ -78,14 +78,14 @@ class StateSaver:
         await self._repository.save(record)
 
     async def try_now(self, record: RunRecord, what: str) -> None:
-        """Store a record, in place of what is due; where that fails, log it and go on.
+        """Store a record instead of its due state; if that fails, log the error and continue.
 
         Parameters
         ----------
         record : RunRecord
             The record.
         what : str
-            What it says of the run, for the log: ``"is queued"``.
+            The state of the run for the log message: ``"is queued"``.
         """
         self._unsaved.pop(record.prompt_id, None)
         try:
@@ -100,7 +100,7 @@ class StateSaver:
             )
 
     async def end(self, record: RunRecord) -> bool:
-        """Store the end of a run; return False if that is done later, once the store allows it."""
+        """Store the end of a run; return False if the store fails and it is stored later."""
         try:
             await self._repository.save(record)
         except Exception:

@@ -1,4 +1,4 @@
-"""Runs: what handlers ask for."""
+"""The service of runs, for handlers."""
 
 from __future__ import annotations
 
@@ -38,38 +38,38 @@ if TYPE_CHECKING:
 
 
 class RunService:
-    """Queues prompts, follows them to their end and tells everybody who listens.
+    """Queues prompts, follows them until their end and emits their events to all followers.
 
-    A run is in the store before ComfyUI hears of it, and its end is in the store before anybody is
-    told. The end itself comes from ComfyUI's ``execution_success`` or from its history.
+    A run is stored before ComfyUI can queue it; its end is stored before any client receives it.
+    The end is taken from ComfyUI's ``execution_success`` or from its history.
 
     Parameters
     ----------
     repository : RunRepository
         The records.
     machines : MachineRegistry
-        Where runs can go.
+        The machines that runs can be sent to.
     session : Session
-        The identity of this server towards ComfyUI.
+        The identity of this server in its requests to ComfyUI.
     delivery : Delivery
-        Uploads the outputs of runs and reports their state.
+        Uploads the outputs of runs and reports their states.
     stored_version : callable
-        Returns a version of a stored workflow, by its id and number (None: the latest).
+        Returns a version of a stored workflow by its id and number (None: the latest version).
     view_url : str
-        Address of the ``view`` route, for the outputs' URLs.
+        Address of the ``view`` route, for the URLs of outputs.
     comfy_api_key : callable
-        Returns the key of a Comfy account for runs that bring none of their own.
+        Returns the key of a Comfy account for runs whose request has no key.
     fetching : FetchPolicy
-        Whether input files may be fetched from elsewhere.
+        Whether input files may be downloaded.
     lost_after : float
-        Seconds without ComfyUI after which a run that it was executing is given up.
+        Seconds without ComfyUI after which the run that it was executing fails.
     gone_after : float
-        The same for runs that wait for it, and where it may be there but does not answer.
+        The same for waiting runs, and for a ComfyUI that may be running but does not answer.
 
     Attributes
     ----------
     listener : MachineListener
-        What machines tell their events to.
+        Handles the events of machines.
     """
 
     def __init__(
@@ -115,16 +115,16 @@ class RunService:
         machines.open_runs = active.count_on
 
     async def open(self) -> None:
-        """Recover the runs that did not end before the last stop, and watch all runs."""
+        """Recover the runs that had not ended when the last server stopped, and watch all runs."""
         await self._orphans.recover(self._shared.session.claimed)
         self._shared.background.start(self._watch.run())
 
     async def recover_orphans(self, sessions: Collection[str]) -> None:
-        """Follow the runs of servers that have died, by their session ids, from now on."""
+        """Recover and follow the runs of servers that have exited, by their session ids."""
         await self._orphans.recover(sessions)
 
     async def close(self) -> None:
-        """Stop following; runs that execute go on and are found again at the next start."""
+        """Stop following runs; ComfyUI continues them, and the next start recovers them."""
         await self._shared.saver.close()
         await self._shared.background.close()
         for run in self._shared.active:
@@ -143,35 +143,35 @@ class RunService:
         Parameters
         ----------
         request : RunRequest
-            What to run.
+            The request.
         small : bool
             Whether the request is so small that it can be prepared on the event loop.
         told_at_end : bool
-            Whether nobody is told that it is queued before it has ended: that ComfyUI has it need
-            not be in the store at once then.
+            Whether no client is informed before the run has ended. If so, the acceptance by ComfyUI
+            need not be stored at once.
         arrived : float, optional
-            Moment of the event loop's clock from which the request's ``timeout`` counts; by
-            default now.
+            Time of the event loop's clock from which the request's ``timeout`` counts; by default
+            now.
 
         Returns
         -------
         Run
-            Accepted by ComfyUI.
+            The run, accepted by ComfyUI.
 
         Raises
         ------
         InvalidRequestError, UnknownInputError, NotFoundError
-            If the request is wrong; nothing has happened then.
+            If the request is invalid; then nothing was done.
         ConflictError
-            If its ``prompt_id`` is taken, or it was cancelled before there was a run.
+            If its ``prompt_id`` is in use, or it was cancelled before there was a run.
         PromptInvalidError, TooLargeError
-            If ComfyUI refuses the graph, or its size; the run is kept as failed.
+            If ComfyUI refuses the graph, or its size; the run is stored as failed.
         ComfyUIUnavailableError
             If ComfyUI cannot be reached.
         RunTimeoutError
-            If it is not queued within the request's ``timeout``. With a ``prompt_id`` ComfyUI has
-            been asked, and what it does will be known. Without one nothing has happened; for
-            `BEGIN_WITHIN` seconds at least that is not given up.
+            If it is not queued within the request's ``timeout``. If the error has a ``prompt_id``,
+            ComfyUI has been asked and the run is followed. If not, nothing was done; that is not
+            decided before `BEGIN_WITHIN` seconds.
         """
         machine = self._shared.machines.get(request.machine)
         until = latest = None
@@ -190,7 +190,7 @@ class RunService:
         return begun.run
 
     def beginning(self, prompt_id: str) -> asyncio.Future[Any] | None:
-        """Return what is being done before a run of that id exists, if anything is."""
+        """Return a future of the run with that id that is being created, or None."""
         found = self._beginnings.find(prompt_id)
         return None if found is None else found.task
 
@@ -204,9 +204,9 @@ class RunService:
         Raises
         ------
         NotFoundError
-            If there is none of that id.
+            If there is no run with that id.
         """
-        # Should all die once it is told that it is executed, it is not executed once more.
+        # If both processes exit after a client has read the state, the run is not executed again.
         await self._shared.saver.now_if_due(prompt_id)
         run = self.find(prompt_id)
         record = run.record if run is not None else await self._shared.repository.get(prompt_id)
@@ -215,12 +215,12 @@ class RunService:
         return record
 
     async def story(self, prompt_id: str) -> list[dict[str, Any]]:
-        """Return what has happened to a run, in order.
+        """Return the story of a run: what has happened to it, in order.
 
         Raises
         ------
         NotFoundError
-            If there is none of that id.
+            If there is no run with that id.
         """
         return describe((await self.record(prompt_id)).story)
 
@@ -237,9 +237,9 @@ class RunService:
         Parameters
         ----------
         limit, offset : int
-            How many, and after how many.
+            How many replies, and how many newer ones to skip.
         status, structure : str, optional
-            Only those in this state, and of this workflow.
+            Only runs with this status, and of this workflow.
         """
         records = await self._shared.repository.newest(
             limit=limit, offset=offset, status=status, structure=structure
@@ -247,7 +247,7 @@ class RunService:
         return [self.reply(record) for record in records]
 
     def reply(self, record: RunRecord) -> dict[str, Any]:
-        """Return the body that ``POST run`` answers for a run."""
+        """Return the body of the reply to ``POST run`` for a run."""
         body = reply(record, self._shared.active.view_url)
         run = self._shared.active.get(record.prompt_id)
         if run is not None and record.status in ("running", "uploading"):
@@ -255,28 +255,28 @@ class RunService:
         return body
 
     def counts(self, machine_id: str | None = None) -> dict[str, int]:
-        """Return how many of our runs execute and wait, on all machines or on one."""
+        """Return how many runs are executing and how many wait, on all machines or on one."""
         return self._shared.active.counts(machine_id)
 
     def open_statuses(self) -> Counter[tuple[str, str]]:
-        """Return how many unfinished runs there are, by machine and status."""
+        """Return the number of unfinished runs for each pair of machine and status."""
         return self._shared.active.by_status()
 
     @property
     def at_work(self) -> bool:
-        """Whether a run is being queued, or has not ended."""
+        """Whether any run is being queued or has not ended."""
         return bool(self._submitting or len(self._shared.active))
 
     def open_runs(self, client_id: str) -> int:
-        """Return how many unfinished runs a client has."""
+        """Return the number of unfinished runs of a client."""
         return self._shared.active.of_client(client_id)
 
     async def has_runs(self, client_id: str) -> bool:
-        """Return whether a client ever started a run."""
+        """Return whether a client has ever started a run."""
         return await self._shared.repository.has_client(client_id)
 
     def follow(self, follower: Callable[[Run, RunEvent], None]) -> Callable[[], None]:
-        """Call ``follower(run, event)`` for every event of every run; returns how to stop."""
+        """Call ``follower(run, event)`` for each event of each run; return a function to stop."""
         return self._shared.active.follow(follower)
 
     async def interrupt(self, prompt_id: str | None, machine_id: str | None) -> tuple[str, str]:
@@ -285,13 +285,13 @@ class RunService:
         Returns
         -------
         tuple of str
-            The id of the run, and ``queued`` or ``running``: what it was.
+            The id of the run, and its state before: ``queued`` or ``running``.
 
         Raises
         ------
         NotFoundError
-            If there is no such run, on that machine where one is given.
+            If there is no such run, or no such run on the given machine.
         ConflictError
-            If it has ended, or if no id was given and nothing runs.
+            If it has ended, or if no id was given and no run is executing.
         """
         return await self._canceller.interrupt(prompt_id, machine_id)

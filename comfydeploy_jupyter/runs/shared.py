@@ -1,4 +1,4 @@
-"""What the modules of runs share."""
+"""The objects that all modules of runs use."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Shared:
-    """What the modules of runs share.
+    """The objects that all modules of runs use.
 
     Attributes
     ----------
     repository : RunRepository
         The records and graphs of all runs.
     machines : MachineRegistry
-        Where runs can go.
+        The machines that runs can be sent to.
     session : Session
-        The identity of this server towards ComfyUI.
+        The identity of this server in its requests to ComfyUI.
     active : ActiveRuns
         The unfinished runs.
     ended : EndedRuns
-        The last ones that ended.
+        The last runs that ended.
     saver : StateSaver
-        Stores their states.
+        Stores the states of runs.
     past : Past
-        How long the nodes of a workflow took.
+        The work of nodes in earlier runs.
     background : Background
-        For what nobody waits for.
+        The background tasks.
     """
 
     repository: RunRepository

@@ -1,4 +1,4 @@
-"""What happened to a run, in order: kept with its record, for people who look for a fault."""
+"""The story of a run: what happened to it, in order; stored with its record, for debugging."""
 
 from __future__ import annotations
 
@@ -10,33 +10,34 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MAX_ENTRIES = 100
-KEPT_FIRST = 20  # entries that stay where a story grows too long: how the run began
+KEPT_FIRST = 20  # entries at the start of a story that are never dropped
 MAX_DETAIL = 300  # characters
 
-Entry = list[str]  # when, cause, state, and the detail where there is one
+Entry = list[str]  # time, cause, state, and the detail if there is one
 
 
 def not_before(*earlier: str | None, moment: str | None = None) -> str:
-    """Return a timestamp, by default the present one, or the latest of ``earlier`` if it is later.
+    """Return ``moment`` (default: now), or the latest of ``earlier`` if that is later.
 
-    The clock of the machine may be set back meanwhile, and that of a ComfyUI elsewhere be slow.
+    The clock of this machine may be set back in the meantime, and the clock of a ComfyUI on another
+    machine may be slow.
     """
     return max(moment or utc_now(), *(time for time in earlier if time is not None))
 
 
 def add_entry(story: list[Entry], cause: str, state: str, detail: str) -> None:
-    """Add what has just happened; of a long story, what comes after its beginning is dropped.
+    """Add an entry; if the story is too long, drop entries after its first `KEPT_FIRST` ones.
 
     Parameters
     ----------
     story : list
-        The entries, changed.
+        The entries; changed in place.
     cause : str
-        Why the run is in this state now.
+        The cause of the present state.
     state : str
-        Its state from now on.
+        The new state of the run.
     detail : str
-        More about the cause; may be empty.
+        Details of the cause; may be empty.
     """
     entry = [not_before(story[-1][0] if story else ""), cause, state]
     if detail:
@@ -47,7 +48,7 @@ def add_entry(story: list[Entry], cause: str, state: str, detail: str) -> None:
 
 
 def describe(story: Sequence[Entry]) -> list[dict[str, Any]]:
-    """Return a story as ``GET runs?story=`` answers it."""
+    """Return a story in the format of the reply to ``GET runs?story=``."""
     return [
         {"at": at, "cause": cause, "state": state, "detail": detail[0] if detail else None}
         for at, cause, state, *detail in story

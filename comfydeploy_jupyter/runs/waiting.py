@@ -1,4 +1,4 @@
-"""Waiting for work that may go on after its caller."""
+"""Wait for work that may outlive its caller."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-ASK_WITHIN = 5.0  # seconds that ComfyUI has to answer where somebody waits for more than this
+ASK_WITHIN = 5.0  # seconds that ComfyUI has to answer a request before a caller goes on without it
 
 
 def now() -> float:
@@ -25,14 +25,14 @@ def now() -> float:
 
 
 async def done_by(until: float | None, *tasks: asyncio.Future[Any]) -> bool:
-    """Wait until one of some tasks is done; return False if none is at a time.
+    """Wait until one of some tasks is done; return False if none is done at the given time.
 
     Parameters
     ----------
     until : float or None
-        Time of the event loop's clock; None waits for ever.
+        Time of the event loop's clock; None means no limit.
     *tasks : asyncio.Future
-        They are not cancelled, neither by time nor with the caller.
+        The tasks. Neither the timeout nor a cancelled caller cancels them.
     """
     left = None if until is None else max(until - now(), 0)
     done, _ = await asyncio.wait(tasks, timeout=left, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""Noticing what no event tells: lost machines, sockets without events, runs of dead servers."""
+"""Detect what no event reports: lost machines, sockets without events, runs of exited servers."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WATCH_EVERY = 2.0  # seconds
-QUIET = 3.0  # seconds without a word from ComfyUI after which it is asked
-ENDED_AFTER = 1.0  # seconds after which a ComfyUI that refuses connections here has ended
-RECHECK = 30.0  # seconds after which the runs are looked up in ComfyUI, whatever was heard
+QUIET = 3.0  # seconds without a message from ComfyUI after which a request is sent to it
+ENDED_AFTER = 1.0  # seconds after which a local ComfyUI that refuses connections counts as exited
+RECHECK = 30.0  # seconds after which runs are looked up in ComfyUI, whatever events were received
 IN_FLIGHT = 0.25  # seconds that an event may take to arrive
 
 
 class Watch:
-    """Looks after the machines that have runs, every `WATCH_EVERY` seconds.
+    """Checks the machines that have runs, every `WATCH_EVERY` seconds.
 
     Parameters
     ----------
     shared : Shared
-        What the modules of runs share.
+        The objects that all modules of runs use.
     recovery : Recovery
-        Compares them with ComfyUI's queue and history.
+        Compares runs with ComfyUI's queue and history.
     finalizer : Finalizer
-        Ends those that are given up.
+        Ends runs that have failed because their ComfyUI is gone.
     lost_after, gone_after : float
-        As `RunService` has them.
+        As in `RunService`.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Watch:
         self._watched: set[str] = set()
 
     async def run(self) -> None:
-        """Look after all machines, for ever."""
+        """Check all machines until cancelled."""
         while True:
             await asyncio.sleep(WATCH_EVERY)
             for machine in self._machines:
@@ -90,7 +90,7 @@ class Watch:
             self._watched.discard(machine.id)
 
     async def _give_up_disconnected(self, machine: Machine, runs: list[Run]) -> None:
-        """Give up runs whose ComfyUI has been away for too long, or has ended."""
+        """End runs whose ComfyUI has been disconnected for too long, or has exited."""
         machine.open()
         away = now() - machine.disconnected_at
         pressing = [run for run in runs if _presses(run)]
@@ -110,9 +110,9 @@ class Watch:
                 await self._finalizer.lose(run, reason, advice=advice)
 
     async def _give_up_unanswered(self, machine: Machine, runs: list[Run]) -> None:
-        """Give up runs whose ComfyUI has an open WebSocket, but has not answered for too long.
+        """End runs whose ComfyUI has an open WebSocket, but has not answered for too long.
 
-        Events are as good as answers, but for a run of which it is not known to have heard.
+        Events count as answers, except for a run that ComfyUI is not known to have received.
         """
         silence, connection = self._recovery.silence(machine), machine.connection
         if silence is None or connection is None:
@@ -133,7 +133,7 @@ class Watch:
         return self._lost_after if presses and not hangs else self._gone_after
 
     async def _check(self, machine: Machine, runs: list[Run]) -> None:
-        """Ask ComfyUI about the runs where its events do not tell enough."""
+        """Request the state of runs from ComfyUI if its events do not show enough."""
         client, connection = machine.reachable_client(), machine.connection
         assert client is not None
         assert connection is not None
@@ -155,8 +155,8 @@ class Watch:
             unheard = await self._recovery.reconcile(machine) and not strangers
         if not silent:
             return
-        # ComfyUI tells everybody whenever its queue changes. A socket that has not been told is
-        # deaf, and so may be one that has an ill-ended predecessor.
+        # ComfyUI sends an event to all clients whenever its queue changes. A socket that has not
+        # received it gets no events; the same may be true of one whose predecessor was not closed.
         await asyncio.sleep(IN_FLIGHT)
         untold = connection.queue_remaining not in (None, remaining)
         executing = any(run.record.status == "running" for run in runs)
@@ -167,5 +167,5 @@ class Watch:
 
 
 def _presses(run: Run) -> bool:
-    """Return whether a run that executes, or is to be cancelled, is given up sooner than others."""
+    """Return whether a run is executing or being cancelled: it is ended sooner than others."""
     return run.record.status == "running" or run.record.cancelling
