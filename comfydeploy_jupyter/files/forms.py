@@ -1,4 +1,4 @@
-"""The body of an upload: its fields, and its files on their way to the disk."""
+"""The body of an upload: its fields, and its files while they are written to the disk."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 
     from ..comfyui.folders import Folders
 
-COPY_BLOCK = 1024 * 1024  # bytes copied at once between file systems
+COPY_BLOCK = 1024 * 1024  # bytes of one copy step between file systems
 FLUSH_EVERY = 32 * 1024 * 1024  # bytes
-VIEWS_AT_ONCE = 16  # of 64 KiB: fewer hold threads up, more make some kernels slow
+VIEWS_AT_ONCE = 16  # blocks of 64 KiB: fewer of them delay threads, more make some kernels slow
 MAX_FIELD = 4096  # bytes in the value of a form field
 MAX_BOUNDARY = 70  # characters, RFC 2046
-MOST_NAMES = 10_000  # how many names are tried for one file
+MOST_NAMES = 10_000  # numbered names that are tried for one file
 
-_flush_data = getattr(os, "fdatasync", os.fsync)  # macOS has the latter only
+_flush_data = getattr(os, "fdatasync", os.fsync)  # macOS has only fsync
 _FIELDS = ("type", "subfolder", "overwrite", "machine")
 _FLAGS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(
     ("false", "0", "no", "off", ""), False
@@ -59,21 +59,21 @@ class StoredFile:
     Attributes
     ----------
     name : str
-        The name it got, which may differ from the one asked for.
+        The final name, which may differ from the requested one.
     subfolder : str
-        Its folder below that of `type`, with ``/``; empty: directly in it.
+        Its folder below the folder of `type`, with ``/``; empty if directly in it.
     type : str
         ``input``, ``output``, ``temp`` or ``models/<folder>``.
     path : Path
-        Where it is.
+        Path of the file.
     size : int
-        Bytes.
+        Size in bytes.
     content_type : str
-        As the request said, else guessed from the name.
+        MIME type in the request, else guessed from the name.
     sha256 : str
-        Hexadecimal.
+        Hexadecimal hash.
     reused : bool
-        True: the same content was there already under this name, so nothing was written.
+        Whether a file of this name had the same content already, so that nothing was written.
     """
 
     name: str
@@ -88,7 +88,7 @@ class StoredFile:
 
 @dataclass
 class _Part:
-    """A file of the form, in a staging directory."""
+    """A file of the form in a staging directory."""
 
     name: str
     content_type: str
@@ -100,14 +100,14 @@ class _Part:
 
 @dataclass(frozen=True)
 class _Destination:
-    """Where the files of a form go.
+    """The target directory of the files of a form.
 
     Attributes
     ----------
     kind, subfolder : str
-        As `StoredFile` has them.
+        As in `StoredFile`.
     top, directory : Path
-        The directory of the kind, and in it that of the subfolder; without links.
+        The directory of the kind, and the subfolder's directory in it; without links.
     """
 
     kind: str
@@ -117,31 +117,31 @@ class _Destination:
 
 
 class UploadForm:
-    """The fields and files of one multipart body, on their way to the disk.
+    """The fields and files of one multipart body, while they are written to the disk.
 
-    All of it is meant to be called in threads, by one at a time.
+    All methods are to be called in threads, by one thread at a time.
 
     Parameters
     ----------
     folders : Folders
-        Where the files may go.
+        The folders that files may be stored in.
     content_type : str
-        The request's Content-Type, with its boundary.
+        The request's Content-Type, which contains the boundary.
     content_length : int or None
-        Bytes of the body, to refuse at once what cannot fit on the disk.
+        Size of the body in bytes, to refuse it at once if the disk has too little space.
     machine : collection of str
-        What the machine of these folders is called. The folders are chosen before the body comes,
-        so that a form which names another machine is refused.
+        The ids and names of the machine of these folders. The folders are chosen before the body
+        arrives, so a form that names another machine is refused.
     hashers : ThreadPoolExecutor
-        Hashes what is written, meanwhile.
+        Threads that hash the written bytes at the same time.
     flushers : ThreadPoolExecutor or None
-        Has the disk take what is written, meanwhile: each file, and then its name, is waited for
-        until it is safe from a power cut. None: nobody waits for the disk.
+        Threads that flush the written bytes to the disk at the same time: the upload ends when all
+        files and their names are stored permanently. None: nothing is flushed.
 
     Raises
     ------
     InvalidRequestError
-        The body is not ``multipart/form-data``.
+        If the body is not ``multipart/form-data``.
     """
 
     def __init__(
@@ -160,7 +160,7 @@ class UploadForm:
         self._hashing: Future[None] | None = None
         self._flushers = flushers
         self._flushing: Future[None] | None = None
-        self._unflushed = 0  # bytes that were written since the disk was last asked to take them
+        self._unflushed = 0  # bytes that were written since the last flush
         self._arrived: list[memoryview] = []
         self._content_length = content_length or 0
         self._guard = threading.Lock()
@@ -197,7 +197,7 @@ class UploadForm:
     def feed(self, chunks: Sequence[bytes]) -> None:
         """Parse the next bytes and write those of files to the disk.
 
-        They must not change before the next call has returned: they may be hashed until then.
+        The chunks must not change before the next call has returned: they may be hashed until then.
         """
         with self._guard, _user_errors():
             for chunk in chunks:
@@ -206,7 +206,7 @@ class UploadForm:
             self._write()
 
     def finish(self) -> list[StoredFile]:
-        """Give the files their names."""
+        """Give the files their final names."""
         with self._guard, _user_errors():
             if self._closed:
                 raise ConflictError("The upload was aborted.")
@@ -227,7 +227,7 @@ class UploadForm:
             return stored
 
     def close(self) -> None:
-        """Remove the files that are not published yet."""
+        """Remove the files without a final name."""
         with self._guard:
             if self._closed:
                 return
@@ -241,7 +241,7 @@ class UploadForm:
                     staging.remove()
 
     def _destination(self) -> _Destination:
-        """Return where the fields, as far as they are known, send the files."""
+        """Return the target directory according to the fields received so far."""
         kind = self._fields.get("type") or "input"
         subfolder = safe_subfolder(self._fields.get("subfolder", ""))
         top = self._folders.directory(kind)
@@ -272,7 +272,7 @@ class UploadForm:
     def _place(
         self, part: _Part, name: str, where: _Destination, target: int, *, overwrite: bool
     ) -> bool:
-        """Give a staged file its name; return False where another has it already."""
+        """Give a staged file its final name; return False if another file has that name."""
         try:
             return part.staging.publish(part.staged, name, target, overwrite=overwrite)
         except OSError as error:
@@ -283,7 +283,7 @@ class UploadForm:
         return part.staging.publish(part.staged, name, target, overwrite=overwrite)
 
     def _bring_over(self, part: _Part, near: Path) -> None:
-        """Copy a staged file to the file system of its place."""
+        """Copy a staged file to the file system of its target directory."""
         staging = self._stage(near, part.size)
         with (
             os.fdopen(part.staging.open(part.staged), "rb") as reader,
@@ -294,7 +294,7 @@ class UploadForm:
         part.staging = staging
 
     def _holds(self, path: Path, size: int, digest: str) -> bool:
-        """Return whether a file has this content already."""
+        """Return whether a file exists and has this content."""
         try:
             with self._folders.open_for_read(self._folders.resolve(str(path))) as file:
                 return os.fstat(file.fileno()).st_size == size and sha256_of(file) == digest
@@ -313,7 +313,7 @@ class UploadForm:
         return staging
 
     def _write(self) -> None:
-        """Write the received bytes of the present file, and hash them in another thread."""
+        """Write the received bytes of the current file, and hash them in another thread."""
         self._settle_hashes()
         if self._descriptor is not None and self._arrived:
             views, self._arrived = self._arrived, []
@@ -323,7 +323,7 @@ class UploadForm:
             self._flush(self._descriptor, sum(map(len, views)))
 
     def _flush(self, descriptor: int, written: int) -> None:
-        """Start writing to the disk early, so that the final fsync is short."""
+        """Start to flush early, so that the final fsync is short."""
         if self._flushers is None:
             return
         self._unflushed += written
@@ -333,7 +333,7 @@ class UploadForm:
             self._flushing = self._flushers.submit(_flush_data, descriptor)
 
     def _settle_flush(self) -> None:
-        """Wait for the disk; its errors are reported only here."""
+        """Wait until the flush is done; its errors are raised only here."""
         flushing, self._flushing = self._flushing, None
         if flushing is not None:
             flushing.result()
@@ -423,7 +423,7 @@ class UploadForm:
 
 def _write_all(descriptor: int, views: Sequence[memoryview]) -> None:
     written = os.writev(descriptor, views)
-    if written < sum(map(len, views)):  # a disk that gets full, a signal
+    if written < sum(map(len, views)):  # if the disk is full, or after a signal
         rest = memoryview(b"".join(views))[written:]
         while rest:
             rest = rest[os.write(descriptor, rest) :]
@@ -436,7 +436,7 @@ def _update(digest: hashlib._Hash, views: Sequence[memoryview]) -> None:
 
 @contextmanager
 def _user_errors() -> Iterator[None]:
-    """Turn the errors of the parser and of the operating system into those of the routes."""
+    """Convert errors of the parser and of the operating system to errors of the routes."""
     try:
         yield
     except FormParserError:
@@ -470,11 +470,11 @@ def _boundary(content_type: str) -> bytes:
 
 
 def _parameters(header: str) -> dict[str, str]:
-    """Return the parameters of a header; ``filename*`` (RFC 5987) counts more than ``filename``."""
+    """Return the parameters of a header; ``filename*`` (RFC 5987) overrides ``filename``."""
     found: dict[str, str] = {}
     for key, value in _PARAMETER.findall(header):
         if len(value) > 1 and value[0] == value[-1] == '"':
-            # browsers write a quote in a name as %22 (WHATWG), others as \"
+            # Browsers write a quotation mark in a name as %22 (WHATWG), other clients as \".
             value = value[1:-1].replace('\\"', '"').replace("%22", '"')
         found.setdefault(key.lower(), value.strip())
     extended = found.pop("filename*", None)

@@ -1,4 +1,4 @@
-"""SHA-256 of files: in threads, each file once, remembered in the store."""
+"""SHA-256 of files: computed in threads, once for each file, and cached in the store."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-AT_ONCE = 2  # files that are read
-BLOCK = 1024 * 1024  # bytes read at once
-TICK = 0.02  # seconds in which two changes of a file may carry the same time
-ATTEMPTS = 2  # for a file that changes while it is read
+AT_ONCE = 2  # files that are read at the same time
+BLOCK = 1024 * 1024  # bytes of one read
+TICK = 0.02  # seconds within which two changes of a file may get the same time
+ATTEMPTS = 2  # attempts for a file that changes while it is read
 
 
 class HashingStoppedError(Exception):
-    """Hashing was given up because the server ends."""
+    """Hashing was aborted because the server stops."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class FileHash:
     Attributes
     ----------
     path : Path
-        Absolute, without links.
+        Absolute path without links.
     sha256 : str
-        Hexadecimal.
+        Hexadecimal hash.
     size : int
-        Bytes.
+        Size in bytes.
     cached : bool
-        Whether it was known before.
+        Whether the hash was cached.
     """
 
     path: Path
@@ -61,14 +61,14 @@ class FileHash:
 
 @dataclass
 class HashingProgress:
-    """A file that is being hashed.
+    """The progress of hashing one file.
 
     Attributes
     ----------
     path : Path
         The file.
     size, done : int
-        Bytes in all, and bytes read.
+        Size in bytes, and number of bytes read.
     """
 
     path: Path
@@ -77,12 +77,12 @@ class HashingProgress:
 
 
 class Hasher:
-    """Hashes files, a few at a time.
+    """Hashes files, `AT_ONCE` at the same time.
 
     Parameters
     ----------
     repository : HashRepository
-        Where hashes are remembered under path, size, modification time and inode.
+        Cache of hashes by path, size, modification time and inode.
     """
 
     def __init__(self, repository: HashRepository) -> None:
@@ -94,36 +94,36 @@ class Hasher:
 
     @property
     def progress(self) -> list[HashingProgress]:
-        """The files that are being hashed or wait for it, oldest first."""
+        """The files that are being hashed or are waiting, oldest first."""
         return list(self._progress.values())
 
     async def hash(
         self, folders: Folders, name: str | Path, *, field: str = "filename"
     ) -> FileHash:
-        """Return the hash of a file, from the store where it is known.
+        """Return the hash of a file, from the cache if it is there.
 
-        Whoever asks for a file that is being hashed waits for the same reading of it. A caller
-        that is cancelled does not stop it: the hash is remembered for the next.
+        Concurrent calls for the same file wait for a single computation. A cancelled caller does
+        not stop it: the hash is cached for the next call.
 
         Parameters
         ----------
         folders : Folders
             Opens the file.
         name : str or Path
-            As the user wrote it, or a path that `Folders.resolve` returned.
+            The name as the user wrote it, or a path that `Folders.resolve` returned.
         field : str
-            The request's field, for messages.
+            Name of the request's field, for error messages.
 
         Raises
         ------
         InvalidRequestError
-            As `Folders.resolve`.
+            As in `Folders.resolve`.
         NotFoundError
-            There is no such file, or it vanishes meanwhile.
+            If the file does not exist, or is deleted in the meantime.
         ConflictError
-            It changes while it is read, twice.
+            If it changes while it is read, in all attempts.
         ForbiddenPathError
-            It may not be read.
+            If it may not be read.
         """
         path, key = await asyncio.to_thread(_find, folders, name, field)
         known = await self._repository.get(key)
@@ -137,12 +137,12 @@ class Hasher:
         return await asyncio.shield(job)
 
     async def known(self, paths: Sequence[str]) -> dict[str, str]:
-        """Return the cached hashes of files, without computing any.
+        """Return the cached hashes of files, without computing any hash.
 
         Parameters
         ----------
         paths : sequence of str
-            Absolute, links allowed.
+            Absolute paths; links are allowed.
 
         Returns
         -------
@@ -154,7 +154,7 @@ class Hasher:
         return {path: hashes[key] for path, key in keys.items() if key in hashes}
 
     async def close(self) -> None:
-        """Stop hashing; callers that still wait are cancelled."""
+        """Stop hashing and cancel the callers that are still waiting."""
         self._stop.set()
         await end(self._jobs.values())
         await asyncio.to_thread(self._threads.shutdown)
@@ -162,7 +162,7 @@ class Hasher:
     def _forget(self, key: FileKey, job: asyncio.Task[FileHash]) -> None:
         del self._jobs[key], self._progress[key]
         if not job.cancelled():
-            job.exception()  # nobody may be waiting for it any more
+            job.exception()  # possibly no caller is waiting for it any more
 
     async def _hash(self, folders: Folders, progress: HashingProgress) -> FileHash:
         loop = asyncio.get_running_loop()
@@ -178,7 +178,7 @@ class Hasher:
         raise ConflictError(f"{progress.path} changes while it is hashed; try again later.")
 
     def _read(self, folders: Folders, progress: HashingProgress) -> tuple[FileKey, str] | None:
-        """Return a file's state and hash, or None if it changed meanwhile."""
+        """Return a file's state and hash, or None if the file changed in the meantime."""
         with folders.open_for_read(progress.path) as file:
             status = os.fstat(file.fileno())
             before = FileKey.of(progress.path, status)
@@ -205,7 +205,7 @@ def sha256_of(file: io.FileIO, advance: Callable[[int], None] | None = None) -> 
     file : io.FileIO
         The file.
     advance : callable, optional
-        Told the bytes of each block read; may raise to stop.
+        Called with the number of bytes of each block read; may raise to stop.
     """
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(BLOCK))

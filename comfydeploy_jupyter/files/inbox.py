@@ -1,4 +1,4 @@
-"""Where uploads go: the folders of a ComfyUI on this machine, or the API of one elsewhere."""
+"""Targets of uploads: the folders of a local ComfyUI, or the API of a remote one."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..comfyui.client import ComfyUIClient
     from .uploads import StoredFile, Upload, Uploads
 
-ABANDONED = 24 * 3600  # seconds after which nobody can be writing to a folder any more
+ABANDONED = 24 * 3600  # seconds after which a folder cannot be in use by an upload any more
 
 
 def clean_outbox(outbox: Path) -> None:
@@ -39,7 +39,7 @@ class Inbox:
     uploads : Uploads
         Receives the body.
     folders : Folders
-        Where the files go.
+        The target folders.
     """
 
     def __init__(self, uploads: Uploads, folders: Folders) -> None:
@@ -53,30 +53,30 @@ class Inbox:
         return self._uploads.receive(self._folders, content_type, size, machine=machine)
 
     async def place(self, upload: Upload) -> list[StoredFile]:
-        """Give the files of a complete body their names; see `Upload.finish`."""
+        """Give the files of a complete body their final names; see `Upload.finish`."""
         return await upload.finish()
 
     async def drop(self, upload: Upload) -> None:
-        """Remove the files that are not published; see `Upload.abort`."""
+        """Remove the files without a final name; see `Upload.abort`."""
         await upload.abort()
 
 
 class RemoteInbox(Inbox):
-    """Passes one upload on to a ComfyUI elsewhere.
+    """Forwards one upload to a remote ComfyUI.
 
-    ComfyUI decides on the names (``POST /upload/image``). What stands before it, a tunnel or
-    a proxy, may refuse a body whose length is not told beforehand, and a body that breaks off must
-    not reach it at all. So a file is first received whole into a folder of ours, and then streamed
-    from there; the memory stays the same whatever its size.
+    ComfyUI chooses the names (``POST /upload/image``). A tunnel or proxy in front of it may refuse
+    a body of unknown length, and an incomplete body must not reach ComfyUI. So the complete file is
+    first received into a local folder, and then streamed from there; the memory use does not depend
+    on its size.
 
     Parameters
     ----------
     uploads : Uploads
         Receives the body.
     outbox : pathlib.Path
-        Folder for files on their way.
+        Folder for the files until they are forwarded.
     client : ComfyUIClient
-        The ComfyUI.
+        The remote ComfyUI.
     """
 
     def __init__(self, uploads: Uploads, outbox: Path, client: ComfyUIClient) -> None:
@@ -86,12 +86,12 @@ class RemoteInbox(Inbox):
         self._placing = asyncio.Lock()
 
     async def place(self, upload: Upload) -> list[StoredFile]:
-        """Send the files of a complete body on.
+        """Send the files of a complete body to ComfyUI.
 
         Raises
         ------
         ComfyUIUnavailableError
-            If ComfyUI does not take them.
+            If ComfyUI does not accept them.
         """
         async with self._placing:
             try:

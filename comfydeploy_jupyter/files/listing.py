@@ -1,7 +1,8 @@
-"""The models of a ComfyUI: from its folders where they are on this machine, else from its API.
+"""The models of a ComfyUI: from its folders if they are on this machine, else from its API.
 
-Both kinds of `ModelListing` give the same answers. Names are exactly those that the loaders of
-ComfyUI offer: relative to the folder, without duplicates, sorted (ComfyUI, folder_paths.py).
+Both classes that implement `ModelListing` give the same results. The names are exactly those in the
+lists of ComfyUI's loaders: relative to the folder, without duplicates, sorted (ComfyUI,
+folder_paths.py).
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-TICK_NS = 20_000_000  # nanoseconds in which two changes of a directory may carry the same time
-MOST_DIRECTORIES = 100_000  # under one root: a bound for links that multiply
+TICK_NS = 20_000_000  # nanoseconds within which two changes of a directory may get the same time
+MOST_DIRECTORIES = 100_000  # limit under one root, in case of links that multiply
 
 
 class ModelListing(Protocol):
@@ -37,34 +38,34 @@ class ModelListing(Protocol):
     Raises
     ------
     NotFoundError
-        Every method: there is no such folder.
+        Each method, if the folder does not exist.
     ComfyUIUnavailableError
-        Every method, where ComfyUI's API is asked: it does not answer.
+        Each method that requests ComfyUI's API, if ComfyUI does not answer.
     """
 
     async def models(self, *, folder: str | None = None, search: str = "") -> list[dict[str, Any]]:
-        """Return the models.
+        """Return the models with their properties.
 
         Parameters
         ----------
         folder : str, optional
-            Only those of this folder; former names such as ``unet`` are understood.
+            Only models of this folder; former names such as ``unet`` are accepted.
         search : str
-            Only those with all of these words in ``folder/name``, in any case.
+            Only models with all of these words in ``folder/name``; case is ignored.
 
         Returns
         -------
         list of dict
             ``name``, ``folder``, ``path``, ``size`` (bytes), ``modified`` (seconds since 1970),
-            by folder in ComfyUI's order, then by name. Size and time are None where ComfyUI's
-            API does not tell them. The dicts are kept for the next answer: do not change them.
+            in ComfyUI's order of folders, then by name. Size and time are None if ComfyUI's API
+            does not return them. The dicts are cached for later calls: do not change them.
         """
 
     async def folders(self) -> dict[str, list[list[str]]]:
-        """Return ``{folder: [directories, extensions, names]}`` of every registered folder."""
+        """Return ``{folder: [directories, extensions, names]}`` of all registered folders."""
 
     async def names(self) -> dict[str, list[str]]:
-        """Return ``{folder: names}`` of every folder but that of custom nodes."""
+        """Return ``{folder: names}`` of all folders except the one of custom nodes."""
 
 
 def flat(names: Mapping[str, Iterable[str]]) -> list[str]:
@@ -83,22 +84,22 @@ class _Directory(NamedTuple):
 class DirectoryCache:
     """Caches the content of directories until their modification times change.
 
-    A file or folder that comes, goes or is renamed changes the time of its directory, so a listing
-    only has to look at the directories. Safe to use from several threads.
+    A new, deleted or renamed entry changes the modification time of its directory, so a listing
+    only has to check the directories. Can be used by several threads at the same time.
     """
 
     def __init__(self) -> None:
         self._known: dict[str, _Directory] = {}
 
     def files(self, root: str) -> Iterator[tuple[str, tuple[tuple[str, str], ...]]]:
-        """Yield every directory under a root, the root first, with its files.
+        """Yield each directory under a root, the root first, with its files.
 
-        Links to directories are followed, but never back into a directory that they are in.
+        Links to directories are followed, except back into a directory that contains them.
 
         Yields
         ------
         tuple
-            The path relative to the root, empty or with ``/`` at its end; then name and
+            The path relative to the root, empty or with ``/`` at its end; then the name and the
             lower-case extension of each file.
         """
         waiting: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
@@ -146,7 +147,7 @@ def _scan(path: str, mtime_ns: int) -> _Directory:
 
 
 def _is_text(name: str) -> bool:
-    """Return whether a name is Unicode, so that JSON can carry it."""
+    """Return whether a name is valid Unicode, so that JSON can contain it."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -160,9 +161,9 @@ class LocalModels:
     Parameters
     ----------
     folders : Folders
-        Its folders.
+        The folders of that ComfyUI.
     cache : DirectoryCache, optional
-        May be shared with other listings.
+        The cache; it can be shared with other listings.
     """
 
     def __init__(self, folders: Folders, cache: DirectoryCache | None = None) -> None:
@@ -192,7 +193,7 @@ class LocalModels:
         ]
 
     def _in_folder(self, folder: ModelFolder) -> Iterable[dict[str, Any]]:
-        """Return the entry of each file; the same object while the file is unchanged."""
+        """Return the entry of each file; an unchanged file has the same dict object as before."""
         known = self._entries.get(folder.name, {})
         found: dict[str, dict[str, Any]] = {}
         for name, root in self._files(folder):
@@ -239,7 +240,7 @@ class LocalModels:
         }
 
     def _files(self, folder: ModelFolder) -> list[tuple[str, str]]:
-        """Return name and directory of each file; the first directory that has a name wins."""
+        """Return name and directory of each file; the first directory has priority."""
         found: dict[str, str] = {}
         for path in folder.paths:
             root = f"{path}/"
@@ -256,10 +257,10 @@ def _matches(words: Iterable[str], entry: Mapping[str, Any]) -> bool:
 
 
 class JSONSource(Protocol):
-    """The part of a client of ComfyUI's API that is used here."""
+    """The part of the client of ComfyUI's API that this module uses."""
 
     async def get_list(self, path: str, kind: type[T]) -> list[T]:
-        """Return the JSON array, of items of a type, that ComfyUI answers to a GET of this path."""
+        """Return the JSON array of items of one type in ComfyUI's reply to GET ``path``."""
 
 
 class RemoteModels:
@@ -268,13 +269,13 @@ class RemoteModels:
     Parameters
     ----------
     client : JSONSource
-        Reaches that ComfyUI.
+        The client of that ComfyUI.
 
     Notes
     -----
-    Of ComfyUI: ``/models`` and ``/models/<folder>`` have the names of all folders;
-    ``/experiment/models`` has directories, sizes and times, but not for configs, custom nodes and
-    files with unusual extensions.
+    In ComfyUI, ``/models`` and ``/models/<folder>`` return the names of all folders;
+    ``/experiment/models`` also returns directories, sizes and times, but not for configs, custom
+    nodes and files with unusual extensions.
     """
 
     def __init__(self, client: JSONSource) -> None:
@@ -319,7 +320,7 @@ class RemoteModels:
         return {str(folder.get("name")): _strings(folder.get("folders")) for folder in found}
 
     async def names_in(self, folder: str) -> list[str]:
-        """Return the names in one folder, as ComfyUI has it."""
+        """Return the names in one folder, given by ComfyUI's name for it."""
         return await self._client.get_list(f"/models/{quote(folder, safe='')}", str)
 
     async def _entries(self, folder: str, directories: list[str]) -> list[dict[str, Any]]:
@@ -342,25 +343,25 @@ class RemoteModels:
         return entries
 
     async def _told(self, folder: str) -> dict[str, dict[str, Any]]:
-        """Return the entries of a folder's files by name; the first directory wins."""
+        """Return the entries of a folder by file name; the first directory has priority."""
         found = await self._client.get_list(f"/experiment/models/{quote(folder, safe='')}", dict)
         return {str(file.get("name")): file for file in reversed(found)}
 
 
 class LocalAndTold:
-    """The models in the folders of a ComfyUI on this machine, and in those that only it knows.
+    """The models in local folders of a ComfyUI, and in folders that only its API returns.
 
-    Custom nodes may register folders anywhere. Of these its API is asked for the names; what it
-    tells is shown, and no file of it is opened.
+    Custom nodes may register folders anywhere. The names in these folders are requested from
+    ComfyUI's API; they are listed, but their files are never opened.
 
     Parameters
     ----------
     local : LocalModels
-        The folders on the disk.
+        The folders on this machine.
     remote : RemoteModels
         ComfyUI's API.
     told : sequence of str
-        The folders that its API is asked for.
+        The folders whose names are requested from the API.
     """
 
     def __init__(self, local: LocalModels, remote: RemoteModels, told: Sequence[str]) -> None:
@@ -403,5 +404,5 @@ class LocalAndTold:
 
 
 def _strings(found: Any) -> list[str]:
-    """Return a value if it is the array that ComfyUI should send, else an empty one."""
+    """Return the strings in an array; return an empty list for any other value."""
     return [item for item in found if isinstance(item, str)] if isinstance(found, list) else []

@@ -1,4 +1,4 @@
-"""Names that uploaded files get: as the user wrote them, made harmless."""
+"""Names of uploaded files: as the user wrote them, without dangerous parts."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ import re
 
 from ..errors import ForbiddenPathError, InvalidRequestError
 
-MAX_NAME = 255  # bytes in one part of a path
-_LONGEST_EXTENSION = 32  # bytes; what is longer is not kept when a name is shortened
+MAX_NAME = 255  # bytes in one component of a path
+_LONGEST_EXTENSION = 32  # bytes; a longer extension is not kept when a name is shortened
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 
 
 def safe_filename(name: str, *, field: str = "file") -> str:
-    r"""Return the name under which a file may be kept.
+    r"""Return a safe name for a file.
 
-    Folders before the name are dropped (``../x`` and ``C:\x`` become ``x``), dots and blanks at
-    both ends too, names that Windows reserves get a ``_`` in front, and a name too long for a file
-    system is shortened before its extension. Letters of all scripts stay.
+    Folders before the name are removed (``../x`` and ``C:\x`` become ``x``), as are dots and spaces
+    at both ends. Names that Windows reserves get the prefix ``_``, and a name that is too long for
+    a file system is shortened before its extension. Letters of all scripts are kept.
 
     Parameters
     ----------
     name : str
-        The name as it came with the file.
+        The name in the upload.
     field : str
-        The request's field, for messages.
+        Name of the request's field, for error messages.
 
     Raises
     ------
     InvalidRequestError
-        Nothing usable is left, or the name holds control characters.
+        If no character remains, or the name contains control characters.
     """
     if _CONTROL.search(name):
         raise InvalidRequestError.of_field(field, "its name holds control characters")
@@ -42,7 +42,7 @@ def safe_filename(name: str, *, field: str = "file") -> str:
 
 
 def numbered(name: str, number: int) -> str:
-    """Return ``a (1).png`` for ``a.png`` and 1; with 0 the name itself; at most 255 bytes."""
+    """Return ``a (1).png`` for ``a.png`` and 1, the name itself for 0; at most 255 bytes."""
     stem, extension = os.path.splitext(name)  # noqa: PTH122 - a name, not a path
     if len(extension.encode()) > _LONGEST_EXTENSION:
         stem, extension = name, ""
@@ -52,21 +52,21 @@ def numbered(name: str, number: int) -> str:
 
 
 def safe_subfolder(subfolder: str, *, field: str = "subfolder") -> str:
-    r"""Return a relative folder with ``/`` between its parts, empty for none.
+    r"""Return a relative folder with ``/`` as separator, empty for no folder.
 
     Parameters
     ----------
     subfolder : str
-        The folder as the user wrote it; ``\`` separates too, ``.`` and ``a/..`` vanish.
+        The folder as the user wrote it; ``\`` is a separator, too; ``.`` and ``a/..`` are removed.
     field : str
-        The request's field, for messages.
+        Name of the request's field, for error messages.
 
     Raises
     ------
     ForbiddenPathError
-        It leads upwards or is absolute.
+        If it leads upwards or is absolute.
     InvalidRequestError
-        It holds control characters, or a part that begins with a dot.
+        If it contains control characters, or a component that begins with a dot.
     """
     if _CONTROL.search(subfolder):
         raise InvalidRequestError.of_field(field, "must not hold control characters")

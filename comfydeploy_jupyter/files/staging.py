@@ -1,9 +1,9 @@
-"""Staging directories: where the files of an upload are until they get their names.
+"""Staging directories, in which the files of an upload are kept until it is complete.
 
-Only when all of an upload has arrived are its files linked to their names, in one step each, so
-that nobody ever sees half a file and two uploads of one name never overwrite each other. The
-directory is locked while the upload lives; one without a lock was left by a killed process and is
-removed at the next start.
+Only when the whole upload has arrived, each of its files gets its final name in one atomic step. So
+no process ever sees an incomplete file, and two uploads of one name never overwrite each other. The
+directory is locked as long as the upload is active; one without a lock was left by a killed process
+and is removed at the next start.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ..comfyui.folders import Folders
 
 STAGING_PREFIX = ".comfydeploy-upload-"
-"""How the names of staging directories begin; listings pass them over."""
+"""The prefix of the names of staging directories; listings skip them."""
 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK}
 
@@ -34,9 +34,9 @@ class Staging:
     Parameters
     ----------
     folders : Folders
-        Opens the directory around it.
+        Opens the parent directory.
     parent : Path
-        That directory; made if missing.
+        The parent directory; created if missing.
     """
 
     def __init__(self, folders: Folders, parent: Path) -> None:
@@ -51,9 +51,9 @@ class Staging:
         while True:
             name = f"{STAGING_PREFIX}{secrets.token_hex(8)}"
             os.mkdir(name, 0o700, dir_fd=self._parent)
-            with suppress(FileNotFoundError):  # one that cleans up may be faster than our lock
+            with suppress(FileNotFoundError):  # a cleanup may have removed it before it was locked
                 descriptor = _open_directory(name, self._parent)
-                with suppress(OSError):  # file systems without locks: never cleaned up, works
+                with suppress(OSError):  # file system without locks: works, but is never cleaned up
                     lock_file(descriptor, wait=True)
                 try:
                     os.stat(name, dir_fd=self._parent)
@@ -63,40 +63,40 @@ class Staging:
                 return name, descriptor
 
     def create(self, name: str) -> int:
-        """Make a file and return its descriptor."""
+        """Create a file and return its descriptor."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(name, flags, 0o666, dir_fd=self._descriptor)
 
     def open(self, name: str) -> int:
-        """Open one of the files to read it and return its descriptor."""
+        """Open one of the files for reading and return its descriptor."""
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(name, flags, dir_fd=self._descriptor)
 
     def publish(self, file: str, name: str, target: int, *, overwrite: bool) -> bool:
-        """Give one of the files its name.
+        """Give one of the files its final name.
 
         Parameters
         ----------
         file : str
-            The file here.
+            The name of the file in this directory.
         name : str
-            Its name from now on.
+            The final name.
         target : int
-            Descriptor of the directory to hold it.
+            Descriptor of the target directory.
         overwrite : bool
-            Whether it replaces a file that has the name.
+            Whether an existing file of that name is replaced.
 
         Returns
         -------
         bool
-            False: the name is taken, nothing was done.
+            False if the name is in use; then nothing was done.
 
         Raises
         ------
         ConflictError
-            A folder has the name of a file to overwrite.
+            If a folder has the name of the file to overwrite.
         OSError
-            ``EXDEV``: the target is on another file system. Others as the system says.
+            ``EXDEV`` if the target is on another file system; others from the system calls.
         """
         try:
             if overwrite:
@@ -118,17 +118,17 @@ class Staging:
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise
-            # a file system without links: an empty file reserves the name
+            # A file system without hard links: an empty file reserves the name.
             os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=target))
             os.replace(file, name, src_dir_fd=here, dst_dir_fd=target)
 
     def free(self) -> int:
-        """Return how many bytes are free on the file system."""
+        """Return the free space of the file system, bytes."""
         found = os.fstatvfs(self._descriptor)
         return found.f_bavail * found.f_frsize
 
     def remove(self) -> None:
-        """Delete the directory with all that is in it."""
+        """Delete the directory and all files in it."""
         try:
             _remove(self._name, self._descriptor, self._parent)
         finally:
@@ -137,7 +137,7 @@ class Staging:
 
 
 def remove_orphans(folders: Folders) -> int:
-    """Remove the staging directories of killed processes; return how many there were."""
+    """Remove the staging directories of killed processes; return their number."""
     removed = 0
     for directory in folders.upload_directories():
         with suppress(OSError, ComfyDeployError):
@@ -152,7 +152,7 @@ def remove_orphans(folders: Folders) -> int:
 
 
 def _remove_orphan(name: str, parent: int) -> bool:
-    """Remove a staging directory unless its upload lives; return whether it is gone."""
+    """Remove a staging directory unless it is locked; return whether it was removed."""
     with suppress(OSError):
         descriptor = _open_directory(name, parent)
         try:

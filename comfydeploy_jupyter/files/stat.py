@@ -1,4 +1,4 @@
-"""One path, and the file system it is on."""
+"""Information about a path and its file system."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ if TYPE_CHECKING:
 
 
 def fs_stat(folders: Folders, path: str | None = None) -> dict[str, Any]:
-    """Return facts of a path and of its file system. Reads the disk: call it in a thread.
+    """Return information about a path and its file system. Reads the disk: call it in a thread.
 
     Parameters
     ----------
     folders : Folders
-        Says which path is meant, and whether it may be asked for.
+        Resolves the path, and checks that it may be read.
     path : str, optional
-        As the user wrote it. None: the folder of the models, or where that does not exist yet the
-        nearest folder above it; without a local ComfyUI Jupyter's root.
+        The path as the user wrote it. None: the folder of the models or, if that does not exist,
+        the nearest existing folder above it; without a local ComfyUI, Jupyter's root directory.
 
     Returns
     -------
     dict
         ``path`` (absolute, without links), ``type`` (``file`` or ``directory``), ``size`` (bytes),
         ``modified`` (seconds since 1970), and ``filesystem`` with ``total``, ``used`` and ``free``
-        bytes; ``free`` is what this user may still fill.
+        bytes; ``free`` is the space that this user can still fill.
 
     Raises
     ------
     NotFoundError
-        Nothing is there, or no path is given and no folder known.
+        If the path does not exist, or no path is given and no folder is known.
     InvalidRequestError, ForbiddenPathError
-        As `Folders.resolve`.
+        As in `Folders.resolve`.
     """
     found = _default(folders) if path is None else folders.resolve(path, kind="any", field="path")
     try:

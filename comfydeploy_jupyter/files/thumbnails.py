@@ -14,50 +14,50 @@ from ..errors import InvalidRequestError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-QUALITY = 80  # of WebP: hardly seen at this size, a tenth of a PNG
-AT_ONCE = 2  # the processors belong to the kernels
-# Of Pillow's readers those of pictures for the screen: some of the others start programs (EPS).
+QUALITY = 80  # of WebP: loss is hardly visible at this size, for a tenth of the bytes of a PNG
+AT_ONCE = 2  # few, because kernels need the processors
+# Pillow's readers of common image formats only: some of the others start programs (EPS).
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 EXR_MAGIC = b"\x76\x2f\x31\x01"
 MAX_EXR_SIZE = 512 << 20  # bytes of a file
-MAX_EXR_PIXELS = 1 << 25  # each takes up to 16 bytes of memory for as long as it is read
+MAX_EXR_PIXELS = 1 << 25  # each pixel takes up to 16 bytes of memory while the file is read
 
 
 class Thumbnails:
-    """Makes small copies in threads, a few at a time."""
+    """Creates small copies of pictures in threads, `AT_ONCE` at the same time."""
 
     def __init__(self) -> None:
         self._room = asyncio.Semaphore(AT_ONCE)
 
     async def make(self, source: BinaryIO, side: int) -> bytes:
-        """Make the thumbnail, as `thumbnail` does."""
+        """Return a thumbnail; see `thumbnail`."""
         async with self._room:
             return await asyncio.to_thread(thumbnail, source, side)
 
 
 def thumbnail(source: BinaryIO, side: int) -> bytes:
-    """Return a small copy of a picture. For a thread: it decodes all of it.
+    """Return a small copy of a picture. Call it in a thread: it decodes the whole picture.
 
     Parameters
     ----------
     source : binary file
-        In one of `FORMATS`; of an animation the first picture counts. EXR where the package
-        OpenEXR is installed.
+        A file in one of `FORMATS`; of an animation, the first picture is used. EXR only if the
+        package OpenEXR is installed.
     side : int
-        Longest side of the copy, pixels; a smaller picture keeps its size.
+        Length of the longest side of the copy, pixels; a smaller picture keeps its size.
 
     Returns
     -------
     bytes
-        WebP, upright as its EXIF data say.
+        A WebP file, rotated according to the EXIF data.
 
     Raises
     ------
     InvalidRequestError
-        It is no picture, or one in EXR without the package for it, or so large (twice Pillow's
-        ``MAX_IMAGE_PIXELS``: 179 million pixels) that it may be an attack on the memory.
+        If it is not a picture, is in EXR and the package is missing, or is so large (twice
+        Pillow's ``MAX_IMAGE_PIXELS``: 179 million pixels) that it may be an attack on the memory.
     """
-    # heavy, and rarely needed by a server
+    # Slow to import, and rarely needed by a server.
     from PIL import Image
 
     copy = io.BytesIO()
@@ -71,7 +71,7 @@ def thumbnail(source: BinaryIO, side: int) -> bytes:
         raise
     except Image.DecompressionBombError as error:
         raise _refused("of a picture of ordinary size") from error
-    except Exception as error:  # what a reader raises for a damaged file may be anything
+    except Exception as error:  # readers raise exceptions of any type for a damaged file
         raise _refused("of a picture of ordinary size that is whole") from error
     return copy.getvalue()
 
@@ -96,7 +96,7 @@ def _of_picture(source: BinaryIO, side: int) -> Image:
 
 
 def _of_numbers(image: Image) -> Image:
-    """Return a picture with one number a pixel in 8 bits, which Pillow would clip."""
+    """Return a picture with one number per pixel in 8 bits; Pillow's conversion would clip them."""
     if image.mode == "F":
         return image.point(lambda value: value * 255).convert("L")
     return image.point(lambda value: value / 256).convert("L")
@@ -124,7 +124,7 @@ def _of_exr(source: BinaryIO, side: int) -> Image:
 
 
 def _toned(channels: dict[str, Any], side: int) -> Image:
-    """Return linear light as a picture for the screen."""
+    """Return linear light values as a picture for a screen."""
     import numpy as np
     from PIL import Image
 
@@ -135,7 +135,7 @@ def _toned(channels: dict[str, Any], side: int) -> Image:
     light = np.stack([channels[name][::step, ::step] for name in names], axis=-1)
     light = np.nan_to_num(light.astype(np.float32), posinf=1e6, neginf=0.0).clip(0.0, 1e6)
     white = float(np.percentile(light, 99.5))
-    if white > 1.0:  # Reinhard's curve, which leaves the dark as it is
+    if white > 1.0:  # Reinhard's curve, which hardly changes dark values
         light = light * (1 + light / white**2) / (1 + light)
     light = light.clip(0.0, 1.0)
     curve = np.where(light <= 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)

@@ -1,4 +1,4 @@
-"""Uploads: multipart bodies that go to the disk as they arrive, in threads."""
+"""Uploads: multipart bodies that threads write to the disk as they arrive."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["StoredFile", "Upload", "Uploads"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-BATCH = 4 * 1024 * 1024  # bytes that are collected before a thread is asked to write them
+BATCH = 4 * 1024 * 1024  # bytes that are collected before a thread writes them
 
 
 class Uploads:
@@ -29,7 +29,7 @@ class Uploads:
     Parameters
     ----------
     fsync : bool
-        Wait until each file, and then its name, is safe from a power cut.
+        Whether to wait until each file and its name are stored permanently on the disk.
     """
 
     def __init__(self, *, fsync: bool = False) -> None:
@@ -39,7 +39,7 @@ class Uploads:
         self._open: set[Upload] = set()
 
     async def clean(self, folders: Folders) -> int:
-        """Remove the incomplete uploads of killed processes; return how many there were."""
+        """Remove the incomplete uploads of killed processes; return their number."""
         return await asyncio.get_running_loop().run_in_executor(
             self._threads, remove_orphans, folders
         )
@@ -57,18 +57,18 @@ class Uploads:
         Parameters
         ----------
         folders : Folders
-            Where the files may go.
+            The folders that files may be stored in.
         content_type : str
-            The request's Content-Type, with its boundary.
+            The request's Content-Type, which contains the boundary.
         content_length : int, optional
-            Bytes of the body, to refuse at once what cannot fit on the disk.
+            Size of the body in bytes, to refuse it at once if the disk has too little space.
         machine : collection of str
-            What the machine of these folders is called, by which the form may name it too.
+            The ids and names of the machine of these folders, which the form may contain as well.
 
         Raises
         ------
         InvalidRequestError
-            The body is not ``multipart/form-data``.
+            If the body is not ``multipart/form-data``.
         """
         form = UploadForm(
             folders,
@@ -83,7 +83,7 @@ class Uploads:
         return upload
 
     async def close(self) -> None:
-        """Abort the uploads that are not finished and end the threads."""
+        """Abort the unfinished uploads and stop the threads."""
         await asyncio.gather(*(upload.abort() for upload in list(self._open)))
         for threads in (self._threads, self._hashers, self._flushers):
             if threads is not None:
@@ -91,11 +91,11 @@ class Uploads:
 
 
 class Upload:
-    """One request body on its way to the disk; made by `Uploads.receive`.
+    """One request body that is being written to the disk; created by `Uploads.receive`.
 
-    However large the body is, at most three batches of about `BATCH` bytes are in memory: one is
-    being hashed and one written in threads, while another fills. After an error nothing of the
-    upload is left and nothing more is taken.
+    For a body of any size, at most three batches of about `BATCH` bytes are in memory: one is being
+    hashed and one written by threads, while another one is filled. After an error all files of the
+    upload are removed, and no more bytes are accepted.
     """
 
     def __init__(
@@ -111,20 +111,20 @@ class Upload:
 
     @property
     def overwrite(self) -> bool:
-        """Whether the form asks to replace files of the same name; known once it is complete."""
+        """Whether the form asks to replace files of the same name; valid once it is complete."""
         return self._form.overwrite
 
     async def write(self, chunk: bytes) -> None:
-        """Take the next bytes of the body; return when the buffer has space for more.
+        """Accept the next bytes of the body; return when the buffer has space for more.
 
         Raises
         ------
         InvalidRequestError
-            The body is malformed, or a field or name in it is wrong.
+            If the body is malformed, or one of its fields or names is invalid.
         ForbiddenPathError
-            The files may not go where the fields say.
+            If files may not be stored at the place that the fields name.
         TooLargeError
-            The disk is full.
+            If the disk is full.
         """
         self._batch.append(chunk)
         self._batched += len(chunk)
@@ -132,21 +132,21 @@ class Upload:
             await self._flush()
 
     async def finish(self) -> list[StoredFile]:
-        """Publish the files under their names, once the complete body is written.
+        """Give the files their final names, once the complete body is written.
 
         Returns
         -------
         list of StoredFile
-            In the order of the body; at least one.
+            The files in the order of the body; at least one.
 
         Raises
         ------
         InvalidRequestError
-            As `write`; also: the body ended early, or there is no file in it.
+            As in `write`; also if the body ended early, or contains no file.
         ForbiddenPathError, TooLargeError
-            As `write`.
+            As in `write`.
         ConflictError
-            A folder has the name of a file that was to be overwritten.
+            If a folder has the name of a file to overwrite.
         """
         await self._flush()
         await self._settle()
@@ -156,7 +156,7 @@ class Upload:
             await self.abort()
 
     async def abort(self) -> None:
-        """Remove all that has arrived, unless it is published. May be called at any time."""
+        """Remove all received files without a final name. May be called at any time."""
         if not self._ended:
             self._ended = True
             self._on_end(self)
@@ -184,6 +184,6 @@ class Upload:
 
 
 def _seen(future: asyncio.Future[None]) -> None:
-    """Keep asyncio from reporting an error that an abort makes uninteresting."""
+    """Mark the error of a future as retrieved: after an abort asyncio need not report it."""
     if not future.cancelled():
         future.exception()
