@@ -1,4 +1,4 @@
-"""Gets the parts of a ComfyUI environment; called by the Dockerfile beside it.
+"""Get the parts of a ComfyUI environment; called by the Dockerfile beside it.
 
     python get.py git URL REVISION FOLDER     a repository at a commit or tag, with its submodules
     python get.py node ID VERSION FOLDER      a pack of custom nodes from the Comfy registry
@@ -38,7 +38,7 @@ def say(text: str) -> None:
 
 
 def again(work: Callable[..., Any], *arguments: Any) -> Any:
-    """Do some work that needs the network; try it again where it fails."""
+    """Call a function that needs the network; retry it if it fails."""
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return work(*arguments)
@@ -59,7 +59,7 @@ def fetch(folder: str, revision: str) -> None:
     try:
         git("-C", folder, "fetch", "-q", "--depth", "1", "origin", revision)
     except subprocess.CalledProcessError:
-        # Some servers give out branches and tags only: get all of them, then the commit is there.
+        # Some servers only provide branches and tags: after fetching all, the commit is there.
         git("-C", folder, "fetch", "-q", "--tags", "origin", "+refs/heads/*:refs/remotes/origin/*")
         git("-C", folder, "checkout", "-q", "--detach", revision)
     else:
@@ -95,7 +95,7 @@ def get_node(node_id: str, version: str, folder: str) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         again(download, address, f"{scratch}/answer.json")
         answer = json.loads(Path(scratch, "answer.json").read_bytes())
-        # For a version that it does not have, the registry answers with another one.
+        # If the registry does not have a version, it returns another one.
         if answer.get("version") != version:
             sys.exit(f"The registry has no version {version} of {node_id}")
         again(download, answer["downloadUrl"], f"{scratch}/node.zip")

@@ -1,4 +1,4 @@
-"""Files that go into a build context: bounded, without caches, secrets and links to elsewhere."""
+"""Copy files into a build context: with bounds, without caches, secrets and outside links."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 MIB = 1024 * 1024
-_LARGE = 100 * MIB  # bytes of a file that is rather a model than code
-_SEARCHED = 4 * MIB  # bytes of a file up to which it is searched for keys
+_LARGE = 100 * MIB  # bytes from which on a file is probably a model and not code
+_SEARCHED = 4 * MIB  # bytes up to which a file is searched for keys
 _NOT_CODE = frozenset({"__pycache__", "venv", "node_modules", ".DS_Store"})
 
 
 @dataclass
 class Copier:
-    """Copies folders, as long as there is room.
+    """Copies folders, up to a total size and number of files.
 
     Attributes
     ----------
     bytes_left, files_left : int
-        What may still be copied.
+        What may still be copied: bytes and number of files.
     warnings : list of str
-        What was left out, and why.
+        The files that were not copied, and the reasons.
     """
 
     bytes_left: int = 500 * MIB
@@ -39,10 +39,10 @@ class Copier:
     warnings: list[str] = field(default_factory=list)
 
     def copy(self, source: Path, target: Path) -> None:
-        """Copy a file or a folder; ``target`` must not exist, its parent must.
+        """Copy a file or a folder; ``target`` must not exist, but its parent must.
 
-        All below ``source`` is opened from there, once, and without following links, so that what
-        is swapped meanwhile leads nowhere.
+        All paths below ``source`` are opened relative to it and without following links, so a file
+        that is replaced by a link at the same time is not followed.
         """
         root = Path(os.path.realpath(source))
         with _opened(root) as opened:
@@ -71,7 +71,7 @@ class Copier:
         mode = os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_mode
         if stat.S_ISLNK(mode):
             self._link(root, path, target, shown)
-        elif not stat.S_ISDIR(mode) or not path.name.startswith("."):  # .git, .venv and the like
+        elif not stat.S_ISDIR(mode) or not path.name.startswith("."):  # skips .git, .venv etc.
             with _opened(path.name, folder) as opened:
                 self._any(root, path, opened, target, shown)
 
@@ -98,7 +98,7 @@ class Copier:
             self.warnings.append(f"{shown} is left out: {why}")
 
     def _copied(self, name: str, opened: int, target: Path) -> str | None:
-        """Copy an opened file, or return why not."""
+        """Copy an opened file, or return the reason why it was not copied."""
         facts = os.fstat(opened)
         if not stat.S_ISREG(facts.st_mode):
             return "not a file"
@@ -123,14 +123,14 @@ class Copier:
 
 @dataclass(frozen=True)
 class _Root:
-    """The folder that is copied: its name, and its open descriptor."""
+    """The folder that is copied: its path, and its open descriptor."""
 
     path: Path
     opened: int
 
     @contextmanager
     def open(self, path: Path) -> Iterator[int]:
-        """Open what is below, without following links."""
+        """Open a path below the folder without following links."""
         with ExitStack() as stack:
             opened = self.opened
             for name in path.relative_to(self.path).parts:

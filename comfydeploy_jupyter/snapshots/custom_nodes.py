@@ -1,4 +1,4 @@
-"""The custom nodes of a ComfyUI: each with where others can get it, or only its files."""
+"""The custom nodes of a ComfyUI, each with its public source, or with its files only."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-_SHIPPED = frozenset({"websocket_image_save.py"})  # comes with ComfyUI
+_SHIPPED = frozenset({"websocket_image_save.py"})  # part of ComfyUI
 _OFF = ".disabled"
 _TOKEN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~-]*")
 _PROJECT = re.compile(
@@ -30,11 +30,11 @@ class NodeReport:
     Attributes
     ----------
     nodes : list of CustomNode
-        By name.
+        By name: the folder or file of each pack.
     sources : dict
         Folder or file of each pack, by name.
     warnings : list of str
-        What could not be taken over, and why.
+        The packs or files that were left out, and the reasons.
     """
 
     nodes: list[CustomNode] = field(default_factory=list)
@@ -43,9 +43,9 @@ class NodeReport:
 
 
 def read_custom_nodes(folders: Iterable[Path]) -> NodeReport:
-    """Look at every pack in the folders for custom nodes.
+    """Read all packs in the folders of custom nodes.
 
-    A pack that ComfyUI-Manager has switched off is ``<name>.disabled``, or lies in ``.disabled``.
+    A pack disabled by ComfyUI-Manager is named ``<name>.disabled``, or is in ``.disabled``.
     """
     report = NodeReport()
     for path, disabled in _packs(folders):
@@ -60,7 +60,7 @@ def read_custom_nodes(folders: Iterable[Path]) -> NodeReport:
 
 
 def _packs(folders: Iterable[Path]) -> Iterator[tuple[Path, bool]]:
-    """Yield each pack and whether it is off; those that are on come first."""
+    """Yield each pack and whether it is disabled; the enabled packs come first."""
     off = []
     for folder in folders:
         for path in _entries(folder):
@@ -74,7 +74,7 @@ def _packs(folders: Iterable[Path]) -> Iterator[tuple[Path, bool]]:
 
 def _entries(folder: Path) -> list[Path]:
     try:
-        names = sorted(os.listdir(folder))  # noqa: PTH208 - names are looked at, not paths
+        names = sorted(os.listdir(folder))  # noqa: PTH208 - only the names are used, not paths
     except OSError:
         return []
     paths = [folder / name for name in names if name.isprintable() and name not in _SHIPPED]
@@ -118,10 +118,10 @@ def _describe(path: Path, report: NodeReport, *, disabled: bool) -> CustomNode:
 
 
 def _registered(path: Path) -> tuple[str, str] | None:
-    """Return id and version of a pack that was installed from the Comfy registry.
+    """Return id and version of a pack that was installed from the Comfy registry, or None.
 
-    The installer leaves a list of its files, ``.tracking``, beside the ``pyproject.toml`` that
-    names id and version.
+    The installer writes a list of its files, ``.tracking``, beside the ``pyproject.toml`` that
+    contains id and version.
     """
     if not (path / ".tracking").is_file():
         return None

@@ -1,4 +1,4 @@
-"""A snapshot as a Docker build context: a folder that recreates the environment anywhere."""
+"""A snapshot as a Docker build context: a folder from which the environment can be rebuilt."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .snapshot import Package, Snapshot
 
 PORT = 8188
-_PYTHON = "3.12"  # where a snapshot does not tell
+_PYTHON = "3.12"  # used if the snapshot does not contain the version
 _HOME = "/opt/comfyui"
 _CONTEXT = "/opt/snapshot"
 _GET = f"{_CONTEXT}/get.py"
@@ -34,7 +34,7 @@ _TORCH = re.compile(
     re.IGNORECASE,
 )
 _PROGRAMS = "build-essential ca-certificates ffmpeg git libgl1 libglib2.0-0"
-# Of launch arguments: what only means something on the machine that the snapshot is of.
+# Launch arguments whose values are only valid on the machine of the snapshot.
 _PLACES = frozenset(
     {
         *("--listen", "--port", "--base-directory", "--input-directory", "--output-directory"),
@@ -52,11 +52,11 @@ class Written:
     Attributes
     ----------
     path : pathlib.Path
-        Its folder.
+        Folder of the build context.
     dockerfile : str
-        The text of its Dockerfile.
+        Text of its Dockerfile.
     warnings : list of str
-        What is not in it, and why.
+        The parts that are not in it, and the reasons.
     """
 
     path: Path
@@ -65,27 +65,27 @@ class Written:
 
 
 def write_context(folder: Path, name: str, environment: Environment, *, models: bool) -> Written:
-    """Write a build context, in place of an earlier one of that name.
+    """Write a build context, which replaces an earlier one of the same name.
 
-    It is written beside and renamed into place, so that a name always means a whole context.
+    It is written to a temporary folder and renamed, so a name always refers to a complete context.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Where all contexts are.
+        Folder of all build contexts.
     name : str
-        The name of this one.
+        Name of this build context.
     environment : Environment
-        What to write.
+        The environment to write.
     models : bool
-        Whether the image gets the models whose source is known.
+        Whether the image contains the models whose source is known.
 
     Raises
     ------
     ConflictError
-        If another request is writing a context of that name.
+        If another request is writing a build context of the same name.
     NoSpaceError
-        If the disk is full; an earlier context of that name is still there.
+        If the disk is full; an earlier build context of the same name is kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder, name):
@@ -127,7 +127,7 @@ def _alone(folder: Path, name: str) -> Iterator[None]:
 
 
 class _Writer:
-    """Writes the files of one context."""
+    """Writes the files of one build context."""
 
     def __init__(self, folder: Path, environment: Environment, *, with_models: bool) -> None:
         self.warnings: list[str] = []
@@ -157,7 +157,7 @@ class _Writer:
         (self._folder / name).write_text(text, encoding="utf-8")
 
     def _run(self, *words: str, secrets: bool = False) -> None:
-        """Add a command; words that a shell or Docker would change are given as JSON."""
+        """Add a RUN command; it is written as JSON if a shell or Docker would change its words."""
         mounts = "--mount=type=secret,id=hf_token --mount=type=secret,id=civitai_token "
         plain = all(re.fullmatch(r"[A-Za-z0-9@%+=:,./_~-]+", word) for word in words)
         command = shlex.join(words) if plain else json.dumps(words)
@@ -184,7 +184,7 @@ class _Writer:
         ]
 
     def _install_packages(self) -> None:
-        """Install exactly the packages of the snapshot, without resolving dependencies."""
+        """Install exactly the packages of the snapshot, without resolving their dependencies."""
         packages = self._snapshot.python.packages
         options = [f"--extra-index-url {index}" for index in self._snapshot.python.indexes]
         torch = [p for p in packages if _TORCH.fullmatch(p.name)]
@@ -203,7 +203,7 @@ class _Writer:
         self._write("constraints.txt", "\n".join(pinned) + "\n")
 
     def _requirement(self, package: Package) -> str | None:
-        """Return a package's line; copy one that only this machine has."""
+        """Return the requirement line of a package; copy a package that is only on this machine."""
         line = package.requirement
         if not line.startswith(f"{LOCAL}/"):
             return line
@@ -284,7 +284,7 @@ class _Writer:
 
 
 def _portable(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """Return the launch arguments that mean the same elsewhere, and the options that do not."""
+    """Return the launch arguments that are valid elsewhere, and the options that are not."""
     kept: list[str] = []
     left_out: list[str] = []
     skipping = False

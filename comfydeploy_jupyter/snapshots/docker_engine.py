@@ -1,4 +1,4 @@
-"""Docker, or Podman, as a program on this machine."""
+"""Build images with the program of Docker or Podman on this machine."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-# Each engine, and what it answers only where it can build.
+# The engines, each with a command that succeeds only if the engine can build.
 PROGRAMS = {
     "docker": ("version", "--format", "{{.Server.Version}}"),
     "podman": ("info",),
 }
 IMAGE = "comfyui-snapshot"
-# Where the engine is, and how to sign in to registries and to it.
+# Prefixes of the variables with the address and credentials of an engine and of registries.
 _OF_DOCKER = ("DOCKER_", "BUILDX_", "BUILDKIT_", "CONTAINER_", "REGISTRY_", "SSH_")
-_PROBE_TIMEOUT = 20.0  # seconds for an engine to say that it is there
-_LOOK_EVERY = 0.1  # seconds between looks at a build's log
-_GRACE = 10.0  # seconds that a build has to end by itself
-_TAIL = 30  # lines of the log that an error carries
+_PROBE_TIMEOUT = 20.0  # seconds for an engine to answer
+_LOOK_EVERY = 0.1  # seconds between two reads of a build's log
+_GRACE = 10.0  # seconds that a build has to exit after SIGTERM
+_TAIL = 30  # lines of the log that are part of an error
 _CHUNK = 64 * 1024
 
 
 def image_name(name: str) -> str:
-    """Return the image that is built of a snapshot; a tag cannot begin with a dot or a dash."""
+    """Return the name of the image of a snapshot; a tag cannot begin with a dot or a dash."""
     return f"{IMAGE}:{name if name[0].isalnum() or name[0] == '_' else f'_{name}'}"
 
 
 async def find_engine() -> str:
-    """Return the program of an engine that answers.
+    """Return the path of an engine's program that can build images.
 
     Raises
     ------
     DockerUnavailableError
-        If there is none; the message says what is missing.
+        If there is none; the message contains what is missing.
     """
     reason = "neither docker nor podman is installed"
     for program, probe in PROGRAMS.items():
@@ -61,7 +61,7 @@ async def find_engine() -> str:
 
 
 async def _problem(program: str, *probe: str) -> str | None:
-    """Return why an engine cannot build, None where it can."""
+    """Return the reason why an engine cannot build, None if it can."""
     try:
         process = await asyncio.create_subprocess_exec(
             *(program, *probe),
@@ -95,27 +95,27 @@ async def build(
     tell: Callable[[str], None],
     tokens: Mapping[str, str],
 ) -> None:
-    """Build an image; one that is cancelled is ended.
+    """Build an image; if the task is cancelled, the build is stopped.
 
     Parameters
     ----------
     program : str
-        As `find_engine` returned it.
+        The program, as `find_engine` returned it.
     context : pathlib.Path
         The build context.
     image : str
-        Its name.
+        Name of the image.
     log : pathlib.Path
-        Where the engine's output is kept.
+        File for the engine's output.
     tell : callable
-        Called with each line of it.
+        Called with each line of the output.
     tokens : mapping
-        Build secrets by their id; none gets into the image.
+        Build secrets by their ids; they do not become part of the image.
 
     Raises
     ------
     DockerFailedError
-        If the build fails, with its last lines as ``details["log"]``.
+        If the build fails; the last lines of the log are ``details["log"]``.
     """
     await asyncio.to_thread(_prepare, log)
     env = {**child_environment(secrets=False, keep=_OF_DOCKER), "BUILDKIT_PROGRESS": "plain"}
@@ -160,7 +160,7 @@ def _prepare(log: Path) -> None:
 async def _follow(
     process: asyncio.subprocess.Process, log: Path, tell: Callable[[str], None]
 ) -> None:
-    """Report each line that is added to a log, until the process has ended."""
+    """Pass on each line that is added to a log, until the process has exited."""
     ended = asyncio.ensure_future(process.wait())
     place, rest = 0, b""
     try:

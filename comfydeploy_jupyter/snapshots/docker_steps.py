@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 def docker_command_steps(snapshot: Snapshot) -> tuple[dict[str, Any], list[str]]:
     """Return the steps, and warnings about what steps cannot express.
 
-    They are the ones into which the service turns a snapshot itself: a ``custom-node`` for each
-    repository, a ``custom-node-manager`` for each pack of the registry. Packages follow from these
-    there; the commit of ComfyUI is the machine's ``comfyui_version``.
+    They are the same steps that the service makes from a snapshot: a ``custom-node`` for each
+    repository, a ``custom-node-manager`` for each pack of the registry. The service derives the
+    packages from these; the commit of ComfyUI is the machine's ``comfyui_version``.
 
     Returns
     -------
@@ -49,5 +49,5 @@ def _git_step(url: str, commit: str, name: str) -> dict[str, Any]:
 
 
 def _id(*parts: str) -> str:
-    """Return the same id for the same step, so that an unchanged machine is not rebuilt."""
+    """Return an id that depends only on the step, so that an unchanged machine is not rebuilt."""
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:10]

@@ -1,4 +1,4 @@
-"""The environment of a ComfyUI on this machine, read for real. To be called in threads."""
+"""The environment of a local ComfyUI, read from its files. All functions block: use threads."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _COMMIT = re.compile(r"[0-9a-f]{40,64}")
 
 @dataclass
 class Environment:
-    """A snapshot, and the files of it that only this machine has.
+    """A snapshot, and the sources of its parts that are only on this machine.
 
     Attributes
     ----------
     snapshot : Snapshot
-        The facts.
+        The snapshot.
     node_sources : dict
-        Folder or file of custom nodes, by name.
+        By name: the folder or file of custom nodes.
     package_sources : dict
-        Folder or file of Python packages, by their requirement line.
+        By requirement line: the folder or file of Python packages.
     warnings : list of str
-        What could not be taken over, and why.
+        The parts that were left out, and the reasons.
     """
 
     snapshot: Snapshot
@@ -57,20 +57,20 @@ def read_environment(
     Parameters
     ----------
     path : pathlib.Path
-        Its folder.
+        Folder of ComfyUI.
     python : pathlib.Path
-        Its interpreter.
+        Interpreter of ComfyUI.
     launch_args : sequence of str
-        What its ``main.py`` is started with.
+        Arguments that its ``main.py`` is started with.
     node_folders : sequence of pathlib.Path
-        Where its custom nodes are.
+        Folders of its custom nodes.
     models : sequence of ModelFile
-        Its models.
+        Models of ComfyUI.
 
     Raises
     ------
     ComfyUIUnavailableError
-        If the interpreter does not run.
+        If the interpreter cannot be run.
     """
     packages = read_packages(python)
     nodes = read_custom_nodes(node_folders)

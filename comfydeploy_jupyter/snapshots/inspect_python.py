@@ -1,6 +1,6 @@
-"""Prints version and packages of an interpreter as JSON; run by that interpreter.
+"""Print version and packages of an interpreter as JSON. The interpreter itself runs this file.
 
-Standard library only, and nothing newer than Python 3.8.
+It uses only the standard library, and nothing newer than Python 3.8.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 
 def torch() -> dict[str, str | None] | None:
-    """Return what torch is built for, from its files: importing it takes seconds."""
+    """Return the GPU support of torch, from its files: to import it would take seconds."""
     try:
         spec = importlib.util.find_spec("torch")
         if spec is None or spec.origin is None:
@@ -33,14 +33,14 @@ def torch() -> dict[str, str | None] | None:
 
 
 def packages() -> list[dict[str, Any]]:
-    """Return the packages that an import finds; the first of a name wins, as for imports."""
+    """Return the packages that can be imported; the first one of a name is used, as by imports."""
     found: dict[str, dict[str, Any]] = {}
     for one in importlib.metadata.distributions():
         try:
             name, version = one.metadata["Name"], one.version
             direct = one.read_text("direct_url.json")
             location = os.path.abspath(str(one.locate_file("")))
-        except Exception:  # broken metadata of one package hides no other
+        except Exception:  # broken metadata of one package must not hide the others
             continue
         if not name or not version:
             continue

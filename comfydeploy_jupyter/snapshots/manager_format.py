@@ -1,4 +1,4 @@
-"""Snapshots as ComfyUI-Manager writes and restores them."""
+"""Snapshots in the format that ComfyUI-Manager writes and restores."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PYTORCH_BUILD = re.compile(r"==[^+=]+\+(cpu|xpu|cu\d+|rocm[\d.]+)$")
 
 
 def is_manager_snapshot(given: dict[str, Any]) -> bool:
-    """Return whether a snapshot is in ComfyUI-Manager's format, or its YAML form as JSON."""
+    """Return whether a snapshot is in ComfyUI-Manager's format; its YAML form is passed as JSON."""
     return (
         isinstance(given.get("comfyui"), str)
         or any(name in given for name in _FIELDS)
@@ -55,17 +55,17 @@ def _pip(package: Package) -> tuple[str, str]:
 
 
 def from_manager(given: dict[str, Any]) -> tuple[Snapshot, list[str]]:
-    """Convert a snapshot of ComfyUI-Manager; return it with warnings about what is lost.
+    """Convert a snapshot of ComfyUI-Manager; return it with warnings about lost information.
 
     Parameters
     ----------
     given : dict
-        The snapshot; in the YAML form, ``custom_nodes`` holds all of it.
+        The snapshot; in the YAML form, ``custom_nodes`` contains all of it.
 
     Raises
     ------
     InvalidRequestError
-        Naming the field that is wrong.
+        If the snapshot is invalid; the error names the field.
     """
     inner = given.get("custom_nodes")
     told = inner if isinstance(inner, dict) else given
@@ -148,7 +148,7 @@ def _file_nodes(told: Any) -> list[CustomNode]:
 
 
 def _package(key: str, address: Any) -> Package | None:
-    """Return a line of ``pip freeze``, which ComfyUI-Manager splits at `` @ ``."""
+    """Return a line of ``pip freeze``, which ComfyUI-Manager splits at `` @ ``, as a package."""
     editable = re.fullmatch(r"-e\s+(git\+[^\s#]+)#(\S+)", key)
     egg = re.search(r"(?:^|&)egg=([A-Za-z0-9._-]+)", editable[2]) if editable else None
     if editable and egg:
@@ -170,6 +170,6 @@ def _package(key: str, address: Any) -> Package | None:
 
 
 def folder_name(url: str) -> str:
-    """Return the folder that git would clone an address into."""
+    """Return the name of the folder into which git clones an address by default."""
     name = re.split(r"[/:]", url.rstrip("/").removesuffix(".git"))[-1]
     return re.sub(r"[^A-Za-z0-9._-]", "_", name).strip(".") or "pack"

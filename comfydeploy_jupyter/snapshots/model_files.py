@@ -1,4 +1,4 @@
-"""The models of a ComfyUI as a snapshot lists them: size, hash, and where they can be got."""
+"""The models of a ComfyUI as in snapshots: size, hash, and source."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ..store.transfers import TransferRepository
     from ..workflows.local import LocalWorkflows
 
-_WORKFLOWS = 200  # the newest ones, which are searched for links to models
+_WORKFLOWS = 200  # the newest workflows, which are searched for links to models
 _ADDRESS = re.compile(r"https?://\S+")
 _GIB = 1024**3
 
@@ -35,11 +35,11 @@ class ModelFacts:
     Parameters
     ----------
     hasher : Hasher
-        Knows hashes, and computes them.
+        Has cached hashes, and computes others.
     transfers : TransferRepository
-        Knows what was downloaded from where.
+        The records of past downloads, with their addresses.
     workflows : LocalWorkflows
-        Name where their models can be got.
+        The workflows, which contain links to models.
     """
 
     def __init__(
@@ -57,9 +57,9 @@ class ModelFacts:
         Parameters
         ----------
         folders : Folders
-            Its folders.
+            The folders of that ComfyUI.
         hash_all : bool
-            Whether hashes that are not known are computed, which reads every byte of the files.
+            Whether unknown hashes are computed, which reads the files completely.
         tell : callable
             Called with a line for each file that is hashed.
         """
@@ -110,7 +110,7 @@ class ModelFacts:
 def _sources(
     entries: list[dict[str, Any]], origins: Mapping[str, str], links: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the sources of models by path: their downloads, else the links in workflows."""
+    """Return the sources of models by path: from downloads, else from links in workflows."""
     sources = {}
     for entry in entries:
         path = entry["path"]

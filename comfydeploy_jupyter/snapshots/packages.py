@@ -1,4 +1,4 @@
-"""The Python packages of ComfyUI's interpreter, as lines that pip gets the same ones from."""
+"""The Python packages of ComfyUI's interpreter, as requirement lines that reproduce them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .repositories import read_checkout
 from .snapshot import Package, Python
 
 PYTORCH_INDEX = "https://download.pytorch.org/whl"
-LOCAL = "./packages"  # in a build context: packages that are nowhere else
+LOCAL = "./packages"  # folder in a build context for packages that are available nowhere else
 _INSPECTOR = Path(__file__).with_name("inspect_python.py")
 _TIMEOUT = 60.0  # seconds for an interpreter to list its packages
-_NOT_PINNED = frozenset({"pip"})  # the image has its own
+_NOT_PINNED = frozenset({"pip"})  # the image has its own version
 _BUILDS = re.compile(r"cpu|xpu|cu\d+|rocm[\d.]+")  # local versions that PyTorch's index has
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*")
@@ -33,13 +33,13 @@ class PackageReport:
     Attributes
     ----------
     python : Python
-        For the snapshot.
+        Version and packages, for the snapshot.
     sources : dict
-        By requirement line: the folders and files of packages that only this machine has.
+        By requirement line: the folder or file of a package that is only on this machine.
     warnings : list of str
-        What could not be taken over, and why.
+        The packages that were left out, and the reasons.
     gone : list of str
-        Packages that were installed from files which are not there any more.
+        Packages that were installed from files that do not exist any more.
     """
 
     python: Python
@@ -49,12 +49,12 @@ class PackageReport:
 
 
 def read_packages(python: Path) -> PackageReport:
-    """Ask an interpreter for its packages.
+    """Run an interpreter that lists its packages.
 
     Raises
     ------
     ComfyUIUnavailableError
-        If it does not run.
+        If the interpreter cannot be run.
     """
     facts = _ask(python)
     report = PackageReport(Python(version=facts["version"], platform=facts["platform"]))
@@ -81,7 +81,7 @@ def read_packages(python: Path) -> PackageReport:
 
 
 def _ask(python: Path) -> dict[str, Any]:
-    # What PYTHONPATH adds is Jupyter's, or folders of this machine: not the interpreter's own.
+    # PYTHONPATH contains packages of Jupyter or folders of this machine, not of the interpreter.
     env = {**plain_environment(), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         done = subprocess.run(
@@ -104,9 +104,9 @@ def _ask(python: Path) -> dict[str, Any]:
 
 
 def _torch_index(facts: dict[str, Any]) -> set[str]:
-    """Return the index of a torch without a GPU whose version does not say so.
+    """Return the index of a torch without GPU support whose version does not show this.
 
-    On Linux, the torch of pip's usual index is the one for CUDA.
+    On Linux, the torch in pip's default index is built for CUDA.
     """
     torch = next((p for p in facts["packages"] if p["name"].lower() == "torch"), None)
     built_for = facts["torch"]
@@ -117,7 +117,7 @@ def _torch_index(facts: dict[str, Any]) -> set[str]:
 
 
 def _requirement(report: PackageReport, indexes: set[str], package: dict[str, Any]) -> str:
-    """Return the line for pip; note indexes, local sources and warnings on the way."""
+    """Return the requirement line; add indexes, local sources and warnings to the report."""
     name, version = package["name"], package["version"]
     direct = _direct_url(package)
     if direct is not None:
@@ -135,7 +135,7 @@ def _requirement(report: PackageReport, indexes: set[str], package: dict[str, An
 
 
 def _direct_url(package: dict[str, Any]) -> dict[str, Any] | None:
-    """Return where a package was installed from, where that was no index (PEP 610)."""
+    """Return the address that a package was installed from, if that was no index (PEP 610)."""
     try:
         found = json.loads(package["direct_url"] or "null")
     except ValueError:
@@ -151,7 +151,7 @@ def _direct_url(package: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def _of_direct_url(report: PackageReport, name: str, direct: dict[str, Any]) -> str | None:
-    """Return the line for a package from a repository, an archive or a folder."""
+    """Return the requirement line of a package from a repository, an archive or a folder."""
     url = direct["url"]
     subdirectory = direct.get("subdirectory")
     tail = f"#subdirectory={subdirectory}" if subdirectory else ""

@@ -1,4 +1,4 @@
-"""Reads a folder's ``.git`` without running anything that is configured in it."""
+"""Read the ``.git`` of a folder without executing any program that its configuration names."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _HARMLESS = re.compile(
 
 @dataclass(frozen=True)
 class Checkout:
-    """A folder that git checked out.
+    """A folder that was checked out by git.
 
     Attributes
     ----------
     repository : str or None
-        Where others can get it, without credentials; None where only this machine has it.
+        The public address without credentials; None if the repository is only on this machine.
     commit : str or None
-        What is checked out.
+        The commit that is checked out.
     modified : bool
-        Whether tracked files were changed, as far as that can be told safely.
+        Whether tracked files were changed, as far as this can be determined safely.
     """
 
     repository: str | None
@@ -47,7 +47,7 @@ class Checkout:
 
 
 def read_checkout(folder: Path) -> Checkout | None:
-    """Return what is checked out in a folder, or None if it is no repository itself."""
+    """Return the checkout in a folder, or None if the folder itself is not a repository."""
     if not (folder / ".git").exists():
         return None
     directory = _directory(folder / ".git")
@@ -60,20 +60,20 @@ def read_checkout(folder: Path) -> Checkout | None:
 
 
 def _own_directory(git: Path) -> Path:
-    """Return the folder with ``HEAD`` and index; work trees and submodules have it elsewhere."""
+    """Return the folder with ``HEAD`` and index; it is elsewhere for work trees and submodules."""
     named = re.match(r"gitdir:\s*(.+)", read_text(git)) if git.is_file() else None
     return git.parent / named[1].strip() if named else git
 
 
 def _directory(git: Path) -> Path:
-    """Return the folder with configuration and objects, which work trees of a repository share."""
+    """Return the folder with configuration and objects, which all work trees share."""
     directory = _own_directory(git)
     shared = read_text(directory / "commondir").strip()
     return directory / shared if shared else directory
 
 
 def _remote(config: str) -> str | None:
-    """Return the address of ``origin``, else of the first remote."""
+    """Return the address of the remote ``origin``, else of the first remote."""
     found: dict[str, str] = {}
     section = None
     for line in config.splitlines():
@@ -87,7 +87,7 @@ def _remote(config: str) -> str | None:
 
 
 def _public(url: str | None) -> str | None:
-    """Return the address as others use it: without credentials, and by HTTPS where that works."""
+    """Return an address for other machines: without credentials, and with HTTPS if that works."""
     if not url:
         return None
     scp = re.fullmatch(r"(?:[\w.-]+@)?([\w.-]+):(?!//)(.+)", url)
@@ -101,14 +101,14 @@ def _public(url: str | None) -> str | None:
 
 
 def _is_modified(folder: Path, directory: Path, config: str) -> bool:
-    """Return whether tracked files were changed; git itself compares them.
+    """Return whether tracked files were changed, by running git.
 
-    It is given a ``.git`` of ours, with the objects and the index of the real one: what that
-    configures (filters, monitors, hooks, other files) could be any program, and is not there.
+    git gets a temporary ``.git`` with the objects and the index of the real one, but without its
+    configuration (filters, monitors, hooks, other files), which could start any program.
     """
     commit = git_commit(folder / ".git")
     if commit is None or _COMMIT.fullmatch(commit) is None or _FILTER.search(config):
-        return False  # what a filter makes of a file is not known
+        return False  # the result of a filter is not known
     own = _own_directory(folder / ".git")
     with tempfile.TemporaryDirectory(prefix="comfydeploy-") as name:
         (Path(name) / "refs").mkdir()
@@ -142,7 +142,7 @@ def _is_modified(folder: Path, directory: Path, config: str) -> bool:
 
 
 def _plain_config(config: str, commit: str) -> str:
-    """Return the settings of a repository that only concern how its files are written."""
+    """Return the settings of a repository that only affect how its files are written."""
     kept = [f"{match[1]} = {match[2]}" for match in _HARMLESS.finditer(config)]
     sha256 = len(commit) == _SHA256_LENGTH
     format_of = "[extensions]\nobjectFormat = sha256\n" if sha256 else ""

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a ComfyUI is on this machine."""
+    """The paths of a ComfyUI on this machine."""
 
     path: Path
     python: Path | None
@@ -53,22 +53,22 @@ class _Place:
         return self.folders.model_folder("custom_nodes").paths
 
 
-LARGEST_YAML = 256 * 1024  # characters; reading that takes a second
+LARGEST_YAML = 256 * 1024  # characters; to read so many takes a second
 
 
 class Snapshots:
-    """Reads environments and turns them into build contexts, images and steps.
+    """Reads environments and converts them to build contexts, images and steps.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Where the contexts are written, with ``logs`` of builds beside them.
+        Folder for the build contexts; the subfolder ``logs`` is for the logs of builds.
     machines : MachineRegistry
-        Whose environments are read.
+        The machines whose environments are read.
     models : ModelFacts
-        Tells what is known of their models.
+        Provides hashes and sources of model files.
     tokens : mapping
-        Tokens that downloads of models may need while an image is built, by the id of the secret.
+        Tokens for the download of models while an image is built, by the ids of the build secrets.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Snapshots:
         self._tasks = BackgroundTasks()
 
     async def close(self) -> None:
-        """End all tasks."""
+        """Cancel all tasks and wait for their end."""
         await self._tasks.close()
 
     @property
@@ -95,20 +95,20 @@ class Snapshots:
         return bool(self._tasks)
 
     def begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Start a task that reads or builds a snapshot. `close` ends it; its caller awaits it."""
+        """Start a task to read or build a snapshot; the caller awaits it, `close` cancels it."""
         return self._tasks.start(work, "Reading or building a snapshot", expected=(Exception,))
 
     async def to_docker(
         self, request: SnapshotRequest, tell: Callable[[str], None]
     ) -> dict[str, Any]:
-        """Write the build context of an environment, and build its image if asked to.
+        """Write the build context of an environment, and build its image if requested.
 
         Parameters
         ----------
         request : SnapshotRequest
-            What is asked for.
+            The request.
         tell : callable
-            Called with lines of progress.
+            Called with lines that describe the progress.
 
         Returns
         -------
@@ -119,11 +119,11 @@ class Snapshots:
         Raises
         ------
         InvalidRequestError
-            If the snapshot is none, or the ComfyUI is not on this machine.
+            If the snapshot is invalid, or the ComfyUI is not on this machine.
         ComfyUIUnavailableError
             If there is no ComfyUI to read.
         DockerUnavailableError
-            If an image is asked for and there is no engine; the reply has the context.
+            If an image is requested and there is no engine; the reply contains the build context.
         DockerFailedError
             If the image cannot be built.
         """
@@ -149,14 +149,14 @@ class Snapshots:
     async def to_cloud(
         self, request: SnapshotRequest, account: CloudAccount, tell: Callable[[str], None]
     ) -> dict[str, Any]:
-        """Ask ComfyDeploy to convert an environment to steps; nothing is written here.
+        """Convert an environment to steps with ComfyDeploy's service, without writing files.
 
         Raises
         ------
         InvalidRequestError, ComfyUIUnavailableError
-            As `to_docker`.
+            As in `to_docker`.
         CloudError
-            If the service refuses, or its answer is no list of steps.
+            If the service refuses, or its reply is not a list of steps.
         """
         environment = await self._environment(request, tell)
         told = to_manager(environment.snapshot)
@@ -170,7 +170,7 @@ class Snapshots:
         return {
             "success": True,
             "docker_command_steps": answer,
-            "steps": answer["steps"],  # where the node's web plug-in reads them
+            "steps": answer["steps"],  # the field that the node's web plug-in reads
             "snapshot": environment.snapshot.model_dump(),
             "warnings": [*environment.warnings, *warnings],
         }
@@ -187,7 +187,7 @@ class Snapshots:
         only_files = any(node.kind == "files" for node in environment.snapshot.custom_nodes)
         place = await self._place(machine) if only_files else None
         if place is not None:
-            # What is only files can be taken from here, where it is here.
+            # Packs that consist of files only can be copied if they are on this machine.
             nodes = await asyncio.to_thread(read_custom_nodes, place.node_folders)
             environment.node_sources = nodes.sources
         return environment
@@ -197,7 +197,7 @@ class Snapshots:
     ) -> Environment:
         place = await self._place(machine)
         if place is None:
-            await machine.ready()  # says what is missing where there is no ComfyUI at all
+            await machine.ready()  # raises with a hint if there is no ComfyUI at all
             raise InvalidRequestError.of_field(
                 "snapshot",
                 "is needed: this ComfyUI is not on this machine, or its folder is not known"
@@ -222,7 +222,7 @@ class Snapshots:
         return environment
 
     async def _place(self, machine: Machine) -> _Place | None:
-        """Return where a machine's ComfyUI is, or None where that is not on this machine."""
+        """Return the paths of a machine's ComfyUI, or None if it is not on this machine."""
         folders = await machine.folders()
         running = await asyncio.to_thread(_running, machine)
         path = machine.path or (running.path if running is not None else None)
@@ -243,7 +243,7 @@ class Snapshots:
     async def _build(
         self, name: str, written: Written, reply: dict[str, Any], tell: Callable[[str], None]
     ) -> None:
-        """Build the image of a context; errors contain the context, too."""
+        """Build the image of a build context; errors contain the build context as well."""
         image = image_name(name)
         log = self._folder / "~logs" / f"{name}.log"
         try:
@@ -274,7 +274,7 @@ def _reply(environment: Environment, written: Written) -> dict[str, Any]:
 
 
 def _given(snapshot: dict[str, Any] | str) -> Environment:
-    """Return the environment of a snapshot that a request brought, in whichever format."""
+    """Return the environment of a snapshot in a request, in any of the formats."""
     if isinstance(snapshot, str):
         snapshot = _load(snapshot)
     if is_manager_snapshot(snapshot):
@@ -288,7 +288,7 @@ def _given(snapshot: dict[str, Any] | str) -> Environment:
 
 
 class _PlainLoader(yaml.SafeLoader):
-    """A YAML loader that refuses aliases: with them a short text can fill the memory."""
+    """A YAML loader that refuses aliases: with aliases a short text can use up the memory."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):

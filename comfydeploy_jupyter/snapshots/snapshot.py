@@ -1,4 +1,4 @@
-"""The content of a snapshot, and the checks of one in a request."""
+"""The content of a snapshot, and the validation of a snapshot in a request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ADDRESS = re.compile(
 
 
 def is_address(url: str) -> bool:
-    """Return whether git can fetch from ``url`` on another machine, and does nothing else."""
+    """Return whether ``url`` is a plain address from which git can fetch on another machine."""
     return _ADDRESS.fullmatch(url) is not None
 
 
@@ -40,7 +40,7 @@ def _checked_path(path: str) -> str:
 
 
 def _checked_requirement(line: str) -> str:
-    # pip ends a line at everything that Python does, and takes spaces before an option
+    # pip splits lines as Python does, and allows spaces before an option.
     if line.strip().startswith("-") or len(line.splitlines()) != 1:
         raise ValueError("must be one requirement, and no option of pip")
     return line
@@ -54,14 +54,14 @@ Index = Annotated[str, Field(pattern=r"^https://[A-Za-z0-9._/-]+$")]
 
 
 class ComfyUI(Model):
-    """Which ComfyUI, and how it is started.
+    """The version of ComfyUI, and how it is started.
 
     Attributes
     ----------
     version, commit : str or None
-        As far as they are known; the commit decides.
+        Version and commit, as far as they are known; if both are, the commit is used.
     repository : str
-        Where git gets it.
+        Address of the git repository.
     modified : bool
         Whether files of the checkout were changed; the changes are not part of the snapshot.
     launch_args : list of str
@@ -81,9 +81,9 @@ class Package(Model):
     Attributes
     ----------
     name, version : str
-        What it is; the version may be unknown of one from an address.
+        Name and version; the version of a package from an address may be unknown.
     requirement : str
-        The line for pip which gets exactly that.
+        The requirement line for pip that installs exactly this package.
     """
 
     name: Token
@@ -97,13 +97,13 @@ class Python(Model):
     Attributes
     ----------
     version : str or None
-        Such as ``3.11.7``.
+        Version, such as ``3.11.7``.
     platform : str or None
-        Such as ``linux-x86_64``.
+        Platform, such as ``linux-x86_64``.
     indexes : list of str
-        Where pip finds packages that its usual index lacks, such as torch for a certain CUDA.
+        Indexes with packages that pip's default index lacks, such as torch for a certain CUDA.
     packages : list of Package
-        Sorted by name.
+        The packages, sorted by name.
     """
 
     version: Annotated[str, Field(pattern=r"^3\.\d+(\.\d+\S*)?$")] | None = None
@@ -118,15 +118,15 @@ class CustomNode(Model):
     Attributes
     ----------
     name : str
-        Its folder or file in ``custom_nodes``.
+        Name of its folder or file in ``custom_nodes``.
     kind : {"git", "registry", "files"}
-        Where it comes from: a repository, the Comfy registry, or only this folder.
+        Its source: a git repository, the Comfy registry, or only its files.
     repository, commit : str or None
-        Of ``git``.
+        Address and commit, for the kind ``git``.
     id, version : str or None
-        Of ``registry``.
+        Id and version in the registry, for the kind ``registry``.
     disabled : bool
-        Whether ComfyUI does not load it; such a pack is noted, but not installed.
+        Whether the pack is disabled in ComfyUI; then it is listed, but not installed.
     modified : bool
         Whether files of the checkout were changed; the changes are not part of the snapshot.
     """
@@ -147,13 +147,13 @@ class ModelFile(Model):
     Attributes
     ----------
     name, folder : str
-        As ComfyUI has it, e.g. ``a.safetensors`` in ``checkpoints``.
+        Name and folder in ComfyUI, e.g. ``a.safetensors`` in ``checkpoints``.
     size : int or None
-        Bytes.
+        Size in bytes.
     sha256 : str or None
-        Hexadecimal, where it has been computed.
+        Hexadecimal hash, if it has been computed.
     source : str or None
-        Where it can be downloaded, where that is known.
+        Address for downloads, if known.
     """
 
     name: Annotated[str, Field(max_length=4096), AfterValidator(_checked_path)]
@@ -169,7 +169,7 @@ class Snapshot(Model):
     Attributes
     ----------
     created_at : str or None
-        ISO 8601, UTC.
+        Time in ISO 8601, UTC.
     comfyui : ComfyUI
     python : Python
     custom_nodes : list of CustomNode
@@ -184,12 +184,12 @@ class Snapshot(Model):
 
 
 def parse(given: dict[str, Any]) -> Snapshot:
-    """Return a snapshot in this package's own format, checked.
+    """Validate a snapshot in this package's own format, and return it.
 
     Raises
     ------
     InvalidRequestError
-        Naming the first field that is wrong.
+        If the snapshot is invalid; the error names the first invalid field.
     """
     try:
         snapshot = Snapshot.model_validate(given)
