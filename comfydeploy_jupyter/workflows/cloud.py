@@ -24,18 +24,18 @@ GRAPHS = ("workflow", "workflow_api")
 
 
 class CloudWorkflows:
-    """A `WorkflowRepository` over the API of ComfyDeploy.
+    """A `WorkflowRepository` that uses the API of ComfyDeploy.
 
-    What the service says beyond the protocol (``pinned``, ``user_name``, …) is passed on. It does
-    not say in its lists how many versions a workflow has: ``latest_version`` and ``versions`` are
-    None there. It cannot rename a workflow: the ``name`` of a draft counts for a new one only.
+    Further fields of the service's replies (``pinned``, ``user_name``, …) are passed on. Its lists
+    do not contain the number of versions: ``latest_version`` and ``versions`` are None there. It
+    cannot rename a workflow: the ``name`` of a draft is used for a new workflow only.
 
     Parameters
     ----------
     account : CloudAccount
-        The service as the user's key sees it.
+        The service with the user's API key.
     convert : callable, optional
-        Makes the graph in API format where only the editor's is given.
+        Converts a graph in UI format to API format, if the draft has no graph in API format.
     """
 
     def __init__(self, account: CloudAccount, convert: Convert | None = None) -> None:
@@ -43,14 +43,14 @@ class CloudWorkflows:
         self._convert = convert
 
     async def save(self, draft: Draft) -> dict[str, Any]:
-        """Create a workflow, or add a version to the one that the draft names.
+        """Create a workflow, or add a version to the one whose id is in the draft.
 
         Raises
         ------
         InvalidRequestError
-            If a graph is missing that the service needs.
+            If a graph that the service needs is missing.
         CloudError
-            If the service refuses or fails; 404 for a workflow that does not exist.
+            If the service refuses or fails; 404 if the workflow does not exist.
         """
         draft = await completed(draft, self._convert)
         if draft.workflow_id is None:
@@ -71,21 +71,21 @@ class CloudWorkflows:
         }
 
     async def add_version(self, draft: Draft) -> dict[str, Any]:
-        """Add a version to the workflow that the draft names: always, as the service does.
+        """Add a version to the workflow whose id is in the draft, even if its content is the same.
 
         Raises
         ------
         InvalidRequestError
-            If a graph is missing that the service needs.
+            If a graph that the service needs is missing.
         CloudError
-            If the service refuses or fails; 404 for a workflow that does not exist.
+            If the service refuses or fails; 404 if the workflow does not exist.
         """
         return {**await self._add(await completed(draft, self._convert)), "created": True}
 
     async def workflows(
         self, *, search: str = "", limit: int = 100, offset: int = 0
     ) -> list[dict[str, Any]]:
-        """Return workflows in the order of the service; it searches their names.
+        """Return workflows in the order of the service; the service searches in their names.
 
         Raises
         ------
@@ -103,7 +103,7 @@ class CloudWorkflows:
         Raises
         ------
         CloudError
-            If the service refuses or fails; 404 for a workflow that does not exist.
+            If the service refuses or fails; 404 if the workflow does not exist.
         """
         row = await self._account.get("workflow", workflow_id, limit=1)
         if not isinstance(row, dict):
@@ -126,7 +126,7 @@ class CloudWorkflows:
         Raises
         ------
         CloudError
-            If the service refuses or fails; 404 for a workflow that does not exist.
+            If the service refuses or fails; 404 if the workflow does not exist.
         """
         rows = await self._account.get(
             "workflow", workflow_id, "versions", search=search or None, limit=limit, offset=offset
@@ -134,14 +134,14 @@ class CloudWorkflows:
         return [_version(row) for row in _rows(rows, "versions")]
 
     async def version(self, workflow_id: str, number: int | None = None) -> dict[str, Any]:
-        """Return one version with its graphs; without a number the latest.
+        """Return one version with its graphs, by default the latest.
 
         Raises
         ------
         NotFoundError
             If the workflow has no such version.
         CloudError
-            If the service refuses or fails; 404 for what does not exist.
+            If the service refuses or fails; 404 if the workflow does not exist.
         """
         if number is None:
             versions: list[dict[str, Any]] = (await self.workflow(workflow_id))["versions"]
@@ -175,7 +175,7 @@ class CloudWorkflows:
             "name": draft.name,
             "selected_machine_id": answer.get("machine_id"),
         }
-        # It is there now; that the service cannot tell its times must not look like a failure.
+        # The workflow exists now: failing to read its times must not look like a failure to save.
         with contextlib.suppress(CloudError):
             row = {**row, **(await self._account.get("workflow", workflow_id, limit=1))}
         row.pop("versions", None)
@@ -194,7 +194,7 @@ class CloudWorkflows:
         try:
             row = await self._account.post("workflow", workflow_id, "version", body=body)
         except CloudError as error:
-            # To the service, a workflow that does not exist is a failure of its own.
+            # The service answers with a server error for a workflow that does not exist.
             if error.status == CloudError.status:
                 await self._account.get("workflow", workflow_id, limit=1)
             raise
@@ -225,7 +225,7 @@ def _same_content(workflow: Any, workflow_api: Any, new_workflow: Any, new_api: 
 
 
 def _rows(answer: Any, what: str) -> list[dict[str, Any]]:
-    """Return the rows of an array; the service puts null where a join found nothing."""
+    """Return the rows of an array, without the nulls that the service returns for empty joins."""
     if not isinstance(answer, list):
         raise unreadable(what)
     return [row for row in answer if isinstance(row, dict)]
@@ -255,7 +255,7 @@ def _version(row: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _with_graphs(row: dict[str, Any]) -> dict[str, Any]:
-    """Return a version with its graphs, which the service sometimes sends as text."""
+    """Return a version with its graphs, which the service sometimes returns as JSON text."""
     graphs = await asyncio.to_thread(lambda: {key: _graph(row.get(key)) for key in GRAPHS})
     return {**_version(row), **graphs}
 

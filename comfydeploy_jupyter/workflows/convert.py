@@ -1,4 +1,4 @@
-"""Workflows from one format to another."""
+"""Convert workflows from one format to another."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 API, UI, NOTEBOOK, PYTHON = "api", "ui", "notebook", "python"
 NAMES = {API: "workflow_api", UI: "workflow", NOTEBOOK: "notebook", PYTHON: "python"}
 
-LEADING = 64  # bytes at the beginning of a file that tell whether it is JSON
+LEADING = 64  # bytes at the beginning of a file that show whether it is JSON
 SPOOL = 16 * 1024 * 1024  # bytes of a file from ComfyUI that are kept in memory
 
 
@@ -46,19 +46,19 @@ async def convert(request: ConvertRequest, machine: Machine) -> dict[str, Any]:
     Parameters
     ----------
     request : ConvertRequest
-        The graph, and what it is to become; by default the other one of the two graph formats.
+        The graph, and the target format; by default the other one of the two graph formats.
     machine : Machine
-        Its node definitions are used, unless the request brings its own.
+        The machine whose node definitions are used, unless the request contains definitions.
 
     Returns
     -------
     dict
-        ``from``, ``to``, the result under the name of its format, ``warnings``.
+        ``from``, ``to``, the result in a field named like its format, and ``warnings``.
 
     Raises
     ------
     InvalidRequestError
-        If there is no graph or two, or it is not what its field says.
+        If there is no graph or more than one, or a field does not contain a graph.
     """
     field, graph = _source(request)
     knowledge = None if request.object_info is not None else await machine.knowledge()
@@ -74,14 +74,14 @@ async def convert(request: ConvertRequest, machine: Machine) -> dict[str, Any]:
 
 
 def to_api(workflow: dict[str, Any], knowledge: Knowledge) -> Any:
-    """Convert a workflow that is saved without its graph in API format, if that can be.
+    """Convert a workflow that is saved without its graph in API format, if possible.
 
-    The same workflow gives the same graph each time: else saving it twice would be a change.
+    The result is always the same for the same workflow: else saving it again would be a change.
 
     Returns
     -------
     dict, Unparsed or None
-        The graph in API format; None where a node's class is not known.
+        The graph in API format; None if the class of a node is unknown.
     """
     try:
         converted = ui_to_api(workflow, knowledge.layouts, rng=Random(0))
@@ -92,7 +92,7 @@ def to_api(workflow: dict[str, Any], knowledge: Knowledge) -> Any:
 
 
 async def read_upload(content: bytes) -> dict[str, Any]:
-    """As `read_file`, without blocking the event loop; a large graph becomes `Unparsed`."""
+    """Call `read_file` without blocking the event loop; a large graph becomes `Unparsed`."""
     is_json = content[:LEADING].lstrip().startswith(b"{")
     if is_json and len(content) > LARGE:
         return await worker.call(_packed_file, content)
@@ -104,35 +104,35 @@ def _packed_file(content: bytes) -> dict[str, Any]:
 
 
 def read_file(content: bytes) -> dict[str, Any]:
-    """Return the graphs in a picture, video, sound or JSON file, as fields of a request.
+    """Return the graphs in an image, video, audio or JSON file, as fields of a request.
 
     Raises
     ------
     InvalidRequestError
-        If there is none in it.
+        If the file contains none.
     """
     return _fields(embedded_workflow(content))
 
 
 async def read_stored(request: ConvertRequest, machine: Machine) -> dict[str, Any]:
-    """Return the graphs in a file that a request names, as `read_file` does.
+    """Return the graphs in a file whose name is in the request; see `read_file`.
 
     Parameters
     ----------
     request : ConvertRequest
-        ``filename``, ``subfolder`` and ``type`` as in the outputs of a run; ``filename`` alone may
-        also be any name relative to ComfyUI or to Jupyter's root.
+        ``filename``, ``subfolder`` and ``type`` as in the outputs of a run; without the others,
+        ``filename`` may also be any path relative to ComfyUI or to Jupyter's root directory.
     machine : Machine
-        Whose file it is.
+        The machine that has the file.
 
     Raises
     ------
     NotFoundError, ForbiddenPathError
-        If there is no such file, or it is not within the folders.
+        If there is no such file, or it is outside of the folders.
     InvalidRequestError
-        If there is no workflow in it.
+        If the file contains no workflow.
     ComfyUIUnavailableError
-        If only ComfyUI's API has it, and that does not answer.
+        If only ComfyUI's API can provide the file, and does not answer.
     """
     assert request.filename is not None
     parts = (request.type or "output", request.subfolder, request.filename)
@@ -142,7 +142,7 @@ async def read_stored(request: ConvertRequest, machine: Machine) -> dict[str, An
     missing: ComfyDeployError | None = None
     try:
         if machine.path is None:
-            await machine.ready()  # only now it is known where its ComfyUI is
+            await machine.ready()  # after this the address of its ComfyUI is known
         if machine.path is None:
             return await _read_remote(await machine.ready(), names[-1])
     except (NotFoundError, ComfyUIUnavailableError) as error:
@@ -158,7 +158,7 @@ async def read_stored(request: ConvertRequest, machine: Machine) -> dict[str, An
 
 
 async def _read_remote(client: ComfyUIClient, name: str) -> dict[str, Any]:
-    """Read a file that only ComfyUI's API has; the name may begin with its folder."""
+    """Read a file from ComfyUI's API; the name may begin with its folder."""
     *folder, filename = name.split("/")
     kind = folder.pop(0) if folder and folder[0] in ("output", "input", "temp") else "output"
     query = {"filename": filename, "subfolder": "/".join(folder), "type": kind}
@@ -183,7 +183,7 @@ def _fields(found: EmbeddedWorkflow) -> dict[str, Any]:
 
 
 def _source(request: ConvertRequest) -> tuple[str, Any]:
-    """Return the field that has the graph, and the graph."""
+    """Return the name of the field that contains the graph, and the graph."""
     given = [
         (field, graph)
         for field, graph in (
@@ -205,13 +205,13 @@ def _convert(
     object_info: dict[str, Any] | None,
     knowledge: Knowledge | None,
 ) -> dict[str, Any]:
-    """Return the reply; the node definitions are the request's own or those of a machine."""
+    """Return the reply, made with the node definitions of the request or of a machine."""
     if knowledge is not None:
         object_info, layouts = knowledge.object_info, knowledge.layouts
     else:
         assert object_info is not None
         layouts = NodeDefinitions(object_info)
-    # The format counts more than the name of the field.
+    # The detected format overrides the name of the field.
     source = UI if detect_format(graph, field=field) is GraphFormat.UI else API
     target = target or (UI if source == API else API)
     result, warnings = _converted(graph, source, target, layouts, object_info)

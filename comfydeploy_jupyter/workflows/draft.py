@@ -1,4 +1,4 @@
-"""A workflow as it is handed in."""
+"""A workflow in a request to save it."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from ..net.bodies import packed
 from ..unparsed import LARGE, is_large
 
 Convert: TypeAlias = Callable[[dict[str, Any]], Awaitable["dict[str, Any] | None"]]
-"""Makes the graph in API format of one in UI format; None where that is not possible now."""
+"""Converts a graph in UI format to API format; returns None if that is not possible now."""
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A workflow that is to be saved.
+    """A workflow to be saved.
 
     Attributes
     ----------
     workflow, workflow_api : dict or None
-        The graph in UI and in API format; at least one of them is there.
+        The graph in UI format and in API format; at least one of them is given.
     name : str or None
-        Needed for a new workflow.
+        The name; required for a new workflow.
     workflow_id : str or None
-        The workflow that gets a new version.
+        The id of the workflow that gets a new version.
     comment : str
-        Of the version.
+        The comment of the version.
     machine_id : str or None
-        The machine it is meant for.
+        The id of the machine that the workflow is made for.
     force : bool
-        Make a version even where the content is that of the latest one.
+        Whether to create a version even if its content equals the latest one.
     """
 
     workflow: dict[str, Any] | None
@@ -53,7 +53,7 @@ class Draft:
 
 
 async def read_graphs(*given: Any) -> tuple[Any, Any]:
-    """As `graphs_of`, without blocking the event loop; large graphs become `Unparsed`."""
+    """Call `graphs_of` without blocking the event loop; large graphs become `Unparsed`."""
     large = is_large(*given) or any(
         isinstance(value, str) and len(value) > LARGE for value in given
     )
@@ -73,14 +73,14 @@ def graphs_of(
     Parameters
     ----------
     workflow, workflow_json, workflow_api : dict, str or None
-        The fields of the request, as JSON or as text with JSON. The first two are names for the
-        same; a graph in API format that comes as one of them is understood.
+        The fields of the request, as JSON or as text with JSON. The first two have the same
+        meaning; a graph in API format in one of them is accepted.
 
     Raises
     ------
     InvalidRequestError
-        If there is no graph, something else than a graph, or one with an id twice or a link to
-        nowhere.
+        If there is no graph, a value that is not a graph, or a graph with a duplicate id or a link
+        to a missing node.
     """
     graphs = {
         field: _parsed(value, field)
@@ -113,7 +113,7 @@ def graphs_of(
 
 
 async def completed(draft: Draft, convert: Convert | None) -> Draft:
-    """Return the draft with its graph in API format, where that can be made."""
+    """Return the draft with its graph in API format, if that can be created."""
     if draft.workflow_api is None and draft.workflow is not None and convert is not None:
         return replace(draft, workflow_api=await convert(draft.workflow))
     return draft

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 class LocalWorkflows:
-    """A `WorkflowRepository` over the store.
+    """A `WorkflowRepository` that uses the store.
 
     Parameters
     ----------
     store : WorkflowStore
-        The tables.
+        The tables of workflows and versions.
     convert : callable, optional
-        Makes the graph in API format where only the editor's is given.
+        Converts a graph in UI format to API format, if the draft has no graph in API format.
     """
 
     def __init__(self, store: WorkflowStore, convert: Convert | None = None) -> None:
@@ -31,12 +31,12 @@ class LocalWorkflows:
         self._convert = convert
 
     async def save(self, draft: Draft) -> dict[str, Any]:
-        """Create a workflow, or update the one that the draft names.
+        """Create a workflow, or update the one whose id is in the draft.
 
         Raises
         ------
         NotFoundError
-            If the draft names a workflow that does not exist.
+            If the workflow whose id is in the draft does not exist.
         InvalidRequestError
             If the graph cannot be stored.
         """
@@ -49,7 +49,7 @@ class LocalWorkflows:
         }
 
     async def add_version(self, draft: Draft) -> dict[str, Any]:
-        """Add a version to the workflow that the draft names, unless its content is the latest.
+        """Add a version to the workflow whose id is in the draft, unless the content is the same.
 
         Raises
         ------
@@ -64,7 +64,7 @@ class LocalWorkflows:
     async def workflows(
         self, *, search: str = "", limit: int = 100, offset: int = 0
     ) -> list[dict[str, Any]]:
-        """Return workflows, the one changed last first."""
+        """Return workflows, the last changed one first."""
         found = await self._store.newest(search=search, limit=limit, offset=offset)
         return [_workflow(record) for record in found]
 
@@ -95,7 +95,7 @@ class LocalWorkflows:
         return [_version(record) for record in found]
 
     async def version(self, workflow_id: str, number: int | None = None) -> dict[str, Any]:
-        """Return one version with its graphs; without a number the latest.
+        """Return one version with its graphs, by default the latest.
 
         Raises
         ------
@@ -152,7 +152,7 @@ async def _with_graphs(record: VersionRecord) -> dict[str, Any]:
 
 
 async def _graph(text: bytes | None) -> Any:
-    """Return a stored graph, `Unparsed` where it is large."""
+    """Return a stored graph, as `Unparsed` if it is large."""
     if text is None or len(text) > LARGE:
         return text and Unparsed(text)
     return await parse(text)

@@ -1,7 +1,7 @@
-"""The model files that a workflow names: which are missing, and getting those.
+"""The model files that a workflow names: find out which are missing, and download those.
 
-A workflow file may come from anybody. What it says of a model, its name, folder, link and hash, is
-checked before anything is done with it, and a link is followed to public addresses only.
+A workflow file may come from an attacker. The name, folder, link and hash of a model in it are
+checked before they are used, and a link may lead to public addresses only.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
     from ..transfers.sites import Offer
 
 MOST = 1000  # models of one workflow
-LONGEST_NAME = 255  # bytes; what file systems take
+LONGEST_NAME = 255  # bytes; the limit of common file systems
 LONGEST_URL = 8192
-ASKED_AT_ONCE = 8  # links whose sizes are asked for at the same time
+ASKED_AT_ONCE = 8  # links whose sizes are requested at the same time
 _HASH_TYPES = frozenset({"", "sha256", "sha-256"})
 
 
@@ -51,23 +51,23 @@ class ModelFile:
     Attributes
     ----------
     name : str
-        As a loader takes it: with subfolders of `folder`, where it has some.
+        The name as in a loader: including subfolders of `folder`, if any.
     folder : str or None
         The folder under ``models``.
     url, sha256 : str or None
-        Where it can be got, and what its content must be.
+        The address of the file, and the hash of its content.
     state : str
-        ``present``: it is there. ``missing``: it can be fetched. ``fetching``: it is on its way.
-        ``no_link``: nobody knows where it can be got. ``unused``: the workflow lists it, but uses
-        another one. ``refused``: it cannot or must not be fetched.
+        ``present``: it exists. ``missing``: it can be downloaded. ``fetching``: its download is not
+        complete. ``no_link``: no address is known. ``unused``: the workflow lists it, but uses
+        another one. ``refused``: it cannot or must not be downloaded.
     problem : str or None
-        Why it is refused, or what else is wrong.
+        The reason why it is refused, or another problem.
     size : int or None
-        Bytes, where they were asked for.
+        Size in bytes, if it was requested.
     nodes : list of dict
-        Where the workflow names it: ``node_id`` and ``input``, as far as that is known.
+        The places that name it in the workflow: ``node_id`` and ``input``, as far as known.
     transfer : TransferRecord or None
-        What brings it.
+        Its download.
     """
 
     name: str
@@ -82,15 +82,15 @@ class ModelFile:
 
     @property
     def is_pickle(self) -> bool:
-        """Whether such a file may run code when it is loaded."""
+        """Whether such a file can execute code when it is loaded."""
         return PurePosixPath(self.name).suffix.lower() in PICKLES
 
     def refuse(self, problem: str) -> None:
-        """Note that it is not fetched, and why."""
+        """Mark the model as refused, for the given reason."""
         self.state, self.problem = "refused", problem
 
     def describe(self) -> dict[str, Any]:
-        """Return it in the form of replies."""
+        """Return the model in the form of the replies."""
         return {
             "name": self.name,
             "folder": self.folder,
@@ -113,11 +113,11 @@ class Plan:
     Attributes
     ----------
     models : list of ModelFile
-        All that it names, in its order.
+        All models that the workflow names, in its order.
     missing_nodes : list of dict
-        The node classes that ComfyUI lacks, as validating tells them.
+        The node classes that ComfyUI lacks, as in the result of the validation.
     warnings : list of str
-        What else is to be known.
+        Further warnings for the user.
     """
 
     models: list[ModelFile]
@@ -126,7 +126,7 @@ class Plan:
 
     @property
     def wanted(self) -> list[ModelFile]:
-        """The models that can be fetched."""
+        """The models that can be downloaded."""
         return [model for model in self.models if model.state == "missing"]
 
 
@@ -138,20 +138,20 @@ async def plan(
     workflow_api: dict[str, Any] | None,
     workflow: dict[str, Any] | None,
 ) -> Plan:
-    """Find out which model files a workflow needs, and which of them can be fetched.
+    """Find out which model files a workflow needs, and which of them can be downloaded.
 
-    Nothing is fetched, and nothing but ComfyUI is asked.
+    Nothing is downloaded, and requests are sent to ComfyUI only.
 
     Parameters
     ----------
     machine : Machine
-        Where the workflow is to run.
+        The machine that the workflow will run on.
     transfers : Transfers
-        Knows the sites that models come from.
+        Has the sites that models come from.
     present : mapping
-        The names of the files that are there, by folder.
+        The names of the existing files, by folder.
     workflow_api, workflow : dict or None
-        The workflow in either format, or in both.
+        The workflow in one of the formats, or in both.
     """
     validation = await validate_workflow(machine, workflow_api=workflow_api, workflow=workflow)
     folders = await machine.folders()
@@ -176,7 +176,7 @@ async def plan(
 
 
 async def ask_sizes(found: Plan, transfers: Transfers) -> None:
-    """Ask the sites for the size and the SHA-256 of the missing files."""
+    """Request the size and the SHA-256 of the missing files from their sites."""
     slots = asyncio.Semaphore(ASKED_AT_ONCE)
 
     async def ask(model: ModelFile) -> None:
@@ -201,9 +201,9 @@ async def fetch(found: Plan, transfers: Transfers, machine: Machine) -> None:
     Raises
     ------
     OfflineError
-        If nothing may be fetched.
+        If downloads are disabled.
     NotFoundError
-        If the folders of ComfyUI are not known here.
+        If the folders of ComfyUI are not known on this machine.
     """
     if not found.wanted:
         return
@@ -229,12 +229,12 @@ async def fetch(found: Plan, transfers: Transfers, machine: Machine) -> None:
 
 
 def only(found: Plan, names: Iterable[str]) -> None:
-    """Leave only the models with these names in a plan; also those that are listed, but not used.
+    """Reduce a plan to the models with these names, including listed models that are not used.
 
     Raises
     ------
     InvalidRequestError
-        If the workflow names no such model.
+        If the workflow names no model of that name.
     """
     chosen = set(names)
     known = {model.name for model in found.models}
@@ -323,7 +323,7 @@ def _combine(
 def _check(
     model: ModelFile, listed: ListedModel, folders: Collection[str], sites: Collection[str]
 ) -> None:
-    """Copy what a workflow lists of a model, with a note on what is refused."""
+    """Copy the properties of a listed model; refuse the model if one of them is invalid."""
     model.url = listed.url
     suffix = PurePosixPath(listed.name).suffix.lower()
     problem = None
@@ -364,7 +364,7 @@ def _hash_problem(listed: ListedModel) -> str | None:
 
 
 def _folder(listed: ListedModel) -> str | None:
-    """Return the folder that a workflow lists, by the name that it has today."""
+    """Return the folder of a listed model, by its present name."""
     if listed.folder is None:
         return None
     first, slash, rest = listed.folder.removeprefix("models/").partition("/")
@@ -376,7 +376,7 @@ def _base(name: str) -> str:
 
 
 def _is_plain(name: str) -> bool:
-    """Return whether a name is that of one file or folder, and not hidden."""
+    """Return whether a name is the name of a single file or folder, and not hidden."""
     return (
         name.isprintable()
         and name == name.strip()

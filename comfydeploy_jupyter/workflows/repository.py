@@ -9,16 +9,16 @@ if TYPE_CHECKING:
 
 
 class WorkflowRepository(Protocol):
-    """Workflows with numbered versions; what it returns are the bodies of the routes' replies.
+    """Workflows with numbered versions; the results are the bodies of the routes' replies.
 
     A workflow has ``id`` and ``workflow_id`` (the same), ``name``, ``machine_id``, ``created_at``,
     ``updated_at``, ``latest_version`` and ``versions``; a version has ``id``, ``workflow_id``,
-    ``version``, ``comment``, ``created_at`` and, where asked for, ``workflow`` and
-    ``workflow_api``. Times are ISO 8601, UTC. What does not exist is an error of status 404.
+    ``version``, ``comment``, ``created_at`` and, in some results, ``workflow`` and
+    ``workflow_api``. Times are ISO 8601, UTC. If one does not exist, the error has status 404.
     """
 
     async def save(self, draft: Draft) -> dict[str, Any]:
-        """Create a workflow, or update the one that the draft names.
+        """Create a workflow, or update the one whose id is in the draft.
 
         Returns
         -------
@@ -28,7 +28,7 @@ class WorkflowRepository(Protocol):
         """
 
     async def add_version(self, draft: Draft) -> dict[str, Any]:
-        """Add a version to the workflow that the draft names.
+        """Add a version to the workflow whose id is in the draft.
 
         Returns
         -------
@@ -39,13 +39,13 @@ class WorkflowRepository(Protocol):
     async def workflows(
         self, *, search: str = "", limit: int = 100, offset: int = 0
     ) -> list[dict[str, Any]]:
-        """Return workflows, the one changed last first; ``versions`` is their count."""
+        """Return workflows, the last changed one first; ``versions`` is the number of versions."""
 
     async def workflow(self, workflow_id: str) -> dict[str, Any]:
         """Return a workflow with the graphs of its latest version.
 
-        ``versions`` is a list with that version, as the service has it and clients of the ComfyUI
-        node read it.
+        ``versions`` is a list of that version only, as in the replies of ComfyDeploy's service,
+        which clients of the ComfyUI node read.
         """
 
     async def versions(
@@ -54,4 +54,4 @@ class WorkflowRepository(Protocol):
         """Return versions without their graphs, newest first."""
 
     async def version(self, workflow_id: str, number: int | None = None) -> dict[str, Any]:
-        """Return one version with its graphs; without a number the latest."""
+        """Return one version with its graphs, by default the latest."""

@@ -1,4 +1,4 @@
-"""Validates a graph as ComfyUI would, without queueing it."""
+"""Validate a graph as ComfyUI does, without queueing it."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     from ..comfyui.folders import Folders
     from ..machines.machine import Machine
 
-MODELS_MAX_AGE = 3.0  # seconds; a model file that was just added is to be seen
+MODELS_MAX_AGE = 3.0  # seconds; short, so that a model file that was just added is found
 
 
 async def validate_workflow(
     machine: Machine, *, workflow_api: dict[str, Any] | None, workflow: dict[str, Any] | None
 ) -> dict[str, Any]:
-    """Return what ``POST /prompt`` of a machine's ComfyUI would answer to a graph.
+    """Return the result that ``POST /prompt`` of a machine's ComfyUI would have for a graph.
 
     Parameters
     ----------
     machine : Machine
-        Its node definitions decide: live, else the last ones known.
+        The machine. Its live node definitions are used, else the last known ones.
     workflow_api, workflow : dict or None
-        The graph in API format or, without it, in UI format. With both, the second one only
-        tells of packs and of the addresses of models.
+        The graph in API format or, if that is None, in UI format. If both are given, the second
+        one only provides the packs of nodes and the addresses of models.
 
     Returns
     -------
@@ -60,11 +60,11 @@ def _judge(
     warnings: list[str] = []
     prompt = workflow_api
     if workflow is not None and detect_format(workflow, field="workflow") is GraphFormat.API:
-        # The format counts more than the name of the field, as when converting.
+        # The detected format overrides the name of the field, as in conversions.
         prompt, workflow = prompt or check_api_graph(workflow, field="workflow"), None
     if prompt is None and workflow is not None:
         converted = ui_to_api(workflow, knowledge.layouts)
-        prompt, warnings = converted.graph, converted.warnings  # misfits are among these
+        prompt, warnings = converted.graph, converted.warnings  # also of wrong values
     elif prompt is not None:
         warnings = [str(misfit) for misfit in misfits(prompt, knowledge.layouts)]
     exists = None if folders is None else _lookup(folders)
@@ -94,9 +94,9 @@ def _judge(
 def tell_core_nodes(
     missing: list[dict[str, Any]], workflow: dict[str, Any] | None, running: str | None
 ) -> list[str]:
-    """Note what missing nodes of ComfyUI itself need; return warnings about the others.
+    """Complete missing nodes of ComfyUI itself; return warnings about the other missing nodes.
 
-    Such a node gets ``pack`` and, where a newer ComfyUI is known to have it, ``needs``.
+    Such a node gets ``pack`` and, if a newer ComfyUI is known to have it, ``needs``.
     """
     warnings = []
     bundled_version, bundled = core_classes()
