@@ -29,16 +29,16 @@ if TYPE_CHECKING:
 
     from ..net.peers import Peers
 
-CHUNK = 512 * 1024  # bytes of a file that are written at once
-BETWEEN_PIECES = 60.0  # seconds that ComfyUI has for the next piece of a file
-STORING = 4  # times the usual time that ComfyUI has to store a file that was uploaded
-MAX_QUEUE = 256 * 1024**2  # bytes; a queue has the graphs of all its prompts
-MAX_HISTORY = 16 * 1024**2  # bytes; a history has the graph and the texts of one prompt
-JOBS_AT_ONCE = 8  # prompts about which ComfyUI is asked at a time
+CHUNK = 512 * 1024  # bytes of one write to a file
+BETWEEN_PIECES = 60.0  # seconds that ComfyUI has for the next chunk of a file
+STORING = 4  # factor of the usual timeout for ComfyUI to store an uploaded file
+MAX_QUEUE = 256 * 1024**2  # bytes; the queue contains the graphs of all its prompts
+MAX_HISTORY = 16 * 1024**2  # bytes; a history contains the graph and the texts of one prompt
+JOBS_AT_ONCE = 8  # concurrent requests about prompts
 
 
 class ComfyUIClient(Transport):
-    """One ComfyUI, by the routes of its ``server.py`` that this package uses.
+    """Client of one ComfyUI, for the routes of its ``server.py`` that this package uses.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ class ComfyUIClient(Transport):
     timeout : float
         Seconds that ComfyUI has to answer one request.
     peers : Peers, optional
-        Who may answer there, where that is on this machine.
+        The users whose process may answer there, if the URL is on this machine.
     """
 
     def __init__(self, url: str, *, timeout: float = 30.0, peers: Peers | None = None) -> None:
@@ -55,7 +55,7 @@ class ComfyUIClient(Transport):
         self._lacks: set[str] = set()  # routes that this ComfyUI does not have
 
     def forget_features(self) -> None:
-        """Forget which routes this ComfyUI lacks: it may have been restarted as a newer one."""
+        """Forget which routes this ComfyUI lacks: it may have been restarted as a newer version."""
         self._lacks.clear()
 
     async def system_stats(self) -> dict[str, Any]:
@@ -69,12 +69,12 @@ class ComfyUIClient(Transport):
         return stats
 
     async def queue_remaining(self, *, within: float | None = None) -> int:
-        """Return how many prompts wait or run: a small answer, however long the queue is.
+        """Return the number of waiting and executing prompts, from a small response.
 
         Parameters
         ----------
         within : float, optional
-            Seconds that ComfyUI has to answer, where that is less than the usual time.
+            Seconds that ComfyUI has to answer, if less than the usual timeout.
         """
         answer = await parse_object(await self.request("GET", "/prompt", within=within))
         try:
@@ -83,7 +83,7 @@ class ComfyUIClient(Transport):
             raise not_comfyui("/prompt") from None
 
     async def queue(self) -> tuple[list[str], list[str]]:
-        """Return the prompt ids that run and those that wait, next one first."""
+        """Return the ids of the executing and of the waiting prompts, the next one first."""
         text = await self.request("GET", "/queue", limit=MAX_QUEUE)
         try:
             answer = await worker.compute(queue_heads, text, large=len(text) > LARGE)
@@ -94,20 +94,20 @@ class ComfyUIClient(Transport):
         return running, pending
 
     async def find(self, prompt_ids: Collection[str]) -> tuple[frozenset[str], frozenset[str]]:
-        """Return which of some prompts are being executed, and which of them are queued.
+        """Return which of some prompts are executing, and which of them are queued.
 
-        A ComfyUI with the jobs API (``GET /api/jobs/{id}``) is asked about each of them; the whole
-        queue, which holds the graphs of all prompts, is read only from one without it.
+        If ComfyUI has the jobs API (``GET /api/jobs/{id}``), each prompt is requested from it. The
+        whole queue, which contains the graphs of all prompts, is only read if it has not.
 
         Parameters
         ----------
         prompt_ids : collection of str
-            The prompts, by their ids in ComfyUI.
+            The ids of the prompts in ComfyUI.
         """
         places: dict[str, str | None] = {}
         ids = list(prompt_ids)
         try:
-            for first in ids[:1]:  # alone: it tells whether there is a jobs API
+            for first in ids[:1]:  # alone: it shows whether there is a jobs API
                 places[first] = await self._job_status(first)
             for start in range(1, len(ids), JOBS_AT_ONCE):
                 some = ids[start : start + JOBS_AT_ONCE]
@@ -131,16 +131,16 @@ class ComfyUIClient(Transport):
         return status if isinstance(status, str) else None
 
     async def _job(self, method: str, prompt_id: str, action: str = "") -> dict[str, Any]:
-        """Use a route of the jobs API.
+        """Send a request to a route of the jobs API.
 
         Raises
         ------
         NotFoundError
-            It does not know the prompt.
+            If it does not have the prompt.
         NoRouteError
-            There is no such route: what answers does not answer as the jobs API.
+            If there is no such route: the response is not one of the jobs API.
         FailedJobError
-            It fails over this prompt: ComfyUI 0.33.0 does so over outputs that it does not expect.
+            If it fails for this prompt, as ComfyUI 0.33.0 does for outputs of unexpected form.
         """
         route = f"{method} {action}"
         if route in self._lacks:
@@ -164,13 +164,13 @@ class ComfyUIClient(Transport):
         raise NoRouteError
 
     async def history(self, prompt_id: str) -> dict[str, Any] | None:
-        """Return ComfyUI's history of a prompt that ended, or None.
+        """Return ComfyUI's history of a prompt that has ended, or None.
 
         Returns
         -------
         dict or None
-            ``outputs`` and ``status``, each with the type that it should have. Without
-            ``outputs`` where it is all too large to be read.
+            ``outputs`` and ``status``, with validated types. Without ``outputs`` if the response
+            is too large to be read.
         """
         path = f"/history/{quote(prompt_id, safe='')}"
         text, whole = await self.ask("GET", path, limit=MAX_HISTORY, to_the_end=True)
@@ -187,7 +187,7 @@ class ComfyUIClient(Transport):
         return {"outputs": {}, **found}
 
     async def object_info(self) -> tuple[bytes, dict[str, Any]]:
-        """Return the definitions of all nodes: as ComfyUI's text, and parsed."""
+        """Return the definitions of all nodes: ComfyUI's JSON text, and the parsed object."""
         text, whole = await self.ask("GET", "/object_info", limit=MAX_ANSWER, compressed=True)
         if not whole:
             raise self.too_large("GET /object_info", MAX_ANSWER)
@@ -197,7 +197,7 @@ class ComfyUIClient(Transport):
         return text, found
 
     async def node_replacements(self) -> dict[str, Any]:
-        """Return which old node classes ComfyUI replaces; none if it is too old to do that."""
+        """Return the node classes that ComfyUI replaces by others; none if it is too old."""
         try:
             return await parse_object(
                 await self.request("GET", "/node_replacements", may_lack=True)
@@ -224,20 +224,20 @@ class ComfyUIClient(Transport):
         prompt : bytes
             The graph in API format, as JSON.
         prompt_id : str
-            The id it shall have.
+            The id of the new prompt.
         client_id : str
-            The WebSocket session that gets its events.
+            The WebSocket session that receives its events.
         workflow : bytes, optional
-            The graph in UI format, as JSON; ComfyUI writes it into the pictures.
+            The graph in UI format, as JSON; ComfyUI writes it into the output images.
         front : bool
-            Whether it goes to the head of the queue.
+            Whether it is put at the head of the queue.
         outputs : sequence of str, optional
-            Ids of the output nodes that are to be executed; by default all of them.
+            Ids of the output nodes to execute; by default all of them.
         extra : mapping of str to str, optional
             Further fields of ``extra_data``: ``preview_method``, keys of a Comfy account.
         after : asyncio.Future, optional
-            What must be done before ComfyUI can hear of the prompt. The request is on its way
-            meanwhile, but for its last byte, without which it is nothing that could be queued.
+            Must be done before ComfyUI can queue the prompt. The request is sent in the meantime
+            except for its last byte, without which it cannot be parsed.
 
         Returns
         -------
@@ -249,10 +249,10 @@ class ComfyUIClient(Transport):
         PromptInvalidError
             If ComfyUI refuses the graph.
         TooLargeError
-            If it takes no body of this size.
+            If it does not accept a body of this size.
         ComfyUIUnavailableError
-            If ComfyUI does not answer, or does not queue the prompt under this id, or ``after``
-            fails; ``details["sent"]`` is false where it cannot have heard of the prompt.
+            If ComfyUI does not answer, or does not queue the prompt with this id, or ``after``
+            fails; ``details["sent"]`` is false if it cannot have received the prompt.
         """
         fields: dict[str, Any] = {"prompt_id": prompt_id, "client_id": client_id}
         if front:
@@ -277,9 +277,9 @@ class ComfyUIClient(Transport):
         return {**answer, "node_errors": node_errors if isinstance(node_errors, dict) else {}}
 
     async def cancel(self, prompt_id: str) -> None:
-        """Remove a prompt from the queue, or interrupt it if it is being executed.
+        """Remove a prompt from the queue, or interrupt it if it is executing.
 
-        One that has ended or is unknown is left alone, and so is any other prompt.
+        Nothing is done if it has ended or is unknown; other prompts are not changed.
         """
         try:
             await self._job("POST", prompt_id, "/cancel")
@@ -289,18 +289,18 @@ class ComfyUIClient(Transport):
             await self.interrupt(prompt_id)
 
     async def interrupt(self, prompt_id: str) -> None:
-        """Interrupt the running prompt if it is this one."""
+        """Interrupt the executing prompt if it is this one."""
         await self.request("POST", "/interrupt", body=json.dumps({"prompt_id": prompt_id}).encode())
 
     async def free(self, *, unload_models: bool, free_memory: bool) -> None:
-        """Make ComfyUI free memory as soon as it executes nothing.
+        """Request that ComfyUI frees memory as soon as it executes no prompt.
 
         Parameters
         ----------
         unload_models : bool
-            Whether models leave the memory of GPU and machine.
+            Whether models are removed from the memory of the GPU and of the machine.
         free_memory : bool
-            Whether the outputs of nodes that it keeps for later prompts go too.
+            Whether cached outputs of nodes are removed, too.
         """
         body = {"unload_models": unload_models, "free_memory": free_memory}
         await self.request("POST", "/free", body=json.dumps(body).encode())
@@ -314,30 +314,30 @@ class ComfyUIClient(Transport):
         kind: str = "input",
         overwrite: bool = False,
     ) -> tuple[str, str]:
-        """Put a file into one of ComfyUI's folders, streamed from the disk.
+        """Upload a file into one of ComfyUI's folders, streamed from the disk.
 
         Parameters
         ----------
         file : binary file
-            Opened, at its start; it is closed when it was sent.
+            The open file, at its start; it is closed after it was sent.
         filename, subfolder : str
-            What it shall be called, and where below the folder it goes.
+            The name of the target file, and its subfolder.
         kind : str
             ``input``, ``output`` or ``temp``.
         overwrite : bool
-            Whether a file of that name is replaced; else the same content is reused and other
-            content gets a free name (ComfyUI, ``server.py``).
+            Whether a file of that name is replaced. If not, a file with the same content is reused;
+            if the content differs, the new file gets another name (ComfyUI, ``server.py``).
 
         Returns
         -------
         tuple of str
-            The name and the subfolder that it got.
+            The name and the subfolder of the stored file.
         """
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=5, sock_read=STORING * self.timeout
         )
         try:
-            form = aiohttp.FormData(quote_fields=False)  # ComfyUI takes names as they are
+            form = aiohttp.FormData(quote_fields=False)  # ComfyUI does not unquote names
             form.add_field("image", file, filename=filename)
             for name, value in (("subfolder", subfolder), ("type", kind)):
                 form.add_field(name, value)
@@ -357,12 +357,12 @@ class ComfyUIClient(Transport):
     async def view(
         self, query: Mapping[str, str], headers: Mapping[str, str]
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Ask for an output or input file; the caller streams the answer.
+        """Request an output or input file; the caller streams the response.
 
         Raises
         ------
         ComfyUIUnavailableError
-            If ComfyUI does not answer, or breaks off while the answer is read.
+            If ComfyUI does not answer, or the connection breaks during the response.
         """
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=BETWEEN_PIECES)
         asking = self.session.get(
@@ -371,7 +371,7 @@ class ComfyUIClient(Transport):
             headers={"Accept-Encoding": "identity", **headers},
             timeout=timeout,
             allow_redirects=False,
-            auto_decompress=False,  # older aiohttp unpacks without bounds
+            auto_decompress=False,  # older aiohttp decompresses without a limit
         )
         try:
             async with await wait_for(asking, self.timeout) as answer:
@@ -384,14 +384,14 @@ class ComfyUIClient(Transport):
             raise self.unavailable(str(error) or type(error).__name__) from error
 
     async def fetch(self, query: Mapping[str, str], file: BinaryIO) -> None:
-        """Write an output or input file of ComfyUI into an opened one.
+        """Write an output or input file of ComfyUI into an open file.
 
         Parameters
         ----------
         query : mapping
             ``filename``, ``subfolder`` and ``type``.
         file : binary file
-            Written to in threads.
+            The target; it is written to in threads.
 
         Raises
         ------

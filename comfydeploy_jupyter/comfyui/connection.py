@@ -1,4 +1,4 @@
-"""The one WebSocket to a ComfyUI."""
+"""The WebSocket connection to a ComfyUI."""
 
 from __future__ import annotations
 
@@ -23,37 +23,37 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# With this flag ComfyUI names the node and the prompt of each preview (feature_flags.py).
+# With this flag ComfyUI sends the node and the prompt of each preview (feature_flags.py).
 FEATURE_FLAGS = json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
 BACKOFF = Backoff(first=0.05, longest=3.0)  # between attempts to connect
-KNOCK_TIMEOUT = 5.0  # seconds that ComfyUI has to answer HTTP before a socket is opened
-HEARTBEAT = 20.0  # seconds of silence after which a ping asks whether the way is still there
+KNOCK_TIMEOUT = 5.0  # seconds that ComfyUI has to answer an HTTP request before a socket is opened
+HEARTBEAT = 20.0  # seconds of silence after which a ping checks the connection
 FIRST_DOUBT, LAST_DOUBT = 8.0, 300.0  # seconds of silence after which a socket may be deaf
-MAX_FRAME = 64 * 1024**2  # bytes; for a larger frame the socket is given up before it is received
+MAX_FRAME = 64 * 1024**2  # bytes; the socket is closed instead of receiving a larger frame
 
 
 class Connection:
-    """A WebSocket to ComfyUI which comes back whenever it breaks.
+    """A WebSocket to ComfyUI that reconnects whenever the connection breaks.
 
     ComfyUI sends the events of a run only to the client id that queued it, so all runs of one
     ComfyUI are queued with the id of this connection.
 
-    ComfyUI keeps its sockets by client id, and a socket that ends takes away whatever is kept under
-    its id, even where that is its successor (ComfyUI, ``server.py``). So a socket that broke
-    without a goodbye can, whenever ComfyUI notices, make the next one deaf: open, but without
-    events. Against that, a new socket is opened only once ComfyUI has answered HTTP, which means
-    that it has mostly dealt with what came before; and `may_be_deaf` tells when to `reconnect`.
+    ComfyUI keeps its sockets by client id, and a socket that ends removes the entry of its id, even
+    if that is its successor (ComfyUI, ``server.py``). So a socket that broke without being closed
+    can make the next one deaf when ComfyUI notices it: open, but without events. Therefore a new
+    socket is opened only after ComfyUI has answered an HTTP request, which means that it has mostly
+    processed earlier events; and `may_be_deaf` shows when to call `reconnect`.
 
     Parameters
     ----------
     client : ComfyUIClient
-        The ComfyUI.
+        The client of that ComfyUI.
     client_id : str
-        The session id; the same over reconnects, so that events of running prompts come back.
+        The session id; unchanged when reconnecting, so that events of executing prompts arrive.
     on_event : callable
         Called on the event loop with each `Event`, `Preview` or `Unread`, as it arrives.
     on_connect, on_disconnect : callable
-        Called at each change.
+        Called when the connection is opened and when it is lost.
     """
 
     def __init__(
@@ -76,26 +76,26 @@ class Connection:
         self._hurry = asyncio.Event()
         self.last_event_at: float | None = None  # seconds since the epoch
         self.last_heard = time.monotonic()
-        self.queue_remaining: int | None = None  # as ComfyUI last told it on this socket
+        self.queue_remaining: int | None = None  # the last number that ComfyUI sent on this socket
         self.failure: str | None = None
-        self.hint: str | None = None  # what helps against a refusal of ours to use what is there
-        self.hangs = False  # the last attempt failed because nobody answered, not even with a no
+        self.hint: str | None = None  # advice if this package refuses to use the process there
+        self.hangs = False  # the last attempt got no response, and was not refused
         self._leaving = asyncio.Lock()
         self._left: aiohttp.ClientWebSocketResponse[Any] | None = None
-        self._doubt: float | None = None  # seconds of silence that are one too many
+        self._doubt: float | None = None  # seconds of silence from which on the socket may be deaf
 
     @property
     def connected(self) -> bool:
-        """Whether ComfyUI's events reach us now."""
+        """Whether ComfyUI's events arrive now."""
         return self._up.is_set()
 
     def start(self) -> None:
-        """Begin to connect; returns at once."""
+        """Start connecting in the background; returns at once."""
         if self._task is None:
             self._task = asyncio.create_task(self._run(), name="comfydeploy-connection")
 
     async def close(self) -> None:
-        """End the connection for good."""
+        """Close the connection permanently."""
         if self._task is not None:
             await end([self._task])
             self._task = None
@@ -107,7 +107,7 @@ class Connection:
         return await wait_until_set(self._up, timeout)
 
     def hurry(self) -> None:
-        """Try to connect now instead of after the pause between attempts."""
+        """Try to connect now instead of waiting for the end of the pause between attempts."""
         self._hurry.set()
 
     @property
@@ -151,7 +151,7 @@ class Connection:
 
     async def _connect(self) -> None:
         """Open a socket and handle its frames until it is closed."""
-        async with self._leaving:  # the last socket must be gone before the next one comes
+        async with self._leaving:  # the last socket must be closed before the next one is opened
             await self._client.queue_remaining(within=KNOCK_TIMEOUT)
         async with self._client.sockets.ws_connect(
             f"{self._client.url}/ws",

@@ -25,27 +25,27 @@ if TYPE_CHECKING:
 
     from .client import ComfyUIClient
 
-ASK_AGAIN = 5.0  # seconds until a ComfyUI that did not tell them is asked anew
+ASK_AGAIN = 5.0  # seconds until the next request to a ComfyUI that did not return them
 Source = Literal["live", "cached", "bundled"]
 BUNDLE = "core_nodes.json.gz"  # made by scripts/bundle_definitions.py
 
 
 class Knowledge:
-    """The node definitions of one ComfyUI, in the forms that graphs are read with.
+    """The node definitions of one ComfyUI, in the forms that are needed to read graphs.
 
     Parameters
     ----------
     object_info : dict
-        What ``GET /object_info`` answers.
+        The response to ``GET /object_info``.
     source : str
-        ``live``: asked for now; ``cached``: from the last time ComfyUI answered; ``bundled``: the
-        core nodes of the ComfyUI version that this package was made with.
+        ``live``: requested now; ``cached``: from the last time that ComfyUI answered;
+        ``bundled``: the core nodes of the ComfyUI version for which this package was made.
     comfyui_version : str or None
-        Of the ComfyUI that they are from.
+        The version of the ComfyUI that they are from.
     replacements : dict or None
-        What ``GET /node_replacements`` answers; those that are bundled if it is unknown.
+        The response to ``GET /node_replacements``; None: the bundled ones.
     packed : bytes, optional
-        All that as the file of `Definitions` has it, for worker processes.
+        All this in the file format of `Definitions`, for worker processes.
     """
 
     def __init__(
@@ -69,13 +69,13 @@ class Knowledge:
         """Return the definitions in a file of `Definitions`."""
         kept = responses.loads(gzip.decompress(packed))
         replacements = kept.get("node_replacements")
-        if not isinstance(replacements, dict):  # kept before ComfyUI was asked for them
+        if not isinstance(replacements, dict):  # the file is older than these
             replacements = None
         info, version = kept["object_info"], kept["comfyui_version"]
         return cls(info, source, version, replacements, packed=packed)
 
     def __reduce__(self) -> Any:
-        """Pickle the file instead of the objects made of it, which are many."""
+        """Pickle the content of the file instead of the objects made of it, which are many."""
         if self._packed is None:
             return super().__reduce__()
         return Knowledge.unpacked, (self._packed, self.source)
@@ -90,20 +90,20 @@ class _Live:
     client: ComfyUIClient
     knowledge: Knowledge
     digest: str
-    asked_at: float  # of the monotonic clock
+    asked_at: float  # monotonic time
 
 
 class Definitions:
-    """The definitions of the ComfyUI that is attached, else the last ones that are known.
+    """The definitions of the connected ComfyUI, else the last ones that are known.
 
-    They are asked for anew after each connect, since a restarted ComfyUI may have other nodes.
-    The lists of model files in them change while ComfyUI runs: whoever judges by these gives a
-    ``max_age``.
+    They are requested again after each connection, since a restarted ComfyUI may have other nodes.
+    The lists of model files in them change while ComfyUI runs: code that needs current lists passes
+    a ``max_age``.
 
     Parameters
     ----------
     cache : pathlib.Path
-        File that keeps them for the time when ComfyUI is down.
+        File that stores them for the time when ComfyUI is not running.
     """
 
     def __init__(self, cache: Path) -> None:
@@ -116,7 +116,7 @@ class Definitions:
 
     @property
     def known(self) -> Knowledge | None:
-        """Those that are in memory, without asking or reading for them."""
+        """The definitions in memory, without a request and without reading the file."""
         return self._offline if self._live is None else self._live.knowledge
 
     def attach(self) -> None:
@@ -135,7 +135,7 @@ class Definitions:
         version : str or None
             Its version.
         max_age : float, optional
-            Seconds after which they are asked for anew.
+            Seconds after which they are requested again.
 
         Raises
         ------
@@ -149,16 +149,16 @@ class Definitions:
                 if max_age is None or age <= max_age:
                     return live.knowledge
             if self._error is not None and time.monotonic() - self._failed_at < ASK_AGAIN:
-                raise self._error.with_traceback(None)  # others have just waited for it in vain
+                raise self._error.with_traceback(None)  # another caller has just failed
             return (await self._ask(client, version))[1]
 
     async def text(self, client: ComfyUIClient, version: str | None) -> bytes:
-        """Return the definitions as JSON text, asked for now."""
+        """Return the definitions as JSON text, requested now."""
         async with self._lock:
             return (await self._ask(client, version))[0]
 
     async def offline(self) -> Knowledge:
-        """Return the last definitions that were seen, else those of the core nodes."""
+        """Return the last definitions that were received, else those of the core nodes."""
         async with self._lock:
             if self._offline is None:
                 self._offline = await asyncio.to_thread(self._read)
@@ -211,12 +211,12 @@ def _bundle() -> bytes:
 
 @lru_cache(maxsize=1)
 def core_classes() -> tuple[str, Mapping[str, str]]:
-    """Return which node classes come with the ComfyUI that the bundled definitions are of.
+    """Return the node classes that are part of ComfyUI, according to the bundled definitions.
 
     Returns
     -------
     version : str
-        Of that ComfyUI.
+        The version of that ComfyUI.
     modules : mapping
         The Python module of each class.
     """

@@ -1,7 +1,7 @@
-"""Finds a ComfyUI that answers or can be started, and the interpreter to start it with.
+"""Find a ComfyUI that answers or can be started, and the interpreter to start it with.
 
-Everything here looks without importing torch or running ComfyUI. Functions that are not coroutines
-touch files or start short programs: call them in a thread.
+Nothing in this module imports torch or runs ComfyUI. Functions that are not coroutines read files
+or start short programs: call them in a thread.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ if TYPE_CHECKING:
 INSTALL_COMMAND = "python -m comfydeploy_jupyter.comfyui.install"
 INSTALL_PATH = "~/ComfyUI"
 
-# What decides which packages an interpreter sees.
+# The environment variables that determine which packages an interpreter finds.
 PYTHON_VARIABLES = ("PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "PYTHONNOUSERSITE")
 
 USUAL_PORT = 8188
-LARGEST_TEXT = 16 * 1024**2  # bytes of a file of git's, or of ComfyUI's program
+LARGEST_TEXT = 16 * 1024**2  # bytes of a file of git, or of ComfyUI's source
 USUAL_PLACES: tuple[str, ...] = (
     INSTALL_PATH,  # the installer's default, AWS and Lambda images
     "/workspace/ComfyUI",  # RunPod, vast.ai
@@ -72,17 +72,17 @@ class Found:
     Attributes
     ----------
     kind : {"url", "path"}
-        ``url``: it runs, or is configured to run elsewhere, and is never started by us. ``path``:
-        it lies here and is to be started.
+        ``url``: it is running, or configured to run elsewhere, and this server never starts it.
+        ``path``: it is on this machine, and this server starts it.
     url : str or None
-        Its address without a trailing slash, for ``url``.
+        Its address without a trailing slash, for the kind ``url``.
     path : pathlib.Path or None
-        Its folder, where known.
+        Its folder, if known.
     python : pathlib.Path or None
-        The interpreter to start it with, where one was found.
+        The interpreter to start it with, if one was found.
     passed_over : str or None
-        Why a program that listens where a ComfyUI usually answers, or one in the usual places, is
-        not used.
+        The reason why a program at ComfyUI's default port, or a ComfyUI in one of the usual
+        folders, is not used.
     """
 
     kind: Literal["url", "path"]
@@ -103,26 +103,26 @@ async def discover(
 ) -> Found:
     """Return the ComfyUI to use.
 
-    In this order: the configured address; one that answers at ``port`` of this box; the configured
-    folder; the first of ``places`` that holds one. A configured address is not asked whether it
-    answers, so that a ComfyUI that comes up later is not passed over.
+    Tried in this order: the configured address; a ComfyUI that answers at ``port`` of this machine;
+    the configured folder; the first of ``places`` with a ComfyUI. No request is sent to a
+    configured address, so a ComfyUI that starts later is used as well.
 
     Parameters
     ----------
     comfyui_url, comfyui_path, comfyui_python : str
-        The configuration; empty where unset. Beside ``comfyui_url`` the path only tells where the
-        folders are.
+        The configuration; empty if unset. With ``comfyui_url``, the path is only used to find the
+        folders.
     places : sequence of str
-        Folders to look at, ``~`` allowed.
+        Folders to search; ``~`` is allowed.
     port : int or None
-        Where a ComfyUI usually answers; None: only what is configured counts.
+        The port at which ComfyUI usually answers; None: only the configuration is used.
     peers : Peers, optional
-        Whose ComfyUI may answer there; default this user's and root's.
+        The users whose ComfyUI may answer at the port; default: this user and root.
 
     Raises
     ------
     ComfyUIUnavailableError
-        There is none, or the configured folder holds none; ``hint`` has the command that helps.
+        If there is none, or the configured folder has none; ``hint`` contains a command to run.
     """
     path = _configured(comfyui_path)
     python = _configured(comfyui_python)
@@ -168,7 +168,7 @@ def _configured(path: str) -> Path | None:
 async def answers(url: str, timeout: float = 5.0, *, peers: Peers | None = None) -> bool:
     """Return whether a ComfyUI of `peers` answers at ``url`` within ``timeout`` seconds.
 
-    A port at which nothing listens is told at once; one that is busy with a model may take seconds.
+    The result is immediate if no process listens; a ComfyUI that loads a model may take seconds.
     """
     try:
         return await what_answers(url, timeout, peers=peers) is None
@@ -177,16 +177,16 @@ async def answers(url: str, timeout: float = 5.0, *, peers: Peers | None = None)
 
 
 async def what_answers(url: str, timeout: float = 5.0, *, peers: Peers | None = None) -> str | None:
-    """Return None if a ComfyUI answers at ``url``, else in words what answers there.
+    """Return None if a ComfyUI answers at ``url``, else a description of the answer.
 
-    ``GET /system_stats`` must give JSON with ``devices`` and a ``system`` that tells ComfyUI's
-    version, or its ``argv`` as older ones do (ComfyUI, server.py). Redirects are not
-    followed.
+    The JSON of ``GET /system_stats`` must have ``devices``, and a ``system`` with ComfyUI's
+    version or, as in older versions, ``argv`` (ComfyUI, server.py). Redirects are not followed.
+
 
     Raises
     ------
     ComfyUIUnavailableError
-        Nothing answers within ``timeout`` seconds, or a process that `peers` does not allow.
+        If there is no answer within ``timeout`` seconds, or `peers` does not allow the process.
     """
     try:
         async with (
@@ -219,7 +219,7 @@ async def what_answers(url: str, timeout: float = 5.0, *, peers: Peers | None = 
 
 
 def is_comfyui_tree(path: Path) -> bool:
-    """Return whether ``path`` is a folder with ComfyUI's program."""
+    """Return whether ``path`` is a folder with ComfyUI's source."""
     try:
         return (path / "main.py").is_file() and (path / "comfy").is_dir()
     except OSError:
@@ -236,7 +236,7 @@ def launch_options(path: Path) -> frozenset[str]:
 
 
 def _first_tree(places: Sequence[str]) -> tuple[Path | None, str | None]:
-    """Return the first ComfyUI that nobody else can change, and why those before are not used."""
+    """Return the first ComfyUI that no other user can change, and why earlier ones are not used."""
     refused: list[str] = []
     for place in places:
         tree = Path(place).expanduser()
@@ -249,18 +249,18 @@ def _first_tree(places: Sequence[str]) -> tuple[Path | None, str | None]:
 
 
 def find_python(path: Path, *, by_chance: bool = False) -> Path | None:
-    """Return the interpreter that a ComfyUI folder is run with.
+    """Return the interpreter for a ComfyUI folder.
 
-    That is a virtual environment in the folder (``venv``, ``.venv``) or beside it, else the
-    running interpreter where it has torch, else None. One that others than this user and root can
-    change counts only in a folder that the user has named.
+    It is in a virtual environment in the folder (``venv``, ``.venv``) or next to it, else it is the
+    running interpreter if that has torch, else None. An interpreter that users other than this one
+    and root can change is accepted only if the user has configured the folder.
 
     Parameters
     ----------
     path : pathlib.Path
         The folder.
     by_chance : bool
-        Whether the folder was found, not named.
+        Whether the folder was found by a search, and not configured.
     """
     for folder in (path, path.parent):
         for name in ("venv", ".venv"):
@@ -279,7 +279,7 @@ def _judged(objection: Callable[[Path], str | None], path: Path) -> str | None:
 
 
 def installed_version(path: Path) -> tuple[str | None, str | None]:
-    """Return version and git commit of the ComfyUI in ``path``, each None where unknown.
+    """Return version and git commit of the ComfyUI in ``path``; each is None if unknown.
 
     The version is read from ``comfyui_version.py`` (else ``pyproject.toml``), the commit from
     ``.git`` without running git.
@@ -296,9 +296,9 @@ def _search(file: Path, pattern: str) -> str | None:
 
 
 def read_text(file: Path) -> str:
-    """Return the text of a file that somebody else has written; empty where there is none.
+    """Return the text of a file that another user may have written; empty if it does not exist.
 
-    No pipe or device is waited for, and no more is read than such files have.
+    Pipes and devices are not read, and the number of bytes is limited.
     """
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -311,8 +311,8 @@ def read_text(file: Path) -> str:
 
 
 def git_commit(git: Path) -> str | None:
-    """Return the commit that is checked out beside a ``.git``, None where that is unknown."""
-    # a work tree of its own, or a submodule, has a file that names the folder
+    """Return the commit that is checked out according to ``.git``, None if unknown."""
+    # An additional work tree or a submodule has a file that contains the path of the folder.
     elsewhere = _search(git, r"^gitdir:\s*(.+)$")
     if elsewhere:
         git = git.parent / elsewhere
@@ -327,15 +327,15 @@ def git_commit(git: Path) -> str | None:
 
 
 def has_gpu(env: Mapping[str, str] | None = None) -> bool:
-    """Return whether this box has a GPU that ComfyUI can use, without importing torch.
+    """Return whether this machine has a GPU that ComfyUI can use, without importing torch.
 
-    Looked for are NVIDIA's and AMD's devices, WSL's, an ``nvidia-smi`` that lists a GPU, and
-    Apple's chips. GPUs that ``CUDA_VISIBLE_DEVICES`` hides do not count.
+    Accepted are device files of NVIDIA, AMD and WSL, an ``nvidia-smi`` that lists a GPU, and
+    Apple's chips. GPUs that ``CUDA_VISIBLE_DEVICES`` hides are ignored.
 
     Parameters
     ----------
     env : mapping, optional
-        The environment that ComfyUI will have; default that of this process.
+        The environment variables for ComfyUI; default: those of this process.
     """
     env = os.environ if env is None else env
     if sys.platform == "darwin":
@@ -370,11 +370,11 @@ class TorchBuild:
     Attributes
     ----------
     version : str
-        For example ``2.9.1+cu128``.
+        Version, for example ``2.9.1+cu128``.
     accelerated : bool
         Whether it is built for a GPU (CUDA, ROCm, XPU, Apple).
     site : pathlib.Path
-        The folder that holds it, a ``site-packages``.
+        The folder that contains it, a ``site-packages``.
     """
 
     version: str
@@ -383,7 +383,7 @@ class TorchBuild:
 
 
 def torch_build(python: Path | str) -> TorchBuild | None:
-    """Return the torch that ``python`` would import, None where it has none or does not run."""
+    """Return the torch that ``python`` would import; None if it has none or cannot be run."""
     script = (
         "import importlib.util; spec = importlib.util.find_spec('torch'); "
         "print(spec.origin or '' if spec else '')"

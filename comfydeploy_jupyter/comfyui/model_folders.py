@@ -1,6 +1,6 @@
-"""ComfyUI's model folders: their names, directories and extensions, and where those are set.
+"""ComfyUI's model folders: their names, directories and extensions, and their configuration.
 
-All functions here read the disk: call them in threads.
+All functions in this module read the disk: call them in threads.
 
 Source of the rules: ComfyUI folder_paths.py and utils/extra_config.py.
 """
@@ -24,16 +24,16 @@ log = logging.getLogger(__name__)
 MODEL_EXTENSIONS = frozenset(
     {".ckpt", ".pt", ".pt2", ".bin", ".pth", ".safetensors", ".pkl", ".sft"}
 )
-"""Extensions of weights, as ComfyUI's folder_paths.py lists them."""
+"""Extensions of files with weights, as in ComfyUI's folder_paths.py."""
 
 UNREGISTERED_EXTENSIONS = MODEL_EXTENSIONS | {".gguf", ".onnx"}
-"""Extensions shown of folders under ``models/`` that only custom nodes register."""
+"""Extensions that are listed in folders under ``models/`` that only custom nodes register."""
 
 LEGACY_NAMES = {"unet": "diffusion_models", "clip": "text_encoders"}
 """Former names of model folders (ComfyUI, folder_paths.py)."""
 
 NOT_MODELS = frozenset({"configs", "custom_nodes", "datasets"})
-"""Registered folders that hold no models."""
+"""Registered folders that contain no models."""
 
 _FOLDERS = (
     "checkpoints",
@@ -71,14 +71,14 @@ _EXTENSIONS = {
     "classifiers": frozenset({""}),
 }
 BESIDE_MODELS = frozenset({"custom_nodes", "datasets"})
-"""Folders that are not below ``models/``, but beside it."""
+"""Folders that are not below ``models/``, but next to it."""
 
-_LONGEST = 1024 * 1024  # bytes of a file that are read
+_LONGEST = 1024 * 1024  # bytes of a file that are read at most
 _STOCK_FOLDER = re.compile(
     r'^folder_names_and_paths\["([\w-]+)"\] = \(\[([^\]\n]*)\], (.+)\)[ \t]*$', re.MULTILINE
 )
 _STOCK_PATH = re.compile(r'os\.path\.join\((models_dir|base_path), "([\w-]+)"\)')
-"""How ComfyUI's folder_paths.py registers its folders, in all versions that are tested."""
+"""The code with which folder_paths.py registers folders, in all tested versions of ComfyUI."""
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,9 @@ class ModelFolder:
     name : str
         Its registered name.
     paths : tuple of Path
-        The directories it is made of, absolute; the first is where new models go.
+        Its directories, absolute; new models are stored in the first one.
     extensions : frozenset of str
-        Lower-case extensions, with their dot, of the files in it; empty: every file.
+        Lower-case extensions of its files, with the dot; empty: all files.
     """
 
     name: str
@@ -101,31 +101,31 @@ class ModelFolder:
 
 
 def told_folder(name: str, base: Path, models: Path) -> ModelFolder:
-    """Return the model folder that a running ComfyUI names, as its custom nodes register it."""
+    """Return the folder for a name from a running ComfyUI, whose custom nodes registered it."""
     parent = base if name in BESIDE_MODELS else models
     return ModelFolder(name, (parent / name,), _EXTENSIONS.get(name, UNREGISTERED_EXTENSIONS))
 
 
 def is_folder_name(name: str) -> bool:
-    """Return whether a name from ComfyUI can be that of a folder directly under ``models/``."""
+    """Return whether a name from ComfyUI can be the name of a folder directly under ``models/``."""
     return re.fullmatch(r"[\w][\w .-]{0,100}", name) is not None and name == name.rstrip(" .")
 
 
 def registered_extensions(name: str) -> frozenset[str]:
-    """Return the extensions of a model folder as ComfyUI registers it; empty: every file."""
+    """Return the extensions that ComfyUI registers for a model folder; empty: all files."""
     known = dict.fromkeys(_FOLDERS, MODEL_EXTENSIONS) | _EXTENSIONS
     return known.get(name, frozenset())
 
 
 class Registry:
-    """ComfyUI's table of model folders while it is being filled.
+    """ComfyUI's table of model folders while it is being built.
 
     Parameters
     ----------
     home : pathlib.Path
-        The folder of ComfyUI's program.
+        The folder with ComfyUI's source.
     base, models : pathlib.Path
-        Its base and its models directory.
+        Its base directory and its models directory.
     """
 
     def __init__(self, home: Path, base: Path, models: Path) -> None:
@@ -136,7 +136,7 @@ class Registry:
             self._extensions[name] = extensions
 
     def add(self, name: str, path: str, *, is_default: bool = False) -> None:
-        """Add a directory to a model folder, as its first one if it is the default."""
+        """Add a directory to a model folder; it becomes the first one if it is the default."""
         paths = self._paths.setdefault(LEGACY_NAMES.get(name, name), [])
         if is_default and path in paths:
             paths.remove(path)
@@ -159,11 +159,11 @@ class Registry:
 
 
 _StockFolder: TypeAlias = tuple[str, list[tuple[bool, str]], frozenset[str]]
-"""A name; the directories, each with whether it is beside ``models/``; the extensions."""
+"""Name; directories, each with whether it is next to ``models/``; extensions."""
 
 
 def _stock_folders() -> list[_StockFolder]:
-    """Return the folders of the oldest tested ComfyUI, for a tree without ComfyUI's own source."""
+    """Return the folders of the oldest tested ComfyUI, for a folder without ComfyUI's source."""
     return [
         (
             name,
@@ -175,7 +175,7 @@ def _stock_folders() -> list[_StockFolder]:
 
 
 def _read_stock_folders(home: Path) -> list[_StockFolder]:
-    """Return the folders that a ComfyUI registers in its source; none if that is unreadable."""
+    """Return the folders that ComfyUI's source registers; none if that cannot be read."""
     try:
         source = _read(home / "folder_paths.py").decode("utf-8", "replace")
     except OSError:
@@ -189,7 +189,7 @@ def _read_stock_folders(home: Path) -> list[_StockFolder]:
 
 
 def _read_extensions(text: str) -> frozenset[str]:
-    """Return the extensions in a set or list of ComfyUI's source."""
+    """Return the extensions in the source text of a set or list."""
     if text == "set()":
         return frozenset()
     if text.startswith(("{", "[")):
@@ -200,12 +200,12 @@ def _read_extensions(text: str) -> frozenset[str]:
 def _read(path: Path) -> bytes:
     """Return the content of a regular file.
 
-    Opening a pipe of that name would wait until a process writes into it, perhaps for ever.
+    The file is opened without blocking: to open a pipe could block until another process writes.
 
     Raises
     ------
     OSError
-        It cannot be read, is no regular file, or is longer than `_LONGEST`.
+        If it cannot be read, is not a regular file, or is longer than `_LONGEST`.
     """
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123 - of a descriptor
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -219,7 +219,7 @@ def _read(path: Path) -> bytes:
 def _read_extra_paths(config: Path) -> Iterator[tuple[str, str, bool]]:
     """Yield ``(folder name, absolute path, is_default)`` of an ``extra_model_paths.yaml``.
 
-    A file or section that cannot be understood is logged and skipped: the rest still counts.
+    A file or section that cannot be parsed is logged and skipped; the rest is used.
     """
     try:
         sections = yaml.safe_load(_read(config).decode()) or {}
@@ -235,12 +235,12 @@ def _read_extra_paths(config: Path) -> Iterator[tuple[str, str, bool]]:
 
 def _read_section(config: Path, section: dict[Any, Any]) -> Iterator[tuple[str, str, bool]]:
     given = section.pop("base_path", None) or ""
-    if not isinstance(given, str) or "\0" in given:  # aliases make a short list endless as text
+    if not isinstance(given, str) or "\0" in given:  # with YAML aliases a short list can be huge
         log.warning("A section of %s is ignored: its base_path is no path", config)
         return
     try:
         base = Path(given).expanduser()
-    except RuntimeError as error:  # ~somebody who is not there
+    except RuntimeError as error:  # ~user of an unknown user
         log.warning("A section of %s is ignored: %s", config, error)
         return
     start = absolute(config.parent) / os.path.expandvars(base)
@@ -254,5 +254,5 @@ def _read_section(config: Path, section: dict[Any, Any]) -> Iterator[tuple[str, 
 
 
 def absolute(path: str | Path) -> Path:
-    """Return a path as an absolute one, without ``~`` and ``..``; links are left."""
+    """Return an absolute path without ``~`` and ``..``; links are not resolved."""
     return Path(os.path.normpath(Path(path).expanduser().absolute()))

@@ -1,4 +1,4 @@
-"""Recognises that a ComfyUI ran out of memory, and says what helps."""
+"""Detect that a ComfyUI ran out of memory, and give advice."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import re
 from pathlib import Path
 
-KILLED = 137  # exit code of a process that SIGKILL ended
+KILLED = 137  # exit code of a process that was killed by SIGKILL
 
 ADVICE = (
     "Make the picture or the batch smaller, start ComfyUI with --lowvram (launch_args), or have it"
@@ -14,43 +14,43 @@ ADVICE = (
 )
 
 HANGS = f"it may be there, but does not answer, as where memory runs out. If that is it: {ADVICE}"
-"""Why a ComfyUI that hangs may do so, and what helps."""
+"""Probable cause and advice for a ComfyUI that does not respond."""
 
 _SIGNS = re.compile(
     r"out of memory|outofmemory|memoryerror|would exceed allowed memory|can't allocate memory"
     r"|cannot allocate memory|not enough memory|failed to allocate|cuda_error_out_of_memory",
     re.IGNORECASE,
 )
-"""What PyTorch says for CUDA, HIP, MPS and the CPU, Python says, and ComfyUI makes of it."""
+"""Messages of PyTorch for CUDA, HIP, MPS and the CPU, of Python, and of ComfyUI."""
 
 
 def is_out_of_memory(kind: str, message: str) -> bool:
-    """Return whether a node's error means that memory ran out.
+    """Return whether the error of a node means that memory ran out.
 
     Parameters
     ----------
     kind : str
         The type of the exception.
     message : str
-        What it says.
+        The message of the exception.
     """
     return any(_SIGNS.search(text[:10_000]) for text in (kind, message))
 
 
 def with_advice(message: str) -> str:
-    """Return the message for a node that ran out of memory, with what helps."""
+    """Return the message for a node that ran out of memory, with advice."""
     return f"{message}\n\nComfyUI ran out of memory. {ADVICE}."
 
 
 def why_killed(exit_code: int | None, oom_kills: int) -> str | None:
-    """Return why memory may have ended a ComfyUI, and what helps; None where it has not.
+    """Return why a lack of memory may have ended a ComfyUI, with advice; None for other causes.
 
     Parameters
     ----------
     exit_code : int or None
-        How it ended, 128 + n where signal n ended it.
+        Exit code of ComfyUI; 128 + n if signal n ended it.
     oom_kills : int
-        How many processes the kernel has ended for want of memory in the meantime.
+        Number of processes that the kernel has killed for lack of memory in the meantime.
     """
     if oom_kills > 0:
         return f"the system ended it because memory ran out. {ADVICE}"
@@ -61,9 +61,9 @@ def why_killed(exit_code: int | None, oom_kills: int) -> str | None:
 
 
 def count_oom_kills(root: Path = Path("/")) -> int:
-    """Return how many processes of our control group the kernel has ended for want of memory.
+    """Return how many processes of this control group the kernel has killed for lack of memory.
 
-    For a thread. Where the kernel does not tell, it is always 0.
+    Call it in a thread. If the kernel does not provide the number, it is 0.
 
     Parameters
     ----------

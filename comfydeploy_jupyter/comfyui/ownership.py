@@ -1,6 +1,6 @@
-"""Whether what lies at a path was put there by this user or root, and nobody else can change it.
+"""Check that only this user and root can have created, or can change, the files at a path.
 
-Everything here touches the disk: call it in a thread.
+All functions in this module read the disk: call them in a thread.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ from pathlib import Path
 
 from ..posix import user_name
 
-MOST_LINKS = 40  # that are followed for one path, as Linux does
-# Folders of a ComfyUI with data alone. What is in others may be run: ComfyUI-Manager keeps scripts
-# in `user` that it runs when ComfyUI starts, and hooks of a repository are run by git.
+MOST_LINKS = 40  # links that are followed in one path, as on Linux
+# Folders of a ComfyUI with data only. Files in other folders may be executed: ComfyUI-Manager runs
+# scripts in `user` when ComfyUI starts, and git runs the hooks of a repository.
 _DATA = frozenset({"models", "input", "output", "temp"})
 
 
 def objection(path: Path) -> str | None:
-    """Return who else could have put, or could change, what is at a path; None if nobody.
+    """Return who else could have created, or can change, the files at a path; None if nobody.
 
-    Each folder on the way, links included, must belong to this user or to root, and nobody else may
-    write to it. A folder like ``/tmp``, where everybody may make files, counts as one that others
-    write to: what is missing in it today is there tomorrow.
+    Each folder of the path, links included, must belong to this user or to root, and must not be
+    writable by others. A folder like ``/tmp``, in which all users may create files, counts as
+    writable by others: a file that is missing now may be created later.
 
     Raises
     ------
     OSError
-        If it cannot be looked at.
+        If the path cannot be read.
     """
     here = Path("/")
     waiting = list(reversed(Path(os.path.abspath(path)).parts[1:]))  # noqa: PTH100 - links stay
@@ -55,7 +55,7 @@ def objection_to_tree(tree: Path) -> str | None:
     Raises
     ------
     OSError
-        If it cannot be looked at.
+        If the path cannot be read.
     """
     found = objection(tree)
     packs = tree / "custom_nodes"
@@ -73,7 +73,7 @@ def objection_to_python(python: Path) -> str | None:
     Raises
     ------
     OSError
-        If it cannot be looked at.
+        If the path cannot be read.
     """
     environment = python.parent.parent
     parts = [
@@ -101,9 +101,9 @@ def _foreign_owner(path: Path, uid: int) -> str | None:
 
 
 def _has_others(path: Path, gid: int) -> bool:
-    """Return whether a group has others in it than this user and root, or named users may write."""
+    """Return whether other users than this one and root are in a group, or an ACL names users."""
     if hasattr(os, "listxattr") and "system.posix_acl_access" in os.listxattr(path):
-        return True  # the rights of the group stand for those of the named users, too
+        return True  # the group bits also limit the users in an ACL
     if gid == 0:
         return False
     import grp

@@ -1,4 +1,4 @@
-"""Parses ComfyUI's responses, which may be large, and are not trusted."""
+"""Parse ComfyUI's responses, which may be large, and are not trusted."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 async def refusal(response: aiohttp.ClientResponse, text: bytes) -> PromptInvalidError | None:
-    """Return the error for a graph that ComfyUI refuses; None if it says something else."""
+    """Return the error for a graph that ComfyUI refuses; None for any other response."""
     if response.status == 500 and response.content_type == "text/plain":
-        # So ComfyUI answers where its own checks raise on a broken graph.
+        # ComfyUI's response if its validation raises an exception for a malformed graph.
         sentence = "ComfyUI could not read the graph (it answered 500)"
         error: Any = {"type": "prompt_unreadable", "message": sentence, "details": ""}
         return PromptInvalidError(sentence, details=error, extra={"node_errors": {}})
@@ -43,12 +43,12 @@ async def refusal(response: aiohttp.ClientResponse, text: bytes) -> PromptInvali
 
 
 def by_number(item: list[Any]) -> tuple[Any, Any]:
-    """Return the key by which ComfyUI sorts the items of its queue."""
+    """Return the sort key that ComfyUI uses for the items of its queue."""
     return item[0], str(item[1])
 
 
 def queue_heads(text: bytes) -> dict[str, Any]:
-    """Parse a queue, of whose items only the number and the id of the prompt are kept.
+    """Parse a queue; of each item, only the number and the id of the prompt are kept.
 
     The graph of each prompt is dropped as soon as it is parsed.
     """
@@ -59,12 +59,12 @@ def queue_heads(text: bytes) -> dict[str, Any]:
 async def parse_without_graph(text: bytes) -> Any:
     """Parse a job or a history without the graph of its prompt.
 
-    A large one is parsed in a worker process, so that its graph never is in this one.
+    A large text is parsed in a worker process, so that the graph is never in this one.
 
     Raises
     ------
     ValueError
-        It is not JSON.
+        If it is not JSON.
     """
     if len(text) > LARGE:
         return await worker.call(_without_graph, text)
@@ -72,7 +72,7 @@ async def parse_without_graph(text: bytes) -> Any:
 
 
 def _without_graph(text: bytes) -> Any:
-    """Return an answer of the jobs API or of the history without the graph of the prompt."""
+    """Return a job or a history without the graph of its prompt."""
     found = responses.loads(text)
     if isinstance(found, dict):
         for entry in (found, *found.values()):
@@ -85,8 +85,8 @@ def _without_graph(text: bytes) -> Any:
 def last_status(text: bytes) -> dict[str, Any]:
     """Return the status at the end of a history that is too large to be read.
 
-    ComfyUI has ``outputs`` before ``status`` there, and neither these words with their
-    quotation marks in a text, where each would have a backslash.
+    In it, ComfyUI writes ``outputs`` before ``status``. Texts cannot contain these keys with their
+    quotation marks, since these would be escaped by a backslash.
     """
     found: Any = None
     begin = text.rfind(b'"status": {"status_str": ')
@@ -107,12 +107,12 @@ async def parse_object(text: bytes, *, without_graph: bool = False) -> dict[str,
     text : bytes
         The body.
     without_graph : bool
-        Whether to leave out the graph of a prompt, as `parse_without_graph` does.
+        Whether to remove the graph of a prompt; see `parse_without_graph`.
 
     Raises
     ------
     ComfyUIUnavailableError
-        It is something else.
+        If it is not a JSON object.
     """
     try:
         found = await (parse_without_graph if without_graph else responses.parse)(text)
@@ -127,7 +127,7 @@ async def parse_object(text: bytes, *, without_graph: bool = False) -> dict[str,
 
 
 def not_comfyui(path: str) -> ComfyUIUnavailableError:
-    """Return the error for an answer that ComfyUI does not give."""
+    """Return the error for a response that is not one of ComfyUI."""
     return ComfyUIUnavailableError(
         f"What answers {path} is not ComfyUI, or another version of it than is understood",
         extra={"hint": "Check that the address really is ComfyUI's."},

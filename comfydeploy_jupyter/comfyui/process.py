@@ -1,4 +1,4 @@
-"""A ComfyUI that this server starts, supervises and ends."""
+"""A ComfyUI process that this server starts, supervises and stops."""
 
 from __future__ import annotations
 
@@ -25,48 +25,48 @@ logger = logging.getLogger("comfydeploy_jupyter")
 
 State = Literal["stopped", "starting", "running", "backoff", "failed"]
 
-BACKOFF = Backoff(first=1.25, longest=60.0, jitter=0.2)  # before it is started again
+BACKOFF = Backoff(first=1.25, longest=60.0, jitter=0.2)  # pause before a restart
 STABLE_AFTER = 60.0
 
 
 class ComfyUIProcess:
-    """Starts one ComfyUI, keeps it running, and ends it with this process at the latest.
+    """Starts one ComfyUI, keeps it running, and stops it at the latest when this process exits.
 
-    A ComfyUI that ends by itself is started again after a pause that grows from 1 s to 60 s and
-    is forgotten once it ran for 60 s. Only a ComfyUI that never answered since :meth:`start` is
-    left alone: its state is ``failed``, and a further :meth:`start` tries again.
+    A ComfyUI that exits by itself is restarted after a pause that grows from 1 s to 60 s, and is
+    reset after 60 s of operation. Only a ComfyUI that has never answered since :meth:`start` is not
+    restarted: its state is ``failed``, and another call of :meth:`start` tries again.
 
     Parameters
     ----------
     path : path
         The folder with ComfyUI's ``main.py``.
     python : path, optional
-        The interpreter; default as :func:`~.discovery.find_python` finds it.
+        The interpreter; default: the result of :func:`~.discovery.find_python`.
     launch_args : sequence of str
-        Arguments for ``main.py``. They win over the defaults ``--listen 127.0.0.1``, ``--port``,
-        ``--preview-method auto``, and ``--cpu`` where there is no GPU.
+        Arguments for ``main.py``. They override the defaults ``--listen 127.0.0.1``, ``--port``,
+        ``--preview-method auto``, and ``--cpu`` if there is no GPU.
     port : int, optional
-        Its port; default a free one, kept over restarts as long as it stays free.
+        Its port; by default a free one, which is reused by restarts as long as it is free.
     log_path : path
-        Where its output goes; a JSON file of the same name beside it records the running process.
+        File for its output; a JSON file of the same name next to it records the running process.
     env : mapping, optional
-        Environment variables added to those of this process. Credentials of Jupyter and ComfyDeploy
-        are not handed down, unless named here.
+        Environment variables in addition to those of this process. Credentials of Jupyter and
+        ComfyDeploy are removed, unless they are listed here.
     grace : float
-        Seconds between asking it to end and killing it.
+        Seconds between SIGTERM and SIGKILL.
     start_timeout : float
-        Seconds until it must answer.
+        Seconds within which it must answer.
     trusted_users : iterable of str
-        ``*``: whatever answers at its port is taken for it.
+        ``*``: any process that answers at its port is accepted.
 
     Attributes
     ----------
     restarts : int
-        How often it was started again after it ended by itself.
+        Number of restarts after it exited by itself.
     peers : Peers
-        Allows nobody but the process itself to answer at its address.
+        Accepts answers at its address from the process itself only.
     memory_verdict : str or None
-        Where memory may have ended it the last time: that, and what helps.
+        Probable cause and advice if a lack of memory may have ended it the last time.
     """
 
     def __init__(
@@ -111,34 +111,34 @@ class ComfyUIProcess:
 
     @property
     def pid(self) -> int | None:
-        """The process id of ComfyUI itself, None while it does not run."""
+        """The process id of ComfyUI itself, None if it is not running."""
         return self._child.pid
 
     @property
     def last_exit(self) -> int | None:
-        """Its last exit code, 128 + n where signal n ended it."""
+        """Its last exit code; 128 + n if signal n ended it."""
         return self._child.last_exit
 
     @property
     def url(self) -> str | None:
-        """Its address, known from the first start on."""
+        """Its address, known after the first start."""
         return self._url
 
     def on_state(self, callback: Callable[[State], object]) -> None:
-        """Call ``callback`` on the event loop with the new state at every change."""
+        """Call ``callback`` on the event loop with the new state after each change."""
         self._callbacks.append(callback)
 
     async def start(self) -> None:
-        """Start ComfyUI, unless it runs, and wait until it answers.
+        """Start ComfyUI if it is not running, and wait until it answers.
 
-        A pause before a restart is cut short. Where several wait, or one that waits is cancelled,
-        there is still one start.
+        A pause before a restart is cut short. There is only one start at a time, also if several
+        callers wait or a waiting caller is cancelled.
 
         Raises
         ------
         ComfyUIUnavailableError
-            It ended, did not answer in time, cannot be started, or was stopped meanwhile; with its
-            last lines as ``details["log"]`` and a ``hint``.
+            If it exited, did not answer in time, cannot be started, or was stopped in the meantime;
+            its last lines of output are ``details["log"]``, and there is a ``hint``.
         """
         async with self._lock:
             if self._attempt is None or self._supervisor is None or self._supervisor.done():
@@ -151,7 +151,7 @@ class ComfyUIProcess:
             raise error
 
     async def stop(self) -> None:
-        """End ComfyUI and its supervision; without effect where it does not run."""
+        """Stop ComfyUI and its supervision; without effect if it is not running."""
         self._stopping = asyncio.ensure_future(self._stop())
         await asyncio.shield(self._stopping)
 
@@ -210,7 +210,7 @@ class ComfyUIProcess:
         self._settle(error)
 
     def _settle(self, outcome: ComfyUIUnavailableError | None) -> None:
-        """Give the result to the callers of :meth:`start`."""
+        """Set the result of the waiting callers of :meth:`start`."""
         if self._attempt is not None and not self._attempt.done():
             self._attempt.set_result(outcome)
 
@@ -224,7 +224,7 @@ class ComfyUIProcess:
     # --- one start, one end
 
     async def _launch(self) -> ComfyUIUnavailableError | None:
-        """Start ComfyUI and wait until it answers; return why it does not, and leave none then."""
+        """Start ComfyUI and wait until it answers; after a failure stop it and return the error."""
         try:
             command, url, env = await asyncio.to_thread(self._prepare)
             self._oom_kills = await asyncio.to_thread(count_oom_kills)
@@ -256,7 +256,7 @@ class ComfyUIProcess:
         return self._unavailable(why, log)
 
     async def _why(self) -> str:
-        """Return in words how ComfyUI has just ended."""
+        """Return a sentence that describes how ComfyUI has just exited."""
         kills = await asyncio.to_thread(count_oom_kills) - self._oom_kills
         self.memory_verdict = why_killed(self.last_exit, kills)
         verdict = f": {self.memory_verdict}" if self.memory_verdict else ""
@@ -265,7 +265,7 @@ class ComfyUIProcess:
     # --- what a start needs; runs in a thread
 
     def _prepare(self) -> tuple[list[str], str, dict[str, str]]:
-        """Return command line, address and environment; end the process of an earlier owner."""
+        """Return command line, address and environment; stop a killed server's process."""
         if not discovery.is_comfyui_tree(self.path):
             raise self._unavailable(f"There is no ComfyUI in {self.path}")
         python = self._python or discovery.find_python(self.path, by_chance=True)
@@ -328,7 +328,7 @@ def _tell(callback: Callable[[State], object], state: State) -> None:
 
 
 def port_number(given: str | int) -> int | None:
-    """Return a port as a number, None for anything else."""
+    """Return a port as a number, None for an invalid one."""
     try:
         port = int(given)
     except ValueError:
@@ -337,7 +337,7 @@ def port_number(given: str | int) -> int | None:
 
 
 def option_value(arguments: Sequence[str], name: str) -> str | None:
-    """Return the value of a command-line option, "" where it has none, None where it is absent."""
+    """Return the value of a command-line option, "" without a value, None if it is absent."""
     value = None
     for index, argument in enumerate(arguments):
         if argument == name:
@@ -349,7 +349,7 @@ def option_value(arguments: Sequence[str], name: str) -> str | None:
 
 
 def _connect_host(listen: str | None) -> str:
-    """Return the host at which a ComfyUI with this ``--listen`` can be reached from here."""
+    """Return the host at which this machine can reach a ComfyUI with this ``--listen``."""
     hosts = [host.strip() for host in (listen or "").split(",") if host.strip()]
     if not hosts or "0.0.0.0" in hosts or "127.0.0.1" in hosts:  # noqa: S104 - compared, not bound
         return "127.0.0.1"

@@ -1,4 +1,4 @@
-"""Which process answers as ComfyUI on this machine: its interpreter and its folder."""
+"""Find the process that answers as ComfyUI on this machine: its interpreter and its folder."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .discovery import is_comfyui_tree
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-CONNECT_WITHIN = 1.0  # seconds that this machine has to take or refuse a connection to itself
+CONNECT_WITHIN = 1.0  # seconds that this machine has to accept or refuse a connection to itself
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class Running:
     pid : int
         Its process id.
     python : pathlib.Path or None
-        The interpreter it was started with, as its command line names it.
+        The interpreter in its command line.
     path : pathlib.Path or None
         The folder of its ``main.py``.
     arguments : tuple of str or None
-        What comes after ``main.py`` on its command line; None where there is no ``main.py``.
+        The arguments after ``main.py`` in its command line; None without a ``main.py``.
     folder : pathlib.Path or None
         Its working directory.
     """
@@ -52,9 +52,10 @@ class Running:
 
 
 def running_at(url: str) -> Running | None:
-    """Return the process that listens at an address of this machine, if it can be known.
+    """Return the process that listens at an address of this machine; None if unknown.
 
-    It cannot where the address is another machine's, or the process neither this user's nor root's.
+    It is unknown if the address is on another machine, or the process belongs to other users than
+    this one and root.
     """
     pid = pid_at(url)
     return describe(pid) if pid is not None else None
@@ -63,7 +64,7 @@ def running_at(url: str) -> Running | None:
 def pid_at(url: str) -> int | None:
     """Return the id of the process that `running_at` describes.
 
-    Of several that share the socket, that is one with a ``main.py`` on its command line.
+    If several processes share the socket, it is one with ``main.py`` in its command line.
     """
     try:
         parts = urlsplit(url)
@@ -85,8 +86,8 @@ def pid_at(url: str) -> int | None:
 async def nothing_listens_at(url: str) -> bool:
     """Return whether this machine refuses connections to an address of its own.
 
-    Whatever listened there is dead then. False for an address of another machine, and where a
-    connection is neither taken nor refused.
+    If it does, the process that listened there has exited. False for an address of another machine,
+    and if a connection is neither accepted nor refused.
     """
     loop = asyncio.get_running_loop()
     try:
@@ -107,7 +108,7 @@ async def nothing_listens_at(url: str) -> bool:
             refused = True
         except asyncio.TimeoutError:
             return False
-        except OSError:  # this machine has no such address, as ::1 where IPv6 is off
+        except OSError:  # this machine has no such address, such as ::1 without IPv6
             continue
         else:
             return False
@@ -115,7 +116,7 @@ async def nothing_listens_at(url: str) -> bool:
 
 
 def _listening(port: int) -> Iterator[int]:
-    """Give the processes that listen on a port of this machine, as far as we may know them."""
+    """Yield the processes that listen on a port of this machine, as far as they are visible."""
     with contextlib.suppress(psutil.Error, OSError):
         for pid, connection in _connections():
             here = connection.laddr and connection.laddr.port == port
@@ -124,14 +125,14 @@ def _listening(port: int) -> Iterator[int]:
 
 
 def _connections() -> Iterator[tuple[int | None, Any]]:
-    """Give the TCP connections of this machine, as far as we may know them, with their process."""
+    """Yield the TCP connections of this machine with their process, as far as they are visible."""
     try:
         for connection in psutil.net_connections(kind="tcp"):
             yield connection.pid, connection
-    except psutil.AccessDenied:  # macOS shows all of them to root only, but each user their own
+    except psutil.AccessDenied:  # on macOS only root can list all of them; users, their own
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                # before psutil 6 it had another name
+                # Before psutil 6 the method had another name.
                 listed = getattr(process, "net_connections", None) or process.connections
                 for own in listed(kind="tcp"):
                     yield process.pid, own
@@ -146,7 +147,7 @@ def describe(pid: int) -> Running:
     except psutil.Error:
         return Running(pid, None, None)
     if not is_trusted(pid):
-        return Running(pid, None, None)  # it could name any interpreter, and any folder
+        return Running(pid, None, None)  # its command line may name any program and folder
     python = _program(process, words[0], folder) if words else None
     scripts = (at for at, word in enumerate(words) if at and Path(word).name == "main.py")
     at = next(scripts, None)

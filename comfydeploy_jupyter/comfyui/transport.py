@@ -1,4 +1,4 @@
-"""HTTP and WebSockets to one ComfyUI: sessions, limits and errors, without its routes."""
+"""HTTP and WebSocket connections to one ComfyUI: sessions, limits and errors, without routes."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-BEFORE = 10.0  # seconds that ``after`` of `Transport.ask` may take: a write to the store
-PIECE = 256 * 1024  # bytes of a prompt that are sent at once
-MAX_ANSWER = 64 * 1024**2  # bytes; the definitions of thousands of nodes have some 20 MB
-UNKNOWN_JOB = b"Job not found"  # as ComfyUI 0.33 says it
+BEFORE = 10.0  # seconds that ``after`` of `Transport.ask` may take, which is a write to the store
+PIECE = 256 * 1024  # bytes of one chunk of a prompt
+MAX_ANSWER = 64 * 1024**2  # bytes; the definitions of thousands of nodes take about 20 MB
+UNKNOWN_JOB = b"Job not found"  # the text of ComfyUI 0.33
 
 
 class NoRouteError(Exception):
-    """The ComfyUI is too old for a route."""
+    """The ComfyUI is too old to have a route."""
 
 
 class FailedJobError(NoRouteError):
-    """The jobs API fails over one prompt: older routes can tell of it."""
+    """The jobs API fails for one prompt; older routes can be used instead."""
 
 
 class Transport:
@@ -45,7 +45,7 @@ class Transport:
     timeout : float
         Seconds that ComfyUI has to answer one request.
     peers : Peers, optional
-        Who may answer there, where that is on this machine.
+        The users whose process may answer there, if the URL is on this machine.
     """
 
     def __init__(self, url: str, *, timeout: float = 30.0, peers: Peers | None = None) -> None:
@@ -62,11 +62,11 @@ class Transport:
 
     @property
     def sockets(self) -> aiohttp.ClientSession:
-        """The same for WebSockets, which refuses redirects by itself."""
+        """The connection pool for WebSockets, which refuses redirects."""
         return self._sessions()[1]
 
     async def close(self) -> None:
-        """Close all connections, for good."""
+        """Close all connections permanently."""
         self._closed = True
         sessions, self._opened = self._opened or (), None
         for session in reversed(sessions):
@@ -89,16 +89,16 @@ class Transport:
         headers: Mapping[str, str],
         body: AsyncIterator[bytes] | None,
     ) -> aiohttp.ClientResponse:
-        """Send a request as it is; return the answer, whose body is not yet read.
+        """Send a request unchanged; return the response before its body is read.
 
         Parameters
         ----------
         method, target : str
-            The verb, and path with query as they go over the wire.
+            The method, and the path with query in their encoded form.
         headers : dict
-            All of them but ``Host``.
+            All headers except ``Host``.
         body : async iterator of bytes, optional
-            The body, sent as it comes.
+            The body; chunks are sent as they are yielded.
 
         Raises
         ------
@@ -120,12 +120,12 @@ class Transport:
             raise self.unavailable(str(error) or type(error).__name__) from error
 
     async def pieces(self, answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        """Give the body of an answer as it comes.
+        """Yield the body of a response as it arrives.
 
         Raises
         ------
         ComfyUIUnavailableError
-            If ComfyUI breaks off.
+            If the connection breaks.
         """
         try:
             async for piece in answer.content.iter_any():
@@ -134,12 +134,12 @@ class Transport:
             raise self.unavailable(f"it broke off ({error})") from error
 
     async def open_socket(self, target: str) -> aiohttp.ClientWebSocketResponse[bool]:
-        """Open a WebSocket that is somebody else's.
+        """Open a WebSocket on behalf of another client.
 
         Parameters
         ----------
         target : str
-            Path with query as they go over the wire.
+            Path with query in their encoded form.
 
         Raises
         ------
@@ -163,19 +163,19 @@ class Transport:
         )
 
     async def get_list(self, path: str, kind: type[T]) -> list[T]:
-        """Return the JSON array that ComfyUI answers for a path.
+        """Return the JSON array in ComfyUI's reply to a GET request.
 
         Parameters
         ----------
         path : str
             The route.
         kind : type
-            What the items must be.
+            The type of the items.
 
         Raises
         ------
         ComfyUIUnavailableError
-            If it does not answer, or with anything else.
+            If it does not answer, or the reply is something else.
         """
         text = await self.request("GET", path)
         try:
@@ -187,7 +187,7 @@ class Transport:
         return found
 
     async def get_object(self, path: str) -> dict[str, Any]:
-        """Return the JSON object that ComfyUI answers for a path."""
+        """Return the JSON object in ComfyUI's reply to a GET request."""
         return await parse_object(await self.request("GET", path))
 
     async def request(
@@ -203,7 +203,7 @@ class Transport:
         Raises
         ------
         ComfyUIUnavailableError
-            If the body is larger, or as `ask` does.
+            If the body is larger, or as in `ask`.
         """
         text, whole = await self.ask(method, path, limit=limit, **options)
         if not whole:
@@ -211,7 +211,7 @@ class Transport:
         return text
 
     def too_large(self, what: str, limit: int) -> ComfyUIUnavailableError:
-        """Return the error for an answer of more than ``limit`` bytes."""
+        """Return the error for a response of more than ``limit`` bytes."""
         return self.unavailable(f"its answer to {what} is larger than {limit // 1024**2} MiB")
 
     async def ask(
@@ -236,19 +236,19 @@ class Transport:
         method, path : str
             As in HTTP.
         limit : int
-            Bytes of the body that are read at most.
+            Maximum number of bytes of the body that are read.
         body : bytes, list of bytes or aiohttp.FormData, optional
-            The body; bytes are JSON.
+            The body; bytes are sent as JSON.
         after : asyncio.Future, optional
-            The last byte of a list is sent only when this is done.
+            The last byte of a list is sent only after this future is done.
         passes : tuple of int
-            Statuses whose body may say why ComfyUI refuses a graph.
+            Statuses whose body may contain the reason why ComfyUI refuses a graph.
         timeout : aiohttp.ClientTimeout, optional
-            Limits other than the usual ones.
+            Limits that replace the usual ones.
         within : float, optional
-            Seconds for the whole request, if that is less than the usual time.
+            Seconds for the whole request, if less than the usual timeout.
         to_the_end : bool
-            Whether the end of a body that is too large is read and returned.
+            Whether the last bytes of a body that is too large are read and returned.
         compressed : bool
             Whether ComfyUI may compress the body.
         may_lack : bool
@@ -257,22 +257,22 @@ class Transport:
         Returns
         -------
         tuple of bytes and bool
-            The body, and whether that is all of it, as `responses.read` returns them.
+            The body, and whether it is complete, as `responses.read` returns them.
 
         Raises
         ------
         ComfyUIUnavailableError
-            If ComfyUI does not answer, or with another status.
+            If ComfyUI does not answer, or answers with another status.
         PromptInvalidError
-            If it refuses a graph.
+            If ComfyUI refuses a graph.
         TooLargeError
-            If it does not take so large a body.
+            If ComfyUI does not accept a body of this size.
         NoRouteError
-            With ``may_lack``: there is no such route.
+            With ``may_lack``: if there is no such route.
         FailedJobError
-            With ``may_lack``: the jobs API fails over this prompt.
+            With ``may_lack``: if the jobs API fails for this prompt.
         NotFoundError
-            With ``may_lack``: the jobs API does not know the prompt.
+            With ``may_lack``: if the jobs API does not have the prompt.
         """
         headers = {} if compressed else {"Accept-Encoding": "identity"}
         data: Any = body
@@ -287,7 +287,7 @@ class Transport:
         if timeout is None:
             connecting = min(patience, 5.0)
             timeout = aiohttp.ClientTimeout(total=patience, sock_connect=connecting)
-            if after is not None:  # ComfyUI's time begins when it has the whole request
+            if after is not None:  # ComfyUI's time starts after the complete request
                 timeout = aiohttp.ClientTimeout(
                     total=patience + BEFORE, sock_connect=connecting, sock_read=patience
                 )
@@ -315,7 +315,7 @@ class Transport:
             if refused is not None:
                 raise refused
         if may_lack and response.status in (404, 405):
-            if UNKNOWN_JOB not in text:  # else a proxy's own answer would end runs
+            if UNKNOWN_JOB not in text:  # a proxy's own 404 must not end runs
                 raise NoRouteError
             raise NotFoundError(f"{path} is unknown to ComfyUI at {self.url}")
         if may_lack and response.status == 500:
@@ -328,7 +328,7 @@ class Transport:
 
 
 def _without_redirects() -> aiohttp.TraceConfig:
-    """Return a trace that refuses redirects: ``ws_connect`` has no option for that."""
+    """Return a trace config that refuses redirects: ``ws_connect`` has no option for that."""
 
     async def refuse(*_: object) -> None:
         raise aiohttp.ClientPayloadError("it leads elsewhere")
@@ -348,7 +348,7 @@ def _unheard(after: asyncio.Future[None] | None) -> dict[str, Any]:
 async def _held_back(
     body: list[bytes], until: asyncio.Future[None] | None
 ) -> AsyncIterator[memoryview]:
-    """Give a body in small pieces, its last byte only when something is done."""
+    """Yield a body in small chunks; the last byte only when ``until`` is done."""
     for part in [*body[:-1], body[-1][:-1]]:
         whole = memoryview(part)
         for start in range(0, len(whole), PIECE):
