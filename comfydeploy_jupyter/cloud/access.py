@@ -1,4 +1,4 @@
-"""Decides which addresses may receive a ComfyDeploy API key, and which key."""
+"""Decide which addresses may receive a ComfyDeploy API key, and which key is used."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class CloudAccess:
     Parameters
     ----------
     allowed_api_urls : tuple of str
-        Addresses that may receive a key; a longer path below one of them is allowed too.
+        Addresses that may receive a key; longer paths below them are allowed, too.
     api_key : str or None
-        The configured key.
+        The key in the configuration.
 
     Attributes
     ----------
     signed_in_key : str or None
-        The key that a sign-in brought; it comes before the configured one.
+        The key from a sign-in; it has priority over the configured one.
     """
 
     def __init__(self, allowed_api_urls: tuple[str, ...], api_key: str | None) -> None:
@@ -50,12 +50,12 @@ class CloudAccess:
         )
 
     def key(self, given: str | None) -> str:
-        """Return the key to use: that of the request, of the sign-in, or the configured one.
+        """Return the key to use: the one in the request, else from the sign-in, else configured.
 
         Raises
         ------
         NoAPIKeyError
-            If there is none, or it cannot be one.
+            If there is none, or it is malformed.
         """
         key = (given or self.signed_in_key or self._api_key or "").strip()
         if not (key.isascii() and key.isprintable()):
@@ -68,7 +68,7 @@ class CloudAccess:
         return key
 
     def key_for(self, url: str) -> str | None:
-        """Return the key of the sign-in or the configured one if an address may have it."""
+        """Return the key of the sign-in, else the configured one, if an address may receive it."""
         try:
             self.check_url(url, field="url")
         except ForbiddenAPIURLError:
@@ -83,13 +83,13 @@ def _is_below(asked: URL, allowed: URL) -> bool:
         and asked.user is None
         and asked.password is None
         and (asked.path == prefix or asked.path.startswith(f"{prefix}/"))
-        # Decoded twice: what a proxy may make of %252e%252e.
+        # Decoded twice, since a proxy may decode %252e%252e.
         and ".." not in unquote(asked.path).split("/")
     )
 
 
 def _shown(url: URL) -> str:
-    """Return an address without its parts that may be secret."""
+    """Return an address without the parts that may be secret."""
     try:
         return str(url.with_user(None).with_query(None).with_fragment(None))
     except ValueError:

@@ -21,23 +21,23 @@ if TYPE_CHECKING:
 
 DEFAULT_URL = "https://api.comfydeploy.com/api"
 ATTEMPTS = 4
-LARGEST = 256 * 1024 * 1024  # bytes of an answer; versions of large workflows have megabytes each
-MAX_SENTENCE = 500  # characters of the service's own words that are passed on
+LARGEST = 256 * 1024 * 1024  # bytes of a response; each version of a large workflow has megabytes
+MAX_SENTENCE = 500  # characters of the service's message that are passed on
 
 
 class CloudClient:
-    """The connection pool to the service, and how its answers are read.
+    """The connection pool for the service, and the validation of its responses.
 
     Parameters
     ----------
     base_url : str
-        Address of the API, with its ``/api``.
+        Address of the API, including ``/api``.
     access : CloudAccess
-        Says where a key may go, and which key that is.
+        Has the addresses that may receive a key, and the keys.
     timeout : float
-        Seconds for one call, its repetitions included.
+        Seconds for one call, including its repetitions.
     pause : float
-        Longest pause before the first repetition, in seconds; it doubles with each further one.
+        Longest pause before the first repetition, in seconds; it doubles with each repetition.
     """
 
     def __init__(
@@ -64,14 +64,14 @@ class CloudClient:
             self._session = None
 
     def account(self, given_key: str | None = None, *, api_url: str | None = None) -> CloudAccount:
-        """Return the service as one key sees it; nothing is sent yet.
+        """Return the service with one key; no request is sent.
 
         Parameters
         ----------
         given_key : str, optional
-            The key that a request brought.
+            The key in a request.
         api_url : str, optional
-            The ``api_url`` of a request. As with the ComfyUI node, the API is at its ``/api``.
+            The ``api_url`` in a request. As in the ComfyUI node, the API is below its ``/api``.
 
         Raises
         ------
@@ -83,7 +83,7 @@ class CloudClient:
         return CloudAccount(self, self._api(api_url), self.access.key(given_key))
 
     async def sign_in(self, request_id: str, api_url: str | None = None) -> dict[str, str]:
-        """Ask for the key of a user who is signing in; this needs no key.
+        """Request the key of a user who is signing in; this needs no key.
 
         Returns
         -------
@@ -95,7 +95,7 @@ class CloudClient:
         ForbiddenAPIURLError
             If the address is not on the allow list.
         CloudError
-            With status 404 until the user has approved, 410 afterwards.
+            With status 404 until the user has approved the sign-in, 410 afterwards.
         """
         url = self._api(api_url) / "platform" / "comfyui" / "auth-response"
         answer = await self.call("GET", url, key=None, params={"request_id": request_id})
@@ -113,7 +113,7 @@ class CloudClient:
     async def native_run(
         self, endpoint: str, body: dict[str, Any], given_key: str | None
     ) -> dict[str, Any]:
-        """Ask the service for the body of a native run.
+        """Request the body of a native run from the service.
 
         Parameters
         ----------
@@ -122,7 +122,7 @@ class CloudClient:
         body : dict
             The request's body, without its credentials.
         given_key : str or None
-            The key that the request brought.
+            The key in the request.
 
         Returns
         -------
@@ -156,30 +156,30 @@ class CloudClient:
         body: dict[str, Any] | None = None,
         idempotent: bool | None = None,
     ) -> Any:
-        """Send one request and return the JSON of its answer.
+        """Send one request and return the JSON of its response.
 
-        A 429 is repeated: the service has not done anything then. So is a connection that never
-        came about, and for idempotent calls also a 5xx and a broken connection.
+        The request is repeated after status 429, since the service has not processed it, and after
+        a failure to connect; an idempotent one also after a 5xx and after a broken connection.
 
         Parameters
         ----------
         method : str
             HTTP method.
         url : yarl.URL
-            The address, checked.
+            The validated address.
         key : str or None
-            The API key, for the few routes that need none.
+            The API key; None for the few routes that need none.
         params : dict, optional
-            The query.
+            The parameters of the query.
         body : dict, optional
-            Sent as JSON.
+            The object that is sent as JSON.
         idempotent : bool, optional
-            Whether doing it twice is the same as once; by default all but POST.
+            Whether a repetition has no further effect; by default true for all methods but POST.
 
         Raises
         ------
         CloudError
-            With the service's own 4xx; else 502.
+            With the status of the service's 4xx; else 502.
         """
         repeatable = method != "POST" if idempotent is None else idempotent
         data = None if body is None else await asyncio.to_thread(_encode, body)
@@ -234,7 +234,7 @@ class CloudClient:
             error = CloudError(f"ComfyDeploy at {url.host} cannot be reached: {reason}")
             raise _CallError(error, undone=True) from None
         except (aiohttp.ClientError, OSError, ValueError) as cause:
-            # Not chained: aiohttp's errors carry the request's headers, and so the key.
+            # Not chained: aiohttp's errors contain the request's headers, and so the key.
             error = CloudError(
                 f"ComfyDeploy broke off its answer to {what}: {type(cause).__name__}"
             )
@@ -243,7 +243,7 @@ class CloudClient:
 
 
 class CloudAccount:
-    """The service as one key sees it.
+    """The service with one key.
 
     Made by `CloudClient.account`.
 
@@ -252,7 +252,7 @@ class CloudAccount:
     client : CloudClient
         Sends the requests.
     url : yarl.URL
-        Address of the API, checked.
+        The validated address of the API.
     key : str
         The API key.
     """
@@ -266,32 +266,32 @@ class CloudAccount:
         return f"<CloudAccount at {self.url}>"
 
     async def get(self, *path: str | int, **params: str | int | None) -> Any:
-        """Return the answer to a GET; parameters that are None are left out.
+        """Return the response to a GET; parameters that are None are omitted.
 
         Raises
         ------
         CloudError
-            With the service's own 4xx; else 502.
+            With the status of the service's 4xx; else 502.
         """
         query = {name: str(value) for name, value in params.items() if value is not None}
         return await self._client.call("GET", self._address(path), key=self._key, params=query)
 
     async def post(self, *path: str | int, body: dict[str, Any], idempotent: bool = False) -> Any:
-        """Return the answer to a POST.
+        """Return the response to a POST.
 
         Parameters
         ----------
         *path : str or int
-            The route below the API, piece by piece.
+            The components of the route below the API.
         body : dict
-            Sent as JSON.
+            The object that is sent as JSON.
         idempotent : bool
-            Whether it may be repeated when its answer got lost.
+            Whether the request may be repeated after its response was lost.
 
         Raises
         ------
         CloudError
-            With the service's own 4xx; else 502.
+            With the status of the service's 4xx; else 502.
         """
         address = self._address(path)
         return await self._client.call(
@@ -299,12 +299,12 @@ class CloudAccount:
         )
 
     async def patch(self, *path: str | int, body: dict[str, Any]) -> Any:
-        """Return the answer to a PATCH.
+        """Return the response to a PATCH.
 
         Raises
         ------
         CloudError
-            With the service's own 4xx; else 502.
+            With the status of the service's 4xx; else 502.
         """
         return await self._client.call("PATCH", self._address(path), key=self._key, body=body)
 
@@ -318,7 +318,7 @@ class CloudAccount:
 
 
 class _CallError(Exception):
-    """One attempt failed; whether another one makes sense is in its attributes."""
+    """One attempt failed; its attributes show whether it can be repeated."""
 
     def __init__(
         self,
@@ -371,10 +371,10 @@ async def _read(response: aiohttp.ClientResponse, text: bytes, what: str, key: s
 
 
 def _sentence(answer: Any) -> str:
-    """Return the message of an error response, which has one of three forms.
+    """Return the message in an error response, which has one of three forms.
 
     ``{"detail": "…"}`` from the middleware, ``{"error": "…"}`` from some routes, and
-    ``{"detail": [{"loc": […], "msg": "…"}]}`` for a body it refuses.
+    ``{"detail": [{"loc": […], "msg": "…"}]}`` for an invalid body.
     """
     if not isinstance(answer, dict):
         return ""

@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 class ComfyAccount:
-    """Keeps the key that a user has handed in, beside the one of the configuration.
+    """Stores the key that a user has entered; the configuration may have another one.
 
     Parameters
     ----------
     credentials : Credentials
-        The file for the key that is handed in.
+        The file for the key that the user enters.
     configured : str or None
-        The key of the configuration.
+        The key in the configuration.
     """
 
     def __init__(self, credentials: Credentials, configured: str | None) -> None:
@@ -28,21 +28,21 @@ class ComfyAccount:
         self._kept: str | None = None
 
     async def open(self) -> None:
-        """Read the key that was kept before."""
+        """Read the stored key."""
         account = await asyncio.to_thread(self._credentials.load)
         self._kept = account.api_key if account is not None else None
 
     def key(self) -> str | None:
-        """Return the key for runs that bring none: the kept one, else the configured one."""
+        """Return the key for runs that have none: the stored one, else the configured one."""
         return self._kept or self._configured
 
     @property
     def source(self) -> str | None:
-        """Where the key is from: ``kept``, ``configured``, or None without one."""
+        """The source of the key: ``kept`` (stored), ``configured``, or None without a key."""
         return "kept" if self._kept else "configured" if self._configured else None
 
     async def keep(self, key: str | None) -> None:
-        """Keep a key over restarts, in a file that only its owner can read; None: forget it."""
+        """Store a key permanently, in a file that only its owner can read; None deletes it."""
         if key is None:
             await asyncio.to_thread(self._credentials.forget)
         else:

@@ -1,4 +1,4 @@
-"""The API keys of the user who signed in, kept over restarts."""
+"""The API key of the user who signed in, stored permanently."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import NamedTuple
 
 
 class Account(NamedTuple):
-    """Whom a key belongs to; the key stays out of the repr.
+    """A key and its owner; the repr does not contain the key.
 
     Attributes
     ----------
     api_key : str
         The API key.
     name : str
-        What the service calls its owner; may be empty.
+        The owner's name in the service; may be empty.
     """
 
     api_key: str
@@ -28,21 +28,21 @@ class Account(NamedTuple):
 
 
 class Credentials:
-    """One JSON file that only its owner can read (mode 0600).
+    """A JSON file that only its owner can read (mode 0600).
 
-    Its methods work on the disk: call them in a thread.
+    All methods access the disk: call them in a thread.
 
     Parameters
     ----------
     path : pathlib.Path
-        The file; its folder exists.
+        The path of the file; its folder exists.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def load(self) -> Account | None:
-        """Return the account that signed in; None without one, or if the file cannot be read."""
+        """Return the account that signed in; None if there is none or the file cannot be read."""
         try:
             found = json.loads(self._path.read_bytes())
             return Account(str(found["api_key"]), str(found["name"]))
@@ -54,7 +54,7 @@ class Credentials:
         self._path.unlink(missing_ok=True)
 
     def keep(self, account: Account) -> None:
-        """Store the account that signed in, replacing the file atomically."""
+        """Store the account that signed in, atomically replacing the file."""
         descriptor, name = tempfile.mkstemp(dir=self._path.parent, prefix=".credentials-")
         try:
             with open(descriptor, "w", encoding="utf-8") as file:  # noqa: PTH123 - a descriptor has no path

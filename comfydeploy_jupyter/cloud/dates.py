@@ -1,4 +1,4 @@
-"""Dates as the ComfyDeploy service writes them, in several forms."""
+"""Convert the dates of the ComfyDeploy service, which have several formats."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def iso_utc(value: object) -> str | None:
     Parameters
     ----------
     value : object
-        ``2026-03-01T10:00:00.123Z``, ``2026-03-01 10:00:00.123456``, ``…+00:00``, ``…+00Z`` and
-        the like; without an offset it is UTC.
+        Such as ``2026-03-01T10:00:00.123Z``, ``2026-03-01 10:00:00.123456``, ``…+00:00`` or
+        ``…+00Z``; a date without an offset is in UTC.
 
     Returns
     -------
     str or None
-        E.g. ``2026-03-01T10:00:00.123Z``; None for what is no date.
+        For example ``2026-03-01T10:00:00.123Z``; None for an invalid date.
     """
     found = _DATE.fullmatch(value.strip()) if isinstance(value, str) else None
     if found is None:

@@ -1,4 +1,4 @@
-"""The web site of ComfyDeploy, passed on under Jupyter's own address."""
+"""Forward ComfyDeploy's web site under Jupyter's own address."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
 DEFAULT_SITE = "https://www.comfydeploy.com"
-SILENCE = 300.0  # seconds that an answer which has begun may pause
+SILENCE = 300.0  # seconds that a response may pause after it has begun
 
 _PATH_SAFE = "/%:@!$&'()*+,;=-._~"
 _QUERY_SAFE = f"{_PATH_SAFE}?"
 
 
 class Site:
-    """Passes requests on to the web site, and its answers back, piece by piece.
+    """Forwards requests to the web site and streams its responses back.
 
     Parameters
     ----------
     url : str
-        Address of the site; nothing outside it can be asked for.
+        Address of the site; requests to other addresses are not possible.
     answer_within : float
-        Seconds that it has to begin an answer, once it has the whole request.
+        Seconds that the site has to begin a response after the complete request.
     """
 
     def __init__(self, url: str = DEFAULT_SITE, *, answer_within: float = 30.0) -> None:
@@ -51,21 +51,21 @@ class Site:
             self._session = None
 
     def address(self, tail: str, query: str = "") -> URL:
-        """Return the address of a page.
+        """Return the address of a page of the site.
 
         Parameters
         ----------
         tail : str
-            Its path below the site, as it stands in the request: percent-encoded.
+            Path of the page below the site, percent-encoded as in the request.
         query : str
-            The query, likewise. Jupyter's ``token`` and ``_xsrf`` are left out.
+            The query, encoded in the same way. Jupyter's ``token`` and ``_xsrf`` are removed.
 
         Raises
         ------
         InvalidRequestError
-            If the path could lead elsewhere in the eyes of a server or a browser.
+            If a server or a browser could read the path as one outside of the site.
         CloudError
-            If the site's own address is none.
+            If the configured address of the site is invalid.
         """
         _check_tail(tail)
         base = str(self._base().with_query(None).with_fragment(None)).rstrip("/")
@@ -84,25 +84,25 @@ class Site:
         key: str | None = None,
         body: AsyncIterator[bytes] | None = None,
     ) -> aiohttp.ClientResponse:
-        """Send a request and return the answer, its body not yet read; the caller closes it.
+        """Send a request; return the response before its body is read. The caller closes it.
 
         Parameters
         ----------
         method : str
             HTTP method.
         address : yarl.URL
-            What `address` returned.
+            An address that `address` returned.
         headers : Mapping
-            The headers of the request; those that concern the site are sent.
+            The headers of the request; only those for the site are sent.
         key : str, optional
-            Sent as bearer token.
+            The key that is sent as bearer token.
         body : AsyncIterator of bytes, optional
-            The pieces of the body, in order; the next is taken when there is room for it.
+            The chunks of the body; the next one is read when there is space for it.
 
         Raises
         ------
         CloudError
-            If the site cannot be reached or does not begin to answer in time.
+            If the site cannot be reached or does not begin a response in time.
         """
         sent = proxy_headers.request_headers(headers)
         sent.setdefault("Accept-Encoding", "identity")
@@ -130,7 +130,7 @@ class Site:
         except asyncio.TimeoutError:
             raise CloudError(f"{self.url} does not answer in time") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            # Not chained: aiohttp's errors carry the request's headers, and so the key.
+            # Not chained: aiohttp's errors contain the request's headers, and so the key.
             reason = getattr(getattr(error, "os_error", None), "strerror", None)
             raise CloudError(
                 f"{self.url} cannot be reached: {reason or type(error).__name__}"
@@ -140,12 +140,12 @@ class Site:
             asking.cancel()
 
     async def pieces(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        """Yield the body of an answer as it arrives.
+        """Yield the body of a response as it arrives.
 
         Raises
         ------
         CloudError
-            If it breaks off.
+            If the connection breaks.
         """
         try:
             async for piece in response.content.iter_any():
@@ -154,24 +154,24 @@ class Site:
             raise CloudError(f"{self.url} broke off its answer: {type(error).__name__}") from None
 
     def returned_headers(self, response: aiohttp.ClientResponse) -> dict[str, str]:
-        """Return the headers of an answer that are passed back, all but ``Location``."""
+        """Return the headers of a response that are forwarded, without ``Location``."""
         return proxy_headers.response_headers(response.headers)
 
     def location(self, response: aiohttp.ClientResponse, here: str) -> str | None:
-        """Return where a redirect leads, as seen through us.
+        """Return the target of a redirect, as an address below this package's route.
 
         Parameters
         ----------
         response : aiohttp.ClientResponse
-            The answer.
+            The response.
         here : str
-            The path under which the site is passed on, without a slash at its end.
+            The path of the route that forwards the site, without a slash at its end.
 
         Returns
         -------
         str or None
-            A path below ``here`` for a page of the site, else the full address. None where there
-            is no redirect, or it does not lead to a web page.
+            A path below ``here`` for a page of the site, else the full address. None without a
+            redirect, or if it does not lead to a web page.
         """
         found = response.headers.get("Location")
         if found is None:
@@ -208,10 +208,10 @@ async def _to_the_end(body: AsyncIterator[bytes], complete: asyncio.Event) -> As
 
 
 def _check_tail(tail: str) -> None:
-    """Refuse a path that somebody may read as one to another host or out of the site.
+    """Raise if a program could read a path as an address on another host or outside of the site.
 
-    It is looked at as it is, and as it is after one, two and three rounds of decoding: what a
-    careless server or proxy may make of it.
+    The path is checked unchanged, and after one, two and three rounds of decoding, since a server
+    or proxy may decode it more than once.
     """
     seen = tail
     for _ in range(4):
