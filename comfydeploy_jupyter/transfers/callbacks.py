@@ -1,4 +1,4 @@
-"""Delivers messages to status endpoints: in order for each run, stored until delivered."""
+"""Deliver messages to status endpoints: in order for each run, stored until delivered."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-MAX_BACKLOG = 64  # undelivered messages of a run from which stale ones are dropped
+MAX_BACKLOG = 64  # undelivered messages of a run from which on outdated ones are dropped
 MAX_BACKLOG_BYTES = 256 * 1024
 ANSWER_WITHIN = 30.0  # seconds that an endpoint has to answer one message
-GATHER = 0.02  # seconds in which changes are gathered for one write to the store
-BACK_SOON = 600.0  # seconds after which an endpoint is not worth keeping the server up for it
-GIVEN_UP_AFTER = 3 * 24 * 3600.0  # seconds after which a message is worth nothing any more
+GATHER = 0.02  # seconds in which changes are collected for one write to the store
+BACK_SOON = 600.0  # age in seconds from which on a message does not keep the server running
+GIVEN_UP_AFTER = 3 * 24 * 3600.0  # seconds after which a message is discarded
 
 
 class _Line:
-    """The messages of one run that are not delivered yet."""
+    """The undelivered messages of one run."""
 
     def __init__(self, order: Order) -> None:
         self.order = order
         self.waiting: deque[Callback] = deque()
         self.bytes = 0
         self.next_number = 1
-        self.last = False  # no message will follow
+        self.last = False  # whether no message will follow
         self.task: asyncio.Task[None] | None = None
 
     def put(self, message: Callback) -> None:
@@ -53,9 +53,9 @@ class _Line:
         self.bytes -= len(message.body)
 
     def stale(self) -> list[Callback]:
-        """Return the messages to drop if too many wait: the older ones that a later one replaces.
+        """Return the messages to drop if too many wait: older ones that a later one replaces.
 
-        The first message is being delivered, the newest passing one is not stale: both stay.
+        The first message, which is being delivered, and the newest passing one are kept.
         """
         if len(self.waiting) <= MAX_BACKLOG and self.bytes <= MAX_BACKLOG_BYTES:
             return []
@@ -66,21 +66,21 @@ class _Line:
 class Callbacks:
     """Delivers messages to the status endpoints of runs.
 
-    `send` only puts a message into memory, so that no run ever waits. A task for each run delivers
-    them one after the other; another writes to the store, many at a time, what is not delivered.
+    `send` only adds a message in memory, so that no run has to wait. One task for each run delivers
+    its messages in order; another task writes undelivered messages to the store in batches.
 
     Parameters
     ----------
     repository : CallbackRepository
         The store.
     session : Session
-        The identity of this server, and of of dead ones, whose messages it recovers.
+        The identity of this server, and of exited servers, whose messages it recovers.
     http : aiohttp.ClientSession
-        The connections.
+        The HTTP session.
     key_for : callable
-        Returns the configured key for an address that may have it.
+        Returns the configured key if an address may receive it.
     backoff : Backoff
-        The pauses between attempts; their number is not limited.
+        The pauses between attempts, whose number is not limited.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Callbacks:
         await self.recover(self._session.claimed)
 
     async def recover(self, sessions: Collection[str]) -> list[Order]:
-        """Continue with undelivered messages of servers that have died; return their orders."""
+        """Continue with undelivered messages of exited servers; return the orders of their runs."""
         orders, messages = await self._repository.recover(sessions, self._session.id)
         for order in orders:
             self._lines[order.prompt_id] = _Line(order)
@@ -136,17 +136,17 @@ class Callbacks:
         self._lines[order.prompt_id] = _Line(order)
 
     def order(self, prompt_id: str) -> Order | None:
-        """Return the order of a run that has one."""
+        """Return the order of a run, or None."""
         line = self._lines.get(prompt_id)
         return None if line is None else line.order
 
     def orders(self) -> list[Order]:
-        """Return all orders whose messages are not all delivered."""
+        """Return all orders with undelivered messages."""
         return [line.order for line in self._lines.values()]
 
     @property
     def waiting(self) -> int:
-        """How many messages are not delivered."""
+        """Number of undelivered messages."""
         return sum(len(line.waiting) for line in self._lines.values())
 
     @property
@@ -161,11 +161,11 @@ class Callbacks:
         Parameters
         ----------
         order : Order
-            The run's order; what it says of what was told is kept together with the message.
+            The order of the run; its state is stored together with the message.
         body : bytes
-            JSON.
+            The message as JSON.
         passing : bool
-            Whether a later message makes it stale: dropped first where too many wait.
+            Whether a later message replaces it; such messages are dropped first if too many wait.
         """
         line = self._lines.get(order.prompt_id)
         if line is None or not order.status_endpoint:
@@ -181,7 +181,7 @@ class Callbacks:
         self._deliver(line)
 
     def finish(self, order: Order) -> None:
-        """Note that no further message of a run follows; its order goes with the last one."""
+        """Note that no message of a run follows; its order is deleted after the last delivery."""
         line = self._lines.get(order.prompt_id)
         if line is not None:
             line.last = True
@@ -203,7 +203,7 @@ class Callbacks:
     async def _deliver_one(self, order: Order, message: Callback) -> None:
         endpoint = order.status_endpoint or ""
         attempt = 0
-        # The system clock may be changed meanwhile. Each message is tried at least once.
+        # The system clock may be changed in the meantime. Each message is tried at least once.
         given_up_at = time.monotonic() + GIVEN_UP_AFTER - message.age
         while not attempt or time.monotonic() < given_up_at:
             attempt += 1
@@ -239,7 +239,7 @@ class Callbacks:
             headers={"Content-Type": "application/json"},
             data=message.body,
         ):
-            pass  # its body tells nothing that matters
+            pass  # the body of the response is not needed
 
     def _drop(self, message: Callback) -> None:
         message.delivered = True
@@ -268,9 +268,9 @@ class Callbacks:
                 await asyncio.sleep(GATHER)
 
     async def _flush(self) -> None:
-        """Write changes to the store; a message that was delivered meanwhile is never written.
+        """Write changes to the store; a message that has been delivered by then is never written.
 
-        What could not be written, or may not have been, is left for the next time.
+        Changes that could not be written, or may not have been, are written the next time.
         """
         self._to_write.clear()
         new, gone = [m for m in self._new if not m.delivered], self._gone

@@ -1,4 +1,4 @@
-"""Downloads of models: resumed after a break, checked, then renamed to their target."""
+"""Downloads of models: resumed after an interruption, verified, then renamed to their target."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ if TYPE_CHECKING:
     from .queue import Transfer
     from .sites import ModelSites
 
-PART = ".part"  # suffix of a file that is not whole yet; ComfyUI lists no such files
+PART = ".part"  # suffix of an incomplete file; ComfyUI does not list such files
 _NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 
 
 class PartFile:
-    """A file beside its target that is renamed once it is complete. Its methods block.
+    """A file next to its target that is renamed once it is complete. Its methods block.
 
     Parameters
     ----------
     folders : Folders
-        Opens the directory around it.
+        Opens the directory that contains it.
     target : pathlib.Path
-        The name it will get; absolute, without links.
+        The final path; absolute, without links.
 
     Raises
     ------
     ForbiddenPathError, NotFoundError, ConflictError
-        If the directory cannot be opened or made.
+        If the directory cannot be opened or created.
     TransferError
-        If another process writes to it.
+        If another process is writing to the file.
     """
 
     def __init__(self, folders: Folders, target: Path) -> None:
@@ -73,18 +73,18 @@ class PartFile:
 
     @property
     def digest(self) -> str:
-        """The hexadecimal SHA-256 of its content."""
+        """Hexadecimal SHA-256 of its content."""
         return self._digest.hexdigest()
 
     def existing(self) -> tuple[int, int] | None:
-        """Return size and change time in nanoseconds of a file that has the name, or None."""
+        """Return size and change time in nanoseconds of an existing target, or None."""
         with suppress(FileNotFoundError):
             facts = os.stat(self.name, dir_fd=self._directory, follow_symlinks=False)
             return facts.st_size, facts.st_mtime_ns
         return None
 
     def existing_digest(self, moved: Callable[[], None]) -> str:
-        """Return the SHA-256 of the file that has the name; ``moved`` is called now and then.
+        """Return the SHA-256 of the existing target; ``moved`` is called at intervals.
 
         Raises
         ------
@@ -106,7 +106,7 @@ class PartFile:
         return digest.hexdigest()
 
     def keep(self, moved: Callable[[], None]) -> None:
-        """Continue after the bytes of an earlier attempt; ``moved`` is called as it proceeds."""
+        """Keep the bytes of an earlier attempt; ``moved`` is called while they are hashed."""
         with self._lock:
             self._digest, self.size = hashlib.sha256(), 0
             os.lseek(self._file, 0, os.SEEK_SET)
@@ -116,19 +116,19 @@ class PartFile:
                 moved()
 
     def reset(self) -> None:
-        """Make it empty."""
+        """Remove all its content."""
         with self._lock:
             os.ftruncate(self._file, 0)
             os.lseek(self._file, 0, os.SEEK_SET)
             self._digest, self.size = hashlib.sha256(), 0
 
     def write(self, chunk: bytes) -> None:
-        """Append.
+        """Append bytes.
 
         Raises
         ------
         TransferError
-            If there is no space left.
+            If the disk is full.
         """
         view = memoryview(chunk)
         with self._lock:
@@ -145,12 +145,12 @@ class PartFile:
             self.size += len(chunk)
 
     def free(self) -> int:
-        """Return how many bytes are free on the file system."""
+        """Return the free space of the file system, bytes."""
         found = os.fstatvfs(self._file)
         return found.f_bavail * found.f_frsize
 
     def publish(self) -> bool:
-        """Rename it to its target atomically; return False if the target exists."""
+        """Rename it atomically to its target; return False if the target exists."""
         os.fsync(self._file)
         here = self._directory
         try:
@@ -169,12 +169,12 @@ class PartFile:
         return True
 
     def discard(self) -> None:
-        """Remove it."""
+        """Delete the file."""
         with suppress(FileNotFoundError):
             os.unlink(self.part, dir_fd=self._directory)
 
     def close(self) -> None:
-        """Close it, once no thread uses it any more."""
+        """Close it once no thread is using it."""
         self._closed = True
         with self._lock:
             for descriptor in (self._file, self._directory):
@@ -184,14 +184,14 @@ class PartFile:
 
 
 class _IncomingJob:
-    """Base of downloads and copies: the part file beside the target."""
+    """Base class of downloads and copies: handles the part file next to the target."""
 
     def __init__(self, machines: MachineRegistry) -> None:
         self._machines = machines
 
     @asynccontextmanager
     async def _part(self, transfer: Transfer) -> AsyncIterator[PartFile]:
-        """Open the part file; close it, and remove it if a later attempt could not use it."""
+        """Open the part file; then close it, and delete it if another attempt cannot use it."""
         assert transfer.record.path is not None
         folders = await self._machines.get(transfer.record.facts.get("machine")).folders()
         opening = asyncio.ensure_future(
@@ -214,7 +214,7 @@ class _IncomingJob:
             await asyncio.to_thread(part.close)
 
     async def clean_up(self, transfer: Transfer) -> None:
-        """Remove the part file of a cancelled transfer; a failed one may be continued."""
+        """Delete the part file of a cancelled transfer; a failed transfer may be continued."""
         if not transfer.cancelled or transfer.record.path is None:
             return
         folders = await self._machines.get(transfer.record.facts.get("machine")).folders()
@@ -223,7 +223,7 @@ class _IncomingJob:
         await asyncio.to_thread(part.close)
 
     async def _finish(self, transfer: Transfer, part: PartFile, expected: str | None) -> None:
-        """Check the part file and rename it to its target."""
+        """Verify the part file and rename it to its target."""
         if expected is not None and part.digest != expected:
             raise TransferError(
                 f"the SHA-256 of the file is {part.digest}, not {expected}", again=False
@@ -248,15 +248,15 @@ class Download(_IncomingJob):
     Parameters
     ----------
     http : aiohttp.ClientSession
-        The connections.
+        The HTTP session.
     public : aiohttp.ClientSession
-        Connections to public addresses, for what ``facts["untrusted"]`` marks.
+        HTTP session for public addresses only, for transfers with ``facts["untrusted"]``.
     machines : MachineRegistry
-        Where the folders are.
+        The machines that have the folders.
     sites : ModelSites
-        Which sites take which token.
+        The sites with their tokens.
     fetching : FetchPolicy
-        Whether anything may be fetched.
+        Whether downloads are allowed.
     """
 
     def __init__(
@@ -274,7 +274,7 @@ class Download(_IncomingJob):
         self._fetching = fetching
 
     async def run(self, transfer: Transfer) -> None:
-        """Download the missing rest of the file, check it, and rename it."""
+        """Download the missing rest of the file, verify it, and rename it."""
         facts = transfer.record.facts
         self._fetching.require(transfer.record.filename)
         async with self._part(transfer) as part:
@@ -328,7 +328,7 @@ class Download(_IncomingJob):
                     return
                 await self._receive(transfer, response, part)
         finally:
-            # The attempt was of use only if the part file is larger than before.
+            # The attempt was useful only if the part file is larger than before.
             transfer.gained = part.size > facts.get("best", 0)
             facts["best"] = max(part.size, facts.get("best", 0))
         expected = facts.get("expected") or told_digest(response)
@@ -353,7 +353,7 @@ class Download(_IncomingJob):
         part: PartFile,
         present: tuple[int, int] | None,
     ) -> bool:
-        """Return whether the existing target is the offered file."""
+        """Return whether the existing target has the same content as the file of the response."""
         if present is None:
             return False
         size, digest = told_size(response, part.size), told_digest(response)
@@ -390,10 +390,10 @@ class Download(_IncomingJob):
 
 
 class Copy(_IncomingJob):
-    """Copies a file of this machine into a model folder."""
+    """Copies a local file into a model folder."""
 
     async def run(self, transfer: Transfer) -> None:
-        """Copy the file, check it, and rename it."""
+        """Copy the file, verify it, and rename it."""
         record = transfer.record
         machine = self._machines.get(record.facts.get("machine"))
         path = record.private["from"]
@@ -419,14 +419,14 @@ def taken(name: str) -> TransferError:
 
 
 def told_size(response: aiohttp.ClientResponse, begun: int = 0) -> int | None:
-    """Return the size of the complete file if the response has it.
+    """Return the size of the complete file if the response contains it.
 
     Parameters
     ----------
     response : aiohttp.ClientResponse
-        The answer.
+        The response.
     begun : int
-        The bytes before those that were asked for.
+        Number of bytes before the requested range.
     """
     found = re.fullmatch(r"bytes \d+-\d+/(\d+)", response.headers.get("Content-Range", ""))
     if response.status == 206 and found:
@@ -436,7 +436,7 @@ def told_size(response: aiohttp.ClientResponse, begun: int = 0) -> int | None:
 
 
 def told_digest(response: aiohttp.ClientResponse) -> str | None:
-    """Return the SHA-256 of a large file that Hugging Face sends with its redirect."""
+    """Return the SHA-256 of a large file that Hugging Face sends with its redirect, or None."""
     for answer in (*response.history, response):
         told = answer.headers.get("X-Linked-ETag", "").strip('"').lower()
         if re.fullmatch(r"[0-9a-f]{64}", told):
@@ -445,7 +445,7 @@ def told_digest(response: aiohttp.ClientResponse) -> str | None:
 
 
 def _validator(response: aiohttp.ClientResponse) -> str | None:
-    """Return the value of ``If-Range`` with which only the rest of the same file is sent."""
+    """Return the value of ``If-Range`` with which the server continues only the same file."""
     etag = response.headers.get("ETag", "")
     if etag and not etag.startswith("W/"):
         return etag

@@ -1,4 +1,4 @@
-"""HTTP requests of transfers: which failed ones are worth another attempt."""
+"""HTTP requests of transfers, and which failed requests can be repeated."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from ..net.responses import parse, read_whole, reason_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-SNIPPET = 2048  # bytes of an error's body that are looked at
-LARGEST_JSON = 16 * 1024 * 1024  # bytes; answers of a model site with all its versions have some
-PASSING_STATUSES = frozenset({408, 425, 429})  # refusals that may be over soon
+SNIPPET = 2048  # bytes of the body of an error that are read
+LARGEST_JSON = 16 * 1024 * 1024  # bytes; the response for a model with all its versions has some MB
+PASSING_STATUSES = frozenset({408, 425, 429})  # refusals that may be temporary
 
 
 class TransferError(Exception):
@@ -29,11 +29,11 @@ class TransferError(Exception):
     Parameters
     ----------
     message : str
-        Why, in one sentence, without addresses that are secrets.
+        The reason in one sentence, without secret addresses.
     again : bool
         Whether another attempt may succeed.
     after : float, optional
-        Seconds that the server wants to be left alone.
+        Seconds to wait before the next attempt, as the server demands.
     """
 
     def __init__(self, message: str, *, again: bool, after: float | None = None) -> None:
@@ -46,13 +46,13 @@ class TransferError(Exception):
 def new_session(connector: aiohttp.BaseConnector | None = None) -> aiohttp.ClientSession:
     """Return a session for transfers.
 
-    No time limit is set on a whole request, which may carry gigabytes: whoever starts one watches
-    that bytes arrive. Addresses are used as they are given, since some are signed.
+    There is no time limit for a whole request, which may transfer gigabytes: callers check that
+    bytes arrive. Addresses are not normalised, since some are signed.
 
     Parameters
     ----------
     connector : aiohttp.BaseConnector, optional
-        Makes the connections.
+        The connector for the connections.
     """
     return sessions.new_session(connector, requote_redirect_url=False, auto_decompress=False)
 
@@ -70,29 +70,29 @@ async def request(
     passes: tuple[int, ...] = (),
     **kwargs: Any,
 ) -> AsyncIterator[aiohttp.ClientResponse]:
-    """Make a request and hand out an answer that is not an error.
+    """Send a request and yield a response that is not an error.
 
     Parameters
     ----------
     session : aiohttp.ClientSession
         See `new_session`.
     method, url : str
-        As in HTTP; the address is sent as it is.
+        As in HTTP; the address is sent unchanged.
     what : str
-        What to call the other side in messages, e.g. ``the upload endpoint``.
+        The name of the server in messages, e.g. ``the upload endpoint``.
     token : str, optional
         Sent as bearer token, to this host only.
     headers : dict, optional
-        Further headers.
+        Further headers of the request.
     redirects : bool
-        Whether redirects are followed; the token does not follow to another host.
+        Whether redirects are followed; the token is not sent to another host.
     passes : tuple of int
-        Error statuses that are handed out too.
+        Error statuses whose responses are yielded, too.
 
     Raises
     ------
     TransferError
-        If there is no such answer, or the connection breaks while the caller reads it.
+        If there is no such response, or the connection breaks while the caller reads it.
     """
     address = _address(url, what)
     sent = {"Accept-Encoding": "identity", **(headers or {})}
@@ -111,12 +111,12 @@ async def request(
 
 
 async def get_json(response: aiohttp.ClientResponse, what: str) -> dict[str, Any]:
-    """Return the JSON object of an answer.
+    """Return the JSON object in a response.
 
     Raises
     ------
     TransferError
-        If it is none; a proxy's error page may be gone at the next attempt.
+        If it contains none; a proxy's error page may be temporary.
     """
     try:
         answer = await parse(await read_whole(response, LARGEST_JSON))
@@ -147,7 +147,7 @@ async def _refusal(response: aiohttp.ClientResponse, what: str) -> TransferError
     if status < 400:
         return TransferError(f"{what} answered with a redirect ({phrase})", again=False)
     text = (await response.content.read(SNIPPET)).decode(errors="replace")
-    # S3 answers in XML. Only the code is used: the rest repeats the signed address.
+    # S3 responds in XML. Only the code is used: the rest contains the signed address.
     found = re.search(r"<Code>(\w{1,60})</Code>", text)
     return TransferError(
         f"{what} answered {phrase}{f' ({found.group(1)})' if found else ''}",

@@ -19,7 +19,7 @@ _CHUNK = 1024 * 1024
 
 
 def place(folders: Folders, folder: str, filename: str, *, field: str = "filename") -> Path:
-    """Return the path that a model has, or will have.
+    """Return the path of a model, which need not exist.
 
     Parameters
     ----------
@@ -28,16 +28,16 @@ def place(folders: Folders, folder: str, filename: str, *, field: str = "filenam
     folder : str
         ``checkpoints``, ``models/checkpoints``, or one of its subfolders.
     filename : str
-        Its name, with subfolders where it has some.
+        The file name, with subfolders if any.
     field : str
-        The request's field, for messages.
+        Name of the request's field, for error messages.
 
     Raises
     ------
     InvalidRequestError, NotFoundError
-        If there is no such folder, or the name is none.
+        If there is no such folder, or the name is invalid.
     ForbiddenPathError
-        If the path leads out of the folder.
+        If the path is outside of the folder.
     """
     first, _, rest = folder.strip("/").removeprefix("models/").partition("/")
     try:
@@ -58,12 +58,12 @@ def place(folders: Folders, folder: str, filename: str, *, field: str = "filenam
 
 
 def volume_path(folder: str, filename: str) -> str:
-    """Return the path that a file gets in a ComfyDeploy volume, e.g. ``checkpoints/a.safetensors``.
+    """Return the path of a file in a ComfyDeploy volume, e.g. ``checkpoints/a.safetensors``.
 
     Raises
     ------
     InvalidRequestError
-        If it is none, or would lead out of the folder.
+        If the path is invalid or outside of the folder.
     """
     for field, text in (("folder", folder), ("filename", filename)):
         names = text.strip("/").split("/")
@@ -78,7 +78,7 @@ def delete_model(folders: Folders, path: Path) -> None:
     Raises
     ------
     NotFoundError, ForbiddenPathError
-        If it is not there, or may not be deleted.
+        If it does not exist, or may not be deleted.
     """
     directory = _open_existing(folders, path)
     try:
@@ -92,14 +92,14 @@ def delete_model(folders: Folders, path: Path) -> None:
 
 
 def move_model(folders: Folders, path: Path, target: Path) -> None:
-    """Move a model. It never replaces another file, and no incomplete file is ever visible.
+    """Move a model, without replacing a file, and without a visible incomplete file.
 
     Raises
     ------
     NotFoundError
-        If it is not there.
+        If it does not exist.
     ConflictError
-        If the new name is taken, something else is on its way there, or there is no space left.
+        If the new path is in use or being written to, or the disk is full.
     ForbiddenPathError
         If it may not be moved.
     """
@@ -134,7 +134,7 @@ def _open_existing(folders: Folders, path: Path) -> int:
 
 
 def _link(path: Path, here: int, target: Path, there: int) -> bool:
-    """Return False where the target is on another file system, or on one without links."""
+    """Return False if the target is on another file system, or on one without hard links."""
     try:
         os.link(path.name, target.name, src_dir_fd=here, dst_dir_fd=there, follow_symlinks=False)
     except OSError as error:
@@ -147,7 +147,7 @@ def _link(path: Path, here: int, target: Path, there: int) -> bool:
 
 
 def _copy(folders: Folders, path: Path, here: int, target: Path) -> None:
-    """Copy beside the target, over what a killed server left there, and then onto its name."""
+    """Copy to a file next to the target, replacing a killed server's file, and rename it."""
     part = PartFile(folders, target)
     try:
         part.reset()

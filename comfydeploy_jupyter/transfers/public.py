@@ -26,13 +26,13 @@ Address: TypeAlias = "ipaddress.IPv4Address | ipaddress.IPv6Address"
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _METADATA = frozenset({ipaddress.ip_address("168.63.129.16")})
-"""Addresses of cloud providers that look public, but lead to services of the machine (Azure)."""
+"""Addresses of cloud providers that look public, but belong to services of the machine (Azure)."""
 
 _LOCAL_NAMES = ("localhost", ".localhost", ".local", ".internal", ".localdomain", ".home.arpa")
 
 
 def objection(url: str, allowed: Iterable[str] = ()) -> str | None:
-    """Return what is wrong with a link from a file, without asking any name server.
+    """Return the reason why a link from a file is refused, without any DNS request.
 
     Names are looked up, and redirects checked, when the connection is made: see `PublicConnector`.
 
@@ -41,12 +41,12 @@ def objection(url: str, allowed: Iterable[str] = ()) -> str | None:
     url : str
         The link.
     allowed : iterable of str
-        Addresses of sites that may be anywhere, as `PublicConnector` takes them.
+        Addresses of sites that need not be public; see `PublicConnector`.
 
     Returns
     -------
     str or None
-        In words; None if nothing is wrong.
+        A sentence; None if the link is accepted.
     """
     try:
         parts = urlsplit(url)
@@ -64,14 +64,14 @@ def objection(url: str, allowed: Iterable[str] = ()) -> str | None:
 class PublicConnector(aiohttp.TCPConnector):
     """Connects to public addresses, and to allowed sites at any address.
 
-    Each connection is checked by its address, after the name was looked up; so a
-    name that leads inside, at once or the second time it is asked for, and a redirect to an address
-    inside are refused alike.
+    Each connection is checked by its IP address, after the name was resolved. So a name that
+    resolves to a private address, at the first or at a later request, is refused, and so is a
+    redirect to a private address.
 
     Parameters
     ----------
     allowed : iterable of str
-        URLs whose host and port may be inside, such as a mirror in the same network.
+        URLs whose host and port need not be public, such as a mirror in the same network.
     """
 
     def __init__(self, allowed: Iterable[str] = ()) -> None:
@@ -81,16 +81,16 @@ class PublicConnector(aiohttp.TCPConnector):
         )
 
     async def connect(self, req: ClientRequest, *args: Any, **kwargs: Any) -> Connection:
-        """Get a connection for a request.
+        """Return a connection for a request.
 
         Raises
         ------
         TransferError
-            If it would lead to an address that is not public.
+            If its address is not public.
         """
         host, port = req.url.host or "", req.url.port or 0
         if (host, port) not in self._allowed:
-            # aiohttp does not ask the resolver for numeric addresses.
+            # aiohttp does not use the resolver for numeric addresses.
             found = _host_objection(host)
             if found is not None:
                 raise TransferError(found, again=False)
@@ -98,7 +98,7 @@ class PublicConnector(aiohttp.TCPConnector):
 
 
 class _PublicResolver(AbstractResolver):
-    """Looks names up, and refuses private addresses."""
+    """Resolves names, and refuses private addresses."""
 
     def __init__(self, allowed: frozenset[tuple[str, int]]) -> None:
         self._allowed = allowed
@@ -168,7 +168,7 @@ def _is_public(address: Address) -> bool:
 
 
 def _own_addresses() -> frozenset[Address]:
-    """Return the addresses of this machine, public ones among them."""
+    """Return the addresses of this machine, including its public ones."""
     found = set()
     for interface in psutil.net_if_addrs().values():
         for one in interface:

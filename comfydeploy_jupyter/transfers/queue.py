@@ -25,29 +25,29 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SHOWN = 200  # ended transfers of all runs together that `status` shows
-CLEAN_UP_WITHIN = 10.0  # seconds to clear away what a transfer leaves
-BACKOFF = Backoff(attempts=8)  # between the attempts of one transfer
-STALL = 120.0  # seconds without a byte or an answer after which an attempt is given up
+SHOWN = 200  # ended transfers of all runs together that `status` returns
+CLEAN_UP_WITHIN = 10.0  # seconds for the cleanup after a transfer
+BACKOFF = Backoff(attempts=8)  # pauses between the attempts of one transfer
+STALL = 120.0  # seconds without a byte or a response after which an attempt is aborted
 
 
 class Transfer:
-    """A transfer that is under way.
+    """A transfer that has not ended.
 
     Parameters
     ----------
     record : TransferRecord
-        Its record, changed here.
+        The record of the transfer, which this object changes.
     repository : TransferRepository
-        Where its record is kept.
+        The store of the records.
     """
 
     def __init__(self, record: TransferRecord, repository: TransferRepository) -> None:
         self.record = record
         self.ended = asyncio.Event()
-        self.gained = False  # this attempt brought something that the next one can build on
-        self.moved_at = 0.0  # of the monotonic clock
-        self.work: asyncio.Future[str] | None = None  # returns the state that it ends in
+        self.gained = False  # this attempt made progress that the next one can use
+        self.moved_at = 0.0  # monotonic time
+        self.work: asyncio.Future[str] | None = None  # its result is the final state
         self.cancelled = False
         self._repository = repository
 
@@ -58,18 +58,18 @@ class Transfer:
         self.touch()
 
     def touch(self) -> None:
-        """Note that it makes progress; may be called in threads."""
+        """Note that the transfer makes progress; may be called in threads."""
         self.moved_at = time.monotonic()
 
     def cancel(self) -> bool:
-        """Cancel it; return False if it has ended already."""
+        """Cancel the transfer; return False if it has ended already."""
         if self.work is None or not self.work.cancel():
             return False
         self.cancelled = True
         return True
 
     async def save(self) -> None:
-        """Store its record."""
+        """Store the record of the transfer."""
         await self._repository.save(self.record)
         self.touch()
 
@@ -83,34 +83,34 @@ class Job(Protocol):
         Raises
         ------
         TransferError, ComfyDeployError, OSError
-            If it does not work out; the transfer may be tried again.
+            If it fails; the transfer may be tried again.
         """
 
     async def clean_up(self, transfer: Transfer) -> None:
-        """Remove what a transfer left that will not be continued."""
+        """Remove the data of a transfer that will not be continued."""
 
 
 class TransferQueue:
-    """Runs transfers, a few at a time, each until it succeeds or is given up.
+    """Runs transfers, a few at the same time, each until it succeeds or finally fails.
 
-    Every transfer is in the store before it begins, and so is its end before anybody is told:
-    after a crash the next server goes on with what is open.
+    Each transfer is stored before it starts, and its end is stored before it is reported: after a
+    crash, the next server continues the transfers that have not ended.
 
     Parameters
     ----------
     repository : TransferRepository
-        The records.
+        The records of transfers.
     session : Session
-        The identity of this server, and of of dead ones, whose transfers it recovers.
+        The identity of this server, and of exited servers, whose transfers it recovers.
     jobs : mapping of str to Job
-        By kind of transfer.
+        The jobs by kind of transfer.
     max_concurrent : int
-        Transfers at a time, in each direction: a large model on its way in must not keep the
-        outputs of runs waiting.
+        Number of concurrent transfers in each direction: the download of a large model must not
+        delay the outputs of runs.
     backoff : Backoff
         The pauses between attempts.
     stall : float
-        Seconds without progress after which an attempt is given up.
+        Seconds without progress after which an attempt is aborted.
     """
 
     def __init__(
@@ -134,23 +134,23 @@ class TransferQueue:
         self._tasks = BackgroundTasks(log)
 
     async def open(self) -> None:
-        """Continue with the transfers that had not ended before the last stop."""
+        """Continue the transfers that had not ended before the last stop."""
         await self.recover(self._session.claimed)
 
     async def recover(self, sessions: Collection[str]) -> None:
-        """Continue with the transfers of servers that have died."""
+        """Continue the transfers of servers that have exited."""
         for record in await self._repository.recover(sessions, self._session.id):
             record.state = "queued"
             self._start(record)
 
     async def close(self) -> None:
-        """Stop. Open transfers continue at the next start."""
+        """Stop all transfers. The next start continues them."""
         works = [transfer.work for transfer in self._open.values() if transfer.work is not None]
         await self._tasks.close()
         await end(works)
 
     def new(self, direction: str, kind: str, filename: str, **fields: Any) -> TransferRecord:
-        """Return a record for `add`."""
+        """Return a new record for `add`."""
         return TransferRecord(
             id=uuid.uuid4().hex,
             direction=direction,
@@ -169,9 +169,9 @@ class TransferQueue:
         Parameters
         ----------
         records : sequence of TransferRecord
-            The new transfers; from the return on they can be cancelled.
+            The new transfers; they can be cancelled as soon as this method has returned.
         begin : asyncio.Event, optional
-            They wait until it is set; by default they begin at once.
+            The transfers wait until it is set; by default they start at once.
         """
         await self._repository.add(records)
         for record in records:
@@ -183,7 +183,7 @@ class TransferQueue:
         Returns
         -------
         bool
-            False where it has not failed, or somebody else was first.
+            False if it has not failed, or another server has queued it again before.
         """
         record.session = self._session.id
         record.state, record.attempts = "queued", 0
@@ -200,7 +200,7 @@ class TransferQueue:
         return None if found is None else self._newest(found, live)
 
     async def failed(self, direction: str, prompt_id: str | None = None) -> list[TransferRecord]:
-        """Return the transfers of a direction, of one run or of all, that have failed."""
+        """Return the failed transfers in one direction, of one run or of all."""
         return await self._repository.failed(direction, prompt_id)
 
     async def of_run(self, prompt_id: str) -> list[TransferRecord]:
@@ -209,13 +209,13 @@ class TransferQueue:
         return [self._newest(r, live) for r in await self._repository.of_run(prompt_id)]
 
     async def of_path(self, path: str) -> TransferRecord | None:
-        """Return the newest transfer to or from a local file, or None."""
+        """Return the newest transfer to or from a local path, or None."""
         live = self._live()
         found = await self._repository.of_path(path)
         return None if found is None else self._newest(found, live)
 
     async def wait(self, record: TransferRecord) -> TransferRecord:
-        """Wait for the end of a transfer and return its record then."""
+        """Wait for the end of a transfer and return its final record."""
         transfer = self._open.get(record.id)
         if transfer is None:
             return record
@@ -229,12 +229,12 @@ class TransferQueue:
         transfer_id: str | None = None,
         direction: str | None = None,
     ) -> int:
-        """End transfers that are open: of a run, one alone, of a direction, or all.
+        """Cancel open transfers: of a run, a single one, of a direction, or all.
 
         Returns
         -------
         int
-            How many there were; all have stopped.
+            Number of these transfers, which have all stopped.
         """
         chosen = [
             transfer
@@ -248,7 +248,7 @@ class TransferQueue:
         return len(chosen)
 
     def counts(self, prompt_id: str | None = None) -> dict[str, int]:
-        """Return how many transfers wait, are open, and are under way."""
+        """Return how many transfers wait, have not ended, and are running."""
         states = [
             transfer.record.state
             for transfer in self._open.values()
@@ -261,7 +261,7 @@ class TransferQueue:
         }
 
     def open_states(self) -> Counter[tuple[str, str]]:
-        """Return how many transfers are open, by direction and state."""
+        """Return the number of open transfers for each pair of direction and state."""
         records = [transfer.record for transfer in self._open.values()]
         return Counter((record.direction, record.state) for record in records)
 
@@ -271,7 +271,7 @@ class TransferQueue:
         Parameters
         ----------
         prompt_id : str, optional
-            The run to tell of; without, all that is open and what ended lately.
+            The run; by default all open transfers and those that ended last.
         """
         ended = await self._repository.count_ended(prompt_id)
         if prompt_id is not None:
@@ -292,11 +292,11 @@ class TransferQueue:
         }
 
     def _live(self) -> dict[str, TransferRecord]:
-        """Return the records of open transfers; they are updated as these proceed."""
+        """Return the records of open transfers; the transfers update them."""
         return {transfer.record.id: transfer.record for transfer in self._open.values()}
 
     def _newest(self, record: TransferRecord, live: dict[str, TransferRecord]) -> TransferRecord:
-        """Return the present record of a transfer that was just read from the store."""
+        """Return the current record of a transfer that was read from the store."""
         transfer = self._open.get(record.id)
         return live.get(record.id, record) if transfer is None else transfer.record
 
@@ -313,8 +313,8 @@ class TransferQueue:
     async def _run(self, transfer: Transfer, work: asyncio.Future[str]) -> None:
         """Wait for a transfer's task and store its end, unless the server is stopping.
 
-        Cancelling a transfer cancels its work, never this task: one that is cancelled before its
-        first step would not run at all, and nobody would settle the end.
+        Cancelling a transfer cancels its work, never this task: a task that is cancelled before its
+        first step would not run at all, so the end would not be stored.
         """
         try:
             await asyncio.wait({work})
@@ -421,7 +421,7 @@ class TransferQueue:
         _log_end(record)
         try:
             await self._repository.save(record)
-        finally:  # whoever waits must not wait for ever; the next server tries it again
+        finally:  # waiting callers must be woken; the next server retries the transfer
             del self._open[record.id]
             transfer.ended.set()
 
@@ -440,7 +440,7 @@ def _log_end(record: TransferRecord) -> None:
 
 
 def describe(record: TransferRecord) -> dict[str, Any]:
-    """Return what ``upload-queue-status`` shows of a transfer."""
+    """Return the description of a transfer in ``upload-queue-status``."""
     return {
         "id": record.id,
         "direction": record.direction,

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ..store.transfers import TransferRecord, TransferRepository
 
 
-ASK_WITHIN = 15.0  # seconds that a site has to tell what a link leads to
+ASK_WITHIN = 15.0  # seconds that a site has to describe the file of a link
 
 
 class Transfers:
@@ -42,23 +42,23 @@ class Transfers:
     transfers : TransferRepository
         The records of transfers.
     callbacks : CallbackRepository
-        The messages that are not delivered.
+        The undelivered messages.
     session : Session
         The identity of this server.
     machines : MachineRegistry
-        Where the files are.
+        The machines that have the files.
     key_for : callable
-        Returns the configured ComfyDeploy key for an address that may have it, else None.
+        Returns the configured ComfyDeploy key if an address may receive it, else None.
     sites : ModelSites
-        Where models come from.
+        The sites that models come from.
     fetching : FetchPolicy
-        Whether models may be fetched at all.
+        Whether models may be downloaded.
     max_concurrent : int
-        Transfers at a time, in each direction.
+        Number of concurrent transfers in each direction.
     backoff : Backoff
         The pauses between attempts.
     stall : float
-        Seconds without progress after which an attempt is given up.
+        Seconds without progress after which an attempt is aborted.
     """
 
     def __init__(
@@ -98,23 +98,23 @@ class Transfers:
         self.callbacks = Callbacks(callbacks, session, self.http, key_for, backoff=backoff)
 
     async def open(self) -> None:
-        """Continue with all transfers and messages that are not finished."""
+        """Continue all transfers and messages that are not finished."""
         await self.queue.open()
         await self.callbacks.open()
 
     async def recover(self, sessions: Collection[str]) -> list[Order]:
-        """Continue with transfers and messages of servers that have died; return their orders."""
+        """Continue transfers and messages of exited servers; return the orders of their runs."""
         await self.queue.recover(sessions)
         return await self.callbacks.recover(sessions)
 
     async def close(self) -> None:
-        """Stop. The next server continues."""
+        """Stop all transfers. The next server continues them."""
         await self.queue.close()
         await self.callbacks.close()
         await self.http.close()
         await self._public.close()
 
-    # -- out ---------------------------------------------------------------------------------
+    # -- uploads -----------------------------------------------------------------------------
 
     async def upload_outputs(
         self,
@@ -131,16 +131,16 @@ class Transfers:
         Parameters
         ----------
         prompt_id, machine : str
-            The run, and where its files are.
+            The id of the run, and of the machine that has its files.
         items : sequence of (node id, place, item)
-            The place is the kind and the number of the item in the node's output; the item has
+            The place is the kind and the index of the item in the node's output; the item has
             ``filename``, ``subfolder``, ``type`` and ``content_type``.
         endpoint : str
             The run's ``file_upload_endpoint``.
         token : str or None
-            The key of the run's request.
+            The key in the run's request.
         begin : asyncio.Event, optional
-            New uploads wait until it is set; by default they begin at once.
+            New uploads wait until it is set; by default they start at once.
 
         Returns
         -------
@@ -173,25 +173,25 @@ class Transfers:
     async def upload_presigned(
         self, path: str, url: str, token: str | None, machine: str | None = None
     ) -> TransferRecord:
-        """Upload a local file to ``url``, and wait until that is complete.
+        """Upload a local file to ``url``, and wait until the upload is complete.
 
         Parameters
         ----------
         path : str
-            As the user wrote it.
+            The path as the user wrote it.
         url : str
-            The endpoint that gives out an address; must be allowed to have the key.
+            The endpoint that returns a presigned address; must be allowed to receive the key.
         token : str or None
-            The key of the request.
+            The key in the request.
         machine : str, optional
-            In whose folders the file is.
+            The machine in whose folders the file is.
 
         Raises
         ------
         NotFoundError, ForbiddenPathError, InvalidRequestError
-            If the file cannot be had.
+            If the file cannot be read.
         CloudError
-            If it could not be sent.
+            If the file could not be uploaded.
         """
         found = await self._resolve(path, "file_path", machine)
         record = self.queue.new(
@@ -212,18 +212,18 @@ class Transfers:
     async def upload_part(
         self, path: str, url: str, start: int, end: int, machine: str | None = None
     ) -> str:
-        """Send bytes of a local file to a presigned address.
+        """Upload bytes of a local file to a presigned address.
 
         Parameters
         ----------
         path : str
-            As the user wrote it.
+            The path as the user wrote it.
         url : str
-            The address.
+            The presigned address.
         start, end : int
-            Which bytes; ``end`` is not sent any more.
+            The range of bytes; ``end`` is excluded.
         machine : str, optional
-            In whose folders the file is.
+            The machine in whose folders the file is.
 
         Returns
         -------
@@ -233,9 +233,9 @@ class Transfers:
         Raises
         ------
         NotFoundError, ForbiddenPathError, InvalidRequestError
-            If the file, or these bytes of it, cannot be had.
+            If the file, or this range of it, cannot be read.
         CloudError
-            If the storage did not take them.
+            If the storage refuses them.
         """
         found = await self._resolve(path, "filePath", machine)
         async with open_path(self._machines.get(machine), str(found), found.name) as source:
@@ -252,25 +252,25 @@ class Transfers:
     async def upload_to_volume(
         self, path: str, target: str, *, api: str, token: str | None, machine: str | None = None
     ) -> TransferRecord:
-        """Queue a local file for a ComfyDeploy volume.
+        """Queue the upload of a local file to a ComfyDeploy volume.
 
         Parameters
         ----------
         path : str
-            As the user wrote it.
+            The path as the user wrote it.
         target : str
-            Its path in the volume, e.g. ``checkpoints/a.safetensors``.
+            The path in the volume, e.g. ``checkpoints/a.safetensors``.
         api : str
-            Address of the service's API; must be allowed to have the key.
+            Address of the service's API; must be allowed to receive the key.
         token : str or None
-            The key of the request.
+            The key in the request.
         machine : str, optional
-            In whose folders the file is.
+            The machine in whose folders the file is.
 
         Raises
         ------
         NotFoundError, ForbiddenPathError, InvalidRequestError
-            If the file cannot be had.
+            If the file cannot be read.
         """
         found = await self._resolve(path, "path", machine)
         record = self.queue.new(
@@ -293,28 +293,28 @@ class Transfers:
     ) -> list[TransferRecord]:
         """Queue failed transfers again: one, the uploads of a run, or all uploads.
 
-        A run that ended because of its uploads stays as it ended.
+        The status of a run that has ended because of a failed upload is not changed.
 
         Parameters
         ----------
         transfer_id : str, optional
-            An upload or a download.
+            The id of an upload or a download.
         prompt_id : str, optional
-            The run.
+            The id of the run.
         token : str or None
-            A key to use from now on, if the old one was refused.
+            A key that replaces the old one, for example if that was refused.
 
         Returns
         -------
         list of TransferRecord
-            Those that are under way again.
+            The transfers that were queued again.
 
         Raises
         ------
         NotFoundError
-            If there is no transfer of that id.
+            If there is no transfer with that id.
         ConflictError
-            If it has not failed, or too long ago: its addresses are forgotten then.
+            If it has not failed, or failed too long ago, so that its addresses are deleted.
         """
         if transfer_id is None:
             failed = await self.queue.failed("up", prompt_id)
@@ -349,7 +349,7 @@ class Transfers:
                 raise _on_its_way(newest)
             return await self.queue.add_again(record)
 
-    # -- in ----------------------------------------------------------------------------------
+    # -- downloads ---------------------------------------------------------------------------
 
     async def offer(self, source: str, url: str, filename: str | None) -> Offer:
         """Return the file that a request for a model names.
@@ -359,18 +359,18 @@ class Transfers:
         source : str
             ``link``, ``huggingface`` or ``civitai``.
         url : str
-            Where it is.
+            Address of the file.
         filename : str or None
-            As the request has it.
+            The file name in the request.
 
         Raises
         ------
         InvalidRequestError
-            If the address means nothing there.
+            If the address does not belong to a file of that source.
         CloudError
-            If Civitai does not tell.
+            If Civitai does not return the file.
         OfflineError
-            If nothing may be fetched.
+            If downloads are disabled.
         """
         self._fetching.require("The model")
         if source == "huggingface":
@@ -401,21 +401,21 @@ class Transfers:
         offer : Offer
             The file.
         target : pathlib.Path
-            The name it gets, confined and without links.
+            The final path, within the folders and without links.
         sha256 : str or None
-            What its content must be, in hexadecimal.
+            The expected hash of the content, hexadecimal.
         machine : str, optional
-            Whose folders these are.
+            The machine that the folders belong to.
         untrusted : bool
-            Whether somebody unknown chose the address, as in a workflow file: it must be public,
-            and so must be what it redirects to; the sites themselves may be mirrors anywhere.
+            Whether the address is from an unknown author, as in a workflow file: then it must be
+            public, and so must the targets of its redirects. The sites may have any address.
 
         Raises
         ------
         ConflictError
-            If another file is on its way to that name.
+            If another file is being downloaded to that path.
         OfflineError
-            If nothing may be fetched.
+            If downloads are disabled.
         """
         self._fetching.require(target.name)
         expected = sha256 or offer.sha256
@@ -426,47 +426,47 @@ class Transfers:
 
     @property
     def site_addresses(self) -> tuple[str, ...]:
-        """Addresses that a link from a workflow file may lead to, wherever they are."""
+        """Addresses to which links from a workflow file may lead even if they are not public."""
         return self._sites.addresses
 
     def require_fetching(self) -> None:
-        """Raise unless models may be fetched.
+        """Raise unless downloads of models are enabled.
 
         Raises
         ------
         OfflineError
-            If they may not.
+            If they are disabled.
         """
         self._fetching.require("The model")
 
     async def linked(self, url: str) -> Offer:
-        """Return the file that a link in a workflow file means.
+        """Return the file for a link in a workflow file.
 
         Raises
         ------
         InvalidRequestError, CloudError
-            If it is the page of a model at Civitai which tells of no file.
+            If it is a page of a model at Civitai that does not list a file.
         OfflineError
-            If that page would have to be asked for, and may not.
+            If that page would have to be requested, but downloads are disabled.
         """
         if self._sites.is_page(url):
             return await self.offer("civitai", url, None)
         return Offer(self._sites.at_mirror(url), "")
 
     async def ask(self, url: str) -> Offer:
-        """Ask what a link from a workflow file leads to, without fetching it.
+        """Request information about a link from a workflow file, without downloading the file.
 
         Returns
         -------
         Offer
-            With ``size`` and ``sha256`` as far as they are told.
+            The file, with ``size`` and ``sha256`` if the site sends them.
 
         Raises
         ------
         TransferError
-            If it leads to nothing that could be fetched, or to an address that is not public.
+            If it does not lead to a file, or leads to an address that is not public.
         OfflineError
-            If nothing may be fetched.
+            If downloads are disabled.
         """
         self._fetching.require("The size of the model")
         what = self._sites.name(url)
@@ -489,7 +489,7 @@ class Transfers:
     async def copy(
         self, path: str, target: Path, sha256: str | None, machine: str | None = None
     ) -> TransferRecord:
-        """Queue a copy of a local file; otherwise as `download`."""
+        """Queue a copy of a local file; the rest is as in `download`."""
         found = await self._resolve(path, "path", machine)
         async with self._bringing:
             return await self._bring("copy", target, sha256, {"from": str(found)}, machine)
@@ -509,7 +509,7 @@ class Transfers:
             if known.kind == kind and known.private == private:
                 return known
             raise _on_its_way(known)
-        origin = clean_url(private.get("url") or private["from"])  # it is kept
+        origin = clean_url(private.get("url") or private["from"])  # it is stored
         if known is not None and known.state == "failed" and known.facts.get("origin") == origin:
             known.private = private
             known.facts.update(expected=expected, untrusted=untrusted)

@@ -20,18 +20,18 @@ CIVITAI = "https://civitai.com"
 
 @dataclass(frozen=True)
 class Offer:
-    """A file that a site has.
+    """A file that a site offers.
 
     Attributes
     ----------
     url : str
-        Where it is.
+        Address of the file.
     filename : str
-        What the site calls it; empty where that is not known.
+        Name of the file on the site; empty if unknown.
     sha256 : str or None
-        Its content, where the site tells it.
+        Hash of the content, if the site sends it.
     size : int or None
-        Bytes, where that was asked for and is told.
+        Size in bytes, if it was requested and the site sends it.
     """
 
     url: str
@@ -42,14 +42,14 @@ class Offer:
 
 @dataclass(frozen=True)
 class ModelSites:
-    """Hugging Face and Civitai, or mirrors of them.
+    """The sites Hugging Face and Civitai, or mirrors of them.
 
     Attributes
     ----------
     huggingface_url, civitai_url : str
-        Their addresses, without a slash at the end.
+        Addresses of the sites, without a slash at the end.
     huggingface_token, civitai_token : str or None
-        Sent to them alone.
+        Tokens, each of which is sent to its site only.
     """
 
     huggingface_url: str = HUGGINGFACE
@@ -58,19 +58,19 @@ class ModelSites:
     civitai_token: str | None = field(default=None, repr=False)
 
     def token(self, url: str) -> str | None:
-        """Return the token that the site of an address may have."""
+        """Return the token for the site of an address, or None."""
         if _below(url, self.huggingface_url):
             return self.huggingface_token
         return self.civitai_token if _below(url, self.civitai_url) else None
 
     def name(self, url: str) -> str:
-        """Return what to call the site of an address in messages."""
+        """Return the name of an address' site for messages."""
         if _below(url, self.huggingface_url):
             return "Hugging Face"
         return "Civitai" if _below(url, self.civitai_url) else urlsplit(url).hostname or "the host"
 
     def hint(self, url: str) -> str:
-        """Return what helps where the site of an address refuses a file."""
+        """Return advice for an address whose site refuses a file."""
         if _below(url, self.huggingface_url):
             if self.huggingface_token:
                 return "accept the model's terms on its page, or use another token as HF_TOKEN"
@@ -81,11 +81,11 @@ class ModelSites:
 
     @property
     def addresses(self) -> tuple[str, str]:
-        """The addresses of the sites, which may be mirrors in one's own network."""
+        """The addresses of the sites, which may be mirrors in a private network."""
         return self.huggingface_url, self.civitai_url
 
     def at_mirror(self, url: str) -> str:
-        """Return where a file at Hugging Face or Civitai is fetched; other links as they are."""
+        """Return the address at the mirror for a file at a site; other links are unchanged."""
         for base in {HUGGINGFACE, self.huggingface_url}:
             if _below(url, base):
                 with suppress(InvalidRequestError):
@@ -96,25 +96,25 @@ class ModelSites:
         return url
 
     def is_page(self, url: str) -> bool:
-        """Return whether an address is the page of a model at Civitai, rather than a file."""
+        """Return whether an address is the page of a model at Civitai, and not a file."""
         at_civitai = any(_below(url, base) for base in (CIVITAI, self.civitai_url))
         return at_civitai and urlsplit(url).path.startswith("/models/")
 
     def huggingface(self, url: str, file: str | None) -> Offer:
-        """Return the file that an address at Hugging Face, or a repository and a name, mean.
+        """Return the file for an address at Hugging Face, or for a repository and a file name.
 
         Parameters
         ----------
         url : str
             ``https://huggingface.co/<repo>/resolve/<revision>/<file>``, the same with ``blob`` as
-            the site's pages have it, or ``<owner>/<repo>``.
+            in the site's pages, or ``<owner>/<repo>``.
         file : str or None
-            The file, where ``url`` is a repository.
+            The file name, if ``url`` is a repository.
 
         Raises
         ------
         InvalidRequestError
-            If it is none of these.
+            If the address has none of these forms.
         """
         path = url
         for base in (HUGGINGFACE, self.huggingface_url):
@@ -137,22 +137,22 @@ class ModelSites:
         )
 
     async def civitai(self, http: aiohttp.ClientSession, url: str) -> Offer:
-        """Ask Civitai for the file that an address there means.
+        """Request the file for an address at Civitai from its API.
 
         Parameters
         ----------
         http : aiohttp.ClientSession
-            The connections.
+            The HTTP session.
         url : str
-            The page of a model, with ``modelVersionId`` for a certain version, or a download
+            The page of a model, with ``modelVersionId`` for a particular version, or a download
             address.
 
         Raises
         ------
         InvalidRequestError
-            If the address names no model.
+            If the address does not contain a model.
         TransferError
-            If Civitai does not tell of such a file.
+            If Civitai's response contains no such file.
         """
         asked = urlsplit(url)
         version = next(iter(parse_qs(asked.query).get("modelVersionId", ())), None)

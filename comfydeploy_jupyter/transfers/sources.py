@@ -1,4 +1,4 @@
-"""The sources of uploads: files of this machine, and files of a remote ComfyUI."""
+"""The sources of uploads: local files, and files of a remote ComfyUI."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ if TYPE_CHECKING:
 
     from ..machines.machine import Machine
 
-CHUNK = 512 * 1024  # bytes read at once
+CHUNK = 512 * 1024  # bytes of one read
 
 
 class Source(Protocol):
-    """A file to send.
+    """A file to upload.
 
     Attributes
     ----------
     size : int
-        Its bytes.
+        Size in bytes.
     error : TransferError or None
-        Why the last reading ended early; HTTP clients hide it.
+        The reason why the last read ended early; HTTP clients hide it.
     """
 
     size: int
     error: TransferError | None
 
     def chunks(self, start: int, end: int, advance: Callable[[int], None]) -> AsyncIterator[bytes]:
-        """Yield the bytes from ``start`` to ``end``; ``advance`` is told of each chunk sent."""
+        """Yield the bytes from ``start`` to ``end``; ``advance`` gets the size of each chunk."""
 
 
 class FileSource:
-    """A file on this machine.
+    """A local file.
 
     Parameters
     ----------
     file : io.FileIO
-        The opened file.
+        The open file.
     name : str
-        What to call it in messages.
+        The name for messages.
     """
 
     def __init__(self, file: io.FileIO, name: str) -> None:
@@ -59,7 +59,7 @@ class FileSource:
 
     @property
     def stamp(self) -> list[int]:
-        """Size, time of change in nanoseconds, inode: they change with the content."""
+        """Size, change time in nanoseconds and inode, which change with the content."""
         return [self.size, self._facts.st_mtime_ns, self._facts.st_ino]
 
     async def chunks(
@@ -77,7 +77,7 @@ class FileSource:
             advance(len(chunk))
 
     def _read(self, start: int, end: int) -> bytes:
-        """Read a chunk; after the last one make sure that all came from one and the same file."""
+        """Read a chunk; after the last one check that the file has not been changed."""
         try:
             chunk = os.pread(self._descriptor, min(CHUNK, end - start), start)
             if chunk and start + len(chunk) < end:
@@ -98,14 +98,14 @@ class FileSource:
 
 
 class ViewSource:
-    """A file of a remote ComfyUI; it can be read once, from start to end.
+    """A file of a remote ComfyUI; it can be read only once, from start to end.
 
     Parameters
     ----------
     response : aiohttp.ClientResponse
-        ComfyUI's answer to ``GET /view``.
+        ComfyUI's response to ``GET /view``.
     name : str
-        What to call it in messages.
+        The name for messages.
     """
 
     def __init__(self, response: aiohttp.ClientResponse, name: str) -> None:
@@ -131,12 +131,12 @@ class ViewSource:
 
 @asynccontextmanager
 async def open_path(machine: Machine, path: str, name: str) -> AsyncIterator[FileSource]:
-    """Open a file that a request named; its path was confined then, and is again.
+    """Open a file from a request, whose path was checked then, and is checked again.
 
     Raises
     ------
     NotFoundError, ForbiddenPathError
-        If it is gone, or is not within the folders any more.
+        If it does not exist any more, or is outside of the folders now.
     """
     folders = await machine.folders()
     file = await open_in_thread(folders.open_for_read, path)
@@ -146,23 +146,23 @@ async def open_path(machine: Machine, path: str, name: str) -> AsyncIterator[Fil
 
 @asynccontextmanager
 async def open_output(machine: Machine, item: dict[str, Any]) -> AsyncIterator[Source]:
-    """Open a file that ComfyUI made, from the disk or, where that is not here, from ComfyUI.
+    """Open a file that ComfyUI made, from the disk or, if it is not here, from ComfyUI.
 
     Parameters
     ----------
     machine : Machine
-        Whose file it is.
+        The machine that has the file.
     item : dict
         ``filename``, ``subfolder``, ``type``.
 
     Raises
     ------
     NotFoundError, ForbiddenPathError, ComfyUIUnavailableError
-        If it cannot be had.
+        If the file cannot be read.
     """
     name, subfolder, kind = item["filename"], item["subfolder"], item["type"]
     if machine.settings.comfyui_url and not machine.connected:
-        # Only that ComfyUI has its outputs; in other folders another file may have the name.
+        # Only this ComfyUI has its outputs; in other folders, another file may have the name.
         await machine.ready()
     file = await machine.open_file(kind, subfolder, name)
     if file is not None:
@@ -185,4 +185,4 @@ async def _closing(file: io.FileIO, name: str) -> AsyncIterator[FileSource]:
     try:
         yield FileSource(file, name)
     finally:
-        file.close()  # nothing was written: this does not wait for the disk
+        file.close()  # nothing was written, so this does not block

@@ -1,4 +1,4 @@
-"""Uploads: to an address that an endpoint gives out, and in parts to a ComfyDeploy volume."""
+"""Uploads: to an address that an endpoint returns, and in parts to a ComfyDeploy volume."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
     KeyFor = Callable[[str], "str | None"]
 
-MULTIPART_FROM = 16 * 1024 * 1024  # bytes from which a file goes to a volume in parts
+MULTIPART_FROM = 16 * 1024 * 1024  # bytes from which on a file is uploaded to a volume in parts
 PARALLEL_PARTS = 4
-# Types that not every Python knows, as the ComfyUI node names them.
+# Types that are missing in some versions of Python, named as by the ComfyUI node.
 TYPES = {
     ".webp": "image/webp",
     ".psd": "image/vnd.adobe.photoshop",
@@ -43,9 +43,9 @@ def content_type(filename: str, told: object = None) -> str:
     Parameters
     ----------
     filename : str
-        Its suffix decides, where it is a known one.
+        Name of the file; a known suffix determines the type.
     told : object
-        What the node that made the file says of it; counts where it is a MIME type.
+        The type according to the node that made the file; used if it is a MIME type.
     """
     suffix = PurePath(filename).suffix.lower()
     known = TYPES.get(suffix) or media_type(filename)
@@ -64,44 +64,44 @@ async def put(
     headers: dict[str, str] | None = None,
     advance: Callable[[int], None],
 ) -> str:
-    """Send a file, or a part of it, to a presigned address: streamed, with its length.
+    """Upload a file, or a part of it, to a presigned address: streamed, with its length.
 
     Parameters
     ----------
     http : aiohttp.ClientSession
-        The connections.
+        The HTTP session.
     url : str
-        The presigned address; it carries its own authority, so no token is sent.
+        The presigned address; it contains its own credentials, so no token is sent.
     source : Source
-        The opened file.
+        The open file.
     start, end : int
-        The bytes to send; default: all.
+        The range of bytes; default: all.
     headers : dict, optional
-        ``Content-Type`` and whatever else was signed.
+        ``Content-Type`` and other signed headers.
     advance : callable
-        Told of each chunk that was sent.
+        Called with the size of each chunk that was sent.
 
     Returns
     -------
     str
-        The ``ETag`` of what was stored, without quotes; empty where none is told.
+        The ``ETag`` of the stored file, without quotes; empty if the response has none.
 
     Raises
     ------
     TransferError
-        If not all of it is known to have been stored.
+        Unless the response confirms that all bytes were stored.
     """
     stop = source.size if end is None else end
     body: Any = source.chunks(start, stop, advance)
     if stop - start <= CHUNK:
-        body = b"".join([chunk async for chunk in body])  # goes out together with its headers
+        body = b"".join([chunk async for chunk in body])  # is sent together with the headers
     sent = {"Content-Type": "application/octet-stream", **(headers or {})}
     sent["Content-Length"] = str(stop - start)
     try:
         async with request(
             http, "PUT", url, what="The storage", headers=sent, data=body
         ) as response:
-            await read_whole(response, LARGEST_JSON)  # half an answer confirms nothing
+            await read_whole(response, LARGEST_JSON)  # an incomplete response confirms nothing
             etag = response.headers.get("ETag", "")
     except TransferError:
         if source.error is not None:
@@ -113,12 +113,12 @@ async def put(
 async def presign(
     http: aiohttp.ClientSession, endpoint: str, query: dict[str, str], token: str | None
 ) -> dict[str, Any]:
-    """Ask an endpoint where to put a file.
+    """Request the address for an upload from an endpoint.
 
     Returns
     -------
     dict
-        ``url`` (or ``upload_url``) among what the endpoint says.
+        The endpoint's response, which contains ``url`` (or ``upload_url``).
     """
     what = "The upload endpoint"
     url = str(URL(endpoint).update_query(query))
@@ -131,7 +131,7 @@ async def presign(
 
 
 class _Job:
-    """Base of all uploads: session, files, keys."""
+    """Base class of all uploads: session, files, keys."""
 
     def __init__(
         self, http: aiohttp.ClientSession, machines: MachineRegistry, key_for: KeyFor
@@ -142,7 +142,7 @@ class _Job:
 
 
 class _PresignedJob(_Job):
-    """Base of uploads to presigned addresses: ask for an address, send, check."""
+    """Base class of uploads to presigned addresses: request an address, send, check."""
 
     async def _send(self, transfer: Transfer, source: Source, query: dict[str, str]) -> None:
         record = transfer.record
@@ -159,20 +159,20 @@ class _PresignedJob(_Job):
             record.facts["is_public"] = place["is_public"]
 
     async def clean_up(self, transfer: Transfer) -> None:
-        """Do nothing: an upload that was not completed leaves nothing."""
+        """Do nothing: an incomplete upload leaves no data."""
 
 
 class OutputUpload(_PresignedJob):
-    """Sends an output of a run to where the run's ``file_upload_endpoint`` says.
+    """Uploads an output of a run to the address from the run's ``file_upload_endpoint``.
 
     Parameters
     ----------
     http : aiohttp.ClientSession
-        The connections.
+        The HTTP session.
     machines : MachineRegistry
-        Where the outputs are.
+        The machines that have the outputs.
     key_for : callable
-        Returns the configured key for an address that may have it.
+        Returns the configured key if an address may receive it.
     """
 
     async def run(self, transfer: Transfer) -> None:
@@ -190,7 +190,7 @@ class OutputUpload(_PresignedJob):
 
 
 class PresignedUpload(_PresignedJob):
-    """Sends a local file to where a given address says."""
+    """Uploads a local file to the address that a given endpoint returns."""
 
     async def run(self, transfer: Transfer) -> None:
         """Upload the file; the request has the form of the ComfyUI node (2.3.10)."""
@@ -203,18 +203,18 @@ class PresignedUpload(_PresignedJob):
 
 
 class VolumeUpload(_Job):
-    """Sends a local file to a ComfyDeploy volume; large ones in parts, several at a time.
+    """Uploads a local file to a ComfyDeploy volume; a large one in several concurrent parts.
 
-    Which parts are confirmed is kept, so that none of them is sent twice.
+    The confirmed parts are stored, so that none of them is uploaded twice.
 
     Parameters
     ----------
     http : aiohttp.ClientSession
-        The connections.
+        The HTTP session.
     machines : MachineRegistry
-        Where the files are.
+        The machines that have the files.
     key_for : callable
-        Returns the configured key for an address that may have it.
+        Returns the configured key if an address may receive it.
     """
 
     async def run(self, transfer: Transfer) -> None:
@@ -224,7 +224,7 @@ class VolumeUpload(_Job):
         machine = self._machines.get(record.facts.get("machine"))
         async with open_path(machine, record.path, record.filename) as source:
             if record.facts.get("stamp") not in (None, source.stamp):
-                await self._abandon(transfer)  # another file than the one that was begun with
+                await self._abandon(transfer)  # the file has changed since the first part
             record.size = source.size
             if source.size < MULTIPART_FROM:
                 record.sent = 0
@@ -235,7 +235,7 @@ class VolumeUpload(_Job):
                 await self._send_parts(transfer, source)
 
     async def clean_up(self, transfer: Transfer) -> None:
-        """Abort the upload in parts, so that the service drops those it has."""
+        """Abort the upload in parts, so that the service deletes the stored parts."""
         await self._abandon(transfer)
 
     async def _send_parts(self, transfer: Transfer, source: FileSource) -> None:
@@ -265,14 +265,14 @@ class VolumeUpload(_Job):
             if not error.again or source.error is not None:
                 await self._abandon(transfer)
             if resumed and not error.again:
-                # The service has forgotten an upload that was begun long ago.
+                # The service has deleted an upload that was started long ago.
                 raise TransferError(error.message, again=True) from error
             raise
 
     async def _in_parallel(
         self, transfer: Transfer, source: FileSource, missing: list[int]
     ) -> None:
-        """Send the parts, a few at a time; the first failure stops all of them."""
+        """Upload the parts, a few at the same time; the first failure stops all of them."""
         left = iter(missing)
 
         async def work() -> None:
@@ -318,7 +318,7 @@ class VolumeUpload(_Job):
         await transfer.save()
 
     async def _abandon(self, transfer: Transfer) -> None:
-        """Abort an upload in parts, here and at the service."""
+        """Abort an upload in parts, in the record and in the service."""
         facts = transfer.record.facts
         upload = facts.pop("upload", None)
         for name in ("parts", "part_size", "stamp"):
