@@ -1,4 +1,4 @@
-"""The cloudflared program: configured, on PATH, in our cache, or fetched from its release."""
+"""The cloudflared program: configured, on PATH, in the cache, or downloaded from its release."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HINT = (
     "connect-networks/downloads/), name it in cloudflared_path, or let it be downloaded: "
     "c.ComfyDeploy.cloudflared_download = True"
 )
-LARGEST = 256 * 1024 * 1024  # bytes; a release has about 40 MB
+LARGEST = 256 * 1024 * 1024  # bytes; the file of a release has about 40 MB
 LONGEST_SILENCE = 30.0  # s
 LONGEST_DOWNLOAD = 300.0  # s
 CHUNK = 1024 * 1024
@@ -58,20 +58,20 @@ class _Asset:
 
 
 class Binary:
-    """Where cloudflared is.
+    """Finds or downloads the cloudflared program.
 
     Parameters
     ----------
     configured : str
-        Path or name that the user gave; empty if none. Then no other place is looked at.
+        Configured path or name; empty if none. If set, no other place is searched.
     cache : pathlib.Path
-        Our own folder for it.
+        Folder for the downloaded program.
     download : bool
-        Whether the user agreed to have it fetched.
+        Whether the user has agreed to the download.
     release_url : str
-        The description of a release as GitHub's API gives it: its files with their SHA-256.
+        Address of the release in GitHub's API: a list of its files with their SHA-256.
     fetching : FetchPolicy
-        Whether it may be fetched at all.
+        Whether any download is allowed.
     """
 
     def __init__(
@@ -91,14 +91,14 @@ class Binary:
         self._lock = asyncio.Lock()
 
     async def path(self) -> Path:
-        """Return the program, fetched if need be and allowed.
+        """Return the path of the program; download it if necessary and allowed.
 
         Raises
         ------
         TunnelFailedError
-            There is none (``no_binary``), or it cannot be fetched (``download_failed``).
+            If there is none (``no_binary``), or the download fails (``download_failed``).
         OfflineError
-            There is none, and it may not be fetched.
+            If there is none, and downloads are disabled.
         """
         async with self._lock:
             found = await asyncio.to_thread(self._find)
@@ -141,7 +141,7 @@ class Binary:
 
 
 class _Part:
-    """A download on its way; to be used in threads."""
+    """A download that has not ended; its methods are to be called in threads."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -157,7 +157,7 @@ class _Part:
             raise _not_fetched("What is sent is too large to be cloudflared")
 
     def install(self, asset: _Asset, target: Path) -> Path:
-        """Check it and give it its name, unpacked and executable."""
+        """Verify the file, extract it, make it executable and rename it to its final name."""
         digest = self._digest.hexdigest()
         if digest != asset.sha256:
             raise _not_fetched(
@@ -169,7 +169,7 @@ class _Part:
             self._unpack(asset.name)
         os.fsync(self._file.fileno())
         self._path.chmod(0o755)
-        self._file.close()  # a program that is open for writing cannot be started
+        self._file.close()  # a program that is open for writing cannot be executed
         self._path.replace(target)
         return target
 
@@ -192,12 +192,12 @@ class _Part:
 
 
 def asset_name(system: str = sys.platform, machine: str | None = None) -> str:
-    """Return the name of the release's file for a platform, by default this one.
+    """Return the name of the file in the release for a platform, by default this one.
 
     Raises
     ------
     TunnelFailedError
-        The release has none for it.
+        If the release has no file for the platform.
     """
     machine = (machine or platform.machine()).lower()
     architecture = _ARCHITECTURES.get(machine)
@@ -209,14 +209,14 @@ def asset_name(system: str = sys.platform, machine: str | None = None) -> str:
 
 
 def _choose(release: Any) -> _Asset:
-    """Return the file of a release for this machine, with the checksum that goes with it."""
+    """Return the file of a release for this platform, with its checksum."""
     wanted = asset_name()
     listed = release.get("assets") if isinstance(release, dict) else None
     for asset in listed if isinstance(listed, list) else ():
         if isinstance(asset, dict) and asset.get("name") == wanted:
             url = str(asset.get("browser_download_url") or "")
             digest = str(asset.get("digest") or "").lower().removeprefix("sha256:")
-            if not digest:  # older releases have it in their notes only
+            if not digest:  # older releases only have it in their notes
                 body = str(release.get("body"))
                 notes = re.findall(r"(?<![\w.-])([\w.-]+):\s*([0-9a-fA-F]{64})\b", body)
                 digest = dict(notes).get(wanted, "").lower()

@@ -1,4 +1,4 @@
-"""One cloudflared: its command line, its address, its failures."""
+"""One cloudflared process: its command line, its address, its failures."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
     from ..errors import TunnelFailedError
     from .binary import Binary
 
-POLL = 0.1  # s between two looks at the log and the metrics while it starts
+POLL = 0.1  # s between two reads of the log and the metrics during the start
 SILENT_METRICS = (
     3.0  # s for which an address is known until a cloudflared without metrics is trusted
 )
 ALL_LINES = 2000
 REDACTED = "<token>"
 
-# On a line of its own, apart from a timestamp, a level and a box. The address of Cloudflare's API
-# appears in the text of errors.
+# A line that contains only the address and, possibly, a timestamp, a level and a frame. The address
+# of Cloudflare's API is part of error messages.
 _QUICK_URL = re.compile(
     r"^(?:\S+Z\s{1,9})?(?:INF\s{1,9})?\|?\s{0,99}"
     r"(https://(?!api\.)[a-z0-9-]+\.trycloudflare\.com)/?\s{0,199}\|?\s{0,9}$"
@@ -45,18 +45,18 @@ _CONFIGURED = re.compile(r'Updated to new configuration config="((?:\\.|[^"\\])*
 
 
 class Cloudflared:
-    """One cloudflared under a guard.
+    """One cloudflared process that is killed if this server exits.
 
     Parameters
     ----------
     binary : Binary
-        Where the program is.
+        Path of the program.
     folder : pathlib.Path
-        Where its log, its empty configuration and, while it starts, its token are.
+        Folder for its log, its empty configuration and, during the start, its token.
     name : str
-        What its files are called.
+        Base name of its files.
     timeout : float
-        Seconds that it has until its tunnel is there.
+        Seconds that its tunnel has to come up.
     protocol : str
         ``auto``, ``quic`` or ``http2``.
     """
@@ -74,33 +74,33 @@ class Cloudflared:
 
     @property
     def log_path(self) -> Path:
-        """Where its output goes."""
+        """Path of the file with its output."""
         return self._child.log_path
 
     async def start(
         self, service: str, *, token: str | None = None, hostname: str | None = None
     ) -> str | None:
-        """Start it and wait until its tunnel is up; after a failure nothing keeps running.
+        """Start it and wait until its tunnel is up; after a failure the process is stopped.
 
         Parameters
         ----------
         service : str
-            The address on this machine that it exposes.
+            The local address that it exposes.
         token : str, optional
-            The token of a named tunnel; without one it is a quick tunnel.
+            The token of a named tunnel; None for a quick tunnel.
         hostname : str, optional
-            The public name of a named tunnel; else the one in the configuration that Cloudflare
-            sends is taken.
+            The public name of a named tunnel; by default the name in the configuration that
+            Cloudflare sends.
 
         Returns
         -------
         str or None
-            The public address; None for a named tunnel whose name nobody tells.
+            The public address; None for a named tunnel whose name is unknown.
 
         Raises
         ------
         TunnelFailedError
-            There is no tunnel, and why.
+            If the tunnel does not come up; the error contains the reason.
         """
         program = await self._binary.path()
         self._token = token
@@ -113,10 +113,10 @@ class Cloudflared:
             command += ["--protocol", self._protocol]
         command += ["--url", service]
         if service.startswith("https:"):
-            command.append("--no-tls-verify")  # a certificate for 127.0.0.1 is nobody's to give
+            command.append("--no-tls-verify")  # nobody can issue a certificate for 127.0.0.1
         if token is not None:
             command += ["run", "--token-file", str(self._token_path)]
-        # cloudflared would read its environment variables as further options
+        # cloudflared would use its environment variables as further options.
         environment = child_environment(secrets=False)
         for variable in [name for name in environment if name.startswith("TUNNEL_")]:
             del environment[variable]
@@ -133,21 +133,21 @@ class Cloudflared:
             await asyncio.to_thread(self._token_path.unlink, missing_ok=True)
 
     async def wait(self) -> None:
-        """Wait until it has ended."""
+        """Wait until the process has exited."""
         await self._child.wait()
 
     async def end(self) -> None:
-        """End it, if it runs."""
+        """Stop the process if it is running."""
         await self._child.end()
 
     async def why_it_ended(self) -> TunnelFailedError:
-        """Return the error that says why it ended by itself."""
+        """Return an error with the reason why the process exited by itself."""
         return why_it_ended(await self.log(), self._child.exit_text())
 
     async def log(self, lines: int = ALL_LINES) -> list[str]:
-        """Return the last lines that it printed since its start, with no token and no secret.
+        """Return the last lines of its output since its start, without tokens and secrets.
 
-        It prints the address of a request that it could not pass on, with the gate's secret.
+        If it cannot forward a request, it prints the address, which contains the gate's secret.
         """
         found = await self._child.log_tail(lines, this_run=True)
         found = [_SECRET.sub(f"{PARAMETER}=<secret>", line) for line in found]
@@ -155,13 +155,13 @@ class Cloudflared:
         return [line.replace(token, REDACTED) for line in found] if token else found
 
     async def services(self) -> dict[str, str] | None:
-        """Return where each public name leads by the configuration that Cloudflare sent last.
+        """Return the target of each public name in the last configuration from Cloudflare.
 
         Returns
         -------
         dict of str to str, or None
-            None where Cloudflare sent none, so that our own command line counts. The rule for
-            all other names is under the empty name.
+            None if Cloudflare has sent none, so that the command line is used. The key of the rule
+            for all other names is the empty name.
         """
         for line in reversed(await self.log()):
             found = _CONFIGURED.search(line)
@@ -171,7 +171,7 @@ class Cloudflared:
         return None
 
     def clean_up(self) -> None:
-        """End the process of a killed Jupyter and remove its token. It blocks."""
+        """Stop the process of a killed Jupyter and remove its token. This method blocks."""
         self._child.end_leftover()
         self._token_path.unlink(missing_ok=True)
 
@@ -186,7 +186,7 @@ class Cloudflared:
     def _prepare(self) -> int:
         """Write its files and return a free port for its metrics."""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # the user's own config.yml would outweigh the command line
+        # The user's own config.yml would override the command line.
         self._config_path.write_text("", encoding="utf-8")
         if self._token is not None:
             self._token_path.unlink(missing_ok=True)
@@ -235,7 +235,7 @@ class Cloudflared:
         return f"https://{names[0]}" if names else None
 
     async def _late_name(self, ended: asyncio.Future[None], hostname: str | None) -> str | None:
-        """Return a named tunnel's address; its configuration may come a moment after it."""
+        """Return a named tunnel's address; its configuration may arrive a moment later."""
         deadline = time.monotonic() + SILENT_METRICS
         url = None
         while url is None and not ended.done() and time.monotonic() < deadline:
@@ -245,7 +245,7 @@ class Cloudflared:
 
 
 def leads_to(service: str, url: str) -> bool:
-    """Whether a service of Cloudflare's configuration is an address on this machine."""
+    """Return whether a service in Cloudflare's configuration is the given local address."""
     try:
         there, here = urlsplit(service), urlsplit(url)
         return _host(there.hostname) == _host(here.hostname) and there.port == here.port
@@ -276,7 +276,7 @@ async def _quick_hostname(session: aiohttp.ClientSession, metrics: str) -> str |
 
 
 async def _is_ready(session: aiohttp.ClientSession, metrics: str) -> bool | None:
-    """Return whether it has a connection to Cloudflare, None if it does not say."""
+    """Return whether it is connected to Cloudflare, None if its metrics are not available."""
     with contextlib.suppress(aiohttp.ClientError, asyncio.TimeoutError):
         async with session.get(f"{metrics}/ready") as answer:
             return {200: True, 503: False}.get(answer.status)

@@ -1,4 +1,4 @@
-"""Explains from cloudflared's output why a tunnel failed."""
+"""Determine from cloudflared's output why a tunnel failed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Reason = Literal[
 
 LOG_LINES = 20
 
-# They are searched in this order in the log of one start.
+# The patterns are searched in this order in the log since the start.
 _SIGNS: tuple[tuple[Reason, re.Pattern[str], str], ...] = (
     (
         "rate_limited",
@@ -55,18 +55,18 @@ _SIGNS: tuple[tuple[Reason, re.Pattern[str], str], ...] = (
 def failure(
     reason: Reason, message: str, log: list[str] | None = None, *, hint: str | None = None
 ) -> TunnelFailedError:
-    """Return the error for a tunnel that is not there.
+    """Return the error for a tunnel that is not up.
 
     Parameters
     ----------
     reason : str
-        Short name of what went wrong, for programs.
+        Identifier of the cause, for programs.
     message : str
-        The same in one sentence, for the user.
+        The cause in one sentence, for the user.
     log : list of str, optional
-        The last lines of cloudflared.
+        The last lines of cloudflared's output.
     hint : str, optional
-        What to do about it.
+        Advice for the user.
     """
     return TunnelFailedError(
         message,
@@ -76,7 +76,7 @@ def failure(
 
 
 def why_it_ended(log: list[str], exit_text: str) -> TunnelFailedError:
-    """Return why a cloudflared that ended by itself did so, from the lines it printed."""
+    """Return why a cloudflared process exited by itself, according to its output."""
     found = _sign(log)
     if found is not None:
         return failure(*found, log)
@@ -88,7 +88,7 @@ def why_it_ended(log: list[str], exit_text: str) -> TunnelFailedError:
 
 
 def why_it_waits(log: list[str], seconds: float) -> TunnelFailedError:
-    """Return why a cloudflared that still runs has not brought up its tunnel in time."""
+    """Return why a cloudflared process that is running has not brought up its tunnel in time."""
     found = _sign(log)
     if found is not None:
         return failure(*found, log)

@@ -1,13 +1,13 @@
-"""The gate: a small reverse proxy that asks for a secret, in a process of its own.
+"""The gate: a small reverse proxy that requires a secret, in a process of its own.
 
-It is a process so that gigabytes through the tunnel take nothing from Jupyter's event loop. Its
-owner hands it two open files: a listening socket, which outlives it (visitors who come while it is
-replaced wait), and a pipe with its `GateSettings`: the secret is in no argument, no environment
-and no file.
+It is a process, so that gigabytes of traffic do not load Jupyter's event loop. Its parent passes it
+two open files: a listening socket, which stays open when the process is replaced (visitors wait in
+the meantime), and a pipe with its `GateSettings`: so the secret is in no argument, no environment
+variable and no file.
 
-A visitor brings the secret as ``?access=…`` once; a browser is then sent to the same address
-without it and keeps a cookie. Programs may also send ``Authorization: Bearer …`` with each request.
-What lies behind the gate sees neither.
+A visitor sends the secret as ``?access=…`` once; a browser is then redirected to the same address
+without it and stores a cookie. Programs may also send ``Authorization: Bearer …`` in each request.
+Neither is forwarded to the service behind the gate.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ if TYPE_CHECKING:
 
 PARAMETER = "access"
 COOKIE = "comfydeploy_access"
-COOKIE_AGE = 7 * 24 * 3600  # s; the secret changes with every start of the tunnel anyway
+COOKIE_AGE = 7 * 24 * 3600  # s; the secret changes with each start of the tunnel anyway
 CHUNK = 256 * 1024
 LONGEST_HEADER = 64 * 1024  # bytes
-ATTEMPTS = 10  # wrong secrets that one address may try ...
-ATTEMPTS_WITHIN = 60.0  # ... in so many seconds
+ATTEMPTS = 10  # wrong secrets that one address may send ...
+ATTEMPTS_WITHIN = 60.0  # ... within so many seconds
 REMEMBERED = 10_000  # addresses
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
-# headers with which Cloudflare Access identifies a visitor; others could misuse them
+# Headers in which Cloudflare Access identifies a visitor; other servers could misuse them.
 _IDENTITY = "cf-access-"
 _OWN_COOKIES = frozenset({COOKIE, "CF_Authorization", "CF_AppSession"})
 _OF_THE_SOCKET = "sec-websocket-"
@@ -82,11 +82,11 @@ class GateSettings:
     Attributes
     ----------
     target : str
-        Address of what lies behind it, e.g. ``http://127.0.0.1:8188``.
+        Address of the service behind the gate, e.g. ``http://127.0.0.1:8188``.
     secret : str
-        What opens it.
+        The secret that gives access.
     trusted_users : sequence of str
-        Whose process may be behind it, as `Peers` takes them.
+        Users whose process may be behind the gate; see `Peers`.
     """
 
     target: str
@@ -94,17 +94,17 @@ class GateSettings:
     trusted_users: Sequence[str] = ()
 
     def to_json(self) -> bytes:
-        """Return it for the pipe."""
+        """Return the settings as JSON for the pipe."""
         return json.dumps(asdict(self)).encode()
 
 
 class Gate:
-    """The application behind the listening socket.
+    """The application that serves the listening socket.
 
     Parameters
     ----------
     settings : GateSettings
-        Where it leads and what opens it.
+        The target and the secret.
     """
 
     def __init__(self, settings: GateSettings) -> None:
@@ -148,7 +148,7 @@ class Gate:
         connection.head_is_complete()
         try:
             return await self._answer(request)
-        except ValueError:  # an address or a header that cannot be passed on
+        except ValueError:  # an address or a header that cannot be forwarded
             if request.writer.output_size > 0:
                 raise
             return _refusal(request, 400, "bad_request", "This request cannot be understood")
@@ -178,8 +178,8 @@ class Gate:
             return _refusal(request, 403, "cross_origin", "Another web site may not do this")
         fresh = given is not None and hmac.compare_digest(given, self._secret)
         if fresh and request.method == "GET" and "text/html" in request.headers.get("Accept", ""):
-            # an address with the secret would stay in histories and bookmarks
-            # browsers read a backslash as a slash, and two of them as another host
+            # An address with the secret would stay in histories and bookmarks.
+            # Browsers read a backslash as a slash, and two slashes as the start of another host.
             answer = web.Response(status=303, headers={"Location": "/" + path.lstrip("/\\")})
             self._remember(request, answer)
             return _sealed(answer)
@@ -188,10 +188,10 @@ class Gate:
     def _check_secret(
         self, request: web.BaseRequest, given: bytes | None, bearer: bytes | None
     ) -> web.Response | None:
-        """Return None if a visitor has sent the right secret, else the refusal.
+        """Return None if a visitor has sent the right secret, else the error response.
 
-        Whoever has the secret gets in, however many wrong ones came from that address: the
-        address is what the visitor says, and guessing 256 bits is hopeless anyway.
+        The right secret is accepted however many wrong ones were sent from the address: the address
+        is a header that the visitor can choose, and guessing 256 bits is not possible anyway.
         """
         right = [hmac.compare_digest(one or b"", self._secret) for one in (given, bearer)]
         if any(right):
@@ -216,7 +216,7 @@ class Gate:
             max_age=COOKIE_AGE,
             path="/",
             httponly=True,
-            samesite="Lax",  # Strict would not survive being sent on from a link elsewhere
+            samesite="Lax",  # Strict would be lost when a link on another site is followed
             secure=request.headers.get("X-Forwarded-Proto", "") == "https",
         )
 
@@ -249,7 +249,7 @@ class Gate:
             return _refusal(request, 502, "broken", "What lies behind this broke the connection")
 
     def _outgoing(self, request: web.BaseRequest) -> CIMultiDict[str]:
-        """Return the headers to pass on: none of one connection, nothing that opens the gate."""
+        """Return the headers to forward, without the gate's credentials and connection headers."""
         headers: CIMultiDict[str] = CIMultiDict()
         for name, value in end_to_end(request.headers.items()):
             if name.lower().startswith(_IDENTITY):
@@ -276,11 +276,11 @@ class Gate:
                     await response.write(chunk)
             await response.write_eof()
         except aiohttp.ClientError:
-            # too late for an error status: a broken connection shows that the body is incomplete
+            # Too late for an error status: a broken connection shows that the body is incomplete.
             if request.transport is not None:
                 request.transport.abort()
         except ConnectionError:
-            pass  # the visitor left
+            pass  # the visitor has disconnected
         return response
 
     async def _forward_socket(
@@ -317,11 +317,11 @@ class Gate:
 
 
 class Tally(logging.Handler):
-    """Logs where errors happened and how often, and nothing that a visitor has sent.
+    """Logs the places of errors and their numbers, without any data from visitors.
 
-    Each place is written when it has been reached once, twice, four times and so on, so the log
-    grows with the logarithm of what visitors do. Messages and tracebacks, which quote the request
-    and so the secret, are never written.
+    Each place is logged when it has been reached once, twice, four times and so on, so the log
+    grows with the logarithm of the number of errors. Messages and tracebacks, which contain the
+    request and so the secret, are never logged.
     """
 
     def __init__(self) -> None:
@@ -329,7 +329,7 @@ class Tally(logging.Handler):
         self._seen: dict[str, int] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Count a record, and write its place if its turn has come."""
+        """Count a record, and log its place if the count is a power of two."""
         place = f"{record.levelname} {record.name} {record.module}:{record.lineno}"
         error = record.exc_info[1] if record.exc_info else None
         if error is not None:
@@ -359,24 +359,24 @@ async def _pump(
 
 
 def _bytes(text: str) -> bytes:
-    """Return the very bytes of a header, which aiohttp reads as UTF-8 as far as it is."""
+    """Return the original bytes of a header, which aiohttp decodes as UTF-8 if possible."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def _address(request: web.BaseRequest) -> str:
-    """Return the address of a visitor: that in cloudflared's header, if it is valid."""
+    """Return the address of a visitor: the one in cloudflared's header, if it is valid."""
     with contextlib.suppress(ValueError):
         return ip_address(request.headers.get("Cf-Connecting-Ip", "")).packed.hex()
     return request.remote or ""
 
 
 def _sendable(code: int | None) -> int:
-    """Return a close code that may be sent: some are for local use only (RFC 6455, 7.4.1)."""
+    """Return a close code that may be sent; some are for local use only (RFC 6455, 7.4.1)."""
     return 1001 if code is None or code in (1005, 1006, 1015) else code
 
 
 def _take_secret(raw_path: str) -> tuple[bytes | None, str]:
-    """Remove the secret from a path and query; the other bytes are unchanged."""
+    """Remove the secret from a path with query; the other bytes are unchanged."""
     path, mark, query = raw_path.partition("?")
     if not mark:
         return None, raw_path
@@ -397,7 +397,7 @@ def _bearer(request: web.BaseRequest) -> bytes | None:
 
 
 def _without_pass(cookies: str) -> str:
-    """Return a ``Cookie`` header without our own cookie, and those of Cloudflare Access."""
+    """Return a ``Cookie`` header without the gate's cookie and those of Cloudflare Access."""
     parts = [part.strip() for part in cookies.split(";")]
     return "; ".join(part for part in parts if part.partition("=")[0].strip() not in _OWN_COOKIES)
 
@@ -412,9 +412,9 @@ def _cookie(request: web.BaseRequest) -> str:
 
 
 def _same_site(request: web.BaseRequest) -> bool:
-    """Whether a request that changes something, or a WebSocket, comes from our own pages.
+    """Return whether a changing request, or a WebSocket, is from a page behind the gate.
 
-    Programs send no ``Origin``; a browser always does, and no page can make it lie.
+    Programs send no ``Origin``; a browser always does, and no page can change it.
     """
     is_socket = bool(request.headers.get("Upgrade"))
     origin = request.headers.get("Origin")
@@ -428,10 +428,10 @@ def _same_site(request: web.BaseRequest) -> bool:
 
 
 def _own_page(request: web.BaseRequest) -> bool:
-    """Whether a browser asks for one of our own pages, or follows a link to one.
+    """Return whether a request is from a page behind the gate, or follows a link to one.
 
-    For pictures, scripts and frames of other sites it sends no ``Origin``; a site on a sibling
-    domain gets the cookie sent along.
+    For pictures, scripts and frames in other sites it sends no ``Origin``; in requests of a site on
+    a sibling domain it sends the cookie.
     """
     site = request.headers.get("Sec-Fetch-Site", "none")
     if site in ("none", "same-origin"):
@@ -444,7 +444,7 @@ def _own_page(request: web.BaseRequest) -> bool:
 
 
 def _refusal(request: web.BaseRequest, status: int, code: str, text: str) -> web.Response:
-    """Return an answer of the gate itself: a page for browsers, JSON for programs."""
+    """Return an error response of the gate itself: a page for browsers, JSON for programs."""
     headers = {"X-ComfyDeploy-Gate": code, "Cache-Control": "no-store"}
     if "text/html" in request.headers.get("Accept", "") and status in (401, 429):
         page = _PAGE.format(title="Protected", text=text, parameter=PARAMETER)
@@ -460,7 +460,7 @@ def _refusal(request: web.BaseRequest, status: int, code: str, text: str) -> web
 
 
 def _sealed(answer: A) -> A:
-    """Forbid Cloudflare's edge to cache a response, which would bypass the gate."""
+    """Forbid Cloudflare's servers to cache a response, since caching would bypass the gate."""
     answer.headers["CDN-Cache-Control"] = "no-store"
     return answer
 
@@ -472,7 +472,7 @@ async def _main(listener: socket.socket, settings: GateSettings) -> None:
 
 
 def main() -> None:
-    """Run the gate that `GateProcess` asks for."""
+    """Run the gate that a `GateProcess` has started."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--listener", type=int, required=True, help="a listening socket")
     parser.add_argument("--settings", type=int, required=True, help="a pipe with the settings")

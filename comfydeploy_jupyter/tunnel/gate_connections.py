@@ -11,15 +11,15 @@ if TYPE_CHECKING:
     from collections import OrderedDict
 
 HEAD_WITHIN = 10.0  # s that a visitor has to send the head of a request
-HALF_HEADS = 64  # connections of one address whose heads are not complete; older ones are closed
+HALF_HEADS = 64  # connections of one address with an incomplete head; further ones close the oldest
 _END_OF_HEAD = b"\r\n\r\n"
 
 
 class Connection(web.RequestHandler):
     """A visitor's connection, which is closed if the head of a request takes too long.
 
-    Of the connections of one address only `HALF_HEADS` may have an incomplete head: of more than
-    those, the oldest is closed.
+    At most `HALF_HEADS` connections of one address may have an incomplete head: if there are more,
+    the oldest is closed.
     """
 
     def __init__(
@@ -32,12 +32,12 @@ class Connection(web.RequestHandler):
         self._limit: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Expect the head of the first request."""
+        """Wait for the head of the first request."""
         super().connection_made(transport)
         self._begin_head()
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; those after the end of a request begin the next one."""
+        """Handle received bytes; those after the end of a request begin the next one."""
         self._last = data[-len(_END_OF_HEAD) :]
         if not self._handling and self not in self._half_heads:
             self._begin_head()
@@ -57,7 +57,7 @@ class Connection(web.RequestHandler):
             self._limit = None
 
     def request_is_over(self) -> None:
-        """Expect the head of the next request, of which a part may have arrived already."""
+        """Wait for the head of the next request, a part of which may have arrived already."""
         self._handling = False
         if self._last != _END_OF_HEAD and self.transport is not None:
             self._begin_head()
@@ -79,7 +79,7 @@ class Connection(web.RequestHandler):
 
 
 class Server(web.Server):
-    """Makes a `Connection` of each connection that visitors open."""
+    """Creates a `Connection` for each connection of a visitor."""
 
     def __init__(
         self, handler: Any, half_heads: OrderedDict[Connection, str], **kwargs: Any

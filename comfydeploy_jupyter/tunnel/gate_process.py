@@ -1,4 +1,4 @@
-"""The owner's side of `gate`: the socket it listens at, and the process that serves it."""
+"""Start and stop the process of `gate`, and open the socket that it serves."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-START_TIMEOUT = 30.0  # s until a gate answers
-BACKOFF = Backoff(first=0.1, longest=30.0)  # before a gate that ended is started again
+START_TIMEOUT = 30.0  # s that a gate has to answer
+BACKOFF = Backoff(first=0.1, longest=30.0)  # pause before a gate is restarted
 
 
 class GateProcess:
-    """A gate that keeps its address until it is closed, also when its process ends.
+    """A gate that keeps its address until it is closed, even if its process exits.
 
     Parameters
     ----------
     log_path : pathlib.Path
-        Where its output goes; also an attribute.
+        File for its output; also an attribute.
     port : int
         Its port on 127.0.0.1; 0 for a free one.
 
     Attributes
     ----------
     secret : str
-        What opens it; a new one for each gate.
+        The secret that gives access; a new one for each gate.
     """
 
     def __init__(self, log_path: Path, *, port: int = 0) -> None:
@@ -57,28 +57,28 @@ class GateProcess:
 
     @property
     def port(self) -> int:
-        """Its port on 127.0.0.1; 0 before it is open."""
+        """Its port on 127.0.0.1; 0 before the gate is open."""
         return int(self._listener.getsockname()[1]) if self._listener is not None else 0
 
     @property
     def url(self) -> str:
-        """Its address on this machine."""
+        """Its local address."""
         return f"http://127.0.0.1:{self.port}"
 
     async def open(self, target: str, trusted_users: tuple[str, ...] = ()) -> None:
-        """Open it in front of an address and wait until it answers.
+        """Open the gate in front of an address and wait until it answers.
 
         Parameters
         ----------
         target : str
             The address.
         trusted_users : tuple of str
-            Whose process may answer there, as `Peers` takes them.
+            Users whose process may answer there; see `Peers`.
 
         Raises
         ------
         TunnelFailedError
-            Its port is taken, or its process does not start.
+            If its port is in use, or its process does not start.
         """
         try:
             self._listener = socket.create_server(
@@ -97,13 +97,13 @@ class GateProcess:
             raise failure("gate_failed", "The gate in front of the tunnel does not start", log)
 
     async def point_to(self, target: str) -> None:
-        """Change the address behind it; visitors wait meanwhile."""
+        """Change the address behind the gate; visitors wait in the meantime."""
         if target != self._target:
             self._target = target
-            await self._child.end()  # the keeper starts the next one
+            await self._child.end()  # the background task starts the next process
 
     async def close(self) -> None:
-        """Close it for good."""
+        """Close the gate permanently."""
         if self._keeper is not None:
             await end([self._keeper])
         await self._child.end()
@@ -112,7 +112,7 @@ class GateProcess:
             self._listener = None
 
     def end_leftover(self) -> None:
-        """End the process that a killed Jupyter left. It blocks: call it in a thread."""
+        """Stop the process that a killed Jupyter left. This blocks: call it in a thread."""
         self._child.end_leftover()
 
     async def _keep(self) -> None:
@@ -122,7 +122,7 @@ class GateProcess:
             try:
                 await self._start(target)
                 if target != self._target:
-                    await self._child.end()  # it was pointed elsewhere while it started
+                    await self._child.end()  # the target was changed during the start
                 await self._child.wait()
             except OSError as error:
                 logger.warning("The gate of the tunnel cannot be started: %s", error)
@@ -136,7 +136,7 @@ class GateProcess:
         assert self._listener is not None
         reader, writer = os.pipe()
         try:
-            # a few hundred bytes fit into the pipe's buffer
+            # A few hundred bytes fit into the buffer of the pipe.
             os.write(writer, GateSettings(target, self.secret, self._trusted).to_json())
             os.close(writer)
             numbers = [self._listener.fileno(), reader]

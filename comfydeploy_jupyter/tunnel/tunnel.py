@@ -1,4 +1,4 @@
-"""One tunnel: started, watched, started again, ended."""
+"""One tunnel: start, monitor, restart and stop it."""
 
 from __future__ import annotations
 
@@ -28,28 +28,28 @@ Target = Literal["comfyui", "jupyter"]
 Protection = Literal["gate", "jupyter", "none"]
 State = Literal["stopped", "starting", "running", "restarting"]
 
-BACKOFF = Backoff(first=1.25, longest=60.0, jitter=0.2)  # before one that ended is restarted
-RATE_LIMITED_PAUSE = 300.0  # s; asking sooner only prolongs it
-STABLE_AFTER = 60.0  # s after which earlier failures are forgotten
-CHECK_EVERY = 5.0  # s between two looks at whether a tunnel still leads where it should
+BACKOFF = Backoff(first=1.25, longest=60.0, jitter=0.2)  # pause before a restart
+RATE_LIMITED_PAUSE = 300.0  # s; earlier requests only prolong the limit
+STABLE_AFTER = 60.0  # s after which earlier failures are ignored
+CHECK_EVERY = 5.0  # s between two checks of the target of a named tunnel
 
 
 @dataclass(frozen=True)
 class Order:
-    """What was asked for; None leaves the choice to this package.
+    """The requested tunnel; None means that this package chooses the value.
 
     Attributes
     ----------
     target : str
         ``comfyui`` or ``jupyter``.
     machine : str or None
-        Whose ComfyUI is exposed, by id.
+        Id of the machine whose ComfyUI is exposed.
     port : int or None
-        Port on this machine of what is exposed.
+        Local port of the exposed service.
     token, hostname : str or None
-        Those of a named tunnel.
+        Token and public name of a named tunnel.
     protect : bool or None
-        Whether nobody gets in without a secret; False exposes a bare ComfyUI.
+        Whether a secret is required for access; False exposes ComfyUI without protection.
     """
 
     target: Target = "comfyui"
@@ -62,22 +62,22 @@ class Order:
 
 @dataclass(frozen=True)
 class Origin:
-    """What a tunnel exposes.
+    """The service that a tunnel exposes.
 
     Attributes
     ----------
     url : str
-        Its address on this machine, without a path.
+        Its local address, without a path.
     port : int
-        Its port.
+        Its local port.
     path : str
-        What a user opens there.
+        The path that a user opens.
     own_protection : bool
-        Whether it asks for credentials itself.
+        Whether it requires credentials itself.
     machine : str or None
-        Whose ComfyUI it is, by id.
+        Id of the machine whose ComfyUI it is.
     trusted_users : tuple of str
-        Whose process may answer there, beside this user's and root's, as `Peers` takes them.
+        Users, in addition to this one and root, whose process may answer there; see `Peers`.
     """
 
     url: str
@@ -89,21 +89,21 @@ class Origin:
 
 
 class Tunnel:
-    """One tunnel, from its start to its end. It is started at once, and again when it ends.
+    """One tunnel. It starts when it is created, and is restarted when it fails.
 
     Parameters
     ----------
     order : Order
-        What was asked for.
+        The requested tunnel.
     cloudflared : Cloudflared
-        The program that makes the tunnel.
+        The process of the tunnel.
     gate : GateProcess
-        The gate in front of what is exposed, used if that asks for no credentials itself.
+        The gate in front of the service; used if the service requires no credentials itself.
     find : callable
-        Coroutine function that returns the `Origin`. Its argument says whether to wait for what is
-        away, and to start it if need be; it may raise ComfyDeployError.
+        Coroutine function that returns the `Origin`. Its argument is whether to wait for a service
+        that is unavailable, and to start it if necessary; it may raise ComfyDeployError.
     on_url : callable
-        Called with the old and the new public address when that changes.
+        Called with the old and the new public address after a change.
 
     Attributes
     ----------
@@ -112,13 +112,13 @@ class Tunnel:
     url : str or None
         Its public address.
     origin : Origin or None
-        What it exposes.
+        The exposed service.
     error : ComfyDeployError or None
-        Why it is not up.
+        The reason why the tunnel is not up.
     started_at : str or None
-        When it last came up.
+        Time when the tunnel came up last.
     restarts : int
-        How often it was started again.
+        Number of restarts.
     """
 
     def __init__(
@@ -149,7 +149,7 @@ class Tunnel:
 
     @property
     def protection(self) -> Protection:
-        """How access is protected."""
+        """The kind of protection against access."""
         if self._gated:
             return "gate"
         return "jupyter" if self.origin is not None and self.origin.own_protection else "none"
@@ -167,12 +167,12 @@ class Tunnel:
         return {"target": self.order.target}
 
     def refuse_other(self, order: Order) -> None:
-        """Raise if an order asks for another tunnel than this one.
+        """Raise if an order requests a tunnel that differs from this one.
 
         Raises
         ------
         ConflictError
-            Naming the field.
+            If it differs; the error names the field.
         """
         mine = self.order
         port = self.origin.port if self.origin is not None else mine.port
@@ -185,7 +185,7 @@ class Tunnel:
             "token": order.token is not None and order.token != mine.token,
             "hostname": order.hostname is not None
             and f"https://{order.hostname}" != (self.url or f"https://{mine.hostname}"),
-            # a user who asks for protection must not be told that the bare tunnel is fine
+            # A user who requests protection must not get the unprotected tunnel without an error.
             "protect": order.protect is True and mine.protect is False,
         }
         for name, other in differs.items():
@@ -197,12 +197,12 @@ class Tunnel:
                 )
 
     async def ready(self) -> None:
-        """Wait until it is up; a pause before a restart is cut short.
+        """Wait until the tunnel is up; a pause before a restart is cut short.
 
         Raises
         ------
         ComfyDeployError
-            It is not, and why.
+            If the tunnel does not come up; the error contains the reason.
         """
         self._hurry.set()
         error = await asyncio.shield(self._attempt)
@@ -210,7 +210,7 @@ class Tunnel:
             raise error
 
     async def close(self) -> None:
-        """End it."""
+        """Stop the tunnel."""
         await end([self._keeper])
         await self._take_down()
         self._settle(failure("stopped", "The tunnel was stopped before it was there"))
@@ -287,12 +287,12 @@ class Tunnel:
 
     @property
     def _service(self) -> str:
-        """The address on this machine at which the tunnel ends."""
+        """The local address that the tunnel forwards to."""
         assert self.origin is not None
         return self._gate.url if self._gated else self.origin.url
 
     async def _watch(self) -> ComfyDeployError:
-        """Watch a tunnel that is up; return why it has ended."""
+        """Monitor a tunnel that is up; return the reason why it has ended."""
         ended = asyncio.ensure_future(self._cloudflared.wait())
         try:
             while True:
@@ -309,14 +309,14 @@ class Tunnel:
             ended.cancel()
 
     async def _check_protection(self) -> None:
-        """Make sure that a named tunnel ends where it should.
+        """Check that a named tunnel forwards to the right address.
 
-        Where such a tunnel leads may be configured at Cloudflare, past our command line.
+        The configuration at Cloudflare may contain another address than the command line.
 
         Raises
         ------
         TunnelFailedError
-            It does not.
+            If it forwards to another address.
         """
         if self.order.token is None or self.protection == "none":
             return
@@ -338,11 +338,11 @@ class Tunnel:
         )
 
     async def _follow_origin(self) -> None:
-        """Expose ComfyUI at the address where it is now."""
+        """Expose ComfyUI at its present address."""
         try:
             origin = await self._find(False)
         except ComfyDeployError:
-            return  # it may come back at the same address
+            return  # it may become available again at the same address
         if origin == self.origin:
             return
         if self._gated:
@@ -356,7 +356,7 @@ class Tunnel:
         await self._cloudflared.end()
         await self._gate.close()
         self._gated = False
-        self.state = "stopped"  # only now another one may take its place
+        self.state = "stopped"  # from now on another tunnel may replace it
         logger.info("The tunnel to %s has ended", self.order.target, extra=self._log_fields)
 
     def _set_url(self, url: str | None) -> None:
@@ -370,7 +370,7 @@ class Tunnel:
 
 
 def _pause(failures: int, error: ComfyDeployError) -> float:
-    """Return the seconds to wait after so many failures in a row."""
+    """Return the pause in seconds after a number of consecutive failures."""
     rate_limited = (
         isinstance(error, TunnelFailedError) and error.details.get("reason") == "rate_limited"
     )

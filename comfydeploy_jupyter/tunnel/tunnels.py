@@ -21,20 +21,20 @@ TARGETS: tuple[Target, ...] = ("comfyui", "jupyter")
 
 @dataclass(frozen=True)
 class TunnelSettings:
-    """How tunnels are made.
+    """The settings of all tunnels.
 
     Attributes
     ----------
     cloudflared_path : str
-        The program; found when empty.
+        Path of the program; if empty, it is searched.
     download : bool
-        Whether the user agreed to have it downloaded.
+        Whether the user has agreed to the download.
     release_url : str
-        Description of the release that is downloaded.
+        Address of the description of the release to download.
     timeout : float
-        Seconds that a tunnel has until it is there.
+        Seconds that a tunnel has to come up.
     protocol : str
-        How cloudflared talks to Cloudflare: ``auto``, ``quic`` or ``http2``.
+        Protocol between cloudflared and Cloudflare: ``auto``, ``quic`` or ``http2``.
     gate_port : int
         Port of ComfyUI's gate on 127.0.0.1; 0 for a free one.
     """
@@ -48,21 +48,21 @@ class TunnelSettings:
 
 
 class Tunnels:
-    """All tunnels of one Jupyter server, one a target at most.
+    """All tunnels of one Jupyter server, at most one for each target.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Where their logs are, and the program where we fetched it.
+        Folder for their logs, and for the downloaded program.
     settings : TunnelSettings
-        How they are made.
+        The settings of all tunnels.
     fetching : FetchPolicy
-        Whether cloudflared may be fetched at all.
+        Whether any download is allowed.
     find : callable
         Coroutine function that returns the `Origin` of an `Order`; may raise ComfyDeployError. Its
-        second argument says whether to wait for what is away, and to start it if need be.
+        second argument is whether to wait for an unavailable service, and to start it if necessary.
     on_url : callable
-        Called with target, old and new public address whenever that changes, on the event loop.
+        Called on the event loop with target, old and new public address after a change.
     """
 
     def __init__(
@@ -89,33 +89,33 @@ class Tunnels:
         self._locks = {target: asyncio.Lock() for target in TARGETS}
 
     async def open(self) -> None:
-        """End the processes that a killed Jupyter left."""
+        """Stop the processes that a killed Jupyter left."""
         for target in TARGETS:
             await asyncio.to_thread(self._cloudflared(target).clean_up)
             await asyncio.to_thread(self._gate(target).end_leftover)
 
     async def close(self) -> None:
-        """End all tunnels."""
+        """Stop all tunnels."""
         await self.stop()
 
     async def start(self, order: Order, *, wait: bool = True) -> dict[str, Any]:
-        """Start a tunnel unless it exists, and wait until it is up.
+        """Start a tunnel if it does not exist, and wait until it is up.
 
-        Who waits may leave: the start goes on, and `status` tells what became of it.
+        If the caller is cancelled, the start continues, and `status` returns its result.
 
         Returns
         -------
         dict
-            As `status`, with a ``message``.
+            The same as `status`, with a ``message``.
 
         Raises
         ------
         ConflictError
-            The target has a tunnel that is not what was asked for.
+            If the target has a tunnel that differs from the requested one.
         TunnelFailedError
-            The tunnel does not come up; then nothing of it is left.
+            If the tunnel does not come up; then its processes are stopped.
         ComfyUIUnavailableError
-            There is no ComfyUI to expose.
+            If there is no ComfyUI to expose.
         """
         target = order.target
         async with self._locks[target]:
@@ -136,7 +136,7 @@ class Tunnels:
         return {**self.status(target), "message": _message(tunnel, was_up=was_up)}
 
     async def stop(self, target: Target | None = None) -> list[Target]:
-        """End one tunnel, or all; return which there were."""
+        """Stop one tunnel, or all; return the targets of those that existed."""
         ended: list[Target] = []
         for each in TARGETS if target is None else (target,):
             async with self._locks[each]:
@@ -149,14 +149,14 @@ class Tunnels:
         return ended
 
     def status(self, target: Target | None = None, *, reveal: bool = True) -> dict[str, Any]:
-        """Return how a tunnel is; without a target the one that there is, and all of them.
+        """Return the state of a tunnel; without a target, of the existing one and of all.
 
         Parameters
         ----------
         target : str, optional
-            Which one.
+            The target of the tunnel.
         reveal : bool
-            Tell the link with the secret, and the log lines of a failure.
+            Whether to include the link with the secret, and the log lines of a failure.
         """
         if target is not None:
             return self._describe(target, reveal)
@@ -169,13 +169,13 @@ class Tunnels:
         }
 
     def summary(self) -> dict[str, Any]:
-        """Return the part of `status` that opens nothing."""
+        """Return the part of `status` that contains no secrets."""
         shown = ("running", "url", "target", "port", "protected", "state", "error")
         status = self.status(reveal=False)
         return {name: status[name] for name in shown}
 
     def states(self) -> dict[Target, tuple[bool, int]]:
-        """Return of each target whether there is a tunnel, and how often it was started again."""
+        """Return for each target whether its tunnel is running, and the number of restarts."""
         found: dict[Target, tuple[bool, int]] = dict.fromkeys(TARGETS, (False, 0))
         for target, tunnel in list(self._tunnels.items()):
             found[target] = (tunnel.state == "running", tunnel.restarts)
