@@ -1,6 +1,6 @@
-"""Checks the settings of a machine; each error names its field.
+"""Validate the settings of a machine; each error names the field.
 
-What touches files here belongs into a thread.
+Functions that read files are to be called in a thread.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _GPU = re.compile(r"\d{1,3}(,\d{1,3})*|(GPU|MIG)-[0-9A-Za-z/-]+(,(GPU|MIG)-[0-9A-Za-z/-]+)*")
 MOST_ARGUMENTS = 200
 LONGEST = 4096  # characters of one argument
-PROBE_TIMEOUT = 5.0  # seconds that an address has to tell what is there
+PROBE_TIMEOUT = 5.0  # seconds that a process at an address has to answer
 
 
 def split_arguments(given: Sequence[str] | str) -> tuple[str, ...]:
-    """Return launch arguments as a list; a text is split as a shell would, without its tricks.
+    """Return launch arguments as a tuple; a text is split like shell words, without expansions.
 
     Raises
     ------
     InvalidRequestError
-        If they are no arguments for a program, e.g. have the signs of a shell in them.
+        If they are not plain arguments, e.g. contain operators of a shell.
     """
     try:
         arguments = shlex.split(given) if isinstance(given, str) else list(given)
@@ -71,24 +71,24 @@ def split_arguments(given: Sequence[str] | str) -> tuple[str, ...]:
 
 
 def check_options(arguments: Sequence[str], place: str | Path) -> None:
-    """Raise if ComfyUI cannot read its options. Without a list of its options, nothing is raised.
+    """Raise if ComfyUI cannot parse its options; without a list of its options, do not raise.
 
     Raises
     ------
     InvalidRequestError
-        Naming the first option that it does not know, or that lacks its value.
+        If an option is unknown or lacks its value; the error names the first one.
     """
     port = option_value(arguments, "--port")
     if port is not None and port_number(port) is None:
         raise InvalidRequestError.of_field("launch_args", f"--port {port[:80]!r} is no port")
     path = Path(place).expanduser()
-    Folders(path, argv=arguments)  # reads those that are about folders, as ComfyUI does
+    Folders(path, argv=arguments)  # validates the options of folders, as ComfyUI does
     known = launch_options(path)
     for argument in arguments:
         option = _OPTION.fullmatch(argument)
         if not known or option is None or option[1] in {"-h", "--help"}:
             continue
-        # argparse accepts the beginning of an option if it is unique
+        # argparse accepts a unique prefix of an option.
         if not any(name == option[1] or name.startswith(option[1]) for name in known):
             raise InvalidRequestError.of_field(
                 "launch_args", f"the ComfyUI in {path} has no option {option[1][:80]!r}"
@@ -101,7 +101,7 @@ def check_tree(given: str) -> Path:
     Raises
     ------
     InvalidRequestError
-        If there is none.
+        If there is no ComfyUI.
     """
     if "\0" in given:
         raise InvalidRequestError.of_field("comfyui_path", "has a NUL in it")
@@ -122,7 +122,7 @@ def check_python(given: str) -> None:
     Raises
     ------
     InvalidRequestError
-        If it is not.
+        If it does not exist.
     """
     path = Path(given).expanduser() if "\0" not in given else Path()
     if not (path.is_file() and os.access(path, os.X_OK)):
@@ -130,12 +130,12 @@ def check_python(given: str) -> None:
 
 
 def check_environment(given: Mapping[str, str | int | float | None]) -> dict[str, str | None]:
-    """Return environment variables as text; None for those that are to be taken away.
+    """Return environment variables as text; None for those that are to be removed.
 
     Raises
     ------
     InvalidRequestError
-        If a name or a value cannot be in an environment.
+        If a name or a value cannot be part of an environment.
     """
     found: dict[str, str | None] = {}
     for name, value in given.items():
@@ -149,12 +149,12 @@ def check_environment(given: Mapping[str, str | int | float | None]) -> dict[str
 
 
 def with_secrets(given: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
-    """Return launch arguments with the secrets that were hidden when they were shown.
+    """Return launch arguments in which masked secrets are replaced by the stored ones.
 
     Raises
     ------
     InvalidRequestError
-        If one is hidden that is not known.
+        If a masked secret is not stored.
     """
     try:
         return tuple(unmasked_arguments(given, known))
@@ -165,12 +165,12 @@ def with_secrets(given: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
 
 
 def check_gpu(given: str | int) -> str:
-    """Return the chosen GPUs as a value for ``CUDA_VISIBLE_DEVICES``; empty: all of them.
+    """Return the selected GPUs as a value for ``CUDA_VISIBLE_DEVICES``; empty: all of them.
 
     Raises
     ------
     InvalidRequestError
-        If it is no choice, or names a GPU that is not there.
+        If the value is malformed, or contains a GPU that does not exist.
     """
     text = str(given).replace(" ", "")
     if not text:
@@ -191,13 +191,13 @@ def check_gpu(given: str | int) -> str:
 
 
 async def check_address(url: str, peers: Peers | None = None) -> str:
-    """Return the address of a ComfyUI; one that does not answer now may come up later.
+    """Return the validated address of a ComfyUI, which need not answer now.
 
     Raises
     ------
     InvalidRequestError
-        If something else answers there, a process that `peers` does not allow, or it is no address
-        of a ComfyUI.
+        If another program answers there, or a process that `peers` does not allow, or the URL is
+        malformed.
     """
     url = url.rstrip("/")
     if "?" in url or "#" in url:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ..cloud.client import CloudAccount
 
 _DATES = ("created_at", "updated_at")
-# Fields of this package only: the service has other names for them, or none.
+# Fields of this package only: the service has other names for them, or does not have them.
 _NOT_PASSED_ON = frozenset(
     {
         "api_url",
@@ -39,7 +39,7 @@ class CloudMachines:
     Parameters
     ----------
     account : CloudAccount
-        The service as the user's key sees it.
+        The service with the user's API key.
     """
 
     def __init__(self, account: CloudAccount) -> None:
@@ -51,7 +51,7 @@ class CloudMachines:
         Raises
         ------
         CloudError
-            If the service refuses or fails; 404 for a machine that does not exist.
+            If the service refuses or fails; 404 if the machine does not exist.
         """
         return _told(await self._account.get("machine", machine_id))
 
@@ -66,7 +66,7 @@ class CloudMachines:
         Raises
         ------
         CloudError
-            If the service refuses or fails; 409 for a name that is taken.
+            If the service refuses or fails; 409 if the name is in use.
         """
         return _told(await self._account.post("machine", "serverless", body=_for_service(body)))
 
@@ -76,7 +76,7 @@ class CloudMachines:
         Raises
         ------
         CloudError
-            If the service refuses or fails; 404 for a machine that does not exist.
+            If the service refuses or fails; 404 if the machine does not exist.
         """
         return _told(
             await self._account.patch("machine", "serverless", machine_id, body=_for_service(body))
@@ -95,7 +95,7 @@ def _told(row: Any) -> dict[str, Any]:
     """Convert a machine of the service to the form of this package's replies."""
     if not isinstance(row, dict) or not isinstance(row.get("id"), str):
         raise unreadable("the machine")
-    # The token lets its holder use the machine.
+    # The token permits its owner to use the machine.
     row = {key: value for key, value in row.items() if key != "auth_token"}
     row |= {key: iso_utc(row[key]) for key in _DATES if key in row}
     gpu = row.get("gpu")

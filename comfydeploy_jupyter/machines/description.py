@@ -1,4 +1,4 @@
-"""Describes the hardware and the software of a machine."""
+"""Describe the hardware and the software of a machine."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def hardware_and_software(machine: Machine) -> dict[str, Any]:
 async def _software(machine: Machine, system: dict[str, Any], *, here: bool) -> dict[str, Any]:
     status = machine.status()
     known: dict[str, Any] = {"version": None, "commit": None, "source": None}
-    if machine.connected or machine.path is not None:  # else it would be looked for, or started
+    if machine.connected or machine.path is not None:  # else it would be searched, or started
         with contextlib.suppress(ComfyUIUnavailableError, asyncio.TimeoutError):
             known = await wait_for(machine.version(), ASK_WITHIN)
     pid = status.get("pid")
@@ -79,7 +79,7 @@ async def _software(machine: Machine, system: dict[str, Any], *, here: bool) -> 
 
 
 async def _ask(machine: Machine) -> dict[str, Any]:
-    """Return ComfyUI's ``/system_stats``; empty if it does not answer."""
+    """Return the response to ``/system_stats``; empty if ComfyUI does not answer."""
     client = machine.reachable_client()
     if client is None:
         return {}

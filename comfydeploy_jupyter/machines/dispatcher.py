@@ -1,6 +1,6 @@
-"""Which machine gets which waiting run: one queue in front of the members of pools.
+"""Assign waiting runs to machines: one queue in front of the members of pools.
 
-Nothing here waits, asks or stores: `Dispatcher` is told what happens and answers with decisions.
+Nothing here waits, sends requests or stores data: `Dispatcher` gets events and returns decisions.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-DEPTH = 2  # prompts that a member has at a time: one is executed, one waits
-LOOKAHEAD = 16  # waiting runs that are looked at for one whose models a member has loaded
-MANY = 32  # members with room of which only the most promising are compared
-KEPT_STRUCTURES = 4096  # workflows whose times are remembered
-RECENT = 0.3  # weight of the last run in what is expected of the next
-EASE = 1e-9  # s, of rounding
+DEPTH = 2  # prompts that a member has at the same time: one is executing, one waits
+LOOKAHEAD = 16  # waiting runs that are searched for one whose models a member has loaded
+MANY = 32  # members with room above which only the most promising ones are compared
+KEPT_STRUCTURES = 4096  # workflows whose durations are kept
+RECENT = 0.3  # weight of the last run in the expected duration of the next one
+EASE = 1e-9  # seconds; tolerance for rounding errors
 
 
 class Decision(NamedTuple):
-    """A run, and the member that gets it.
+    """A run, and the member that it is assigned to.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Decision(NamedTuple):
 
 @dataclass(slots=True)
 class _Waiting:
-    """A run that no member has."""
+    """A run that is not assigned to a member."""
 
     run_id: str
     pool: str
@@ -50,7 +50,7 @@ class _Waiting:
 
 @dataclass(slots=True)
 class _Handed:
-    """A run that a member has."""
+    """A run that is assigned to a member."""
 
     run_id: str
     member: _Member
@@ -62,7 +62,7 @@ class _Handed:
 
 @dataclass(slots=True, eq=False)
 class _Member:
-    """A machine that runs can be handed to."""
+    """A machine to which runs can be assigned."""
 
     id: str
     depth: int
@@ -75,27 +75,27 @@ class _Member:
 
     @property
     def load(self) -> int:
-        """How many prompts it has."""
+        """Number of prompts on the member."""
         return len(self.handed) + self.others
 
     @property
     def has_room(self) -> bool:
-        """Whether it takes another run."""
+        """Whether another run can be assigned to the member."""
         return self.connected and self.load < self.depth
 
 
 @dataclass(slots=True)
 class _Pool:
-    """The members that a run may go to, and the runs that wait for one of them."""
+    """The members that a run may be assigned to, and the runs that wait for one of them."""
 
     members: dict[str, _Member]
     orders: list[int] = field(default_factory=list)
     waiting: dict[int, _Waiting] = field(default_factory=dict)
-    open: dict[str, _Member] = field(default_factory=dict)  # those that have room
-    idle: list[tuple[float, str]] = field(default_factory=list)  # of these, the fastest first
-    listed: dict[str, float] = field(default_factory=dict)  # their speeds in that list
-    speed: float = 0.0  # of all connected members together, as it was a few decisions ago
-    speed_is_good_for: int = 0  # decisions
+    open: dict[str, _Member] = field(default_factory=dict)  # the members with room
+    idle: list[tuple[float, str]] = field(default_factory=list)  # the idle ones, fastest first
+    listed: dict[str, float] = field(default_factory=dict)  # the speeds of the members in that list
+    speed: float = 0.0  # of all connected members together, as of a few decisions ago
+    speed_is_good_for: int = 0  # remaining decisions until it is computed again
 
     def add(self, run: _Waiting) -> None:
         insort(self.orders, run.order)
@@ -106,7 +106,7 @@ class _Pool:
         del self.waiting[run.order]
 
     def update(self, member: _Member) -> None:
-        """Take in whether a member has room, and whether it is idle."""
+        """Update the lists of members with room and of idle members after one has changed."""
         if member.has_room:
             self.open[member.id] = member
         else:
@@ -119,7 +119,7 @@ class _Pool:
             insort(self.idle, (-member.speed, member.id))
 
     def total_speed(self) -> float:
-        """Return the speed of all connected members together, roughly."""
+        """Return the approximate speed of all connected members together."""
         self.speed_is_good_for -= 1
         if self.speed_is_good_for < 0:
             self.speed = sum(member.speed for member in self.members.values() if member.connected)
@@ -127,7 +127,7 @@ class _Pool:
         return self.speed
 
     def drop(self, member: _Member) -> None:
-        """Take a member out."""
+        """Remove a member."""
         if self.members.pop(member.id, None) is not None:
             member.connected = False
             self.update(member)
@@ -137,10 +137,10 @@ class _Pool:
 
 
 class Times:
-    """How long workflows take on members, learnt from the runs that have ended.
+    """The expected durations of workflows on members, learnt from runs that have ended.
 
-    What is known of a workflow on a member counts most. Else what is known of it on other members
-    is scaled by the speeds of both, which are learnt from workflows that ran on several.
+    The durations of a workflow on the same member are preferred. Else its durations on other
+    members are scaled by the speeds of both, learnt from workflows that ran on several members.
     """
 
     def __init__(self) -> None:
@@ -150,7 +150,7 @@ class Times:
         self._mean: float | None = None
 
     def expected(self, structure: str | None, member: _Member) -> float | None:
-        """Return the seconds that a run will probably take; None if nothing like it has run."""
+        """Return the expected duration of a run in seconds; None if no similar run has ended."""
         known = self._seconds.get(structure) if structure is not None else None
         if known is not None and member.id in known:
             return known[member.id]
@@ -158,16 +158,16 @@ class Times:
         return None if plain is None else plain / member.speed
 
     def plain(self, structure: str | None) -> float | None:
-        """Return the seconds that a run would take on a member of speed 1, None if unknown."""
+        """Return the expected seconds on a member of speed 1, None if unknown."""
         known = self._plain.get(structure) if structure is not None else None
         return self._mean if known is None else known
 
     def loading(self, models: frozenset[str]) -> float:
-        """Return the seconds that loading models takes, 0 while that is not known."""
+        """Return the seconds to load some models, 0 if unknown."""
         return self._loading.get(models, 0.0)
 
     def add(self, run: _Handed, seconds: float) -> None:
-        """Take in how long a run took."""
+        """Add the duration of a run that has ended."""
         member, structure = run.member, run.structure
         if structure is None or seconds <= 0:
             return
@@ -191,20 +191,20 @@ class Times:
             self._plain.pop(gone, None)
 
     def forget(self, member_id: str) -> None:
-        """Drop what is known of a member."""
+        """Delete the durations on a member."""
         for known in self._seconds.values():
             known.pop(member_id, None)
 
 
 class Dispatcher:
-    """One queue for many machines: hands a run over once a member has room for it.
+    """One queue for many machines; assigns a run once a member has room for it.
 
-    The first run of the queue goes to the member where it will probably end first: what the
-    member has to do before, the loading of models that it has not loaded, and what runs of this
-    workflow took there count. Without any experience that is the one with the least to do. Where
-    a member would need longer for it than all others for the whole queue, it waits for them.
+    The first run in the queue is assigned to the member where it will probably end first. This
+    depends on the prompts that the member has, the time to load models, and the durations of the
+    same workflow on the member. Without known durations, the member with the least work is chosen.
+    A run waits if the other members would end the whole queue before the chosen one ends the run.
 
-    Times are seconds of any monotonic clock; runs, members and pools go by their ids.
+    Times are seconds of any monotonic clock; runs, members and pools are identified by their ids.
     """
 
     def __init__(self) -> None:
@@ -219,19 +219,19 @@ class Dispatcher:
     # -- members and pools -------------------------------------------------------------------
 
     def add_member(self, member_id: str, *, depth: int = DEPTH) -> None:
-        """Add a machine, which is not connected yet.
+        """Add a machine, which is not connected at first.
 
         Parameters
         ----------
         member_id : str
-            Its id.
+            Id of the machine.
         depth : int
-            How many prompts it takes at a time.
+            Number of prompts that it may have at the same time.
         """
         self._members.setdefault(member_id, _Member(member_id, depth))
 
     def remove_member(self, member_id: str) -> list[str]:
-        """Take a machine out of all pools; return the runs that were handed to it."""
+        """Remove a machine from all pools; return the ids of the runs that were assigned to it."""
         member = self._members.pop(member_id)
         for pool in self._pools.values():
             pool.drop(member)
@@ -241,7 +241,7 @@ class Dispatcher:
         return list(member.handed)
 
     def set_pool(self, pool_id: str, members: Iterable[str]) -> None:
-        """Say which machines belong to a pool; what waits for it keeps its place."""
+        """Set the machines of a pool; runs that wait for it keep their positions."""
         pool = self._pools.setdefault(pool_id, _Pool({}))
         pool.members = {member_id: self._members[member_id] for member_id in members}
         pool.open, pool.idle, pool.listed = {}, [], {}
@@ -249,7 +249,7 @@ class Dispatcher:
             pool.update(member)
 
     def remove_pool(self, pool_id: str) -> list[str]:
-        """Remove a pool; return the runs that waited for it, in order."""
+        """Remove a pool; return the ids of the runs that waited for it, in order."""
         pool = self._pools.pop(pool_id)
         runs = [pool.waiting[order].run_id for order in pool.orders]
         for run_id in runs:
@@ -257,7 +257,7 @@ class Dispatcher:
         return runs
 
     def set_connected(self, member_id: str, connected: bool) -> None:
-        """Say whether a machine can be reached; one that cannot gets nothing."""
+        """Set whether a machine can be reached; if not, no runs are assigned to it."""
         member = self._members[member_id]
         member.connected = connected
         if not connected:
@@ -265,13 +265,13 @@ class Dispatcher:
         self._update(member)
 
     def set_others(self, member_id: str, count: int) -> None:
-        """Say how many prompts a machine has that this dispatcher did not hand over."""
+        """Set the number of prompts on a machine that this dispatcher has not assigned."""
         member = self._members[member_id]
         member.others = count
         self._update(member)
 
     def has_room(self, pool_id: str) -> bool:
-        """Return whether a member of a pool could take a run at once."""
+        """Return whether a run could be assigned to a member of a pool at once."""
         return bool(self._pools[pool_id].open)
 
     # -- runs --------------------------------------------------------------------------------
@@ -286,25 +286,25 @@ class Dispatcher:
         front: bool = False,
         order: int | None = None,
     ) -> int:
-        """Put a run into the queue.
+        """Add a run to the queue.
 
         Parameters
         ----------
         run_id, pool_id : str
-            The run, and where it may go.
+            The run, and the pool whose members it may be assigned to.
         structure : str, optional
-            Names its workflow; runs of one workflow are expected to take equally long.
+            Identifies its workflow; runs of one workflow are expected to take equally long.
         models : collection of str
-            The files of the models that it needs.
+            The model files that it needs.
         front : bool
-            Whether it goes before all that wait.
+            Whether it is put before all waiting runs.
         order : int, optional
-            Its place from an earlier call, for a run that comes back from a member.
+            Its order from an earlier call, for a run that a member has lost.
 
         Returns
         -------
         int
-            Its place: runs of a pool go in ascending order.
+            Its order: the runs of a pool are assigned in ascending order.
         """
         if order is None and front:
             self._first = order = self._first - 1
@@ -318,7 +318,7 @@ class Dispatcher:
         return order
 
     def withdraw(self, run_id: str) -> bool:
-        """Take a run out of the queue; return whether it was there."""
+        """Remove a run from the queue; return whether it was there."""
         run = self._waiting.pop(run_id, None)
         if run is None:
             return False
@@ -326,12 +326,12 @@ class Dispatcher:
         return True
 
     def position(self, run_id: str) -> int | None:
-        """Return the place of a run among those that wait for its pool, from 1, else None."""
+        """Return the position of a run among those that wait for its pool, from 1, else None."""
         run = self._waiting.get(run_id)
         return None if run is None else bisect_left(self._pools[run.pool].orders, run.order) + 1
 
     def waiting(self, pool_id: str) -> int:
-        """Return how many runs wait for a pool."""
+        """Return the number of runs that wait for a pool."""
         return len(self._pools[pool_id].orders)
 
     def hand_over(
@@ -342,7 +342,7 @@ class Dispatcher:
         structure: str | None = None,
         models: Collection[str] = (),
     ) -> None:
-        """Note that a member gets a run, by a decision or because its user named the member."""
+        """Note that a run is assigned to a member, by a decision or because its user chose it."""
         member = self._members[member_id]
         needed = frozenset(models)
         cold = not needed <= member.models
@@ -353,20 +353,20 @@ class Dispatcher:
         self._update(member)
 
     def begun(self, run_id: str, now: float) -> None:
-        """Note that a member executes a run."""
+        """Note that a member has started to execute a run."""
         run = self._handed.get(run_id)
         if run is not None:
             run.begun_at = now
 
     def ended(self, run_id: str, seconds: float | None = None) -> None:
-        """Note that a member has a run no more.
+        """Note that a run is not on its member any more.
 
         Parameters
         ----------
         run_id : str
             The run.
         seconds : float, optional
-            How long it was executed, where it succeeded.
+            Duration of its execution, if it succeeded.
         """
         run = self._handed.pop(run_id, None)
         if run is None:
@@ -379,12 +379,12 @@ class Dispatcher:
     # -- deciding ----------------------------------------------------------------------------
 
     def decide(self, now: float) -> Decision | None:
-        """Take the next run out of the queue and hand it over; None while all have to wait.
+        """Remove the next run from the queue and assign it; return None if all have to wait.
 
         Parameters
         ----------
         now : float
-            The time.
+            The present time.
         """
         pools = [pool for pool in self._pools.values() if pool.orders and pool.open]
         for pool in sorted(pools, key=lambda pool: pool.orders[0]):
@@ -399,57 +399,57 @@ class Dispatcher:
         return None
 
     def _best(self, pool: _Pool, run: _Waiting, now: float) -> tuple[_Member, float]:
-        """Return the member with room where a run will probably end first, and when that is."""
+        """Return the member with room where a run would end first, and in how many seconds."""
         among = pool.open.values() if len(pool.open) <= MANY else _promising(pool, run)
         ends = ((self._end(member, run, now), member) for member in among)
         at, best = min(ends, key=lambda pair: (pair[0], pair[1].load, -pair[1].speed))
         return best, at
 
     def _end(self, member: _Member, run: _Waiting, now: float) -> float:
-        """Return in how many seconds a run would end on a member."""
+        """Return the seconds until a run would end on a member."""
         own = self.times.expected(run.structure, member)
         loading = 0.0 if run.models <= member.models else self.times.loading(run.models) + EASE
         return self._free_in(member, now) + loading + (1.0 if own is None else own)
 
     def _free_in(self, member: _Member, now: float) -> float:
-        """Return the seconds until a member will have done what it has."""
+        """Return the seconds until a member will have executed its present prompts."""
         seconds = 0.0
         for run in member.handed.values():
             expected = self.times.expected(run.structure, member)
             expected = 1.0 if expected is None else expected
             gone = 0.0 if run.begun_at is None else now - run.begun_at
-            # The longer a run is overdue, the longer it is expected to go on.
+            # The longer a run is overdue, the longer its expected remaining duration.
             seconds += abs(expected - gone)
         return seconds + member.others * (self.times.expected(None, member) or 1.0)
 
     def _others_are_faster(
         self, pool: _Pool, run: _Waiting, member: _Member, at: float, now: float
     ) -> bool:
-        """Return whether the other members would have done the whole queue before one run.
+        """Return whether the other members would end the whole queue before this one ends a run.
 
-        It waits for them then: at the end of a queue a slow member would keep everybody waiting.
+        Then the run waits for them: at the end of a queue, a slow member would delay the result.
         """
         if len(pool.members) == 1 or self.times.expected(run.structure, member) is None:
             return False
         left = len(pool.orders)
         plain = self.times.plain(run.structure)
         if plain is not None and left > 2 * at * pool.total_speed() / plain:
-            return False  # whatever is known of single members, it is too much for them
-        step = len(pool.members) // MANY + 1  # of many members, some stand for all
+            return False  # the queue is too long for all members together
+        step = len(pool.members) // MANY + 1  # of many members, a sample is used
         for other in islice(pool.members.values(), 0, None, step):
             if other is member or not other.connected:
                 continue
             each = self.times.expected(run.structure, other)
             if each is None:
                 return False
-            # What it has already comes first; then they end one after another.
+            # The present prompts of the member come first, then runs of the queue in turn.
             left -= step * max(math.floor((at - self._free_in(other, now) - EASE) / each), 0)
             if left <= 0:
                 return any(not other.has_room for other in pool.members.values())
         return False
 
     def _fitting(self, pool: _Pool, head: _Waiting, member: _Member) -> _Waiting:
-        """Return the first run, or one soon after it whose models the member has loaded."""
+        """Return the first run, or one of the next ones whose models the member has loaded."""
         if head.models <= member.models or head.passed_over >= LOOKAHEAD:
             return head
         for run in pool.first(LOOKAHEAD):
@@ -459,7 +459,7 @@ class Dispatcher:
         return head
 
     def _update(self, member: _Member) -> None:
-        """Keep the list of members with room."""
+        """Update the lists of all pools after a member has changed."""
         for pool in self._pools.values():
             if member.id in pool.members:
                 pool.update(member)
@@ -476,5 +476,5 @@ def _promising(pool: _Pool, run: _Waiting) -> list[_Member]:
 
 
 def _mixed(old: float | None, new: float, weight: float) -> float:
-    """Return an average in which a new value has a weight from 0 to 1."""
+    """Return the weighted average of an old and a new value, whose weight is from 0 to 1."""
     return new if old is None else old + (new - old) * weight

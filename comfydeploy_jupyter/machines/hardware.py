@@ -1,6 +1,6 @@
 """The hardware of this machine: CPU, memory, GPUs, disks.
 
-Everything here reads files or asks drivers: call it in a thread.
+All functions in this module read files or call drivers: call them in a thread.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 MIB = 1024 * 1024
-SMI_TIMEOUT = 15.0  # seconds; a driver that is not loaded yet takes some
-SAMPLE = 0.1  # seconds over which the CPU's load is measured
+SMI_TIMEOUT = 15.0  # seconds; a driver that is not loaded yet is slow
+SAMPLE = 0.1  # seconds over which the load of the CPU is measured
 _SMI_FIELDS = (
     "index",
     "uuid",
@@ -45,9 +45,9 @@ def hardware(folders: Iterable[Path], devices: Iterable[Mapping[str, Any]] = ())
     Parameters
     ----------
     folders : iterable of pathlib.Path
-        Whose disks are told; the nearest folder that exists counts.
+        Folders whose disks are described; for a missing one, its nearest existing parent is used.
     devices : iterable of mapping
-        ``devices`` of ComfyUI's ``system_stats``, for GPUs that no driver tells us of.
+        ``devices`` of ComfyUI's ``system_stats``, for GPUs that no driver reports.
 
     Returns
     -------
@@ -58,9 +58,9 @@ def hardware(folders: Iterable[Path], devices: Iterable[Mapping[str, Any]] = ())
 
 
 def cpu() -> dict[str, Any]:
-    """Return the processor: ``name``, ``cores`` (what this process may use), load in percent.
+    """Return the processor: ``name``, ``cores`` (that this process may use), load in percent.
 
-    ``limit`` is the share of them that a container may use, in cores; None where there is no
+    ``limit`` is the CPU time that a container may use, in cores; None if there is no
     limit.
     """
     return {
@@ -75,7 +75,7 @@ def cpu() -> dict[str, Any]:
 
 
 def memory() -> dict[str, Any]:
-    """Return the main memory in bytes: ``total``, ``available``, ``used``; a container's own."""
+    """Return the main memory in bytes: ``total``, ``available``, ``used``, within a container."""
     found = psutil.virtual_memory()
     total, available = int(found.total), int(found.available)
     limit = memory_limit(_CGROUP)
@@ -86,12 +86,12 @@ def memory() -> dict[str, Any]:
 
 
 def memory_limit(cgroup: Path) -> tuple[int, int] | None:
-    """Return what a container may use and does use, in bytes; None without a limit.
+    """Return the memory limit and the used memory of a container in bytes; None if unlimited.
 
     Parameters
     ----------
     cgroup : pathlib.Path
-        Where the control groups are mounted; version 2 and version 1 are understood.
+        Mount point of the control groups, version 1 or 2.
     """
     for limit, used, statistics, cache in (
         ("memory.max", "memory.current", "memory.stat", "inactive_file"),
@@ -103,14 +103,14 @@ def memory_limit(cgroup: Path) -> tuple[int, int] | None:
         ),
     ):
         try:
-            maximum = int((cgroup / limit).read_text())  # "max" is no number
+            maximum = int((cgroup / limit).read_text())  # "max" is not a number
             current = int((cgroup / used).read_text())
             lines = dict(
                 line.split(" ", 1) for line in (cgroup / statistics).read_text().splitlines()
             )
         except (OSError, ValueError):
             continue
-        # Memory of the file cache is released before memory runs out.
+        # The kernel releases the file cache before memory runs out.
         return maximum, max(0, current - int(lines.get(cache, "0")))
     return None
 
@@ -142,20 +142,20 @@ def _cpu_name() -> str:
 
 
 def gpus(devices: Iterable[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
-    """Return the GPUs: from NVML, else from ``nvidia-smi``, else as ComfyUI sees them.
+    """Return the GPUs: from NVML, else from ``nvidia-smi``, else from ComfyUI.
 
     Returns
     -------
     list of dict
         ``index``, ``uuid``, ``name``, ``memory`` (``total``, ``used``, ``free`` in bytes),
-        ``percent`` (load), ``temperature`` (°C), ``driver`` and ``source``; None where the source
-        does not tell.
+        ``percent`` (load), ``temperature`` (°C), ``driver`` and ``source``; None for values that
+        the source does not provide.
     """
     return gpus_of_driver() or [gpu for gpu in map(of_comfyui, devices) if gpu is not None]
 
 
 def gpus_of_driver() -> list[dict[str, Any]]:
-    """Return NVIDIA's GPUs as their driver reports them; empty without any."""
+    """Return NVIDIA's GPUs as reported by their driver; empty if there are none."""
     found = _of_nvml()
     return found if found is not None else _of_nvidia_smi()
 
@@ -184,7 +184,7 @@ def _nvml_gpu(nvml: Any, index: int, driver: str) -> dict[str, Any]:
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
     found = nvml.nvmlDeviceGetMemoryInfo(handle)
     percent = temperature = None
-    with contextlib.suppress(nvml.NVMLError):  # not every GPU tells these
+    with contextlib.suppress(nvml.NVMLError):  # some GPUs do not provide these values
         percent = float(nvml.nvmlDeviceGetUtilizationRates(handle).gpu)
     with contextlib.suppress(nvml.NVMLError):
         temperature = float(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))
@@ -228,7 +228,7 @@ def _of_nvidia_smi() -> list[dict[str, Any]]:
 
 
 def _smi_gpu(row: list[str]) -> dict[str, Any]:
-    # Values are not quoted: the name is everything between the known fields.
+    # Values are not quoted: the name is the text between the other fields.
     first, last = _SMI_FIELDS.index("name"), len(row) - 6
     total, used, free = (_bytes(value) for value in row[last : last + 3])
     return {
@@ -244,7 +244,7 @@ def _smi_gpu(row: list[str]) -> dict[str, Any]:
 
 
 def _number(text: str) -> float | None:
-    """Return a figure of ``nvidia-smi``; None for ``[N/A]`` and its kind."""
+    """Return a number from ``nvidia-smi``; None for ``[N/A]`` and similar texts."""
     try:
         return float(text)
     except ValueError:
@@ -260,7 +260,7 @@ def of_comfyui(device: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return a GPU from ComfyUI's ``/system_stats`` (``server.py``); None for a CPU."""
     if device.get("type") in (None, "cpu"):
         return None
-    # The name is the device's, the product's, and after a colon the allocator's.
+    # The name consists of the device, the product, and after a colon the allocator.
     name = str(device.get("name") or device["type"]).partition(" : ")[0]
     prefix, _, rest = name.partition(" ")
     return {
@@ -276,20 +276,20 @@ def of_comfyui(device: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def usage(total: Any, free: Any, name: str) -> dict[str, int | None]:
-    """Return ``total``, ``used`` and the free part under ``name``, of figures that may be none."""
+    """Return ``total``, ``used`` and the free bytes under ``name``; values may be missing."""
     if not (isinstance(total, int) and isinstance(free, int)):
         return {"total": None, "used": None, name: None}
     return {"total": total, "used": total - free, name: free}
 
 
 def disks(folders: Iterable[Path]) -> list[dict[str, Any]]:
-    """Return the file systems that folders are on, each once.
+    """Return the file systems of some folders, each once.
 
     Returns
     -------
     list of dict
         ``path`` (the first of ``folders``), ``folders``, and ``total``, ``used``, ``free`` in
-        bytes; ``free`` is what is left for us.
+        bytes; ``free`` is the space that this user can still fill.
     """
     found: dict[int, dict[str, Any]] = {}
     for folder in folders:

@@ -1,4 +1,4 @@
-"""A ComfyUI that was found: its client, its connection, and what is known of it."""
+"""A ComfyUI that was found: its client, its connection, and its properties."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CATEGORIES_MAX_AGE = 5.0  # seconds after which ComfyUI is asked again for its model folders
+CATEGORIES_MAX_AGE = 5.0  # seconds after which the model folders are requested again
 MOST_CATEGORIES = 1000
-CATEGORIES_WITHIN = 2.0  # seconds that it has to answer that
+CATEGORIES_WITHIN = 2.0  # seconds that ComfyUI has to answer this request
 
 
 @dataclass
 class Link:
-    """One ComfyUI that a machine uses. A machine that finds another ComfyUI gets a new link.
+    """One ComfyUI that a machine uses. If a machine finds another ComfyUI, it gets a new link.
 
     Attributes
     ----------
     found : Found
-        How it was found.
+        How the ComfyUI was found.
     settings : MachineSettings
         The settings with which it was found or started.
     client : ComfyUIClient
-        HTTP to it.
+        HTTP client of the ComfyUI.
     connection : Connection
-        The WebSocket to it.
+        WebSocket to the ComfyUI.
     process : ComfyUIProcess or None
-        Its process, if this server starts it.
+        Process of the ComfyUI, if this server starts it.
     begun : bool
-        Whether connecting to it, or starting it, has begun.
+        Whether connecting to the ComfyUI, or starting it, has begun.
     system : dict
-        ``system`` of its ``/system_stats``, asked for at each connection.
+        ``system`` of its ``/system_stats``, requested after each connection.
     folders : Folders or None
-        Its folders, once they were determined.
+        Its folders, once they are known.
     """
 
     found: Found
@@ -65,23 +65,23 @@ class Link:
     system: dict[str, Any] = field(default_factory=dict)
     folders: Folders | None = None
     _categories: tuple[str, ...] = ()
-    _categories_at: float = -CATEGORIES_MAX_AGE  # of the monotonic clock
+    _categories_at: float = -CATEGORIES_MAX_AGE  # monotonic time
 
     @property
     def version(self) -> str | None:
-        """The version of ComfyUI that it reports."""
+        """The version that the ComfyUI reports."""
         version = self.system.get("comfyui_version")
         return version if isinstance(version, str) else None
 
     async def close(self) -> None:
-        """Close the connection, and end the process if this server started it."""
+        """Close the connection, and stop the process if this server started it."""
         await self.connection.close()
         await self.client.close()
         if self.process is not None:
             await self.process.stop()
 
     async def read_system(self) -> None:
-        """Ask a ComfyUI that has just connected for its version, arguments and model folders."""
+        """Request version, arguments and model folders from a ComfyUI that has just connected."""
         try:
             stats = await self.client.system_stats()
         except ComfyUIUnavailableError as error:
@@ -92,9 +92,9 @@ class Link:
         await self.read_categories()
 
     async def read_categories(self) -> None:
-        """Ask ComfyUI for the names of its model folders, those of custom nodes among them.
+        """Request the names of the model folders, including those of custom nodes.
 
-        They are set as `Folders.told`. Without an answer in time, the last ones stay.
+        They become `Folders.told`. Without an answer in time, the last names are kept.
         """
         if not self.connection.connected:
             return
@@ -107,10 +107,10 @@ class Link:
             self.folders.told = self._categories
 
     async def read_folders(self, path: Path | None, settings: MachineSettings) -> Folders:
-        """Return its folders, as `folders_of` finds them the first time.
+        """Return the folders of the ComfyUI; the first call determines them with `folders_of`.
 
-        Those of a ComfyUI that this server does not start are kept only if it is connected: it may
-        come back with other arguments.
+        For a ComfyUI that this server does not start, they are cached only while it is connected:
+        later it may have other arguments.
         """
         if self.folders is not None:
             return self.folders
@@ -123,12 +123,12 @@ class Link:
 
 
 def folders_of(path: Path | None, link: Link | None, settings: MachineSettings) -> Folders:
-    """Return the folders of a ComfyUI. It blocks: call it in a thread.
+    """Return the folders of a ComfyUI. This function blocks: call it in a thread.
 
-    ComfyUI's launch arguments decide where they are. Those of a ComfyUI that this server did not
-    start are read from the command line of its process, if that is this user's or root's; else the
-    configured ones count. What it says of itself over HTTP does not count: whoever answers there
-    could name any folder.
+    ComfyUI's launch arguments determine the folders. If this server did not start the ComfyUI, they
+    are read from the command line of its process, if the process belongs to this user or root; else
+    the configured arguments are used. Its HTTP responses are not used, since any process that
+    answers there could name any folder.
 
     Parameters
     ----------

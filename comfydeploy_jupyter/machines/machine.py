@@ -1,4 +1,4 @@
-"""One ComfyUI that runs can go to."""
+"""One ComfyUI that runs can be sent to."""
 
 from __future__ import annotations
 
@@ -31,41 +31,41 @@ if TYPE_CHECKING:
 
 
 class MachineListener(Protocol):
-    """Receives what happens to a machine. Called on the event loop; must not wait."""
+    """Receives the events of machines. Called on the event loop; must not block."""
 
     def machine_event(self, machine: Machine, event: Event | Preview | Unread) -> None:
         """Handle an event of the machine's ComfyUI."""
 
     def machine_connected(self, machine: Machine) -> None:
-        """Handle that events arrive from now on."""
+        """Handle a new connection: events arrive from now on."""
 
     def machine_disconnected(self, machine: Machine) -> None:
-        """Handle that no events arrive until the next connection."""
+        """Handle a lost connection: no events arrive until the next connection."""
 
     def machine_ended(self, machine: Machine, reason: str, *, wanted: bool = False) -> None:
-        """Handle the end of ComfyUI's process, and with it of all that it was executing.
+        """Handle the exit of ComfyUI's process, which ends all that it was executing.
 
-        ``wanted`` means that somebody asked for it: it is not the fault of a run.
+        ``wanted`` means that the exit was requested: then no run is its cause.
         """
 
 
 class Machine:
-    """A ComfyUI, and what is known of it.
+    """A ComfyUI and its properties.
 
     Parameters
     ----------
     machine_id : str
-        Its name in requests, e.g. ``local``.
+        Id of the machine in requests, e.g. ``local``.
     name : str, optional
-        What it is called; default its id.
+        Name of the machine; default: its id.
     settings : MachineSettings
-        Where it is.
+        Settings of its ComfyUI.
     session_id : str
         The ComfyUI client id of this server.
     folder : pathlib.Path
-        Where its log and its node definitions are kept.
+        Folder for its log and its node definitions.
     listener : MachineListener
-        Receives what happens to it.
+        Receives the events of the machine.
     """
 
     def __init__(
@@ -100,12 +100,12 @@ class Machine:
 
     @property
     def connected(self) -> bool:
-        """Whether the events of its ComfyUI reach this server now."""
+        """Whether the events of its ComfyUI arrive now."""
         return self._supervisor.connected
 
     @property
     def disconnected_at(self) -> float:
-        """When its ComfyUI was last disconnected, by the monotonic clock."""
+        """Monotonic time at which the connection to its ComfyUI was lost last."""
         return self._supervisor.disconnected_at
 
     @property
@@ -120,7 +120,7 @@ class Machine:
 
     @property
     def path(self) -> Path | None:
-        """Folder of its ComfyUI, where it is on this box and known."""
+        """Folder of its ComfyUI, if it is on this machine and known."""
         if self._link is not None:
             return self._link.found.path
         given = self.settings.comfyui_path
@@ -133,11 +133,11 @@ class Machine:
 
     @property
     def memory_verdict(self) -> str | None:
-        """Why its ComfyUI may have ended for lack of memory, and what helps; None if it did not."""
+        """Cause and advice if a lack of memory may have ended its ComfyUI; else None."""
         return self.process.memory_verdict if self.process is not None else None
 
     async def look_for_memory_verdict(self) -> str | None:
-        """Return `memory_verdict`; for a ComfyUI that others started, by the kernel's count."""
+        """Return `memory_verdict`; for a ComfyUI of others, read the kernel's count."""
         if self.process is not None:
             return self.process.memory_verdict
         kills = await asyncio.to_thread(count_oom_kills) - self._supervisor.oom_kills
@@ -145,7 +145,7 @@ class Machine:
 
     @property
     def python(self) -> Path | None:
-        """The interpreter that runs its ComfyUI, where known."""
+        """The interpreter that runs its ComfyUI, if known."""
         if self._link is not None:
             return self._link.found.python
         given = self.settings.comfyui_python
@@ -153,12 +153,12 @@ class Machine:
 
     @property
     def system(self) -> dict[str, Any]:
-        """``system`` of ``/system_stats`` at the last connection; it has ``argv``, for one."""
+        """``system`` of ``/system_stats`` at the last connection; contains ``argv``."""
         return dict(self._link.system) if self._link is not None else {}
 
     @property
     def launch_args(self) -> list[str]:
-        """The arguments that its ComfyUI was started with; of one that does not run, will be."""
+        """The launch arguments of its running ComfyUI, else those for the next start."""
         told = self.system.get("argv")
         if self.connected and isinstance(told, list):
             return [str(argument) for argument in told[1:]]
@@ -166,16 +166,16 @@ class Machine:
 
     @property
     def managed(self) -> bool:
-        """Whether its ComfyUI is, or would be, started and ended by us."""
+        """Whether its ComfyUI is, or would be, started and stopped by this server."""
         if self._link is not None:
             return self._link.process is not None
         return not self.settings.comfyui_url
 
     @property
     def state(self) -> str:
-        """How it is.
+        """The state of the machine.
 
-        ``ready``, ``starting``, ``backoff`` (before a new start), ``failed`` (it does not start),
+        ``ready``, ``starting``, ``backoff`` (before a restart), ``failed`` (it does not start),
         ``stopped``, or ``unreachable``.
         """
         if self.connected:
@@ -191,46 +191,46 @@ class Machine:
 
     @property
     def restart_required(self) -> bool:
-        """Whether its ComfyUI runs with other settings than it would be started with now."""
+        """Whether its ComfyUI is running with other settings than the present ones."""
         link = self._link
         if link is None or not self._supervisor.process_runs:
             return False
         return link.settings.launch != self.settings.launch
 
     def open(self) -> None:
-        """As `Supervisor.open`."""
+        """See `Supervisor.open`."""
         self._supervisor.open()
 
     async def close(self) -> None:
-        """As `Supervisor.close`."""
+        """See `Supervisor.close`."""
         await self._supervisor.close()
 
     async def reconfigure(self, settings: MachineSettings) -> None:
-        """As `Supervisor.reconfigure`."""
+        """See `Supervisor.reconfigure`."""
         await self._supervisor.reconfigure(settings)
 
     async def restart(self, settings: MachineSettings | None = None) -> None:
-        """As `Supervisor.restart`."""
+        """See `Supervisor.restart`."""
         await self._supervisor.restart(settings)
 
     async def ready(self) -> ComfyUIClient:
-        """As `Supervisor.ready`."""
+        """See `Supervisor.ready`."""
         return await self._supervisor.ready()
 
     @property
     def is_dead(self) -> bool:
-        """Whether its ComfyUI certainly does not run: it would be our own process."""
+        """Whether its ComfyUI is certainly not running, because it is a process of this server."""
         process = self.process
         return process is not None and process.pid is None
 
     async def has_ended(self) -> bool:
-        """Return whether its ComfyUI was on this machine, and nothing listens there any more."""
+        """Return whether its ComfyUI was on this machine, and no process listens there any more."""
         url = self.settings.comfyui_url or self._supervisor.last_url
         return url is not None and not self.connected and await nothing_listens_at(url)
 
     @property
     def executes_here(self) -> bool:
-        """Whether its ComfyUI has prompts, whoever queued them, and was started by this server."""
+        """Whether its ComfyUI was started by this server and has prompts, from any client."""
         connection = self.connection
         if self.process is None or connection is None or not self.connected:
             return False
@@ -238,15 +238,15 @@ class Machine:
 
     @property
     def hangs(self) -> bool:
-        """Whether its ComfyUI may well be there, but does not answer."""
+        """Whether its ComfyUI may be running, but does not answer."""
         return self._link is not None and self._link.connection.hangs
 
     def reachable_client(self) -> ComfyUIClient | None:
-        """Return the client if its ComfyUI is connected, without waiting for anything."""
+        """Return the client if its ComfyUI is connected, without waiting."""
         return self._link.client if self._link is not None and self.connected else None
 
     def status(self) -> dict[str, Any]:
-        """Return what is known of its ComfyUI, without asking it."""
+        """Return what is known about its ComfyUI, without a request."""
         link = self._link
         process = link.process if link is not None else None
         known: dict[str, Any] = {
@@ -278,9 +278,9 @@ class Machine:
         return known
 
     async def check(self, within: float) -> None:
-        """Make sure that runs can go to its ComfyUI now: it is connected, and it answers.
+        """Raise unless its ComfyUI is connected and answers, so that runs can be sent to it.
 
-        Nothing is started or looked for.
+        Nothing is started or searched.
 
         Parameters
         ----------
@@ -290,7 +290,7 @@ class Machine:
         Raises
         ------
         ComfyUIUnavailableError
-            If they cannot, with a ``hint`` where one is known.
+            If it is not connected or does not answer; with a ``hint`` if there is one.
         """
         client = self.reachable_client()
         if client is not None:
@@ -304,12 +304,12 @@ class Machine:
         )
 
     async def version(self) -> dict[str, Any]:
-        """Return ``version``, ``commit`` and whether they are of the running or installed one.
+        """Return ``version``, ``commit`` and whether they are of the running or installed ComfyUI.
 
         Raises
         ------
         ComfyUIUnavailableError
-            If none runs and none is installed at a known place.
+            If none is running and none is installed at a known path.
         """
         commit = None
         installed = None
@@ -330,7 +330,7 @@ class Machine:
         return {"version": system.get("comfyui_version"), "commit": None, "source": "running"}
 
     async def running_version(self) -> str | None:
-        """Return the version of the ComfyUI that runs; None where it does not say.
+        """Return the version of the running ComfyUI; None if it does not report its version.
 
         Raises
         ------
@@ -349,7 +349,7 @@ class Machine:
         Parameters
         ----------
         max_age : float, optional
-            Seconds after which those of a running ComfyUI are asked for anew.
+            Seconds after which they are requested again from a running ComfyUI.
         """
         client = self.reachable_client()
         if client is not None:
@@ -359,7 +359,7 @@ class Machine:
 
     @property
     def known_definitions(self) -> Knowledge | None:
-        """The node definitions that are in memory, without asking or reading for them."""
+        """The node definitions in memory, without a request and without reading the file."""
         return self._definitions.known
 
     async def object_info(self) -> bytes:
@@ -368,7 +368,7 @@ class Machine:
         Raises
         ------
         ComfyUIUnavailableError
-            If none answers.
+            If no ComfyUI answers.
         """
         return await self._definitions.text(await self.ready(), self._version())
 
@@ -376,7 +376,7 @@ class Machine:
         return self._link.version if self._link is not None else None
 
     async def folders(self) -> Folders:
-        """Return ComfyUI's folders and the confinement of paths to them, as `folders_of` does."""
+        """Return ComfyUI's folders, which also check paths; see `folders_of`."""
         if self._link is None or self._link.folders is None:
             with contextlib.suppress(ComfyUIUnavailableError):
                 await self._supervisor.find()
@@ -387,7 +387,7 @@ class Machine:
         return await asyncio.to_thread(folders_of, self.path, None, self.settings)
 
     async def learn_categories(self) -> None:
-        """Ask a connected ComfyUI for the names of its model folders, for `Folders.told`."""
+        """Request the names of the model folders from a connected ComfyUI, for `Folders.told`."""
         if self._link is not None:
             await self._link.read_categories()
 
@@ -397,12 +397,12 @@ class Machine:
         Returns
         -------
         io.FileIO or None
-            None where the folders are not known; ComfyUI itself has to be asked then.
+            None if the folders are not known; then the file has to be requested from ComfyUI.
 
         Raises
         ------
         NotFoundError, ForbiddenPathError, InvalidRequestError
-            If there is no such file, or it is not one of these folders' files.
+            If there is no such file, or it is not in one of these folders.
         """
         if self.path is None:
             return None
@@ -411,7 +411,7 @@ class Machine:
 
 
 class _Forwarding:
-    """Passes what happens to a ComfyUI on to the listener of its machine."""
+    """Passes the events of a ComfyUI on to the listener of its machine."""
 
     def __init__(
         self, machine: Machine, definitions: Definitions, listener: MachineListener
@@ -435,7 +435,7 @@ class _Forwarding:
 
 
 def _open_within(folders: Folders, kind: str, subfolder: str, filename: str) -> io.FileIO:
-    if kind not in ("output", "input", "temp"):  # a node may have said so
+    if kind not in ("output", "input", "temp"):  # the value may be from a node
         raise InvalidRequestError.of_field("type", "must be output, input or temp")
     folder = folders.directory(kind)
     path = folders.resolve(str(folder / subfolder / filename))

@@ -1,4 +1,4 @@
-"""Memory that a ComfyUI holds, and gives up when it is asked to."""
+"""Free memory that a ComfyUI holds."""
 
 from __future__ import annotations
 
@@ -11,36 +11,36 @@ if TYPE_CHECKING:
     from .machine import Machine
 
 LOOK_EVERY = 0.25  # seconds
-AT_LEAST, AT_MOST = 0.75, 5.0  # seconds that ComfyUI has to give up memory
-STEADY = 1024 * 1024  # bytes by which the free memory may change where nothing is given up any more
+AT_LEAST, AT_MOST = 0.75, 5.0  # seconds that ComfyUI has to free memory
+STEADY = 1024 * 1024  # bytes by which the free memory may change once nothing more is being freed
 
 
 async def free_memory(
     machine: Machine, *, unload_models: bool = True, free_memory: bool = True
 ) -> dict[str, Any]:
-    """Free memory of the ComfyUI of a machine, and measure how much.
+    """Free memory of the ComfyUI of a machine, and measure how much was freed.
 
     Parameters
     ----------
     machine : Machine
-        A ComfyUI that does not run is not started: it holds no memory.
+        The machine. A ComfyUI that is not running is not started: it holds no memory.
     unload_models : bool
-        Whether models leave the memory.
+        Whether models are removed from memory.
     free_memory : bool
-        Whether the outputs of nodes that are kept for later prompts go too.
+        Whether cached outputs of nodes are removed, too.
 
     Returns
     -------
     dict
-        ``gpu`` and ``ram``: ``before``, ``after`` and ``freed``, bytes that are free on all GPUs
-        and in the memory of ComfyUI's machine, by its ``system_stats``. Other programs change these
-        too; ``freed`` is never negative. ``pending`` is true where ComfyUI executes a prompt: it
-        gives up memory after that.
+        ``gpu`` and ``ram``, each with ``before``, ``after`` and ``freed``: free bytes on all GPUs
+        and in the memory of ComfyUI's machine, from its ``system_stats``. Other programs change
+        these values, too; ``freed`` is never negative. ``pending`` is true if ComfyUI is executing
+        a prompt: it frees memory afterwards.
 
     Raises
     ------
     ComfyUIUnavailableError
-        ComfyUI does not answer.
+        If ComfyUI does not answer.
     """
     client = await machine.ready()
     before = await _free_bytes(client)

@@ -1,4 +1,4 @@
-"""The machines by name."""
+"""All machines, by id."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ AUTO = "auto"
 
 
 class MachineRegistry:
-    """All machines that runs can go to; ``local`` is the default one.
+    """All machines that runs can be sent to; ``local`` is the default one.
 
     Attributes
     ----------
     open_runs : callable
-        Returns how many unfinished runs of ours a machine has, by its id; set by who has the runs.
+        Returns the number of this server's unfinished runs on a machine, by its id; set later.
     cloud : dict of str to MachineRecord
-        The serverless machines of ComfyDeploy, by id: they have no ComfyUI that can be asked.
+        The serverless machines of ComfyDeploy, by id, whose ComfyUI cannot be reached directly.
     """
 
     def __init__(self) -> None:
@@ -51,12 +51,12 @@ class MachineRegistry:
         Parameters
         ----------
         machine_id : str, optional
-            Its id, or its name, or ``auto``: the one with the least work.
+            Id or name of the machine, or ``auto``: the one with the least work.
 
         Raises
         ------
         NotFoundError
-            If there is none of that id.
+            If there is no such machine.
         InvalidRequestError
             If it is a serverless machine of ComfyDeploy.
         """
@@ -76,12 +76,12 @@ class MachineRegistry:
         return self._machines[known]
 
     def resolve(self, machine_id: str, *, field: str = "machine") -> str:
-        """Return the id of a machine that is called by its id or its name.
+        """Return the id of a machine, given its id or its name.
 
         Raises
         ------
         NotFoundError
-            If there is none.
+            If there is no such machine.
         """
         if machine_id == AUTO:
             return self.least_busy().id
@@ -98,12 +98,12 @@ class MachineRegistry:
         )
 
     def least_busy(self) -> Machine:
-        """Return the connected machine with the least work; without any, the default one."""
+        """Return the connected machine with the least work; if there is none, the default one."""
         connected = [machine for machine in self if machine.connected]
         return min(connected, key=self.work) if connected else self._machines[LOCAL]
 
     def work(self, machine: Machine) -> int:
-        """Return how many prompts wait or run on a machine, as far as is known without asking."""
+        """Return the known number of waiting and executing prompts, without a request."""
         told = machine.connection.queue_remaining if machine.connection is not None else None
         return max(self.open_runs(machine.id), told or 0)
 

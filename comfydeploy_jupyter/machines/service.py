@@ -1,4 +1,4 @@
-"""Creates, describes, updates and deletes machines."""
+"""Create, describe, update and delete machines."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from .registry import MachineRegistry
     from .settings import MachineSettings
 
-# Settings in `machine/update` that say how a ComfyUI is found and started.
+# Settings in `machine/update` that determine how a ComfyUI is found and started.
 _SETTINGS = ("comfyui_url", "comfyui_path", "comfyui_python", "launch_args", "env", "gpu")
-# Settings that are only stored: for snapshots, and for ComfyDeploy.
+# Settings that are only stored, for snapshots and for ComfyDeploy.
 _KEPT = ("autostart", "docker_steps", "comfyui_version")
-# A second ComfyUI of the same folder must have these for itself: where both write to one output
-# folder, they overwrite each other's pictures; and each empties the temporary folder at its start.
+# Options that a second ComfyUI in the same folder must not share: with one output folder, they
+# would overwrite each other's pictures, and each one empties the temporary folder at its start.
 _OWN = ("--output-directory", "--temp-directory", "--database-url", "--port", "--listen")
 
 
@@ -49,19 +49,19 @@ class MachineService:
     Parameters
     ----------
     repository : MachineRepository
-        What is kept of them.
+        The records of machines.
     registry : MachineRegistry
-        Where the machines themselves are.
+        The machine objects.
     configured : MachineSettings
-        The machine `local` as it is configured. What was changed of it since goes over that.
+        The configuration of the machine `local`. Changes by `update` override it.
     autostart : bool
         Whether `local` is found or started at once, as configured.
     data_dir : pathlib.Path
-        Where logs are; registered machines have folders of their own below ``machines``.
+        Folder for logs; registered machines have folders of their own below ``machines``.
     session_id : str
         The ComfyUI client id of this server.
     listener : MachineListener
-        Who hears of the machines.
+        Receives the events of machines.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class MachineService:
         self._adding = asyncio.Lock()
 
     async def open(self) -> None:
-        """Load all machines, `local` among them, without starting any."""
+        """Load all machines, including `local`, without starting any."""
         records = {record.id: record for record in await self._repository.all()}
         local = records.pop(LOCAL, MachineRecord(LOCAL, LOCAL, "local", {}))
         for record in (local, *records.values()):
@@ -98,12 +98,12 @@ class MachineService:
                 self._registry.add(self._machine(record))
 
     def start(self) -> None:
-        """Find or start the ComfyUI of each machine that is to be there from the start."""
+        """Find or start the ComfyUI of each machine with the setting ``autostart``."""
         for machine in self._registry:
             if self._starts_early(self._records[machine.id]):
                 machine.open()
 
-    # -- asking ------------------------------------------------------------------------------
+    # -- description -------------------------------------------------------------------------
 
     async def describe(self, machine_id: str | None) -> dict[str, Any]:
         """Return the description and the state of a machine, for ``GET machine``.
@@ -111,14 +111,14 @@ class MachineService:
         Parameters
         ----------
         machine_id : str or None
-            Its id or name, or ``auto``; by default `local`.
+            Id or name of the machine, or ``auto``; by default `local`.
 
         Raises
         ------
         NotFoundError
-            If there is none.
+            If there is no such machine.
         InvalidRequestError
-            If it is one of ComfyDeploy, which must be asked itself.
+            If it is a machine of ComfyDeploy, which only the service can describe.
         """
         return await self._describe(self._registry.get(machine_id))
 
@@ -141,7 +141,7 @@ class MachineService:
             return None
 
     def summaries(self) -> list[dict[str, Any]]:
-        """Return all machines in short, `local` first; nobody is asked for that."""
+        """Return short descriptions of all machines, `local` first, without sending requests."""
         return [self._summary(record) for record in self._records.values()]
 
     def _summary(self, record: MachineRecord) -> dict[str, Any]:
@@ -196,17 +196,17 @@ class MachineService:
             "changed": sorted(record.config) if record.id == LOCAL else [],
         }
 
-    # -- changing ----------------------------------------------------------------------------
+    # -- changes -----------------------------------------------------------------------------
 
     async def create(self, request: MachineCreate) -> dict[str, Any]:
-        """Register a ComfyUI by its address, or one that we start; it is opened at once.
+        """Register a ComfyUI at an address, or one that this server starts; it is opened at once.
 
         Raises
         ------
         InvalidRequestError
-            If a field is wrong.
+            If a field is invalid.
         ConflictError
-            If the name is taken.
+            If the name is in use.
         """
         self.check_name(request.name)
         kind = kind_of(request)
@@ -217,7 +217,7 @@ class MachineService:
         if kind == "comfyui" and not request.comfyui_url:
             raise InvalidRequestError.of_field("comfyui_url", "is needed for the kind comfyui")
         given = await self._checked(request, {})
-        # One at a time: else two requests could find the same id, name or address free.
+        # One at a time: else two requests could both find the same id, name or address unused.
         async with self._adding:
             self.check_name(request.name)
             machine = await self._add(request, kind, given)
@@ -242,7 +242,7 @@ class MachineService:
         return machine
 
     async def adopt(self, told: dict[str, Any], api_url: str | None) -> None:
-        """Keep in mind a machine of ComfyDeploy, so that it can be called by its id and name."""
+        """Store a machine of ComfyDeploy, so that requests can contain its id or name."""
         config = {"gpu": told["config"].get("gpu"), "api_url": api_url}
         record = MachineRecord(told["id"], str(told["name"]), "cloud", config)
         if told["id"] in self._records:
@@ -262,12 +262,12 @@ class MachineService:
         Raises
         ------
         InvalidRequestError, NotFoundError
-            If a field is wrong; nothing has changed then.
+            If a field is invalid; then nothing was changed.
         ConflictError
-            If the name is taken, if a ComfyUI that is not ours shall be restarted, or if runs go
-            on where another ComfyUI is to take its place.
+            If the name is in use, if a ComfyUI that this server did not start would be restarted,
+            or if runs have not ended on a machine whose ComfyUI would be replaced.
         ComfyUIUnavailableError
-            If no ComfyUI comes up with the new settings; the old ones are back then.
+            If no ComfyUI answers with the new settings; then the old ones were restored.
         """
         machine_id = self._registry.resolve(request.machine_id or LOCAL, field="machine_id")
         async with self._locks[machine_id]:
@@ -297,14 +297,14 @@ class MachineService:
         }
 
     async def delete(self, machine_id: str) -> str:
-        """Forget a machine, and end its ComfyUI if it is ours; return its id.
+        """Delete a machine, and stop its ComfyUI if this server started it; return its id.
 
-        A machine of ComfyDeploy stays there.
+        A machine of ComfyDeploy is only removed from this server.
 
         Raises
         ------
         NotFoundError
-            If there is none.
+            If there is no such machine.
         ConflictError
             If it is `local`, or has unfinished runs.
         """
@@ -322,7 +322,7 @@ class MachineService:
                 await asyncio.to_thread(shutil.rmtree, self._folder(machine_id), True)
         return machine_id
 
-    # -- how -----------------------------------------------------------------------------------
+    # -- implementation ------------------------------------------------------------------------
 
     def _machine(self, record: MachineRecord) -> Machine:
         return Machine(
@@ -366,10 +366,10 @@ class MachineService:
         known: dict[str, Any],
         default_args: Sequence[str] = (),
     ) -> dict[str, Any]:
-        """Return the settings in a request, each checked on its own.
+        """Return the settings in a request, each validated separately.
 
-        An address without a path beside it takes the path away: it would name the folders of
-        another ComfyUI.
+        An address without a path removes the stored path, since that would be the folder of another
+        ComfyUI.
         """
         given: dict[str, Any] = {
             name: getattr(request, name)
@@ -383,7 +383,7 @@ class MachineService:
             shown = known.get("launch_args", default_args)
             given["launch_args"] = list(checks.with_secrets(arguments, shown))
         if request.env is not None:
-            # A masked value that comes back unchanged stands for the stored one.
+            # An unchanged masked value stands for the stored value.
             env = {k: v for k, v in request.env.items() if v != MASK}
             merged = {**known.get("env", {}), **checks.check_environment(env)}
             given["env"] = {name: value for name, value in merged.items() if value is not None}
@@ -402,7 +402,7 @@ class MachineService:
         return given
 
     async def _check_whole(self, settings: MachineSettings, machine: Machine | None = None) -> None:
-        """Check the settings together: options by the ComfyUI that gets them."""
+        """Validate the settings together: options according to the ComfyUI that receives them."""
         if not (settings.by_chance or settings.comfyui_url or settings.comfyui_path):
             raise InvalidRequestError.of_field("comfyui_path", "or comfyui_url is needed")
         if settings.comfyui_url:
@@ -432,7 +432,7 @@ class MachineService:
     def _check_possible(
         self, machine: Machine, settings: MachineSettings, *, restart: bool
     ) -> None:
-        """Make sure that a change harms no run and asks for nothing that we cannot do."""
+        """Raise if a change would interrupt runs, or is not possible for this kind of machine."""
         moves = settings.place != machine.settings.place
         if not machine.managed and restart and (settings.comfyui_url or not moves):
             raise ConflictError(
@@ -458,14 +458,14 @@ class MachineService:
         name : str
             The name.
         but : str, optional
-            Id of the machine that it is for.
+            Id of the machine that gets the name.
 
         Raises
         ------
         InvalidRequestError
-            If it means something else.
+            If the name has another meaning.
         ConflictError
-            If another machine has it.
+            If another machine has the name.
         """
         if name.casefold() == AUTO:
             raise InvalidRequestError.of_field("name", f"{AUTO!r} means the least busy machine")
@@ -485,7 +485,7 @@ class MachineService:
         Raises
         ------
         InvalidRequestError
-            If no ComfyUI is known that it could be a copy of.
+            If there is no ComfyUI whose settings could be copied.
         """
         local = self._registry.get(LOCAL)
         if "comfyui_path" not in given:
@@ -506,7 +506,7 @@ class MachineService:
     async def _own_folders(
         self, machine_id: str, shared: Machine, settings: MachineSettings
     ) -> list[str]:
-        """Return the arguments that keep two ComfyUIs of one folder from each other's files."""
+        """Return the arguments that separate the files of two ComfyUIs in the same folder."""
         folder = self._folder(machine_id)
         outputs = (await shared.folders()).directory("output")
         known = await asyncio.to_thread(launch_options, Path(settings.comfyui_path))
@@ -525,12 +525,12 @@ class MachineService:
 
 
 def kind_of(request: MachineCreate) -> str:
-    """Return the kind of machine that a request means: ``managed``, ``comfyui`` or ``cloud``.
+    """Return the kind of machine for a request: ``managed``, ``comfyui`` or ``cloud``.
 
     Raises
     ------
     InvalidRequestError
-        If nothing in it tells.
+        If no field determines the kind.
     """
     if request.kind is not None:
         return request.kind
@@ -548,7 +548,7 @@ def kind_of(request: MachineCreate) -> str:
 
 
 async def _settle(machine: Machine) -> None:
-    """Give a ComfyUI that need not be started the time to connect; it may come later as well."""
+    """Wait a limited time for a ComfyUI to connect that is not started by this server."""
     if not machine.managed:
         with contextlib.suppress(ComfyUIUnavailableError, asyncio.TimeoutError):
             await wait_for(machine.ready(), ASK_WITHIN)

@@ -1,4 +1,4 @@
-"""Where the ComfyUI of a machine is, and how it is started."""
+"""Settings: where the ComfyUI of a machine is, and how it is started."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class MachineSettings:
-    """Where the ComfyUI of a machine is, and how it is started.
+    """Settings: where the ComfyUI of a machine is, and how it is started.
 
     Attributes
     ----------
     comfyui_url : str
-        A ComfyUI that this server does not start; empty if none is configured.
+        Address of a ComfyUI that this server does not start; empty if none is configured.
     comfyui_path : str
-        A ComfyUI folder; without a URL it is started from there.
+        A ComfyUI folder; without a URL, ComfyUI is started from there.
     comfyui_python : str
-        The interpreter that runs it; found when empty.
+        The interpreter that runs ComfyUI; if empty, it is searched.
     launch_args : tuple of str
         Further arguments for its ``main.py``.
     env : mapping
-        Environment variables for it, beside those of this server.
+        Environment variables for ComfyUI, in addition to those of this server.
     gpu : str
-        The GPUs that it may see, e.g. ``"0"``, ``"0,1"`` or a UUID; empty: all.
+        The GPUs that are visible to it, e.g. ``"0"``, ``"0,1"`` or a UUID; empty: all.
     by_chance : bool
-        Whether a ComfyUI at the usual port or in a usual folder is used.
+        Whether a ComfyUI at the default port or in a usual folder is used.
     request_timeout : float
         Seconds that ComfyUI has to answer one request.
     start_timeout : float
-        Seconds in which a ComfyUI that this server starts must answer.
+        Seconds within which a ComfyUI that this server starts must answer.
     jupyter_root : pathlib.Path or None
-        The folder that Jupyter shows.
+        Jupyter's root directory.
     extra_roots : tuple of pathlib.Path
         Further folders that may be read.
     trusted_users : tuple of str
-        Users of this machine, beside this one and root, whose ComfyUI may be used.
+        Users of this machine, in addition to this one and root, whose ComfyUI may be used.
     """
 
     comfyui_url: str = ""
@@ -66,10 +66,10 @@ class MachineSettings:
         return (*self.place, self.comfyui_python, self.launch_args, self.environment())
 
     def environment(self) -> dict[str, str]:
-        """Return the environment variables for the ComfyUI, those that choose its GPUs first."""
+        """Return the environment variables for ComfyUI; those that select its GPUs come first."""
         if not self.gpu:
             return dict(self.env)
-        # By default CUDA counts the fastest GPU first, and nvidia-smi by the place on the bus.
+        # By default CUDA numbers the fastest GPU first, and nvidia-smi by the position on the bus.
         order = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
         visible = {"CUDA_VISIBLE_DEVICES": self.gpu, "HIP_VISIBLE_DEVICES": self.gpu}
         return {**order, **visible, **self.env}

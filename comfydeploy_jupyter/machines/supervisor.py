@@ -1,4 +1,4 @@
-"""Finds, starts, connects, restarts and closes the ComfyUI of one machine."""
+"""Find, start, connect, restart and close the ComfyUI of one machine."""
 
 from __future__ import annotations
 
@@ -30,54 +30,54 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-CONNECT_TIMEOUT = 5.0  # seconds in which a ComfyUI that answers HTTP must accept the WebSocket
-FIRST_TIMEOUT = 30.0  # the same for one that has just been started
+CONNECT_TIMEOUT = 5.0  # seconds within which a ComfyUI that answers HTTP must accept the WebSocket
+FIRST_TIMEOUT = 30.0  # the same for a ComfyUI that has just been started
 
 
 class SupervisorListener(Protocol):
-    """Receives what happens to a ComfyUI. Called on the event loop; must not wait."""
+    """Receives the events of a ComfyUI. Called on the event loop; must not block."""
 
     def comfyui_event(self, event: Event | Preview | Unread) -> None:
         """Handle an event of ComfyUI."""
 
     def comfyui_connected(self) -> None:
-        """Handle that events arrive from now on."""
+        """Handle a new connection: events arrive from now on."""
 
     def comfyui_disconnected(self) -> None:
-        """Handle that no events arrive until the next connection."""
+        """Handle a lost connection: no events arrive until the next connection."""
 
     def comfyui_ended(self, reason: str, *, wanted: bool = False) -> None:
-        """Handle the end of ComfyUI's process; ``wanted``: somebody asked for it."""
+        """Handle the exit of ComfyUI's process; ``wanted``: the exit was requested."""
 
 
 class Supervisor:
-    """Keeps the link to the ComfyUI of one machine.
+    """Maintains the link to the ComfyUI of one machine.
 
     Parameters
     ----------
     machine_id : str
-        The machine, for its log.
+        Id of the machine, for the log.
     settings : MachineSettings
-        Where its ComfyUI is.
+        Settings of the machine.
     session_id : str
         The ComfyUI client id of this server.
     folder : pathlib.Path
-        Where the log of a ComfyUI that is started goes.
+        Folder for the log of a ComfyUI that this server starts.
     listener : SupervisorListener
-        Receives what happens.
+        Receives the events of ComfyUI.
 
     Attributes
     ----------
     link : Link or None
         The ComfyUI, once it was found.
     failure : ComfyUIUnavailableError or None
-        Why the last attempt to reach it failed.
+        The reason why the last attempt to reach ComfyUI failed.
     last_url : str or None
-        Its address at the last connection.
+        Address of ComfyUI at the last connection.
     oom_kills : int
-        How many processes the kernel had killed for lack of memory at the last connection.
+        Number of processes that the kernel had killed for lack of memory at the last connection.
     disconnected_at : float
-        When it was last disconnected, by the monotonic clock.
+        Monotonic time at which the connection was lost last.
     """
 
     def __init__(
@@ -108,38 +108,38 @@ class Supervisor:
 
     @property
     def connected(self) -> bool:
-        """Whether the events of the ComfyUI reach this server now."""
+        """Whether the events of ComfyUI arrive now."""
         return self.link is not None and self.link.connection.connected
 
     @property
     def process(self) -> ComfyUIProcess | None:
-        """The process of the ComfyUI, if this server starts it."""
+        """The process of ComfyUI, if this server starts it."""
         return self.link.process if self.link is not None else None
 
     @property
     def is_trying(self) -> bool:
-        """Whether an attempt to reach the ComfyUI is under way."""
+        """Whether an attempt to reach ComfyUI has not ended."""
         return self._attempt is not None and not self._attempt.done()
 
     @property
     def process_runs(self) -> bool:
-        """Whether this server runs the ComfyUI now, or is about to start it again."""
+        """Whether ComfyUI's process is running under this server, or will be restarted."""
         process = self.process
         return process is not None and process.state in ("starting", "running", "backoff")
 
-    # --- what others ask for
+    # --- public methods
 
     def open(self) -> None:
-        """Find the ComfyUI, start it if this server should, and connect, in the background.
+        """Find ComfyUI, start it if it is this server's, and connect, in the background.
 
-        Without effect once that has begun: connection and process come back by themselves.
+        Without effect after the first call: connection and process are restored automatically.
         """
         begun = self.link is not None and self.link.begun
         if not begun and not self.is_trying and not self._closed:
             self._start(self._warm_up())
 
     async def close(self) -> None:
-        """Close the connection, and end a ComfyUI that this server started."""
+        """Close the connection, and stop a ComfyUI that this server started."""
         self._closed = True
         await self._tasks.close()
         async with self._lock:
@@ -148,7 +148,7 @@ class Supervisor:
     async def reconfigure(self, settings: MachineSettings) -> None:
         """Change the settings.
 
-        For a ComfyUI that this server runs they count from its next start, for others at once.
+        For a ComfyUI that this server runs, they take effect at its next start, for others at once.
         """
         if self.process_runs:
             self.settings = settings
@@ -164,7 +164,7 @@ class Supervisor:
             self.open()
 
     async def restart(self, settings: MachineSettings | None = None) -> None:
-        """End the ComfyUI and start it again, even while it is starting.
+        """Stop ComfyUI and start it again, even while it is starting.
 
         Parameters
         ----------
@@ -174,7 +174,7 @@ class Supervisor:
         Raises
         ------
         ComfyUIUnavailableError
-            It does not answer; ``details["log"]`` has its last lines.
+            If ComfyUI does not answer; ``details["log"]`` contains its last lines of output.
         """
         await asyncio.shield(self._start(self._restart(settings or self.settings)))
 
@@ -184,7 +184,7 @@ class Supervisor:
         Raises
         ------
         ComfyUIUnavailableError
-            If there is none, with a ``hint`` on what to do.
+            If there is none; the error has a ``hint`` on what to do.
         """
         link = self.link
         if link is not None and link.connection.connected:
@@ -192,7 +192,7 @@ class Supervisor:
         if self._closed:
             raise self._closed_error()
         if self._attempt is None or self._attempt.done():
-            # One attempt for all callers: at a ComfyUI that hangs they would queue up.
+            # One attempt for all callers, which would else wait in turn for a ComfyUI that hangs.
             self._attempt = self._start(self._bring_up())
         attempt = self._attempt
         try:
@@ -203,7 +203,7 @@ class Supervisor:
             raise
 
     async def find(self) -> None:
-        """Look for the ComfyUI, unless it was found before; nothing is started."""
+        """Search ComfyUI, unless it was found before; nothing is started."""
         async with self._lock:
             if self.link is None:
                 self.link = await self._establish()
@@ -259,13 +259,13 @@ class Supervisor:
             await self._unlink()
             self.settings, self.failure = before, error
             if settings is not before:
-                self.open()  # once the lock is free
+                self.open()  # once the lock is released
             raise
         finally:
             self._lock.release()
 
     async def _take_lock(self) -> None:
-        """Acquire the lock; a start that holds it, which may take minutes, is ended."""
+        """Acquire the lock; cancel a start that holds it, which may take minutes."""
         taking = asyncio.ensure_future(self._lock.acquire())
         try:
             while not taking.done():
@@ -277,13 +277,13 @@ class Supervisor:
                 self._lock.release()
             raise
 
-    # --- the link; the lock is held
+    # --- the link; callers hold the lock
 
     async def _reach(self) -> ComfyUIClient:
         link = self.link
         by_chance = link is not None and link.process is None and not self.settings.comfyui_url
         if link is not None and by_chance and not await answers(link.client.url, peers=self._peers):
-            await self._unlink()  # there may be another one by now
+            await self._unlink()  # there may be another ComfyUI now
             link = None
         if link is None:
             link = self.link = await self._establish()
@@ -295,7 +295,7 @@ class Supervisor:
             link.client.url = link.process.url or link.client.url
         link.connection.start()
         if link.process is None:
-            # Where nothing listens, this fails at once.
+            # If no process listens, this fails at once.
             await link.client.queue_remaining(within=CONNECT_TIMEOUT)
         link.connection.hurry()
         if not await link.connection.wait_connected(timeout):
@@ -350,14 +350,14 @@ class Supervisor:
         if link is not None:
             await link.close()
 
-    # --- what happens to the ComfyUI
+    # --- events of ComfyUI
 
     def _connected(self) -> None:
         link = self.link
         if link is not None:
             self.last_url = link.client.url
             if link.process is None:
-                link.folders = None  # it may have been restarted with other arguments
+                link.folders = None  # the new process may have other arguments
             log.info(
                 "Machine %r is connected to the ComfyUI at %s",
                 self._id,
