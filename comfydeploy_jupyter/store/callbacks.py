@@ -1,4 +1,4 @@
-"""The callbacks of runs: their endpoints, and the messages that are not delivered yet."""
+"""The callbacks of runs: their endpoints, and the undelivered messages."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ if TYPE_CHECKING:
 
 @dataclass
 class Order:
-    """Endpoints and tokens that came with a run. None of this is ever shown.
+    """Endpoints and tokens in the request of a run. They are never part of a reply.
 
     Attributes
     ----------
     prompt_id : str
-        The run.
+        Id of the run.
     session : str
-        The server that carries it out.
+        Session id of the server that processes the order.
     status_endpoint, file_upload_endpoint : str or None
-        Where its state is told, and where addresses for its outputs are given out.
+        The endpoint for states, and the endpoint that returns addresses for outputs.
     token : str or None
-        The key that came with the request.
+        The key in the request.
     gpu_event_id : str or None
         Sent back with each status.
     told_status : str or None
-        The last status that was told, or waits to be delivered.
+        The last status that was reported, or is waiting to be delivered.
     told_outputs : list of str
-        The nodes whose outputs were told.
+        The nodes whose outputs were reported.
     told_error : bool
-        Whether the run's error was told.
+        Whether the run's error was reported.
     """
 
     prompt_id: str
@@ -56,19 +56,19 @@ class Callback:
     Attributes
     ----------
     prompt_id : str
-        The run that it is about.
+        Id of the run that the message is about.
     number : int
-        Its place among the messages of the run.
+        Position among the messages of the run.
     body : bytes
-        JSON.
+        The message as JSON.
     passing : bool
-        Whether a later message makes it stale.
+        Whether a later message replaces it.
     created_at : float
-        Seconds since the epoch.
+        Time of creation, seconds since the epoch.
     delivered : bool
-        Whether the endpoint has it.
+        Whether it was delivered to the endpoint.
     age : float
-        Seconds from its making to when this server got to know it.
+        Seconds between its creation and its arrival at this server.
     """
 
     prompt_id: str
@@ -95,7 +95,7 @@ class CallbackRepository(Repository):
     """Reads and writes orders and their messages."""
 
     async def add_order(self, order: Order) -> None:
-        """Store the order of a new run, replacing an older one of the same id."""
+        """Store the order of a new run, replacing an older one with the same id."""
         await self._database.write(_add_order, _row(order))
 
     async def apply(
@@ -106,16 +106,16 @@ class CallbackRepository(Repository):
         gone: Sequence[Callback] = (),
         settled: Iterable[str] = (),
     ) -> None:
-        """Write many changes in one step.
+        """Write many changes in one transaction.
 
         Parameters
         ----------
         orders : iterable of Order
-            Those that have told something since.
+            The changed orders.
         new, gone : sequence of Callback
-            Messages to keep, and messages that need not be kept any more.
+            Messages to store, and messages to delete.
         settled : iterable of str
-            Prompt ids of orders that are carried out.
+            Prompt ids of completed orders, which are deleted.
         """
         rows = [_row(order) for order in orders]
         await self._database.write(_apply, rows, new, gone, tuple(settled))

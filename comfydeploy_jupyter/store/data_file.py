@@ -1,4 +1,4 @@
-"""The file of the store: its lock, the disk that it is on, and how a damaged one is set aside."""
+"""The file of the store: its lock, its file system, and how a damaged file is set aside."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DAMAGED = ".damaged-"
-"""What follows the store's name in that of a damaged one that was set aside."""
+"""Part of the name of a damaged store that was set aside, after the store's name."""
 
-# SQLite's WAL needs memory that all processes share that have the file open; a network has none.
+# SQLite's WAL needs memory that all processes with the open file share; a network has none.
 NETWORK = frozenset(
     {
         *("9p", "afpfs", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "fhgfs", "gfs2"),
@@ -34,9 +34,9 @@ NETWORK = frozenset(
     }
 )
 LOCAL_FUSE = frozenset({"fuseblk", "fuse.fuse-overlayfs", "fuse.mergerfs", "fuse.ntfs-3g"})
-_SIDES = ("-wal", "-journal")  # files beside a database that have changes to it
-_SHARED = "-shm"  # and one that SQLite makes anew
-_NOTE = ".found-damaged"  # and one that says that SQLite found it damaged
+_SIDES = ("-wal", "-journal")  # files next to a database that contain changes to it
+_SHARED = "-shm"  # file next to a database that SQLite creates again
+_NOTE = ".found-damaged"  # file which marks that SQLite found the database damaged
 _ASK_AGAIN = 0.02  # seconds
 
 
@@ -44,8 +44,8 @@ class DataFile:
     """The database file and the files beside it. Its methods block: call them in threads.
 
     Each process that has the store open holds a shared lock on ``<name>.lock``, so that no other
-    process renames the store meanwhile: SQLite does not notice that an open database was renamed.
-    While a process opens the store, its lock is exclusive if no other process has the store open.
+    process renames the store: SQLite does not notice that an open database was renamed. While a
+    process opens the store, its lock is exclusive if no other process has the store open.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class DataFile:
         self._lock = -1
 
     def lock(self, patience: float) -> bool:
-        """Make the folder and lock the store, exclusively if no other process has it open.
+        """Create the folder and lock the store, exclusively if no other process has it open.
 
         Parameters
         ----------
@@ -68,12 +68,12 @@ class DataFile:
         Returns
         -------
         bool
-            Whether the lock is exclusive; `share_lock` makes it a shared one.
+            Whether the lock is exclusive; `share_lock` converts it to a shared one.
 
         Raises
         ------
         OSError
-            If the folder cannot be made or written.
+            If the folder cannot be created or written.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
@@ -86,7 +86,7 @@ class DataFile:
         return exclusive
 
     def share_lock(self) -> None:
-        """Make the lock a shared one: other processes may open the store from now on."""
+        """Convert the lock to a shared one: other processes may open the store from now on."""
         with contextlib.suppress(OSError):
             lock_file(self._lock, shared=True, wait=True)
 
@@ -105,18 +105,18 @@ class DataFile:
             return True
         return True
 
-    # -- the disk ----------------------------------------------------------------------------
+    # -- the file system ---------------------------------------------------------------------
 
     def network(self) -> str | None:
-        """Return the kind of network drive that it is on, such as ``nfs4``, or None."""
+        """Return the type of its network file system, such as ``nfs4``; None for a local one."""
         kind = file_system(self.path.parent)
         remote = kind in NETWORK or (kind.startswith("fuse") and kind not in LOCAL_FUSE)
         return kind if remote else None
 
-    # -- its schema --------------------------------------------------------------------------
+    # -- the schema --------------------------------------------------------------------------
 
     def unknown_steps(self) -> list[str]:
-        """Return the migrations in it that this version does not know; nothing is written.
+        """Return the applied migrations that this version does not have; nothing is written.
 
         Raises
         ------
@@ -132,12 +132,12 @@ class DataFile:
     # -- damage ------------------------------------------------------------------------------
 
     def note_damage(self) -> None:
-        """Leave a note that SQLite found the store damaged, for the next process that opens it."""
+        """Mark the store as damaged, for the next process that opens it."""
         with contextlib.suppress(OSError):
             self._beside(_NOTE).touch(mode=0o600)
 
     def is_damaged(self) -> bool:
-        """Return whether the store was found damaged and still is, or only its WAL is there.
+        """Return whether the store was marked and is damaged, or only its WAL exists.
 
         SQLite would delete a WAL without its database.
         """
@@ -160,8 +160,8 @@ class DataFile:
     def set_aside(self) -> Path:
         """Rename the damaged store, which no process has open; return its new path.
 
-        Its WAL and its journal are renamed first: after a crash in between, the next start finds
-        the database damaged, and sets that aside too.
+        The WAL and the journal are renamed first: after a crash in between, the next start still
+        finds the database damaged, and sets it aside, too.
         """
         target = self._free_name()
         for side in _SIDES:
@@ -175,7 +175,7 @@ class DataFile:
         return target
 
     def set_aside_before(self) -> list[Path]:
-        """Return the paths of stores that were set aside and are still there, oldest first."""
+        """Return the paths of existing stores that were set aside, oldest first."""
         found = sorted(self.path.parent.glob(f"{self.path.name}{DAMAGED}*"))
         names = {path.name for path in found}
         sides = {f"{name}{side}" for name in names for side in _SIDES}
@@ -195,7 +195,7 @@ class DataFile:
 
 
 def _size(path: Path) -> int:
-    """Return the bytes in a file; 0 where there is none."""
+    """Return the size of a file in bytes; 0 if it does not exist."""
     try:
         return path.stat().st_size
     except FileNotFoundError:
@@ -203,7 +203,7 @@ def _size(path: Path) -> int:
 
 
 def file_system(path: Path) -> str:
-    """Return the kind of file system that a path is on, such as ``ext4``; empty: unknown."""
+    """Return the type of the file system of a path, such as ``ext4``; empty if unknown."""
     real = os.path.realpath(path)
     best = ""
     kind = ""
@@ -213,6 +213,6 @@ def file_system(path: Path) -> str:
         return ""
     for entry in mounted:
         inside = real == entry.mountpoint or real.startswith(entry.mountpoint.rstrip("/") + "/")
-        if inside and len(entry.mountpoint) >= len(best):  # the later of two covers the other
+        if inside and len(entry.mountpoint) >= len(best):  # the later of two hides the other
             best, kind = entry.mountpoint, entry.fstype
     return kind.lower()

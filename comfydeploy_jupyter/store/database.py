@@ -1,4 +1,4 @@
-"""The SQLite file behind every record: one writer thread, a few reader threads."""
+"""The SQLite file of all records: one writer thread, a few reader threads."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 BUSY_TIMEOUT = 10.0  # seconds to wait for a lock that another process holds
-LEAST_WAIT = 0.1  # seconds of it for those who have waited that long for others
+LEAST_WAIT = 0.1  # seconds to wait for a lock at least, however long a write was queued
 READERS = 2  # threads
-ASK_AGAIN = 0.05  # seconds, where SQLite itself does not wait
+ASK_AGAIN = 0.05  # seconds between attempts, if SQLite itself does not wait
 WAL = "wal"
 _KINDS = {False: "reading", True: "writing"}
 
 
 class Database:
-    """An SQLite database in WAL mode that never touches the event loop.
+    """An SQLite database in WAL mode that never blocks the event loop.
 
-    Every write is one transaction in the single writer thread, so writes are ordered as they were
-    asked for. Reads run in a small pool and see the last committed state.
+    Each write is one transaction in the single writer thread, so writes are done in the order of
+    the calls. Reads run in a small pool of threads and see the last committed state.
 
-    A damaged file is set aside when it is opened, and a new one is made. Where SQLite finds the
-    damage later, each request that meets it fails, and the file is set aside at the next start. On
-    network drives, where WAL is not safe, it keeps SQLite's older journal.
+    A damaged file is set aside when it is opened, and a new one is created. If SQLite finds the
+    damage later, each affected request fails, and the file is set aside at the next start. On
+    network file systems, where WAL is not safe, SQLite's older journal is used.
 
     Parameters
     ----------
     path : pathlib.Path
-        The database file; its folder is made when missing.
+        The database file; its folder is created if missing.
     patience : float
         Seconds to wait for a lock that another process holds.
 
@@ -68,12 +68,12 @@ class Database:
         self._connections: list[sqlite3.Connection] = []
 
     async def open(self) -> None:
-        """Create the file if needed and bring its schema up to date.
+        """Create the file if needed and migrate its schema.
 
         Raises
         ------
         StoreUnavailableError
-            If it is locked, read-only, or of a newer version; nothing has changed then.
+            If it is locked, read-only, or from a newer version; then nothing was changed.
         NoSpaceError
             If the disk is full.
         """
@@ -81,7 +81,7 @@ class Database:
         await loop.run_in_executor(self._writer, self._prepare)
 
     async def close(self) -> None:
-        """Finish what was asked for, then close all connections."""
+        """Finish the requested work, then close all connections."""
         await asyncio.to_thread(self._shut_down)
 
     async def write(
@@ -91,7 +91,7 @@ class Database:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T:
-        """Run ``work(connection, …)`` as one transaction: all of it is kept, or nothing.
+        """Run ``work(connection, …)`` as one transaction: all its changes are stored, or none.
 
         Raises
         ------
@@ -107,7 +107,7 @@ class Database:
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> asyncio.Future[T]:
-        """Start a transaction as `write` does; return the future of its result."""
+        """Start a transaction like `write`; return the future of its result."""
         asked = time.monotonic()
 
         def transaction(connection: sqlite3.Connection) -> T:
@@ -139,10 +139,10 @@ class Database:
         )
 
     async def status(self) -> dict[str, Any]:
-        """Return ``path``, ``journal`` and ``warnings``: what users should know of the store."""
+        """Return ``path``, ``journal`` and ``warnings`` for users of the store."""
         return await asyncio.to_thread(self._status)
 
-    # -- in threads --------------------------------------------------------------------------
+    # -- methods that run in threads ---------------------------------------------------------
 
     def _status(self) -> dict[str, Any]:
         warnings = [
@@ -183,11 +183,11 @@ class Database:
             log.warning("%s", self._status()["warnings"][-1])
 
     def _begin(self) -> None:
-        """Open the file and bring its schema up to date."""
+        """Open the file and migrate its schema."""
         steps = self._file.unknown_steps()
         if steps:
             raise newer(self.path, steps)
-        # Tokens of unfinished uploads are in it. SQLite gives its side files the same mode.
+        # It contains tokens of unfinished uploads. SQLite gives its side files the same mode.
         self.path.touch(mode=0o600)
         self.path.chmod(0o600)
         self._network = self._file.network()
@@ -197,7 +197,7 @@ class Database:
         migrate(connection)
 
     def _choose_journal(self, connection: sqlite3.Connection) -> str:
-        """Have SQLite use the journal that is safe here; return which one it uses."""
+        """Set the journal mode that is safe here; return the mode that SQLite uses."""
         wanted = WAL if self._network is None else "delete"
         deadline = time.monotonic() + self._patience
         while True:
@@ -210,7 +210,7 @@ class Database:
             time.sleep(ASK_AGAIN)
 
     def _wait_at_most(self, connection: sqlite3.Connection, seconds: float) -> None:
-        """Have the writer's connection wait so long for locks, in steps of `LEAST_WAIT`."""
+        """Set the lock timeout of the writer's connection, in steps of `LEAST_WAIT`."""
         steps = max(math.ceil(seconds / LEAST_WAIT), 1)
         if steps != self._local.steps:
             connection.execute(f"PRAGMA busy_timeout = {steps * LEAST_WAIT * 1000:.0f}")
@@ -238,7 +238,7 @@ class Database:
             found.execute("PRAGMA foreign_keys = ON")
             if write:
                 _set_safety(found, self.journal)
-                found.execute("PRAGMA secure_delete = ON")  # a token that is removed is gone
+                found.execute("PRAGMA secure_delete = ON")  # a deleted token is overwritten
             else:
                 found.execute("PRAGMA query_only = ON")
             setattr(self._local, _KINDS[write], found)
@@ -279,16 +279,16 @@ class Repository:
 
 
 def set_journal(connection: sqlite3.Connection, wanted: str) -> str:
-    """Ask SQLite to use a journal mode, and return the one that it uses from now on.
+    """Set SQLite's journal mode, and return the mode that it uses from now on.
 
-    Where a file system cannot share memory, it stays with what it had.
+    On a file system that cannot share memory, the mode is not changed.
     """
     (found,) = connection.execute(f"PRAGMA journal_mode = {wanted}").fetchone()
     return str(found)
 
 
 def _set_safety(connection: sqlite3.Connection, journal: str) -> None:
-    """Wait for the disk as often as a journal needs: WAL survives crashes with less."""
+    """Set how often SQLite waits for the disk: WAL survives crashes with fewer waits."""
     connection.execute(f"PRAGMA synchronous = {'NORMAL' if journal == WAL else 'FULL'}")
 
 
@@ -298,7 +298,7 @@ def _transaction(connection: sqlite3.Connection, work: Callable[[], T]) -> T:
         result = work()
         connection.execute("COMMIT")
     except BaseException:
-        if connection.in_transaction:  # a full disk makes SQLite itself roll back
+        if connection.in_transaction:  # SQLite itself rolls back if the disk is full
             connection.execute("ROLLBACK")
         raise
     return result

@@ -11,19 +11,19 @@ if TYPE_CHECKING:
 
 
 def keep_graph(connection: sqlite3.Connection, body: bytes) -> str:
-    """Store a graph unless it is stored already.
+    """Store a graph unless it is stored already; return its key.
 
     Parameters
     ----------
     connection : sqlite3.Connection
-        Within a transaction.
+        A connection within a transaction.
     body : bytes
         The graph, as JSON.
 
     Returns
     -------
     str
-        Its hexadecimal SHA-256, the key of the table ``graphs``.
+        Hexadecimal SHA-256 of the graph, the key of the table ``graphs``.
     """
     digest = sha256(body).hexdigest()
     known = connection.execute("SELECT 1 FROM graphs WHERE hash = ?", (digest,)).fetchone()
@@ -35,10 +35,10 @@ def keep_graph(connection: sqlite3.Connection, body: bytes) -> str:
 
 
 def compress(body: bytes) -> bytes:
-    """Compress a body in the format of `zlib.decompress`.
+    """Compress a graph in a format that `zlib.decompress` reads.
 
-    zlib's usual window takes 256 KiB of fresh memory, which costs twenty times what the compression
-    of a small graph does: here the window is no larger than the graph.
+    With its default window, zlib allocates 256 KiB, which takes twenty times as long as compressing
+    a small graph: so the window is made no larger than the graph.
     """
     window = min(max(len(body).bit_length(), 9), zlib.MAX_WBITS)
     packer = zlib.compressobj(1, zlib.DEFLATED, window, min(window - 7, zlib.DEF_MEM_LEVEL))
@@ -46,5 +46,5 @@ def compress(body: bytes) -> bytes:
 
 
 def read_graph(body: bytes | None) -> bytes | None:
-    """Return the JSON of a row of ``graphs``, None where a join found no row."""
+    """Return the JSON of a row of ``graphs``, None if a join found no row."""
     return None if body is None else zlib.decompress(body)

@@ -21,13 +21,13 @@ class FileKey:
     Attributes
     ----------
     path : str
-        Absolute, without links.
+        Absolute path without links.
     size : int
-        Bytes.
+        Size in bytes.
     mtime_ns : int
-        Nanoseconds since 1970.
+        Modification time, nanoseconds since 1970.
     inode : int
-        Of the file system.
+        Inode number in the file system.
     """
 
     path: str
@@ -42,24 +42,24 @@ class FileKey:
 
 
 class HashRepository(Repository):
-    """Keeps the SHA-256 of files; a file has one row, that of its last known state."""
+    """Stores the SHA-256 of files; each file has one row, for its last known state."""
 
     async def get(self, key: FileKey) -> str | None:
         """Return the hexadecimal SHA-256 of a file in exactly this state, or None."""
         return await self._database.read(_get, key)
 
     async def get_all(self, keys: Sequence[FileKey]) -> dict[FileKey, str]:
-        """Return the hexadecimal SHA-256 of those files of which it is known."""
+        """Return the hexadecimal SHA-256 of those files for which it is stored."""
         return await self._database.read(_get_all, keys)
 
     async def put(self, key: FileKey, sha256: str) -> None:
-        """Store the SHA-256 of a file, replacing that of an earlier state."""
+        """Store the SHA-256 of a file, replacing the hash of an earlier state."""
         await self._database.write(_put, key, sha256)
 
     async def prune(self) -> int:
-        """Delete the rows of files that do not exist any more; return how many.
+        """Delete the rows of files that do not exist any more; return their number.
 
-        A file whose folder is gone too is kept: its disk may just not be mounted.
+        The row of a file in a missing folder is kept: its disk may be unmounted.
         """
         gone = await self._database.read(_gone)
         await self._database.write(_forget, gone)

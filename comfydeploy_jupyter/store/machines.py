@@ -18,15 +18,15 @@ class MachineRecord:
     Attributes
     ----------
     id : str
-        Its name in requests.
+        Id of the machine in requests.
     name : str
-        What it is called; no two are called the same, whatever the case.
+        Name of the machine; unique, ignoring case.
     kind : str
         ``local``, ``managed``, ``comfyui`` or ``cloud``.
     config : dict
-        What was set of it.
+        The settings that were changed.
     created_at, updated_at : str
-        ISO 8601, UTC; set by the store.
+        Times in ISO 8601, UTC; set by the store.
     """
 
     id: str
@@ -41,7 +41,7 @@ class MachineRepository(Repository):
     """Reads and writes machine records."""
 
     async def all(self) -> list[MachineRecord]:
-        """Return every machine, oldest first."""
+        """Return all machines, oldest first."""
         return await self._database.read(_all)
 
     async def add(self, record: MachineRecord) -> MachineRecord:
@@ -50,19 +50,19 @@ class MachineRepository(Repository):
         Raises
         ------
         ConflictError
-            If its name or id is taken.
+            If its name or id is in use.
         """
         return await self._database.write(_add, record)
 
     async def save(self, record: MachineRecord) -> MachineRecord:
-        """Write name and config of a machine.
+        """Write the name and the config of a machine.
 
         Raises
         ------
         ConflictError
-            If its name is taken.
+            If its name is in use.
         NotFoundError
-            If it was deleted; `local` is always there.
+            If it was deleted; `local` cannot be deleted.
         """
         return await self._database.write(_save, record)
 

@@ -1,6 +1,6 @@
-"""The schema, as the list of steps that led to it.
+"""The schema, as a list of migrations.
 
-A step is never changed once released; a new need is a new step at the end.
+A step is never changed after its release; a change of the schema is a new step at the end.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "runs",
         (
-            # Graphs are content-addressed: a graph that many runs use is stored once.
+            # Graphs are identified by their content: a graph of many runs is stored once.
             """
             CREATE TABLE graphs (
                 hash TEXT PRIMARY KEY,
@@ -60,9 +60,9 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "workflows",
         (
-            # Versions are never deleted: latest_version is their count too.
-            # changed orders what updated_at cannot: within a millisecond, after a clock change.
-            # search is the name and every comment, case-folded, a line each.
+            # Versions are never deleted, so latest_version is also their number.
+            # changed gives the order within a millisecond, and after a change of the clock.
+            # search contains the name and all comments, case-folded, one per line.
             """
             CREATE TABLE workflows (
                 id INTEGER PRIMARY KEY,
@@ -76,9 +76,9 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
                 search TEXT NOT NULL
             )
             """,
-            # It contains the text, so that a search reads only this index.
+            # It contains the text, so that a search only reads this index.
             "CREATE INDEX workflows_by_change ON workflows (changed, search)",
-            # The contents identify a graph, however its JSON is written.
+            # The contents identify a graph independently of the formatting of its JSON.
             """
             CREATE TABLE workflow_versions (
                 workflow INTEGER NOT NULL REFERENCES workflows (id),
@@ -97,7 +97,7 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "transfers",
         (
-            # `private` holds addresses and tokens; it is emptied when the transfer ends.
+            # `private` contains addresses and tokens; it is emptied when the transfer ends.
             """
             CREATE TABLE transfers (
                 position INTEGER PRIMARY KEY,
@@ -128,7 +128,7 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "callbacks",
         (
-            # What a run owes to those who ordered it; gone when all of it is delivered.
+            # The uploads and reports of a run; deleted when all of them are delivered.
             """
             CREATE TABLE orders (
                 prompt_id TEXT PRIMARY KEY,
@@ -155,8 +155,8 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         "machines",
         (
-            # name_key is the name, case-folded. The machine `local` is here once it was changed:
-            # its config has what was changed, and goes over what is configured.
+            # name_key is the case-folded name. The machine `local` has a row once changed.
+            # Its config contains the changes, which override the configuration.
             """
             CREATE TABLE machines (
                 position INTEGER PRIMARY KEY,
@@ -178,13 +178,13 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "CREATE INDEX runs_by_structure ON runs (structure, id)",
         ),
     ),
-    # What happened to each run, in order: a JSON array, null for runs older than this column.
+    # The story of each run, in order: a JSON array, null for runs older than this column.
     ("stories", ("ALTER TABLE runs ADD COLUMN story TEXT",)),
 )
 
 
 def unknown_steps(connection: sqlite3.Connection) -> list[str]:
-    """Return the steps that a database has and this version does not know: it is of a newer one."""
+    """Return the steps in a database that this version does not have, as it is from a newer one."""
     known = {name for name, _ in MIGRATIONS}
     return [name for name in _applied(connection) if name not in known]
 
@@ -192,12 +192,12 @@ def unknown_steps(connection: sqlite3.Connection) -> list[str]:
 def migrate(connection: sqlite3.Connection) -> None:
     """Apply the missing steps, each in one transaction together with its record.
 
-    Where none is missing, nothing is written.
+    If no step is missing, nothing is written.
 
     Parameters
     ----------
     connection : sqlite3.Connection
-        A connection in autocommit mode (``isolation_level=None``) that may write.
+        A writable connection in autocommit mode (``isolation_level=None``).
     """
     applied = _applied(connection)
     for name, statements in MIGRATIONS:
@@ -206,7 +206,7 @@ def migrate(connection: sqlite3.Connection) -> None:
 
 
 def _applied(connection: sqlite3.Connection) -> list[str]:
-    """Return the names of the steps that a database has, in the order they were applied."""
+    """Return the names of the steps applied to a database, in the order of their application."""
     there = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'migrations'"
     if connection.execute(there).fetchone() is None:
         return []
@@ -220,7 +220,7 @@ def _apply(connection: sqlite3.Connection, name: str, statements: tuple[str, ...
             "CREATE TABLE IF NOT EXISTS migrations"
             " (name TEXT PRIMARY KEY, applied_at TEXT NOT NULL)"
         )
-        # Another server may have applied it meanwhile.
+        # Another server may have applied the step in the meantime.
         if name not in _applied(connection):
             for statement in statements:
                 connection.execute(statement)
@@ -231,6 +231,6 @@ def _apply(connection: sqlite3.Connection, name: str, statements: tuple[str, ...
             )
         connection.execute("COMMIT")
     except BaseException:
-        if connection.in_transaction:  # a full disk makes SQLite itself roll back
+        if connection.in_transaction:  # SQLite itself rolls back if the disk is full
             connection.execute("ROLLBACK")
         raise

@@ -22,55 +22,55 @@ FINAL = ("success", "failed", "cancelled")
 
 @dataclass
 class RunRecord:
-    """What is known of one run.
+    """The stored data of one run.
 
     Attributes
     ----------
     prompt_id : str
-        The id of the run, which may be any text.
+        Id of the run, which may be any text.
     machine : str
-        Id of the machine it went to.
+        Id of the machine that the run was sent to.
     session : str
-        The ComfyUI client id it was queued with; its events go there.
+        The ComfyUI client id with which it was queued; ComfyUI sends its events there.
     client_id : str or None
-        The client of our WebSocket that started it.
+        The client of this package's WebSocket that started the run.
     status : str
         One of ``not-started``, ``queued``, ``running``, ``uploading``, ``success``, ``failed``,
         ``cancelled``.
     number : float or None
-        ComfyUI's queue number; smaller runs first.
+        Number in ComfyUI's queue; runs with smaller numbers are executed first.
     created_at, started_at, finished_at : str or None
-        ISO 8601, UTC.
+        Times in ISO 8601, UTC.
     execution_time : float or None
         Seconds from the start to the end of the execution.
     attempts : int
-        How often ComfyUI may have begun it; more than once where it died as the run was to begin.
+        Number of times that ComfyUI may have started it; above 1 if ComfyUI exited at its start.
     cancelling : bool
-        Whether its end was asked for, and ComfyUI may not have done it yet.
+        Whether its cancellation was requested, but may not have been processed by ComfyUI.
     workflow_id, version : str and int, or None
-        The stored workflow and its version that it ran.
+        The stored workflow and the number of its version that was run.
     warnings : list of str
-        What did not come along when its graph was converted.
+        What was lost when its graph was converted.
     structure : str or None
-        Which workflow it is, whatever its values; None for runs older than this column.
+        Identifies the workflow independently of its values; None for runs older than this column.
     inputs : dict
-        The inputs that it was given by name.
+        The inputs that the request gave by name.
     node_steps : dict
-        By node, for those that told steps: how many first, how often, and how many its graph
-        promised.
+        By node, for nodes with steps: the first number of steps, the number of phases, and the
+        number of steps expected from the graph.
     first_id : int
-        Id of the first event that its present server tells of it.
+        Id of the first event that its present server emits.
     targets : list of str or None
-        The output nodes that ComfyUI is asked to execute; None: all of its graph.
+        The output nodes that ComfyUI is asked to execute; None means all in its graph.
     preview_method : str or None
-        How ComfyUI makes its previews, where the run says so.
+        The method for ComfyUI's previews, if the request contains one.
     own_keys : bool
-        Whether it came with keys of a Comfy account, which are not stored.
+        Whether the request contained keys of a Comfy account, which are not stored.
     comfyui_id : str
-        The id of its prompt in ComfyUI, a UUID. By default, and for runs that are older than this
+        Id of its prompt in ComfyUI, a UUID. By default, and for runs that are older than this
         field, the id of the run.
     story : list of list of str
-        What has happened to it: when, why, its state then, and more about it where that is known.
+        The events of its life: each with time, cause, new state and, if known, details.
     """
 
     prompt_id: str
@@ -111,12 +111,12 @@ class RunRecord:
 
     @property
     def finished(self) -> bool:
-        """Whether the run has reached its end."""
+        """Whether the run has ended."""
         return self.status in FINAL
 
     @property
     def log_fields(self) -> dict[str, Any]:
-        """What a line in the log that is about the run has as ``extra``."""
+        """The ``extra`` of log lines about the run."""
         return {"prompt_id": self.prompt_id, "machine": self.machine}
 
 
@@ -168,12 +168,12 @@ class RunRepository(Repository):
 
     def __init__(self, database: Database) -> None:
         super().__init__(database)
-        self._batch: dict[str, dict[str, Any]] | None = None  # what the writer has not begun with
+        self._batch: dict[str, dict[str, Any]] | None = None  # states not yet being stored
         self._saving: asyncio.Future[None]
         self._guard = threading.Lock()
 
     def add(self, record: RunRecord, prompt: bytes, workflow: bytes | None) -> asyncio.Future[None]:
-        """Have a new run kept with its graph; return what tells that it is, to be awaited.
+        """Store a new run with its graph; return a future that is done when they are stored.
 
         Parameters
         ----------
@@ -187,19 +187,19 @@ class RunRepository(Repository):
         Raises
         ------
         ConflictError
-            If the prompt id is taken.
+            If the prompt id is in use.
         """
         return self._database.begin_write(_add, record, prompt, workflow)
 
     async def save(self, record: RunRecord) -> None:
-        """Write the present state of a run; one that is not there, or has ended, stays as it is.
+        """Write the present state of a run, unless it does not exist in the store or has ended.
 
-        What is asked for while the writer is busy is written in one transaction, and only the
-        newest state of each run.
+        Calls while the writer is busy are combined into one transaction, with only the newest state
+        of each run.
         """
         row = _row(record)
         with self._guard:
-            # One that could not even be begun, as with a locked store, is over too.
+            # A batch that could not even be started, as with a locked store, is over, too.
             if self._batch is None or self._saving.done():
                 self._batch = {}
                 self._saving = self._database.begin_write(self._save_batch, self._batch)
@@ -210,7 +210,7 @@ class RunRepository(Repository):
         await asyncio.shield(saving)
 
     async def discard(self, prompt_id: str) -> None:
-        """Forget a run that ComfyUI never heard of."""
+        """Delete a run that ComfyUI has never received."""
         await self._database.write(_discard, prompt_id)
 
     async def get(self, prompt_id: str) -> RunRecord | None:
@@ -218,7 +218,7 @@ class RunRepository(Repository):
         return await self._database.read(_get, prompt_id)
 
     async def prompt(self, prompt_id: str) -> tuple[bytes, bytes | None] | None:
-        """Return the JSON of a run's graph in API format and, where known, in UI format."""
+        """Return the JSON of a run's graph in API format and, if known, in UI format."""
         return await self._database.read(_prompt, prompt_id)
 
     async def newest(
@@ -229,21 +229,21 @@ class RunRepository(Repository):
         status: str | None = None,
         structure: str | None = None,
     ) -> list[RunRecord]:
-        """Return runs, newest first; those in a state, those of a workflow."""
+        """Return runs, newest first; optionally only those with a status or of a workflow."""
         statuses = (status,) if status else ()
         return await self._database.read(_list, limit, offset, statuses, structure)
 
     async def node_times(
         self, structure: str, machine: str, limit: int
     ) -> list[tuple[dict[str, float], dict[str, list[int]]]]:
-        """Return what the nodes did in runs of a workflow that succeeded, the newest first.
+        """Return the work of nodes in successful runs of a workflow, the newest first.
 
         Parameters
         ----------
         structure, machine : str
-            Which workflow, and where.
+            The workflow and the machine.
         limit : int
-            Of how many runs at most.
+            Maximum number of runs.
 
         Returns
         -------
@@ -253,7 +253,7 @@ class RunRepository(Repository):
         return await self._database.read(_node_times, structure, machine, limit)
 
     async def has_client(self, client_id: str) -> bool:
-        """Return whether a client of our WebSocket ever started a run."""
+        """Return whether a client of this package's WebSocket has ever started a run."""
         return await self._database.read(_has_client, client_id)
 
     async def active(self) -> list[RunRecord]:
@@ -269,7 +269,7 @@ class RunRepository(Repository):
 
 
 def _row(record: RunRecord) -> dict[str, Any]:
-    """Flatten a record on the caller's side: the record may change while the writer waits."""
+    """Copy a record to a row before the writer runs, since the record may change until then."""
     row = {name: getattr(record, name) for name in _COLUMNS}
     row["record"] = json.dumps({name: getattr(record, name) for name in _DETAILS})
     row["story"] = json.dumps(record.story, separators=(",", ":"))
@@ -281,7 +281,7 @@ def _record(row: sqlite3.Row) -> RunRecord:
     columns = {name: row[name] for name in _COLUMNS}
     record = RunRecord(**columns, **json.loads(row["record"]), story=story)
     if record.number is not None and float(record.number).is_integer():
-        record.number = int(record.number)  # as ComfyUI said it; SQLite keeps both kinds as one
+        record.number = int(record.number)  # the column returns floats; ComfyUI sent an integer
     return record
 
 

@@ -1,9 +1,9 @@
 """The session id with which this server queues prompts, kept over restarts.
 
 ComfyUI sends the events of a prompt to the client id that queued it. A restarted Jupyter must use
-the id of its predecessor to hear of the prompts that still run; a second Jupyter on the same data
-folder must not. So each server holds the lock of one file ``sessions/<id>.lock``, and the kernel of
-the operating system releases it when the server dies, however it dies.
+the id of its predecessor to receive the events of prompts that are still executing; a second
+Jupyter with the same data folder must not. So each server locks a file ``sessions/<id>.lock``, and
+the kernel of the operating system releases the lock when the server exits for any reason.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """A held session id.
+    """A session id whose file is locked by this server.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Where the lock files are, e.g. ``<data_dir>/sessions``.
+        Folder of the lock files, e.g. ``<data_dir>/sessions``.
 
     Attributes
     ----------
     id : str
         The ComfyUI client id of this server.
     claimed : frozenset of str
-        This id and those of servers that are dead: their runs are now ours to follow.
+        This id and those of exited servers, whose runs this server recovers.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,20 +42,20 @@ class Session:
         self.claimed: frozenset[str] = frozenset()
         names = self.claim()
         while not names:
-            # Another server may claim the new file meanwhile: then it belongs to that one.
+            # Another server may lock the new file first; then this server creates another one.
             (folder / f"{uuid.uuid4().hex}.lock").touch(0o600)
             names = self.claim()
         self.id = min(names)
 
     def claim(self) -> frozenset[str]:
-        """Claim the ids of servers that have died since the last time, and return these."""
+        """Lock the ids of servers that have exited since the last call, and return these ids."""
         paths = self._folder.glob("*.lock")
         found = frozenset(path.stem for path in paths if self._lock(path))
         self.claimed |= found
         return found
 
     def close(self) -> None:
-        """Release the locks; the ids stay for the next server."""
+        """Release the locks; the files remain for the next server."""
         for descriptor in self._locks:
             os.close(descriptor)
         self._locks.clear()

@@ -1,4 +1,4 @@
-"""SQLite's errors, as errors of this package that say what happened and what helps."""
+"""Convert SQLite's errors to errors of this package, with their causes and advice."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from ..errors import ComfyDeployError
 
-LITTLE = 64 * 1024  # bytes; with less left, an error of the disk means that it is full
+LITTLE = 64 * 1024  # bytes; with less free space, an I/O error is reported as a full disk
 
-# SQLite's messages (sqlite3_errstr): Python 3.10 does not have the error codes.
+# SQLite's messages (sqlite3_errstr); Python 3.10 does not provide the error codes.
 _LOCKED = ("database is locked", "database table is locked")
 _FULL = "database or disk is full"
 _DAMAGED = ("database disk image is malformed", "file is not a database", "malformed database")
@@ -49,17 +49,17 @@ _MEANINGS = {
 
 
 def is_locked(error: BaseException) -> bool:
-    """Return whether another process held a lock for longer than this one waits."""
+    """Return whether another process held a lock for longer than this process waits."""
     return isinstance(error, sqlite3.OperationalError) and str(error).startswith(_LOCKED)
 
 
 def is_damage(error: BaseException) -> bool:
-    """Return whether an error says that the file is no proper database any more."""
+    """Return whether an error means that the file is damaged or not a database."""
     return isinstance(error, sqlite3.DatabaseError) and str(error).startswith(_DAMAGED)
 
 
 def explain(error: Exception, path: Path) -> ComfyDeployError | None:
-    """Return this package's error for one of SQLite or of the operating system.
+    """Return this package's error for an error of SQLite or of the operating system.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def explain(error: Exception, path: Path) -> ComfyDeployError | None:
     Returns
     -------
     ComfyDeployError or None
-        None for a mistake in a statement, which is an error of this package itself.
+        None for an error in a statement, which is a bug of this package.
     """
     if isinstance(error, OSError):
         return _explain_system(error, path)
@@ -109,7 +109,7 @@ def damaged(path: Path) -> StoreUnavailableError:
 
 
 def newer(path: Path, steps: list[str]) -> StoreUnavailableError:
-    """Return the error for a store that a newer version of this package has made."""
+    """Return the error for a store that was created by a newer version of this package."""
     return _unavailable(
         _Meaning(
             "newer",

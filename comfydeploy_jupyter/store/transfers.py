@@ -1,4 +1,4 @@
-"""The record of every transfer, so that none is lost with the process."""
+"""The records of all transfers, so that a new process can continue them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 OPEN = ("queued", "active", "retrying")
 ENDED = ("done", "failed", "cancelled")
-KEPT = 1000  # ended transfers that are remembered
+KEPT = 1000  # ended transfers that are kept
 KEPT_PRIVATE = 3  # days
 
 
@@ -26,36 +26,36 @@ class TransferRecord:
     Attributes
     ----------
     id : str
-        Its name in the queue.
+        Id of the transfer in the queue.
     direction : str
         ``up`` or ``down``.
     kind : str
-        Which job does it: ``output``, ``presigned``, ``volume``, ``download``, ``copy``.
+        The kind of its job: ``output``, ``presigned``, ``volume``, ``download``, ``copy``.
     session : str
-        The server whose transfer it is.
+        Session id of the server that runs the transfer.
     filename : str
-        The name to show.
+        File name to show to users.
     path : str or None
-        The local file, absolute; None for outputs, which their machine finds.
+        The local file, absolute; None for outputs, whose machine provides the path.
     prompt_id, node_id : str or None
-        The run and the node whose output it is.
+        The ids of the run and of the node that made the output.
     size : int or None
-        Bytes, once known.
+        Size in bytes, if known.
     sent : int
-        Bytes that are over.
+        Bytes that were transferred.
     state : str
         One of ``queued``, ``active``, ``retrying``, ``done``, ``failed``, ``cancelled``.
     attempts : int
-        How often it was begun.
+        Number of attempts.
     error : str or None
-        Why the last attempt failed, in one sentence.
+        The reason why the last attempt failed, in one sentence.
     created_at, finished_at : str or None
-        ISO 8601, UTC.
+        Times in ISO 8601, UTC.
     facts : dict
-        What its job must remember, such as the parts that are confirmed.
+        Data that its job needs for the next attempt, such as the confirmed parts.
     private : dict
-        Addresses and tokens; never shown, and forgotten when the transfer is done or cancelled. One
-        that failed keeps them for another try, `KEPT_PRIVATE` days long.
+        Addresses and tokens; never part of a reply, and deleted when the transfer succeeds or is
+        cancelled. A failed transfer keeps them for another attempt for `KEPT_PRIVATE` days.
     """
 
     id: str
@@ -78,7 +78,7 @@ class TransferRecord:
 
     @property
     def ended(self) -> bool:
-        """Whether it has reached its end."""
+        """Whether the transfer has ended."""
         return self.state in ENDED
 
     @property
@@ -138,16 +138,16 @@ class TransferRepository(Repository):
         return await self._database.read(_find, condition, tuple(values), -1)
 
     async def reopen(self, record: TransferRecord) -> bool:
-        """Queue a failed transfer again; return False if it is not failed any more.
+        """Queue a failed transfer again; return False if its state is not failed any more.
 
-        Of several who want that at the same time one gets it.
+        If several callers try this at the same time, only one of them succeeds.
         """
         return await self._database.write(_reopen, _row(record))
 
     async def recover(self, sessions: Iterable[str], session: str) -> list[TransferRecord]:
         """Assign the open transfers of other sessions to a session; return them, oldest first.
 
-        What ended long ago, and the tokens of what failed, are forgotten on this occasion.
+        Records that ended long ago, and old tokens of failed transfers, are deleted as well.
         """
         return await self._database.write(_recover, tuple(sessions), session)
 
@@ -161,17 +161,17 @@ class TransferRepository(Repository):
         return found[0] if found else None
 
     async def origins(self) -> dict[str, str]:
-        """Return where the files that were downloaded came from, by their path."""
+        """Return the sources of downloaded files, by their path."""
         found = await self._database.read(_find, "kind = ? AND state = ?", ("download", "done"), -1)
         origins = {record.path: record.facts.get("origin") for record in found}
         return {path: origin for path, origin in origins.items() if path and origin}
 
     async def newest_ended(self, limit: int) -> list[TransferRecord]:
-        """Return the transfers that ended, of those the newest, oldest first."""
+        """Return the last ended transfers, oldest first."""
         return await self._database.read(_find, f"state IN ({_marks(ENDED)})", ENDED, limit)
 
     async def count_ended(self, prompt_id: str | None) -> dict[str, int]:
-        """Return how many transfers, of one run or of all, ended in which state."""
+        """Return the number of ended transfers by state, of one run or of all."""
         return await self._database.read(_count_ended, prompt_id)
 
 
@@ -180,7 +180,7 @@ def _marks(values: Sequence[str]) -> str:
 
 
 def _row(record: TransferRecord) -> dict[str, Any]:
-    """Copy a record to a row at once: the record may change before the writer thread runs."""
+    """Copy a record to a row before the writer runs, since the record may change until then."""
     row = {name: getattr(record, name) for name in _COLUMNS}
     return {**row, **{name: json.dumps(getattr(record, name)) for name in _JSON}}
 

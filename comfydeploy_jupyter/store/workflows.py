@@ -25,15 +25,15 @@ class WorkflowRecord:
     Attributes
     ----------
     workflow_id : str
-        Its id.
+        Id of the workflow.
     name : str
-        Need not be unique.
+        Name of the workflow; need not be unique.
     machine_id : str or None
-        The machine it is meant for.
+        Id of the machine that the workflow is made for.
     latest_version : int
-        Number of its newest version, and how many there are.
+        Number of its latest version, and also the number of its versions.
     created_at, updated_at : str
-        ISO 8601, UTC.
+        Times in ISO 8601, UTC.
     """
 
     workflow_id: str
@@ -51,15 +51,15 @@ class VersionRecord:
     Attributes
     ----------
     workflow_id : str
-        The workflow.
+        Id of the workflow.
     version : int
-        From 1, without gaps.
+        Number of the version: from 1, without gaps.
     comment : str
-        What its author says of it.
+        The author's comment on the version.
     created_at : str
-        ISO 8601, UTC.
+        Time in ISO 8601, UTC.
     workflow, workflow_api : bytes or None
-        The graph in UI and in API format, as JSON; None too where graphs were not asked for.
+        The graph in UI and in API format, as JSON; None also if graphs were not requested.
     """
 
     workflow_id: str
@@ -71,21 +71,21 @@ class VersionRecord:
 
     @property
     def id(self) -> str:
-        """An id of the version's own, the same at every time."""
+        """An id of the version itself, derived from workflow and number."""
         return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{self.workflow_id}/{self.version}"))
 
 
 class Saved(NamedTuple):
-    """What became of a save.
+    """The result of saving a workflow.
 
     Attributes
     ----------
     workflow : WorkflowRecord
-        The workflow afterwards.
+        The workflow after saving.
     version : VersionRecord
-        The version that has the content, with its graphs.
+        The version with the saved content, including its graphs.
     created : bool
-        Whether that version is new.
+        Whether the version is new.
     """
 
     workflow: WorkflowRecord
@@ -96,7 +96,7 @@ class Saved(NamedTuple):
 class Content:
     """The graphs of a version, ready to be stored.
 
-    Making one encodes megabytes: do it in a thread.
+    The constructor encodes megabytes: call it in a thread.
 
     Parameters
     ----------
@@ -108,14 +108,14 @@ class Content:
     Raises
     ------
     InvalidRequestError
-        If a graph is nested deeper than JSON can be written.
+        If a graph is nested too deeply to be written as JSON.
 
     Attributes
     ----------
     workflow, workflow_api : bytes or None
-        As JSON.
+        The graphs as JSON.
     workflow_content, api_content : bytes or None
-        SHA-256 of the graph with its keys sorted: equal for equal graphs.
+        SHA-256 of each graph with sorted keys, so that equal graphs have equal hashes.
     """
 
     def __init__(
@@ -125,9 +125,9 @@ class Content:
         self.workflow_api, self.api_content = _encode(workflow_api)
 
     def adds_nothing_to(self, workflow_content: bytes | None, api_content: bytes | None) -> bool:
-        """Tell whether a version with these hashes has this content already.
+        """Return whether a version with these hashes has this content already.
 
-        A graph in API format that is missing here is no difference: it could not be made.
+        A missing graph in API format does not count as a difference: it could not be created.
         """
         if self.api_content is None and self.workflow_content is not None:
             api_content = None
@@ -135,12 +135,12 @@ class Content:
 
 
 class WorkflowStore(Repository):
-    """Reads and writes workflows; every write is one transaction."""
+    """Reads and writes workflows; each write is one transaction."""
 
     async def create(
         self, name: str, content: Content, *, comment: str = "", machine_id: str | None = None
     ) -> Saved:
-        """Keep a new workflow with its first version."""
+        """Store a new workflow with its first version."""
         return await self._database.write(_create, name, content, comment, machine_id)
 
     async def update(
@@ -153,21 +153,21 @@ class WorkflowStore(Repository):
         machine_id: str | None = None,
         force: bool = False,
     ) -> Saved:
-        """Keep what is new of a workflow.
+        """Store the changes of a workflow.
 
         Parameters
         ----------
         workflow_id : str
             The workflow.
         content : Content
-            Becomes a new version if it differs from the latest one. A graph in API format that
-            is missing here does not count as a difference.
+            The graphs; they become a new version if they differ from the latest one. A missing
+            graph in API format does not count as a difference.
         comment : str
-            Of the new version.
+            The comment on the new version.
         name, machine_id : str, optional
             New values for the workflow.
         force : bool
-            Make a new version even of the same content.
+            Whether to create a new version even with unchanged content.
 
         Raises
         ------
@@ -181,15 +181,15 @@ class WorkflowStore(Repository):
     async def newest(
         self, *, search: str = "", limit: int = 100, offset: int = 0
     ) -> list[WorkflowRecord]:
-        """Return workflows, the one changed last first.
+        """Return workflows, the last changed one first.
 
         Parameters
         ----------
         search : str
-            Only those whose name, or a comment of one of their versions, contains this, in
-            whatever case.
+            Only workflows whose name, or the comment of one of whose versions, contains this text;
+            case is ignored.
         limit, offset : int
-            How many, and after how many.
+            How many workflows, and how many to skip.
         """
         return await self._database.read(_newest, search, limit, offset)
 
@@ -203,7 +203,7 @@ class WorkflowStore(Repository):
         workflow_id : str
             The workflow.
         search : str
-            Only those whose comment contains this, in whatever case.
+            Only versions whose comment contains this text; case is ignored.
         limit, offset : int
             How many, and after how many.
 
@@ -217,14 +217,14 @@ class WorkflowStore(Repository):
     async def version(
         self, workflow_id: str, number: int | None = None
     ) -> tuple[WorkflowRecord, VersionRecord]:
-        """Return a workflow with one of its versions, graphs included.
+        """Return a workflow with one of its versions, including graphs.
 
         Parameters
         ----------
         workflow_id : str
             The workflow.
         number : int, optional
-            The version; by default the latest.
+            Number of the version; by default the latest.
 
         Raises
         ------
@@ -248,7 +248,7 @@ def _encode(graph: dict[str, Any] | None) -> tuple[bytes | None, bytes | None]:
 
 
 def _fold(text: str) -> str:
-    """Return text as it is searched: one line, without the differences that nobody means."""
+    """Return normalised text for searches: one line, case-folded, in normal form NFKC."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
@@ -440,6 +440,6 @@ def _next_change(connection: sqlite3.Connection) -> int:
 
 
 def _now(connection: sqlite3.Connection) -> str:
-    """Return the present time; within the transaction, so that times are in order too."""
+    """Return the present time; called within the transaction, so that times are ordered, too."""
     (now,) = connection.execute("SELECT strftime('%Y-%m-%dT%H:%M:%fZ', 'now')").fetchone()
     return str(now)
