@@ -182,7 +182,6 @@ async def what_answers(url: str, timeout: float = 5.0, *, peers: Peers | None = 
     The JSON of ``GET /system_stats`` must have ``devices``, and a ``system`` with ComfyUI's
     version or, as in older versions, ``argv`` (ComfyUI, server.py). Redirects are not followed.
 
-
     Raises
     ------
     ComfyUIUnavailableError
