@@ -1,1 +1,1 @@
-"""One ComfyUI: the only package that speaks its protocol."""
+"""Access to a ComfyUI: the only package that uses ComfyUI's protocol."""

@@ -122,7 +122,7 @@ class ComfyUIClient(Transport):
         )
 
     async def _job_status(self, prompt_id: str) -> str | None:
-        """Return the status of a prompt in the jobs API; None where it is unknown there."""
+        """Return the status of a prompt in the jobs API; None if the API does not have it."""
         try:
             job = await self._job("GET", prompt_id)
         except NotFoundError:

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 # With this flag ComfyUI sends the node and the prompt of each preview (feature_flags.py).
 FEATURE_FLAGS = json.dumps({"type": "feature_flags", "data": {"supports_preview_metadata": True}})
-BACKOFF = Backoff(first=0.05, longest=3.0)  # between attempts to connect
+BACKOFF = Backoff(first=0.05, longest=3.0)  # pauses between attempts to connect
 KNOCK_TIMEOUT = 5.0  # seconds that ComfyUI has to answer an HTTP request before a socket is opened
 HEARTBEAT = 20.0  # seconds of silence after which a ping checks the connection
 FIRST_DOUBT, LAST_DOUBT = 8.0, 300.0  # seconds of silence after which a socket may be deaf

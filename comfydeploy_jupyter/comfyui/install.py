@@ -125,7 +125,7 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-# --- what is there
+# --- existing installations
 
 
 def _is_there(target: Path, options: Options) -> bool:

@@ -221,7 +221,7 @@ class ComfyUIProcess:
         for callback in list(self._callbacks):
             _tell(callback, state)
 
-    # --- one start, one end
+    # --- start and stop
 
     async def _launch(self) -> ComfyUIUnavailableError | None:
         """Start ComfyUI and wait until it answers; after a failure stop it and return the error."""
@@ -262,7 +262,7 @@ class ComfyUIProcess:
         verdict = f": {self.memory_verdict}" if self.memory_verdict else ""
         return f"{self._child.exit_text()}{verdict}"
 
-    # --- what a start needs; runs in a thread
+    # --- preparation of a start; runs in a thread
 
     def _prepare(self) -> tuple[list[str], str, dict[str, str]]:
         """Return command line, address and environment; stop a killed server's process."""

@@ -1,1 +1,1 @@
-"""Files: uploads in, hashes, listings, statistics. All disk access happens in threads."""
+"""Files: uploads, hashes, listings, information on disks. Threads do all disk access."""

@@ -1,1 +1,1 @@
-"""Machines: the ComfyUI instances that a run can go to."""
+"""Machines: the ComfyUI instances that runs can be sent to."""

@@ -376,7 +376,7 @@ class Dispatcher:
             self.times.add(run, seconds)
         self._update(run.member)
 
-    # -- deciding ----------------------------------------------------------------------------
+    # -- decisions ---------------------------------------------------------------------------
 
     def decide(self, now: float) -> Decision | None:
         """Remove the next run from the queue and assign it; return None if all have to wait.

@@ -335,7 +335,7 @@ class Machine:
         Raises
         ------
         ComfyUIUnavailableError
-            If there is none.
+            If none is running.
         """
         await self.ready()
         link = self._link

@@ -1,1 +1,1 @@
-"""Runs: queueing a prompt, following it to its true end, and telling everybody who listens."""
+"""Runs: queue prompts, follow them until they have ended, and emit their events."""

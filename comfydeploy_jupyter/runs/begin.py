@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .prompt import Prepared
     from .shared import Shared
 
-BEGIN_WITHIN = 1.0  # seconds until a run has been created if ComfyUI is ready
+BEGIN_WITHIN = 1.0  # seconds for the creation of a run, even if its timeout is shorter
 MANY_NODES = 2_000  # nodes of a graph from which on it is processed in a thread
 
 

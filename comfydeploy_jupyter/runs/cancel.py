@@ -151,7 +151,7 @@ class Canceller:
         return _unless_ended_otherwise(run.record, "queued")
 
     async def _cancel_foreign(self, record: RunRecord) -> str:
-        """Store a cancellation for the server that has the run; return the state before."""
+        """Cancel a run of another server in ComfyUI; return its state before."""
         client = await self._machines.get(record.machine).ready()
 
         async def ask() -> str:

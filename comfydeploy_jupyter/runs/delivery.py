@@ -133,7 +133,7 @@ class Delivery:
     async def upload(
         self, run: Run, record: RunRecord, queued: Callable[[], Awaitable[None]]
     ) -> dict[str, Any] | None:
-        """Upload all outputs of a run, and report each node's when its files are there.
+        """Upload all outputs of a run; report each node's output once its files are uploaded.
 
         Parameters
         ----------

@@ -103,7 +103,7 @@ class MachineEvents:
     def machine_ended(self, machine: Machine, reason: str, *, wanted: bool = False) -> None:
         """End the run that was executing when ComfyUI exited; waiting runs will be queued again.
 
-        If the exit was requested (``wanted``), the run that was next in the queue is not blamed.
+        If the exit was requested (``wanted``), the next run in the queue is not its cause.
         """
         runs = self._active.of(machine)
         self._complete(runs)

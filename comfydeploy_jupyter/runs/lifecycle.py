@@ -25,18 +25,18 @@ if TYPE_CHECKING:
 class State(str, Enum):
     """The state of a run. The status that clients receive is coarser."""
 
-    RECEIVED = "received"  # it is being stored; ComfyUI lacks the last byte of the request
+    RECEIVED = "received"  # it is being stored; ComfyUI has not received the last byte
     POSTED = "posted"  # it is stored, and ComfyUI has been asked to queue it
-    UNANSWERED = "unanswered"  # ComfyUI did not say whether it has queued it
-    UNCONFIRMED = "unconfirmed"  # recovered; whether ComfyUI ever heard of it is not known
+    UNANSWERED = "unanswered"  # ComfyUI did not answer whether it has queued it
+    UNCONFIRMED = "unconfirmed"  # recovered; it is unknown whether ComfyUI received it
     QUEUED = "queued"  # ComfyUI has it
-    REQUEUING = "requeuing"  # ComfyUI has lost it, and is asked once more to queue it
+    REQUEUING = "requeuing"  # ComfyUI has lost it, and is asked to queue it again
     RUNNING = "running"  # ComfyUI executes it
-    EXECUTED = "executed"  # ComfyUI has told its success, and is not done with it yet
-    ENDING = "ending"  # how its execution ended is known, and is being stored
-    UPLOADING = "uploading"  # it was executed; its outputs are being uploaded
+    EXECUTED = "executed"  # ComfyUI has reported success, but has not released it
+    ENDING = "ending"  # the outcome of its execution is known and is being stored
+    UPLOADING = "uploading"  # it was executed, and its outputs are being uploaded
     ENDED = "ended"
-    DROPPED = "dropped"  # it did not take place, and is forgotten
+    DROPPED = "dropped"  # it was not executed, and is removed
 
 
 class Cause(str, Enum):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ..comfyui.events import Preview
 
-MAX_BYTES = 8 * 1024 * 1024  # of encoded events that a log keeps
+MAX_BYTES = 8 * 1024 * 1024  # size of the encoded events in a log
 LARGE = 64 * 1024  # bytes of an event that is encoded in a thread, and of a batch for a reader
 SHORT = 256  # assumed bytes of an event with a few short values
 MAX_PREVIEWS = 4  # previews are large and soon outdated

@@ -48,7 +48,7 @@ class Past:
             self._background.start(self._read(run, structure, machine), run)
 
     def add(self, record: RunRecord) -> None:
-        """Add a run that has ended to the cache."""
+        """Add the work of a run that has ended to the cache, if it was successful."""
         if record.status != "success" or record.structure is None or not record.node_times:
             return
         key = record.structure, record.machine

@@ -1,1 +1,1 @@
-"""An environment as a snapshot: read here or elsewhere, written as a Docker build context."""
+"""Snapshots of environments: read or convert them, write them as Docker build contexts."""

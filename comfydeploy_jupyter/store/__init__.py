@@ -1,1 +1,1 @@
-"""The records that are kept over restarts, in SQLite."""
+"""The records that must survive restarts, stored with SQLite."""

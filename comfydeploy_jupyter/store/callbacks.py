@@ -29,7 +29,7 @@ class Order:
     token : str or None
         The key in the request.
     gpu_event_id : str or None
-        Sent back with each status.
+        An id that is sent with each status.
     told_status : str or None
         The last status that was reported, or is waiting to be delivered.
     told_outputs : list of str

@@ -205,7 +205,7 @@ class WorkflowStore(Repository):
         search : str
             Only versions whose comment contains this text; case is ignored.
         limit, offset : int
-            How many, and after how many.
+            How many versions, and how many to skip.
 
         Raises
         ------

@@ -1,1 +1,1 @@
-"""Uploads, downloads and callbacks, kept in the store until they are complete."""
+"""Uploads, downloads and callbacks, stored until they are complete."""

@@ -1,1 +1,1 @@
-"""Ways in from the internet, by cloudflared."""
+"""Tunnels that give access from the internet, with cloudflared."""

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 POLL = 0.1  # s between two reads of the log and the metrics during the start
 SILENT_METRICS = (
-    3.0  # s for which an address is known until a cloudflared without metrics is trusted
+    3.0  # s with a known address after which missing metrics of cloudflared are ignored
 )
 ALL_LINES = 2000
 REDACTED = "<token>"

@@ -141,7 +141,7 @@ class Gate:
             await stop.wait()
             await runner.cleanup()
 
-    # --- who may enter
+    # --- access control
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         connection = cast("Connection", request.protocol)
@@ -220,7 +220,7 @@ class Gate:
             secure=request.headers.get("X-Forwarded-Proto", "") == "https",
         )
 
-    # --- passing on
+    # --- forwarding
 
     async def _forward(
         self, request: web.BaseRequest, path: str, *, fresh: bool

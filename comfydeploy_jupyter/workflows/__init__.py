@@ -1,1 +1,1 @@
-"""Workflows: stored in versions, converted, validated."""
+"""Workflows: store them in versions, convert them, validate them."""
