@@ -45,7 +45,7 @@ async def hardware_and_software(machine: Machine) -> dict[str, Any]:
 async def _software(machine: Machine, system: dict[str, Any], *, here: bool) -> dict[str, Any]:
     status = machine.status()
     known: dict[str, Any] = {"version": None, "commit": None, "source": None}
-    if machine.connected or machine.path is not None:  # else it would be searched, or started
+    if machine.connected or machine.path is not None:  # else this would find or start it
         with contextlib.suppress(ComfyUIUnavailableError, asyncio.TimeoutError):
             known = await wait_for(machine.version(), ASK_WITHIN)
     pid = status.get("pid")

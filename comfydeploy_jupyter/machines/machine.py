@@ -280,7 +280,7 @@ class Machine:
     async def check(self, within: float) -> None:
         """Raise unless its ComfyUI is connected and answers, so that runs can be sent to it.
 
-        Nothing is started or searched.
+        Nothing is started or searched for.
 
         Parameters
         ----------

@@ -21,7 +21,7 @@ class MachineSettings:
     comfyui_path : str
         A ComfyUI folder; without a URL, ComfyUI is started from there.
     comfyui_python : str
-        The interpreter that runs ComfyUI; if empty, it is searched.
+        The interpreter that runs ComfyUI; if empty, it is searched for.
     launch_args : tuple of str
         Further arguments for its ``main.py``.
     env : mapping

@@ -203,7 +203,7 @@ class Supervisor:
             raise
 
     async def find(self) -> None:
-        """Search ComfyUI, unless it was found before; nothing is started."""
+        """Search for ComfyUI, unless it was found before; nothing is started."""
         async with self._lock:
             if self.link is None:
                 self.link = await self._establish()

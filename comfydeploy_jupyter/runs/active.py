@@ -41,7 +41,7 @@ class ActiveRuns:
     def add(self, run: Run) -> None:
         """Add a run, and pass its events on to the followers."""
         run.listener = self._pass_on
-        # Without a reference to the run: a cycle would keep it in memory for some time.
+        # Without a reference to the run: a reference cycle would delay its deletion.
         run.with_urls = partial(with_urls, view_url=self.view_url, machine=run.record.machine)
         self._runs[run.prompt_id] = run
         self._by_comfyui_id[run.comfyui_id] = run

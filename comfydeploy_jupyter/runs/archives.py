@@ -25,9 +25,9 @@ _END, _ZIP64_LOCATOR = 22, 20  # sizes in bytes of the records at the end of an 
 def _as_error_of(field: str) -> Iterator[None]:
     """Convert the exceptions of `zipfile` for a broken archive to an error that names the field.
 
-    `zipfile` raises many types of exceptions, including those of each compression module. An
-    OSError of the disk is raised unchanged. It has an ``errno``; ``EINVAL`` is an exception to
-    this, since it means that the archive contains an offset outside of the file.
+    `zipfile` raises many types of exceptions, including those of each compression module. Only an
+    OSError of the disk is raised unchanged. It has an ``errno`` other than ``EINVAL``, which means
+    that the archive contains an offset outside of the file.
     """
     try:
         yield
@@ -41,8 +41,8 @@ def open_archive(file: IO[bytes], field: str) -> zipfile.ZipFile:
     """Open an archive after checking the size of its central directory, which is read at once.
 
     The record at the end of an archive contains that size (PKWARE's APPNOTE, 4.3.16). Archives
-    with a larger directory have a ZIP64 record before it, and are refused. The record is searched
-    in the same way as `zipfile` does it: a second signature in the last 22 bytes is ignored.
+    with a larger directory have a ZIP64 record before it, and are refused. The record is found
+    in the same way as by `zipfile`: a second signature in the last 22 bytes is ignored.
     """
     file.seek(-min(file.seek(0, os.SEEK_END), _END + 0xFFFF + _ZIP64_LOCATOR), os.SEEK_END)
     tail = file.read()

@@ -116,14 +116,14 @@ class MachineEvents:
                 self._background.start(self._finalizer.lose(run, reason, advice=advice), run)
 
     def _complete(self, runs: list[Run]) -> None:
-        """End runs that have succeeded, and of which only ComfyUI's release is missing."""
+        """End runs that have succeeded, and of which only the last event is missing."""
         for run in runs:
             if run.state is State.EXECUTED and run.events_complete:
                 self._background.start(self._finalizer.complete(run), run)
 
 
 def _next_of(runs: list[Run]) -> Run | None:
-    """Return the run that ComfyUI may have been about to start at its last sign of life."""
+    """Return the run that ComfyUI may have been about to start when it was lost, or None."""
     queued = [run for run in runs if run.record.status == "queued"]
     if not queued or any(run.record.status == "running" for run in runs):
         return None

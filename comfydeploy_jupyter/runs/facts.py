@@ -51,7 +51,7 @@ class Facts:
     answered : asyncio.Event
         Set unless ComfyUI is being asked to queue the run.
     released : asyncio.Event
-        Set when ComfyUI has released the run, or when no event can report that any more.
+        Set when ComfyUI has finished all work on the run, or when its events cannot show that.
     settled : asyncio.Event
         Set when the run has ended, or when only its uploads remain.
     ended : asyncio.Event
@@ -65,7 +65,7 @@ class Facts:
         self.outcome: RunRecord | None = None  # the record of its end while that is being stored
         self.events_complete = events_complete
         self.promised = False  # a client has received its id before ComfyUI has answered
-        self.success_told = False  # ComfyUI has reported success, but may not have released it
+        self.success_told = False  # ComfyUI has reported success, but may not have finished it
         self.missed_at: float | None = None  # monotonic time at which ComfyUI first did not have it
         self.was_next = False  # it was next in the queue when the connection was lost
         self.comfyui_exit: str | None = None  # how the ComfyUI that had it exited, if known

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RELEASE_WITHIN = 0.5  # seconds that ComfyUI has to release a run after it reported success
+RELEASE_WITHIN = 0.5  # seconds from the success of a run to its last event
 
 
 class Finalizer:
@@ -202,7 +202,7 @@ class Finalizer:
 
 
 async def _release(run: Run) -> None:
-    """Wait until ComfyUI has released a run whose success it has reported."""
+    """Wait for the last event of a run whose success ComfyUI has reported."""
     if run.success_told and run.events_complete and not run.released.is_set():
         with suppress(asyncio.TimeoutError):
             await wait_for(run.released.wait(), RELEASE_WITHIN)

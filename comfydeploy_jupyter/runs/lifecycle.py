@@ -32,7 +32,7 @@ class State(str, Enum):
     QUEUED = "queued"  # ComfyUI has it
     REQUEUING = "requeuing"  # ComfyUI has lost it, and is asked to queue it again
     RUNNING = "running"  # ComfyUI executes it
-    EXECUTED = "executed"  # ComfyUI has reported success, but has not released it
+    EXECUTED = "executed"  # ComfyUI has reported success, but not its last event
     ENDING = "ending"  # the outcome of its execution is known and is being stored
     UPLOADING = "uploading"  # it was executed, and its outputs are being uploaded
     ENDED = "ended"

@@ -284,7 +284,7 @@ class Recovery:
 
 def _in_queue(run: Run) -> bool:
     """Return whether ComfyUI's queue should contain a run."""
-    # A run that has succeeded leaves the queue shortly before ComfyUI sends its release.
+    # A run that has succeeded leaves the queue shortly before ComfyUI sends its last event.
     has_left = run.state is State.EXECUTED and run.events_complete
     return run.first_told and not run.ending and not has_left
 

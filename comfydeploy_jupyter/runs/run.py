@@ -28,7 +28,7 @@ LIVE_EVERY = 0.5  # seconds between two updates of the progress without events
 
 
 def is_release(event: Event) -> bool:
-    """Return whether an event of ComfyUI releases a prompt, however its execution ended."""
+    """Return whether an event is ComfyUI's last one for a prompt, whatever the outcome."""
     return event.type == "executing" and event.data.get("node") is None
 
 

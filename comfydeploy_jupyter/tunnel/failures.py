@@ -23,7 +23,7 @@ Reason = Literal[
 
 LOG_LINES = 20
 
-# The patterns are searched in this order in the log since the start.
+# The log since the start is searched for these patterns in this order.
 _SIGNS: tuple[tuple[Reason, re.Pattern[str], str], ...] = (
     (
         "rate_limited",

@@ -26,7 +26,7 @@ class TunnelSettings:
     Attributes
     ----------
     cloudflared_path : str
-        Path of the program; if empty, it is searched.
+        Path of the program; if empty, the program is searched for.
     download : bool
         Whether the user has agreed to the download.
     release_url : str
