@@ -1,1 +1,1 @@
-"""The description of every route in OpenAPI 3.1, made from the models that check the bodies."""
+"""Describes every route in OpenAPI 3.1, from the models that validate the bodies."""

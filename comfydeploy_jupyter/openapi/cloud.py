@@ -23,14 +23,14 @@ from .operation import (
 
 
 class SignedIn(Success):
-    """The user has approved; the key is kept here."""
+    """The user has approved the sign-in; the key is stored on this server."""
 
     authenticated: Literal[True]
     name: str = Field(examples=["Ada"])
 
 
 class SignInPending(Success):
-    """The user has not approved yet; ``auth_url`` is the page for that."""
+    """The user has not approved the sign-in yet; ``auth_url`` is the page for the approval."""
 
     authenticated: Literal[False]
     status: Literal["pending"]
@@ -38,14 +38,14 @@ class SignInPending(Success):
 
 
 class ComfyAccount(ReplyModel):
-    """Whether there is a key of a Comfy account, and where it is from."""
+    """Whether this server has a key of a Comfy account, and the source of the key."""
 
     has_key: bool = Field(examples=[True])
     source: Literal["kept", "configured"] | None = Field(examples=["kept"])
 
 
 class ComfyAccountKept(ComfyAccount):
-    """The key was kept, or forgotten."""
+    """The key was stored or deleted."""
 
     success: Literal[True]
 
@@ -57,11 +57,11 @@ def _site(method: str, path: str, name: str) -> Operation:
         path=path,
         id=name,
         tag="ComfyDeploy",
-        summary="A page of ComfyDeploy's web site, passed on",
+        summary="A page of ComfyDeploy's web site, through a proxy",
         text="The tail may have any number of parts. Status and content are those of the site.",
         headers=(KEY,),
         bodies=(content,) if method == "post" else (),
-        replies=(Reply("What the site answers, with its status.", (content,), "default"),),
+        replies=(Reply("The response of the site, with its status.", (content,), "default"),),
         errors=CLOUD,
     )
 
@@ -72,12 +72,12 @@ OPERATIONS = (
         path="/comfyui-deploy/auth-response",
         id="getSignIn",
         tag="ComfyDeploy",
-        summary="Has the user approved the sign-in at ComfyDeploy?",
+        summary="Whether the user has approved the sign-in at ComfyDeploy",
         query=schemas.AuthQuery,
         replies=(
-            json_reply(SignedIn, "Yes; the key is kept here, and not told."),
+            json_reply(SignedIn, "Approved. The key is stored on this server, and not returned."),
             json_reply(
-                SignInPending, "Not yet; `auth_url` is the page to approve it at.", status=202
+                SignInPending, "Not approved yet. The user approves at `auth_url`.", status=202
             ),
         ),
         errors=(ForbiddenAPIURLError, CloudError),
@@ -87,17 +87,17 @@ OPERATIONS = (
         path="/comfyui-deploy/comfy-account",
         id="getComfyAccount",
         tag="ComfyDeploy",
-        summary="Is there a key of a Comfy account for partner nodes?",
-        replies=(json_reply(ComfyAccount, "Whether, and where it is from; never the key."),),
+        summary="Whether this server has a key of a Comfy account for partner nodes",
+        replies=(json_reply(ComfyAccount, "The source of the key, but not the key."),),
     ),
     Operation(
         method="post",
         path="/comfyui-deploy/comfy-account",
         id="setComfyAccount",
         tag="ComfyDeploy",
-        summary="Keep the key of a Comfy account for the partner nodes of all runs, or forget it",
+        summary="Store the key of a Comfy account for the partner nodes of all runs, or delete it",
         bodies=json_body(schemas.AccountRequest),
-        replies=(json_reply(ComfyAccountKept, "The key is kept, or forgotten."),),
+        replies=(json_reply(ComfyAccountKept, "The key is stored or deleted."),),
     ),
     _site("get", "/comfydeploy", "getSiteRoot"),
     _site("post", "/comfydeploy", "postSiteRoot"),

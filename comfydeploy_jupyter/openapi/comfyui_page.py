@@ -13,10 +13,10 @@ def _page(method: str) -> Operation:
         path="/comfyui/{tail}",
         id=f"{method}ComfyUIPage",
         tag="ComfyUI",
-        summary="ComfyUI's own page with all its routes, passed on",
+        summary="ComfyUI's own page with all its routes, through a proxy",
         text="The tail may have any number of parts. Needs `execute`.",
         bodies=(content,) if method in ("post", "put", "patch", "delete") else (),
-        replies=(Reply("What ComfyUI answers, with its status.", (content,), "default"),),
+        replies=(Reply("The response of ComfyUI, with its status.", (content,), "default"),),
         errors=(NotFoundError, ComfyUIUnavailableError),
     )
 
@@ -28,7 +28,7 @@ OPERATIONS = (
         path="/comfyui/ws",
         id="openComfyUISocket",
         tag="ComfyUI",
-        summary="ComfyUI's own WebSocket, passed on",
+        summary="ComfyUI's own WebSocket, through a proxy",
         text="Needs `execute`.",
         headers=HANDSHAKE,
         replies=OPEN,

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made of the operations and their models."""
+"""The OpenAPI 3.1 document, from the operations and their models."""
 
 from __future__ import annotations
 
@@ -53,18 +53,18 @@ ABOUT = """\
 ComfyUI under Jupyter's own address: run, watch and cancel workflows, store them with their
 versions, move files and models, and manage the machines that run them.
 
-Every route needs Jupyter's authentication and asks its authorizer for `comfydeploy`. With a login
-cookie, a POST, `auth-response` and the WebSocket also need the value of the cookie `_xsrf`, in the
-header `X-XSRFToken` or as `_xsrf` in the query. A field that is null counts as not given; unknown
-fields are ignored.
+Every route needs Jupyter's authentication, and permission for the resource `comfydeploy`. With a
+login cookie, a POST, `auth-response` and the WebSocket also need the value of the cookie `_xsrf`,
+in the header `X-XSRFToken` or as `_xsrf` in the query. A field that is null counts as not given;
+unknown fields are ignored.
 """
-UNCHANGED = "The client has this answer already."
-UNCHANGED_HEADER = Header("If-None-Match", "304 if the answer still has this ETag.", '"a9f0"')
+UNCHANGED = "The reply is the same as that of the client."
+UNCHANGED_HEADER = Header("If-None-Match", "304 if the reply still has this ETag.", '"a9f0"')
 _OF_STATUS = {416: "The range is outside the file."}
 
 
 class Document(NamedTuple):
-    """A document as it is sent.
+    """A document in the form in which it is sent.
 
     Attributes
     ----------
@@ -155,14 +155,14 @@ def _reachable(paths: Any, components: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Schema(GenerateJsonSchema):
-    """The schema that pydantic makes, without titles and defaults that tell nothing."""
+    """The schema from pydantic, without titles and defaults that add no information."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
-        """Return false: such a title only repeats the name of its field."""
+        """Return False: pydantic's title only repeats the name of the field."""
         return False
 
     def default_schema(self, schema: Any) -> JsonSchemaValue:
-        """Leave out the default null, which only says that a field may be left out."""
+        """Leave out the default null, which only means that a field is optional."""
         found = super().default_schema(schema)
         if found.get("default", ...) is None:
             del found["default"]
@@ -199,7 +199,7 @@ class _Models:
         return found
 
     def required(self, model: type[BaseModel]) -> list[str]:
-        """Return the names of the fields that a model must have."""
+        """Return the names of the required fields of a model."""
         found: list[str] = self.components[model.__name__].get("required", [])
         return found
 
@@ -338,13 +338,13 @@ def _contents(contents: Iterable[Content], models: _Models) -> dict[str, Any]:
 
 
 def _errors(operation: Operation, models: _Models) -> dict[str, Any]:
-    """Return the replies for errors; with what another server answers, where that is passed on."""
+    """Return the replies for errors; also those of another server, if the route forwards them."""
     told = {status: _error(status, kinds) for status, kinds in errors_of(operation).items()}
     for reply in operation.replies:
         if reply.status == "default":
             for error in told.values():
                 ours = error["content"][JSON]
-                theirs = {"description": "What the site says."}
+                theirs = {"description": "The response of the site."}
                 ours["schema"] = {"anyOf": [ours["schema"], theirs]}
                 error["content"] |= _contents(reply.contents, models)
     return told

@@ -1,4 +1,4 @@
-"""Errors in the description: what they look like, and which ones a route can answer."""
+"""The model of errors, and the errors that each route can return."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ EXAMPLES: tuple[ComfyDeployError, ...] = (
 
 
 class ErrorReply(OpenReplyModel):
-    """Every error; further keys, such as ``hint`` or ``prompt_id``, go with some codes.
+    """Every error. Some codes have further keys, such as ``hint`` or ``prompt_id``.
 
     Errors of ``volume/…`` also have the message as ``detail``.
     """
@@ -120,9 +120,9 @@ class ErrorReply(OpenReplyModel):
 
 
 def errors_of(operation: Operation) -> dict[str, list[type[ComfyDeployError]]]:
-    """Return the errors that an operation can answer, by their HTTP status.
+    """Return the errors that an operation can return, by their HTTP status.
 
-    ``4XX`` stands for the status of ComfyDeploy, where that is passed on.
+    ``4XX`` stands for the status of ComfyDeploy, if the route returns this status.
     """
     kinds = [*_EVERYWHERE, *(_WITH_BODY if operation.bodies else ()), *operation.errors]
     found: dict[str, list[type[ComfyDeployError]]] = {}

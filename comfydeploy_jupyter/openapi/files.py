@@ -1,4 +1,4 @@
-"""Showing, listing, hashing and receiving files."""
+"""Show, list, hash and upload files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SHA256 = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 
 
 class ModelEntry(ReplyModel):
-    """A model file; size and time are null where only ComfyUI's API tells of it."""
+    """A model file; size and time are null if only ComfyUI's API lists it."""
 
     name: str = Field(examples=["a.safetensors"])
     folder: str = Field(examples=["checkpoints"])
@@ -55,7 +55,8 @@ class FileHash(ReplyModel):
     algorithm: Literal["sha256"]
     size: int = Field(description="In bytes.", examples=[5])
     cached: bool = Field(
-        description="Whether the hash was known, and the file was not read.", examples=[True]
+        description="Whether the hash is from the cache, so that the file was not read.",
+        examples=[True],
     )
 
 
@@ -68,7 +69,7 @@ class FileSystem(ReplyModel):
 
 
 class FileStat(ReplyModel):
-    """One path and the file system it is on."""
+    """One path and its file system."""
 
     path: str = Field(examples=["/home/ada/ComfyUI/models"])
     type: Literal["file", "directory"] = Field(examples=["directory"])
@@ -80,7 +81,7 @@ class FileStat(ReplyModel):
 
 
 class UploadedFile(ReplyModel):
-    """A file that was uploaded, under the name that it got."""
+    """An uploaded file, with the name under which it is stored."""
 
     filename: str = Field(examples=["a.txt"])
     name: str = Field(description="The same as `filename`.", examples=["a.txt"])
@@ -90,16 +91,16 @@ class UploadedFile(ReplyModel):
     content_type: str = Field(examples=["text/plain"])
     file_hash: str = Field(description="The SHA-256 of the content.", examples=[SHA256])
     reused: bool = Field(
-        description="Whether the same content was there under this name.", examples=[False]
+        description="Whether a file with this name and content existed.", examples=[False]
     )
     url: str | None = Field(
-        description="Where `view` shows it; null for models.",
+        description="Its address below `view`; null for models.",
         examples=["/comfyui-deploy/view?filename=a.txt&subfolder=&type=input"],
     )
 
 
 class UploadReply(UploadedFile, Success):
-    """The first file that was uploaded and, of several, all of them."""
+    """The first uploaded file; if there are several, also a list of all."""
 
     files: list[UploadedFile] = Field(default_factory=list)
 
@@ -129,15 +130,15 @@ UPLOAD_FORM: dict[str, Any] = {
         },
         "machine": {
             "type": "string",
-            "description": "The machine of the query, or nothing: files go to the folders of that"
-            " machine as they arrive.",
+            "description": "Optional: the same machine as in the query. Files are written to its"
+            " folders while they arrive.",
             "maxLength": 255,
         },
         "overwrite": {
             "type": "string",
             "enum": ["true", "false"],
-            "description": "Whether a file of this name with other content is replaced; else the"
-            " new one gets a free name.",
+            "description": "Whether a file of this name with other content is replaced; otherwise"
+            " the new file gets a free name.",
             "default": "false",
         },
         "file": {
@@ -148,19 +149,19 @@ UPLOAD_FORM: dict[str, Any] = {
     },
 }
 _RANGES = (
-    Header("Range", "The bytes that are wanted; several ranges are ignored.", "bytes=0-99"),
-    Header("If-Range", "The range only counts for the file with this ETag or date.", '"17-2a"'),
+    Header("Range", "The requested bytes; several ranges are ignored.", "bytes=0-99"),
+    Header("If-Range", "Use the range only if the file has this ETag or date.", '"17-2a"'),
     Header("If-None-Match", "304 if the file still has this ETag.", '"17-2a"'),
     Header(
         "If-Modified-Since",
-        "304 if the file is no newer than this.",
+        "304 if the file was not changed after this time.",
         "Mon, 01 Jan 2024 00:00:00 GMT",
     ),
 )
 _FILE_REPLIES = (
     Reply("The file.", (Content("*/*", BINARY),)),
-    Reply("The range of it that was asked for.", (Content("*/*", BINARY),), 206),
-    Reply("The client has this version already.", status=304),
+    Reply("The requested range of the file.", (Content("*/*", BINARY),), 206),
+    Reply("The file is the same as that of the client.", status=304),
 )
 
 OPERATIONS = (
@@ -170,8 +171,8 @@ OPERATIONS = (
         id="viewFile",
         tag="Files",
         summary="An output or input file",
-        text="Only pictures, sounds, videos and plain text keep their type; all else is sent as"
-        " application/octet-stream.",
+        text="Pictures, sounds, videos and plain text are sent with their type; all other files"
+        " as application/octet-stream.",
         query=schemas.ViewQuery,
         headers=_RANGES,
         replies=_FILE_REPLIES,
@@ -226,7 +227,7 @@ OPERATIONS = (
         path="/comfyui-deploy/upload-file",
         id="uploadFile",
         tag="Files",
-        summary="Files into ComfyUI's folders; or a file of this machine to ComfyDeploy",
+        summary="Upload files to ComfyUI's folders, or a file of this machine to ComfyDeploy",
         query=schemas.MachineQuery,
         headers=(KEY,),
         bodies=(
@@ -236,7 +237,7 @@ OPERATIONS = (
         replies=(
             json_reply(
                 UploadReply | SentFile,
-                "The files are in their folders; or, with a JSON body, the file is at ComfyDeploy.",
+                "The files are in their folders. After a JSON body: ComfyDeploy has the file.",
                 Link(
                     "getFileHash",
                     {"filename": "{$response.body#/type}/{$response.body#/name}"},
@@ -258,7 +259,7 @@ OPERATIONS = (
         path="/comfyui-deploy/get-file-hash",
         id="getFileHash",
         tag="Files",
-        summary="The SHA-256 of a file, remembered while the file stays as it is",
+        summary="The SHA-256 of a file, from the cache if the file has not changed",
         text="`filename` or `file_path` is needed.",
         query=schemas.FileQuery,
         replies=(json_reply(FileHash, "The hash."),),
@@ -271,7 +272,7 @@ OPERATIONS = (
         tag="Files",
         summary="Size, time and file system of a path",
         query=schemas.StatQuery,
-        replies=(json_reply(FileStat, "The facts of the path."),),
+        replies=(json_reply(FileStat, "Size, time and file system of the path."),),
         errors=FILES,
     ),
 )

@@ -1,4 +1,4 @@
-"""Converting and validating graphs, and fetching the models that they name."""
+"""Convert and validate graphs, and download the models that they name."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .transfers import Transfer
 
 
 class Converted(Success):
-    """A workflow in another format, under the name of that format."""
+    """A workflow in another format; the name of this format is the key."""
 
     from_: Literal["api", "ui"] = Field(alias="from")
     to: Literal["api", "ui", "notebook", "python"] = Field(examples=["ui"])
@@ -55,14 +55,14 @@ class MissingModel(OpenReplyModel):
 
 
 class ModelUse(OpenReplyModel):
-    """Where a workflow names a model file."""
+    """A node input in which a workflow names a model file."""
 
     node_id: Any = Field(examples=["3"])
     input: str = Field(examples=["vae_name"])
 
 
 class WorkflowModel(ReplyModel):
-    """A model file that a workflow names; `size` in bytes, null where it was not asked for."""
+    """A model file that a workflow names; `size` in bytes, null if not requested."""
 
     name: str = Field(examples=["ae.safetensors"])
     folder: str | None = Field(examples=["vae"])
@@ -81,7 +81,7 @@ class WorkflowModel(ReplyModel):
     problem: str | None
     nodes: list[ModelUse]
     transfer: str | None = Field(
-        description="The id of the download, as upload-queue-status tells it.",
+        description="The id of the download in upload-queue-status.",
         examples=[TRANSFER_ID],
     )
 
@@ -100,14 +100,14 @@ class FetchedModels(Success):
 
 
 class DefinitionsOrigin(ReplyModel):
-    """Where the node definitions come from that were used."""
+    """The source of the node definitions that were used."""
 
     source: Literal["live", "cached", "bundled"]
     comfyui_version: str | None = Field(examples=["0.33.0"])
 
 
 class Validation(ReplyModel):
-    """What ComfyUI would answer to a graph; ``error`` and ``node_errors`` are as it words them."""
+    """ComfyUI's reply to a graph, with ``error`` and ``node_errors`` in its words."""
 
     valid: bool = Field(examples=[True])
     error: dict[str, Any] | None
@@ -137,7 +137,7 @@ CONVERT_FORM: dict[str, Any] = {
         "file": {
             "type": "string",
             "format": "binary",
-            "description": "A picture, video, sound or JSON file that carries a workflow.",
+            "description": "A picture, video, sound or JSON file that contains a workflow.",
         },
     },
 }
@@ -148,7 +148,7 @@ OPERATIONS = (
         path="/comfyui-deploy/workflow/convert",
         id="convertWorkflow",
         tag="Workflows",
-        summary="A workflow in another format; also of a picture, video or sound",
+        summary="Convert a workflow, also from a picture, video or sound, to another format",
         bodies=(
             *json_body(schemas.ConvertRequest, "workflow_api", "to"),
             Content(FORM, CONVERT_FORM, {"file": "{}", "to": "api"}),
@@ -162,10 +162,10 @@ OPERATIONS = (
         path="/comfyui-deploy/workflow/validate",
         id="validateWorkflow",
         tag="Workflows",
-        summary="What ComfyUI would answer to a graph, without queueing it",
+        summary="Validate a graph as ComfyUI does, without queueing it",
         bodies=json_body(schemas.ValidateRequest, "workflow_api"),
         needs=("workflow_api", "workflow"),
-        replies=(json_reply(Validation, "What ComfyUI would answer."),),
+        replies=(json_reply(Validation, "The reply that ComfyUI would send."),),
         errors=MACHINE,
     ),
     Operation(
@@ -174,14 +174,14 @@ OPERATIONS = (
         id="fetchModels",
         tag="Workflows",
         summary="The models that a workflow names, and downloads of those that are missing",
-        text="One of `workflow`, `workflow_api` and `workflow_id` is needed. Links from a workflow"
-        " lead to public addresses, or to the sites and mirrors that are configured.",
+        text="One of `workflow`, `workflow_api` and `workflow_id` is needed. Links in a workflow"
+        " must have public addresses, or those of the configured sites and mirrors.",
         bodies=json_body(schemas.FetchModelsRequest, "workflow", "dry_run"),
         needs=("workflow", "workflow_api", "workflow_id"),
         replies=(
             json_reply(
                 FetchedModels,
-                "What the workflow names; what was missing is on its way, unless `dry_run` is set.",
+                "The models. Downloads of the missing ones have begun, unless `dry_run` is set.",
             ),
         ),
         errors=(*FILES, OfflineError),

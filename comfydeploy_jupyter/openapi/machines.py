@@ -38,7 +38,7 @@ class MachineSummary(ReplyModel):
 
 
 class Hardware(ReplyModel):
-    """What a machine is made of; sizes in bytes. Null and empty where it is not told."""
+    """Hardware of a machine; sizes in bytes. Null or empty if not known."""
 
     cpu: dict[str, Any] | None = Field(examples=[{"name": "AMD EPYC", "cores": 8}])
     memory: dict[str, int | None] | None = Field(
@@ -51,7 +51,7 @@ class Hardware(ReplyModel):
 
 
 class MachineReply(ReplyModel):
-    """A machine; of one in ComfyDeploy, ``config`` has what the service says."""
+    """A machine; for one in ComfyDeploy, ``config`` has the data of the service."""
 
     id: str = Field(examples=["studio"])
     name: str = Field(examples=["studio"])
@@ -63,7 +63,7 @@ class MachineReply(ReplyModel):
     )
     config: dict[str, Any] = Field(examples=[{"comfyui_url": "http://127.0.0.1:8189", "env": {}}])
     restart_required: bool = Field(
-        description="Whether a setting only counts after a restart of its ComfyUI.",
+        description="Whether a setting takes effect only after a restart of its ComfyUI.",
         examples=[False],
     )
     work: int = Field(0, description="Prompts in its queue.", examples=[0])
@@ -86,13 +86,13 @@ class MachineCreated(Success):
 
 
 class MachineDeleted(Success):
-    """Which machine is forgotten."""
+    """The machine that was deleted."""
 
     machine_id: str = Field(examples=["studio"])
 
 
 class MemoryChange(ReplyModel):
-    """Bytes that are free before and after, and how many more that are."""
+    """Free bytes before and after, and the difference."""
 
     before: int = Field(examples=[1024])
     after: int = Field(examples=[4096])
@@ -100,7 +100,7 @@ class MemoryChange(ReplyModel):
 
 
 class MemoryFreed(Success):
-    """How much memory ComfyUI gave up; `pending`: it will, after the prompt that it executes."""
+    """The memory that ComfyUI freed; `pending`: it will free it after the present prompt."""
 
     machine: str = Field(examples=["local"])
     pending: bool = Field(examples=[False])
@@ -116,7 +116,7 @@ OPERATIONS = (
         path="/comfyui-deploy/machine",
         id="getMachine",
         tag="Machines",
-        summary="What a machine is, and its state",
+        summary="A machine: its hardware, settings and state",
         query=schemas.MachineSource,
         headers=(KEY,),
         replies=(json_reply(MachineReply, "The machine."),),
@@ -167,9 +167,9 @@ OPERATIONS = (
         path="/comfyui-deploy/machine/delete",
         id="deleteMachine",
         tag="Machines",
-        summary="Forget a machine",
+        summary="Delete a machine",
         bodies=json_body(schemas.MachineDelete),
-        replies=(json_reply(MachineDeleted, "The machine is forgotten."),),
+        replies=(json_reply(MachineDeleted, "The machine is deleted."),),
         errors=(NotFoundError, ConflictError),
     ),
     Operation(
@@ -177,9 +177,9 @@ OPERATIONS = (
         path="/comfyui-deploy/free",
         id="freeMemory",
         tag="Machines",
-        summary="Have ComfyUI unload its models and give up memory",
+        summary="Have ComfyUI unload its models and free memory",
         bodies=json_body(schemas.FreeRequest, "machine"),
-        replies=(json_reply(MemoryFreed, "How many bytes became free."),),
+        replies=(json_reply(MemoryFreed, "The number of freed bytes."),),
         errors=MACHINE,
     ),
 )

@@ -1,4 +1,4 @@
-"""The words in which a section of the routes says what each method takes and answers."""
+"""The classes that describe the request, replies and errors of each method of a route."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ BYTES = "application/octet-stream"
 BINARY: dict[str, Any] = {"type": "string", "format": "binary"}
 TIME = "2025-11-24T09:30:00.000Z"
 
-# How the routes can fail that ask ComfyDeploy, look for a file, or ask a ComfyUI.
+# Errors of routes that send requests to ComfyDeploy, read a file, or use a ComfyUI.
 CLOUD: Errors = (NoAPIKeyError, ForbiddenAPIURLError, CloudError)
 FILES: Errors = (ForbiddenPathError, NotFoundError, ComfyUIUnavailableError)
 MACHINE: Errors = (NotFoundError, ComfyUIUnavailableError)
 
 
 class ReplyModel(BaseModel):
-    """Base of what the routes answer.
+    """Base of the reply models.
 
-    The handlers send what the services return. The tests compare every reply that they get with
-    these models, so that none has a key which is not in its model.
+    The handlers send the values that the services return. The tests compare every reply with
+    these models; a key that is not in its model is an error.
     """
 
 
@@ -53,7 +53,7 @@ class OpenReplyModel(ReplyModel):
 
 
 class Success(ReplyModel):
-    """What most routes that do something answer with."""
+    """The reply of most routes that change something."""
 
     success: Literal[True]
 
@@ -69,7 +69,7 @@ class Content:
     schema : type or dict
         A model, or another type that pydantic knows; or JSON Schema.
     example : object
-        A value that it may have.
+        An example value.
     """
 
     media_type: str
@@ -88,12 +88,12 @@ class Header:
 
 @dataclass(frozen=True)
 class Link:
-    """A request that can follow, with values of the reply.
+    """A possible next request, with values of the reply.
 
     Attributes
     ----------
     operation : str
-        Id of the operation to ask.
+        Id of the operation.
     parameters, body : dict
         Its query and fields of its body; a value such as ``"$response.body#/id"`` is an OpenAPI
         runtime expression.
@@ -106,18 +106,18 @@ class Link:
 
 @dataclass(frozen=True)
 class Reply:
-    """A reply that is no error.
+    """A reply that is not an error.
 
     Attributes
     ----------
     text : str
-        When it is sent.
+        The condition under which it is sent.
     contents : tuple of Content
         Its media types; none for an empty body.
     status : int or str
-        ``default``: whatever status another server decides on.
+        ``default``: the status of another server.
     links : tuple of Link
-        Requests that can follow.
+        Possible next requests.
     """
 
     text: str
@@ -139,18 +139,18 @@ class Operation:
     tag : str
         The section of the documentation.
     summary, text : str
-        What it does, in a line and at length.
+        A short and a long description.
     replies : tuple of Reply
     query : type, optional
         Model of its query.
     headers : tuple of Header
-        What is understood beside Jupyter's own headers.
+        Headers that have a meaning besides Jupyter's own.
     bodies : tuple of Content
-        What its body may be.
+        Possible bodies.
     needs : tuple of str
-        Fields of a JSON body of which at least one must be there.
+        Fields of a JSON body of which at least one is required.
     errors : tuple of type
-        How it can fail, beside what all routes have in common.
+        Its errors besides those of all routes.
     errors_by_status : tuple of (int, type)
         Errors with another status than that of their class.
     by_service : bool
@@ -189,23 +189,23 @@ HANDSHAKE = (
 def json_reply(
     schema: Any, text: str, *links: Link, example: Any = None, status: int = 200
 ) -> Reply:
-    """Return a reply in JSON; its example is that of its model unless another one is given."""
+    """Return a reply in JSON; its example is that of its model unless ``example`` is given."""
     shown = example_of(schema) if example is None else example
     return Reply(text, (Content(JSON, schema, shown),), status, links)
 
 
 def json_body(model: type[schemas.Model], *names: str, example: Any = None) -> tuple[Content, ...]:
-    """Return a body in JSON, whose example has these fields; without names the required ones."""
+    """Return a body in JSON, whose example has these fields, by default the required ones."""
     return (Content(JSON, model, _object(model, names) if example is None else example),)
 
 
 def example_of(type_: Any) -> Any:
-    """Return an example of a type, made of the examples of its fields.
+    """Return an example of a type, from the examples of its fields.
 
     Raises
     ------
     LookupError
-        If a field that must be there has no example, and its type does not suggest one.
+        If a required field has no example, and its type does not suggest one.
     """
     kind, inner = get_origin(type_), get_args(type_)
     if kind in (Union, types.UnionType):
@@ -241,5 +241,5 @@ def _of_field(model: type[BaseModel], name: str, info: FieldInfo) -> Any:
 
 
 def _is_model(type_: Any) -> bool:
-    # Python 3.10 takes list[int] for a class
+    # for Python 3.10, list[int] is a class
     return get_origin(type_) is None and isinstance(type_, type) and issubclass(type_, BaseModel)

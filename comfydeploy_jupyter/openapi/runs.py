@@ -1,4 +1,4 @@
-"""Running, following, cancelling and listing workflows."""
+"""Run, follow, cancel and list workflows."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class RunError(OpenReplyModel):
 
 
 class StoryEntry(ReplyModel):
-    """Something that happened to a run: why, and the state that it has since then."""
+    """A transition of a run: its cause, and the state after it."""
 
-    at: str = Field(description="When, ISO 8601 in UTC.", examples=["2026-01-02T03:04:05.678Z"])
+    at: str = Field(description="Time, ISO 8601 in UTC.", examples=["2026-01-02T03:04:05.678Z"])
     cause: str = Field(examples=["accepted by ComfyUI"])
     state: str = Field(examples=["queued"])
     detail: str | None = Field(description="More about the cause.", examples=["as number 3"])
@@ -88,7 +88,7 @@ class RunReply(ReplyModel):
     execution_time: float | None = Field(
         description="Seconds that ComfyUI executed it.", examples=[0.21]
     )
-    cached_nodes: list[str] = Field(description="Ids of nodes whose kept outputs were used.")
+    cached_nodes: list[str] = Field(description="Ids of nodes whose cached outputs were used.")
     node_times: dict[str, float] = Field(
         description="Seconds by node id.", examples=[{"1": 0.02, "2": 0.18}]
     )
@@ -127,7 +127,7 @@ class StreamEvent(ReplyModel):
 
 
 class InterruptReply(Success):
-    """Which run is cancelled."""
+    """The run that is being cancelled."""
 
     message: str = Field(examples=["Interrupting the run"])
     prompt_id: str = Field(examples=[RUN_ID])
@@ -146,9 +146,9 @@ _ERRORS: Errors = (
     RunTimeoutError,
 )
 _EVENTS = Reply(
-    "The events as they happen, the `status` last; the schema is that of one. Its `data` is JSON"
-    " with `event` and `data`; that of the first one has `prompt_id`, `number` and `node_errors`."
-    " The status is final, except where `timeout` was over and an `error` came before.",
+    "The events, each at its time, the `status` last. The schema describes one event: its `data` is"
+    " JSON with `event` and `data`; the first one has `prompt_id`, `number` and `node_errors`. The"
+    " status is final, unless the `timeout` has expired and an `error` event came before it.",
     (
         Content(
             EVENTS,
@@ -168,7 +168,7 @@ OPERATIONS = (
         path="/comfyui-deploy/run",
         id="run",
         tag="Runs",
-        summary="Run a workflow, answer with its result",
+        summary="Run a workflow and return its result",
         text="One of `workflow_api`, `workflow`, `workflow_id` and `workflow_api_raw` is needed.",
         headers=(KEY,),
         bodies=_BODY,
@@ -176,8 +176,8 @@ OPERATIONS = (
         replies=(
             json_reply(
                 RunReply,
-                "The run has ended or, without waiting, is queued. A node that fails is told here,"
-                " too: `success` is false.",
+                "The run has ended; with `wait: false` it is queued. If a node failed, `success`"
+                " is false.",
                 Link("getStatus", _PROMPT_ID),
                 Link("followRun", _PROMPT_ID),
                 Link("interruptRun", body=_PROMPT_ID),
@@ -193,7 +193,7 @@ OPERATIONS = (
         path="/comfyui-deploy/run/streaming",
         id="runStreaming",
         tag="Runs",
-        summary="Run a workflow, answer with its events",
+        summary="Run a workflow and return its events",
         headers=(KEY,),
         bodies=_BODY,
         needs=_NEEDS,
@@ -208,7 +208,11 @@ OPERATIONS = (
         summary="Follow a run that exists",
         query=schemas.JoinQuery,
         headers=(
-            Header("Last-Event-ID", "The last event that was read; those after it follow.", "3"),
+            Header(
+                "Last-Event-ID",
+                "The id of the last event that was read; the reply begins after it.",
+                "3",
+            ),
         ),
         replies=(_EVENTS,),
         errors=(NotFoundError,),
@@ -218,7 +222,7 @@ OPERATIONS = (
         path="/comfyui-deploy/interrupt",
         id="interruptRun",
         tag="Runs",
-        summary="Cancel one run, queued or running",
+        summary="Cancel a queued or running run",
         bodies=json_body(schemas.InterruptRequest, "prompt_id"),
         replies=(json_reply(InterruptReply, "The run is being cancelled."),),
         errors=(*MACHINE, ConflictError),
@@ -228,12 +232,12 @@ OPERATIONS = (
         path="/comfyui-deploy/runs",
         id="listRuns",
         tag="Runs",
-        summary="The runs that are known, newest first",
+        summary="The stored runs, newest first",
         query=schemas.RunsQuery,
         replies=(
             json_reply(
                 list[RunReply] | list[StoryEntry],
-                "The runs; with `story`, what has happened to that run, in order.",
+                "The runs; with `story`, the transitions of that run, in order.",
             ),
         ),
         errors=(NotFoundError,),

@@ -43,9 +43,9 @@ _SNAPSHOT: dict[str, Any] = {
 
 
 class SnapshotReply(Success):
-    """An environment, and what recreates it; without ``path`` where ComfyDeploy made the steps.
+    """An environment, and its build context; no ``path`` if ComfyDeploy made the steps.
 
-    ``steps`` are those of ``docker_command_steps``, where ComfyDeploy made them.
+    If ComfyDeploy made the steps, ``steps`` are those of ``docker_command_steps``.
     """
 
     steps: list[Any] | None = None
@@ -78,8 +78,8 @@ OPERATIONS = (
         ),
         replies=(
             Reply(
-                "The context is written; with `Accept: text/event-stream` the progress comes"
-                " first, and an error as the last event.",
+                "The context is written. With `Accept: text/event-stream` the progress is sent"
+                " first, and an error is the last event.",
                 (
                     Content(JSON, SnapshotReply, example_of(SnapshotReply)),
                     Content(

@@ -29,15 +29,15 @@ COMMIT = "30c259cac8c08ff8d015f9aff3151cb525c9b702"
 
 
 class ComfyUIStatus(ReplyModel):
-    """What is known of a ComfyUI without asking it."""
+    """Data of a ComfyUI that need no request to it."""
 
     reachable: bool = Field(examples=[True])
     url: str | None = Field(examples=["http://127.0.0.1:8188"])
     version: str | None = Field(examples=["0.33.0"])
     version_note: str | None = Field(
-        description="What to know of a version that this package was not tested with."
+        description="A hint if this package was not tested with this version."
     )
-    managed: bool = Field(description="Whether it was started here.", examples=[False])
+    managed: bool = Field(description="Whether this server has started it.", examples=[False])
     path: str = ""
     state: str = ""
     pid: int | None = None
@@ -50,14 +50,14 @@ class ComfyUIStatus(ReplyModel):
 
 
 class QueueCounts(ReplyModel):
-    """How many of our runs execute and wait."""
+    """The numbers of executing and waiting runs of this server."""
 
     running: int = Field(examples=[0])
     pending: int = Field(examples=[0])
 
 
 class TunnelSummary(ReplyModel):
-    """A tunnel without the secret that opens it."""
+    """A tunnel, without its secret."""
 
     running: bool = Field(examples=[False])
     url: str | None
@@ -69,7 +69,7 @@ class TunnelSummary(ReplyModel):
 
 
 class StoreStatus(ReplyModel):
-    """Where the records are; ``warnings`` are sentences for the user."""
+    """The file of the store; ``warnings`` are messages for the user."""
 
     path: str = Field(examples=["/home/ada/comfydeploy.db"])
     journal: Literal["wal", "delete", "truncate", "persist", "memory", "off"]
@@ -77,12 +77,12 @@ class StoreStatus(ReplyModel):
 
 
 class ServiceStatus(ReplyModel):
-    """How the service is; ``degraded`` while ComfyUI is out of reach."""
+    """State of the service; ``degraded`` while ComfyUI cannot be reached."""
 
     status: Literal["ok", "degraded"]
     version: str = Field(examples=["0.1.0"])
     instance: str = Field(
-        description="Another one after each start of the server.", examples=["2f1d9c4e7b"]
+        description="An id that changes at each start of the server.", examples=["2f1d9c4e7b"]
     )
     comfyui: ComfyUIStatus
     queue: QueueCounts
@@ -92,7 +92,7 @@ class ServiceStatus(ReplyModel):
 
 
 class SocketStatus(ReplyModel):
-    """Whether events arrive from ComfyUI, and how many clients listen."""
+    """Whether events arrive from ComfyUI, and the number of connected clients."""
 
     connected: bool = Field(examples=[True])
     clients: int = Field(examples=[1])
@@ -101,7 +101,7 @@ class SocketStatus(ReplyModel):
 
 
 class ComfyUIVersion(Success):
-    """Which ComfyUI runs or is installed; ``latest`` is what ComfyDeploy says is newest.
+    """The ComfyUI that runs or is installed; ``latest`` is the newest version for ComfyDeploy.
 
     ``comfyui_hash`` is its commit of ComfyUI.
     """
@@ -114,7 +114,7 @@ class ComfyUIVersion(Success):
 
 
 class ComfyUILog(ReplyModel):
-    """The last lines of a ComfyUI that was started here."""
+    """The last log lines of a ComfyUI that this server has started."""
 
     path: str = Field(examples=["/home/ada/comfyui.log"])
     lines: list[str] = Field(examples=[["Starting server"]])
@@ -132,7 +132,7 @@ OPERATIONS = (
         tag="Status",
         summary="WebSocket with the events of a client's runs",
         text="Text frames are JSON with `event` and `data`, binary frames previews as ComfyUI"
-        " frames them. It takes `queue_prompt` (a body of `run`), `input` and `interrupt`.",
+        " frames them. Clients may send `queue_prompt` (a body of `run`), `input` and `interrupt`.",
         query=schemas.SocketQuery,
         headers=HANDSHAKE,
         replies=OPEN,
@@ -143,8 +143,8 @@ OPERATIONS = (
         id="getStatus",
         tag="Status",
         summary="The state of the service, or with `prompt_id` of a run",
-        text="With `strict` it is a health check of ComfyUI: 503 where no run can go to it, with"
-        " the same fields beside those of the error.",
+        text="With `strict` it is a health check of ComfyUI: 503 if it accepts no run now, with"
+        " the same fields and those of the error.",
         query=schemas.StatusQuery,
         replies=(
             json_reply(
@@ -160,7 +160,7 @@ OPERATIONS = (
         tag="Status",
         summary="Whether the service answers, or with `strict` whether ComfyUI does",
         query=schemas.StatusQuery,
-        replies=(Reply("It does."),),
+        replies=(Reply("The service answers; with `strict`, ComfyUI too."),),
         errors=MACHINE,
     ),
     Operation(
@@ -168,7 +168,7 @@ OPERATIONS = (
         path="/comfyui-deploy/check-ws-status",
         id="getSocketStatus",
         tag="Status",
-        summary="Whether events arrive from ComfyUI, and how many clients listen",
+        summary="Whether events arrive from ComfyUI, and the number of connected clients",
         query=schemas.SocketStatusQuery,
         replies=(json_reply(SocketStatus, "The state of the sockets."),),
         errors=(NotFoundError,),
@@ -178,7 +178,7 @@ OPERATIONS = (
         path="/comfyui-deploy/comfyui-version",
         id="getComfyUIVersion",
         tag="Status",
-        summary="Which ComfyUI runs, or is installed",
+        summary="The version of the ComfyUI that runs or is installed",
         query=schemas.VersionInfoQuery,
         headers=(KEY,),
         replies=(json_reply(ComfyUIVersion, "Its version."),),
@@ -189,7 +189,7 @@ OPERATIONS = (
         path="/comfyui-deploy/comfyui/log",
         id="getComfyUILog",
         tag="Status",
-        summary="The last lines of a ComfyUI that was started here",
+        summary="The last log lines of a ComfyUI that this server has started",
         query=schemas.LogQuery,
         replies=(json_reply(ComfyUILog, "The lines."),),
         errors=MACHINE,
@@ -204,7 +204,7 @@ OPERATIONS = (
         replies=(
             json_reply(
                 dict[str, NodeDefinition],
-                "As ComfyUI tells them.",
+                "The definitions in ComfyUI's form.",
                 example={"EmptyImage": {"display_name": "EmptyImage", "category": "image"}},
             ),
         ),

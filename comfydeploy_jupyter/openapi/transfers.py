@@ -44,15 +44,15 @@ class Transfer(ReplyModel):
 
 
 class TransferCounts(ReplyModel):
-    """How many transfers wait, are not finished, and are under way."""
+    """The numbers of waiting, unfinished and active transfers."""
 
     queue_size: int = Field(description="Transfers that wait.", examples=[0])
     pending_uploads: int = Field(description="Transfers that are not finished.", examples=[0])
-    active: int = Field(description="Transfers that are under way.", examples=[0])
+    active: int = Field(description="Transfers that are active.", examples=[0])
 
 
 class UploadQueue(TransferCounts):
-    """All transfers that are not finished, and those that ended lately."""
+    """All unfinished transfers, and those that ended recently."""
 
     completed: int = Field(examples=[4])
     failed: int = Field(examples=[0])
@@ -62,13 +62,13 @@ class UploadQueue(TransferCounts):
 
 
 class CancelledUploads(Success):
-    """How many transfers were stopped."""
+    """The number of stopped transfers."""
 
     cancelled: int = Field(examples=[2])
 
 
 class RetriedUploads(Success):
-    """The transfers that begin anew."""
+    """The transfers that are started again."""
 
     retried: int = Field(examples=[1])
     uploads: list[Transfer]
@@ -88,7 +88,7 @@ class VolumeModelList(Success):
 
 
 class VolumeModelAdded(Transfer, Success):
-    """A model that is on its way."""
+    """A model that is being transferred."""
 
     message: str
     path: str = ""
@@ -103,7 +103,7 @@ class VolumeModelChanged(Success):
 
 
 class CloudAnswer(OpenReplyModel):
-    """What ComfyDeploy answers, as it answers it."""
+    """The response of ComfyDeploy, unchanged."""
 
 
 def _volume_step(step: str, name: str, example: dict[str, Any]) -> Operation:
@@ -112,14 +112,14 @@ def _volume_step(step: str, name: str, example: dict[str, Any]) -> Operation:
         path=f"/comfyui-deploy/volume/file/{step}",
         id=name,
         tag="ComfyDeploy",
-        summary="A step of an upload to a ComfyDeploy volume, passed on",
+        summary="A step of an upload to a ComfyDeploy volume, forwarded to ComfyDeploy",
         query=schemas.CloudTarget,
         headers=(KEY,),
         bodies=json_body(schemas.CloudBody, example=example),
         replies=(
             json_reply(
                 CloudAnswer,
-                "What ComfyDeploy answers.",
+                "The response of ComfyDeploy.",
                 example={
                     "uploadUrl": "https://storage.example.com/a",
                     "objectKey": "models/a.safetensors",
@@ -141,7 +141,7 @@ OPERATIONS = (
         replies=(
             json_reply(
                 UploadQueue,
-                "The transfers that are not finished, and those that ended lately.",
+                "The unfinished transfers, and those that ended recently.",
                 example={**example_of(UploadQueue), "pending_uploads": 1, "active": 1},
             ),
         ),
@@ -153,17 +153,17 @@ OPERATIONS = (
         tag="Transfers",
         summary="Stop the uploads of a run, one transfer, or all uploads",
         bodies=json_body(schemas.CancelUploadsRequest, "prompt_id"),
-        replies=(json_reply(CancelledUploads, "They are stopped."),),
+        replies=(json_reply(CancelledUploads, "The transfers are stopped."),),
     ),
     Operation(
         method="post",
         path="/comfyui-deploy/retry-uploads",
         id="retryUploads",
         tag="Transfers",
-        summary="Begin anew with uploads that failed: of a run, one transfer, or all",
+        summary="Start failed uploads again: those of a run, one transfer, or all",
         headers=(KEY,),
         bodies=json_body(schemas.RetryUploadsRequest, "prompt_id"),
-        replies=(json_reply(RetriedUploads, "They begin anew."),),
+        replies=(json_reply(RetriedUploads, "The transfers are started again."),),
         errors=(*FILES, ConflictError, OfflineError, *CLOUD),
     ),
     Operation(
@@ -178,7 +178,7 @@ OPERATIONS = (
         replies=(
             json_reply(
                 VolumeModelAdded | VolumeModelList | VolumeModelChanged | CloudAnswer,
-                "The list; or the model is moved, deleted, or on its way.",
+                "The list; or the model was moved or deleted, or is being transferred.",
                 Link("cancelUploads", body={"id": "$response.body#/id"}),
                 Link("retryUploads", body={"id": "$response.body#/id"}),
                 example=example_of(VolumeModelList),

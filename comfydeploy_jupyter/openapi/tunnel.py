@@ -1,4 +1,4 @@
-"""Tunnels: ways in from the internet."""
+"""Tunnels: access from the internet."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .operation import (
 
 
 class Tunnel(ReplyModel):
-    """The state of a tunnel; ``access_url`` has the secret of the gate, for who may ``write``."""
+    """State of a tunnel. ``access_url`` contains the secret; only for users who may ``write``."""
 
     running: bool = Field(examples=[True])
     url: str | None = Field(examples=["https://calm-river.trycloudflare.com"])
@@ -43,7 +43,7 @@ class Tunnel(ReplyModel):
 
 
 class TunnelReply(Tunnel, Success):
-    """The tunnel that was asked for; without a target the one that there is, and all of them."""
+    """The tunnel of the target. Without a target: one that exists, and a list of all."""
 
     tunnels: dict[schemas.TunnelTarget, Tunnel] = Field(default_factory=dict)
     message: str = ""
@@ -55,7 +55,7 @@ def _status(path: str, name: str) -> Operation:
         path=path,
         id=name,
         tag="Tunnels",
-        summary="Whether there is a tunnel, where, and who gets through it",
+        summary="The state, address and protection of a tunnel",
         query=schemas.TunnelQuery,
         replies=(json_reply(TunnelReply, "The state of the tunnel."),),
     )
@@ -74,7 +74,7 @@ OPERATIONS = (
         replies=(
             json_reply(
                 TunnelReply,
-                "The tunnel is up; or starting, with `wait: false`.",
+                "The tunnel is up; with `wait: false` it is starting.",
                 Link("getTunnelStatus", {"target": "$response.body#/target"}),
                 Link("stopTunnel", body={"target": "$response.body#/target"}),
                 example={**example_of(TunnelReply), "message": "The tunnel is up"},
@@ -92,7 +92,7 @@ OPERATIONS = (
         replies=(
             json_reply(
                 TunnelReply,
-                "Nothing of the tunnel is left.",
+                "The tunnel has ended completely.",
                 example={
                     "success": True,
                     "running": False,

@@ -23,7 +23,7 @@ from .operation import (
 
 
 class WorkflowSummary(OpenReplyModel):
-    """A workflow; one of ComfyDeploy has more keys, and no number of versions in lists."""
+    """A workflow. One of ComfyDeploy has more keys; in lists it has no number of versions."""
 
     id: str = Field(examples=[WORKFLOW_ID])
     workflow_id: str = Field(description="The same as `id`.", examples=[WORKFLOW_ID])
@@ -74,12 +74,13 @@ class SavedWorkflow(ListedWorkflow, Success):
     version: int | None = Field(examples=[1])
     created: bool = Field(description="Whether the workflow is new.", examples=[True])
     new_version: bool = Field(
-        description="Whether a version was made: not of a graph that is the same.", examples=[True]
+        description="Whether a version was made; none is made of an unchanged graph.",
+        examples=[True],
     )
 
 
 class SavedVersion(VersionDetails, Success):
-    """The version that has the content; ``created`` says whether it is new."""
+    """The version that has the content; ``created``: whether it is new."""
 
     created: bool = Field(examples=[True])
 

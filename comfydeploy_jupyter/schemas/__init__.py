@@ -1,7 +1,7 @@
 """Request models, a module for each section of the routes.
 
-They are the one source of the checks and of the description in `openapi`: each field stands with
-its type and bounds, what it means, and an example where it has one of its own.
+The checks and the description in `openapi` both come from these models. Each field has its type,
+its bounds, its meaning, and an example if it needs one of its own.
 """
 
 from .base import *

@@ -34,7 +34,7 @@ HOSTNAME_PATTERN = (
     r"^(?i:[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(?i:\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)+$"
 )
 SHA256_PATTERN = r"^[0-9a-fA-F]{64}$"
-# What the error says about a value that does not match.
+# The error message for a value that does not match.
 _EXPECTED = {
     _IDENTIFIER: "must be an id: without spaces and without / ? # %",
     _LINE: "must be one line of text, and not blank",
@@ -57,14 +57,14 @@ def _check_address(value: str) -> str:
 
 
 def _keep_object(value: object, check: ValidatorFunctionWrapHandler) -> Any:
-    """Return a JSON object as it was parsed: checking and copying a large one takes long."""
+    """Return a parsed JSON object unchanged: checking and copying a large one takes long."""
     return value if type(value) in (dict, Unparsed) else check(value)
 
 
 JSONObject = Annotated[dict[str, Any], WrapValidator(_keep_object)]
-# An id that can stand in a URL and in a header.
+# An id that can be a part of a URL and of a header.
 Identifier = Annotated[str, Field(min_length=1, max_length=200, pattern=_IDENTIFIER)]
-# The id of a node: any text is one in ComfyUI's API format.
+# The id of a node; ComfyUI's API format allows any text.
 NodeId = Annotated[str, Field(min_length=1, max_length=1000)]
 Name = Annotated[str, Field(max_length=255, pattern=_LINE)]
 # A machine, by its id or its name.
@@ -73,12 +73,12 @@ MachineRef = Name
 Endpoint = Annotated[str, Field(max_length=8192), AfterValidator(_check_address)]
 Version = Annotated[int, Field(ge=1)] | Literal["latest"]
 
-# Fields that mean the same in several models. Each may be left out.
+# Fields that have the same meaning in several models. Each is optional.
 MachineField = Annotated[
     MachineRef | None,
     Field(
-        description="A machine's id or name, or `auto`: the connected one with the least work. By"
-        " default `local`.",
+        description="A machine's id or name, or `auto`: the connected machine with the least work."
+        " The default is `local`.",
         examples=["local"],
     ),
 ]
@@ -104,7 +104,7 @@ VersionField = Annotated[
 ClientIdField = Annotated[
     Identifier | None,
     Field(
-        description="The client whose WebSocket gets the events of the run.",
+        description="The client whose WebSocket receives the events of the run.",
         examples=["notebook-1"],
     ),
 ]
@@ -112,7 +112,7 @@ SearchField = Annotated[
     str,
     Field(
         max_length=1000,
-        description="Only what has these words in its name.",
+        description="Return only items with these words in their names.",
         examples=["portrait"],
     ),
 ]
@@ -124,7 +124,7 @@ OffsetField = Annotated[
     Field(
         ge=0,
         le=10**9,
-        description="How many items to leave out before the first one.",
+        description="The number of items to skip.",
         examples=[0],
     ),
 ]
@@ -132,7 +132,7 @@ ApiUrlField = Annotated[
     str | None,
     Field(
         max_length=2000,
-        description="The address of ComfyDeploy's API. Where it is given, the request goes there.",
+        description="The address of ComfyDeploy's API. If it is given, the request is sent there.",
         examples=["https://api.comfydeploy.com"],
     ),
 ]
@@ -145,18 +145,18 @@ class Model(BaseModel):
 
 
 class MachineQuery(Model):
-    """Query of the routes that ask a ComfyUI something."""
+    """Query of the routes that send requests to a ComfyUI."""
 
     machine: MachineField = None
 
 
 class Keyed(Model):
-    """A body that may bring an API key of ComfyDeploy."""
+    """A body that may contain an API key of ComfyDeploy."""
 
     cd_token: str | None = Field(
         None,
         repr=False,
-        description="An API key of ComfyDeploy; the header X-ComfyDeploy-Token may bring it, too.",
+        description="An API key of ComfyDeploy; also allowed in the header X-ComfyDeploy-Token.",
     )
     token: str | None = Field(None, repr=False, description="Another name for `cd_token`.")
 
@@ -171,7 +171,7 @@ class CloudTarget(Model):
 
     target: Literal["local", "cloud"] | None = Field(
         None,
-        description="Whether this is for the local store or for ComfyDeploy.",
+        description="Whether the request is for the local store or for ComfyDeploy.",
         examples=["local"],
     )
     api_url: ApiUrlField = None
@@ -183,12 +183,12 @@ class CloudTarget(Model):
 
     @property
     def given_key(self) -> str | None:
-        """None: a query brings no API key, because addresses are logged."""
+        """None: a query must not contain an API key, because addresses are logged."""
         return None
 
 
 class CloudBody(Keyed, CloudTarget):
-    """`CloudTarget` in a body, which may bring an API key."""
+    """`CloudTarget` in a body, which may contain an API key."""
 
 
 M = TypeVar("M", bound=Model)
@@ -209,7 +209,7 @@ def parse(model: type[M], fields: dict[str, Any], *, lax: bool = False) -> M:
     Raises
     ------
     InvalidRequestError
-        Naming the first field that is wrong; ``details["errors"]`` has all of them.
+        The message names the first wrong field; ``details["errors"]`` has all of them.
     """
     try:
         return model.model_validate(fields, strict=False if lax else None)
@@ -230,6 +230,6 @@ def _field_of(error: ErrorDetails) -> str:
 
 
 def _problem(error: ErrorDetails) -> str:
-    """Return what is wrong in words, also where pydantic would show a regular expression."""
+    """Return the error as text, also if pydantic would show a regular expression."""
     pattern = error.get("ctx", {}).get("pattern")
     return _EXPECTED.get(str(pattern), error["msg"]).removeprefix("Value error, ")

@@ -1,4 +1,4 @@
-"""What the routes take that sign in to ComfyDeploy or keep the key of a Comfy account."""
+"""Requests that sign in to ComfyDeploy, or store the key of a Comfy account."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ def is_account_key(value: object) -> bool:
 
 
 class AccountRequest(Model):
-    """Body of ``POST comfy-account``: the key to keep, or null to forget the one that is kept."""
+    """Body of ``POST comfy-account``: the key to store, or null to delete the stored one."""
 
     api_key: Annotated[str, Field(min_length=1, max_length=LONGEST_KEY)] | None = Field(
         repr=False,
-        description="The API key of a Comfy account; null: forget the one that is kept.",
+        description="The API key of a Comfy account; null deletes the stored one.",
         examples=[ACCOUNT_KEY],
     )
 

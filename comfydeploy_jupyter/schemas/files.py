@@ -1,4 +1,4 @@
-"""What the routes take that list, hash, show and receive files."""
+"""Requests that list, hash, show and upload files."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class StatQuery(MachineQuery):
     """Query of ``GET fs/stat``."""
 
     path: str | None = Field(
-        None, description="A path; without it the folder of the models.", examples=["models"]
+        None, description="A path; by default the models folder.", examples=["models"]
     )
 
 

@@ -1,4 +1,4 @@
-"""What the routes take that create, change, describe and delete machines."""
+"""Requests that create, change, describe and delete machines."""
 
 from __future__ import annotations
 
@@ -38,22 +38,24 @@ class MachineSource(CloudTarget):
 
 
 class MachineConfig(CloudBody):
-    """What can be set of a machine; a field that is null counts as not given."""
+    """The settings of a machine; a field that is null counts as not given."""
 
     name: Name | None = Field(None, description="The name of the machine.", examples=["local"])
     comfyui_url: Endpoint | None = Field(
         None,
-        description="The address of a ComfyUI that somebody else runs; it need not answer yet.",
+        description="The address of a ComfyUI that this server does not start; it may be started"
+        " later.",
         examples=["http://127.0.0.1:8189"],
     )
     comfyui_path: Annotated[str, Field(max_length=4096)] | None = Field(
         None,
-        description="The folder of a ComfyUI on this machine; for a managed one by default that of"
-        " `local`.",
+        description="The folder of a ComfyUI on this machine. The default for a managed machine is"
+        " the folder of `local`.",
     )
     comfyui_python: Annotated[str, Field(max_length=4096)] | None = Field(
         None,
-        description="The Python that runs ComfyUI; for a managed one by default that of `local`.",
+        description="The Python that runs ComfyUI. The default for a managed machine is that of"
+        " `local`.",
     )
     launch_args: list[str] | str | None = Field(
         None,
@@ -63,18 +65,18 @@ class MachineConfig(CloudBody):
     )
     env: dict[str, str | int | float | None] | None = Field(
         None,
-        description="Environment variables of ComfyUI, added to those that are set; null removes"
-        " one.",
+        description="Environment variables of ComfyUI, in addition to those that are set; null"
+        " removes a variable.",
         examples=[{"HF_HUB_OFFLINE": "1"}],
     )
     gpu: Annotated[str, Field(max_length=255)] | int | None = Field(
         None,
-        description='The GPUs that it may use: `0`, `"0,1"`, `"GPU-…"`; at ComfyDeploy a kind of'
-        " GPU, such as `H100`.",
+        description='The GPUs that ComfyUI may use: `0`, `"0,1"`, `"GPU-…"`; for a `cloud` machine'
+        " the type of GPU, such as `H100`.",
     )
     autostart: bool | None = Field(
         None,
-        description="Whether it is started, or connected, together with Jupyter (the default).",
+        description="Whether it is started or connected when Jupyter starts; the default is true.",
         examples=[True],
     )
     docker_steps: JSONObject | list[Any] | None = Field(
@@ -82,12 +84,13 @@ class MachineConfig(CloudBody):
     )
     docker_command_steps: JSONObject | list[Any] | None = Field(
         None,
-        description="The steps by which ComfyDeploy builds a `cloud` machine; of one here they are"
-        " only kept.",
+        description="The steps by which ComfyDeploy builds a `cloud` machine. For other machines"
+        " they are only stored.",
     )
     comfyui_version: Annotated[str, Field(max_length=255)] | None = Field(
         None,
-        description="The version of ComfyUI of a `cloud` machine; of one here it is only kept.",
+        description="The version of ComfyUI of a `cloud` machine. For other machines it is only"
+        " stored.",
     )
 
 
@@ -97,12 +100,12 @@ class MachineUpdate(MachineConfig):
     machine_id: _MachineId = None
     restart: bool | None = Field(
         None,
-        description="Whether ComfyUI is started again with the new settings.",
+        description="Whether to restart ComfyUI with the new settings.",
         examples=[False],
     )
     reset: bool | None = Field(
         None,
-        description="Whether all earlier changes of the settings are forgotten.",
+        description="Whether to undo all earlier changes of the settings.",
         examples=[False],
     )
 
@@ -111,13 +114,13 @@ class MachineCreate(MachineConfig):
     """Body of ``POST machine/create``."""
 
     name: Name = Field(
-        description="The name of the machine; also its id, as far as it can be one.",
+        description="The name of the machine; its id is made from it.",
         examples=["studio"],
     )
     kind: Literal["managed", "comfyui", "cloud"] | None = Field(
         None,
-        description="`managed`: started and ended here; `comfyui`: run by somebody else; `cloud`:"
-        " serverless at ComfyDeploy. By default it follows from the other fields.",
+        description="`managed`: this server starts and ends ComfyUI; `comfyui`: a ComfyUI that runs"
+        " already; `cloud`: serverless at ComfyDeploy. The default follows from the other fields.",
         examples=["comfyui"],
     )
 
@@ -134,9 +137,9 @@ class FreeRequest(Model):
     machine: MachineField = None
     unload_models: bool = Field(
         True,
-        description="Whether models leave the memory of the GPU and of the machine.",
+        description="Whether to remove models from the memory of the GPU and of the machine.",
         examples=[True],
     )
     free_memory: bool = Field(
-        True, description="Whether the kept outputs of nodes leave the memory.", examples=[True]
+        True, description="Whether to remove cached outputs of nodes.", examples=[True]
     )

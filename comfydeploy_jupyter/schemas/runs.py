@@ -1,4 +1,4 @@
-"""What the routes take that run, follow, list and cancel workflows."""
+"""Requests that run, follow, list and cancel workflows."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Status = Literal["not-started", "queued", "running", "uploading", "success", "fa
 
 
 class ExtraData(Model):
-    """What goes to ComfyUI beside a graph; further fields are not passed on.
+    """Data for ComfyUI besides the graph; other fields are not forwarded.
 
     The names are those of ComfyUI's ``POST /prompt``.
     """
@@ -46,7 +46,7 @@ class ExtraData(Model):
     @model_validator(mode="before")
     @classmethod
     def _check_keys(cls, fields: Any) -> Any:
-        """Name the field that is wrong, without its value."""
+        """Raise if a key is wrong; the message names the field, but not its value."""
         for name in cls.model_fields if isinstance(fields, dict) else ():
             key = fields.get(name)
             if key is not None and not is_account_key(key):
@@ -62,16 +62,16 @@ class ExtraData(Model):
 class RunRequest(Keyed):
     """Body of ``POST run`` and ``POST run/streaming``.
 
-    Exactly one source of the graph is needed; ``workflow`` may stand beside the others as the
-    picture that ComfyUI writes into its outputs. A field that is null counts as not given.
+    Exactly one source of the graph is needed. ``workflow`` may be given besides another source:
+    ComfyUI then writes it into its outputs. A field that is null counts as not given.
     """
 
     workflow_api: GraphField = None
     workflow_api_raw: JSONObject | None = Field(
         None,
-        description="The graph in a request of the form that the ComfyUI node takes, with that"
-        " node's defaults: the answer does not wait for the end, unknown inputs are ignored,"
-        " and seeds are new unless the editor says fixed.",
+        description="The graph in a request in the form of the ComfyUI node, with the defaults of"
+        " that node: the reply does not wait for the end, unknown inputs are ignored, and"
+        " seeds are new unless the editor's control-after-generate is `fixed`.",
         examples=[GRAPH],
     )
     workflow: UIGraphField = None
@@ -80,67 +80,67 @@ class RunRequest(Keyed):
 
     inputs: JSONObject | None = Field(
         None,
-        description="Values by name: an external input's `input_id`, `<node id>.<input>`,"
+        description="Values by name. A name is an external input's `input_id`, `<node id>.<input>`,"
         " `<node title>.<input>`, or an input name that only one node has. A new option of a"
-        " dynamic combo replaces the inputs of the old one, with defaults where none are given"
-        ' (`{"5.format": "opus", "5.format.quality": "96k"}`); null removes an input of a'
-        " group that grows. The name of a file in `input/`, given to an input of type `IMAGE`,"
-        " `VIDEO` or `AUDIO`, puts a node that loads it before that input.",
+        " dynamic combo replaces the inputs of the old option; inputs without a value get their"
+        ' defaults (`{"5.format": "opus", "5.format.quality": "96k"}`). null removes an input of'
+        " a group with a variable number of inputs. If the value of an input of type `IMAGE`,"
+        " `VIDEO` or `AUDIO` is the name of a file in `input/`, a node that loads it is added.",
         examples=[{"1.width": 128}],
     )
     prompt_id: Identifier | None = Field(
         None,
-        description="An id of your own for the run; each can be used once. Without it the server"
-        " makes one.",
+        description="An id for the run; each can be used only once. Without it the server makes an"
+        " id.",
     )
     client_id: ClientIdField = None
     machine: MachineField = None
     wait: bool | None = Field(
         None,
-        description="Whether to answer when the run has ended (the default), or as soon as ComfyUI"
+        description="Whether to reply when the run has ended (the default), or as soon as ComfyUI"
         " has queued it.",
         examples=[True],
     )
     timeout: Annotated[float, Field(gt=0, le=30 * 24 * 3600, allow_inf_nan=False)] | None = Field(
         None,
-        description="Seconds to wait, counted from the request; by default without limit. After"
-        " them the answer is 504, or `error` and `status` on the stream, and the run goes on."
-        " Without a `prompt_id` in that error the run was not queued: ComfyUI was not ready"
-        " in time, or files were still on their way.",
+        description="The largest number of seconds to wait after the request; by default there is"
+        " no limit. When they are over, the reply is 504, or `error` and `status` on the stream,"
+        " and the run continues. If that error has no `prompt_id`, the run was not queued: ComfyUI"
+        " was not ready in time, or input files were not complete.",
         examples=[60],
     )
     front: bool | None = Field(
         None,
-        description="Whether the run goes to the head of the queue; by default not.",
+        description="Whether the run becomes the first one in the queue; the default is false.",
         examples=[False],
     )
     seed_mode: Literal["saved", "auto", "random"] | None = Field(
         None,
-        description="`saved`: seeds as they are; `auto` (the default): as the editor's"
-        " control-after-generate says; `random`: new ones, within the bounds of the node as"
-        " far as ComfyUI has told them.",
+        description="`saved`: unchanged seeds; `auto` (the default): according to the editor's"
+        " control-after-generate; `random`: new seeds, within the bounds of the node if the"
+        " node definitions of ComfyUI are available.",
         examples=["random"],
     )
     strict_inputs: bool | None = Field(
         None,
-        description="Whether inputs that match nothing are refused (the default) or ignored.",
+        description="Whether unknown inputs are an error (the default) or ignored.",
         examples=[True],
     )
     previews: bool | None = Field(
         None,
-        description="Whether the sampler's previews are sent on the stream; by default not.",
+        description="Whether the sampler's previews are sent on the stream; the default is false.",
         examples=[False],
     )
     preview_method: Literal["default", "none", "auto", "latent2rgb", "taesd"] | None = Field(
         None,
-        description="How ComfyUI 0.33 makes previews in this run; older ones ignore it. By default"
-        " as ComfyUI is configured.",
+        description="The method by which ComfyUI 0.33 makes previews in this run; older versions"
+        " ignore it. The default is that of ComfyUI's configuration.",
         examples=["auto"],
     )
     outputs: Annotated[list[NodeId], Field(min_length=1)] | None = Field(
         None,
-        description="The ids of the output nodes to execute, by default all; what only other nodes"
-        " need is not executed.",
+        description="The ids of the output nodes to execute, by default all. Nodes that only other"
+        " output nodes need are not executed.",
         examples=[["2"]],
     )
     extra_data: ExtraData | None = Field(
@@ -152,18 +152,18 @@ class RunRequest(Keyed):
     )
 
     status_endpoint: Endpoint | None = Field(
-        None, description="An address that gets the run's states, events and outputs."
+        None, description="An address that receives the run's states, events and outputs."
     )
     file_upload_endpoint: Endpoint | None = Field(
-        None, description="An address that says where the outputs are to be uploaded."
+        None, description="An address that returns the upload addresses of the outputs."
     )
-    gpu_event_id: str | None = Field(None, description="Passed on to `status_endpoint`.")
+    gpu_event_id: str | None = Field(None, description="Forwarded to `status_endpoint`.")
 
     is_native_run: bool | None = Field(
-        None, description="Whether `native_run_api_endpoint` is asked for the body of the run."
+        None, description="Whether the body of the run comes from `native_run_api_endpoint`."
     )
     native_run_api_endpoint: str | None = Field(
-        None, description="The address that answers with the body of a native run."
+        None, description="The address that returns the body of a native run."
     )
 
     @property
@@ -177,7 +177,7 @@ class InterruptRequest(Model):
 
     prompt_id: Identifier | None = Field(
         None,
-        description="The run to cancel; without it the one that the machine executes.",
+        description="The run to cancel; by default the one that the machine executes.",
         examples=[RUN_ID],
     )
     machine: MachineField = None
@@ -188,7 +188,7 @@ class JoinQuery(Model):
 
     prompt_id: Identifier = Field(description="The id of a run.", examples=[RUN_ID])
     previews: bool = Field(
-        False, description="Whether the sampler's previews are sent, too.", examples=[False]
+        False, description="Whether the sampler's previews are sent too.", examples=[False]
     )
 
 
@@ -198,16 +198,16 @@ class RunsQuery(Model):
     limit: LimitField = 100
     offset: OffsetField = 0
     status: Status | None = Field(
-        None, description="Only runs in this state.", examples=["success"]
+        None, description="Return only runs with this status.", examples=["success"]
     )
     structure: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = Field(
         None,
-        description="Only runs of this workflow, whatever values it had: the hash that the Python"
-        " client computes.",
+        description="Return only runs of this workflow, with any input values. The value is a hash"
+        " that the Python client computes.",
         examples=["0123456789abcdef0123456789abcdef"],
     )
     story: Identifier | None = Field(
         None,
-        description="The id of a run: the answer is what has happened to it, in place of the runs.",
+        description="The id of a run. The reply has its transitions instead of the runs.",
         examples=[RUN_ID],
     )

@@ -1,4 +1,4 @@
-"""What ``POST snapshot-to-docker`` takes."""
+"""The request ``POST snapshot-to-docker``."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ class SnapshotRequest(CloudBody):
         Annotated[str, Field(pattern=FOLDER_PATTERN), AfterValidator(_check_not_relative)] | None
     ) = Field(
         None,
-        description="The name of the build context, by default the time: at most 64 letters,"
-        " digits, `.`, `_` and `-`. An earlier context of that name is replaced as a whole.",
+        description="The name of the build context: at most 64 letters, digits, `.`, `_` and `-`."
+        " The default is the time. An earlier context with this name is replaced completely.",
         examples=["studio"],
     )
     include_models: bool | None = Field(
         None,
-        description="Whether to compute the SHA-256 that are not known, and to write downloads of"
-        " all models whose source is known; by default not.",
+        description="Whether to compute missing SHA-256 hashes, and to add downloads of all models"
+        " whose source is known; the default is false.",
         examples=[False],
     )
     build: bool | None = Field(
         None,
-        description="Whether Docker, or Podman, builds the image `comfyui-snapshot:<name>` at once;"
-        " by default not.",
+        description="Whether Docker or Podman builds the image `comfyui-snapshot:<name>` at once;"
+        " the default is false.",
         examples=[False],
     )
     machine: MachineField = None

@@ -1,4 +1,4 @@
-"""What the routes take that tell of the service, of its WebSocket and of ComfyUI."""
+"""Requests for the state of the service, of its WebSocket and of ComfyUI."""
 
 from __future__ import annotations
 
@@ -25,21 +25,23 @@ class StatusQuery(Model):
     """Query of ``GET check-status``."""
 
     prompt_id: Identifier | None = Field(
-        None, description="The run to tell of; without it the service.", examples=[RUN_ID]
+        None, description="A run; by default the reply describes the service.", examples=[RUN_ID]
     )
     machine: MachineField = None
     strict: bool = Field(
         False,
-        description="Whether to ask ComfyUI, and to answer 503 unless runs can go to it now.",
+        description="Whether to check ComfyUI, and to reply 503 unless it accepts runs now.",
         examples=[True],
     )
     timeout: Annotated[float, Field(gt=0, le=60)] = Field(
-        2.0, description="With `strict`: seconds that ComfyUI has to answer.", examples=[2]
+        2.0,
+        description="With `strict`: the time limit for ComfyUI's reply in seconds.",
+        examples=[2],
     )
     in_use: bool = Field(
         False,
-        description="Whether the client is at work: with it the request counts as activity for"
-        " programs that end idle servers.",
+        description="Whether a user or a program is active. If true, the request counts as activity"
+        " for programs that end idle servers.",
         examples=[True],
     )
 
@@ -52,12 +54,12 @@ class SocketStatusQuery(Model):
 
 
 class SocketQuery(Model):
-    """Query of ``GET ws``: what a ``queue_prompt`` gets that does not say it itself."""
+    """Query of ``GET ws``: default values for each ``queue_prompt``."""
 
     client_id: Identifier | None = Field(
         None,
         alias="clientId",
-        description="The client whose runs' events are sent; without it those of all runs.",
+        description="Send only events of this client's runs; by default those of all runs.",
         examples=["notebook-1"],
     )
     machine: MachineField = None

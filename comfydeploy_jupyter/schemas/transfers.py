@@ -1,4 +1,4 @@
-"""What the routes take that move files: the upload queue, and models on volumes."""
+"""Requests that transfer files: the upload queue, and models on volumes."""
 
 from __future__ import annotations
 
@@ -32,15 +32,14 @@ __all__ = [
 _UploadsOf = Annotated[
     Identifier | None,
     Field(
-        description="The run whose uploads are meant; without it and `id` all uploads.",
+        description="Only the uploads of this run; without it and `id` all uploads.",
         examples=[RUN_ID],
     ),
 ]
 _TransferId = Annotated[
     Identifier | None,
     Field(
-        description="The id of one transfer, an upload or a download, as upload-queue-status tells"
-        " it.",
+        description="The id of an upload or a download in upload-queue-status.",
         examples=[TRANSFER_ID],
     ),
 ]
@@ -50,19 +49,19 @@ class UploadQueueQuery(Model):
     """Query of ``GET upload-queue-status``."""
 
     prompt_id: Identifier | None = Field(
-        None, description="The run whose transfers are listed; without it all.", examples=[RUN_ID]
+        None, description="List only the transfers of this run; by default all.", examples=[RUN_ID]
     )
 
 
 class CancelUploadsRequest(Model):
-    """Body of ``POST cancel-uploads``: a run, one transfer, or without either all."""
+    """Body of ``POST cancel-uploads``: a run or one transfer; by default all uploads."""
 
     prompt_id: _UploadsOf = None
     id: _TransferId = None
 
 
 class RetryUploadsRequest(Keyed):
-    """Body of ``POST retry-uploads``: one transfer, a run, or without either all uploads."""
+    """Body of ``POST retry-uploads``: a run or one transfer; by default all uploads."""
 
     prompt_id: _UploadsOf = None
     id: _TransferId = None
@@ -75,7 +74,7 @@ class SendFileRequest(Keyed):
         description="A file on this machine.", examples=["output/example_00001_.png"]
     )
     url: Endpoint = Field(
-        description="ComfyDeploy's address that answers where the file is to be sent.",
+        description="ComfyDeploy's address that returns the upload address of the file.",
         examples=["https://api.comfydeploy.com/api/file-upload"],
     )
     machine: MachineField = None
@@ -104,7 +103,7 @@ class UploadPartRequest(Model):
 
 
 class HuggingFaceModel(Model):
-    """A model of Hugging Face, as ComfyDeploy's own form names it."""
+    """A model of Hugging Face, in the format of ComfyDeploy's web form."""
 
     repo_id: Annotated[str, Field(min_length=1)] = Field(
         alias="repoId", description="A repository of Hugging Face.", examples=["owner/repo"]
@@ -112,7 +111,7 @@ class HuggingFaceModel(Model):
 
 
 class CivitaiModel(Model):
-    """A model of Civitai, as ComfyDeploy's own form names it."""
+    """A model of Civitai, in the format of ComfyDeploy's web form."""
 
     url: Annotated[str, Field(min_length=1)] = Field(
         description="The page of the model.", examples=["https://example.com/a.safetensors"]
@@ -122,8 +121,8 @@ class CivitaiModel(Model):
 class VolumeModelRequest(CloudBody):
     """Body of ``POST volume/model``.
 
-    The fields of ComfyDeploy's own form (``folderPath``, ``downloadLink``, ``huggingface``,
-    ``civitai``) are understood, too.
+    The fields of ComfyDeploy's web form (``folderPath``, ``downloadLink``, ``huggingface``,
+    ``civitai``) are accepted too.
     """
 
     action: Literal["add", "list", "delete", "move"] = Field(
@@ -131,8 +130,8 @@ class VolumeModelRequest(CloudBody):
     )
     source: Literal["link", "huggingface", "civitai", "local"] = Field(
         "link",
-        description="Where the model is from: `link` (the default), `huggingface`, `civitai`, or"
-        " `local`: a file on this machine.",
+        description="The source of the model: `link` (the default), `huggingface`, `civitai`, or"
+        " `local`, a file on this machine.",
         examples=["link"],
     )
     url: str | None = Field(
@@ -144,12 +143,12 @@ class VolumeModelRequest(CloudBody):
     path: str | None = Field(None, description="A path on this machine, for the source `local`.")
     folder: str | None = Field(
         None,
-        description="The folder of models that it is in, or goes to.",
+        description="The models folder of the model.",
         examples=["checkpoints"],
     )
     filename: str | None = Field(
         None,
-        description="The name of the file; for `add` by default that in the address.",
+        description="The name of the file; for `add` the default is the name in the address.",
         examples=["b.safetensors"],
     )
     to_folder: str | None = Field(None, description="For `move`: the new folder.")
@@ -157,8 +156,8 @@ class VolumeModelRequest(CloudBody):
     machine: MachineField = None
     sha256: Annotated[str, Field(pattern=SHA256_PATTERN)] | None = Field(
         None,
-        description="The SHA-256 that the content must have, in hexadecimal; Hugging Face and"
-        " Civitai tell it themselves.",
+        description="The SHA-256 that the content must have, in hexadecimal. For models of Hugging"
+        " Face and Civitai it comes from these sites.",
     )
 
     folder_path: str | None = Field(
@@ -176,7 +175,7 @@ class VolumeModelRequest(CloudBody):
 
     @property
     def address(self) -> str | None:
-        """The address of the model, in whichever form it was given."""
+        """The address of the model, from the field in which it was given."""
         own = self.url or self.download_link
         if self.source == "huggingface" and self.huggingface is not None:
             return own or self.huggingface.repo_id
@@ -185,17 +184,17 @@ class VolumeModelRequest(CloudBody):
         return own
 
     def for_service(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Return the body of this request in ComfyDeploy's own form.
+        """Return the body of this request in the format of ComfyDeploy's web form.
 
         Parameters
         ----------
         body : dict
-            The body as it came; fields that are not in the model are passed on.
+            The body of the request; fields that are not in the model are forwarded.
 
         Raises
         ------
         InvalidRequestError
-            If it does not say where the model goes, or where it is.
+            If the folder or the address of the model is missing.
         """
         ours = {*CloudBody.model_fields, "action", "machine", "folder", "url", "path", "sha256"}
         passed = {name: value for name, value in body.items() if name not in ours}

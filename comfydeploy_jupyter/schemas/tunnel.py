@@ -1,4 +1,4 @@
-"""What the routes take that start, describe and stop tunnels."""
+"""Requests that start, describe and stop tunnels."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class TunnelQuery(Model):
     """Query of ``GET tunnel/status``, body of ``POST tunnel/stop``."""
 
     target: TunnelTarget | None = Field(
-        None, description="Which tunnel; without it all.", examples=["comfyui"]
+        None, description="The target of the tunnel; by default all.", examples=["comfyui"]
     )
 
 
@@ -40,26 +40,27 @@ class TunnelStartRequest(Model):
 
     target: TunnelTarget | None = Field(
         None,
-        description="What is exposed: `comfyui` (the default) or `jupyter`. Each has at most one"
-        " tunnel.",
+        description="The exposed service: `comfyui` (the default) or `jupyter`. Each has at most"
+        " one tunnel.",
         examples=["comfyui"],
     )
     machine: MachineRef | None = Field(
         None,
-        description="The machine whose ComfyUI is exposed, by id or name; by default `local`. Not"
-        " beside `port`, nor with the target `jupyter`.",
+        description="The machine whose ComfyUI is exposed, by id or name; the default is `local`."
+        " Not allowed with `port` or with the target `jupyter`.",
     )
     port: Annotated[int, Field(ge=1, le=65535)] | None = Field(
         None,
-        description="The port on this machine of what is exposed; by default that of the target.",
+        description="The port of the exposed service on this machine; the default is that of the"
+        " target.",
         examples=[8188],
     )
     token: Annotated[str, Field(max_length=8192), AfterValidator(_check_tunnel_token)] | None = (
         Field(
             None,
             repr=False,
-            description="The token of a named tunnel. It is in a file (mode 0600) while cloudflared"
-            " starts, and nowhere else.",
+            description="The token of a named tunnel. It is stored only while cloudflared starts,"
+            " in a file with mode 0600.",
         )
     )
     hostname: Annotated[str, Field(max_length=253, pattern=HOSTNAME_PATTERN)] | None = Field(
@@ -69,14 +70,14 @@ class TunnelStartRequest(Model):
     )
     protect: bool | None = Field(
         None,
-        description="`false` exposes a bare ComfyUI: everybody who finds the address may use it,"
-        " and through it this machine. By default it is protected.",
+        description="`false` exposes ComfyUI without protection: everybody who finds the address"
+        " can use it, and through it this machine. The default is true.",
         examples=[True],
     )
     wait: bool | None = Field(
         None,
-        description="Whether to answer when the tunnel is up (the default), or at once:"
-        " `tunnel/status` then tells its state.",
+        description="Whether to reply when the tunnel is up (the default), or at once. In this case"
+        " `tunnel/status` returns its state.",
         examples=[True],
     )
 

@@ -1,4 +1,4 @@
-"""What the routes take that convert, validate and keep workflows."""
+"""Requests that convert, validate and store workflows."""
 
 from __future__ import annotations
 
@@ -58,16 +58,16 @@ class FetchModelsRequest(GraphRequest):
     version: VersionField = None
     models: Annotated[list[str], Field(max_length=1000)] | None = Field(
         None,
-        description="The names of the models to fetch; by default all that are missing.",
+        description="The names of the models to download; by default all missing ones.",
         examples=[["ae.safetensors"]],
     )
     dry_run: bool = Field(
-        False, description="Whether only to tell what would be fetched.", examples=[True]
+        False, description="Whether to return the downloads without starting them.", examples=[True]
     )
     sizes: bool = Field(
         False,
-        description="Whether to ask the sites (by `HEAD`) for the size and the SHA-256 of the"
-        " missing models, and whether a token is needed.",
+        description="Whether to request from the sites (by `HEAD`) the size and the SHA-256 of the"
+        " missing models, and whether a download needs a token.",
         examples=[True],
     )
 
@@ -81,12 +81,12 @@ class ConvertRequest(GraphRequest):
         examples=["ui"],
     )
     object_info: JSONObject | None = Field(
-        None, description="Node definitions that take the place of ComfyUI's."
+        None, description="Node definitions to use instead of ComfyUI's."
     )
 
     filename: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
         None,
-        description="A picture, video or sound that carries the workflow: an output, or a name"
+        description="A picture, video or sound that contains the workflow: an output, or a name"
         " relative to ComfyUI or to Jupyter's root.",
     )
     subfolder: Annotated[str, Field(max_length=4096)] = Field(
@@ -98,12 +98,12 @@ class ConvertRequest(GraphRequest):
 
 
 class WorkflowRequest(CloudBody):
-    """Body of ``POST workflow``; ``workflow`` and ``workflow_json`` are names for the same."""
+    """Body of ``POST workflow``; ``workflow`` and ``workflow_json`` have the same meaning."""
 
     name: Name | None = Field(
         None,
-        description="The name of the workflow: needed for a new one, and with `workflow_id` a new"
-        " name.",
+        description="The name of the workflow. It is required for a new workflow; with"
+        " `workflow_id` the workflow gets this new name.",
         examples=["Portrait"],
     )
     workflow: JSONObject | str | None = Field(
@@ -120,7 +120,7 @@ class WorkflowRequest(CloudBody):
     workflow_id: WorkflowIdField = None
     comment: Annotated[str, Field(max_length=10_000)] | None = Field(
         None,
-        description="What is new in the version; `search` finds it.",
+        description="A description of the changes; `search` finds it.",
         examples=["first light"],
     )
     machine_id: MachineRef | None = Field(
@@ -130,7 +130,7 @@ class WorkflowRequest(CloudBody):
     )
     force: bool | None = Field(
         None,
-        description="Whether a version is made even if the graph is that of the latest one.",
+        description="Whether to make a version even if the graph has not changed.",
         examples=[False],
     )
 
