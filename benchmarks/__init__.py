@@ -1,1 +1,1 @@
-"""How fast the running of workflows is; one script a claim, each with its reference."""
+"""Benchmarks: one script for each claim about speed or memory, with a reference."""

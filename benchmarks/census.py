@@ -1,4 +1,4 @@
-"""A small Jupyter server extension that counts asyncio tasks, by what each of them runs."""
+"""A small Jupyter server extension that counts asyncio tasks by their coroutines."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tornado.web import authenticated
 
 
 class CensusHandler(APIHandler):
-    """``GET benchmark/census``: how many tasks there are, by the coroutine that each runs."""
+    """``GET benchmark/census``: the number of tasks of each coroutine."""
 
     @authenticated
     def get(self) -> None:
-        """Answer with ``tasks``; what only waits for the collector is collected first."""
+        """Reply with ``tasks``, after a run of the garbage collector."""
         gc.collect()
         tasks = Counter(task.get_coro().__qualname__ for task in asyncio.all_tasks())
         self.finish(json.dumps({"tasks": tasks}))

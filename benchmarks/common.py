@@ -1,8 +1,8 @@
-"""What the benchmarks share: real servers, two equally light clients, and the printing of figures.
+"""Functions of all benchmarks: real servers, two equally simple clients, and printed figures.
 
-ComfyUI and Jupyter run as processes of their own, so that no client shares an interpreter lock with
-what it measures. Reference and ours are always measured in the same run and in turns
-(reference, ours, ours, reference, …), so that a machine that slows down slows down both.
+ComfyUI and Jupyter run in separate processes, so that no client shares an interpreter lock with
+the server that it measures. The reference and our code are always measured in the same run and in
+turns (reference, ours, ours, reference, …), so that a slow machine slows both.
 """
 
 from __future__ import annotations
@@ -38,20 +38,20 @@ NODELAY = ((socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),)
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured figure beside its reference.
+    """One measured figure and its reference.
 
     Attributes
     ----------
     name : str
-        What was measured.
+        The name of the measured quantity.
     value, reference : float
-        Ours, and that of the reference in the same run; in ``unit``.
+        Our value, and that of the reference in the same run; in ``unit``.
     kind : {"ratio", "added"}
         Whether ``bound`` limits ``value / reference`` or ``value - reference``.
     bound : float
-        The largest value that is claimed.
+        The largest allowed value.
     unit : str
-        Such as ``ms``.
+        The unit, such as ``ms``.
     """
 
     name: str
@@ -63,12 +63,12 @@ class Figure:
 
     @property
     def ratio(self) -> float:
-        """Ours divided by the reference."""
+        """Our value divided by that of the reference."""
         return self.value / self.reference
 
     @property
     def ok(self) -> bool:
-        """Whether the claim holds."""
+        """Whether the value is within the bound."""
         return (self.ratio if self.kind == "ratio" else self.value - self.reference) <= self.bound
 
     def __str__(self) -> str:
@@ -83,34 +83,34 @@ class Figure:
 
 
 def run(main: Callable[[], int]) -> NoReturn:
-    """Run a benchmark and exit with its code; a SIGTERM ends the servers that it started too."""
+    """Run a benchmark and exit with its code; on SIGTERM also end the servers that it started."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     sys.exit(main())
 
 
 def report(*figures: Figure) -> int:
-    """Print each figure on a line; return the exit code, 1 where one is over its bound."""
+    """Print each figure on a line; return the exit code, 1 if one is over its bound."""
     for figure in figures:
         print(figure, flush=True)
     return 0 if all(figure.ok for figure in figures) else 1
 
 
 def percentile(values: Iterable[float], percent: int) -> float:
-    """Return the value that ``percent`` (1 to 99) of the values do not exceed."""
+    """Return a percentile: ``percent`` (1 to 99) of the values do not exceed it."""
     return statistics.quantiles(values, n=100, method="inclusive")[percent - 1]
 
 
 def in_turns(
     reference: Callable[[], float], ours: Callable[[], float], pairs: int
 ) -> tuple[list[float], list[float]]:
-    """Call both as often, in the order ABBA, and return what they returned.
+    """Call both equally often, in the order ABBA, and return their results.
 
     Parameters
     ----------
     reference, ours : callable
-        Each does its work once and returns what it measured.
+        Each does its work once and returns the measured value.
     pairs : int
-        How often each is called; an even number keeps the order balanced.
+        The number of calls of each; an even number keeps the order balanced.
     """
     theirs: list[float] = []
     mine: list[float] = []
@@ -122,7 +122,7 @@ def in_turns(
 
 
 def seconds(work: Callable[[], object]) -> Callable[[], float]:
-    """Return a function that does ``work`` and returns the seconds it took."""
+    """Return a function that calls ``work`` and returns its duration in seconds."""
 
     def timed() -> float:
         start = time.perf_counter()
@@ -133,9 +133,9 @@ def seconds(work: Callable[[], object]) -> Callable[[], float]:
 
 
 def node(class_type: str, **inputs: Any) -> Graph:
-    """Return a graph in which one test node does its work and one output node follows.
+    """Return a graph of one test node and one output node.
 
-    The random token keeps ComfyUI from taking the nodes from its cache.
+    Because of the random token, ComfyUI does not use cached outputs of the nodes.
     """
     token = uuid.uuid4().hex
     return {
@@ -148,14 +148,14 @@ def node(class_type: str, **inputs: Any) -> Graph:
 
 
 class Jupyter:
-    """A ``python -m jupyter_server`` with folders, port and token of its own.
+    """A ``python -m jupyter_server`` process with its own folders, port and token.
 
     Parameters
     ----------
     folder : pathlib.Path
-        An empty folder for its configuration, its data and its root.
+        An empty folder for its configuration, its data and its root directory.
     extensions : dict of str to bool
-        The server extensions that are switched on or off beside those of the environment.
+        The server extensions to enable or disable besides those of the environment.
     settings : dict
         The settings of ``ComfyDeploy``.
     """
@@ -210,7 +210,7 @@ class Jupyter:
         return self._process.pid
 
     def start(self, timeout: float = 60.0) -> float:
-        """Start it and return the seconds until it answered a request."""
+        """Start the server and return the seconds until it has answered a request."""
         begin = time.perf_counter()
         with self.log_path.open("ab") as log:
             self._process = subprocess.Popen(
@@ -229,7 +229,7 @@ class Jupyter:
         return time.perf_counter() - begin
 
     def stop(self) -> None:
-        """End it, the hard way where it does not end within ten seconds."""
+        """End the server; kill it if it does not end within ten seconds."""
         if self._process is None:
             return
         self._process.terminate()
@@ -241,7 +241,7 @@ class Jupyter:
         self._process = None
 
     def get(self, path: str) -> Any:
-        """Return the JSON that a route answers."""
+        """Return the JSON reply of a route."""
         connection = http.client.HTTPConnection(self.host, self.port, timeout=60)
         try:
             connection.request("GET", path, headers=self.headers)
@@ -254,7 +254,7 @@ class Jupyter:
         return json.loads(text)
 
     def wait_connected(self, timeout: float = 30.0) -> None:
-        """Wait until the extension has its connection to ComfyUI."""
+        """Wait until the extension is connected to ComfyUI."""
         deadline = time.monotonic() + timeout
         while not self.get("/comfyui-deploy/check-ws-status")["connected"]:
             if time.monotonic() > deadline:
@@ -274,7 +274,7 @@ class Jupyter:
 
 @contextlib.contextmanager
 def running_comfyui() -> Iterator[ComfyUIServer]:
-    """Run a ComfyUI with the test nodes, in a folder that is gone afterwards."""
+    """Run a ComfyUI with the test nodes in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="comfydeploy-bench-") as folder:
         server = ComfyUIServer(Path(folder))
         try:
@@ -304,7 +304,7 @@ def running_jupyter(
 
 
 class RawClient:
-    """The reference: ``POST /prompt`` on a kept connection, and a WebSocket for the end."""
+    """The reference: ``POST /prompt`` on a persistent connection, and a WebSocket for the end."""
 
     def __init__(self, comfyui_url: str) -> None:
         address = urlsplit(comfyui_url).netloc
@@ -315,7 +315,7 @@ class RawClient:
         )
 
     def run(self, graph: Graph) -> list[tuple[float, str]]:
-        """Run a graph; return each text frame and the monotonic time of its arrival."""
+        """Run a graph; return each text frame with the monotonic time of its arrival."""
         body = json.dumps({"prompt": graph, "client_id": self.client_id})
         self._http.request("POST", "/prompt", body, {"Content-Type": "application/json"})
         response = self._http.getresponse()
@@ -338,9 +338,9 @@ class RawClient:
 
 
 class OurClient:
-    """The same over our routes, on one kept connection.
+    """A client of our routes with one persistent connection.
 
-    It keeps Jupyter's login cookie, as browsers and sessions of ``requests`` do.
+    It stores Jupyter's login cookie, as browsers and sessions of ``requests`` do.
     """
 
     def __init__(self, jupyter: Jupyter) -> None:
@@ -361,7 +361,7 @@ class OurClient:
         return answer
 
     def stream(self, graph: Graph, **fields: Any) -> list[tuple[float, bytes]]:
-        """Run a graph; return each piece of its event stream and the time of its arrival."""
+        """Run a graph; return each piece of its event stream with the time of its arrival."""
         response = self._post("run/streaming", {"workflow_api": graph, **fields})
         if response.status != 200:
             raise RuntimeError(f"the run was refused: {response.read()!r}")
@@ -380,7 +380,7 @@ class OurClient:
 
 
 def is_end(message: dict[str, Any], prompt_id: str) -> bool:
-    """Return whether a message of ComfyUI says that it is done with a prompt."""
+    """Return whether a message of ComfyUI marks the end of a prompt."""
     data = message.get("data") or {}
     return (
         message.get("type") == "executing"

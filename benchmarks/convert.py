@@ -1,9 +1,9 @@
-"""How long UI → API takes: median and largest over the sample graphs.
+"""Measures conversions from UI to API format: median and largest time of the sample graphs.
 
-The claim: median under 0.5 ms, the largest under 20 ms, with node definitions that are read once,
-which takes under 150 ms for all classes of ComfyUI 0.33. The samples are those beside the
-repository (``../shared/samples``), or the golden pairs of the tests where there are none. Each
-graph counts with the median of its runs.
+The claim: the median is under 0.5 ms and the largest time under 20 ms. The node definitions are
+read once before; this takes under 150 ms for all classes of ComfyUI 0.33. The samples are in
+``../shared/samples`` beside the repository; without these, the golden pairs of the tests are used.
+The time of a graph is the median of its runs.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def milliseconds(workflow: dict[str, Any], definitions: NodeDefinitions) -> floa
 
 
 def reading(raw: dict[str, Any]) -> float:
-    """Return how long it takes to read every class once, milliseconds."""
+    """Return the milliseconds in which every class is read once."""
     begun = time.perf_counter()
     definitions = NodeDefinitions(raw)
     for name in definitions:
@@ -54,7 +54,7 @@ def reading(raw: dict[str, Any]) -> float:
 
 
 def tell(what: str, measured: float, claimed: float, note: str = "") -> None:
-    """Print a number and how it stands to the claim."""
+    """Print a number and its ratio to the claim."""
     ratio = measured / claimed
     print(f"{what:8} {measured:8.3f} ms   {ratio:.2f} of {claimed:g} ms   {note}".rstrip())
 
@@ -78,7 +78,7 @@ def measure(graphs: Path, classes: Path) -> None:
 
 
 def main() -> None:
-    """Print the numbers of every set that is there."""
+    """Print the numbers of every set of samples."""
     there = [files for files in SETS if files[0].exists()]
     for files in there or [GOLDEN_SET]:
         measure(*files)

@@ -1,9 +1,9 @@
-"""The dispatcher of pools, in a simulation: who gets which run, and what a decision costs.
+"""Simulates the dispatcher of pools: which machine gets which run, and the cost of a decision.
 
-What no box here can show: up to 1,000 members of unequal speed that die and come back, and 100,000
-runs of several workflows with spread times. Time is simulated; the dispatcher is the real one.
-Each scenario is compared with its bound: the time that all members would need for all runs if work
-could be cut into pieces of any size.
+A simulation allows more machines than are available: up to 1,000 members with different speeds,
+which fail and return, and 100,000 runs of several workflows with different durations. Time is
+simulated; the dispatcher is the real one. Each scenario is compared with its ideal time: the time
+in which all members could do all runs if work could be divided into pieces of any size.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ POOL = "pool"
 
 @dataclass
 class Member:
-    """A simulated machine: executes what it has, one run after another."""
+    """A simulated machine: executes its runs one after another."""
 
     speed: float
     alive: bool = True
@@ -36,7 +36,7 @@ class Member:
 
 @dataclass
 class Outcome:
-    """What a simulation came to."""
+    """The result of a simulation."""
 
     makespan: float
     bound: float
@@ -50,18 +50,18 @@ class Outcome:
 def simulate(
     speeds: list[float], works: list[float], structures: list[str], *, deaths: int, seed: int
 ) -> Outcome:
-    """Let members execute runs until none is left.
+    """Simulate members until they have executed all runs.
 
     Parameters
     ----------
     speeds : list of float
-        Work that each member does in a second.
+        The work that each member does in a second.
     works, structures : list
         The work and the workflow of each run.
     deaths : int
-        How many members die, at random moments; each comes back later.
+        The number of members that fail, at random times; each returns later.
     seed : int
-        Draws these moments.
+        The seed for these times.
     """
     draw = random.Random(seed)
     dispatcher = Dispatcher()
@@ -138,7 +138,7 @@ def simulate(
 
 
 def figures(name: str, outcome: Outcome, limit: float) -> list[Figure]:
-    """Return what a simulation came to beside its bounds."""
+    """Return the result of a simulation and its bounds."""
     assert set(outcome.ends.values()) == {1}, "a run was lost, or executed twice"
     if outcome.failed:
         print(f"{name}: {outcome.failed} failed with members, {outcome.returned} went to others")
@@ -150,7 +150,7 @@ def figures(name: str, outcome: Outcome, limit: float) -> list[Figure]:
 
 
 def memory(runs: int) -> float:
-    """Return the bytes that a waiting run takes."""
+    """Return the bytes of memory of a waiting run."""
     dispatcher = Dispatcher()
     dispatcher.set_pool(POOL, ())
     tracemalloc.start()
@@ -163,7 +163,7 @@ def memory(runs: int) -> float:
 
 
 def main() -> int:
-    """Simulate small and large pools, and print what came of them."""
+    """Simulate small and large pools, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--members", type=int, default=1000)
     parser.add_argument("--runs", type=int, default=100_000)

@@ -1,11 +1,11 @@
-"""How long an event of ComfyUI takes on its way to the reader of ``run/streaming``.
+"""Measures the time from ComfyUI's event to the reader of ``run/streaming``.
 
-ComfyUI sends the events of a run only to the client that queued it, so a second WebSocket beside
-ours would hear nothing. A relay between Jupyter and ComfyUI notes when each frame leaves ComfyUI's
-side, and the reader notes when the same event is in its hands. The reference is a plain WebSocket
-client behind the same relay, whose way has the same relay and the same loopback in it. The added
-time of the median and of p99 alike is our way minus the reference's *median*: a p99 of the
-reference that is large because the machine is busy excuses nothing.
+ComfyUI sends the events of a run only to the client that queued it, so a second WebSocket would
+receive no events. A relay between Jupyter and ComfyUI stores the time at which ComfyUI has sent
+each frame, and the reader stores the time at which it has received the same event. The reference is
+a plain WebSocket client behind the same relay. The added time, both of the median and of p99, is
+our time minus the reference's *median*: otherwise a large p99 of the reference on a busy machine
+would hide a large p99 of ours.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def main() -> int:
 
 
 def _times(messages: Iterable[tuple[float, dict[str, Any]]]) -> Times:
-    """Return when each progress event was there; ComfyUI's form and ours differ in one name."""
+    """Return the time of each progress event; ComfyUI's form and ours differ in one name."""
     found = {}
     for when, message in messages:
         if "progress" in (message.get("type"), message.get("event")):
@@ -91,7 +91,7 @@ def _times(messages: Iterable[tuple[float, dict[str, Any]]]) -> Times:
 
 
 def _ways(sent: Times, seen: Times) -> list[float]:
-    """Return how long each event was on its way, in milliseconds; none may be missing."""
+    """Return the milliseconds that each event took; fail if an event is missing."""
     if len(seen) != ROUNDS * STEPS:
         raise RuntimeError(f"{len(seen)} of {ROUNDS * STEPS} events arrived")
     return [(when - sent[event]) * 1000 for event, when in seen.items()]

@@ -1,9 +1,9 @@
-"""Fifty runs at once, each with a stream of its own, against fifty clients of ComfyUI itself.
+"""Compares fifty parallel runs, each with its own stream, with fifty clients of ComfyUI itself.
 
-ComfyUI executes one run after the other, so the total is the sum of the runs and of what the many
-listeners cost. Every stream must end with its status and hold every event of its run, in order;
-a stream that does not ends the benchmark with an error. The clients of both kinds connect, queue
-and listen in one process with the same HTTP library.
+ComfyUI executes one run after the other, so the total time is the sum of the runs and of the cost
+of the many listeners. Every stream must contain every event of its run, in order, and end with its
+status; otherwise the benchmark ends with an error. The clients of both kinds connect, queue and
+listen in one process with the same HTTP library.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ async def raw_client(session: aiohttp.ClientSession, url: str) -> None:
 
 
 async def our_client(session: aiohttp.ClientSession, jupyter: Jupyter) -> None:
-    """Run one prompt over our route, and check that its stream is whole."""
+    """Run one prompt over our route, and check that its stream is complete."""
     body = {"workflow_api": node("TestProgress", steps=STEPS, delay=0.0)}
     url = f"http://{jupyter.host}:{jupyter.port}/comfyui-deploy/run/streaming"
     async with session.post(url, json=body, headers=jupyter.headers) as response:

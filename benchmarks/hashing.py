@@ -1,6 +1,7 @@
-"""Hashing: 1 GiB beside ``sha256sum``, an answer that is remembered, and the loop meanwhile.
+"""Measures hashing: 1 GiB compared with ``sha256sum``, a cached hash, and the event loop.
 
-All over the route of a real Jupyter server, from the page cache. Ours and the reference take turns.
+All requests use the route of a real Jupyter server, and the file is in the page cache. Our route
+and the reference take turns.
 
 Run: ``python -m benchmarks.hashing``.
 """
@@ -25,7 +26,7 @@ TRIVIAL = "/comfyui-deploy/check-ws-status"
 
 
 class Visitor:
-    """Asks for a trivial route again and again while this is open, and notes how long it takes."""
+    """Requests a trivial route repeatedly while it is open, and stores the durations."""
 
     def __init__(self, jupyter: Jupyter) -> None:
         self._jupyter = jupyter
@@ -51,14 +52,14 @@ class Visitor:
 
 
 def reference(path: Path) -> tuple[str, float]:
-    """Return the hash by ``sha256sum`` and the milliseconds it took."""
+    """Return the hash from ``sha256sum`` and its milliseconds."""
     started = time.perf_counter()
     done = subprocess.run(["sha256sum", path], capture_output=True, check=True, text=True)
     return done.stdout.split()[0], (time.perf_counter() - started) * 1000
 
 
 def ours(jupyter: Jupyter, name: str, *, cached: bool) -> tuple[str, float]:
-    """Return the hash by the route and the milliseconds it took."""
+    """Return the hash from the route and its milliseconds."""
     started = time.perf_counter()
     answer = jupyter.get(f"/comfyui-deploy/get-file-hash?filename={name}")
     took = (time.perf_counter() - started) * 1000
@@ -70,7 +71,7 @@ def measure(jupyter: Jupyter, path: Path) -> int:
     """Measure, print, and return the exit code."""
     mine, theirs, busy = [], [], []
     for number in range(ROUNDS):
-        os.utime(path, (number, number))  # a changed file: what is remembered does not count
+        os.utime(path, (number, number))  # a changed file, so that the cached hash is not used
         digest, took = ours(jupyter, path.name, cached=False)
         mine.append(took)
         expected, took = reference(path)

@@ -1,8 +1,8 @@
-"""Measures how long a kernel's messages take through Jupyter, in a process of its own.
+"""Measures the round trips of a kernel's messages through Jupyter, in a separate process.
 
-Starts a kernel at the server whose address and token are in the environment, asks it something
-every 50 ms, and answers each line on its standard input with the round trips since the last one: a
-JSON array of milliseconds. It ends, and ends the kernel, with its standard input.
+Starts a kernel at the server whose address and token are in the environment, and sends it a request
+every 50 ms. For each line on its standard input, it prints the round trips since the last line: a
+JSON array of milliseconds. When its standard input ends, it ends the kernel and itself.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ INTERVAL = 0.05  # seconds
 
 
 def ping(socket: websocket.WebSocket) -> float:
-    """Ask the kernel who it is; return the milliseconds until its answer."""
+    """Send a ``kernel_info_request``; return the milliseconds until its reply."""
     message_id = uuid.uuid4().hex
     header: dict[str, Any] = {
         "msg_id": message_id,
@@ -39,7 +39,7 @@ def ping(socket: websocket.WebSocket) -> float:
     begin = time.perf_counter()
     socket.send(json.dumps({**message, "channel": "shell", "buffers": []}))
     while True:
-        # Where the system waits before it confirms what has come, Jupyter waits as well: 40 ms.
+        # If the system delays TCP acknowledgements, Jupyter waits as well: 40 ms.
         socket.sock.setsockopt(IPPROTO_TCP, TCP_QUICKACK, 1)
         answer = json.loads(socket.recv())
         if (
@@ -50,7 +50,7 @@ def ping(socket: websocket.WebSocket) -> float:
 
 
 def main() -> None:
-    """Ping until the standard input ends."""
+    """Send requests until the standard input ends."""
     url, token = os.environ["BENCHMARK_URL"], os.environ["BENCHMARK_TOKEN"]
     headers = {"Authorization": f"token {token}"}
     kernel = requests.post(f"{url}api/kernels", headers=headers, json={}, timeout=60).json()

@@ -1,8 +1,8 @@
-"""Kill servers at random moments, round after round, and check that nothing is lost or harmed.
+"""Kill servers at random times in many rounds, and check that no data is lost or damaged.
 
-This is a check for faults rather than a claim of speed; `tests/test_kill_rounds.py` runs ten rounds
-of it. It prints a line a round, and ends with 1 after the first broken invariant, with the command
-that draws the same work and moments again.
+This script looks for errors and does not measure speed; `tests/test_kill_rounds.py` runs ten rounds
+of it. It prints one line for each round. After the first broken invariant it prints the command
+that repeats the same work and times, and ends with exit code 1.
 
     COMFYUI_TEST_PATH=.comfyui python -m benchmarks.kill_rounds --rounds 100 --seed 7
 """
@@ -21,7 +21,7 @@ from random import Random
 from tests.kill_rounds import VICTIMS, BrokenInvariantError, World, interrupted_migration
 from tests.transfer_service import running
 
-WORLD = 15  # rounds that one pair of servers lives through
+WORLD = 15  # rounds with the same pair of servers
 KINDS = (*("jupyter",) * 5, *VICTIMS, "migration", "migration")
 
 
@@ -38,21 +38,21 @@ def main() -> int:
 
 
 def rounds(folder: Path, count: int, seed: int) -> int:
-    """Run some rounds and print how each went.
+    """Run some rounds and print the result of each.
 
     Parameters
     ----------
     folder : pathlib.Path
-        For all files.
+        The folder for all files.
     count : int
-        How many.
+        The number of rounds.
     seed : int
-        Decides on everything that is random.
+        The seed of all random choices.
 
     Returns
     -------
     int
-        0, or 1 where an invariant was broken.
+        0, or 1 if an invariant was broken.
     """
     done: Counter[str] = Counter()
     begin = time.monotonic()

@@ -1,11 +1,11 @@
-"""How long Jupyter's event loop is blocked by a workflow of 20 MB, on each route that takes one.
+"""Measures how long a workflow of 20 MB blocks Jupyter's event loop, on each route for workflows.
 
-As in `benchmarks.loop_stalls`, a second extension ticks every millisecond on the loop and keeps the
-largest gaps. The reference is the same server at rest, in the same run. Each figure counts only the
-time of a gap in which the Jupyter process was computing: on the loop, or in a thread that holds the
-interpreter lock. Each is the median of the longest gaps of `ROUNDS` calls, after one that is not
-counted: in it Jupyter reads ComfyUI's node definitions. The graph has `NODES` nodes, of which
-ComfyUI executes two.
+As in `benchmarks.loop_stalls`, a second extension runs a timer of one millisecond on the loop and
+stores the largest gaps. The reference is the same server without requests, in the same run. Each
+figure counts only the time of a gap in which the Jupyter process was computing: on the loop, or in
+a thread that holds the interpreter lock. Each is the median of the longest gaps of `ROUNDS` calls.
+One more call before them is not counted, because Jupyter reads ComfyUI's node definitions in it.
+The graph has `NODES` nodes, of which ComfyUI executes two.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ def large_graph() -> Graph:
 
 
 class Client:
-    """Calls routes with bodies that were encoded before, and does not parse what comes."""
+    """Calls routes with bodies that were encoded before, and does not parse the replies."""
 
     def __init__(self, jupyter: Jupyter) -> None:
         self._jupyter = jupyter
 
     def call(self, method: str, path: str, body: str | None = None) -> bytes:
-        """Return the body of an answer."""
+        """Return the body of a reply."""
         jupyter = self._jupyter
         connection = http.client.HTTPConnection(jupyter.host, jupyter.port, timeout=300)
         headers = {**jupyter.headers, "Content-Type": "application/json"}
@@ -87,12 +87,12 @@ class Client:
 
 
 class Receiver(http.server.BaseHTTPRequestHandler):
-    """Takes what a run reports to its ``status_endpoint``."""
+    """Receives the reports of a run to its ``status_endpoint``."""
 
     ended = threading.Event()
 
     def do_POST(self) -> None:
-        """Answer 200, and note the end of a run."""
+        """Reply 200, and signal the end of a run."""
         told = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.send_response(200)
         self.send_header("Content-Length", "0")
@@ -105,7 +105,7 @@ class Receiver(http.server.BaseHTTPRequestHandler):
 
 
 def works(client: Client, graph: Graph, receiver: str) -> dict[str, Callable[[], object]]:
-    """Return what is measured, by name; the bodies are encoded before."""
+    """Return the measured calls by name; their bodies are encoded here, before the measurement."""
     run_body = json.dumps({"workflow_api": graph})
     command = json.dumps({"event": "queue_prompt", "workflow_api": graph})
     kept = json.dumps({"name": "large", "workflow": graph})

@@ -1,6 +1,6 @@
-"""Listing 20,000 models with sizes and times, warm: the median should stay under 150 ms.
+"""Measures the list of 20,000 models with sizes and times; bound: median of 150 ms, warm cache.
 
-Prints the time and its ratio to one ``os.stat`` for each file, the least that fresh sizes cost.
+Prints the time and its ratio to one ``os.stat`` for each file, the minimum for current sizes.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ FILES = 20_000
 
 
 async def main(rounds: int = 15) -> None:
-    """Alternate both, so that neither has the better moments of the machine."""
+    """Alternate both, so that changes in the machine's load affect both equally."""
     with tempfile.TemporaryDirectory() as name:
         paths = [
             Path(name, f"models/{folder}/{number % 50}/model-{number}.safetensors")

@@ -1,10 +1,11 @@
-"""Two hundred streams and a thousand queued runs at once, for minutes, beside a kernel at work.
+"""Runs two hundred streams and a thousand queued runs at once for minutes, and measures a kernel.
 
 Every stream must have every event of its run, numbered without a gap, with its result and its end,
-and all of that must be what ComfyUI's own history says; one that has not ends the benchmark with an
-error. After the load, asyncio tasks, threads and descriptors must be what they were, and a second
-load must leave no more memory in use than the first. Meanwhile a kernel is asked something every
-50 ms; the reference is the same while as many clients give the same work to ComfyUI itself.
+and these must be equal to ComfyUI's own history; otherwise the benchmark ends with an error. After
+the load, the numbers of asyncio tasks, threads and descriptors must be the same as before, and
+after a second load the memory in use must not be larger than after the first. Meanwhile a kernel
+receives a request every 50 ms; the reference is the same measurement while as many clients give the
+same work to ComfyUI itself.
 """
 
 from __future__ import annotations
@@ -45,10 +46,10 @@ if TYPE_CHECKING:
 
 STEPS, DELAY = 4, 0.005  # of a run
 AT_ONCE = 8  # requests that queue runs
-AHEAD = 50  # runs next in the queue that streams follow
-LOOK_EVERY = 0.5  # seconds between looks at the list of runs
+AHEAD = 50  # the next runs in the queue, which streams follow
+LOOK_EVERY = 0.5  # seconds between requests of the list of runs
 POOL = 6  # threads that asyncio's pool may have yet to start, on 2 processors
-SETTLED = 60.0  # seconds at most until connections that are kept for a while are closed
+SETTLED = 60.0  # largest time in seconds until idle connections are closed
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,11 @@ class Server:
     url : str
         Its base URL, with a slash at the end.
     token : str
-        What lets requests in.
+        The token for requests.
     pid : int
-        Its process.
+        The id of its process.
     comfyui_port : int
-        Where its ComfyUI listens.
+        The port of its ComfyUI.
     """
 
     url: str
@@ -83,12 +84,12 @@ class Server:
         return float(times.user + times.system)
 
     def census(self) -> Census:
-        """Count what lives in the process. The extension ``benchmarks.census`` must be there."""
+        """Count the resources of the process; needs the extension ``benchmarks.census``."""
         with requests.Session() as session:
             url = f"{self.url}benchmark/census"
             tasks = session.get(url, headers=self.headers, timeout=60).json()["tasks"]
             process = psutil.Process(self.pid)
-            # psutil 6 has given it its present name
+            # the name since psutil 6
             connections = getattr(process, "net_connections", None) or process.connections
             with process.oneshot():
                 memory = process.memory_info().rss / 1024**2
@@ -102,16 +103,16 @@ class Server:
 
 @dataclass(frozen=True)
 class Census:
-    """What lives in a server's process.
+    """The resources of a server's process.
 
     Attributes
     ----------
     tasks : dict of str to int
         Asyncio tasks, by the coroutine that each runs.
     threads, descriptors : int
-        How many there are.
+        Their numbers.
     outgoing : int
-        How many of the descriptors are connections to ComfyUI, kept for the next requests.
+        The descriptors that are idle connections to ComfyUI.
     memory : float
         Resident, MiB.
     """
@@ -124,26 +125,26 @@ class Census:
 
     @property
     def task_count(self) -> int:
-        """How many tasks there are."""
+        """The number of tasks."""
         return sum(self.tasks.values())
 
 
 @dataclass
 class Load:
-    """The runs of one load, and what their streams have told.
+    """The runs of one load, and the results of their streams.
 
     Attributes
     ----------
     waiting : deque of str
-        Runs that have not been seen to end, next one first.
+        Runs whose end is not known yet, next one first.
     results : dict of str to dict
-        The results that streams have told, by run.
+        The results in the streams, by run.
     streams : int
-        How many streams have been read to their ends.
+        The number of streams that were read to their ends.
     listed : list of float
-        Milliseconds that lists of the queued runs took.
+        The milliseconds of each request of the list of runs.
     followers : Counter
-        How many streams have chosen to follow a run.
+        The number of streams that follow each run.
     """
 
     waiting: deque[str] = field(default_factory=deque)
@@ -159,7 +160,7 @@ class Load:
         Raises
         ------
         RuntimeError
-            If it lost something.
+            If an event, the result or the end is missing.
         """
         ids = [number for number, _ in messages]
         if ids != list(range(1, len(ids) + 1)):
@@ -179,12 +180,12 @@ class Load:
             self._ended.discard(self.waiting.popleft())
 
     def check_history(self, comfyui_url: str) -> None:
-        """Compare the results with what ComfyUI remembers.
+        """Compare the results with ComfyUI's history.
 
         Raises
         ------
         RuntimeError
-            If they are not the same.
+            If they differ.
         """
         for prompt_id, result in self.results.items():
             entry = requests.get(f"{comfyui_url}/history/{prompt_id}", timeout=60).json()[prompt_id]
@@ -196,8 +197,8 @@ class Load:
 async def through_us(server: Server, *, streams: int, runs: int, duration: float) -> Load:
     """Keep ``runs`` runs queued and ``streams`` streams open for ``duration`` seconds.
 
-    Half of the streams start a run of their own, half follow one that is next in the queue. It ends
-    once all runs have ended; each of them was followed at least once.
+    Half of the streams start a run, the other half follow one of the next runs in the queue. The
+    load ends when all runs have ended; at least one stream has followed each of them.
     """
     load = Load()
     until = time.monotonic() + duration
@@ -221,7 +222,7 @@ async def through_us(server: Server, *, streams: int, runs: int, duration: float
                 load.waiting.append(json.loads(await read(answer))["prompt_id"])
 
         async def keep_queued() -> None:
-            for _ in to_queue:  # one iterator for all
+            for _ in to_queue:  # one iterator for all tasks
                 await queue()
             while time.monotonic() < until:
                 await (queue() if len(load.waiting) < runs else asyncio.sleep(0.01))
@@ -247,7 +248,7 @@ async def through_us(server: Server, *, streams: int, runs: int, duration: float
                 if not load.waiting:
                     await asyncio.sleep(0.01)
                     continue
-                # The one with the fewest followers: so each run has some.
+                # The run with the fewest followers, so that each run has one.
                 prompt_id = min(islice(load.waiting, AHEAD), key=lambda run: followers[run])
                 followers[prompt_id] += 1
                 await follow(prompt_id)
@@ -273,7 +274,7 @@ async def through_us(server: Server, *, streams: int, runs: int, duration: float
 
 
 async def past_us(comfyui_url: str, *, streams: int, runs: int, duration: float) -> int:
-    """Give ComfyUI the same work by clients of its own; return how many runs that were."""
+    """Give ComfyUI the same work with clients of its own protocol; return the number of runs."""
     until = time.monotonic() + duration
     open_runs: set[str] = set()
     count = 0
@@ -340,9 +341,9 @@ def stream_of(text: str) -> list[tuple[int, dict[str, Any]]]:
 
 
 def settle(server: Server, before: Census, *, outgoing: bool = True) -> Census:
-    """Wait until no more lives in the server's process than before; return what does in the end.
+    """Wait until the process has no more resources than before; return the last counts.
 
-    Connections to ComfyUI are kept for half a minute: ``outgoing`` waits for their end too.
+    Idle connections to ComfyUI stay open for half a minute; this waits for their end too.
     """
     deadline = time.monotonic() + SETTLED
     while True:
@@ -355,7 +356,7 @@ def settle(server: Server, before: Census, *, outgoing: bool = True) -> Census:
 
 
 class Pings:
-    """A kernel that is asked something every 50 ms, from a process of its own."""
+    """A kernel that receives a request every 50 ms from a separate process."""
 
     def __init__(self, server: Server) -> None:
         environment = {"BENCHMARK_URL": server.url, "BENCHMARK_TOKEN": server.token}
@@ -368,7 +369,7 @@ class Pings:
         self.take()
 
     def take(self) -> list[float]:
-        """Return the round trips since the last call, milliseconds."""
+        """Return the round trips since the last call in milliseconds."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(b"\n")
@@ -377,13 +378,13 @@ class Pings:
         return found
 
     def close(self) -> None:
-        """End it, and the kernel."""
+        """End the process and the kernel."""
         self._process.communicate(timeout=60)
 
 
 @contextlib.contextmanager
 def pinging(server: Server) -> Iterator[Pings]:
-    """Run a kernel and ask it something all the time."""
+    """Run a kernel and send it requests continuously."""
     pings = Pings(server)
     try:
         yield pings

@@ -1,16 +1,16 @@
-"""How long Jupyter's event loop is blocked while runs with previews are going on.
+"""Measures how long Jupyter's event loop is blocked during runs with previews.
 
-A second small extension (`benchmarks.ticker`) ticks every millisecond on the loop of the same
-Jupyter server and keeps the largest gaps; our own code is not touched. While a run with previews is
-going on, one client reads its stream and another one follows the WebSocket; then the same with a
-workflow of a megabyte that is queued meanwhile. The reference is the same server at rest, for as
-long, between the runs. The bound is for the previews. The large workflow is told for comparison:
-the interpreter reads and writes a megabyte of JSON without letting go of its lock, in whatever
-thread that is done.
+A second small extension (`benchmarks.ticker`) runs a timer of one millisecond on the loop of the
+same Jupyter server and stores the largest gaps; our own code is not changed. During a run with
+previews, one client reads its stream and another one follows the WebSocket. Then the same is
+measured while a workflow of a megabyte is queued. The reference is the same server without runs,
+for the same time, between the runs. The bound is for the previews. The figure of the large workflow
+is printed for comparison: the interpreter holds its lock while it reads or writes a megabyte of
+JSON, in every thread.
 
-Each figure is there twice. The gap itself is what a kernel's message would wait; on a machine that
-is busy with something else it is mostly the machine's. The other one counts only the time of a gap
-in which the Jupyter process was computing: on the loop, or in a thread that holds the interpreter
+Each figure is printed twice. The first one is the gap: the time that a kernel's message would wait.
+On a busy machine, other programs cause most of it. The second one counts only the time of a gap in
+which the Jupyter process was computing: on the loop, or in a thread that holds the interpreter
 lock.
 """
 
@@ -42,7 +42,7 @@ ROUNDS = 5
 STEPS = 100
 DELAY = 0.03  # seconds between two previews
 SIZE = 1024  # pixels of a preview's side
-LARGE_NODES = 3000  # of the large workflow, about a megabyte
+LARGE_NODES = 3000  # nodes of the large workflow, about a megabyte
 
 
 class Gap(NamedTuple):
@@ -53,7 +53,7 @@ class Gap(NamedTuple):
     late : float
         Milliseconds by which it was late.
     computed : float
-        Milliseconds of these in which the Jupyter process was computing.
+        The part of them in which the Jupyter process was computing.
     """
 
     late: float
@@ -85,7 +85,7 @@ def with_previews(jupyter: Jupyter) -> None:
 
 
 def with_large_workflow(jupyter: Jupyter) -> None:
-    """Do the same while a large workflow is queued and waits for its turn."""
+    """Do the same while a large workflow is queued and waits."""
     poster = threading.Thread(target=_post_large, args=(jupyter,))
     poster.start()
     with_previews(jupyter)

@@ -1,9 +1,9 @@
-"""How long a run panel takes to appear in JupyterLab, from the keys that run its cell.
+"""Measures the time from the key press that runs a cell until its run panel is visible.
 
-The reference is the same cell with an ``ipywidgets`` box of a few plain fields: what any widget
-costs there. Both are run again and again in one notebook, in turns, in a real browser; the panel
-counts as there when the fields of its workflow can be seen. The first run of each, which loads
-scripts, is measured apart.
+The reference is the same cell with an ``ipywidgets`` box of a few plain fields, the cost of any
+widget. Both run repeatedly and in turns in one notebook in a real browser. The panel has appeared
+when the fields of its workflow are visible. The first run of each loads scripts and is measured
+separately.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def cell(source: str) -> dict[str, object]:
 
 
 def shows(page: Page, position: int, selector: str) -> Callable[[], float]:
-    """Return a function that runs one cell and returns the seconds until something is in it."""
+    """Return a function that runs one cell and returns the seconds until its output is visible."""
     box = page.locator(".jp-Notebook .jp-CodeCell").nth(position)
 
     def appears() -> float:
@@ -59,7 +59,7 @@ def shows(page: Page, position: int, selector: str) -> Callable[[], float]:
         page.keyboard.press("Control+Enter")
         box.locator(f"{selector}:not([data-old])").first.wait_for(state="visible")
         took = time.perf_counter() - begin
-        page.wait_for_timeout(500)  # so that what comes after does not count for the next
+        page.wait_for_timeout(500)  # so that later work does not count for the next cell
         return took
 
     return appears

@@ -1,8 +1,8 @@
-"""A relay in front of ComfyUI that notes when each piece of a connection passed.
+"""A relay in front of ComfyUI that stores the time of each piece of a connection.
 
-It runs in a process of its own and does nothing but pass bytes on and note the time; the pieces are
-read as WebSocket frames only after the measurement. ``time.monotonic`` is the same clock in all
-processes of a machine (Linux), so these times compare with those of a client.
+It runs in a separate process, and only forwards bytes and stores the time; the pieces are parsed as
+WebSocket frames after the measurement. On Linux, ``time.monotonic`` is the same clock in all
+processes of a machine, so these times can be compared with those of a client.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Relay:
     Parameters
     ----------
     target_port : int
-        Where connections are passed on to.
+        The port to which connections are forwarded.
     """
 
     def __init__(self, target_port: int) -> None:
@@ -43,7 +43,7 @@ class Relay:
         self._pipe.recv()
 
     def close(self) -> list[Pieces]:
-        """End the relay; return what it passed on from the target, connection by connection."""
+        """End the relay; return the data that the target has sent in each connection."""
         self._pipe.send(None)
         recorded: list[Pieces] = self._pipe.recv()
         self._process.join()
@@ -51,11 +51,10 @@ class Relay:
 
 
 def text_frames(pieces: Pieces) -> Iterator[tuple[float, dict[str, Any]]]:
-    """Yield the JSON messages of a WebSocket connection, and when their last byte passed.
+    """Yield the JSON messages of a WebSocket connection, with the times of their last bytes.
 
-    A connection that never becomes a WebSocket has none; one may have carried plain HTTP before.
-    Fragments, masks and compression do not occur in
-    what ComfyUI sends to clients that do not ask for them.
+    A connection that never becomes a WebSocket has none; plain HTTP before it is skipped.
+    ComfyUI sends no fragments, masks or compression to clients that do not request them.
     """
     stream = b"".join(data for _, data in pieces)
     upgrade = stream.find(b"HTTP/1.1 101")

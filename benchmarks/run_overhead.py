@@ -1,10 +1,10 @@
-"""How much longer a run takes over ``POST run`` than with a client of ComfyUI's own protocol.
+"""Compares the time of a run over ``POST run`` with that of a client of ComfyUI's own protocol.
 
-The reference posts to ``/prompt`` and waits on its WebSocket until ComfyUI is done; ours posts to
-``run`` and waits for the answer. Both keep their connections, both are plain blocking sockets.
-The trivial prompt saves a small picture of one colour, which takes ComfyUI about 3 ms. What is
-shorter still, one node that shows a text, is told for comparison: next to nothing of it is work,
-and the ratio is that of two servers' fixed costs to those of one.
+The reference posts to ``/prompt`` and waits on its WebSocket until ComfyUI is done; our client
+posts to ``run`` and waits for the reply. Both use persistent connections and plain blocking
+sockets. The trivial prompt saves a small picture of one colour, which takes ComfyUI about 3 ms. A
+shorter prompt with one node that shows a text is measured for comparison: almost all of its time
+are fixed costs, of two servers in our case and of one in the reference.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 def trivial() -> Graph:
-    """Return a graph that saves a picture, of another colour each time."""
+    """Return a graph that saves a picture with a new colour each time."""
     colour = random.randrange(1 << 24)
     picture = {"width": 64, "height": 64, "batch_size": 1, "color": colour}
     return {

@@ -1,11 +1,11 @@
-"""How much longer Jupyter takes to start with the extension, and a kernel to import the package.
+"""Measures the time that the extension adds to Jupyter's start, and the package to an import.
 
-The start is the time from the process to its first answer, with ComfyUI already running, as the
-extension looks for it in the meantime. The reference is the same Jupyter without the extension.
-The other extensions of the environment are off in both: they take seconds, and share no import
-with ours.
-The import is measured inside fresh interpreters; its reference is the import of ``json``. What a
-kernel must not import is a test, not a benchmark: ``tests/test_imports.py``.
+The start is the time from the start of the process to its first reply. ComfyUI already runs,
+because the extension looks for it during the start. The reference is the same Jupyter without the
+extension. The other extensions of the environment are disabled in both: they take seconds, and
+share no import with ours.
+The import is measured in new interpreters; its reference is the import of ``json``. The test
+``tests/test_imports.py`` checks which modules a kernel must not import.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ print(time.perf_counter() - begin)
 
 
 def start(comfyui_url: str, *, extension: bool) -> float:
-    """Start a new Jupyter once and return the seconds it took."""
+    """Start a new Jupyter once and return the seconds of its start."""
     others = dict.fromkeys(ExtensionConfigManager().get_jpserver_extensions(), False)
     with tempfile.TemporaryDirectory(prefix="comfydeploy-bench-") as folder:
         jupyter = Jupyter(
@@ -48,7 +48,7 @@ def start(comfyui_url: str, *, extension: bool) -> float:
 
 
 def import_time(module: str) -> float:
-    """Return the seconds that a fresh interpreter needs to import a module."""
+    """Return the seconds in which a new interpreter imports a module."""
     output = subprocess.run(
         [sys.executable, "-c", TIMED_IMPORT.format(module=module)],
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},

@@ -1,8 +1,8 @@
 """A small Jupyter server extension that measures how long the event loop is blocked.
 
-A timer of one millisecond runs on the loop. Where a tick comes late, something held the loop, or
-the operating system had no processor for it; the processor time that the whole process used in that
-gap, threads that hold the interpreter lock included, tells the two apart.
+A timer of one millisecond runs on the loop. If a tick is late, either code has blocked the loop, or
+the operating system had no free processor for it. The processor time of the whole process in that
+gap, including threads that hold the interpreter lock, distinguishes the two cases.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from jupyter_server.utils import url_path_join
 from tornado.web import authenticated
 
 INTERVAL = 0.001  # seconds
-KEPT = 50  # largest gaps that are told
+KEPT = 50  # number of reported gaps
 
 
 class Ticker:
@@ -30,13 +30,13 @@ class Ticker:
         self._wall = self._cpu = 0.0
 
     def start(self) -> None:
-        """Begin to tick on the running loop, for good."""
+        """Start the timer on the running loop; it never ends."""
         self._loop = asyncio.get_running_loop()
         self._wall, self._cpu = time.perf_counter(), time.process_time()
         self._loop.call_later(INTERVAL, self._tick)
 
     def take(self) -> dict[str, Any]:
-        """Return the number of ticks and the largest gaps, then forget them."""
+        """Return the number of ticks and the largest gaps, and reset both."""
         gaps = sorted(self._gaps, reverse=True)
         told = {"ticks": self._ticks, "gaps": gaps}
         self._gaps, self._ticks = [], 0
@@ -53,13 +53,13 @@ class Ticker:
 
 
 class TickerHandler(APIHandler):
-    """``GET benchmark/ticker``: what the ticker saw since the last request; starts it at first."""
+    """``GET benchmark/ticker``: gaps since the last request; the first one starts the ticker."""
 
     ticker: Ticker | None = None
 
     @authenticated
     def get(self) -> None:
-        """Answer with ``ticks`` and ``gaps``: pairs of seconds, late by and computed."""
+        """Reply with ``ticks`` and ``gaps``: pairs of seconds, the delay and the computing time."""
         cls = type(self)
         if cls.ticker is None:
             cls.ticker = Ticker()

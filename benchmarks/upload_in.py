@@ -1,10 +1,10 @@
-"""How fast a file comes in: 1 GiB as a multipart body, beside the plainest receiver there is.
+"""Measures the upload of 1 GiB as a multipart body, compared with the simplest possible receiver.
 
-The reference is a process that takes the same bytes from the same sender over loopback and writes
-them to the same disk: no HTTP, no multipart, no hash. Both take turns, once waiting until the disk
-has everything (``fsync``, as the setting `fsync_uploads` has it), and once not: then the page cache
-takes a file about as fast as SHA-256 can be computed, which every upload is answered with. So that
-time is told beside. The memory is that of the whole Jupyter server.
+The reference is a process that receives the same bytes from the same sender over loopback and
+writes them to the same disk, without HTTP, multipart and hash. Both take turns, first with
+``fsync`` at the end (the setting `fsync_uploads`), then without it. Without ``fsync``, the page
+cache stores a file about as fast as the SHA-256 of the reply can be computed, so the time of the
+SHA-256 alone is printed too. The memory is that of the whole Jupyter server.
 
 Run: ``python -m benchmarks.upload_in``.
 """
@@ -30,7 +30,7 @@ SIZE = 1024 * MIB
 ROUNDS = 6
 LEAST = 0.6  # of the reference's speed, to the disk
 MOST_MEMORY = 32  # MiB
-BOUNDARY = b"------------------------d74496d66958873e"  # as curl makes them
+BOUNDARY = b"------------------------d74496d66958873e"  # in the form of curl
 HEAD = (
     b"--" + BOUNDARY + b'\r\nContent-Disposition: form-data; name="file"; filename="large.bin"\r\n'
     b"Content-Type: application/octet-stream\r\n\r\n"
@@ -39,7 +39,7 @@ TAIL = b"\r\n--" + BOUNDARY + b"--\r\n"
 
 
 class Receiver:
-    """The reference: a process that writes what a connection brings to a file, then says so."""
+    """The reference: a process that writes the data of a connection to a file, then confirms it."""
 
     CODE = """
 import os, socket, sys
@@ -70,7 +70,7 @@ while True:
         self._port = int(self._process.stdout.readline())
 
     def take(self, source: Path, *, safe: bool) -> float:
-        """Return the seconds until it has a file; ``safe``: on the disk."""
+        """Return the seconds until it has written a file; ``safe``: with ``fsync``."""
         make_room(self._target)
         started = time.perf_counter()
         with (
@@ -87,13 +87,13 @@ while True:
         return seconds
 
     def close(self) -> None:
-        """End it."""
+        """End the process."""
         self._process.terminate()
         self._process.wait()
 
 
 class Memory:
-    """The most that a process held while this was open, and what it held before."""
+    """The largest memory of a process while this was open, and its memory before."""
 
     def __init__(self, pid: int) -> None:
         self._path = Path(f"/proc/{pid}/statm")
@@ -111,7 +111,7 @@ class Memory:
 
     @property
     def growth(self) -> float:
-        """By how much it grew, MiB."""
+        """The growth of the memory in MiB."""
         return (self.most - self.before) / MIB
 
     def _now(self) -> int:
@@ -123,10 +123,11 @@ class Memory:
 
 
 def make_room(target: Path) -> None:
-    """Leave nothing to be written, and memory for a file's pages that the machine really has.
+    """Write all dirty pages, and make sure that the machine has real memory for a file's pages.
 
-    A virtual machine gets its memory from its host when it first touches it, and hosts take back
-    what is free for seconds: whoever then fills the page cache pays, up to three times the copy.
+    A virtual machine gets its memory from its host at the first access, and hosts take back memory
+    that was free for seconds. The next program that fills the page cache can then take up to three
+    times as long.
     """
     with target.open("wb") as file:
         for _ in range(SIZE // (16 * MIB)):
@@ -136,14 +137,14 @@ def make_room(target: Path) -> None:
 
 
 def send_file(sender: socket.socket, file: int) -> None:
-    """Send a file without bringing it into this process."""
+    """Send a file without reading it into this process."""
     offset = 0
     while offset < SIZE:
         offset += os.sendfile(sender.fileno(), file, offset, SIZE - offset)
 
 
 def upload(jupyter: Jupyter, source: Path, folder: Path) -> float:
-    """Return the seconds until the route has answered."""
+    """Return the seconds until the route has replied."""
     make_room(folder.parent / "copy")
     head = (
         f"POST /comfyui-deploy/upload-file HTTP/1.1\r\nHost: {jupyter.host}:{jupyter.port}\r\n"
@@ -173,7 +174,7 @@ def upload(jupyter: Jupyter, source: Path, folder: Path) -> float:
 
 @dataclass
 class Measured:
-    """What one way of writing gave."""
+    """The results of one way of writing."""
 
     reference: float
     ours: float
@@ -181,12 +182,12 @@ class Measured:
 
     @property
     def ratio(self) -> float:
-        """Our speed by that of the reference."""
+        """Our speed divided by that of the reference."""
         return self.reference / self.ours
 
 
 def measure(source: Path, top: Path, *, safe: bool) -> Measured:
-    """Upload in turns with the reference, waiting for the disk or not."""
+    """Upload in turns with the reference, with or without ``fsync``."""
     comfyui = top / "comfyui"
     (comfyui / "input").mkdir(parents=True)
     (comfyui / "main.py").touch()
@@ -216,7 +217,7 @@ def measure(source: Path, top: Path, *, safe: bool) -> Measured:
 
 
 def hashing(source: Path) -> float:
-    """Return the seconds that the SHA-256 of a file takes where nothing else does."""
+    """Return the seconds that the SHA-256 of a file takes alone."""
     digest, buffer = hashlib.sha256(), memoryview(bytearray(MIB))
     spent = 0.0
     with source.open("rb", buffering=0) as file:

@@ -1,9 +1,9 @@
-"""How fast files leave: one of 1 GiB beside curl, a hundred small ones beside a plain client.
+"""Measures uploads: one of 1 GiB compared with curl, a hundred small ones with a plain client.
 
-Both go to moto's S3 server on this machine, which is slower than what is measured: so a second
-large upload goes to a sink that only reads. Reference and ours take turns.
+Both use moto's S3 server on this machine, which is slower than the measured code. Therefore a
+second large upload uses a server that only reads. The reference and our code take turns.
 
-Run: ``python -m benchmarks.upload_out``, with a ComfyUI as the tests need it.
+Run: ``python -m benchmarks.upload_out``, with a ComfyUI as for the tests.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SMALL_ROUNDS = 9
 
 
 class Sink:
-    """An HTTP server in a process of its own that reads what is put and forgets it."""
+    """An HTTP server in a separate process that reads uploads and discards them."""
 
     CODE = """
 import socket, threading
@@ -77,7 +77,7 @@ while True:
 
 
 class ServiceProcess:
-    """The service of the tests in a process of its own: it must not share our interpreter."""
+    """The service of the tests in a separate process, so that it does not share our interpreter."""
 
     CODE = """
 import sys, threading
@@ -109,14 +109,14 @@ def resident() -> int:
 
 
 def curl(path: Path, url: str) -> float:
-    """Return the seconds that curl takes to put a file."""
+    """Return the seconds that curl takes to upload a file."""
     started = time.perf_counter()
     subprocess.run(["curl", "-sSf", "-o", os.devnull, "-T", str(path), url], check=True)
     return time.perf_counter() - started
 
 
 async def put_large(room: Room, path: Path, url: str) -> tuple[float, int]:
-    """Return seconds and growth of memory of one upload of ours."""
+    """Return the seconds and the growth of memory of one of our uploads."""
     before, most = resident(), 0
     started = time.perf_counter()
     sending = asyncio.ensure_future(room.transfers.upload_part(str(path), url, 0, LARGE))
@@ -154,7 +154,7 @@ async def put_outputs(room: Room, service: ServiceProcess, names: list[str], run
 async def put_plainly(
     outputs: Path, service: ServiceProcess, names: list[str], run_id: str
 ) -> float:
-    """Return the seconds of a client that asks, reads the file and puts it, and no more."""
+    """Return the seconds of a client that only requests an address, reads a file and uploads it."""
     waiting = iter(names)
 
     async def work(http: aiohttp.ClientSession) -> None:
@@ -173,7 +173,7 @@ async def put_plainly(
 
 
 def report(name: str, reference: list[float], ours: list[float], least: float) -> bool:
-    """Print how fast we are beside the reference; return whether that is fast enough."""
+    """Print our speed and that of the reference; return whether the ratio is within the bound."""
     ratio = statistics.median(reference) / statistics.median(ours)
     print(
         f"{name}: reference {statistics.median(reference):.2f} s, ours"

@@ -1,8 +1,8 @@
-"""An upload against a plain copy: 1 GiB as multipart body to disk, parsed and hashed on the way.
+"""Compares an upload of 1 GiB, parsed and hashed while it is written, with a plain copy.
 
 Prints the speed of both and their ratio, and the ratio to a copy followed by ``sha256sum``, which
-does the same work. Where the page cache takes a file faster than SHA-256 can be computed, hashing
-bounds the first ratio; on real disks both should be near 1.
+does the same work. If the page cache stores a file faster than SHA-256 can be computed, the hash
+limits the first ratio; on real disks both should be near 1.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from comfydeploy_jupyter.comfyui.folders import Folders
 from comfydeploy_jupyter.files.uploads import BATCH, IN_USE, Uploads
 
 SIZE = 1024**3  # bytes
-BOUNDARY = b"------------------------d74496d66958873e"  # as curl makes them
+BOUNDARY = b"------------------------d74496d66958873e"  # in the form of curl
 HEAD = (
     b"--" + BOUNDARY + b"\r\nContent-Disposition: form-data; name=file; filename=a.safetensors\r\n"
     b"Content-Type: application/octet-stream\r\n\r\n"
@@ -31,13 +31,13 @@ TAIL = b"\r\n--" + BOUNDARY + b"--\r\n"
 
 
 async def upload(source: Path, folders: Folders) -> float:
-    """Return the seconds that one upload takes, reading the body included."""
+    """Return the seconds that one upload takes, including the reading of the body."""
     start = time.perf_counter()
     uploads = Uploads()
     receiver = uploads.receive(folders, f"multipart/form-data; boundary={BOUNDARY.decode()}")
     await receiver.write(HEAD)
     with source.open("rb", buffering=0) as file:
-        for buffer in cycle([bytearray(BATCH) for _ in range(IN_USE)]):  # as the route does
+        for buffer in cycle([bytearray(BATCH) for _ in range(IN_USE)]):  # like the route
             count = file.readinto(buffer)
             if count < BATCH:
                 await receiver.write(bytes(buffer[:count]))
@@ -52,7 +52,7 @@ async def upload(source: Path, folders: Folders) -> float:
 
 
 def copy(source: Path, target: Path) -> float:
-    """Return the seconds that a plain copy takes, through memory as the upload goes."""
+    """Return the seconds of a plain copy through memory, as in the upload."""
     start = time.perf_counter()
     with source.open("rb", buffering=0) as reader, target.open("wb", buffering=0) as writer:
         shutil.copyfileobj(reader, writer, BATCH)
@@ -69,7 +69,7 @@ def checksum(source: Path) -> float:
 
 
 def main(rounds: int = 5) -> None:
-    """Alternate both, so that neither has the better moments of the machine."""
+    """Alternate both, so that changes in the machine's load affect both equally."""
     with tempfile.TemporaryDirectory() as name:
         top = Path(name)
         source = top / "source"

@@ -1,7 +1,8 @@
-"""The store with 10,000 workflows of 10 versions each: every list and every save under 20 ms.
+"""Measures the store with 10,000 workflows of 10 versions each; bound: 20 ms for lists and saves.
 
-Prints the median and the worst time of each call, and the ratio of the median to the reference:
-one transaction that writes a single row, for saves, and one row read by its key, for reads.
+Prints the median and the longest time of each call, and the ratio of the median to the reference.
+The reference of saves is one transaction that writes a single row, and that of reads is one row
+read by its key.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ LIMIT = 0.020  # seconds
 
 
 def graph(stamp: int) -> dict[str, Any]:
-    """Return a graph in API format of some 8 kB, like a workflow for video."""
+    """Return a graph in API format of about 8 kB, the size of a workflow for video."""
     text = "a prompt of the length that people write for pictures, " * 2
     return {
         str(node): {
@@ -55,7 +56,7 @@ async def fill(store: WorkflowStore, database: Database) -> list[str]:
 
 
 def add_versions(connection: sqlite3.Connection) -> None:
-    """Write the rows that 90,000 calls of `WorkflowStore.update` would."""
+    """Write the same rows as 90,000 calls of `WorkflowStore.update`."""
     for version in range(2, VERSIONS + 1):
         connection.execute(
             "INSERT INTO graphs SELECT hash || ?, body FROM graphs WHERE length(hash) = 64",
@@ -75,17 +76,17 @@ def add_versions(connection: sqlite3.Connection) -> None:
 
 
 def write_row(connection: sqlite3.Connection, number: int) -> None:
-    """Write one row, the least that a save costs."""
+    """Write one row, the minimum cost of a save."""
     connection.execute("INSERT OR REPLACE INTO graphs VALUES (?, x'00')", (f"reference {number}",))
 
 
 def read_row(connection: sqlite3.Connection) -> None:
-    """Read one row, the least that a read costs."""
+    """Read one row, the minimum cost of a read."""
     connection.execute("SELECT * FROM workflows WHERE id = 5000").fetchone()
 
 
 async def measure(call: Callable[[int], Awaitable[Any]], rounds: int) -> list[float]:
-    """Return the seconds of each call."""
+    """Return the seconds of each of several calls."""
     times = []
     for number in range(rounds):
         start = time.perf_counter()
@@ -95,7 +96,7 @@ async def measure(call: Callable[[int], Awaitable[Any]], rounds: int) -> list[fl
 
 
 async def main(rounds: int = 50) -> int:
-    """Measure every call; return 1 if the median of any is over the limit."""
+    """Measure every call; return 1 if a median is over the limit."""
     with tempfile.TemporaryDirectory() as name:
         database = Database(Path(name, "db"))
         await database.open()
