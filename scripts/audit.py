@@ -1,9 +1,9 @@
-"""Look for known vulnerabilities in what this environment has installed, with pip-audit and OSV.
+"""Look for known vulnerabilities of the installed packages, with pip-audit and OSV.
 
     python scripts/audit.py [--url https://api.osv.dev/v1/query] [--required]
 
-Ends with 1 if there are any, and says so if nothing could be audited because no service answers
-(from a machine without internet); with ``--required`` that is a failure too.
+The exit code is 1 if there are any. If no service replies, because the machine has no internet, a
+message is printed; with ``--required`` the exit code is then 1 too.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from pathlib import Path
 
 SERVICE = "https://api.osv.dev/v1/query"
 VULNERABLE = {"package": {"name": "jinja2", "ecosystem": "PyPI"}, "version": "2.4.1"}
-"""What every service that deserves the name knows vulnerabilities of."""
+"""A package whose vulnerabilities every usable service has."""
 
 
 def answers(url: str) -> str | None:
-    """Return why a service cannot be relied on; None if it can."""
+    """Return the reason why a service is not usable, None if it is."""
     request = urllib.request.Request(
         url, json.dumps(VULNERABLE).encode(), {"Content-Type": "application/json"}
     )
@@ -37,13 +37,13 @@ def answers(url: str) -> str | None:
 
 
 def installed() -> str:
-    """Return what is installed here, this project aside, as pinned requirements."""
+    """Return the installed packages except this project as pinned requirements."""
     command = [sys.executable, "-m", "pip", "list", "--exclude-editable", "--format=freeze"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Do it, and return the exit status."""
+    """Audit the environment, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--url", default=SERVICE, help="where OSV's API is")
     parser.add_argument("--required", action="store_true", help="fail where no service answers")

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make sure that there is a Chromium for the browser tests; CHROMIUM names another one than that on the path.
+# Install Chromium for the browser tests if it is missing; CHROMIUM names one that is not on the path.
 set -eu
 if command -v "${CHROMIUM:-chromium}" >/dev/null 2>&1; then
     exit 0

@@ -2,10 +2,10 @@
 
     python scripts/bundle_definitions.py http://127.0.0.1:8188
 
-Kept are the facts that graphs are read with: names, types, defaults, ranges, choices. Left out are
-texts for people (descriptions, tooltips, prices) and custom nodes. Use a ComfyUI whose base
-directory is empty, so that no files of that machine are among the choices. The node replacements
-that this version comes with are compared with those in ``graphs/replacements.py``.
+The bundle contains the data with which graphs are read: names, types, defaults, ranges, choices. It
+does not contain texts for people (descriptions, tooltips, prices) or custom nodes. Use a ComfyUI
+whose base directory is empty, so that no files of that machine are among the choices. The node
+replacements of this version are compared with those in ``graphs/replacements.py``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SECTIONS = {"required", "optional", "hidden"}
 def without_texts(value: Any, *, named: bool = False) -> Any:
     """Return the value without texts for people, at every depth.
 
-    Where the keys are names of inputs (``named``), all are kept.
+    If the keys are names of inputs (``named``), all keys are kept.
     """
     if isinstance(value, dict):
         return {

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make sure that tests can set the clock of a process.
+# Install libfaketime if it is missing: with it, tests set the clock of a process.
 set -eu
 if ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1; then
     exit 0

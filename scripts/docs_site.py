@@ -1,8 +1,8 @@
-"""Hooks of MkDocs: the pages of the site that are made from other files, and their links.
+"""Hooks of MkDocs: make pages of the site from other files, and change their links.
 
 ``mkdocs.yml`` names this file. The pages are the stored notebooks, some texts outside ``docs/``,
 the settings (from the help of the traits of `ComfyDeploy`) and the routes (from the OpenAPI
-document). Links that work between the files of the repository work between the pages, too.
+document). Links between files of the repository become links between the pages.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Replace the markers by what is made from the code, and links to files by links to pages."""
+    """Replace the markers by texts from the code, and links to files by links to pages."""
     made = {"settings": settings, "openapi": openapi}
     markdown = MARKER.sub(lambda found: made[found[1]](), markdown)
     sources = {target: source for source, target in PAGES.items()}
@@ -69,18 +69,18 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 
 def linked(text: str, source: str, page: str, repository: str) -> str:
-    """Return a text with each link to a file of the repository changed to lead there from a page.
+    """Return a text in which each link to a file of the repository is correct for a page.
 
     Parameters
     ----------
     text : str
         Markdown.
     source : str
-        The file that it stands in, from the root of the repository.
+        The file that contains the text, from the root of the repository.
     page : str
-        The page that it becomes, from the root of the site's sources.
+        The page that is made from it, from the root of the site's sources.
     repository : str
-        Address of the repository's files, for those that are no pages.
+        The address of the repository's files, for links to files without a page.
     """
 
     def replaced(found: re.Match[str]) -> str:
@@ -98,7 +98,7 @@ def linked(text: str, source: str, page: str, repository: str) -> str:
 def notebook_page(path: Path, page: str) -> dict[str, str | bytes]:
     """Return the page of a stored notebook and the pictures in it, by their names in the site."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what nbconvert's dependencies deprecate
+        warnings.simplefilter("ignore")  # deprecations by nbconvert's dependencies
         from nbconvert import MarkdownExporter
 
         folder = f"{path.stem}_files"
@@ -131,7 +131,7 @@ def settings() -> str:
 
 
 def openapi() -> str:
-    """Return each method of each route: what it takes and answers."""
+    """Return the request and the replies of each method of each route."""
     document = specification()
     by_tag: dict[str, list[str]] = {tag["name"]: [] for tag in document["tags"]}
     for path, methods in document["paths"].items():
@@ -175,7 +175,7 @@ def _slug(path: str) -> str:
 
 
 def _objects(schema: dict[str, Any], schemas: dict[str, Any]) -> Iterator[str]:
-    """Yield a table of the fields of each object that a body or a reply may be, or consists of."""
+    """Yield a table of the fields of each object in a body or a reply, including nested ones."""
     name = schema.get("$ref", "").rpartition("/")[2]
     schema = schemas.get(name, schema)
     required = schema.get("required", [])

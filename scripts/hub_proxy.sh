@@ -1,5 +1,5 @@
 #!/bin/sh
-# Make sure that JupyterHub's proxy is there for the tests: hub_proxy.sh VENV FOLDER
+# Install JupyterHub's proxy for the tests if it is missing: hub_proxy.sh VENV FOLDER
 set -eu
 venv=$1
 folder=$2

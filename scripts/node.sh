@@ -1,6 +1,6 @@
 #!/bin/sh
-# Run a command that finds Node.js 20 or newer and npm: node.sh VENV COMMAND [ARGUMENT]...
-# Where the machine does not have them, they come from the package index into VENV.
+# Run a command with Node.js 20 or newer and npm on the path: node.sh VENV COMMAND [ARGUMENT]...
+# If the machine does not have them, they are installed from the package index into VENV.
 set -eu
 venv=$(cd "$1" && pwd)
 shift

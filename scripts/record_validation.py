@@ -1,14 +1,14 @@
-"""Record what real ComfyUI servers answer to the prompts of tests/graphs/validation_prompts.py.
+"""Record the replies of real ComfyUI servers to the prompts of tests/graphs/validation_prompts.py.
 
 Usage::
 
     python scripts/record_validation.py --base DIR URL [URL ...]
 
 for servers that run on the base directory DIR; the files that the prompts name are created there.
-What ComfyUI 0.3.75 answers is kept as ``validate``, what a later one answers as ``validate_today``.
-Several servers, each with a ``PYTHONHASHSEED`` of its own, tell apart what the order of a set
-decides: prompts to which they answer differently are left out. Valid prompts are queued by this,
-and taken out of the queue at once.
+The replies of ComfyUI 0.3.75 are stored as ``validate``, those of a later version as
+``validate_today``. Use several servers with different values of ``PYTHONHASHSEED`` to find replies
+that depend on the order of a set: prompts with different replies are left out. Valid prompts are
+queued by this script, and removed from the queue at once.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from tests.graphs.validation_prompts import CHEAP, OTHERS, TODAY, WHOLE, all_pro
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
 EVERY = 11
-"""How many of the prompts are kept: one of so many, and all that are written out whole."""
+"""The share of stored prompts: one of so many, and all that are written in full."""
 
 
 def record(urls: list[str], graphs: dict[str, Any]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return the recorded answers and the definitions that belong to them."""
+    """Return the recorded replies and the definitions that belong to them."""
     object_info = requests.get(f"{urls[0]}/object_info", timeout=60).json()
     used = {row["new_node_id"] for rows in BUNDLED.values() for row in rows}
     lines = []
@@ -56,12 +56,12 @@ def record(urls: list[str], graphs: dict[str, Any]) -> tuple[list[dict[str, Any]
 
 
 def write(path: Path, data: str) -> None:
-    """Write a gzip file that depends on its contents only."""
+    """Write a gzip file without a time stamp, which depends only on its contents."""
     path.write_bytes(gzip.compress(data.encode(), 9, mtime=0))
 
 
 def main() -> None:
-    """Parse the command line and do it."""
+    """Parse the command line and record the replies."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--base", type=Path, required=True, help="base directory of the servers")
     parser.add_argument("urls", nargs="+", metavar="URL")

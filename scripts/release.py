@@ -1,4 +1,4 @@
-"""Build what is released, and try it as users will: `make dist`, `make release-check`.
+"""Build a release, and test its installation: `make dist`, `make release-check`.
 
     python scripts/release.py build           wheel and sdist into dist/, and what is in them
     python scripts/release.py try             the wheel in a clean environment of each Python
@@ -6,7 +6,8 @@
                                               --all: and with the newest ones on each Python;
                                               --only lowest 3.12: these
 
-What is not tested, because this machine lacks a Python, is said at the end, and the exit code is 1.
+Tests that need a Python which this machine does not have are listed at the end, and the exit code
+is 1.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ Names = dict[str, bytes]
 
 
 class ReleaseError(Exception):
-    """The release is not as it must be; the message says where."""
+    """The release has an error; the message describes it."""
 
 
 def project() -> dict[str, Any]:
@@ -56,7 +57,7 @@ def project() -> dict[str, Any]:
 
 
 def version() -> str:
-    """Return the version: the one place that holds it is `_version.py`."""
+    """Return the version from `_version.py`, the only file that contains it."""
     return _one(r'^__version__ = "(.+)"$', PACKAGE / "_version.py")
 
 
@@ -80,9 +81,9 @@ def build(folder: Path, *, isolated: bool = True) -> tuple[Path, Path]:
     Parameters
     ----------
     folder : pathlib.Path
-        Where both go.
+        The folder for both.
     isolated : bool
-        Whether the build's requirements are installed anew, rather than taken from here.
+        Whether the build's requirements are installed, instead of using those of this environment.
 
     Returns
     -------
@@ -96,7 +97,7 @@ def build(folder: Path, *, isolated: bool = True) -> tuple[Path, Path]:
 
 
 def check_metadata(wheel: Path, sdist: Path) -> None:
-    """Check what package indexes and installers read: it is whole and says one version."""
+    """Check the metadata for package indexes and installers: it is complete, with one version."""
     call(sys.executable, "-m", "twine", "check", "--strict", wheel, sdist)
     said = {
         version(),
@@ -116,7 +117,7 @@ def check_metadata(wheel: Path, sdist: Path) -> None:
 
 
 def check_contents(wheel: Path, sdist: Path) -> None:
-    """Check that the wheel has all of the package and nothing else, and the sdist all else too."""
+    """Check that the wheel has only the complete package, and the sdist all other files too."""
     files = wheel_files(wheel)
     stem = f"comfydeploy_jupyter-{version()}"
     tree = {
@@ -148,7 +149,7 @@ def check_contents(wheel: Path, sdist: Path) -> None:
 
 
 def check_rebuilt(wheel: Path, folder: Path, *, isolated: bool = True) -> None:
-    """Check that the tree gives the same wheel, byte by byte, as the sdist did."""
+    """Check that the wheels from the tree and from the sdist are the same, byte by byte."""
     options = ["--installer=uv"] if isolated else ["--no-isolation"]
     call(sys.executable, "-m", "build", *options, "--wheel", "--outdir", folder, REPOSITORY)
     _same("the sdist's wheel", wheel_files(wheel), "the tree's", wheel_files(folder / wheel.name))
@@ -185,7 +186,7 @@ def _same(one: str, first: Names, other: str, second: Names) -> None:
 
 
 def try_wheel(wheel: Path, python: str, *comfyui: str) -> None:
-    """Install a wheel into a clean environment, use it, remove it: nothing of it is left.
+    """Install a wheel into a clean environment, use and remove it; check that no file is left.
 
     Parameters
     ----------
@@ -222,7 +223,7 @@ def try_wheel(wheel: Path, python: str, *comfyui: str) -> None:
             "--yes",
             "comfydeploy-jupyter",
         )
-        # what Python compiled of other packages, as they were used, is theirs
+        # compiled files of other packages do not belong to this package
         left = {
             path
             for path in files_below(venv) - (installed - ours)
@@ -245,7 +246,7 @@ def files_below(folder: Path) -> set[str]:
 
 
 def find_python(wanted: str) -> str | None:
-    """Return an interpreter of a version, such as ``"3.12"``, that is on this machine."""
+    """Return an interpreter of a version such as ``"3.12"`` on this machine."""
     versions = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
     candidates = [
         shutil.which(f"python{wanted}"),
@@ -261,7 +262,7 @@ def find_python(wanted: str) -> str | None:
 
 
 def check_resolves(python: str) -> None:
-    """Check that every dependency has a release for a Python, whether it is here or not."""
+    """Check that every dependency has a release for a Python, also if it is not installed."""
     call(
         *(
             "uv",
@@ -280,7 +281,7 @@ def check_resolves(python: str) -> None:
 
 
 def check_syntax(oldest: str) -> None:
-    """Check that nothing is used that the oldest Python does not have."""
+    """Check that no feature is used that the oldest Python does not have."""
     call("vermin", "--quiet", "--no-tips", "--violations", f"--target={oldest}-", PACKAGE)
 
 
@@ -288,7 +289,7 @@ def check_syntax(oldest: str) -> None:
 
 
 def lowest_versions() -> list[str]:
-    """Return every dependency of users at the lowest version that pyproject.toml claims."""
+    """Return every dependency of users at the lowest version that pyproject.toml allows."""
     tables = project()
     extras = tables["optional-dependencies"]
     claimed = [*tables["dependencies"], *extras["gpu"], *extras["lab"], *extras["ui"]]
@@ -306,8 +307,8 @@ def run_suite(python: str, *, lowest: bool) -> None:
             *("--group", f"{REPOSITORY / 'pyproject.toml'}:test"),
             *("--editable", f"{REPOSITORY}[lab]"),
         )
-        # old packages warn of newer ones that they allow, a plugin of pytest as it is loaded; what
-        # warns of ours is seen with the newest ones
+        # Old packages cause warnings about newer ones, and one about a plugin of pytest when it is
+        # loaded. Warnings about our code are found with the newest packages.
         old = ("-W", "default", "-p", "no:anyio") if lowest else ()
         env = {**os.environ, "PATH": f"{venv / 'bin'}{os.pathsep}{os.environ['PATH']}"}
         options = ("-n", JOBS, "--no-loadscope-reorder", "--ignore=tests/browser", *old)
@@ -319,16 +320,16 @@ def run_suite(python: str, *, lowest: bool) -> None:
 
 
 def call(*command: object, quiet: bool = True, env: dict[str, str] | None = None) -> None:
-    """Run a program in the repository; show what it printed where it fails, or at once.
+    """Run a program in the repository; show its output if it fails, or at once.
 
     Raises
     ------
     ReleaseError
-        It failed.
+        If it fails.
     """
     arguments = [str(part) for part in command]
     tool = Path(sys.executable).parent / arguments[0]
-    if tool.is_file():  # one that came with this environment
+    if tool.is_file():  # the program of this environment
         arguments[0] = str(tool)
     done = subprocess.run(
         arguments,
@@ -343,7 +344,7 @@ def call(*command: object, quiet: bool = True, env: dict[str, str] | None = None
 
 
 def step(what: str, deed: Callable[..., object], *arguments: Any, **options: Any) -> str | None:
-    """Do one thing of many; return what failed."""
+    """Do one of several steps; return the error."""
     print(what, flush=True)
     try:
         deed(*arguments, **options)
@@ -354,7 +355,7 @@ def step(what: str, deed: Callable[..., object], *arguments: Any, **options: Any
 
 
 def build_all(_: argparse.Namespace) -> Iterable[str | None]:
-    """Build into dist/ and look at it."""
+    """Build into dist/ and check the result."""
     shutil.rmtree(DIST, ignore_errors=True)
     wheel, sdist = build(DIST)
     yield step("metadata", check_metadata, wheel, sdist)
@@ -396,7 +397,7 @@ def suites(options: argparse.Namespace) -> Iterable[str | None]:
 
 
 def main() -> int:
-    """Parse the command line and do it; return the exit code."""
+    """Parse the command line and run the command; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     commands = parser.add_subparsers(required=True)
     for name, deed in (("build", build_all), ("try", try_all), ("suite", suites)):

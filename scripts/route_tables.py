@@ -1,6 +1,6 @@
 """Write the tables of docs/routes.md: all routes, and the fields of the larger requests.
 
-Their texts stand at the routes (`comfydeploy_jupyter/openapi`) and at the models
+The texts are those of the routes (`comfydeploy_jupyter/openapi`) and of the models
 (`comfydeploy_jupyter/schemas`). ``--check`` writes nothing, and fails if a table is not up to date.
 """
 
@@ -24,7 +24,7 @@ TABLE = re.compile(r"(<!-- (routes|fields of (\w+)) -->\n).*?(<!-- end of table 
 
 
 def filled(page: str) -> str:
-    """Return the page with the tables that the routes have now."""
+    """Return the page with the present tables."""
     described = set(re.findall(r"<!-- fields of (\w+) -->", page))
 
     def table(found: re.Match[str]) -> str:
@@ -35,7 +35,7 @@ def filled(page: str) -> str:
 
 
 def routes(described: set[str]) -> list[str]:
-    """Return the table of all routes; fields in another table of the page are not repeated."""
+    """Return the table of all routes; it does not repeat fields of another table of the page."""
     rows = ["| route | what it does |", "|---|---|"]
     for operation in OPERATIONS:
         path = operation.path.removeprefix("/").replace("{tail}", "…")
@@ -47,7 +47,7 @@ def routes(described: set[str]) -> list[str]:
 
 
 def taken(operation: Operation, described: set[str]) -> list[str]:
-    """Return the names of the fields that an operation takes: in its query, and in each body."""
+    """Return the names of an operation's fields: those of its query and of each body."""
     found = {}
     if operation.query is not None:
         found["query"] = own_fields(operation.query, described)
@@ -64,9 +64,9 @@ def taken(operation: Operation, described: set[str]) -> list[str]:
 
 
 def own_fields(model: type[schemas.Model], described: Collection[str] = ()) -> dict[str, str]:
-    """Return the fields of a model with their descriptions, without those that are described.
+    """Return the fields of a model with their descriptions, except those described elsewhere.
 
-    The page explains in one place what sends a request to ComfyDeploy.
+    One section of the page explains the fields that send a request to ComfyDeploy.
     """
     elsewhere = {
         name

@@ -1,8 +1,8 @@
-"""What `make run` does once everything is installed.
+"""The last step of `make run`, when everything is installed.
 
 Starts JupyterLab with the extension and a ComfyUI, runs the quickstart workflow through the routes,
-prints how it went and what to open, and leaves JupyterLab running until it is interrupted. What it
-waits for is printed meanwhile.
+prints the result and the address to open, and leaves JupyterLab running until it is interrupted.
+While it waits, it prints the reason.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 REPOSITORY = Path(__file__).resolve().parent.parent
 NOTEBOOKS = REPOSITORY / "notebooks"
 LOG = REPOSITORY / ".cache" / "jupyterlab.log"
-WAIT = 120.0  # seconds that JupyterLab has to start
-TELL_EVERY = 5.0  # seconds between two lines that say what is waited for
+WAIT = 120.0  # time limit for JupyterLab's start in seconds
+TELL_EVERY = 5.0  # seconds between two lines about the reason for waiting
 
 
 def main() -> int:
@@ -58,7 +58,7 @@ def main() -> int:
     say("Starting JupyterLab")
     LOG.parent.mkdir(exist_ok=True)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup does the same
             signal.signal(number, leave)
     with LOG.open("wb") as log:
         jupyter = subprocess.Popen(
@@ -71,7 +71,7 @@ def main() -> int:
         run_quickstart(comfy)
         if options.smoke:
             return 0
-        # Shells have background jobs ignore Ctrl-C.
+        # Shells start background jobs in such a way that they ignore Ctrl-C.
         in_background = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
         how_to_end = f"kill {os.getpid()}" if in_background else "Ctrl-C"
         say(
@@ -92,12 +92,12 @@ def main() -> int:
 
 
 def leave(number: int, _: object) -> None:
-    """End in the ordinary way, so that JupyterLab ends first."""
+    """End normally, so that JupyterLab ends first."""
     sys.exit(128 + number)
 
 
 def wait_for(jupyter: subprocess.Popen[bytes]) -> str:
-    """Return the server's URL once it answers there: it tells it before it listens."""
+    """Return the server's URL when it replies; the URL is written before the server listens."""
     record = Path(jupyter_runtime_dir()) / f"jpserver-{jupyter.pid}.json"
     waiting = Waiting("JupyterLab")
     deadline = time.monotonic() + WAIT
@@ -109,7 +109,7 @@ def wait_for(jupyter: subprocess.Popen[bytes]) -> str:
                 with socket.create_connection((address.hostname, address.port), timeout=5):
                     return url
             except (ValueError, OSError):
-                pass  # it is being written, or nobody listens yet
+                pass  # the file is incomplete, or the server does not listen yet
         if LOG.exists():
             waiting.tell(last_line(LOG.read_text(errors="replace").splitlines()))
         time.sleep(0.1)
@@ -118,7 +118,7 @@ def wait_for(jupyter: subprocess.Popen[bytes]) -> str:
 
 
 def wait_for_comfyui(comfy: Comfy, jupyter: subprocess.Popen[bytes]) -> None:
-    """Return once ComfyUI answers, or is not going to: then the run says why."""
+    """Return when ComfyUI replies, or has failed; the run then reports the error."""
     waiting: Waiting | None = None
     while jupyter.poll() is None:
         status = comfy.status()["comfyui"]
@@ -146,17 +146,17 @@ def run_quickstart(comfy: Comfy) -> None:
 
 
 def say(text: str) -> None:
-    """Print it at once, in a pipe too."""
+    """Print a line at once, also into a pipe."""
     print(text, flush=True)
 
 
 class Waiting:
-    """What is waited for, told once it takes longer, and then every few seconds.
+    """Prints the reason for waiting, first after some time and then every few seconds.
 
     Parameters
     ----------
     what : str
-        Its name.
+        The name of the awaited step.
     """
 
     def __init__(self, what: str) -> None:
@@ -164,7 +164,7 @@ class Waiting:
         self._started = self._told = time.monotonic()
 
     def tell(self, now: str) -> None:
-        """Print for how long it has been waited and what goes on, if it is time to."""
+        """Print the waiting time and the present step, if a line is due."""
         moment = time.monotonic()
         if moment - self._told >= TELL_EVERY:
             self._told = moment
@@ -173,30 +173,30 @@ class Waiting:
 
 
 def last_line(lines: list[str]) -> str:
-    """Return the last line of a log that says something, shortened."""
+    """Return the last line of a log that is not empty, shortened."""
     line = next((line.strip() for line in reversed(lines) if line.strip()), "")
     return cut(one_line(line), 100)
 
 
 def run_display(progress: RunProgress) -> AbstractContextManager[object]:
-    """Show a run as usual in a terminal, else as lines."""
+    """Show a run as usual in a terminal, otherwise as lines."""
     if Terminal.of(sys.stderr) is not None:
         return progress_display(progress)
     return Live(progress, RunLines())
 
 
 class RunLines:
-    """A run as a line every few seconds."""
+    """Shows a run as a line every few seconds."""
 
     def __init__(self) -> None:
         self._waiting = Waiting("the run")
 
     def show(self, progress: RunProgress) -> None:
-        """Print what it does now, if it is time to."""
+        """Print the present activity, if a line is due."""
         self._waiting.tell(f"{progress.fraction:.0%}, {one_line(activity(progress))}")
 
     def end(self, progress: RunProgress) -> None:
-        """Print nothing: the result is printed."""
+        """Print nothing: the result is printed elsewhere."""
 
 
 def stop(jupyter: subprocess.Popen[bytes]) -> None:

@@ -1,9 +1,9 @@
-"""What must work once the wheel, and nothing else, is installed.
+"""Checks of an environment in which only the wheel and its dependencies are installed.
 
     python -I scripts/smoke.py --version 1.2.3 --folder DIR [--comfyui-url URL | --comfyui-path DIR]
 
-Run by `scripts/release.py` with the Python of a clean environment. Everything that Jupyter and the
-package keep is below ``--folder``; the store is in ``DIR/comfydeploy``.
+`scripts/release.py` runs this with the Python of a clean environment. All files of Jupyter and the
+package are below ``--folder``; the store is in ``DIR/comfydeploy``.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-WAIT = 120.0  # seconds that Jupyter has to start
-PROGRAMS = (".__main__", ".inspect_python")  # they do their work when they are imported
+WAIT = 120.0  # time limit for Jupyter's start in seconds
+PROGRAMS = (".__main__", ".inspect_python")  # modules that run a program when they are imported
 WORKFLOW = {
     "1": {
         "class_type": "EmptyImage",
@@ -31,7 +31,7 @@ WORKFLOW = {
 
 
 def main() -> None:
-    """Do all of it; the first failure ends it with a traceback or a sentence."""
+    """Run all checks; end with a traceback or a message at the first failure."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--version", required=True, help="the version that was installed")
     parser.add_argument("--folder", required=True, type=Path, help="an empty folder")
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def imports(version: str) -> None:
-    """Import every module and every panel: no dependency is missing."""
+    """Import every module and every panel, to find missing dependencies."""
     package = importlib.import_module("comfydeploy_jupyter")
     if package.__version__ != version:
         sys.exit(f"comfydeploy_jupyter is {package.__version__}, not {version}")
@@ -68,7 +68,7 @@ def imports(version: str) -> None:
 
 
 def listed(env: dict[str, str]) -> None:
-    """Let Jupyter list its extensions: ours is enabled by its installation alone."""
+    """Check Jupyter's list of extensions: the installation alone enables ours."""
     done = subprocess.run(
         [jupyter(), "server", "extension", "list"], env=env, capture_output=True, text=True
     )
@@ -80,7 +80,7 @@ def listed(env: dict[str, str]) -> None:
 
 
 def served(env: dict[str, str], folder: Path, *, run: bool) -> None:
-    """Start Jupyter, ask for the status and, with a ComfyUI, run a workflow."""
+    """Start Jupyter, request the status and, with a ComfyUI, run a workflow."""
     log = folder / "jupyter.log"
     command = [jupyter(), "server", "--no-browser", "--ip=127.0.0.1"]
     if os.geteuid() == 0:
@@ -98,7 +98,7 @@ def served(env: dict[str, str], folder: Path, *, run: bool) -> None:
 
 
 def use(url: str, *, run: bool) -> None:
-    """Use a server as a notebook does."""
+    """Use a server in the same way as a notebook."""
     package = importlib.import_module("comfydeploy_jupyter")
     comfy = package.connect(url, "smoke")
     status: dict[str, Any] = comfy.status()
@@ -116,19 +116,19 @@ def use(url: str, *, run: bool) -> None:
 
 
 def address(server: subprocess.Popen[bytes], runtime: Path) -> str:
-    """Return the server's URL once it is known."""
+    """Return the server's URL when it is known."""
     record = runtime / f"jpserver-{server.pid}.json"
     deadline = time.monotonic() + WAIT
     while time.monotonic() < deadline and server.poll() is None:
         try:
             return str(json.loads(record.read_text())["url"])
         except (OSError, ValueError):
-            time.sleep(0.1)  # not there, or being written
+            time.sleep(0.1)  # missing or incomplete
     sys.exit("Jupyter did not start")
 
 
 def jupyter() -> str:
-    """Return the program of this environment."""
+    """Return the path of a program of this environment."""
     return str(Path(sys.executable).with_name("jupyter"))
 
 
