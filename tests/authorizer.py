@@ -1,4 +1,4 @@
-"""A stand-in for Jupyter's authorizer that records what it is asked, as hubs and teams have one."""
+"""A replacement for Jupyter's authorizer, as used by hubs and teams, that records its calls."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ ACTIONS = frozenset({"read", "write", "execute"})
 
 
 class RecordingAuthorizer(Authorizer):
-    """Records user, action and resource of each question, and allows what the test says.
+    """Records user, action and resource of each call, and allows the actions that the test permits.
 
-    Jupyter makes the instance of the class, so tests use the attributes of the class.
+    Jupyter creates the instance, so tests use the attributes of the class.
     """
 
     asked: list[tuple[str, str, str]] = []  # noqa: RUF012 - the one list that the test reads
@@ -23,7 +23,7 @@ class RecordingAuthorizer(Authorizer):
 
     @classmethod
     def reset(cls) -> None:
-        """Forget what was asked, and allow everything."""
+        """Clear the recorded calls, and allow everything."""
         cls.asked.clear()
         cls.allowed = ACTIONS
 

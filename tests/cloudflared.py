@@ -1,4 +1,4 @@
-"""The stand-in for cloudflared, installed for a test; `fake_cloudflared` is the program itself."""
+"""Installs the replacement for cloudflared for a test; `fake_cloudflared` is the program itself."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PROGRAM = Path(__file__).with_name("fake_cloudflared.py")
 
 
 class FakeCloudflared:
-    """The stand-in as tests see it.
+    """The interface of tests to the replacement for cloudflared.
 
     Attributes
     ----------
@@ -32,13 +32,13 @@ class FakeCloudflared:
         self.behave()
 
     def behave(self, **behaviour: object) -> None:
-        """Say what the next starts do."""
+        """Set the behaviour of the next starts."""
         beside = self.folder / "behaviour.new"
         beside.write_text(json.dumps(behaviour))
         beside.replace(self.folder / "behaviour.json")
 
     def hold(self) -> None:
-        """Let starts wait before their tunnel is there."""
+        """Delay the tunnel of each start."""
         (self.folder / "hold").touch()
 
     def wait_for_start(self) -> None:
@@ -49,17 +49,17 @@ class FakeCloudflared:
 
     @property
     def starts(self) -> list[dict[str, Any]]:
-        """What it noted of its starts."""
+        """The records of its starts."""
         path = self.folder / "starts.jsonl"
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     @property
     def edge(self) -> str:
-        """Where visitors of the last tunnel come."""
+        """The local address for clients of the last tunnel."""
         return f"http://127.0.0.1:{self.starts[-1]['edge']}"
 
 
 @pytest.fixture
 def cloudflared(tmp_path_factory: pytest.TempPathFactory) -> FakeCloudflared:
-    """The stand-in for cloudflared."""
+    """The replacement for cloudflared."""
     return FakeCloudflared(tmp_path_factory.mktemp("cloudflared"))

@@ -1,8 +1,8 @@
-"""A real ComfyUI for the tests, and the fixtures that hand it out.
+"""A real ComfyUI for the tests, and its fixtures.
 
 ``COMFYUI_TEST_PATH`` names the ComfyUI tree (default: ``.comfyui`` in the repository) and
 ``COMFYUI_TEST_PYTHON`` its interpreter (default: ``venv/bin/python`` in that tree). Every instance
-has a base directory of its own, so that tests share no models, inputs, outputs or queues.
+has its own base directory, so that tests share no models, inputs, outputs or queues.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ TEST_NODES = REPOSITORY / "tests" / "comfyui" / "custom_nodes"
 
 
 def comfyui_tree() -> tuple[Path, Path]:
-    """Return the ComfyUI tree and the interpreter that the tests use; fail where there is none."""
+    """Return the ComfyUI tree and the interpreter that the tests use; fail if there is none."""
     path = Path(os.environ.get("COMFYUI_TEST_PATH") or REPOSITORY / ".comfyui").absolute()
     python = Path(os.environ.get("COMFYUI_TEST_PYTHON") or path / "venv/bin/python").absolute()
     if not (path / "main.py").is_file() or not python.is_file():
@@ -56,15 +56,15 @@ def comfyui_version() -> str:
 def is_today() -> bool:
     """Return whether that is ComfyUI 0.33 or later.
 
-    It tells progress every 100 ms at most, and takes no other prompt ids than UUIDs.
+    Such a version sends progress at most every 100 ms, and accepts only UUIDs as prompt ids.
     """
     return (version_parts(comfyui_version()) or ()) >= (0, 33)
 
 
 def _ports() -> Iterator[int]:
-    """Yield ports that no connection of the system takes by itself, others for each test process.
+    """Yield ports outside the system's ephemeral range, different ones for each test process.
 
-    From a random one on, so that processes that know nothing of each other hardly meet.
+    They begin at a random port, so that unrelated processes rarely use the same one.
     """
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     ports = range(16000 + worker % 8 * 2000, 18000 + worker % 8 * 2000)
@@ -76,7 +76,7 @@ _PORTS = _ports()
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that is free now, and that nobody else is about to take."""
+    """Return a port of 127.0.0.1 that is free now, and that no other test process uses."""
     for port in itertools.islice(_PORTS, 2000):
         with socket.socket() as sock, contextlib.suppress(OSError):
             sock.bind(("127.0.0.1", port))
@@ -90,7 +90,7 @@ class ComfyUIServer:
     Parameters
     ----------
     base_dir : pathlib.Path
-        Where its models, custom nodes, inputs, outputs and log are.
+        The folder of its models, custom nodes, inputs, outputs and log.
     args : sequence of str
         Further arguments for ComfyUI's ``main.py``.
     env : dict, optional
@@ -105,7 +105,7 @@ class ComfyUIServer:
     input_dir, output_dir, models_dir : pathlib.Path
         Its folders in ``base_dir``.
     log_path : pathlib.Path
-        What it printed.
+        The file with its output.
     """
 
     def __init__(
@@ -139,17 +139,17 @@ class ComfyUIServer:
         return self._pid
 
     def has_ended(self) -> bool:
-        """Whether the process is gone."""
+        """Whether the process has ended."""
         return self._guard is None or self._guard.poll() is not None
 
     def start(self, timeout: float = 150.0) -> None:
-        """Start ComfyUI and wait until it answers; fail with its log otherwise."""
+        """Start ComfyUI and wait until it replies; fail with its log otherwise."""
         command = [
             *(str(self.python), "-u", "main.py", "--cpu", "--port", str(self.port)),
             *("--base-directory", str(self.base_dir), "--database-url", "sqlite:///:memory:"),
             *("--preview-method", "auto", "--disable-api-nodes", *self._args),
         ]
-        # under a guard, so that it does not outlive tests that are killed
+        # under the reaper, so that it ends when the tests are killed
         self._guard = subprocess.Popen(
             reaped_command(command, log=self.log_path, cwd=self.path),
             env={**os.environ, **self._env},
@@ -163,7 +163,7 @@ class ComfyUIServer:
             pytest.fail(f"ComfyUI {why}. Its log:\n{self.log()}", pytrace=False)
 
     def kill(self) -> None:
-        """End it the hard way (``kill -9``), as a crash would."""
+        """Kill it (``kill -9``), which is like a crash."""
         if self._guard is None:
             return
         with self._guard:
@@ -177,7 +177,7 @@ class ComfyUIServer:
         self.start()
 
     def log(self, characters: int = 8000) -> str:
-        """Return the end of what it printed."""
+        """Return the end of its output."""
         return self.log_path.read_text(encoding="utf-8", errors="replace")[-characters:]
 
     def _answers(self) -> bool:
@@ -201,7 +201,7 @@ def installed_comfyui() -> tuple[Path, Path]:
 def comfyui(
     installed_comfyui: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[ComfyUIServer]:
-    """A ComfyUI that all tests share; do not kill it, and leave its queue empty."""
+    """A ComfyUI that all tests share; tests must not kill it, and must leave its queue empty."""
     server = ComfyUIServer(tmp_path_factory.mktemp("comfyui"))
     server.start()
     yield server
@@ -213,7 +213,7 @@ def start_comfyui(
     installed_comfyui: tuple[Path, Path],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[..., ComfyUIServer]]:
-    """A function that starts a ComfyUI of the test's own; takes ``args`` and ``env``."""
+    """A function that starts a ComfyUI for one test, with the arguments ``args`` and ``env``."""
     servers: list[ComfyUIServer] = []
 
     def start(*, args: Sequence[str] = (), env: dict[str, str] | None = None) -> ComfyUIServer:

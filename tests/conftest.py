@@ -1,4 +1,4 @@
-"""Fixtures for all tests: a Jupyter server with the extension's needs, and a real ComfyUI."""
+"""Fixtures for all tests: a Jupyter server with the extension, and a real ComfyUI."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BROWSER = "tests/browser/"
 
 
 class Scheduling(LoadScopeScheduling):
-    """Gives each process whole files, and all tests in a browser to one: they share its page."""
+    """Assigns whole files to each process, and all browser tests to one: they share its page."""
 
     def _split_scope(self, nodeid: str) -> str:
         return BROWSER if nodeid.startswith(BROWSER) else nodeid.partition("::")[0]
@@ -41,17 +41,17 @@ class Scheduling(LoadScopeScheduling):
 
 @pytest.fixture
 def jp_environ(jp_environ: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep what pytest-jupyter makes of ``PYTHONPATH`` from other Pythons, such as ComfyUI's.
+    """Remove the ``PYTHONPATH`` of pytest-jupyter, which breaks other Pythons such as ComfyUI's.
 
-    It is all of this one's paths, and no standard library works in a Python of another version.
+    It contains all paths of this Python, whose standard library does not work in other versions.
     """
     monkeypatch.delenv("PYTHONPATH")
 
 
 def pytest_configure() -> None:
-    """Give signals back that whoever started the tests ignores, as shells do in the background.
+    """Restore signals that the parent of the tests ignores, as a shell does in the background.
 
-    Programs hand what they ignore on to those that they start, but not what they handle: those that
+    Child processes inherit ignored signals, but not handled ones. After this, the programs that
     tests start can be interrupted, as if they had been started from a terminal.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -62,18 +62,18 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling:
-    """Tell xdist how tests are given to processes."""
+    """Set xdist's scheduler, which assigns tests to processes."""
     return Scheduling(config, log)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_report_to_serializable() -> Any:
-    """Let reports reach the first process, whatever the tests have printed and logged."""
+    """Make sure that reports reach the first process, with any printed or logged text."""
     return _sendable((yield))
 
 
 def _sendable(value: Any) -> Any:
-    """Return what a report is made of with all its texts as Unicode allows them."""
+    """Return the data of a report with valid Unicode in all its texts."""
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, dict):

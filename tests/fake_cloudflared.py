@@ -1,8 +1,8 @@
-"""A stand-in for cloudflared: prints what it prints, serves its metrics, passes visitors on.
+"""A replacement for cloudflared: prints its messages, serves its metrics, forwards requests.
 
-It does not go to Cloudflare: visitors come to a port of 127.0.0.1 and are passed on to ``--url`` as
-cloudflared would, with the headers that Cloudflare adds. The file ``behaviour.json`` beside the
-program says what shall go wrong; in ``starts.jsonl`` there it notes each start.
+It does not connect to Cloudflare. Clients connect to a port of 127.0.0.1, and their requests are
+forwarded to ``--url`` as by cloudflared, with the headers that Cloudflare adds. The file
+``behaviour.json`` beside the program defines its errors; ``starts.jsonl`` there records each start.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 
 
 async def edge(target: str) -> int:
-    """Take visitors; return the port where they come."""
+    """Accept connections of clients; return the port."""
     parts = urlsplit(target)
 
     async def visit(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -110,7 +110,7 @@ def limited() -> None:
 
 
 def note(target: str, token_file: str | None, port: int | None) -> None:
-    """Check how it was started, and write that down."""
+    """Check the command line, and record the start."""
     assert sys.argv[1] == "tunnel", sys.argv
     assert Path(option("--config") or "").read_text() == ""
     assert "--no-autoupdate" in sys.argv

@@ -1,4 +1,4 @@
-"""A small ComfyDeploy: a real HTTP server with the routes, and the oddities, of the service."""
+"""A small ComfyDeploy: a real HTTP server with the routes and the peculiarities of the service."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MIB = 1024 * 1024
 
 @dataclass
 class Seen:
-    """One request as it came in."""
+    """One received request."""
 
     method: str
     path: str
@@ -46,18 +46,18 @@ class Workflow:
 
 
 class FakeComfyDeploy:
-    """The service on a free port of 127.0.0.1, in a thread of its own.
+    """The service on a free port of 127.0.0.1, in a separate thread.
 
     Attributes
     ----------
     root : str
-        What clients of the ComfyUI node give as ``api_url``.
+        The ``api_url`` of clients of the ComfyUI node.
     url : str
         Address of the API.
     seen : list of Seen
         Every request, in order.
     workflows, machines, models, uploads : dict
-        What the service knows, by id.
+        The data of the service, by id.
     """
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class FakeComfyDeploy:
         self.root = f"http://127.0.0.1:{self.port}"
         self.url = f"{self.root}/api"
 
-    # -- what tests do -----------------------------------------------------------------------
+    # -- for tests ---------------------------------------------------------------------------
 
     def fail(
         self,
@@ -86,7 +86,7 @@ class FakeComfyDeploy:
         body: Any = None,
         headers: dict[str, str] | None = None,
     ) -> None:
-        """Answer the next requests with an error."""
+        """Reply to the next requests with an error."""
 
         async def answer(_: web.Request) -> web.StreamResponse:
             text = body if isinstance(body, str) else json.dumps(body or {"detail": "injected"})
@@ -96,7 +96,7 @@ class FakeComfyDeploy:
         self._faults.extend([answer] * times)
 
     def answer(self, body: Any) -> None:
-        """Answer the next request with this JSON."""
+        """Reply to the next request with this JSON."""
 
         async def answer(_: web.Request) -> web.StreamResponse:
             return web.json_response(body)
@@ -104,11 +104,11 @@ class FakeComfyDeploy:
         self._faults.append(answer)
 
     def let_pass(self) -> None:
-        """Answer the next request as it should be, before the faults that follow."""
+        """Reply to the next request without an error, before the errors that follow."""
         self._faults.append(None)
 
     def hang(self) -> None:
-        """Do not answer the next request."""
+        """Do not reply to the next request."""
 
         async def answer(_: web.Request) -> web.StreamResponse:
             await self._stopping.wait()
@@ -117,7 +117,7 @@ class FakeComfyDeploy:
         self._faults.append(answer)
 
     def cut(self, *, times: int = 1) -> None:
-        """Close the connection of the next requests without a word."""
+        """Close the connection of the next requests without a reply."""
 
         async def answer(request: web.Request) -> web.StreamResponse:
             assert request.transport is not None
@@ -127,11 +127,11 @@ class FakeComfyDeploy:
         self._faults.extend([answer] * times)
 
     def approve(self, request_id: str, key: str = KEY) -> None:
-        """Let the user of a sign-in agree."""
+        """Approve a sign-in, as its user does."""
         self.sign_ins[request_id] = key
 
     def paths(self, method: str | None = None) -> list[str]:
-        """Return the paths that were asked for, below the API."""
+        """Return the requested paths, below the API."""
         return [s.path.removeprefix("/api") for s in self.seen if method in (None, s.method)]
 
     def close(self) -> None:
@@ -341,7 +341,7 @@ class FakeComfyDeploy:
         if found is None:
             return web.json_response({"error": "Machine not found"}, status=404)
         answer = web.json_response(found)
-        if found["status"] == "building":  # the next one who asks finds it ready
+        if found["status"] == "building":  # the next request finds it ready
             found.update(status="ready", endpoint=f"{self.root}/machine")
         return answer
 
@@ -476,7 +476,7 @@ def _page(request: web.Request) -> tuple[int, int]:
 
 
 def _date(moment: datetime, form: int) -> str:
-    """Write a date in one of the forms that the service has."""
+    """Write a date in one of the formats of the service."""
     forms = (
         moment.strftime("%Y-%m-%d %H:%M:%S.%f"),
         moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03}Z",
@@ -488,7 +488,7 @@ def _date(moment: datetime, form: int) -> str:
 
 @pytest.fixture
 def comfydeploy() -> Iterator[FakeComfyDeploy]:
-    """A ComfyDeploy of the test's own."""
+    """A ComfyDeploy for one test."""
     service = FakeComfyDeploy()
     yield service
     service.close()

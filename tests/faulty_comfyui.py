@@ -1,6 +1,6 @@
-"""A real ComfyUI behind a proxy that misbehaves on order, one way for each route.
+"""A real ComfyUI behind a proxy that simulates errors: tests set one error for each route.
 
-The proxy has a thread and an event loop of its own, so that it goes on while a test waits.
+The proxy has its own thread and event loop, so that it works while a test waits.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     Fault = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 HOP_BY_HOP = ("connection", "content-length", "keep-alive", "transfer-encoding", "host")
-PIECE = 1024 * 1024  # bytes that are written at once
+PIECE = 1024 * 1024  # bytes of one write
 PAGE = "<!DOCTYPE html><html><body><h1>Service Unavailable</h1></body></html>"
-# Whatever a route of ComfyUI is asked for is in here, with a type that it never has.
+# Every field of ComfyUI's responses, each with a wrong type.
 NONSENSE = {
     "exec_info": {"queue_remaining": {}},
     "queue_running": 5,
@@ -47,7 +47,7 @@ NONSENSE = {
 
 
 def answering(status: int, body: str | bytes, kind: str) -> Fault:
-    """Return a fault: an answer that is not ComfyUI's."""
+    """Return an error: a response that ComfyUI does not send."""
 
     async def answer(request: web.Request) -> web.StreamResponse:
         data = body.encode() if isinstance(body, str) else body
@@ -58,32 +58,32 @@ def answering(status: int, body: str | bytes, kind: str) -> Fault:
 
 
 async def moved(request: web.Request) -> web.StreamResponse:
-    """Lead in a circle."""
+    """Redirect to the same address."""
     return web.Response(status=302, headers={"Location": request.path_qs})
 
 
 async def nonsense(request: web.Request) -> web.StreamResponse:
-    """Answer JSON in which every field has a wrong type."""
+    """Reply with JSON in which every field has a wrong type."""
     last = request.path.rpartition("/")[2]
     entry = {"prompt": 5, "outputs": {"1": [2], "2": "x"}, "status": ["success"], "meta": None}
     return web.json_response({**NONSENSE, last: entry})
 
 
 async def hanging(request: web.Request) -> web.StreamResponse:
-    """Take the request and never answer."""
+    """Accept the request and never reply."""
     await asyncio.Event().wait()
     raise AssertionError
 
 
 async def aborted(request: web.Request) -> web.StreamResponse:
-    """Break the connection instead of answering."""
+    """Close the connection instead of a reply."""
     assert request.transport is not None
     request.transport.abort()
     return web.Response()
 
 
 async def cut_short(request: web.Request) -> web.StreamResponse:
-    """Break the connection in the midst of the answer."""
+    """Close the connection in the middle of the response."""
     response = web.StreamResponse(headers={"Content-Length": "100000"})
     await response.prepare(request)
     await response.write(b'{"system": {"os": "posix", ')
@@ -91,7 +91,7 @@ async def cut_short(request: web.Request) -> web.StreamResponse:
 
 
 async def cut_chunks(request: web.Request) -> web.StreamResponse:
-    """Break the connection in the midst of an answer that does not tell its length."""
+    """Close the connection in the middle of a response without a length."""
     response = web.StreamResponse()
     await response.prepare(request)
     await response.write(b"\x89PNG")
@@ -99,12 +99,12 @@ async def cut_chunks(request: web.Request) -> web.StreamResponse:
 
 
 async def _abort_later(request: web.Request) -> web.StreamResponse:
-    await asyncio.sleep(0.2)  # what was written is not to be overtaken by the end
+    await asyncio.sleep(0.2)  # the written bytes must be sent before the connection ends
     return await aborted(request)
 
 
 async def no_http(request: web.Request) -> web.StreamResponse:
-    """Answer with bytes that are not HTTP."""
+    """Reply with bytes that are not HTTP."""
     assert request.transport is not None
     request.transport.write(b"\x16\x03\x01\x00\xff" * 100)
     await asyncio.sleep(0)
@@ -112,12 +112,12 @@ async def no_http(request: web.Request) -> web.StreamResponse:
 
 
 async def endless(request: web.Request) -> web.StreamResponse:
-    """Begin a JSON text and never end it."""
+    """Send a JSON text that never ends."""
     return await _for_ever(request, b'{"a": "', b"x" * PIECE)
 
 
 async def bomb(request: web.Request) -> web.StreamResponse:
-    """Send a body that is small on the wire and has no end once it is unpacked."""
+    """Send a small compressed body whose decompressed content has no end."""
     headers = {"Content-Encoding": "gzip"}
     return await _for_ever(request, b"", gzip.compress(b"\0" * 64 * PIECE), headers)
 
@@ -166,13 +166,13 @@ class FaultyComfyUI:
     Attributes
     ----------
     url : str
-        Where the proxy listens.
+        The address of the proxy.
     delay : float
-        Seconds that every answer is held back.
+        Seconds by which every response is delayed.
     sockets_seen : int
-        How many WebSockets there have been.
+        The number of WebSockets so far.
     asked : collections.Counter
-        How many requests there have been, by method and path.
+        The number of requests so far, by method and path.
     """
 
     def __init__(self, target: str) -> None:
@@ -199,24 +199,24 @@ class FaultyComfyUI:
         self._loop.close()
 
     def fail(self, method: str, path: str, fault: Fault) -> None:
-        """Misbehave at a route, ``path`` or anything below it, until `heal`."""
+        """Simulate an error at the route ``path`` and all below it, until `heal`."""
         self._faults[method, path] = fault
 
     def heal(self) -> None:
-        """Pass everything on again; connections over which something hangs break."""
+        """Forward everything again; close the connections of requests that hang."""
         self._faults.clear()
         self.delay = 0.0
 
     def ask(self, path: str) -> Any:
-        """Return the JSON that ComfyUI itself answers for a path."""
+        """Return ComfyUI's own JSON response for a path."""
         return requests.get(self.target + path, timeout=60).json()
 
     def send(self, *frames: str | bytes) -> None:
-        """Put frames into every open WebSocket, as if ComfyUI had sent them."""
+        """Send frames over every open WebSocket, as if ComfyUI had sent them."""
         self._wait(self._send(frames))
 
     def drop_sockets(self) -> int:
-        """Break every open WebSocket; return how many there were."""
+        """Close every open WebSocket; return their number."""
         return self._wait(self._drop())
 
     # -- on the loop of the proxy
@@ -284,7 +284,7 @@ class FaultyComfyUI:
             return response
 
     def _passer(self) -> Callable[[aiohttp.WSMessage], bool]:
-        """Return what decides, for one WebSocket, which of ComfyUI's frames are passed on."""
+        """Return a function that decides which of ComfyUI's frames one WebSocket forwards."""
         return lambda _: True
 
     async def _socket(self, request: web.Request) -> web.StreamResponse:
@@ -307,7 +307,7 @@ class FaultyComfyUI:
 async def _copy(
     source: Any, target: Any, passes: Callable[[aiohttp.WSMessage], bool] = lambda _: True
 ) -> None:
-    """Pass frames on until one end is gone, then close the other one."""
+    """Forward frames until one end is closed, then close the other one."""
     with contextlib.suppress(ConnectionError):
         async for message in source:
             if not passes(message):
@@ -320,13 +320,13 @@ async def _copy(
 
 
 def text_frame(event: str, **data: Any) -> str:
-    """Return a text frame as ComfyUI sends it."""
+    """Return a text frame in ComfyUI's form."""
     return json.dumps({"type": event, "data": data})
 
 
 @pytest.fixture(scope="module")
 def faulty(comfyui: ComfyUIServer) -> Iterator[FaultyComfyUI]:
-    """The shared ComfyUI behind a proxy that misbehaves on order; heal it after each test."""
+    """The shared ComfyUI behind a proxy that simulates errors; healed after each test."""
     proxy = FaultyComfyUI(comfyui.url)
     proxy.start()
     yield proxy

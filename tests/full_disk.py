@@ -1,4 +1,4 @@
-"""The nearest to a full disk that needs no root."""
+"""Simulates a full disk without root permissions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def files_limited_to(size: int) -> Iterator[None]:
-    """Let no file of this process grow beyond so many bytes: writes behind them fail."""
+    """Limit the size of this process's files in bytes: writes above the limit fail."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

@@ -1,4 +1,4 @@
-"""Checks for people with low vision, and for those who use the keyboard."""
+"""Checks for users with low vision, and for users of the keyboard."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from playwright.sync_api import Locator
 
-# Texts whose contrast is below that of WCAG 2.2 AA: 4.5, or 3 for large texts. Disabled controls
+# Texts with a contrast below that of WCAG 2.2 AA: 4.5, or 3 for large texts. Disabled controls
 # are not checked.
 DIM = """panel => {
     const EXEMPT = "style, option, :disabled, .cd-unseen, [aria-hidden=true]";
@@ -52,7 +52,7 @@ DIM = """panel => {
     return [...found];
 }"""
 
-# Controls that look the same with the keyboard's focus as without it.
+# Controls that look the same with and without the keyboard's focus.
 UNMARKED = """panel => {
     const look = element => {
         const {outlineStyle, outlineWidth, boxShadow, borderColor} = getComputedStyle(element);
@@ -76,5 +76,5 @@ UNMARKED = """panel => {
 def assert_accessible(panel: Locator) -> None:
     """Check that all texts of a panel have enough contrast, and that the focus is visible."""
     assert panel.evaluate(DIM) == []
-    panel.page.keyboard.press("Tab")  # from now on the browser marks the focus
+    panel.page.keyboard.press("Tab")  # after a key press the browser marks the focus
     assert panel.evaluate(UNMARKED) == []

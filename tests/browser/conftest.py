@@ -36,7 +36,7 @@ SHOWN = {
     "upload-Light-done": "upload-panel",
     "tunnel-Light-running": "tunnel-panel",
 }
-"""Pictures that the documents show, by the names that they have in the tests."""
+"""Pictures in the documents, by their names in the tests."""
 
 FAILED = pytest.StashKey[bool]()
 SCREENSHOTS = Path(os.environ["SCREENSHOTS"]) if "SCREENSHOTS" in os.environ else None
@@ -54,7 +54,7 @@ FLAGS = [
 
 @pytest.fixture(scope="session")
 def cloudflared(tmp_path_factory) -> FakeCloudflared:
-    """The stand-in for cloudflared that JupyterLab uses."""
+    """The replacement for cloudflared that JupyterLab uses."""
     return FakeCloudflared(tmp_path_factory.mktemp("cloudflared"))
 
 
@@ -68,7 +68,7 @@ def model_site() -> Iterator[Service]:
 @pytest.fixture(scope="session")
 def lab(start_jupyter, comfyui, cloudflared, model_site, tmp_path_factory) -> JupyterProcess:
     """JupyterLab in front of the real ComfyUI."""
-    (comfyui.base_dir / "main.py").touch()  # so that its folders are known
+    (comfyui.base_dir / "main.py").touch()  # so that the server knows its folders
     server = start_jupyter(
         lab=True,
         ComfyDeploy={
@@ -79,13 +79,13 @@ def lab(start_jupyter, comfyui, cloudflared, model_site, tmp_path_factory) -> Ju
             "cloudflared_path": str(cloudflared.path),
             "huggingface_url": model_site.url,
         },
-        LabApp={"expose_app_in_browser": True},  # one page opens one notebook after another
+        LabApp={"expose_app_in_browser": True},  # one page opens several notebooks
     )
     shutil.copy(REPOSITORY / "notebooks" / "sunset.json", server.root)
     return server
 
 
-# Playwright keeps an event loop running in this thread, so pytest-jupyter must leave it alone.
+# Playwright runs an event loop in this thread, so pytest-jupyter must not create one.
 @pytest.fixture(autouse=True)
 def jp_asyncio_loop() -> None:
     """No loop of pytest-jupyter."""
@@ -98,9 +98,9 @@ def jp_server_cleanup() -> None:
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[BrowserContext]:
-    """Chromium; ``CHROMIUM`` names another one than that on the path.
+    """Chromium; the variable ``CHROMIUM`` names one that is not on the path.
 
-    All tests share what it has in its cache: JupyterLab loads in half the time then.
+    All tests share its cache: JupyterLab then loads in half the time.
     """
     program = os.environ.get("CHROMIUM") or shutil.which("chromium")
     with sync_playwright() as playwright:
@@ -119,8 +119,8 @@ class LabPage:
     def run_first_cell(self) -> None:
         """Execute the notebook's first cell.
 
-        JupyterLab drops an execution that comes before its kernel is quite there, although it
-        calls the kernel idle; so it is asked until the cell has a number.
+        JupyterLab ignores an execution before its kernel is ready, although it shows the kernel as
+        idle; so the request is repeated until the cell has a number.
         """
         prompt = self.page.locator(".jp-Notebook .jp-InputPrompt").first
         deadline = time.monotonic() + 60
@@ -137,27 +137,27 @@ class LabPage:
 
     @property
     def panel(self) -> Locator:
-        """The panel in it."""
+        """The panel in the notebook."""
         return self.page.locator(".comfydeploy-panel")
 
     def save(self) -> dict[str, Any]:
-        """Save the notebook as a user would; return what is in the file then."""
+        """Save the notebook as a user does; return the content of the file."""
         before = self.path.stat().st_mtime_ns
         self.page.locator(".jp-Notebook .jp-CodeCell .cm-content").first.click()
         self.page.keyboard.press("Control+s")
         deadline = time.monotonic() + 30
         while True:
             if self.path.stat().st_mtime_ns != before:
-                with contextlib.suppress(json.JSONDecodeError):  # it is being written
+                with contextlib.suppress(json.JSONDecodeError):  # incomplete while it is written
                     return dict(json.loads(self.path.read_bytes()))
             assert time.monotonic() < deadline, "the notebook was not saved"
             self.page.wait_for_timeout(50)
 
     def shoot(self, name: str) -> None:
-        """Take a screenshot of the page if one is wanted.
+        """Take a screenshot of the page if a variable requests it.
 
-        All go into the folder that ``SCREENSHOTS`` names, those of `SHOWN` into the documents
-        where ``STORE_SCREENSHOTS`` is set.
+        All screenshots are stored in the folder that ``SCREENSHOTS`` names. If
+        ``STORE_SCREENSHOTS`` is set, those of `SHOWN` are stored in the documents.
         """
         if SCREENSHOTS is not None:
             SCREENSHOTS.mkdir(parents=True, exist_ok=True)
@@ -184,7 +184,7 @@ class Sessions:
         self._session.headers["Authorization"] = f"token {lab.token}"
 
     def start(self, path: str) -> None:
-        """Start the kernel of a notebook, so that it does so while its page is being loaded."""
+        """Start the kernel of a notebook, so that it starts while its page is loaded."""
         kernel = {"name": "python3"}
         body = {"path": path, "name": path, "type": "notebook", "kernel": kernel}
         self._session.post(self._url, json=body, timeout=60).raise_for_status()
@@ -209,12 +209,12 @@ SHOW = """async ([path, theme]) => {
 
 
 class Pages:
-    """The pages of JupyterLab; one of them is kept, since loading it takes longer than most tests.
+    """The pages of JupyterLab; one is reused, since loading it takes longer than most tests.
 
     Parameters
     ----------
     browser : playwright.sync_api.BrowserContext
-        Where they are.
+        The browser with the pages.
     lab : JupyterProcess
         JupyterLab.
     """
@@ -228,7 +228,7 @@ class Pages:
         """Return a new page at an address below that of the server."""
         page = self._browser.new_page()
         page.set_default_timeout(60_000)
-        # on a busy machine JupyterLab now and then asks for the kernel that the notebook names
+        # on a busy machine JupyterLab sometimes asks the user to select a kernel
         page.add_locator_handler(
             page.locator(".jp-Dialog", has_text="Select kernel for"),
             lambda dialog: dialog.locator(".jp-mod-accept").click(),
@@ -238,7 +238,7 @@ class Pages:
         return page
 
     def kept(self, path: str, theme: str) -> Page:
-        """Return the page that is kept, with a notebook in it."""
+        """Return the reused page with a notebook in it."""
         if self._kept is None:
             self._kept = self.new("lab")
             self._kept.wait_for_function("() => window.jupyterapp?.restored")
@@ -248,7 +248,7 @@ class Pages:
         return self._kept
 
     def leave(self, page: Page, *, spoiled: bool) -> None:
-        """Close a page, but the kept one only if a test has spoiled it."""
+        """Close a page; close the reused one only if a test has changed it."""
         if page is not self._kept:
             page.close()
         elif spoiled:
@@ -266,7 +266,7 @@ def pages(browser: BrowserContext, lab: JupyterProcess) -> Pages:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Any:
-    """Note for fixtures whether their test has failed."""
+    """Store for fixtures whether their test has failed."""
     report = yield
     if report.failed:
         item.stash[FAILED] = True
@@ -279,8 +279,8 @@ def open_notebook(
 ) -> Iterator[Any]:
     """A function that opens a notebook with one cell, in JupyterLab or Notebook 7.
 
-    It takes the cell's code, the ``theme``, the ``app`` (``"lab"`` or ``"notebook"``), the
-    ``width`` of the window, and whether the page must be ``fresh``: for tests that load it again,
+    Its arguments are the cell's code, the ``theme``, the ``app`` (``"lab"`` or ``"notebook"``), the
+    ``width`` of the window, and whether the page must be ``fresh``: for tests that reload it,
     measure it or change its network.
     """
     sessions = Sessions(lab)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def small_server() -> Iterator[Callable[[Callable[[Request, Reply], None]], SmallServer]]:
-    """A function that starts a small server which answers as the test says."""
+    """A function that starts a small server, whose replies the test defines."""
     servers: list[SmallServer] = []
 
     def start(answer: Callable[[Request, Reply], None]) -> SmallServer:

@@ -1,4 +1,4 @@
-"""A small HTTP server that answers as a test says, for what a healthy Jupyter never does."""
+"""A small HTTP server whose replies a test defines, for errors that Jupyter does not make."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BASE = "/user/a%40b/"
 
 @dataclass
 class Request:
-    """One request as it came in."""
+    """One received request."""
 
     method: str
     path: str
@@ -70,7 +70,7 @@ class Reply:
         self.write(text.encode())
 
     def accept(self, request: Request) -> None:
-        """Answer the start of a run: ComfyUI has queued it."""
+        """Reply to the start of a run: ComfyUI has queued it."""
         self.start_stream()
         self.event(1, {"prompt_id": request.body["prompt_id"], "number": 1, "node_errors": {}})
         self.end_stream()
@@ -81,12 +81,12 @@ class Reply:
         self._handler.wfile.flush()
 
     def cut(self) -> None:
-        """Break the connection without a word."""
+        """Close the connection without a reply."""
         self._handler.close_connection = True
 
 
 class SmallServer:
-    """Answers every request with ``answer(request, reply)``; keeps the requests."""
+    """Calls ``answer(request, reply)`` for every request; stores the requests."""
 
     def __init__(self, answer: Callable[[Request, Reply], None]) -> None:
         self.requests: list[Request] = []
@@ -109,7 +109,7 @@ class SmallServer:
                 small.requests.append(request)
                 answer(request, Reply(self))
 
-            do_GET = do_POST = _answer  # noqa: N815 - the names that the base class calls
+            do_GET = do_POST = _answer  # noqa: N815 - the names that the base class requires
 
             def log_message(self, *args: object) -> None:
                 pass

@@ -1,7 +1,7 @@
-"""Damaged bytes and JSON for the fuzz tests, and how long these go on.
+"""Damaged bytes and JSON for the fuzz tests, and their number.
 
-The gate runs the same few hundred inputs each time. ``FUZZ_EXAMPLES=100000 make fuzz`` draws that
-many other ones for each test.
+`make test` runs the same few hundred inputs each time. ``FUZZ_EXAMPLES=100000 make fuzz`` creates
+that many new ones for each test.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 LONGEST = 2.0
-"""Seconds that one small input may take; they take milliseconds, and this machine may be busy."""
+"""Time limit for one small input in seconds; it takes milliseconds, but the machine may be busy."""
 
 fuzz = settings(
     max_examples=EXAMPLES or 150,
@@ -68,7 +68,7 @@ ODD: tuple[Any, ...] = (
 
 
 def damaged(seed: bytes, chance: random.Random) -> bytes:
-    """Return bytes with a few places changed, cut, repeated or filled with something odd."""
+    """Return bytes with a few parts changed, cut, repeated or replaced by unusual values."""
     data = bytearray(seed)
     for _ in range(chance.randint(1, 6)):
         at = chance.randint(0, len(data))
@@ -90,13 +90,13 @@ def damaged(seed: bytes, chance: random.Random) -> bytes:
 
 
 def files_like(seeds: Sequence[bytes]) -> st.SearchStrategy[bytes]:
-    """Damaged copies of some files, and bytes out of nowhere."""
+    """Damaged copies of some files, and random bytes."""
     spoilt = st.builds(damaged, st.sampled_from(seeds), st.randoms(use_true_random=False))
     return spoilt | st.binary(max_size=300)
 
 
 def json_like(seed: Any) -> st.SearchStrategy[Any]:
-    """Copies of a JSON value in which some places hold, lack or repeat something else."""
+    """Copies of a JSON value in which some values are replaced, missing or repeated."""
     return st.builds(_spoilt, st.just(seed), st.randoms(use_true_random=False))
 
 
@@ -128,7 +128,7 @@ def _spoilt(seed: Any, chance: random.Random) -> Any:
 
 @contextmanager
 def within_time() -> Iterator[None]:
-    """Fail if what is done takes long, other programs on this machine aside."""
+    """Fail if the block takes too much time, except for the time of other programs."""
     begun = time.thread_time()
     yield
     took = time.thread_time() - begun

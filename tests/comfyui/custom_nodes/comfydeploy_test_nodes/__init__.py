@@ -1,7 +1,8 @@
 """Small nodes for the tests: slow ones, failing ones, and ones that show progress; and routes.
 
-Every node takes ``anything`` (optional, any type), so that nodes can be chained, and ``token``, so
-that a test can make ComfyUI run a node again that it would otherwise take from its cache.
+Every node has the input ``anything`` (optional, any type), so that nodes can be chained. A new
+value of the input ``token`` makes ComfyUI execute a node whose outputs it would otherwise take from
+its cache.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from server import PromptServer
 
 
 class AnyType(str):
-    """A type name that ComfyUI's check takes for equal to every other."""
+    """A type name that is equal to every other one in ComfyUI's check."""
 
     __slots__ = ()
 
@@ -49,7 +50,7 @@ def sleep(seconds: float) -> None:
 
 
 class TestNode:
-    """What the nodes have in common; a subclass adds its inputs to ``INPUTS``."""
+    """Base of the nodes; a subclass adds its inputs to ``INPUTS``."""
 
     INPUTS: ClassVar[dict[str, tuple]] = {}
     RETURN_TYPES: tuple[str, ...] = (ANY,)
@@ -65,7 +66,7 @@ class TestNode:
 
 
 class TestSleep(TestNode):
-    """Waits, then passes ``anything`` on."""
+    """Waits, then returns ``anything``."""
 
     INPUTS: ClassVar = {
         "seconds": ("FLOAT", {"default": 0.1, "min": 0.0, "max": 3600.0, "step": 0.01})
@@ -77,7 +78,7 @@ class TestSleep(TestNode):
 
 
 class TestProgress(TestNode):
-    """Counts to ``steps``, ``delay`` seconds apart, and tells each step."""
+    """Counts to ``steps``, ``delay`` seconds apart, and reports each step."""
 
     INPUTS: ClassVar = {
         "steps": ("INT", {"default": 4, "min": 1, "max": 1_000_000}),
@@ -120,7 +121,7 @@ class TestFail(TestNode):
 
 
 class TestFailIf(TestNode):
-    """Raises ValueError where ``condition`` is true, else passes ``anything`` on."""
+    """Raises ValueError if ``condition`` is true, otherwise returns ``anything``."""
 
     INPUTS: ClassVar = {"condition": ("BOOLEAN", {"default": False}), **TestFail.INPUTS}
 
@@ -153,9 +154,9 @@ class TestLongText(TestNode):
 
 
 class TestPartner(TestNode):
-    """An output node that gets the keys of a Comfy account, as partner nodes do.
+    """An output node that receives the keys of a Comfy account, as partner nodes do.
 
-    It shows their SHA-256; with ``fail`` it raises an exception that has them in its text.
+    It shows their SHA-256; with ``fail`` it raises an exception whose text contains them.
     """
 
     INPUTS: ClassVar = {
@@ -179,7 +180,7 @@ class TestPartner(TestNode):
 
 
 class TestSeed(TestNode):
-    """An output node that shows the seed it was given."""
+    """An output node that shows its seed."""
 
     INPUTS: ClassVar = {
         "seed": ("INT", {"default": 0, "min": 0, "max": 2**64 - 1, "control_after_generate": True})
@@ -192,13 +193,13 @@ class TestSeed(TestNode):
 
 
 class TestSmallSeed(TestSeed):
-    """As TestSeed, but takes few seeds only."""
+    """As TestSeed, but with a small range of seeds."""
 
     INPUTS: ClassVar = {"seed": ("INT", {"default": 0, "min": 0, "max": 1000})}
 
 
 class TestCrash(TestNode):
-    """Ends the whole ComfyUI at once, as a driver fault would."""
+    """Ends the whole ComfyUI at once, as an error of a driver does."""
 
     INPUTS: ClassVar = {"exit_code": ("INT", {"default": 70, "min": 0, "max": 255})}
 
@@ -207,7 +208,7 @@ class TestCrash(TestNode):
 
 
 class TestBlock(TestNode):
-    """Blocks whatever hangs on its output, with ``message``."""
+    """Blocks the nodes after its output, with ``message``."""
 
     INPUTS: ClassVar = {"message": ("STRING", {"default": "blocked on purpose"})}
 
@@ -216,7 +217,7 @@ class TestBlock(TestNode):
 
 
 class TestSound(TestNode):
-    """Saves silence of ``seconds`` as a sound, which not every ComfyUI can."""
+    """Saves silence of ``seconds`` as a sound; not every ComfyUI can save sounds itself."""
 
     INPUTS: ClassVar = TestSleep.INPUTS
     RETURN_TYPES = ()
@@ -231,7 +232,7 @@ class TestSound(TestNode):
 
 
 class TestLoadSound(TestNode):
-    """Tells the size of a sound of the input folder; ComfyUI's own loader needs torchaudio."""
+    """Shows the size of a sound in the input folder; ComfyUI's own loader needs torchaudio."""
 
     INPUTS: ClassVar = {"audio": ([], {"audio_upload": True})}
     OUTPUT_NODE = True
@@ -246,7 +247,7 @@ class TestLoadSound(TestNode):
 
 
 class TestOutput(TestNode):
-    """An output node that writes files (name: base64) and tells any output, both as JSON."""
+    """An output node that writes files (name: base64) and returns any output, both from JSON."""
 
     INPUTS: ClassVar = {
         "files": ("STRING", {"default": "{}", "multiline": True}),
@@ -262,7 +263,7 @@ class TestOutput(TestNode):
 
 
 class TestOptions(TestNode):
-    """An output node with inputs as newer ComfyUIs have them; it shows those that it was sent."""
+    """An output node with inputs of newer ComfyUIs; it shows the inputs that it received."""
 
     OUTPUT_NODE = True
     INPUTS: ClassVar = {
@@ -323,7 +324,7 @@ class TestOptions(TestNode):
 
 @PromptServer.instance.routes.route("*", "/comfydeploy_test/echo")
 async def echo(request):
-    """Tell what a request was."""
+    """Return a description of the request."""
     facts = {
         "method": request.method,
         "url": request.raw_path,
@@ -335,7 +336,7 @@ async def echo(request):
 
 @PromptServer.instance.routes.route("*", "/comfydeploy_test/answer")
 async def answer(request):
-    """Answer with the status, the body and the headers of the query."""
+    """Reply with the status, the body and the headers in the query."""
     headers = [pair.split(": ", 1) for pair in request.query.getall("header", [])]
     body = request.query.get("body", "").encode()
     response = web.Response(status=int(request.query.get("status", 200)), body=body)
@@ -348,13 +349,13 @@ async def answer(request):
 
 @PromptServer.instance.routes.get("/comfydeploy_test/moved")
 async def moved(request):
-    """Lead elsewhere."""
+    """Redirect to another address."""
     raise web.HTTPFound("/comfydeploy_test/echo?moved=1")
 
 
 @PromptServer.instance.routes.get("/comfydeploy_test/broken")
 async def broken(request):
-    """Break off in the middle of an answer."""
+    """Close the connection in the middle of a response."""
     response = web.StreamResponse()
     await response.prepare(request)
     await response.write(b"half of it")
@@ -362,7 +363,7 @@ async def broken(request):
     return response
 
 
-# A folder of models that is not below models/, as some packs register.
+# Some packs register a folder of models that is not below models/.
 folder_paths.folder_names_and_paths["comfydeploy_test"] = (
     [str(Path(folder_paths.base_path) / "elsewhere")],
     {".safetensors"},
