@@ -1,4 +1,4 @@
-"""How the time that something takes grows with its input."""
+"""Measures how the time of a function grows with its input."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _NEGLIGIBLE = 0.002
 
 
 def seconds(task: Callable[[], object]) -> float:
-    """Return how long a task takes, the shortest of three times."""
+    """Return the duration of a task, the shortest of three."""
     times = []
     for _ in range(3):
         begun = time.process_time()
@@ -24,10 +24,10 @@ def seconds(task: Callable[[], object]) -> float:
 
 
 def grows_too_fast(task: Callable[[int], object], size: int) -> bool:
-    """Tell whether a task on eight times the input takes more than twenty times as long.
+    """Return whether a task takes more than twenty times as long for eight times the input.
 
-    A linear task takes eight times as long, a quadratic one sixty-four times. What takes less
-    than two milliseconds for the larger input is no harm.
+    A linear task takes eight times as long, a quadratic one sixty-four times. A task that takes
+    less than two milliseconds for the larger input is accepted.
     """
     larger = seconds(lambda: task(8 * size))
     if larger < _NEGLIGIBLE:

@@ -1,7 +1,7 @@
-"""A Jupyter server with the extension, in the process of the tests, and calls of its routes.
+"""A Jupyter server with the extension in the process of the tests, and calls of its routes.
 
-By default it is in front of the ComfyUI that tests share; a conftest or a module overrides
-``extension_config`` where it is not.
+By default it uses the ComfyUI that all tests share; to use another one, a conftest or a module
+overrides ``extension_config``.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def extension(jp_serverapp, jp_asyncio_loop) -> Iterator[Any]:
 
 
 class Api:
-    """Calls routes and returns status and JSON, whatever the status is."""
+    """Calls routes and returns status and JSON, also for errors."""
 
     def __init__(self, fetch: Callable[..., Any]) -> None:
         self._fetch = fetch
@@ -64,7 +64,7 @@ class Api:
         return response.code, json.loads(response.body)
 
     async def raw(self, method: str, path: str, **kwargs: Any) -> Any:
-        """Call a route; the answer must be one that the specification has."""
+        """Call a route; fail if the specification does not have this reply."""
         try:
             response = await self._fetch(
                 "comfyui-deploy", *path.split("/"), method=method, request_timeout=60, **kwargs
@@ -118,7 +118,7 @@ def events(extension, jp_fetch) -> Callable[..., Any]:
 
 
 class Metrics(dict[tuple[str, frozenset[tuple[str, str]]], float]):
-    """The values of one answer of ``/metrics``, by name and labels."""
+    """The values in one reply of ``/metrics``, by name and labels."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -130,13 +130,13 @@ class Metrics(dict[tuple[str, frozenset[tuple[str, str]]], float]):
         self.lines = [line for line in text.splitlines() if "comfydeploy" in line]
 
     def of(self, name: str, **labels: str) -> float | None:
-        """Return a value; the prefix of the name is left out."""
+        """Return a value by its name without the prefix."""
         return self.get((f"comfydeploy_{name}", frozenset(labels.items())))
 
 
 @pytest.fixture
 def scrape(extension, jp_fetch) -> Callable[[], Any]:
-    """Return a function that asks Jupyter for its metrics."""
+    """Return a function that reads Jupyter's metrics."""
 
     async def ask() -> Metrics:
         return Metrics((await jp_fetch("metrics")).body.decode())
@@ -159,7 +159,7 @@ def parse_stream(text: bytes) -> list[tuple[int, Any]]:
 
 @cache
 def documented_events(heading: str) -> frozenset[str]:
-    """Return the names in the first columns of the tables below a heading of ``docs/routes.md``."""
+    """Return the names in the first column of each table below a heading of ``docs/routes.md``."""
     text = (REPOSITORY / "docs" / "routes.md").read_text()
     section = re.split(r"^##+ ", text.split(f"### {heading}\n")[1], maxsplit=1, flags=re.MULTILINE)[
         0
@@ -169,7 +169,7 @@ def documented_events(heading: str) -> frozenset[str]:
 
 
 def chain(*nodes: tuple[str, dict[str, Any]], token: bool = True) -> dict[str, Any]:
-    """Return a graph of test nodes one after the other, ending in a TestText."""
+    """Return a chain of test nodes that ends with a TestText."""
     stamp = uuid.uuid4().hex if token else ""
     graph: dict[str, Any] = {}
     previous = None

@@ -1,4 +1,4 @@
-"""A real Jupyter server in a process of its own, as users start it: with kernels and a page."""
+"""A real Jupyter server in a separate process, as users start it: with kernels and a page."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ LAB = (
 
 
 class JupyterProcess(ServerProcess):
-    """One Jupyter server with this extension, under an odd base URL.
+    """One Jupyter server with this extension, with an unusual base URL.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Where its configuration, its runtime files, its log and its root directory are.
+        The folder of its configuration, its runtime files, its log and its root directory.
     config : dict
         Further configuration, by class.
     lab : bool
-        Whether it has JupyterLab; without, it starts faster.
+        Whether it has JupyterLab; without JupyterLab it starts faster.
     program : tuple of str
-        What Python is to run.
+        The arguments of Python.
 
     Attributes
     ----------
@@ -83,11 +83,11 @@ class JupyterProcess(ServerProcess):
             self.env.pop(name, None)
 
     def start(self) -> None:
-        """Start it and wait until it answers; fail with its log otherwise."""
+        """Start it and wait until it replies; fail with its log otherwise."""
         config: dict[str, dict[str, Any]] = {
             "ServerApp": {
                 "ip": "127.0.0.1",
-                # a number: before 2.17, Jupyter announces the 0 that stands for any
+                # a number: before 2.17, Jupyter reports the 0 for any port instead of the real one
                 "port": self._port or free_port(),
                 "port_retries": 0 if self._port else 50,
                 "base_url": BASE_URL,
@@ -109,7 +109,7 @@ class JupyterProcess(ServerProcess):
         self._spawn(command, self._answers, self.kill, cwd=self.root, env=self.env)
 
     def kill(self) -> None:
-        """End it the hard way (``kill -9``), as a crash would; its kernels too."""
+        """Kill it and its kernels (``kill -9``), which is like a crash."""
         if self._process is not None:
             if self._process.poll() is None:
                 os.killpg(self._process.pid, signal.SIGKILL)
@@ -119,7 +119,7 @@ class JupyterProcess(ServerProcess):
                 path.unlink()
 
     def stop(self) -> None:
-        """End it the polite way."""
+        """End it normally."""
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -148,7 +148,7 @@ class JupyterProcess(ServerProcess):
 def start_jupyter(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[..., JupyterProcess]]:
-    """A function that starts a Jupyter server; takes configuration by class."""
+    """A function that starts a Jupyter server; its argument is configuration by class."""
     servers: list[JupyterProcess] = []
 
     def start(
@@ -169,7 +169,7 @@ def start_jupyter(
 
 @pytest.fixture(scope="session")
 def jupyter(start_jupyter, comfyui, tmp_path_factory) -> JupyterProcess:
-    """A Jupyter server in front of the real ComfyUI that all tests share."""
+    """A Jupyter server that uses the real ComfyUI which all tests share."""
     data_dir = tmp_path_factory.mktemp("comfydeploy")
     return start_jupyter(
         ComfyDeploy={

@@ -1,4 +1,4 @@
-"""A real JupyterHub: its proxy, a Jupyter server with this extension for each user, its culler."""
+"""A real JupyterHub: its proxy, a Jupyter server with this extension for each user, the culler."""
 
 from __future__ import annotations
 
@@ -44,25 +44,25 @@ c.JupyterHub.spawner_class = "simple"
 
 
 class JupyterHubProcess(ServerProcess):
-    """One JupyterHub on one domain, with users who each have a server of their own.
+    """One JupyterHub on one domain; each user has a Jupyter server.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Where its files are, and the users' homes.
+        The folder of its files, and of the users' home folders.
     users : sequence of str
-        Who may sign in, all with `PASSWORD`.
+        The users who may sign in, all with `PASSWORD`.
     cull_after : int, optional
-        After how many seconds without activity a server is ended by the idle culler.
+        The seconds without activity after which the idle culler ends a server.
     config : dict
         Configuration of the users' Jupyter servers, by class.
 
     Attributes
     ----------
     url : str
-        Address of the proxy, with a slash at its end.
+        The address of the proxy, with a slash at its end.
     homes : pathlib.Path
-        The folder that has each user's home folder.
+        The folder with the home folders of all users.
     """
 
     def __init__(
@@ -82,11 +82,11 @@ class JupyterHubProcess(ServerProcess):
         self._config = config
 
     def start(self) -> None:
-        """Start it and wait until it answers; fail with its log otherwise."""
+        """Start it and wait until it replies; fail with its log otherwise."""
         if not PROXY.is_file():
             pytest.fail(f"JupyterHub needs its proxy at {PROXY}: make hub-proxy", pytrace=False)
         self._configure()
-        # node may have come from the package index
+        # node may be installed from the package index
         paths = [os.environ["PATH"], str(PROXY.parent), os.fspath(sys.prefix) + "/bin"]
         env = {**os.environ, "PATH": os.pathsep.join(paths), "PYTHONPATH": str(REPOSITORY)}
         for name in [name for name in env if name.startswith(("JUPYTER", "JPY_"))]:
@@ -116,7 +116,7 @@ class JupyterHubProcess(ServerProcess):
         return f"{self.url}user/{quote(user)}/"
 
     def start_servers(self, *users: str) -> None:
-        """Start the servers of users and wait until they answer."""
+        """Start the servers of users and wait until they reply."""
         for user in users:
             self.api("POST", f"users/{user}/server")
         until(
@@ -126,12 +126,12 @@ class JupyterHubProcess(ServerProcess):
         )
 
     def server(self, user: str) -> dict[str, Any] | None:
-        """Return what the hub tells of a user's server; None where it does not run."""
+        """Return the hub's data of a user's server; None if it does not run."""
         servers: dict[str, dict[str, Any]] = self.api("GET", f"users/{user}")["servers"]
         return servers.get("")
 
     def direct_url(self, user: str) -> str:
-        """Return the address of a user's running server, past the proxy, which sees no activity."""
+        """Return the address of a user's server itself; the proxy does not record its requests."""
         routes = self.api("GET", "proxy")
         target: str = routes[f"/user/{user}/"]["target"]
         return f"{target.rstrip('/')}/user/{quote(user)}/"
@@ -141,7 +141,7 @@ class JupyterHubProcess(ServerProcess):
         return str(self.api("POST", f"users/{user}/tokens", {"note": "tests"})["token"])
 
     def sign_in(self, user: str) -> requests.Session:
-        """Sign in as browsers do, at the hub and so at the user's running server."""
+        """Sign in as a browser does, at the hub and thereby at the user's running server."""
         session = requests.Session()
         page = session.get(f"{self.url}hub/login", timeout=30)
         xsrf = re.search(r'name="_xsrf" value="([^"]+)"', page.text)
@@ -151,7 +151,7 @@ class JupyterHubProcess(ServerProcess):
             f"{self.url}hub/login?next=%2Fhub%2Fhome", data=form, timeout=30, allow_redirects=False
         )
         assert answer.status_code == 302, answer.text
-        session.get(f"{self.user_url(user)}lab", timeout=30)  # leads over the hub, and back
+        session.get(f"{self.user_url(user)}lab", timeout=30)  # redirects to the hub, and back
         return session
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
@@ -229,9 +229,9 @@ class JupyterHubProcess(ServerProcess):
 def start_jupyterhub(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Callable[..., JupyterHubProcess]]:
-    """A function that starts a JupyterHub; takes ``users``, ``cull_after``, and configuration.
+    """A function that starts a JupyterHub, with ``users``, ``cull_after`` and configuration.
 
-    The latter is that of the users' Jupyter servers, by class.
+    The configuration is for the users' Jupyter servers, by class.
     """
     hubs: list[JupyterHubProcess] = []
 
@@ -253,7 +253,7 @@ def start_jupyterhub(
 
 @pytest.fixture(scope="session")
 def comfydeploy_of_hub() -> Iterator[FakeComfyDeploy]:
-    """The ComfyDeploy that the users' servers of `jupyterhub` know."""
+    """The ComfyDeploy that the users' servers of `jupyterhub` use."""
     service = FakeComfyDeploy()
     yield service
     service.close()
@@ -261,7 +261,7 @@ def comfydeploy_of_hub() -> Iterator[FakeComfyDeploy]:
 
 @pytest.fixture(scope="session")
 def jupyterhub(start_jupyterhub, comfyui, comfydeploy_of_hub) -> JupyterHubProcess:
-    """A JupyterHub whose users' servers stand before the real ComfyUI that all tests share."""
+    """A JupyterHub whose users' servers use the real ComfyUI that all tests share."""
     hub: JupyterHubProcess = start_jupyterhub(
         ComfyDeploy={
             "comfyui_url": comfyui.url,

@@ -1,8 +1,8 @@
-"""Rounds in which servers are killed at random moments, and what must be true after each.
+"""Rounds in which servers are killed at random times, and the invariants after each round.
 
-A round gives a Jupyter server and a ComfyUI some work of all kinds, kills one of them or both by
-``kill -9``, starts what does not start by itself, and holds all that was ever answered against
-what is there: `World`. `interrupted_migration` does the same to a store that is being upgraded.
+A round (`World`) gives a Jupyter server and a ComfyUI work of all kinds, kills one of them or both
+by ``kill -9``, starts those that do not start automatically, and compares all replies so far with
+the data of the servers. `interrupted_migration` does the same to a store during an upgrade.
 """
 
 from __future__ import annotations
@@ -41,17 +41,17 @@ if TYPE_CHECKING:
     from tests.transfer_service import Service
 
 KIB = 1024
-SETTLED = 120.0  # seconds after which all that was begun must have ended
+SETTLED = 120.0  # time limit in seconds for the end of all started work
 VICTIMS = ("jupyter", "comfyui", "both")
 
 
 class BrokenInvariantError(AssertionError):
-    """Something that must be true after every crash is not."""
+    """An invariant is violated after a crash."""
 
 
 @dataclass
 class Run:
-    """A run whose request was answered."""
+    """A run whose request was acknowledged."""
 
     kind: str
     answered: str
@@ -60,28 +60,28 @@ class Run:
 
 @dataclass
 class Answered:
-    """All that servers have acknowledged, over all rounds."""
+    """All data that the servers have acknowledged, over all rounds."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     runs: dict[str, Run] = field(default_factory=dict)
     uploads: dict[str, str] = field(default_factory=dict)  # SHA-256 by name
-    sent: dict[str, str] = field(default_factory=dict)  # the same, answered or not
+    sent: dict[str, str] = field(default_factory=dict)  # the same, acknowledged or not
     versions: dict[tuple[str, int], dict[str, Any]] = field(default_factory=dict)
     downloads: dict[str, str] = field(default_factory=dict)
     surprises: list[str] = field(default_factory=list)
 
 
 class World:
-    """A Jupyter server, a ComfyUI and a service, which live through many rounds.
+    """A Jupyter server, a ComfyUI and a service, which are used in many rounds.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Where all that is theirs is.
+        The folder of all their files.
     service : Service
-        Where outputs and reports go, and models come from.
+        The service that receives outputs and reports, and sends models.
     managed : bool
-        Whether Jupyter starts the ComfyUI, which dies and comes back with it.
+        Whether Jupyter starts the ComfyUI, which then ends and starts with it.
     """
 
     def __init__(self, folder: Path, service: Service, *, managed: bool = False) -> None:
@@ -136,19 +136,19 @@ class World:
             self._comfyui.kill()
 
     def round(self, random: Random, victim: str) -> str:
-        """Give them work, kill, start again and check; return what happened, in a line.
+        """Give them work, kill, restart and check; return a description in one line.
 
         Parameters
         ----------
         random : Random
-            Decides on the work and the moments.
+            The source of the random work and times.
         victim : str
             One of `VICTIMS`.
 
         Raises
         ------
         BrokenInvariantError
-            Naming each thing that is not as it must be.
+            If an invariant is violated; the message lists all violations.
         """
         load = Load(self.jupyter, self._service, self.answered, self._workflows, random)
         load.start()
@@ -196,7 +196,7 @@ class World:
         starting.join()
 
     def _try_to_start(self) -> None:
-        with suppress(BaseException):  # it is killed meanwhile, which pytest.fail would tell
+        with suppress(BaseException):  # it may be killed during the start, which causes pytest.fail
             self.jupyter.start()
 
     # -- checking ----------------------------------------------------------------------------
@@ -278,7 +278,7 @@ class World:
         return broken
 
     def _faults_of(self, run: dict[str, Any], comfyui_died: bool) -> list[str]:
-        """Return what is wrong with the outputs of a run that succeeded."""
+        """Return the errors in the outputs of a run that succeeded."""
         if not run["outputs"]:
             return ["without outputs"]
         faults = []
@@ -368,12 +368,12 @@ class World:
 
 
 class Load:
-    """Work of all kinds from several threads, until the server does not answer any more.
+    """Work of all kinds from several threads, until the server no longer replies.
 
     Attributes
     ----------
     done : int
-        Requests that were answered.
+        The number of acknowledged requests.
     """
 
     def __init__(
@@ -402,7 +402,7 @@ class Load:
             thread.start()
 
     def stop(self) -> None:
-        """End it, once what is being answered is."""
+        """End the work when the present requests have ended."""
         self._over.set()
         for thread in self._threads:
             thread.join()
@@ -415,12 +415,12 @@ class Load:
             except requests.RequestException:
                 if self._over.wait(0.05):
                     return
-            except AssertionError as fault:  # an answer that the specification does not have
+            except AssertionError as fault:  # a reply that the specification does not have
                 self._answered.surprises.append(str(fault))
             self._over.wait(random.uniform(0.0, 0.15))
 
     def _accept(self, code: int, body: Any) -> bool:
-        """Return whether something was acknowledged; note what should not be answered."""
+        """Return whether a request was acknowledged; record unexpected replies."""
         if code == 200:
             return True
         if code != 503 or body["code"] != "comfyui_unavailable":
@@ -517,7 +517,7 @@ def _sha256(path: Path) -> str:
 
 
 def _until(condition: Callable[[], bool], what: Callable[[], str]) -> None:
-    """Wait for a condition, however busy the machine is."""
+    """Wait for a condition, also on a busy machine."""
     try:
         until(condition, timeout=SETTLED)
     except AssertionError:
@@ -532,7 +532,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def check_store(path: Path) -> list[str]:
-    """Return what is wrong with a store."""
+    """Return the errors in a store."""
     broken = []
     with closing(_connect(path)) as connection:
         broken += [
@@ -585,23 +585,23 @@ asyncio.run(main())
 
 
 def interrupted_migration(folder: Path, random: Random, *, rows: int = 5000, kills: int = 6) -> str:
-    """Upgrade an old store with kills at random moments; return what happened, in a line.
+    """Upgrade an old store with kills at random times; return a description in one line.
 
     Parameters
     ----------
     folder : pathlib.Path
-        An empty one.
+        An empty folder.
     random : Random
-        Decides on the age of the store and the moments.
+        The source of the store's version and the times.
     rows : int
-        Runs in it.
+        The number of runs in the store.
     kills : int
-        How often the upgrade is killed, at most.
+        The largest number of kills.
 
     Raises
     ------
     BrokenInvariantError
-        If the store is not whole afterwards.
+        If the store is not complete afterwards.
     """
     path = folder / "comfydeploy.db"
     steps = random.randrange(1, len(MIGRATIONS))
@@ -641,7 +641,7 @@ def interrupted_migration(folder: Path, random: Random, *, rows: int = 5000, kil
 
 
 def _old_store(path: Path, steps: int, rows: int) -> None:
-    """Make a store as an earlier version left it."""
+    """Make a store in the form of an earlier version."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 class MortalJupyter(JupyterProcess):
-    """A Jupyter server with one data folder over all its lives.
+    """A Jupyter server that uses the same data folder after each restart.
 
     Parameters
     ----------
     folder : pathlib.Path
-        Where its folders are.
+        The parent of its folders.
     settings : dict
         The extension's settings; ``data_dir`` is ``folder / "comfydeploy"`` unless given.
     """
@@ -34,7 +34,7 @@ class MortalJupyter(JupyterProcess):
         super().__init__(folder, {"ComfyDeploy": settings})
 
     def start(self) -> None:
-        """Start it and wait until the extension answers."""
+        """Start it and wait until the extension replies."""
         super().start()
         until(
             lambda: self.get("check-status"),
@@ -43,7 +43,7 @@ class MortalJupyter(JupyterProcess):
         )
 
     def kill(self) -> None:
-        """End it by ``kill -9``: it alone, as the kernel's out-of-memory killer would."""
+        """End only this process by ``kill -9``, like the out-of-memory killer of the kernel."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
@@ -89,7 +89,7 @@ class MortalJupyter(JupyterProcess):
         return found
 
     def first_id(self, prompt_id: str) -> int:
-        """Return the id of the first event that the stream of a run has."""
+        """Return the id of the first event in the stream of a run."""
         with requests.get(
             self._url("run/streaming"),
             params={"prompt_id": prompt_id},
@@ -116,9 +116,9 @@ class MortalJupyter(JupyterProcess):
 
 @pytest.fixture
 def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., MortalJupyter]]:
-    """A function that starts a Jupyter server; takes the extension's settings.
+    """A function that starts a Jupyter server; its argument is the extension's settings.
 
-    ``env`` goes into its environment.
+    ``env`` is added to its environment.
     """
     servers: list[MortalJupyter] = []
 

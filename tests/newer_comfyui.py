@@ -1,8 +1,8 @@
-"""A stand-in for ComfyUI 0.33: a real ComfyUI behind a proxy that adds what newer ones do.
+"""A replacement for ComfyUI 0.33: a real ComfyUI behind a proxy that adds newer behaviour.
 
-As seen on ComfyUI 0.33.0: ``POST /prompt`` takes no other prompt ids than UUIDs in canonical form,
-there is a jobs API, progress is told every 100 ms at most, and ``/system_stats`` names the version.
-Where the ComfyUI behind it can do these things itself, they are the same.
+As observed with ComfyUI 0.33.0: ``POST /prompt`` accepts only UUIDs in canonical form as prompt
+ids, there is a jobs API, progress is sent at most every 100 ms, and ``/system_stats`` has the
+version. If the ComfyUI behind the proxy is a newer one, its behaviour is not changed.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ class NewerComfyUI(FaultyComfyUI):
     prompts : list of dict
         The bodies of the prompts that were queued, oldest first.
     version : str
-        What it says of itself.
+        The version that it reports.
     lacks : set of str
-        Routes that it does not have: ``jobs`` or ``cancel`` (0.3.76 has the first only).
+        Routes that it does not have: ``jobs`` or ``cancel`` (0.3.76 has only the first).
     """
 
     def __init__(self, target: str) -> None:
@@ -84,7 +84,7 @@ class NewerComfyUI(FaultyComfyUI):
         job = {"id": prompt_id, "status": place, "outputs_count": 0}
         if entry is not None:
             if _has_odd_names(entry["outputs"]):
-                raise web.HTTPInternalServerError  # as 0.33.0 does: it takes each name for text
+                raise web.HTTPInternalServerError  # like 0.33.0, which interprets each name as text
             job["outputs"], job["execution_status"] = entry["outputs"], entry["status"]
         return web.json_response(job)
 
@@ -114,7 +114,7 @@ class NewerComfyUI(FaultyComfyUI):
             return json.loads(text) if text else None
 
     def _passer(self) -> Callable[[aiohttp.WSMessage], bool]:
-        told = 0.0  # when progress was last passed on
+        told = 0.0  # time at which progress was last forwarded
 
         def passes(message: aiohttp.WSMessage) -> bool:
             nonlocal told
@@ -146,7 +146,7 @@ def _is_uuid(value: Any) -> bool:
 
 @pytest.fixture
 def newer(comfyui: ComfyUIServer) -> Iterator[NewerComfyUI]:
-    """The shared ComfyUI as if it were of version 0.33."""
+    """The shared ComfyUI with the behaviour of version 0.33."""
     proxy = NewerComfyUI(comfyui.url)
     proxy.start()
     yield proxy

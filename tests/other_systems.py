@@ -1,9 +1,9 @@
-"""Windows and macOS, as far as a Linux can stand in for them: to be called in a process of its own.
+"""Simulates Windows and macOS on Linux, as far as possible; for use in a separate process.
 
-What such a system lacks is taken away, and `sys.platform` says its name, before the package is
-imported. Libraries are imported first: they choose their implementation by what is really there.
-`os.name` stays, since `pathlib` refuses the paths of another system, and so do `select` and
-``AF_UNIX``, of which the event loop is made.
+Before the package is imported, features that such a system does not have are removed, and
+`sys.platform` gets its name. Libraries are imported before that, because they choose their
+implementation by the real features. `os.name` is not changed, since `pathlib` rejects the paths of
+another system; `select` and ``AF_UNIX`` are not changed, because the event loop needs them.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ POSIX = {
 
 
 def as_windows() -> None:
-    """Go on as on Windows: without POSIX modules, functions and signals."""
+    """Simulate Windows: remove POSIX modules, functions and signals."""
     _import_libraries()
     _forbid_proc()
     for module, names in (*LINUX.items(), *POSIX.items()):
         _remove(module, names)
     for name in POSIX_MODULES:
-        sys.modules[name] = None  # type: ignore[assignment]  # what makes an import of it fail
+        sys.modules[name] = None  # type: ignore[assignment]  # makes an import of it fail
     sys.platform = "win32"
 
 
 def as_macos() -> None:
-    """Go on as on macOS: without ``/proc``, and without what only Linux has."""
+    """Simulate macOS: remove ``/proc`` and other features of Linux."""
     _import_libraries()
     _forbid_proc()
     for module, names in LINUX.items():
@@ -68,7 +68,7 @@ def as_macos() -> None:
 def _import_libraries() -> None:
     for name in LIBRARIES:
         importlib.import_module(name)
-    asyncio.run(_run_true())  # asyncio chooses, too, when it first starts a program
+    asyncio.run(_run_true())  # asyncio, too, chooses when it first starts a program
 
 
 async def _run_true() -> None:
@@ -82,7 +82,7 @@ def _remove(module: object, names: str) -> None:
 
 
 def _forbid_proc() -> None:
-    """Let only psutil open what is in ``/proc``: elsewhere, it does without."""
+    """Let only psutil open files in ``/proc``: on other systems it does not need them."""
 
     def check(event: str, arguments: tuple[object, ...]) -> None:
         if event in {"open", "os.listdir", "os.scandir"} and str(arguments[0]).startswith("/proc"):

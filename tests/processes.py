@@ -1,4 +1,4 @@
-"""Processes of the tests: how servers are started, and whether any process is still there."""
+"""Processes of the tests: starts servers, and checks whether a process exists."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def alive(pid: int) -> bool:
-    """Return whether a process is there, and has not ended unnoticed by its parent."""
+    """Return whether a process exists and is not a zombie."""
     with suppress(OSError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
@@ -25,7 +25,7 @@ def alive(pid: int) -> bool:
 def why_not_up(
     process: subprocess.Popen[bytes], answers: Callable[[], bool], timeout: float = 60
 ) -> str | None:
-    """Wait until a server that was just started answers; return why it does not, if so."""
+    """Wait until a new server replies; return the error if it does not."""
     with suppress(AssertionError):
         until(lambda: process.poll() is not None or answers(), timeout=timeout)
         return None if process.poll() is None else f"exited with {process.poll()}"
@@ -33,14 +33,14 @@ def why_not_up(
 
 
 class ServerProcess:
-    """A server in a process and a session of its own.
+    """A server in a separate process and session.
 
     Parameters
     ----------
     name : str
-        What failures call it.
+        Its name in error messages.
     log : pathlib.Path
-        The file that gets what it prints.
+        The file for its output.
     """
 
     def __init__(self, name: str, log: Path) -> None:
@@ -55,7 +55,7 @@ class ServerProcess:
         return self._process.pid
 
     def log(self) -> str:
-        """Return what it printed."""
+        """Return its output."""
         return self._log.read_text(errors="replace") if self._log.exists() else ""
 
     def _spawn(
@@ -65,7 +65,7 @@ class ServerProcess:
         end: Callable[[], None],
         **options: Any,
     ) -> None:
-        """Start it and wait until it answers; end it and fail with its log otherwise."""
+        """Start it and wait until it replies; otherwise end it and fail with its log."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 command,

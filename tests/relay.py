@@ -1,4 +1,4 @@
-"""A TCP relay in front of a server, for the faults that networks have."""
+"""A TCP relay in front of a server, which simulates network errors."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ class _Pair:
 
 
 class Relay:
-    """Passes bytes between clients and one server, until it is told to do otherwise.
+    """Forwards bytes between clients and one server, and simulates errors on request.
 
     Parameters
     ----------
     target : int
         Port of the server, on 127.0.0.1.
     port : int
-        Port to listen at; 0 for a free one, which is kept.
+        The port to listen at; 0 for a free one, which stays the same.
 
     Attributes
     ----------
     delay : float
-        Seconds for which what clients send is held back.
+        Seconds by which data of clients is delayed.
     deny : str or None
-        A path; the connection breaks over each request for it.
+        A path; the connection of each request for it is closed.
     websockets : int
-        How many WebSockets there have been.
+        The number of WebSockets so far.
     """
 
     def __init__(self, target: int, port: int = 0) -> None:
@@ -54,14 +54,14 @@ class Relay:
         return f"http://127.0.0.1:{self.port}"
 
     async def listen(self) -> None:
-        """Take connections, from now on or again."""
+        """Accept connections, for the first time or again."""
         self._flowing.set()
         if self._server is None:
             self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
             self.port = self._server.sockets[0].getsockname()[1]
 
     async def refuse(self) -> None:
-        """Cut everything and take no connections: nothing listens here any more."""
+        """Close all connections and the listening socket."""
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -69,7 +69,7 @@ class Relay:
         self.cut()
 
     def cut(self, *, websockets_only: bool = False) -> int:
-        """Break the connections at both ends; return how many there were."""
+        """Close the connections at both ends; return their number."""
         chosen = [pair for pair in self._pairs if pair.websocket or not websockets_only]
         for pair in chosen:
             for writer in (pair.client, pair.server):
@@ -77,15 +77,15 @@ class Relay:
         return len(chosen)
 
     def freeze(self) -> None:
-        """Pass nothing on in either direction; connections can still be made."""
+        """Forward no data in either direction; new connections are still accepted."""
         self._flowing.clear()
 
     def thaw(self) -> None:
-        """Pass on what was held back, and go on."""
+        """Forward the delayed data, and continue."""
         self._flowing.set()
 
     def orphan(self) -> int:
-        """Break the clients' ends of WebSockets, while the server goes on to see its ends."""
+        """Close the clients' ends of WebSockets, while the server's ends stay open."""
         chosen = [pair for pair in self._pairs if pair.websocket and not pair.orphaned]
         for pair in chosen:
             pair.orphaned = True
@@ -93,7 +93,7 @@ class Relay:
         return len(chosen)
 
     def bury(self) -> int:
-        """Break the ends that `orphan` left at the server."""
+        """Close the server's ends that `orphan` left open."""
         chosen = [pair for pair in self._pairs if pair.orphaned]
         for pair in chosen:
             pair.server.transport.abort()

@@ -1,4 +1,4 @@
-"""What tests need, told by markers that nobody has to write, and which tests may be skipped."""
+"""Sets markers for the requirements of tests, and defines which tests may be skipped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MARKER_OF_FIXTURE = {
     "serve": "slow",
     "cluster": "cluster",
 }
-"""A test that uses such a fixture, by whatever way, gets the marker."""
+"""A test that uses such a fixture, directly or indirectly, gets the marker."""
 
 MARKER_OF_FOLDER = {"tests/browser/": "browser", "tests/cluster/": "cluster"}
 
@@ -31,11 +31,11 @@ ALLOWED_SKIPS = {
         "needs a ComfyUI before 0.33"
     ),
 }
-"""Tests, or classes of tests, that may be skipped where every test must run, and why."""
+"""Tests, or classes of tests, that may be skipped even if every test must run, with the reasons."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option with which no test is skipped unless `ALLOWED_SKIPS` has it."""
+    """Add the option with which only tests in `ALLOWED_SKIPS` may be skipped."""
     parser.addoption(
         "--only-allowed-skips",
         action="store_true",
@@ -45,7 +45,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by what they need, and let those come first that take longest."""
+    """Mark tests by their requirements, and run the slowest ones first."""
     for item in items:
         marks = {MARKER_OF_FIXTURE.get(name) for name in getattr(item, "fixturenames", ())}
         marks |= {mark for top, mark in MARKER_OF_FOLDER.items() if item.nodeid.startswith(top)}
@@ -59,7 +59,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Any:
-    """Let a test fail that was skipped and may not be."""
+    """Make a skipped test fail if it may not be skipped."""
     report = yield
     allowed = any(item.nodeid.startswith(start) for start in ALLOWED_SKIPS)
     if not allowed and not hasattr(report, "wasxfail"):
@@ -69,7 +69,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_make_collect_report(collector: pytest.Collector) -> Any:
-    """Let a module fail that skips all of itself."""
+    """Make a skipped module fail."""
     report = yield
     _fail_if_skipped(report, collector)
     return report

@@ -1,4 +1,4 @@
-"""Holds what a server answers against the specification."""
+"""Compares the replies of a server with the specification."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ HERE = "urn:specification"
 
 @lru_cache
 def strict() -> dict[str, Any]:
-    """Return the specification, with no reply that has keys beyond those it names.
+    """Return the specification; its replies must not have further keys.
 
-    Clients must put up with keys that are added later; our own tests need not.
+    Clients must accept keys that are added later; our own tests do not.
     """
     found = copy.deepcopy(specification())
     replies = _names_below(ReplyModel)
@@ -41,7 +41,7 @@ def _names_below(model: type) -> set[str]:
 
 
 def faults(schema: dict[str, Any], value: Any) -> list[str]:
-    """Return what is wrong with a value, in words; the schema is a part of the specification."""
+    """Return the errors of a value as text; the schema is a part of the specification."""
     registry: Registry[Any] = Registry().with_resource(
         HERE, Resource.from_contents(strict(), default_specification=DRAFT202012)
     )
@@ -72,10 +72,10 @@ def check_reply(method: str, path: str, status: int, media_type: str, body: byte
     Parameters
     ----------
     method, path : str
-        What was asked, below the base URL, without the query; methods and paths that are no
-        operation are left alone.
+        The request: its path is below the base URL, without the query. Methods and paths that are
+        not in the specification are ignored.
     status, media_type, body : int, str, bytes
-        What was answered.
+        The reply.
     """
     operation = find(method, unquote(path))
     if operation is None:

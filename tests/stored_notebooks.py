@@ -1,4 +1,4 @@
-"""How executed notebooks are stored: with outputs, but nothing of the machine or the moment."""
+"""Prepares executed notebooks for storage: with outputs, without data of the machine or time."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ RECORD = re.compile(rf"comfydeploy-record-{HEX}{{32}}")
 
 
 def digest(notebook: Any) -> str:
-    """Return what stands for the sources of a notebook."""
+    """Return a hash of the sources of a notebook."""
     sources = [[cell.cell_type, cell.source] for cell in notebook.cells]
     return hashlib.sha256(json.dumps(sources).encode()).hexdigest()
 
 
 def cleaned(notebook: Any, names: Mapping[str, str]) -> Any:
-    """Return an executed notebook as it is stored.
+    """Return an executed notebook in its stored form.
 
-    Widgets are left out: without their kernel they are an empty box, and the plain form that the
-    panels put beside them says the same. Ids are numbered, so that storing again changes little.
+    Widgets are removed: without their kernel they are an empty box, and the plain text of the
+    panels has the same content. Ids are numbered, so that stored notebooks change little.
 
     Parameters
     ----------
     notebook : NotebookNode
         The notebook.
     names : dict
-        What stands for addresses and folders of this machine.
+        Replacements for addresses and folders of this machine.
     """
     stored = copy.deepcopy(notebook)
     stored.metadata.pop("widgets", None)
@@ -48,7 +48,7 @@ def cleaned(notebook: Any, names: Mapping[str, str]) -> Any:
             cell.outputs = _joined(o for o in cell.outputs if VIEW not in o.get("data", {}))
             for output in cell.outputs:
                 output.pop("transient", None)
-                if "image/png" in output.get("data", {}):  # Pillow offers both
+                if "image/png" in output.get("data", {}):  # Pillow provides both
                     output.data.pop("image/jpeg", None)
     text = json.dumps([cell.get("outputs") for cell in stored.cells])
     for name, public in names.items():
@@ -66,7 +66,7 @@ def cleaned(notebook: Any, names: Mapping[str, str]) -> Any:
 
 
 def _joined(outputs: Any) -> list[Any]:
-    """Join what was printed in pieces."""
+    """Join the pieces of printed output."""
     joined: list[Any] = []
     for output in outputs:
         last = joined[-1] if joined else {}

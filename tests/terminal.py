@@ -22,9 +22,9 @@ def run_in_terminal(
     whole: bool = False,
     **environ: str,
 ) -> tuple[str, str]:
-    """Run a script whose errors go to a terminal; return its output, and what was drawn there.
+    """Run a script whose errors go to a terminal; return its output, and the terminal's text.
 
-    With `whole`, its output goes there, too.
+    With `whole`, its output goes to the terminal too.
     """
     ours, theirs = pty.openpty()
     known = ("COLORTERM", "KITTY_WINDOW_ID", "NO_COLOR", "TERM_PROGRAM", "TMUX", "VTE_VERSION")

@@ -1,7 +1,7 @@
-"""Real other sides of transfers: an S3 server, and a service whose answers a test can spoil.
+"""Servers for transfers: a real S3 server, and a service in whose responses tests can set errors.
 
-The service gives out presigned addresses of the S3 server as ComfyDeploy does, takes callbacks,
-hands out files with ranges, and stores files itself where a test wants to watch or slow that.
+The service returns presigned addresses of the S3 server like ComfyDeploy, accepts callbacks, sends
+files with ranges, and stores files itself if a test has to watch or delay that.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MIB = 1024 * 1024
 
 
 class S3Server:
-    """moto's S3 server in a process of its own; with ``url``, one that runs already."""
+    """moto's S3 server in a separate process; with ``url``, one that runs already."""
 
     def __init__(self, url: str | None = None) -> None:
         self.url = url or f"http://127.0.0.1:{free_port()}"
@@ -83,26 +83,27 @@ class S3Server:
 
 
 class Service:
-    """An HTTP service in a thread of its own.
+    """An HTTP service in a separate thread.
 
     Attributes
     ----------
     spoil : dict of str to deque
-        By the first part of a route: what to answer instead, next one first. A number is a status;
-        ``garbage``, ``half``, ``never`` and ``hang up`` are what they say; a tuple is a status and
-        headers; None is the ordinary answer.
+        The replacements of responses by the first part of a route, next one first. A number is a
+        status; ``garbage`` is an HTML page, ``half`` an incomplete response, ``never`` no response,
+        and ``hang up`` a closed connection; a tuple is a status and headers; None is the normal
+        response.
     requests : list of (route, headers, query, body)
-        What was asked, where the route is one that answers JSON.
+        The requests of routes that return JSON.
     callbacks : list of (bearer token, body)
-        What ``/status`` got and accepted.
+        The callbacks that ``/status`` received and accepted.
     files : dict of str to bytes
-        What ``/files/<name>`` hands out.
+        The files that ``/files/<name>`` sends.
     sent : dict of str to list of (status, bytes)
-        What it did hand out.
+        The status and size of each response of ``/files``.
     break_after : int or None
         Bytes of a file after which the connection breaks.
     stored : dict of str to bytes
-        What was put to ``/store/<name>``.
+        The files that were uploaded to ``/store/<name>``.
     """
 
     def __init__(self, s3: S3Server | None = None) -> None:
@@ -117,7 +118,7 @@ class Service:
         self.stored: dict[str, bytes] = {}
         self.puts: list[str] = []
         self.store_delay = 0.0  # seconds before each chunk of 64 KiB is read
-        self.to_store = False  # presign to our own store instead of S3
+        self.to_store = False  # return addresses of its own store instead of S3
         self.include_acl = False
         self.putting = 0
         self.most_putting = 0
@@ -248,7 +249,7 @@ class Service:
                 await asyncio.sleep(self.store_delay)
             try:
                 await answer.write(chunk)
-            except ConnectionResetError:  # who fetched it was killed
+            except ConnectionResetError:  # the downloading process was killed
                 return answer
             position += len(chunk)
         self.sent[name].append((answer.status, position - start, dict(request.headers)))

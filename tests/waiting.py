@@ -1,4 +1,4 @@
-"""Waiting in tests for what happens in other tasks, threads and processes."""
+"""Waits in tests for changes by other tasks, threads and processes."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ def until(
     timeout: float = 60,
     what: str | Callable[[], object] = "",
 ) -> T:
-    """Call a function until it returns what is waited for, and return that.
+    """Call a function until it returns the awaited value, and return that value.
 
     Parameters
     ----------
     read : callable
-        What is asked again and again, without arguments.
+        The function that is called repeatedly, without arguments.
     accept : callable
-        Tells whether a value is what is waited for; by default whether it is true.
+        Returns whether a value is the awaited one; by default whether it is true.
     timeout : float
-        Seconds after which the test fails; a value that comes after them is taken if it is the
-        next one that is read, so that a busy machine does not fail a test.
+        Seconds after which the test fails. The value is read once more after this time, so that a
+        test does not fail because the machine is busy.
     what : str or callable
-        What the failure says besides the value that was read last; a function is called for it.
+        A text for the error message, besides the last value; or a function that returns it.
 
     Raises
     ------
     AssertionError
-        It was not there in time.
+        If the value was not returned in time.
     """
     __tracebackhide__ = True
     begin = time.monotonic()
@@ -56,7 +56,7 @@ async def until_async(
     timeout: float = 60,
     what: str | Callable[[], object] = "",
 ) -> T:
-    """Do what `until` does in a coroutine; ``read`` and ``what`` may return awaitables."""
+    """The same as `until` for coroutines; ``read`` and ``what`` may return awaitables."""
     __tracebackhide__ = True
     begin = time.monotonic()
     while not accept(value := await _value(read())):

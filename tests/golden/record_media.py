@@ -1,10 +1,10 @@
-"""Record the files in ``media/``, as a real ComfyUI writes them.
+"""Record the files in ``media/`` with a real ComfyUI.
 
     python -m tests.golden.record_media
 
-needs a ComfyUI (see ``tests/comfyui_server.py``). Pictures and videos are written by its own nodes.
-Its audio nodes need torchaudio, which not every installation has, so sounds are written by PyAV in
-ComfyUI's interpreter with the calls that ComfyUI 0.3.75 makes (comfy_api/latest/_ui.py).
+This needs a ComfyUI (see ``tests/comfyui_server.py``). Its own nodes write the pictures and videos.
+Its audio nodes need torchaudio, which not every installation has. Therefore PyAV writes the sounds
+in ComfyUI's interpreter, with the same calls as ComfyUI 0.3.75 (comfy_api/latest/_ui.py).
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ SOUNDS = {
 
 
 def prompt_of(name: str) -> dict[str, Any]:
-    """Return the graph that is in a file: all but sounds have a node that saved them."""
+    """Return the graph in a file; in all files except sounds it has a node that saved them."""
     saver = SAVERS.get(name)
     if saver is None:
         return PROMPT
@@ -116,7 +116,7 @@ def prompt_of(name: str) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Write every file anew."""
+    """Write every file again."""
     MEDIA.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         server = ComfyUIServer(Path(folder))

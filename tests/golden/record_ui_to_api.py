@@ -1,12 +1,12 @@
-"""Record what ComfyUI's editor queues for the workflows in `ui_cases`.
+"""Record the prompts that ComfyUI's editor queues for the workflows in `ui_cases`.
 
 Run by hand, with two ComfyUI servers whose editors have the versions in the order given::
 
     python -m tests.golden.record_ui_to_api http://127.0.0.1:8301 http://127.0.0.1:8302
 
-The first is frontend 1.32.9, the second 1.58.1 (``--front-end-root``). Node definitions are put
-under the editor, so the servers need no nodes of ours. Each line of ``ui_to_api.jsonl.gz`` has
-``name``, ``ui``, ``api`` (or ``error``) of the first and, where it differs, ``api_new``.
+The first is frontend 1.32.9, the second 1.58.1 (``--front-end-root``). The script replaces the node
+definitions of the editor, so the servers need no test nodes. Each line of ``ui_to_api.jsonl.gz``
+has ``name``, ``ui``, ``api`` (or ``error``) of the first and, where it differs, ``api_new``.
 """
 
 from __future__ import annotations

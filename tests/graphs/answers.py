@@ -1,4 +1,4 @@
-"""Answers to a prompt: get them from a server, compare them with ours."""
+"""Replies to a prompt: get them from a server, and normalize them for comparison."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _FOLLOWER = {"traceback", "input_name", "input_config", "linked_node"}
 
 
 def ask(url: str, prompt: Any) -> dict[str, Any]:
-    """Return the answer of a ComfyUI, and leave its queue empty.
+    """Return the reply of a ComfyUI, and leave its queue empty.
 
     Returns
     -------
@@ -41,7 +41,7 @@ def ask(url: str, prompt: Any) -> dict[str, Any]:
 
 
 def wait_until_idle(url: str) -> None:
-    """Wait until a ComfyUI runs nothing any more."""
+    """Wait until a ComfyUI executes no prompt."""
     until(
         lambda: requests.get(f"{url}/queue", timeout=60).json(),
         lambda queue: not queue["queue_running"] and not queue["queue_pending"],
@@ -49,12 +49,12 @@ def wait_until_idle(url: str) -> None:
 
 
 def comparable(valid: bool, error: dict[str, Any] | None, node_errors: dict[str, Any]) -> Any:
-    """Return an answer with everything sorted or left out that ComfyUI takes from sets."""
+    """Return a reply in which all data from ComfyUI's sets is sorted or removed."""
     if error is not None:
         error = {**error, "details": sorted(words(error["details"]).split("\n"))}
     nodes = {}
     for node_id, entry in node_errors.items():
-        # an output also counts to bad nodes that were met before it, depending on it or not
+        # an output is also added to bad nodes that were validated before, related or not
         one = len(node_errors) == 1
         dependents = sorted(entry["dependent_outputs"]) if one else bool(entry["dependent_outputs"])
         errors = sorted(_error(error) for error in entry["errors"])
@@ -65,19 +65,19 @@ def comparable(valid: bool, error: dict[str, Any] | None, node_errors: dict[str,
 def _error(error: dict[str, Any]) -> str:
     extra = dict(error["extra_info"])
     if error["type"].startswith("exception_"):
-        # which of several followers reports an exception is a matter of order, too
+        # the order also decides which of several dependent nodes reports an exception
         extra = {key: value for key, value in extra.items() if key not in _FOLLOWER}
     return words(json.dumps({**error, "extra_info": extra}, sort_keys=True))
 
 
 def words(text: str) -> str:
-    """Return Python's words for an error as all versions have them; since 3.11 some say more."""
+    """Return Python's error message in the form of all versions; some are longer since 3.11."""
     return text.replace("must be integers, not 'str'", "must be integers").replace(
         "the limit (4300 digits)", "the limit (4300)"
     )
 
 
 def comparable_result(result: Validation) -> Any:
-    """Return the same of our own answer, after a round through JSON."""
+    """Return our own reply in the same form, after conversion to JSON and back."""
     text = json.dumps([result.valid, result.error, result.node_errors])
     return comparable(*json.loads(text, parse_constant=str))

@@ -1,6 +1,6 @@
-"""Prompts to be judged: small graphs of ComfyUI's own nodes, and ways to spoil them.
+"""Prompts for validation: small graphs of ComfyUI's own nodes, and functions that damage them.
 
-The golden answers in tests/golden/ were recorded for these by scripts/record_validation.py.
+scripts/record_validation.py recorded the replies to these in tests/golden/.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ CHEAP: dict[str, Prompt] = {
         "4": node("SaveLatent", samples=["3", 0], filename_prefix="latents/x"),
     },
 }
-"""Valid graphs of almost no cost, with no files."""
+"""Valid graphs that are cheap to execute and need no files."""
 
 OTHERS: dict[str, Prompt] = {
     "text_to_image": {
@@ -187,7 +187,7 @@ TODAY: dict[str, Prompt] = {
         "2": node("PreviewAny", source=["1", 0]),
     },
 }
-"""Graphs of nodes that ComfyUI 0.33 has and 0.3.75 lacks."""
+"""Graphs of nodes that ComfyUI 0.33 has, but 0.3.75 does not."""
 
 # fmt: off
 VALUES: list[Any] = [
@@ -359,7 +359,7 @@ del WHOLE["tripo_absent"]["2"]["inputs"]["original_model_task_id"]
 
 
 def chain(length: int) -> Prompt:
-    """Return a chain whose first node is bad, so that nothing is queued."""
+    """Return a chain whose first node is invalid, so that ComfyUI does not queue it."""
     prompt = {"0": {**EMPTY, "inputs": {**EMPTY["inputs"], "width": 0}}}
     for step in range(1, length - 1):
         prompt[str(step)] = node("ImageInvert", image=[str(step - 1), 0])
@@ -375,14 +375,14 @@ def with_input(prompt: Prompt, node_id: str, name: str, value: Any) -> Prompt:
 
 
 def without_input(prompt: Prompt, node_id: str, name: str) -> Prompt:
-    """Return the prompt with one input of one node taken away."""
+    """Return the prompt without one input of one node."""
     changed = copy.deepcopy(prompt)
     del changed[node_id]["inputs"][name]
     return changed
 
 
 def make_files(base: Path) -> None:
-    """Create in ComfyUI's base directory the files that the graphs name."""
+    """Create the files that the graphs name in ComfyUI's base directory."""
     for path in (
         "input/cat.png",
         "input/cat.latent",
@@ -398,12 +398,12 @@ def make_files(base: Path) -> None:
 
 
 def places(prompt: Prompt) -> list[tuple[str, str]]:
-    """Return node id and name of every input."""
+    """Return the node id and the name of every input."""
     return [(node_id, name) for node_id in prompt for name in prompt[node_id]["inputs"]]
 
 
 def all_prompts(graphs: dict[str, Prompt]) -> Iterator[tuple[str, Any]]:
-    """Yield every prompt that can be made here of some graphs, with a name."""
+    """Yield every prompt that can be made from some graphs, with a name."""
     yield from WHOLE.items()
     for base, prompt in graphs.items():
         yield base, prompt

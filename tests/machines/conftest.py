@@ -1,4 +1,4 @@
-"""The watch over hidden errors, and a stand-in for ``nvidia-smi``."""
+"""A check for hidden errors, and a replacement for ``nvidia-smi``."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ GPUS = [
 
 @pytest.fixture
 def nvidia_smi(tmp_path, monkeypatch):
-    """A function that puts an ``nvidia-smi`` first on the path, with such GPUs."""
+    """A function that puts an ``nvidia-smi`` with the given GPUs first on the path."""
 
     def install(gpus) -> None:
         program = tmp_path / "bin" / "nvidia-smi"

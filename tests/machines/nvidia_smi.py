@@ -1,7 +1,7 @@
-"""A stand-in for NVIDIA's ``nvidia-smi``: tells of the GPUs in a JSON file, as the program does.
+"""A replacement for NVIDIA's ``nvidia-smi``: prints the GPUs of a JSON file in its format.
 
 ``nvidia-smi -L`` and ``nvidia-smi --query-gpu=<fields> --format=csv[,noheader][,nounits]`` behave
-as those of driver 550; what a GPU does not tell is ``[N/A]``.
+like those of driver 550; values that a GPU does not have are ``[N/A]``.
 """
 
 from __future__ import annotations

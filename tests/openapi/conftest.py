@@ -1,4 +1,4 @@
-"""A Jupyter that anything may be asked of: it can reach nothing but what the tests have started."""
+"""A Jupyter that accepts any request safely: it can reach only servers that the tests started."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from tests.jupyter_process import JupyterProcess
 
-# Addresses in the examples, and what answers for them.
+# Addresses in the examples, and the test servers for them.
 ELSEWHERE = {
     "https://api.comfydeploy.com": "{comfydeploy}",
     "https://storage.example.com": "{comfydeploy}/bucket",
@@ -34,7 +34,7 @@ class Specified:
     jupyter : JupyterProcess
         The server.
     specification : dict
-        What it says of itself, with examples that lead to the tests' stand-ins.
+        Its own specification, with examples that use the tests' replacements.
     """
 
     def __init__(self, jupyter: JupyterProcess, comfydeploy_root: str) -> None:
@@ -49,11 +49,11 @@ class Specified:
 
     @property
     def url(self) -> str:
-        """Its address, without a slash at the end."""
+        """The address of the server, without a slash at the end."""
         return self.jupyter.url.rstrip("/")
 
     def ask(self, method: str, path: str, **kwargs: Any) -> requests.Response:
-        """Ask for a path as the specification names it."""
+        """Request a path of the specification."""
         headers = {"Authorization": f"token {self.jupyter.token}"}
         return requests.request(method, f"{self.url}{path}", headers=headers, timeout=120, **kwargs)
 
@@ -62,7 +62,7 @@ class Specified:
 def specified(
     start_jupyter: Callable[..., JupyterProcess], comfyui, comfydeploy, cloudflared, tmp_path: Path
 ) -> Specified:
-    """A Jupyter in front of the real ComfyUI, with stand-ins for ComfyDeploy and Cloudflare."""
+    """A Jupyter that uses the real ComfyUI, with replacements for ComfyDeploy and Cloudflare."""
     checkpoints = comfyui.models_dir / "checkpoints"
     checkpoints.mkdir(exist_ok=True)
     (checkpoints / "a.safetensors").write_bytes(bytes(1024 * 1024))

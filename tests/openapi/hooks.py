@@ -1,4 +1,4 @@
-"""What schemathesis is told beside the specification; loaded into its process."""
+"""Hooks of schemathesis besides the specification; loaded into its process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ADDED = {"action": "add", "source": "local", "path": "input/a.png", "folder": "c
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
-    """Keep requests from harm, and let those that begin a chain succeed."""
+    """Prevent harmful requests, and let those that begin a chain succeed."""
     body = case.body
     if isinstance(body, dict):
         _keep_from_harm(_operation(case), body)
@@ -26,7 +26,7 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
 
 @schemathesis.hook
 def after_call(context: Any, case: Any, response: Any) -> None:
-    """Note what was asked and answered, for the test to look at."""
+    """Record requests and replies for the test."""
     noted = {
         "operation": _operation(case),
         "status": response.status_code,
@@ -49,9 +49,9 @@ def _phase(case: Any) -> str | None:
 
 
 def _keep_from_harm(operation: str, body: dict[str, Any]) -> None:
-    """Take out what would end the ComfyUI under test, or start more; it has tests of its own."""
+    """Remove requests that end the ComfyUI under test or start another: they have other tests."""
     if operation == "updateMachine":
-        # Another address for the machine that all other requests need.
+        # A new address for the machine that all other requests need.
         body.pop("comfyui_url", None)
         body.pop("restart", None)
     elif operation == "createMachine" and body.get("kind") == "managed":
@@ -61,7 +61,7 @@ def _keep_from_harm(operation: str, body: dict[str, Any]) -> None:
 
 
 def _make_good(case: Any, body: dict[str, Any]) -> None:
-    """Put the example in where chance would not find what leads on."""
+    """Insert the example where random values would not lead to a next request."""
     operation = _operation(case)
     content = case.operation.definition.raw["requestBody"]["content"]
     good = content.get("application/json", {}).get("example", {})

@@ -1,4 +1,4 @@
-"""A relay in front of ComfyUI, and a watch over the server's errors."""
+"""A relay in front of ComfyUI, and a check for hidden errors of the server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def no_hidden_errors(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Fail where a task ended with an exception that nobody saw."""
+    """Fail if a task ended with an exception that was not retrieved."""
     yield
     gc.collect()
     records = [r for phase in ("setup", "call", "teardown") for r in caplog.get_records(phase)]
@@ -41,7 +41,7 @@ def relay(comfyui, jp_asyncio_loop) -> Iterator[Relay]:
 
 @pytest.fixture
 def verdict(comfyui) -> Callable[[str], str | None]:
-    """Return how ComfyUI's own history says that a prompt ended, None where it has none."""
+    """Return the status of a prompt in ComfyUI's own history, None if it is not there."""
 
     def read(prompt_id: str) -> str | None:
         answer = requests.get(f"{comfyui.url}/history/{prompt_id}", timeout=10).json()
@@ -69,7 +69,7 @@ def idle(comfyui) -> Iterator[Callable[[], None]]:
 
 
 async def until_reconnected(api, count: Callable[[], int], before: int) -> None:
-    """Wait until there is another socket than before, however short the time without one was."""
+    """Wait until there is a new socket, even if the time without one was short."""
     await until_async(count, lambda found: found > before)
     await until_connected(api)
 

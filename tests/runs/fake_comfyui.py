@@ -1,6 +1,7 @@
-"""A ComfyUI, a machine and a store without processes, sockets, files or time that passes.
+"""A ComfyUI, a machine and a store without processes, sockets, files or real time.
 
-They stand at the boundary of `comfydeploy_jupyter.runs`: all that is behind them is the real code.
+They replace the environment of `comfydeploy_jupyter.runs`; the code of that package is the real
+one.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from comfydeploy_jupyter.store.runs import ACTIVE, FINAL, RunRecord
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
-LATENCY = 0.02  # seconds that each request, and each write, takes
-END_LATENCY = 0.3  # the same for the end of a run: much may happen meanwhile
+LATENCY = 0.02  # simulated seconds of each request and each write
+END_LATENCY = 0.3  # the same for the end of a run, so that many events can happen meanwhile
 
 
 class _Skipping(selectors.SelectSelector):
-    """Waits for nothing: the time until the next timer is over at once."""
+    """A selector that does not wait: the time until the next timer passes at once."""
 
     skipped = 1000.0
 
@@ -40,7 +41,7 @@ class _Skipping(selectors.SelectSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock goes from timer to timer, and whose threads are done at once."""
+    """An event loop whose clock jumps from timer to timer; calls in threads return at once."""
 
     def __init__(self) -> None:
         self._skipping = _Skipping()
@@ -65,12 +66,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
 
 class FakeStore:
-    """Records of runs, as `RunRepository` keeps them; ``failing`` refuses all writing."""
+    """Replaces `RunRepository`; all writes fail while ``failing`` is set."""
 
     def __init__(self) -> None:
         self.rows: dict[str, RunRecord] = {}
         self.failing = False
-        self.refused: set[str] = set()  # runs of which a state could not be stored
+        self.refused: set[str] = set()  # runs with a state that could not be stored
 
     def add(self, record: RunRecord, prompt: bytes, workflow: bytes | None) -> Any:
         return asyncio.ensure_future(self._add(copy.deepcopy(record)))
@@ -118,16 +119,16 @@ class FakeStore:
 
 
 class FakeComfyUI:
-    """What ComfyUI answers, and the events that it sends while it is connected.
+    """ComfyUI's replies, and the events that it sends while it is connected.
 
     Attributes
     ----------
     answer : str
-        What becomes of the next prompts: ``taken``, ``refused``, ``slow`` (the answer comes after
-        the events), ``lost`` (taken, not answered), ``late`` (not answered, taken seconds later),
-        ``ignored`` (neither).
+        The handling of the next prompts: ``taken``, ``refused``, ``slow`` (queued, but the reply
+        comes after the events), ``lost`` (queued without a reply), ``late`` (no reply, queued
+        seconds later), ``ignored`` (no reply and not queued).
     refuses : bool
-        Whether it refuses every HTTP request, while its WebSocket stays open.
+        Whether it rejects every HTTP request, while its WebSocket stays open.
     """
 
     timeout = 30.0
@@ -146,7 +147,7 @@ class FakeComfyUI:
         self.executions: Counter[str] = Counter()
         self.number = 0
         self.lives = 0
-        self.timers: list[asyncio.TimerHandle] = []  # of its own, not of Jupyter
+        self.timers: list[asyncio.TimerHandle] = []  # other prompts, which are not from Jupyter
 
     # -- ComfyUIClient -----------------------------------------------------------------------
 
@@ -206,7 +207,7 @@ class FakeComfyUI:
         if not self.alive or self.refuses:
             raise self.unavailable("connection refused", **details)
 
-    # -- what it does ------------------------------------------------------------------------
+    # -- its actions -------------------------------------------------------------------------
 
     def take(self, prompt_id: str) -> None:
         self.number += 1
@@ -214,7 +215,7 @@ class FakeComfyUI:
         self._tell_queue()
 
     def begin(self) -> None:
-        """Begin to execute the next prompt."""
+        """Start the execution of the next prompt."""
         if self.alive and self.running is None and self.pending:
             self.running = self.pending.pop(0)
             self.executions[self.running] += 1
@@ -256,7 +257,7 @@ class FakeComfyUI:
             self.listener.machine_connected(self.machine)
 
     def die(self) -> None:
-        """Lose the queue, the history and what is being executed, as by ``kill -9``."""
+        """Lose the queue, the history and the executing prompt, as after ``kill -9``."""
         if self.alive:
             self.alive = False
             self.lives += 1
@@ -268,7 +269,7 @@ class FakeComfyUI:
         self.alive = True
 
     def clear(self) -> None:
-        """Forget what waits, as somebody else may ask it to."""
+        """Delete the waiting prompts, as after a request of another client."""
         self.pending.clear()
         self._tell_queue()
 
@@ -292,7 +293,7 @@ class FakeComfyUI:
 
 
 class FakeMachine:
-    """What runs ask of a `Machine`."""
+    """The methods of `Machine` that runs use."""
 
     id = name = "local"
     is_dead = hangs = False
@@ -300,7 +301,7 @@ class FakeMachine:
 
     def __init__(self, comfyui: FakeComfyUI) -> None:
         self._comfyui = comfyui
-        self.asked = 0  # how often it was waited for
+        self.asked = 0  # the number of waits for it
         self.knowledge_asked = 0
         self.disconnected_at = 0.0
         self.connection = SimpleNamespace(
@@ -326,7 +327,7 @@ class FakeMachine:
         return self._comfyui if self.connected else None
 
     def open(self) -> None:
-        """There is nothing to begin: `FakeComfyUI.connect` does it."""
+        """Do nothing: `FakeComfyUI.connect` connects."""
 
     async def has_ended(self) -> bool:
         return not self._comfyui.alive
@@ -340,7 +341,7 @@ class FakeMachine:
 
 
 class FakeDelivery:
-    """Uploads the outputs of the runs in ``uploading``, which takes a second."""
+    """Uploads the outputs of the runs in ``uploading`` in one simulated second."""
 
     def __init__(self) -> None:
         self.uploading: set[str] = set()
@@ -355,7 +356,7 @@ class FakeDelivery:
         return prompt_id in self.uploading
 
     def handle_event(self, run: object, event: object) -> None:
-        """Nothing is reported."""
+        """Report nothing."""
 
     async def upload(
         self, run: object, record: object, queued: Callable[[], Awaitable[None]]

@@ -1,4 +1,4 @@
-"""A Jupyter server's runs in front of a ComfyUI and a store that are not there."""
+"""The runs of a Jupyter server with a simulated ComfyUI and store."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ HAPPENINGS = (
     "the store is well",
 )
 SUDDEN = ("connection breaks", "ComfyUI dies", "Jupyter is killed")
-TOLD = (State.QUEUED, State.UPLOADING, *OVER)  # where the first message has been told
+TOLD = (State.QUEUED, State.UPLOADING, *OVER)  # states in which the first message has been sent
 
 
 def validate(run: Run) -> None:
-    """Fail where what is known of a run cannot be so in its state."""
+    """Fail if the data of a run is not possible in its state."""
     state, record = run.state, run.record
     over = state in OVER
-    # Events may overtake ComfyUI's answer: a run that executes may still wait for it.
+    # Events may arrive before ComfyUI's reply: an executing run may still wait for the reply.
     assert run.answered.is_set() or state in (*POSTING, *EXECUTING)
     assert not run.answered.is_set() or state not in POSTING
     assert run.settled.is_set() or state not in (State.UPLOADING, *OVER)
@@ -60,9 +60,9 @@ def validate(run: Run) -> None:
 
 
 class World:
-    """A Jupyter server, which may be killed, its store and its ComfyUI.
+    """A Jupyter server that can be killed, its store and its ComfyUI.
 
-    All that is told of runs is compared with what was told before, and with the store.
+    All messages about runs are compared with earlier messages, and with the store.
     """
 
     def __init__(self) -> None:
@@ -70,11 +70,11 @@ class World:
         self.store = FakeStore()
         self.comfyui = FakeComfyUI()
         self.delivery = FakeDelivery()
-        self.told: dict[str, str] = {}  # the last status of each run that anybody was told
+        self.told: dict[str, str] = {}  # the last status of each run that was sent to anybody
         self.ends: dict[str, int] = defaultdict(int)
         self.ids: dict[str, int] = {}  # the last event of each run
         self.faults: list[str] = []
-        self.errors: dict[str, ComfyDeployError] = {}  # that requests were answered with
+        self.errors: dict[str, ComfyDeployError] = {}  # the results in replies to requests
         self.waiting: dict[str, asyncio.Task[None]] = {}
         self.runs: list[Run] = []
         self.serve()
@@ -122,7 +122,7 @@ class World:
         self.do(asyncio.sleep(seconds))
 
     def call(self, function: Any, *arguments: Any) -> None:
-        """Call what needs the event loop to run."""
+        """Call a function that needs the running event loop."""
 
         async def called() -> None:
             function(*arguments)
@@ -137,7 +137,7 @@ class World:
         return prompt_id
 
     async def _submit(self, request: RunRequest) -> None:
-        """Do what ``POST run`` does."""
+        """Submit a run like ``POST run``."""
         wait = request.wait is not False
         try:
             run = await self.service.submit(request, small=True, told_at_end=wait)
@@ -158,7 +158,7 @@ class World:
         self.waiting[f"cancel-{len(self.waiting)}"] = self.loop.create_task(ask())
 
     def kill(self) -> None:
-        """End the server as ``kill -9`` does, and start another one."""
+        """End the server as by ``kill -9``, and start another one."""
         for timer in self.loop.timers:
             if timer not in self.comfyui.timers:
                 timer.cancel()
@@ -203,7 +203,7 @@ class World:
             except ComfyDeployError:
                 continue
             if prompt_id in self.store.refused:
-                continue  # what was told of it may be lost with the server
+                continue  # its messages may be lost with the server
             before = self.told.get(prompt_id, "not-started")
             assert RANK[record.status] >= RANK[before], f"{prompt_id}: {before} -> {record.status}"
             assert before not in FINAL or record.status == before, f"{prompt_id}: its end moves"
@@ -211,14 +211,14 @@ class World:
             assert self.ends[prompt_id] <= 1, f"{prompt_id}: it ends twice"
 
     def heal(self) -> None:
-        """Let everything work again."""
+        """End all simulated errors."""
         self.store.failing = False
         self.comfyui.answer, self.comfyui.refuses = "taken", False
         self.comfyui.start()
         self.call(self.comfyui.connect)
 
     def finish(self) -> None:
-        """Let everything work again, and ComfyUI execute all that it has."""
+        """End all simulated errors, and let ComfyUI execute all its prompts."""
         self.heal()
         for _ in range(3 + 3 * len(self.waiting)):
             self.call(self.comfyui.begin)

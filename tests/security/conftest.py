@@ -1,6 +1,6 @@
-"""A Jupyter server that remembers whom it asked, and requests with exactly the headers of a test.
+"""A Jupyter server that records calls of its authorizer, and requests with only a test's headers.
 
-`sentences` says which test holds which sentence of docs/security.md.
+`sentences` assigns tests to the sentences of docs/security.md.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EVIL = "https://evil.example"
 
 
 def routes() -> list[tuple[str, str]]:
-    """Every method of every route that is ours, the catch-alls by an example."""
+    """Every method of every route of this extension, with an example for catch-all routes."""
     found = []
     for pattern, handler in ROUTES:
         path = pattern.replace("(?:/.*)?", "/no-such-route").replace("(?:api/)?", "")
@@ -47,7 +47,7 @@ def recorder() -> Iterator[type[RecordingAuthorizer]]:
 
 @pytest.fixture
 def extension_config(tmp_path) -> dict[str, Any]:
-    """How far a request gets is the question here; none needs a ComfyUI."""
+    """The tests check only whether requests are allowed; none needs a ComfyUI."""
     return {
         "comfyui_url": "http://127.0.0.1:9",
         "data_dir": str(tmp_path / "data"),
@@ -84,7 +84,7 @@ def jp_server_config(extension_config, open_to_strangers, server_settings):
 
 @pytest.fixture
 def call(extension, recorder, http_server_client, jp_base_url) -> Callable[..., Any]:
-    """Call a path with these headers alone; returns the answer, whatever its status is."""
+    """Call a path with only these headers; returns the response, also for errors."""
 
     async def fetch(method: str, path: str, headers: dict[str, str], body: Any = None) -> Any:
         if body is None and method in {"POST", "PUT", "PATCH"}:
@@ -109,7 +109,7 @@ def call(extension, recorder, http_server_client, jp_base_url) -> Callable[..., 
 
 @pytest.fixture
 def cookie(call, jp_auth_header, jp_asyncio_loop) -> dict[str, str]:
-    """What a browser has after logging in."""
+    """The cookies of a browser after login."""
     login = jp_asyncio_loop.run_until_complete(
         call("GET", "comfyui-deploy/check-ws-status", dict(jp_auth_header))
     )
@@ -121,7 +121,7 @@ def cookie(call, jp_auth_header, jp_asyncio_loop) -> dict[str, str]:
 
 @pytest.fixture
 def xsrf(call, cookie, jp_base_url, jp_asyncio_loop) -> dict[str, str]:
-    """What a page of Jupyter itself sends with a POST: the cookies, and the token beside them."""
+    """The headers of a POST from Jupyter's own page: the cookies and the XSRF token."""
     page = jp_asyncio_loop.run_until_complete(call("GET", "login", {}))
     cookies = [value.split(";")[0] for value in page.headers.get_list("Set-Cookie")]
     (token,) = [value.partition("=")[2] for value in cookies if value.startswith("_xsrf=")]
@@ -130,12 +130,12 @@ def xsrf(call, cookie, jp_base_url, jp_asyncio_loop) -> dict[str, str]:
 
 @pytest.fixture
 def origin(jp_serverapp) -> str:
-    """Where Jupyter's own pages are from."""
+    """The origin of Jupyter's own pages."""
     return f"http://127.0.0.1:{jp_serverapp.port}"
 
 
 def is_refusal(response: Any) -> bool:
-    """Return whether an answer is the refusal of a stranger: 403, in JSON, leading nowhere."""
+    """Return whether a response rejects an unknown user: 403, JSON, no redirect."""
     if response.code != 403 or "Location" in response.headers:
         return False
     if response.request.method == "HEAD":

@@ -1,4 +1,4 @@
-"""Which test holds which sentence of docs/security.md; `test_document` sees that all are here."""
+"""The tests of each sentence of docs/security.md; `test_document` checks that none is missing."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _PAGE, _PANEL = "handlers/test_comfyui_page.py", "widgets/test_tunnel_panel.py"
 _OTHERS, _DISCOVERY = "security/test_other_users.py", "comfyui/test_discovery.py"
 _REPOSITORIES = "snapshots/test_repositories.py"
 
-# How a sentence begins, or a row of a table -> the tests, without "test_".
+# The begin of a sentence or of a row of a table -> its tests, without "test_".
 HELD: dict[str, tuple[str, ...]] = {
-    # -- who may do what
+    # -- permissions
     "In one sentence": (
         f"{_AUTH}::strangers_are_turned_away",
         f"{_AUTH}::the_list_above_has_every_route",
@@ -58,7 +58,7 @@ HELD: dict[str, tuple[str, ...]] = {
         f"{_MACHINE}::nobody_is_let_in_without_one_configured",
     ),
     "It can call `POST": (f"{_MACHINE}::no_other_route_takes_it",),
-    # -- what the routes can reach
+    # -- files and addresses that the routes can reach
     "**Files.**": (
         f"{_FILES}::every_field_that_takes_a_path_is_tried",
         f"{_FILES}::no_spelling_leads_outside",
@@ -172,7 +172,7 @@ HELD: dict[str, tuple[str, ...]] = {
         f"{_AUTH}::authorizer_is_asked_once_with_our_resource",
         "openapi/test_document.py::the_same_document_has_the_same_tag",
     ),
-    # -- where keys live
+    # -- places of keys
     "| Jupyter's token": (
         f"{_PAGE}::credentials_stay_here",
         f"{_SERVICES}::each_service_gets_its_own_credentials_alone",
@@ -227,7 +227,7 @@ HELD: dict[str, tuple[str, ...]] = {
     "A Jupyter server that `connect()`": (
         "client/test_discovery.py::where_none_exists_one_is_started_and_ends_with_us",
     ),
-    # -- who can reach what
+    # -- access to each address
     "| a user who may only `read`": (f"{_AUTH}::authorizer_is_asked_once_with_our_resource",),
     "| another user of the same JupyterHub": (
         f"{_AUTH}::strangers_are_turned_away",
@@ -288,7 +288,7 @@ HELD: dict[str, tuple[str, ...]] = {
         f"{_REPOSITORIES}::nothing_that_a_repository_configures_is_run",
         f"{_REPOSITORIES}::nor_where_that_is_hidden",
     ),
-    # -- what a tunnel exposes
+    # -- exposure by a tunnel
     "Nothing is exposed until": ("handlers/test_tunnel.py::start_status_stop",),
     "A user who may only `read`": ("handlers/test_tunnel.py::who_may_only_read_gets_no_link",),
     "It ends with Jupyter": (
@@ -335,7 +335,7 @@ HELD: dict[str, tuple[str, ...]] = {
         "tunnel/test_binary.py::nothing_is_kept_of_a_bad_download",
         "tunnel/test_binary.py::configured_then_path_then_cache",
     ),
-    # -- how this is checked
+    # -- checks
     "`make check` runs": (
         "test_audit.py::findings_fail",
         "test_audit.py::without_a_service_it_says_that_nothing_was_audited",
@@ -346,7 +346,7 @@ HELD: dict[str, tuple[str, ...]] = {
     ),
 }
 
-# What is advice, what follows from elsewhere, or what somebody else's program does.
+# Advice, consequences of other sentences, and facts about other programs.
 ADVICE = (
     "| action |",
     "Jupyter's default authorizer",

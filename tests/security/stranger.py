@@ -1,8 +1,8 @@
-"""Becomes another user and listens as a ComfyUI does; run as a script.
+"""Changes to another user and listens like a ComfyUI; run as a script.
 
-It prints its port, then a line of JSON for all that it is sent. With ``wait`` it accepts nothing
-until a line comes on its standard input; with ``leave`` it then stops to listen, and keeps what it
-has accepted.
+It prints its port, then a line of JSON for all received data. With ``wait`` it accepts no
+connection until it reads a line from its standard input; with ``leave`` it then stops listening,
+and keeps the accepted connections.
 """
 
 from __future__ import annotations

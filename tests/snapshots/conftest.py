@@ -1,4 +1,4 @@
-"""A ComfyUI with custom nodes of every kind, on the disk only: nothing of it is started."""
+"""The files of a ComfyUI with custom nodes of every kind, which is never started."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 def text_of(path: str | Path) -> str:
-    """Return what is in a file, or in all files of a folder."""
+    """Return the content of a file, or of all files of a folder."""
     found = Path(path)
     files = sorted(found.rglob("*")) if found.is_dir() else [found]
     return "".join(file.read_text() for file in files if file.is_file())
@@ -74,11 +74,11 @@ class Home:
     Attributes
     ----------
     path : pathlib.Path
-        Where it is.
+        Its path.
     pack : pathlib.Path
         The checkout of ``PACK_URL``, at its first commit of two.
     commit : str
-        What is checked out there.
+        The commit that is checked out in the pack.
     """
 
     path: Path
@@ -137,7 +137,7 @@ def extension_config(
 
 @dataclass
 class Registry:
-    """The Comfy registry with one version of one pack, which it gives to whoever asks."""
+    """The Comfy registry with one version of one pack, which it sends to every client."""
 
     url: str
     asked: list[str]
@@ -165,7 +165,7 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """Keep quiet."""
+            """Log nothing."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     found = Registry(f"http://127.0.0.1:{server.server_address[1]}", asked)

@@ -1,4 +1,4 @@
-"""What a Docker engine does with a Dockerfile, in a folder instead of an image."""
+"""Executes a Dockerfile like a Docker engine, in a folder instead of an image."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from pathlib import Path
 
 
 def instructions(dockerfile: str) -> list[tuple[str, str]]:
-    """Return the instructions of a Dockerfile and what they are given."""
+    """Return the instructions of a Dockerfile with their arguments."""
     joined = re.sub(r"\\\n", " ", dockerfile)
     lines = [line for line in joined.splitlines() if line and not line.startswith("#")]
     return [(name, rest.strip()) for name, _, rest in (line.partition(" ") for line in lines)]
 
 
 class Replay:
-    """Carries out the steps of a build context, with ``/opt`` being a folder of the test.
+    """Executes the steps of a build context, with a folder of the test instead of ``/opt``.
 
     Parameters
     ----------
     context : pathlib.Path
         The build context.
     root : pathlib.Path
-        What ``/opt`` is.
+        The folder that replaces ``/opt``.
     env : dict
-        The environment of the commands; its ``PATH`` says which Python that is.
+        The environment of the commands; its ``PATH`` defines their Python.
     """
 
     def __init__(self, context: Path, root: Path, env: dict[str, str]) -> None:
@@ -71,7 +71,7 @@ class Replay:
 
     def _run(self, rest: str) -> None:
         if rest.startswith("apt-get"):
-            return  # the machine of the test has these programs
+            return  # these programs are installed on the machine of the test
         rest = self._here(re.sub(r"--mount=\S+ ", "", rest))
         command = json.loads(rest) if rest.startswith("[") else ["/bin/sh", "-c", rest]
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""A room of transfers with a real store, on the folders of a ComfyUI that need not run."""
+"""The transfer service with a real store, on the folders of a ComfyUI that need not run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ QUICK = Backoff(first=0.01, longest=0.05, attempts=4)
 
 
 class Deaf:
-    """Listens to a machine and cares for nothing that it tells."""
+    """A listener of a machine that ignores all events."""
 
     def machine_event(self, machine: Machine, event: object) -> None: ...
 
@@ -37,7 +37,7 @@ class Deaf:
 
 
 class Room:
-    """Transfers with all that they need, which can be closed and opened again."""
+    """Transfers with all their parts, which can be closed and opened again."""
 
     def __init__(
         self, folder: Path, *, settings: MachineSettings | None = None, **options: Any
@@ -88,7 +88,7 @@ class Room:
 
 @pytest.fixture
 def make_room(tmp_path, jp_asyncio_loop) -> Iterator[Callable[..., Awaitable[Room]]]:
-    """A function that opens a room; takes what `Transfers` takes."""
+    """A function that opens a transfer service, with the arguments of `Transfers`."""
     rooms: list[Room] = []
 
     async def make(**options: Any) -> Room:
