@@ -37,7 +37,7 @@ class Converted(Success):
 
 
 class MissingNode(OpenReplyModel):
-    """A class of nodes that ComfyUI lacks."""
+    """A class of nodes that is missing in ComfyUI."""
 
     class_type: str | None
     node_ids: list[Any]
@@ -46,7 +46,7 @@ class MissingNode(OpenReplyModel):
 
 
 class MissingModel(OpenReplyModel):
-    """A model file that ComfyUI lacks."""
+    """A model file that is missing in ComfyUI."""
 
     name: str
     folder: str | None

@@ -67,7 +67,7 @@ class Content:
     media_type : str
         Such as ``application/json``.
     schema : type or dict
-        A model, or another type that pydantic knows; or JSON Schema.
+        A model or another type with a pydantic schema; or a JSON Schema.
     example : object
         An example value.
     """

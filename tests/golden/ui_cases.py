@@ -1,7 +1,7 @@
 """Workflows in the UI format, composed for the golden pairs, and the node classes they use.
 
-`record_ui_to_api.py` beside this file loads each of them into ComfyUI's editor and keeps what
-the editor would queue.
+`record_ui_to_api.py` beside this file loads each of them into ComfyUI's editor and records the
+prompt that the editor would queue.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def inputs_of(class_type: str) -> dict[str, Spec]:
 
 
 class Canvas:
-    """A graph in the making."""
+    """Builds a graph."""
 
     def __init__(self) -> None:
         self.nodes: list[Raw] = []
