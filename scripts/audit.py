@@ -18,7 +18,7 @@ from pathlib import Path
 
 SERVICE = "https://api.osv.dev/v1/query"
 VULNERABLE = {"package": {"name": "jinja2", "ecosystem": "PyPI"}, "version": "2.4.1"}
-"""A package whose vulnerabilities every usable service has."""
+"""A package with known vulnerabilities, which every usable service reports."""
 
 
 def answers(url: str) -> str | None:

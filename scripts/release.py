@@ -1,10 +1,10 @@
 """Build a release, and test its installation: `make dist`, `make release-check`.
 
-    python scripts/release.py build           wheel and sdist into dist/, and what is in them
-    python scripts/release.py try             the wheel in a clean environment of each Python
-    python scripts/release.py suite [--all]   the tests with the lowest versions that are claimed;
-                                              --all: and with the newest ones on each Python;
-                                              --only lowest 3.12: these
+    python scripts/release.py build           make wheel and sdist in dist/, check their contents
+    python scripts/release.py try             install and use the wheel with each Python
+    python scripts/release.py suite [--all]   run the tests with the lowest allowed versions;
+                                              --all: also with the newest ones on each Python;
+                                              --only lowest 3.12: only these
 
 Tests that need a Python which this machine does not have are listed at the end, and the exit code
 is 1.

@@ -85,7 +85,7 @@ def free_port() -> int:
 
 
 class ComfyUIServer:
-    """One running ComfyUI with its own base directory, on a port of its own.
+    """One running ComfyUI with its own base directory and port.
 
     Parameters
     ----------
