@@ -63,7 +63,7 @@ js-build: $(JS_STAMP) ## make the scripts of the package from js/
 	$(NPM) run --silent build
 
 fuzz: $(STAMP)-test ## read many more damaged files and requests than `make test` does
-	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-20000} $(BIN)/python -m pytest tests/fuzz --timeout 3600
+	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-20000} $(BIN)/python -m pytest tests/fuzz tests/runs/test_lifecycle.py --timeout 3600
 
 notebooks: $(STAMP)-test comfyui ## run the notebooks and store them with their outputs
 	STORE_NOTEBOOKS=1 COMFYUI_TEST_PATH=$(COMFYUI) $(BIN)/python -m pytest tests/test_notebooks.py -k runs_without_a_complaint

@@ -27,6 +27,9 @@ ALLOWED_SKIPS = {
     "tests/graphs/test_validation.py::test_shared_samples": SAMPLES,
     "tests/handlers/test_assets.py::TestEnableAssets": "needs a ComfyUI of 0.33 or later",
     "tests/handlers/test_folders.py::TestModelsDirectory": "needs a ComfyUI of 0.33 or later",
+    "tests/handlers/test_runs.py::test_pictures_that_are_added_to_a_group_are_loaded": (
+        "needs a ComfyUI of 0.33 or later"
+    ),
     "tests/runs/test_own_ids.py::test_runs_that_were_queued_under_their_own_id_are_found_again": (
         "needs a ComfyUI before 0.33"
     ),

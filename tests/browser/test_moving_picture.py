@@ -102,6 +102,6 @@ def test_a_run_from_the_form_to_the_result(open_notebook: Any) -> None:
     webp = film.to_webp()
     assert len(webp) <= LARGEST
     with Image.open(io.BytesIO(webp)) as image:
-        assert image.n_frames > len(seen)
+        assert image.n_frames > 5, "frames that are alike are one"
     if os.environ.get("STORE_SCREENSHOTS"):
         PICTURE.write_bytes(webp)

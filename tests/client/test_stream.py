@@ -122,7 +122,7 @@ def test_a_stream_that_was_not_read_for_long_joins_again(small_server: Start) ->
 
     stream = Comfy(small_server(answer).url).stream(GRAPH)
     assert next(stream).event == "queued"
-    stream._heard -= 3600
+    stream._last_received -= 3600
     assert [event.event for event in stream] == ["status"]
 
 

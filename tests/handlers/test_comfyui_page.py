@@ -73,7 +73,7 @@ async def test_the_page_and_its_parts(call, jp_auth_header):
     assert page.code == 200
     assert page.headers["Content-Type"].startswith("text/html")
     assert b"<title>ComfyUI" in page.body
-    assert page.body.count(b"<script>// Put into ComfyUI's page") == 1
+    assert page.body.count(b"<script>// Made from js/src/page/comfyui_page.ts") == 1
     assert "frame-ancestors 'self'" in page.headers["Content-Security-Policy"]
     stats = await call("GET", "comfyui/api/system_stats", dict(jp_auth_header))
     assert json.loads(stats.body)["system"]["comfyui_version"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -125,8 +126,10 @@ class Life(RuleBasedStateMachine):
 TestLife = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")(
     Life.TestCase
 )
+FUZZ = int(os.environ.get("FUZZ_EXAMPLES", "0")) // 20
 Life.TestCase.settings = settings(
-    max_examples=100,
+    max_examples=FUZZ or 200,
+    derandomize=not FUZZ,  # `make fuzz` draws other orders each time
     stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

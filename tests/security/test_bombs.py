@@ -8,7 +8,6 @@ import json
 import struct
 import zipfile
 import zlib
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +18,7 @@ from comfydeploy_jupyter.errors import InvalidRequestError
 from comfydeploy_jupyter.files.thumbnails import thumbnail
 from comfydeploy_jupyter.graphs.image_metadata import embedded_workflow
 from comfydeploy_jupyter.graphs.inline_external import FileNeed
-from comfydeploy_jupyter.runs import bring
+from comfydeploy_jupyter.runs import archives, input_files
 from comfydeploy_jupyter.snapshots.service import LARGEST_YAML
 
 from .conftest import routes
@@ -208,15 +207,15 @@ class TestArchives:
     def brought(self, bare_service, tmp_path):
         (tmp_path / "input").mkdir()
 
-        async def bring_archive(content: bytes) -> list[str]:
+        async def fetch_archive(content: bytes) -> list[str]:
             bare_service.files["all.zip"] = content
             folders = Folders(tmp_path)
-            machine: Any = SimpleNamespace(ready=_ready, folders=lambda: _soon(folders))
+            client: Any = None  # for a ComfyUI whose folders are not on this machine
             url = f"{bare_service.url}/files/all.zip?Signature=s3cret"
             need = FileNeed("1", "batch", "image_batch", (url,))
-            return list((await bring.bring_files([need], machine))["1"])
+            return list((await input_files.fetch_input_files([need], client, folders))["1"])
 
-        return bring_archive
+        return fetch_archive
 
     async def test_pictures_are_placed(self, brought, tmp_path):
         names = await brought(archive(**{"../../a.png": picture(), "b/c.PNG": b"x", "d.txt": b""}))
@@ -229,7 +228,7 @@ class TestArchives:
         [
             claims(archive(**{"a.png": bytes(1 << 20), "b.png": b"x"}), size=0xFFFFFFFE),
             claims(archive(**{"a.png": b"x"}), directory=1 << 30),
-            archive(**{f"{n}.png": b"" for n in range(bring.MAX_ZIP_IMAGES + 1)}),
+            archive(**{f"{n}.png": b"" for n in range(archives.MAX_IMAGES + 1)}),
             zip64(archive(**{"a.png": b"x"})),
             hidden(archive(**{"a.png": b"x"})),
         ],
@@ -252,11 +251,3 @@ class TestArchives:
         with pytest.raises(InvalidRequestError) as refused:
             await brought(b"")
         assert "s3cret" not in str(refused.value)
-
-
-async def _ready() -> None:
-    return None
-
-
-async def _soon(value: Any) -> Any:
-    return value

@@ -191,7 +191,7 @@ def test_each_field_that_is_wrong_is_marked_until_it_is_changed(form: Form) -> N
     form.mark_errors({"2": {"class_type": "A", "errors": [fault, {}, 3]}, "9": [], "1": None})
     assert form.problems == {"2.c": "Value not in list: c: 'x' not in []"}
     missing = {"message": "Invalid file", "extra_info": {"input_name": "image"}}
-    form.complain({"2.c": {"class_type": "LoadImage", "errors": [missing, {}, 3]}})
+    form.mark_errors({"2.c": {"class_type": "LoadImage", "errors": [missing, {}, 3]}})
     assert form.problems == {"2.c": "Invalid file"}, "told of the node that loads its file"
 
 
