@@ -54,8 +54,11 @@ class CheckStatusHandler(Handler):
     async def _status(self, machine: Machine, query: schemas.StatusQuery) -> dict[str, Any]:
         services = self.services
         comfyui = machine.status()
+        silence, connection = services.runs.silence(machine), machine.connection
+        # A ComfyUI that hangs keeps its WebSocket open.
+        hangs = silence and connection and connection.last_heard < silence.since
         return {
-            "status": "ok" if comfyui["reachable"] else "degraded",
+            "status": "ok" if comfyui["reachable"] and not hangs else "degraded",
             "version": __version__,
             "instance": services.instance,
             "comfyui": comfyui,

@@ -68,6 +68,8 @@ class RunService:
 
     Attributes
     ----------
+    silence : callable
+        Returns since when a machine's ComfyUI has answered no request; None if it has.
     listener : MachineListener
         Handles the events of machines.
     """
@@ -105,6 +107,7 @@ class RunService:
         self._beginnings = beginnings
         self._queueing = queueing
         self._canceller = canceller
+        self.silence = recovery.silence
         self._orphans = Orphans(shared, beginnings, finalizer)
         self._watch = Watch(
             shared, recovery, finalizer, lost_after=lost_after, gone_after=gone_after
@@ -177,10 +180,8 @@ class RunService:
         until = latest = None
         if request.timeout is not None:
             begun_at = asyncio.get_running_loop().time() if arrived is None else arrived
-            until, latest = (
-                begun_at + request.timeout,
-                begun_at + max(request.timeout, BEGIN_WITHIN),
-            )
+            until = begun_at + request.timeout
+            latest = begun_at + max(request.timeout, BEGIN_WITHIN)
         self._submitting += 1
         try:
             begun = await self._beginnings.begin(request, machine, small=small, until=latest)
