@@ -16,7 +16,7 @@ NPM   := scripts/node.sh $(VENV) npm --prefix js
 JS_STAMP := js/node_modules/.package-lock.json
 
 # What make quick leaves out, by markers that tests/selection.py gives
-QUICK := not comfyui and not browser and not cluster and not slow
+QUICK := not comfyui and not browser and not cluster and not server and not slow
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --no-loadscope-reorder
 
 .PHONY: help setup run test quick check style unit coverage fuzz docs docs-serve notebooks screenshots comfyui browser clock hub-proxy js js-build dist release-check clean

@@ -12,6 +12,7 @@ MARKER_OF_FIXTURE = {
     "start_jupyterhub": "slow",
     "serve": "slow",
     "cluster": "cluster",
+    "jp_serverapp": "server",
 }
 """A test that uses such a fixture, directly or indirectly, gets the marker."""
 

@@ -36,5 +36,6 @@ def test_no_event_is_lost_and_nothing_is_left(server, comfyui):
     load.check_history(comfyui.url)
     after = settle(server, before, outgoing=False)
     assert after.tasks == before.tasks
-    assert after.descriptors - after.outgoing <= before.descriptors - before.outgoing
+    # SQLite connections are opened when they are first needed, two files each; a leak has hundreds.
+    assert after.descriptors - after.outgoing <= before.descriptors - before.outgoing + 4
     assert after.threads <= before.threads + 32, "asyncio's pool has no more"
