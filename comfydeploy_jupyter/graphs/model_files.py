@@ -107,6 +107,15 @@ def _properties(node: Mapping[str, Any]) -> dict[str, Any]:
     return properties if isinstance(properties, dict) else {}
 
 
+def _model_entries(workflow: object) -> Iterator[Mapping[str, Any]]:
+    """Give the models that the nodes of a workflow list, then those that it lists itself."""
+    lists = [_properties(node).get("models") for node in workflow_nodes(workflow)]
+    if isinstance(workflow, dict):
+        lists.append(workflow.get("models"))
+    for entries in lists:
+        yield from objects(entries)
+
+
 def model_links(workflow: object) -> dict[str, ModelLink]:
     """Return the download links in a workflow, by the file name of the model.
 
@@ -118,15 +127,11 @@ def model_links(workflow: object) -> dict[str, ModelLink]:
     workflow : object
         A workflow in the editor's format.
     """
-    lists: list[object] = [_properties(node).get("models") for node in workflow_nodes(workflow)]
-    if isinstance(workflow, dict):
-        lists.append(workflow.get("models"))
     links: dict[str, ModelLink] = {}
-    for entry in (entry for entries in lists if isinstance(entries, list) for entry in entries):
-        if isinstance(entry, dict):
-            name, url, folder = (entry.get(key) for key in ("name", "url", "directory"))
-            if isinstance(name, str) and isinstance(url, str):
-                links.setdefault(name, ModelLink(url, folder if isinstance(folder, str) else None))
+    for entry in _model_entries(workflow):
+        name, url, folder = (entry.get(key) for key in ("name", "url", "directory"))
+        if isinstance(name, str) and isinstance(url, str):
+            links.setdefault(name, ModelLink(url, folder if isinstance(folder, str) else None))
     return links
 
 
@@ -206,12 +211,9 @@ def listed_models(workflow: object) -> list[ListedModel]:
     workflow : object
         A workflow in the editor's format.
     """
-    lists: list[object] = [_properties(node).get("models") for node in workflow_nodes(workflow)]
-    if isinstance(workflow, dict):
-        lists.append(workflow.get("models"))
     found: dict[tuple[str, str | None], ListedModel] = {}
-    for entry in (entry for entries in lists if isinstance(entries, list) for entry in entries):
-        if isinstance(entry, dict) and isinstance(entry.get("name"), str):
+    for entry in _model_entries(workflow):
+        if isinstance(entry.get("name"), str):
             texts = {"url": "url", "folder": "directory", "hash": "hash", "hash_type": "hash_type"}
             fields = {ours: entry.get(theirs) for ours, theirs in texts.items()}
             model = ListedModel(

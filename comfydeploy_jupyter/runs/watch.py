@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..comfyui.out_of_memory import HANGS
 from ..errors import ComfyDeployError
 from .lifecycle import State
+from .recovery import IN_FLIGHT
 from .waiting import ASK_WITHIN, now
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ WATCH_EVERY = 2.0  # seconds
 QUIET = 3.0  # seconds without a message from ComfyUI after which a request is sent to it
 ENDED_AFTER = 1.0  # seconds after which a local ComfyUI that refuses connections counts as exited
 RECHECK = 30.0  # seconds after which runs are looked up in ComfyUI, whatever events were received
-IN_FLIGHT = 0.25  # seconds that an event may take to arrive
 
 
 class Watch:
