@@ -42,7 +42,7 @@ class Connection:
     if that is its successor (ComfyUI, ``server.py``). So a socket that broke without being closed
     can make the next one deaf when ComfyUI notices it: open, but without events. Therefore a new
     socket is opened only after ComfyUI has answered an HTTP request, which means that it has mostly
-    processed earlier events; and `may_be_deaf` shows when to call `reconnect`.
+    processed earlier events; and `may_miss_events` shows when to call `reconnect`.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ class Connection:
         self._hurry.set()
 
     @property
-    def may_be_deaf(self) -> bool:
+    def may_miss_events(self) -> bool:
         """Whether this socket has been silent for so long that it may be deaf (see the class)."""
         return self._doubt is not None and time.monotonic() - self.last_heard > self._doubt
 

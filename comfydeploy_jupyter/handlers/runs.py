@@ -63,7 +63,7 @@ class RunBase(Handler):
         return await run_request(self, body)
 
     async def start_run(
-        self, request: schemas.RunRequest, *, arrived: float, told_at_end: bool = False
+        self, request: schemas.RunRequest, *, arrived: float, reply_at_end: bool = False
     ) -> Run:
         """Queue a run.
 
@@ -73,12 +73,12 @@ class RunBase(Handler):
             The run.
         arrived : float
             The time of the event loop's clock at which the request arrived, in seconds.
-        told_at_end : bool
+        reply_at_end : bool
             Whether the request is answered when the run has ended, not when it is queued.
         """
         small = len(self.request.body) <= SMALL and not self._native
         return await self.services.runs.submit(
-            request, small=small, told_at_end=told_at_end, arrived=arrived
+            request, small=small, reply_at_end=reply_at_end, arrived=arrived
         )
 
     def time_left(self, request: schemas.RunRequest, arrived: float) -> float | None:
@@ -96,7 +96,7 @@ class RunHandler(ForService, RunBase):
         arrived = asyncio.get_running_loop().time()
         request = await self.run_request()
         wait = not request.node_form if request.wait is None else request.wait
-        run = await self.start_run(request, arrived=arrived, told_at_end=wait)
+        run = await self.start_run(request, arrived=arrived, reply_at_end=wait)
         if wait:
             try:
                 await wait_for(run.ended.wait(), self.time_left(request, arrived))

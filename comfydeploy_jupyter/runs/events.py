@@ -113,7 +113,7 @@ class MachineEvents:
             was_next = (run is next_run or run.was_next) and not wanted
             run.transition(Cause.COMFYUI_ENDED, reason, comfyui_exit=reason, was_next=was_next)
             if run.record.status == "running" or run.record.cancelling:
-                self._background.start(self._finalizer.lose(run, reason, advice=advice), run)
+                self._background.start(self._finalizer.fail(run, reason, advice=advice), run)
 
     def _complete(self, runs: list[Run]) -> None:
         """End runs that have succeeded, and of which only the last event is missing."""

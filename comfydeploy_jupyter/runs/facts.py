@@ -23,7 +23,7 @@ UPLOADING: dict[str, Any] = {
 }
 
 
-class Told(Enum):
+class Sends(Enum):
     """The kinds of messages that a transition sends to the readers of a run's events."""
 
     NOTHING = ""
@@ -65,7 +65,7 @@ class Facts:
         self.outcome: RunRecord | None = None  # the record of its end while that is being stored
         self.events_complete = events_complete
         self.promised = False  # a client has received its id before ComfyUI has answered
-        self.success_told = False  # ComfyUI has reported success, but may not have finished it
+        self.success_reported = False  # ComfyUI has reported success, but may not have finished it
         self.missed_at: float | None = None  # monotonic time at which ComfyUI first did not have it
         self.was_next = False  # it was next in the queue when the connection was lost
         self.comfyui_exit: str | None = None  # how the ComfyUI that had it exited, if known
@@ -76,7 +76,7 @@ class Facts:
         self.settled = asyncio.Event()
         self.ended = asyncio.Event()
         self.log = EventLog(record.first_id)
-        self.first_told = False  # whether the first message is in the log
+        self.first_sent = False  # whether the first message is in the log
         self.listener: Callable[[Any, RunEvent], None] | None = None
         self._early: list[tuple[str, dict[str, Any], Preview | None, int | None]] = []
         self._size_of_end = SHORT * (len(nodes) + 4)
@@ -100,41 +100,41 @@ class Facts:
         size: int | None = None,
     ) -> None:
         """Add an event for all readers; before the first message it is held back."""
-        if not self.first_told:
+        if not self.first_sent:
             self._early.append((event, data, preview, size))
             return
         entry = self.log.append(event, data, preview, size=size)
         if self.listener is not None:
             self.listener(self, entry)
 
-    def tell(self, told: Told, reply: dict[str, Any] | None) -> None:
+    def send(self, sends: Sends, reply: dict[str, Any] | None) -> None:
         """Send the readers the message of a transition.
 
         Parameters
         ----------
-        told : Told
+        sends : Sends
             The kind of the message. The first message of a run is sent before all others.
         reply : dict or None
             For an end: the body of the reply to ``POST run``.
         """
-        if told is Told.NOTHING:
+        if sends is Sends.NOTHING:
             return
-        if told is Told.CLOSED:
+        if sends is Sends.CLOSED:
             self.listener = None
-        if not self.first_told:
-            self._tell_first()
-        if told is Told.UPLOADING:
+        if not self.first_sent:
+            self._send_first()
+        if sends is Sends.UPLOADING:
             self.emit("live_status", {"prompt_id": self.prompt_id, **UPLOADING})
-        elif told in (Told.END, Told.CLOSED):
+        elif sends in (Sends.END, Sends.CLOSED):
             self.emit("result", reply or {}, size=self.outputs_size + self._size_of_end)
             status = {"prompt_id": self.prompt_id, "status": self.record.status}
             self.emit("status", status, size=SHORT)
             self.log.close()
             self.ended.set()
 
-    def _tell_first(self) -> None:
+    def _send_first(self) -> None:
         """Emit the first message, that ComfyUI has the prompt, and then the events held back."""
-        self.first_told = True
+        self.first_sent = True
         record = self.record
         first = {"number": record.number, "node_errors": record.node_errors}
         self.emit("", {"prompt_id": record.prompt_id, **first})

@@ -87,7 +87,7 @@ class Finalizer:
         record = replace(run.record, status="failed", error=error, node_errors=node_errors)
         await self._end(run, Cause.REFUSED, record)
 
-    async def lose(
+    async def fail(
         self, run: Run, reason: str, *, kind: str = "ComfyUIEnded", advice: str | None = None
     ) -> None:
         """End a run of which nothing more will be received.
@@ -203,7 +203,7 @@ class Finalizer:
 
 async def _release(run: Run) -> None:
     """Wait for the last event of a run whose success ComfyUI has reported."""
-    if run.success_told and run.events_complete and not run.released.is_set():
+    if run.success_reported and run.events_complete and not run.released.is_set():
         with suppress(asyncio.TimeoutError):
             await wait_for(run.released.wait(), RELEASE_WITHIN)
 

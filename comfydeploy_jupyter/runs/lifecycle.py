@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from ..secrets import hide
-from .facts import Facts, Told
+from .facts import Facts, Sends
 from .story import add_entry, not_before
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ class Transition:
     cause: Cause
     to: State | None = None
     saved: Saved = Saved.NEXT
-    told: Told = Told.NOTHING
+    sends: Sends = Sends.NOTHING
     sets: Mapping[str, Any] = field(default_factory=dict)
     takes: tuple[str, ...] = ()
     in_story: bool = True
@@ -110,33 +110,33 @@ OVER = (S.ENDED, S.DROPPED)
 
 _ANSWER, _OUTCOME = ("number", "node_errors"), ("outcome",)
 _AGAIN, _EXIT = ("session", "attempts", "events_complete"), ("comfyui_exit", "was_next")
-_GAP, _SUCCESS = {"events_complete": False}, {"success_told": True}
-_ANEW = {"was_next": False, "success_told": False}
+_GAP, _SUCCESS = {"events_complete": False}, {"success_reported": True}
+_ANEW = {"was_next": False, "success_reported": False}
 _KNOWN, _LOST = (S.QUEUED, S.RUNNING, S.UPLOADING), (S.QUEUED, S.UNANSWERED)
 _IN_LINE, _UPLOADS = (*IN_DOUBT, S.QUEUED), (S.ENDING, S.UPLOADING)
 
 TRANSITIONS = (
     Transition((S.RECEIVED,), C.RECEIVED),
     Transition((S.RECEIVED,), C.STORED, S.POSTED),
-    Transition((S.RECEIVED,), C.NOT_STORED, S.DROPPED, told=Told.CLOSED, takes=_OUTCOME),
+    Transition((S.RECEIVED,), C.NOT_STORED, S.DROPPED, sends=Sends.CLOSED, takes=_OUTCOME),
     Transition((S.RECEIVED, S.POSTED), C.PROMISED, sets={"promised": True}),
-    Transition((S.RECEIVED, S.POSTED), C.NOT_SENT, S.DROPPED, told=Told.CLOSED, takes=_OUTCOME),
+    Transition((S.RECEIVED, S.POSTED), C.NOT_SENT, S.DROPPED, sends=Sends.CLOSED, takes=_OUTCOME),
     Transition((S.REQUEUING,), C.NOT_SENT, S.QUEUED, sets=_GAP),
     Transition(POSTING, C.REFUSED, S.ENDING, takes=_OUTCOME),
     Transition(POSTING, C.NOT_ANSWERED, S.UNANSWERED, sets={**_GAP, "missed_at": None}),
-    Transition(POSTING, C.ACCEPTED, S.QUEUED, Saved.SOON, Told.FIRST, takes=_ANSWER),
+    Transition(POSTING, C.ACCEPTED, S.QUEUED, Saved.SOON, Sends.FIRST, takes=_ANSWER),
     # An event was received before ComfyUI's answer: it is emitted after the answer.
     Transition((S.POSTED, S.REQUEUING), C.EXECUTION_STARTED, S.RUNNING, Saved.SOON),
     Transition((S.POSTED, S.REQUEUING), C.EXECUTION_SUCCEEDED, S.EXECUTED, sets=_SUCCESS),
-    Transition(EXECUTING, C.ACCEPTED, None, Saved.SOON, Told.FIRST, takes=_ANSWER),
-    Transition(EXECUTING, C.NOT_ANSWERED, told=Told.FIRST, sets=_GAP),
+    Transition(EXECUTING, C.ACCEPTED, None, Saved.SOON, Sends.FIRST, takes=_ANSWER),
+    Transition(EXECUTING, C.NOT_ANSWERED, sends=Sends.FIRST, sets=_GAP),
     Transition((S.UNCONFIRMED,), C.RECOVERED, saved=Saved.AWAITED),
-    Transition(_KNOWN, C.RECOVERED, None, Saved.AWAITED, Told.FIRST),
+    Transition(_KNOWN, C.RECOVERED, None, Saved.AWAITED, Sends.FIRST),
     Transition((S.UNANSWERED,), C.NOT_FOUND, takes=("missed_at",)),
-    Transition(IN_DOUBT, C.FOUND_QUEUED, S.QUEUED, Saved.SOON, Told.FIRST),
-    Transition(_IN_LINE, C.FOUND_EXECUTING, S.RUNNING, Saved.SOON, Told.FIRST),
-    Transition(_IN_LINE, C.EXECUTION_STARTED, S.RUNNING, Saved.SOON, Told.FIRST),
-    Transition(_IN_LINE, C.EXECUTION_SUCCEEDED, S.EXECUTED, told=Told.FIRST, sets=_SUCCESS),
+    Transition(IN_DOUBT, C.FOUND_QUEUED, S.QUEUED, Saved.SOON, Sends.FIRST),
+    Transition(_IN_LINE, C.FOUND_EXECUTING, S.RUNNING, Saved.SOON, Sends.FIRST),
+    Transition(_IN_LINE, C.EXECUTION_STARTED, S.RUNNING, Saved.SOON, Sends.FIRST),
+    Transition(_IN_LINE, C.EXECUTION_SUCCEEDED, S.EXECUTED, sends=Sends.FIRST, sets=_SUCCESS),
     Transition((S.RUNNING,), C.EXECUTION_SUCCEEDED, S.EXECUTED, sets=_SUCCESS),
     Transition(_LOST, C.QUEUED_ANEW, S.REQUEUING, Saved.AWAITED, sets=_ANEW, takes=_AGAIN),
     Transition(EXECUTING, C.EVENT_SKIPPED, sets=_GAP),
@@ -150,10 +150,10 @@ TRANSITIONS = (
     Transition(OPEN, C.FOUND_IN_HISTORY, S.ENDING, takes=_OUTCOME),
     Transition(OPEN, C.WITHDRAWN, S.ENDING, takes=_OUTCOME),
     Transition(OPEN, C.LOST, S.ENDING, takes=_OUTCOME),
-    Transition(_UPLOADS, C.UPLOADS_QUEUED, S.UPLOADING, Saved.AWAITED, Told.UPLOADING),
+    Transition(_UPLOADS, C.UPLOADS_QUEUED, S.UPLOADING, Saved.AWAITED, Sends.UPLOADING),
     Transition(_UPLOADS, C.UPLOADS_ENDED, S.ENDING, takes=_OUTCOME),
-    Transition((S.ENDING,), C.END_STORED, S.ENDED, Saved.AWAITED, Told.END, in_story=False),
-    Transition((S.ENDING,), C.END_NOT_STORED, S.ENDED, Saved.NEXT, Told.END, in_story=False),
+    Transition((S.ENDING,), C.END_STORED, S.ENDED, Saved.AWAITED, Sends.END, in_story=False),
+    Transition((S.ENDING,), C.END_NOT_STORED, S.ENDED, Saved.NEXT, Sends.END, in_story=False),
 )
 TABLE = {(source, row.cause): row for row in TRANSITIONS for source in row.sources}
 
@@ -162,8 +162,8 @@ STATUS = {S.QUEUED: "queued", S.RUNNING: "running"}
 # The state of a recovered run, by the status that another process stored in its record.
 RECOVERED = {"not-started": S.UNCONFIRMED, **{state.value: state for state in _KNOWN}}
 # The events (``answered``, ``released``) that a cause sets in addition to those of the new state.
-LETS_GO = dict.fromkeys((C.ACCEPTED, C.NOT_ANSWERED), "answered")
-LETS_GO |= dict.fromkeys((C.RELEASED, C.CONNECTION_LOST, C.COMFYUI_ENDED), "released")
+EVENT_OF = dict.fromkeys((C.ACCEPTED, C.NOT_ANSWERED), "answered")
+EVENT_OF |= dict.fromkeys((C.RELEASED, C.CONNECTION_LOST, C.COMFYUI_ENDED), "released")
 # Facts that are fields of the record.
 STORED = frozenset({"number", "node_errors", "cancelling", "session", "attempts"})
 
@@ -244,11 +244,11 @@ class Lifecycle(Facts):
             self.record, self.outcome = record, None
         if row.to is not None:
             self._enter()
-        if cause in LETS_GO:
-            getattr(self, LETS_GO[cause]).set()
+        if cause in EVENT_OF:
+            getattr(self, EVENT_OF[cause]).set()
         if row.saved is Saved.SOON and not saved and self._saver is not None and not self.ending:
             self._saver.soon(self)
-        self.tell(row.told, reply)
+        self.send(row.sends, reply)
         return True
 
     def record_after(self, cause: Cause, detail: str = "", **facts: Any) -> RunRecord:

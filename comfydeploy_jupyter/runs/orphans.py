@@ -87,4 +87,4 @@ class Orphans:
             self._background.start(self._finalizer.upload(run), run)
         elif machine is None:
             reason = f"There is no machine {record.machine!r} any more"
-            self._background.start(self._finalizer.lose(run, reason), run)
+            self._background.start(self._finalizer.fail(run, reason), run)

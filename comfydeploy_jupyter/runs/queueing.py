@@ -62,7 +62,7 @@ class Queueing:
         self._background = shared.background
 
     async def hand_over(
-        self, request: RunRequest, begun: Begun, *, told_at_end: bool, until: float | None
+        self, request: RunRequest, begun: Begun, *, reply_at_end: bool, until: float | None
     ) -> None:
         """Store a new run and send it to ComfyUI's queue.
 
@@ -72,7 +72,7 @@ class Queueing:
             The request.
         begun : Begun
             The run.
-        told_at_end : bool
+        reply_at_end : bool
             Whether no client is informed before the run has ended. If so, the acceptance by ComfyUI
             need not be stored at once.
         until : float or None
@@ -88,7 +88,7 @@ class Queueing:
         RunTimeoutError
             If ComfyUI has not answered in time.
         """
-        handing = self._hand_over(request, begun, keep=not told_at_end)
+        handing = self._hand_over(request, begun, keep=not reply_at_end)
         if until is None:
             await handing
             return
@@ -114,14 +114,14 @@ class Queueing:
         """
         stored = await self._repository.prompt(run.prompt_id)
         if stored is None:
-            await self._finalizer.lose(run, "The graph of the run is not in the store")
+            await self._finalizer.fail(run, "The graph of the run is not in the store")
             return
         if run.record.own_keys and not run.keys:
             reason = (
                 "ComfyUI restarted, and so did Jupyter, which had the run's keys of a Comfy account"
                 " in its memory only. Start the run again"
             )
-            await self._finalizer.lose(run, reason, kind="KeysForgotten")
+            await self._finalizer.fail(run, reason, kind="KeysForgotten")
             return
         machine = self._machines.find(run.record.machine)
         facts: dict[str, Any] = {
@@ -176,7 +176,7 @@ class Queueing:
             await self._delivery.begin(request, run.prompt_id)
         except ComfyDeployError as fault:
             reason = f"The run was not handed to ComfyUI: {fault.message}"
-            await self._finalizer.lose(run, reason, kind="NotQueued")
+            await self._finalizer.fail(run, reason, kind="NotQueued")
             fault.extra["prompt_id"] = run.prompt_id
             raise
 
@@ -256,7 +256,7 @@ class Queueing:
     async def _not_sent(self, run: Run, fault: ComfyUIUnavailableError) -> None:
         """Remove a run that ComfyUI cannot have received, unless a client has its id."""
         if run.promised or run.record.cancelling:
-            await self._finalizer.lose(run, fault.message, kind="NotQueued")
+            await self._finalizer.fail(run, fault.message, kind="NotQueued")
             fault.extra["prompt_id"] = run.prompt_id
             return
         log.info(

@@ -267,17 +267,17 @@ class Recovery:
         if run.state is State.EXECUTED and run.events_complete:
             await self._finalizer.complete(run)
         elif run.state in (State.RUNNING, State.EXECUTED):
-            await self._finalizer.lose(run, "ComfyUI restarted or forgot the run")
+            await self._finalizer.fail(run, "ComfyUI restarted or forgot the run")
         elif run.state is State.UNCONFIRMED:
             reason = "The run was not handed to ComfyUI before Jupyter stopped"
-            await self._finalizer.lose(run, reason, kind="NotQueued")
+            await self._finalizer.fail(run, reason, kind="NotQueued")
         elif run.record.status == "not-started":
-            await self._finalizer.lose(run, "ComfyUI did not take the run", kind="NotQueued")
+            await self._finalizer.fail(run, "ComfyUI did not take the run", kind="NotQueued")
         elif run.events_complete or run.record.cancelling:
             await self._finalizer.withdraw(run)
         elif run.was_next and run.record.attempts >= MAX_ATTEMPTS:
             times = f"{run.record.attempts} times when the run was about to begin"
-            await self._finalizer.lose(run, f"{run.comfyui_exit or 'ComfyUI ended'}, {times}")
+            await self._finalizer.fail(run, f"{run.comfyui_exit or 'ComfyUI ended'}, {times}")
         else:
             await self._queueing.queue_anew(run, client)
 
@@ -286,7 +286,7 @@ def _in_queue(run: Run) -> bool:
     """Return whether ComfyUI's queue should contain a run."""
     # A run that has succeeded leaves the queue shortly before ComfyUI sends its last event.
     has_left = run.state is State.EXECUTED and run.events_complete
-    return run.first_told and not run.ending and not has_left
+    return run.first_sent and not run.ending and not has_left
 
 
 def _is_late(run: Run, grace: float) -> bool:

@@ -138,7 +138,7 @@ class RunService:
         request: RunRequest,
         *,
         small: bool = False,
-        told_at_end: bool = False,
+        reply_at_end: bool = False,
         arrived: float | None = None,
     ) -> Run:
         """Queue a run.
@@ -149,7 +149,7 @@ class RunService:
             The request.
         small : bool
             Whether the request is so small that it can be prepared on the event loop.
-        told_at_end : bool
+        reply_at_end : bool
             Whether no client is informed before the run has ended. If so, the acceptance by ComfyUI
             need not be stored at once.
         arrived : float, optional
@@ -185,7 +185,7 @@ class RunService:
         self._submitting += 1
         try:
             begun = await self._beginnings.begin(request, machine, small=small, until=latest)
-            await self._queueing.hand_over(request, begun, told_at_end=told_at_end, until=until)
+            await self._queueing.hand_over(request, begun, reply_at_end=reply_at_end, until=until)
         finally:
             self._submitting -= 1
         return begun.run

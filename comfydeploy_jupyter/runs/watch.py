@@ -103,11 +103,11 @@ class Watch:
                 continue
             if run in pressing and ended:
                 reason = "ComfyUI has ended: it refuses connections"
-                await self._finalizer.lose(run, reason, advice=verdict)
+                await self._finalizer.fail(run, reason, advice=verdict)
             elif away > self._limit(run in pressing, hangs=machine.hangs):
                 reason = f"ComfyUI has been unreachable for {away:.0f} s"
                 advice = HANGS if machine.hangs else verdict
-                await self._finalizer.lose(run, reason, advice=advice)
+                await self._finalizer.fail(run, reason, advice=advice)
 
     async def _give_up_unanswered(self, machine: Machine, runs: list[Run]) -> None:
         """End runs whose ComfyUI has an open WebSocket, but has not answered for too long.
@@ -127,7 +127,7 @@ class Watch:
             if away > self._limit(_presses(run), hangs=silence.hangs):
                 reason = f"ComfyUI has not answered for {away:.0f} s"
                 advice = HANGS if silence.hangs else None
-                await self._finalizer.lose(run, reason, advice=advice)
+                await self._finalizer.fail(run, reason, advice=advice)
 
     def _limit(self, presses: bool, *, hangs: bool) -> float:
         return self._lost_after if presses and not hangs else self._gone_after
@@ -161,7 +161,7 @@ class Watch:
         untold = connection.queue_remaining not in (None, remaining)
         executing = any(run.record.status == "running" for run in runs)
         if connection.last_heard == heard and (
-            unheard or untold or (executing and connection.may_be_deaf)
+            unheard or untold or (executing and connection.may_miss_events)
         ):
             await connection.reconnect()
 

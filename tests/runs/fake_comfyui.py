@@ -305,7 +305,7 @@ class FakeMachine:
         self.knowledge_asked = 0
         self.disconnected_at = 0.0
         self.connection = SimpleNamespace(
-            last_heard=0.0, queue_remaining=None, may_be_deaf=False, reconnect=self._reconnect
+            last_heard=0.0, queue_remaining=None, may_miss_events=False, reconnect=self._reconnect
         )
 
     @property

@@ -144,11 +144,11 @@ def drawn() -> str:
     diagram = ["```mermaid", "stateDiagram-v2", "  [*] --> received", "  state open {"]
     diagram += [f"    {state.value}" for state in OPEN]
     diagram += ["  }"]
-    rows = ["| from | cause | to | stored | told |", "|---|---|---|---|---|"]
+    rows = ["| from | cause | to | stored | sent to clients |", "|---|---|---|---|---|"]
     for row in TRANSITIONS:
         sources = GROUPS.get(row.sources) or ", ".join(s.value for s in row.sources)
         to = "stays" if row.to is None else row.to.value
-        cells = (sources, row.cause.value, to, row.saved.value, row.told.value)
+        cells = (sources, row.cause.value, to, row.saved.value, row.sends.value)
         rows.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
         if row.to is not None:
             begins = ["open"] if row.sources == OPEN else [s.value for s in row.sources]

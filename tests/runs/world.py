@@ -54,7 +54,7 @@ def validate(run: Run) -> None:
     assert (run.outcome is not None) == (state is State.ENDING)
     assert record.status == STATUS.get(state, record.status)
     assert record.status != "uploading" or state in (State.UPLOADING, State.ENDING)
-    assert run.first_told or state not in TOLD
+    assert run.first_sent or state not in TOLD
     assert record.started_at is not None or record.status != "running"
     assert len(record.story) <= 100
 
@@ -140,7 +140,7 @@ class World:
         """Submit a run like ``POST run``."""
         wait = request.wait is not False
         try:
-            run = await self.service.submit(request, small=True, told_at_end=wait)
+            run = await self.service.submit(request, small=True, reply_at_end=wait)
         except ComfyDeployError as fault:
             self.errors[str(request.prompt_id)] = fault
             return
