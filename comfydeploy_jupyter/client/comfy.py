@@ -174,6 +174,7 @@ class Comfy:
         **options
             ``workflow_id``, ``version``, ``prompt_id``, ``client_id``, ``front`` (run before all
             queued runs), ``outputs`` (ids of the only output nodes to execute),
+            ``labels`` (texts by name, with which `runs` finds the run: ``{"client": "acme"}``),
             ``preview_method`` (``"none"``, ``"auto"``, ``"latent2rgb"``, ``"taesd"``),
             ``seed_mode`` (``"saved"``, ``"auto"``, ``"random"``), ``strict_inputs``,
             ``status_endpoint``, ``file_upload_endpoint``, ``gpu_event_id``: as the route ``run``
@@ -377,6 +378,7 @@ class Comfy:
         status: str | None = None,
         *,
         of: Workflow | None = None,
+        labels: dict[str, str] | None = None,
     ) -> list[Run]:
         """Return handles of the runs, newest first.
 
@@ -389,10 +391,15 @@ class Comfy:
             ``cancelled``.
         of : Workflow, optional
             Only those of this workflow, with any values of its inputs.
+        labels : dict of str to str, optional
+            Only those with all of these labels.
         """
         structure = None if of is None else structure_of(of.to_api())
+        chosen: dict[str, Any] = {
+            f"metadata[{name}]": value for name, value in (labels or {}).items()
+        }
         records = self.server.get(
-            "runs", limit=limit, offset=offset, status=status, structure=structure
+            "runs", limit=limit, offset=offset, status=status, structure=structure, **chosen
         )
         source = None if of is None else of.source
         return [Run(self.server, record, source) for record in records]

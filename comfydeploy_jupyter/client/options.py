@@ -1,4 +1,4 @@
-"""The options of a run that the client sends to the server unchanged."""
+"""The options of a run that the client sends to the server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-# Fields of the route ``run``, described in docs/routes.md.
+# Fields of the route ``run``, described in docs/routes.md; ``labels`` is its ``metadata``.
 OPTIONS = frozenset(
     {
         "client_id",
@@ -16,6 +16,7 @@ OPTIONS = frozenset(
         "file_upload_endpoint",
         "front",
         "gpu_event_id",
+        "labels",
         "outputs",
         "preview_method",
         "prompt_id",

@@ -60,6 +60,9 @@ class RunRequest:
         self._server = server
         self.source = source
         self._body: dict[str, Any] = {**source.body(), **fields, **options}
+        labels = self._body.pop("labels", None)
+        if labels:
+            self._body["metadata"] = labels
         # The client chooses the id, so that it can find the run if the first reply gets lost.
         self.prompt_id = str(self._body.setdefault("prompt_id", str(uuid.uuid4())))
 

@@ -75,6 +75,11 @@ class Run:
         return self._refresh()
 
     @property
+    def labels(self) -> dict[str, str]:
+        """The labels that the run was given: texts by name."""
+        return dict(self._record.get("metadata") or {})
+
+    @property
     def workflow(self) -> Source:
         """The graph, if it is known."""
         return self._workflow

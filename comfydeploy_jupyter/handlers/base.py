@@ -106,10 +106,22 @@ class Base(AuthHandler):
         """
         fields: dict[str, Any] = {}
         for name, values in self.request.query_arguments.items():
-            if len(values) > 1 and name in model.model_fields:
+            if len(values) > 1 and name.partition("[")[0] in model.model_fields:
                 raise InvalidRequestError.of_field(name, "is given more than once")
-            fields[name] = self.decode_argument(values[0], name)
+            self._add_argument(fields, model, name, self.decode_argument(values[0], name))
         return schemas.parse(model, {k: v for k, v in fields.items() if v != ""}, lax=True)
+
+    def _add_argument(
+        self, fields: dict[str, Any], model: type[schemas.Model], name: str, value: str
+    ) -> None:
+        """Add an argument to the fields of a query; ``name[key]`` is an entry of an object."""
+        owner, opened, rest = name.partition("[")
+        if not (opened and rest.endswith("]") and owner in model.model_fields):
+            fields[name] = value
+            return
+        key = self.decode_argument(rest[:-1].encode("latin-1"), owner)  # tornado reads Latin-1
+        if isinstance(entries := fields.setdefault(owner, {}), dict):
+            entries[key] = value
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
         """Answer with the JSON form of an error, whatever went wrong."""

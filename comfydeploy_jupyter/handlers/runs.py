@@ -287,5 +287,6 @@ class RunsHandler(Handler):
                 offset=query.offset,
                 status=query.status,
                 structure=query.structure,
+                metadata=query.metadata,
             )
         )

@@ -281,13 +281,15 @@ def _query_parameters(operation: Operation, models: _Models) -> Iterator[dict[st
     for name, schema in models.properties(operation.query).items():
         texts = ("description", "examples")
         shown = {key: value for key, value in schema.items() if key not in texts}
+        checked = _without_null(shown)
         yield {
             "name": name,
             "in": "query",
             "required": name in models.required(operation.query),
             "description": schema["description"],
-            "schema": _without_null(shown),
+            "schema": checked,
             "example": schema["examples"][0],
+            **({"style": "deepObject"} if checked.get("type") == "object" else {}),
         }
 
 

@@ -101,6 +101,9 @@ class RunReply(ReplyModel):
     version: int = 1
     warnings: list[str] = Field(default_factory=list)
     inputs: dict[str, Any] = Field(default_factory=dict)
+    metadata: dict[str, str] = Field(
+        default_factory=dict, description="The labels of the run.", examples=[{"client": "acme"}]
+    )
     live_status: str = ""
     progress: float = 0.0
     current_node: str | None = None

@@ -217,6 +217,7 @@ class Beginnings:
             targets=prepared.targets,
             preview_method=request.preview_method,
             own_keys=bool(own_keys),
+            metadata=request.metadata or {},
         )
         steps = await steps_of(prepared.workload, machine, prepared.targets)
         if self._active.get(prompt_id) is not None:

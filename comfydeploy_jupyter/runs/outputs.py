@@ -77,6 +77,8 @@ def reply(record: RunRecord, view_url: str) -> dict[str, Any]:
         "started_at": record.started_at,
         "finished_at": record.finished_at,
     }
+    if record.metadata:
+        body["metadata"] = record.metadata
     if record.inputs:
         body["inputs"] = record.inputs
     if record.next_seeds:

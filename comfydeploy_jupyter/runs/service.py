@@ -232,6 +232,7 @@ class RunService:
         offset: int = 0,
         status: str | None = None,
         structure: str | None = None,
+        metadata: dict[str, str] | None = None,
     ) -> list[dict[str, Any]]:
         """Return the replies of runs, newest first.
 
@@ -239,11 +240,11 @@ class RunService:
         ----------
         limit, offset : int
             How many replies, and how many newer ones to skip.
-        status, structure : str, optional
-            Only runs with this status, and of this workflow.
+        status, structure, metadata : optional
+            Only runs with this status, of this workflow, and with all of these labels.
         """
         records = await self._shared.repository.newest(
-            limit=limit, offset=offset, status=status, structure=structure
+            limit=limit, offset=offset, status=status, structure=structure, metadata=metadata
         )
         return [self.reply(record) for record in records]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
@@ -12,6 +13,7 @@ from pydantic import (
     Field,
     ValidationError,
     ValidatorFunctionWrapHandler,
+    WithJsonSchema,
     WrapValidator,
 )
 
@@ -69,6 +71,38 @@ NodeId = Annotated[str, Field(min_length=1, max_length=1000)]
 Name = Annotated[str, Field(max_length=255, pattern=_LINE)]
 # A machine, by its id or its name.
 MachineRef = Name
+# The largest numbers of labels and of characters in a label's name and value.
+MOST_LABELS, LONGEST_NAME, LONGEST_VALUE = 16, 64, 512
+_NO_TEXT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+def _check_labels(labels: dict[str, str]) -> dict[str, str]:
+    if len(labels) > MOST_LABELS:
+        raise ValueError(f"has {len(labels)} labels, but at most {MOST_LABELS} are allowed")
+    for name, value in labels.items():
+        shown = f"{name[:LONGEST_NAME]!r}"
+        if not 0 < len(name) <= LONGEST_NAME:
+            raise ValueError(f"the name {shown} must have 1 to {LONGEST_NAME} characters")
+        if len(value) > LONGEST_VALUE:
+            raise ValueError(f"the value of {shown} has more than {LONGEST_VALUE} characters")
+        if _NO_TEXT.search(name) or _NO_TEXT.search(value):
+            raise ValueError(f"{shown}: control characters and half surrogates are not allowed")
+    return labels
+
+
+# Labels of a run, by name.
+Labels = Annotated[
+    dict[str, str],
+    AfterValidator(_check_labels),
+    WithJsonSchema(
+        {
+            "type": "object",
+            "maxProperties": MOST_LABELS,
+            "propertyNames": {"minLength": 1, "maxLength": LONGEST_NAME},
+            "additionalProperties": {"type": "string", "maxLength": LONGEST_VALUE},
+        }
+    ),
+]
 # An address that the server sends requests to; an empty one counts as not given.
 Endpoint = Annotated[str, Field(max_length=8192), AfterValidator(_check_address)]
 Version = Annotated[int, Field(ge=1)] | Literal["latest"]

@@ -13,6 +13,7 @@ from .base import (
     Identifier,
     JSONObject,
     Keyed,
+    Labels,
     LimitField,
     MachineField,
     Model,
@@ -151,6 +152,12 @@ class RunRequest(Keyed):
         examples=[{"api_key_comfy_org": ACCOUNT_KEY}],
     )
 
+    metadata: Labels | None = Field(
+        None,
+        description="Labels of the run: texts by name, which `runs` shows and can search for.",
+        examples=[{"client": "acme"}],
+    )
+
     status_endpoint: Endpoint | None = Field(
         None, description="An address that receives the run's states, events and outputs."
     )
@@ -205,6 +212,11 @@ class RunsQuery(Model):
         description="Return only runs of this workflow, with any input values. The value is a hash"
         " that the Python client computes.",
         examples=["0123456789abcdef0123456789abcdef"],
+    )
+    metadata: Labels | None = Field(
+        None,
+        description="Return only runs with these labels: `metadata[client]=acme`.",
+        examples=[{"client": "acme"}],
     )
     story: Identifier | None = Field(
         None,

@@ -180,6 +180,14 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     # The story of each run, in order: a JSON array, null for runs older than this column.
     ("stories", ("ALTER TABLE runs ADD COLUMN story TEXT",)),
+    # The labels of each run: a JSON object, null without labels.
+    (
+        "labels",
+        (
+            "ALTER TABLE runs ADD COLUMN metadata TEXT",
+            "CREATE INDEX runs_with_labels ON runs (id) WHERE metadata IS NOT NULL",
+        ),
+    ),
 )
 
 

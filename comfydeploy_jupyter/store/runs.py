@@ -7,13 +7,15 @@ import json
 import sqlite3
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ConflictError
 from .database import Repository
 from .graphs import keep_graph, read_graph
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from .database import Database
 
 ACTIVE = ("not-started", "queued", "running", "uploading")
@@ -69,6 +71,8 @@ class RunRecord:
     comfyui_id : str
         Id of its prompt in ComfyUI, a UUID. By default, and for runs that are older than this
         field, the id of the run.
+    metadata : dict of str to str
+        Its labels, which never change.
     story : list of list of str
         The events of its life: each with time, cause, new state and, if known, details.
     """
@@ -104,6 +108,7 @@ class RunRecord:
     preview_method: str | None = None
     own_keys: bool = False
     comfyui_id: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
     story: list[list[str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -161,6 +166,29 @@ _SAVE = (
     f"UPDATE runs SET {', '.join(f'{name} = :{name}' for name in (*_COLUMNS, 'record', 'story'))}"  # noqa: S608 - our own names
     f" WHERE prompt_id = :prompt_id AND status NOT IN {FINAL}"
 )
+
+
+class _Choice(NamedTuple):
+    """The conditions for the runs to return."""
+
+    statuses: tuple[str, ...] = ()
+    structure: str | None = None
+    metadata: dict[str, str] = {}  # noqa: RUF012 - never changed
+
+    def conditions(self) -> tuple[list[str], list[str]]:
+        """Return the conditions in SQL, and the values of their marks."""
+        found, values = [], list(self.statuses)
+        if self.statuses:
+            found.append(f"status IN ({', '.join('?' * len(self.statuses))})")
+        if self.structure is not None:
+            found.append("structure = ?")
+            values.append(self.structure)
+        if self.metadata:
+            found.append("metadata IS NOT NULL")  # the condition of the index
+        for name, value in self.metadata.items():
+            found.append("EXISTS (SELECT 1 FROM json_each(metadata) WHERE key = ? AND value = ?)")
+            values += [name, value]
+        return found, values
 
 
 class RunRepository(Repository):
@@ -228,10 +256,22 @@ class RunRepository(Repository):
         offset: int = 0,
         status: str | None = None,
         structure: str | None = None,
+        metadata: Mapping[str, str] | None = None,
     ) -> list[RunRecord]:
-        """Return runs, newest first; optionally only those with a status or of a workflow."""
-        statuses = (status,) if status else ()
-        return await self._database.read(_list, limit, offset, statuses, structure)
+        """Return runs, newest first.
+
+        Parameters
+        ----------
+        limit, offset : int
+            How many to return, and how many newer ones to skip.
+        status, structure : str, optional
+            Only runs with this status, and of this workflow.
+        metadata : mapping of str to str, optional
+            Only runs with all of these labels.
+        """
+        statuses = () if status is None else (status,)
+        chosen = _Choice(statuses, structure, dict(metadata or {}))
+        return await self._database.read(_list, limit, offset, chosen)
 
     async def node_times(
         self, structure: str, machine: str, limit: int
@@ -258,7 +298,7 @@ class RunRepository(Repository):
 
     async def active(self) -> list[RunRecord]:
         """Return the runs that have not ended, oldest first."""
-        found = await self._database.read(_list, -1, 0, ACTIVE, None)
+        found = await self._database.read(_list, -1, 0, _Choice(ACTIVE))
         return found[::-1]
 
     def _save_batch(self, connection: sqlite3.Connection, batch: dict[str, dict[str, Any]]) -> None:
@@ -279,7 +319,8 @@ def _row(record: RunRecord) -> dict[str, Any]:
 def _record(row: sqlite3.Row) -> RunRecord:
     story = json.loads(row["story"] or "[]")
     columns = {name: row[name] for name in _COLUMNS}
-    record = RunRecord(**columns, **json.loads(row["record"]), story=story)
+    metadata = json.loads(row["metadata"] or "{}")
+    record = RunRecord(**columns, **json.loads(row["record"]), metadata=metadata, story=story)
     if record.number is not None and float(record.number).is_integer():
         record.number = int(record.number)  # the column returns floats; ComfyUI sent an integer
     return record
@@ -289,6 +330,7 @@ def _add(
     connection: sqlite3.Connection, record: RunRecord, prompt: bytes, workflow: bytes | None
 ) -> None:
     row = _row(record)
+    row["metadata"] = json.dumps(record.metadata) if record.metadata else None
     row["prompt_hash"] = keep_graph(connection, prompt)
     row["workflow_hash"] = None if workflow is None else keep_graph(connection, workflow)
     names = ", ".join(row)
@@ -323,21 +365,13 @@ def _prompt(connection: sqlite3.Connection, prompt_id: str) -> tuple[bytes, byte
 
 
 def _list(
-    connection: sqlite3.Connection,
-    limit: int,
-    offset: int,
-    statuses: tuple[str, ...],
-    structure: str | None,
+    connection: sqlite3.Connection, limit: int, offset: int, chosen: _Choice
 ) -> list[RunRecord]:
-    conditions = []
-    if statuses:
-        conditions.append(f"status IN ({', '.join('?' * len(statuses))})")
-    if structure is not None:
-        conditions.append("structure = ?")
+    conditions, values = chosen.conditions()
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     rows = connection.execute(
         f"SELECT * FROM runs {where} ORDER BY id DESC LIMIT ? OFFSET ?",  # noqa: S608 - only marks are put in
-        (*statuses, *([] if structure is None else [structure]), limit, offset),
+        (*values, limit, offset),
     )
     return [_record(row) for row in rows]
 

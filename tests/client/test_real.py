@@ -15,6 +15,7 @@ import pytest
 
 from comfydeploy_jupyter.client import Comfy, Run
 from comfydeploy_jupyter.errors import (
+    InvalidRequestError,
     NotFoundError,
     PromptInvalidError,
     RunCancelledError,
@@ -113,6 +114,17 @@ def test_submit_wait_and_find_again(comfy: Comfy) -> None:
     assert again.result.texts == ["awake"]
     assert run.prompt_id in [r.prompt_id for r in comfy.runs(limit=5, status="success")]
     assert [event.event for event in again.events()][-1] == "status"
+
+
+def test_runs_are_found_by_their_labels(comfy: Comfy) -> None:
+    labels = {"client": uuid.uuid4().hex, "shot": "1"}
+    run = comfy.submit(SUNSET, labels=labels)
+    comfy.run(SUNSET, labels={**labels, "shot": "2"})
+    (found,) = comfy.runs(labels=labels)
+    assert (found.prompt_id, found.labels) == (run.prompt_id, labels)
+    assert len(comfy.runs(labels={"client": labels["client"]})) == 2
+    with pytest.raises(InvalidRequestError, match="metadata"):
+        comfy.run(SUNSET, labels={f"label {n}": "" for n in range(10_000)})
 
 
 def test_a_run_tells_its_story(comfy: Comfy) -> None:

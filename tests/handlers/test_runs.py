@@ -349,6 +349,58 @@ async def test_runs_of_one_workflow_are_found_with_their_values(api):
     assert body["details"]["field"] == "structure"
 
 
+async def test_runs_are_found_by_their_labels(api):
+    labelled = [
+        {"client": "acme", "shot": "1"},
+        {"client": "acme", "shot": "2", "größe [x]": '"big" \\ 🙂'},
+        {"client": "other", "shot": "1"},
+    ]
+    for labels in (*labelled, {}):
+        _, body = await api.post("run", {"workflow_api": IMAGE, "metadata": labels})
+        assert body.get("metadata", {}) == labels
+        _, record = await api.get("check-status", prompt_id=body["prompt_id"])
+        assert record.get("metadata", {}) == labels
+
+    async def found(**labels: str) -> list[dict[str, str]]:
+        query = {f"metadata[{name}]": value for name, value in labels.items()}
+        code, runs = await api.get("runs", **query)
+        assert code == 200
+        return [run.get("metadata", {}) for run in runs]
+
+    assert await found(client="acme") == [labelled[1], labelled[0]]
+    assert await found(client="acme", shot="1") == [labelled[0]]
+    assert await found(**{"größe [x]": '"big" \\ 🙂'}) == [labelled[1]]
+    assert await found(client="acm") == []
+    assert await found(client="") == []
+    assert len((await api.get("runs"))[1]) == 4
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {f"label {n}": "" for n in range(10_000)},
+        {"": "nameless"},
+        {"n" * 65: "long name"},
+        {"n": "v" * 513},
+        {"n": 7},
+        {"n": "\0"},
+        {"n": "\ud800"},
+        ["n"],
+    ],
+    ids=lambda labels: ascii(labels)[:40],
+)
+async def test_wrong_labels_are_an_error_of_their_field(api, labels):
+    code, body = await api.post("run", {"workflow_api": IMAGE, "metadata": labels})
+    assert (code, body["code"], body["details"]["field"]) == (400, "invalid_request", "metadata")
+    assert (await api.get("runs"))[1] == []
+
+
+@pytest.mark.parametrize("query", [{"metadata": "acme"}, {"metadata[]": "acme"}])
+async def test_wrong_filter_for_labels_is_an_error_of_its_field(api, query):
+    code, body = await api.get("runs", **query)
+    assert (code, body["details"]["field"]) == (400, "metadata")
+
+
 @pytest.mark.parametrize(("mode", "drawn"), [("saved", False), ("auto", False), ("random", True)])
 async def test_seed_mode(api, mode, drawn):
     graph = {"7": {"class_type": "TestSeed", "inputs": {"seed": 5, "token": uuid.uuid4().hex}}}

@@ -84,6 +84,8 @@ async def test_what_an_old_version_kept_can_be_used(api, extension, era):
         await runs_of_a_structure(api)
     if era >= 8:
         await story(api)
+    if era >= 9:
+        await labels(api)
 
 
 async def runs(api, extension) -> None:
@@ -164,3 +166,9 @@ async def story(api) -> None:
         ("received", None),
         ("accepted by ComfyUI", "as number 11"),
     ]
+
+
+async def labels(api) -> None:
+    _, found = await api.get("runs", **{"metadata[größe]": '"2"', "metadata[client]": "acme"})
+    assert [run["prompt_id"] for run in found] == ["era-9-done"]
+    assert found[0]["metadata"] == {"client": "acme", "größe": '"2"'}
