@@ -111,6 +111,15 @@ class ComfyDeploy(ExtensionApp):
         min=1.0,
         help="Longest time in seconds to wait until a ComfyUI that the extension started answers.",
     ).tag(config=True)
+    stuck_after = Float(
+        0.0,
+        min=0.0,
+        help="Seconds after which a ComfyUI that the extension started is restarted if it has"
+        " prompts but does nothing at all: no event about a prompt, and no work on the CPU or an"
+        " NVIDIA GPU. The run that it was executing fails, waiting runs continue. 0: never. Nodes"
+        " that wait for a service or a slow download may seem to do nothing: choose a time that is"
+        " longer than they take.",
+    ).tag(config=True)
     comfyui_lost_after = Float(
         30.0,
         min=0.1,
@@ -393,6 +402,7 @@ class ComfyDeploy(ExtensionApp):
                     launch_args=tuple(self.launch_args),
                     request_timeout=self.comfyui_timeout,
                     start_timeout=self.comfyui_start_timeout,
+                    stuck_after=self.stuck_after,
                     jupyter_root=root,
                     extra_roots=roots,
                     trusted_users=by_number(self.comfyui_trusted_users),

@@ -76,6 +76,7 @@ class Connection:
         self._hurry = asyncio.Event()
         self.last_event_at: float | None = None  # seconds since the epoch
         self.last_heard = time.monotonic()
+        self.last_executed = self.last_heard  # monotonic time of the last event about a prompt
         self.queue_remaining: int | None = None  # the last number that ComfyUI sent on this socket
         self.failure: str | None = None
         self.hint: str | None = None  # advice if this package refuses to use the process there
@@ -202,6 +203,8 @@ class Connection:
             self.last_event_at = time.time()
             if isinstance(event, Event) and event.type == "status":
                 self.queue_remaining = event.queue_remaining
+            elif not isinstance(event, Event) or event.prompt_id is not None:
+                self.last_executed = self.last_heard
             if event is None:
                 log.debug("ComfyUI at %s sent a frame that is not known", self._client.url)
                 continue

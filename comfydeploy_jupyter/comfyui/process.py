@@ -14,7 +14,7 @@ from ..errors import ComfyUIUnavailableError
 from ..net.backoff import Backoff
 from ..net.peers import Peers
 from ..net.tasks import end, wait_until_set
-from . import discovery
+from . import discovery, run_main
 from .out_of_memory import count_oom_kills, why_killed
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ class ComfyUIProcess:
         Accepts answers at its address from the process itself only.
     memory_verdict : str or None
         Probable cause and advice if a lack of memory may have ended it the last time.
+    end_reason : str or None
+        Why it ended the last time; the beginning of a sentence.
     """
 
     def __init__(
@@ -86,6 +88,8 @@ class ComfyUIProcess:
         self.log_path = Path(log_path)
         self.restarts = 0
         self.memory_verdict: str | None = None
+        self.end_reason: str | None = None
+        self._replaced_for: str | None = None
         self._oom_kills = 0
         self._python = Path(python) if python else None
         self._launch_args = list(launch_args)
@@ -154,6 +158,17 @@ class ComfyUIProcess:
         """Stop ComfyUI and its supervision; without effect if it is not running."""
         self._stopping = asyncio.ensure_future(self._stop())
         await asyncio.shield(self._stopping)
+
+    async def replace(self, reason: str) -> None:
+        """End ComfyUI as if it had exited by itself, so that it is started again.
+
+        Parameters
+        ----------
+        reason : str
+            Becomes `end_reason`.
+        """
+        self._replaced_for = reason
+        await self._child.end()
 
     async def log_tail(self, lines: int = 100) -> list[str]:
         """Return the last ``lines`` lines of its log (at most 256 KiB of them)."""
@@ -257,8 +272,14 @@ class ComfyUIProcess:
 
     async def _why(self) -> str:
         """Return a sentence that describes how ComfyUI has just exited."""
+        reason, self._replaced_for = self._replaced_for, None
         kills = await asyncio.to_thread(count_oom_kills) - self._oom_kills
-        self.memory_verdict = why_killed(self.last_exit, kills)
+        self.memory_verdict = None if reason else why_killed(self.last_exit, kills)
+        if self.last_exit == run_main.PROMPT_WORKER_ENDED:
+            reason = reason or "ComfyUI's prompt worker has ended"
+        self.end_reason = reason or f"ComfyUI ended with exit code {self.last_exit}"
+        if reason:
+            return reason
         verdict = f": {self.memory_verdict}" if self.memory_verdict else ""
         return f"{self._child.exit_text()}{verdict}"
 
@@ -278,7 +299,8 @@ class ComfyUIProcess:
         host = _connect_host(option_value(self._launch_args, "--listen"))
         self._port = self._choose_port(host, option_value(self._launch_args, "--port"))
         self._url = f"http://{f'[{host}]' if ':' in host else host}:{self._port}"
-        command = [str(python), "main.py", *self._arguments(python, env)]
+        script = str(Path(run_main.__file__))
+        command = [str(python), script, "main.py", *self._arguments(python, env)]
         return command, self._url, env
 
     def _arguments(self, python: Path, env: Mapping[str, str]) -> list[str]:

@@ -266,12 +266,15 @@ class Machine:
                 pid=process.pid,
                 restarts=process.restarts,
                 last_exit=process.last_exit,
+                end_reason=process.end_reason,
                 log=str(process.log_path),
             )
         if not self.connected:
             if self._supervisor.failure is not None:
                 known["error"] = self._supervisor.failure.message
                 known["hint"] = self._supervisor.failure.extra.get("hint")
+            elif process is not None and process.end_reason is not None:
+                known["error"] = process.end_reason
             elif link is not None and link.connection.failure is not None:
                 known["error"] = link.connection.failure
                 known["hint"] = link.connection.hint

@@ -34,6 +34,8 @@ class MachineSettings:
         Seconds that ComfyUI has to answer one request.
     start_timeout : float
         Seconds within which a ComfyUI that this server starts must answer.
+    stuck_after : float
+        Seconds without any activity after which a ComfyUI with prompts is restarted; 0: never.
     jupyter_root : pathlib.Path or None
         Jupyter's root directory.
     extra_roots : tuple of pathlib.Path
@@ -51,6 +53,7 @@ class MachineSettings:
     by_chance: bool = True
     request_timeout: float = 30.0
     start_timeout: float = 300.0
+    stuck_after: float = 0.0
     jupyter_root: Path | None = None
     extra_roots: tuple[Path, ...] = ()
     trusted_users: tuple[str, ...] = ()

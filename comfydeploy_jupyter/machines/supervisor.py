@@ -17,6 +17,7 @@ from ..errors import ComfyUIUnavailableError
 from ..net.peers import Peers
 from ..net.tasks import BackgroundTasks
 from ..secrets import clean_url
+from .activity import Activity
 from .link import Link
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT = 5.0  # seconds within which a ComfyUI that answers HTTP must accept the WebSocket
 FIRST_TIMEOUT = 30.0  # the same for a ComfyUI that has just been started
+ACTIVITY_INTERVAL = 5.0  # seconds at most between two checks whether a ComfyUI does anything
 
 
 class SupervisorListener(Protocol):
@@ -389,7 +391,33 @@ class Supervisor:
             return
         log.info("The ComfyUI of machine %r: %s", self._id, state, extra=self.log_fields)
         if state in ("backoff", "failed"):
-            self._listener.comfyui_ended(f"ComfyUI ended with exit code {link.process.last_exit}")
+            self._listener.comfyui_ended(link.process.end_reason or "ComfyUI ended")
         elif state == "running":
             link.client.url = link.process.url or link.client.url
             link.connection.hurry()
+            if link.settings.stuck_after:
+                self._start(self._restart_if_stuck(link))
+
+    async def _restart_if_stuck(self, link: Link) -> None:
+        """End a ComfyUI with prompts that does nothing for too long; it is started again then."""
+        process, after = link.process, link.settings.stuck_after
+        assert process is not None
+        pid = process.pid
+        if pid is None:
+            return
+        activity = Activity(pid, link.settings.environment())
+        await asyncio.to_thread(activity.seen)
+        last_active = time.monotonic()
+        while True:
+            await asyncio.sleep(min(ACTIVITY_INTERVAL, after / 4))
+            if process.pid != pid:
+                return
+            busy = await asyncio.to_thread(activity.seen)
+            if busy or not link.connection.queue_remaining:
+                last_active = time.monotonic()
+            idle = time.monotonic() - max(last_active, link.connection.last_executed)
+            if idle > after:
+                reason = f"ComfyUI had prompts, but did nothing for {idle:.0f} s"
+                log.warning("%s; it is restarted", reason, extra=self.log_fields)
+                await process.replace(reason)
+                return

@@ -43,6 +43,7 @@ class ComfyUIStatus(ReplyModel):
     pid: int | None = None
     restarts: int = 0
     last_exit: int | None = None
+    end_reason: str | None = Field(default=None, description="Why its process ended the last time.")
     log: str = ""
     passed_over: str | None = None
     error: str | None = None

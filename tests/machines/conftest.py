@@ -1,4 +1,4 @@
-"""A check for hidden errors, and a replacement for ``nvidia-smi``."""
+"""A check for hidden errors, a ComfyUI of the extension, and a replacement for ``nvidia-smi``."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.comfyui_server import TEST_NODES
 from tests.runs.conftest import no_hidden_errors  # noqa: F401 - a fixture
 
 GPUS = [
@@ -49,3 +51,23 @@ def nvidia_smi(tmp_path, monkeypatch):
         monkeypatch.setenv("PATH", f"{program.parent}{os.pathsep}{os.environ['PATH']}")
 
     return install
+
+
+@pytest.fixture
+def managed(installed_comfyui, tmp_path) -> dict[str, Any]:
+    """Settings with which ComfyUI is started from its folder."""
+    path, python = installed_comfyui
+    nodes = tmp_path / "base" / "custom_nodes"
+    nodes.mkdir(parents=True)
+    for pack in TEST_NODES.iterdir():
+        if pack.is_dir():
+            (nodes / pack.name).symlink_to(pack)
+    return {
+        "comfyui_path": str(path),
+        "comfyui_python": str(python),
+        "launch_args": [
+            *("--base-directory", str(tmp_path / "base"), "--disable-api-nodes", "--cpu"),
+            *("--database-url", "sqlite:///:memory:"),
+        ],
+        "data_dir": str(tmp_path / "data"),
+    }

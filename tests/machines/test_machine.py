@@ -7,37 +7,15 @@ import os
 import signal
 import sys
 import time
-from typing import Any
 
 import pytest
 
 from comfydeploy_jupyter.machines.machine import Machine
 from comfydeploy_jupyter.machines.settings import MachineSettings
-from tests.comfyui_server import TEST_NODES
 from tests.jupyter_app import chain
 from tests.processes import alive
 from tests.transfers.conftest import Deaf
 from tests.waiting import until, until_async
-
-
-@pytest.fixture
-def managed(installed_comfyui, tmp_path) -> dict[str, Any]:
-    """Settings with which ComfyUI is started from its folder."""
-    path, python = installed_comfyui
-    nodes = tmp_path / "base" / "custom_nodes"
-    nodes.mkdir(parents=True)
-    for pack in TEST_NODES.iterdir():
-        if pack.is_dir():
-            (nodes / pack.name).symlink_to(pack)
-    return {
-        "comfyui_path": str(path),
-        "comfyui_python": str(python),
-        "launch_args": [
-            *("--base-directory", str(tmp_path / "base"), "--disable-api-nodes", "--cpu"),
-            *("--database-url", "sqlite:///:memory:"),
-        ],
-        "data_dir": str(tmp_path / "data"),
-    }
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
 import time
 import wave
 from base64 import b64decode
@@ -207,6 +208,20 @@ class TestCrash(TestNode):
         os._exit(exit_code)
 
 
+class TestExit(TestNode):
+    """Raises SystemExit, which ends the thread that executes prompts, but not ComfyUI."""
+
+    def run(self, anything=None, token=""):
+        raise SystemExit(1)
+
+
+class TestStuck(TestNode):
+    """Waits for ever without doing anything, and cannot be interrupted."""
+
+    def run(self, anything=None, token=""):
+        threading.Event().wait()
+
+
 class TestBlock(TestNode):
     """Blocks the nodes after its output, with ``message``."""
 
@@ -383,6 +398,8 @@ NODE_CLASS_MAPPINGS = {
         TestSeed,
         TestSmallSeed,
         TestCrash,
+        TestExit,
+        TestStuck,
         TestBlock,
         TestSound,
         TestLoadSound,
