@@ -384,7 +384,8 @@ class ComfyDeploy(ExtensionApp):
         load_all()
         from .machines.settings import MachineSettings
         from .net.peers import by_number
-        from .services import Services, Settings
+        from .services import Services
+        from .settings import Settings
         from .transfers.sites import ModelSites
         from .tunnel.tunnels import TunnelSettings
 

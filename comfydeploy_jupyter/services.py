@@ -6,17 +6,16 @@ import asyncio
 import logging
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from yarl import URL
 
 from . import worker
 from .cloud.access import CloudAccess
-from .cloud.client import DEFAULT_URL, CloudClient
+from .cloud.client import CloudClient
 from .cloud.comfy_account import ComfyAccount
 from .cloud.credentials import Account, Credentials
-from .cloud.site import DEFAULT_SITE, Site
+from .cloud.site import Site
 from .errors import ComfyDeployError, ComfyUIUnavailableError, InvalidRequestError
 from .files.hashing import Hasher
 from .files.inbox import Inbox, RemoteInbox, clean_outbox
@@ -24,11 +23,11 @@ from .files.listing import DirectoryCache, LocalAndTold, LocalModels, ModelListi
 from .files.thumbnails import Thumbnails
 from .files.uploads import Uploads
 from .machines.cloud import CloudMachines
+from .machines.pools import Pools
+from .machines.records import MachineRecords
 from .machines.registry import MachineRegistry
 from .machines.service import MachineService
-from .machines.settings import MachineSettings
 from .metrics import Reading
-from .net.fetch_policy import FetchPolicy
 from .net.peers import ANYONE
 from .net.tasks import BackgroundTasks
 from .runs.delivery import Delivery
@@ -44,93 +43,29 @@ from .store.session import Session
 from .store.transfers import OPEN, TransferRepository
 from .store.workflows import WorkflowStore
 from .transfers.service import Transfers
-from .transfers.sites import ModelSites
 from .tunnel.tunnel import Order, Origin
-from .tunnel.tunnels import Tunnels, TunnelSettings
+from .tunnel.tunnels import Tunnels
 from .unparsed import is_large
 from .workflows.cloud import CloudWorkflows
 from .workflows.convert import to_api
 from .workflows.local import LocalWorkflows
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from .cloud.client import CloudAccount
     from .comfyui.folders import Folders
     from .machines.machine import Machine
+    from .machines.providers import ProviderKind
     from .schemas import TunnelStartRequest
+    from .settings import Settings
     from .tunnel.tunnel import Target
     from .workflows.repository import WorkflowRepository
 
 log = logging.getLogger(__name__)
 
 RECOVER_EVERY = 10.0  # seconds between checks for servers that have died
-
-
-@dataclass(frozen=True)
-class Settings:
-    """The configuration of the services.
-
-    Attributes
-    ----------
-    data_dir : pathlib.Path
-        Where the store and the logs are.
-    base_url : str
-        Jupyter's base URL, with a slash at both ends.
-    local : MachineSettings
-        The default machine.
-    autostart : bool
-        Whether the local ComfyUI is found, or started, when Jupyter starts.
-    lost_after, gone_after : float
-        Seconds without ComfyUI after which runs that executed, or waited, are given up.
-    fsync_uploads : bool
-        Whether an upload is answered only when its files would survive a power cut.
-    allowed_api_urls : tuple of str
-        The addresses that may receive a ComfyDeploy API key.
-    api_key : str or None
-        The configured ComfyDeploy API key.
-    comfy_api_key : str or None
-        The configured key of a Comfy account, for partner nodes.
-    cloud_url : str
-        Address of the ComfyDeploy API.
-    site_url : str
-        Address of ComfyDeploy's web site.
-    cloud_timeout : float
-        Seconds that ComfyDeploy has to answer.
-    max_concurrent_uploads : int
-        Transfers at a time, in each direction.
-    sites : ModelSites
-        Where models are downloaded from.
-    fetching : FetchPolicy
-        Whether files may be fetched from elsewhere.
-    tunnel : TunnelSettings
-        How tunnels are made.
-    jupyter : callable or None
-        Returns what a tunnel to Jupyter exposes.
-    admit_host : callable or None
-        Called when Jupyter gets a further public host name, or loses it (the second argument).
-    """
-
-    data_dir: Path
-    base_url: str = "/"
-    local: MachineSettings = field(default_factory=MachineSettings)
-    autostart: bool = True
-    lost_after: float = 30.0
-    gone_after: float = 600.0
-    fsync_uploads: bool = False
-    allowed_api_urls: tuple[str, ...] = ()
-    api_key: str | None = field(default=None, repr=False)
-    comfy_api_key: str | None = field(default=None, repr=False)
-    cloud_url: str = DEFAULT_URL
-    site_url: str = DEFAULT_SITE
-    cloud_timeout: float = 30.0
-    max_concurrent_uploads: int = 3
-    sites: ModelSites = field(default_factory=ModelSites)
-    fetching: FetchPolicy = field(default_factory=FetchPolicy)
-    tunnel: TunnelSettings = field(default_factory=TunnelSettings)
-    jupyter: Callable[[], Origin] | None = None
-    admit_host: Callable[[str, bool], object] | None = None
 
 
 class Services:
@@ -140,6 +75,11 @@ class Services:
     ----------
     settings : Settings
         The configuration.
+
+    Attributes
+    ----------
+    pool_kinds : dict of str to ProviderKind
+        The kinds of pools whose machines a provider starts, before `open`.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -156,6 +96,8 @@ class Services:
         self.site = Site(settings.site_url, answer_within=settings.cloud_timeout)
         self.database = Database(settings.data_dir / "comfydeploy.db")
         self.machines = MachineRegistry()
+        self.pool_kinds: dict[str, ProviderKind] = {}
+        self.machine_records = MachineRecords(MachineRepository(self.database))
         self._hashes = HashRepository(self.database)
         self.hasher = Hasher(self._hashes)
         self.thumbnails = Thumbnails()
@@ -174,6 +116,7 @@ class Services:
         self._session: Session | None = None
         self._runs: RunService | None = None
         self._machine_service: MachineService | None = None
+        self._pools: Pools | None = None
         self._transfers: Transfers | None = None
         self._snapshots: Snapshots | None = None
         self._opened = False
@@ -194,6 +137,13 @@ class Services:
         if self._machine_service is None:
             raise RuntimeError("the services are not open")
         return self._machine_service
+
+    @property
+    def pools(self) -> Pools:
+        """Creates, describes, updates and deletes pools; available after `open`."""
+        if self._pools is None:
+            raise RuntimeError("the services are not open")
+        return self._pools
 
     def cloud_machines(self, account: CloudAccount) -> CloudMachines:
         """Return the serverless machines of an account of ComfyDeploy."""
@@ -238,6 +188,8 @@ class Services:
                 await self._runs.close()
             if self._transfers is not None:
                 await self._transfers.close()
+            if self._pools is not None:
+                await self._pools.close()
             await self.machines.close()
             await self.database.close()
             if self._session is not None:
@@ -458,7 +410,7 @@ class Services:
             gone_after=settings.gone_after,
         )
         self._machine_service = MachineService(
-            MachineRepository(self.database),
+            self.machine_records,
             self.machines,
             settings.local,
             autostart=settings.autostart,
@@ -467,11 +419,21 @@ class Services:
             listener=self._runs.listener,
         )
         await self._machine_service.open()
+        self._pools = Pools(
+            self.machine_records,
+            self.machines,
+            self._machine_service.make,
+            self._runs.listener,
+            defaults=settings.local,
+            kinds=self.pool_kinds,
+        )
+        self._pools.open()
         await self._transfers.open()
         await delivery.open()
         await self._runs.open()
         self._tasks.start(self._recover(delivery), "Recovering what dead servers left")
         self._machine_service.start()
+        self._pools.start()
         if settings.autostart:
             self._tasks.start(self._tidy(self.machines.get()), "Removing files that are left over")
 

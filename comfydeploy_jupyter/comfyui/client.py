@@ -22,7 +22,7 @@ from .parsing import (
     parse_without_graph,
     queue_heads,
 )
-from .transport import MAX_ANSWER, FailedJobError, NoRouteError, Transport
+from .transport import MAX_ANSWER, PLAIN, Access, FailedJobError, NoRouteError, Transport
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Collection, Mapping, Sequence
@@ -48,10 +48,19 @@ class ComfyUIClient(Transport):
         Seconds that ComfyUI has to answer one request.
     peers : Peers, optional
         The users whose process may answer there, if the URL is on this machine.
+    access : Access, optional
+        The certificates and headers that each connection needs.
     """
 
-    def __init__(self, url: str, *, timeout: float = 30.0, peers: Peers | None = None) -> None:
-        super().__init__(url, timeout=timeout, peers=peers)
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = 30.0,
+        peers: Peers | None = None,
+        access: Access = PLAIN,
+    ) -> None:
+        super().__init__(url, timeout=timeout, peers=peers, access=access)
         self._lacks: set[str] = set()  # routes that this ComfyUI does not have
 
     def forget_features(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +18,7 @@ from ..secrets import clean_url
 from .parsing import not_comfyui, parse_object, refusal
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import AsyncIterator, Mapping
 
 T = TypeVar("T")
@@ -25,6 +27,25 @@ BEFORE = 10.0  # seconds that ``after`` of `Transport.ask` may take, which is a 
 PIECE = 256 * 1024  # bytes of one chunk of a prompt
 MAX_ANSWER = 64 * 1024**2  # bytes; the definitions of thousands of nodes take about 20 MB
 UNKNOWN_JOB = b"Job not found"  # the text of ComfyUI 0.33
+
+
+@dataclass(frozen=True)
+class Access:
+    """What each connection to a ComfyUI needs besides its address.
+
+    Attributes
+    ----------
+    tls : ssl.SSLContext or None
+        The certificates of connections with TLS; by default those that the system trusts.
+    headers : mapping of str to str
+        Headers that are sent with each request.
+    """
+
+    tls: ssl.SSLContext | None = None
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+PLAIN = Access()
 
 
 class NoRouteError(Exception):
@@ -46,12 +67,22 @@ class Transport:
         Seconds that ComfyUI has to answer one request.
     peers : Peers, optional
         The users whose process may answer there, if the URL is on this machine.
+    access : Access, optional
+        The certificates and headers that each connection needs.
     """
 
-    def __init__(self, url: str, *, timeout: float = 30.0, peers: Peers | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout: float = 30.0,
+        peers: Peers | None = None,
+        access: Access = PLAIN,
+    ) -> None:
         self.url = url.rstrip("/")
         self.timeout = timeout
         self._peers = peers or Peers()
+        self._access = access
         self._opened: tuple[aiohttp.ClientSession, aiohttp.ClientSession] | None = None
         self._closed = False
 
@@ -76,8 +107,14 @@ class Transport:
         if self._closed:
             raise self.unavailable("its machine was changed or restarted meanwhile", sent=False)
         if self._opened is None:
-            connector = CheckedConnector(self._peers)
-            make = partial(new_session, connector, connect=None, total=self.timeout)
+            connector = CheckedConnector(self._peers, self._access.tls)
+            make = partial(
+                new_session,
+                connector,
+                connect=None,
+                total=self.timeout,
+                headers=dict(self._access.headers),
+            )
             guard = _without_redirects()
             self._opened = make(), make(connector_owner=False, trace_configs=[guard])
         return self._opened

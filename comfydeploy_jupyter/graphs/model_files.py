@@ -92,6 +92,20 @@ def model_folder(class_type: str, name: str, options: Sequence[object]) -> tuple
     return any(isinstance(o, str) and o.lower().endswith(SUFFIXES) for o in options), None
 
 
+def models_in(graph: Mapping[str, Any]) -> frozenset[str]:
+    """Return the names of the model files in the inputs of a graph in API format.
+
+    The definitions of its nodes are not needed: a text with the suffix of a model file is one.
+    """
+    return frozenset(
+        value
+        for node in graph.values()
+        if isinstance(node, dict) and isinstance(node.get("inputs"), dict)
+        for value in node["inputs"].values()
+        if isinstance(value, str) and value.endswith(SUFFIXES)
+    )
+
+
 def workflow_nodes(workflow: object) -> Iterator[Mapping[str, Any]]:
     """Yield the nodes of a workflow in the editor's format, including those of its subgraphs.
 

@@ -55,6 +55,10 @@ class MachineHandler(MachineBase):
     async def get(self) -> None:
         """Answer for ``machine_id``, else for the default machine."""
         query = self.query(schemas.MachineSource)
+        pool = None if self.is_for_cloud(query) else self.services.pools.find(query.machine_id)
+        if pool is not None:
+            self.reply(self.services.pools.describe(pool))
+            return
         cloud = self.cloud_id(query)
         if cloud is not None:
             self.reply(await self.cloud(query, cloud[1]).get(cloud[0]))
@@ -81,8 +85,11 @@ class MachinesHandler(Handler):
     is_activity = False
 
     async def get(self) -> None:
-        """Answer with an array, the default machine first."""
-        self.reply(self.services.machine_service.summaries())
+        """Answer with an array, the default machine first, pools last."""
+        query = self.query(schemas.MachinesQuery)
+        services = self.services
+        pools = [services.pools.summary(p, members=query.members) for p in services.machines.pools]
+        self.reply([*services.machine_service.summaries(), *pools])
 
 
 class MachineUpdateHandler(MachineBase):
@@ -91,6 +98,11 @@ class MachineUpdateHandler(MachineBase):
     async def post(self) -> None:
         """Change the settings that the body has, and no others."""
         request = await self.body(schemas.MachineUpdate)
+        pool = None if self.is_for_cloud(request) else self.services.pools.find(request.machine_id)
+        if pool is not None:
+            told = await self.services.pools.update(pool, request)
+            self.reply({"success": True, "id": pool.id, "machine": told, "restart_required": False})
+            return
         cloud = self.cloud_id(request)
         if cloud is None:
             told = await self.services.machine_service.update(request)
@@ -100,7 +112,7 @@ class MachineUpdateHandler(MachineBase):
         machines = self.cloud(request, cloud[1])
         registered = machine_service.cloud_record(cloud[0])
         if registered is not None and request.name is not None:
-            machine_service.check_name(request.name, but=registered.id)
+            self.services.machine_records.check_name(request.name, but=registered.id)
         told = await machines.update(cloud[0], await self.json_body())
         if registered is not None:
             await machine_service.adopt(told, registered.config.get("api_url"))
@@ -119,6 +131,8 @@ class MachineCreateHandler(MachineBase):
         machine_service = self.services.machine_service
         if kind == "cloud":
             made = await self._create_in_cloud(request, request.api_url or query.api_url)
+        elif self.services.pools.is_pool(kind):
+            made = await self.services.pools.create(kind, request)
         else:
             made = await machine_service.create(request)
         self.reply({"success": True, "id": made["id"], "machine_id": made["id"], "machine": made})
@@ -131,7 +145,7 @@ class MachineCreateHandler(MachineBase):
             body["gpu"] = request.gpu = DEFAULT_GPU
         if not isinstance(request.gpu, str) or not request.gpu:
             raise InvalidRequestError.of_field("gpu", "must be a kind of GPU, such as H100, or CPU")
-        self.services.machine_service.check_name(request.name)
+        self.services.machine_records.check_name(request.name)
         made = await self.cloud(request).create(body)
         await self.services.machine_service.adopt(made, api_url)
         return made
@@ -143,5 +157,10 @@ class MachineDeleteHandler(Handler):
     async def post(self) -> None:
         """End its ComfyUI, if it was started here, and forget it."""
         request = await self.body(schemas.MachineDelete)
+        pool = self.services.pools.find(request.machine_id)
+        if pool is not None:
+            await self.services.pools.delete(pool)
+            self.reply({"success": True, "machine_id": pool.id})
+            return
         machine_id = await self.services.machine_service.delete(request.machine_id)
         self.reply({"success": True, "machine_id": machine_id})

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
+
+from .durations import Times
+from .loads import AssignedRun, MemberLoad, WaitingRun
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -18,8 +20,6 @@ if TYPE_CHECKING:
 DEPTH = 2  # prompts that a member has at the same time: one is executing, one waits
 LOOKAHEAD = 16  # waiting runs that are searched for one whose models a member has loaded
 MANY = 32  # members with room above which only the most promising ones are compared
-KEPT_STRUCTURES = 4096  # workflows whose durations are kept
-RECENT = 0.3  # weight of the last run in the expected duration of the next one
 EASE = 1e-9  # seconds; tolerance for rounding errors
 
 
@@ -37,75 +37,27 @@ class Decision(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Waiting:
-    """A run that is not assigned to a member."""
-
-    run_id: str
-    pool: str
-    structure: str | None
-    models: frozenset[str]
-    order: int
-    passed_over: int = 0
-
-
-@dataclass(slots=True)
-class _Handed:
-    """A run that is assigned to a member."""
-
-    run_id: str
-    member: _Member
-    structure: str | None
-    models: frozenset[str]
-    cold: bool
-    begun_at: float | None = None
-
-
-@dataclass(slots=True, eq=False)
-class _Member:
-    """A machine to which runs can be assigned."""
-
-    id: str
-    depth: int
-    connected: bool = False
-    handed: dict[str, _Handed] = field(default_factory=dict)
-    others: int = 0
-    models: frozenset[str] = frozenset()
-    speed: float = 1.0
-    samples: int = 0
-
-    @property
-    def load(self) -> int:
-        """Number of prompts on the member."""
-        return len(self.handed) + self.others
-
-    @property
-    def has_room(self) -> bool:
-        """Whether another run can be assigned to the member."""
-        return self.connected and self.load < self.depth
-
-
-@dataclass(slots=True)
 class _Pool:
     """The members that a run may be assigned to, and the runs that wait for one of them."""
 
-    members: dict[str, _Member]
+    members: dict[str, MemberLoad]
     orders: list[int] = field(default_factory=list)
-    waiting: dict[int, _Waiting] = field(default_factory=dict)
-    open: dict[str, _Member] = field(default_factory=dict)  # the members with room
+    waiting: dict[int, WaitingRun] = field(default_factory=dict)
+    open: dict[str, MemberLoad] = field(default_factory=dict)  # the members with room
     idle: list[tuple[float, str]] = field(default_factory=list)  # the idle ones, fastest first
     listed: dict[str, float] = field(default_factory=dict)  # the speeds of the members in that list
     speed: float = 0.0  # of all connected members together, as of a few decisions ago
     speed_is_good_for: int = 0  # remaining decisions until it is computed again
 
-    def add(self, run: _Waiting) -> None:
+    def add(self, run: WaitingRun) -> None:
         insort(self.orders, run.order)
         self.waiting[run.order] = run
 
-    def remove(self, run: _Waiting) -> None:
+    def remove(self, run: WaitingRun) -> None:
         del self.orders[bisect_left(self.orders, run.order)]
         del self.waiting[run.order]
 
-    def update(self, member: _Member) -> None:
+    def update(self, member: MemberLoad) -> None:
         """Update the lists of members with room and of idle members after one has changed."""
         if member.has_room:
             self.open[member.id] = member
@@ -126,74 +78,14 @@ class _Pool:
             self.speed_is_good_for = len(self.members)
         return self.speed
 
-    def drop(self, member: _Member) -> None:
+    def drop(self, member: MemberLoad) -> None:
         """Remove a member."""
         if self.members.pop(member.id, None) is not None:
             member.connected = False
             self.update(member)
 
-    def first(self, count: int) -> Iterator[_Waiting]:
+    def first(self, count: int) -> Iterator[WaitingRun]:
         return (self.waiting[order] for order in islice(self.orders, count))
-
-
-class Times:
-    """The expected durations of workflows on members, learnt from runs that have ended.
-
-    The durations of a workflow on the same member are preferred. Else its durations on other
-    members are scaled by the speeds of both, learnt from workflows that ran on several members.
-    """
-
-    def __init__(self) -> None:
-        self._seconds: OrderedDict[str, dict[str, float]] = OrderedDict()
-        self._plain: dict[str, float] = {}  # seconds on a member of speed 1, by structure
-        self._loading: dict[frozenset[str], float] = {}
-        self._mean: float | None = None
-
-    def expected(self, structure: str | None, member: _Member) -> float | None:
-        """Return the expected duration of a run in seconds; None if no similar run has ended."""
-        known = self._seconds.get(structure) if structure is not None else None
-        if known is not None and member.id in known:
-            return known[member.id]
-        plain = self.plain(structure)
-        return None if plain is None else plain / member.speed
-
-    def plain(self, structure: str | None) -> float | None:
-        """Return the expected seconds on a member of speed 1, None if unknown."""
-        known = self._plain.get(structure) if structure is not None else None
-        return self._mean if known is None else known
-
-    def loading(self, models: frozenset[str]) -> float:
-        """Return the seconds to load some models, 0 if unknown."""
-        return self._loading.get(models, 0.0)
-
-    def add(self, run: _Handed, seconds: float) -> None:
-        """Add the duration of a run that has ended."""
-        member, structure = run.member, run.structure
-        if structure is None or seconds <= 0:
-            return
-        known = self._seconds.setdefault(structure, {})
-        self._seconds.move_to_end(structure)
-        if run.cold and run.models and member.id in known:
-            extra = max(seconds - known[member.id], 0.0)
-            self._loading[run.models] = _mixed(self._loading.get(run.models), extra, RECENT)
-            return
-        known[member.id] = _mixed(known.get(member.id), seconds, RECENT)
-        plain = self._plain.get(structure)
-        weight = max(RECENT, 1 / (member.samples + 1))
-        if plain is not None:
-            member.speed *= (plain / member.speed / seconds) ** weight
-            member.speed = min(max(member.speed, 1e-3), 1e3)
-        member.samples += 1
-        self._plain[structure] = _mixed(plain, seconds * member.speed, RECENT)
-        self._mean = _mixed(self._mean, seconds * member.speed, RECENT)
-        while len(self._seconds) > KEPT_STRUCTURES:
-            gone, _ = self._seconds.popitem(last=False)
-            self._plain.pop(gone, None)
-
-    def forget(self, member_id: str) -> None:
-        """Delete the durations on a member."""
-        for known in self._seconds.values():
-            known.pop(member_id, None)
 
 
 class Dispatcher:
@@ -209,10 +101,10 @@ class Dispatcher:
 
     def __init__(self) -> None:
         self.times = Times()
-        self._members: dict[str, _Member] = {}
+        self._members: dict[str, MemberLoad] = {}
         self._pools: dict[str, _Pool] = {}
-        self._waiting: dict[str, _Waiting] = {}
-        self._handed: dict[str, _Handed] = {}
+        self._waiting: dict[str, WaitingRun] = {}
+        self._handed: dict[str, AssignedRun] = {}
         self._last = 0
         self._first = 0
 
@@ -228,7 +120,7 @@ class Dispatcher:
         depth : int
             Number of prompts that it may have at the same time.
         """
-        self._members.setdefault(member_id, _Member(member_id, depth))
+        self._members.setdefault(member_id, MemberLoad(member_id, depth))
 
     def remove_member(self, member_id: str) -> list[str]:
         """Remove a machine from all pools; return the ids of the runs that were assigned to it."""
@@ -274,7 +166,24 @@ class Dispatcher:
         """Return whether a run could be assigned to a member of a pool at once."""
         return bool(self._pools[pool_id].open)
 
+    def load(self, member_id: str) -> int:
+        """Return the number of prompts on a machine, of all clients."""
+        return self._members[member_id].load
+
+    def handed(self, member_id: str) -> int:
+        """Return the number of runs that are assigned to a machine."""
+        return len(self._members[member_id].handed)
+
+    def models(self, member_id: str) -> frozenset[str]:
+        """Return the models that a machine has probably loaded: those of its last run."""
+        return self._members[member_id].models
+
     # -- runs --------------------------------------------------------------------------------
+
+    @property
+    def any_waits(self) -> bool:
+        """Whether any run waits."""
+        return bool(self._waiting)
 
     def wait(
         self,
@@ -312,7 +221,7 @@ class Dispatcher:
             self._last = order = self._last + 1
         else:
             self._last, self._first = max(self._last, order), min(self._first, order)
-        run = _Waiting(run_id, pool_id, structure, frozenset(models), order)
+        run = WaitingRun(run_id, pool_id, structure, frozenset(models), order)
         self._waiting[run_id] = run
         self._pools[pool_id].add(run)
         return order
@@ -346,7 +255,7 @@ class Dispatcher:
         member = self._members[member_id]
         needed = frozenset(models)
         cold = not needed <= member.models
-        run = _Handed(run_id, member, structure, needed, cold)
+        run = AssignedRun(run_id, member, structure, needed, cold)
         self._handed[run_id] = member.handed[run_id] = run
         if needed:
             member.models = needed
@@ -398,20 +307,20 @@ class Dispatcher:
             return Decision(run.run_id, member.id)
         return None
 
-    def _best(self, pool: _Pool, run: _Waiting, now: float) -> tuple[_Member, float]:
+    def _best(self, pool: _Pool, run: WaitingRun, now: float) -> tuple[MemberLoad, float]:
         """Return the member with room where a run would end first, and in how many seconds."""
         among = pool.open.values() if len(pool.open) <= MANY else _promising(pool, run)
         ends = ((self._end(member, run, now), member) for member in among)
         at, best = min(ends, key=lambda pair: (pair[0], pair[1].load, -pair[1].speed))
         return best, at
 
-    def _end(self, member: _Member, run: _Waiting, now: float) -> float:
+    def _end(self, member: MemberLoad, run: WaitingRun, now: float) -> float:
         """Return the seconds until a run would end on a member."""
         own = self.times.expected(run.structure, member)
         loading = 0.0 if run.models <= member.models else self.times.loading(run.models) + EASE
         return self._free_in(member, now) + loading + (1.0 if own is None else own)
 
-    def _free_in(self, member: _Member, now: float) -> float:
+    def _free_in(self, member: MemberLoad, now: float) -> float:
         """Return the seconds until a member will have executed its present prompts."""
         seconds = 0.0
         for run in member.handed.values():
@@ -423,13 +332,13 @@ class Dispatcher:
         return seconds + member.others * (self.times.expected(None, member) or 1.0)
 
     def _others_are_faster(
-        self, pool: _Pool, run: _Waiting, member: _Member, at: float, now: float
+        self, pool: _Pool, run: WaitingRun, member: MemberLoad, at: float, now: float
     ) -> bool:
         """Return whether the other members would end the whole queue before this one ends a run.
 
         Then the run waits for them: at the end of a queue, a slow member would delay the result.
         """
-        if len(pool.members) == 1 or self.times.expected(run.structure, member) is None:
+        if len(pool.members) == 1 or not self.times.knows(run.structure):
             return False
         left = len(pool.orders)
         plain = self.times.plain(run.structure)
@@ -448,7 +357,7 @@ class Dispatcher:
                 return any(not other.has_room for other in pool.members.values())
         return False
 
-    def _fitting(self, pool: _Pool, head: _Waiting, member: _Member) -> _Waiting:
+    def _fitting(self, pool: _Pool, head: WaitingRun, member: MemberLoad) -> WaitingRun:
         """Return the first run, or one of the next ones whose models the member has loaded."""
         if head.models <= member.models or head.passed_over >= LOOKAHEAD:
             return head
@@ -458,14 +367,14 @@ class Dispatcher:
                 return run
         return head
 
-    def _update(self, member: _Member) -> None:
+    def _update(self, member: MemberLoad) -> None:
         """Update the lists of all pools after a member has changed."""
         for pool in self._pools.values():
             if member.id in pool.members:
                 pool.update(member)
 
 
-def _promising(pool: _Pool, run: _Waiting) -> list[_Member]:
+def _promising(pool: _Pool, run: WaitingRun) -> list[MemberLoad]:
     """Return some of many members with room: fast idle ones, and those with the run's models."""
     if run.models:
         loaded = [member for member in pool.open.values() if run.models <= member.models]
@@ -473,8 +382,3 @@ def _promising(pool: _Pool, run: _Waiting) -> list[_Member]:
             return loaded[: MANY // 2]
     idle = [pool.open[member_id] for _, member_id in islice(pool.idle, MANY // 2)]
     return idle or list(islice(pool.open.values(), MANY // 2))
-
-
-def _mixed(old: float | None, new: float, weight: float) -> float:
-    """Return the weighted average of an old and a new value, whose weight is from 0 to 1."""
-    return new if old is None else old + (new - old) * weight

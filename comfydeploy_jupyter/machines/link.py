@@ -52,6 +52,8 @@ class Link:
         Whether connecting to the ComfyUI, or starting it, has begun.
     system : dict
         ``system`` of its ``/system_stats``, requested after each connection.
+    devices : list of dict
+        ``devices`` of the same response.
     folders : Folders or None
         Its folders, once they are known.
     """
@@ -63,6 +65,7 @@ class Link:
     process: ComfyUIProcess | None = None
     begun: bool = False
     system: dict[str, Any] = field(default_factory=dict)
+    devices: list[dict[str, Any]] = field(default_factory=list)
     folders: Folders | None = None
     _categories: tuple[str, ...] = ()
     _categories_at: float = -CATEGORIES_MAX_AGE  # monotonic time
@@ -89,6 +92,7 @@ class Link:
             return
         system = stats.get("system")
         self.system = system if isinstance(system, dict) else {}
+        self.devices = [device for device in stats.get("devices") or () if isinstance(device, dict)]
         await self.read_categories()
 
     async def read_categories(self) -> None:

@@ -42,10 +42,19 @@ class MachineListener(Protocol):
     def machine_disconnected(self, machine: Machine) -> None:
         """Handle a lost connection: no events arrive until the next connection."""
 
-    def machine_ended(self, machine: Machine, reason: str, *, wanted: bool = False) -> None:
+    def machine_ended(
+        self, machine: Machine, reason: str, *, wanted: bool = False, gone: bool = False
+    ) -> None:
         """Handle the exit of ComfyUI's process, which ends all that it was executing.
 
-        ``wanted`` means that the exit was requested: then no run is its cause.
+        ``wanted`` means that the exit was requested, ``gone`` that the provider of a pool has ended
+        the machine: then no run is its cause.
+        """
+
+    def machines_of(self, pool_id: str) -> set[str]:
+        """Return the ids of the machines that have unfinished runs of a pool.
+
+        It contains the id of the pool if runs wait for a member.
         """
 
 
@@ -155,6 +164,13 @@ class Machine:
     def system(self) -> dict[str, Any]:
         """``system`` of ``/system_stats`` at the last connection; contains ``argv``."""
         return dict(self._link.system) if self._link is not None else {}
+
+    @property
+    def gpu_name(self) -> str | None:
+        """The name of the device that its ComfyUI uses, as ComfyUI reported it last."""
+        devices = self._link.devices if self._link is not None else []
+        name = devices[0].get("name") if devices else None
+        return name if isinstance(name, str) else None
 
     @property
     def launch_args(self) -> list[str]:
@@ -345,6 +361,13 @@ class Machine:
         if link is not None and not link.system:
             await link.read_system()
         return link.version if link is not None else None
+
+    async def known_version(self) -> str | None:
+        """Return the version of a connected ComfyUI; None if it is not known now."""
+        link = self._link
+        if link is not None and self.connected and not link.system:
+            await link.read_system()
+        return self._version()
 
     async def knowledge(self, *, max_age: float | None = None) -> Knowledge:
         """Return the node definitions of the running ComfyUI, else the last ones known.

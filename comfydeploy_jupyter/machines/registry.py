@@ -1,12 +1,13 @@
-"""All machines, by id."""
+"""All machines and pools, by id."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from .. import metrics
-from ..errors import InvalidRequestError, NotFoundError
+from ..errors import ComfyUIUnavailableError, InvalidRequestError, NotFoundError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -18,6 +19,28 @@ LOCAL = "local"
 AUTO = "auto"
 
 
+@dataclass(frozen=True)
+class Pool:
+    """Machines that share one queue of runs.
+
+    Attributes
+    ----------
+    id : str
+        Id of the pool in requests; ``auto`` for all machines of this server.
+    name : str
+        Name of the pool.
+    kind : str
+        ``pool`` for machines that exist, else the kind of its provider, such as ``dask``.
+    members : tuple of str
+        Ids of its machines.
+    """
+
+    id: str
+    name: str
+    kind: str = "pool"
+    members: tuple[str, ...] = ()
+
+
 class MachineRegistry:
     """All machines that runs can be sent to; ``local`` is the default one.
 
@@ -25,25 +48,46 @@ class MachineRegistry:
     ----------
     open_runs : callable
         Returns the number of this server's unfinished runs on a machine, by its id; set later.
+    pool_runs : callable
+        Returns the number of unfinished runs of a pool, by its id; set later.
+    activity : callable
+        Returns ``run``, ``queue`` and ``models`` of a machine, by its id; set later.
+    changed : callable
+        Called when machines or pools were added, changed or removed; set later.
+    demand : callable
+        Called with the id of a pool and the number of its unfinished runs; set later.
     cloud : dict of str to MachineRecord
         The serverless machines of ComfyDeploy, by id, whose ComfyUI cannot be reached directly.
     """
 
     def __init__(self) -> None:
         self._machines: dict[str, Machine] = {}
+        self._pools: dict[str, Pool] = {}
         self.cloud: dict[str, MachineRecord] = {}
         self.open_runs: Callable[[str], int] = lambda _: 0
+        self.pool_runs: Callable[[str], int] = lambda _: 0
+        self.activity: Callable[[str], dict[str, Any]] = lambda _: {}
+        self.changed: Callable[[], None] = lambda: None
+        self.demand: Callable[[str, int], None] = lambda *_: None
 
     def add(self, machine: Machine) -> None:
         """Add a machine under its id."""
         self._machines[machine.id] = machine
         metrics.add_machine(machine.id)
+        self.changed()
+
+    def set_pool(self, pool: Pool) -> None:
+        """Add a pool, or replace the one with its id."""
+        self._pools[pool.id] = pool
+        self.changed()
 
     def remove(self, machine_id: str) -> None:
-        """Remove a machine, without closing it."""
+        """Remove a machine, without closing it, or a pool, without its machines."""
         if self._machines.pop(machine_id, None) is not None:
             metrics.remove_machine(machine_id)
         self.cloud.pop(machine_id, None)
+        self._pools.pop(machine_id, None)
+        self.changed()
 
     def get(self, machine_id: str | None = None) -> Machine:
         """Return a machine.
@@ -51,7 +95,7 @@ class MachineRegistry:
         Parameters
         ----------
         machine_id : str, optional
-            Id or name of the machine, or ``auto``: the one with the least work.
+            Id or name of the machine. For a pool or ``auto``: its member with the least work.
 
         Raises
         ------
@@ -59,13 +103,13 @@ class MachineRegistry:
             If there is no such machine.
         InvalidRequestError
             If it is a serverless machine of ComfyDeploy.
+        ComfyUIUnavailableError
+            If it is a pool without members.
         """
         found = self._machines.get(machine_id or LOCAL)
         if found is not None:
             return found
         assert machine_id is not None
-        if machine_id == AUTO:
-            return self.least_busy()
         known = self.resolve(machine_id)
         if known in self.cloud:
             raise InvalidRequestError.of_field(
@@ -73,10 +117,11 @@ class MachineRegistry:
                 f"{machine_id!r} is a serverless machine of ComfyDeploy: its ComfyUI cannot be"
                 " asked, and it runs no graphs but deployments, which are made there",
             )
-        return self._machines[known]
+        pool = self._pools.get(known)
+        return self._machines[known] if pool is None else self.least_busy(pool)
 
     def resolve(self, machine_id: str, *, field: str = "machine") -> str:
-        """Return the id of a machine, given its id or its name.
+        """Return the id of a machine or pool, given its id or its name.
 
         Raises
         ------
@@ -84,23 +129,75 @@ class MachineRegistry:
             If there is no such machine.
         """
         if machine_id == AUTO:
-            return self.least_busy().id
-        if machine_id in self._machines or machine_id in self.cloud:
+            return self.least_busy(self.all_machines).id
+        if any(machine_id in known for known in (self._machines, self._pools, self.cloud)):
             return machine_id
         wanted = machine_id.casefold()
         names = {machine.name.casefold(): machine.id for machine in self}
+        names |= {pool.name.casefold(): pool.id for pool in self._pools.values()}
         names |= {record.name.casefold(): record.id for record in self.cloud.values()}
         if wanted in names:
             return names[wanted]
         raise NotFoundError(
             f"{field}: there is no machine {machine_id!r}",
-            details={"field": field, "known": sorted([*self._machines, *self.cloud])},
+            details={
+                "field": field,
+                "known": sorted([*self._machines, *self._pools, *self.cloud]),
+            },
         )
 
-    def least_busy(self) -> Machine:
-        """Return the connected machine with the least work; if there is none, the default one."""
-        connected = [machine for machine in self if machine.connected]
-        return min(connected, key=self.work) if connected else self._machines[LOCAL]
+    @property
+    def all_machines(self) -> Pool:
+        """The pool ``auto``: all machines but those that belong to the provider of a pool."""
+        provided = {m for pool in self.pools if pool.kind != "pool" for m in pool.members}
+        return Pool(AUTO, AUTO, members=tuple(m for m in self._machines if m not in provided))
+
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        """All pools, without ``auto``."""
+        return tuple(self._pools.values())
+
+    def pool(self, machine_id: str | None, *, field: str = "machine") -> Pool | None:
+        """Return the pool with an id or name, ``auto`` included; None if it is not a pool.
+
+        Raises
+        ------
+        NotFoundError
+            If there is neither a pool nor a machine with it.
+        """
+        if machine_id is None or machine_id in self._machines:
+            return None
+        if machine_id == AUTO:
+            return self.all_machines
+        return self._pools.get(self.resolve(machine_id, field=field))
+
+    def find_pool(self, pool_id: str) -> Pool | None:
+        """Return a pool by its id, ``auto`` included, or None."""
+        return self.all_machines if pool_id == AUTO else self._pools.get(pool_id)
+
+    def least_busy(self, pool: Pool) -> Machine:
+        """Return the connected member of a pool with the least work.
+
+        If none is connected, it is the default machine if that is a member, else the first member.
+
+        Raises
+        ------
+        ComfyUIUnavailableError
+            If the pool has no members.
+        """
+        members = self.members(pool)
+        connected = [machine for machine in members if machine.connected]
+        if connected:
+            return min(connected, key=self.work)
+        if not members:
+            raise ComfyUIUnavailableError(
+                f"The pool {pool.id!r} has no machines now", extra={"hint": "Try again later."}
+            )
+        return self._machines[LOCAL] if LOCAL in pool.members else members[0]
+
+    def members(self, pool: Pool) -> list[Machine]:
+        """Return the machines of a pool."""
+        return [self._machines[known] for known in pool.members if known in self._machines]
 
     def work(self, machine: Machine) -> int:
         """Return the known number of waiting and executing prompts, without a request."""

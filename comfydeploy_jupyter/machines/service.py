@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
-import re
 import shutil
 from collections import defaultdict
 from dataclasses import replace
@@ -19,21 +17,22 @@ from ..errors import ComfyUIUnavailableError, ConflictError, InvalidRequestError
 from ..net.peers import Peers
 from ..net.tasks import wait_for
 from ..secrets import MASK, clean_url, masked_arguments, masked_environment
-from ..store.machines import MachineRecord, name_taken
+from ..store.machines import MachineRecord
 from . import checks
 from .description import ASK_WITHIN, hardware_and_software, kind
 from .machine import Machine
-from .registry import AUTO, LOCAL
+from .registry import LOCAL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..schemas import MachineConfig, MachineCreate, MachineUpdate
-    from ..store.machines import MachineRepository
     from .machine import MachineListener
+    from .records import MachineRecords
     from .registry import MachineRegistry
     from .settings import MachineSettings
 
+KINDS = ("local", "managed", "comfyui")  # machines with a ComfyUI that this server calls
 # Settings in `machine/update` that determine how a ComfyUI is found and started.
 _SETTINGS = ("comfyui_url", "comfyui_path", "comfyui_python", "launch_args", "env", "gpu")
 # Settings that are only stored, for snapshots and for ComfyDeploy.
@@ -48,7 +47,7 @@ class MachineService:
 
     Parameters
     ----------
-    repository : MachineRepository
+    records : MachineRecords
         The records of machines.
     registry : MachineRegistry
         The machine objects.
@@ -66,7 +65,7 @@ class MachineService:
 
     def __init__(
         self,
-        repository: MachineRepository,
+        records: MachineRecords,
         registry: MachineRegistry,
         configured: MachineSettings,
         *,
@@ -75,32 +74,30 @@ class MachineService:
         session_id: str,
         listener: MachineListener,
     ) -> None:
-        self._repository = repository
+        self._records = records
         self._registry = registry
         self._configured = configured
         self._autostart = autostart
         self._data_dir = data_dir
         self._session_id = session_id
         self._listener = listener
-        self._records: dict[str, MachineRecord] = {}
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._adding = asyncio.Lock()
 
     async def open(self) -> None:
         """Load all machines, including `local`, without starting any."""
-        records = {record.id: record for record in await self._repository.all()}
-        local = records.pop(LOCAL, MachineRecord(LOCAL, LOCAL, "local", {}))
-        for record in (local, *records.values()):
-            self._records[record.id] = record
+        await self._records.load()
+        for record in self._records:
             if record.kind == "cloud":
                 self._registry.cloud[record.id] = record
-            else:
-                self._registry.add(self._machine(record))
+            elif record.kind in KINDS:
+                self._registry.add(self.make(record.id, record.name, self._settings(record)))
 
     def start(self) -> None:
         """Find or start the ComfyUI of each machine with the setting ``autostart``."""
         for machine in self._registry:
-            if self._starts_early(self._records[machine.id]):
+            record = self._records.find(machine.id)
+            if record is not None and self._starts_early(record):
                 machine.open()
 
     # -- description -------------------------------------------------------------------------
@@ -142,7 +139,9 @@ class MachineService:
 
     def summaries(self) -> list[dict[str, Any]]:
         """Return short descriptions of all machines, `local` first, without sending requests."""
-        return [self._summary(record) for record in self._records.values()]
+        return [
+            self._summary(record) for record in self._records if record.kind in (*KINDS, "cloud")
+        ]
 
     def _summary(self, record: MachineRecord) -> dict[str, Any]:
         machine = self._registry.find(record.id)
@@ -208,7 +207,7 @@ class MachineService:
         ConflictError
             If the name is in use.
         """
-        self.check_name(request.name)
+        self._records.check_name(request.name)
         kind = kind_of(request)
         if kind == "managed" and request.comfyui_url:
             raise InvalidRequestError.of_field(
@@ -219,7 +218,7 @@ class MachineService:
         given = await self._checked(request, {})
         # One at a time: else two requests could both find the same id, name or address unused.
         async with self._adding:
-            self.check_name(request.name)
+            self._records.check_name(request.name)
             machine = await self._add(request, kind, given)
         if self._starts_early(self._records[machine.id]):
             machine.open()
@@ -230,14 +229,14 @@ class MachineService:
         shared: Machine | None = None
         if kind == "managed":
             shared = self._copied(request, given)
-        record = MachineRecord(self._free_id(request.name), request.name, kind, given)
+        record = MachineRecord(self._records.free_id(request.name), request.name, kind, given)
         settings = self._settings(record)
         await self._check_whole(settings)
         if shared is not None:
             own = await self._own_folders(record.id, shared, settings)
             given["launch_args"] = [*settings.launch_args, *own]
-        self._records[record.id] = record = await self._repository.add(record)
-        machine = self._machine(record)
+        record = await self._records.keep(record)
+        machine = self.make(record.id, record.name, self._settings(record))
         self._registry.add(machine)
         return machine
 
@@ -245,11 +244,7 @@ class MachineService:
         """Store a machine of ComfyDeploy, so that requests can contain its id or name."""
         config = {"gpu": told["config"].get("gpu"), "api_url": api_url}
         record = MachineRecord(told["id"], str(told["name"]), "cloud", config)
-        if told["id"] in self._records:
-            record = await self._repository.save(record)
-        else:
-            record = await self._repository.add(record)
-        self._records[record.id] = self._registry.cloud[record.id] = record
+        self._registry.cloud[record.id] = await self._records.keep(record)
 
     async def update(self, request: MachineUpdate) -> dict[str, Any]:
         """Change a machine that is not in the cloud.
@@ -274,7 +269,7 @@ class MachineService:
             machine = self._registry.get(machine_id)
             record = self._records[machine_id]
             if request.name is not None:
-                self.check_name(request.name, but=machine_id)
+                self._records.check_name(request.name, but=machine_id)
             known = {} if request.reset else record.config
             given = await self._checked(request, known, machine.settings.launch_args)
             changed = replace(record, name=request.name or record.name, config={**known, **given})
@@ -285,9 +280,7 @@ class MachineService:
             if request.restart:
                 # Stored only after a ComfyUI has started with it.
                 await machine.restart(settings)
-            record = await self._repository.save(changed)
-            self._records[machine_id] = record
-            machine.name = record.name
+            machine.name = (await self._records.keep(changed)).name
             if not request.restart and settings != machine.settings:
                 await machine.reconfigure(settings)
                 await _settle(machine)
@@ -313,10 +306,9 @@ class MachineService:
             raise ConflictError("machine_id: the machine 'local' cannot be deleted")
         async with self._locks[machine_id]:
             self._check_idle(machine_id, "be deleted")
-            await self._repository.delete(machine_id)
+            await self._records.delete(machine_id)
             machine = self._registry.find(machine_id)
             self._registry.remove(machine_id)
-            self._records.pop(machine_id, None)
             if machine is not None:
                 await machine.close()
                 await asyncio.to_thread(shutil.rmtree, self._folder(machine_id), True)
@@ -324,14 +316,15 @@ class MachineService:
 
     # -- implementation ------------------------------------------------------------------------
 
-    def _machine(self, record: MachineRecord) -> Machine:
+    def make(self, machine_id: str, name: str, settings: MachineSettings) -> Machine:
+        """Return a machine that is not registered or opened."""
         return Machine(
-            record.id,
-            self._settings(record),
+            machine_id,
+            settings,
             session_id=self._session_id,
-            folder=self._folder(record.id),
+            folder=self._folder(machine_id),
             listener=self._listener,
-            name=record.name,
+            name=name,
         )
 
     def _folder(self, machine_id: str) -> Path:
@@ -450,35 +443,6 @@ class MachineService:
                 details={"field": "machine_id", "runs": count},
             )
 
-    def check_name(self, name: str, *, but: str | None = None) -> None:
-        """Raise unless a machine can have this name.
-
-        Parameters
-        ----------
-        name : str
-            The name.
-        but : str, optional
-            Id of the machine that gets the name.
-
-        Raises
-        ------
-        InvalidRequestError
-            If the name has another meaning.
-        ConflictError
-            If another machine has the name.
-        """
-        if name.casefold() == AUTO:
-            raise InvalidRequestError.of_field("name", f"{AUTO!r} means the least busy machine")
-        for record in self._records.values():
-            taken = (record.id, record.name.casefold())
-            if record.id != but and (name in taken or name.casefold() in taken):
-                raise name_taken(name)
-
-    def _free_id(self, name: str) -> str:
-        slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:100] or "machine"
-        numbered = (slug if n == 1 else f"{slug}-{n}" for n in itertools.count(1))
-        return next(found for found in numbered if found not in self._records)
-
     def _copied(self, request: MachineCreate, given: dict[str, Any]) -> Machine | None:
         """Copy missing settings from `local`; return the machine whose folder is shared.
 
@@ -525,7 +489,7 @@ class MachineService:
 
 
 def kind_of(request: MachineCreate) -> str:
-    """Return the kind of machine for a request: ``managed``, ``comfyui`` or ``cloud``.
+    """Return the kind of machine for a request: ``managed``, ``comfyui``, ``cloud`` or ``pool``.
 
     Raises
     ------
@@ -536,6 +500,8 @@ def kind_of(request: MachineCreate) -> str:
         return request.kind
     if request.in_cloud:
         return "cloud"
+    if request.members is not None:
+        return "pool"
     if request.comfyui_url:
         return "comfyui"
     if request.comfyui_path:
@@ -543,7 +509,9 @@ def kind_of(request: MachineCreate) -> str:
     if request.gpu is not None or request.docker_command_steps is not None:
         return "cloud"
     raise InvalidRequestError.of_field(
-        "kind", "is not clear: give kind, comfyui_path, comfyui_url, or gpu for ComfyDeploy"
+        "kind",
+        "is not clear: give kind, comfyui_path, comfyui_url, members for a pool, or gpu for"
+        " ComfyDeploy",
     )
 
 

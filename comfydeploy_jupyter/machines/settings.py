@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..comfyui.transport import PLAIN, Access
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -42,6 +44,8 @@ class MachineSettings:
         Further folders that may be read.
     trusted_users : tuple of str
         Users of this machine, in addition to this one and root, whose ComfyUI may be used.
+    access : Access
+        The certificates and headers that each connection to a ComfyUI at a URL needs.
     """
 
     comfyui_url: str = ""
@@ -57,6 +61,7 @@ class MachineSettings:
     jupyter_root: Path | None = None
     extra_roots: tuple[Path, ...] = ()
     trusted_users: tuple[str, ...] = ()
+    access: Access = PLAIN
 
     @property
     def place(self) -> tuple[str, str]:

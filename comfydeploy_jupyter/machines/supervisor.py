@@ -333,6 +333,7 @@ class Supervisor:
             found.url or "",
             timeout=settings.request_timeout,
             peers=self._peers if process is None else process.peers,
+            access=settings.access,
         )
         connection = Connection(
             client,

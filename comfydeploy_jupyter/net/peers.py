@@ -29,6 +29,7 @@ from ..posix import user_name
 from .sessions import KEEP_ALIVE
 
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Callable, Iterable, Iterator
 
 ANYONE = "*"
@@ -183,10 +184,12 @@ class CheckedConnector(aiohttp.TCPConnector):
     ----------
     peers : Peers
         Who may be there.
+    tls : ssl.SSLContext, optional
+        The certificates of connections with TLS; by default those that the system trusts.
     """
 
-    def __init__(self, peers: Peers) -> None:
-        super().__init__(limit=0, keepalive_timeout=KEEP_ALIVE)
+    def __init__(self, peers: Peers, tls: ssl.SSLContext | None = None) -> None:
+        super().__init__(limit=0, keepalive_timeout=KEEP_ALIVE, ssl=True if tls is None else tls)
         self._peers = peers
         self._checked: WeakSet[asyncio.BaseTransport] = WeakSet()
 

@@ -20,7 +20,23 @@ from .operation import (
     json_reply,
 )
 
-_Kind = Literal["managed", "comfyui", "cloud"]
+_Kind = Literal["managed", "comfyui", "cloud", "pool", "dask"]
+
+
+class PoolMember(ReplyModel):
+    """A machine of a pool."""
+
+    id: str = Field(examples=["studio"])
+    name: str = Field(examples=["studio"])
+    status: str = Field(examples=["ready"])
+    url: str | None = Field(examples=["http://127.0.0.1:8189"])
+    version: str | None = Field(examples=["0.33.0"])
+    gpu: str | None = Field(description="The GPU that its ComfyUI uses.", examples=["cuda:0 L4"])
+    work: int = Field(description="Prompts in its queue.", examples=[0])
+    error: str | None
+    run: str | None = Field(description="The id of the run that it executes.", examples=[None])
+    queue: int = Field(description="Prompts that it has, of all clients.", examples=[0])
+    models: list[str] = Field(description="The model files of its last run.")
 
 
 class MachineSummary(ReplyModel):
@@ -33,8 +49,13 @@ class MachineSummary(ReplyModel):
     gpu: Any = Field(examples=[None])
     url: str | None = Field(None, examples=["http://127.0.0.1:8189"])
     version: str | None = Field(None, examples=["0.33.0"])
-    work: int = Field(0, description="Prompts in its queue.", examples=[0])
+    work: int = Field(
+        0, description="Prompts in its queue; for a pool, its unfinished runs.", examples=[0]
+    )
     error: str | None = None
+    members: list[PoolMember] = Field(
+        default_factory=list, description="Of a pool, if the query has `members`."
+    )
 
 
 class Hardware(ReplyModel):
@@ -66,7 +87,15 @@ class MachineReply(ReplyModel):
         description="Whether a setting takes effect only after a restart of its ComfyUI.",
         examples=[False],
     )
-    work: int = Field(0, description="Prompts in its queue.", examples=[0])
+    work: int = Field(
+        0, description="Prompts in its queue; for a pool, its unfinished runs.", examples=[0]
+    )
+    gpu: str | None = None
+    error: str | None = None
+    members: list[PoolMember] = Field(default_factory=list, description="Of a pool.")
+    provider: dict[str, Any] | None = Field(
+        None, description="The state of the cluster that provides the machines of a pool."
+    )
 
 
 class MachineUpdated(Success):
@@ -128,6 +157,7 @@ OPERATIONS = (
         id="listMachines",
         tag="Machines",
         summary="All machines in short",
+        query=schemas.MachinesQuery,
         replies=(json_reply(list[MachineSummary], "The machines."),),
     ),
     Operation(

@@ -92,7 +92,17 @@ class RunReply(ReplyModel):
     node_times: dict[str, float] = Field(
         description="Seconds by node id.", examples=[{"1": 0.02, "2": 0.18}]
     )
-    machine: str = Field(examples=["local"])
+    machine: str = Field(
+        description="The machine that executes it; the pool while it waits for one.",
+        examples=["local"],
+    )
+    pool: str = Field("", description="The pool that it was sent to, or `auto`.")
+    queue_position: int | None = Field(
+        None,
+        description="For a queued run: its place among the prompts that have not started, those of"
+        " other clients included. Not in lists.",
+        examples=[1],
+    )
     created_at: str = Field(examples=[TIME])
     started_at: str | None = Field(examples=[TIME])
     finished_at: str | None = Field(examples=[TIME])

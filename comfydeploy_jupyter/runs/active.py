@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -29,8 +29,9 @@ class ActiveRuns:
         self.view_url = view_url
         self._runs: dict[str, Run] = {}
         self._by_comfyui_id: dict[str, Run] = {}
+        self._by_machine: defaultdict[str, dict[str, Run]] = defaultdict(dict)
+        self._machine_of: dict[str, str] = {}
         self._followers: set[Callable[[Run, RunEvent], None]] = set()
-        self._on_their_way: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[Run]:
         return iter(list(self._runs.values()))
@@ -41,13 +42,21 @@ class ActiveRuns:
     def add(self, run: Run) -> None:
         """Add a run, and pass its events on to the followers."""
         run.listener = self._pass_on
-        # Without a reference to the run: a reference cycle would delay its deletion.
-        run.with_urls = partial(with_urls, view_url=self.view_url, machine=run.record.machine)
+        self.moved(run)
         self._runs[run.prompt_id] = run
         self._by_comfyui_id[run.comfyui_id] = run
 
+    def moved(self, run: Run) -> None:
+        """Note that a run has another machine, which the URLs of its outputs name from now on."""
+        self._take_off(run)
+        self._machine_of[run.prompt_id] = run.record.machine
+        self._by_machine[run.record.machine][run.prompt_id] = run
+        # Without a reference to the run: a reference cycle would delay its deletion.
+        run.with_urls = partial(with_urls, view_url=self.view_url, machine=run.record.machine)
+
     def remove(self, run: Run) -> None:
         """Remove a run, and do not pass its events on any more."""
+        self._take_off(run)
         self._runs.pop(run.prompt_id, None)
         self._by_comfyui_id.pop(run.comfyui_id, None)
 
@@ -59,41 +68,34 @@ class ActiveRuns:
         """Return a run by the id of its prompt in ComfyUI, or None."""
         return self._by_comfyui_id.get(comfyui_id)
 
+    def on(self, machine_id: str) -> list[Run]:
+        """Return the runs of a machine, also those that upload their outputs."""
+        return [*self._by_machine.get(machine_id, {}).values()]
+
     def of(self, machine: Machine) -> list[Run]:
         """Return the runs of a machine whose execution in ComfyUI has not ended yet."""
-        return [
-            run
-            for run in self._runs.values()
-            if run.record.machine == machine.id and run.record.status != "uploading"
-        ]
+        return [run for run in self.on(machine.id) if run.record.status != "uploading"]
 
     def running(self, machine_id: str) -> Run | None:
         """Return the run of this server that a machine is executing now, or None."""
-        for run in self._runs.values():
+        for run in self.on(machine_id):
             over = run.ending and run.released.is_set()
-            if run.record.machine == machine_id and run.record.status == "running" and not over:
+            if run.record.status == "running" and not over:
                 return run
         return None
 
-    def on_its_way(self, machine_id: str, change: int) -> None:
-        """Count a run that is being prepared for a machine; a ``change`` of -1 reverts that."""
-        self._on_their_way[machine_id] += change
+    def of_pool(self, pool_id: str) -> list[Run]:
+        """Return the unfinished runs of a pool, those that wait included."""
+        return [run for run in self._runs.values() if run.record.pool == pool_id]
 
     def count_on(self, machine_id: str) -> int:
-        """Return how many unfinished runs a machine has, including those being prepared."""
-        there = sum(
-            run.record.machine == machine_id and run.record.status != "uploading"
-            for run in self._runs.values()
-        )
-        return there + self._on_their_way[machine_id]
+        """Return how many unfinished runs a machine has."""
+        return sum(run.record.status != "uploading" for run in self.on(machine_id))
 
     def counts(self, machine_id: str | None = None) -> dict[str, int]:
         """Return how many runs are executing and how many wait, on all machines or on one."""
-        statuses = [
-            run.record.status
-            for run in self._runs.values()
-            if machine_id is None or run.record.machine == machine_id
-        ]
+        runs = self._runs.values() if machine_id is None else self.on(machine_id)
+        statuses = [run.record.status for run in runs]
         return {
             "running": statuses.count("running"),
             "pending": statuses.count("queued") + statuses.count("not-started"),
@@ -111,6 +113,11 @@ class ActiveRuns:
         """Call ``follower(run, event)`` for each event of each run; return a function to stop."""
         self._followers.add(follower)
         return lambda: self._followers.discard(follower)
+
+    def _take_off(self, run: Run) -> None:
+        machine_id = self._machine_of.pop(run.prompt_id, None)
+        if machine_id is not None:
+            self._by_machine[machine_id].pop(run.prompt_id, None)
 
     def _pass_on(self, run: Run, event: RunEvent) -> None:
         for follower in list(self._followers):

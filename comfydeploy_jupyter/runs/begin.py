@@ -5,63 +5,32 @@ from __future__ import annotations
 import asyncio
 import uuid
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConflictError, InvalidRequestError, RunTimeoutError
 from ..machines.registry import AUTO
 from ..net.tasks import end
 from ..store.runs import RunRecord
 from ..timestamps import utc_now
-from .lifecycle import Cause
+from .beginning import Beginning, Begun, Entered, Place
 from .prepare import prepare
 from .ready import ReadyMachine
 from .run import Run
+from .transitions import Cause
 from .waiting import done_by
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
-    from ..comfyui.client import ComfyUIClient
     from ..graphs.workload import Workload
     from ..machines.machine import Machine
     from ..net.fetch_policy import FetchPolicy
     from ..schemas import RunRequest
     from .finalize import Finalizer
-    from .prompt import Prepared
     from .shared import Shared
 
 BEGIN_WITHIN = 1.0  # seconds for the creation of a run, even if its timeout is shorter
 MANY_NODES = 2_000  # nodes of a graph from which on it is processed in a thread
-
-
-class Begun(NamedTuple):
-    """A run that is ready to be sent to ComfyUI."""
-
-    run: Run
-    client: ComfyUIClient
-    prepared: Prepared
-
-
-class Beginning:
-    """A run with a given id that is still being created.
-
-    Parameters
-    ----------
-    task : asyncio.Task
-        The task that creates it.
-    machine : Machine
-        The machine that the run will be sent to.
-    """
-
-    def __init__(self, task: asyncio.Task[Begun], machine: Machine) -> None:
-        self.task = task
-        self.machine = machine
-        self.cancelled: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def cancel(self) -> None:
-        """Cancel the creation of the run."""
-        if not self.cancelled.done():
-            self.cancelled.set_result(None)
 
 
 class Beginnings:
@@ -91,10 +60,12 @@ class Beginnings:
         fetching: FetchPolicy,
     ) -> None:
         self._repository = shared.repository
+        self._machines = shared.machines
         self._session = shared.session
         self._active = shared.active
         self._saver = shared.saver
         self._past = shared.past
+        self._dispatching = shared.dispatching
         self._finalizer = finalizer
         self._stored_version = stored_version
         self._comfy_api_key = comfy_api_key
@@ -105,17 +76,13 @@ class Beginnings:
         """Return the run with that id that is being created, or None."""
         return self._by_id.get(prompt_id)
 
-    async def begin(
-        self, request: RunRequest, machine: Machine, *, small: bool, until: float | None
-    ) -> Begun:
+    async def begin(self, request: RunRequest, *, small: bool, until: float | None) -> Begun:
         """Create the run of a request.
 
         Parameters
         ----------
         request : RunRequest
             The request.
-        machine : Machine
-            The machine that the run will be sent to.
         small : bool
             Whether the request can be prepared on the event loop.
         until : float or None
@@ -130,17 +97,11 @@ class Beginnings:
         InvalidRequestError, UnknownInputError, NotFoundError, ComfyUIUnavailableError, OfflineError
             If the run cannot be created.
         """
-        making = self._make(request, machine, small=small)
-        if request.machine == AUTO:
-            # Requests that choose a machine at the same time have to count this run.
-            self._active.on_its_way(machine.id, 1)
-        try:
-            if request.prompt_id is None and until is None:
-                return await making
-            return await self._supervise(asyncio.ensure_future(making), request, machine, until)
-        finally:
-            if request.machine == AUTO:
-                self._active.on_its_way(machine.id, -1)
+        place = self._place(request.machine)
+        making = self._make(request, place, small=small)
+        if request.prompt_id is None and until is None:
+            return await making
+        return await self._supervise(asyncio.ensure_future(making), request, place, until)
 
     def kept_keys(self) -> dict[str, str]:
         """Return the stored keys of a Comfy account, for runs whose request has none."""
@@ -151,12 +112,12 @@ class Beginnings:
         self,
         task: asyncio.Task[Begun],
         request: RunRequest,
-        machine: Machine,
+        place: Place,
         until: float | None,
     ) -> Begun:
         """Wait until a run has been created, is cancelled by its id, or its time is over."""
         prompt_id = request.prompt_id
-        beginning = Beginning(task, machine)
+        beginning = Beginning(task, place)
         if prompt_id is not None:
             self._by_id.setdefault(prompt_id, beginning)
         try:
@@ -185,7 +146,13 @@ class Beginnings:
             )
         return task.result()
 
-    async def _make(self, request: RunRequest, machine: Machine, *, small: bool) -> Begun:
+    def _place(self, machine: str | None) -> Place:
+        pool = self._machines.pool(machine)
+        if pool is None:
+            return Place(self._machines.get(machine))
+        return Place(self._dispatching.template(pool), pool)
+
+    async def _make(self, request: RunRequest, place: Place, *, small: bool) -> Begun:
         """Create the run of a request; while it waits for ComfyUI, it can be found by its id."""
         if request.prompt_id is not None:
             await self._check_free(request.prompt_id)
@@ -193,15 +160,28 @@ class Beginnings:
         if request.workflow_id is not None:
             request, version = await self._from_store(request)
             small = False
-        ready = ReadyMachine(machine)
+        machine, pool = place
+        ready = ReadyMachine(machine, may_wait=pool is not None and pool.id != AUTO)
         prepared = await prepare(request, ready, self._fetching, small=small)
-        client = await ready.client()
+        await ready.wait()
+        steps = await steps_of(prepared.workload, machine, prepared.targets)
         own_keys = request.extra_data.keys if request.extra_data is not None else {}
         prompt_id = request.prompt_id or str(uuid.uuid4())
+        # Files that were fetched for it are on this machine only.
+        chosen = await ready.client() if pool is None or prepared.files else None
+        if self._active.get(prompt_id) is not None:
+            raise _taken(prompt_id)
+        entered = Entered(machine.id, chosen)
+        if pool is not None and chosen is None:
+            entered = self._dispatching.enter(
+                prompt_id, pool, prepared.structure, prepared.models, front=bool(request.front)
+            )
         record = RunRecord(
             prompt_id=prompt_id,
             comfyui_id=prompt_id if _is_uuid(prompt_id) else str(uuid.uuid4()),
-            machine=machine.id,
+            machine=entered.machine_id,
+            pool=None if pool is None else pool.id,
+            retry=request.retry or 0,
             session=self._session.id,
             client_id=request.client_id,
             created_at=utc_now(),
@@ -219,21 +199,22 @@ class Beginnings:
             own_keys=bool(own_keys),
             metadata=request.metadata or {},
         )
-        steps = await steps_of(prepared.workload, machine, prepared.targets)
-        if self._active.get(prompt_id) is not None:
-            raise _taken(prompt_id)
         run = Run(
             record,
             prepared.nodes,
             steps=steps,
             saver=self._saver,
-            events_complete=machine.connected,
+            events_complete=entered.client is not None if chosen is None else machine.connected,
         )
         run.transition(Cause.RECEIVED)
         run.keys = own_keys or self.kept_keys()
+        run.models = prepared.models
         self._active.add(run)
+        run.order = entered.order
+        if chosen is not None:
+            self._dispatching.occupy(run)
         self._past.recall(run)
-        return Begun(run, client, prepared)
+        return Begun(run, entered.client, prepared)
 
     async def _check_free(self, prompt_id: str) -> None:
         if self._active.get(prompt_id) is not None or await self._repository.get(prompt_id):

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from ..errors import ComfyUIUnavailableError, ConflictError
 from ..machines.registry import AUTO
 from ..net.tasks import wait_for
-from .lifecycle import Cause, State
 from .outputs import unknown_run
+from .transitions import Cause, State
 from .waiting import ASK_WITHIN, done_by, outcome, result_of
 
 if TYPE_CHECKING:
@@ -55,24 +55,28 @@ class Canceller:
 
     async def interrupt(self, prompt_id: str | None, machine_id: str | None) -> tuple[str, str]:
         """Cancel a run; see `RunService.interrupt`."""
-        machine = self._machines.get(machine_id)
+        pool = self._machines.pool(machine_id)
+        place = self._machines.get(machine_id).id if pool is None else pool.id
         if prompt_id is None:
-            run = self._active.running(machine.id)
-            if run is None:
-                raise ConflictError(f"No run executes on machine {machine.id!r}")
+            members = [place] if pool is None else pool.members
+            running = [run for member in members if (run := self._active.running(member))]
+            if not running:
+                raise ConflictError(f"No run executes on machine {place!r}")
+            run = min(running, key=lambda run: run.record.started_at or "")
             return run.prompt_id, await self._cancel(run)
-        asked = None if machine_id in (None, AUTO) else machine.id
+        asked = None if machine_id in (None, AUTO) else place
         run = self._active.get(prompt_id)
         beginning = self._beginnings.find(prompt_id)
         if run is None and beginning is not None:
-            _check_place(prompt_id, beginning.machine.id, asked)
+            machine, of_pool = beginning.place
+            _check_place(prompt_id, machine.id, None if of_pool is None else of_pool.id, asked)
             beginning.cancel()
             return prompt_id, "queued"
         known = run or self._ended.get(prompt_id)
         record = await self._repository.get(prompt_id) if known is None else known.record
         if record is None:
             raise unknown_run(prompt_id)
-        _check_place(prompt_id, record.machine, asked)
+        _check_place(prompt_id, record.machine, record.pool, asked)
         if run is None:
             if record.finished:
                 raise _ended_already(record)
@@ -123,6 +127,9 @@ class Canceller:
             raise unknown_run(run.prompt_id)
         if run.state is State.ENDED:
             return _unless_ended_otherwise(run.record, was)
+        if run.state is State.WAITING:
+            await self._finalizer.withdraw(run)
+            return was
         machine = self._machines.find(run.record.machine)
         if machine is None or machine.is_dead:
             await self._finalizer.withdraw(run)
@@ -174,8 +181,8 @@ def _cannot_cancel(run: Run, fault: ComfyUIUnavailableError) -> None:
     )
 
 
-def _check_place(prompt_id: str, machine_id: str, asked: str | None) -> None:
-    if asked not in (None, machine_id):
+def _check_place(prompt_id: str, machine: str, pool: str | None, asked: str | None) -> None:
+    if asked not in (None, machine, pool):
         raise unknown_run(prompt_id, f" on machine {asked!r}")
 
 

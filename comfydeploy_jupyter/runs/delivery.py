@@ -71,8 +71,8 @@ class Delivery:
                 prompt = stored[0] if stored is not None else None
                 machine = self._machines.find(record.machine)
                 knowledge = None if machine is None else machine.known_definitions
-                names, _ = await read_stored(prompt, knowledge, record.targets)
-                self._report_end(order, record, names)
+                stored_graph = await read_stored(prompt, knowledge, record.targets)
+                self._report_end(order, record, stored_graph.names)
 
     @staticmethod
     def is_wanted(request: RunRequest) -> bool:

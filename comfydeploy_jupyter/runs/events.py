@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from ..comfyui.events import Preview, Unread
-from .lifecycle import Cause, State
 from .run import is_release
+from .transitions import Cause, State
 
 if TYPE_CHECKING:
     from ..comfyui.events import Event
     from ..machines.machine import Machine
     from .cancel import Canceller
     from .finalize import Finalizer
+    from .pooled import Pooled
     from .recovery import Recovery
     from .run import Run
     from .shared import Shared
 
+REFUSES = "ComfyUI has ended: it refuses connections"
+REFUSALS = 2  # refused connections in a row after which a ComfyUI on this machine has ended
+LOOK_AGAIN = (0.0, 0.1, 0.2, 0.5, 1.0)  # seconds before each of these connections
 # Events without a prompt id: ComfyUI sends them for the prompt that is executing.
 NAMELESS = ("progress_text", "executing")
 
@@ -34,6 +39,8 @@ class MachineEvents:
         Interrupts runs that start although they were cancelled.
     finalizer : Finalizer
         Ends runs whose ComfyUI has exited.
+    pooled : Pooled
+        Lets runs of pools wait again whose ComfyUI has exited.
     """
 
     def __init__(
@@ -42,12 +49,20 @@ class MachineEvents:
         recovery: Recovery,
         canceller: Canceller,
         finalizer: Finalizer,
+        pooled: Pooled,
     ) -> None:
+        self._pooled = pooled
+        self._closed = False
+        self._dispatching = shared.dispatching
         self._active = shared.active
         self._recovery = recovery
         self._canceller = canceller
         self._finalizer = finalizer
         self._background = shared.background
+
+    def close(self) -> None:
+        """Start no further tasks: the connections are closed by this server from now on."""
+        self._closed = True
 
     def machine_event(self, machine: Machine, event: Event | Preview | Unread) -> None:
         """Handle an event of a machine's ComfyUI."""
@@ -56,6 +71,8 @@ class MachineEvents:
                 executing.transition(Cause.EVENT_SKIPPED)
             return
         if not isinstance(event, Preview) and event.type == "status":
+            if event.queue_remaining is not None:
+                self._dispatching.queue_changed(machine, event.queue_remaining)
             self._recovery.check_queue(machine, event)
             return
         if event.prompt_id is not None:
@@ -90,30 +107,61 @@ class MachineEvents:
         """Find out what happened to the machine's runs while no events were received."""
         for run in self._active.of(machine):
             run.transition(Cause.CONNECTED)
+        self._dispatching.connected(machine)
         self._background.start(self._recovery.reconcile(machine))
 
     def machine_disconnected(self, machine: Machine) -> None:
         """Note that events of the machine's runs are missed from now on."""
+        self._dispatching.connected(machine)
+        if machine.process is None and not self._closed:
+            self._background.start(self._look_whether_ended(machine))
         runs = self._active.of(machine)
         self._complete(runs)
         next_run = _next_of(runs)
         for run in runs:
             run.transition(Cause.CONNECTION_LOST, was_next=run is next_run or run.was_next)
 
-    def machine_ended(self, machine: Machine, reason: str, *, wanted: bool = False) -> None:
+    def machine_ended(
+        self, machine: Machine, reason: str, *, wanted: bool = False, gone: bool = False
+    ) -> None:
         """End the run that was executing when ComfyUI exited; waiting runs will be queued again.
 
-        If the exit was requested (``wanted``), the next run in the queue is not its cause.
+        Those of a pool may be queued on another member. If the exit was requested (``wanted``), or
+        a provider has ended it (``gone``), the next run in the queue is not its cause.
         """
+        self._end_runs(machine, reason, machine.memory_verdict, blames=not (wanted or gone))
+
+    def machines_of(self, pool_id: str) -> set[str]:
+        """Return the ids of the machines that have unfinished runs of a pool."""
+        return {run.record.machine for run in self._active.of_pool(pool_id)}
+
+    async def _look_whether_ended(self, machine: Machine) -> None:
+        """Find out soon whether a ComfyUI that was lost has ended: it refuses connections then."""
+        refused = 0
+        for pause in LOOK_AGAIN:
+            await asyncio.sleep(pause)
+            if machine.connected or not self._active.of(machine):
+                return
+            refused = refused + 1 if await machine.has_ended() else 0
+            if refused == REFUSALS:
+                advice = await machine.look_for_memory_verdict()
+                self._end_runs(machine, REFUSES, advice, blames=True)
+                return
+
+    def _end_runs(self, machine: Machine, reason: str, advice: str | None, *, blames: bool) -> None:
         runs = self._active.of(machine)
         self._complete(runs)
         next_run = _next_of(runs)
-        advice = None if wanted else machine.memory_verdict
         for run in runs:
-            was_next = (run is next_run or run.was_next) and not wanted
+            was_next = (run is next_run or run.was_next) and blames
             run.transition(Cause.COMFYUI_ENDED, reason, comfyui_exit=reason, was_next=was_next)
-            if run.record.status == "running" or run.record.cancelling:
-                self._background.start(self._finalizer.fail(run, reason, advice=advice), run)
+            executes = run.record.status == "running"
+            again = run.state is State.RUNNING and run.record.retry > 0
+            if (executes and not again) or run.record.cancelling:
+                told = advice if blames else None
+                self._background.start(self._finalizer.fail(run, reason, advice=told), run)
+            elif run.record.pool is not None and not (run.posting or run.ending):
+                self._background.start(self._pooled.give_back(run, reason), run)
 
     def _complete(self, runs: list[Run]) -> None:
         """End runs that have succeeded, and of which only the last event is missing."""

@@ -71,6 +71,8 @@ class Facts:
         self.comfyui_exit: str | None = None  # how the ComfyUI that had it exited, if known
         self.keys: dict[str, str] = {}  # keys of a Comfy account; never stored
         self.outputs_size = 0  # characters of its outputs, as ComfyUI sent them
+        self.models: frozenset[str] = frozenset()  # the model files that its graph names
+        self.order: int | None = None  # its place in the queue of its pool
         self.answered = asyncio.Event()
         self.released = asyncio.Event()
         self.settled = asyncio.Event()

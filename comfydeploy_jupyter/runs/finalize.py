@@ -12,9 +12,9 @@ from .. import metrics
 from ..net.json_stream import rough_size
 from ..net.tasks import wait_for
 from ..secrets import hide
-from .lifecycle import Cause
 from .outputs import read_history, reply
 from .story import not_before
+from .transitions import Cause
 
 if TYPE_CHECKING:
     from ..errors import ComfyDeployError
@@ -50,6 +50,7 @@ class Finalizer:
         self._ended = shared.ended
         self._past = shared.past
         self._background = shared.background
+        self._dispatching = shared.dispatching
 
     async def complete(self, run: Run) -> None:
         """End a run whose success ComfyUI has reported, and of which no event is missing."""
@@ -132,6 +133,7 @@ class Finalizer:
             What happened; a sentence.
         """
         self._active.remove(run)
+        self._dispatching.ended(run)
         error = {"type": "NotQueued", "message": reason, "node_id": None, "node_type": None}
         record = replace(run.record, status="failed", error=error)
         run.transition(cause, outcome=record, reply=reply(record, self._active.view_url))
@@ -178,7 +180,10 @@ class Finalizer:
             detail = str(record.error.get("type"))
         if not run.transition(cause, detail, outcome=record):
             await run.settled.wait()
-        elif uploads:
+            return
+        succeeded = record.status in ("success", "uploading")
+        self._dispatching.ended(run, record.execution_time if succeeded else None)
+        if uploads:
             self._background.start(self.upload(run), run)
         else:
             await self._finish(run)

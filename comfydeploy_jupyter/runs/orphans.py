@@ -6,9 +6,9 @@ import logging
 from typing import TYPE_CHECKING
 
 from .begin import steps_of
-from .lifecycle import RECOVERED, Cause, State
 from .prepare import read_stored
 from .run import Run
+from .transitions import RECOVERED, Cause, State
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..store.runs import RunRecord
     from .begin import Beginnings
     from .finalize import Finalizer
+    from .pooled import Pooled
     from .shared import Shared
 
 log = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ class Orphans:
         Has the stored keys of a Comfy account.
     finalizer : Finalizer
         Ends runs whose machine does not exist any more.
+    pooled : Pooled
+        Lets runs of pools wait for another machine.
     """
 
     def __init__(
@@ -41,7 +44,10 @@ class Orphans:
         shared: Shared,
         beginnings: Beginnings,
         finalizer: Finalizer,
+        pooled: Pooled,
     ) -> None:
+        self._dispatching = shared.dispatching
+        self._pooled = pooled
         self._repository = shared.repository
         self._machines = shared.machines
         self._active = shared.active
@@ -64,8 +70,9 @@ class Orphans:
         stored = await self._repository.prompt(record.prompt_id)
         prompt = stored[0] if stored is not None else None
         machine = self._machines.find(record.machine)
+        pool = None if record.pool is None else self._machines.find_pool(record.pool)
         knowledge = None if machine is None else machine.known_definitions
-        names, work = await read_stored(prompt, knowledge, record.targets)
+        names, work, models = await read_stored(prompt, knowledge, record.targets)
         steps = await steps_of(work, machine, record.targets)
         # The ids of its events are larger than all ids that earlier servers used.
         record.first_id += IDS_OF_A_SERVER
@@ -73,18 +80,26 @@ class Orphans:
             record,
             names,
             steps=steps,
-            state=RECOVERED[record.status],
+            state=RECOVERED["waiting" if record.waits else record.status],
             saver=self._saver,
             events_complete=False,
         )
         await self._saver.now(run.record_after(Cause.RECOVERED))
         run.keys = {} if record.own_keys else self._beginnings.kept_keys()
+        run.models = models
         self._active.add(run)
         self._past.recall(run)
         run.transition(Cause.RECOVERED)
         log.info("Run %s is recovered", run.prompt_id, extra=record.log_fields)
         if run.state is State.UPLOADING:
             self._background.start(self._finalizer.upload(run), run)
-        elif machine is None:
+        elif pool is None and (machine is None or record.waits):
             reason = f"There is no machine {record.machine!r} any more"
             self._background.start(self._finalizer.fail(run, reason), run)
+        elif run.state is State.WAITING:
+            self._dispatching.wait(run)
+        elif machine is None and pool is not None and pool.kind == "pool":
+            reason = f"There is no machine {record.machine!r} any more"
+            self._background.start(self._pooled.give_back(run, reason), run)
+        else:
+            self._dispatching.occupy(run)

@@ -79,6 +79,8 @@ def reply(record: RunRecord, view_url: str) -> dict[str, Any]:
     }
     if record.metadata:
         body["metadata"] = record.metadata
+    if record.pool is not None:
+        body["pool"] = record.pool
     if record.inputs:
         body["inputs"] = record.inputs
     if record.next_seeds:

@@ -7,11 +7,12 @@ import logging
 import pickle
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import worker
 from ..errors import ComfyDeployError, ComfyUIUnavailableError, UnknownInputError
 from ..graphs.inline_external import inline_external, place_files
+from ..graphs.model_files import models_in
 from ..graphs.versions import has_partial_execution
 from ..graphs.workload import Workload, workload
 from ..net import responses
@@ -63,13 +64,13 @@ async def prepare(
     layouts = None
     only_ui = _is_only_ui(request)
     if only_ui:
-        await ready.client()
+        await ready.wait()
         layouts = (await machine.knowledge()).layouts
         small = False
     cut = False
     if request.outputs is not None:
-        await ready.client()
-        cut = not has_partial_execution(await machine.running_version())
+        await ready.wait()
+        cut = not has_partial_execution(await machine.known_version())
     if is_large(request.workflow_api, request.workflow_api_raw, request.workflow):
         return await _prepare_large(request, ready, fetching, cut=cut)
     declared = None
@@ -87,7 +88,7 @@ async def prepare(
     if declared is None and (unknown or any(isinstance(value, str) for value in given)):
         # A choice may have inputs of its own, which only the node definitions list.
         try:
-            await ready.client()
+            await ready.wait()
         except ComfyUIUnavailableError:
             if unknown is not None:
                 raise unknown from None
@@ -96,20 +97,29 @@ async def prepare(
         begun = await asyncio.to_thread(work)
     if isinstance(begun, Prepared):
         return begun
-    client = await ready.client()
+    await ready.wait()
     known = (await machine.knowledge()).object_info
     if small and not begun.has_external:
         return encode(begun, begun.settle_seeds(known))
     seeds = await asyncio.to_thread(begun.settle_seeds, known)
+    files: tuple[str, ...] = ()
     if begun.has_external:
         inlined = inline_external(seeds.graph, known.keys(), given=begun.applied.given)
         graph = inlined.graph
         if inlined.files:
             folders = await machine.folders()
+            client = await ready.client()
             placed = await fetch_input_files(inlined.files, client, folders, fetching)
             graph = place_files(graph, placed)
+            files = _names(placed)
         seeds = replace(seeds, graph=graph)
-    return await asyncio.to_thread(encode, begun, seeds)
+    return replace(await asyncio.to_thread(encode, begun, seeds), files=files)
+
+
+def _names(placed: dict[str, str | list[str]]) -> tuple[str, ...]:
+    """Return the names of the files that `fetch_input_files` has put into the input folder."""
+    values = placed.values()
+    return tuple(n for value in values for n in ([value] if isinstance(value, str) else value))
 
 
 async def _declared(machine: Machine) -> dict[str, Any] | None:
@@ -130,14 +140,17 @@ async def _prepare_large(
     request: RunRequest, ready: ReadyMachine, fetching: FetchPolicy, *, cut: bool
 ) -> Prepared:
     """Do the same as `prepare` in a worker process, which receives all data at once."""
-    client, machine = await ready.client(), ready.machine
+    await ready.wait()
+    machine = ready.machine
     knowledge = await machine.knowledge()
     found = await worker.call(_prepare_in_worker, request, knowledge, cut)
     if isinstance(found, Prepared):
         return found
     needs, state = found
+    client = await ready.client()
     placed = await fetch_input_files(needs, client, await machine.folders(), fetching)
-    return await worker.call(_finish_in_worker, state, placed, knowledge)
+    finished = await worker.call(_finish_in_worker, state, placed, knowledge)
+    return replace(finished, files=_names(placed))
 
 
 def _prepare_in_worker(
@@ -169,10 +182,18 @@ def _only_what_executes(prepared: Prepared, knowledge: Knowledge) -> Prepared:
     return replace(prepared, nodes=names, workload=work)
 
 
+class StoredGraph(NamedTuple):
+    """What is known about a stored graph: its nodes, its workload and its model files."""
+
+    names: dict[str, NodeName]
+    workload: Workload
+    models: frozenset[str]
+
+
 async def read_stored(
     prompt: bytes | None, knowledge: Knowledge | None, targets: Collection[str] | None
-) -> tuple[dict[str, NodeName], Workload]:
-    """Return the names of the nodes of a stored graph, and its workload.
+) -> StoredGraph:
+    """Return the names of the nodes of a stored graph, its workload and its model files.
 
     Parameters
     ----------
@@ -188,15 +209,15 @@ async def read_stored(
         return await worker.compute(_facts, prompt, knowledge, targets, large=large)
     except ComfyDeployError as fault:  # a run can be followed without these, too
         log.warning("What the nodes of a run are called is not known: %s", fault.message)
-        return {}, Workload({}, {}, {})
+        return StoredGraph({}, Workload({}, {}, {}), frozenset())
 
 
 def _facts(
     prompt: bytes | None, knowledge: Knowledge | None, targets: Collection[str] | None
-) -> tuple[dict[str, NodeName], Workload]:
+) -> StoredGraph:
     graph = {} if prompt is None else responses.loads(prompt)
     names, work = node_names(graph), workload(graph)
     if prompt is not None and len(prompt) > LARGE and knowledge is not None:
         work = work.only_needed(knowledge.layouts, targets)
         names = {node_id: name for node_id, name in names.items() if node_id in work.steps}
-    return names, work
+    return StoredGraph(names, work, models_in(graph))

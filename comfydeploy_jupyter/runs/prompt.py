@@ -13,6 +13,7 @@ from ..graphs.formats import Graph, check_api_graph, detect_format, same_graph, 
 from ..graphs.formats import GraphFormat as Format
 from ..graphs.inputs import AppliedInputs, apply_inputs
 from ..graphs.loaders import load_files
+from ..graphs.model_files import models_in
 from ..graphs.partial import check_nodes, only_what_is_needed
 from ..graphs.replacements import BUNDLED as REPLACED
 from ..graphs.seeds import SeedMode, Seeds, apply_seeds, needs_definitions
@@ -56,6 +57,10 @@ class Prepared:
         The inputs that the request gives by name, without those as long as files.
     targets : list of str or None
         The output nodes that ComfyUI is asked to execute; None means all in the graph.
+    models : frozenset of str
+        The model files that the prompt names.
+    files : tuple of str
+        The files that were put into the input folder of the machine for this run.
     """
 
     prompt: bytes
@@ -68,6 +73,8 @@ class Prepared:
     structure: str
     inputs: dict[str, Any]
     targets: list[str] | None = None
+    models: frozenset[str] = frozenset()
+    files: tuple[str, ...] = ()
 
 
 class Chosen(NamedTuple):
@@ -230,4 +237,5 @@ def encode(chosen: Chosen, seeds: Seeds) -> Prepared:
         structure=chosen.structure,
         inputs=chosen.inputs,
         targets=chosen.targets,
+        models=models_in(seeds.graph),
     )

@@ -14,16 +14,17 @@ from ..errors import (
     RunTimeoutError,
     TooLargeError,
 )
-from ..net.tasks import wait_for
-from .lifecycle import EXECUTING, Cause, State
-from .waiting import ASK_WITHIN, done_by, outcome, result_of
+from .transitions import Cause, State
+from .unanswered import Unanswered
+from .waiting import done_by, outcome, result_of
 
 if TYPE_CHECKING:
     from ..comfyui.client import ComfyUIClient
     from ..schemas import RunRequest
-    from .begin import Begun
+    from .beginning import Begun
     from .delivery import Delivery
     from .finalize import Finalizer
+    from .pooled import Pooled
     from .run import Run
     from .shared import Shared
 
@@ -44,6 +45,8 @@ class Queueing:
         Stores the uploads and reports that a request asks for.
     finalizer : Finalizer
         Ends runs that ComfyUI does not execute.
+    pooled : Pooled
+        Stores the runs of pools that have to wait.
     """
 
     def __init__(
@@ -51,6 +54,7 @@ class Queueing:
         shared: Shared,
         delivery: Delivery,
         finalizer: Finalizer,
+        pooled: Pooled,
     ) -> None:
         self._repository = shared.repository
         self._machines = shared.machines
@@ -59,12 +63,14 @@ class Queueing:
         self._saver = shared.saver
         self._delivery = delivery
         self._finalizer = finalizer
+        self._pooled = pooled
+        self._unanswered = Unanswered(shared, delivery, finalizer)
         self._background = shared.background
 
     async def hand_over(
         self, request: RunRequest, begun: Begun, *, reply_at_end: bool, until: float | None
     ) -> None:
-        """Store a new run and send it to ComfyUI's queue.
+        """Store a new run and send it to ComfyUI's queue, or let it wait for a machine with room.
 
         Parameters
         ----------
@@ -112,16 +118,8 @@ class Queueing:
         ComfyUIUnavailableError
             If that is not possible now, or ComfyUI does not answer whether it accepts the run.
         """
-        stored = await self._repository.prompt(run.prompt_id)
+        stored = await self.stored_graph(run)
         if stored is None:
-            await self._finalizer.fail(run, "The graph of the run is not in the store")
-            return
-        if run.record.own_keys and not run.keys:
-            reason = (
-                "ComfyUI restarted, and so did Jupyter, which had the run's keys of a Comfy account"
-                " in its memory only. Start the run again"
-            )
-            await self._finalizer.fail(run, reason, kind="KeysForgotten")
             return
         machine = self._machines.find(run.record.machine)
         facts: dict[str, Any] = {
@@ -139,19 +137,36 @@ class Queueing:
             extra=run.record.log_fields,
         )
         try:
-            await self._post(run, client, *stored)
+            await self.post(run, client, *stored)
         except (PromptInvalidError, TooLargeError) as fault:
             await self._finalizer.refuse(run, fault)
 
+    async def stored_graph(self, run: Run) -> tuple[bytes, bytes | None] | None:
+        """Return the graph of a run, in API and UI format; if it cannot be sent, end the run."""
+        stored = await self._repository.prompt(run.prompt_id)
+        if stored is None:
+            await self._finalizer.fail(run, "The graph of the run is not in the store")
+        elif run.record.own_keys and not run.keys:
+            reason = (
+                "Jupyter was restarted, which had the run's keys of a Comfy account in its memory"
+                " only. Start the run again"
+            )
+            await self._finalizer.fail(run, reason, kind="KeysForgotten")
+            return None
+        return stored
+
     async def _hand_over(self, request: RunRequest, begun: Begun, *, keep: bool) -> None:
         run, client, prepared = begun
+        if client is None:
+            await self._pooled.keep(run, prepared, partial(self._begin_delivery, request, run))
+            return
         adding = self._repository.add(run.record, prepared.prompt, prepared.workflow)
         adding.add_done_callback(partial(_note_stored, run))
         if self._delivery.is_wanted(request):
             await self._added(run, adding)
             await self._begin_delivery(request, run)
         try:
-            await self._post(
+            await self.post(
                 run, client, prepared.prompt, prepared.workflow, keep=keep, after=adding
             )
         except (PromptInvalidError, TooLargeError) as fault:
@@ -160,7 +175,10 @@ class Queueing:
             raise
         except ComfyUIUnavailableError as fault:
             await self._added(run, adding)
-            await self._not_answered(run, client, fault)
+            if run.record.pool is not None:
+                await self._pooled.not_taken(run, fault)
+            else:
+                await self._unanswered.look_for(run, client, fault)
 
     async def _added(self, run: Run, adding: asyncio.Future[None]) -> None:
         """Wait until a new run is stored; if it cannot be stored, there is no run."""
@@ -172,6 +190,8 @@ class Queueing:
             raise
 
     async def _begin_delivery(self, request: RunRequest, run: Run) -> None:
+        if not self._delivery.is_wanted(request):
+            return
         try:
             await self._delivery.begin(request, run.prompt_id)
         except ComfyDeployError as fault:
@@ -180,7 +200,7 @@ class Queueing:
             fault.extra["prompt_id"] = run.prompt_id
             raise
 
-    async def _post(
+    async def post(
         self,
         run: Run,
         client: ComfyUIClient,
@@ -193,6 +213,11 @@ class Queueing:
         """Ask ComfyUI to queue a run; with ``keep``, store its acceptance before reporting it.
 
         The last byte of the request is sent when ``after`` is done.
+
+        Raises
+        ------
+        PromptInvalidError, TooLargeError, ComfyUIUnavailableError
+            As in `hand_over`.
         """
         method = run.record.preview_method
         try:
@@ -226,62 +251,6 @@ class Queueing:
                 number,
                 extra=run.record.log_fields,
             )
-
-    async def _not_answered(
-        self, run: Run, client: ComfyUIClient, fault: ComfyUIUnavailableError
-    ) -> None:
-        """Find out whether a prompt was queued although ComfyUI did not answer the request."""
-        if run.ending:
-            await run.ended.wait()  # it was cancelled, or its ComfyUI exited, in the meantime
-            return
-        if run.state in EXECUTING:
-            return  # its events have shown that it is queued
-        if run.state is not State.UNANSWERED:
-            await self._not_sent(run, fault)
-            raise fault
-        try:
-            known = await wait_for(self._look_for(client, run), ASK_WITHIN)
-        except (ComfyUIUnavailableError, asyncio.TimeoutError):
-            log.warning(
-                "Whether ComfyUI has run %s is not known yet",
-                run.prompt_id,
-                extra=run.record.log_fields,
-            )
-            known = False
-        if not known:
-            # ComfyUI may still queue it. This is decided once it cannot do so any more.
-            fault.extra["prompt_id"] = run.prompt_id
-            raise fault
-
-    async def _not_sent(self, run: Run, fault: ComfyUIUnavailableError) -> None:
-        """Remove a run that ComfyUI cannot have received, unless a client has its id."""
-        if run.promised or run.record.cancelling:
-            await self._finalizer.fail(run, fault.message, kind="NotQueued")
-            fault.extra["prompt_id"] = run.prompt_id
-            return
-        log.info(
-            "Run %s does not take place: %s",
-            run.prompt_id,
-            fault.message,
-            extra=run.record.log_fields,
-        )
-        self._finalizer.drop(run, Cause.NOT_SENT, fault.message)
-        await self._repository.discard(run.prompt_id)
-        self._delivery.forget(run.prompt_id)
-
-    async def _look_for(self, client: ComfyUIClient, run: Run) -> bool:
-        """Find a run in ComfyUI and note its state; return False if ComfyUI does not have it."""
-        running, pending = await client.find([run.comfyui_id])
-        if running:
-            run.begin(Cause.FOUND_EXECUTING)
-        elif pending:
-            run.transition(Cause.FOUND_QUEUED)
-        else:
-            entry = await client.history(run.comfyui_id)
-            if entry is None:
-                return False
-            await self._finalizer.settle(run, entry)
-        return True
 
 
 def _note_stored(run: Run, adding: asyncio.Future[None]) -> None:

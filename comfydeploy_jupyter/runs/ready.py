@@ -16,10 +16,13 @@ class ReadyMachine:
     ----------
     machine : Machine
         The machine.
+    may_wait : bool
+        Whether a run may be created although the machine is not ready: it waits for one.
     """
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, *, may_wait: bool = False) -> None:
         self.machine = machine
+        self._may_wait = may_wait
         self._client: ComfyUIClient | None = None
 
     async def client(self) -> ComfyUIClient:
@@ -33,3 +36,14 @@ class ReadyMachine:
         if self._client is None or self.machine.reachable_client() is not self._client:
             self._client = await self.machine.ready()
         return self._client
+
+    async def wait(self) -> None:
+        """Wait as `client` does, if the run cannot be created before.
+
+        Raises
+        ------
+        ComfyUIUnavailableError
+            As in `client`.
+        """
+        if not self._may_wait:
+            await self.client()

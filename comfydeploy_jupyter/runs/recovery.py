@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import logging
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import ComfyUIUnavailableError
 from ..net.tasks import wait_for
-from .lifecycle import IN_DOUBT, Cause, State
+from .pooled import MAX_ATTEMPTS
+from .silence import Silences
+from .transitions import IN_DOUBT, Cause, State
 from .waiting import now
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from ..comfyui.events import Event
     from ..machines.machine import Machine
     from .finalize import Finalizer
+    from .pooled import Pooled
     from .queueing import Queueing
     from .run import Run
     from .shared import Shared
@@ -33,23 +36,7 @@ log = logging.getLogger(__name__)
 IN_FLIGHT = 0.25  # seconds that an event may take to arrive
 OVERTAKEN = 2.0  # seconds for an event that is received after a later answer, on a busy machine
 GRACE = 10.0  # seconds at most until a prompt without an answer counts as not queued
-MAX_ATTEMPTS = 2  # exits of ComfyUI with a run as the next one, after which the run fails
 MAX_FAULTS = 3  # failed requests about runs, after which the other runs are checked later
-
-
-class Silence(NamedTuple):
-    """The state of a ComfyUI that answers no HTTP requests.
-
-    Attributes
-    ----------
-    since : float
-        Monotonic time of the first request without an answer.
-    hangs : bool
-        Whether it may still be running: it did not refuse the connection of the last request.
-    """
-
-    since: float
-    hangs: bool
 
 
 class Recovery:
@@ -61,45 +48,38 @@ class Recovery:
         The objects that all modules of runs use.
     queueing : Queueing
         Queues runs again that ComfyUI has lost.
+    pooled : Pooled
+        Lets runs of pools wait again that ComfyUI has lost.
     finalizer : Finalizer
         Ends runs that are over.
+
+    Attributes
+    ----------
+    silences : Silences
+        Since when the ComfyUIs of machines have not answered.
     """
 
     def __init__(
         self,
         shared: Shared,
         queueing: Queueing,
+        pooled: Pooled,
         finalizer: Finalizer,
     ) -> None:
         self._active = shared.active
         self._queueing = queueing
+        self._pooled = pooled
         self._finalizer = finalizer
         self._background = shared.background
         self._locks: dict[str, asyncio.Lock] = {}
         self._to_reconcile: set[str] = set()
         self._reconciled_at: dict[str, float] = {}
         self._recounting: set[str] = set()
-        self._silences: dict[str, Silence] = {}
+        self.silences = Silences()
 
     def reconciled_at(self, machine: Machine) -> float:
         """Return the monotonic time of the last `reconcile`, 0 before the first."""
         return self._reconciled_at.get(machine.id, 0.0)
-
-    def silence(self, machine: Machine) -> Silence | None:
-        """Return since when the machine's ComfyUI has not answered; None if it answers."""
-        return self._silences.get(machine.id)
-
-    async def ask(self, machine: Machine, request: Awaitable[T]) -> T:
-        """Await a request to the machine's ComfyUI, and note whether it was answered."""
-        try:
-            answer = await request
-        except ComfyUIUnavailableError as fault:
-            hangs = bool(fault.details.get("hangs"))
-            since = self._silences.get(machine.id, Silence(now(), hangs)).since
-            self._silences[machine.id] = Silence(since, hangs)
-            raise
-        self._silences.pop(machine.id, None)
-        return answer
 
     async def conclude(self, run: Run, machine: Machine) -> None:
         """Find out how a run ended that has succeeded, or that ComfyUI has stopped executing."""
@@ -154,7 +134,7 @@ class Recovery:
                 return False
             try:
                 finding = client.find([run.comfyui_id for run in runs])
-                running, pending = await self.ask(machine, finding)
+                running, pending = await self.silences.ask(machine, finding)
                 return await self._compare(runs, running, pending, client)
             except ComfyUIUnavailableError as fault:
                 log.warning(
@@ -266,8 +246,12 @@ class Recovery:
             return  # it may still be queued
         if run.state is State.EXECUTED and run.events_complete:
             await self._finalizer.complete(run)
+        elif run.state is State.RUNNING and run.record.retry and not run.record.cancelling:
+            await self._pooled.give_back(run, "ComfyUI restarted or forgot the run")
         elif run.state in (State.RUNNING, State.EXECUTED):
             await self._finalizer.fail(run, "ComfyUI restarted or forgot the run")
+        elif run.record.pool is not None and not run.events_complete:
+            await self._pooled.give_back(run, "ComfyUI restarted or forgot the run")
         elif run.state is State.UNCONFIRMED:
             reason = "The run was not handed to ComfyUI before Jupyter stopped"
             await self._finalizer.fail(run, reason, kind="NotQueued")

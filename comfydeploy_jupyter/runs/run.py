@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 from .. import metrics
 from ..timestamps import parse_timestamp
 from .facts import UPLOADING
-from .lifecycle import Cause, Lifecycle, State
+from .lifecycle import Lifecycle
 from .live import LiveStatus, NodeName
 from .log import SHORT
 from .story import not_before
+from .transitions import Cause, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

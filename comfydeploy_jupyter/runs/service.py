@@ -7,37 +7,37 @@ from typing import TYPE_CHECKING, Any
 
 from ..net.fetch_policy import ALLOWED, FetchPolicy
 from .active import ActiveRuns
+from .assigning import Assigning
 from .background import Background
 from .begin import BEGIN_WITHIN, Beginnings
 from .cancel import Canceller
+from .dispatching import Dispatching
 from .events import MachineEvents
 from .finalize import Finalizer
 from .orphans import Orphans
-from .outputs import reply, unknown_run
 from .past import Past
+from .pooled import Pooled
 from .queueing import Queueing
+from .reading import RunReader
 from .recovery import Recovery
 from .retention import EndedRuns
 from .saving import StateSaver
 from .shared import Shared
-from .story import describe
 from .watch import Watch
 
 if TYPE_CHECKING:
-    from collections import Counter
     from collections.abc import Awaitable, Callable, Collection
 
     from ..machines.machine import MachineListener
     from ..machines.registry import MachineRegistry
     from ..schemas import RunRequest
-    from ..store.runs import RunRecord, RunRepository
+    from ..store.runs import RunRepository
     from ..store.session import Session
     from .delivery import Delivery
-    from .log import RunEvent
     from .run import Run
 
 
-class RunService:
+class RunService(RunReader):
     """Queues prompts, follows them until their end and emits their events to all followers.
 
     A run is stored before ComfyUI can queue it; its end is stored before any client receives it.
@@ -91,8 +91,12 @@ class RunService:
         background = Background()
         active, ended, past = ActiveRuns(view_url), EndedRuns(), Past(repository, background)
         saver = StateSaver(repository, background)
-        shared = Shared(repository, machines, session, active, ended, saver, past, background)
+        dispatching = Dispatching(machines, active)
+        shared = Shared(
+            repository, machines, session, active, ended, saver, past, background, dispatching
+        )
         finalizer = Finalizer(shared, delivery)
+        pooled = Pooled(shared, finalizer)
         beginnings = Beginnings(
             shared,
             finalizer,
@@ -100,19 +104,21 @@ class RunService:
             comfy_api_key=comfy_api_key,
             fetching=fetching,
         )
-        queueing = Queueing(shared, delivery, finalizer)
+        queueing = Queueing(shared, delivery, finalizer, pooled)
         canceller = Canceller(shared, beginnings, finalizer)
-        recovery = Recovery(shared, queueing, finalizer)
-        self._shared = shared
+        recovery = Recovery(shared, queueing, pooled, finalizer)
+        super().__init__(shared)
         self._beginnings = beginnings
         self._queueing = queueing
         self._canceller = canceller
-        self.silence = recovery.silence
-        self._orphans = Orphans(shared, beginnings, finalizer)
+        self.silence = recovery.silences.of
+        self._orphans = Orphans(shared, beginnings, finalizer, pooled)
+        self._assigning = Assigning(shared, queueing, pooled, finalizer)
         self._watch = Watch(
-            shared, recovery, finalizer, lost_after=lost_after, gone_after=gone_after
+            shared, recovery, finalizer, pooled, lost_after=lost_after, gone_after=gone_after
         )
-        self.listener: MachineListener = MachineEvents(shared, recovery, canceller, finalizer)
+        self._events = MachineEvents(shared, recovery, canceller, finalizer, pooled)
+        self.listener: MachineListener = self._events
         self._submitting = 0  # runs that are being queued
         active.follow(delivery.handle_event)
         machines.open_runs = active.count_on
@@ -121,6 +127,7 @@ class RunService:
         """Recover the runs that had not ended when the last server stopped, and watch all runs."""
         await self._orphans.recover(self._shared.session.claimed)
         self._shared.background.start(self._watch.run())
+        self._shared.background.start(self._assigning.run())
 
     async def recover_orphans(self, sessions: Collection[str]) -> None:
         """Recover and follow the runs of servers that have exited, by their session ids."""
@@ -128,6 +135,7 @@ class RunService:
 
     async def close(self) -> None:
         """Stop following runs; ComfyUI continues them, and the next start recovers them."""
+        self._events.close()
         await self._shared.saver.close()
         await self._shared.background.close()
         for run in self._shared.active:
@@ -176,7 +184,6 @@ class RunService:
             ComfyUI has been asked and the run is followed. If not, nothing was done; that is not
             decided before `BEGIN_WITHIN` seconds.
         """
-        machine = self._shared.machines.get(request.machine)
         until = latest = None
         if request.timeout is not None:
             begun_at = asyncio.get_running_loop().time() if arrived is None else arrived
@@ -184,7 +191,7 @@ class RunService:
             latest = begun_at + max(request.timeout, BEGIN_WITHIN)
         self._submitting += 1
         try:
-            begun = await self._beginnings.begin(request, machine, small=small, until=latest)
+            begun = await self._beginnings.begin(request, small=small, until=latest)
             await self._queueing.hand_over(request, begun, reply_at_end=reply_at_end, until=until)
         finally:
             self._submitting -= 1
@@ -195,91 +202,10 @@ class RunService:
         found = self._beginnings.find(prompt_id)
         return None if found is None else found.task
 
-    def find(self, prompt_id: str) -> Run | None:
-        """Return a run whose events are in memory, or None."""
-        return self._shared.active.get(prompt_id) or self._shared.ended.get(prompt_id)
-
-    async def record(self, prompt_id: str) -> RunRecord:
-        """Return the record of a run.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no run with that id.
-        """
-        # If both processes exit after a client has read the state, the run is not executed again.
-        await self._shared.saver.now_if_due(prompt_id)
-        run = self.find(prompt_id)
-        record = run.record if run is not None else await self._shared.repository.get(prompt_id)
-        if record is None:
-            raise unknown_run(prompt_id)
-        return record
-
-    async def story(self, prompt_id: str) -> list[dict[str, Any]]:
-        """Return the story of a run: what has happened to it, in order.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no run with that id.
-        """
-        return describe((await self.record(prompt_id)).story)
-
-    async def newest(
-        self,
-        *,
-        limit: int = 100,
-        offset: int = 0,
-        status: str | None = None,
-        structure: str | None = None,
-        metadata: dict[str, str] | None = None,
-    ) -> list[dict[str, Any]]:
-        """Return the replies of runs, newest first.
-
-        Parameters
-        ----------
-        limit, offset : int
-            How many replies, and how many newer ones to skip.
-        status, structure, metadata : optional
-            Only runs with this status, of this workflow, and with all of these labels.
-        """
-        records = await self._shared.repository.newest(
-            limit=limit, offset=offset, status=status, structure=structure, metadata=metadata
-        )
-        return [self.reply(record) for record in records]
-
-    def reply(self, record: RunRecord) -> dict[str, Any]:
-        """Return the body of the reply to ``POST run`` for a run."""
-        body = reply(record, self._shared.active.view_url)
-        run = self._shared.active.get(record.prompt_id)
-        if run is not None and record.status in ("running", "uploading"):
-            body.update(run.live())
-        return body
-
-    def counts(self, machine_id: str | None = None) -> dict[str, int]:
-        """Return how many runs are executing and how many wait, on all machines or on one."""
-        return self._shared.active.counts(machine_id)
-
-    def open_statuses(self) -> Counter[tuple[str, str]]:
-        """Return the number of unfinished runs for each pair of machine and status."""
-        return self._shared.active.by_status()
-
     @property
     def at_work(self) -> bool:
         """Whether any run is being queued or has not ended."""
         return bool(self._submitting or len(self._shared.active))
-
-    def open_runs(self, client_id: str) -> int:
-        """Return the number of unfinished runs of a client."""
-        return self._shared.active.of_client(client_id)
-
-    async def has_runs(self, client_id: str) -> bool:
-        """Return whether a client has ever started a run."""
-        return await self._shared.repository.has_client(client_id)
-
-    def follow(self, follower: Callable[[Run, RunEvent], None]) -> Callable[[], None]:
-        """Call ``follower(run, event)`` for each event of each run; return a function to stop."""
-        return self._shared.active.follow(follower)
 
     async def interrupt(self, prompt_id: str | None, machine_id: str | None) -> tuple[str, str]:
         """Cancel a run, queued or running.

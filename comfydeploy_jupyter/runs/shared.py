@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from ..store.session import Session
     from .active import ActiveRuns
     from .background import Background
+    from .dispatching import Dispatching
     from .past import Past
     from .retention import EndedRuns
     from .saving import StateSaver
@@ -38,6 +39,8 @@ class Shared:
         The work of nodes in earlier runs.
     background : Background
         The background tasks.
+    dispatching : Dispatching
+        The queue in front of pools, and the load of all machines.
     """
 
     repository: RunRepository
@@ -48,3 +51,4 @@ class Shared:
     saver: StateSaver
     past: Past
     background: Background
+    dispatching: Dispatching

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from ..comfyui.out_of_memory import HANGS
 from ..errors import ComfyDeployError
-from .lifecycle import State
 from .recovery import IN_FLIGHT
+from .transitions import State
 from .waiting import ASK_WITHIN, now
 
 if TYPE_CHECKING:
     from ..machines.machine import Machine
     from .finalize import Finalizer
+    from .pooled import Pooled
     from .recovery import Recovery
     from .run import Run
     from .shared import Shared
@@ -38,6 +39,8 @@ class Watch:
         Compares runs with ComfyUI's queue and history.
     finalizer : Finalizer
         Ends runs that have failed because their ComfyUI is gone.
+    pooled : Pooled
+        Lets runs of pools wait for another machine if their ComfyUI has ended.
     lost_after, gone_after : float
         As in `RunService`.
     """
@@ -47,6 +50,7 @@ class Watch:
         shared: Shared,
         recovery: Recovery,
         finalizer: Finalizer,
+        pooled: Pooled,
         *,
         lost_after: float,
         gone_after: float,
@@ -56,6 +60,7 @@ class Watch:
         self._active = shared.active
         self._recovery = recovery
         self._finalizer = finalizer
+        self._pooled = pooled
         self._background = shared.background
         self._lost_after = lost_after
         self._gone_after = gone_after
@@ -94,7 +99,7 @@ class Watch:
         machine.open()
         away = now() - machine.disconnected_at
         pressing = [run for run in runs if _presses(run)]
-        ended = bool(pressing) and away > ENDED_AFTER and await machine.has_ended()
+        ended = away > ENDED_AFTER and await machine.has_ended()
         verdict = await machine.look_for_memory_verdict()
         if machine.connected:
             return
@@ -104,6 +109,8 @@ class Watch:
             if run in pressing and ended:
                 reason = "ComfyUI has ended: it refuses connections"
                 await self._finalizer.fail(run, reason, advice=verdict)
+            elif run.record.pool is not None and ended:
+                await self._pooled.give_back(run, "ComfyUI has ended: it refuses connections")
             elif away > self._limit(run in pressing, hangs=machine.hangs):
                 reason = f"ComfyUI has been unreachable for {away:.0f} s"
                 advice = HANGS if machine.hangs else verdict
@@ -114,7 +121,7 @@ class Watch:
 
         Events count as answers, except for a run that ComfyUI is not known to have received.
         """
-        silence, connection = self._recovery.silence(machine), machine.connection
+        silence, connection = self._recovery.silences.of(machine), machine.connection
         if silence is None or connection is None:
             return
         for run in runs:
@@ -144,7 +151,7 @@ class Watch:
         remaining = len(runs)
         if silent:
             asking = client.queue_remaining(within=ASK_WITHIN)
-            remaining = await self._recovery.ask(machine, asking)
+            remaining = await self._recovery.silences.ask(machine, asking)
         unheard = False
         if (
             strangers

@@ -24,6 +24,7 @@ __all__ = [
     "MachineDelete",
     "MachineSource",
     "MachineUpdate",
+    "MachinesQuery",
 ]
 
 _MachineId = Annotated[
@@ -35,6 +36,17 @@ class MachineSource(CloudTarget):
     """Query of ``GET machine``."""
 
     machine_id: _MachineId = None
+
+
+class MachinesQuery(Model):
+    """Query of ``GET machines``."""
+
+    members: bool = Field(
+        False,
+        description="Whether pools contain their members: the ComfyUI, GPU, models, present run and"
+        " queue of each.",
+        examples=[False],
+    )
 
 
 class MachineConfig(CloudBody):
@@ -87,6 +99,12 @@ class MachineConfig(CloudBody):
         description="The steps by which ComfyDeploy builds a `cloud` machine. For other machines"
         " they are only stored.",
     )
+    members: list[MachineRef] | None = Field(
+        None,
+        description="The machines of a `pool`, by their ids or names. A run of the pool is executed"
+        " by one of them.",
+        examples=[["local", "studio"]],
+    )
     comfyui_version: Annotated[str, Field(max_length=255)] | None = Field(
         None,
         description="The version of ComfyUI of a `cloud` machine. For other machines it is only"
@@ -117,10 +135,11 @@ class MachineCreate(MachineConfig):
         description="The name of the machine; its id is made from it.",
         examples=["studio"],
     )
-    kind: Literal["managed", "comfyui", "cloud"] | None = Field(
+    kind: Literal["managed", "comfyui", "cloud", "pool"] | None = Field(
         None,
         description="`managed`: this server starts and ends ComfyUI; `comfyui`: a ComfyUI that runs"
-        " already; `cloud`: serverless at ComfyDeploy. The default follows from the other fields.",
+        " already; `cloud`: serverless at ComfyDeploy; `pool`: machines that share one queue. The"
+        " default follows from the other fields.",
         examples=["comfyui"],
     )
 

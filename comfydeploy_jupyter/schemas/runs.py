@@ -158,6 +158,12 @@ class RunRequest(Keyed):
         examples=[{"client": "acme"}],
     )
 
+    retry: Annotated[int, Field(ge=0, le=10)] | None = Field(
+        None,
+        description="How often the run is executed again if the machine that executes it ends. Only"
+        " for pools and `auto`; the default is 0, so that nothing is executed twice.",
+        examples=[1],
+    )
     status_endpoint: Endpoint | None = Field(
         None, description="An address that receives the run's states, events and outputs."
     )

@@ -188,6 +188,8 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "CREATE INDEX runs_with_labels ON runs (id) WHERE metadata IS NOT NULL",
         ),
     ),
+    # The pool that a run was sent to; null for a named machine.
+    ("pools", ("ALTER TABLE runs ADD COLUMN pool TEXT",)),
 )
 
 

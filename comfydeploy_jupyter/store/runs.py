@@ -75,6 +75,11 @@ class RunRecord:
         Its labels, which never change.
     story : list of list of str
         The events of its life: each with time, cause, new state and, if known, details.
+    pool : str or None
+        Id of the pool that the run was sent to, ``auto`` included; None for a named machine. While
+        the run waits for a member with room, ``machine`` is this id too.
+    retry : int
+        Number of times that it may be executed again because the machine that executed it ended.
     """
 
     prompt_id: str
@@ -110,6 +115,8 @@ class RunRecord:
     comfyui_id: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
     story: list[list[str]] = field(default_factory=list)
+    pool: str | None = None
+    retry: int = 0
 
     def __post_init__(self) -> None:
         self.comfyui_id = self.comfyui_id or self.prompt_id
@@ -118,6 +125,11 @@ class RunRecord:
     def finished(self) -> bool:
         """Whether the run has ended."""
         return self.status in FINAL
+
+    @property
+    def waits(self) -> bool:
+        """Whether the run waits for a member of its pool that has room."""
+        return self.pool is not None and self.machine == self.pool and not self.finished
 
     @property
     def log_fields(self) -> dict[str, Any]:
@@ -137,6 +149,7 @@ _COLUMNS = (
     "finished_at",
     "execution_time",
     "structure",
+    "pool",
 )
 _DETAILS = (
     "outputs",
@@ -159,6 +172,7 @@ _DETAILS = (
     "preview_method",
     "own_keys",
     "comfyui_id",
+    "retry",
 )
 
 

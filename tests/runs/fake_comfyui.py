@@ -134,13 +134,13 @@ class FakeComfyUI:
     timeout = 30.0
     url = "fake"
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "local") -> None:
         self.answer = "taken"
         self.refuses = False
         self.alive = True
         self.connected = True
         self.listener: Any = None
-        self.machine = FakeMachine(self)
+        self.machine = FakeMachine(self, name)
         self.pending: list[str] = []
         self.running: str | None = None
         self.history_of: dict[str, dict[str, Any]] = {}
@@ -295,11 +295,11 @@ class FakeComfyUI:
 class FakeMachine:
     """The methods of `Machine` that runs use."""
 
-    id = name = "local"
     is_dead = hangs = False
-    memory_verdict = known_definitions = None
+    memory_verdict = known_definitions = process = None
 
-    def __init__(self, comfyui: FakeComfyUI) -> None:
+    def __init__(self, comfyui: FakeComfyUI, name: str) -> None:
+        self.id = self.name = name
         self._comfyui = comfyui
         self.asked = 0  # the number of waits for it
         self.knowledge_asked = 0

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from comfydeploy_jupyter.errors import ConflictError, NotFoundError
-from comfydeploy_jupyter.runs.lifecycle import (
+from comfydeploy_jupyter.runs.story import KEPT_FIRST, MAX_DETAIL, MAX_ENTRIES, add_entry
+from comfydeploy_jupyter.runs.transitions import (
     OPEN,
     OVER,
     RECOVERED,
@@ -23,7 +24,6 @@ from comfydeploy_jupyter.runs.lifecycle import (
     Cause,
     State,
 )
-from comfydeploy_jupyter.runs.story import KEPT_FIRST, MAX_DETAIL, MAX_ENTRIES, add_entry
 from tests.jupyter_process import REPOSITORY
 
 from .world import GONE_AFTER, HAPPENINGS, LOST_AFTER, SUDDEN, World
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 @pytest.fixture(autouse=True)
 def no_hidden_errors() -> None:
     """Faults of the store are in the log as errors; `World` looks for others."""
+
+
+POOLS = ("gpus", "auto")
 
 
 class Life(RuleBasedStateMachine):
@@ -51,6 +54,9 @@ class Life(RuleBasedStateMachine):
         uploads=st.booleans(),
         answer=st.sampled_from(["taken", "taken", "slow", "lost", "late", "ignored", "refused"]),
         pause=st.sampled_from([0.0, 0.01, 0.03, 0.05, 0.1, 0.6]),
+        machine=st.sampled_from([None, "gpus", "gpus", "auto", "second"]),
+        retry=st.sampled_from([0, 0, 1]),
+        front=st.booleans(),
     )
     def submit(
         self,
@@ -60,11 +66,18 @@ class Life(RuleBasedStateMachine):
         uploads: bool,
         answer: str,
         pause: float,
+        machine: str | None,
+        retry: int,
+        front: bool,
     ) -> None:
         if well:
             self.world.heal()
-        self.world.comfyui.answer = answer
-        prompt_id = self.world.submit(wait=wait, timeout=timeout)
+        for comfyui in self.world.comfyuis:
+            comfyui.answer = answer
+        retry = retry if machine in POOLS else 0
+        prompt_id = self.world.submit(
+            wait=wait, timeout=timeout, machine=machine, retry=retry, front=front
+        )
         if uploads:
             self.world.delivery.uploading.add(prompt_id)
         self.world.tick(pause)
@@ -75,22 +88,29 @@ class Life(RuleBasedStateMachine):
         end=st.sampled_from([None, "success", "success", "error", "interrupted"]),
         pause=st.sampled_from([0.0, 0.01, 0.01, 0.03]),
         afterwards=st.sampled_from(["nothing", "nothing", *HAPPENINGS, *SUDDEN * 3]),
+        second=st.booleans(),
     )
     def comfyui_works(
-        self, told: bool, meanwhile: str, end: str | None, pause: float, afterwards: str
+        self,
+        told: bool,
+        meanwhile: str,
+        end: str | None,
+        pause: float,
+        afterwards: str,
+        second: bool,
     ) -> None:
         """Begin with the next prompt and end it; what is not ``told`` falls into a gap."""
-        comfyui = self.world.comfyui
+        comfyui = self.world.comfyuis[second]
         if not told:
             self.world.call(comfyui.disconnect)
         self.world.call(comfyui.begin)
-        self.world.happens(meanwhile)
+        self.world.happens(meanwhile, comfyui)
         if end is not None:
             self.world.call(comfyui.finish, f"execution_{end}")
         if not told:
             self.world.call(comfyui.connect)
         self.world.tick(pause)
-        self.world.happens(afterwards)
+        self.world.happens(afterwards, comfyui)
 
     @precondition(lambda self: self.world.waiting)
     @rule(data=st.data(), pause=st.sampled_from([0.0, 0.01, 0.03, 0.1]))
@@ -99,9 +119,9 @@ class Life(RuleBasedStateMachine):
         self.world.cancel(data.draw(st.sampled_from(runs)))
         self.world.tick(pause)
 
-    @rule(what=st.sampled_from(HAPPENINGS))
-    def something_happens(self, what: str) -> None:
-        self.world.happens(what)
+    @rule(what=st.sampled_from(HAPPENINGS), second=st.booleans())
+    def something_happens(self, what: str, second: bool) -> None:
+        self.world.happens(what, self.world.comfyuis[second])
 
     @rule(seconds=st.sampled_from([0.0, 0.01, 0.03, 0.3, 1.0, 5.0, 40.0, 700.0]))
     def time_passes(self, seconds: float) -> None:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from comfydeploy_jupyter.comfyui.events import Unread
 from comfydeploy_jupyter.errors import ComfyDeployError, NotFoundError
-from comfydeploy_jupyter.machines.registry import MachineRegistry
-from comfydeploy_jupyter.runs.lifecycle import EXECUTING, OVER, POSTING, STATUS, State
+from comfydeploy_jupyter.machines.registry import MachineRegistry, Pool
 from comfydeploy_jupyter.runs.service import RunService
+from comfydeploy_jupyter.runs.transitions import EXECUTING, OVER, POSTING, STATUS, State
 from comfydeploy_jupyter.schemas import RunRequest
 from comfydeploy_jupyter.store.runs import FINAL, RunRecord
 
@@ -60,7 +60,7 @@ def validate(run: Run) -> None:
 
 
 class World:
-    """A Jupyter server that can be killed, its store and its ComfyUI.
+    """A Jupyter server that can be killed, its store and its two ComfyUIs, which are a pool.
 
     All messages about runs are compared with earlier messages, and with the store.
     """
@@ -69,6 +69,9 @@ class World:
         self.loop = VirtualLoop()
         self.store = FakeStore()
         self.comfyui = FakeComfyUI()
+        self.second = FakeComfyUI("second")
+        self.comfyuis = (self.comfyui, self.second)
+        self.executed: dict[str, int] = {}  # executions of runs that are stored as executing
         self.delivery = FakeDelivery()
         self.told: dict[str, str] = {}  # the last status of each run that was sent to anybody
         self.ends: dict[str, int] = defaultdict(int)
@@ -77,12 +80,15 @@ class World:
         self.errors: dict[str, ComfyDeployError] = {}  # the results in replies to requests
         self.waiting: dict[str, asyncio.Task[None]] = {}
         self.runs: list[Run] = []
+        self.retried: set[str] = set()  # runs that may be executed again
         self.serve()
 
     def serve(self) -> None:
         registry = MachineRegistry()
-        machine: Any = self.comfyui.machine
-        registry.add(machine)
+        for comfyui in self.comfyuis:
+            machine: Any = comfyui.machine
+            registry.add(machine)
+        registry.set_pool(Pool("gpus", "gpus", members=("local", "second")))
         store: Any = self.store
         session: Any = SimpleNamespace(id="s", claimed=frozenset(["s"]))
         delivery: Any = self.delivery
@@ -96,7 +102,8 @@ class World:
             lost_after=LOST_AFTER,
             gone_after=GONE_AFTER,
         )
-        self.comfyui.listener = self.service.listener
+        for comfyui in self.comfyuis:
+            comfyui.listener = self.service.listener
         self.service.follow(self.hear)
         self.do(self.service.open())
 
@@ -132,6 +139,8 @@ class World:
 
     def submit(self, **fields: Any) -> str:
         prompt_id = f"run-{len(self.waiting)}"
+        if fields.get("retry"):
+            self.retried.add(prompt_id)
         request = RunRequest(**{"workflow_api": GRAPH, "prompt_id": prompt_id, **fields})
         self.waiting[prompt_id] = self.loop.create_task(self._submit(request))
         return prompt_id
@@ -160,7 +169,7 @@ class World:
     def kill(self) -> None:
         """End the server as by ``kill -9``, and start another one."""
         for timer in self.loop.timers:
-            if timer not in self.comfyui.timers:
+            if all(timer not in comfyui.timers for comfyui in self.comfyuis):
                 timer.cancel()
         for task in asyncio.all_tasks(self.loop):
             task.cancel()
@@ -169,8 +178,8 @@ class World:
         self.store.failing = False
         self.serve()
 
-    def happens(self, what: str) -> None:
-        comfyui = self.comfyui
+    def happens(self, what: str, comfyui: FakeComfyUI | None = None) -> None:
+        comfyui = comfyui or self.comfyui
         if what == "connection breaks":
             self.call(comfyui.disconnect)
         elif what == "connection is back":
@@ -205,25 +214,44 @@ class World:
             if prompt_id in self.store.refused:
                 continue  # its messages may be lost with the server
             before = self.told.get(prompt_id, "not-started")
-            assert RANK[record.status] >= RANK[before], f"{prompt_id}: {before} -> {record.status}"
+            again = record.status == "queued" and before == "running" and prompt_id in self.retried
+            assert RANK[record.status] >= RANK[before] or again, (
+                f"{prompt_id}: {before} -> {record.status}"
+            )
             assert before not in FINAL or record.status == before, f"{prompt_id}: its end moves"
             self.told[prompt_id] = record.status
             assert self.ends[prompt_id] <= 1, f"{prompt_id}: it ends twice"
+        self.check_executions()
+
+    def check_executions(self) -> None:
+        """Fail if a run that is known to execute is executed again, or is in two ComfyUIs."""
+        for prompt_id, row in self.store.rows.items():
+            count = sum(comfyui.executions[row.comfyui_id] for comfyui in self.comfyuis)
+            known = self.executed.get(prompt_id, count)
+            if prompt_id not in self.retried:
+                assert count == known, f"{prompt_id}: it is executed again"
+            if row.status in ("running", "uploading", "success"):
+                self.executed[prompt_id] = count
+            having = [c for c in self.comfyuis if row.comfyui_id in (c.running, *c.pending)]
+            assert len(having) <= 1, f"{prompt_id}: two ComfyUIs have it"
 
     def heal(self) -> None:
         """End all simulated errors."""
         self.store.failing = False
-        self.comfyui.answer, self.comfyui.refuses = "taken", False
-        self.comfyui.start()
-        self.call(self.comfyui.connect)
+        for comfyui in self.comfyuis:
+            comfyui.answer, comfyui.refuses = "taken", False
+            comfyui.start()
+            self.call(comfyui.connect)
 
     def finish(self) -> None:
-        """End all simulated errors, and let ComfyUI execute all its prompts."""
+        """End all simulated errors, and let both ComfyUIs execute all their prompts."""
         self.heal()
         for _ in range(3 + 3 * len(self.waiting)):
-            self.call(self.comfyui.begin)
+            for comfyui in self.comfyuis:
+                self.call(comfyui.begin)
             self.tick(5.0)
-            self.call(self.comfyui.finish, "execution_success")
+            for comfyui in self.comfyuis:
+                self.call(comfyui.finish, "execution_success")
             self.tick(15.0)
 
     def close(self) -> None:

@@ -1,0 +1,412 @@
+"""Pools: machines with one queue of runs; users name the members, or a provider starts them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from ..comfyui.transport import Access
+from ..errors import ComfyDeployError, ConflictError, InvalidRequestError, NotFoundError
+from ..net.backoff import Backoff
+from ..net.tasks import BackgroundTasks
+from ..store.machines import MachineRecord
+from .registry import AUTO, Pool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from ..schemas import MachineConfig, MachineCreate, MachineUpdate
+    from .machine import Machine, MachineListener
+    from .providers import Member, Provider, ProviderKind
+    from .records import MachineRecords
+    from .registry import MachineRegistry
+    from .settings import MachineSettings
+
+log = logging.getLogger(__name__)
+
+POOL = "pool"
+AGAIN = Backoff(first=1.0, longest=60.0)  # pauses between attempts to start a provider
+MOST_MEMBERS = 10_000
+
+
+class Pools:
+    """Creates, changes, describes and deletes pools; starts and closes their providers.
+
+    Parameters
+    ----------
+    records : MachineRecords
+        The records of machines and pools.
+    registry : MachineRegistry
+        The machines and pools that runs can be sent to.
+    make : callable
+        Returns an unopened machine with an id, a name and settings.
+    listener : MachineListener
+        Is informed when a member has certainly ended.
+    defaults : MachineSettings
+        The settings of members besides their address.
+    kinds : mapping of str to ProviderKind
+        The kinds of pools with a provider.
+    """
+
+    def __init__(
+        self,
+        records: MachineRecords,
+        registry: MachineRegistry,
+        make: Callable[[str, str, MachineSettings], Machine],
+        listener: MachineListener,
+        *,
+        defaults: MachineSettings,
+        kinds: Mapping[str, ProviderKind],
+    ) -> None:
+        self._records = records
+        self._registry = registry
+        self._make = make
+        self._listener = listener
+        self._defaults = defaults
+        self._kinds = kinds
+        self._providers: dict[str, Provider] = {}
+        self._failures: dict[str, ComfyDeployError] = {}
+        self._starting: dict[str, asyncio.Task[None]] = {}
+        self._lock = asyncio.Lock()
+        self._tasks = BackgroundTasks(log)
+        registry.demand = self._wanted
+
+    def open(self) -> None:
+        """Register all pools, once their machines are registered; nothing is started."""
+        for record in self._records:
+            if self.is_pool(record.kind):
+                self._registry.set_pool(_pool(record))
+
+    def start(self) -> None:
+        """Start the providers of all pools, in the background."""
+        for record in self._records:
+            if record.kind in self._kinds:
+                self._begin(record)
+
+    async def close(self) -> None:
+        """Close all providers; their ComfyUIs may continue."""
+        await self._tasks.close()
+        providers, self._providers = self._providers, {}
+        await asyncio.gather(*(provider.close(delete=False) for provider in providers.values()))
+
+    def is_pool(self, kind: str) -> bool:
+        """Return whether a kind of machine is a pool."""
+        return kind == POOL or kind in self._kinds
+
+    # -- description -------------------------------------------------------------------------
+
+    def find(self, machine_id: str | None) -> Pool | None:
+        """Return the pool with an id or a name, None if it is a machine.
+
+        Raises
+        ------
+        NotFoundError
+            If there is neither a pool nor a machine with it.
+        """
+        pool = self._registry.pool(machine_id, field="machine_id")
+        return None if pool is None or pool.id == AUTO else pool
+
+    def describe(self, pool: Pool) -> dict[str, Any]:
+        """Return the description and the state of a pool, for ``GET machine``."""
+        record, provider = self._records[pool.id], self._providers.get(pool.id)
+        config = dict(record.config)
+        return {
+            **self.summary(pool, members=True),
+            "hardware": {"cpu": None, "memory": None, "gpus": [], "disks": []},
+            "software": {},
+            "config": config if record.kind == POOL else {**config, "members": [*pool.members]},
+            "provider": None if provider is None else provider.describe(),
+            "restart_required": False,
+        }
+
+    def summary(self, pool: Pool, *, members: bool) -> dict[str, Any]:
+        """Return a short description of a pool, without sending requests.
+
+        Parameters
+        ----------
+        pool : Pool
+            The pool.
+        members : bool
+            Whether it contains its members.
+        """
+        machines = self._registry.members(pool)
+        failure = self._failures.get(pool.id)
+        states = {machine.state for machine in machines}
+        ranked = ("ready", "starting", "backoff", "failed", "stopped", "unreachable")
+        found: dict[str, Any] = {
+            "id": pool.id,
+            "name": pool.name,
+            "kind": pool.kind,
+            "status": next((state for state in ranked if state in states), "unreachable"),
+            "gpu": None,
+            "work": self._registry.pool_runs(pool.id),
+            "error": None if failure is None else failure.message,
+        }
+        if members:
+            found["members"] = [self.member(machine) for machine in machines]
+        return found
+
+    def member(self, machine: Machine) -> dict[str, Any]:
+        """Return the description of a member of a pool, without sending requests."""
+        known = machine.status()
+        return {
+            "id": machine.id,
+            "name": machine.name,
+            "status": machine.state,
+            "url": known["url"],
+            "version": known["version"],
+            "gpu": machine.settings.gpu or machine.gpu_name,
+            "work": self._registry.work(machine),
+            "error": known.get("error"),
+            **self._registry.activity(machine.id),
+        }
+
+    # -- changes -----------------------------------------------------------------------------
+
+    async def create(self, kind: str, request: MachineCreate) -> dict[str, Any]:
+        """Create a pool, and start its provider if it has one.
+
+        Raises
+        ------
+        InvalidRequestError, NotFoundError
+            If a field is invalid, or a member does not exist.
+        ConflictError
+            If the name is in use.
+        """
+        self._records.check_name(request.name)
+        config = await self._config(kind, request, {})
+        async with self._lock:
+            self._records.check_name(request.name)
+            machine_id = self._records.free_id(request.name)
+            record = MachineRecord(machine_id, request.name, kind, config)
+            record = await self._records.keep(record)
+            pool = _pool(record)
+            self._registry.set_pool(pool)
+        if record.kind in self._kinds:
+            await asyncio.shield(self._begin(record))
+            pool = self._present(pool.id)
+        return self.describe(pool)
+
+    async def update(self, pool: Pool, request: MachineUpdate) -> dict[str, Any]:
+        """Change the name, the members or the provider of a pool.
+
+        Runs that were assigned to a machine stay there when it is removed from the pool.
+
+        Raises
+        ------
+        InvalidRequestError, NotFoundError
+            If a field is invalid, or a member does not exist; then nothing was changed.
+        ConflictError
+            If the name is in use.
+        """
+        async with self._lock:
+            record = self._records[pool.id]
+            if request.name is not None:
+                self._records.check_name(request.name, but=pool.id)
+            config = await self._config(record.kind, request, record.config)
+            moves = request.restart or config != record.config
+            changed = replace(record, name=request.name or record.name, config=config)
+            record = await self._records.keep(changed)
+            if record.kind == POOL:
+                self._registry.set_pool(_pool(record))
+            else:
+                self._registry.set_pool(replace(self._present(pool.id), name=record.name))
+        if record.kind in self._kinds and moves:
+            await self._end_provider(pool.id, delete=False)
+            await asyncio.shield(self._begin(record))
+        return self.describe(self._present(pool.id))
+
+    async def delete(self, pool: Pool) -> None:
+        """Delete a pool and end the machines of its provider.
+
+        Raises
+        ------
+        ConflictError
+            If runs of it are unfinished.
+        """
+        async with self._lock:
+            count = self._registry.pool_runs(pool.id)
+            if count:
+                raise ConflictError(
+                    f"Machine {pool.id!r} cannot be deleted while runs of it are unfinished:"
+                    f" {count}",
+                    details={"field": "machine_id", "runs": count},
+                )
+            await self._records.delete(pool.id)
+            await self._end_provider(pool.id, delete=True)
+            present = self._present(pool.id)
+            self._registry.remove(pool.id)
+            if pool.kind != POOL:
+                for member_id in present.members:
+                    await self._remove(member_id)
+
+    # -- members of providers ----------------------------------------------------------------
+
+    async def joined(self, pool_id: str, member: Member) -> None:
+        """Add a member; see `Members.joined`."""
+        pool = self._present(pool_id)
+        settings = replace(
+            self._defaults,
+            comfyui_url=member.url,
+            comfyui_path=member.path,
+            comfyui_python="",
+            launch_args=member.launch_args,
+            env={},
+            gpu="",
+            by_chance=False,
+            access=Access(member.tls, member.headers),
+        )
+        machine = self._registry.find(member.id)
+        if machine is not None and member.id not in pool.members:
+            raise ConflictError(
+                f"A machine {member.id!r} exists already",
+                details={"field": "machine_id", "machine": member.id},
+            )
+        if machine is not None:
+            await machine.reconfigure(settings)
+            return
+        machine = self._make(member.id, member.name or member.id, settings)
+        self._registry.set_pool(replace(pool, members=(*pool.members, member.id)))
+        self._registry.add(machine)
+        machine.open()
+
+    async def left(self, pool_id: str, member_id: str, reason: str) -> None:
+        """Remove a member that has certainly ended; see `Members.left`."""
+        pool = self._present(pool_id)
+        machine = self._registry.find(member_id)
+        if machine is not None and member_id not in pool.members:
+            return
+        members = tuple(known for known in pool.members if known != member_id)
+        self._registry.set_pool(replace(pool, members=members))
+        self._listener.machine_ended(
+            machine or self._make(member_id, member_id, self._defaults), reason, gone=True
+        )
+        await self._remove(member_id)
+
+    async def found(self, pool_id: str, member_ids: Collection[str]) -> None:
+        """Call `left` for all members but these; see `Members.found`."""
+        for member_id in self._listener.machines_of(pool_id) - {*member_ids, pool_id}:
+            await self.left(pool_id, member_id, "Its ComfyUI has ended")
+
+    async def _remove(self, member_id: str) -> None:
+        machine = self._registry.find(member_id)
+        self._registry.remove(member_id)
+        if machine is not None:
+            await machine.close()
+
+    # -- providers ---------------------------------------------------------------------------
+
+    def _wanted(self, pool_id: str, runs: int) -> None:
+        provider = self._providers.get(pool_id)
+        if provider is not None:
+            provider.wanted(runs)
+
+    def _begin(self, record: MachineRecord) -> asyncio.Future[None]:
+        """Start the provider of a pool; return a future of the first attempt."""
+        first: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        task = self._tasks.start(self._run_provider(record, first), f"Starting pool {record.id!r}")
+        self._starting[record.id] = task
+        return first
+
+    async def _run_provider(self, record: MachineRecord, first: asyncio.Future[None]) -> None:
+        members = _MembersOfPool(self, record.id)
+        failures = 0
+        try:
+            while True:
+                provider = self._kinds[record.kind].make(record.id, record.config)
+                try:
+                    await provider.start(members)
+                except ComfyDeployError as fault:
+                    failures += 1
+                    self._failures[record.id] = fault
+                    log.warning("Pool %r: %s", record.id, fault.message)
+                    await provider.close(delete=False)
+                else:
+                    self._failures.pop(record.id, None)
+                    self._providers[record.id] = provider
+                    provider.wanted(self._registry.pool_runs(record.id))
+                    return
+                finally:
+                    if not first.done():
+                        first.set_result(None)
+                await asyncio.sleep(AGAIN.pause(failures))
+        finally:
+            if not first.done():
+                first.set_result(None)
+
+    async def _end_provider(self, pool_id: str, *, delete: bool) -> None:
+        task = self._starting.pop(pool_id, None)
+        if task is not None:
+            task.cancel()
+            await asyncio.wait({task})
+        provider = self._providers.pop(pool_id, None)
+        self._failures.pop(pool_id, None)
+        if provider is not None:
+            await provider.close(delete=delete)
+
+    # -- implementation ------------------------------------------------------------------------
+
+    def _present(self, pool_id: str) -> Pool:
+        pool = self._registry.pool(pool_id)
+        if pool is None:
+            raise NotFoundError(f"There is no pool {pool_id!r}")
+        return pool
+
+    async def _config(
+        self, kind: str, request: MachineConfig, known: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Return the settings of a pool after a request."""
+        if kind != POOL:
+            fields = request.model_dump(exclude_none=True)
+            return await self._kinds[kind].check({**known, **fields})
+        if request.members is None:
+            if "members" in known:
+                return dict(known)
+            raise InvalidRequestError.of_field("members", "is needed: the machines of the pool")
+        return {"members": self._checked(request.members)}
+
+    def _checked(self, members: Sequence[str]) -> list[str]:
+        """Return the ids of the machines of a pool, each once."""
+        found: list[str] = []
+        for member in members:
+            machine_id = AUTO if member == AUTO else self._registry.resolve(member, field="members")
+            record = self._records.find(machine_id)
+            if record is None or self.is_pool(record.kind):
+                raise InvalidRequestError.of_field(
+                    "members", f"{member!r} is a pool, or belongs to one; give its machines"
+                )
+            if record.kind == "cloud":
+                raise InvalidRequestError.of_field(
+                    "members", f"{member!r} is a serverless machine of ComfyDeploy"
+                )
+            if machine_id not in found:
+                found.append(machine_id)
+        if not found:
+            raise InvalidRequestError.of_field("members", "is empty: a pool needs a machine")
+        if len(found) > MOST_MEMBERS:
+            raise InvalidRequestError.of_field("members", f"has more than {MOST_MEMBERS} machines")
+        return found
+
+
+class _MembersOfPool:
+    """The `Members` of one pool, for its provider."""
+
+    def __init__(self, pools: Pools, pool_id: str) -> None:
+        self._pools = pools
+        self._pool_id = pool_id
+
+    async def joined(self, member: Member) -> None:
+        await self._pools.joined(self._pool_id, member)
+
+    async def left(self, member_id: str, reason: str) -> None:
+        await self._pools.left(self._pool_id, member_id, reason)
+
+    async def found(self, member_ids: Collection[str]) -> None:
+        await self._pools.found(self._pool_id, member_ids)
+
+
+def _pool(record: MachineRecord) -> Pool:
+    members = record.config.get("members", ()) if record.kind == POOL else ()
+    return Pool(record.id, record.name, record.kind, tuple(members))

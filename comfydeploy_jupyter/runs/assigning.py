@@ -1,0 +1,105 @@
+"""Hand waiting runs over to the machines that they are assigned to."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Any
+
+from ..errors import (
+    ComfyDeployError,
+    ComfyUIUnavailableError,
+    PromptInvalidError,
+    TooLargeError,
+)
+from ..net.tasks import wait_until_set
+from .saving import SAVE_AGAIN
+from .transitions import Cause
+
+if TYPE_CHECKING:
+    from ..machines.machine import Machine
+    from .finalize import Finalizer
+    from .pooled import Pooled
+    from .queueing import Queueing
+    from .run import Run
+    from .shared import Shared
+
+log = logging.getLogger(__name__)
+
+DECIDE_EVERY = 1.0  # seconds between two decisions without an event
+
+
+class Assigning:
+    """Sends each waiting run to ComfyUI's queue once a machine has room for it.
+
+    Parameters
+    ----------
+    shared : Shared
+        The objects that all modules of runs use.
+    queueing : Queueing
+        Sends prompts to ComfyUI.
+    pooled : Pooled
+        Takes runs back that could not be sent.
+    finalizer : Finalizer
+        Ends runs that ComfyUI refuses.
+    """
+
+    def __init__(
+        self, shared: Shared, queueing: Queueing, pooled: Pooled, finalizer: Finalizer
+    ) -> None:
+        self._session = shared.session
+        self._saver = shared.saver
+        self._active = shared.active
+        self._past = shared.past
+        self._dispatching = shared.dispatching
+        self._background = shared.background
+        self._queueing = queueing
+        self._pooled = pooled
+        self._finalizer = finalizer
+
+    async def run(self) -> None:
+        """Hand runs over until cancelled."""
+        while True:
+            if not await wait_until_set(self._dispatching.decided, DECIDE_EVERY):
+                self._dispatching.decide()
+            for run, machine in self._dispatching.take():
+                self._background.start(self._hand_over(run, machine), run)
+
+    async def _hand_over(self, run: Run, machine: Machine) -> None:
+        """Hand one run over; if that fails, it waits again, or ends."""
+        try:
+            await self._send(run, machine)
+        except (PromptInvalidError, TooLargeError) as fault:
+            await self._finalizer.refuse(run, fault)
+        except ComfyUIUnavailableError as fault:
+            await self._pooled.not_taken(run, fault)
+        except ComfyDeployError as fault:  # the store cannot be written or read
+            log.warning(
+                "Run %s cannot be handed to machine %r yet: %s",
+                run.prompt_id,
+                machine.id,
+                fault.message,
+                extra=run.record.log_fields,
+            )
+            await asyncio.sleep(SAVE_AGAIN)
+            self._pooled.wait_again(run)
+
+    async def _send(self, run: Run, machine: Machine) -> None:
+        client = machine.reachable_client()
+        graph = None if client is None else await self._queueing.stored_graph(run)
+        if client is None or graph is None:
+            self._pooled.wait_again(run)
+            return
+        facts: dict[str, Any] = {
+            "machine": machine.id,
+            "session": self._session.id,
+            "events_complete": machine.connected,
+        }
+        detail = f"to {machine.id}"
+        await self._saver.now(run.record_after(Cause.ASSIGNED, detail, **facts))
+        if not run.transition(Cause.ASSIGNED, detail, **facts):
+            return  # it was cancelled in the meantime
+        self._active.moved(run)
+        self._past.recall(run)
+        await self._queueing.post(run, client, *graph)
+        await self._pooled.check_machine(run)

@@ -1,0 +1,283 @@
+"""The queue of runs in front of pools: which run goes to which machine, and when."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ..errors import NotFoundError
+from ..machines.dispatcher import Dispatcher
+from ..machines.registry import LOCAL
+from .beginning import Entered
+from .waiting import now
+
+if TYPE_CHECKING:
+    from ..machines.machine import Machine
+    from ..machines.registry import MachineRegistry, Pool
+    from .active import ActiveRuns
+    from .log import RunEvent
+    from .run import Run
+
+REST = 1.0  # seconds that a machine gets no run after one could not be sent to it
+
+
+class Assigned(NamedTuple):
+    """A waiting run, and the machine that it is to be sent to."""
+
+    run: Run
+    machine: Machine
+
+
+class Dispatching:
+    """Follows machines and runs, and assigns waiting runs to machines with room.
+
+    It sends and stores nothing: `Assigning` hands the runs over.
+
+    Parameters
+    ----------
+    machines : MachineRegistry
+        The machines and pools.
+    active : ActiveRuns
+        The unfinished runs.
+
+    Attributes
+    ----------
+    decided : asyncio.Event
+        Set when `take` returns at least one run.
+    """
+
+    def __init__(self, machines: MachineRegistry, active: ActiveRuns) -> None:
+        self._machines = machines
+        self._active = active
+        self._dispatcher = Dispatcher()
+        self._members: set[str] = set()
+        self._pools: set[str] = set()
+        self._resting: set[str] = set()  # machines that get no runs for a moment
+        self._pool_of: dict[str, str] = {}  # the unfinished runs of pools
+        self._open: Counter[str] = Counter()  # their number, by pool
+        self._assigned: list[tuple[str, str]] = []
+        self.decided = asyncio.Event()
+        machines.changed = self._sync
+        machines.activity = self._activity
+        machines.pool_runs = self._open.__getitem__
+        active.follow(self._handle_event)
+        self._sync()
+
+    # -- runs --------------------------------------------------------------------------------
+
+    def template(self, pool: Pool) -> Machine:
+        """Return the machine for which a run of a pool is prepared: one that is connected.
+
+        If the pool has none, it is another member, or the default machine.
+        """
+        found = self._machines.find(LOCAL) if not self._machines.members(pool) else None
+        return found or self._machines.least_busy(pool)
+
+    def enter(
+        self,
+        run_id: str,
+        pool: Pool,
+        structure: str | None,
+        models: frozenset[str],
+        *,
+        front: bool,
+    ) -> Entered:
+        """Assign a new run of a pool at once, if a member has room for it.
+
+        If none has, the run is not in the queue before `wait` is called.
+        """
+        if pool.id not in self._pools:
+            raise NotFoundError(
+                f"machine: there is no machine {pool.id!r} any more", details={"field": "machine"}
+            )
+        order = self._dispatcher.wait(
+            run_id, pool.id, structure=structure, models=models, front=front
+        )
+        self._count(run_id, pool.id)
+        self.decide()
+        for assigned in self._assigned:
+            if assigned[0] == run_id:
+                self._assigned.remove(assigned)
+                machine = self._machines.find(assigned[1])
+                client = None if machine is None else machine.reachable_client()
+                if client is not None:
+                    return Entered(assigned[1], client, order)
+                self._dispatcher.ended(run_id)
+        self._dispatcher.withdraw(run_id)  # it is not stored as waiting yet
+        return Entered(pool.id, None, order)
+
+    def wait(self, run: Run) -> None:
+        """Put a stored run into the queue of its pool, at its place if it has had one.
+
+        If it was assigned to a machine, it is not any more.
+        """
+        record = run.record
+        if record.pool is None or self._dispatcher.position(run.prompt_id) is not None:
+            return
+        self._dispatcher.ended(run.prompt_id)
+        self._count(run.prompt_id, record.pool)
+        run.order = self._dispatcher.wait(
+            run.prompt_id,
+            record.pool,
+            structure=record.structure,
+            models=run.models,
+            front=record.front,
+            order=run.order,
+        )
+        self.decide()
+
+    def occupy(self, run: Run) -> None:
+        """Note that a machine has a run that was not assigned here."""
+        record = run.record
+        if record.pool is not None:
+            self._count(run.prompt_id, record.pool)
+        if record.machine in self._members:
+            self._dispatcher.hand_over(
+                run.prompt_id, record.machine, structure=record.structure, models=run.models
+            )
+
+    def ended(self, run: Run, seconds: float | None = None) -> None:
+        """Note that a run has ended, or was cancelled while it waited.
+
+        Parameters
+        ----------
+        run : Run
+            The run.
+        seconds : float, optional
+            Duration of its execution, if it was successful.
+        """
+        run_id = run.prompt_id
+        self._dispatcher.withdraw(run_id)
+        self._dispatcher.ended(run_id, seconds)
+        pool_id = self._pool_of.pop(run_id, None)
+        if pool_id is not None:
+            self._open[pool_id] -= 1
+            self._machines.demand(pool_id, self._open[pool_id])
+        self.decide()
+
+    def position(self, run: Run) -> int | None:
+        """Return the place of a queued run among the prompts that have not started, from 1.
+
+        Before a run that waits for a pool are the runs before it in the pool, and the prompts that
+        wait on the members. Before a run that its machine has are the runs with smaller numbers
+        there. Prompts of other clients are taken to come first.
+        """
+        record, dispatcher = run.record, self._dispatcher
+        place = dispatcher.position(run.prompt_id)
+        pool = None if record.pool is None else self._machines.find_pool(record.pool)
+        if place is not None and pool is not None:
+            return place + sum(max(dispatcher.load(member) - 1, 0) for member in self._known(pool))
+        if record.machine not in self._members:
+            return None
+        here = self._active.on(record.machine)
+        executes = any(other.record.status == "running" for other in here)
+        strangers = dispatcher.load(record.machine) - dispatcher.handed(record.machine)
+        before = sum(other.record.status == "queued" and _before(other, run) for other in here)
+        return 1 + before + max(strangers - (not executes), 0)
+
+    def take(self) -> list[Assigned]:
+        """Return the waiting runs that were assigned since the last call."""
+        self.decided.clear()
+        taken, self._assigned = self._assigned, []
+        found = []
+        for run_id, machine_id in taken:
+            run, machine = self._active.get(run_id), self._machines.find(machine_id)
+            if run is not None and machine is not None:
+                found.append(Assigned(run, machine))
+                continue
+            if run is None:
+                self._dispatcher.ended(run_id)
+            else:
+                self.wait(run)
+        return found
+
+    def decide(self) -> None:
+        """Assign the waiting runs for which there is room.
+
+        Also called without a change: a run may wait for a better machine that takes longer than
+        expected.
+        """
+        while self._dispatcher.any_waits:
+            decision = self._dispatcher.decide(now())
+            if decision is None:
+                break
+            self._assigned.append((decision.run_id, decision.member_id))
+            self.decided.set()
+
+    # -- machines ----------------------------------------------------------------------------
+
+    def connected(self, machine: Machine) -> None:
+        """Note that a machine is connected or disconnected."""
+        if machine.id in self._members and machine.id not in self._resting:
+            self._dispatcher.set_connected(machine.id, machine.connected)
+            self.decide()
+
+    def rest(self, machine: Machine) -> None:
+        """Assign no runs to a machine for `REST` seconds: one could not be sent to it."""
+        if machine.id in self._members and machine.id not in self._resting:
+            self._resting.add(machine.id)
+            self._dispatcher.set_connected(machine.id, connected=False)
+            asyncio.get_running_loop().call_later(REST, self._end_rest, machine.id)
+
+    def queue_changed(self, machine: Machine, remaining: int) -> None:
+        """Note how many prompts, of all clients, ComfyUI has."""
+        if machine.id in self._members:
+            others = max(remaining - self._dispatcher.handed(machine.id), 0)
+            self._dispatcher.set_others(machine.id, others)
+            self.decide()
+
+    def _end_rest(self, machine_id: str) -> None:
+        self._resting.discard(machine_id)
+        machine = self._machines.find(machine_id)
+        if machine is not None:
+            self.connected(machine)
+
+    def _sync(self) -> None:
+        """Follow changes of the registry: new and removed machines and pools."""
+        present = {machine.id for machine in self._machines}
+        for machine_id in self._members - present:
+            self._dispatcher.remove_member(machine_id)
+        for machine in self._machines:
+            if machine.id not in self._members:
+                self._dispatcher.add_member(machine.id)
+                self._dispatcher.set_connected(machine.id, machine.connected)
+        self._members = present
+        pools = (*self._machines.pools, self._machines.all_machines)
+        for pool in pools:
+            self._dispatcher.set_pool(pool.id, self._known(pool))
+        for pool_id in self._pools - {pool.id for pool in pools}:
+            self._dispatcher.remove_pool(pool_id)
+        self._pools = {pool.id for pool in pools}
+        self.decide()
+
+    def _known(self, pool: Pool) -> list[str]:
+        return [member for member in pool.members if member in self._members]
+
+    def _activity(self, machine_id: str) -> dict[str, Any]:
+        """Return ``run``, ``queue`` and ``models`` of a machine, for ``GET machines``."""
+        running = self._active.running(machine_id)
+        known = machine_id in self._members
+        return {
+            "run": None if running is None else running.prompt_id,
+            "queue": self._dispatcher.load(machine_id) if known else 0,
+            "models": sorted(self._dispatcher.models(machine_id)) if known else [],
+        }
+
+    # -- implementation ------------------------------------------------------------------------
+
+    def _count(self, run_id: str, pool_id: str) -> None:
+        if run_id not in self._pool_of:
+            self._pool_of[run_id] = pool_id
+            self._open[pool_id] += 1
+            self._machines.demand(pool_id, self._open[pool_id])
+
+    def _handle_event(self, run: Run, event: RunEvent) -> None:
+        if event.event == "execution_start":
+            self._dispatcher.begun(run.prompt_id, now())
+
+
+def _before(other: Run, run: Run) -> bool:
+    """Return whether ComfyUI executes a queued run before another one, by their numbers."""
+    first, second = other.record.number, run.record.number
+    return other is not run and first is not None and (second is None or first < second)

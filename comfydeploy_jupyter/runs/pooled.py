@@ -1,0 +1,140 @@
+"""Store the runs of pools that wait, and take back those that a machine does not have."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ComfyDeployError
+from .transitions import Cause, State
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ..errors import ComfyUIUnavailableError
+    from .finalize import Finalizer
+    from .prompt import Prepared
+    from .run import Run
+    from .shared import Shared
+
+log = logging.getLogger(__name__)
+
+MAX_ATTEMPTS = 2  # exits of ComfyUI with a run as the next one, after which the run fails
+
+
+class Pooled:
+    """Puts runs of pools into the queue in front of the machines, in the store first.
+
+    Parameters
+    ----------
+    shared : Shared
+        The objects that all modules of runs use.
+    finalizer : Finalizer
+        Ends runs that end each machine, and those that were cancelled.
+    """
+
+    def __init__(self, shared: Shared, finalizer: Finalizer) -> None:
+        self._saver = shared.saver
+        self._active = shared.active
+        self._dispatching = shared.dispatching
+        self._finalizer = finalizer
+        self._machines = shared.machines
+        self._repository = shared.repository
+
+    async def keep(
+        self, run: Run, prepared: Prepared, begin_delivery: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Store a new run for which no machine has room, and put it into the queue.
+
+        Parameters
+        ----------
+        run : Run
+            The run.
+        prepared : Prepared
+            Its graph.
+        begin_delivery : callable
+            Stores the reports and uploads that its request asks for.
+
+        Raises
+        ------
+        StoreUnavailableError, NoSpaceError, ConflictError
+            If it cannot be stored; then there is no run.
+        """
+        stored = run.record_after(Cause.NO_ROOM)
+        try:
+            await self._repository.add(stored, prepared.prompt, prepared.workflow)
+        except BaseException:
+            self._finalizer.drop(run, Cause.NOT_STORED, "The run could not be stored")
+            raise
+        await begin_delivery()
+        if run.transition(Cause.NO_ROOM, saved=True):
+            self._dispatching.wait(run)
+
+    def wait_again(self, run: Run) -> None:
+        """Put a run back into the queue that was assigned to a machine, but not sent there."""
+        if run.state is State.WAITING:
+            self._dispatching.wait(run)
+
+    async def not_taken(self, run: Run, fault: ComfyUIUnavailableError) -> None:
+        """Let a run wait again that ComfyUI has not received.
+
+        If ComfyUI may have received it, nothing is done: it will be looked up there.
+        """
+        if run.state in (State.RECEIVED, State.POSTED):
+            machine = self._machines.find(run.record.machine)
+            if machine is not None:
+                self._dispatching.rest(machine)
+            await self.give_back(run, fault.message)
+        else:
+            await self.check_machine(run)
+
+    async def check_machine(self, run: Run) -> None:
+        """Let a run wait again whose ComfyUI has ended while it was being sent there."""
+        if run.comfyui_exit is not None and run.state in (State.UNANSWERED, State.QUEUED):
+            await self.give_back(run, run.comfyui_exit)
+
+    async def give_back(self, run: Run, reason: str) -> None:
+        """Let a run wait again whose machine certainly does not have it, and will not get it.
+
+        Parameters
+        ----------
+        run : Run
+            The run, which must not be executing, unless its request allows to execute it again.
+        reason : str
+            What has happened.
+        """
+        attempts = run.record.attempts + run.was_next
+        if run.was_next and run.record.attempts >= MAX_ATTEMPTS:
+            times = f"{run.record.attempts} times when the run was about to begin"
+            await self._finalizer.fail(run, f"{run.comfyui_exit or 'ComfyUI ended'}, {times}")
+            return
+        if run.record.cancelling:
+            await self._finalizer.withdraw(run)
+            return
+        cause = Cause.RETURNED
+        facts: dict[str, Any] = {"machine": run.record.pool, "attempts": attempts}
+        if run.state is State.RUNNING:
+            cause, facts["retry"] = Cause.RETRIED, run.record.retry - 1
+        before = run.record.machine
+        try:
+            await self._saver.now(run.record_after(cause, reason, **facts))
+        except ComfyDeployError as fault:
+            # After a restart, the run is not found on that machine, and waits again then.
+            log.warning(
+                "That run %s waits again cannot be stored: %s",
+                run.prompt_id,
+                fault.message,
+                extra=run.record.log_fields,
+            )
+        if run.record.machine != before or not run.transition(cause, reason, **facts):
+            return  # another task has done the same, or it has started or ended in the meantime
+        run.restart()
+        self._active.moved(run)
+        log.info(
+            "Run %s waits again: machine %r does not have it: %s",
+            run.prompt_id,
+            before,
+            reason,
+            extra=run.record.log_fields,
+        )
+        self._dispatching.wait(run)

@@ -1,0 +1,116 @@
+"""Read the runs: their records, stories, replies and numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .outputs import reply, unknown_run
+from .story import describe
+
+if TYPE_CHECKING:
+    from collections import Counter
+    from collections.abc import Callable
+
+    from ..store.runs import RunRecord
+    from .log import RunEvent
+    from .run import Run
+    from .shared import Shared
+
+
+class RunReader:
+    """Reads the runs, from memory or from the store.
+
+    Parameters
+    ----------
+    shared : Shared
+        The objects that all modules of runs use.
+    """
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+
+    def find(self, prompt_id: str) -> Run | None:
+        """Return a run whose events are in memory, or None."""
+        return self._shared.active.get(prompt_id) or self._shared.ended.get(prompt_id)
+
+    async def record(self, prompt_id: str) -> RunRecord:
+        """Return the record of a run.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no run with that id.
+        """
+        # If both processes exit after a client has read the state, the run is not executed again.
+        await self._shared.saver.now_if_due(prompt_id)
+        run = self.find(prompt_id)
+        record = run.record if run is not None else await self._shared.repository.get(prompt_id)
+        if record is None:
+            raise unknown_run(prompt_id)
+        return record
+
+    async def story(self, prompt_id: str) -> list[dict[str, Any]]:
+        """Return the story of a run: what has happened to it, in order.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no run with that id.
+        """
+        return describe((await self.record(prompt_id)).story)
+
+    async def newest(
+        self,
+        *,
+        limit: int = 100,
+        offset: int = 0,
+        status: str | None = None,
+        structure: str | None = None,
+        metadata: dict[str, str] | None = None,
+    ) -> list[dict[str, Any]]:
+        """Return the replies of runs, newest first.
+
+        Parameters
+        ----------
+        limit, offset : int
+            How many replies, and how many newer ones to skip.
+        status, structure, metadata : optional
+            Only runs with this status, of this workflow, and with all of these labels.
+        """
+        records = await self._shared.repository.newest(
+            limit=limit, offset=offset, status=status, structure=structure, metadata=metadata
+        )
+        return [self.reply(record, position=False) for record in records]
+
+    def reply(self, record: RunRecord, *, position: bool = True) -> dict[str, Any]:
+        """Return the body of the reply to ``POST run`` for a run.
+
+        With ``position``, that of a queued run contains its place in the queue.
+        """
+        body = reply(record, self._shared.active.view_url)
+        run = self._shared.active.get(record.prompt_id)
+        if run is not None and record.status in ("running", "uploading"):
+            body.update(run.live())
+        if run is not None and record.status == "queued" and position:
+            body["queue_position"] = self._shared.dispatching.position(run)
+        return body
+
+    def counts(self, machine_id: str | None = None) -> dict[str, int]:
+        """Return how many runs are executing and how many wait, on all machines or on one."""
+        return self._shared.active.counts(machine_id)
+
+    def open_statuses(self) -> Counter[tuple[str, str]]:
+        """Return the number of unfinished runs for each pair of machine and status."""
+        return self._shared.active.by_status()
+
+    def open_runs(self, client_id: str) -> int:
+        """Return the number of unfinished runs of a client."""
+        return self._shared.active.of_client(client_id)
+
+    async def has_runs(self, client_id: str) -> bool:
+        """Return whether a client has ever started a run."""
+        return await self._shared.repository.has_client(client_id)
+
+    def follow(self, follower: Callable[[Run, RunEvent], None]) -> Callable[[], None]:
+        """Call ``follower(run, event)`` for each event of each run; return a function to stop."""
+        return self._shared.active.follow(follower)

@@ -1,0 +1,84 @@
+"""The configuration of all services."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from .cloud.client import DEFAULT_URL
+from .cloud.site import DEFAULT_SITE
+from .machines.settings import MachineSettings
+from .net.fetch_policy import FetchPolicy
+from .transfers.sites import ModelSites
+from .tunnel.tunnels import TunnelSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from .tunnel.tunnel import Origin
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The configuration of the services.
+
+    Attributes
+    ----------
+    data_dir : pathlib.Path
+        Where the store and the logs are.
+    base_url : str
+        Jupyter's base URL, with a slash at both ends.
+    local : MachineSettings
+        The default machine.
+    autostart : bool
+        Whether the local ComfyUI is found, or started, when Jupyter starts.
+    lost_after, gone_after : float
+        Seconds without ComfyUI after which runs that executed, or waited, are given up.
+    fsync_uploads : bool
+        Whether an upload is answered only when its files would survive a power cut.
+    allowed_api_urls : tuple of str
+        The addresses that may receive a ComfyDeploy API key.
+    api_key : str or None
+        The configured ComfyDeploy API key.
+    comfy_api_key : str or None
+        The configured key of a Comfy account, for partner nodes.
+    cloud_url : str
+        Address of the ComfyDeploy API.
+    site_url : str
+        Address of ComfyDeploy's web site.
+    cloud_timeout : float
+        Seconds that ComfyDeploy has to answer.
+    max_concurrent_uploads : int
+        Transfers at a time, in each direction.
+    sites : ModelSites
+        Where models are downloaded from.
+    fetching : FetchPolicy
+        Whether files may be fetched from elsewhere.
+    tunnel : TunnelSettings
+        How tunnels are made.
+    jupyter : callable or None
+        Returns what a tunnel to Jupyter exposes.
+    admit_host : callable or None
+        Called when Jupyter gets a further public host name, or loses it (the second argument).
+    """
+
+    data_dir: Path
+    base_url: str = "/"
+    local: MachineSettings = field(default_factory=MachineSettings)
+    autostart: bool = True
+    lost_after: float = 30.0
+    gone_after: float = 600.0
+    fsync_uploads: bool = False
+    allowed_api_urls: tuple[str, ...] = ()
+    api_key: str | None = field(default=None, repr=False)
+    comfy_api_key: str | None = field(default=None, repr=False)
+    cloud_url: str = DEFAULT_URL
+    site_url: str = DEFAULT_SITE
+    cloud_timeout: float = 30.0
+    max_concurrent_uploads: int = 3
+    sites: ModelSites = field(default_factory=ModelSites)
+    fetching: FetchPolicy = field(default_factory=FetchPolicy)
+    tunnel: TunnelSettings = field(default_factory=TunnelSettings)
+    jupyter: Callable[[], Origin] | None = None
+    admit_host: Callable[[str, bool], object] | None = None

@@ -1,0 +1,178 @@
+"""Pools over the routes, of machines that are down: no ComfyUI is needed for that."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from comfydeploy_jupyter.errors import ComfyDeployError, ComfyUIUnavailableError
+from comfydeploy_jupyter.machines.providers import Member
+from comfydeploy_jupyter.schemas import MachineCreate
+from tests.comfyui_server import free_port
+from tests.jupyter_app import chain
+from tests.waiting import until, until_async
+
+
+@pytest.fixture
+def extension_config(tmp_path) -> dict[str, Any]:
+    return {
+        "comfyui_url": f"http://127.0.0.1:{free_port()}",
+        "data_dir": str(tmp_path / "data"),
+        "autostart": False,
+    }
+
+
+@pytest.fixture
+def pool(api, jp_asyncio_loop) -> dict[str, Any]:
+    return jp_asyncio_loop.run_until_complete(make_pool(api))
+
+
+async def make_pool(api) -> dict[str, Any]:
+    body = {"name": "studio", "comfyui_url": f"http://127.0.0.1:{free_port()}"}
+    assert (await api.post("machine/create", body))[0] == 200
+    body = {"kind": "pool", "name": "My GPUs", "members": ["local", "Studio", "studio"]}
+    code, made = await api.post("machine/create", body)
+    assert (code, made["machine_id"]) == (200, "My-GPUs")
+    machine = made["machine"]
+    assert isinstance(machine, dict)
+    return machine
+
+
+async def test_a_pool_is_a_machine_with_members(api, extension, pool):
+    assert (pool["kind"], pool["status"]) == ("pool", "unreachable")
+    assert pool["config"] == {"members": ["local", "studio"]}
+    assert [member["id"] for member in pool["members"]] == ["local", "studio"]
+    for _ in range(2):
+        assert (await api.get("machine", machine_id="my gpus"))[1]["id"] == "My-GPUs"
+        rows = (await api.get("machines"))[1]
+        assert [(row["id"], row["kind"]) for row in rows][-1] == ("My-GPUs", "pool")
+        assert "members" not in rows[-1]
+        rows = (await api.get("machines", members="1"))[1]
+        (_, studio) = rows[-1]["members"]
+        assert (studio["status"], studio["run"], studio["queue"]) == ("unreachable", None, 0)
+        await extension.stop_extension()
+        await extension.open_services()
+    code, told = await api.post(
+        "machine/update", {"machine_id": "my gpus", "name": "few", "members": ["local"]}
+    )
+    assert (code, told["machine"]["name"]) == (200, "few")
+    assert told["machine"]["config"] == {"members": ["local"]}
+    assert (await api.post("machine/delete", {"machine_id": "few"}))[1]["machine_id"] == "My-GPUs"
+    assert (await api.get("machine", machine_id="few"))[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "field"),
+    [
+        ({"members": []}, 400, "members"),
+        ({"members": None}, 400, "members"),
+        ({"members": "local"}, 400, "members"),
+        ({"members": [1]}, 400, "members"),
+        ({"members": ["nobody"]}, 404, "members"),
+        ({"members": ["My-GPUs"]}, 400, "members"),
+        ({"members": ["auto"]}, 400, "members"),
+        ({"members": ["local"], "name": "studio"}, 409, "name"),
+        ({"members": ["local"], "name": "My-GPUs"}, 409, "name"),
+    ],
+)
+async def test_a_pool_that_cannot_be(api, pool, fields, code, field):
+    found, told = await api.post("machine/create", {"kind": "pool", "name": "new", **fields})
+    assert (found, told["details"]["field"]) == (code, field)
+    change = {"machine_id": "My-GPUs", **fields}
+    if fields["members"] is not None and "name" not in fields:
+        found, told = await api.post("machine/update", change)
+        assert (found, told["details"]["field"]) == (code, field)
+    assert (await api.get("machine", machine_id="My-GPUs"))[1]["config"] == pool["config"]
+
+
+async def test_a_pool_cannot_contain_itself(api, pool):
+    body = {"machine_id": "My-GPUs", "members": ["local", "my gpus"]}
+    code, told = await api.post("machine/update", body)
+    assert (code, told["details"]["field"]) == (400, "members")
+
+
+async def test_runs_wait_for_a_pool_whose_machines_are_down(api, extension, pool):
+    code, told = await api.post("run", {"workflow_api": chain(), "machine": "auto"})
+    assert (code, told["code"]) == (503, "comfyui_unavailable")
+    runs = []
+    for _ in range(3):
+        code, run = await api.post(
+            "run", {"workflow_api": chain(), "machine": "my gpus", "wait": False}
+        )
+        assert (code, run["status"], run["machine"], run["pool"]) == (
+            200,
+            "queued",
+            "My-GPUs",
+            "My-GPUs",
+        )
+        runs.append(run["prompt_id"])
+    assert (await api.get("check-status", prompt_id=runs[2]))[1]["queue_position"] == 3
+    code, told = await api.post("machine/delete", {"machine_id": "My-GPUs"})
+    assert (code, told["details"]["runs"]) == (409, 3)
+    await extension.stop_extension()
+    await extension.open_services()
+    assert (await api.get("check-status", prompt_id=runs[2]))[1]["queue_position"] == 3
+    code, told = await api.post("interrupt", {"prompt_id": runs[0], "machine": "My-GPUs"})
+    assert (code, told["was"]) == (200, "queued")
+    for run in runs[1:]:
+        assert (await api.post("interrupt", {"prompt_id": run}))[0] == 200
+    for run in runs:
+        await api.until(run, "cancelled")
+    assert (await api.post("interrupt", {"machine": "My-GPUs"}))[0] == 409
+    assert (await api.post("machine/delete", {"machine_id": "My-GPUs"}))[0] == 200
+
+
+class Cluster:
+    """A kind of pool whose members the test adds and removes."""
+
+    def __init__(self) -> None:
+        self.demand: list[int] = []
+        self.members: Any = None
+        self.failure: ComfyDeployError | None = None
+        self.closed: list[bool] = []
+
+    async def check(self, fields: Any) -> dict[str, Any]:
+        return {"members": []}
+
+    def make(self, pool_id: str, settings: Any) -> Cluster:
+        return self
+
+    async def start(self, members: Any) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.members = members
+
+    def wanted(self, runs: int) -> None:
+        self.demand.append(runs)
+
+    def describe(self) -> dict[str, Any]:
+        return {"workers": len(self.demand)}
+
+    async def close(self, *, delete: bool) -> None:
+        self.closed.append(delete)
+
+
+async def test_a_provider_adds_and_removes_members(api, extension, monkeypatch):
+    cluster = Cluster()
+    await extension.open_services()
+    services = extension.services
+    monkeypatch.setitem(services.pool_kinds, "dask", cluster)
+    cluster.failure = ComfyUIUnavailableError("the scheduler does not answer")
+    made = await services.pools.create("dask", MachineCreate(name="hpc"))
+    assert made["error"] == "the scheduler does not answer"
+    cluster.failure = None
+    await until_async(lambda: api.get("machine", machine_id="hpc"), lambda a: a[1]["provider"])
+    _, run = await api.post("run", {"workflow_api": chain(), "machine": "hpc", "wait": False})
+    assert (run["status"], cluster.demand[-1]) == ("queued", 1)
+    await cluster.members.joined(Member("hpc-1", f"http://127.0.0.1:{free_port()}"))
+    _, told = await api.get("machine", machine_id="hpc")
+    assert [member["id"] for member in told["members"]] == ["hpc-1"]
+    assert (await api.get("machine", machine_id="auto"))[1]["id"] == "local"
+    await cluster.members.left("hpc-1", "Its job was cancelled")
+    assert (await api.get("machine", machine_id="hpc"))[1]["members"] == []
+    assert (await api.get("check-status", prompt_id=run["prompt_id"]))[1]["status"] == "queued"
+    await api.post("interrupt", {"prompt_id": run["prompt_id"]})
+    until(lambda: cluster.demand[-1] == 0)
+    assert (await api.post("machine/delete", {"machine_id": "hpc"}))[0] == 200
+    assert cluster.closed[-1] is True

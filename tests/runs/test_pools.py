@@ -1,0 +1,179 @@
+"""Runs of pools, with two simulated ComfyUIs: who gets them, when, and what becomes of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from comfydeploy_jupyter.errors import NotFoundError
+
+from .world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from comfydeploy_jupyter.store.runs import RunRecord
+
+
+@pytest.fixture(autouse=True)
+def no_hidden_errors() -> None:
+    """`World` looks for errors."""
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    found = World()
+    yield found
+    found.check()
+    found.close()
+
+
+def submit(world: World, count: int, **fields: object) -> list[str]:
+    """Submit runs of the pool, one after the other."""
+    found = []
+    for _ in range(count):
+        found.append(world.submit(**{"machine": "gpus", "wait": False, **fields}))
+        world.tick(0.2)
+    return found
+
+
+def record(world: World, prompt_id: str) -> RunRecord:
+    return world.do(world.service.record(prompt_id))
+
+
+def places(world: World, runs: list[str]) -> list[tuple[str, str]]:
+    return [(record(world, run).machine, record(world, run).status) for run in runs]
+
+
+def positions(world: World, runs: list[str]) -> list[int | None]:
+    replies = [world.service.reply(record(world, run)) for run in runs]
+    return [reply.get("queue_position") for reply in replies]
+
+
+def execute(world: World, name: str = "local") -> None:
+    """Let a ComfyUI execute its next prompt."""
+    comfyui = world.comfyuis[name == "second"]
+    world.call(comfyui.begin)
+    world.tick(0.5)
+    world.call(comfyui.finish, "execution_success")
+    world.tick(1.0)
+
+
+def test_runs_wait_until_a_machine_has_room(world: World) -> None:
+    runs = submit(world, 7)
+    machines = [machine for machine, _ in places(world, runs)]
+    assert sorted(machines[:4]) == ["local", "local", "second", "second"]
+    assert machines[4:] == ["gpus"] * 3
+    assert {record(world, run).status for run in runs} == {"queued"}
+    assert world.store.rows[runs[6]].waits, "it is stored before its client has an answer"
+    assert positions(world, runs[4:]) == [3, 4, 5]
+    execute(world, "second")
+    assert [machine for machine, _ in places(world, runs[4:])] == ["second", "gpus", "gpus"]
+    assert positions(world, runs[5:]) == [3, 4]
+    assert len(world.second.pending) == 2
+
+
+def test_front_comes_first_and_cancelled_runs_never(world: World) -> None:
+    runs = submit(world, 7)
+    first = submit(world, 1, front=True)[0]
+    assert positions(world, [first, runs[4]]) == [3, 4]
+    world.cancel(runs[4])
+    world.tick(0.5)
+    assert record(world, runs[4]).status == "cancelled"
+    execute(world)
+    assert places(world, [first]) == [("local", "queued")]
+    execute(world)
+    assert [machine for machine, _ in places(world, runs[5:])] == ["local", "gpus"]
+    with pytest.raises(NotFoundError):
+        world.do(world.service.interrupt(runs[6], "nowhere"))
+
+
+def test_a_machine_that_dies_gives_its_waiting_runs_back(world: World) -> None:
+    runs = submit(world, 6)
+    world.call(world.comfyui.begin)
+    world.call(world.second.begin)
+    world.tick(0.5)
+    running = next(run for run in runs if record(world, run).comfyui_id == world.comfyui.running)
+    here = [run for run in runs if record(world, run).machine == "local"]
+    world.call(world.comfyui.die)
+    world.tick(2.0)
+    assert record(world, running).status == "failed"
+    (returned,) = [run for run in here if run != running]
+    assert places(world, [returned]) == [("gpus", "queued")]
+    world.call(world.second.finish, "execution_success")
+    world.tick(1.0)
+    assert places(world, [returned]) == [("second", "queued")], "it has kept its place"
+
+
+def test_a_machine_that_is_silent_keeps_its_runs(world: World) -> None:
+    runs = submit(world, 4)
+    here = [run for run in runs if record(world, run).machine == "local"]
+    world.call(world.comfyui.disconnect)
+    execute(world, "second")
+    execute(world, "second")
+    world.tick(100.0)
+    assert places(world, here) == [("local", "queued")] * 2
+    world.call(world.comfyui.connect)
+    execute(world)
+    assert record(world, here[0]).status == "success"
+
+
+def test_a_run_is_executed_again_if_its_request_allows_that(world: World) -> None:
+    (run,) = submit(world, 1, retry=1)
+    comfyui = next(c for c in world.comfyuis if c.pending)
+    world.call(comfyui.begin)
+    world.tick(0.5)
+    world.call(comfyui.die)
+    world.tick(2.0)
+    other = record(world, run).machine
+    assert other in {"local", "second"} - {comfyui.machine.id}
+    assert (record(world, run).status, record(world, run).started_at) == ("queued", None)
+    (survivor,) = [c for c in world.comfyuis if c is not comfyui]
+    world.call(survivor.begin)
+    world.tick(0.5)
+    world.call(survivor.die)
+    world.tick(2.0)
+    assert record(world, run).status == "failed", "once is once"
+
+
+def test_waiting_runs_wait_again_after_a_restart(world: World) -> None:
+    runs = submit(world, 6)
+    first = submit(world, 1, front=True)[0]
+    before = places(world, [*runs, first])
+    world.kill()
+    world.tick(3.0)
+    assert places(world, [*runs, first]) == before
+    execute(world)
+    execute(world, "second")
+    assert [machine for machine, _ in places(world, [first, runs[4], runs[5]])].count("gpus") == 1
+    assert places(world, [runs[5]]) == [("gpus", "queued")]
+
+
+def test_what_others_queued_takes_room_and_counts(world: World) -> None:
+    for number in range(3):
+        world.call(world.comfyui.take, f"stranger-{number}")
+    world.call(world.comfyui.begin)
+    runs = submit(world, 3)
+    assert [machine for machine, _ in places(world, runs)] == ["second", "second", "gpus"]
+    assert positions(world, runs[2:]) == [1 + 2 + 1]
+
+
+def test_a_machine_that_cannot_be_reached_is_passed_over(world: World) -> None:
+    world.comfyui.refuses = True
+    runs = submit(world, 3)
+    world.tick(1.0)
+    assert [machine for machine, _ in places(world, runs)].count("second") == 2
+    world.comfyui.refuses = False
+    world.tick(3.0)
+    assert [machine for machine, _ in places(world, runs)].count("local") == 1
+
+
+def test_a_pool_that_has_no_machine_now_keeps_its_runs(world: World) -> None:
+    for comfyui in world.comfyuis:
+        world.call(comfyui.disconnect)
+    runs = submit(world, 2)
+    assert places(world, runs) == [("gpus", "queued")] * 2
+    world.call(world.second.connect)
+    world.tick(1.0)
+    assert places(world, runs) == [("second", "queued")] * 2
