@@ -54,6 +54,18 @@ _WAIT = Histogram(
     ("machine",),
     buckets=_BUCKETS,
 )
+_POOL_DURATION = Histogram(
+    "comfydeploy_pool_run_duration_seconds",
+    "How long ComfyUI executed the runs of a pool, or of auto, that have ended.",
+    ("pool", "status"),
+    buckets=_BUCKETS,
+)
+_POOL_WAIT = Histogram(
+    "comfydeploy_pool_run_wait_seconds",
+    "How long runs of a pool, or of auto, have waited until a ComfyUI began to execute them.",
+    ("pool",),
+    buckets=_BUCKETS,
+)
 _DISCONNECTS = Counter(
     "comfydeploy_comfyui_disconnects_total",
     "How often a ComfyUI was lost that had been connected.",
@@ -102,16 +114,29 @@ def remove_machine(machine: str) -> None:
         _DISCONNECTS.remove(machine)
 
 
-def run_began(machine: str, waited: float) -> None:
+def remove_pool(pool: str) -> None:
+    """End the series of a pool that is no more."""
+    with suppress(KeyError):
+        _POOL_WAIT.remove(pool)
+    for status in ENDS:
+        with suppress(KeyError):
+            _POOL_DURATION.remove(pool, status)
+
+
+def run_began(machine: str, pool: str | None, waited: float) -> None:
     """Count a run that ComfyUI executes now, after so many seconds."""
     _WAIT.labels(machine).observe(waited)
+    if pool is not None:
+        _POOL_WAIT.labels(pool).observe(waited)
 
 
-def run_ended(machine: str, status: str, seconds: float | None) -> None:
+def run_ended(machine: str, pool: str | None, status: str, seconds: float | None) -> None:
     """Count the end of a run, and how long it was executed, where it was."""
     _RUNS.labels(machine, status).inc()
     if seconds is not None:
         _DURATION.labels(machine, status).observe(seconds)
+        if pool is not None:
+            _POOL_DURATION.labels(pool, status).observe(seconds)
 
 
 def comfyui_lost(machine: str) -> None:

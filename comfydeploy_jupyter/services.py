@@ -25,7 +25,7 @@ from .files.uploads import Uploads
 from .machines.cloud import CloudMachines
 from .machines.pools import Pools
 from .machines.records import MachineRecords
-from .machines.registry import MachineRegistry
+from .machines.registry import AUTO, MachineRegistry
 from .machines.service import MachineService
 from .metrics import Reading
 from .net.peers import ANYONE
@@ -220,6 +220,10 @@ class Services:
             for status in ACTIVE:
                 count = runs[machine.id, status]
                 yield Reading("comfydeploy_open_runs", (machine.id, status), count)
+        for pool in (self.machines.all_machines, *self.machines.pools):
+            for status in ACTIVE:
+                if pool.id != AUTO or runs[pool.id, status]:
+                    yield Reading("comfydeploy_open_runs", (pool.id, status), runs[pool.id, status])
         transfers = self.transfers.queue.open_states()
         for direction in ("up", "down"):
             for state in OPEN:

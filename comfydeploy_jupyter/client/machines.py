@@ -36,7 +36,11 @@ class Machine(Record["Machines"]):
 
     @property
     def kind(self) -> str:
-        """``managed`` (started by the server), ``comfyui`` (by somebody else) or ``cloud``."""
+        """``managed`` (started by the server), ``comfyui`` (by somebody else) or ``cloud``.
+
+        ``pool`` for machines that share one queue. A pool whose machines a cluster starts has the
+        kind of the cluster, such as ``dask``.
+        """
         return str(self.record.get("kind"))
 
     @property
@@ -46,6 +50,11 @@ class Machine(Record["Machines"]):
         For a serverless machine, the status that ComfyDeploy reports.
         """
         return str(self.record.get("status"))
+
+    @property
+    def members(self) -> list[dict[str, Any]]:
+        """The machines of a pool: their ``id``, ``status``, ``gpu``, ``run`` and ``models``."""
+        return list(self._complete_record().get("members", ()))
 
     @property
     def hardware(self) -> dict[str, Any]:
@@ -133,6 +142,8 @@ class Machines:
     >>> comfy.machines.list()                                          # doctest: +SKIP
     >>> comfy.machines.create("gpu1", kind="managed", gpu=1)           # doctest: +SKIP
     >>> comfy.run("portrait.json", machine="auto")                     # doctest: +SKIP
+    >>> comfy.machines.create("gpus", gpus="all")                      # doctest: +SKIP
+    >>> comfy.run("portrait.json", machine="gpus")                     # doctest: +SKIP
     """
 
     def __init__(self, server: Server, target: Literal["local", "cloud"] = "local") -> None:
@@ -174,7 +185,9 @@ class Machines:
         self,
         name: str,
         *,
-        kind: Literal["managed", "comfyui", "cloud"] | None = None,
+        kind: Literal["managed", "comfyui", "cloud", "pool"] | None = None,
+        members: Sequence[str | Machine] | None = None,
+        gpus: Literal["all"] | None = None,
         comfyui_url: str | None = None,
         comfyui_path: str | None = None,
         launch_args: Sequence[str] | str | None = None,
@@ -182,7 +195,7 @@ class Machines:
         gpu: str | int | None = None,
         **fields: Any,
     ) -> Machine:
-        """Register a machine.
+        """Register a machine, or make a pool of machines.
 
         Parameters
         ----------
@@ -190,8 +203,13 @@ class Machines:
             Its name.
         kind : str, optional
             ``managed``: a ComfyUI that the server starts, at a port of its own; ``comfyui``: one
-            that is started otherwise; ``cloud``: a serverless machine of ComfyDeploy. By default it
-            depends on the other arguments.
+            that is started otherwise; ``cloud``: a serverless machine of ComfyDeploy; ``pool``:
+            machines that share one queue. By default it depends on the other arguments.
+        members : sequence of str or Machine, optional
+            The machines of a pool. Each run of the pool is executed by the one that will probably
+            finish it first.
+        gpus : "all", optional
+            Start a managed ComfyUI for each GPU of the server, and make a pool of them.
         comfyui_url : str, optional
             The address of a ComfyUI that is started otherwise.
         comfyui_path : str, optional
@@ -217,6 +235,8 @@ class Machines:
         given = {
             "name": name,
             "kind": kind,
+            "members": _ids(members),
+            "gpus": gpus,
             "comfyui_url": comfyui_url,
             "comfyui_path": comfyui_path,
             "launch_args": _arguments(launch_args),
@@ -231,6 +251,7 @@ class Machines:
         machine_id: str | None = None,
         *,
         name: str | None = None,
+        members: Sequence[str | Machine] | None = None,
         comfyui_url: str | None = None,
         comfyui_path: str | None = None,
         launch_args: Sequence[str] | str | None = None,
@@ -245,8 +266,8 @@ class Machines:
         ----------
         machine_id : str, optional
             Its id or name. Default: the local one.
-        name, comfyui_url, comfyui_path, launch_args, gpu
-            As for `create`.
+        name, members, comfyui_url, comfyui_path, launch_args, gpu
+            As for `create`. Runs stay on a machine that is removed from a pool.
         env : mapping, optional
             Variables to set; the value None removes a variable.
         restart : bool, optional
@@ -273,6 +294,7 @@ class Machines:
         given = {
             "machine_id": machine_id,
             "name": name,
+            "members": _ids(members),
             "comfyui_url": comfyui_url,
             "comfyui_path": comfyui_path,
             "launch_args": _arguments(launch_args),
@@ -306,6 +328,12 @@ class Machines:
     def __repr__(self) -> str:
         where = "ComfyDeploy, through " if self._target == "cloud" else ""
         return f"<Machines of {where}{self._server.url}>"
+
+
+def _ids(machines: Sequence[str | Machine] | None) -> list[str] | None:
+    if machines is None:
+        return None
+    return [machine.id if isinstance(machine, Machine) else machine for machine in machines]
 
 
 def _arguments(given: Sequence[str] | str | None) -> list[str] | str | None:

@@ -72,10 +72,16 @@ class FreeHandler(Handler):
     async def post(self) -> None:
         """Answer with how many bytes became free."""
         request = await self.body(schemas.FreeRequest)
-        found = self.services.machines.get(request.machine)
-        freed = await memory.free_memory(
-            found, unload_models=request.unload_models, free_memory=request.free_memory
-        )
+        machines = self.services.machines
+        what = {"unload_models": request.unload_models, "free_memory": request.free_memory}
+        pool = machines.pool(request.machine)
+        if pool is not None:
+            connected = [machine for machine in machines.members(pool) if machine.connected]
+            freed = await memory.free_memory_of_all(connected, **what)
+            self.reply({"success": True, "machine": pool.id, **freed})
+            return
+        found = machines.get(request.machine)
+        freed = await memory.free_memory_of(found, **what)
         self.reply({"success": True, "machine": found.id, **freed})
 
 
@@ -132,6 +138,10 @@ class MachineCreateHandler(MachineBase):
         if kind == "cloud":
             made = await self._create_in_cloud(request, request.api_url or query.api_url)
         elif self.services.pools.is_pool(kind):
+            if request.gpus is not None:
+                self.services.machine_records.check_name(request.name)
+                members = await machine_service.create_for_each_gpu(request)
+                request = request.model_copy(update={"members": members})
             made = await self.services.pools.create(kind, request)
         else:
             made = await machine_service.create(request)

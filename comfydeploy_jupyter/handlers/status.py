@@ -13,6 +13,16 @@ if TYPE_CHECKING:
     from ..machines.machine import Machine
 
 
+# What there is of a pool that has no machines now.
+NO_COMFYUI: dict[str, Any] = {
+    "reachable": False,
+    "url": None,
+    "version": None,
+    "version_note": None,
+    "managed": False,
+}
+
+
 class CheckStatusHandler(Handler):
     """``GET check-status``: the state of the service, or of a run.
 
@@ -34,7 +44,13 @@ class CheckStatusHandler(Handler):
             record = await services.runs.record(query.prompt_id)
             await self.reply_large(services.runs.reply(record))
             return
-        machine = services.machines.get(query.machine)
+        try:
+            machine = services.machines.get(query.machine)
+        except ComfyUIUnavailableError:  # a pool without machines
+            if query.strict:
+                raise
+            self.reply(await self._status(None, query))
+            return
         if query.strict:
             try:
                 await machine.check(query.timeout)
@@ -51,22 +67,31 @@ class CheckStatusHandler(Handler):
         """Answer as `get` does, without the body, as some uptime checkers ask."""
         await self.get()
 
-    async def _status(self, machine: Machine, query: schemas.StatusQuery) -> dict[str, Any]:
+    async def _status(self, machine: Machine | None, query: schemas.StatusQuery) -> dict[str, Any]:
         services = self.services
-        comfyui = machine.status()
-        silence, connection = services.runs.silence(machine), machine.connection
-        # A ComfyUI that hangs keeps its WebSocket open.
-        hangs = silence and connection and connection.last_heard < silence.since
+        comfyui, hangs = NO_COMFYUI, False
+        if machine is not None:
+            comfyui = machine.status()
+            silence, connection = services.runs.silence(machine), machine.connection
+            # A ComfyUI that hangs keeps its WebSocket open.
+            hangs = bool(silence and connection and connection.last_heard < silence.since)
         return {
             "status": "ok" if comfyui["reachable"] and not hangs else "degraded",
             "version": __version__,
             "instance": services.instance,
             "comfyui": comfyui,
-            "queue": services.runs.counts(None if query.machine is None else machine.id),
+            "queue": services.runs.counts(self._counted(machine, query.machine)),
             "uploads": services.transfers.queue.counts(),
             "tunnel": services.tunnels.summary(),
             "store": await services.database.status(),
         }
+
+    def _counted(self, machine: Machine | None, asked: str | None) -> list[str] | None:
+        """Return the machines whose runs are counted: for a pool, its members and the pool."""
+        pool = self.services.machines.pool(asked)
+        if pool is not None:
+            return [pool.id, *pool.members]
+        return None if asked is None or machine is None else [machine.id]
 
 
 class CheckWSStatusHandler(Handler):

@@ -6,7 +6,11 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any
 
+from ..errors import ComfyUIUnavailableError
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..comfyui.client import ComfyUIClient
     from .machine import Machine
 
@@ -15,7 +19,7 @@ AT_LEAST, AT_MOST = 0.75, 5.0  # seconds that ComfyUI has to free memory
 STEADY = 1024 * 1024  # bytes by which the free memory may change once nothing more is being freed
 
 
-async def free_memory(
+async def free_memory_of(
     machine: Machine, *, unload_models: bool = True, free_memory: bool = True
 ) -> dict[str, Any]:
     """Free memory of the ComfyUI of a machine, and measure how much was freed.
@@ -55,6 +59,36 @@ async def free_memory(
                 "freed": max(after[kind] - before[kind], 0),
             }
             for kind in before
+        },
+    }
+
+
+async def free_memory_of_all(
+    machines: Sequence[Machine], *, unload_models: bool = True, free_memory: bool = True
+) -> dict[str, Any]:
+    """Free memory of the ComfyUIs of some machines; return the sums of `free_memory_of`.
+
+    Raises
+    ------
+    ComfyUIUnavailableError
+        If none of them answers.
+    """
+    work = (
+        free_memory_of(machine, unload_models=unload_models, free_memory=free_memory)
+        for machine in machines
+    )
+    found = await asyncio.gather(*work, return_exceptions=True)
+    freed = [each for each in found if isinstance(each, dict)]
+    for fault in found:
+        if isinstance(fault, BaseException) and not isinstance(fault, ComfyUIUnavailableError):
+            raise fault
+    if not freed:
+        raise ComfyUIUnavailableError("No machine of the pool answers now")
+    return {
+        "pending": any(each["pending"] for each in freed),
+        **{
+            kind: {key: sum(each[kind][key] for each in freed) for key in freed[0][kind]}
+            for kind in ("gpu", "ram")
         },
     }
 

@@ -86,7 +86,8 @@ class MachineRegistry:
         if self._machines.pop(machine_id, None) is not None:
             metrics.remove_machine(machine_id)
         self.cloud.pop(machine_id, None)
-        self._pools.pop(machine_id, None)
+        if self._pools.pop(machine_id, None) is not None:
+            metrics.remove_pool(machine_id)
         self.changed()
 
     def get(self, machine_id: str | None = None) -> Machine:

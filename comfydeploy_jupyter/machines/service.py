@@ -18,7 +18,7 @@ from ..net.peers import Peers
 from ..net.tasks import wait_for
 from ..secrets import MASK, clean_url, masked_arguments, masked_environment
 from ..store.machines import MachineRecord
-from . import checks
+from . import checks, hardware
 from .description import ASK_WITHIN, hardware_and_software, kind
 from .machine import Machine
 from .registry import LOCAL
@@ -239,6 +239,37 @@ class MachineService:
         machine = self.make(record.id, record.name, self._settings(record))
         self._registry.add(machine)
         return machine
+
+    async def create_for_each_gpu(self, request: MachineCreate) -> list[str]:
+        """Create a managed machine for each GPU of this machine; return their ids.
+
+        If one cannot be created, none is.
+
+        Raises
+        ------
+        InvalidRequestError
+            If this machine has no GPU that can be chosen, or a field is invalid.
+        ConflictError
+            If a name is in use.
+        """
+        if request.kind not in (None, "pool") or request.members is not None or request.gpu:
+            raise InvalidRequestError.of_field("gpus", "must be without kind, members and gpu")
+        found = await asyncio.to_thread(hardware.gpus_of_driver)
+        if not found:
+            raise InvalidRequestError.of_field(
+                "gpus", "no NVIDIA GPU was found on the machine of Jupyter; give members instead"
+            )
+        made: list[str] = []
+        try:
+            for gpu in found:
+                fields = {"name": f"{request.name}-{gpu['index']}", "gpu": str(gpu["index"])}
+                each = request.model_copy(update={**fields, "kind": "managed", "gpus": None})
+                made.append((await self.create(each))["id"])
+        except BaseException:
+            for machine_id in made:
+                await self.delete(machine_id)
+            raise
+        return made
 
     async def adopt(self, told: dict[str, Any], api_url: str | None) -> None:
         """Store a machine of ComfyDeploy, so that requests can contain its id or name."""
@@ -500,7 +531,7 @@ def kind_of(request: MachineCreate) -> str:
         return request.kind
     if request.in_cloud:
         return "cloud"
-    if request.members is not None:
+    if request.members is not None or request.gpus is not None:
         return "pool"
     if request.comfyui_url:
         return "comfyui"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from .outputs import with_urls
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ..machines.machine import Machine
     from .log import RunEvent
@@ -92,9 +93,12 @@ class ActiveRuns:
         """Return how many unfinished runs a machine has."""
         return sum(run.record.status != "uploading" for run in self.on(machine_id))
 
-    def counts(self, machine_id: str | None = None) -> dict[str, int]:
-        """Return how many runs are executing and how many wait, on all machines or on one."""
-        runs = self._runs.values() if machine_id is None else self.on(machine_id)
+    def counts(self, machine_ids: Iterable[str] | None = None) -> dict[str, int]:
+        """Return how many runs are executing and how many wait, on all machines or on some.
+
+        The runs that wait for a pool are on the machine with the id of the pool.
+        """
+        runs = self if machine_ids is None else chain.from_iterable(map(self.on, machine_ids))
         statuses = [run.record.status for run in runs]
         return {
             "running": statuses.count("running"),

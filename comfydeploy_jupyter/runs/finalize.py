@@ -218,7 +218,7 @@ def _note_end(record: RunRecord) -> None:
 
     A node's message may contain anything; it is in the record.
     """
-    metrics.run_ended(record.machine, record.status, record.execution_time)
+    metrics.run_ended(record.machine, record.pool, record.status, record.execution_time)
     fields = {**record.log_fields, "status": record.status, "execution_time": record.execution_time}
     text = f"Run %s ended: {record.status}"
     if record.execution_time is not None:

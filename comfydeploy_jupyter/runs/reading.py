@@ -9,7 +9,7 @@ from .story import describe
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ..store.runs import RunRecord
     from .log import RunEvent
@@ -95,9 +95,9 @@ class RunReader:
             body["queue_position"] = self._shared.dispatching.position(run)
         return body
 
-    def counts(self, machine_id: str | None = None) -> dict[str, int]:
-        """Return how many runs are executing and how many wait, on all machines or on one."""
-        return self._shared.active.counts(machine_id)
+    def counts(self, machine_ids: Sequence[str] | None = None) -> dict[str, int]:
+        """Return how many runs are executing and how many wait, on all machines or on some."""
+        return self._shared.active.counts(machine_ids)
 
     def open_statuses(self) -> Counter[tuple[str, str]]:
         """Return the number of unfinished runs for each pair of machine and status."""

@@ -135,6 +135,12 @@ class MachineCreate(MachineConfig):
         description="The name of the machine; its id is made from it.",
         examples=["studio"],
     )
+    gpus: Literal["all"] | None = Field(
+        None,
+        description="`all` starts a ComfyUI for each GPU of this machine, as managed machines with"
+        " the other fields, and makes a pool of them.",
+        examples=["all"],
+    )
     kind: Literal["managed", "comfyui", "cloud", "pool"] | None = Field(
         None,
         description="`managed`: this server starts and ends ComfyUI; `comfyui`: a ComfyUI that runs"

@@ -15,7 +15,7 @@ from .base import GAP, not_done
 from .parts import button, note, row
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ..client import Machine
     from .base import Panel
@@ -213,9 +213,9 @@ class MachineStrip(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         self._offer(machines, found)
         self._show_state(found, status["comfyui"])
         # This request takes longer: the server asks drivers and ComfyUI.
-        hardware = comfy.machines.get(found.id).hardware
+        machine = comfy.machines.get(found.id)
         if asked == self.machine and not self._panel.closing:
-            self._facts.value = facts_html(status, hardware)
+            self._facts.value = facts_html(status, machine.hardware, machine.members)
         return found.status
 
     def _offer(self, machines: list[Machine], chosen: Machine) -> None:
@@ -270,7 +270,9 @@ def _show_note(place: w.HTML, text: str) -> None:
     place.layout.display = "" if text else "none"
 
 
-def facts_html(status: dict[str, Any], hardware: dict[str, Any]) -> str:
+def facts_html(
+    status: dict[str, Any], hardware: dict[str, Any], members: Sequence[dict[str, Any]] = ()
+) -> str:
     """Return queue, hardware, transfers and tunnel as a list in HTML.
 
     Parameters
@@ -279,10 +281,13 @@ def facts_html(status: dict[str, Any], hardware: dict[str, Any]) -> str:
         The reply of ``check-status``.
     hardware : dict
         ``hardware`` of the reply of ``machine``; values that are None are left out.
+    members : sequence of dict
+        The machines of a pool.
     """
     queue, moving = status["queue"], status["uploads"]["pending_uploads"]
     counts = (f"{queue['running']} running", f"{queue['pending']} waiting")
     rows = [_fact("Queue", ", ".join(counts) if any(queue.values()) else "empty")]
+    rows += [_fact(str(member["name"]), _member(member)) for member in members]
     rows += [
         _usage(str(gpu["name"]), gpu.get("memory") or {}, _percent(gpu)) for gpu in hardware["gpus"]
     ]
@@ -300,6 +305,19 @@ def facts_html(status: dict[str, Any], hardware: dict[str, Any]) -> str:
     rows.append(_fact("Tunnel", _tunnel(status["tunnel"])))
     rows += [_fact("Store", warning) for warning in status.get("store", {}).get("warnings", ())]
     return f'<dl class="cd-facts" aria-label="State of the machine">{"".join(rows)}</dl>'
+
+
+def _member(member: dict[str, Any]) -> str:
+    """Return the state of a machine of a pool in one line."""
+    state = STATES.get(member["status"], (member["status"], ""))[0]
+    parts = [f"ComfyUI {member['version'] or ''} {state}".replace("  ", " ")]
+    if member["gpu"]:
+        parts.append(str(member["gpu"]))
+    if member["queue"]:
+        parts.append(f"{counted(member['queue'], 'prompt')}{', running' if member['run'] else ''}")
+    if member["models"]:
+        parts.append(", ".join(str(name).rpartition("/")[2] for name in member["models"]))
+    return " · ".join(parts)
 
 
 def _fact(name: str, text: str, share: float | None = None) -> str:
