@@ -13,7 +13,19 @@ from typing import TYPE_CHECKING, Any
 from jupyter_core.paths import jupyter_data_dir
 from jupyter_server.extension.application import ExtensionApp
 from tornado.ioloop import PeriodicCallback
-from traitlets import Bool, Enum, Float, Int, List, TraitType, Unicode, default
+from traitlets import (
+    Bool,
+    Dict,
+    Enum,
+    Float,
+    Int,
+    List,
+    TraitError,
+    TraitType,
+    Unicode,
+    default,
+    validate,
+)
 
 from ._version import __version__
 from .errors import ComfyDeployError, InvalidRequestError
@@ -145,6 +157,19 @@ class ComfyDeploy(ExtensionApp):
         False,
         help="Whether agents that reach jupyter-server-mcp, which asks for no token, may start and"
         " cancel runs, download models and free memory; else they may only look.",
+    ).tag(config=True)
+    keep_runs = Dict(
+        per_key_traits={
+            "days": Float(min=0.0),
+            "number": Int(min=0),
+            "bytes": Int(min=0),
+            "files": Bool(),
+        },
+        help="The limits beyond which the oldest runs are deleted, once an hour; by default all"
+        " runs are kept. days: the age of a run; number: how many runs are kept; bytes: the size"
+        " of their output files. The output files of these runs are deleted with them, unless"
+        " files is False or something else uses them. Pinned runs stay, and do not count."
+        " Example: {'days': 30, 'bytes': 50000000000}.",
     ).tag(config=True)
     data_dir = Unicode(
         help="Folder of the store (comfydeploy.db), ComfyUI's log (comfyui.log) and the snapshots."
@@ -286,6 +311,17 @@ class ComfyDeploy(ExtensionApp):
     def _default_data_dir(self) -> str:
         return str(Path(jupyter_data_dir()) / "comfydeploy")
 
+    @validate("keep_runs")
+    def _check_limits(self, proposal: Any) -> dict[str, Any]:
+        """Raise unless all limits are known: a wrong name would keep all runs."""
+        limits: dict[str, Any] = proposal["value"]
+        unknown = limits.keys() - {"days", "number", "bytes", "files"}
+        if unknown:
+            raise TraitError(
+                f"keep_runs: {min(unknown)!r} is none of days, number, bytes and files"
+            )
+        return limits
+
     @property
     def services(self) -> Services:
         """The services; they are there once `open_services` has returned."""
@@ -384,6 +420,7 @@ class ComfyDeploy(ExtensionApp):
         load_all()
         from .machines.settings import MachineSettings
         from .net.peers import by_number
+        from .runs.limits import KeepRuns
         from .services import Services
         from .settings import Settings
         from .transfers.sites import ModelSites
@@ -411,6 +448,7 @@ class ComfyDeploy(ExtensionApp):
                 autostart=self.autostart,
                 lost_after=self.comfyui_lost_after,
                 gone_after=self.comfyui_gone_after,
+                keep_runs=KeepRuns(**self.keep_runs),
                 fsync_uploads=self.fsync_uploads,
                 allowed_api_urls=tuple(self.allowed_api_urls),
                 comfy_api_key=self.comfy_api_key or os.environ.get("COMFY_API_KEY") or None,

@@ -36,6 +36,7 @@ from .snapshots.model_files import ModelFacts
 from .snapshots.service import Snapshots
 from .store.callbacks import CallbackRepository
 from .store.database import Database
+from .store.deletions import DeletionRepository
 from .store.hashes import HashRepository
 from .store.machines import MachineRepository
 from .store.runs import ACTIVE, RunRepository
@@ -403,9 +404,11 @@ class Services:
         delivery = Delivery(self._transfers, self.machines, repository)
         self._runs = RunService(
             repository,
+            DeletionRepository(self.database),
             self.machines,
             self._session,
             delivery,
+            keep=settings.keep_runs,
             stored_version=self._local_workflows.version,
             comfy_api_key=self.comfy_account.key,
             fetching=settings.fetching,

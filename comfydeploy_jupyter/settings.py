@@ -9,6 +9,7 @@ from .cloud.client import DEFAULT_URL
 from .cloud.site import DEFAULT_SITE
 from .machines.settings import MachineSettings
 from .net.fetch_policy import FetchPolicy
+from .runs.limits import KEEP_ALL, KeepRuns
 from .transfers.sites import ModelSites
 from .tunnel.tunnels import TunnelSettings
 
@@ -35,6 +36,8 @@ class Settings:
         Whether the local ComfyUI is found, or started, when Jupyter starts.
     lost_after, gone_after : float
         Seconds without ComfyUI after which runs that executed, or waited, are given up.
+    keep_runs : KeepRuns
+        The limits beyond which old runs are deleted.
     fsync_uploads : bool
         Whether an upload is answered only when its files would survive a power cut.
     allowed_api_urls : tuple of str
@@ -69,6 +72,7 @@ class Settings:
     autostart: bool = True
     lost_after: float = 30.0
     gone_after: float = 600.0
+    keep_runs: KeepRuns = KEEP_ALL
     fsync_uploads: bool = False
     allowed_api_urls: tuple[str, ...] = ()
     api_key: str | None = field(default=None, repr=False)

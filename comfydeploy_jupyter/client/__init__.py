@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .comfy import Comfy
+from .deletion import Deletion
 from .discovery import connect
 from .events import Event, RunProgress
 from .fetched_models import FetchedModels, WorkflowModel
@@ -15,6 +16,7 @@ from .output_files import Images, OutputFile
 from .results import Result
 from .runs import Run, StoryEntry
 from .snapshots import Snapshot
+from .stored_runs import Runs
 from .stream import EventStream
 from .sweep import Point, Sweep, SweepProgress
 from .tunnel import Tunnel, TunnelStatus
@@ -24,6 +26,7 @@ from .workflows import StoredWorkflow, Workflows, WorkflowVersion
 
 __all__ = [
     "Comfy",
+    "Deletion",
     "Event",
     "EventStream",
     "FetchedModels",
@@ -38,6 +41,7 @@ __all__ = [
     "Result",
     "Run",
     "RunProgress",
+    "Runs",
     "Snapshot",
     "StoredWorkflow",
     "StoryEntry",

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 from ..errors import ComfyDeployError, NotFoundError
-from ..graphs.structure import structure_of
 from .events import RunProgress
 from .fetched_models import FetchedModels
 from .files import Model, UploadedFile, upload
@@ -22,6 +21,7 @@ from .run_request import RunRequest
 from .runs import Run
 from .server import READ_TIMEOUT, Server, check_timeout, without_none
 from .snapshots import Snapshot, given, take
+from .stored_runs import Runs
 from .sweep import Sweeps
 from .tunnel import Tunnel
 from .workflow import Workflow
@@ -73,6 +73,8 @@ class Comfy:
         The machines that can run workflows.
     tunnel : Tunnel
         Makes ComfyUI reachable from the internet.
+    runs : Runs
+        The runs that the server stores: ``comfy.runs(limit=5)``, ``comfy.runs.delete(…)``.
     sweep : Sweeps
         Runs a workflow at every point of a grid: ``comfy.sweep(workflow, {"seed": range(8)})``.
 
@@ -90,6 +92,7 @@ class Comfy:
         self.workflows = Workflows(self.server)
         self.machines = Machines(self.server)
         self.tunnel = Tunnel(self.server)
+        self.runs = Runs(self.server)
         self.sweep = Sweeps(self)
         self._display = display
 
@@ -370,39 +373,6 @@ class Comfy:
                 raise
             return found[0]
         return Run(self.server, {"prompt_id": prompt_id, **record})
-
-    def runs(
-        self,
-        limit: int | None = None,
-        offset: int | None = None,
-        status: str | None = None,
-        *,
-        of: Workflow | None = None,
-        labels: dict[str, str] | None = None,
-    ) -> list[Run]:
-        """Return handles of the runs, newest first.
-
-        Parameters
-        ----------
-        limit, offset : int, optional
-            How many to return, and how many to skip.
-        status : str, optional
-            Only those that are ``queued``, ``running``, ``uploading``, ``success``, ``failed`` or
-            ``cancelled``.
-        of : Workflow, optional
-            Only those of this workflow, with any values of its inputs.
-        labels : dict of str to str, optional
-            Only those with all of these labels.
-        """
-        structure = None if of is None else structure_of(of.to_api())
-        chosen: dict[str, Any] = {
-            f"metadata[{name}]": value for name, value in (labels or {}).items()
-        }
-        records = self.server.get(
-            "runs", limit=limit, offset=offset, status=status, structure=structure, **chosen
-        )
-        source = None if of is None else of.source
-        return [Run(self.server, record, source) for record in records]
 
     def login(self, *, timeout: float | None = 300.0) -> str:
         """Sign in to ComfyDeploy: show a link, and wait until you have approved there.

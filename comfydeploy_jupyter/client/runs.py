@@ -6,6 +6,7 @@ import html
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import ConflictError
+from .deletion import Deletion, delete_runs
 from .events import FINAL
 from .graph import Source
 from .results import Result
@@ -176,6 +177,48 @@ class Run:
         except ConflictError:
             return False
         return True
+
+    @property
+    def pinned(self) -> bool:
+        """Whether the run is pinned, so that it is not deleted; as it was last read."""
+        return bool(self._record.get("pinned"))
+
+    def pin(self, pinned: bool = True) -> None:
+        """Pin the run, so that it is not deleted, or unpin it.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such run any more.
+        """
+        self._server.post("runs/update", {"prompt_ids": [self.prompt_id], "pinned": pinned})
+        self._record = {**self._record, "pinned": pinned}
+
+    def delete(self, *, files: bool = False) -> Deletion:
+        """Delete the run, which must have ended.
+
+        Parameters
+        ----------
+        files : bool
+            Whether to delete its output files, too, unless something else uses them.
+
+        Returns
+        -------
+        Deletion
+            What was deleted, and which files were kept and why.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such run any more.
+        ConflictError
+            It is pinned, or has not ended.
+        """
+        deletion = delete_runs(self._server, {"prompt_ids": [self.prompt_id], "files": files})
+        for kept in deletion.kept:
+            if kept.file is None:
+                raise ConflictError(f"The run {self.prompt_id} is not deleted: {kept.reason}")
+        return deletion
 
     def _refresh(self) -> dict[str, Any]:
         if self._record.get("status") not in FINAL:

@@ -29,7 +29,14 @@ from .machines import (
     MachineUpdateHandler,
 )
 from .openapi import OpenAPIHandler
-from .runs import InterruptHandler, RunHandler, RunsHandler, StreamHandler
+from .runs import (
+    InterruptHandler,
+    RunHandler,
+    RunsDeleteHandler,
+    RunsHandler,
+    RunsUpdateHandler,
+    StreamHandler,
+)
 from .snapshots import SnapshotHandler
 from .status import (
     CheckStatusHandler,
@@ -63,6 +70,8 @@ ROUTES = (
     (f"{PREFIX}/run/streaming", StreamHandler),
     (f"{PREFIX}/interrupt", InterruptHandler),
     (f"{PREFIX}/runs", RunsHandler),
+    (f"{PREFIX}/runs/update", RunsUpdateHandler),
+    (f"{PREFIX}/runs/delete", RunsDeleteHandler),
     (f"{PREFIX}/view", ViewHandler),
     # Models and files
     (f"{PREFIX}/models", ModelsHandler),

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from tornado.iostream import StreamClosedError
 
-from ..errors import ComfyDeployError, InvalidRequestError, RunTimeoutError
+from ..errors import ComfyDeployError, InvalidRequestError, NotFoundError, RunTimeoutError
+from ..machines.registry import AUTO
 from ..net.tasks import wait_for
 from ..runs.log import RunEvent, in_batches
+from ..store.runs import RunFilter
+from ..timestamps import timestamp_of
+from ..unparsed import Unparsed
 from .base import COMMENT, KEEP_AWAKE, LARGE, Base, Handler, schemas
 from .service import ForService
 
@@ -272,21 +276,66 @@ class InterruptHandler(Handler):
         self.reply({"success": True, "message": message, "prompt_id": prompt_id, "was": was})
 
 
-class RunsHandler(Handler):
+class SelectsRuns(Handler):
+    """Base of the routes whose requests select runs."""
+
+    def run_filter(
+        self, request: schemas.RunsQuery | schemas.RunsDeleteRequest, **more: Any
+    ) -> RunFilter:
+        """Return the filter of a request, with the id of its machine."""
+        machine = request.machine
+        if machine is not None and machine != AUTO:
+            with suppress(NotFoundError):  # it may be the id of a machine that was deleted
+                machine = self.services.machines.resolve(machine)
+        return RunFilter(
+            statuses=() if request.status is None else (request.status,),
+            machine=machine,
+            structure=request.structure,
+            workflow_id=request.workflow_id,
+            before=None if request.before is None else timestamp_of(request.before),
+            after=None if request.after is None else timestamp_of(request.after),
+            metadata=request.metadata,
+            search=request.search,
+            **more,
+        )
+
+
+class RunsHandler(SelectsRuns):
     """``GET runs``: the runs that are known."""
 
     async def get(self) -> None:
-        """Answer with an array, newest first; or with the story of one of them."""
+        """Answer with an array, newest first; or with the story or the graph of one of them."""
         query = self.query(schemas.RunsQuery)
         if query.story is not None:
             self.reply(await self.services.runs.story(query.story))
             return
+        if query.graph is not None:
+            graph, workflow = await self.services.runs.graph(query.graph)
+            shown = None if workflow is None else Unparsed(workflow)
+            await self.reply_large({"workflow_api": Unparsed(graph), "workflow": shown})
+            return
+        which = self.run_filter(query, pinned=query.pinned)
         await self.reply_large(
-            await self.services.runs.newest(
-                limit=query.limit,
-                offset=query.offset,
-                status=query.status,
-                structure=query.structure,
-                metadata=query.metadata,
-            )
+            await self.services.runs.newest(limit=query.limit, offset=query.offset, which=which)
         )
+
+
+class RunsUpdateHandler(Handler):
+    """``POST runs/update``: pin runs."""
+
+    async def post(self) -> None:
+        """Pin runs, or unpin them."""
+        request = await self.body(schemas.RunsUpdateRequest)
+        await self.services.runs.deleter.pin(request.prompt_ids, request.pinned)
+        self.reply({"success": True, "updated": len(set(request.prompt_ids))})
+
+
+class RunsDeleteHandler(SelectsRuns):
+    """``POST runs/delete``: delete runs and their files."""
+
+    async def post(self) -> None:
+        """Delete runs, and say what was deleted and what was kept."""
+        request = await self.body(schemas.RunsDeleteRequest)
+        which = self.run_filter(request, prompt_ids=request.prompt_ids)
+        deleted = await self.services.runs.deleter.delete(which, files=bool(request.files))
+        self.reply(deleted.reply())

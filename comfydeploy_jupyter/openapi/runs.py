@@ -15,7 +15,7 @@ from ..errors import (
     RunTimeoutError,
     UnknownInputError,
 )
-from ..schemas.examples import RUN_ID
+from ..schemas.examples import GRAPH, RUN_ID
 from .operation import (
     CLOUD,
     EVENTS,
@@ -114,6 +114,7 @@ class RunReply(ReplyModel):
     metadata: dict[str, str] = Field(
         default_factory=dict, description="The labels of the run.", examples=[{"client": "acme"}]
     )
+    pinned: bool = Field(False, description="Whether the run may not be deleted.")
     live_status: str = ""
     progress: float = 0.0
     current_node: str | None = None
@@ -145,6 +146,44 @@ class InterruptReply(Success):
     message: str = Field(examples=["Interrupting the run"])
     prompt_id: str = Field(examples=[RUN_ID])
     was: Literal["queued", "running"] = Field(examples=["running"])
+
+
+class GraphReply(ReplyModel):
+    """The graph that a run executed."""
+
+    workflow_api: dict[str, Any] = Field(
+        description="In API format, with the values of the run.", examples=[GRAPH]
+    )
+    workflow: dict[str, Any] | None = Field(description="In the editor's format, if it was given.")
+
+
+class RunsUpdateReply(Success):
+    """The runs were changed."""
+
+    updated: int = Field(description="The number of runs.", examples=[1])
+
+
+class KeptReply(ReplyModel):
+    """A run or a file that was not deleted."""
+
+    prompt_id: str = Field(examples=[RUN_ID])
+    file: str | None = Field(
+        description="The name of an output file of the run; null if the run itself was kept.",
+        examples=["example_00001_.png"],
+    )
+    reason: str = Field(examples=["the workflow 'Portrait' uses it"])
+
+
+class RunsDeleteReply(Success):
+    """What was deleted, and what was not."""
+
+    runs: int = Field(description="The number of deleted runs.", examples=[3])
+    files: int = Field(description="The number of deleted files.", examples=[4])
+    bytes: int = Field(description="The size of the deleted files.", examples=[1234567])
+    kept: list[KeptReply] = Field(
+        description="The first 1000 runs and files that were not deleted, and why."
+    )
+    kept_count: int = Field(description="The number of all of these.", examples=[1])
 
 
 _BODY = json_body(schemas.RunRequest, "workflow_api", "inputs")
@@ -249,10 +288,36 @@ OPERATIONS = (
         query=schemas.RunsQuery,
         replies=(
             json_reply(
-                list[RunReply] | list[StoryEntry],
-                "The runs; with `story`, the transitions of that run, in order.",
+                list[RunReply] | list[StoryEntry] | GraphReply,
+                "The runs; with `story`, the transitions of that run, in order; with `graph`, the"
+                " graph of that run.",
             ),
         ),
+        errors=(NotFoundError,),
+    ),
+    Operation(
+        method="post",
+        path="/comfyui-deploy/runs/update",
+        id="updateRuns",
+        tag="Runs",
+        summary="Pin runs, or unpin them: pinned runs are not deleted",
+        bodies=json_body(schemas.RunsUpdateRequest, "prompt_ids", "pinned"),
+        replies=(json_reply(RunsUpdateReply, "The runs are changed."),),
+        errors=(NotFoundError,),
+    ),
+    Operation(
+        method="post",
+        path="/comfyui-deploy/runs/delete",
+        id="deleteRuns",
+        tag="Runs",
+        summary="Delete runs that have ended, and their output files",
+        text="At least one field besides `files` is needed.",
+        bodies=json_body(schemas.RunsDeleteRequest, "prompt_ids", "files"),
+        needs=(
+            *("prompt_ids", "status", "machine", "structure", "workflow_id"),
+            *("before", "after", "metadata", "search"),
+        ),
+        replies=(json_reply(RunsDeleteReply, "What was deleted, and what was kept and why."),),
         errors=(NotFoundError,),
     ),
 )

@@ -81,6 +81,8 @@ def reply(record: RunRecord, view_url: str) -> dict[str, Any]:
         body["metadata"] = record.metadata
     if record.pool is not None:
         body["pool"] = record.pool
+    if record.pinned:
+        body["pinned"] = True
     if record.inputs:
         body["inputs"] = record.inputs
     if record.next_seeds:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..store.runs import ALL
 from .outputs import reply, unknown_run
 from .story import describe
 
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Callable, Sequence
 
-    from ..store.runs import RunRecord
+    from ..store.runs import RunFilter, RunRecord
     from .log import RunEvent
     from .run import Run
     from .shared import Shared
@@ -60,27 +61,24 @@ class RunReader:
         return describe((await self.record(prompt_id)).story)
 
     async def newest(
-        self,
-        *,
-        limit: int = 100,
-        offset: int = 0,
-        status: str | None = None,
-        structure: str | None = None,
-        metadata: dict[str, str] | None = None,
+        self, *, limit: int = 100, offset: int = 0, which: RunFilter = ALL
     ) -> list[dict[str, Any]]:
-        """Return the replies of runs, newest first.
-
-        Parameters
-        ----------
-        limit, offset : int
-            How many replies, and how many newer ones to skip.
-        status, structure, metadata : optional
-            Only runs with this status, of this workflow, and with all of these labels.
-        """
-        records = await self._shared.repository.newest(
-            limit=limit, offset=offset, status=status, structure=structure, metadata=metadata
-        )
+        """Return the replies of runs, newest first, after skipping ``offset`` of them."""
+        records = await self._shared.repository.newest(limit=limit, offset=offset, which=which)
         return [self.reply(record, position=False) for record in records]
+
+    async def graph(self, prompt_id: str) -> tuple[bytes, bytes | None]:
+        """Return the JSON of the graph of a run in API format and, if known, in UI format.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no run with that id.
+        """
+        found = await self._shared.repository.prompt(prompt_id)
+        if found is None:
+            raise unknown_run(prompt_id)
+        return found
 
     def reply(self, record: RunRecord, *, position: bool = True) -> dict[str, Any]:
         """Return the body of the reply to ``POST run`` for a run.

@@ -27,6 +27,12 @@ class EndedRuns:
         while len(self._runs) > KEPT_RUNS or (self._bytes > KEPT_BYTES and len(self._runs) > 1):
             self._bytes -= self._runs.popitem(last=False)[1].log.size
 
+    def remove(self, prompt_id: str) -> None:
+        """Remove a run that is deleted."""
+        removed = self._runs.pop(prompt_id, None)
+        if removed is not None:
+            self._bytes -= removed.log.size
+
     def get(self, prompt_id: str) -> Run | None:
         """Return a run by its id, or None."""
         return self._runs.get(prompt_id)

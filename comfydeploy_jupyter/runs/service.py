@@ -11,9 +11,11 @@ from .assigning import Assigning
 from .background import Background
 from .begin import BEGIN_WITHIN, Beginnings
 from .cancel import Canceller
+from .deletion import Deleter
 from .dispatching import Dispatching
 from .events import MachineEvents
 from .finalize import Finalizer
+from .limits import KEEP_ALL
 from .orphans import Orphans
 from .past import Past
 from .pooled import Pooled
@@ -31,9 +33,11 @@ if TYPE_CHECKING:
     from ..machines.machine import MachineListener
     from ..machines.registry import MachineRegistry
     from ..schemas import RunRequest
+    from ..store.deletions import DeletionRepository
     from ..store.runs import RunRepository
     from ..store.session import Session
     from .delivery import Delivery
+    from .limits import KeepRuns
     from .run import Run
 
 
@@ -47,6 +51,8 @@ class RunService(RunReader):
     ----------
     repository : RunRepository
         The records.
+    deletions : DeletionRepository
+        Deletes records.
     machines : MachineRegistry
         The machines that runs can be sent to.
     session : Session
@@ -65,6 +71,8 @@ class RunService(RunReader):
         Seconds without ComfyUI after which the run that it was executing fails.
     gone_after : float
         The same for waiting runs, and for a ComfyUI that may be running but does not answer.
+    keep : KeepRuns
+        The limits beyond which old runs are deleted.
 
     Attributes
     ----------
@@ -72,11 +80,14 @@ class RunService(RunReader):
         Returns since when a machine's ComfyUI has answered no request; None if it has.
     listener : MachineListener
         Handles the events of machines.
+    deleter : Deleter
+        Deletes runs.
     """
 
     def __init__(
         self,
         repository: RunRepository,
+        deletions: DeletionRepository,
         machines: MachineRegistry,
         session: Session,
         delivery: Delivery,
@@ -87,6 +98,7 @@ class RunService(RunReader):
         fetching: FetchPolicy = ALLOWED,
         lost_after: float = 30.0,
         gone_after: float = 600.0,
+        keep: KeepRuns = KEEP_ALL,
     ) -> None:
         background = Background()
         active, ended, past = ActiveRuns(view_url), EndedRuns(), Past(repository, background)
@@ -119,6 +131,7 @@ class RunService(RunReader):
         )
         self._events = MachineEvents(shared, recovery, canceller, finalizer, pooled)
         self.listener: MachineListener = self._events
+        self.deleter = Deleter(shared, deletions, keep)
         self._submitting = 0  # runs that are being queued
         active.follow(delivery.handle_event)
         machines.open_runs = active.count_on
@@ -126,12 +139,15 @@ class RunService(RunReader):
     async def open(self) -> None:
         """Recover the runs that had not ended when the last server stopped, and watch all runs."""
         await self._orphans.recover(self._shared.session.claimed)
+        await self.deleter.finish(self._shared.session.claimed)
         self._shared.background.start(self._watch.run())
         self._shared.background.start(self._assigning.run())
+        self._shared.background.start(self.deleter.run())
 
     async def recover_orphans(self, sessions: Collection[str]) -> None:
         """Recover and follow the runs of servers that have exited, by their session ids."""
         await self._orphans.recover(sessions)
+        await self.deleter.finish(sessions)
 
     async def close(self) -> None:
         """Stop following runs; ComfyUI continues them, and the next start recovers them."""
@@ -161,8 +177,7 @@ class RunService(RunReader):
             Whether no client is informed before the run has ended. If so, the acceptance by ComfyUI
             need not be stored at once.
         arrived : float, optional
-            Time of the event loop's clock from which the request's ``timeout`` counts; by default
-            now.
+            Time of the event loop's clock from which ``timeout`` counts; by default now.
 
         Returns
         -------

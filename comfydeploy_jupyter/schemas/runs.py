@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from .base import (
     ClientIdField,
@@ -16,6 +17,7 @@ from .base import (
     Labels,
     LimitField,
     MachineField,
+    MachineRef,
     Model,
     NodeId,
     OffsetField,
@@ -26,7 +28,18 @@ from .base import (
 from .cloud import is_account_key
 from .examples import ACCOUNT_KEY, GRAPH, RUN_ID
 
-__all__ = ["ExtraData", "InterruptRequest", "JoinQuery", "RunRequest", "RunsQuery", "Status"]
+__all__ = [
+    "ExtraData",
+    "InterruptRequest",
+    "JoinQuery",
+    "RunRequest",
+    "RunsDeleteRequest",
+    "RunsQuery",
+    "RunsUpdateRequest",
+    "Status",
+]
+
+MOST_IDS = 10_000  # ids in one request
 
 Status = Literal["not-started", "queued", "running", "uploading", "success", "failed", "cancelled"]
 
@@ -205,27 +218,109 @@ class JoinQuery(Model):
     )
 
 
-class RunsQuery(Model):
+def _to_utc(moment: datetime) -> datetime:
+    """Return a time in UTC; one without a time zone is in UTC."""
+    try:
+        given = moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+        return given.astimezone(timezone.utc)
+    except OverflowError:
+        raise ValueError("must be a time between the years 1 and 9999") from None
+
+
+Time = Annotated[datetime, Field(strict=False), AfterValidator(_to_utc)]
+PromptIds = Annotated[list[Identifier], Field(min_length=1, max_length=MOST_IDS)]
+
+
+class RunsFilter(Model):
+    """The fields that select runs; only runs that fulfil all of them are selected."""
+
+    structure: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = Field(
+        None,
+        description="Only runs of this workflow, with any input values. The value is a hash that"
+        " the Python client computes.",
+        examples=["0123456789abcdef0123456789abcdef"],
+    )
+    workflow_id: WorkflowIdField = None
+    machine: MachineRef | None = Field(
+        None,
+        description="Only runs of the machine or pool with this id or name.",
+        examples=["local"],
+    )
+    before: Time | None = Field(
+        None,
+        description="Only runs that were created before this date or time (ISO 8601; UTC unless it"
+        " has a time zone).",
+        examples=["2026-01-31"],
+    )
+    after: Time | None = Field(
+        None,
+        description="Only runs that were created at this date or time, or after it.",
+        examples=["2026-01-01T12:00:00Z"],
+    )
+    metadata: Labels | None = Field(
+        None,
+        description="Only runs with all of these labels; in a query `metadata[client]=acme`.",
+        examples=[{"client": "acme"}],
+    )
+    search: str | None = Field(
+        None,
+        max_length=1000,
+        description="Only runs with this text in their id, inputs, seeds, error,"
+        " outputs or labels.",
+        examples=["portrait"],
+    )
+
+
+class RunsQuery(RunsFilter):
     """Query of ``GET runs``."""
 
     limit: LimitField = 100
     offset: OffsetField = 0
     status: Status | None = Field(
-        None, description="Return only runs with this status.", examples=["success"]
+        None, description="Only runs with this status.", examples=["success"]
     )
-    structure: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = Field(
-        None,
-        description="Return only runs of this workflow, with any input values. The value is a hash"
-        " that the Python client computes.",
-        examples=["0123456789abcdef0123456789abcdef"],
-    )
-    metadata: Labels | None = Field(
-        None,
-        description="Return only runs with these labels: `metadata[client]=acme`.",
-        examples=[{"client": "acme"}],
+    pinned: bool | None = Field(
+        None, description="Only pinned runs, or only those that are not.", examples=[True]
     )
     story: Identifier | None = Field(
         None,
         description="The id of a run. The reply has its transitions instead of the runs.",
         examples=[RUN_ID],
     )
+    graph: Identifier | None = Field(
+        None,
+        description="The id of a run. The reply has its graph instead of the runs.",
+        examples=[RUN_ID],
+    )
+
+
+class RunsUpdateRequest(Model):
+    """Body of ``POST runs/update``."""
+
+    prompt_ids: PromptIds = Field(description="The ids of runs.", examples=[[RUN_ID]])
+    pinned: bool = Field(
+        description="Whether the runs are pinned: a pinned run is not deleted.", examples=[True]
+    )
+
+
+class RunsDeleteRequest(RunsFilter):
+    """Body of ``POST runs/delete``; at least one field besides ``files`` is needed."""
+
+    prompt_ids: PromptIds | None = Field(
+        None, description="Only runs with one of these ids.", examples=[[RUN_ID]]
+    )
+    status: Literal["success", "failed", "cancelled"] | None = Field(
+        None, description="Only runs with this status.", examples=["failed"]
+    )
+    files: bool | None = Field(
+        None,
+        description="Whether the output files of the runs are deleted, too; the default is false.",
+        examples=[True],
+    )
+
+    @model_validator(mode="after")
+    def _check_filter(self) -> RunsDeleteRequest:
+        """Raise unless a field selects runs: nobody deletes all runs by mistake."""
+        if not any(self.model_dump(exclude={"files"}).values()):
+            raise ValueError("needs prompt_ids, or another field that selects runs")
+        return self

@@ -29,6 +29,8 @@ BUSY_TIMEOUT = 10.0  # seconds to wait for a lock that another process holds
 LEAST_WAIT = 0.1  # seconds to wait for a lock at least, however long a write was queued
 READERS = 2  # threads
 ASK_AGAIN = 0.05  # seconds between attempts, if SQLite itself does not wait
+PORTION = 256  # pages that one transaction frees
+INCREMENTAL = 2  # SQLite's number of this auto_vacuum
 WAL = "wal"
 _KINDS = {False: "reading", True: "writing"}
 
@@ -138,6 +140,19 @@ class Database:
             lambda: self._run(lambda connection: work(connection, *args, **kwargs), write=False),
         )
 
+    async def shrink(self) -> None:
+        """Return the free pages of the file to the file system.
+
+        Each transaction frees `PORTION` pages, so that other writes wait for one of them at most.
+
+        Raises
+        ------
+        StoreUnavailableError, NoSpaceError
+            If the store cannot be written now; then the rest stays free for new records.
+        """
+        while await self.write(_free_pages):
+            pass
+
     async def status(self) -> dict[str, Any]:
         """Return ``path``, ``journal`` and ``warnings`` for users of the store."""
         return await asyncio.to_thread(self._status)
@@ -167,13 +182,13 @@ class Database:
                 if exclusive and self._file.is_damaged():
                     self._file.set_aside()
                 try:
-                    self._begin()
+                    self._begin(exclusive)
                 except sqlite3.DatabaseError as error:
                     if not is_damage(error) or not exclusive:
                         raise
                     self._close_connections()
                     self._file.set_aside()
-                    self._begin()
+                    self._begin(exclusive)
                 self._file.share_lock()
             except BaseException:
                 self._close_connections()
@@ -182,8 +197,8 @@ class Database:
         if self._network is not None or self.journal != WAL:
             log.warning("%s", self._status()["warnings"][-1])
 
-    def _begin(self) -> None:
-        """Open the file and migrate its schema."""
+    def _begin(self, exclusive: bool) -> None:
+        """Open the file and migrate its schema; `exclusive`: no other process has it open."""
         steps = self._file.unknown_steps()
         if steps:
             raise newer(self.path, steps)
@@ -192,9 +207,28 @@ class Database:
         self.path.chmod(0o600)
         self._network = self._file.network()
         connection = self._connection(write=True)
+        if exclusive:
+            self._let_shrink(connection)
         self.journal = self._choose_journal(connection)
         _set_safety(connection, self.journal)
         migrate(connection)
+
+    def _let_shrink(self, connection: sqlite3.Connection) -> None:
+        """Let `shrink` work on a new file, or on one of an earlier version, which is copied once.
+
+        If the copy fails, as on a full disk, it is tried again at the next start.
+        """
+        (mode,) = connection.execute("PRAGMA auto_vacuum").fetchone()
+        if mode == INCREMENTAL:
+            return
+        try:
+            connection.execute("PRAGMA busy_timeout = 0")
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            connection.execute("VACUUM")
+        except sqlite3.OperationalError as error:
+            log.info("The file of the store cannot be made smaller: %s", error)
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {self._patience * 1000:.0f}")
 
     def _choose_journal(self, connection: sqlite3.Connection) -> str:
         """Set the journal mode that is safe here; return the mode that SQLite uses."""
@@ -285,6 +319,14 @@ def set_journal(connection: sqlite3.Connection, wanted: str) -> str:
     """
     (found,) = connection.execute(f"PRAGMA journal_mode = {wanted}").fetchone()
     return str(found)
+
+
+def _free_pages(connection: sqlite3.Connection) -> bool:
+    """Free some pages at the end of the file; return whether there are more."""
+    (before,) = connection.execute("PRAGMA freelist_count").fetchone()
+    connection.execute(f"PRAGMA incremental_vacuum({PORTION})").fetchall()
+    (after,) = connection.execute("PRAGMA freelist_count").fetchone()
+    return bool(0 < after < before)
 
 
 def _set_safety(connection: sqlite3.Connection, journal: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Iterable
 
 
 def keep_graph(connection: sqlite3.Connection, body: bytes) -> str:
@@ -32,6 +33,19 @@ def keep_graph(connection: sqlite3.Connection, body: bytes) -> str:
             "INSERT INTO graphs (hash, body) VALUES (?, ?)", (digest, compress(body))
         )
     return digest
+
+
+def discard_graphs(connection: sqlite3.Connection, hashes: Iterable[str | None]) -> None:
+    """Delete those of the given graphs that no run and no version of a workflow refers to."""
+    for digest in filter(None, hashes):
+        connection.execute(
+            "DELETE FROM graphs WHERE hash = :hash"
+            " AND NOT EXISTS (SELECT 1 FROM runs WHERE prompt_hash = :hash)"
+            " AND NOT EXISTS (SELECT 1 FROM runs WHERE workflow_hash = :hash)"
+            " AND NOT EXISTS (SELECT 1 FROM workflow_versions WHERE workflow_hash = :hash)"
+            " AND NOT EXISTS (SELECT 1 FROM workflow_versions WHERE api_hash = :hash)",
+            {"hash": digest},
+        )
 
 
 def compress(body: bytes) -> bytes:

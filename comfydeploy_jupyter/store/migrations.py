@@ -190,6 +190,29 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     # The pool that a run was sent to; null for a named machine.
     ("pools", ("ALTER TABLE runs ADD COLUMN pool TEXT",)),
+    (
+        "deletions",
+        (
+            "ALTER TABLE runs ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0",
+            # Without these, each deletion of a graph would read all tables that may refer to it.
+            "CREATE INDEX runs_by_prompt ON runs (prompt_hash)",
+            "CREATE INDEX runs_by_workflow ON runs (workflow_hash)",
+            "CREATE INDEX versions_by_workflow ON workflow_versions (workflow_hash)",
+            "CREATE INDEX versions_by_api ON workflow_versions (api_hash)",
+            # The output files of deleted runs until they are deleted, too. root and path are
+            # bytes of the file system; state identifies the file, because a new one may have its
+            # name.
+            """
+            CREATE TABLE doomed_files (
+                id INTEGER PRIMARY KEY,
+                session TEXT NOT NULL,
+                root BLOB NOT NULL,
+                path BLOB NOT NULL,
+                state TEXT NOT NULL
+            )
+            """,
+        ),
+    ),
 )
 
 

@@ -7,14 +7,14 @@ import json
 import sqlite3
 import threading
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from ..errors import ConflictError
+from ..errors import ConflictError, NotFoundError
 from .database import Repository
-from .graphs import keep_graph, read_graph
+from .graphs import discard_graphs, keep_graph, read_graph
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from .database import Database
 
@@ -80,6 +80,8 @@ class RunRecord:
         the run waits for a member with room, ``machine`` is this id too.
     retry : int
         Number of times that it may be executed again because the machine that executed it ended.
+    pinned : bool
+        Whether the run may not be deleted. `RunRepository.save` does not store it.
     """
 
     prompt_id: str
@@ -117,6 +119,7 @@ class RunRecord:
     story: list[list[str]] = field(default_factory=list)
     pool: str | None = None
     retry: int = 0
+    pinned: bool = False
 
     def __post_init__(self) -> None:
         self.comfyui_id = self.comfyui_id or self.prompt_id
@@ -176,33 +179,93 @@ _DETAILS = (
 )
 
 
+_LABEL = "EXISTS (SELECT 1 FROM json_each(metadata) WHERE key = ? AND value = ?)"
+_SEARCHED = (
+    "prompt_id || json_extract(record, '$.inputs', '$.seeds', '$.error', '$.outputs')"
+    " || coalesce(metadata, '')"
+)
 _SAVE = (
     f"UPDATE runs SET {', '.join(f'{name} = :{name}' for name in (*_COLUMNS, 'record', 'story'))}"  # noqa: S608 - our own names
     f" WHERE prompt_id = :prompt_id AND status NOT IN {FINAL}"
 )
 
 
-class _Choice(NamedTuple):
-    """The conditions for the runs to return."""
+@dataclass(frozen=True)
+class RunFilter:
+    """Which runs are meant; by default all.
 
-    statuses: tuple[str, ...] = ()
+    Attributes
+    ----------
+    prompt_ids : sequence of str or None
+        Only the runs with these ids.
+    statuses : sequence of str
+        Only runs with one of these statuses, if there are any.
+    machine : str or None
+        Only runs of this machine, or of this pool.
+    structure : str or None
+        Only runs of this workflow, with any input values.
+    workflow_id : str or None
+        Only runs of this stored workflow.
+    before, after : str or None
+        Only runs that were created before this time, and at it or after it.
+    metadata : mapping of str to str or None
+        Only runs with all of these labels.
+    pinned : bool or None
+        Only pinned runs, or only those that are not.
+    search : str or None
+        Only runs with this text in their id, inputs, seeds, error, outputs or labels; the case of
+        ASCII letters is ignored.
+    """
+
+    prompt_ids: Sequence[str] | None = None
+    statuses: Sequence[str] = ()
+    machine: str | None = None
     structure: str | None = None
-    metadata: dict[str, str] = {}  # noqa: RUF012 - never changed
+    workflow_id: str | None = None
+    before: str | None = None
+    after: str | None = None
+    metadata: Mapping[str, str] | None = None
+    pinned: bool | None = None
+    search: str | None = None
 
-    def conditions(self) -> tuple[list[str], list[str]]:
-        """Return the conditions in SQL, and the values of their marks."""
-        found, values = [], list(self.statuses)
-        if self.statuses:
-            found.append(f"status IN ({', '.join('?' * len(self.statuses))})")
-        if self.structure is not None:
-            found.append("structure = ?")
-            values.append(self.structure)
-        if self.metadata:
-            found.append("metadata IS NOT NULL")  # the condition of the index
-        for name, value in self.metadata.items():
-            found.append("EXISTS (SELECT 1 FROM json_each(metadata) WHERE key = ? AND value = ?)")
-            values += [name, value]
-        return found, values
+    def where(self) -> tuple[str, list[Any]]:
+        """Return the condition in SQL, and the values of its marks."""
+        marks = ", ".join("?" * len(self.statuses))
+        conditions = {
+            "prompt_id IN (SELECT value FROM json_each(?))": _list_of(self.prompt_ids),
+            f"status IN ({marks})": self.statuses or None,
+            "(machine = ? OR pool = ?)": (
+                None if self.machine is None else (self.machine, self.machine)
+            ),
+            "structure = ?": _one(self.structure),
+            "json_extract(record, '$.workflow_id') = ?": _one(self.workflow_id),
+            "created_at < ?": _one(self.before),
+            "created_at >= ?": _one(self.after),
+            "metadata IS NOT NULL": () if self.metadata else None,  # the condition of the index
+            " AND ".join([_LABEL] * len(self.metadata or ())): (
+                [part for label in self.metadata.items() for part in label]
+                if self.metadata
+                else None
+            ),
+            "pinned = ?": _one(self.pinned),
+            # The record is JSON in ASCII, so the text is written in the same way.
+            f"instr(lower({_SEARCHED}), ?)": (
+                (json.dumps(self.search)[1:-1].lower(),) if self.search else None
+            ),
+        }
+        used = {text: values for text, values in conditions.items() if values is not None}
+        return " AND ".join(used) or "TRUE", [value for values in used.values() for value in values]
+
+
+def _one(value: object) -> tuple[object, ...] | None:
+    return None if value is None else (value,)
+
+
+def _list_of(values: Sequence[str] | None) -> tuple[str] | None:
+    return None if values is None else (json.dumps(list(values)),)
+
+
+ALL = RunFilter()
 
 
 class RunRepository(Repository):
@@ -268,24 +331,20 @@ class RunRepository(Repository):
         *,
         limit: int = 100,
         offset: int = 0,
-        status: str | None = None,
-        structure: str | None = None,
-        metadata: Mapping[str, str] | None = None,
+        which: RunFilter = ALL,
     ) -> list[RunRecord]:
-        """Return runs, newest first.
+        """Return runs, newest first."""
+        return await self._database.read(_list, limit, offset, which)
 
-        Parameters
-        ----------
-        limit, offset : int
-            How many to return, and how many newer ones to skip.
-        status, structure : str, optional
-            Only runs with this status, and of this workflow.
-        metadata : mapping of str to str, optional
-            Only runs with all of these labels.
+    async def pin(self, prompt_ids: Sequence[str], pinned: bool) -> None:
+        """Pin runs, or unpin them; a pinned run may not be deleted.
+
+        Raises
+        ------
+        NotFoundError
+            If one of them does not exist; then nothing is changed.
         """
-        statuses = () if status is None else (status,)
-        chosen = _Choice(statuses, structure, dict(metadata or {}))
-        return await self._database.read(_list, limit, offset, chosen)
+        await self._database.write(_pin, prompt_ids, pinned)
 
     async def node_times(
         self, structure: str, machine: str, limit: int
@@ -312,7 +371,7 @@ class RunRepository(Repository):
 
     async def active(self) -> list[RunRecord]:
         """Return the runs that have not ended, oldest first."""
-        found = await self._database.read(_list, -1, 0, _Choice(ACTIVE))
+        found = await self._database.read(_list, -1, 0, RunFilter(statuses=ACTIVE))
         return found[::-1]
 
     def _save_batch(self, connection: sqlite3.Connection, batch: dict[str, dict[str, Any]]) -> None:
@@ -334,7 +393,10 @@ def _record(row: sqlite3.Row) -> RunRecord:
     story = json.loads(row["story"] or "[]")
     columns = {name: row[name] for name in _COLUMNS}
     metadata = json.loads(row["metadata"] or "{}")
-    record = RunRecord(**columns, **json.loads(row["record"]), metadata=metadata, story=story)
+    details = json.loads(row["record"])
+    record = RunRecord(
+        **columns, **details, metadata=metadata, story=story, pinned=bool(row["pinned"])
+    )
     if record.number is not None and float(record.number).is_integer():
         record.number = int(record.number)  # the column returns floats; ComfyUI sent an integer
     return record
@@ -359,7 +421,11 @@ def _add(
 
 
 def _discard(connection: sqlite3.Connection, prompt_id: str) -> None:
+    hashes = connection.execute(
+        "SELECT prompt_hash, workflow_hash FROM runs WHERE prompt_id = ?", (prompt_id,)
+    ).fetchone()
     connection.execute("DELETE FROM runs WHERE prompt_id = ?", (prompt_id,))
+    discard_graphs(connection, hashes or ())
 
 
 def _get(connection: sqlite3.Connection, prompt_id: str) -> RunRecord | None:
@@ -379,15 +445,31 @@ def _prompt(connection: sqlite3.Connection, prompt_id: str) -> tuple[bytes, byte
 
 
 def _list(
-    connection: sqlite3.Connection, limit: int, offset: int, chosen: _Choice
+    connection: sqlite3.Connection, limit: int, offset: int, which: RunFilter
 ) -> list[RunRecord]:
-    conditions, values = chosen.conditions()
-    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    condition, values = which.where()
     rows = connection.execute(
-        f"SELECT * FROM runs {where} ORDER BY id DESC LIMIT ? OFFSET ?",  # noqa: S608 - only marks are put in
+        f"SELECT * FROM runs WHERE {condition} ORDER BY id DESC LIMIT ? OFFSET ?",  # noqa: S608 - only marks are put in
         (*values, limit, offset),
     )
     return [_record(row) for row in rows]
+
+
+def _pin(connection: sqlite3.Connection, prompt_ids: Sequence[str], pinned: bool) -> None:
+    ids = json.dumps(list(prompt_ids))
+    unknown = connection.execute(
+        "SELECT value FROM json_each(?) WHERE value NOT IN (SELECT prompt_id FROM runs)", (ids,)
+    ).fetchall()
+    if unknown:
+        names = [row[0] for row in unknown]
+        raise NotFoundError(
+            f"prompt_ids: there is no run {names[0]!r}",
+            details={"field": "prompt_ids", "prompt_ids": names},
+        )
+    connection.execute(
+        "UPDATE runs SET pinned = ? WHERE prompt_id IN (SELECT value FROM json_each(?))",
+        (pinned, ids),
+    )
 
 
 def _node_times(

@@ -15,6 +15,7 @@ import pytest
 
 from comfydeploy_jupyter.client import Comfy, Run
 from comfydeploy_jupyter.errors import (
+    ConflictError,
     InvalidRequestError,
     NotFoundError,
     PromptInvalidError,
@@ -125,6 +126,30 @@ def test_runs_are_found_by_their_labels(comfy: Comfy) -> None:
     assert len(comfy.runs(labels={"client": labels["client"]})) == 2
     with pytest.raises(InvalidRequestError, match="metadata"):
         comfy.run(SUNSET, labels={f"label {n}": "" for n in range(10_000)})
+
+
+def test_runs_are_pinned_and_deleted(comfy: Comfy) -> None:
+    labels = {"client": uuid.uuid4().hex}
+    first = comfy.submit(SUNSET, seed=81, labels=labels)
+    second = comfy.submit(SUNSET, seed=82, labels=labels)
+    for run in (first, second):
+        run.wait(timeout=60)
+    first.pin()
+    assert first.pinned
+    with pytest.raises(ConflictError, match="pinned"):
+        first.delete()
+    deletion = comfy.runs.delete(labels=labels, files=True)
+    assert (deletion.runs, [kept.prompt_id for kept in deletion.kept]) == (1, [first.prompt_id])
+    assert "1 run and" in str(deletion)
+    (left,) = comfy.runs(labels=labels, pinned=True)
+    comfy.runs.pin([left], False)
+    left.delete(files=True)
+    assert comfy.runs(labels=labels) == []
+    with pytest.raises(NotFoundError):
+        left.delete()
+    with pytest.raises(InvalidRequestError, match="prompt_ids"):
+        comfy.runs.delete()
+    assert comfy.runs.delete([]).runs == 0, "an empty list means no runs"
 
 
 def test_a_run_tells_its_story(comfy: Comfy) -> None:

@@ -19,7 +19,10 @@ from comfydeploy_jupyter.store.migrations import MIGRATIONS, migrate
 from comfydeploy_jupyter.store.runs import RunRepository
 from comfydeploy_jupyter.store.transfers import TransferRepository
 
-ERAS = sorted((Path(__file__).parents[1] / "store" / "eras").glob("*.sql"))
+ERAS = sorted(
+    (Path(__file__).parents[1] / "store" / "eras").glob("*.sql"),
+    key=lambda path: int(path.stem.partition("_")[0]),
+)
 SESSION = "5e551011"
 WORKFLOW = "c30aa5ab-e236-4440-a0f2-fbd74bb9962a"
 
@@ -86,6 +89,8 @@ async def test_what_an_old_version_kept_can_be_used(api, extension, era):
         await story(api)
     if era >= 9:
         await labels(api)
+    if era >= 11:
+        await pinned(api)
 
 
 async def runs(api, extension) -> None:
@@ -166,6 +171,11 @@ async def story(api) -> None:
         ("received", None),
         ("accepted by ComfyUI", "as number 11"),
     ]
+
+
+async def pinned(api) -> None:
+    code, body = await api.post("runs/delete", {"prompt_ids": ["era-11-pinned"]})
+    assert (code, body["runs"], body["kept"][0]["reason"]) == (200, 0, "it is pinned")
 
 
 async def labels(api) -> None:

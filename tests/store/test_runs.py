@@ -13,7 +13,7 @@ import pytest
 
 from comfydeploy_jupyter.errors import ConflictError, StoreUnavailableError
 from comfydeploy_jupyter.store.database import Database
-from comfydeploy_jupyter.store.runs import RunRecord, RunRepository
+from comfydeploy_jupyter.store.runs import RunFilter, RunRecord, RunRepository
 from comfydeploy_jupyter.store.session import Session
 
 
@@ -71,7 +71,9 @@ async def test_lists(repository):
         await repository.add(record(str(number), status=status), b"{}", None)
     assert [r.prompt_id for r in await repository.newest()] == ["4", "3", "2", "1", "0"]
     assert [r.prompt_id for r in await repository.newest(limit=2, offset=1)] == ["3", "2"]
-    assert [r.prompt_id for r in await repository.newest(status="failed")] == ["3"]
+    assert [r.prompt_id for r in await repository.newest(which=RunFilter(statuses=["failed"]))] == [
+        "3"
+    ]
     assert [r.prompt_id for r in await repository.active()] == ["1", "2", "4"]
 
 
@@ -79,9 +81,9 @@ async def test_runs_of_one_workflow(repository):
     await repository.add(record("other", structure="cd", status="failed"), b"{}", None)
     await repository.add(record("5", structure="ab", inputs={"x": 1}), b"{}", None)
     await repository.add(record("6", structure="ab", status="failed"), b"{}", None)
-    found = await repository.newest(structure="ab")
+    found = await repository.newest(which=RunFilter(structure="ab"))
     assert [(r.prompt_id, r.inputs) for r in found] == [("6", {}), ("5", {"x": 1})]
-    both = await repository.newest(structure="ab", status="failed")
+    both = await repository.newest(which=RunFilter(structure="ab", statuses=["failed"]))
     assert [r.prompt_id for r in both] == ["6"]
 
 

@@ -1,0 +1,115 @@
+"""Deletes output files of a ComfyUI on this machine. All functions block: call them in threads."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import ForbiddenPathError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .folders import Folders
+
+DELETABLE = ("output", "temp")
+_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+def locate(folders: Folders, kind: str, subfolder: str, filename: str) -> tuple[bytes, bytes]:
+    """Return where an output file is: its root folder, and its path in there, without links.
+
+    Parameters
+    ----------
+    folders : Folders
+        The folders of the ComfyUI.
+    kind, subfolder, filename : str
+        The file, as a node has listed it.
+
+    Raises
+    ------
+    ForbiddenPathError
+        If that is not within ComfyUI's output or temp folder.
+    """
+    if kind not in DELETABLE:
+        raise ForbiddenPathError("only files in ComfyUI's output and temp folders are deleted")
+    root = os.path.realpath(folders.directory(kind))
+    if not _is_name(filename) or "\0" in subfolder:
+        raise ForbiddenPathError("its name is not the name of a file")
+    parent = Path(os.path.realpath(Path(root, subfolder)))
+    if not parent.is_relative_to(root):
+        raise ForbiddenPathError(f"it is outside of ComfyUI's {kind} folder")
+    return os.fsencode(root), os.fsencode((parent / filename).relative_to(root))
+
+
+def state_of(root: bytes, path: bytes) -> str | None:
+    """Return a text that identifies a file until it is changed or replaced; None if it is missing.
+
+    Raises
+    ------
+    ForbiddenPathError
+        If it is not a regular file, or a folder of its path is a link.
+    """
+    try:
+        with _parent(root, path) as parent:
+            return _state(os.stat(_name(path), dir_fd=parent, follow_symlinks=False))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ForbiddenPathError(f"it cannot be read: {error.strerror}") from None
+
+
+def size_of(state: str) -> int:
+    """Return the size in a text that `state_of` has returned, bytes."""
+    return int(json.loads(state)[0])
+
+
+def delete_file(root: bytes, path: bytes, state: str) -> bool:
+    """Delete a file if it is still in this state; return whether it was.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be deleted.
+    """
+    try:
+        with _parent(root, path) as parent:
+            name = _name(path)
+            if _state(os.stat(name, dir_fd=parent, follow_symlinks=False)) != state:
+                return False
+            os.unlink(name, dir_fd=parent)
+    except (FileNotFoundError, ForbiddenPathError):
+        return False
+    return True
+
+
+def _is_name(name: str) -> bool:
+    return name not in ("", ".", "..") and "/" not in name and "\0" not in name
+
+
+def _name(path: bytes) -> bytes:
+    return path.rpartition(b"/")[2]
+
+
+def _state(found: os.stat_result) -> str:
+    if not stat.S_ISREG(found.st_mode):
+        raise ForbiddenPathError("it is not a regular file")
+    return json.dumps([found.st_size, found.st_mtime_ns, found.st_ino])
+
+
+@contextmanager
+def _parent(root: bytes, path: bytes) -> Iterator[int]:
+    """Open the folder of a file without following links."""
+    descriptor = os.open(root, _FLAGS)
+    try:
+        for part in path.split(b"/")[:-1]:
+            inner = os.open(part, _FLAGS, dir_fd=descriptor)
+            os.close(descriptor)
+            descriptor = inner
+        yield descriptor
+    finally:
+        os.close(descriptor)

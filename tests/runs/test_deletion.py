@@ -1,0 +1,313 @@
+"""Deletions that are interrupted, and files that change in the meantime."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from comfydeploy_jupyter.comfyui.folders import Folders
+from comfydeploy_jupyter.errors import NoSpaceError, StoreUnavailableError
+from comfydeploy_jupyter.runs import deletion
+from comfydeploy_jupyter.runs.background import Background
+from comfydeploy_jupyter.runs.deletion import Deleter
+from comfydeploy_jupyter.runs.limits import KeepRuns
+from comfydeploy_jupyter.runs.retention import EndedRuns
+from comfydeploy_jupyter.store.database import Database
+from comfydeploy_jupyter.store.deletions import DeletionRepository
+from comfydeploy_jupyter.store.runs import RunFilter, RunRecord, RunRepository
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+class World:
+    """A store, a ComfyUI's folders without a ComfyUI, and the server that deletes there.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The parent of both.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.home = folder / "ComfyUI"
+        self.output = self.home / "output"
+        self.output.mkdir(parents=True)
+        self.database = Database(folder / "comfydeploy.db")
+        self.runs = RunRepository(self.database)
+        self.machine = SimpleNamespace(path=self.home, connected=True, folders=self._folders)
+        self.active: list[Any] = []
+        self.background = Background()
+
+    def server(self, session: str = "s", keep: KeepRuns | None = None) -> Deleter:
+        """Return what deletes in a server with this session."""
+        machines = {"local": self.machine}
+        shared: Any = SimpleNamespace(
+            repository=self.runs,
+            machines=SimpleNamespace(find=machines.get),
+            session=SimpleNamespace(id=session),
+            active=self.active,
+            ended=EndedRuns(),
+            background=self.background,
+        )
+        return Deleter(shared, DeletionRepository(self.database), keep or KeepRuns())
+
+    async def add(self, name: str, graph: bytes = b"{}", **fields: Any) -> Path:
+        """Store a run with one output file; return the path of the file."""
+        path = self.output / f"{name}.png"
+        path.write_bytes(name.encode())
+        item = {"filename": path.name, "subfolder": "", "type": "output"}
+        record = RunRecord(
+            name,
+            machine="local",
+            session="s",
+            created_at="2026-01-01T00:00:00.000Z",
+            outputs={"2": {"images": [item]}},
+            **{"status": "success", **fields},
+        )
+        await self.runs.add(record, graph, None)
+        return path
+
+    async def count(self, table: str) -> int:
+        """Return the number of rows of a table."""
+        return int(
+            await self.database.read(
+                lambda connection: connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+            )
+        )
+
+    async def _folders(self) -> Folders:
+        return await asyncio.to_thread(Folders, self.home)
+
+
+@pytest.fixture
+def world(tmp_path, jp_asyncio_loop):
+    made = World(tmp_path)
+    jp_asyncio_loop.run_until_complete(made.database.open())
+    yield made
+    jp_asyncio_loop.run_until_complete(made.background.close())
+    jp_asyncio_loop.run_until_complete(made.database.close())
+
+
+ALL = RunFilter(statuses=["success"])
+
+
+class Killed(BaseException):
+    """The server ends here."""
+
+
+@pytest.mark.parametrize("step", range(7))
+async def test_server_that_is_killed_leaves_nothing_half(world, monkeypatch, step):
+    """It ends before one of the steps; the next server finishes what is decided."""
+    paths = [await world.add(f"run-{n}") for n in range(3)]
+    monkeypatch.setattr(deletion, "AT_A_TIME", 2)
+    left = step
+
+    def count_down():
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise Killed
+
+    original = deletion.delete_file
+
+    def delete_file(*arguments):
+        count_down()
+        return original(*arguments)
+
+    monkeypatch.setattr(deletion, "delete_file", delete_file)
+    for name in ("delete", "forget"):
+        method = getattr(DeletionRepository, name)
+
+        async def counted(*arguments, method=method, **options):
+            count_down()
+            return await method(*arguments, **options)
+
+        monkeypatch.setattr(DeletionRepository, name, counted)
+    with pytest.raises(Killed):
+        await world.server().delete(ALL, files=True)
+    monkeypatch.undo()
+    await world.server("next").finish(["s"])
+    assert await world.count("doomed_files") == 0
+    listed = {record.prompt_id for record in await world.runs.newest()}
+    assert {path.stem for path in paths if path.exists()} == listed
+    assert len(listed) == (3 if step == 0 else 1 if step < 5 else 0)
+
+
+async def test_files_of_a_living_server_are_not_touched(world, monkeypatch):
+    path = await world.add("run")
+    monkeypatch.setattr(deletion, "delete_file", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        await world.server("living").delete(ALL, files=True)
+    await world.server("other").finish(["other", "dead"])
+    assert path.exists()
+    assert await world.count("doomed_files") == 1
+
+
+async def test_new_file_with_the_name_of_a_doomed_one_stays(world, monkeypatch):
+    path = await world.add("run")
+    monkeypatch.setattr(deletion, "delete_file", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        await world.server().delete(ALL, files=True)
+    monkeypatch.undo()
+    path.unlink()
+    path.write_bytes(b"by another run")
+    await world.server().finish(["s"])
+    assert path.read_bytes() == b"by another run"
+
+
+async def during_search(world, monkeypatch, change):
+    """Delete all runs; make a change after the uses of their files were searched."""
+    original = DeletionRepository.workflow_uses
+
+    async def searched(self, names):
+        found = await original(self, names)
+        await change()
+        return found
+
+    monkeypatch.setattr(DeletionRepository, "workflow_uses", searched)
+    return await world.server().delete(RunFilter(prompt_ids=["old"]), files=True)
+
+
+async def test_run_that_begins_meanwhile_keeps_its_input(world, monkeypatch):
+    path = await world.add("old")
+
+    async def change():
+        await world.add("new", b'{"1": {"inputs": {"image": "old.png [output]"}}}')
+
+    report = await during_search(world, monkeypatch, change)
+    assert (report.runs, report.files) == (1, 0)
+    assert report.kept[0].reason == "the graph of run new uses it"
+    assert path.exists()
+
+
+async def test_run_that_ends_meanwhile_keeps_its_output(world, monkeypatch):
+    path = await world.add("old")
+    await world.add("other", status="running")
+    record = await world.runs.get("other")
+
+    async def change():
+        item = {"filename": "old.png", "subfolder": "", "type": "output"}
+        outputs = {"2": {"images": [item]}}
+        await world.runs.save(replace(record, status="success", outputs=outputs))
+
+    report = await during_search(world, monkeypatch, change)
+    assert [kept.reason for kept in report.kept] == ["run other uses it"]
+    assert path.exists()
+
+
+async def test_output_of_a_run_that_goes_on_stays(world):
+    path = await world.add("old")
+    item = {"filename": "old.png", "subfolder": "", "type": "output"}
+    record = SimpleNamespace(outputs={"2": {"images": [item]}})
+    world.active.append(SimpleNamespace(record=record, prompt_id="going"))
+    report = await world.server().delete(ALL, files=True)
+    assert [kept.reason for kept in report.kept] == ["run going uses it"]
+    assert path.exists()
+
+
+async def test_run_that_is_pinned_meanwhile_stays(world, monkeypatch):
+    path = await world.add("old")
+
+    async def change():
+        await world.runs.pin(["old"], True)
+
+    report = await during_search(world, monkeypatch, change)
+    assert (report.runs, report.files) == (0, 0)
+    assert "pinned" in report.kept[0].reason
+    assert path.exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "old.png",
+        "sub/old.png",
+        r"C:\\out\\old.png",
+        "old.png [output]",
+        "old.png [temp]",
+        r"\u006fld.png [output]",
+        r"old.p\u006eg",
+    ],
+)
+async def test_every_way_to_name_a_file_counts(world, text):
+    path = await world.add("old")
+    await world.add("user", b'{"1": {"inputs": {"any": ["%s"]}}}' % text.encode())
+    report = await world.server().delete(RunFilter(prompt_ids=["old"]), files=True)
+    assert report.kept[0].reason == "the graph of run user uses it"
+    assert path.exists()
+
+
+@pytest.mark.parametrize("text", ["older.png", "cold.png", "old.png.txt", "old"])
+async def test_similar_names_do_not_count(world, text):
+    path = await world.add("old")
+    await world.add("user", b'{"1": {"inputs": {"any": "%s"}}}' % text.encode())
+    report = await world.server().delete(RunFilter(prompt_ids=["old"]), files=True)
+    assert (report.files, report.kept) == (1, [])
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("connected", [True, False])
+async def test_same_name_on_another_machine(world, connected):
+    """A machine elsewhere has its own files; one that is away may have its files here."""
+    path = await world.add("old")
+    far = SimpleNamespace(path=None, connected=connected)
+    record = RunRecord(
+        "far",
+        machine="far",
+        session="s",
+        created_at="2026-01-01T00:00:00.000Z",
+        status="success",
+        outputs={"2": {"images": [{"filename": "old.png", "type": "output"}]}},
+    )
+    await world.runs.add(record, b"{}", None)
+    server = world.server()
+    machines = {"local": world.machine, "far": far}
+    server._shared.machines.find = machines.get
+    report = await server.delete(RunFilter(prompt_ids=["old"]), files=True)
+    assert path.exists() != connected
+    assert [kept.reason for kept in report.kept] == ([] if connected else ["run far uses it"])
+
+
+@pytest.mark.parametrize("fault", [NoSpaceError, StoreUnavailableError])
+async def test_store_that_fails_in_between_tells_what_is_done(world, monkeypatch, fault):
+    paths = [await world.add(f"run-{n}") for n in range(3)]
+    monkeypatch.setattr(deletion, "AT_A_TIME", 1)
+    original = DeletionRepository.delete
+    calls = 0
+
+    async def delete(*arguments, **options):
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise fault("The store cannot be written")
+        return await original(*arguments, **options)
+
+    monkeypatch.setattr(DeletionRepository, "delete", delete)
+    with pytest.raises(fault) as raised:
+        await world.server().delete(ALL, files=True)
+    assert (raised.value.details["runs"], raised.value.details["files"]) == (2, 2)
+    assert [path.exists() for path in paths] == [False, False, True]
+    assert [record.prompt_id for record in await world.runs.newest()] == ["run-2"]
+
+
+async def test_runs_of_a_machine_that_is_away_wait_for_it(world):
+    path = await world.add("old")
+    server = world.server(keep=KeepRuns(number=0))
+    world.machine.path, world.machine.connected = None, False
+    assert (await server.apply_limits()).runs == 0
+    world.machine.path = world.home
+    report = await server.apply_limits()
+    assert (report.runs, report.files) == (1, 1)
+    assert not path.exists()
+
+
+async def test_limits_without_files(world):
+    path = await world.add("old")
+    report = await world.server(keep=KeepRuns(number=0, files=False)).apply_limits()
+    assert (report.runs, report.files) == (1, 0)
+    assert path.exists()
