@@ -15,13 +15,19 @@ import sys
 import time
 import tracemalloc
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, product
+from typing import Any
 
+from comfydeploy_jupyter.client.sweep.order import Branches, run_order
+from comfydeploy_jupyter.graphs.fingerprint import KEPT, fingerprint_of, nodes_in
 from comfydeploy_jupyter.machines.dispatcher import DEPTH, Dispatcher
 
 from .common import Figure, report
 
 POOL = "pool"
+OVERHEAD = 0.1  # seconds of a run beside the nodes, which take a second each
+NODES = 8  # in a row, in the workflow of the simulated sweep
+DEPTHS = ("0", "3", "6")  # the nodes with swept inputs
 
 
 @dataclass
@@ -48,7 +54,13 @@ class Outcome:
 
 
 def simulate(
-    speeds: list[float], works: list[float], structures: list[str], *, deaths: int, seed: int
+    speeds: list[float],
+    works: list[float],
+    structures: list[str],
+    *,
+    deaths: int,
+    seed: int,
+    fingerprints: list[bytes] | None = None,
 ) -> Outcome:
     """Simulate members until they have executed all runs.
 
@@ -62,6 +74,8 @@ def simulate(
         The number of members that fail, at random times; each returns later.
     seed : int
         The seed for these times.
+    fingerprints : list of bytes, optional
+        The nodes of each run.
     """
     draw = random.Random(seed)
     dispatcher = Dispatcher()
@@ -73,7 +87,8 @@ def simulate(
         dispatcher.set_connected(str(number), connected=True)
     orders = {}
     for run, structure in enumerate(structures):
-        orders[run] = dispatcher.wait(str(run), POOL, structure=structure)
+        nodes = b"" if fingerprints is None else fingerprints[run]
+        orders[run] = dispatcher.wait(str(run), POOL, structure=structure, fingerprint=nodes)
 
     bound = sum(works) / sum(speeds)
     ticket = count()
@@ -137,6 +152,89 @@ def simulate(
     return Outcome(now, bound, decisions, seconds, failed, returned, ends)
 
 
+def sweep(sizes: tuple[int, ...], members: int, *, at_once: int, by_user: bool) -> tuple[int, int]:
+    """Simulate a sweep; return how many nodes are executed, and how many are different.
+
+    Parameters
+    ----------
+    sizes : tuple of int
+        The number of values of the inputs at `DEPTHS`.
+    members : int
+        The number of machines, which are equally fast.
+    at_once : int
+        The number of points that are queued at a time.
+    by_user : bool
+        Whether the points run in an order in which the input of the first node changes most often.
+    """
+    graph: dict[str, Any] = {}
+    for number in range(NODES):
+        source = {"source": [str(number - 1), 0]} if number else {}
+        graph[str(number)] = {"class_type": "Node", "inputs": {"value": 0, **source}}
+    points = [dict(zip(DEPTHS, values, strict=True)) for values in product(*map(range, sizes))]
+    if by_user:
+        points.sort(key=lambda point: [point[name] for name in reversed(DEPTHS)])
+    prints = []
+    for point in points:
+        for name, value in point.items():
+            graph[name]["inputs"]["value"] = value
+        prints.append(fingerprint_of(graph))
+    nodes = [nodes_in(fingerprint) for fingerprint in prints]
+    indexes, levels = run_order(points, graph, {name: [name] for name in DEPTHS})
+    if by_user:
+        indexes, levels = list(range(len(points))), []
+    branches = Branches(indexes, levels, members)
+
+    dispatcher = Dispatcher()
+    names = [str(number) for number in range(members)]
+    for name in names:
+        dispatcher.add_member(name)
+        dispatcher.set_connected(name, connected=True)
+    dispatcher.set_pool(POOL, names)
+    queues: dict[str, list[int]] = {name: [] for name in names}
+    cached = dict.fromkeys(names, frozenset[int]())
+    branch_of: dict[int, int] = {}
+    events: list[tuple[float, int, str, float]] = []
+    ticket = count()
+    now = 0.0
+    executed = 0
+
+    def begin(name: str) -> None:
+        nonlocal executed
+        run = queues[name][0]
+        work = len(nodes[run] - cached[name])
+        cached[name] = nodes[run]
+        executed += work
+        dispatcher.begun(str(run), now)
+        heapq.heappush(events, (now + work + OVERHEAD, next(ticket), name, work + OVERHEAD))
+
+    def dispatch() -> None:
+        while (decision := dispatcher.decide(now)) is not None:
+            queue = queues[decision.member_id]
+            queue.append(int(decision.run_id))
+            if len(queue) == 1:
+                begin(decision.member_id)
+
+    def submit() -> None:
+        while len(branch_of) < at_once and (taken := branches.take()) is not None:
+            branch, run = taken
+            branch_of[run] = branch
+            dispatcher.wait(str(run), POOL, structure="sweep", fingerprint=prints[run])
+            dispatch()
+
+    submit()
+    while events:
+        now, _, name, seconds = heapq.heappop(events)
+        run = queues[name].pop(0)
+        dispatcher.ended(str(run), seconds)
+        if queues[name]:
+            begin(name)
+        branches.ended(branch_of.pop(run))
+        dispatch()
+        submit()
+    assert not branches, "points are left"
+    return executed, len(frozenset[int]().union(*nodes))
+
+
 def figures(name: str, outcome: Outcome, limit: float) -> list[Figure]:
     """Return the result of a simulation and its bounds."""
     assert set(outcome.ends.values()) == {1}, "a run was lost, or executed twice"
@@ -156,7 +254,13 @@ def memory(runs: int) -> float:
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
     for run in range(runs):
-        dispatcher.wait(f"{run:036d}", POOL, structure="0" * 32, models=["a.safetensors"])
+        dispatcher.wait(
+            f"{run:036d}",
+            POOL,
+            structure="0" * 32,
+            models=["a.safetensors"],
+            fingerprint=run.to_bytes(4, "little") * KEPT,
+        )
     after, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     return (after - before) / runs
@@ -181,6 +285,11 @@ def main() -> int:
     mixed = simulate([1.0, 2.0, 4.0, 8.0], works, names, deaths=0, seed=asked.seed)
     found += figures("the same, 20 workflows", mixed, 1.10)
 
+    for members in (1, 4):
+        executed, distinct = sweep((5, 5, 8), members, at_once=3 * members, by_user=False)
+        name = f"a sweep of 200 points on {members}: executed nodes"
+        found.append(Figure(name, executed, distinct, "ratio", 1.1, ""))
+
     for size in (10, 100, asked.members):
         speeds = [draw.choice([1.0, 2.0, 4.0, 8.0]) for _ in range(size)]
         names = draw.choices(list(kinds), k=asked.runs)
@@ -188,6 +297,11 @@ def main() -> int:
         deaths = size // 5
         large = simulate(speeds, works, names, deaths=deaths, seed=asked.seed)
         found += figures(f"{size} members, {deaths} deaths, {asked.runs} runs", large, 1.15)
+    graphs = [{str(n): {"inputs": {"x": (n > i) * i}} for n in range(24)} for i in range(2000)]
+    prints = [fingerprint_of(graph) for graph in graphs]
+    same = ["a"] * len(graphs)
+    shared = simulate([1.0] * 10, [1.0] * len(graphs), same, deaths=0, seed=1, fingerprints=prints)
+    found += figures("10 members, runs with shared nodes", shared, 1.15)
     kib = memory(asked.runs) / 1024
     found.append(Figure("memory of a waiting run", kib, 1.0, "ratio", 1.0, "KiB"))
     return report(*found)

@@ -181,6 +181,26 @@ class Machines:
         record = self._server.get("machine", machine_id=machine_id, target=self._target)
         return Machine(self, record)
 
+    def number(self, machine_id: str | None) -> int:
+        """Return how many machines may execute the runs that are sent to a machine or pool.
+
+        Parameters
+        ----------
+        machine_id : str or None
+            Its id or name; ``"auto"``: all machines that are ready. None: the default machine.
+        """
+        if machine_id is None:
+            return 1
+        rows = self._server.get("machines", members="1")
+        if machine_id == "auto":
+            usable = [row for row in rows if row["kind"] in {"managed", "comfyui"}]
+            return sum(row["status"] == "ready" for row in usable) or 1
+        for row in rows:
+            if machine_id in (row["id"], row["name"]) and "members" in row:
+                workers = self.get(machine_id).config.get("workers") or [0]
+                return max(len(row["members"]), int(workers[-1]), 1)
+        return 1
+
     def create(
         self,
         name: str,

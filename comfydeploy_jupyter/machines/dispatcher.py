@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, insort
+from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
+from ..graphs.fingerprint import nodes_in
 from .durations import Times
 from .loads import AssignedRun, MemberLoad, WaitingRun
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
 DEPTH = 2  # prompts that a member has at the same time: one is executing, one waits
-LOOKAHEAD = 16  # waiting runs that are searched for one whose models a member has loaded
+LOOKAHEAD = 16  # waiting runs that are searched for one that a member can execute with less work
 MANY = 32  # members with room above which only the most promising ones are compared
 EASE = 1e-9  # seconds; tolerance for rounding errors
 
@@ -96,6 +98,10 @@ class Dispatcher:
     same workflow on the member. Without known durations, the member with the least work is chosen.
     A run waits if the other members would end the whole queue before the chosen one ends the run.
 
+    ComfyUI does not execute the nodes again that a run has in common with the one before. So among
+    equally loaded members, the run is assigned to the one whose last run has the most nodes in
+    common; and one of the next runs is assigned before the first one if it has more of them.
+
     Times are seconds of any monotonic clock; runs, members and pools are identified by their ids.
     """
 
@@ -105,6 +111,7 @@ class Dispatcher:
         self._pools: dict[str, _Pool] = {}
         self._waiting: dict[str, WaitingRun] = {}
         self._handed: dict[str, AssignedRun] = {}
+        self._cached: Counter[int] = Counter()  # in how many members' last runs a node is
         self._last = 0
         self._first = 0
 
@@ -125,6 +132,7 @@ class Dispatcher:
     def remove_member(self, member_id: str) -> list[str]:
         """Remove a machine from all pools; return the ids of the runs that were assigned to it."""
         member = self._members.pop(member_id)
+        self._keep(member, frozenset())
         for pool in self._pools.values():
             pool.drop(member)
         for run_id in member.handed:
@@ -154,6 +162,7 @@ class Dispatcher:
         member.connected = connected
         if not connected:
             member.models = frozenset()
+            self._keep(member, frozenset())
         self._update(member)
 
     def set_others(self, member_id: str, count: int) -> None:
@@ -192,6 +201,7 @@ class Dispatcher:
         *,
         structure: str | None = None,
         models: Collection[str] = (),
+        fingerprint: bytes = b"",
         front: bool = False,
         order: int | None = None,
     ) -> int:
@@ -205,6 +215,8 @@ class Dispatcher:
             Identifies its workflow; runs of one workflow are expected to take equally long.
         models : collection of str
             The model files that it needs.
+        fingerprint : bytes
+            Its nodes, from `fingerprint_of`.
         front : bool
             Whether it is put before all waiting runs.
         order : int, optional
@@ -221,7 +233,7 @@ class Dispatcher:
             self._last = order = self._last + 1
         else:
             self._last, self._first = max(self._last, order), min(self._first, order)
-        run = WaitingRun(run_id, pool_id, structure, frozenset(models), order)
+        run = WaitingRun(run_id, pool_id, structure, frozenset(models), fingerprint, order)
         self._waiting[run_id] = run
         self._pools[pool_id].add(run)
         return order
@@ -250,6 +262,7 @@ class Dispatcher:
         *,
         structure: str | None = None,
         models: Collection[str] = (),
+        fingerprint: bytes = b"",
     ) -> None:
         """Note that a run is assigned to a member, by a decision or because its user chose it."""
         member = self._members[member_id]
@@ -259,6 +272,7 @@ class Dispatcher:
         self._handed[run_id] = member.handed[run_id] = run
         if needed:
             member.models = needed
+        self._keep(member, nodes_in(fingerprint))
         self._update(member)
 
     def begun(self, run_id: str, now: float) -> None:
@@ -303,7 +317,13 @@ class Dispatcher:
                 continue
             run = self._fitting(pool, head, member)
             self.withdraw(run.run_id)
-            self.hand_over(run.run_id, member.id, structure=run.structure, models=run.models)
+            self.hand_over(
+                run.run_id,
+                member.id,
+                structure=run.structure,
+                models=run.models,
+                fingerprint=run.fingerprint,
+            )
             return Decision(run.run_id, member.id)
         return None
 
@@ -312,6 +332,13 @@ class Dispatcher:
         among = pool.open.values() if len(pool.open) <= MANY else _promising(pool, run)
         ends = ((self._end(member, run, now), member) for member in among)
         at, best = min(ends, key=lambda pair: (pair[0], pair[1].load, -pair[1].speed))
+        nodes = nodes_in(run.fingerprint)
+        closest = max(
+            (member for member in among if _is_like(member, best, run)),
+            key=lambda member: len(nodes & member.nodes),
+        )
+        if len(nodes & closest.nodes) > len(nodes & best.nodes):
+            return closest, self._end(closest, run, now)
         return best, at
 
     def _end(self, member: MemberLoad, run: WaitingRun, now: float) -> float:
@@ -358,20 +385,51 @@ class Dispatcher:
         return False
 
     def _fitting(self, pool: _Pool, head: WaitingRun, member: MemberLoad) -> WaitingRun:
-        """Return the first run, or one of the next ones whose models the member has loaded."""
-        if head.models <= member.models or head.passed_over >= LOOKAHEAD:
+        """Return the first run, or one of the next ones that is less work for the member.
+
+        That is one whose models the member has loaded, and which has more nodes in common with the
+        last run of the member, or else fewer with those of other members.
+        """
+        if head.passed_over >= LOOKAHEAD:
             return head
-        for run in pool.first(LOOKAHEAD):
-            if run.models and run.models <= member.models:
-                head.passed_over += 1
-                return run
-        return head
+        runs = list(pool.first(LOOKAHEAD))
+        if not head.models <= member.models:
+            fitting = [run for run in runs if run.models and run.models <= member.models]
+            runs = fitting or [head]
+        chosen = runs[0]
+        if len(runs) > 1 and self._cached:
+            chosen = max(runs, key=lambda run: self._affinity(run, member))
+        if chosen is not head:
+            head.passed_over += 1
+        return chosen
+
+    def _affinity(self, run: WaitingRun, member: MemberLoad) -> tuple[int, int]:
+        """Return the numbers of nodes in a member's cache, and not in those of other members."""
+        nodes = nodes_in(run.fingerprint)
+        own = nodes & member.nodes
+        others = sum(self._cached[node] > (node in own) for node in nodes)
+        return len(own), -others
+
+    def _keep(self, member: MemberLoad, nodes: frozenset[int]) -> None:
+        """Note which nodes a member has in its cache."""
+        self._cached.subtract(member.nodes)
+        self._cached.update(nodes)
+        for node in member.nodes - nodes:
+            if not self._cached[node]:
+                del self._cached[node]
+        member.nodes = nodes
 
     def _update(self, member: MemberLoad) -> None:
         """Update the lists of all pools after a member has changed."""
         for pool in self._pools.values():
             if member.id in pool.members:
                 pool.update(member)
+
+
+def _is_like(member: MemberLoad, best: MemberLoad, run: WaitingRun) -> bool:
+    """Return whether a member has as many prompts as the best one, and the models like that."""
+    loaded = run.models <= member.models or not run.models <= best.models
+    return member.load == best.load and loaded
 
 
 def _promising(pool: _Pool, run: WaitingRun) -> list[MemberLoad]:

@@ -13,6 +13,7 @@ class WaitingRun:
     pool: str
     structure: str | None
     models: frozenset[str]
+    fingerprint: bytes
     order: int
     passed_over: int = 0
 
@@ -39,6 +40,7 @@ class MemberLoad:
     handed: dict[str, AssignedRun] = field(default_factory=dict)
     others: int = 0
     models: frozenset[str] = frozenset()
+    nodes: frozenset[int] = frozenset()  # of the last run: its outputs are in ComfyUI's cache
     speed: float = 1.0
     samples: int = 0
 

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks.dispatch import simulate
+from benchmarks.dispatch import simulate, sweep
+from comfydeploy_jupyter.graphs.fingerprint import fingerprint_of
 from comfydeploy_jupyter.machines.dispatcher import LOOKAHEAD, Dispatcher
 
 
@@ -144,6 +145,68 @@ def test_a_run_soon_in_line_whose_models_are_loaded_goes_first_but_not_for_ever(
         order.append(decision.run_id)
         dispatcher.ended(decision.run_id, 3.0)
     assert order == [*runs[:LOOKAHEAD], "other", *runs[LOOKAHEAD:]]
+
+
+def nodes(*values: int) -> bytes:
+    """The fingerprint of a chain of nodes with these values."""
+    graph: dict[str, dict[str, object]] = {}
+    for number, value in enumerate(values):
+        source = {"source": [str(number - 1), 0]} if number else {}
+        graph[str(number)] = {"class_type": "Node", "inputs": {"value": value, **source}}
+    return fingerprint_of(graph)
+
+
+def test_a_run_goes_to_the_member_whose_last_run_has_the_most_nodes_in_common(dispatcher):
+    dispatcher.wait("1", "pool", fingerprint=nodes(1, 1, 1))
+    dispatcher.wait("2", "pool", fingerprint=nodes(2, 1, 1))
+    assert decided(dispatcher) == [("1", "a"), ("2", "b")]
+    dispatcher.wait("3", "pool", fingerprint=nodes(2, 1, 2))
+    dispatcher.wait("4", "pool", fingerprint=nodes(1, 2, 1))
+    assert decided(dispatcher) == [("3", "b"), ("4", "a")]
+
+
+def test_an_idle_member_gets_a_run_although_it_has_nothing_in_common(dispatcher):
+    for run in "12":
+        dispatcher.wait(run, "pool", fingerprint=nodes(1, 1, 1))
+    assert decided(dispatcher) == [("1", "a"), ("2", "b")]
+
+
+def test_a_member_takes_a_run_soon_in_line_that_is_less_work_but_not_for_ever():
+    dispatcher = of("a", depth=1)
+    execute(dispatcher, "x", "a", 3.0, fingerprint=nodes(1, 1))
+    dispatcher.wait("other", "pool", fingerprint=nodes(2, 1))
+    runs = [f"run {number}" for number in range(3 * LOOKAHEAD)]
+    for number, run in enumerate(runs):
+        dispatcher.wait(run, "pool", fingerprint=nodes(1, number + 2))
+    order = []
+    while (decision := dispatcher.decide(0.0)) is not None:
+        order.append(decision.run_id)
+        dispatcher.ended(decision.run_id, 3.0)
+    assert order == [*runs[:LOOKAHEAD], "other", *runs[LOOKAHEAD:]]
+
+
+def test_a_member_without_common_nodes_takes_what_no_other_member_has():
+    dispatcher = of("a", "b", depth=1)
+    for run, values in (("1", (1, 1)), ("2", (1, 2)), ("3", (2, 1)), ("4", (2, 2))):
+        dispatcher.wait(run, "pool", fingerprint=nodes(*values))
+    assert decided(dispatcher) == [("1", "a"), ("3", "b")]
+    dispatcher.set_connected("a", connected=False)
+    dispatcher.ended("1")
+    dispatcher.set_connected("a", connected=True)
+    dispatcher.ended("3")
+    assert decided(dispatcher) == [("2", "a"), ("4", "b")], "a restart empties the cache"
+
+
+@pytest.mark.parametrize("members", [1, 4])
+@pytest.mark.parametrize("sizes", [(5, 5, 8), (8, 5, 5), (2, 10, 10)])
+def test_a_sweep_costs_what_is_different(sizes, members):
+    """200 points whose inputs sit at three depths, on equally fast members."""
+    executed, distinct = sweep(sizes, members, at_once=3 * members, by_user=False)
+    assert executed <= 1.1 * distinct
+    in_user_order, _ = sweep(sizes, members, at_once=2 * members, by_user=True)
+    assert in_user_order >= 2 * executed
+    if sizes == (5, 5, 8):
+        assert in_user_order >= 3 * executed
 
 
 def test_the_member_that_ends_it_first_gets_it():

@@ -1,4 +1,4 @@
-"""The order in which the points of a sweep run, so that ComfyUI has to execute few nodes.
+"""The order in which the points of a sweep run, so that ComfyUIs have to execute few nodes.
 
 ComfyUI keeps the outputs of the nodes of the last prompt (its classic cache, ``execution.py``). A
 node is executed again if one of its inputs, or of the nodes before it, has another value than in
@@ -7,9 +7,9 @@ the last prompt.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from itertools import chain
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections import defaultdict, deque
+from itertools import chain, pairwise
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from ...graphs.formats import inputs_of, is_link
 
@@ -19,11 +19,28 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class Order(NamedTuple):
+    """The order of the points of a sweep.
+
+    Attributes
+    ----------
+    indexes : list of int
+        The indexes of the points, in the order in which they run.
+    levels : list of int
+        For each of them, the first input that has another value than at the point before, among
+        all swept inputs in the order in which they change; 0 changes least often. Empty if the
+        points have no work in common.
+    """
+
+    indexes: list[int]
+    levels: list[int]
+
+
 def run_order(
     points: Sequence[Mapping[str, T]],
     graph: Mapping[str, Mapping[str, Any]],
     targets: Mapping[str, Collection[str]],
-) -> list[int]:
+) -> Order:
     """Return the order in which points share as much work as possible with the one before.
 
     The input that most nodes depend on changes least often. Each time that it changes, the others
@@ -40,8 +57,8 @@ def run_order(
 
     Returns
     -------
-    list of int
-        The indexes of the points. If nothing can be shared, they are in order.
+    Order
+        If nothing can be shared, the points are in order.
     """
     readers: dict[str, list[str]] = defaultdict(list)
     for node_id, node in graph.items():
@@ -51,9 +68,74 @@ def run_order(
     names = list(dict.fromkeys(chain.from_iterable(points)))
     dependents = {name: frozenset(_reachable(targets.get(name, ()), readers)) for name in names}
     if len(set(dependents.values())) < 2:
-        return list(range(len(points)))
+        return Order(list(range(len(points))), [])
     names.sort(key=lambda name: len(dependents[name]), reverse=True)
-    return _back_and_forth(list(range(len(points))), points, names)
+    indexes = _back_and_forth(list(range(len(points))), points, names)
+    levels = [0]
+    for before, after in pairwise(points[index] for index in indexes):
+        changed = (before.get(name) != after.get(name) for name in names)
+        levels.append(next((level for level, has in enumerate(changed) if has), len(names)))
+    return Order(indexes, levels)
+
+
+class Branches(Generic[T]):
+    """Divides the points of a sweep among machines, so that each gets points with shared work.
+
+    Each machine has a branch: points that follow each other in the order of `run_order`. When it
+    has taken them all, it gets the far half of the longest other branch.
+
+    Parameters
+    ----------
+    items : sequence
+        One for each point, in the order of `Order.indexes`.
+    levels : sequence of int
+        As in `Order`. If it is empty, the points are not divided.
+    count : int
+        The number of machines.
+    """
+
+    def __init__(self, items: Sequence[T], levels: Sequence[int], count: int) -> None:
+        count = count if levels else 1
+        pairs = zip(levels or [0] * len(items), items, strict=True)
+        self._left: list[deque[tuple[int, T]]] = [
+            deque(pairs),
+            *(deque() for _ in range(count - 1)),
+        ]
+        self._taken = [0] * count  # how many points of each branch have not ended
+
+    def __len__(self) -> int:
+        return sum(map(len, self._left))
+
+    def take(self) -> tuple[int, T] | None:
+        """Return the next item of the branch with the fewest that have not ended; None at the end.
+
+        Returns
+        -------
+        tuple
+            The number of the branch, for `ended`, and the item.
+        """
+        branch = self._taken.index(min(self._taken))
+        if not self._left[branch]:
+            longest = max(self._left, key=len)
+            kept = _cut([level for level, _ in longest]) if longest else 0
+            self._left[branch] = deque(list(longest)[kept:])
+            for _ in self._left[branch]:
+                longest.pop()
+        if not self._left[branch]:
+            return None
+        self._taken[branch] += 1
+        return branch, self._left[branch].popleft()[1]
+
+    def ended(self, branch: int) -> None:
+        """Note that an item of a branch has ended."""
+        self._taken[branch] -= 1
+
+
+def _cut(levels: Sequence[int]) -> int:
+    """Return where to divide points: near the middle, where they have the least in common."""
+    middle = len(levels) // 2
+    near = range(middle - middle // 2, middle + middle // 2 + 1)
+    return min(near, key=lambda index: (levels[index], abs(index - middle)))
 
 
 def _back_and_forth(

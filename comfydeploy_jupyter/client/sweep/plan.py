@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ...errors import InvalidRequestError
 from ...graphs.inputs import apply_inputs
@@ -18,9 +18,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from ..server import Server
+    from .order import Order
 
-AT_ONCE = 2
+AtOnce: TypeAlias = int | Literal["auto"]
+
+ON_A_MACHINE = 2
 """Points that are queued at a time: while one runs the next one waits, so ComfyUI never idles."""
+
+OF_A_POOL = 3
+"""The same for each machine of a pool: one more waits in the queue of the pool, so that it can be
+assigned to the machine that has its branch."""
 
 MAX_AT_ONCE = 64
 
@@ -42,7 +49,7 @@ class Plan:
         The machine that runs the points.
     options : dict, optional
         Options of each run, as `Comfy.run` takes them.
-    at_once : int
+    at_once : int or "auto"
         How many points are queued at a time, 1 to `MAX_AT_ONCE`.
 
     Attributes
@@ -65,10 +72,12 @@ class Plan:
         inputs: Mapping[str, Any] | None = None,
         machine: str | None = None,
         options: Mapping[str, Any] | None = None,
-        at_once: int = AT_ONCE,
+        at_once: AtOnce = "auto",
     ) -> None:
-        if at_once not in range(1, MAX_AT_ONCE + 1):
-            raise InvalidRequestError.of_field("at_once", f"must be from 1 to {MAX_AT_ONCE}")
+        if at_once != "auto" and at_once not in range(1, MAX_AT_ONCE + 1):
+            raise InvalidRequestError.of_field(
+                "at_once", f"must be from 1 to {MAX_AT_ONCE}, or 'auto'"
+            )
         self.server = server
         self.workflow = Workflow(server, workflow)
         self.source = self.workflow.source
@@ -115,8 +124,24 @@ class Plan:
             keys.append(digest([graph_hash, values]))
         return keys
 
-    def in_run_order(self, points: Sequence[Mapping[str, Any]]) -> list[int]:
-        """Return the indexes of points in the order in which ComfyUI executes the fewest nodes."""
+    def division(self, machines: int) -> tuple[int, int]:
+        """Return among how many machines points are divided, and how many are queued at a time.
+
+        Parameters
+        ----------
+        machines : int
+            The number of machines that execute the points.
+        """
+        if self.at_once == "auto":
+            machines = min(machines, MAX_AT_ONCE)
+            each = ON_A_MACHINE if machines == 1 else min(OF_A_POOL, MAX_AT_ONCE // machines)
+        else:
+            machines = min(machines, self.at_once)
+            each = self.at_once // machines
+        return machines, machines * each
+
+    def in_run_order(self, points: Sequence[Mapping[str, Any]]) -> Order:
+        """Return the order of points in which ComfyUI executes the fewest nodes."""
         graph = self.source.graph or {}
         targets: dict[str, set[str]] = defaultdict(set)
         for point in {frozenset(point): point for point in points}.values():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -18,6 +17,7 @@ from ...errors import (
 )
 from ..events import FINAL, RunProgress
 from ..results import Result
+from .order import Branches
 from .points import WAITING, Job
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ class Runner:
         self._file = file
         self._lock = threading.Lock()
         self._taking_turns = threading.Lock()
-        self._queue: deque[Job] = deque()
+        self._queue: Branches[Job] = Branches([], [], 1)
+        self._at_once = 1
         self._active: list[Job] = []
         self._streams: dict[str, EventStream] = {}
         self._stopping = threading.Event()
@@ -135,7 +136,10 @@ class Runner:
                     job.status = WAITING
             waiting = [job for job in self._jobs.values() if job.status == WAITING]
             order = self._plan.in_run_order([job.values for job in waiting])
-            self._queue = deque(waiting[index] for index in order)
+            pool = self._comfy.machines.number(self._plan.machine)
+            machines, self._at_once = self._plan.division(pool)
+            in_order = [waiting[index] for index in order.indexes]
+            self._queue = Branches(in_order, order.levels, machines)
             yield
         except BaseException:
             self._over.set()
@@ -177,7 +181,7 @@ class Runner:
             with view:
                 workers = [
                     threading.Thread(target=self._work, name="comfydeploy-point", daemon=True)
-                    for _ in range(min(self._plan.at_once, len(self._queue)))
+                    for _ in range(min(self._at_once, len(self._queue)))
                 ]
                 for worker in workers:
                     worker.start()
@@ -200,9 +204,10 @@ class Runner:
         """Run one job after another until none is left."""
         while True:
             with self._taking_turns:  # one worker at a time, so that jobs are queued in order
-                job = self._next_job()
-                if job is None:
+                found = self._next_job()
+                if found is None:
                     return
+                branch, job = found
                 stream = self._attempt(job, self._open, job)
             if stream is not None:
                 self._attempt(job, self._follow, job, stream)
@@ -210,20 +215,22 @@ class Runner:
             self._streams.pop(job.prompt_id, None)
             with self._lock:
                 self._active.remove(job)
+                self._queue.ended(branch)
             self.progress.changed()
             if self._file.is_due:
                 self._save()
 
-    def _next_job(self) -> Job | None:
+    def _next_job(self) -> tuple[int, Job] | None:
         """Take a job from the queue; return None if it is empty or the sweep is to stop."""
         with self._lock:
-            if self._stopping.is_set() or not self._queue:
+            found = None if self._stopping.is_set() else self._queue.take()
+            if found is None:
                 return None
-            job = self._queue.popleft()
+            job = found[1]
             job.status, job.progress = "queued", RunProgress(self._plan.source)
             self._active.append(job)
         self.progress.changed()
-        return job
+        return found
 
     def _attempt(
         self, job: Job, step: Callable[P, T], *args: P.args, **kwargs: P.kwargs

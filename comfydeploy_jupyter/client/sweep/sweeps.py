@@ -12,7 +12,7 @@ from ..options import check_options
 from ..server import plain
 from ..workflow import Workflow
 from .grid import Grid, Points
-from .plan import AT_ONCE, Plan
+from .plan import AtOnce, Plan
 from .sweep import Sweep
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Sweeps:
         *,
         seed: int | None = None,
         machine: str | None = None,
-        at_once: int = AT_ONCE,
+        at_once: AtOnce = "auto",
         save: bool | str | os.PathLike[str] = True,
         fresh: bool = False,
         wait: bool = True,
@@ -85,10 +85,12 @@ class Sweeps:
         seed : int, optional
             As in `Comfy.run`, the same at all points.
         machine : str, optional
-            The machine that runs it, by its id or name.
-        at_once : int
+            The machine or pool that runs it, by its id or name. Each machine of a pool gets points
+            that share as much of their work as possible.
+        at_once : int or "auto"
             How many points are queued at a time, 1 to 64. With few, other runs do not wait long,
-            and stopping is quick.
+            and stopping is quick. By default, two for a machine, and three for each machine of a
+            pool.
         save : bool or path
             The JSON file where it is saved. True: in the folder ``sweeps``, under a name made of
             the workflow's title and the points, so that the same call goes on where the last one
@@ -165,7 +167,7 @@ class Sweeps:
         return self.last
 
     def _check_names(
-        self, workflow: Workflow, grid: Grid, inputs: Mapping[str, Any], at_once: int
+        self, workflow: Workflow, grid: Grid, inputs: Mapping[str, Any], at_once: AtOnce
     ) -> None:
         """Raise if a name is no input of the workflow; done before any file is uploaded."""
         placeholders = dict.fromkeys(inputs, "")

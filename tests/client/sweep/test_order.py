@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from comfydeploy_jupyter.client.sweep.order import run_order
+from comfydeploy_jupyter.client.sweep.order import Branches, Order, run_order
 from comfydeploy_jupyter.graphs.formats import inputs_of, is_link
 
 
@@ -53,7 +53,7 @@ def map_signatures(point: dict, graph: dict) -> dict[str, str]:
 
 
 def order_of(points: list[dict], graph: dict) -> list[int]:
-    return run_order(points, graph, {node: [node] for node in graph})
+    return run_order(points, graph, {node: [node] for node in graph}).indexes
 
 
 @pytest.mark.parametrize("names", list(itertools.permutations("adg")))
@@ -91,9 +91,9 @@ def test_without_anything_to_share_the_order_stays():
     assert order_of(points, chain("a", "b")) == [0, 1, 2]
     points = [{"a.x": x, "a.y": y} for x in (1, 2) for y in (1, 2)]
     targets = {"a.x": ["a"], "a.y": ["a"]}
-    assert run_order(points, chain("a", "b"), targets) == [0, 1, 2, 3]
-    assert run_order(points, {}, {}) == [0, 1, 2, 3]
-    assert run_order([], chain("a"), {}) == []
+    assert run_order(points, chain("a", "b"), targets) == Order([0, 1, 2, 3], [])
+    assert run_order(points, {}, {}) == Order([0, 1, 2, 3], [])
+    assert run_order([], chain("a"), {}) == Order([], [])
 
 
 @given(
@@ -104,3 +104,55 @@ def test_without_anything_to_share_the_order_stays():
 def test_each_point_runs_once_also_where_points_have_other_inputs(points):
     order = order_of(points, chain(*"abcd"))
     assert sorted(order) == list(range(len(points)))
+
+
+def taken(branches: Branches[int], count: int) -> list[tuple[int, int]]:
+    return [found for _ in range(count) if (found := branches.take()) is not None]
+
+
+def test_the_levels_tell_which_input_changes():
+    graph = chain(*"abc")
+    points = grid(c=[1, 2], a=[1, 2])
+    assert run_order(points, graph, {node: [node] for node in graph}) == Order(
+        [0, 2, 3, 1], [0, 1, 0, 1]
+    )
+
+
+def test_each_machine_gets_a_branch_and_then_the_far_half_of_the_longest():
+    """Twelve points; the first input changes at 0, 4 and 8, the second one in between."""
+    branches = Branches(range(12), [0, 1, 1, 1] * 3, 3)
+    assert taken(branches, 3) == [(0, 0), (1, 4), (2, 8)]
+    for _ in range(3):
+        branches.ended(2)
+        assert taken(branches, 1)[0][0] == 2
+    branches.ended(2)
+    assert taken(branches, 1) == [(2, 2)]
+    rest = []
+    while len(branches):
+        for branch, item in taken(branches, 1):
+            rest.append(item)
+            branches.ended(branch)
+    assert branches.take() is None
+    assert sorted(rest) == [1, 3, 5, 6, 7]
+
+
+def test_points_without_common_work_are_not_divided():
+    branches = Branches("abcd", [], 4)
+    assert taken(branches, 9) == [(0, "a"), (0, "b"), (0, "c"), (0, "d")]
+
+
+@given(
+    levels=st.lists(st.integers(0, 3), max_size=30),
+    machines=st.integers(1, 5),
+    ends=st.lists(st.integers(0, 4), max_size=100),
+)
+def test_each_point_is_taken_once(levels, machines, ends):
+    branches = Branches(range(len(levels)), levels, machines)
+    found, active = [], []
+    for end in (*ends, *[0] * 100):
+        for branch, item in taken(branches, 1):
+            found.append(item)
+            active.append(branch)
+        if active:
+            branches.ended(active.pop(end % len(active)))
+    assert sorted(found) == list(range(len(levels)))
