@@ -7,9 +7,9 @@ with the same inputs, and the same holds for all nodes before it (``comfy_execut
 from __future__ import annotations
 
 from array import array
+from hashlib import blake2b
 from heapq import nsmallest
 from typing import TYPE_CHECKING, Any
-from zlib import crc32
 
 from .formats import class_of, inputs_of, is_link
 
@@ -23,7 +23,7 @@ KEPT = 24
 def fingerprint_of(graph: Mapping[str, Mapping[str, Any]]) -> bytes:
     """Return the hashes of the nodes of a prompt, 4 bytes each.
 
-    The hash of a node depends on its class, its values and the nodes before it. The `KEPT` smallest
+    The hash of a node depends on its class, its inputs and the nodes before it. The `KEPT` smallest
     ones are returned, so that the samples of two prompts have as many hashes in common as the
     prompts have nodes in common, in proportion.
 
@@ -38,29 +38,25 @@ def fingerprint_of(graph: Mapping[str, Mapping[str, Any]]) -> bytes:
         For `nodes_in`.
     """
     found: dict[str, int] = {}
-    entered: set[str] = set()  # one that has no hash yet depends on the present node: a cycle
+    sources: dict[str, list[str]] = {}  # a node in it without a hash is in a cycle
     waiting = list(graph)
     while waiting:
         node_id = waiting[-1]
-        if node_id not in entered:
-            entered.add(node_id)
-            links = (value[0] for value in inputs_of(graph[node_id]).values() if is_link(value))
-            waiting.extend(source for source in links if source in graph and source not in entered)
+        inputs = inputs_of(graph[node_id])
+        if node_id not in sources:
+            links = [value[0] for value in inputs.values() if is_link(value)]
+            sources[node_id] = [source for source in links if source in graph]
+            waiting.extend(source for source in sources[node_id] if source not in sources)
             continue
         waiting.pop()
         if node_id not in found:
-            found[node_id] = _hash(graph[node_id], found)
+            before = [found.get(source) for source in sources[node_id]]
+            text = repr((class_of(graph[node_id]), inputs, before))
+            digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=4).digest()
+            found[node_id] = int.from_bytes(digest, "little")
     return array("I", nsmallest(KEPT, set(found.values()))).tobytes()
 
 
 def nodes_in(fingerprint: bytes) -> frozenset[int]:
     """Return the hashes in a fingerprint."""
     return frozenset(memoryview(fingerprint).cast("I"))
-
-
-def _hash(node: Mapping[str, Any], found: Mapping[str, int]) -> int:
-    inputs = sorted(
-        (name, (found.get(str(value[0])), value[1]) if is_link(value) else value)
-        for name, value in inputs_of(node).items()
-    )
-    return crc32(repr((class_of(node), inputs)).encode("utf-8", "surrogatepass"))

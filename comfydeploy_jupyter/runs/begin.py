@@ -173,9 +173,7 @@ class Beginnings:
             raise _taken(prompt_id)
         entered = Entered(machine.id, chosen)
         if pool is not None and chosen is None:
-            entered = self._dispatching.enter(
-                prompt_id, pool, prepared.structure, prepared.models, front=bool(request.front)
-            )
+            entered = self._dispatching.enter(prompt_id, pool, prepared, front=bool(request.front))
         record = RunRecord(
             prompt_id=prompt_id,
             comfyui_id=prompt_id if _is_uuid(prompt_id) else str(uuid.uuid4()),
@@ -208,7 +206,7 @@ class Beginnings:
         )
         run.transition(Cause.RECEIVED)
         run.keys = own_keys or self.kept_keys()
-        run.models = prepared.models
+        run.models, run.fingerprint = prepared.models, prepared.fingerprint
         self._active.add(run)
         run.order = entered.order
         if chosen is not None:

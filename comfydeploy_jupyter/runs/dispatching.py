@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from ..machines.registry import MachineRegistry, Pool
     from .active import ActiveRuns
     from .log import RunEvent
+    from .prompt import Prepared
     from .run import Run
 
 REST = 1.0  # seconds that a machine gets no run after one could not be sent to it
@@ -78,8 +79,7 @@ class Dispatching:
         self,
         run_id: str,
         pool: Pool,
-        structure: str | None,
-        models: frozenset[str],
+        prepared: Prepared,
         *,
         front: bool,
     ) -> Entered:
@@ -92,7 +92,12 @@ class Dispatching:
                 f"machine: there is no machine {pool.id!r} any more", details={"field": "machine"}
             )
         order = self._dispatcher.wait(
-            run_id, pool.id, structure=structure, models=models, front=front
+            run_id,
+            pool.id,
+            structure=prepared.structure,
+            models=prepared.models,
+            fingerprint=prepared.fingerprint,
+            front=front,
         )
         self._count(run_id, pool.id)
         self.decide()
@@ -122,6 +127,7 @@ class Dispatching:
             record.pool,
             structure=record.structure,
             models=run.models,
+            fingerprint=run.fingerprint,
             front=record.front,
             order=run.order,
         )
@@ -134,7 +140,11 @@ class Dispatching:
             self._count(run.prompt_id, record.pool)
         if record.machine in self._members:
             self._dispatcher.hand_over(
-                run.prompt_id, record.machine, structure=record.structure, models=run.models
+                run.prompt_id,
+                record.machine,
+                structure=record.structure,
+                models=run.models,
+                fingerprint=run.fingerprint,
             )
 
     def ended(self, run: Run, seconds: float | None = None) -> None:

@@ -72,6 +72,7 @@ class Facts:
         self.keys: dict[str, str] = {}  # keys of a Comfy account; never stored
         self.outputs_size = 0  # characters of its outputs, as ComfyUI sent them
         self.models: frozenset[str] = frozenset()  # the model files that its graph names
+        self.fingerprint = b""  # the hashes of its nodes
         self.order: int | None = None  # its place in the queue of its pool
         self.answered = asyncio.Event()
         self.released = asyncio.Event()

@@ -72,13 +72,13 @@ class Orphans:
         machine = self._machines.find(record.machine)
         pool = None if record.pool is None else self._machines.find_pool(record.pool)
         knowledge = None if machine is None else machine.known_definitions
-        names, work, models = await read_stored(prompt, knowledge, record.targets)
-        steps = await steps_of(work, machine, record.targets)
+        graph = await read_stored(prompt, knowledge, record.targets)
+        steps = await steps_of(graph.workload, machine, record.targets)
         # The ids of its events are larger than all ids that earlier servers used.
         record.first_id += IDS_OF_A_SERVER
         run = Run(
             record,
-            names,
+            graph.names,
             steps=steps,
             state=RECOVERED["waiting" if record.waits else record.status],
             saver=self._saver,
@@ -86,7 +86,7 @@ class Orphans:
         )
         await self._saver.now(run.record_after(Cause.RECOVERED))
         run.keys = {} if record.own_keys else self._beginnings.kept_keys()
-        run.models = models
+        run.models, run.fingerprint = graph.models, graph.fingerprint
         self._active.add(run)
         self._past.recall(run)
         run.transition(Cause.RECOVERED)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import worker
 from ..errors import ComfyDeployError, ComfyUIUnavailableError, UnknownInputError
+from ..graphs.fingerprint import fingerprint_of
 from ..graphs.inline_external import inline_external, place_files
 from ..graphs.model_files import models_in
 from ..graphs.versions import has_partial_execution
@@ -183,17 +184,18 @@ def _only_what_executes(prepared: Prepared, knowledge: Knowledge) -> Prepared:
 
 
 class StoredGraph(NamedTuple):
-    """What is known about a stored graph: its nodes, its workload and its model files."""
+    """What is known about a stored graph; see `Prepared`."""
 
     names: dict[str, NodeName]
     workload: Workload
     models: frozenset[str]
+    fingerprint: bytes
 
 
 async def read_stored(
     prompt: bytes | None, knowledge: Knowledge | None, targets: Collection[str] | None
 ) -> StoredGraph:
-    """Return the names of the nodes of a stored graph, its workload and its model files.
+    """Return what is known about a stored graph.
 
     Parameters
     ----------
@@ -209,7 +211,7 @@ async def read_stored(
         return await worker.compute(_facts, prompt, knowledge, targets, large=large)
     except ComfyDeployError as fault:  # a run can be followed without these, too
         log.warning("What the nodes of a run are called is not known: %s", fault.message)
-        return StoredGraph({}, Workload({}, {}, {}), frozenset())
+        return StoredGraph({}, Workload({}, {}, {}), frozenset(), b"")
 
 
 def _facts(
@@ -220,4 +222,4 @@ def _facts(
     if prompt is not None and len(prompt) > LARGE and knowledge is not None:
         work = work.only_needed(knowledge.layouts, targets)
         names = {node_id: name for node_id, name in names.items() if node_id in work.steps}
-    return StoredGraph(names, work, models_in(graph))
+    return StoredGraph(names, work, models_in(graph), fingerprint_of(graph))

@@ -9,6 +9,7 @@ from ..errors import InvalidRequestError
 from ..graphs.consistency import check_agreement
 from ..graphs.depth import check_depth
 from ..graphs.external import EXTERNAL_PREFIX
+from ..graphs.fingerprint import fingerprint_of
 from ..graphs.formats import Graph, check_api_graph, detect_format, same_graph, title_of
 from ..graphs.formats import GraphFormat as Format
 from ..graphs.inputs import AppliedInputs, apply_inputs
@@ -59,6 +60,8 @@ class Prepared:
         The output nodes that ComfyUI is asked to execute; None means all in the graph.
     models : frozenset of str
         The model files that the prompt names.
+    fingerprint : bytes
+        The hashes of its nodes: `fingerprint_of`.
     files : tuple of str
         The files that were put into the input folder of the machine for this run.
     """
@@ -74,6 +77,7 @@ class Prepared:
     inputs: dict[str, Any]
     targets: list[str] | None = None
     models: frozenset[str] = frozenset()
+    fingerprint: bytes = b""
     files: tuple[str, ...] = ()
 
 
@@ -238,4 +242,5 @@ def encode(chosen: Chosen, seeds: Seeds) -> Prepared:
         inputs=chosen.inputs,
         targets=chosen.targets,
         models=models_in(seeds.graph),
+        fingerprint=fingerprint_of(seeds.graph),
     )
