@@ -352,9 +352,9 @@ class OurClient:
         cookies = response.headers.get_all("Set-Cookie") or ()
         self._headers["Cookie"] = "; ".join(cookie.partition(";")[0] for cookie in cookies)
 
-    def run(self, graph: Graph) -> dict[str, Any]:
+    def run(self, graph: Graph, **fields: Any) -> dict[str, Any]:
         """Run a graph and wait for its result."""
-        response = self._post("run", {"workflow_api": graph})
+        response = self._post("run", {"workflow_api": graph, **fields})
         answer: dict[str, Any] = json.loads(response.read())
         if response.status != 200 or answer["status"] != "success":
             raise RuntimeError(f"the run did not succeed: {answer}")

@@ -5,6 +5,8 @@ of it. It prints one line for each round. After the first broken invariant it pr
 that repeats the same work and times, and ends with exit code 1.
 
     COMFYUI_TEST_PATH=.comfyui python -m benchmarks.kill_rounds --rounds 100 --seed 7
+
+With ``--pool`` the servers are a Jupyter and the two ComfyUIs of a pool.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
+from tests import pool_kill_rounds
 from tests.kill_rounds import VICTIMS, BrokenInvariantError, World, interrupted_migration
 from tests.transfer_service import running
 
@@ -30,11 +33,35 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=60)
     parser.add_argument("--seed", type=int, default=secrets.randbits(32))
+    parser.add_argument("--pool", action="store_true", help="kill the servers of a pool")
     parser.add_argument("--keep", type=Path, help="a folder for all files, which are left there")
     asked = parser.parse_args()
     print(f"seed {asked.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="comfydeploy-kill-") as temporary:
-        return rounds(asked.keep or Path(temporary), asked.rounds, asked.seed)
+        work = pool_rounds if asked.pool else rounds
+        return work(asked.keep or Path(temporary), asked.rounds, asked.seed)
+
+
+def pool_rounds(folder: Path, count: int, seed: int) -> int:
+    """Run some rounds with a pool; the arguments and the result are those of `rounds`."""
+    random = Random(seed)
+    world = pool_kill_rounds.PoolWorld(folder)
+    begin = time.monotonic()
+    try:
+        world.start()
+        for number in range(count):
+            since = time.monotonic()
+            told = world.round(random, random.choice(pool_kill_rounds.VICTIMS))
+            print(f"{number + 1:4} pool    {time.monotonic() - since:5.1f} s  {told}", flush=True)
+    except BrokenInvariantError as fault:
+        print(f"\nBROKEN:\n{fault}\n", flush=True)
+        print(f"Jupyter's log ends:\n{world.jupyter.log()[-6000:]}")
+        print(f"again: python -m benchmarks.kill_rounds --pool --seed {seed} --rounds {count}")
+        return 1
+    finally:
+        world.close()
+    print(f"{count} rounds in {time.monotonic() - begin:.0f} s, none broken")
+    return 0
 
 
 def rounds(folder: Path, count: int, seed: int) -> int:

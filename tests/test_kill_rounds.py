@@ -8,8 +8,10 @@ from random import Random
 import pytest
 
 from tests.kill_rounds import BrokenInvariantError, World, interrupted_migration
+from tests.pool_kill_rounds import PoolWorld
 
 ROUNDS = (*("jupyter",) * 2, "comfyui", *("jupyter",) * 2, "both")
+POOL_ROUNDS = (*("jupyter",) * 4, "first", "jupyter", "second", "first and jupyter", "both", "all")
 
 
 @pytest.fixture
@@ -26,6 +28,21 @@ def test_kills_at_random_moments_break_nothing(tmp_path, bare_service, seed):
     try:
         world.start()
         for victim in ROUNDS:
+            world.round(random, victim)
+    except BrokenInvariantError as fault:
+        pytest.fail(f"seed {seed}:\n{fault}\n{world.jupyter.log()[-6000:]}", pytrace=False)
+    finally:
+        world.close()
+
+
+@pytest.mark.timeout(800)
+@pytest.mark.usefixtures("installed_comfyui")
+def test_kills_in_a_pool_lose_no_run_and_execute_none_twice(tmp_path, seed):
+    world = PoolWorld(tmp_path)
+    random = Random(seed)
+    try:
+        world.start()
+        for victim in POOL_ROUNDS:
             world.round(random, victim)
     except BrokenInvariantError as fault:
         pytest.fail(f"seed {seed}:\n{fault}\n{world.jupyter.log()[-6000:]}", pytrace=False)

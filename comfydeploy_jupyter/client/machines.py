@@ -196,7 +196,8 @@ class Machines:
             usable = [row for row in rows if row["kind"] in {"managed", "comfyui"}]
             return sum(row["status"] == "ready" for row in usable) or 1
         for row in rows:
-            if machine_id in (row["id"], row["name"]) and "members" in row:
+            names = (row["id"].casefold(), row["name"].casefold())
+            if machine_id.casefold() in names and "members" in row:
                 workers = self.get(machine_id).config.get("workers") or [0]
                 return max(len(row["members"]), int(workers[-1]), 1)
         return 1

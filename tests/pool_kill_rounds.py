@@ -1,0 +1,207 @@
+"""Rounds in which the servers of a pool are killed at random times, and what holds after each.
+
+The pool has two ComfyUIs that Jupyter does not start. Each run saves one picture at its end, so the
+pictures show how often it was executed.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections import Counter
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import requests
+
+from comfydeploy_jupyter.store.runs import FINAL
+from tests.comfyui_server import ComfyUIServer
+from tests.kill_rounds import BrokenInvariantError
+from tests.mortal_jupyter import MortalJupyter
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SETTLED = 180.0  # time limit in seconds for the end of all runs
+POOL = "pair"
+VICTIMS = ("jupyter", "first", "second", "first and jupyter", "both", "all")
+
+
+class PoolWorld:
+    """A Jupyter server with a pool of two ComfyUIs, which are used in many rounds.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The folder of all their files.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.members = [ComfyUIServer(folder / name) for name in ("first", "second")]
+        self.jupyter = MortalJupyter(
+            folder / "jupyter",
+            {"comfyui_url": self.members[0].url, "comfyui_timeout": 20.0},
+        )
+        self._ends: dict[str, tuple[str, str]] = {}  # status and time of each end that was read
+        self._answered: set[str] = set()
+        self._surprises: list[str] = []
+
+    def start(self) -> None:
+        """Start all servers and make the pool."""
+        for member in self.members:
+            member.start()
+        self.jupyter.start()
+        second = {"name": "second", "comfyui_url": self.members[1].url}
+        for body in (second, {"name": POOL, "kind": "pool", "members": ["local", "second"]}):
+            code, answer = self.jupyter.post("machine/create", body)
+            assert code == 200, answer
+        self._until_connected()
+
+    def close(self) -> None:
+        """End all servers."""
+        self.jupyter.kill()
+        for member in self.members:
+            member.kill()
+
+    def round(self, random: Random, victim: str) -> str:
+        """Send runs, kill, restart and check; return a description in one line.
+
+        Parameters
+        ----------
+        random : Random
+            The source of the random work and times.
+        victim : str
+            One of `VICTIMS`.
+
+        Raises
+        ------
+        BrokenInvariantError
+            If a run was lost, executed twice or ended twice, or if too many have failed.
+        """
+        over = threading.Event()
+        clients = [
+            threading.Thread(target=self._send, args=(over, Random(random.random())))
+            for _ in range(3)
+        ]
+        for client in clients:
+            client.start()
+        moment = random.uniform(0.2, 2.0)
+        time.sleep(moment)
+        names = {"both": "first second", "all": "first second jupyter"}.get(victim, victim)
+        dead = [member for member in self.members if member.base_dir.name in names]
+        for member in dead:
+            member.kill()
+            time.sleep(random.choice([0.0, random.uniform(0.0, 0.5)]))
+        if "jupyter" in names:
+            self.jupyter.kill()
+        else:
+            time.sleep(random.uniform(0.0, 1.0))
+        over.set()
+        for client in clients:
+            client.join()
+        if "jupyter" in names:
+            self.jupyter.start()
+        if random.random() < 0.5:  # the other member executes the runs, if there is one
+            self._until_connected(len(dead))
+        for member in dead:
+            member.start()
+        self._until_connected()
+        states = self._check(len(dead))
+        counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+        return f"{victim} killed after {moment:.2f} s: {counts or 'no runs'}"
+
+    def _send(self, over: threading.Event, random: Random) -> None:
+        while not over.is_set():
+            prompt_id = str(uuid.UUID(int=random.getrandbits(128), version=4))
+            seconds = random.choice([0.0, 0.1, 0.5])
+            color = random.randrange(1 << 24)
+            image = {"width": 16, "height": 16, "batch_size": 1, "color": color}
+            wait = {"seconds": seconds, "anything": ["1", 0], "token": prompt_id}
+            graph = {
+                "1": {"class_type": "EmptyImage", "inputs": image},
+                "2": {"class_type": "TestSleep", "inputs": wait},
+                "3": {
+                    "class_type": "SaveImage",
+                    "inputs": {"images": ["2", 0], "filename_prefix": prompt_id},
+                },
+            }
+            body = {
+                "workflow_api": graph,
+                "prompt_id": prompt_id,
+                "machine": POOL,
+                "wait": False,
+                "front": random.random() < 0.1,
+            }
+            try:
+                code, answer = self.jupyter.post("run", body)
+            except requests.RequestException:
+                over.wait(0.05)
+                continue
+            if code == 200:
+                self._answered.add(prompt_id)
+            else:
+                self._surprises.append(f"answered {code}: {answer}")
+            over.wait(random.uniform(0.0, 0.2))
+
+    # -- checking ----------------------------------------------------------------------------
+
+    def _until_connected(self, missing: int = 0) -> None:
+        """Wait until the pool has all members but the missing ones."""
+
+        def ready() -> int:
+            pools = self.jupyter.get("machines", members="1")[1]
+            members = next(row["members"] for row in pools if row["id"] == POOL)
+            return sum(member["status"] == "ready" for member in members)
+
+        until(ready, lambda count: count == len(self.members) - missing, timeout=SETTLED)
+
+    def _runs(self) -> dict[str, dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        while True:
+            _, page = self.jupyter.get("runs", limit="200", offset=str(len(found)))
+            found += page
+            if len(page) < 200:
+                return {run["prompt_id"]: run for run in found}
+
+    def _check(self, kills: int) -> Counter[str]:
+        try:
+            runs = until(
+                self._runs,
+                lambda found: all(run["status"] in FINAL for run in found.values()),
+                timeout=SETTLED,
+            )
+        except AssertionError:
+            left = [run for run in self._runs().values() if run["status"] not in FINAL]
+            stories = [self.jupyter.get("runs", story=run["prompt_id"])[1] for run in left[:3]]
+            raise BrokenInvariantError(f"runs that do not end: {left}\n{stories}") from None
+        broken, self._surprises = self._surprises, []
+        broken += [f"run {lost} was answered, and is lost" for lost in self._answered - runs.keys()]
+        pictures: Counter[str] = Counter()
+        for member in self.members:
+            names = (path.name for path in member.output_dir.iterdir())
+            pictures.update(name[: len(str(uuid.UUID(int=0)))] for name in names)
+        new: Counter[str] = Counter()
+        for prompt_id, run in runs.items():
+            status = run["status"]
+            name = f"run {prompt_id}: {status}, {run['error']}"
+            end = status, run["finished_at"]
+            if prompt_id not in self._ends:
+                new[status] += 1
+            if self._ends.setdefault(prompt_id, end) != end:
+                broken.append(f"{name}: its end was {self._ends[prompt_id]}, and is {end} now")
+            made = pictures[prompt_id]
+            if made > 1:
+                broken.append(f"{name}: executed {made} times")
+            if status == "success" and made != 1:
+                broken.append(f"{name}, and has {made} pictures")
+            if status == "cancelled":
+                broken.append(f"{name}, and nobody wanted that")
+        if new["failed"] > kills:
+            failed = [run["error"] for run in runs.values() if run["status"] == "failed"]
+            broken.append(f"{new['failed']} runs have failed by {kills} kills: {failed[:5]}")
+        if broken:
+            stories = [self.jupyter.get("runs", story=text[4:40])[1] for text in broken[:3]]
+            raise BrokenInvariantError("\n".join([*broken, *map(str, stories)]))
+        return new
