@@ -31,6 +31,7 @@ from .metrics import Reading
 from .net.peers import ANYONE
 from .net.tasks import BackgroundTasks
 from .runs.delivery import Delivery
+from .runs.pool_inputs import PoolInputs
 from .runs.service import RunService
 from .snapshots.model_files import ModelFacts
 from .snapshots.service import Snapshots
@@ -98,6 +99,7 @@ class Services:
         self.database = Database(settings.data_dir / "comfydeploy.db")
         self.machines = MachineRegistry()
         self.pool_kinds: dict[str, ProviderKind] = {}
+        self.pool_inputs = PoolInputs(self.machines, settings.data_dir / "pool_inputs")
         self.machine_records = MachineRecords(MachineRepository(self.database))
         self._hashes = HashRepository(self.database)
         self.hasher = Hasher(self._hashes)
@@ -287,6 +289,10 @@ class Services:
             return LocalAndTold(local, RemoteModels(client), told)
         return RemoteModels(await machine.ready())
 
+    async def inbox_of_pools(self) -> Inbox:
+        """Return where uploads to a pool go: a folder of this server, from which they are sent."""
+        return Inbox(self._uploads, await self.pool_inputs.folders())
+
     async def inbox(self, machine: Machine) -> Inbox:
         """Return where uploads to a machine go: its folders where known, else its API."""
         folders = await self._folders(machine)
@@ -412,6 +418,7 @@ class Services:
             stored_version=self._local_workflows.version,
             comfy_api_key=self.comfy_account.key,
             fetching=settings.fetching,
+            inputs=self.pool_inputs,
             view_url=f"{settings.base_url}comfyui-deploy/view",
             lost_after=settings.lost_after,
             gone_after=settings.gone_after,

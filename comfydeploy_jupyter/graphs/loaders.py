@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from .form_fields import LOADERS, display_name, words
@@ -9,8 +10,24 @@ from .formats import class_of, declared_inputs, inputs_of, title_of
 from .inputs import may_be_absent
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from .formats import Definitions
     from .inputs import AppliedInputs
+
+
+_FILE_NAME = re.compile(r"[^\n\0]{1,250}\.\w{1,8}( \[input\])?")
+
+
+def file_names_in(graph: Mapping[str, Any]) -> frozenset[str]:
+    """Return the texts in the inputs of a graph that may name files in ComfyUI's input folder."""
+    return frozenset(
+        value
+        for node in graph.values()
+        for value in node.get("inputs", {}).values()
+        if isinstance(value, str) and len(value) < 260 and _FILE_NAME.fullmatch(value)
+    )
 
 
 def load_files(applied: AppliedInputs, definitions: Definitions | None) -> AppliedInputs:

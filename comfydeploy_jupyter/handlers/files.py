@@ -109,12 +109,16 @@ class UploadFileHandler(Streamed, Handler):
         connection: Any = self.request.connection
         connection.set_max_body_size(ANY_SIZE)
         asked = self.query(schemas.MachineQuery).machine
-        machine = self.services.machines.get(asked)
-        self._inbox = await self.services.inbox(machine)
+        pool = self.services.machines.pool(asked)
+        if pool is not None:
+            self._inbox = await self.services.inbox_of_pools()
+            names = {pool.id, pool.name, asked}
+        else:
+            machine = self.services.machines.get(asked)
+            self._inbox = await self.services.inbox(machine)
+            names = {machine.id, machine.name, asked}
         self._upload = self._inbox.receive(
-            self.request.headers["Content-Type"],
-            size,
-            machine={machine.id, machine.name, asked},
+            self.request.headers["Content-Type"], size, machine=names
         )
 
     async def take(self, chunk: bytes) -> None:

@@ -263,12 +263,13 @@ class Dispatcher:
         structure: str | None = None,
         models: Collection[str] = (),
         fingerprint: bytes = b"",
+        now: float | None = None,
     ) -> None:
         """Note that a run is assigned to a member, by a decision or because its user chose it."""
         member = self._members[member_id]
         needed = frozenset(models)
         cold = not needed <= member.models
-        run = AssignedRun(run_id, member, structure, needed, cold)
+        run = AssignedRun(run_id, member, structure, needed, cold, handed_at=now)
         self._handed[run_id] = member.handed[run_id] = run
         if needed:
             member.models = needed
@@ -323,6 +324,7 @@ class Dispatcher:
                 structure=run.structure,
                 models=run.models,
                 fingerprint=run.fingerprint,
+                now=now,
             )
             return Decision(run.run_id, member.id)
         return None
@@ -350,10 +352,14 @@ class Dispatcher:
     def _free_in(self, member: MemberLoad, now: float) -> float:
         """Return the seconds until a member will have executed its present prompts."""
         seconds = 0.0
+        executes = any(run.begun_at is not None for run in member.handed.values())
         for run in member.handed.values():
             expected = self.times.expected(run.structure, member)
             expected = 1.0 if expected is None else expected
-            gone = 0.0 if run.begun_at is None else now - run.begun_at
+            since = run.begun_at
+            if not executes:  # the first one should have begun as soon as the member had it
+                since, executes = run.handed_at, True
+            gone = 0.0 if since is None else now - since
             # The longer a run is overdue, the longer its expected remaining duration.
             seconds += abs(expected - gone)
         return seconds + member.others * (self.times.expected(None, member) or 1.0)

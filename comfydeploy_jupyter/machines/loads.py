@@ -27,6 +27,7 @@ class AssignedRun:
     structure: str | None
     models: frozenset[str]
     cold: bool
+    handed_at: float | None = None
     begun_at: float | None = None
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import (
     ComfyDeployError,
     ComfyUIUnavailableError,
+    NotFoundError,
     PromptInvalidError,
     TooLargeError,
 )
@@ -19,6 +20,7 @@ from .transitions import Cause
 if TYPE_CHECKING:
     from ..machines.machine import Machine
     from .finalize import Finalizer
+    from .pool_inputs import PoolInputs
     from .pooled import Pooled
     from .queueing import Queueing
     from .run import Run
@@ -42,11 +44,19 @@ class Assigning:
         Takes runs back that could not be sent.
     finalizer : Finalizer
         Ends runs that ComfyUI refuses.
+    inputs : PoolInputs
+        Sends the input files of runs.
     """
 
     def __init__(
-        self, shared: Shared, queueing: Queueing, pooled: Pooled, finalizer: Finalizer
+        self,
+        shared: Shared,
+        queueing: Queueing,
+        pooled: Pooled,
+        finalizer: Finalizer,
+        inputs: PoolInputs,
     ) -> None:
+        self._inputs = inputs
         self._session = shared.session
         self._saver = shared.saver
         self._active = shared.active
@@ -71,8 +81,10 @@ class Assigning:
             await self._send(run, machine)
         except (PromptInvalidError, TooLargeError) as fault:
             await self._finalizer.refuse(run, fault)
+        except NotFoundError as fault:
+            await self._finalizer.fail(run, fault.message, kind="NotQueued")
         except ComfyUIUnavailableError as fault:
-            await self._pooled.not_taken(run, fault)
+            await self._pooled.not_taken(run, machine, fault)
         except ComfyDeployError as fault:  # the store cannot be written or read
             log.warning(
                 "Run %s cannot be handed to machine %r yet: %s",
@@ -90,6 +102,9 @@ class Assigning:
         if client is None or graph is None:
             self._pooled.wait_again(run)
             return
+        prompt, workflow = graph
+        if run.record.files:
+            prompt = await self._inputs.send(run.record.files, prompt, machine, client)
         facts: dict[str, Any] = {
             "machine": machine.id,
             "session": self._session.id,
@@ -101,5 +116,5 @@ class Assigning:
             return  # it was cancelled in the meantime
         self._active.moved(run)
         self._past.recall(run)
-        await self._queueing.post(run, client, *graph)
+        await self._queueing.post(run, client, prompt, workflow)
         await self._pooled.check_machine(run)

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ..net.fetch_policy import FetchPolicy
     from ..schemas import RunRequest
     from .finalize import Finalizer
+    from .pool_inputs import PoolInputs
     from .shared import Shared
 
 BEGIN_WITHIN = 1.0  # seconds for the creation of a run, even if its timeout is shorter
@@ -48,6 +49,8 @@ class Beginnings:
         Returns the key of a Comfy account for runs whose request has no key.
     fetching : FetchPolicy
         Whether input files may be downloaded.
+    inputs : PoolInputs
+        Finds the input files of runs of pools.
     """
 
     def __init__(
@@ -58,7 +61,9 @@ class Beginnings:
         stored_version: Callable[[str, int | None], Awaitable[dict[str, Any]]],
         comfy_api_key: Callable[[], str | None],
         fetching: FetchPolicy,
+        inputs: PoolInputs,
     ) -> None:
+        self._inputs = inputs
         self._repository = shared.repository
         self._machines = shared.machines
         self._session = shared.session
@@ -167,12 +172,18 @@ class Beginnings:
         steps = await steps_of(prepared.workload, machine, prepared.targets)
         own_keys = request.extra_data.keys if request.extra_data is not None else {}
         prompt_id = request.prompt_id or str(uuid.uuid4())
-        # Files that were fetched for it are on this machine only.
-        chosen = await ready.client() if pool is None or prepared.files else None
+        files: list[str] = []
+        if pool is not None:
+            files = await self._inputs.named(prepared.file_names, machine)
+        # Files that were fetched for it may be on this machine only.
+        bound = pool is None or not set(prepared.files) <= {*files}
+        chosen = await ready.client() if bound else None
         if self._active.get(prompt_id) is not None:
             raise _taken(prompt_id)
         entered = Entered(machine.id, chosen)
-        if pool is not None and chosen is None:
+        if pool is not None and files and not bound:
+            entered = Entered(pool.id, None)  # they are sent before the run
+        elif pool is not None and not bound:
             entered = self._dispatching.enter(prompt_id, pool, prepared, front=bool(request.front))
         record = RunRecord(
             prompt_id=prompt_id,
@@ -180,6 +191,7 @@ class Beginnings:
             machine=entered.machine_id,
             pool=None if pool is None else pool.id,
             retry=request.retry or 0,
+            files=files,
             session=self._session.id,
             client_id=request.client_id,
             created_at=utc_now(),

@@ -145,6 +145,7 @@ class Dispatching:
                 structure=record.structure,
                 models=run.models,
                 fingerprint=run.fingerprint,
+                now=now(),
             )
 
     def ended(self, run: Run, seconds: float | None = None) -> None:

@@ -96,7 +96,7 @@ async def _fetch(source: str, need: FileNeed, folders: Folders, client: ComfyUIC
             name = PurePosixPath(unquote(urlsplit(source).path)).name or "download"
             if need.kind == "image_batch" and await asyncio.to_thread(zipfile.is_zipfile, file):
                 return await _place_unzipped(file, field, folders, client)
-            return [await _place(file, name, folders, client)]
+            return [await place(file, name, folders, client)]
     if source.startswith("data:"):
         data, suffix = await asyncio.to_thread(_decode, source, field)
         return [await _place_bytes(data, f"image{suffix}", folders, client)]
@@ -125,21 +125,37 @@ async def _place_named(name: str, field: str, folders: Folders, client: ComfyUIC
                 return inside if kind == "input" else f"{inside} [{kind}]"
     with await open_in_thread(folders.open_for_read, path) as file:
         mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode) & PLAIN_MODE
-        return await _place(file, path.name, folders, client, mode=mode)
+        return await place(file, path.name, folders, client, mode=mode)
 
 
 async def _place_bytes(data: bytes, name: str, folders: Folders, client: ComfyUIClient) -> str:
     with _temporary_file() as file:
         await asyncio.to_thread(file.write, data)
-        return await _place(file, name, folders, client)
+        return await place(file, name, folders, client)
 
 
-async def _place(
+async def place(
     file: IO[bytes], name: str, folders: Folders, client: ComfyUIClient, *, mode: int = PLAIN_MODE
 ) -> str:
     """Put a file under ``input/`` by a name derived from its content, so that it is stored once.
 
-    The file is passed open, because its path might lead to another file by now.
+    Parameters
+    ----------
+    file : binary file
+        The file, passed open, because its path might lead to another file by now.
+    name : str
+        Its name.
+    folders : Folders
+        The folders of the ComfyUI, if they are on this machine.
+    client : ComfyUIClient
+        The ComfyUI, which gets the file otherwise.
+    mode : int
+        The permissions of the copy.
+
+    Returns
+    -------
+    str
+        The name for a loader.
     """
     digest = await asyncio.to_thread(_digest, file)
     safe = re.sub(r"[^\w.-]+", "_", name)[-80:].lstrip(".") or "file"
@@ -193,7 +209,7 @@ async def _place_unzipped(
             with _temporary_file() as picture:
                 await asyncio.to_thread(extract, archive, item, picture, field)
                 name = PurePosixPath(item.filename).name
-                names.append(await _place(picture, name, folders, client))
+                names.append(await place(picture, name, folders, client))
     return names
 
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from ..errors import ComfyUIUnavailableError
+    from ..machines.machine import Machine
     from .finalize import Finalizer
     from .prompt import Prepared
     from .run import Run
@@ -75,13 +76,18 @@ class Pooled:
         if run.state is State.WAITING:
             self._dispatching.wait(run)
 
-    async def not_taken(self, run: Run, fault: ComfyUIUnavailableError) -> None:
+    async def not_taken(
+        self, run: Run, machine: Machine | None, fault: ComfyUIUnavailableError
+    ) -> None:
         """Let a run wait again that ComfyUI has not received.
 
         If ComfyUI may have received it, nothing is done: it will be looked up there.
         """
-        if run.state in (State.RECEIVED, State.POSTED):
-            machine = self._machines.find(run.record.machine)
+        if run.state is State.WAITING:  # its input files could not be sent
+            if machine is not None:
+                self._dispatching.rest(machine)
+            self.wait_again(run)
+        elif run.state in (State.RECEIVED, State.POSTED):
             if machine is not None:
                 self._dispatching.rest(machine)
             await self.give_back(run, fault.message)

@@ -13,7 +13,7 @@ from ..graphs.fingerprint import fingerprint_of
 from ..graphs.formats import Graph, check_api_graph, detect_format, same_graph, title_of
 from ..graphs.formats import GraphFormat as Format
 from ..graphs.inputs import AppliedInputs, apply_inputs
-from ..graphs.loaders import load_files
+from ..graphs.loaders import file_names_in, load_files
 from ..graphs.model_files import models_in
 from ..graphs.partial import check_nodes, only_what_is_needed
 from ..graphs.replacements import BUNDLED as REPLACED
@@ -64,6 +64,8 @@ class Prepared:
         The hashes of its nodes: `fingerprint_of`.
     files : tuple of str
         The files that were put into the input folder of the machine for this run.
+    file_names : frozenset of str
+        The texts in the prompt that may name input files.
     """
 
     prompt: bytes
@@ -79,6 +81,7 @@ class Prepared:
     models: frozenset[str] = frozenset()
     fingerprint: bytes = b""
     files: tuple[str, ...] = ()
+    file_names: frozenset[str] = frozenset()
 
 
 class Chosen(NamedTuple):
@@ -243,4 +246,5 @@ def encode(chosen: Chosen, seeds: Seeds) -> Prepared:
         targets=chosen.targets,
         models=models_in(seeds.graph),
         fingerprint=fingerprint_of(seeds.graph),
+        file_names=file_names_in(seeds.graph),
     )

@@ -176,7 +176,7 @@ class Queueing:
         except ComfyUIUnavailableError as fault:
             await self._added(run, adding)
             if run.record.pool is not None:
-                await self._pooled.not_taken(run, fault)
+                await self._pooled.not_taken(run, self._machines.find(run.record.machine), fault)
             else:
                 await self._unanswered.look_for(run, client, fault)
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ..store.session import Session
     from .delivery import Delivery
     from .limits import KeepRuns
+    from .pool_inputs import PoolInputs
     from .run import Run
 
 
@@ -65,6 +66,8 @@ class RunService(RunReader):
         Address of the ``view`` route, for the URLs of outputs.
     comfy_api_key : callable
         Returns the key of a Comfy account for runs whose request has no key.
+    inputs : PoolInputs
+        Has the input files of runs of pools.
     fetching : FetchPolicy
         Whether input files may be downloaded.
     lost_after : float
@@ -95,6 +98,7 @@ class RunService(RunReader):
         stored_version: Callable[[str, int | None], Awaitable[dict[str, Any]]],
         view_url: str,
         comfy_api_key: Callable[[], str | None] = lambda: None,
+        inputs: PoolInputs,
         fetching: FetchPolicy = ALLOWED,
         lost_after: float = 30.0,
         gone_after: float = 600.0,
@@ -115,6 +119,7 @@ class RunService(RunReader):
             stored_version=stored_version,
             comfy_api_key=comfy_api_key,
             fetching=fetching,
+            inputs=inputs,
         )
         queueing = Queueing(shared, delivery, finalizer, pooled)
         canceller = Canceller(shared, beginnings, finalizer)
@@ -125,7 +130,7 @@ class RunService(RunReader):
         self._canceller = canceller
         self.silence = recovery.silences.of
         self._orphans = Orphans(shared, beginnings, finalizer, pooled)
-        self._assigning = Assigning(shared, queueing, pooled, finalizer)
+        self._assigning = Assigning(shared, queueing, pooled, finalizer, inputs)
         self._watch = Watch(
             shared, recovery, finalizer, pooled, lost_after=lost_after, gone_after=gone_after
         )

@@ -82,6 +82,8 @@ class RunRecord:
         Number of times that it may be executed again because the machine that executed it ended.
     pinned : bool
         Whether the run may not be deleted. `RunRepository.save` does not store it.
+    files : list of str
+        The input files on this computer that are sent to the machine that gets the run.
     """
 
     prompt_id: str
@@ -120,6 +122,7 @@ class RunRecord:
     pool: str | None = None
     retry: int = 0
     pinned: bool = False
+    files: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.comfyui_id = self.comfyui_id or self.prompt_id
@@ -176,6 +179,7 @@ _DETAILS = (
     "own_keys",
     "comfyui_id",
     "retry",
+    "files",
 )
 
 

@@ -272,3 +272,13 @@ def test_every_run_is_executed_once_whatever_dies(speeds, runs, deaths, seed):
     works, structures = [run[0] for run in runs], [run[1] for run in runs]
     outcome = simulate(speeds, works, structures, deaths=deaths, seed=seed)
     assert set(outcome.ends.values()) <= {1}
+
+
+def test_a_fast_machine_that_begins_nothing_is_not_waited_for_for_ever(dispatcher):
+    execute(dispatcher, "old", "a", 10.0, structure="w")
+    execute(dispatcher, "older", "b", 0.5, structure="w")
+    for run in "123":
+        dispatcher.wait(run, "pool", structure="w")
+    assert decided(dispatcher, 100.0) == [("1", "b"), ("2", "b")]
+    assert decided(dispatcher, 101.0) == [], "it should have time for all"
+    assert decided(dispatcher, 130.0) == [("3", "a")]

@@ -340,6 +340,13 @@ class FakeMachine:
         self._comfyui.connect()
 
 
+class FakeDeletions:
+    """Replaces `DeletionRepository`: nothing is to be deleted."""
+
+    async def doomed(self, sessions: object) -> dict[int, Any]:
+        return {}
+
+
 class FakeDelivery:
     """Uploads the outputs of the runs in ``uploading`` in one simulated second."""
 

@@ -30,10 +30,12 @@ def world() -> Iterator[World]:
 
 
 def submit(world: World, count: int, **fields: object) -> list[str]:
-    """Submit runs of the pool, one after the other."""
-    found = []
+    """Submit runs of the pool, one after the other, each of a workflow without known durations."""
+    found: list[str] = []
     for _ in range(count):
-        found.append(world.submit(**{"machine": "gpus", "wait": False, **fields}))
+        graph = {"1": {"class_type": f"X{len(world.waiting)}", "inputs": {}}}
+        asked = {"machine": "gpus", "wait": False, "workflow_api": graph}
+        found.append(world.submit(**{**asked, **fields}))
         world.tick(0.2)
     return found
 

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from comfydeploy_jupyter.comfyui.events import Unread
 from comfydeploy_jupyter.errors import ComfyDeployError, NotFoundError
 from comfydeploy_jupyter.machines.registry import MachineRegistry, Pool
+from comfydeploy_jupyter.runs.pool_inputs import PoolInputs
 from comfydeploy_jupyter.runs.service import RunService
 from comfydeploy_jupyter.runs.transitions import EXECUTING, OVER, POSTING, STATUS, State
 from comfydeploy_jupyter.schemas import RunRequest
 from comfydeploy_jupyter.store.runs import FINAL, RunRecord
 
-from .fake_comfyui import FakeComfyUI, FakeDelivery, FakeStore, VirtualLoop
+from .fake_comfyui import FakeComfyUI, FakeDeletions, FakeDelivery, FakeStore, VirtualLoop
 
 if TYPE_CHECKING:
     from comfydeploy_jupyter.runs.log import RunEvent
@@ -90,14 +92,17 @@ class World:
             registry.add(machine)
         registry.set_pool(Pool("gpus", "gpus", members=("local", "second")))
         store: Any = self.store
+        deletions: Any = FakeDeletions()
         session: Any = SimpleNamespace(id="s", claimed=frozenset(["s"]))
         delivery: Any = self.delivery
         self.service = RunService(
             store,
+            deletions,
             registry,
             session,
             delivery,
             stored_version=self.no_version,
+            inputs=PoolInputs(registry, Path("/nonexistent")),
             view_url="view",
             lost_after=LOST_AFTER,
             gone_after=GONE_AFTER,

@@ -1,0 +1,101 @@
+"""Input files of runs of pools: found here, and sent to the machine that gets the run."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from comfydeploy_jupyter.comfyui.folders import Folders
+from comfydeploy_jupyter.errors import NotFoundError
+from comfydeploy_jupyter.graphs.loaders import file_names_in
+from comfydeploy_jupyter.machines.registry import MachineRegistry
+from comfydeploy_jupyter.runs.pool_inputs import PoolInputs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+GRAPH = {
+    "1": {"class_type": "LoadImage", "inputs": {"image": "photo.png"}},
+    "2": {"class_type": "Text", "inputs": {"text": "photo.png and more", "seed": 1, "a": ["1", 0]}},
+}
+
+
+class Remote:
+    """The upload route of a ComfyUI on another computer."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+
+    async def upload(self, file: Any, name: str, *, subfolder: str) -> tuple[str, str]:
+        self.files[f"{subfolder}/{name}"] = file.read()
+        return name, subfolder
+
+
+def machine(name: str, path: Path | None) -> Any:
+    folders = Folders(path)
+
+    async def known() -> Folders:
+        return folders
+
+    return SimpleNamespace(id=name, name=name, path=path, folders=known)
+
+
+@pytest.fixture
+def local(tmp_path) -> Any:
+    (tmp_path / "local" / "input").mkdir(parents=True)
+    return machine("local", tmp_path / "local")
+
+
+@pytest.fixture
+def inputs(tmp_path, local) -> PoolInputs:
+    registry = MachineRegistry()
+    registry.add(local)
+    return PoolInputs(registry, tmp_path / "kept")
+
+
+def sent(prompt: bytes) -> str:
+    graph = json.loads(prompt)
+    assert graph["2"] == GRAPH["2"]
+    name = graph["1"]["inputs"]["image"]
+    assert isinstance(name, str)
+    return name
+
+
+async def test_a_file_goes_to_each_machine(inputs, local, tmp_path):
+    folders = await inputs.folders()
+    (folders.directory("input") / "photo.png").write_bytes(b"of the pool")
+    (tmp_path / "local" / "input" / "photo.png").write_bytes(b"of another user")
+    names = await inputs.named(file_names_in(GRAPH), local)
+    assert names == ["photo.png"]
+    prompt = json.dumps(GRAPH).encode()
+    name = sent(await inputs.send(names, prompt, local, SimpleNamespace()))
+    assert (tmp_path / "local" / "input" / name).read_bytes() == b"of the pool"
+    assert (tmp_path / "local" / "input" / "photo.png").read_bytes() == b"of another user"
+    remote = Remote()
+    name = sent(await inputs.send(names, prompt, machine("far", None), remote))
+    assert remote.files == {name: b"of the pool"}
+
+
+async def test_a_file_that_a_machine_has_stays_there(inputs, local, tmp_path):
+    (tmp_path / "local" / "input" / "photo.png").write_bytes(b"here")
+    names = await inputs.named(file_names_in(GRAPH), local)
+    prompt = json.dumps(GRAPH).encode()
+    assert await inputs.send(names, prompt, local, SimpleNamespace()) == prompt
+    remote = Remote()
+    name = sent(await inputs.send(names, prompt, machine("far", None), remote))
+    assert remote.files == {name: b"here"}
+
+
+async def test_a_file_that_is_gone_is_told(inputs, local):
+    with pytest.raises(NotFoundError, match=r"gone\.png"):
+        await inputs.send(["gone.png"], b"{}", local, SimpleNamespace())
+
+
+async def test_no_file_outside_the_input_folder_is_found(inputs, local, tmp_path):
+    (tmp_path / "secret.png").write_bytes(b"secret")
+    (tmp_path / "local" / "input" / "link.png").symlink_to(tmp_path / "secret.png")
+    names = {"../secret.png", "../../secret.png", str(tmp_path / "secret.png"), "link.png"}
+    assert await inputs.named(names, local) == []
