@@ -40,6 +40,7 @@ from .store.database import Database
 from .store.deletions import DeletionRepository
 from .store.hashes import HashRepository
 from .store.machines import MachineRepository
+from .store.presets import PresetStore
 from .store.runs import ACTIVE, RunRepository
 from .store.session import Session
 from .store.transfers import OPEN, TransferRepository
@@ -108,6 +109,7 @@ class Services:
         self._outbox = settings.data_dir / "outbox"
         self._directories = DirectoryCache()
         self._local_workflows = LocalWorkflows(WorkflowStore(self.database), self._to_api)
+        self.presets = PresetStore(self.database)
         self.tunnels = Tunnels(
             settings.data_dir / "tunnel",
             settings.tunnel,

@@ -13,6 +13,7 @@ from .machines import Machine, Machines
 from .names import UnknownNameError
 from .node import Node
 from .output_files import Images, OutputFile
+from .presets import Preset, Presets
 from .results import Result
 from .runs import Run, StoryEntry
 from .snapshots import Snapshot
@@ -38,6 +39,8 @@ __all__ = [
     "NodeName",
     "OutputFile",
     "Point",
+    "Preset",
+    "Presets",
     "Result",
     "Run",
     "RunProgress",

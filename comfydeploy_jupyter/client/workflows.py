@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from ..errors import InvalidRequestError
 from ..graphs.diff import GraphDiff, diff_graphs
 from .graph import Source, file_title
+from .presets import Presets
 from .record import Record
 from .server import without_none
 from .workflow import Workflow
@@ -105,6 +106,11 @@ class StoredWorkflow(Record["Workflows"]):
     def updated_at(self) -> str:
         """When it was last changed: ISO 8601, UTC."""
         return str(self.record.get("updated_at") or "")
+
+    @property
+    def presets(self) -> Presets:
+        """Its presets: named values for its inputs."""
+        return Presets(self._home.server, self.id)
 
     def version(self, number: int | Literal["latest"] = "latest") -> WorkflowVersion:
         """Return one version, with its graphs."""

@@ -54,7 +54,15 @@ from .transfers import (
 )
 from .tunnel import TunnelStartHandler, TunnelStatusHandler, TunnelStopHandler
 from .view import ViewHandler
-from .workflows import VersionHandler, VersionsHandler, WorkflowHandler, WorkflowsHandler
+from .workflows import (
+    PresetDeleteHandler,
+    PresetHandler,
+    PresetsHandler,
+    VersionHandler,
+    VersionsHandler,
+    WorkflowHandler,
+    WorkflowsHandler,
+)
 from .ws import EventSocket
 
 PREFIX = "comfyui-deploy"
@@ -98,6 +106,9 @@ ROUTES = (
     (f"{PREFIX}/workflows", WorkflowsHandler),
     (f"{PREFIX}/workflow/version", VersionHandler),
     (f"{PREFIX}/workflow/versions", VersionsHandler),
+    (f"{PREFIX}/workflow/presets", PresetsHandler),
+    (f"{PREFIX}/workflow/preset", PresetHandler),
+    (f"{PREFIX}/workflow/preset/delete", PresetDeleteHandler),
     # Machines
     (f"{PREFIX}/machine", MachineHandler),
     (f"{PREFIX}/machines", MachinesHandler),

@@ -102,3 +102,37 @@ class VersionsHandler(WorkflowBase):
                 query.workflow_id, search=query.search, limit=query.limit, offset=query.offset
             )
         )
+
+
+class PresetsHandler(Handler):
+    """``GET workflow/presets``: those of one workflow, by name."""
+
+    async def get(self) -> None:
+        """Answer with an array."""
+        query = self.query(schemas.PresetsQuery)
+        presets = await self.services.presets.presets(query.workflow_id)
+        self.reply([vars(preset) for preset in presets])
+
+
+class PresetHandler(Handler):
+    """``POST workflow/preset``: keep values under a name."""
+
+    async def post(self) -> None:
+        """Store a preset and answer with it."""
+        request = await self.body(schemas.PresetRequest)
+        preset = await self.services.presets.save(
+            request.workflow_id, request.name, request.inputs, request.locked, request.revision
+        )
+        self.reply({"success": True, **vars(preset)})
+
+
+class PresetDeleteHandler(Handler):
+    """``POST workflow/preset/delete``: delete a preset."""
+
+    async def post(self) -> None:
+        """Delete a preset and answer with it."""
+        request = await self.body(schemas.PresetDeleteRequest)
+        preset = await self.services.presets.delete(
+            request.workflow_id, request.name, request.revision
+        )
+        self.reply({"success": True, **vars(preset)})

@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import Field
 
 from .. import schemas
-from ..errors import NotFoundError
+from ..errors import ConflictError, NotFoundError
 from ..schemas.examples import GRAPH, UI_GRAPH, WORKFLOW_ID
 from .operation import (
     CLOUD,
@@ -16,6 +16,7 @@ from .operation import (
     Link,
     OpenReplyModel,
     Operation,
+    ReplyModel,
     Success,
     json_body,
     json_reply,
@@ -83,6 +84,23 @@ class SavedVersion(VersionDetails, Success):
     """The version that has the content; ``created``: whether it is new."""
 
     created: bool = Field(examples=[True])
+
+
+class PresetDetails(ReplyModel):
+    """A preset: named values for the inputs of a stored workflow."""
+
+    name: str = Field(examples=["Softer light"])
+    inputs: dict[str, Any] = Field(examples=[{"3.steps": 30}])
+    locked: list[str] = Field(examples=[["3.seed"]])
+    revision: str = Field(
+        description="Changes with the content: equal presets have equal revisions.",
+        examples=["2c26b46b68ffc68f"],
+    )
+    updated_at: str = Field(examples=[TIME])
+
+
+class ChangedPreset(PresetDetails, Success):
+    """A preset that was saved or deleted."""
 
 
 _WORKFLOW_ID = {"workflow_id": "$response.body#/workflow_id"}
@@ -188,5 +206,36 @@ OPERATIONS = (
         headers=(KEY,),
         replies=(json_reply(list[VersionSummary], "The versions."),),
         errors=(NotFoundError, *CLOUD),
+    ),
+    Operation(
+        method="get",
+        path="/comfyui-deploy/workflow/presets",
+        id="listPresets",
+        tag="Workflows",
+        summary="The presets of a workflow in the local store, by name",
+        query=schemas.PresetsQuery,
+        replies=(json_reply(list[PresetDetails], "The presets."),),
+        errors=(NotFoundError,),
+    ),
+    Operation(
+        method="post",
+        path="/comfyui-deploy/workflow/preset",
+        id="savePreset",
+        tag="Workflows",
+        summary="Keep values for the inputs of a stored workflow under a name",
+        text="It replaces a preset of this name, except one that has another `revision`.",
+        bodies=json_body(schemas.PresetRequest, "workflow_id", "name", "inputs"),
+        replies=(json_reply(ChangedPreset, "The preset is saved."),),
+        errors=(NotFoundError, ConflictError),
+    ),
+    Operation(
+        method="post",
+        path="/comfyui-deploy/workflow/preset/delete",
+        id="deletePreset",
+        tag="Workflows",
+        summary="Delete a preset",
+        bodies=json_body(schemas.PresetDeleteRequest, "workflow_id", "name"),
+        replies=(json_reply(ChangedPreset, "The preset is deleted; this is what it was."),),
+        errors=(NotFoundError, ConflictError),
     ),
 )

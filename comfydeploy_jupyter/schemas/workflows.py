@@ -29,6 +29,9 @@ __all__ = [
     "ConvertRequest",
     "FetchModelsRequest",
     "GraphRequest",
+    "PresetDeleteRequest",
+    "PresetRequest",
+    "PresetsQuery",
     "ValidateRequest",
     "VersionQuery",
     "VersionRequest",
@@ -168,4 +171,41 @@ class VersionQuery(WorkflowQuery):
 
     version: Annotated[int, Field(ge=1, le=10**9)] | Literal["latest"] = Field(
         "latest", description="The number of a version, or `latest`.", examples=["latest"]
+    )
+
+
+class PresetsQuery(Model):
+    """Query of ``GET workflow/presets``."""
+
+    workflow_id: Identifier = Field(
+        description="The id of a stored workflow.", examples=[WORKFLOW_ID]
+    )
+
+
+class PresetDeleteRequest(PresetsQuery):
+    """Body of ``POST workflow/preset/delete``."""
+
+    name: Name = Field(
+        description="The name of the preset; case does not matter.", examples=["Softer light"]
+    )
+    revision: Annotated[str, Field(max_length=64)] | None = Field(
+        None,
+        description="The `revision` of the preset that the client has seen, or an empty text if it"
+        " has seen none of this name. If the preset has another one, nothing is changed. Without"
+        " it, the preset is changed in any case.",
+        examples=[""],
+    )
+
+
+class PresetRequest(PresetDeleteRequest):
+    """Body of ``POST workflow/preset``."""
+
+    inputs: JSONObject = Field(
+        description="The values, by the keys that `inputs` of a run may have.",
+        examples=[{"3.steps": 30}],
+    )
+    locked: Annotated[list[Annotated[str, Field(max_length=1000)]], Field(max_length=1000)] = Field(
+        [],
+        description="The keys of the seeds that are not drawn anew for each run.",
+        examples=[["3.seed"]],
     )

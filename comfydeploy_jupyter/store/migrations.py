@@ -213,6 +213,23 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             """,
         ),
     ),
+    # revision changes with the content, and name_key is the case-folded name.
+    (
+        "presets",
+        (
+            """
+            CREATE TABLE workflow_presets (
+                workflow INTEGER NOT NULL REFERENCES workflows (id) ON DELETE CASCADE,
+                name_key TEXT NOT NULL,
+                name TEXT NOT NULL,
+                revision TEXT NOT NULL,
+                content TEXT NOT NULL,
+                updated_at TEXT NOT NULL,
+                PRIMARY KEY (workflow, name_key)
+            ) WITHOUT ROWID
+            """,
+        ),
+    ),
 )
 
 

@@ -91,6 +91,8 @@ async def test_what_an_old_version_kept_can_be_used(api, extension, era):
         await labels(api)
     if era >= 11:
         await pinned(api)
+    if era >= 12:
+        await presets(api)
 
 
 async def runs(api, extension) -> None:
@@ -182,3 +184,10 @@ async def labels(api) -> None:
     _, found = await api.get("runs", **{"metadata[größe]": '"2"', "metadata[client]": "acme"})
     assert [run["prompt_id"] for run in found] == ["era-9-done"]
     assert found[0]["metadata"] == {"client": "acme", "größe": '"2"'}
+
+
+async def presets(api) -> None:
+    _, found = await api.get("workflow/presets", workflow_id=WORKFLOW)
+    assert [(preset["name"], preset["inputs"]) for preset in found] == [
+        ("Softer light", {"3.width": 96})
+    ]

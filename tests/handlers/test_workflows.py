@@ -404,3 +404,83 @@ async def test_missing_api_graph_is_made_from_known_nodes(api):
     _, unknown = await api.post("workflow", {"name": "w", "workflow": graph})
     _, version = await api.get("workflow/version", workflow_id=unknown["workflow_id"])
     assert version["workflow_api"] is None
+
+
+async def test_presets_are_kept_with_a_workflow(api):
+    workflow_id = await create(api)
+    assert await api.get("workflow/presets", workflow_id=workflow_id) == (200, [])
+    values = {"inputs": {"3.steps": 30, "6.text": "<b>שלום</b> 🙂"}, "locked": ["3.seed"]}
+    code, saved = await api.post(
+        "workflow/preset", {"workflow_id": workflow_id, "name": "Softer", **values}
+    )
+    assert code == 200, saved
+    assert saved.pop("success") is True
+    assert {key: saved[key] for key in values} == values
+    code, listed = await api.get("workflow/presets", workflow_id=workflow_id)
+    assert listed == [saved]
+    await api.post("workflow/preset", {"workflow_id": workflow_id, "name": "bold", "inputs": {}})
+    _, listed = await api.get("workflow/presets", workflow_id=workflow_id)
+    assert [preset["name"] for preset in listed] == ["bold", "Softer"]
+    code, gone = await api.post(
+        "workflow/preset/delete", {"workflow_id": workflow_id, "name": "softer"}
+    )
+    assert (code, gone["inputs"]) == (200, values["inputs"])
+    code, error = await api.post(
+        "workflow/preset/delete", {"workflow_id": workflow_id, "name": "softer"}
+    )
+    assert (code, error["details"]["field"]) == (404, "name")
+
+
+async def test_a_preset_that_somebody_else_changed_is_not_replaced(api):
+    workflow_id = await create(api)
+
+    async def save(steps: int, revision: str | None) -> tuple[int, Any]:
+        body = {"workflow_id": workflow_id, "name": "Soft", "inputs": {"3.steps": steps}}
+        return await api.post("workflow/preset", {**body, "revision": revision})
+
+    _, first = await save(1, "")
+    code, error = await save(2, "")
+    assert (code, error["code"], error["details"]["field"]) == (409, "conflict", "revision")
+    assert error["details"]["preset"]["inputs"] == {"3.steps": 1}
+    code, second = await save(2, first["revision"])
+    assert code == 200
+    assert second["revision"] != first["revision"]
+    code, error = await save(3, first["revision"])
+    assert (code, error["details"]["preset"]["revision"]) == (409, second["revision"])
+    code, same = await save(2, first["revision"])
+    assert (code, same["revision"]) == (200, second["revision"]), "it has these values already"
+    body = {"workflow_id": workflow_id, "name": "Soft"}
+    code, _ = await api.post("workflow/preset/delete", {**body, "revision": first["revision"]})
+    assert code == 409
+    code, _ = await api.post("workflow/preset/delete", {**body, "revision": second["revision"]})
+    assert code == 200
+    code, error = await save(4, second["revision"])
+    assert (code, error["details"]["preset"]) == (409, None)
+    code, _ = await save(4, None)
+    assert code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "code"),
+    [
+        ({"workflow_id": "none"}, "workflow_id", 404),
+        ({"name": " "}, "name", 400),
+        ({"name": "x" * 256}, "name", 400),
+        ({"inputs": [1]}, "inputs", 400),
+        ({"inputs": {"1.text": "x" * (1 << 20)}}, "inputs", 400),
+        ({"locked": "3.seed"}, "locked", 400),
+    ],
+)
+async def test_presets_that_are_wrong_name_the_field(api, body, field, code):
+    workflow_id = await create(api)
+    given = {"workflow_id": workflow_id, "name": "a", "inputs": {}, **body}
+    answered, error = await api.post("workflow/preset", given)
+    assert (answered, error["details"]["field"]) == (code, field)
+
+
+async def test_a_workflow_has_a_bounded_number_of_presets(api, monkeypatch):
+    monkeypatch.setattr("comfydeploy_jupyter.store.presets.MOST_PRESETS", 1)
+    workflow_id = await create(api)
+    for name, expected in (("a", 200), ("b", 400), ("A", 200)):
+        body = {"workflow_id": workflow_id, "name": name, "inputs": {}}
+        assert (await api.post("workflow/preset", body))[0] == expected
