@@ -90,7 +90,10 @@ class Result(Reply):
 
     @property
     def error(self) -> dict[str, Any] | None:
-        """The error of a failed run: ``type``, ``message``, ``node_id``, ``node_type``."""
+        """The error of a failed run: ``type``, ``message``, ``node_id``, ``node_type``.
+
+        It has ``traceback`` if ComfyUI has sent one.
+        """
         return _dict(self._reply.get("error")) or None
 
     @property

@@ -46,6 +46,9 @@ class RunError(OpenReplyModel):
     message: str | None
     node_id: str | None
     node_type: str | None
+    traceback: str | None = Field(
+        None, description="The last lines of the traceback, if ComfyUI has sent one."
+    )
 
 
 class StoryEntry(ReplyModel):

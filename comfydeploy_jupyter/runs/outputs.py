@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 
 TOO_LARGE = "ComfyUI's outputs are too large to be kept here; its files are in its output folder"
+LONGEST_TRACEBACK = 20_000
+"""How many characters of a traceback are kept."""
+
 _LAST_STAMP = 1e13  # milliseconds since the epoch; later times are treated as invalid
 
 
@@ -134,17 +137,25 @@ def read_history(record: RunRecord, entry: dict[str, Any]) -> None:
 
 
 def node_error(data: dict[str, Any]) -> dict[str, Any]:
-    """Return ComfyUI's ``execution_error`` as ``{"type", "message", "node_id", "node_type"}``."""
+    """Return ComfyUI's ``execution_error`` as ``{"type", "message", "node_id", "node_type"}``.
+
+    With ``traceback`` if ComfyUI sends one: its last lines, as text.
+    """
     kind = data.get("exception_type") or "UnknownError"
     message = str(data.get("exception_message") or "ComfyUI gave no reason").strip()
     if is_out_of_memory(str(kind), message):
         message = with_advice(message)
-    return {
+    error = {
         "type": kind,
         "message": message,
         "node_id": data.get("node_id"),
         "node_type": data.get("node_type"),
     }
+    lines = data.get("traceback")
+    if isinstance(lines, list) and lines:
+        text = "".join(line if isinstance(line, str) else "" for line in lines)
+        error["traceback"] = text[-LONGEST_TRACEBACK:]
+    return error
 
 
 def _read_times(record: RunRecord, messages: dict[str, dict[str, Any]]) -> None:

@@ -95,6 +95,7 @@ async def test_node_failure_is_told_in_the_reply(api, chain):
     assert code == 200
     assert body["success"] is False
     assert body["status"] == "failed"
+    assert "raise ValueError" in body["error"].pop("traceback")
     assert body["error"] == {
         "type": "ValueError",
         "message": "no such sampler",
