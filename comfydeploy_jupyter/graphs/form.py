@@ -54,6 +54,8 @@ class InputGroup:
         The value of a new input.
     advanced : bool
         Whether it is rarely changed.
+    title : str
+        The title of the node.
     """
 
     key: str
@@ -64,6 +66,7 @@ class InputGroup:
     last: str | None
     default: Any
     advanced: bool = False
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,15 @@ def _as_chosen(
         if not wanted.label and wanted.title and not field.label.endswith(" prompt"):
             label = f"{wanted.title}: {words(wanted.name)}"
         chosen.setdefault(
-            first, replace(field, label=label, advanced=False, chosen=True, twins=keys)
+            first,
+            replace(
+                field,
+                label=label,
+                advanced=False,
+                chosen=True,
+                twins=keys,
+                title=wanted.title or field.title,
+            ),
         )
     if not chosen:
         return list(fields)
@@ -247,27 +258,49 @@ def _groups(
             default = slot.options.get("default")
             # A group is shown beside what feeds it, too.
             beside = {inputs[own][0] for own in present if is_link(inputs[own])} | {node_id}
+            title = title_of(node) or display_name(definitions, node)
             found.append(
                 InputGroup(
                     f"{node_id}.{name}",
-                    f"{title_of(node) or display_name(definitions, node)}: {words(name)}",
+                    f"{title}: {words(name)}",
                     node_id,
                     len(present),
                     f"{node_id}.{free[0]}" if free else None,
                     None if last is None else f"{node_id}.{last}",
                     _FRESH.get(slot.type.split(",")[0], "") if default is None else default,
                     beside.isdisjoint(shown),
+                    title,
                 )
             )
-    return found
+    labels = Counter([*(field.label for field in fields), *(group.label for group in found)])
+    return [
+        replace(group, label=f"{group.label} (node {group.node_id})")
+        if labels[group.label] > 1
+        else group
+        for group in found
+    ]
 
 
 def _distinct(fields: Sequence[FormField]) -> list[FormField]:
-    """Add the node id to labels that several fields have."""
-    labels = Counter(field.label for field in fields)
-    return [
-        replace(field, label=f"{field.label} (node {field.node_id})")
-        if labels[field.label] > 1
-        else field
-        for field in fields
-    ]
+    """Add to labels that several fields have what differs: inputs, nodes, or both."""
+    alike: dict[str, list[FormField]] = defaultdict(list)
+    for field in fields:
+        alike[field.label].append(field)
+    made = []
+    taken = {label for label, found in alike.items() if len(found) == 1}
+    for field in fields:
+        others = alike[field.label]
+        label = field.label
+        if len(others) > 1:
+            node, name = f"node {field.node_id}", words(field.input_name)
+            if len({each.input_name for each in others}) == len(others):
+                label += f" ({name})"
+            elif len({each.node_id for each in others}) == len(others):
+                label += f" ({node})"
+            else:
+                label += f" ({name}, {node})"
+            if label in taken:
+                label = f"{field.label} ({field.key})"
+            taken.add(label)
+        made.append(replace(field, label=label))
+    return made

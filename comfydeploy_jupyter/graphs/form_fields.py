@@ -107,6 +107,10 @@ class FormField:
         Whether it is a dynamic combo: the chosen option decides which other inputs there are.
     twins : tuple of str
         Keys that are set to the same value, too: a widget of a subgraph may set several inputs.
+    title : str
+        The title of the node that shows it, or ``""``.
+    slider : bool
+        Whether the node class asks for a slider.
     """
 
     key: str
@@ -125,6 +129,8 @@ class FormField:
     chosen: bool = False
     dynamic: bool = False
     twins: tuple[str, ...] = ()
+    title: str = ""
+    slider: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -176,6 +182,7 @@ def ranked_fields(
                 **_declared(specs.get(name), definitions),
                 advanced=single or _is_advanced(specs, top),
                 dynamic=name in specs and specs[name].type == DYNAMIC_COMBO,
+                title=shown,
             )
             group, rank = (-1, 0) if primitive and not field.advanced else _rank(field, role)
             if top != name and not field.advanced and group > _FIRST_GROUPS:
@@ -264,6 +271,7 @@ def _declared(spec: InputSpec | None, definitions: Definitions | None) -> dict[s
         "default": spec.options.get("default"),
         "options": spec.choices,
         "tooltip": str(spec.options.get("tooltip") or ""),
+        "slider": spec.options.get("display") == "slider",
     }
 
 

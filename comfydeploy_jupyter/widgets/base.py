@@ -17,7 +17,7 @@ from .problem import Problem
 from .record import Record
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from ..client import Comfy
 
@@ -115,8 +115,8 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         return str(self._errors.value)
 
     def fill(self, *children: w.Widget) -> None:
-        """Set what the panel shows; its errors come last, unless they are among the children."""
-        errors = [] if self._errors in children else [self._errors]
+        """Set what the panel shows; its errors come last, unless they are within the children."""
+        errors = [] if _holds(children, self._errors) else [self._errors]
         self.children = [self._style, self._lifeline, *children, *errors]
 
     def start(
@@ -237,6 +237,13 @@ class Panel(w.VBox):  # type: ignore[misc]  # ipywidgets has no types
         bundle: dict[str, Any] = super()._repr_mimebundle_(**kwargs)
         bundle["text/plain"] = self._record.plain_text
         return bundle
+
+
+def _holds(widgets: Iterable[w.Widget], wanted: w.Widget) -> bool:
+    """Return whether a widget is among others, or in a box among them."""
+    return any(
+        widget is wanted or _holds(getattr(widget, "children", ()), wanted) for widget in widgets
+    )
 
 
 def in_turn(timeout: float | None, *waits: Callable[[float | None], object]) -> None:

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import traitlets as t
 
 from ..client.graph import sentence
 from ..client.server import plain
-from ..errors import ComfyDeployError, InvalidRequestError
+from ..errors import ComfyDeployError, InvalidRequestError, UnknownInputError
 from ..graphs.formats import inputs_of
-from ..graphs.inputs import apply_inputs
 from ..lifeline import script
-from .form_values import (
-    draw_seed,
-    insert_group,
-    is_within,
-    page_field,
-    page_value,
-    read_number,
-    shorten,
-)
+from .form_rows import form_rows
+from .form_structure import FormStructure
+from .form_values import draw_seed, is_within, page_value, read_number, shorten
 from .view import View
 
 if TYPE_CHECKING:
@@ -34,9 +26,6 @@ if TYPE_CHECKING:
     from ..graphs.form_fields import FormField
     from ..graphs.formats import Definitions, Graph
     from .base import Panel
-
-SHOWN = 12
-"""How many fields a form shows at first; the others are below "More inputs"."""
 
 
 class Form(View):
@@ -69,13 +58,7 @@ class Form(View):
     others: t.List[Any] = t.List().tag(sync=True)
 
     def __init__(self, panel: Panel) -> None:
-        self._fields: dict[str, FormField] = {}
-        self._groups: dict[str, InputGroup] = {}
-        self._graph: Graph = {}
-        self._workflow: Graph = {}
-        self._definitions: Definitions | None = None
-        self._make: Callable[[Graph], WorkflowForm] | None = None
-        self._saved: dict[str, FormField] = {}
+        self._structure = FormStructure([], {})
         self._values: dict[str, Any] = {}
         self._others: dict[str, Any] = {}
         super().__init__(panel)
@@ -108,46 +91,30 @@ class Form(View):
             Called with a graph in which another option was chosen, or an input was added or
             removed; returns its form. Without it the fields never change.
         """
-        self._workflow = self._graph = graph
-        self._definitions, self._make = definitions, make
-        self._saved = {field.key: field for field in fields}
-        self._fields, self._groups, self._values = {}, {}, {}
+        self._structure = FormStructure(
+            fields, graph, groups=groups, definitions=definitions, make=make
+        )
+        self._values = {}
         with self.hold_sync():
-            self._lay_out(fields, groups, {})
+            self._lay_out({})
             self.locked = [f.key for f in fields if f.kind == "seed" and f.key not in unlocked]
             self.problems = {}
         self._set_others({})
         # The page may have other values of the very same fields.
         self.send_state("values")
 
-    def _lay_out(
-        self,
-        fields: Sequence[FormField],
-        groups: Sequence[InputGroup],
-        values: Mapping[str, Any],
-    ) -> None:
-        """Show these fields; those that are not in ``values`` have the values of the workflow."""
-        self._fields = {field.key: field for field in fields}
-        self._groups = {group.key: group for group in groups}
+    @property
+    def _fields(self) -> dict[str, FormField]:
+        return self._structure.fields
+
+    def _lay_out(self, values: Mapping[str, Any]) -> None:
+        """Show the fields; those that are not in ``values`` have the values of the workflow."""
         self._values = {
-            field.key: values.get(field.key, page_value(field, field.value)) for field in fields
+            key: values.get(key, page_value(field, field.value))
+            for key, field in self._fields.items()
         }
-        shown = 0
-        rows: list[dict[str, Any]] = []
-        in_sight: set[str] = set()  # dynamic combos and groups, whose inputs are shown as well
-        for field in fields:
-            # Inputs that the author of the workflow chose are never folded.
-            chosen = field.chosen or field.key != f"{field.node_id}.{field.input_name}"
-            always = chosen or is_within(field.key, in_sight)
-            more = not always and (field.advanced or shown >= SHOWN)
-            shown += not more
-            if not more:
-                in_sight.update(key for key in (field.key,) if field.dynamic)
-                in_sight.update(key for key in self._groups if field.key.startswith(f"{key}."))
-            rows.append(page_field(field, more=more))
-        for group in groups:
-            insert_group(rows, group)
-        self.fields = rows
+        groups = self._structure.groups
+        self.fields = form_rows(list(self._fields.values()), list(groups.values()))
         self.values = dict(self._values)
 
     def _rebuild(self, inputs: Mapping[str, Any]) -> None:
@@ -161,82 +128,19 @@ class Form(View):
         inputs : dict
             The inputs that differ from the workflow, by their keys.
         """
-        if self._make is None:
+        kept = self._structure.rebuild(inputs, self._values)
+        if kept is None:
             return
-        applied = apply_inputs(self._workflow, inputs, strict=False, definitions=self._definitions)
-        made = self._make(applied.graph)
-        moved = {
-            field.key
-            for field in made.fields
-            if field.dynamic and _is_other(field, self._saved.get(field.key))
-        }
-        fields = [
-            replace(field, value=self._saved[field.key].value)
-            if field.key in self._saved and not is_within(field.key, moved)
-            else field
-            for field in made.fields
-        ]
-        before, self._graph = self._graph, applied.graph
-        options = {field.key: field for field in made.fields if field.dynamic}
-        switched = {
-            key
-            for key, field in options.items()
-            if inputs_of(before[field.node_id]).get(field.input_name) != field.value
-        }
-        kept = {k: v for k, v in self._values.items() if not is_within(k, switched)}
-        kept.update((key, field.value) for key, field in options.items())
         with self.hold_sync():
-            self._lay_out(fields, made.groups, kept)
+            self._lay_out(kept)
             self.problems = {k: text for k, text in self.problems.items() if k in self._fields}
         self.send_state("values")
 
-    def _structure(self) -> dict[str, Any]:
-        """Return the chosen options, and the inputs that were added to or removed from groups."""
-        options = {key: self._values[key] for key, field in self._fields.items() if field.dynamic}
-        return {**options, **dict.fromkeys(self._removed()), **self._added()}
-
-    def _structure_of(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the inputs among these that decide which fields there are."""
-        dynamic = any(field.dynamic for field in self._fields.values()) or self._groups
-        if self._make is None or not dynamic:
-            return {}
-        applied = apply_inputs(self._workflow, inputs, strict=False, definitions=self._definitions)
-        made = self._make(applied.graph)
-        groups = {group.key for group in made.groups}
-        fields = {field.key: field for field in made.fields}
-        added = {key for key in fields if key not in self._saved and is_within(key, groups)}
-        removed = [key for key in self._saved if key not in fields and is_within(key, groups)]
-        options = {key for key, field in fields.items() if field.dynamic}
-        return {key: fields[key].value for key in options | added} | dict.fromkeys(removed)
-
-    def _added(self) -> dict[str, Any]:
-        """Return the inputs that were added to groups, with their initial values."""
-        return {
-            key: field.value
-            for key, field in self._fields.items()
-            if key not in self._saved and is_within(key, self._groups)
-        }
-
-    def _removed(self) -> list[str]:
-        """Return the keys of the inputs that were removed from groups."""
-        return [
-            key for key in self._saved if key not in self._fields and is_within(key, self._groups)
-        ]
-
     def _grow(self, group: InputGroup, by: int) -> None:
         """Add an input to a group, or remove the last one."""
-        inputs = self._structure()
-        key = group.following if by > 0 else group.last
-        if key is None:
-            return
-        if by < 0:
-            inputs.pop(key, None)
-            inputs.update({key: None} if key in self._saved else {})
-        elif key in inputs:
-            del inputs[key]
-        else:
-            inputs[key] = group.default
-        self._rebuild(inputs)
+        inputs = self._structure.grown(group, by, self._values)
+        if inputs is not None:
+            self._rebuild(inputs)
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Return the state with the current values, for a page that is reloaded."""
@@ -264,14 +168,14 @@ class Form(View):
         self.problems = problems
         if first is not None:
             raise first
-        added = self._added()
+        added = self._structure.added()
         changed = {
             key: values[field.key]
             for field in self._fields.values()
             if values[field.key] != field.value or field.key in added
             for key in field.keys
         }
-        return {**changed, **dict.fromkeys(self._removed()), **self._others}
+        return {**changed, **dict.fromkeys(self._structure.removed()), **self._others}
 
     def to_send(self) -> dict[str, Any]:
         """Return the inputs of a run: every value of the form, so that the run's record has all.
@@ -313,16 +217,17 @@ class Form(View):
         value = plain(value)
         if isinstance(value, (str, int, float)):
             self._make_room(key)
-        field = self._field_of(key)
+        field = self._structure.field_of(key)
         if field is not None and isinstance(value, (str, int, float)):
             self._put({field.key: value})
         else:
-            self._set_others({**self._without(self._targets(key)), key: value})
+            self._set_others({**self._without(self._structure.targets(key)), key: value})
 
     def _make_room(self, key: str) -> None:
         """Add an input to a group if a name is that of the group's next input."""
-        following = {group.following: group for group in self._groups.values()}
-        for node_id, name in self._targets(key) if following else ():
+        groups = self._structure.groups.values()
+        following = {group.following: group for group in groups}
+        for node_id, name in self._structure.targets(key) if following else ():
             if f"{node_id}.{name}" in following:
                 self._grow(following[f"{node_id}.{name}"], 1)
 
@@ -354,23 +259,12 @@ class Form(View):
         if key is not None:
             self.send({"kind": "focus", "key": key})
 
-    def _targets(self, key: str) -> frozenset[Target]:
-        """Return the inputs of the graph that a name sets."""
-        applied = apply_inputs(self._graph, {key: None}, definitions=self._definitions)
-        return frozenset(applied.given)
-
-    def _field_of(self, key: str) -> FormField | None:
-        """Return the field that shows exactly the inputs that a name sets, or None."""
-        if key in self._fields:
-            return self._fields[key]
-        targets = self._targets(key)
-        shown = (f for f in self._fields.values() if (f.node_id, f.input_name) in targets)
-        return next((f for f in shown if {n for n, _ in self._targets(f.key)} == {f.node_id}), None)
-
     def _without(self, targets: frozenset[Target]) -> dict[str, Any]:
         """Return the inputs without a field, except those that set one of these targets."""
         return {
-            key: value for key, value in self._others.items() if not self._targets(key) & targets
+            key: value
+            for key, value in self._others.items()
+            if not self._structure.targets(key) & targets
         }
 
     def _set_others(self, others: Mapping[str, Any]) -> None:
@@ -387,8 +281,8 @@ class Form(View):
         seeds : dict
             The seeds of the run, by ``"<node id>.<input>"``.
         """
-        self._rebuild(self._structure_of(inputs))
-        applied = apply_inputs(self._graph, inputs, strict=False, definitions=self._definitions)
+        self._rebuild(self._structure.of(inputs))
+        applied = self._structure.applied(inputs)
         known, values = applied.graph, {}
         for key, field in self._fields.items():
             value = known[field.node_id].get("inputs", {}).get(field.input_name, field.value)
@@ -399,17 +293,50 @@ class Form(View):
                 key: value
                 for key, value in inputs.items()
                 if key not in applied.unknown
-                and (isinstance(value, (list, dict)) or self._field_of(key) is None)
+                and (isinstance(value, (list, dict)) or self._structure.field_of(key) is None)
             }
         )
         self.locked = [key for key, field in self._fields.items() if field.kind == "seed"]
 
     def restore(self, changed: Mapping[str, Any]) -> None:
         """Set the inputs that `changed` returned before the form was made anew."""
-        self._rebuild(self._structure_of(changed))
+        self._rebuild(self._structure.of(changed))
         for key, value in changed.items():
             if value is not None:
                 self.set(key, value)
+
+    def use(self, inputs: Mapping[str, Any], locked: Sequence[str]) -> list[str]:
+        """Show other values in place of all changes.
+
+        Parameters
+        ----------
+        inputs : dict
+            The values that differ from the workflow, as `changed` returns them.
+        locked : sequence of str
+            The keys of the seeds that are kept for every run.
+
+        Returns
+        -------
+        list of str
+            The names that the workflow does not have.
+        """
+        self.reset()
+        self._rebuild(self._structure.of(inputs))
+        unknown = []
+        for key, value in inputs.items():
+            try:
+                if value is not None:
+                    self.set(key, value)
+            except UnknownInputError:
+                unknown.append(key)
+        self.locked = [key for key in locked if key in self._fields]
+        return unknown
+
+    def reset(self) -> None:
+        """Set all inputs to the values of the workflow."""
+        self._rebuild({})
+        self._set_others({})
+        self._put({key: field.value for key, field in self._fields.items()})
 
     def received(self, path: Path, message: dict[str, Any]) -> None:
         """Upload a file and choose it, for a page that cannot upload by itself."""
@@ -445,8 +372,11 @@ class Form(View):
         key = str(message["key"])
         self._put({key: draw_seed(self._fields[key])})
 
+    def _on_reset(self, _: object, __: object) -> None:
+        self.reset()
+
     def _on_grow(self, message: dict[str, Any], _: object) -> None:
-        group = self._groups.get(str(message["key"]))
+        group = self._structure.groups.get(str(message["key"]))
         if group is not None:
             self._grow(group, 1 if message.get("more") else -1)
 
@@ -463,12 +393,12 @@ class Form(View):
         for key in keys:
             field = self._fields.get(key)
             if field is not None and field.dynamic and self._is_news(field):
-                inputs = self._structure()
+                inputs = self._structure.chosen(self._values)
                 self._rebuild({k: v for k, v in inputs.items() if not is_within(k, {key})})
 
     def _is_news(self, field: FormField) -> bool:
         """Return whether the chosen option is not the one whose inputs are shown."""
-        shown = inputs_of(self._graph.get(field.node_id, {})).get(field.input_name)
+        shown = inputs_of(self._structure.graph.get(field.node_id, {})).get(field.input_name)
         return bool(shown != self._values[field.key])
 
     def _note(self, keys: Iterable[str]) -> None:
@@ -477,7 +407,7 @@ class Form(View):
         if keys & self.problems.keys():
             self.problems = {k: text for k, text in self.problems.items() if k not in keys}
         if self._others:
-            targets = frozenset(target for key in keys for target in self._targets(key))
+            targets = frozenset(target for key in keys for target in self._structure.targets(key))
             self._set_others(self._without(targets))
 
     def _read(self, field: FormField) -> Any:
@@ -494,7 +424,3 @@ class Form(View):
                 raise InvalidRequestError.of_field(field.label, "must be a colour like #1a2b3c")
             return int(text[1:], 16)
         return read_number(field, text)
-
-
-def _is_other(field: FormField, saved: FormField | None) -> bool:
-    return saved is None or saved.value != field.value

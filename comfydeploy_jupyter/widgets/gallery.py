@@ -11,6 +11,7 @@ import traitlets as t
 from ..client.graph_text import counted
 from ..client.result_html import beginning_of
 from ..client.result_text import NAMED_FILES
+from ..client.server import without_none
 from ..errors import ComfyDeployError
 from ..lifeline import script
 from .view import View
@@ -26,6 +27,12 @@ KEPT_PICTURES = 24
 
 KEPT_SIDE = 512
 """The longest side of each of them, pixels."""
+
+LOG_LINES = 40
+"""How many lines of ComfyUI's log are shown below a failed run."""
+
+FREES_MEMORY = "comfy.free()"
+"""Advice for a lack of memory contains this, see ``comfyui/out_of_memory.py`` of the server."""
 
 # formats that browsers show and Pillow cannot make smaller
 _WHOLE = frozenset({"image/svg+xml"})
@@ -45,15 +52,21 @@ class Gallery(View):
     ----------
     chosen : list of str
         Ids of the nodes whose outputs the author of the workflow chose to show; empty for all.
+    busy : bool
+        Whether a run goes on; the result of an earlier one is grey then.
+    machine : str or None
+        The machine whose log is shown below a failed run; None for the default one.
     """
 
     _esm = script("gallery")
 
     result = t.Dict().tag(sync=True)
+    busy = t.Bool(False).tag(sync=True)
 
     def __init__(self, panel: Panel, reuse: Callable[[str], object]) -> None:
         self._reuse = reuse
         self.chosen: list[str] = []
+        self.machine: str | None = None
         super().__init__(panel)
 
     def show(self, result: Result) -> None:
@@ -63,11 +76,34 @@ class Gallery(View):
     def mark_outdated(self) -> None:
         """Mark the result as that of an earlier run, since another one is being started."""
         if self.result:
-            self.result = {**self.result, "status": "", "title": "Earlier run", "problems": []}
+            plain = {"status": "", "title": "Earlier run", "problems": [], "failed": False}
+            self.result = {**self.result, **plain}
 
     def clear(self) -> None:
         """Show no result."""
         self.result = {}
+
+    def _on_log(self, _: object, __: object) -> None:
+        self._panel.start(self._send_log)
+
+    def _send_log(self) -> None:
+        """Send the last lines of ComfyUI's log to the page."""
+        try:
+            fields = without_none({"machine": self.machine, "lines": LOG_LINES})
+            text = "\n".join(self._panel.comfy.server.get("comfyui/log", **fields)["lines"])
+        except ComfyDeployError as error:
+            text = str(error)
+        self.send({"kind": "log", "text": text or "The log is empty."})
+
+    def _on_free(self, _: object, __: object) -> None:
+        self._panel.start(self._free)
+
+    def _free(self) -> None:
+        try:
+            text = str(self._panel.comfy.free(machine=self.machine))
+        except ComfyDeployError as error:
+            text = str(error)
+        self.send({"kind": "freed", "text": text})
 
     def _on_reuse(self, message: dict[str, Any], _: object) -> None:
         self._panel.start(self._reuse, str(message["prompt_id"]))
@@ -112,6 +148,9 @@ def view_state(result: Result, chosen: Sequence[str] = ()) -> dict[str, Any]:
         "title": result.status.capitalize(),
         "facts": facts,
         "problems": problems,
+        "traceback": str((result.error or {}).get("traceback") or ""),
+        "failed": result.status == "failed",
+        "no_memory": FREES_MEMORY in result.failure,
         "seeds": sorted({str(seed) for seed in result.seeds.values()}),
         "items": [
             {**_item(file), "waits": ranks.get(file.node_id, 0) == len(chosen) > 0}

@@ -39,6 +39,13 @@ def row(*children: w.Widget, **layout: str) -> w.HBox:
     )
 
 
+def box(css_class: str, *children: w.Widget) -> w.VBox:
+    """Return a box of widgets whose layout is that of a class in ``panel.css``."""
+    made = w.VBox(list(children))
+    made.add_class(css_class)
+    return made
+
+
 def note(text: str, *, live: bool = False) -> str:
     """Return a line of text in a faint colour, as escaped HTML for `ipywidgets.HTML`.
 

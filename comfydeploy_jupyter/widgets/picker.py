@@ -74,6 +74,8 @@ class Picker:
     ----------
     box : ipywidgets.VBox
         The widgets.
+    stored : StoredWorkflow or None
+        The stored workflow that was chosen; None for any other workflow.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Picker:
         self._choose = choose
         self._choices: dict[str, Choice] = {}
         self._quiet = False
+        self.stored: StoredWorkflow | None = None
         self._field = search_combo("Workflow", hint="Search workflow files and stored workflows")
         self._field.free = False
         self._field.layout.flex, self._field.layout.width = "1 1 280px", "auto"
@@ -124,6 +127,10 @@ class Picker:
     def titles(self) -> list[str]:
         """The titles of the workflows that can be chosen."""
         return list(self._choices)
+
+    def titles_of(self, note: str) -> list[str]:
+        """Return the titles of the workflows from one place, ``"file"`` or ``"stored"``."""
+        return [title for title, choice in self._choices.items() if choice.note == note]
 
     def pick(self, title: str) -> None:
         """Choose by title.
@@ -200,6 +207,7 @@ class Picker:
     def _open(self, choice: Choice, version: int | None) -> None:
         source = choice.source
         self._version.layout.display = "none"
+        self.stored = source if isinstance(source, StoredWorkflow) else None
         if isinstance(source, StoredWorkflow):
             chosen = source.version("latest" if version is None else version)
             self._show_versions(source, chosen.number)

@@ -17,6 +17,7 @@ from .view import View
 if TYPE_CHECKING:
     from ..client import Comfy, Event, Run, RunProgress
     from .base import Panel
+    from .preview import Preview
 
 ASK_EVERY = 2.0
 """Seconds between two requests for the place in the queue."""
@@ -25,30 +26,30 @@ ASK_EVERY = 2.0
 class ProgressView(View):
     """Shows one run after another: a `comfydeploy_jupyter.display.View` for `Live`.
 
-    Previews are sent as messages and are not part of the state, so that the notebook does not grow.
-
     Parameters
     ----------
     panel : Panel
         The panel that it is in.
+    preview : Preview
+        Shows the previews of the run.
     """
 
     _esm = script("progress")
 
     state: t.Dict[str, Any] = t.Dict({"phase": ""}).tag(sync=True)
 
-    def __init__(self, panel: Panel) -> None:
+    def __init__(self, panel: Panel, preview: Preview) -> None:
+        self._preview = preview
         self._clock: Clock | None = None
         self._waiting = 0
         self._ahead: int | None = None
         self._asked = 0.0
-        self._preview = b""
-        self._preview_format = ""
         super().__init__(panel)
 
     def begin(self, clock: Clock) -> None:
         """Begin to show another run."""
-        self._clock, self._ahead, self._asked, self._preview = clock, None, 0.0, b""
+        self._clock, self._ahead, self._asked = clock, None, 0.0
+        self._preview.begin()
 
     def wait_behind(self, waiting: int) -> None:
         """Set how many runs of this panel wait for the one that is shown."""
@@ -75,22 +76,13 @@ class ProgressView(View):
             "elapsed": round(clock.elapsed(), 1),
             "left": None if left is None else round(left, 1),
         }
-        if progress.preview and progress.preview is not self._preview:
-            self._preview, self._preview_format = progress.preview, progress.preview_format
-            self._send_preview()
+        self._preview.show(progress.preview, progress.preview_format)
 
     def end(self, progress: RunProgress) -> None:
         """Hide the view until the next run begins."""
-        self._clock, self._preview = None, b""
+        self._clock = None
+        self._preview.end()
         self.state = {"phase": ""}
-
-    def _send_preview(self) -> None:
-        mime = f"image/{self._preview_format}"
-        self.send({"kind": "preview", "mime": mime}, [self._preview])
-
-    def _on_hello(self, _: object, __: object) -> None:
-        if self._preview:
-            self._send_preview()
 
     def _place(self, clock: Clock) -> str:
         now = time.monotonic()

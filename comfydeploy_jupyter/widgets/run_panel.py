@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import html
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import ipywidgets as w
-
 from ..client import Result, Run, Workflow
 from ..client.conversion import in_api_format
 from ..client.files import has_files, upload_all
+from ..client.graph import Source
 from ..errors import ComfyDeployError, InvalidRequestError, PromptInvalidError
+from ..graphs.examples import examples
 from ..graphs.form import workflow_form
 from ..graphs.misfits import misfits
 from .base import Panel
@@ -22,17 +21,22 @@ from .form_values import unlocked_seeds
 from .gallery import Gallery, plain_form
 from .history import History
 from .models_box import ModelsBox
-from .parts import button, note, row
+from .parts import box
 from .picker import Picker
+from .presets_box import PresetsBox
+from .preview import Preview
 from .progress import ProgressView
-from .run_button import MOST_AT_ONCE, RunButton
+from .run_bar import RunBar
+from .run_button import MOST_AT_ONCE
+from .run_notes import RunNotes, introduction
+from .start_box import StartBox
 from .view import server_facts
 
 if TYPE_CHECKING:
     import os
 
-    from ..client import Comfy
-    from ..client.graph import Source
+    from ..client import Comfy, StoredWorkflow
+    from ..graphs.examples import Example
     from ..graphs.form import WorkflowForm
     from .picker import GivenWorkflow
 
@@ -126,7 +130,7 @@ class RunPanel(Panel):
     @machine.setter
     def machine(self, machine: str | None) -> None:
         if machine != self._machine:
-            self._machine = self._form.machine = machine
+            self._machine = self._form.machine = self._gallery.machine = machine
             self.start(self._define_anew)
 
     def show(self, workflow: GivenWorkflow, version: int | None = None) -> None:
@@ -226,8 +230,8 @@ class RunPanel(Panel):
         self._gallery.mark_outdated()
         try:
             if times not in range(1, MOST_AT_ONCE + 1):
-                self._run_button.problem = f"must be 1 to {MOST_AT_ONCE}"
-                raise InvalidRequestError.of_field("times", self._run_button.problem)
+                self._bar.problem = f"must be 1 to {MOST_AT_ONCE}"
+                raise InvalidRequestError.of_field("times", self._bar.problem)
             fixed = self._form.to_send()
         except InvalidRequestError as error:
             self.show_error(error)
@@ -236,6 +240,13 @@ class RunPanel(Panel):
         self._submitting += 1
         self._update()
         self.start(self._submit, workflow, runs)
+
+    def press_run(self, times: Any) -> None:
+        """Run the workflow as `run` does; on an error, move the focus to the field that has it."""
+        try:
+            self.run(times)
+        except InvalidRequestError:
+            self._form.focus_problem()
 
     def show_error(self, error: Exception | str) -> None:
         """Show an error beside the Run button, and mark the result as that of an earlier run."""
@@ -246,17 +257,17 @@ class RunPanel(Panel):
     def clear_error(self) -> None:
         """Remove the errors of the panel and of its fields."""
         super().clear_error()
-        self._run_button.problem = ""
+        self._bar.problem = ""
         self._form.problems = {}
 
     def cancel(self) -> None:
         """Do what the Cancel button does: cancel the run that is shown."""
-        self._cancel_button.disabled = True
+        self._bar.cancelling(everything=False)
         self.start(self._cancel, 1)
 
     def cancel_all(self) -> None:
         """Cancel the run that is shown and all that wait behind it."""
-        self._cancel_button.disabled = self._cancel_all_button.disabled = True
+        self._bar.cancelling(everything=True)
         self.start(self._cancel, None)
 
     def reuse(self, prompt_id: str) -> None:
@@ -280,45 +291,30 @@ class RunPanel(Panel):
         self._picker = Picker(self, directory, self._take)
         self._form = Form(self)
         self._form.machine = self._machine
-        self._run_button = RunButton(self, self._press_run)
-        self._cancel_button = button(
-            "Cancel",
-            lambda: self.attempt(self.cancel),
-            icon="stop",
-            hint="Cancel the run that is shown",
-            disabled=True,
-        )
-        self._cancel_all_button = button(
-            "Cancel all",
-            lambda: self.attempt(self.cancel_all),
-            hint="Cancel this run and those that wait behind it",
-        )
-        self._cancel_all_button.layout.display = "none"
-        self._state = w.HTML(layout=w.Layout(margin="0", flex="1 1 120px", width="auto"))
-        self._notes = w.HTML(layout=w.Layout(margin="0", display="none"))
+        self._presets = PresetsBox(self, self._form, self._keep_workflow)
+        self._notes = RunNotes()
         self._models = ModelsBox(self, self._offer_models)
-        self._progress = ProgressView(self)
+        self._preview = Preview(self)
+        self._progress = ProgressView(self, self._preview)
+        self._bar = RunBar(self, self._errors, self._progress)
+        self._start = StartBox(self, self._pick_start, self._show_example)
         self._gallery = Gallery(self, self.reuse)
+        self._gallery.machine = self._machine
         self._history = History(self, self._gallery.show)
         self._follower = Follower(self, self._progress, self._update, self._ended)
+        inputs = box("cd-inputs", self._presets, self._form)
+        result = box("cd-result", self._preview, self._gallery)
+        work = box("cd-work", inputs, result)
         self.fill(
             self._picker.box,
             self._notes,
             self._models,
-            self._form,
-            row(
-                self._run_button,
-                self._cancel_button,
-                self._cancel_all_button,
-                self._state,
-            ),
-            self._errors,
-            self._progress,
-            self._gallery,
-            self._history,
+            self._start,
+            box("cd-body", self._bar, work, self._history),
         )
+        self.add_class("cd-wide")
         self._form.observe(self._fields_changed, "problems")
-        self._say("Connecting …")
+        self._bar.say("Connecting …")
 
     def _fields_changed(self, change: dict[str, Any]) -> None:
         """Remove the error of the panel once no field has a problem any more."""
@@ -326,31 +322,19 @@ class RunPanel(Panel):
             super().clear_error()
             self._update()
 
-    def _press_run(self, times: Any) -> None:
-        """Run the workflow; on an error, move the focus to the field that has it."""
-        try:
-            self.run(times)
-        except InvalidRequestError:
-            self._form.focus_problem()
-
-    def _say(self, text: str) -> None:
-        self._state.value = note(text, live=True)
-
     def _update(self) -> None:
         """Enable or disable the buttons to match the state."""
         if self.closing:
             return
         runs = self._follower.runs
-        self._run_button.disabled = self._workflow is None
-        self._cancel_button.disabled = not runs
-        self._cancel_all_button.disabled = False
-        self._cancel_all_button.layout.display = "" if len(runs) > 1 else "none"
+        self._gallery.busy = self.running
+        self._bar.match(ready=self._workflow is not None, runs=len(runs))
         if self._submitting and not runs:
-            self._say("Queueing …")
+            self._bar.say("Queueing …")
         elif runs or self.error:
-            self._say("")
+            self._bar.say("")
         else:
-            self._say("Ready" if self._workflow else "Choose a workflow")
+            self._bar.say("Ready" if self._workflow else "Choose a workflow")
 
     # -- in threads ----------------------------------------------------------------------------
 
@@ -363,7 +347,20 @@ class RunPanel(Panel):
         self._update()
         if not self.closing:
             self.attempt(self._picker.refresh)
+        if self._workflow is None and not self.closing:
+            self._start.offer(
+                self._picker.titles_of("file"),
+                self._picker.titles_of("stored"),
+                examples(self._definitions),
+            )
         self._opened.set()
+
+    def _pick_start(self, title: str) -> None:
+        """Show a workflow that was chosen among the ways to begin."""
+        self.attempt(self.choose, title)
+
+    def _show_example(self, example: Example) -> None:
+        self.show(Workflow(self.comfy.server, Source(example.graph), title=example.title))
 
     def _begin(self, workflow: GivenWorkflow, version: int | None) -> None:
         try:
@@ -405,7 +402,7 @@ class RunPanel(Panel):
         """Show another workflow."""
         with self._opening:
             try:
-                self._notes.layout.display = "none"
+                self._notes.hide()
                 try:
                     self._connect()
                 except ComfyDeployError as error:
@@ -420,6 +417,7 @@ class RunPanel(Panel):
                 self._workflow = None
                 self._models.show_missing(None)
                 self._form.show([], {})
+                self._presets.hide()
                 self._history.clear()
                 raise
             finally:
@@ -428,24 +426,38 @@ class RunPanel(Panel):
 
     def _show(self, workflow: Workflow, source: Source, warnings: list[str]) -> None:
         made = self._show_form(workflow, source)
+        self._start.hide()
         self._gallery.clear()
         self._gallery.chosen = made.outputs
         self._workflow, self._source, self._title = workflow, source, workflow.title
-        self.keep(*_introduction(self._title))
+        self.keep(*introduction(self._title))
         unfit = [str(each) for each in misfits(workflow.to_api(), self._definitions or {})]
         inexact = [text for text in warnings if text not in unfit]
-        notes = [
+        self._notes.show(
             ("The conversion from the editor's format is not exact", inexact),
             ("Some values do not fit their inputs", unfit),
             ("Some inputs that the workflow's author chose do not exist", made.warnings),
-        ]
-        self._notes.value = "".join(_folded(about, told) for about, told in notes if told)
-        self._notes.layout.display = "" if self._notes.value else "none"
+        )
         self._update()
         if self._definitions is not None:
             for run in self._history.of(workflow):
                 self._follower.add(run)
         self.start(self._models.show_missing, workflow, self._machine)
+        self.start(self._show_presets, workflow)
+
+    def _show_presets(self, workflow: Workflow) -> None:
+        """Offer the presets of the stored workflow, or of one with the same name."""
+        stored = self._picker.stored
+        if stored is None and workflow.title:
+            found = self.comfy.workflows.list(workflow.title)
+            stored = next((each for each in found if each.name == workflow.title), None)
+        if workflow is self._workflow:
+            self._presets.show(stored)
+
+    def _keep_workflow(self) -> StoredWorkflow:
+        """Store the workflow on the server, so that it can have presets."""
+        assert self._workflow is not None
+        return self.comfy.workflows.save(self._workflow, self._title or "Workflow")
 
     def _show_form(self, workflow: Workflow, source: Source) -> WorkflowForm:
         graph, definitions = workflow.to_api(), self._definitions
@@ -495,18 +507,5 @@ class RunPanel(Panel):
         self._history.chosen = result.prompt_id
         self._history.refresh()
         shown, text = plain_form(result)
-        heading, words = _introduction(self._title)
+        heading, words = introduction(self._title)
         self.keep(f"{heading}{shown}", f"{words}\n{text}")
-
-
-def _folded(about: str, lines: list[str]) -> str:
-    told = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
-    return (
-        f'<details class="comfydeploy-note"><summary>{html.escape(about)} ({len(lines)})</summary>'
-        f"<ul>{told}</ul></details>"
-    )
-
-
-def _introduction(title: str) -> tuple[str, str]:
-    name = f"RunPanel: {title}" if title else "RunPanel"
-    return f"<p><b>{html.escape(name)}</b></p>", f"<{name}>"

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { viewQuery } from "../src/form/media_control.ts";
 import form from "../src/views/form.ts";
-import { type FakeModel, find, show, type } from "./page.ts";
+import { type FakeModel, find, scrollEverywhere, show, type } from "./page.ts";
 
 const NO_PROBLEMS = {
   problems: {},
@@ -143,10 +143,93 @@ test("the field with the focus keeps it when the fields change", () => {
   assert.equal(document.activeElement, el.querySelectorAll(".cd-control input")[2]);
 });
 
+test("a small range has a slider, which never shows the error of binary fractions", () => {
+  const range = { min: 0, max: 1, step: 0.01, slider: true, range: "0 to 1" };
+  const { model, el } = showForm([field("a", "float", "0.5", range)]);
+  const number = find<HTMLInputElement>(el, "input[type=number]");
+  const slider = find<HTMLInputElement>(el, "input[type=range]");
+  assert.equal(number.placeholder, "0 to 1");
+  type(slider, "0.30000000000000004");
+  assert.equal(number.value, "0.3");
+  assert.deepEqual(model.sent.at(-1)?.values, { a: "0.3" });
+  type(number, "0.75");
+  assert.equal(slider.value, "0.75");
+  model.set("values", { a: "0.75" });
+  confirm(model);
+  model.set("values", { a: "0.1" });
+  assert.equal(slider.value, "0.1");
+});
+
+test("a width and a height have aspect ratios and a swap", () => {
+  const size = { min: 16, max: 4096, step: 8 };
+  const { model, el } = showForm([
+    field("5.width", "int", "640", size),
+    field("5.height", "int", "640", size),
+    field("6.width", "int", "640", size),
+  ]);
+  const tools = find(el, ".cd-size");
+  const ratio = find<HTMLSelectElement>(tools, "select");
+  assert.equal(ratio.selectedOptions[0]?.textContent, "1:1");
+  ratio.selectedIndex = [...ratio.options].findIndex((each) => each.textContent === "16:9");
+  ratio.dispatchEvent(new Event("change"));
+  const shown = () => [...el.querySelectorAll<HTMLInputElement>("input")].map((each) => each.value);
+  assert.deepEqual(shown(), ["856", "480", "640"]);
+  find<HTMLButtonElement>(tools, "button").click();
+  assert.deepEqual(shown(), ["480", "856", "640"]);
+  assert.deepEqual(Object.assign({}, ...model.sent.map(({ values }) => values)), {
+    "5.width": "480",
+    "5.height": "856",
+  });
+});
+
+test("changed values are counted, and all are taken back with one click", () => {
+  const { model, el } = showForm([field("a", "text", "x"), field("b", "text", "y")]);
+  const reset = find<HTMLButtonElement>(el, ".cd-form-head button");
+  assert.equal(reset.disabled, true);
+  const [a] = el.querySelectorAll<HTMLInputElement>(".cd-control input");
+  assert.ok(a);
+  type(a, "z");
+  assert.match(find(el, ".cd-form-head").textContent ?? "", /1 changed/);
+  model.set("others", [{ key: "3.x", value: "[1]" }]);
+  assert.match(find(el, ".cd-form-head").textContent ?? "", /2 changed/);
+  reset.click();
+  assert.deepEqual(model.sent.at(-1), { kind: "reset" });
+});
+
+test("fields of one node are below its name, and labels stay whole for screen readers", () => {
+  const section = { id: 0, title: "Sampler" };
+  const { el } = showForm([
+    field("3.steps", "int", "2", { section, parts: ["Sampler: ", "steps", ""] }),
+    field("3.cfg", "float", "1", { section, parts: ["Sampler: ", "cfg", ""] }),
+    field("4.text", "text", ""),
+  ]);
+  const group = find(el, "[role=group]");
+  const heading = group.getAttribute("aria-labelledby");
+  assert.equal(find(el, `#${heading}`).textContent, "Sampler");
+  const labels = [...group.querySelectorAll("label")].map((each) => each.textContent);
+  assert.deepEqual(labels, ["Sampler: steps", "Sampler: cfg"]);
+  assert.equal(el.querySelectorAll(".cd-field").length, 3);
+  assert.equal(group.querySelectorAll(".cd-field").length, 2);
+});
+
+test("of many inputs only those near the screen are made", () => {
+  const fields = Array.from({ length: 700 }, (_, n) => field(`f${n}`, "text", "", { more: true }));
+  const { model, el } = showForm(fields, { opened: true });
+  const made = () => el.querySelectorAll(".cd-field").length;
+  assert.equal(made(), 100);
+  scrollEverywhere();
+  assert.equal(made(), 200);
+  type(find<HTMLInputElement>(el, "input[type=search]"), "f69");
+  assert.equal(made(), 11);
+  model.receive({ kind: "focus", key: "f555" });
+  assert.equal(made(), 600);
+  assert.equal(document.activeElement?.closest(".cd-field")?.textContent?.includes("f555"), true);
+});
+
 test("groups grow and shrink", () => {
   const group = field("g", "group", null, { can_grow: true, can_shrink: false });
   const { model, el } = showForm([group]);
-  const [add, remove] = el.querySelectorAll("button");
+  const [add, remove] = el.querySelectorAll<HTMLButtonElement>(".cd-group button");
   add?.click();
   assert.equal(remove?.disabled, true);
   assert.deepEqual(model.sent, [{ kind: "grow", key: "g", more: true }]);

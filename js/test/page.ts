@@ -35,7 +35,7 @@ globalThis.IntersectionObserver = class {
 
 /** Move every element that is watched near the screen. */
 export function scrollEverywhere(): void {
-  for (const [target, onChange] of watched) onChange([{ isIntersecting: true, target }]);
+  for (const [target, onChange] of [...watched]) onChange([{ isIntersecting: true, target }]);
 }
 
 type Listener = (...details: unknown[]) => void;

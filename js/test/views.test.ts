@@ -7,12 +7,16 @@ import download from "../src/views/download.ts";
 import fileButton from "../src/views/file_button.ts";
 import gallery from "../src/views/gallery.ts";
 import history from "../src/views/history.ts";
+import keys from "../src/views/keys.ts";
 import lifeline from "../src/views/lifeline.ts";
 import models from "../src/views/models.ts";
+import presets from "../src/views/presets.ts";
+import preview from "../src/views/preview.ts";
 import progress from "../src/views/progress.ts";
 import runButton from "../src/views/run_button.ts";
 import searchCombo from "../src/views/search_combo.ts";
-import { answerRequests, find, scrollEverywhere, show, until } from "./page.ts";
+import start from "../src/views/start.ts";
+import { answerRequests, find, press, scrollEverywhere, show, type, until } from "./page.ts";
 
 const SERVER = { base: "/", instance: "one" };
 
@@ -105,21 +109,32 @@ const STATE = {
   left: 75,
 };
 
-test("progress has a number, a time and a preview", () => {
+test("progress has a number and a time", () => {
   const { model, el } = show(progress, { state: STATE });
-  assert.deepEqual(model.sent, [{ kind: "hello" }]);
   assert.equal(find(el, ".cd-number").textContent, "25 % · 12 s · about 1 min 15 s left");
   const bars = [...el.querySelectorAll("[role=progressbar]")];
   assert.deepEqual(
     bars.map((bar) => bar.getAttribute("aria-valuenow")),
     ["25", "15"],
   );
-  model.receive({ kind: "preview", mime: "image/jpeg" }, [new DataView(new ArrayBuffer(2))]);
-  const preview = find<HTMLImageElement>(el, ".cd-preview");
-  assert.equal(preview.hidden, false);
   model.set("state", { phase: "" });
   assert.equal(el.hidden, true);
-  assert.equal(preview.hasAttribute("src"), false);
+});
+
+test("a preview is shown until the run ends", () => {
+  const { model, el } = show(preview, { shown: false });
+  assert.deepEqual(model.takeSent(), [{ kind: "hello" }]);
+  const image = find<HTMLImageElement>(el, "img");
+  const receive = () =>
+    model.receive({ kind: "preview", mime: "image/jpeg" }, [new DataView(new ArrayBuffer(2))]);
+  receive();
+  assert.equal(el.hidden, true, "it belongs to a run that has ended");
+  model.set("shown", true);
+  receive();
+  assert.equal(el.hidden, false);
+  model.set("shown", false);
+  assert.equal(el.hidden, true);
+  assert.equal(image.hasAttribute("src"), false);
 });
 
 const RUN = {
@@ -175,6 +190,23 @@ test("the name of a file hides nothing", () => {
   const items = [{ ...ITEM, name: "gpj.\u202eevil\u0000.png", kind: "file" }];
   const { el } = showResult({ items });
   assert.equal(find(el, ".cd-tile").title, "gpj.\ufffdevil\ufffd.png");
+});
+
+test("a failed run has its traceback and the log below it, and what to do for memory", () => {
+  const failed = { status: "failed", failed: true, problems: ["out of memory"], no_memory: true };
+  const { model, el } = showResult({ ...failed, traceback: "line 1\nline <b>2</b>" });
+  const titles = [...el.querySelectorAll("details > summary")].map((each) => each.textContent);
+  assert.deepEqual(titles.slice(0, 2), ["Traceback", "The last lines of ComfyUI's log"]);
+  assert.match(el.textContent ?? "", /line <b>2<\/b>/);
+  const log = el.querySelectorAll("details")[1];
+  assert.ok(log);
+  log.open = true; // the page of the tests sends the event by itself
+  assert.deepEqual(model.takeSent(), [{ kind: "log" }]);
+  model.receive({ kind: "log", text: "Killed" });
+  assert.match(log.textContent ?? "", /Killed/);
+  const free = [...el.querySelectorAll("button")].find((b) => b.textContent?.includes("Free"));
+  free?.click();
+  assert.deepEqual(model.takeSent(), [{ kind: "free" }]);
 });
 
 test("names and texts are no HTML", () => {
@@ -307,11 +339,15 @@ test("no view listens after its end", () => {
     [download, { label: "Save" }],
     [gallery, { result: RESULT, server: SERVER }],
     [history, { runs: [RUN], more: false, chosen: "", opened: true, server: SERVER }],
+    [keys, { running: false }],
     [lifeline, { around: "x", text: "" }],
     [models, { models: [], loaded: false, hashes: {} }],
+    [presets, PRESETS],
+    [preview, { shown: false }],
     [progress, { state: STATE }],
     [runButton, { disabled: true, most: 1, problem: "" }],
     [searchCombo, { description: "", options: [], value: "", placeholder: "", free: true }],
+    [start, { files: [], stored: [], examples: [], shown: true }],
   ];
   for (const [view, state] of states) {
     const { model, end } = show(view, state);
@@ -319,4 +355,127 @@ test("no view listens after its end", () => {
     end();
     assert.equal(model.listenerCount, 0);
   }
+});
+
+const PRESETS = { names: ["Soft"], chosen: "", shown: true, stored: true, told: {} };
+
+test("presets are chosen, saved under a new name, and deleted", () => {
+  const { model, el } = show(presets, PRESETS);
+  const input = find<HTMLInputElement>(el, "input");
+  const [save, remove] = el.querySelectorAll<HTMLButtonElement>(":scope > .cd-line > button");
+  assert.deepEqual([save?.disabled, remove?.disabled], [true, true]);
+  type(input, "Hard");
+  assert.deepEqual([save?.disabled, remove?.disabled], [false, true]);
+  save?.click();
+  assert.deepEqual(model.takeSent(), [{ kind: "save", name: "Hard" }]);
+  type(input, "Soft");
+  press(input, "Enter");
+  assert.deepEqual(model.takeSent(), [{ kind: "use", name: "Soft" }]);
+  model.set("chosen", "Soft");
+  remove?.click();
+  assert.deepEqual(model.takeSent(), [{ kind: "delete", name: "Soft" }]);
+  model.set("chosen", "");
+  assert.equal(remove?.disabled, true);
+});
+
+test("a preset that another panel has changed offers both values", () => {
+  const { model, el } = show(presets, { ...PRESETS, chosen: "Soft" });
+  const told = find(el, ".cd-told");
+  const [theirs, mine] = told.querySelectorAll<HTMLButtonElement>("button");
+  assert.equal(theirs?.hidden, true);
+  model.set("told", { text: "Another panel has changed it", kind: "conflict" });
+  assert.match(told.textContent ?? "", /Another panel/);
+  theirs?.click();
+  mine?.click();
+  assert.deepEqual(model.takeSent(), [
+    { kind: "use", name: "Soft" },
+    { kind: "save", name: "Soft" },
+  ]);
+});
+
+test("what is typed stays when the names of presets arrive", () => {
+  const { model, el } = show(presets, PRESETS);
+  const input = find<HTMLInputElement>(el, "input");
+  input.focus();
+  type(input, "Half a na");
+  model.set("names", ["Soft", "Hard"]);
+  assert.equal(input.value, "Half a na");
+});
+
+function showKeys(running: boolean) {
+  const shown = show(keys, { running }, (el) => {
+    const panel = document.createElement("div");
+    panel.className = "comfydeploy-panel";
+    panel.innerHTML =
+      '<div class="comfydeploy-run"><button class="cd-primary"></button></div><input>' +
+      '<div class="cd-bar-box"></div>';
+    document.body.replaceChildren(panel);
+    panel.querySelector(".cd-bar-box")?.append(el);
+  });
+  const panel = find(document.body, ".comfydeploy-panel");
+  return { ...shown, panel, input: find<HTMLInputElement>(panel, "input") };
+}
+
+function keydown(element: HTMLElement, key: string, more: object = {}): void {
+  const event = new Event("keydown", { bubbles: true, cancelable: true });
+  element.dispatchEvent(Object.assign(event, { key, ...more }));
+}
+
+test("Ctrl+Enter runs, and ? shows the keys unless it is typed", async () => {
+  const { panel, el, input } = showKeys(false);
+  await until(() => panel.hasAttribute("data-lm-suppress-shortcuts"));
+  let runs = 0;
+  const run = find<HTMLButtonElement>(panel, ".comfydeploy-run .cd-primary");
+  run.addEventListener("click", () => {
+    runs += 1;
+  });
+  keydown(input, "Enter");
+  assert.equal(runs, 0);
+  keydown(input, "Enter", { ctrlKey: true });
+  keydown(run, "Enter", { metaKey: true });
+  assert.equal(runs, 2);
+  const help = find<HTMLDialogElement>(el, "dialog");
+  keydown(input, "?");
+  assert.equal(help.open, false);
+  keydown(run, "?");
+  assert.equal(help.open, true);
+});
+
+test("Escape asks before it cancels", async () => {
+  const { panel, model, el, input } = showKeys(false);
+  await until(() => panel.hasAttribute("data-lm-suppress-shortcuts"));
+  const question = find(el, ".cd-ask");
+  keydown(input, "Escape");
+  assert.equal(question.hidden, true, "there is nothing to cancel");
+  model.set("running", true);
+  input.focus();
+  keydown(input, "Escape");
+  assert.equal(question.hidden, false);
+  const stop = find<HTMLButtonElement>(question, ".cd-primary");
+  assert.equal(document.activeElement, stop);
+  keydown(stop, "Escape");
+  assert.equal(question.hidden, true);
+  assert.equal(document.activeElement, input);
+  assert.deepEqual(model.sent, []);
+  keydown(input, "Escape");
+  stop.click();
+  assert.deepEqual(model.takeSent(), [{ kind: "cancel" }]);
+  keydown(input, "Escape");
+  model.set("running", false);
+  assert.equal(question.hidden, true, "the run has ended");
+});
+
+test("a panel without a workflow offers three ways to begin", () => {
+  const state = { files: ["a.json"], stored: ["<b>Kept</b>"], examples: ["Clouds"], shown: true };
+  const { model, el } = show(start, state);
+  const texts = [...el.querySelectorAll("button")].map((each) => each.textContent);
+  assert.deepEqual(texts, ["a.json", "Open one of this computer …", "<b>Kept</b>", "Clouds"]);
+  for (const button of el.querySelectorAll("button")) button.click();
+  assert.deepEqual(model.takeSent(), [
+    { kind: "pick", title: "a.json" },
+    { kind: "pick", title: "<b>Kept</b>" },
+    { kind: "example", title: "Clouds" },
+  ]);
+  model.set("shown", false);
+  assert.equal(el.hidden, true);
 });

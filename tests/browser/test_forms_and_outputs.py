@@ -108,7 +108,7 @@ def test_pictures_are_added_to_a_group(open_notebook: Any, lab: JupyterProcess) 
     add = panel.get_by_label("Make: pictures: add a value")
     add.click()
     field = panel.locator(".cd-field", has_text="Make: pictures: picture0")
-    expect(field.get_by_text("picture", exact=True)).to_be_visible()
+    expect(field.get_by_role("button", name="upload a picture")).to_be_visible()
     content = io.BytesIO()
     Image.new("RGB", (40, 30), "green").save(content, "PNG")
     file = {"name": "added.png", "mimeType": "image/png", "buffer": content.getvalue()}
@@ -154,7 +154,7 @@ def test_an_app_shows_its_inputs_and_its_outputs(open_notebook: Any, lab: Jupyte
     (lab.root / "app.json").write_text(json.dumps(ui))
     opened = open_notebook("app", PANEL.format("app.json"))
     panel = opened.panel
-    labels = panel.locator(".comfydeploy-form > .cd-field > label")
+    labels = panel.locator(".comfydeploy-form > .cd-rows > .cd-field > label")
     expect(labels).to_have_text(["The message", "First: text"])
     expect(panel.get_by_text("author chose do not exist (1)")).to_be_visible()
     panel.get_by_label("The message", exact=True).fill("hello there")

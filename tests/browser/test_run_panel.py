@@ -102,7 +102,10 @@ def test_change_run_and_see(
     field = panel.get_by_label("Width", exact=True)
     expect(field).to_have_value("640")
     expect(panel.get_by_text("Ready")).to_be_visible()
-    expect(panel.get_by_text("integer 1 to 4096 · default 1").first).to_be_visible()
+    hint = panel.get_by_text("1 to 4096 · default 1").first
+    expect(hint).to_be_hidden()
+    panel.get_by_label("Sky: batch size", exact=True).focus()
+    expect(hint).to_be_visible()
     opened.shoot(f"{name}-ready")
     assert_neat(panel)
     panel.get_by_text("More inputs").click()

@@ -10,7 +10,8 @@ from comfydeploy_jupyter.errors import InvalidRequestError, UnknownInputError
 from comfydeploy_jupyter.graphs.form import input_form, workflow_form
 from comfydeploy_jupyter.graphs.form_fields import FormField
 from comfydeploy_jupyter.widgets import Panel
-from comfydeploy_jupyter.widgets.form import SHOWN, Form
+from comfydeploy_jupyter.widgets.form import Form
+from comfydeploy_jupyter.widgets.form_rows import SHOWN
 from comfydeploy_jupyter.widgets.form_values import unlocked_seeds
 
 
@@ -110,18 +111,18 @@ def test_a_value_out_of_range_that_is_not_touched_stays(form: Form) -> None:
 @pytest.mark.parametrize(
     ("given", "hint"),
     [
-        (field("int", 1, min=1, max=100, step=1, default=20), "integer 1 to 100 · default 20"),
-        (field("int", 8, min=16, max=64, step=8), "integer 16 to 64, step 8"),
-        (field("int", 1, min=0, max=2**64 - 1), "integer from 0"),
-        (field("float", 1.0, min=0.0, max=1.0, default=0.25), "number 0 to 1 · default 0.25"),
-        (field("combo", "a", options=["a", "b"], default="b"), "choice of 2 · default b"),
-        (field("bool", True, default=True), "yes or no · default yes"),
-        (field("seed", 1, default=0), "seed"),
-        (field("color", 1, default=255), "colour · default #0000ff"),
-        (field("multiline", "x", default="y"), "text"),
+        (field("int", 1, min=1, max=100, step=1, default=20), "1 to 100 · default 20"),
+        (field("int", 8, min=16, max=64, step=8), "16 to 64, step 8"),
+        (field("int", 1, min=0, max=2**64 - 1), "from 0"),
+        (field("float", 1.0, min=0.0, max=1.0, default=0.25), "0 to 1 · default 0.25"),
+        (field("combo", "a", options=["a", "b"], default="b"), "default b"),
+        (field("bool", True, default=True), "default yes"),
+        (field("seed", 1, default=0), ""),
+        (field("color", 1, default=255), "default #0000ff"),
+        (field("multiline", "x", default="y"), ""),
     ],
 )
-def test_type_range_and_default_are_said(form: Form, given: FormField, hint: str) -> None:
+def test_range_and_default_are_said(form: Form, given: FormField, hint: str) -> None:
     show(form, given)
     assert form.fields[0]["hint"] == hint
 
@@ -423,3 +424,88 @@ def test_what_the_author_chose_is_never_hidden(form: Form) -> None:
     ]
     show(form, *fields)
     assert not any(row["more"] for row in form.fields)
+
+
+def labels(form: Form) -> list[tuple[str | None, str]]:
+    """Return for each row the heading above it, and the part of its label that is shown."""
+    return [
+        (row["section"] and row["section"]["title"], row["parts"][1])
+        for row in form.fields
+        if "".join(row["parts"]) == row["label"]
+    ]
+
+
+def test_inputs_of_a_node_are_together_and_the_node_is_named_once(form: Form) -> None:
+    def node(number: str, **inputs: Any) -> dict[str, Any]:
+        return {"class_type": "A", "inputs": inputs, "_meta": {"title": "Scale"}, "id": number}
+
+    graph = {
+        "1": node("1", width=8, steps=3, note="short"),
+        "2": node("2", width=16, steps=4, note="short"),
+        "3": {"class_type": "B", "inputs": {"factor": 2.0}},
+    }
+    form.show(input_form(graph), graph)
+    assert labels(form) == [
+        ("Scale (node 1)", "width"),
+        ("Scale (node 1)", "steps"),
+        ("Scale (node 2)", "width"),
+        ("Scale (node 2)", "steps"),
+        (None, "B: factor"),
+        (None, "Scale: note (node 1)"),
+        (None, "Scale: note (node 2)"),
+    ]
+    assert [row["key"] for row in form.fields][:4] == ["1.width", "1.steps", "2.width", "2.steps"]
+
+
+def test_the_order_of_the_author_stays(form: Form) -> None:
+    chosen = [
+        FormField(f"{node}.x", label, "int", node, "x", 1, chosen=True, title=title)
+        for node, title, label in (
+            ("1", "Host", "Prompt"),
+            ("2", "Host", "Host: x"),
+            ("3", "Other", "Other: x"),
+            ("4", "Host", "Last"),
+        )
+    ]
+    show(form, *chosen)
+    assert labels(form) == [("Host", "Prompt"), ("Host", "x"), (None, "Other: x"), (None, "Last")]
+
+
+@pytest.mark.parametrize(
+    ("given", "slides"),
+    [
+        (field("float", 0.5, min=0.0, max=1.0, step=0.01), True),
+        (field("int", 20, min=1, max=100), True),
+        (field("int", 20, min=1, max=10_000), False),
+        (field("float", 1.0, min=0.0, max=1.0), False),
+        (field("float", 1.0, min=0.0, max=1e6, step=0.1, slider=True), True),
+        (field("int", 1, min=0), False),
+        (field("int", 0, min=0, max=0), False),
+    ],
+)
+def test_a_range_that_is_small_enough_has_a_slider(
+    form: Form, given: FormField, slides: bool
+) -> None:
+    show(form, given)
+    assert form.fields[0]["slider"] is slides
+
+
+def test_the_error_of_binary_fractions_is_never_shown(form: Form) -> None:
+    value = 5.000000000000001
+    show(form, field("float", value))
+    assert form.values == {"1.x": "5.0"}
+    assert form.changed() == {}
+    assert form.to_send() == {"1.x": value}, "what was not touched is sent as it is"
+
+
+def test_all_changes_are_taken_back_at_once(form: Form) -> None:
+    show_dynamic(form)
+    hear(form, kind="typed", values={"5.mode": "large"})
+    hear(form, kind="typed", values={"5.mode.note": "bye"})
+    hear(form, kind="grow", key="5.values", more=True)
+    form.set("5.values", [1])
+    assert form.changed() != {}
+    hear(form, kind="reset")
+    assert form.changed() == {}
+    assert form.others == []
+    assert form.values["5.mode.size"] == "100"

@@ -53,6 +53,9 @@ function isAccepted(file, accept) {
     return kind.endsWith("/*") ? file.type.startsWith(kind.slice(0, -1)) : file.type === kind;
   });
 }
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
 function setAttribute(element, name, value) {
   if (value === null) element.removeAttribute(name);
   else element.setAttribute(name, value);
@@ -217,6 +220,73 @@ async function sendFile(model, file, facts) {
   }
   model.off("msg:custom", onMessage);
 }
+
+// src/when_seen.ts
+var MARGIN = "300px";
+var WhenSeen = class {
+  actions = /* @__PURE__ */ new WeakMap();
+  observer = new IntersectionObserver(
+    (entries) => {
+      for (const { isIntersecting, target } of entries) {
+        if (!isIntersecting) continue;
+        this.observer.unobserve(target);
+        this.actions.get(target)?.();
+      }
+    },
+    { rootMargin: MARGIN }
+  );
+  watch(element, action) {
+    this.actions.set(element, action);
+    this.observer.observe(element);
+  }
+  end() {
+    this.observer.disconnect();
+  }
+};
+
+// src/form/batches.ts
+var BATCH = 100;
+var Batches = class {
+  /** `put` makes the element of an item and puts it into the list; `begin` empties the list. */
+  constructor(put, begin = () => {
+  }) {
+    this.put = put;
+    this.begin = begin;
+  }
+  put;
+  begin;
+  root = h("div", { className: "cd-rows" });
+  end_mark = h("div", { className: "cd-end-mark" });
+  seen = new WhenSeen();
+  items = [];
+  shown = 0;
+  /** Show other items. */
+  show(items) {
+    this.items = items;
+    this.shown = 0;
+    this.root.replaceChildren();
+    this.begin();
+    this.next();
+  }
+  /** Show all items up to this one. */
+  reach(item) {
+    const place = this.items.indexOf(item);
+    while (place >= this.shown && this.shown < this.items.length) this.next();
+  }
+  end() {
+    this.seen.end();
+  }
+  next() {
+    this.end_mark.remove();
+    for (const item of this.items.slice(this.shown, this.shown + BATCH)) this.put(this.root, item);
+    this.shown = Math.min(this.items.length, this.shown + BATCH);
+    if (this.shown === this.items.length) return;
+    this.root.append(this.end_mark);
+    this.seen.end();
+    this.seen = new WhenSeen();
+    this.seen.watch(this.end_mark, () => this.next());
+  }
+};
 
 // src/combo_box.ts
 var ROWS = 200;
@@ -512,8 +582,40 @@ function mediaControl(form, field, kind, { id, hintId }, value) {
   };
 }
 
+// src/form/slider.ts
+var FINEST = 100;
+function decimalsOf(step) {
+  const [, fraction = "", exponent = "0"] = /^\d*\.?(\d*)(?:e(-?\d+))?$/.exec(String(step)) ?? [];
+  return Math.min(20, Math.max(0, fraction.length - Number(exponent)));
+}
+function slider({ min, max, step, kind }, input) {
+  const [low, high] = [min ?? 0, max ?? 1];
+  const stride = step || (kind === "int" ? 1 : (high - low) / FINEST);
+  const decimals = Math.max(decimalsOf(stride), decimalsOf(Math.abs(low)));
+  const root = h("input", {
+    type: "range",
+    min: low,
+    max: high,
+    step: stride,
+    tabIndex: -1,
+    "aria-hidden": "true"
+  });
+  const show = () => {
+    const value = Number(input.value);
+    root.value = String(input.value.trim() && Number.isFinite(value) ? value : low);
+    root.style.setProperty("--cd-part", String((Number(root.value) - low) / (high - low || 1)));
+  };
+  root.addEventListener("input", () => {
+    input.value = String(Number(Number(root.value).toFixed(decimals)));
+    input.dispatchEvent(new Event("input", { bubbles: true }));
+  });
+  input.addEventListener("input", show);
+  show();
+  return { root, show };
+}
+
 // src/form/controls.ts
-var LONG_LIST = 10;
+var LONG_LIST = 8;
 function makeControl(form, field, ids) {
   const value = form.model.get("values")[field.key] ?? null;
   if (field.kind === "bool") return checkBox(form, field, ids, value);
@@ -560,14 +662,25 @@ function textInput(form, field, ids, value) {
     ...shared(ids),
     type: isNumber ? "number" : "text",
     className: isNumber ? "cd-short" : "",
+    placeholder: field.range ?? "",
     ...range,
     value: textOf(value)
   });
-  return typedInto(form, field, input);
+  if (!field.slider) return typedInto(form, field, input);
+  const slide = slider(field, input);
+  const root = h("div", { className: "cd-line cd-slide" }, slide.root, input);
+  const { set } = typedInto(form, field, input, root);
+  return {
+    root,
+    set(now) {
+      set(now);
+      slide.show();
+    }
+  };
 }
 function choice(form, field, options, ids, value) {
   const all = options.includes(value) ? [...options] : [value, ...options];
-  if (all.length > LONG_LIST) {
+  if (all.length >= LONG_LIST) {
     return comboBox({
       id: ids.id,
       label: field.label,
@@ -659,6 +772,78 @@ function seedInput(form, field, ids, value) {
   );
 }
 
+// src/form/size_tools.ts
+var RATIOS = [
+  [1, 1],
+  [5, 4],
+  [4, 3],
+  [3, 2],
+  [16, 9],
+  [21, 9],
+  [4, 5],
+  [3, 4],
+  [2, 3],
+  [9, 16]
+];
+var LEAST_STEP = 8;
+function heightOf(key) {
+  return /(^|\.)width$/.test(key) ? key.replace(/width$/, "height") : null;
+}
+function fit(value, { min, max, step }) {
+  const stride = Math.max(LEAST_STEP, step || 1);
+  const low = min ?? stride;
+  const high = max ?? Number.POSITIVE_INFINITY;
+  const rounded = Math.round(value / stride) * stride;
+  return Math.min(high, Math.max(low, stride, rounded));
+}
+function sizeOf(ratio, [width, height], fields) {
+  const area = width * height;
+  const aspect = ratio[0] / ratio[1];
+  return [fit(Math.sqrt(area * aspect), fields[0]), fit(Math.sqrt(area / aspect), fields[1])];
+}
+function sizeTools(fields, read, write) {
+  const label = fields[0].label.replace(/width\b/i, "").replace(/[\s:]+$/, "");
+  const of = label ? `${label}: ` : "";
+  const select = h(
+    "select",
+    {
+      "aria-label": `${of}aspect ratio`,
+      title: "Aspect ratio; the number of pixels stays about the same",
+      className: "cd-short",
+      onchange: () => {
+        const ratio = RATIOS[select.selectedIndex - 1];
+        const size = read();
+        if (ratio && size[0] > 0 && size[1] > 0) write(sizeOf(ratio, size, fields));
+        show();
+      }
+    },
+    h("option", {}, "Aspect"),
+    RATIOS.map(([a, b]) => h("option", {}, `${a}:${b}`))
+  );
+  const swap = iconButton("exchange", `${of}swap width and height`, () => {
+    const [width, height] = read();
+    write([height, width]);
+  });
+  const megapixels = h("span", { className: "cd-faint cd-number" });
+  const show = () => {
+    const [width, height] = read();
+    const isSize = width > 0 && height > 0;
+    const place = RATIOS.findIndex(
+      ([a, b]) => isSize && Math.abs(width / height / (a / b) - 1) < 0.02
+    );
+    select.selectedIndex = place + 1;
+    megapixels.textContent = isSize ? `${(width * height / 1e6).toFixed(2)} MP` : "";
+  };
+  show();
+  const root = h(
+    "div",
+    { className: "cd-field cd-size" },
+    h("span", { className: "cd-label cd-faint" }, icon("crop"), " aspect"),
+    h("div", { className: "cd-line" }, select, swap, megapixels)
+  );
+  return { root, show };
+}
+
 // src/model.ts
 var Subscriptions = class {
   constructor(model) {
@@ -711,7 +896,7 @@ function render({ model, el }) {
     const root = h(
       "div",
       { className: "cd-field cd-group", role: "group", "aria-label": field.label },
-      h("span", { className: "cd-label", title: field.label }, field.label),
+      h("span", { className: "cd-label", title: field.label }, labelOf(field)),
       h(
         "div",
         { className: "cd-line" },
@@ -741,6 +926,12 @@ function render({ model, el }) {
       change(field.key, field.original);
     });
     undo.classList.add("cd-back");
+    const help = [field.tooltip ?? "", field.hint].filter(Boolean);
+    const hint = h(
+      "div",
+      { id: hintId, className: "cd-hint", hidden: !help.length },
+      help.map((text) => h("div", {}, text))
+    );
     const problem = h("div", {
       id: newId(),
       className: "cd-problem",
@@ -750,9 +941,13 @@ function render({ model, el }) {
     const root = h(
       "div",
       { className: `cd-field cd-${field.kind}` },
-      h("label", { htmlFor: id, title: field.tooltip || field.label }, field.label),
+      h(
+        "label",
+        { htmlFor: id, title: `${field.tooltip || field.label} (${field.key})` },
+        labelOf(field)
+      ),
       h("div", { className: "cd-control" }, control.root, undo),
-      h("div", { id: hintId, className: "cd-hint" }, field.hint),
+      hint,
       problem
     );
     const row = {
@@ -781,36 +976,120 @@ function render({ model, el }) {
     return root;
   };
   const makeRow = (field) => field.kind === "group" ? groupRow(field) : fieldRow(field);
+  const labelOf = ({ label, parts }) => {
+    const [before, shown, after] = parts ?? ["", label, ""];
+    const unseen = (text) => text ? h("span", { className: "cd-unseen" }, text) : null;
+    return [unseen(before), shown, unseen(after)];
+  };
+  const tools = /* @__PURE__ */ new Map();
+  const sizeRow = (width, height) => {
+    const read = () => {
+      const values = model.get("values");
+      return [Number(values[width.key]), Number(values[height.key])];
+    };
+    const made = sizeTools([width, height], read, (size) => {
+      for (const [place, { key }] of [width, height].entries()) {
+        const value = String(size[place]);
+        rows.get(key)?.set(value);
+        change(key, value);
+      }
+    });
+    tools.set(width.key, made.show);
+    return made.root;
+  };
+  const putter = () => {
+    let section = null;
+    const begin = () => {
+      section = null;
+    };
+    const put = (root, field) => {
+      let target = root;
+      if (!field.section) section = null;
+      else if (section?.id === field.section.id) target = section.root;
+      else {
+        const { id, title } = field.section;
+        const headingId = newId();
+        target = h(
+          "div",
+          { className: "cd-section", role: "group", "aria-labelledby": headingId },
+          h("div", { className: "cd-heading", id: headingId, title }, title)
+        );
+        root.append(target);
+        section = { id, root: target };
+      }
+      target.append(rows.get(field.key)?.root ?? makeRow(field));
+      const width = field.key.replace(/height$/, "width");
+      const twin = heightOf(width) === field.key && byKey.get(width);
+      if (twin && twin.kind === "int" && field.kind === "int" && twin.more === field.more) {
+        target.append(sizeRow(twin, field));
+      }
+    };
+    return { put, begin };
+  };
+  let byKey = /* @__PURE__ */ new Map();
+  const count = h("span", { className: "cd-faint cd-grow", role: "status" });
+  const reset = h(
+    "button",
+    {
+      type: "button",
+      className: "cd-button",
+      title: "Set all inputs to the values of the workflow",
+      onclick: () => model.send({ kind: "reset" })
+    },
+    icon("undo"),
+    " Reset all"
+  );
+  const head = h("div", { className: "cd-line cd-form-head" }, count, reset);
+  const showCount = () => {
+    const values = model.get("values");
+    const changed = model.get("fields").filter(({ key, kind, original }) => kind !== "group" && values[key] !== original).length;
+    const number = changed + model.get("others").length;
+    setText(count, number ? `${number} changed` : "As in the workflow");
+    reset.disabled = !number;
+  };
   const others = h("div", { className: "cd-unshown cd-faint" });
   const showOthers = () => {
     const set = model.get("others");
     others.hidden = !set.length;
     others.textContent = `Also set: ${set.map(({ key, value }) => `${key} = ${value}`).join(" · ")}`;
   };
-  let unfold = () => {
+  const lists = [];
+  const list = (fields) => {
+    const { put, begin } = putter();
+    const made = new Batches(put, begin);
+    lists.push(made);
+    made.show(fields);
+    return made;
+  };
+  let reach = (_) => {
   };
   const moreInputs = (fields) => {
     const search = h("input", {
       type: "search",
       placeholder: "Find an input",
       "aria-label": "Find an input",
-      oninput: () => {
-        const words = searchWords(search.value);
-        for (const { label, key } of fields) {
-          const row = rows.get(key);
-          if (row) row.root.hidden = !containsWords(`${label} ${key}`, words);
-        }
-      }
+      oninput: () => find(search.value)
     });
+    const found = h("div", { className: "cd-faint", role: "status" });
     const details = h(
       "details",
       { className: "cd-others", open: model.get("opened") },
       h("summary", {}, `More inputs (${fields.length})`)
     );
+    let rest = null;
+    const find = (text) => {
+      const words = searchWords(text);
+      const matches = fields.filter(({ label, key }) => containsWords(`${label} ${key}`, words));
+      rest?.show(matches);
+      setText(found, words.length ? `${matches.length} found` : "");
+    };
     const fill = () => {
-      if (!details.open || details.children.length > 1) return;
-      if (fields.length > SEARCHED) details.append(h("div", { className: "cd-search" }, search));
-      details.append(...fields.map(makeRow));
+      if (!details.open || rest) return;
+      if (fields.length > SEARCHED) {
+        details.append(h("div", { className: "cd-line cd-search" }, search, found));
+      }
+      rest = list(fields);
+      details.append(rest.root);
     };
     details.addEventListener("toggle", () => {
       fill();
@@ -818,9 +1097,14 @@ function render({ model, el }) {
       model.send({ kind: "open", opened: details.open });
     });
     fill();
-    unfold = () => {
+    reach = (field) => {
       details.open = true;
       fill();
+      if (search.value) {
+        search.value = "";
+        find("");
+      }
+      rest?.reach(field);
     };
     return details;
   };
@@ -830,14 +1114,20 @@ function render({ model, el }) {
     const place = focused ? controlsIn(focused.root).indexOf(active) : -1;
     for (const row of rows.values()) row.end?.();
     rows.clear();
-    unfold = () => {
+    tools.clear();
+    for (const each of lists.splice(0)) each.end();
+    reach = () => {
     };
     const fields = model.get("fields");
+    byKey = new Map(fields.map((field) => [field.key, field]));
     const more = fields.filter((field) => field.more);
-    el.replaceChildren(...fields.filter((field) => !field.more).map(makeRow));
+    const first = list(fields.filter((field) => !field.more));
+    el.replaceChildren(head, first.root);
+    head.hidden = !fields.length;
     if (more.length) el.append(moreInputs(more));
     el.append(others);
     showOthers();
+    showCount();
     const again = key === void 0 ? void 0 : rows.get(key);
     if (!again) return;
     const usable = controlsIn(again.root).filter((control) => !control.matches(":disabled"));
@@ -858,12 +1148,15 @@ function render({ model, el }) {
       row.shown = value;
       row.showChanged();
     }
+    for (const show of tools.values()) show();
+    showCount();
   };
   const focus = (key) => {
-    if (!rows.has(key)) unfold();
+    const field = byKey.get(key);
+    if (field?.more) reach(field);
+    else if (field) lists[0]?.reach(field);
     const row = rows.get(key);
     if (!row) return;
-    row.root.hidden = false;
     row.root.scrollIntoView({ block: "center" });
     row.input.focus({ preventScroll: true });
   };
@@ -872,7 +1165,10 @@ function render({ model, el }) {
   events.on("change:problems", () => {
     for (const row of rows.values()) row.showProblem();
   });
-  events.on("change:others", showOthers);
+  events.on("change:others", () => {
+    showOthers();
+    showCount();
+  });
   events.on("msg:custom", (message) => {
     if (message.kind === "took") unconfirmed.delete(message.id);
     if (message.kind === "focus") focus(message.key);
@@ -881,6 +1177,7 @@ function render({ model, el }) {
   build();
   return () => {
     for (const row of rows.values()) row.end?.();
+    for (const each of lists) each.end();
     events.end();
     files.end();
   };

@@ -32,6 +32,9 @@ function iconButton(iconName, label, onclick, more = {}) {
     icon(iconName)
   );
 }
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
 
 // src/format.ts
 function formatBytes(size) {
@@ -219,6 +222,7 @@ var Lightbox = class {
 
 // src/gallery/outputs.ts
 var SIDE = 384;
+var FEW = 4;
 var ICONS = {
   image: "picture-o",
   hdr: "picture-o",
@@ -238,7 +242,8 @@ var STEPS = {
   End: 100
 };
 function pictures(page, items, enlarge) {
-  const side = items.length === 1 ? 2 * SIDE : SIDE;
+  const isFew = items.length <= FEW;
+  const side = isFew ? 2 * SIDE : SIDE;
   const picture = (item, index) => {
     const image = h("img", { alt: nameOf(item) });
     const button = h(
@@ -259,8 +264,34 @@ function pictures(page, items, enlarge) {
     );
     return button;
   };
-  const className = `cd-pictures${items.length === 1 ? " cd-single" : ""}`;
-  return h("div", { className }, items.map(picture));
+  const size = items.length === 1 ? " cd-single" : isFew ? " cd-few" : "";
+  const className = `cd-pictures${size}`;
+  const root = h("div", { className, onkeydown: (event) => walk(root, event) }, items.map(picture));
+  return root;
+}
+function walk(root, event) {
+  const all = [...root.querySelectorAll(".cd-picture-button")];
+  const place = all.indexOf(event.target);
+  const targets = {
+    ArrowLeft: place - 1,
+    ArrowRight: place + 1,
+    ArrowUp: above(all, place, -1),
+    ArrowDown: above(all, place, 1),
+    Home: 0,
+    End: all.length - 1
+  };
+  const target = targets[event.key];
+  if (place < 0 || target === void 0) return;
+  event.preventDefault();
+  event.stopPropagation();
+  all[Math.max(0, Math.min(all.length - 1, target))]?.focus();
+}
+function above(all, place, step) {
+  const left = all[place]?.offsetLeft;
+  for (let at = place + step; at >= 0 && at < all.length; at += step) {
+    if (all[at]?.offsetLeft === left) return at;
+  }
+  return place;
 }
 function tile(page, item) {
   const size = h("span", { className: "cd-faint" });
@@ -285,7 +316,7 @@ function tile(page, item) {
 function comparison(page, before, after) {
   const { files, seen } = page;
   const below = h("img", { alt: nameOf(after) });
-  const above = h("img", { alt: nameOf(before) });
+  const above2 = h("img", { alt: nameOf(before) });
   const slider = h("input", {
     type: "range",
     min: 0,
@@ -314,7 +345,7 @@ function comparison(page, before, after) {
       "div",
       { className: "cd-stack" },
       below,
-      above,
+      above2,
       h("span", { className: "cd-tag" }, "before"),
       h("span", { className: "cd-tag cd-after" }, "after"),
       slider
@@ -325,7 +356,7 @@ function comparison(page, before, after) {
   const failed = () => root.replaceChildren(tile(page, before), tile(page, after));
   seen.watch(root, () => {
     files.show(below, after.query, LARGEST_COPY, failed);
-    files.show(above, before.query, LARGEST_COPY, failed);
+    files.show(above2, before.query, LARGEST_COPY, failed);
   });
   return root;
 }
@@ -437,7 +468,8 @@ function render({ model, el }) {
   let seen = new WhenSeen();
   const content = h("div");
   const lightbox = new Lightbox();
-  el.append(content, lightbox.root);
+  const spoken = h("span", { className: "cd-unseen", role: "status" });
+  el.append(spoken, content, lightbox.root);
   const outputs = ({ items, pairs, texts }, waits) => {
     const page = { files, seen };
     const compared = new Set(pairs.flat());
@@ -481,6 +513,34 @@ function render({ model, el }) {
     h("span", { className: "cd-grow" }),
     result.reusable ? reuseButton(result.prompt_id) : null
   );
+  const log = h("pre", { tabIndex: 0 });
+  const freed = h("span", { className: "cd-faint", role: "status" });
+  const causes = ({ failed, traceback, no_memory }) => {
+    if (!failed) return [];
+    const folded = (title, content2, onopen = () => {
+    }) => {
+      const details = h("details", {}, h("summary", {}, title), content2);
+      details.addEventListener("toggle", () => details.open && onopen());
+      return details;
+    };
+    const parts = [];
+    if (no_memory) {
+      const free = h(
+        "button",
+        { type: "button", className: "cd-button", onclick: () => model.send({ kind: "free" }) },
+        icon("eraser"),
+        " Free ComfyUI's memory"
+      );
+      freed.textContent = "";
+      parts.push(h("div", { className: "cd-line" }, free, freed));
+    }
+    if (traceback) {
+      parts.push(folded("Traceback", h("pre", { tabIndex: 0 }, traceback)));
+    }
+    log.textContent = "…";
+    parts.push(folded("The last lines of ComfyUI's log", log, () => model.send({ kind: "log" })));
+    return parts;
+  };
   const otherOutputs = (result) => {
     const count = [...result.items, ...result.texts].filter(({ waits }) => waits).length;
     if (!count) return null;
@@ -497,18 +557,32 @@ function render({ model, el }) {
     seen = new WhenSeen();
     lightbox.close();
     el.hidden = !result.prompt_id;
+    const count = result.prompt_id ? result.items.length : 0;
+    const files2 = count === 1 ? "1 file" : `${count} files`;
+    setText(spoken, result.status ? `${result.title}: ${files2}` : "");
     if (el.hidden) return content.replaceChildren();
     const problem = (text) => h("div", { className: "comfydeploy-error", role: "alert" }, text);
     content.replaceChildren(
       head(result),
       ...result.problems.map(problem),
+      ...causes(result),
       ...outputs(result, false)
     );
     const others = otherOutputs(result);
     if (others) content.append(others);
     if (result.times.length) content.append(timings(result.times));
   };
+  const showBusy = () => {
+    el.classList.toggle("cd-busy", model.get("busy"));
+    el.setAttribute("aria-busy", String(model.get("busy")));
+  };
+  events.on("msg:custom", ({ kind, text }) => {
+    if (kind === "log") log.textContent = text;
+    if (kind === "freed") freed.textContent = text;
+  });
   events.on("change:result", show);
+  events.on("change:busy", showBusy);
+  showBusy();
   show();
   return () => {
     seen.end();

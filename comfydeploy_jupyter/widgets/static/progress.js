@@ -65,18 +65,12 @@ function render({ model, el }) {
   const overall = progressBar("The whole run");
   const step = progressBar("This node");
   step.classList.add("cd-thin");
-  const preview = h("img", {
-    className: "cd-preview",
-    alt: "Preview of the sampler",
-    hidden: true
-  });
   const head = h("div", { className: "cd-line cd-spread" }, title, clock);
-  el.append(head, spoken, overall, step, preview);
-  let url = "";
+  el.append(head, spoken, overall, step);
   const show = () => {
     const state = model.get("state");
     el.hidden = !state.phase;
-    if (el.hidden) return removePreview();
+    if (el.hidden) return;
     title.textContent = state.text;
     title.title = state.text;
     setText(spoken, state.node);
@@ -87,27 +81,9 @@ function render({ model, el }) {
     setFraction(step, state.steps > 1 ? state.step / state.steps : 0);
     step.style.visibility = state.steps > 1 ? "visible" : "hidden";
   };
-  const removePreview = () => {
-    preview.hidden = true;
-    preview.removeAttribute("src");
-    if (url) URL.revokeObjectURL(url);
-    url = "";
-  };
   events.on("change:state", show);
-  events.on("msg:custom", (message, buffers) => {
-    if (message.kind !== "preview" || el.hidden) return;
-    const old = url;
-    url = URL.createObjectURL(new Blob(buffers, { type: message.mime }));
-    preview.src = url;
-    preview.hidden = false;
-    if (old) URL.revokeObjectURL(old);
-  });
   show();
-  model.send({ kind: "hello" });
-  return () => {
-    events.end();
-    removePreview();
-  };
+  return () => events.end();
 }
 var progress_default = { render };
 export {

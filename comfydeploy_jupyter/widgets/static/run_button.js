@@ -46,6 +46,7 @@ var Subscriptions = class {
 var HINT = "How many runs to queue";
 function render({ model, el }) {
   setUpRoot(el, "button");
+  el.classList.add("comfydeploy-run");
   const events = new Subscriptions(model);
   const times = h("input", {
     type: "number",
@@ -60,7 +61,7 @@ function render({ model, el }) {
     {
       type: "button",
       className: "cd-button cd-primary",
-      title: "Run the workflow with these values",
+      title: "Run the workflow with these values (Ctrl+Enter)",
       onclick: () => model.send({ kind: "run", times: Number(times.value) })
     },
     icon("play"),

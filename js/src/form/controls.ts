@@ -4,8 +4,9 @@ import { comboBox } from "../combo_box.ts";
 import { h, iconButton } from "../dom.ts";
 import type { Control, Field, Form, Ids, Value } from "./field.ts";
 import { isMedia, mediaControl } from "./media_control.ts";
+import { slider } from "./slider.ts";
 
-const LONG_LIST = 10; // a list with more choices can be searched
+const LONG_LIST = 8; // a list with so many choices can be searched
 
 type Shared = { id: string; "aria-describedby": string };
 
@@ -71,15 +72,26 @@ function textInput(form: Form, field: Field, ids: Ids, value: Value): Control {
     ...shared(ids),
     type: isNumber ? "number" : "text",
     className: isNumber ? "cd-short" : "",
+    placeholder: field.range ?? "",
     ...range,
     value: textOf(value),
   });
-  return typedInto(form, field, input);
+  if (!field.slider) return typedInto(form, field, input);
+  const slide = slider(field, input);
+  const root = h("div", { className: "cd-line cd-slide" }, slide.root, input);
+  const { set } = typedInto(form, field, input, root);
+  return {
+    root,
+    set(now) {
+      set(now);
+      slide.show();
+    },
+  };
 }
 
 function choice(form: Form, field: Field, options: Value[], ids: Ids, value: Value): Control {
   const all = options.includes(value) ? [...options] : [value, ...options];
-  if (all.length > LONG_LIST) {
+  if (all.length >= LONG_LIST) {
     return comboBox({
       id: ids.id,
       label: field.label,

@@ -9,8 +9,15 @@ export type Value = string | number | boolean | null;
 export type Field = {
   key: string;
   label: string;
+  /** What is before, in and after the part of the label that is shown below the heading. */
+  parts?: [string, string, string];
+  /** The section that it is in: neighbours with the same id have one heading. */
+  section?: { id: number; title: string } | null;
   kind: string;
   hint: string;
+  /** Of a number: its range in words, and whether it has a slider. */
+  range?: string;
+  slider?: boolean;
   tooltip?: string | null;
   original: Value;
   options?: Value[] | null;

@@ -6,6 +6,7 @@ import { downloadLink } from "./download_link.ts";
 import { type Item, LARGEST_COPY, nameOf, type Page } from "./item.ts";
 
 const SIDE = 384; // pixels of a small copy
+const FEW = 4; // so many pictures are shown larger
 
 const ICONS: Record<Item["kind"], string> = {
   image: "picture-o",
@@ -37,7 +38,8 @@ export function pictures(
   items: Item[],
   enlarge: (index: number, opener: HTMLElement) => void,
 ): HTMLElement {
-  const side = items.length === 1 ? 2 * SIDE : SIDE;
+  const isFew = items.length <= FEW;
+  const side = isFew ? 2 * SIDE : SIDE;
   const picture = (item: Item, index: number) => {
     const image = h("img", { alt: nameOf(item) });
     const button = h(
@@ -57,8 +59,38 @@ export function pictures(
     );
     return button;
   };
-  const className = `cd-pictures${items.length === 1 ? " cd-single" : ""}`;
-  return h("div", { className }, items.map(picture));
+  const size = items.length === 1 ? " cd-single" : isFew ? " cd-few" : "";
+  const className = `cd-pictures${size}`;
+  const root = h("div", { className, onkeydown: (event) => walk(root, event) }, items.map(picture));
+  return root;
+}
+
+/** Move the focus to another picture with the arrow keys, Home and End. */
+function walk(root: HTMLElement, event: KeyboardEvent): void {
+  const all = [...root.querySelectorAll<HTMLElement>(".cd-picture-button")];
+  const place = all.indexOf(event.target as HTMLElement);
+  const targets: Record<string, number> = {
+    ArrowLeft: place - 1,
+    ArrowRight: place + 1,
+    ArrowUp: above(all, place, -1),
+    ArrowDown: above(all, place, 1),
+    Home: 0,
+    End: all.length - 1,
+  };
+  const target = targets[event.key];
+  if (place < 0 || target === undefined) return;
+  event.preventDefault();
+  event.stopPropagation();
+  all[Math.max(0, Math.min(all.length - 1, target))]?.focus();
+}
+
+/** Return the place of the picture in the row above (-1) or below (1). */
+function above(all: HTMLElement[], place: number, step: number): number {
+  const left = all[place]?.offsetLeft;
+  for (let at = place + step; at >= 0 && at < all.length; at += step) {
+    if (all[at]?.offsetLeft === left) return at;
+  }
+  return place;
 }
 
 /** A file that is not shown: its name, its size and its download. */

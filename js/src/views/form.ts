@@ -1,9 +1,11 @@
 /** The form of a workflow's inputs. */
 
-import { h, iconButton, newId, setAttribute, setUpRoot } from "../dom.ts";
+import { h, icon, iconButton, newId, setAttribute, setText, setUpRoot } from "../dom.ts";
 import { Files } from "../files.ts";
+import { Batches } from "../form/batches.ts";
 import { makeControl } from "../form/controls.ts";
 import type { Control, Field, Form, FormTraits, Value } from "../form/field.ts";
+import { heightOf, sizeTools } from "../form/size_tools.ts";
 import { containsWords, searchWords } from "../format.ts";
 import { type Context, Subscriptions } from "../model.ts";
 
@@ -63,7 +65,7 @@ function render({ model, el }: Context<FormTraits>) {
     const root = h(
       "div",
       { className: "cd-field cd-group", role: "group", "aria-label": field.label },
-      h("span", { className: "cd-label", title: field.label }, field.label),
+      h("span", { className: "cd-label", title: field.label }, labelOf(field)),
       h(
         "div",
         { className: "cd-line" },
@@ -93,6 +95,12 @@ function render({ model, el }: Context<FormTraits>) {
       change(field.key, field.original);
     });
     undo.classList.add("cd-back");
+    const help = [field.tooltip ?? "", field.hint].filter(Boolean);
+    const hint = h(
+      "div",
+      { id: hintId, className: "cd-hint", hidden: !help.length },
+      help.map((text) => h("div", {}, text)),
+    );
     const problem = h("div", {
       id: newId(),
       className: "cd-problem",
@@ -102,9 +110,13 @@ function render({ model, el }: Context<FormTraits>) {
     const root = h(
       "div",
       { className: `cd-field cd-${field.kind}` },
-      h("label", { htmlFor: id, title: field.tooltip || field.label }, field.label),
+      h(
+        "label",
+        { htmlFor: id, title: `${field.tooltip || field.label} (${field.key})` },
+        labelOf(field),
+      ),
       h("div", { className: "cd-control" }, control.root, undo),
-      h("div", { id: hintId, className: "cd-hint" }, field.hint),
+      hint,
       problem,
     );
     const row: Row = {
@@ -135,6 +147,87 @@ function render({ model, el }: Context<FormTraits>) {
 
   const makeRow = (field: Field) => (field.kind === "group" ? groupRow(field) : fieldRow(field));
 
+  /** The label of a field; what the heading says already is for screen readers only. */
+  const labelOf = ({ label, parts }: Field) => {
+    const [before, shown, after] = parts ?? ["", label, ""];
+    const unseen = (text: string) => (text ? h("span", { className: "cd-unseen" }, text) : null);
+    return [unseen(before), shown, unseen(after)];
+  };
+
+  /** The tools for sizes, by the key of the width. */
+  const tools = new Map<string, () => void>();
+  const sizeRow = (width: Field, height: Field): HTMLElement => {
+    const read = (): [number, number] => {
+      const values = model.get("values");
+      return [Number(values[width.key]), Number(values[height.key])];
+    };
+    const made = sizeTools([width, height], read, (size) => {
+      for (const [place, { key }] of [width, height].entries()) {
+        const value = String(size[place]);
+        rows.get(key)?.set(value);
+        change(key, value);
+      }
+    });
+    tools.set(width.key, made.show);
+    return made.root;
+  };
+
+  /** Puts the rows of fields into a list, with the headings of their sections. */
+  const putter = () => {
+    let section: { id: number; root: HTMLElement } | null = null;
+    const begin = () => {
+      section = null;
+    };
+    const put = (root: HTMLElement, field: Field) => {
+      let target = root;
+      if (!field.section) section = null;
+      else if (section?.id === field.section.id) target = section.root;
+      else {
+        const { id, title } = field.section;
+        const headingId = newId();
+        target = h(
+          "div",
+          { className: "cd-section", role: "group", "aria-labelledby": headingId },
+          h("div", { className: "cd-heading", id: headingId, title }, title),
+        );
+        root.append(target);
+        section = { id, root: target };
+      }
+      target.append(rows.get(field.key)?.root ?? makeRow(field));
+      const width = field.key.replace(/height$/, "width");
+      const twin = heightOf(width) === field.key && byKey.get(width);
+      if (twin && twin.kind === "int" && field.kind === "int" && twin.more === field.more) {
+        target.append(sizeRow(twin, field));
+      }
+    };
+    return { put, begin };
+  };
+  let byKey = new Map<string, Field>();
+
+  /** The number of changed values, and a button that takes all changes back. */
+  const count = h("span", { className: "cd-faint cd-grow", role: "status" });
+  const reset = h(
+    "button",
+    {
+      type: "button",
+      className: "cd-button",
+      title: "Set all inputs to the values of the workflow",
+      onclick: () => model.send({ kind: "reset" }),
+    },
+    icon("undo"),
+    " Reset all",
+  );
+  const head = h("div", { className: "cd-line cd-form-head" }, count, reset);
+  const showCount = () => {
+    const values = model.get("values");
+    const changed = model
+      .get("fields")
+      .filter(({ key, kind, original }) => kind !== "group" && values[key] !== original).length;
+    const number = changed + model.get("others").length;
+    setText(count, number ? `${number} changed` : "As in the workflow");
+    reset.disabled = !number;
+  };
+
   /** The inputs that code has set and that have no field. */
   const others = h("div", { className: "cd-unshown cd-faint" });
   const showOthers = () => {
@@ -143,8 +236,16 @@ function render({ model, el }: Context<FormTraits>) {
     others.textContent = `Also set: ${set.map(({ key, value }) => `${key} = ${value}`).join(" · ")}`;
   };
 
-  /** Open "More inputs", if there are any. */
-  let unfold = () => {};
+  const lists: Batches<Field>[] = [];
+  const list = (fields: Field[]): Batches<Field> => {
+    const { put, begin } = putter();
+    const made = new Batches<Field>(put, begin);
+    lists.push(made);
+    made.show(fields);
+    return made;
+  };
+  /** Show a field that is below "More inputs", or far down. */
+  let reach = (_: Field) => {};
 
   /** "More inputs": fields that are made when they are first shown. */
   const moreInputs = (fields: Field[]): HTMLElement => {
@@ -152,23 +253,28 @@ function render({ model, el }: Context<FormTraits>) {
       type: "search",
       placeholder: "Find an input",
       "aria-label": "Find an input",
-      oninput: () => {
-        const words = searchWords(search.value);
-        for (const { label, key } of fields) {
-          const row = rows.get(key);
-          if (row) row.root.hidden = !containsWords(`${label} ${key}`, words);
-        }
-      },
+      oninput: () => find(search.value),
     });
+    const found = h("div", { className: "cd-faint", role: "status" });
     const details = h(
       "details",
       { className: "cd-others", open: model.get("opened") },
       h("summary", {}, `More inputs (${fields.length})`),
     );
+    let rest: Batches<Field> | null = null;
+    const find = (text: string) => {
+      const words = searchWords(text);
+      const matches = fields.filter(({ label, key }) => containsWords(`${label} ${key}`, words));
+      rest?.show(matches);
+      setText(found, words.length ? `${matches.length} found` : "");
+    };
     const fill = () => {
-      if (!details.open || details.children.length > 1) return;
-      if (fields.length > SEARCHED) details.append(h("div", { className: "cd-search" }, search));
-      details.append(...fields.map(makeRow));
+      if (!details.open || rest) return;
+      if (fields.length > SEARCHED) {
+        details.append(h("div", { className: "cd-line cd-search" }, search, found));
+      }
+      rest = list(fields);
+      details.append(rest.root);
     };
     details.addEventListener("toggle", () => {
       fill();
@@ -176,9 +282,14 @@ function render({ model, el }: Context<FormTraits>) {
       model.send({ kind: "open", opened: details.open });
     });
     fill();
-    unfold = () => {
+    reach = (field) => {
       details.open = true;
       fill();
+      if (search.value) {
+        search.value = "";
+        find("");
+      }
+      rest?.reach(field);
     };
     return details;
   };
@@ -190,13 +301,19 @@ function render({ model, el }: Context<FormTraits>) {
     const place = focused ? controlsIn(focused.root).indexOf(active) : -1;
     for (const row of rows.values()) row.end?.();
     rows.clear();
-    unfold = () => {};
+    tools.clear();
+    for (const each of lists.splice(0)) each.end();
+    reach = () => {};
     const fields = model.get("fields");
+    byKey = new Map(fields.map((field) => [field.key, field]));
     const more = fields.filter((field) => field.more);
-    el.replaceChildren(...fields.filter((field) => !field.more).map(makeRow));
+    const first = list(fields.filter((field) => !field.more));
+    el.replaceChildren(head, first.root);
+    head.hidden = !fields.length;
     if (more.length) el.append(moreInputs(more));
     el.append(others);
     showOthers();
+    showCount();
     const again = key === undefined ? undefined : rows.get(key);
     if (!again) return;
     const usable = controlsIn(again.root).filter((control) => !control.matches(":disabled"));
@@ -220,12 +337,15 @@ function render({ model, el }: Context<FormTraits>) {
       row.shown = value;
       row.showChanged();
     }
+    for (const show of tools.values()) show();
+    showCount();
   };
   const focus = (key: string) => {
-    if (!rows.has(key)) unfold();
+    const field = byKey.get(key);
+    if (field?.more) reach(field);
+    else if (field) lists[0]?.reach(field);
     const row = rows.get(key);
     if (!row) return;
-    row.root.hidden = false;
     row.root.scrollIntoView({ block: "center" });
     row.input.focus({ preventScroll: true });
   };
@@ -235,7 +355,10 @@ function render({ model, el }: Context<FormTraits>) {
   events.on("change:problems", () => {
     for (const row of rows.values()) row.showProblem();
   });
-  events.on("change:others", showOthers);
+  events.on("change:others", () => {
+    showOthers();
+    showCount();
+  });
   events.on("msg:custom", (message: Message) => {
     if (message.kind === "took") unconfirmed.delete(message.id);
     if (message.kind === "focus") focus(message.key);
@@ -244,6 +367,7 @@ function render({ model, el }: Context<FormTraits>) {
   build();
   return () => {
     for (const row of rows.values()) row.end?.();
+    for (const each of lists) each.end();
     events.end();
     files.end();
   };

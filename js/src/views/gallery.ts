@@ -1,6 +1,6 @@
 /** The outputs of one run: pictures, videos, sounds, texts, files; its seeds and its timings. */
 
-import { h, icon, setUpRoot } from "../dom.ts";
+import { h, icon, setText, setUpRoot } from "../dom.ts";
 import { Files, type FilesTraits } from "../files.ts";
 import type { Item } from "../gallery/item.ts";
 import { Lightbox } from "../gallery/lightbox.ts";
@@ -23,6 +23,10 @@ type Result = {
   title: string;
   facts: string[];
   problems: string[];
+  /** Of a failed run: the traceback of the node, or nothing; and whether memory ran out. */
+  traceback: string;
+  failed: boolean;
+  no_memory: boolean;
   seeds: string[];
   items: Item[];
   /** Pictures to compare, before and after, by their number in `items`. */
@@ -32,14 +36,15 @@ type Result = {
   reusable: boolean;
 };
 
-function render({ model, el }: Context<FilesTraits & { result: Result }>) {
+function render({ model, el }: Context<FilesTraits & { result: Result; busy: boolean }>) {
   setUpRoot(el, "gallery");
   const events = new Subscriptions(model);
   const files = new Files(model, events);
   let seen = new WhenSeen();
   const content = h("div");
   const lightbox = new Lightbox();
-  el.append(content, lightbox.root);
+  const spoken = h("span", { className: "cd-unseen", role: "status" });
+  el.append(spoken, content, lightbox.root);
 
   /** The outputs that are shown at once, or those below "Other outputs". */
   const outputs = ({ items, pairs, texts }: Result, waits: boolean): HTMLElement[] => {
@@ -90,6 +95,35 @@ function render({ model, el }: Context<FilesTraits & { result: Result }>) {
       result.reusable ? reuseButton(result.prompt_id) : null,
     );
 
+  /** What helps to find the cause of a failure: the traceback, and ComfyUI's log. */
+  const log = h("pre", { tabIndex: 0 });
+  const freed = h("span", { className: "cd-faint", role: "status" });
+  const causes = ({ failed, traceback, no_memory }: Result): HTMLElement[] => {
+    if (!failed) return [];
+    const folded = (title: string, content: HTMLElement, onopen = () => {}) => {
+      const details = h("details", {}, h("summary", {}, title), content);
+      details.addEventListener("toggle", () => details.open && onopen());
+      return details;
+    };
+    const parts: HTMLElement[] = [];
+    if (no_memory) {
+      const free = h(
+        "button",
+        { type: "button", className: "cd-button", onclick: () => model.send({ kind: "free" }) },
+        icon("eraser"),
+        " Free ComfyUI's memory",
+      );
+      freed.textContent = "";
+      parts.push(h("div", { className: "cd-line" }, free, freed));
+    }
+    if (traceback) {
+      parts.push(folded("Traceback", h("pre", { tabIndex: 0 }, traceback)));
+    }
+    log.textContent = "…";
+    parts.push(folded("The last lines of ComfyUI's log", log, () => model.send({ kind: "log" })));
+    return parts;
+  };
+
   const otherOutputs = (result: Result): HTMLElement | null => {
     const count = [...result.items, ...result.texts].filter(({ waits }) => waits).length;
     if (!count) return null;
@@ -107,12 +141,16 @@ function render({ model, el }: Context<FilesTraits & { result: Result }>) {
     seen = new WhenSeen();
     lightbox.close();
     el.hidden = !result.prompt_id;
+    const count = result.prompt_id ? result.items.length : 0;
+    const files = count === 1 ? "1 file" : `${count} files`;
+    setText(spoken, result.status ? `${result.title}: ${files}` : "");
     if (el.hidden) return content.replaceChildren();
     const problem = (text: string) =>
       h("div", { className: "comfydeploy-error", role: "alert" }, text);
     content.replaceChildren(
       head(result),
       ...result.problems.map(problem),
+      ...causes(result),
       ...outputs(result, false),
     );
     const others = otherOutputs(result);
@@ -120,7 +158,17 @@ function render({ model, el }: Context<FilesTraits & { result: Result }>) {
     if (result.times.length) content.append(timings(result.times));
   };
 
+  const showBusy = () => {
+    el.classList.toggle("cd-busy", model.get("busy"));
+    el.setAttribute("aria-busy", String(model.get("busy")));
+  };
+  events.on("msg:custom", ({ kind, text }: { kind: string; text: string }) => {
+    if (kind === "log") log.textContent = text;
+    if (kind === "freed") freed.textContent = text;
+  });
   events.on("change:result", show);
+  events.on("change:busy", showBusy);
+  showBusy();
   show();
   return () => {
     seen.end();

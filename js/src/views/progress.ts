@@ -1,8 +1,8 @@
-/** How far a run is: the node, a bar for the run and one for the node, the time, the preview. */
+/** How far a run is: the node, a bar for the run and one for the node, the time. */
 
 import { h, setText, setUpRoot } from "../dom.ts";
 import { formatDuration } from "../format.ts";
-import { type Buffers, type Context, Subscriptions } from "../model.ts";
+import { type Context, Subscriptions } from "../model.ts";
 
 /** `phase` is empty while no run is followed; then nothing else is there. */
 type State = {
@@ -34,19 +34,13 @@ function render({ model, el }: Context<{ state: State }>) {
   const overall = progressBar("The whole run");
   const step = progressBar("This node");
   step.classList.add("cd-thin");
-  const preview = h("img", {
-    className: "cd-preview",
-    alt: "Preview of the sampler",
-    hidden: true,
-  });
   const head = h("div", { className: "cd-line cd-spread" }, title, clock);
-  el.append(head, spoken, overall, step, preview);
-  let url = "";
+  el.append(head, spoken, overall, step);
 
   const show = () => {
     const state = model.get("state");
     el.hidden = !state.phase;
-    if (el.hidden) return removePreview();
+    if (el.hidden) return;
     title.textContent = state.text;
     title.title = state.text;
     setText(spoken, state.node);
@@ -57,28 +51,9 @@ function render({ model, el }: Context<{ state: State }>) {
     setFraction(step, state.steps > 1 ? state.step / state.steps : 0);
     step.style.visibility = state.steps > 1 ? "visible" : "hidden";
   };
-  const removePreview = () => {
-    preview.hidden = true;
-    preview.removeAttribute("src");
-    if (url) URL.revokeObjectURL(url);
-    url = "";
-  };
   events.on("change:state", show);
-  events.on("msg:custom", (message: { kind: string; mime: string }, buffers: Buffers) => {
-    if (message.kind !== "preview" || el.hidden) return;
-    const old = url;
-    url = URL.createObjectURL(new Blob(buffers, { type: message.mime }));
-    preview.src = url;
-    preview.hidden = false;
-    if (old) URL.revokeObjectURL(old);
-  });
   show();
-  // The kernel replies with the last preview, so that a page that was reloaded shows it, too.
-  model.send({ kind: "hello" });
-  return () => {
-    events.end();
-    removePreview();
-  };
+  return () => events.end();
 }
 
 export default { render };

@@ -7,6 +7,7 @@ const HINT = "How many runs to queue";
 
 function render({ model, el }: Context<{ disabled: boolean; most: number; problem: string }>) {
   setUpRoot(el, "button");
+  el.classList.add("comfydeploy-run");
   const events = new Subscriptions(model);
   const times = h("input", {
     type: "number",
@@ -21,7 +22,7 @@ function render({ model, el }: Context<{ disabled: boolean; most: number; proble
     {
       type: "button",
       className: "cd-button cd-primary",
-      title: "Run the workflow with these values",
+      title: "Run the workflow with these values (Ctrl+Enter)",
       onclick: () => model.send({ kind: "run", times: Number(times.value) }),
     },
     icon("play"),

@@ -1,0 +1,164 @@
+"""The presets of a workflow: named values of the form."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import traitlets as t
+
+from ..errors import ComfyDeployError, ConflictError
+from ..lifeline import script
+from .view import View
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..client import StoredWorkflow
+    from ..client.presets import Preset, Presets
+    from .base import Panel
+    from .form import Form
+
+
+class PresetsBox(View):
+    """Offers the presets of a stored workflow, and saves and deletes them.
+
+    Each change names the revision that this panel has seen. If another panel has changed the preset
+    since then, nothing is changed, and the user decides which values stay.
+
+    Parameters
+    ----------
+    panel : Panel
+        The panel that it is in.
+    form : Form
+        The form whose values are named.
+    keep : callable
+        Called in a thread before the first preset is saved, if the workflow is not stored yet:
+        stores the workflow, and returns it.
+    """
+
+    _esm = script("presets")
+
+    names: t.List[str] = t.List().tag(sync=True)
+    chosen = t.Unicode().tag(sync=True)
+    # whether a workflow is shown, and whether it is stored
+    shown = t.Bool(False).tag(sync=True)
+    stored = t.Bool(False).tag(sync=True)
+    # What happened: {"text", "kind"}; kind is "", "problem" or "conflict".
+    told: t.Dict[str, Any] = t.Dict().tag(sync=True)
+
+    def __init__(self, panel: Panel, form: Form, keep: Callable[[], StoredWorkflow]) -> None:
+        self._form = form
+        self._keep = keep
+        self._presets: Presets | None = None
+        self._known: dict[str, Preset] = {}
+        super().__init__(panel)
+
+    def show(self, workflow: StoredWorkflow | None) -> None:
+        """Offer the presets of another workflow; call it in a thread.
+
+        Parameters
+        ----------
+        workflow : StoredWorkflow or None
+            None if the workflow is not stored.
+        """
+        self._presets = None if workflow is None else workflow.presets
+        self._known = {}
+        with self.hold_sync():
+            self.names, self.chosen, self.told = [], "", {}
+            self.stored = workflow is not None
+        self.refresh()
+        self.shown = True
+
+    def hide(self) -> None:
+        """Show nothing, since there is no workflow."""
+        self._presets, self._known = None, {}
+        with self.hold_sync():
+            self.names, self.chosen, self.told, self.shown = [], "", {}, False
+
+    def refresh(self) -> None:
+        """Request the presets again; call it in a thread."""
+        found = [] if self._presets is None else self._presets.list()
+        self._known = {preset.name: preset for preset in found}
+        self.names = list(self._known)
+
+    def use(self, name: str) -> None:
+        """Put the values of a preset into the form.
+
+        Raises
+        ------
+        KeyError
+            There is no preset of this name.
+        """
+        preset = self._known[name]
+        unknown = self._form.use(preset.inputs, preset.locked)
+        self.chosen = name
+        text = f"The workflow has no input {', '.join(unknown)}" if unknown else ""
+        self.told = {"text": text, "kind": "problem" if unknown else ""}
+
+    def save(self, name: str) -> None:
+        """Save the values of the form under a name; call it in a thread.
+
+        Raises
+        ------
+        ConflictError
+            Another panel has changed the preset since this one has read it.
+        """
+        inputs = self._form.changed()
+        locked = list(self._form.locked)
+        if self._presets is None:
+            self._presets = self._keep().presets
+            self.stored = True
+        known = next((p for p in self._known.values() if p.name.lower() == name.lower()), None)
+        seen = "" if known is None else known.revision
+        preset = self._presets.save(name, inputs, locked=locked, revision=seen)
+        self.refresh()
+        self.chosen = preset.name
+        self.told = {"text": f"Saved as {preset.name}", "kind": ""}
+
+    def delete(self, name: str) -> None:
+        """Delete a preset; call it in a thread."""
+        if self._presets is None:
+            return
+        self._presets.delete(name, revision=self._known[name].revision)
+        self.refresh()
+        self.chosen = ""
+        self.told = {"text": f"Deleted {name}", "kind": ""}
+
+    def _telling(self, task: Callable[..., object], *args: object) -> None:
+        """Run a task; show its error, or the conflict that it met, beside the presets."""
+        self.told = {}
+        try:
+            task(*args)
+        except ConflictError as error:
+            is_there = bool(error.details.get("preset"))
+            happened = "changed" if is_there else "deleted"
+            # From now on the panel has seen what the other one did, so the next attempt succeeds.
+            self.refresh()
+            self.told = {
+                "text": f"Another panel has {happened} this preset. Your values are still here.",
+                "kind": "conflict" if is_there else "problem",
+            }
+        except ComfyDeployError as error:
+            self.told = {"text": str(error), "kind": "problem"}
+
+    def _on_use(self, message: dict[str, Any], _: object) -> None:
+        name = str(message["name"])
+        self._panel.start(self._telling, self._use_latest, name)
+
+    def _use_latest(self, name: str) -> None:
+        self.refresh()
+        if name in self._known:
+            self.use(name)
+        else:
+            self.told = {"text": f"{name} has been deleted", "kind": "problem"}
+
+    def _on_save(self, message: dict[str, Any], _: object) -> None:
+        self._panel.start(self._telling, self.save, str(message["name"]))
+
+    def _on_delete(self, message: dict[str, Any], _: object) -> None:
+        name = str(message["name"])
+        if name in self._known:
+            self._panel.start(self._telling, self.delete, name)
+
+    def _on_refresh(self, _: object, __: object) -> None:
+        self._panel.start(self._telling, self.refresh)

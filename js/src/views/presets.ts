@@ -1,0 +1,124 @@
+/** The presets of a workflow: choose one, save the present values under a name, delete one. */
+
+import { comboBox } from "../combo_box.ts";
+import { h, icon, iconButton, newId, setText, setUpRoot } from "../dom.ts";
+import { type Context, Subscriptions } from "../model.ts";
+
+type Traits = {
+  names: string[];
+  chosen: string;
+  shown: boolean;
+  stored: boolean;
+  told: { text?: string; kind?: "" | "problem" | "conflict" };
+};
+
+function render({ model, el }: Context<Traits>) {
+  setUpRoot(el, "presets");
+  const events = new Subscriptions(model);
+  const id = newId();
+  let name = model.get("chosen");
+
+  const options = () => model.get("names").map((each) => ({ value: each, text: each }));
+  const combo = comboBox({
+    id,
+    label: "Preset",
+    value: name,
+    options: options(),
+    free: true,
+    hint: "Choose one, or name the present values",
+    choose: (value) => {
+      name = String(value ?? "").trim();
+      showButtons();
+      if (model.get("names").includes(name)) model.send({ kind: "use", name });
+    },
+  });
+  combo.input.maxLength = 255;
+  combo.input.addEventListener("input", () => {
+    name = combo.input.value.trim();
+    showButtons();
+  });
+  combo.input.addEventListener("focus", () => model.send({ kind: "refresh" }));
+
+  const save = h(
+    "button",
+    {
+      type: "button",
+      className: "cd-button",
+      onclick: () => model.send({ kind: "save", name }),
+    },
+    icon("bookmark-o"),
+    " Save",
+  );
+  const remove = iconButton("trash-o", "Delete this preset", () =>
+    model.send({ kind: "delete", name }),
+  );
+  const text = h("span", { className: "cd-grow" });
+  const useTheirs = h(
+    "button",
+    { type: "button", className: "cd-button", onclick: () => model.send({ kind: "use", name }) },
+    "Use the other values",
+  );
+  const replace = h(
+    "button",
+    { type: "button", className: "cd-button", onclick: () => model.send({ kind: "save", name }) },
+    "Replace them with mine",
+  );
+  const told = h(
+    "div",
+    { className: "cd-line cd-told", role: "status", "aria-live": "polite" },
+    text,
+    useTheirs,
+    replace,
+  );
+  el.append(
+    h("label", { htmlFor: id }, "Preset"),
+    h(
+      "div",
+      { className: "cd-line" },
+      h("div", { className: "cd-grow" }, combo.root),
+      save,
+      remove,
+    ),
+    told,
+  );
+
+  const showButtons = () => {
+    save.disabled = !name;
+    save.title = model.get("stored")
+      ? "Keep the present values under this name"
+      : "Keep the present values under this name; the workflow is stored on the server as well";
+    remove.disabled = !model.get("names").includes(name);
+  };
+  const showTold = () => {
+    const { text: words = "", kind = "" } = model.get("told");
+    setText(text, words);
+    told.classList.toggle("cd-problem", kind !== "");
+    told.classList.toggle("cd-faint", kind === "");
+    useTheirs.hidden = replace.hidden = kind !== "conflict";
+  };
+  const show = () => {
+    el.hidden = !model.get("shown");
+    showButtons();
+    showTold();
+  };
+  events.on("change:names", () => {
+    // What is typed at the moment stays.
+    if (document.activeElement !== combo.input) combo.setOptions(options(), name);
+    else combo.setOptions(options(), combo.input.value);
+    showButtons();
+  });
+  events.on("change:chosen", () => {
+    name = model.get("chosen");
+    combo.set(name);
+    showButtons();
+  });
+  events.on("change:shown change:stored", show);
+  events.on("change:told", showTold);
+  show();
+  return () => {
+    combo.end();
+    events.end();
+  };
+}
+
+export default { render };

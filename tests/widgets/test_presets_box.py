@@ -1,0 +1,129 @@
+"""The presets of a workflow without a page, with a real server behind them."""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from comfydeploy_jupyter import RunPanel
+from comfydeploy_jupyter.client import Workflow
+from comfydeploy_jupyter.client.graph import Source
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from comfydeploy_jupyter.client import Comfy
+    from comfydeploy_jupyter.widgets.presets_box import PresetsBox
+
+GRAPH: dict[str, Any] = {
+    "1": {"class_type": "TestSeed", "inputs": {"seed": 5}, "_meta": {"title": "Dice"}},
+    "2": {
+        "class_type": "TestText",
+        "inputs": {"text": "first words", "anything": ["1", 0]},
+        "_meta": {"title": "Words"},
+    },
+}
+
+
+@pytest.fixture
+def panel_of(comfy: Comfy) -> Iterator[Callable[..., RunPanel]]:
+    """A function that makes a panel and waits until its presets are shown."""
+    panels: list[RunPanel] = []
+
+    def make(*args: Any) -> RunPanel:
+        panels.append(RunPanel(*args, comfy=comfy))
+        until(lambda: panels[-1].ready and presets_of(panels[-1]).shown)
+        return panels[-1]
+
+    yield make
+    for panel in panels:
+        panel.close()
+
+
+def presets_of(panel: RunPanel) -> PresetsBox:
+    return panel._presets
+
+
+def send(panel: RunPanel, **message: Any) -> str:
+    """Send a message as the page would; return what the panel says when it has handled it."""
+    presets_of(panel)._handle_custom_msg(message, [])
+    panel.wait()
+    return str(presets_of(panel).told.get("text", ""))
+
+
+def test_values_are_named_and_chosen_again(comfy: Comfy, panel_of: Callable[..., RunPanel]) -> None:
+    name = f"Presets {uuid.uuid4()}"
+    stored = comfy.workflows.save(GRAPH, name)
+    panel = panel_of(stored)
+    panel.set_input("2.text", "<b>שלום</b> 🙂")
+    assert send(panel, kind="save", name="Greeting") == "Saved as Greeting"
+    assert stored.presets["greeting"].inputs == {"2.text": "<b>שלום</b> 🙂"}
+    assert stored.presets["greeting"].locked == ["1.seed"]
+    other = panel_of(name)
+    assert presets_of(other).names == ["Greeting"]
+    other.set_input("1.seed", 7)
+    assert send(other, kind="use", name="Greeting") == ""
+    assert other.inputs == {"2.text": "<b>שלום</b> 🙂"}, "in place of all changes"
+    assert send(other, kind="delete", name="Greeting") == "Deleted Greeting"
+    assert stored.presets.list() == []
+    assert "has been deleted" in send(panel, kind="use", name="Greeting")
+    assert panel.inputs == {"2.text": "<b>שלום</b> 🙂"}, "nothing is lost"
+
+
+def test_two_panels_that_change_one_preset_are_told(
+    comfy: Comfy, panel_of: Callable[..., RunPanel]
+) -> None:
+    stored = comfy.workflows.save(GRAPH, f"Presets {uuid.uuid4()}")
+    stored.presets.save("Shared", {"2.text": "old"})
+    first, second = panel_of(stored), panel_of(stored)
+    for panel, text in ((first, "one"), (second, "two")):
+        panel.set_input("2.text", text)
+    assert send(first, kind="save", name="Shared") == "Saved as Shared"
+    assert "Another panel has changed this preset" in send(second, kind="save", name="Shared")
+    assert presets_of(second).told["kind"] == "conflict"
+    assert stored.presets["Shared"].inputs == {"2.text": "one"}
+    assert second.inputs == {"2.text": "two"}
+    assert send(second, kind="save", name="Shared") == "Saved as Shared"
+    assert stored.presets["Shared"].inputs == {"2.text": "two"}
+    assert "Another panel has changed" in send(first, kind="delete", name="Shared")
+    assert send(first, kind="use", name="Shared") == ""
+    assert first.inputs == {"2.text": "two"}
+
+
+def test_a_file_is_stored_with_its_first_preset(
+    comfy: Comfy, panel_of: Callable[..., RunPanel]
+) -> None:
+    name = f"Presets {uuid.uuid4()}"
+    panel = panel_of(Workflow(comfy.server, Source(GRAPH), title=name))
+    assert not presets_of(panel).stored
+    panel.set_input("2.text", "other words")
+    assert send(panel, kind="save", name="Other") == "Saved as Other"
+    (stored,) = comfy.workflows.list(name)
+    assert stored.presets["Other"].inputs == {"2.text": "other words"}
+    assert stored.version().workflow_api == GRAPH, "without the changes"
+    assert presets_of(panel_of(Workflow(comfy.server, Source(GRAPH), title=name))).names == [
+        "Other"
+    ]
+
+
+def test_names_that_the_workflow_does_not_have_are_told(
+    comfy: Comfy, panel_of: Callable[..., RunPanel]
+) -> None:
+    stored = comfy.workflows.save(GRAPH, f"Presets {uuid.uuid4()}")
+    stored.presets.save("Old", {"2.text": "kept", "9.gone": 1})
+    panel = panel_of(stored)
+    assert send(panel, kind="use", name="Old") == "The workflow has no input 9.gone"
+    assert panel.inputs == {"2.text": "kept"}
+
+
+def test_a_wrong_value_is_told_and_nothing_is_saved(
+    comfy: Comfy, panel_of: Callable[..., RunPanel]
+) -> None:
+    stored = comfy.workflows.save(GRAPH, f"Presets {uuid.uuid4()}")
+    panel = panel_of(stored)
+    panel._form._handle_custom_msg({"kind": "typed", "values": {"1.seed": "five"}}, [])
+    assert "must be a whole number" in send(panel, kind="save", name="Wrong")
+    assert stored.presets.list() == []
