@@ -19,6 +19,9 @@ JS_STAMP := js/node_modules/.package-lock.json
 QUICK := not comfyui and not browser and not cluster and not server and not slow
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --no-loadscope-reorder
 
+# Processes of the tests compile all modules each time if the environment sets this.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup run test quick check style unit coverage fuzz docs docs-serve notebooks screenshots comfyui browser clock hub-proxy js js-build dist release-check clean
 
 help: ## show this list

@@ -11,8 +11,6 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fastmcp import Client
-from fastmcp.exceptions import ToolError
 from PIL import Image
 
 from comfydeploy_jupyter.client import connect
@@ -21,6 +19,8 @@ from tests.jupyter_process import LAB
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
+
+    from fastmcp import Client
 
     from tests.jupyter_process import JupyterProcess
 
@@ -69,8 +69,17 @@ async def agent(jupyter: JupyterProcess) -> AsyncIterator[Client]:
     while not (told := list(jupyter.runtime_dir.glob("jpserver-mcp-*.json"))):
         assert time.monotonic() < deadline, "jupyter-server-mcp did not start"
         await asyncio.sleep(0.1)
+    from fastmcp import Client  # takes seconds, which every process of the tests would pay
+
     async with Client(json.loads(told[0].read_text())["url"]) as client:
         yield client
+
+
+def tool_error(match: str | None = None) -> Any:
+    """Expect an error of a tool."""
+    from fastmcp.exceptions import ToolError
+
+    return pytest.raises(ToolError, match=match)
 
 
 async def use(client: Client, tool: str, **arguments: Any) -> Any:
@@ -87,7 +96,7 @@ def kept(writable):
 async def test_without_the_setting_agents_may_only_look(start_jupyter, comfyui, tmp_path):
     async with agent(start(start_jupyter, comfyui, tmp_path)) as client:
         assert {tool.name for tool in await client.list_tools()} == set(READING)
-        with pytest.raises(ToolError):
+        with tool_error():
             await use(client, "comfyui_run_workflow", workflow_id="x")
 
 
@@ -131,7 +140,7 @@ async def test_an_agent_finds_runs_and_looks_at_a_workflow(writable, kept):
         picture = Image.open(io.BytesIO(base64.b64decode(seen.data)))
         assert (picture.format, picture.size) == ("PNG", (512, 228))
         assert picture.convert("RGB").getpixel((9, 9)) == pytest.approx((255, 0, 0), abs=3)
-        with pytest.raises(ToolError, match="number: the run has 1 picture"):
+        with tool_error("number: the run has 1 picture"):
             await use(client, "comfyui_view_picture", run_id=begun["run_id"], number=1)
         rows = await use(client, "comfyui_list_runs", limit=1)
         assert rows[0]["run_id"] == begun["run_id"]
@@ -186,11 +195,11 @@ async def test_long_texts_are_cut(writable):
 )
 async def test_wrong_arguments_are_named(writable, tool, arguments, part):
     async with agent(writable) as client:
-        with pytest.raises(ToolError, match=part):
+        with tool_error(part):
             await use(client, tool, **arguments)
 
 
 async def test_inputs_that_a_workflow_does_not_have_are_named(writable, kept):
     async with agent(writable) as client:
-        with pytest.raises(ToolError, match=r"1\.widht"):
+        with tool_error(r"1\.widht"):
             await use(client, "comfyui_run_workflow", workflow_id=kept, inputs={"1.widht": 9})

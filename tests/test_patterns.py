@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 PACKAGE = Path(comfydeploy_jupyter.__file__).parent
 USES = {"search", "match", "fullmatch", "sub", "split", "findall", "finditer"}
+MAY_HAVE_USES = re.compile(rf"\bre\.|\.({'|'.join(USES)})\(")
 SIZE = 1500
 
 
@@ -81,7 +82,8 @@ def calls_of(tree: ast.AST) -> Iterator[tuple[str, str, ast.Call]]:
 
 
 def every_pattern() -> list[Pattern]:
-    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in PACKAGE.rglob("*.py")}
+    sources = {path: path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")}
+    trees = {path: ast.parse(text) for path, text in sources.items() if MAY_HAVE_USES.search(text)}
     uses: dict[str, set[str]] = {}
     for tree in trees.values():
         for owner, use, _ in calls_of(tree):

@@ -273,10 +273,21 @@ def branching_inside_itself() -> dict[str, Any]:
     return {"required": {"mode": combo}}
 
 
+def endless_options() -> dict[str, Any]:
+    options = [{"key": str(number), "inputs": {}} for number in range(300_000)]
+    names = list(map(str, range(1_000_000)))
+    return {
+        "required": {
+            "mode": ["COMFY_DYNAMICCOMBO_V3", {"options": options}],
+            "name": ["COMBO", {"options": names}],
+        }
+    }
+
+
 LIES: dict[str, Any] = {
-    "combo inside itself": inside_itself(),
-    "group inside itself": growing_inside_itself(),
-    "combo many times inside itself": branching_inside_itself(),
+    "combo inside itself": inside_itself,
+    "group inside itself": growing_inside_itself,
+    "combo many times inside itself": branching_inside_itself,
     "group without template": {"required": {"images": ["COMFY_AUTOGROW_V3", {}]}},
     "template of numbers": {"required": {"images": ["COMFY_AUTOGROW_V3", {"template": 3}]}},
     "names of numbers": {
@@ -302,21 +313,14 @@ LIES: dict[str, Any] = {
         }
     },
     "options of no kind": {"required": {"mode": ["COMFY_DYNAMICCOMBO_V3", {"options": [3, {}]}]}},
-    "options without end": {
-        "required": {
-            "mode": [
-                "COMFY_DYNAMICCOMBO_V3",
-                {"options": [{"key": str(number), "inputs": {}} for number in range(300_000)]},
-            ],
-            "name": ["COMBO", {"options": list(map(str, range(1_000_000)))}],
-        }
-    },
+    "options without end": endless_options,
 }
 
 
 @pytest.mark.parametrize("lie", LIES)
 def test_definitions_that_lie_do_no_harm(lie: str) -> None:
-    definitions = NodeDefinitions({"Liar": {"input": LIES[lie]}})
+    inputs = LIES[lie]() if callable(LIES[lie]) else LIES[lie]
+    definitions = NodeDefinitions({"Liar": {"input": inputs}})
     begun = time.process_time()
     converted = ui_to_api({"nodes": [saved(1, "Liar", ["more"] * 50)]}, definitions)
     api_to_ui(converted.graph, definitions)
