@@ -22,7 +22,7 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS) --no-loadscope-reorder
 # Processes of the tests compile all modules each time if the environment sets this.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup run test quick check style unit coverage fuzz docs docs-serve notebooks screenshots comfyui browser clock hub-proxy js js-build dist release-check clean
+.PHONY: help setup run test quick check style forge unit coverage fuzz docs docs-serve notebooks screenshots comfyui browser clock hub-proxy js js-build dist release-check clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):[^=]* ## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -43,7 +43,7 @@ test: check docs unit ## set up what the tests need and run every check and test
 quick: style ## run linters, types, and the tests that need neither a ComfyUI nor a browser
 	COMFYUI_TEST_PATH=/nowhere $(PYTEST) -m "$(QUICK)" $(ARGS)
 
-check: style js ## run linters, types, import rules, and look for known vulnerabilities in dependencies
+check: style js forge ## run linters, types, import rules, and look for known vulnerabilities in dependencies
 	$(BIN)/python scripts/audit.py
 
 style: $(STAMP)-test
@@ -51,6 +51,12 @@ style: $(STAMP)-test
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
+
+forge: $(STAMP)-test
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms $(filter-out %/config.yml, $(wildcard .github/ISSUE_TEMPLATE/*.yml))
+	$(BIN)/zizmor --offline --quiet .github
 
 unit: $(STAMP)-test comfyui browser clock hub-proxy ## run the tests, or those that ARGS names: ARGS="tests/handlers -x"
 	COMFYUI_TEST_PATH=$(COMFYUI) $(PYTEST) $(OPTIONS) $(ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +50,11 @@ def test_workflows_read_only_and_pin_their_actions(path: Path) -> None:
     assert len(used) == sum("uses" in step for step in steps(path)) > 0
     for action in used:
         assert PINNED.fullmatch(action), action
+
+
+def test_the_dev_container_is_json() -> None:
+    container = json.loads((REPOSITORY / ".devcontainer" / "devcontainer.json").read_text())
+    assert container["postCreateCommand"].endswith("make setup")
 
 
 def test_workflow_tests_each_python() -> None:
