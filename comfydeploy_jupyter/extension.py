@@ -94,7 +94,7 @@ class ComfyDeploy(ExtensionApp):
         "",
         help="Folder of a ComfyUI on this machine: the one that contains main.py. The extension"
         " starts it and restarts it after a crash. If comfyui_url is set too, nothing is started,"
-        " and this folder only tells where models and outputs are.",
+        " and this folder is only used to find models and outputs.",
     ).tag(config=True)
     comfyui_python = Unicode(
         "",
@@ -156,7 +156,7 @@ class ComfyDeploy(ExtensionApp):
     mcp_write = Bool(
         False,
         help="Whether agents that reach jupyter-server-mcp, which asks for no token, may start and"
-        " cancel runs, download models and free memory; else they may only look.",
+        " cancel runs, download models and free memory; otherwise they may only read.",
     ).tag(config=True)
     keep_runs = Dict(
         per_key_traits={

@@ -101,7 +101,7 @@ class ComfyMagics(Magics):
 
     def _run(self, arguments: list[str]) -> Any:
         if not arguments:
-            raise UsageError("%comfy run: which file? %comfy run FILE [key=value …]")
+            raise UsageError("%comfy run: the file is missing: %comfy run FILE [key=value …]")
         path, *pairs = arguments
         inputs = dict(map(parse_pair, pairs))
         seed = inputs.pop("seed", None)
@@ -123,7 +123,7 @@ class ComfyMagics(Magics):
         number = RUNS
         if arguments:
             if not arguments[0].isdecimal() or int(arguments[0]) < 1:
-                raise UsageError(f"%comfy runs: how many? a number, not {arguments[0]!r}")
+                raise UsageError(f"%comfy runs: must be a number, not {arguments[0]!r}")
             number = int(arguments[0])
         return runs_page([run.known for run in self._client.runs(limit=number)])
 

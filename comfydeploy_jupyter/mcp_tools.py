@@ -53,7 +53,9 @@ SIDE = 512  # pixels, the longest side of a picture
 
 Inputs = Annotated[
     dict[str, Any] | None,
-    Field(description='New values by the keys that comfyui_describe_workflow tells, {"6.text": …}'),
+    Field(
+        description='New values by the keys that comfyui_describe_workflow returns, {"6.text": …}'
+    ),
 ]
 Machine = Annotated[
     str | None, Field(description="Id or name of a machine; leave out for the default one")

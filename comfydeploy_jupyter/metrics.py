@@ -68,7 +68,7 @@ _POOL_WAIT = Histogram(
 )
 _DISCONNECTS = Counter(
     "comfydeploy_comfyui_disconnects_total",
-    "How often a ComfyUI was lost that had been connected.",
+    "How often the connection to a ComfyUI was lost.",
     ("machine",),
 )
 _TRANSFERS = Counter(
@@ -78,12 +78,12 @@ _TRANSFERS = Counter(
 )
 _RETRIES = Counter(
     "comfydeploy_transfer_retries_total",
-    "Attempts of transfers that failed and are made again.",
+    "Failed attempts of transfers that are repeated.",
     ("direction",),
 )
 _BYTES = Counter(
     "comfydeploy_transfer_bytes_total",
-    "Bytes that transfers have moved, those of attempts that failed included.",
+    "Bytes that transfers have sent or received, including failed attempts.",
     ("direction",),
 )
 _RECEIVED_FILES = Counter(
@@ -194,10 +194,11 @@ class _Kind(NamedTuple):
 
 READINGS = {
     "comfydeploy_comfyui_up": _Kind(
-        "Whether ComfyUI is connected, so that runs can go to it.", ("machine",), min
+        "Whether ComfyUI is connected, so that it can execute runs.", ("machine",), min
     ),
     "comfydeploy_comfyui_queue_length": _Kind(
-        "Prompts that wait or run in ComfyUI's queue, those of others included, as it last told.",
+        "Prompts that wait or run in ComfyUI's queue, including those of others, as it last"
+        " reported.",
         ("machine",),
         max,
     ),
@@ -205,7 +206,7 @@ READINGS = {
         "When ComfyUI last sent an event.", ("machine",), max
     ),
     "comfydeploy_comfyui_restarts": _Kind(
-        "How often a ComfyUI that is run here ended and was started again.",
+        "How often a ComfyUI that this server started has ended and was started again.",
         ("machine",),
         family=CounterMetricFamily,
     ),
@@ -216,7 +217,7 @@ READINGS = {
     ),
     "comfydeploy_tunnel_up": _Kind("Whether there is a tunnel to it.", ("target",), max),
     "comfydeploy_tunnel_restarts": _Kind(
-        "How often the tunnel to it broke and was started again.",
+        "How often the tunnel to it failed and was started again.",
         ("target",),
         family=CounterMetricFamily,
     ),

@@ -325,7 +325,7 @@ class Services:
         if start:
             await machine.ready()
         elif not machine.connected:
-            raise ComfyUIUnavailableError(f"The ComfyUI of machine {machine.id!r} is away")
+            raise ComfyUIUnavailableError(f"The ComfyUI of machine {machine.id!r} is not available")
         assert machine.url is not None
         address = URL(machine.url)
         return Origin(
@@ -374,7 +374,7 @@ class Services:
         try:
             count = await self._uploads.clean(folders)
         except Exception:
-            log.exception("What uploads of killed servers left could not be removed")
+            log.exception("Files from uploads of killed servers could not be removed")
         else:
             if count:
                 log.info("Removed %d uploads that were never completed", count)
@@ -447,11 +447,13 @@ class Services:
         await self._transfers.open()
         await delivery.open()
         await self._runs.open()
-        self._tasks.start(self._recover(delivery), "Recovering what dead servers left")
+        self._tasks.start(self._recover(delivery), "Recovering the work of servers that have ended")
         self._machine_service.start()
         self._pools.start()
         if settings.autostart:
-            self._tasks.start(self._tidy(self.machines.get()), "Removing files that are left over")
+            self._tasks.start(
+                self._tidy(self.machines.get()), "Removing files that are no longer needed"
+            )
 
     async def _recover(self, delivery: Delivery) -> None:
         """Recover runs, transfers and messages of servers on this data folder that have died."""
@@ -466,4 +468,4 @@ class Services:
                     await self.runs.recover_orphans(sessions)
                     sessions = frozenset()
             except Exception:
-                log.exception("The work of a dead server could not be recovered")
+                log.exception("The work of a server that has ended could not be recovered")

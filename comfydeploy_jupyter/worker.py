@@ -102,7 +102,7 @@ def _call(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, Exc
         else:
             reason = f"ended before it was done: {_how_ended(process.returncode)}"
     raise ComfyDeployError(
-        f"The process for a large workflow {reason}. Perhaps there is too little memory"
+        f"The process for a large workflow {reason}. Perhaps there is not enough memory"
     )
 
 

@@ -523,7 +523,7 @@ class TestStoppedComfyUI:
         result = reader.end()
         assert (result["status"], result["error"]["type"]) == ("failed", "ComfyUIEnded")
         assert "ComfyUI has not answered for" in result["error"]["message"]
-        assert "does not answer, as where memory runs out" in result["error"]["message"]
+        assert "not answer, for example because memory ran out" in result["error"]["message"]
         assert "--lowvram" in result["error"]["message"]
         server.until(waiting, "failed")
         assert server.get("check-status")[1]["status"] == "degraded"

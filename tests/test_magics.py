@@ -118,7 +118,7 @@ def test_help(comfy: Any) -> None:
     [
         ("rum x", "there is no command 'rum'; did you mean run?"),
         ("zzz", "there is no command 'zzz'\n%comfy status"),
-        ("run", "which file?"),
+        ("run", "the file is missing"),
         ("run 'my flow.json' text", "'text' is not key=value"),
         ("run 'my flow.json' =3", "'=3' is not key=value"),
         ("run 'my flow.json' seed=x", "seed must be a whole number, not 'x'"),

@@ -139,11 +139,12 @@ def _check(server: Server) -> None:
         how = f"give one to connect(token=…) or in {ENV_TOKEN}"
         if server.token:
             raise UnauthorizedError(
-                f"the Jupyter server at {server.url} refuses the token; {how} that it knows"
+                f"the Jupyter server at {server.url} does not accept the token; {how} that it"
+                " accepts"
             ) from error
         raise UnauthorizedError(
-            f"the Jupyter server at {server.url} wants a token, and none is known (a password is "
-            f"nothing that a program could give); start Jupyter with a token and {how}"
+            f"the Jupyter server at {server.url} requires a token, and none is known (a program "
+            f"cannot enter a password); start Jupyter with a token and {how}"
         ) from error
 
 

@@ -82,10 +82,10 @@ class WorkflowModel:
 STATES = {
     "present": "is there",
     "missing": "is missing",
-    "no_link": "is missing, and the workflow has no link to it",
+    "no_link": "is missing, and the workflow contains no link to it",
     "unused": "is not used",
-    "fetching": "is on its way",
-    "done": "is there now",
+    "fetching": "is being downloaded",
+    "done": "is downloaded",
 }
 
 
@@ -161,7 +161,9 @@ class FetchedModels(Sequence[WorkflowModel]):
         deadline = None if timeout is None else time.monotonic() + timeout
         while not self.refresh().done:
             if deadline is not None and time.monotonic() >= deadline:
-                raise RunTimeoutError(f"The models are not there after {timeout:g} s; they go on")
+                raise RunTimeoutError(
+                    f"The models are not complete after {timeout:g} s; the downloads continue"
+                )
             time.sleep(POLL_INTERVAL)
         return self
 

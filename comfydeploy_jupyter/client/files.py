@@ -140,7 +140,7 @@ def send_chunks(
         The chunks have another size than given, or the name has a line break.
     """
     if {"\r", "\n"} & {*name}:
-        raise InvalidRequestError.of_field("name", f"has a line break in it: {name!r}")
+        raise InvalidRequestError.of_field("name", f"contains a line break: {name!r}")
     form = _Form(fields, name, size, chunks)
     address = server.address("upload-file", {"machine": machine})
     return dict(server.send_form(address, form, form.content_type, timeout=UPLOAD_TIMEOUT))
@@ -250,7 +250,7 @@ def _opened(source: Any) -> IO[bytes]:
     if isinstance(source, (str, os.PathLike)):
         path = Path(source).expanduser()
         if not path.is_file():
-            raise InvalidRequestError.of_field("file", f"there is no file {path}")
+            raise InvalidRequestError.of_field("file", f"the file {path} does not exist")
         return path.open("rb")
     if isinstance(source, (bytes, bytearray)):
         return io.BytesIO(source)
@@ -304,7 +304,9 @@ def _picture_of(array: Any) -> Any:
         values = values[:, :, 0]
     if values.ndim not in (2, 3) or (values.ndim == 3 and values.shape[2] not in (3, 4)):
         raise InvalidRequestError.of_field(
-            "file", f"an array of shape {values.shape} is no picture: (height, width[, 1, 3 or 4])"
+            "file",
+            f"an array of shape {values.shape} is not a picture; it must be (height, width[, 1,"
+            " 3 or 4])",
         )
     if values.dtype.kind == "f":
         values = np.clip(values * 255.0 + 0.5, 0, 255)

@@ -75,8 +75,8 @@ def sign_in(server: Server, *, timeout: float | None) -> str:
                 reply = server.get("auth-response", request_id=request_id)
             except (CloudError, ServerUnreachableError) as fault:
                 if fault.status == EXPIRED:
-                    state = "over; call login() again for a new link"
-                    fault.message = f"The sign-in is over: {fault.message}"
+                    state = "ended; call login() again for a new link"
+                    fault.message = f"The sign-in failed: {fault.message}"
                     fault.args = (fault.message,)
                     raise
                 last_error = fault  # it may be gone at the next poll

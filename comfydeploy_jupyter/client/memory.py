@@ -22,7 +22,9 @@ class FreedMemory(NamedTuple):
 
     def __str__(self) -> str:
         freed = f"{_with_unit(self.gpu)} of GPU memory, {_with_unit(self.ram)} of RAM freed"
-        return f"{freed}; ComfyUI frees more after its present run" if self.pending else freed
+        return (
+            f"{freed}; ComfyUI frees more when the current run has ended" if self.pending else freed
+        )
 
 
 def _with_unit(size: int) -> str:

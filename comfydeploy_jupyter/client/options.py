@@ -53,9 +53,11 @@ def check_options(options: dict[str, Any], also: Collection[str] = ()) -> None:
         if name in OPTIONS:
             continue
         if name == "wait":
-            raise TypeError("wait: run() waits and submit() does not")
+            raise TypeError("wait: use run() to wait, or submit() not to wait")
         if name in ARGUMENTS:
-            hint = "; wait() of what this returns does too" if name == "timeout" else ""
+            hint = (
+                "; so does wait() of the object that submit() returns" if name == "timeout" else ""
+            )
             raise TypeError(f"{name}: run() takes it{hint}")
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"options are {', '.join(sorted(OPTIONS))}"

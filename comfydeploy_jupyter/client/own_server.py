@@ -138,7 +138,7 @@ class OwnServer:
         lines = log.splitlines()[-LOG_LINES:]
         last = f": {lines[-1].strip()}" if lines else ""
         return ServerUnreachableError(
-            f"the Jupyter server that was to be started {what}{last}", details={"log": lines}
+            f"the Jupyter server that connect() started {what}{last}", details={"log": lines}
         )
 
 

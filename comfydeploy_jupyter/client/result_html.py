@@ -49,7 +49,7 @@ def result_html(result: Result, *, files: bool) -> str:
     if result.status == "failed":
         parts.append(_box(result.failure or "the run failed"))
     if result.left_out:
-        parts.append(_box("\n".join(["Left out by ComfyUI:", *result.left_out])))
+        parts.append(_box("\n".join(["Not executed by ComfyUI:", *result.left_out])))
     if files:
         parts.extend(_media(result))
     parts.extend(_text(text) for text in result.texts)

@@ -142,6 +142,6 @@ def _check_seed(seed: object) -> None:
     ):
         raise InvalidRequestError.of_field(
             "seed",
-            f"must be a whole number from 0 to 2**64 - 1, not {seed!r}; for new ones leave it out"
-            ' and give seed_mode="random", for a node that takes others use inputs=',
+            f"must be a whole number from 0 to 2**64 - 1, not {seed!r}; for random seeds omit it"
+            ' and give seed_mode="random"; for a node that accepts other seeds use inputs=',
         )

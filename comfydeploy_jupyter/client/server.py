@@ -227,14 +227,14 @@ def unreachable(address: str, error: Exception) -> ServerUnreachableError:
     where = f"{parts.scheme}://{parts.netloc}{parts.path}"
     if isinstance(error, requests.exceptions.SSLError):
         return ServerUnreachableError(
-            f"the certificate of {where} is not trusted (set REQUESTS_CA_BUNDLE to the file of "
-            "its authority)",
+            f"the certificate of {where} is not trusted (set REQUESTS_CA_BUNDLE to the file "
+            "with the certificate of its authority)",
             extra={"sent": False},
         )
     refused = _never_connected(error)
     why = "does not answer" if refused else "broke the connection"
     if isinstance(error, requests.ReadTimeout):
-        why = "is silent for too long"
+        why = "has not answered in time"
     return ServerUnreachableError(
         f"the Jupyter server at {where} {why}", extra={"sent": not refused}
     )
@@ -283,8 +283,8 @@ def _json(response: requests.Response) -> Any:
         raise unreachable(response.url, error) from error
     except ValueError as error:
         raise ComfyDeployError(
-            f"{urlsplit(response.url).path} answered something that is not JSON; is there a proxy "
-            "or a login page in between?"
+            f"{urlsplit(response.url).path} did not return JSON; perhaps a proxy or a login page "
+            "has answered"
         ) from error
 
 
@@ -293,8 +293,9 @@ def _error_of(response: requests.Response) -> ComfyDeployError:
     if response.is_redirect:
         location = urlsplit(urljoin(response.url, response.headers.get("Location", "")))
         return UnauthorizedError(
-            f"{path} leads elsewhere ({location.netloc}{location.path}): the server is not "
-            "running, wants a log-in, or has another address"
+            f"{path} redirects to another address ({location.netloc}{location.path}): the server"
+            " is "
+            "not running, requires a login, or has another address"
         )
     try:
         reply = json.loads(response.content)
@@ -308,7 +309,7 @@ def _error_of(response: requests.Response) -> ComfyDeployError:
             f"there; {HOW_TO_ENABLE}"
         )
     if response.status_code in {401, UnauthorizedError.status}:
-        return UnauthorizedError(f"{path}: the Jupyter server refuses the token")
+        return UnauthorizedError(f"{path}: the Jupyter server does not accept the token")
     error = ComfyDeployError(f"{path} answered {response.status_code} {response.reason}")
     error.status = response.status_code
     return error

@@ -91,7 +91,7 @@ def _node(node: dict[str, Any]) -> str:
     where = {
         "git": f"{node['repository']} at {str(node['commit'])[:10]}",
         "registry": f"{node['id']} {node['version']}",
-        "files": "only its files",
+        "files": "without repository: its files are copied",
     }
     return f"{node['name']}: {where[node['kind']]}"
 

@@ -275,8 +275,8 @@ class EventStream(Iterator[Event]):
             self.close()
             problem = "" if self._problem is None else f": {self._problem}"
             raise ServerUnreachableError(
-                f"the run {self.prompt_id} cannot be followed any more{problem}; it may go on: "
-                f"ask for it with get({self.prompt_id!r})",
+                f"the run {self.prompt_id} cannot be followed any more{problem}; it may still "
+                f"be running: get its state with get({self.prompt_id!r})",
                 extra={"prompt_id": self.prompt_id},
             ) from self._problem
         self._failures += 1
@@ -290,7 +290,7 @@ class EventStream(Iterator[Event]):
         if self._is_late():
             self.close()
             raise RunTimeoutError(
-                f"the run {self.prompt_id} is not finished after {self._timeout:g} s; it goes on",
+                f"the run {self.prompt_id} has not ended after {self._timeout:g} s; it continues",
                 extra={"prompt_id": self.prompt_id},
             )
 

@@ -18,8 +18,8 @@ STATUS_TIMEOUT = 30.0  # s
 NAMES = {"comfyui": "ComfyUI", "jupyter": "Jupyter"}
 PROTECTIONS = {
     "gate": "protected by the secret in its link",
-    "jupyter": "protected by Jupyter's log-in",
-    "none": "NOT protected: everybody who has the address gets in",
+    "jupyter": "protected by Jupyter's login",
+    "none": "NOT protected: everybody who knows the address has access",
 }
 
 
@@ -115,7 +115,7 @@ class TunnelStatus:
         name = NAMES.get(self.target, self.target)
         if not self.running:
             return f"{name}: {self.state}" + (f" ({self.error})" if self.error else "")
-        where = self.url or "at the address that it has at Cloudflare"
+        where = self.url or "at the address that is configured at Cloudflare"
         more = "; open its access_url" if self.protection == "gate" else ""
         return f"{name}: {where}, {PROTECTIONS[self.protection]}{more}"
 

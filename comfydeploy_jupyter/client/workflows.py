@@ -236,7 +236,7 @@ class Workflows:
         else:
             source = Source(workflow)
         if workflow_api is not None and not source.is_ui:
-            raise InvalidRequestError.of_field("workflow_api", "workflow is in API format itself")
+            raise InvalidRequestError.of_field("workflow_api", "workflow is already in API format")
         if name is None and workflow_id is None:
             title = workflow.title if isinstance(workflow, Workflow) else file_title(workflow)
             name = title or None

@@ -59,7 +59,9 @@ class CloudAccess:
         """
         key = (given or self.signed_in_key or self._api_key or "").strip()
         if not (key.isascii() and key.isprintable()):
-            raise NoAPIKeyError("The ComfyDeploy API key has characters that no key has")
+            raise NoAPIKeyError(
+                "The ComfyDeploy API key contains characters that are not allowed in keys"
+            )
         if not key:
             raise NoAPIKeyError(
                 "No ComfyDeploy API key: send it as X-ComfyDeploy-Token, sign in, or configure"

@@ -227,7 +227,7 @@ class CloudClient:
             ) as response:
                 text = await responses.read_whole(response, LARGEST)
         except asyncio.TimeoutError:
-            error = CloudError(f"ComfyDeploy does not answer {what} in time")
+            error = CloudError(f"ComfyDeploy did not answer {what} in time")
             raise _CallError(error, passing=True) from None
         except aiohttp.ClientConnectorError as cause:
             reason = cause.os_error.strerror or type(cause.os_error).__name__
@@ -236,7 +236,7 @@ class CloudClient:
         except (aiohttp.ClientError, OSError, ValueError) as cause:
             # Not chained: aiohttp's errors contain the request's headers, and so the key.
             error = CloudError(
-                f"ComfyDeploy broke off its answer to {what}: {type(cause).__name__}"
+                f"ComfyDeploy ended its response to {what} too early: {type(cause).__name__}"
             )
             raise _CallError(error, passing=True) from None
         return await _read(response, text, what, key)
@@ -337,7 +337,7 @@ class _CallError(Exception):
 
 def unreadable(what: str) -> CloudError:
     """Return the error for a response of an unexpected form."""
-    return CloudError(f"ComfyDeploy's answer to {what} is not what it should be")
+    return CloudError(f"ComfyDeploy's answer to {what} has an unexpected form")
 
 
 async def _read(response: aiohttp.ClientResponse, text: bytes, what: str, key: str | None) -> Any:

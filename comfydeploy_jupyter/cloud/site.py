@@ -128,7 +128,7 @@ class Site:
             await asyncio.wait({asking, sending}, return_when=asyncio.FIRST_COMPLETED)
             return await wait_for(asking, self.answer_within)
         except asyncio.TimeoutError:
-            raise CloudError(f"{self.url} does not answer in time") from None
+            raise CloudError(f"{self.url} did not answer in time") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
             # Not chained: aiohttp's errors contain the request's headers, and so the key.
             reason = getattr(getattr(error, "os_error", None), "strerror", None)
@@ -151,7 +151,9 @@ class Site:
             async for piece in response.content.iter_any():
                 yield piece
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-            raise CloudError(f"{self.url} broke off its answer: {type(error).__name__}") from None
+            raise CloudError(
+                f"{self.url} ended its response too early: {type(error).__name__}"
+            ) from None
 
     def returned_headers(self, response: aiohttp.ClientResponse) -> dict[str, str]:
         """Return the headers of a response that are forwarded, without ``Location``."""

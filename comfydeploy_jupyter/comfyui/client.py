@@ -385,10 +385,15 @@ class ComfyUIClient(Transport):
         try:
             async with await wait_for(asking, self.timeout) as answer:
                 if answer.headers.get("Content-Encoding", "identity") != "identity":
-                    raise self.unavailable("it packs GET /view, though it was asked not to")
+                    raise self.unavailable(
+                        "it compresses the response of GET /view, although the request does not"
+                        " allow that"
+                    )
                 yield answer
         except asyncio.TimeoutError:
-            raise self.unavailable("it does not go on with GET /view", hangs=True) from None
+            raise self.unavailable(
+                "it does not send more of the response of GET /view", hangs=True
+            ) from None
         except aiohttp.ClientError as error:
             raise self.unavailable(str(error) or type(error).__name__) from error
 

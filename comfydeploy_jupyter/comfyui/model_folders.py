@@ -209,7 +209,7 @@ def _read(path: Path) -> bytes:
     """
     with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:  # noqa: PTH123 - of a descriptor
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file")
+            raise OSError(errno.EINVAL, "it is not a regular file")
         content = file.read(_LONGEST + 1)
     if len(content) > _LONGEST:
         raise OSError(errno.EFBIG, f"it is longer than {_LONGEST} bytes")
@@ -230,13 +230,13 @@ def _read_extra_paths(config: Path) -> Iterator[tuple[str, str, bool]]:
         if isinstance(section, Mapping):
             yield from _read_section(config, dict(section))
         elif section is not None:
-            log.warning("The section %r of %s is ignored: it is no mapping", title, config)
+            log.warning("The section %r of %s is ignored: it is not a mapping", title, config)
 
 
 def _read_section(config: Path, section: dict[Any, Any]) -> Iterator[tuple[str, str, bool]]:
     given = section.pop("base_path", None) or ""
     if not isinstance(given, str) or "\0" in given:  # with YAML aliases a short list can be huge
-        log.warning("A section of %s is ignored: its base_path is no path", config)
+        log.warning("A section of %s is ignored: its base_path is not a path", config)
         return
     try:
         base = Path(given).expanduser()
@@ -247,7 +247,7 @@ def _read_section(config: Path, section: dict[Any, Any]) -> Iterator[tuple[str, 
     is_default = bool(section.pop("is_default", False))
     for name, lines in section.items():
         if not isinstance(lines, str) or "\0" in lines:
-            log.warning("%r in %s is ignored: it is no path", name, config)
+            log.warning("%r in %s is ignored: it is not a path", name, config)
             continue
         for line in filter(None, lines.split("\n")):
             yield str(name), os.path.normpath(start / line), is_default

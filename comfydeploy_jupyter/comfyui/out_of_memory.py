@@ -9,11 +9,13 @@ from pathlib import Path
 KILLED = 137  # exit code of a process that was killed by SIGKILL
 
 ADVICE = (
-    "Make the picture or the batch smaller, start ComfyUI with --lowvram (launch_args), or have it"
-    " give up memory before the run: comfy.free()"
+    "Make the picture or the batch smaller, start ComfyUI with --lowvram (launch_args), or free its"
+    " memory before the run: comfy.free()"
 )
 
-HANGS = f"it may be there, but does not answer, as where memory runs out. If that is it: {ADVICE}"
+HANGS = (
+    f"it may be running but not answer, for example because memory ran out. In that case: {ADVICE}"
+)
 """Probable cause and advice for a ComfyUI that does not respond."""
 
 _SIGNS = re.compile(
@@ -55,8 +57,8 @@ def why_killed(exit_code: int | None, oom_kills: int) -> str | None:
     if oom_kills > 0:
         return f"the system ended it because memory ran out. {ADVICE}"
     if exit_code == KILLED:
-        guess = "something killed it, as the system does where memory runs out"
-        return f"{guess}. If that was it: {ADVICE}"
+        guess = "it was killed, perhaps by the system because memory ran out"
+        return f"{guess}. In that case: {ADVICE}"
     return None
 
 

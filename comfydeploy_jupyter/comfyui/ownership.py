@@ -39,7 +39,7 @@ def objection(path: Path) -> str | None:
         if here.is_symlink():
             links += 1
             if links > MOST_LINKS:
-                return f"{path} leads through too many links"
+                return f"{path} contains too many links"
             target = here.readlink()
             found = _foreign_owner(here, here.lstat().st_uid)
             here = Path("/") if target.is_absolute() else here.parent

@@ -120,8 +120,8 @@ async def parse_object(text: bytes, *, without_graph: bool = False) -> dict[str,
         found = None
     if not isinstance(found, dict):
         raise ComfyUIUnavailableError(
-            "ComfyUI's answer is not the JSON object that was asked for",
-            extra={"hint": "Check that the address really is ComfyUI's."},
+            "ComfyUI's response is not the expected JSON object",
+            extra={"hint": "Check that this is the address of ComfyUI."},
         )
     return found
 
@@ -129,6 +129,6 @@ async def parse_object(text: bytes, *, without_graph: bool = False) -> dict[str,
 def not_comfyui(path: str) -> ComfyUIUnavailableError:
     """Return the error for a response that is not one of ComfyUI."""
     return ComfyUIUnavailableError(
-        f"What answers {path} is not ComfyUI, or another version of it than is understood",
-        extra={"hint": "Check that the address really is ComfyUI's."},
+        f"The response to {path} is not from ComfyUI, or from a version that is not supported",
+        extra={"hint": "Check that this is the address of ComfyUI."},
     )

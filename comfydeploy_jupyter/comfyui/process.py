@@ -326,7 +326,7 @@ class ComfyUIProcess:
             return _free_port(host)
         port = port_number(wanted)
         if port is None:
-            raise self._unavailable(f"launch_args: {wanted!r} is no port")
+            raise self._unavailable(f"launch_args: {wanted!r} is not a port")
         if not _is_free(host, port):
             raise self._unavailable(f"ComfyUI cannot be started: port {port} of {host} is taken")
         return port
@@ -346,7 +346,7 @@ def _tell(callback: Callable[[State], object], state: State) -> None:
     try:
         callback(state)
     except Exception:
-        logger.exception("A callback failed at ComfyUI's new state %s", state)
+        logger.exception("A callback failed for ComfyUI's new state %s", state)
 
 
 def port_number(given: str | int) -> int | None:

@@ -105,7 +105,9 @@ class Transport:
 
     def _sessions(self) -> tuple[aiohttp.ClientSession, aiohttp.ClientSession]:
         if self._closed:
-            raise self.unavailable("its machine was changed or restarted meanwhile", sent=False)
+            raise self.unavailable(
+                "its machine was changed or restarted during the request", sent=False
+            )
         if self._opened is None:
             connector = CheckedConnector(self._peers, self._access.tls)
             make = partial(
@@ -168,7 +170,7 @@ class Transport:
             async for piece in answer.content.iter_any():
                 yield piece
         except (aiohttp.ClientError, OSError) as error:
-            raise self.unavailable(f"it broke off ({error})") from error
+            raise self.unavailable(f"the connection was lost ({error})") from error
 
     async def open_socket(self, target: str) -> aiohttp.ClientWebSocketResponse[bool]:
         """Open a WebSocket on behalf of another client.
@@ -358,7 +360,9 @@ class Transport:
         if may_lack and response.status == 500:
             raise FailedJobError
         if response.status == 413:
-            raise TooLargeError(f"ComfyUI at {clean_url(self.url)} takes no body of this size")
+            raise TooLargeError(
+                f"ComfyUI at {clean_url(self.url)} does not accept a body of this size"
+            )
         if response.status >= 300:
             raise self.unavailable(f"it answered {response.status} to {method} {path}")
         return text, whole
@@ -368,7 +372,7 @@ def _without_redirects() -> aiohttp.TraceConfig:
     """Return a trace config that refuses redirects: ``ws_connect`` has no option for that."""
 
     async def refuse(*_: object) -> None:
-        raise aiohttp.ClientPayloadError("it leads elsewhere")
+        raise aiohttp.ClientPayloadError("it answered with a redirect")
 
     config = aiohttp.TraceConfig()
     config.on_request_redirect.append(refuse)

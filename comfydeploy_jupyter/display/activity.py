@@ -30,7 +30,7 @@ def activity(progress: RunProgress) -> str:
     if progress.node is None:
         words = {
             "queued": "Waiting in the queue",
-            "left": "Not followed any more",
+            "left": "No longer followed",
             "not-started": "Not started",
         }
         return words.get(progress.status, progress.status.capitalize())

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 SWEEP_CLASS = "comfydeploy-sweep"
 GONE = (
-    "The kernel of this sweep was restarted or is gone. Run this cell again to go on with it;"
-    " runs that were queued go on."
+    "The kernel of this sweep was restarted or is gone. Run this cell again to continue it;"
+    " queued runs continue."
 )
 
 SHEET_INTERVAL, SHEET_SHARE = 1.0, 10.0
@@ -53,7 +53,7 @@ class SweepView:
         self._stop = w.Button(
             description="Stop",
             icon="stop",
-            tooltip="Cancel what is queued; resume() goes on",
+            tooltip="Cancel the queued runs; resume() continues",
             layout=w.Layout(width="90px", margin="0", flex="0 0 auto"),
         )
         self._stop.on_click(lambda _: self._stop_sweep())

@@ -267,7 +267,9 @@ class UploadForm:
                     sha256=digest,
                     reused=not placed,
                 )
-        raise ConflictError(f"file: there are {MOST_NAMES} files named like {part.name} already")
+        raise ConflictError(
+            f"file: there are {MOST_NAMES} files with a name like {part.name} already"
+        )
 
     def _place(
         self, part: _Part, name: str, where: _Destination, target: int, *, overwrite: bool
@@ -414,7 +416,7 @@ class UploadForm:
             self._destination()
         elif value and value not in self._machine:
             raise InvalidRequestError.of_field(
-                field, "belongs in the query: the files go to its folders as they arrive"
+                field, "must be in the query: files are written to its folders while they arrive"
             )
 
     def _on_end(self) -> None:
@@ -455,7 +457,7 @@ def _user_errors() -> Iterator[None]:
             ) from error
         if error.errno in {errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ}:
             raise InvalidRequestError.of_field(
-                "file", "the disk it is for cannot have a file of this name"
+                "file", "the target disk does not allow a file of this name"
             ) from error
         raise
 
@@ -465,7 +467,7 @@ def _boundary(content_type: str) -> bytes:
     if not content_type.lower().startswith("multipart/form-data") or not boundary:
         raise InvalidRequestError.of_field("body", "must be multipart/form-data with a boundary")
     if not boundary.isascii() or len(boundary) > MAX_BOUNDARY:
-        raise InvalidRequestError.of_field("body", "its boundary is not as RFC 2046 has it")
+        raise InvalidRequestError.of_field("body", "its boundary does not conform to RFC 2046")
     return boundary.encode()
 
 

@@ -173,9 +173,11 @@ class Hasher:
                 try:
                     await self._repository.put(key, sha256)
                 except (NoSpaceError, StoreUnavailableError) as error:
-                    log.warning("A hash will have to be computed again: %s", error.message)
+                    log.warning(
+                        "A hash could not be stored and will be computed again: %s", error.message
+                    )
                 return FileHash(progress.path, sha256, key.size, cached=False)
-        raise ConflictError(f"{progress.path} changes while it is hashed; try again later.")
+        raise ConflictError(f"{progress.path} is changing while it is hashed; try again later.")
 
     def _read(self, folders: Folders, progress: HashingProgress) -> tuple[FileKey, str] | None:
         """Return a file's state and hash, or None if the file changed in the meantime."""

@@ -34,10 +34,10 @@ def safe_filename(name: str, *, field: str = "file") -> str:
         If no character remains, or the name contains control characters.
     """
     if _CONTROL.search(name):
-        raise InvalidRequestError.of_field(field, "its name holds control characters")
+        raise InvalidRequestError.of_field(field, "its name contains control characters")
     last = re.split(r"[/\\]", name)[-1].strip().strip(". ")
     if not last:
-        raise InvalidRequestError.of_field(field, f"{name!r} is no usable file name")
+        raise InvalidRequestError.of_field(field, f"{name!r} is not a valid file name")
     return numbered(f"_{last}" if _RESERVED.match(last) else last, 0)
 
 
@@ -69,7 +69,7 @@ def safe_subfolder(subfolder: str, *, field: str = "subfolder") -> str:
         If it contains control characters, or a component that begins with a dot.
     """
     if _CONTROL.search(subfolder):
-        raise InvalidRequestError.of_field(field, "must not hold control characters")
+        raise InvalidRequestError.of_field(field, "must not contain control characters")
     path = posixpath.normpath(subfolder.strip().replace("\\", "/"))
     if path == ".":
         return ""
@@ -78,5 +78,7 @@ def safe_subfolder(subfolder: str, *, field: str = "subfolder") -> str:
             f"{field}: must be a folder below that of its type", details={"field": field}
         )
     if any(part.startswith(".") for part in path.split("/")):
-        raise InvalidRequestError.of_field(field, "must not hold folders that begin with a dot")
+        raise InvalidRequestError.of_field(
+            field, "must not contain folders whose names begin with a dot"
+        )
     return path

@@ -106,9 +106,7 @@ class Staging:
         except FileExistsError:
             return False
         except (IsADirectoryError, NotADirectoryError):
-            raise ConflictError(
-                f"file: {name} is a folder there, so it is not overwritten"
-            ) from None
+            raise ConflictError(f"file: {name} is a folder, which is not overwritten") from None
         return True
 
     def _link(self, file: str, name: str, target: int) -> None:

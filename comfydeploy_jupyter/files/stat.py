@@ -58,6 +58,6 @@ def fs_stat(folders: Folders, path: str | None = None) -> dict[str, Any]:
 def _default(folders: Folders) -> Path:
     start = folders.models_directory or folders.jupyter_root
     if start is None:
-        raise NotFoundError("No folder is known; name one as `path`.")
+        raise NotFoundError("No folder is known; give one as `path`.")
     real = Path(os.path.realpath(start))
     return next(folder for folder in (real, *real.parents) if folder.is_dir())

@@ -134,7 +134,7 @@ class _Chooser:
     def read_app(self, data: object) -> None:
         """Read the inputs and outputs of ``linearData``."""
         if not isinstance(data, Mapping):
-            self.warnings.append("extra.linearData is ignored: it is no object")
+            self.warnings.append("extra.linearData is ignored: it is not an object")
             return
         for number, entry in enumerate(self._list(data, "inputs")):
             found = self._app_input(entry)
@@ -145,7 +145,11 @@ class _Chooser:
         for number, entry in enumerate(self._list(data, "outputs")):
             place = self._find(entry) if _is_id(entry) else None
             if place is None:
-                what = "the workflow has no such node" if _is_id(entry) else "it is no id of a node"
+                what = (
+                    "the workflow has no such node"
+                    if _is_id(entry)
+                    else "it is not the id of a node"
+                )
                 self.warnings.append(f"extra.linearData.outputs[{number}] is ignored: {what}")
             elif place.id not in self.outputs:
                 self.outputs.append(place.id)
@@ -155,7 +159,7 @@ class _Chooser:
         if value is None:
             return []
         if not isinstance(value, list):
-            self.warnings.append(f"extra.linearData.{key} is ignored: it is no list")
+            self.warnings.append(f"extra.linearData.{key} is ignored: it is not a list")
             return []
         if len(value) > MOST_INPUTS:
             self.warnings.append(f"extra.linearData.{key}: only the first {MOST_INPUTS} are read")
@@ -164,10 +168,10 @@ class _Chooser:
     def _app_input(self, entry: object) -> ChosenInput | str:
         """Return an input of ``linearData``, or the reason why it is invalid."""
         if not isinstance(entry, list) or len(entry) < 2:
-            return "it is no pair of a node's id and the name of a widget"
+            return "it is not a pair of a node's id and the name of a widget"
         owner, name = entry[0], entry[1]
         if not _is_id(owner) or not isinstance(name, str):
-            return "it is no pair of a node's id and the name of a widget"
+            return "it is not a pair of a node's id and the name of a widget"
         # Newer editors write "<graph>:<node>:<widget>", with the parts encoded.
         full = _WIDGET_ID.fullmatch(owner) if isinstance(owner, str) else None
         if full is not None:

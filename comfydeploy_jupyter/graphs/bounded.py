@@ -66,7 +66,7 @@ class BoundedReader:
         self._parts -= 1
         head = self.peek(offset, struct.calcsize(format))
         if self._parts < 0 or len(head) < struct.calcsize(format):
-            raise BrokenFileError("the file ends too early, or never")
+            raise BrokenFileError("the file ends too early, or a part of it has no end")
         return struct.unpack(format, head)
 
     def spend(self, size: int) -> None:

@@ -32,17 +32,17 @@ def check_agreement(graph: Graph, ui: dict[str, Any]) -> None:
         top, _, inner = node_id.partition(":")
         drawn, kind = nodes.node(ui, top), node.get("class_type")
         if drawn is None or (not inner and kind not in (None, drawn.get("type"))):
-            raise _another(node_id, f"node {node_id!r} ({kind}) is not in it")
+            raise _another(node_id, f"node {node_id!r} ({kind}) is not in workflow")
         for slot in () if inner else objects(drawn.get("inputs")):
             name, source = slot.get("name"), nodes.link_source(ui, slot.get("link"))
             value = inputs_of(node).get(name) if isinstance(name, str) else None
             if source and source[0] in graph and is_link(value) and tuple(value) != source:
-                found = f"input {name!r} of node {node_id!r} comes from node {source[0]!r} in it"
-                raise _another(node_id, found)
+                found = f"input {name!r} of node {node_id!r} comes from node {source[0]!r}"
+                raise _another(node_id, f"{found} in workflow")
 
 
 def _another(node_id: str, found: str) -> InvalidRequestError:
     return InvalidRequestError(
-        f"workflow: is another graph than workflow_api: {found}",
+        f"workflow: differs from workflow_api: {found}",
         details={"field": "workflow", "node_id": node_id},
     )

@@ -26,12 +26,11 @@ DEEPEST_VALUE = 200
 """The most levels of nested lists and objects that ComfyUI can copy for certain."""
 
 _LONG = (
-    f"is in a cycle, or at the end of more than {LONGEST_CHAIN} nodes in a row, and ComfyUI breaks"
-    " down of such a chain"
+    f"is in a cycle, or at the end of more than {LONGEST_CHAIN} nodes in a row, and such a chain"
+    " makes ComfyUI fail"
 )
 _DEEP = (
-    f"has more than {DEEPEST_VALUE} lists or objects within each other, and ComfyUI breaks down of"
-    " such a value"
+    f"has more than {DEEPEST_VALUE} nested lists or objects, and such a value makes ComfyUI fail"
 )
 
 

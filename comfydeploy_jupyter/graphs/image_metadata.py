@@ -74,7 +74,7 @@ def embedded_workflow(source: bytes | BinaryIO, *, field: str = "file") -> Embed
     texts = _texts_of(head)
     if texts is None:
         raise InvalidRequestError.of_field(
-            field, f"is no kind of file that ComfyUI writes workflows into: {_KINDS}"
+            field, f"is not a kind of file into which ComfyUI writes workflows: {_KINDS}"
         )
     found = EmbeddedWorkflow(workflow=None, prompt=None)
     problem = ""
@@ -88,7 +88,7 @@ def embedded_workflow(source: bytes | BinaryIO, *, field: str = "file") -> Embed
     except BrokenFileError as error:
         problem = f" ({error})"
     if found["workflow"] is None and found["prompt"] is None:
-        raise InvalidRequestError.of_field(field, f"has no workflow of ComfyUI in it{problem}")
+        raise InvalidRequestError.of_field(field, f"contains no workflow of ComfyUI{problem}")
     return found
 
 
@@ -148,9 +148,9 @@ def _inflate(data: bytes) -> bytes:
     try:
         content = inflater.decompress(data, MAX_METADATA)
     except zlib.error as error:
-        raise BrokenFileError("a text is badly compressed") from error
+        raise BrokenFileError("a compressed text is damaged") from error
     if inflater.unconsumed_tail:
-        raise BrokenFileError("a text is larger than is read")
+        raise BrokenFileError("a text is larger than the limit")
     return content
 
 

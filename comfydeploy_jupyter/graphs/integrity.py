@@ -67,5 +67,5 @@ def _origin(row: object) -> tuple[Any, Any] | None:
 
 def _to_nowhere(field: str, node_id: str, name: str, where: str) -> InvalidRequestError:
     return InvalidRequestError.of_field(
-        field, f"input {name!r} of node {node_id!r} is linked to {where}, which is not there"
+        field, f"input {name!r} of node {node_id!r} is linked to {where}, which does not exist"
     )

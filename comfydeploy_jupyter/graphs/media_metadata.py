@@ -116,7 +116,7 @@ def _vint(
     length = 9 - first.bit_length()
     content = reader.peek(offset, length)
     if first == 0 or len(content) < length:
-        raise BrokenFileError("not a number of Matroska")
+        raise BrokenFileError("an invalid number of Matroska")
     value = int.from_bytes(content, "big")
     if keep_marker:
         return value, offset + length
@@ -147,7 +147,7 @@ def ogg_texts(reader: BoundedReader) -> Iterator[tuple[str, str]]:
     while offset < reader.size:
         magic, serial, segments = reader.unpack("<4s10xI8xB", offset)
         if magic != b"OggS":
-            raise BrokenFileError("not a page of Ogg")
+            raise BrokenFileError("an invalid page of Ogg")
         lengths = reader.peek(offset + 27, segments)
         offset += 27 + segments
         if counts.setdefault(serial, 0) < 2:

@@ -63,8 +63,8 @@ class Misfit:
         shown = json.dumps(self.value, ensure_ascii=False, default=str)
         shown = shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"
         return (
-            f"node {self.node} ({self.title}): its input {self.input} takes {self.expected}, but "
-            f"holds {shown}; the workflow may be of another version of this node"
+            f"node {self.node} ({self.title}): the value of its input {self.input} must be "
+            f"{self.expected}, but is {shown}; the workflow may be for another version of this node"
         )
 
 

@@ -181,7 +181,7 @@ class _Dynamic:
             for option in extra["options"]:
                 self.options.setdefault(option["key"], option["inputs"])
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+            what = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             self.fault = f"the definition of its input {name!r} ({kind}) is malformed: {what}"
             self.own, self.options = None, {}
 
@@ -204,7 +204,7 @@ class _Dynamic:
     def add_to(self, declared: dict[str, InputRule], inputs: Any, faults: list[str]) -> bool:
         """Add the inputs that replace this one; return whether there are any."""
         if self.fault is None and self.name.count(".") > MAX_NESTED:
-            self.fault = f"more than {MAX_NESTED} of its inputs are within each other"
+            self.fault = f"more than {MAX_NESTED} of its inputs are nested"
         if self.fault is not None:
             faults.append(self.fault)
             return False

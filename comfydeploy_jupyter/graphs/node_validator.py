@@ -278,8 +278,8 @@ class NodeValidator:
             if isinstance(value, str):
                 self.warn(
                     frame.node_id,
-                    f"has {value!r} for {wanted.name!r}, which is none of its options; "
-                    "ComfyUI does not check that before it runs the node",
+                    f"has {value!r} for {wanted.name!r}, which is not one of its "
+                    "options; ComfyUI checks this only when it runs the node",
                 )
             return
         short = len(choices) <= 20
@@ -302,7 +302,7 @@ class NodeValidator:
                 if rule.foreign and not rule.schema3:
                     self.warn(
                         node_id,
-                        "has the type '*'; whether it takes part in any link only its code decides",
+                        "has the type '*'; only its code decides which links it accepts",
                     )
                 return True
         if isinstance(received, str) and isinstance(wanted.type, str):
@@ -350,7 +350,7 @@ class NodeValidator:
                 return True
             if folder == "input" and path == name and "/" not in path:
                 return False
-        self.warn(frame.node_id, f"needs the file {name!r}, which could not be looked for")
+        self.warn(frame.node_id, f"needs the file {name!r}, which could not be searched")
         return True
 
     def warn(self, node_id: Any, text: str) -> None:

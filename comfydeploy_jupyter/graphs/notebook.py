@@ -66,7 +66,7 @@ def notebook(
         new_code_cell(f"{parts.workflow}\nworkflow", id="workflow"),
         new_markdown_cell("## Run it", id="run-about"),
         new_code_cell(f"{parts.run}\nresult", id="run"),
-        new_markdown_cell("## Keep what it made", id="save-about"),
+        new_markdown_cell("## Save the results", id="save-about"),
         new_code_cell('result.save("outputs")', id="save"),
     ]
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}

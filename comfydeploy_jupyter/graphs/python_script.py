@@ -216,7 +216,7 @@ def _about(graph: Mapping[str, Mapping[str, Any]], inputs: int) -> str:
     if inputs:
         sentences.append(f"It has {_count(inputs, 'input')} to change.")
     if makers:
-        sentences.append(f"What it makes comes from {', '.join(makers[:MAX_MAKERS])}.")
+        sentences.append(f"Its results come from {', '.join(makers[:MAX_MAKERS])}.")
     return " ".join(sentences)
 
 

@@ -159,8 +159,9 @@ class Links:
 
     def _warn_of(self, instance: Instance, node: Node, slot: Slot) -> None:
         self._warnings.append(
-            f"node {instance.execution_id(node)} ({node.title}): what its input {slot.name} is "
-            "linked to does not exist; left out"
+            f"node {instance.execution_id(node)} ({node.title}): its input {slot.name} is linked"
+            " to "
+            "something that does not exist; the link is omitted"
         )
 
 

@@ -143,8 +143,8 @@ def _apply_primitive(node: Node, graph: Graph, flow: Workflow, names: NamePatter
             target.values[widget.name] = javascript.text(taken) if widget.multiline else taken
         elif widget is not None:
             flow.warnings.append(
-                f"{graph.name}: the primitive node {node.id} does not reach into the subgraph node "
-                f"{target.id} ({slot.name}); the value inside stays"
+                f"{graph.name}: the primitive node {node.id} does not set the value in the "
+                f"subgraph node {target.id} ({slot.name}); that value is not changed"
             )
 
 

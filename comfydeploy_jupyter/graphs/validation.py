@@ -155,7 +155,7 @@ def _not_replaced(error: ReplacementError) -> str:
         lacks = 'has no "_meta" (add "_meta": {} to it)'
     return (
         f"Node {error.node_id} ({error.old}) is of an old class that ComfyUI replaces by "
-        f"{error.new}, and answers 500 because the node {lacks}."
+        f"{error.new}, and it answers 500 because the node {lacks}."
     )
 
 
@@ -231,14 +231,16 @@ def _validate_outputs(validator: NodeValidator) -> Validation:
         error = issue("prompt_outputs_failed_validation", message, "\n".join(lines))
     else:
         for node_id in failed:
-            validator.warn(node_id, "has errors or depends on nodes that have; it will be left out")
+            validator.warn(
+                node_id, "has errors, or depends on nodes with errors; it will not be executed"
+            )
         for node_id in validator.nodes:
             if not isinstance(validator.prompt[node_id].get("inputs"), dict):
                 # its worker reads the inputs of all nodes first, also of those that it does not run
                 validator.warn(
                     node_id,
-                    "has no object of inputs; ComfyUI accepts the prompt all the same, "
-                    "and then its worker breaks down and runs nothing more until a restart",
+                    "has no object of inputs; ComfyUI accepts the prompt, but then its "
+                    "worker thread ends, and it runs nothing more until a restart",
                 )
         for node_id, fault in too_deep(validator.prompt):
             validator.warn(node_id, f"{fault}: it runs nothing more until a restart")
@@ -253,7 +255,7 @@ def _further_errors(validator: NodeValidator) -> list[str]:
         validator.validate(node_id)
     for node_id, errors in validator.errors.items():
         for error in errors:
-            validator.warn(node_id, f"has a further fault: {error['message']}: {error['details']}")
+            validator.warn(node_id, f"has a further error: {error['message']}: {error['details']}")
     return list(validator.warnings)
 
 

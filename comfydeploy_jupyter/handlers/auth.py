@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 AUTH_RESOURCE = "comfydeploy"
 ACTIONS = {"GET": "read", "HEAD": "read", "POST": "write"}
 LOGIN_MISSING = "Jupyter's token or login is needed for this"
-FOREIGN_PAGE = "Jupyter does not take this from a page of another origin"
+FOREIGN_PAGE = "Jupyter does not accept this request from a page of another origin"
 XSRF_MISSING = (
     "With a login cookie, this also needs the value of the cookie _xsrf in the header X-XSRFToken,"
     " or as _xsrf in the query; or send Jupyter's token instead"
@@ -130,8 +130,9 @@ class AuthHandler(JupyterHandler):
         if not super().check_host():
             self.current_user = None
             raise UnauthorizedError(
-                f"This Jupyter does not go by the name {self.request.host_name!r}; whoever runs it"
-                " can allow that with ServerApp.local_hostnames or ServerApp.allow_remote_access"
+                f"This Jupyter server does not accept the host name {self.request.host_name!r}; its"
+                " administrator can allow it with ServerApp.local_hostnames or"
+                " ServerApp.allow_remote_access"
             )
         return True
 

@@ -159,7 +159,7 @@ class Base(AuthHandler):
             "comfydeploy error %s", error_id, exc_info=exception, extra={"error_id": error_id}
         )
         return ComfyDeployError(
-            f"Something went wrong that should not have; Jupyter's log has it as {error_id}",
+            f"An unexpected error occurred; Jupyter's log describes it under the id {error_id}",
             details={"id": error_id},
         )
 
@@ -368,7 +368,7 @@ def _of_http(fault: web.HTTPError) -> ComfyDeployError:
     if kind is None:
         kind = InvalidRequestError if fault.status_code < 500 else ComfyDeployError
     if kind is MethodNotAllowedError:
-        message = "This route does not take that method"
+        message = "This route does not support this method"
     error = kind(str(message))
     error.status = fault.status_code
     return error

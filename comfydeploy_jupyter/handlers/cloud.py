@@ -169,7 +169,7 @@ class SiteHandler(Streamed, Handler):
         try:
             await self._body.put(piece, self._asking, timeout=site.answer_within)
         except asyncio.TimeoutError:
-            raise CloudError(f"{site.url} does not take the request in time") from None
+            raise CloudError(f"{site.url} did not accept the request in time") from None
 
     async def _pass_back(self, response: aiohttp.ClientResponse) -> None:
         site = self.services.site
@@ -194,7 +194,9 @@ class SiteHandler(Streamed, Handler):
                 await self.flush()
             await self.finish(set_content_type=kind)
         except StreamClosedError:
-            self.log.debug("A client left before it had all of %s", response.url.path)
+            self.log.debug(
+                "A client closed its connection before it had received all of %s", response.url.path
+            )
         except CloudError as fault:
             if not self.has_begun:
                 raise

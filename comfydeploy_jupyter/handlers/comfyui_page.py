@@ -135,7 +135,7 @@ class PageHandler(Streamed, PageBase):
             return
         await self.admit()
         if self._is_service_worker:
-            raise UnauthorizedError("Nothing below comfyui/ may be a service worker")
+            raise UnauthorizedError("Service workers are not allowed below comfyui/")
         if self.path == "":
             self.redirect(f"{url_path_join(self.base_url, PAGE)}/")
             return
@@ -173,7 +173,10 @@ class PageHandler(Streamed, PageBase):
         try:
             await self._return(self._client, answer)
         except StreamClosedError:
-            self.log.debug("A browser left before it had all of %s", self.request.path)
+            self.log.debug(
+                "A browser closed its connection before it had received all of %s",
+                self.request.path,
+            )
         except ComfyUIUnavailableError as fault:
             self.log.warning("%s", fault.message)
             self.detach().close()  # so that the browser knows that the answer is not complete
@@ -229,13 +232,15 @@ class PageHandler(Streamed, PageBase):
         await asyncio.wait({ready}, timeout=START_WITHIN)
         if not ready.done():
             ready.cancel()
-            self._send_page("ComfyUI is starting", "This page opens by itself when it is there.", 2)
+            self._send_page(
+                "ComfyUI is starting", "This page opens automatically when ComfyUI is ready.", 2
+            )
             return None
         try:
             return ready.result()
         except ComfyUIUnavailableError as fault:
             hint = str(fault.extra.get("hint") or "")
-            self._send_page("ComfyUI is not there", f"{fault.message}. {hint}", 10)
+            self._send_page("ComfyUI is not available", f"{fault.message}. {hint}", 10)
             return None
 
     def _send_page(self, title: str, text: str, pause: int) -> None:
@@ -309,7 +314,7 @@ class PageHandler(Streamed, PageBase):
         async for chunk in client.pieces(answer):
             page += chunk
             if len(page) > LARGEST_PAGE:
-                raise client.unavailable("its page is too large to be one")
+                raise client.unavailable("its page is too large")
         head, tag, rest = bytes(page).partition(b"<head>")
         cookie = self.get_cookie(self.settings.get("xsrf_cookie_name", "_xsrf"))
         tokens = json.dumps([self.xsrf_token.decode(), *([cookie] if cookie else [])])

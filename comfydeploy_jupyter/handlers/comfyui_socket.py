@@ -73,7 +73,7 @@ class PageSocket(SocketHandler, PageBase):
                     sent = self.write_message(message.data, isinstance(message.data, bytes))
                     await wait_for(sent, SLOW_READER)
         except (WebSocketClosedError, StreamClosedError, asyncio.TimeoutError):
-            self.log.debug("A browser left ComfyUI's page, or is too slow for it")
+            self.log.debug("A browser has closed ComfyUI's page, or reads too slowly")
         finally:
             self.close(TRY_AGAIN, "ComfyUI has closed the connection")
             await remote.close()

@@ -29,7 +29,7 @@ class ConvertHandler(Handler):
         if request.filename is not None:
             if request.workflow is not None or request.workflow_api is not None:
                 raise InvalidRequestError.of_field(
-                    "filename", "must not be given beside a graph: send one of them"
+                    "filename", "must not be given together with a graph: send one of them"
                 )
             found = await convert.read_stored(request, machine)
             request = request.model_copy(update=found)
@@ -87,7 +87,9 @@ class FetchModelsHandler(Handler):
         if request.models is not None:
             missing_models.only(plan, request.models)
         if request.sizes and self.services.settings.fetching.offline:
-            plan.warnings.append("No sizes were asked for: the setting `offline` forbids that.")
+            plan.warnings.append(
+                "The sizes were not requested: the setting `offline` forbids that."
+            )
         elif request.sizes:
             await missing_models.ask_sizes(plan, transfers)
         if not request.dry_run:
@@ -112,7 +114,7 @@ class FetchModelsHandler(Handler):
         if request.workflow_id is not None:
             if request.workflow is not None or request.workflow_api is not None:
                 raise InvalidRequestError.of_field(
-                    "workflow_id", "must not be given beside a graph: send one of them"
+                    "workflow_id", "must not be given together with a graph: send one of them"
                 )
             number = None if request.version in (None, "latest") else int(request.version or 0)
             stored = await self.services.workflows().version(request.workflow_id, number)

@@ -53,7 +53,7 @@ async def run_request(handler: Base, body: dict[str, Any]) -> schemas.RunRequest
 def not_ended(run: Run) -> RunTimeoutError:
     """Return the error for a run that takes longer than its ``timeout``."""
     return RunTimeoutError(
-        "The run has not ended in time; it goes on", extra={"prompt_id": run.prompt_id}
+        "The run has not ended in time; it continues", extra={"prompt_id": run.prompt_id}
     )
 
 
@@ -244,7 +244,7 @@ class StreamHandler(RunBase):
 
     def _log_left(self, record: RunRecord) -> None:
         self.log.debug(
-            "A client left the stream of run %s", record.prompt_id, extra=record.log_fields
+            "A client closed the stream of run %s", record.prompt_id, extra=record.log_fields
         )
 
     def _run_of(self, error: ComfyDeployError) -> Run | None:
@@ -272,7 +272,7 @@ class InterruptHandler(Handler):
         """Cancel exactly one run, queued or running."""
         request = await self.body(schemas.InterruptRequest)
         prompt_id, was = await self.services.runs.interrupt(request.prompt_id, request.machine)
-        message = "Interrupting the run" if was == "running" else "Taking the run off the queue"
+        message = "Interrupting the run" if was == "running" else "Removing the run from the queue"
         self.reply({"success": True, "message": message, "prompt_id": prompt_id, "was": was})
 
 

@@ -66,7 +66,7 @@ class ForService(Handler):
         # All are compared, in a time that does not depend on how much of them is right.
         right = [hmac.compare_digest(_digest(one), expected) for one in given]
         if not all(right):
-            self.log.warning("A call of run came with a wrong machine token")
+            self.log.warning("A request to run a workflow had a wrong machine token")
         return all(right)
 
     def _given_tokens(self) -> Iterator[bytes]:

@@ -92,6 +92,6 @@ class SnapshotHandler(Handler):
 
 
 def _ending() -> ComfyDeployError:
-    error = ComfyDeployError("The snapshot was broken off: the server is ending")
+    error = ComfyDeployError("The snapshot was not finished because the server is stopping")
     error.status = 503
     return error

@@ -39,7 +39,7 @@ class CheckStatusHandler(Handler):
         if query.prompt_id is not None:
             if query.strict:
                 raise InvalidRequestError.of_field(
-                    "strict", "must not be given beside prompt_id: it is about the service"
+                    "strict", "must not be given together with prompt_id: it concerns the service"
                 )
             record = await services.runs.record(query.prompt_id)
             await self.reply_large(services.runs.reply(record))
@@ -161,8 +161,11 @@ class ComfyUILogHandler(Handler):
         process = machine.process
         if process is None:
             raise NotFoundError(
-                f"The ComfyUI of machine {machine.id!r} was not started here: its log is elsewhere",
-                extra={"hint": "Set comfyui_path instead of comfyui_url to have it started here."},
+                f"The ComfyUI of machine {machine.id!r} was not started by this server, which"
+                " therefore does not have its log",
+                extra={
+                    "hint": "Set comfyui_path instead of comfyui_url so that this server starts it."
+                },
             )
         lines = await process.log_tail(query.lines)
         self.reply({"path": str(process.log_path), "lines": lines})

@@ -102,14 +102,14 @@ class VolumeModelHandler(VolumeBase):
         """Add a model to a ComfyDeploy volume: the service fetches it, or a file is sent there."""
         if request.action != "add":
             raise InvalidRequestError.of_field(
-                "action", "must be add for ComfyDeploy, whose API has no other one"
+                "action", "must be add for ComfyDeploy; its API has no other operation"
             )
         account = self.account(request)
         if request.source != "local":
             body = request.for_service(await self.json_body())
             answer = await account.post("volume", "model", body=body)
             if not isinstance(answer, dict):
-                raise CloudError("ComfyDeploy's answer to a new model is not what it should be")
+                raise CloudError("ComfyDeploy's response to a new model has an unexpected form")
             return answer
         path, name = _local_file(request)
         target = models.volume_path(_folder(request), name)
@@ -160,7 +160,7 @@ class VolumeModelHandler(VolumeBase):
 
 
 def _transfer_reply(record: TransferRecord) -> dict[str, Any]:
-    message = f"{record.filename} is on its way; upload-queue-status tells how far it is"
+    message = f"{record.filename} is being downloaded; upload-queue-status shows its progress"
     return {"message": message, **queue.describe(record)}
 
 

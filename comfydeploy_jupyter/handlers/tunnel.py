@@ -39,5 +39,5 @@ class TunnelStopHandler(Handler):
         asked = await self.body(schemas.TunnelQuery)
         tunnels = self.services.tunnels
         ended = await tunnels.stop(asked.target)
-        message = f"Ended: {', '.join(ended)}" if ended else "No tunnel was up"
+        message = f"Ended: {', '.join(ended)}" if ended else "There was no tunnel"
         self.reply({"success": True, **tunnels.status(asked.target), "message": message})

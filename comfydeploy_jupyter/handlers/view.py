@@ -59,7 +59,9 @@ class ViewHandler(Handler):
             else:
                 await self._send_on(await machine.ready(), query)
         except StreamClosedError:
-            self.log.debug("A client left before it had all of %r", query.filename)
+            self.log.debug(
+                "A client closed its connection before it had received all of %r", query.filename
+            )
         except ComfyUIUnavailableError as fault:
             if not self.has_begun:
                 raise

@@ -80,7 +80,7 @@ class EventSocket(SocketHandler):
 
     async def _command(self, message: str | bytes) -> None:
         if isinstance(message, bytes):
-            raise InvalidRequestError("Binary messages are not understood; send JSON text")
+            raise InvalidRequestError("Binary messages are not supported; send JSON as text")
         if len(message) > self.extension.max_json_size:
             raise TooLargeError(f"The message is larger than {self.extension.max_json_size} bytes")
         # tornado reads the next message when this method returns, so commands keep their order.
@@ -131,7 +131,9 @@ class EventSocket(SocketHandler):
             self._waiting.remove(oldest)
             self._waiting_bytes -= _size(oldest[0])
         if self._waiting_bytes > MAX_WAITING:
-            self.log.warning("A WebSocket client does not read its events; it is cut off")
+            self.log.warning(
+                "A WebSocket client does not read its events; its connection is closed"
+            )
             self._waiting.clear()
             self._waiting_bytes = 0
             self.close(TOO_SLOW, "too slow")

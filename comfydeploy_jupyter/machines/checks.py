@@ -58,14 +58,14 @@ def split_arguments(given: Sequence[str] | str) -> tuple[str, ...]:
         if found is not None:
             raise InvalidRequestError.of_field(
                 "launch_args",
-                f"{argument[:80]!r} has {found[0]!r} in it; no shell reads them, so that it means"
-                " nothing",
+                f"{argument[:80]!r} has {found[0]!r} in it; no shell reads the arguments, so"
+                " this has no effect",
             )
         if not argument or len(argument) > LONGEST:
             raise InvalidRequestError.of_field("launch_args", "an argument is empty or too long")
     if arguments and not arguments[0].startswith("-"):
         raise InvalidRequestError.of_field(
-            "launch_args", f"{arguments[0][:80]!r} is no option; options begin with --"
+            "launch_args", f"{arguments[0][:80]!r} is not an option; options begin with --"
         )
     return tuple(arguments)
 
@@ -80,7 +80,7 @@ def check_options(arguments: Sequence[str], place: str | Path) -> None:
     """
     port = option_value(arguments, "--port")
     if port is not None and port_number(port) is None:
-        raise InvalidRequestError.of_field("launch_args", f"--port {port[:80]!r} is no port")
+        raise InvalidRequestError.of_field("launch_args", f"--port {port[:80]!r} is not a port")
     path = Path(place).expanduser()
     Folders(path, argv=arguments)  # validates the options of folders, as ComfyUI does
     known = launch_options(path)
@@ -104,14 +104,14 @@ def check_tree(given: str) -> Path:
         If there is no ComfyUI.
     """
     if "\0" in given:
-        raise InvalidRequestError.of_field("comfyui_path", "has a NUL in it")
+        raise InvalidRequestError.of_field("comfyui_path", "contains a NUL")
     path = Path(given).expanduser()
     if not path.is_absolute():
         raise InvalidRequestError.of_field("comfyui_path", "must be absolute, or begin with ~")
     if not is_comfyui_tree(path):
         raise InvalidRequestError.of_field(
             "comfyui_path",
-            f"there is no ComfyUI in {path}; `{INSTALL_COMMAND} --path {path}` gets one",
+            f"there is no ComfyUI in {path}; `{INSTALL_COMMAND} --path {path}` installs one",
         )
     return path
 
@@ -140,10 +140,12 @@ def check_environment(given: Mapping[str, str | int | float | None]) -> dict[str
     found: dict[str, str | None] = {}
     for name, value in given.items():
         if not _VARIABLE.fullmatch(name):
-            raise InvalidRequestError.of_field("env", f"{name[:80]!r} is no name of a variable")
+            raise InvalidRequestError.of_field(
+                "env", f"{name[:80]!r} is not the name of a variable"
+            )
         text = None if value is None else str(value)
         if text is not None and ("\0" in text or len(text) > 128 * 1024):
-            raise InvalidRequestError.of_field("env", f"{name} has a NUL in it or is too long")
+            raise InvalidRequestError.of_field("env", f"{name} contains a NUL or is too long")
         found[name] = text
     return found
 
@@ -160,7 +162,8 @@ def with_secrets(given: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
         return tuple(unmasked_arguments(given, known))
     except KeyError as error:
         raise InvalidRequestError.of_field(
-            "launch_args", f"{error.args[0]!r} stands for a secret that is not known: give it"
+            "launch_args",
+            f"{error.args[0]!r} stands for a secret that this server does not know: give its value",
         ) from None
 
 
@@ -181,7 +184,7 @@ def check_gpu(given: str | int) -> str:
         )
     there = gpus_of_driver()
     if not there and not has_gpu():
-        raise InvalidRequestError.of_field("gpu", "no GPU was found on this box")
+        raise InvalidRequestError.of_field("gpu", "no GPU was found on this machine")
     known = {str(gpu["index"]) for gpu in there} | {gpu["uuid"] for gpu in there}
     for name in text.split(","):
         if there and name not in known and not name.startswith("MIG-"):
@@ -213,6 +216,6 @@ async def check_address(url: str, peers: Peers | None = None) -> str:
         return url
     if answer is not None:
         raise InvalidRequestError.of_field(
-            "comfyui_url", f"what answers at {url} is not ComfyUI: {answer}"
+            "comfyui_url", f"the server at {url} is not ComfyUI: {answer}"
         )
     return url

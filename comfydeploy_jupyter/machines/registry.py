@@ -116,7 +116,7 @@ class MachineRegistry:
             raise InvalidRequestError.of_field(
                 "machine",
                 f"{machine_id!r} is a serverless machine of ComfyDeploy: its ComfyUI cannot be"
-                " asked, and it runs no graphs but deployments, which are made there",
+                " reached, and it runs only deployments, which are created at ComfyDeploy",
             )
         pool = self._pools.get(known)
         return self._machines[known] if pool is None else self.least_busy(pool)

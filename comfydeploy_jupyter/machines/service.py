@@ -211,7 +211,7 @@ class MachineService:
         kind = kind_of(request)
         if kind == "managed" and request.comfyui_url:
             raise InvalidRequestError.of_field(
-                "comfyui_url", "is given beside the kind managed, which is started here"
+                "comfyui_url", "must not be given for the kind managed, which this server starts"
             )
         if kind == "comfyui" and not request.comfyui_url:
             raise InvalidRequestError.of_field("comfyui_url", "is needed for the kind comfyui")
@@ -432,7 +432,7 @@ class MachineService:
         if settings.comfyui_url:
             if settings.gpu:
                 raise InvalidRequestError.of_field(
-                    "gpu", "can be chosen only for a ComfyUI that is started here"
+                    "gpu", "can be chosen only for a ComfyUI that this server starts"
                 )
             self._check_single(settings.comfyui_url, machine)
             return
@@ -460,7 +460,7 @@ class MachineService:
         moves = settings.place != machine.settings.place
         if not machine.managed and restart and (settings.comfyui_url or not moves):
             raise ConflictError(
-                f"restart: the ComfyUI of machine {machine.id!r} was not started here",
+                f"restart: the ComfyUI of machine {machine.id!r} was not started by this server",
                 details={"field": "restart"},
             )
         if not machine.managed and moves:
@@ -470,7 +470,7 @@ class MachineService:
         count = self._registry.open_runs(machine_id)
         if count:
             raise ConflictError(
-                f"Machine {machine_id!r} cannot {what} while runs of it are unfinished: {count}",
+                f"Machine {machine_id!r} cannot {what} while it has unfinished runs: {count}",
                 details={"field": "machine_id", "runs": count},
             )
 
@@ -486,7 +486,7 @@ class MachineService:
         if "comfyui_path" not in given:
             if local.path is None:
                 raise InvalidRequestError.of_field(
-                    "comfyui_path", "is needed: where the ComfyUI of 'local' lies is not known"
+                    "comfyui_path", "is needed: the folder of the ComfyUI of 'local' is not known"
                 )
             given["comfyui_path"] = str(local.path)
             if local.python is not None:

@@ -103,8 +103,9 @@ class Peers:
                 f"ComfyUI at {url} is not used: {reason}.",
                 details={"url": url, "reason": reason, "sent": False, "foreign": True},
                 extra={
-                    "hint": "Any user of this machine can listen at a port. If you trust whoever"
-                    f" does so there, name the user in {SETTING}; else let ComfyUI be started here"
+                    "hint": "Any user of this machine can listen at a port. If you trust the"
+                    f" user who listens at this one, add the user to {SETTING}; otherwise let"
+                    " ComfyUI be started here"
                     " (comfyui_path), or run it as yourself."
                 },
             )
@@ -132,22 +133,22 @@ class Peers:
             try:
                 owners = owners_of(local, remote)
             except OSError as error:
-                return f"whose process is there cannot be known ({error})"
+                return f"the owner of the process at this port cannot be determined ({error})"
             if owners or (not remote[0].is_loopback and self._child is None):
                 break  # or there is none, as on another machine
         if not owners:
             if remote[0].is_loopback or self._child is not None:
-                return f"whose process is there cannot be known (see {SETTING})"
+                return f"the owner of the process at this port cannot be determined (see {SETTING})"
             return None
         if self._child is not None:
             pid = self._child()
             if pid is None:
-                return "the ComfyUI that was started here does not run"
+                return "the ComfyUI that this server started is not running"
             with contextlib.suppress(PermissionError):
                 held = _sockets_of_tree(pid)
                 if all(owner.inode in held for owner in owners):
                     return None
-                return f"another process ({_names(owners)}) has its port"
+                return f"another process ({_names(owners)}) uses its port"
         strangers = [owner for owner in owners if owner.uid not in self._uids]
         if strangers:
             return (
@@ -166,7 +167,7 @@ class Peers:
         if self._child is not None:
             pid = self._child()
             if pid is None:
-                return "the ComfyUI that was started here does not run"
+                return "the ComfyUI that this server started is not running"
             candidates = _tree(pid)
         elif _is_here(remote[0]):
             candidates = [each for each in psutil.process_iter() if self._trusts(each)]
@@ -174,7 +175,10 @@ class Peers:
             return None
         if any(_has_end(process, local, remote) for process in candidates):
             return None
-        return f"none of this user's processes is seen there, and others not (see {SETTING})"
+        return (
+            "no process of this user listens there, and those of others are not visible"
+            f" (see {SETTING})"
+        )
 
 
 class CheckedConnector(aiohttp.TCPConnector):
@@ -213,7 +217,7 @@ class CheckedConnector(aiohttp.TCPConnector):
             if transport is not None:
                 await self._check(transport, str(req.url.origin()))
             if transport is None or transport.is_closing():
-                raise aiohttp.ClientPayloadError("it closes the connection before it is asked")
+                raise aiohttp.ClientPayloadError("it closes the connection before the request")
         except BaseException:
             connection.close()
             raise

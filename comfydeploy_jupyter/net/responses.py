@@ -133,7 +133,7 @@ def loads(
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if _skip(text, end) != len(text):
-        raise ValueError(f"there is more after the end, at {end}")
+        raise ValueError(f"there is more text after the end, at {end}")
     return found
 
 

@@ -92,17 +92,17 @@ EXAMPLES: tuple[ComfyDeployError, ...] = (
     DockerFailedError("The image could not be built", details={"log": ["ERROR: exit code 1"]}),
     ComfyUIUnavailableError(
         "No ComfyUI answers at http://127.0.0.1:8188",
-        extra={"hint": "Start it, or set comfyui_path to have it started here."},
+        extra={"hint": "Start it, or set comfyui_path so that this server starts it."},
     ),
     DockerUnavailableError("No Docker engine answers", extra={"path": "/home/ada/studio"}),
     StoreUnavailableError(
         "Another process has locked the store /home/ada/comfydeploy.db",
         details={"reason": "locked", "path": "/home/ada/comfydeploy.db"},
-        extra={"hint": "Try again; if that goes on, end the process that has the file open."},
+        extra={"hint": "Try again; if the error remains, end the process that has the file open."},
     ),
-    RunTimeoutError("The run has not ended in time; it goes on", extra={"prompt_id": RUN_ID}),
+    RunTimeoutError("The run has not ended in time; it continues", extra={"prompt_id": RUN_ID}),
     NoSpaceError("There is no space left on the disk for the snapshot studio"),
-    ComfyDeployError("The snapshot was broken off: the server is ending"),
+    ComfyDeployError("The snapshot was not finished because the server is stopping"),
 )
 
 

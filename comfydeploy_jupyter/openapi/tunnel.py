@@ -74,10 +74,10 @@ OPERATIONS = (
         replies=(
             json_reply(
                 TunnelReply,
-                "The tunnel is up; with `wait: false` it is starting.",
+                "The tunnel is ready; with `wait: false` it is starting.",
                 Link("getTunnelStatus", {"target": "$response.body#/target"}),
                 Link("stopTunnel", body={"target": "$response.body#/target"}),
-                example={**example_of(TunnelReply), "message": "The tunnel is up"},
+                example={**example_of(TunnelReply), "message": "The tunnel is ready"},
             ),
         ),
         errors=(*MACHINE, ConflictError, OfflineError, TunnelFailedError),

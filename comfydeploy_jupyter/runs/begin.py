@@ -146,8 +146,8 @@ class Beginnings:
             )
         if task.cancelled():
             raise RunTimeoutError(
-                "The run has not been queued: in the time for it, ComfyUI was not ready, or the"
-                " files for it had not arrived"
+                "The run was not queued: ComfyUI was not ready in time, or its input files had not"
+                " arrived"
             )
         return task.result()
 
@@ -235,7 +235,7 @@ class Beginnings:
         for field in ("workflow_api", "workflow_api_raw", "workflow"):
             if getattr(request, field) is not None:
                 raise InvalidRequestError.of_field(
-                    field, "is given beside workflow_id; the graph comes from one of them"
+                    field, "must not be given together with workflow_id: send one of them"
                 )
         assert request.workflow_id is not None
         number = request.version if isinstance(request.version, int) else None

@@ -103,7 +103,7 @@ class Canceller:
         The request is stored with the run. If ComfyUI cannot be reached now, it is sent when
         ComfyUI is back, and a run that ComfyUI has lost in the meantime is not queued again.
         """
-        log.debug("Run %s is to be cancelled", run.prompt_id, extra=run.record.log_fields)
+        log.debug("Run %s is being cancelled", run.prompt_id, extra=run.record.log_fields)
         if run.transition(Cause.CANCEL_ASKED):
             try:
                 await self._saver.now(run.record)

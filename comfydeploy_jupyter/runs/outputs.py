@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..store.runs import RunRecord
 
 
-TOO_LARGE = "ComfyUI's outputs are too large to be kept here; its files are in its output folder"
+TOO_LARGE = "ComfyUI's outputs are too large to be stored; the files are in ComfyUI's output folder"
 LONGEST_TRACEBACK = 20_000
 """How many characters of a traceback are kept."""
 

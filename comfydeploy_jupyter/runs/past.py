@@ -62,7 +62,7 @@ class Past:
             stored = await self._repository.node_times(structure, machine, KEPT_RUNS)
         except ComfyDeployError as fault:
             log.debug(
-                "What run %s took before is not known: %s",
+                "The earlier durations of run %s cannot be read: %s",
                 run.prompt_id,
                 fault.message,
                 extra=run.record.log_fields,

@@ -210,7 +210,7 @@ async def read_stored(
     try:
         return await worker.compute(_facts, prompt, knowledge, targets, large=large)
     except ComfyDeployError as fault:  # a run can be followed without these, too
-        log.warning("What the nodes of a run are called is not known: %s", fault.message)
+        log.warning("The names of the nodes of a run cannot be read: %s", fault.message)
         return StoredGraph({}, Workload({}, {}, {}), frozenset(), b"")
 
 

@@ -169,7 +169,7 @@ def _choose(
             continue
         found = check_api_graph(value, field=field)
         if graph is not None and not same_graph(graph, found):
-            raise InvalidRequestError.of_field(field, "is another graph than workflow_api")
+            raise InvalidRequestError.of_field(field, "differs from workflow_api")
         graph = graph or found
     ui = request.workflow
     if ui is not None and detect_format(ui, field="workflow") is Format.API:
@@ -177,7 +177,7 @@ def _choose(
     if graph is None and ui is not None and layouts is not None:
         converted = ui_to_api(ui, layouts)
         if not converted.graph:
-            raise InvalidRequestError.of_field("workflow", "has no node that would run")
+            raise InvalidRequestError.of_field("workflow", "has no node that can run")
         return converted.graph, ui, converted.warnings
     if graph is None:
         raise InvalidRequestError.of_field(

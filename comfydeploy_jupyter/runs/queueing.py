@@ -104,7 +104,7 @@ class Queueing:
             if self._active.get(run.prompt_id) is run:
                 run.transition(Cause.PROMISED)
                 raise RunTimeoutError(
-                    "ComfyUI has not answered in time whether it takes the run",
+                    "ComfyUI did not answer in time whether it accepts the run",
                     extra={"prompt_id": run.prompt_id},
                 )
             await asyncio.wait({task})  # the outcome is known and only being stored

@@ -256,7 +256,7 @@ class Recovery:
             reason = "The run was not handed to ComfyUI before Jupyter stopped"
             await self._finalizer.fail(run, reason, kind="NotQueued")
         elif run.record.status == "not-started":
-            await self._finalizer.fail(run, "ComfyUI did not take the run", kind="NotQueued")
+            await self._finalizer.fail(run, "ComfyUI did not accept the run", kind="NotQueued")
         elif run.events_complete or run.record.cancelling:
             await self._finalizer.withdraw(run)
         elif run.was_next and run.record.attempts >= MAX_ATTEMPTS:

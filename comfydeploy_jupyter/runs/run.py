@@ -113,7 +113,7 @@ class Run(Lifecycle):
         self._look_again()
         waited = time.time() - parse_timestamp(self.record.created_at).timestamp()
         metrics.run_began(self.record.machine, self.record.pool, max(waited, 0.0))
-        logger.debug("Run %s is executed now", self.prompt_id, extra=self.record.log_fields)
+        logger.debug("Run %s is executing", self.prompt_id, extra=self.record.log_fields)
         return True
 
     def stop_clock(self) -> None:

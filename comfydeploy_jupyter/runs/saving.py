@@ -92,7 +92,7 @@ class StateSaver:
             await self._repository.save(record)
         except ComfyDeployError as fault:
             log.warning(
-                "That run %s %s cannot be stored: %s",
+                "The state of run %s (%s) cannot be stored: %s",
                 record.prompt_id,
                 what,
                 fault.message,

@@ -65,7 +65,7 @@ class Unanswered:
             known = await wait_for(self._found(client, run), ASK_WITHIN)
         except (ComfyUIUnavailableError, asyncio.TimeoutError):
             log.warning(
-                "Whether ComfyUI has run %s is not known yet",
+                "It is not known yet whether ComfyUI has run %s",
                 run.prompt_id,
                 extra=run.record.log_fields,
             )
@@ -82,7 +82,7 @@ class Unanswered:
             fault.extra["prompt_id"] = run.prompt_id
             return
         log.info(
-            "Run %s does not take place: %s",
+            "Run %s was not queued: %s",
             run.prompt_id,
             fault.message,
             extra=run.record.log_fields,

@@ -51,7 +51,9 @@ async def outcome(work: Coroutine[Any, Any, T]) -> T | ComfyDeployError:
 def result_of(task: asyncio.Task[T | ComfyDeployError]) -> T:
     """Return what a task that runs `outcome` returned; raise the ComfyDeployError it returned."""
     if task.cancelled():
-        raise ComfyUIUnavailableError("Jupyter stops; how far this came is known at its next start")
+        raise ComfyUIUnavailableError(
+            "Jupyter is stopping; the result of this will be known after its next start"
+        )
     found = task.result()
     if isinstance(found, ComfyDeployError):
         raise found

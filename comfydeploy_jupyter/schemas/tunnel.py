@@ -85,10 +85,10 @@ class TunnelStartRequest(Model):
     def _check_combination(self) -> TunnelStartRequest:
         if self.machine is not None and (self.target == "jupyter" or self.port is not None):
             raise InvalidRequestError.of_field(
-                "machine", "says which ComfyUI: not beside port, nor with the target jupyter"
+                "machine", "must not be given together with port or with the target jupyter"
             )
         if self.hostname is not None and self.token is None:
             raise InvalidRequestError.of_field(
-                "hostname", "needs a token: a quick tunnel gets its name from Cloudflare"
+                "hostname", "requires a token: the name of a quick tunnel comes from Cloudflare"
             )
         return self

@@ -85,7 +85,7 @@ def download(url: str, target: str, headers: Sequence[tuple[str, str]] = ()) -> 
             digest.update(chunk)
             file.write(chunk)
         if expected is not None and file.tell() != int(expected):
-            raise OSError(f"{url} broke off after {file.tell()} of {expected} bytes")
+            raise OSError(f"{url} ended after {file.tell()} of {expected} bytes")
     return digest.hexdigest()
 
 
@@ -110,7 +110,7 @@ def run_scripts(folder: str) -> None:
     for script in sorted(Path(folder).glob("*/install.py")):
         say(f"Running {script}")
         if subprocess.run([sys.executable, "install.py"], cwd=script.parent).returncode:
-            say(f"{script} failed; its pack may lack something")
+            say(f"{script} failed; its pack may be incomplete")
 
 
 def get_model(url: str, file: str, sha256: str = "") -> None:
@@ -122,7 +122,7 @@ def get_model(url: str, file: str, sha256: str = "") -> None:
     headers = [("Authorization", f"Bearer {token}")] if token else []
     found = again(download, url, f"{file}.part", headers)
     if sha256 and found != sha256:
-        sys.exit(f"{url} is not the file that the snapshot has: its SHA-256 is {found}")
+        sys.exit(f"{url} is not the file of the snapshot: its SHA-256 is {found}")
     Path(f"{file}.part").replace(target)
 
 

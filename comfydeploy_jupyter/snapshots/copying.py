@@ -78,7 +78,7 @@ class Copier:
     def _link(self, root: _Root, path: Path, target: Path, shown: str) -> None:
         end = Path(os.path.realpath(path))
         if not end.is_relative_to(root.path):
-            self.warnings.append(f"{shown} is left out: a link to outside of its pack")
+            self.warnings.append(f"{shown} is left out: it is a link that leads out of its pack")
             return
         with root.open(end) as opened:
             if stat.S_ISDIR(os.fstat(opened).st_mode):
@@ -105,13 +105,13 @@ class Copier:
         if is_secret_file(name):
             return "such files hold secrets"
         if facts.st_size > _LARGE:
-            return f"it has {facts.st_size // MIB} MiB"
+            return f"it is larger than the limit: {facts.st_size // MIB} MiB"
         if facts.st_size > self.bytes_left or self.files_left <= 0:
             return "there are too many files, or too large ones"
         with os.fdopen(opened, "rb", closefd=False) as file:
             content = file.read(_SEARCHED)
             if facts.st_size <= _SEARCHED and holds_secret(content):
-                return "there is a key in it"
+                return "it contains a key"
             with target.open("xb") as written:
                 written.write(content)
                 shutil.copyfileobj(file, written)

@@ -51,7 +51,7 @@ def read_custom_nodes(folders: Iterable[Path]) -> NodeReport:
     for path, disabled in _packs(folders):
         node = _describe(path, report, disabled=disabled)
         if node.name in report.sources:
-            report.warnings.append(f"{node.name} is there twice; {path} is left out")
+            report.warnings.append(f"{node.name} exists twice; {path} is left out")
             continue
         report.nodes.append(node)
         report.sources[node.name] = path
@@ -95,7 +95,7 @@ def _describe(path: Path, report: NodeReport, *, disabled: bool) -> CustomNode:
         if checkout.repository and checkout.commit:
             if checkout.modified:
                 report.warnings.append(
-                    f"{name} has changes that are not committed; its commit alone is taken over"
+                    f"{name} has changes that are not committed; only its commit is used"
                 )
             return CustomNode(
                 name=name,
@@ -106,7 +106,7 @@ def _describe(path: Path, report: NodeReport, *, disabled: bool) -> CustomNode:
                 modified=checkout.modified,
             )
         report.warnings.append(
-            f"{name} has no repository that others can reach; its files are taken over"
+            f"{name} has no repository that others can reach; its files are copied"
         )
     registered = _registered(path)
     if registered is not None:

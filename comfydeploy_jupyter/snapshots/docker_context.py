@@ -166,9 +166,13 @@ class _Writer:
     def _begin(self) -> None:
         version = self._snapshot.python.version or _PYTHON
         if self._snapshot.python.version is None:
-            self.warnings.append(f"the snapshot does not tell its Python; {_PYTHON} is taken")
+            self.warnings.append(
+                f"the snapshot does not contain its Python version; {_PYTHON} is used"
+            )
         if not (self._snapshot.python.platform or "linux").startswith("linux"):
-            self.warnings.append("the snapshot is not of Linux; some packages may not exist there")
+            self.warnings.append(
+                "the snapshot is not from Linux; some packages may not exist for Linux"
+            )
         image = ".".join(version.split(".")[:2])
         self._lines += [
             "# The wheels of torch bring CUDA or ROCm along: of the host only the driver is used.",
@@ -209,7 +213,9 @@ class _Writer:
             return line
         source = self._environment.package_sources.get(line)
         if source is None:
-            self.warnings.append(f"the package {package.name} is left out: its files are not here")
+            self.warnings.append(
+                f"the package {package.name} is left out: its files are not on this machine"
+            )
             return None
         (self._folder / LOCAL).mkdir(exist_ok=True)
         self._copier.copy(source, self._folder / LOCAL / line.rsplit("/", 1)[-1])
@@ -221,7 +227,9 @@ class _Writer:
             f"refs/tags/v{comfyui.version}" if comfyui.version else "HEAD"
         )
         if revision == "HEAD":
-            self.warnings.append("the snapshot does not tell its ComfyUI; the newest one is taken")
+            self.warnings.append(
+                "the snapshot does not contain its ComfyUI version; the newest one is used"
+            )
         self._run("python", _GET, "git", comfyui.repository, revision, _HOME)
         if not self._snapshot.python.packages:
             install = ("python", "-m", "pip", "install", "-r", f"{_HOME}/requirements.txt")
@@ -244,7 +252,7 @@ class _Writer:
                 copied.mkdir(exist_ok=True)
                 self._copier.copy(source, copied / node.name)
             else:
-                self.warnings.append(f"{node.name} is left out: its files are not here")
+                self.warnings.append(f"{node.name} is left out: its files are not on this machine")
         if copied.is_dir():
             self._lines.append(f"COPY custom_nodes/ {_HOME}/custom_nodes/")
         scripts = f"python {_GET} scripts {_HOME}/custom_nodes"
@@ -274,7 +282,10 @@ class _Writer:
         command = ["python", "main.py", "--listen", "0.0.0.0", "--port", str(PORT)]  # noqa: S104 - in a container
         arguments, left_out = _portable(self._snapshot.comfyui.launch_args)
         if left_out:
-            self.warnings.append(f"launch arguments of this machine only: {', '.join(left_out)}")
+            self.warnings.append(
+                "launch arguments that are valid only on this machine are left out:"
+                f" {', '.join(left_out)}"
+            )
         self._lines += [
             "COPY snapshot.json manager-snapshot.json ./",
             f"WORKDIR {_HOME}",

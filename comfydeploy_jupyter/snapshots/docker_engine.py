@@ -55,8 +55,8 @@ async def find_engine() -> str:
             return path
         reason = f"{program} does not work: {problem}"
     raise DockerUnavailableError(
-        f"There is no Docker engine here: {reason}",
-        extra={"hint": "Build the context where there is one: docker build <path>"},
+        f"There is no Docker engine on this machine: {reason}",
+        extra={"hint": "Build the context on a machine that has one: docker build <path>"},
     )
 
 

@@ -95,9 +95,9 @@ def _read_comfyui(path: Path, launch_args: Sequence[str]) -> tuple[ComfyUI, list
     checkout = read_checkout(path)
     warnings = []
     if checkout is not None and checkout.modified:
-        warnings.append("ComfyUI has changes that are not committed; they are not taken over")
+        warnings.append("ComfyUI has changes that are not committed; they are not in the snapshot")
     if commit is None and version is None:
-        warnings.append("neither version nor commit of this ComfyUI are known")
+        warnings.append("neither the version nor the commit of this ComfyUI is known")
     found = ComfyUI(
         version=version if version and _VERSION.fullmatch(version) else None,
         commit=commit if commit and _COMMIT.fullmatch(commit) else None,

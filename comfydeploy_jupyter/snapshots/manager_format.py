@@ -83,7 +83,7 @@ def from_manager(given: dict[str, Any]) -> tuple[Snapshot, list[str]]:
     for key, address in _mapping(told, "pips").items():
         package = _package(key, address)
         if package is None:
-            warnings.append(f"the package {key} is left out: it is not one that pip could get")
+            warnings.append(f"the package {key} is left out: pip cannot install it")
             continue
         packages.append(package)
         build = _PYTORCH_BUILD.search(package.requirement)
@@ -128,7 +128,7 @@ def _registry_nodes(told: dict[str, Any]) -> list[CustomNode]:
     for node_id, version in told.items():
         field = f"snapshot.cnr_custom_nodes.{node_id}"
         if not _TOKEN.fullmatch(node_id):
-            raise InvalidRequestError.of_field(field, "is no id of the registry")
+            raise InvalidRequestError.of_field(field, "is not an id of the registry")
         if not isinstance(version, str) or not _TOKEN.fullmatch(version):
             raise InvalidRequestError.of_field(field, "must be a version")
         nodes.append(CustomNode(name=node_id, kind="registry", id=node_id, version=version))

@@ -65,7 +65,7 @@ def read_packages(python: Path) -> PackageReport:
         if name.lower() in _NOT_PINNED:
             continue
         if not _NAME.fullmatch(name) or not _VERSION.fullmatch(version):
-            report.warnings.append(f"{name!r} {version!r} is not a package that pip could get")
+            report.warnings.append(f"{name!r} {version!r} is not a package that pip can install")
         elif re.match(r"/usr/lib/python3[^/]*/dist-packages", package["location"]):
             system.append(name)
         else:
@@ -75,7 +75,9 @@ def read_packages(python: Path) -> PackageReport:
         report.warnings.append(f"the system's own packages are left out: {', '.join(system)}")
     if report.gone:
         names = ", ".join(report.gone)
-        report.warnings.append(f"their versions are pinned, their files are gone: {names}")
+        report.warnings.append(
+            f"their versions are pinned, because their files no longer exist: {names}"
+        )
     report.python.indexes = sorted(indexes | _torch_index(facts))
     return report
 
@@ -97,7 +99,7 @@ def _ask(python: Path) -> dict[str, Any]:
         found = None
     if not isinstance(found, dict):
         raise ComfyUIUnavailableError(
-            f"ComfyUI's interpreter {python} does not tell which packages it has",
+            f"ComfyUI's interpreter {python} does not list its packages",
             extra={"hint": "Set comfyui_python to the Python that runs ComfyUI."},
         )
     return found
@@ -164,7 +166,7 @@ def _of_direct_url(report: PackageReport, name: str, direct: dict[str, Any]) -> 
         sha256 = hashes.get("sha256") if isinstance(hashes, dict) else None
         return f"{name} @ {clean_url(url)}{f'#sha256={sha256}' if sha256 else tail}"
     if not url.startswith("file:"):
-        report.warnings.append(f"{name} comes from {clean_url(url)}; its version alone is pinned")
+        report.warnings.append(f"{name} comes from {clean_url(url)}; only its version is pinned")
         return None
     path = Path(unquote(urlsplit(url).path))
     checkout = read_checkout(path)

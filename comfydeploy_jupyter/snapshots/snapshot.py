@@ -42,7 +42,7 @@ def _checked_path(path: str) -> str:
 def _checked_requirement(line: str) -> str:
     # pip splits lines as Python does, and allows spaces before an option.
     if line.strip().startswith("-") or len(line.splitlines()) != 1:
-        raise ValueError("must be one requirement, and no option of pip")
+        raise ValueError("must be one requirement, not an option of pip")
     return line
 
 

@@ -171,7 +171,7 @@ class DataFile:
         with contextlib.suppress(FileNotFoundError):
             self.path.rename(target)
         self._beside(_NOTE).unlink(missing_ok=True)
-        log.error("The store %s is damaged. It was set aside as %s", self.path, target)
+        log.error("The store %s is damaged. It was renamed to %s", self.path, target)
         return target
 
     def set_aside_before(self) -> list[Path]:

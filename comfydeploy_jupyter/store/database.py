@@ -161,7 +161,7 @@ class Database:
 
     def _status(self) -> dict[str, Any]:
         warnings = [
-            f"A damaged store was set aside as {path}: what was kept in it is not shown."
+            f"A damaged store was renamed to {path}: its content is not shown."
             for path in self._file.set_aside_before()
         ]
         if self._network is not None:

@@ -33,17 +33,19 @@ _MEANINGS = {
     "attempt to write a readonly database": _Meaning(
         "read_only",
         "The store cannot be written: {path} is read-only",
-        "Make the folder writable for who runs Jupyter, or set data_dir to one that is.",
+        "Make the folder writable for the user who runs Jupyter, or set data_dir to a writable"
+        " folder.",
     ),
     "unable to open database file": _Meaning(
         "read_only",
         "The store {path} cannot be opened",
-        "The folder must exist and be writable for who runs Jupyter; or set data_dir to another.",
+        "The folder must exist and be writable for the user who runs Jupyter; or set data_dir to"
+        " another folder.",
     ),
     "disk I/O error": _Meaning(
         "disk",
         "The disk of the store {path} reports an error",
-        "Look at the disk; or set data_dir to a folder on another one.",
+        "Check the disk, or set data_dir to a folder on another disk.",
     ),
 }
 
@@ -83,7 +85,7 @@ def explain(error: Exception, path: Path) -> ComfyDeployError | None:
             _Meaning(
                 "locked",
                 "Another process has locked the store {path}",
-                "Try again; if that goes on, end the process that has the file open.",
+                "Try again; if the error remains, end the process that has the file open.",
             ),
             path,
         )
@@ -101,8 +103,8 @@ def damaged(path: Path) -> StoreUnavailableError:
         _Meaning(
             "damaged",
             "The store {path} is damaged",
-            "Restart all Jupyter servers that use it: the first one to start sets it aside and"
-            " begins a new one.",
+            "Restart all Jupyter servers that use it: the first one that starts renames it and"
+            " creates a new one.",
         ),
         path,
     )
@@ -113,8 +115,9 @@ def newer(path: Path, steps: list[str]) -> StoreUnavailableError:
     return _unavailable(
         _Meaning(
             "newer",
-            f"The store {{path}} is of a newer version of comfydeploy-jupyter ({', '.join(steps)})",
-            "Install that version, or set data_dir to another folder. The store was left as it is.",
+            f"The store {{path}} was created by a newer version of comfydeploy-jupyter"
+            f" ({', '.join(steps)})",
+            "Install that version, or set data_dir to another folder. The store was not changed.",
         ),
         path,
     )

@@ -214,7 +214,7 @@ class Callbacks:
             except TransferError as error:
                 if attempt == 1:
                     log.warning(
-                        "Run %s: %s; it is tried again",
+                        "Run %s: %s; the next attempt follows",
                         order.prompt_id,
                         error.message,
                         extra={"prompt_id": order.prompt_id},
@@ -261,7 +261,9 @@ class Callbacks:
             except Exception:
                 fruitless += 1
                 if fruitless == 1:
-                    log.exception("Messages to status endpoints cannot be kept; tried again")
+                    log.exception(
+                        "Messages to status endpoints cannot be stored; the next attempt follows"
+                    )
                 await asyncio.sleep(self._backoff.pause(fruitless))
             else:
                 fruitless = 0

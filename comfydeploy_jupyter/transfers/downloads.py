@@ -322,7 +322,8 @@ class Download(_IncomingJob):
                     await asyncio.to_thread(part.reset)
                     facts["validator"] = None
                     raise TransferError(
-                        f"{what} has another file now than the one that was begun", again=True
+                        f"{what} now returns another file than at the beginning of the download",
+                        again=True,
                     )
                 if await self._is_there(transfer, response, part, present):
                     return
@@ -335,7 +336,7 @@ class Download(_IncomingJob):
         if expected is not None and part.digest != expected and "Range" in headers:
             await asyncio.to_thread(part.reset)
             facts["validator"] = None
-            raise TransferError("the two halves of the file do not fit together", again=True)
+            raise TransferError("the parts of the file do not belong together", again=True)
         await self._finish(transfer, part, expected)
 
     async def _fits(self, response: aiohttp.ClientResponse, part: PartFile) -> bool:
@@ -369,7 +370,9 @@ class Download(_IncomingJob):
     ) -> None:
         record, facts = transfer.record, transfer.record.facts
         if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise TransferError("the file comes compressed although that was declined", again=False)
+            raise TransferError(
+                "the file is sent compressed, although the request does not allow that", again=False
+            )
         if response.content_type == "text/html" and not part.name.endswith((".html", ".htm")):
             raise TransferError("the answer is a web page, not a file", again=False)
         size = told_size(response, part.size)
@@ -415,7 +418,7 @@ class Copy(_IncomingJob):
 
 def taken(name: str) -> TransferError:
     """Return the error for a target that exists with other content."""
-    return TransferError(f"{name} is there already, with other content", again=False)
+    return TransferError(f"{name} exists already, with other content", again=False)
 
 
 def told_size(response: aiohttp.ClientResponse, begun: int = 0) -> int | None:

@@ -106,7 +106,7 @@ async def request(
                 raise await _refusal(response, what)
             yield response
     except (aiohttp.ClientError, asyncio.TimeoutError, ConnectionError) as error:
-        message = f"{what} does not answer properly: {reason_of(error)}"
+        message = f"{what} did not answer correctly: {reason_of(error)}"
         raise TransferError(message, again=True) from None
 
 
@@ -123,7 +123,7 @@ async def get_json(response: aiohttp.ClientResponse, what: str) -> dict[str, Any
     except ValueError:
         answer = None
     if not isinstance(answer, dict):
-        raise TransferError(f"{what} answered something that is no JSON object", again=True)
+        raise TransferError(f"{what} did not return a JSON object", again=True)
     return answer
 
 

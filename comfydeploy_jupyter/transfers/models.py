@@ -68,7 +68,7 @@ def volume_path(folder: str, filename: str) -> str:
     for field, text in (("folder", folder), ("filename", filename)):
         names = text.strip("/").split("/")
         if not all(name.strip(". ") for name in names) or not text.isprintable() or "\\" in text:
-            raise InvalidRequestError.of_field(field, f"must be a name in the volume, not {text!r}")
+            raise InvalidRequestError.of_field(field, f"must be a path in the volume, not {text!r}")
     return f"{folder.strip('/').removeprefix('models/')}/{filename.strip('/')}"
 
 
@@ -116,7 +116,7 @@ def move_model(folders: Folders, path: Path, target: Path) -> None:
         raise _missing(path) from None
     except FileExistsError:
         raise ConflictError(
-            f"to_filename: {target.name} is there already", details={"field": "to_filename"}
+            f"to_filename: {target.name} exists already", details={"field": "to_filename"}
         ) from None
     except TransferError as error:
         raise ConflictError(f"{path.name} cannot be moved: {error.message}") from error

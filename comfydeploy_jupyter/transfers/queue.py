@@ -306,7 +306,7 @@ class TransferQueue:
         transfer.work = asyncio.ensure_future(self._try(transfer, begin))
         self._tasks.start(
             self._run(transfer, transfer.work),
-            f"Keeping the end of the transfer of {record.filename}",
+            f"Storing the end of the transfer of {record.filename}",
             log_fields=record.log_fields,
         )
 
@@ -329,11 +329,11 @@ class TransferQueue:
             state = "cancelled"
         except Exception:
             log.exception(
-                "The state of the transfer of %s could not be kept",
+                "The state of the transfer of %s could not be stored",
                 transfer.record.filename,
                 extra=transfer.record.log_fields,
             )
-            state, transfer.record.error = "failed", "its state could not be kept on the disk"
+            state, transfer.record.error = "failed", "its state could not be stored"
         await self._end(transfer, state)
 
     async def _try(self, transfer: Transfer, begin: asyncio.Event | None) -> str:
@@ -353,7 +353,7 @@ class TransferQueue:
             record.state = "retrying"
             metrics.transfer_retried(record.direction)
             log.debug(
-                "Attempt %d at %s failed: it is tried again",
+                "Attempt %d of %s failed; the next one follows",
                 record.attempts,
                 record.filename,
                 extra=record.log_fields,
@@ -372,7 +372,9 @@ class TransferQueue:
             while not work.done():
                 left = transfer.moved_at + self._stall - time.monotonic()
                 if left <= 0:
-                    return TransferError(f"nothing has moved for {self._stall:g} s", again=True)
+                    return TransferError(
+                        f"no data was transferred for {self._stall:g} s", again=True
+                    )
                 await asyncio.wait({work}, timeout=left)
             work.result()
         except TransferError as error:
@@ -383,7 +385,7 @@ class TransferQueue:
             return TransferError(error.strerror or str(error), again=True)
         except Exception as error:
             log.exception(
-                "The transfer of %s failed in a way that was not foreseen",
+                "The transfer of %s failed with an unexpected error",
                 record.filename,
                 extra=record.log_fields,
             )
@@ -400,14 +402,14 @@ class TransferQueue:
                 await wait_for(self._jobs[record.kind].clean_up(transfer), CLEAN_UP_WITHIN)
             except (TransferError, ComfyDeployError, OSError, asyncio.TimeoutError) as error:
                 log.warning(
-                    "What %r left could not be cleared away: %s",
+                    "The temporary files of %r could not be removed: %s",
                     record.filename,
                     error,
                     extra=record.log_fields,
                 )
             except Exception:
                 log.exception(
-                    "What %r left could not be cleared away",
+                    "The temporary files of %r could not be removed",
                     record.filename,
                     extra=record.log_fields,
                 )

@@ -324,12 +324,12 @@ class Transfers:
             raise NotFoundError(f"There is no transfer {transfer_id}", details={"field": "id"})
         if record.state == "failed" and not record.private:
             raise ConflictError(
-                f"{record.filename} failed too long ago to be tried again; ask for it anew",
+                f"{record.filename} failed too long ago to be started again; request it again",
                 details={"field": "id"},
             )
         if not await self._again(record, token):
             raise ConflictError(
-                f"{record.filename} is {record.state}; only what has failed is tried again",
+                f"{record.filename} is {record.state}; only failed transfers can be started again",
                 details={"field": "id"},
             )
         return [record]
@@ -538,6 +538,6 @@ class Transfers:
 
 def _on_its_way(record: TransferRecord) -> ConflictError:
     return ConflictError(
-        f"filename: another file is on its way to {record.filename}",
+        f"filename: another file is being downloaded to {record.filename}",
         details={"field": "filename", "id": record.id},
     )

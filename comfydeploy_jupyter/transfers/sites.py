@@ -77,7 +77,7 @@ class ModelSites:
             return "set HF_TOKEN to a token of an account that may have this model"
         if _below(url, self.civitai_url):
             return "set CIVITAI_API_KEY to the key of an account that may have this model"
-        return "the address needs a login"
+        return "the address requires a login"
 
     @property
     def addresses(self) -> tuple[str, str]:

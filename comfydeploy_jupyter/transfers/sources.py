@@ -110,7 +110,7 @@ class ViewSource:
 
     def __init__(self, response: aiohttp.ClientResponse, name: str) -> None:
         if response.content_length is None:
-            raise TransferError(f"ComfyUI does not tell the size of {name}", again=False)
+            raise TransferError(f"ComfyUI does not report the size of {name}", again=False)
         self._response = response
         self._name = name
         self.size = response.content_length

@@ -126,7 +126,9 @@ async def presign(
         answer = await get_json(response, what)
     address = answer.get("url") or answer.get("upload_url")
     if not isinstance(address, str):
-        raise TransferError("The upload endpoint gave no address to send the file to", again=True)
+        raise TransferError(
+            "The upload endpoint did not return an address for the file", again=True
+        )
     return {**answer, "url": address}
 
 
@@ -352,12 +354,12 @@ def _facts_of(transfer: Transfer) -> dict[str, Any]:
 def _text(answer: dict[str, Any], name: str) -> str:
     value = answer.get(name)
     if not isinstance(value, str) or not value:
-        raise TransferError(f"ComfyDeploy's answer lacks {name}", again=True)
+        raise TransferError(f"ComfyDeploy's response does not contain {name}", again=True)
     return value
 
 
 def _part_size(answer: dict[str, Any]) -> int:
     value = answer.get("partSize")
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise TransferError("ComfyDeploy's answer lacks partSize", again=True)
+        raise TransferError("ComfyDeploy's response does not contain partSize", again=True)
     return value

@@ -30,7 +30,7 @@ LATEST_RELEASE = "https://api.github.com/repos/cloudflare/cloudflared/releases/l
 
 HINT = (
     "Install cloudflared (https://developers.cloudflare.com/cloudflare-one/connections/"
-    "connect-networks/downloads/), name it in cloudflared_path, or let it be downloaded: "
+    "connect-networks/downloads/), set cloudflared_path to it, or allow its download: "
     "c.ComfyDeploy.cloudflared_download = True"
 )
 LARGEST = 256 * 1024 * 1024  # bytes; the file of a release has about 40 MB
@@ -154,14 +154,14 @@ class _Part:
         self._digest.update(chunk)
         self._file.write(chunk)
         if self._file.tell() > LARGEST:
-            raise _not_fetched("What is sent is too large to be cloudflared")
+            raise _not_fetched("The download is too large to be cloudflared")
 
     def install(self, asset: _Asset, target: Path) -> Path:
         """Verify the file, extract it, make it executable and rename it to its final name."""
         digest = self._digest.hexdigest()
         if digest != asset.sha256:
             raise _not_fetched(
-                f"What {asset.url} sent is not the release: its SHA-256 is {digest}, not "
+                f"The download from {asset.url} is not the release: its SHA-256 is {digest}, not "
                 f"{asset.sha256}"
             )
         self._file.flush()
@@ -222,7 +222,9 @@ def _choose(release: Any) -> _Asset:
                 digest = dict(notes).get(wanted, "").lower()
             if re.fullmatch(r"[0-9a-f]{64}", digest) and re.match(r"https?://", url):
                 return _Asset(wanted, url, digest)
-            raise _not_fetched(f"The release tells no SHA-256 of {wanted}, so it is not fetched")
+            raise _not_fetched(
+                f"The release contains no SHA-256 of {wanted}, so it is not downloaded"
+            )
     raise _not_fetched(f"The release has no file {wanted}")
 
 

@@ -28,7 +28,7 @@ _SIGNS: tuple[tuple[Reason, re.Pattern[str], str], ...] = (
     (
         "rate_limited",
         re.compile(r"\b429\b|error code: 1015|Too Many Requests", re.IGNORECASE),
-        "Too many quick tunnels were asked for; wait a while, or use a named one",
+        "Too many quick tunnels were requested; wait some minutes, or use a named tunnel",
     ),
     (
         "token_refused",
@@ -42,12 +42,12 @@ _SIGNS: tuple[tuple[Reason, re.Pattern[str], str], ...] = (
             r"|Unable to establish connection with Cloudflare edge",
             re.IGNORECASE,
         ),
-        "The network lets no connection out to Cloudflare's port 7844 (UDP, nor TCP)",
+        "The network blocks connections to port 7844 of Cloudflare (UDP and TCP)",
     ),
     (
         "service_unreachable",
         re.compile(r"failed to (?:request|unmarshal|parse) quick Tunnel", re.IGNORECASE),
-        "Cloudflare's service for quick tunnels cannot be reached, or gave none",
+        "Cloudflare's service for quick tunnels cannot be reached, or did not create one",
     ),
 )
 
@@ -92,7 +92,7 @@ def why_it_waits(log: list[str], seconds: float) -> TunnelFailedError:
     found = _sign(log)
     if found is not None:
         return failure(*found, log)
-    return failure("timed_out", f"The tunnel was not there within {seconds:g} s", log)
+    return failure("timed_out", f"The tunnel was not reachable within {seconds:g} s", log)
 
 
 def _sign(log: list[str]) -> tuple[Reason, str] | None:

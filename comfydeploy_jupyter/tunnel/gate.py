@@ -151,13 +151,13 @@ class Gate:
         except ValueError:  # an address or a header that cannot be forwarded
             if request.writer.output_size > 0:
                 raise
-            return _refusal(request, 400, "bad_request", "This request cannot be understood")
+            return _refusal(request, 400, "bad_request", "This request is not valid")
         finally:
             connection.request_is_over()
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         if not request.raw_path.startswith("/"):
-            return _refusal(request, 400, "bad_request", "This address cannot be understood")
+            return _refusal(request, 400, "bad_request", "This address is not valid")
         given, path = _take_secret(request.raw_path)
         bearer = _bearer(request)
         by_cookie = hmac.compare_digest(_bytes(_cookie(request)), self._pass)
@@ -168,14 +168,16 @@ class Gate:
                 request,
                 401,
                 "unauthorized",
-                "This address is protected: open it by its whole link, or give the secret",
+                "This address is protected: open it with its complete link, or enter the secret",
             )
         else:
             answer = self._check_secret(request, given, bearer)
         if answer is not None:
             return answer
         if not _same_site(request) or (by_cookie and not _own_page(request)):
-            return _refusal(request, 403, "cross_origin", "Another web site may not do this")
+            return _refusal(
+                request, 403, "cross_origin", "Requests from other web sites are not allowed"
+            )
         fresh = given is not None and hmac.compare_digest(given, self._secret)
         if fresh and request.method == "GET" and "text/html" in request.headers.get("Accept", ""):
             # An address with the secret would stay in histories and bookmarks.
@@ -200,14 +202,16 @@ class Gate:
         now = time.monotonic()
         tries = [t for t in self._wrong.get(visitor, []) if now - t < ATTEMPTS_WITHIN]
         if len(tries) >= ATTEMPTS:
-            answer = _refusal(request, 429, "too_many_attempts", "Too many wrong secrets; wait")
+            answer = _refusal(
+                request, 429, "too_many_attempts", "Too many wrong secrets; try again later"
+            )
             answer.headers["Retry-After"] = str(int(ATTEMPTS_WITHIN))
             return answer
         self._wrong[visitor] = [*tries, now]
         self._wrong.move_to_end(visitor)
         if len(self._wrong) > REMEMBERED:
             self._wrong.popitem(last=False)
-        return _refusal(request, 401, "unauthorized", "That secret is wrong")
+        return _refusal(request, 401, "unauthorized", "The secret is wrong")
 
     def _remember(self, request: web.BaseRequest, answer: web.StreamResponse) -> None:
         answer.set_cookie(
@@ -242,11 +246,15 @@ class Gate:
             ) as answer:
                 return await self._pass_back(request, answer, fresh=fresh)
         except (aiohttp.ClientConnectorError, asyncio.TimeoutError, ComfyUIUnavailableError):
-            return _refusal(request, 502, "unreachable", "What lies behind this does not answer")
+            return _refusal(
+                request, 502, "unreachable", "The server behind this address does not answer"
+            )
         except aiohttp.WSServerHandshakeError as error:
             return _refusal(request, error.status, "refused", "The WebSocket was refused")
         except aiohttp.ClientError:
-            return _refusal(request, 502, "broken", "What lies behind this broke the connection")
+            return _refusal(
+                request, 502, "broken", "The server behind this address closed the connection"
+            )
 
     def _outgoing(self, request: web.BaseRequest) -> CIMultiDict[str]:
         """Return the headers to forward, without the gate's credentials and connection headers."""

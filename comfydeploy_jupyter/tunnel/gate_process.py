@@ -94,7 +94,7 @@ class GateProcess:
         if not await self._answers():
             log = await self._child.log_tail(20, this_run=True)
             await self.close()
-            raise failure("gate_failed", "The gate in front of the tunnel does not start", log)
+            raise failure("gate_failed", "The gate of the tunnel does not start", log)
 
     async def point_to(self, target: str) -> None:
         """Change the address behind the gate; visitors wait in the meantime."""

@@ -213,7 +213,7 @@ class Tunnel:
         """Stop the tunnel."""
         await end([self._keeper])
         await self._take_down()
-        self._settle(failure("stopped", "The tunnel was stopped before it was there"))
+        self._settle(failure("stopped", "The tunnel was stopped before it was ready"))
 
     async def _supervise(self) -> None:
         try:
@@ -239,7 +239,7 @@ class Tunnel:
                 was_up = True
                 self.state, self.error = "running", None
                 self.started_at = utc_now()
-                logger.info("The tunnel to %s is up", self.order.target, extra=self._log_fields)
+                logger.info("The tunnel to %s is ready", self.order.target, extra=self._log_fields)
                 self._settle(None)
                 since = time.monotonic()
                 error = await self._watch()
@@ -333,7 +333,8 @@ class Tunnel:
             "not_protected",
             f"Cloudflare's configuration of this tunnel leads to {leads}, not to {where}",
             await self._cloudflared.log(),
-            hint=f"Set the service of {name or 'the tunnel'} there to {self._service}{port}; "
+            hint=f"At Cloudflare, set the service of {name or 'the tunnel'} to"
+            f" {self._service}{port}; "
             "or start the tunnel with protect: false if everybody may use ComfyUI.",
         )
 

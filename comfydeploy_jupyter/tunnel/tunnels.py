@@ -241,13 +241,13 @@ def _message(tunnel: Tunnel, *, was_up: bool) -> str:
         return "The tunnel is starting"
     what = {
         "gate": "protected by a secret: share access_url only with those who may use ComfyUI",
-        "jupyter": "protected by Jupyter's own log-in",
-        "none": "NOT protected: everybody who has the address can use what is behind it",
+        "jupyter": "protected by Jupyter's own login",
+        "none": "NOT protected: everybody who knows the address can use the server behind it",
     }[tunnel.protection]
     if tunnel.url is None:
-        up = "The tunnel is up; its address is the one that you gave it at Cloudflare"
+        up = "The tunnel is ready at the address that you configured at Cloudflare"
     elif was_up:
-        up = f"The tunnel was up already, at {tunnel.url}"
+        up = f"The tunnel was ready before, at {tunnel.url}"
     else:
-        up = f"The tunnel is up at {tunnel.url}"
+        up = f"The tunnel is ready at {tunnel.url}"
     return f"{up}. It is {what}."

@@ -193,7 +193,11 @@ def _source(request: ConvertRequest) -> tuple[str, Any]:
         if graph is not None
     ]
     if len(given) != 1:
-        problem = "is given beside workflow_api; send one" if given else "is missing"
+        problem = (
+            "must not be given together with workflow_api: send one of them"
+            if given
+            else "is missing"
+        )
         raise InvalidRequestError.of_field("workflow", problem)
     return given[0]
 

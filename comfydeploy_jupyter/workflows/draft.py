@@ -90,12 +90,12 @@ def graphs_of(
     field = next(iter(graphs), "workflow")
     ui = graphs.get(field)
     if len(graphs) == 2 and graphs["workflow_json"] != ui:
-        raise InvalidRequestError.of_field("workflow_json", "is another graph than workflow")
+        raise InvalidRequestError.of_field("workflow_json", "differs from workflow")
     api = None if workflow_api is None else _parsed(workflow_api, "workflow_api")
     if ui is not None and detect_format(ui, field=field) is GraphFormat.API:
         if api is not None:
             raise InvalidRequestError.of_field(
-                field, "is in API format, and workflow_api is there too; send one of them"
+                field, "is in API format, and workflow_api is given too; send one of them"
             )
         check_api_graph(ui, field=field)
         check_whole(ui, field=field)

@@ -166,10 +166,13 @@ async def plan(
     )
     warnings = []
     if len(models) > MOST:
-        warnings.append(f"The workflow names {len(models)} models; only {MOST} are looked at.")
+        warnings.append(
+            f"The workflow names {len(models)} models; only the first {MOST} are examined."
+        )
     if folders.base is None:
         warnings.append(
-            "The folders of this ComfyUI are not known here, so nothing can be fetched into them;"
+            "The folders of this ComfyUI are not known here, so nothing can be downloaded into"
+            " them;"
             " set comfyui_path if it is on this machine."
         )
     return Plan(models[:MOST], validation["missing_nodes"], warnings)
@@ -223,7 +226,7 @@ async def fetch(found: Plan, transfers: Transfers, machine: Machine) -> None:
             )
             model.state = "fetching"
         except ConflictError:
-            model.refuse("another file is on its way to that name")
+            model.refuse("another file is being downloaded to that name")
         except (ComfyDeployError, TransferError) as error:
             model.refuse(error.message)
 
@@ -240,7 +243,7 @@ def only(found: Plan, names: Iterable[str]) -> None:
     known = {model.name for model in found.models}
     for name in chosen - known:
         raise InvalidRequestError(
-            f"models: the workflow names no model {name!r}",
+            f"models: the workflow has no model {name!r}",
             details={"field": "models", "candidates": sorted(known)},
         )
     found.models = [model for model in found.models if model.name in chosen]
@@ -330,7 +333,7 @@ def _check(
     if not _is_plain(listed.name) or len(listed.name.encode()) > LONGEST_NAME:
         problem = "its name is not the plain name of a file"
     elif suffix not in SUFFIXES:
-        problem = f"{suffix or 'a file without suffix'} is no type of model files"
+        problem = f"{suffix or 'a file without suffix'} is not a type of model file"
     elif not all(map(_is_plain, model.name.split("/"))):
         problem = f"the loader's {model.name!r} is not the name of a file in its folder"
     elif model.folder is None:
@@ -346,7 +349,7 @@ def _check(
     elif listed.hash and (listed.hash_type or "").lower() in _HASH_TYPES:
         model.sha256 = listed.hash.lower()
     elif listed.hash:
-        model.problem = f"its hash is of the type {listed.hash_type}, which is not compared"
+        model.problem = f"its hash is of the type {listed.hash_type}, which is not supported"
 
 
 def _link_problem(listed: ListedModel, sites: Collection[str]) -> str | None:
@@ -359,7 +362,7 @@ def _link_problem(listed: ListedModel, sites: Collection[str]) -> str | None:
 def _hash_problem(listed: ListedModel) -> str | None:
     is_sha256 = (listed.hash_type or "").lower() in _HASH_TYPES
     if listed.hash and is_sha256 and not re.fullmatch("[0-9a-fA-F]{64}", listed.hash):
-        return "its hash is no SHA-256 in hexadecimal"
+        return "its hash is not a SHA-256 in hexadecimal"
     return None
 
 

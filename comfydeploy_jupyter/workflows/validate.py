@@ -121,7 +121,8 @@ def tell_core_nodes(
             )
         else:
             warnings.append(
-                f"Node class {class_type} was ComfyUI's own, but ComfyUI {running} lacks it."
+                f"Node class {class_type} was ComfyUI's own, but ComfyUI {running} does not have"
+                " it."
             )
     return warnings
 

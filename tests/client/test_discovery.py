@@ -127,7 +127,7 @@ def test_arguments_win_and_are_checked(jupyter: JupyterProcess, alone: dict[str,
     ran = python(f"print(connect({jupyter.url!r}, {jupyter.token!r}).url)", env)
     assert ran.stdout.strip() == jupyter.url
     assert "does not answer" in python("connect()", env).stderr
-    assert "refuses the token" in python(f"connect({jupyter.url!r}, 'wrong')", env).stderr
+    assert "does not accept the token" in python(f"connect({jupyter.url!r}, 'wrong')", env).stderr
 
 
 def test_the_server_of_jupyterhub_comes_first(
@@ -180,7 +180,7 @@ def test_a_password_only_server_is_refused_clearly(start_jupyter, alone: dict[st
         ComfyDeploy={"comfyui_url": "http://127.0.0.1:9", "autostart": False},
     )
     env = {**server.env, "JPY_PARENT_PID": str(server.pid)}
-    assert "a password is nothing that a program could give" in python("connect()", env).stderr
+    assert "a program cannot enter a password" in python("connect()", env).stderr
     server.stop()
 
 
@@ -218,7 +218,7 @@ def test_a_server_that_cannot_start_says_why(alone: dict[str, str], tmp_path: Pa
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "jupyter_server_config.py").write_text("raise SystemExit('bad day')")
     ran = python("connect()", alone)
-    assert "that was to be started ended while starting" in ran.stderr
+    assert "that connect() started ended while starting" in ran.stderr
     assert "bad day" in ran.stderr
 
 

@@ -50,9 +50,9 @@ def test_downloads_are_waited_for(small_server: Start) -> None:
     assert isinstance(found, FetchedModels)
     assert not found.refresh().done
     assert (found[0].received, found.total_size) == (1024, 2048)
-    assert "2.0 KiB  is on its way, 50 %; a pickle" in repr(found)
+    assert "2.0 KiB  is being downloaded, 50 %; a pickle" in repr(found)
     assert found.wait(10).done
-    assert repr(found) == "vae/a.pt  2.0 KiB  is there now"
+    assert repr(found) == "vae/a.pt  2.0 KiB  is downloaded"
 
 
 def test_wait_ends_with_failures_and_with_the_time(small_server: Start) -> None:
@@ -81,14 +81,14 @@ def test_what_is_shown(small_server: Start) -> None:
         model("<i>.safetensors", "refused", problem="the link leads inside"),
         model("b.safetensors", "no_link"),
         missing_nodes=nodes,
-        warnings=["No sizes were asked for"],
+        warnings=["The sizes were not requested"],
     )
     server = small_server(lambda _, reply: reply.json(body))
     found = Comfy(server.url).fetch_models(GRAPH, dry_run=True)
     assert repr(found).splitlines() == [
         "vae/<i>.safetensors    refused: the link leads inside",
-        "vae/b.safetensors      is missing, and the workflow has no link to it",
-        "No sizes were asked for",
+        "vae/b.safetensors      is missing, and the workflow contains no link to it",
+        "The sizes were not requested",
         "ComfyUI has no node class Wan<b> (ComfyUI 0.33.0 or newer)",
     ]
     shown = found._repr_html_()

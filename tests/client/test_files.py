@@ -109,7 +109,7 @@ def test_workflow_with_a_picture_is_kept(comfy):
 
 
 def test_what_is_no_file_is_refused(comfy, tmp_path):
-    with pytest.raises(InvalidRequestError, match="no file"):
+    with pytest.raises(InvalidRequestError, match="does not exist"):
         comfy.upload(tmp_path / "not-there.png")
     with pytest.raises(InvalidRequestError, match="shape"):
         comfy.upload(np.zeros((4, 4, 7)))

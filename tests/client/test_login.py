@@ -73,7 +73,7 @@ def test_sign_in(comfy, cloud, meanwhile, capsys, timeout) -> None:
 
 def test_a_sign_in_that_is_over(comfy, cloud, meanwhile) -> None:
     meanwhile(lambda request_id: cloud.approve(request_id, ""))
-    with pytest.raises(CloudError, match="sign-in is over") as caught:
+    with pytest.raises(CloudError, match="sign-in failed") as caught:
         comfy.login(timeout=60)
     assert caught.value.status == 410
 

@@ -219,7 +219,7 @@ def test_outputs_that_comfyui_leaves_out_are_told(comfy: Comfy) -> None:
     with pytest.warns(UserWarning, match=r'left out.*\n- node "Clouds" \(ImageAddNoise, id 9\): '):
         result = comfy.run(SUNSET, {"Clouds.strength": 9.0})
     assert (len(result.texts), len(result.images)) == (1, 0)
-    assert "Left out by ComfyUI" in result._repr_html_()
+    assert "Not executed by ComfyUI" in result._repr_html_()
 
 
 def test_timeout_leaves_the_run_alone(comfy: Comfy) -> None:

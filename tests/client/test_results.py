@@ -199,7 +199,7 @@ def test_nothing_that_a_run_made_ends_in_an_exception_when_it_is_looked_at(
 ) -> None:
     def odd(request: Request, reply: Reply) -> None:
         if request.query.get("thumbnail"):
-            reply.json({"error": "no picture", "code": "invalid_request"}, 400)
+            reply.json({"error": "not a picture", "code": "invalid_request"}, 400)
         else:
             reply.raw(b"\x89PNG\r\n\x1a\n broken", content_type="image/png")
 

@@ -101,7 +101,7 @@ def test_inputs_win_over_seed(small_server: Start) -> None:
     [
         ("imputs", "did you mean inputs"),
         ("seedmode", "did you mean seed_mode"),
-        ("wait", "run\\(\\) waits and submit\\(\\) does not"),
+        ("wait", "use run\\(\\) to wait, or submit\\(\\)"),
         ("zzz", "options are client_id"),
     ],
 )
@@ -113,7 +113,7 @@ def test_unknown_options_are_refused_with_a_hint(name: str, hint: str) -> None:
 
 
 def test_submit_says_where_a_timeout_belongs() -> None:
-    with pytest.raises(TypeError, match=r"timeout: run\(\) takes it; wait\(\) "):
+    with pytest.raises(TypeError, match=r"timeout: run\(\) takes it; so does wait\(\) "):
         Comfy("http://127.0.0.1:9").submit(GRAPH, timeout=3)
 
 
@@ -131,10 +131,10 @@ def test_a_workflow_is_needed() -> None:
             ComfyUIUnavailableError,
             r"no ComfyUI \(set comfyui_url\)",
         ),
-        (403, {"message": "Forbidden"}, UnauthorizedError, "refuses the token"),
+        (403, {"message": "Forbidden"}, UnauthorizedError, "does not accept the token"),
         (404, {"message": "Not Found"}, NotFoundError, "jupyter server extension enable"),
         (502, None, ComfyDeployError, "answered 502"),
-        (200, None, ComfyDeployError, "not JSON"),
+        (200, None, ComfyDeployError, "did not return JSON"),
     ],
 )
 def test_replies_become_errors(
@@ -151,7 +151,7 @@ def test_a_login_page_is_not_followed(small_server: Start) -> None:
         reply.raw(b"", 302, headers={"Location": "/hub/login?next=x"})
 
     server = small_server(answer)
-    with pytest.raises(UnauthorizedError, match=r"leads elsewhere .*/hub/login"):
+    with pytest.raises(UnauthorizedError, match=r"redirects to another address .*/hub/login"):
         Comfy(server.url, "secret").status()
     assert len(server.requests) == 1
 

@@ -192,7 +192,7 @@ def test_timeout_counts_while_comfyui_starts(small_server: Start, begun: bool) -
 
     comfy = Comfy(small_server(answer).url)
     started = time.monotonic()
-    with pytest.raises(RunTimeoutError, match="not finished after 1 s"):
+    with pytest.raises(RunTimeoutError, match="has not ended after 1 s"):
         comfy.stream(GRAPH, timeout=1)
     assert time.monotonic() - started < 1.7
     over.set()
@@ -278,7 +278,7 @@ def test_timeout_ends_the_waiting_in_time(small_server: Start) -> None:
         over.wait(20)
 
     began = time.monotonic()
-    with pytest.raises(RunTimeoutError, match=r"not finished after 0\.3 s; it goes on"):
+    with pytest.raises(RunTimeoutError, match=r"has not ended after 0\.3 s; it continues"):
         Comfy(small_server(answer).url).run(GRAPH, timeout=0.3)
     took = time.monotonic() - began
     over.set()

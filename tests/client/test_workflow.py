@@ -227,9 +227,9 @@ def test_files_that_comfyui_saved_are_loaded(comfy: Comfy, name: str) -> None:
 def test_files_without_a_workflow_are_refused(comfy: Comfy, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     (tmp_path / "a.txt").write_text("hello")
-    with pytest.raises(InvalidRequestError, match=r"workflow: .*a\.png has no workflow"):
+    with pytest.raises(InvalidRequestError, match=r"workflow: .*a\.png contains no workflow"):
         comfy.load(tmp_path / "a.png")
-    with pytest.raises(InvalidRequestError, match=r"workflow: .*a\.txt is no kind of file"):
+    with pytest.raises(InvalidRequestError, match=r"workflow: .*a\.txt is not a kind of file"):
         comfy.load(str(tmp_path / "a.txt"))
     with pytest.raises(InvalidRequestError, match="workflow: is an empty object"):
         comfy.load({})

@@ -85,7 +85,7 @@ async def test_an_id_stays_one_piece_of_the_path(account, comfydeploy):
         (400, "<html>no</html>", 400, "ComfyDeploy answered 400 to GET /api/workflows"),
         (400, [1], 400, "ComfyDeploy answered 400 to GET /api/workflows"),
         (302, {}, 502, "ComfyDeploy answers GET /api/workflows with a redirect"),
-        (200, "<html>", 502, "ComfyDeploy's answer to GET /api/workflows is not what it should be"),
+        (200, "<html>", 502, "ComfyDeploy's answer to GET /api/workflows has an unexpected form"),
         (500, {"detail": "broken"}, 502, "ComfyDeploy: broken"),
         (503, "down", 502, "ComfyDeploy answered 503 to GET /api/workflows"),
     ],
@@ -169,7 +169,7 @@ async def test_a_silent_service_is_given_up(comfydeploy):
     access = CloudAccess((comfydeploy.root,), KEY)
     client = CloudClient(comfydeploy.url, access=access, timeout=0.3)
     comfydeploy.hang()
-    with pytest.raises(CloudError, match="does not answer GET /api/workflows in time") as caught:
+    with pytest.raises(CloudError, match="did not answer GET /api/workflows in time") as caught:
         await client.account().get("workflows")
     assert caught.value.status == 502
     await client.close()

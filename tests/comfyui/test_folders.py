@@ -589,7 +589,7 @@ def test_a_pipe_in_the_place_of_a_file_does_not_hang(
     os.mkfifo(comfy / "folder_paths.py")
     folders = Folders(comfy, argv=["--extra-model-paths-config", "more.yaml"])
     assert len(folders.model_folders()) == 21
-    assert "no regular file" in caplog.text
+    assert "not a regular file" in caplog.text
 
 
 def test_a_config_without_end_is_not_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

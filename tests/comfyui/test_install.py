@@ -258,7 +258,7 @@ def test_torchaudio_whose_libraries_do_not_load_is_used_without_them(
     target = tmp_path / "ComfyUI"
     done = run("--path", str(target))
     assert done.returncode == 0, done.stdout
-    assert "The libraries of torchaudio do not load beside torch 2.5.0" in done.stdout
+    assert "The libraries of torchaudio cannot be loaded with torch 2.5.0" in done.stdout
     python = target / "venv/bin/python"
     subprocess.run([python, "-c", "import torchaudio"], check=True)
     again = run("--path", str(target))
@@ -283,11 +283,11 @@ def test_interrupted_installation_is_begun_anew_or_taken_up(
         assert not target.exists()
         return lines
 
-    kill_at("Making a virtual environment")
-    assert "Removing what an interrupted installation left.\n" in kill_at("Installing torch")
+    kill_at("Creating a virtual environment")
+    assert "Removing the files of an interrupted installation.\n" in kill_at("Installing torch")
     done = run("--path", str(target))
     assert done.returncode == 0, done.stdout
-    assert "Taking up an installation" in done.stdout
+    assert "Continuing an interrupted installation" in done.stdout
     assert runs(target)
     assert "ComfyUI.partial" not in names(tmp_path)
 

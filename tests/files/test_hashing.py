@@ -242,7 +242,7 @@ def test_a_file_that_keeps_changing_is_a_conflict(root: Path, folders: Folders) 
             while not task.done():
                 os.utime(path)
                 await asyncio.sleep(0.002)
-            with pytest.raises(ConflictError, match="changes"):
+            with pytest.raises(ConflictError, match="is changing"):
                 await task
 
     asyncio.run(run())

@@ -205,18 +205,18 @@ def test_app_mode_decides_inputs_and_their_order(entries: list[Any], keys: list[
 @pytest.mark.parametrize(
     ("data", "warnings"),
     [
-        ([], ["extra.linearData is ignored: it is no object"]),
-        ({"inputs": 3}, ["extra.linearData.inputs is ignored: it is no list"]),
+        ([], ["extra.linearData is ignored: it is not an object"]),
+        ({"inputs": 3}, ["extra.linearData.inputs is ignored: it is not a list"]),
         ({"inputs": [["9", "name"]]}, ["inputs[0] is ignored: the workflow has no node '9'"]),
         ({"inputs": [["2", "nothing"]]}, ["2.nothing is not in the form: there is no such value"]),
         ({"inputs": [["2", "images"]]}, ["2.images is not in the form: it is connected"]),
-        ({"inputs": ["2"]}, ["inputs[0] is ignored: it is no pair of a node's id"]),
-        ({"inputs": [[None, "name"]]}, ["inputs[0] is ignored: it is no pair"]),
-        ({"inputs": [[True, "name"]]}, ["inputs[0] is ignored: it is no pair"]),
-        ({"inputs": [["2", {"a": 1}]]}, ["inputs[0] is ignored: it is no pair"]),
+        ({"inputs": ["2"]}, ["inputs[0] is ignored: it is not a pair of a node's id"]),
+        ({"inputs": [[None, "name"]]}, ["inputs[0] is ignored: it is not a pair"]),
+        ({"inputs": [[True, "name"]]}, ["inputs[0] is ignored: it is not a pair"]),
+        ({"inputs": [["2", {"a": 1}]]}, ["inputs[0] is ignored: it is not a pair"]),
         (
             {"outputs": [{}, 99]},
-            ["outputs[0] is ignored: it is no id", "outputs[1] is ignored: the"],
+            ["outputs[0] is ignored: it is not the id", "outputs[1] is ignored: the"],
         ),
     ],
 )

@@ -60,5 +60,5 @@ def test_a_node_of_another_class_is_another_graph() -> None:
     ui = {"nodes": [{"id": 1, "type": "LoadImage"}]}
     check_agreement({"1": {"class_type": "LoadImage", "inputs": {}}}, ui)
     for node_id, kind in (("1", "EmptyImage"), ("2", "LoadImage")):
-        with pytest.raises(InvalidRequestError, match=f"'{node_id}' .{kind}. is not in it"):
+        with pytest.raises(InvalidRequestError, match=f"'{node_id}' .{kind}. is not in workflow"):
             check_agreement({node_id: {"class_type": kind, "inputs": {}}}, ui)

@@ -118,12 +118,24 @@ def test_converting_tells_what_has_slipped() -> None:
     converted = ui_to_api({"nodes": [node]}, DEFINITIONS)
     assert converted.graph["3"]["inputs"]["sampler"] == 7.5
     assert [warning.split(";")[0] for warning in converted.warnings] == [
-        "node 3 (The Sampler): its input sampler takes one of its options, but holds 7.5",
-        'node 3 (The Sampler): its input size takes one of its options, but holds "euler"',
-        "node 3 (The Sampler): its input text takes text, but holds 512",
-        'node 3 (The Sampler): its input tiled takes true or false, but holds "text"',
-        "node 3 (The Sampler): its input model takes one of its options, but holds false",
-        'node 3 (The Sampler): its input mode takes one of its options, but holds ["a"]',
+        (
+            "node 3 (The Sampler): "
+            "the value of its input sampler must be one of its options, but is 7.5"
+        ),
+        (
+            "node 3 (The Sampler): "
+            'the value of its input size must be one of its options, but is "euler"'
+        ),
+        "node 3 (The Sampler): the value of its input text must be text, but is 512",
+        'node 3 (The Sampler): the value of its input tiled must be true or false, but is "text"',
+        (
+            "node 3 (The Sampler): "
+            "the value of its input model must be one of its options, but is false"
+        ),
+        (
+            "node 3 (The Sampler): "
+            'the value of its input mode must be one of its options, but is ["a"]'
+        ),
     ]
 
 
@@ -152,7 +164,9 @@ def test_a_promoted_value_is_looked_at_where_it_lands() -> None:
     host = {"id": 9, "type": "sub", "widgets_values": ["euler"]}
     flow = {"nodes": [host], "definitions": {"subgraphs": [inner]}}
     (warning,) = (text for text in ui_to_api(flow, DEFINITIONS).warnings if "steps" in text)
-    assert warning.startswith("node 9:5 (The Sampler): its input steps takes an integer")
+    assert warning.startswith(
+        "node 9:5 (The Sampler): the value of its input steps must be an integer"
+    )
 
 
 @pytest.mark.parametrize("node", [[None, False], 11473, None, "x", {"class_type": ["Sampler"]}])

@@ -220,6 +220,5 @@ def test_the_introduction_says_what_it_does() -> None:
     parts = script_parts(GRAPH, title="Cats")
     assert parts.title == "Cats"
     assert parts.about == (
-        "Runs a ComfyUI workflow of 5 nodes. It has 6 inputs to change. "
-        "What it makes comes from Keep."
+        "Runs a ComfyUI workflow of 5 nodes. It has 6 inputs to change. Its results come from Keep."
     )

@@ -164,7 +164,10 @@ def test_outputs_are_those_that_would_run(rules: NodeRules) -> None:
     assert (result.valid, result.error, result.outputs) == (True, None, ["good"])
     assert result.node_errors["2"]["dependent_outputs"] == ["other"]
     assert result.warnings == [
-        "Node other (PreviewImage) has errors or depends on nodes that have; it will be left out."
+        (
+            "Node other (PreviewImage) has errors, or depends on nodes with errors; it will not be"
+            " executed."
+        )
     ]
 
 
@@ -217,7 +220,9 @@ def test_what_comfyui_would_break_down_of_is_told(rules: NodeRules) -> None:
     assert told.valid
     assert len(told.warnings) == 2
     assert "nodes in a row" in told.warnings[0]
-    assert told.warnings[1].startswith("Node deep (EmptyImage) has more than 200 lists or objects")
+    assert told.warnings[1].startswith(
+        "Node deep (EmptyImage) has more than 200 nested lists or objects"
+    )
 
 
 def deep(value: Any) -> Any:
@@ -439,7 +444,7 @@ def test_what_is_missing_of_a_grown_input_is_called_by_its_last_name(today: Node
 @pytest.mark.parametrize(
     ("definition", "told"),
     [
-        (["COMFY_AUTOGROW_V3", {}], "it lacks 'template'"),
+        (["COMFY_AUTOGROW_V3", {}], "'template' is missing"),
         (["COMFY_AUTOGROW_V3"], "it has no options"),
         (["COMFY_AUTOGROW_V3", {"template": {"min": 1, "max": 2, "prefix": "a"}}], "'input'"),
         (
@@ -447,10 +452,10 @@ def test_what_is_missing_of_a_grown_input_is_called_by_its_last_name(today: Node
             "no input",
         ),
         (["COMFY_AUTOGROW_V3", {"template": {"min": "x", "names": ["a"], "input": 5}}], "int"),
-        (["COMFY_DYNAMICCOMBO_V3", {"options": [{"key": "a"}]}], "it lacks 'inputs'"),
+        (["COMFY_DYNAMICCOMBO_V3", {"options": [{"key": "a"}]}], "'inputs' is missing"),
         (["COMFY_DYNAMICCOMBO_V3", {"options": 5}], "not iterable"),
-        (["COMFY_DYNAMICCOMBO_V3", {}], "it lacks 'options'"),
-        (["COMFY_DYNAMICSLOT_V3", {}], "it lacks 'inputs'"),
+        (["COMFY_DYNAMICCOMBO_V3", {}], "'options' is missing"),
+        (["COMFY_DYNAMICSLOT_V3", {}], "'inputs' is missing"),
     ],
 )
 def test_dynamic_inputs_that_cannot_be_read_are_told(definition: Any, told: str) -> None:
@@ -478,7 +483,7 @@ def test_a_dynamic_combo_that_contains_itself_ends() -> None:
     assert validate_prompt(prompt, definitions).valid
     endless = node("Custom", **{".".join(["a"] * depth): "in" for depth in range(1, 1500)})
     result = validate_prompt({"1": endless, "2": node("Show", source=["1", 0])}, definitions)
-    assert "more than 100 of its inputs are within each other" in result.warnings[0]
+    assert "more than 100 of its inputs are nested" in result.warnings[0]
 
 
 def test_an_autogrow_input_of_a_billion_is_cut() -> None:
@@ -581,8 +586,8 @@ def test_after_an_unknown_node_the_others_are_still_looked_at() -> None:
     assert [entry["class_type"] for entry in result.missing_nodes] == ["Gone", "Missing"]
     assert [entry["name"] for entry in result.missing_models] == ["b.ckpt"]
     assert result.warnings == [
-        "Node 2 (Custom) has a further fault: Value 9 bigger than max of 5: n.",
-        "Node 2 (Custom) has a further fault: Value not in list: m: 'b.ckpt' not in ['a.ckpt'].",
+        "Node 2 (Custom) has a further error: Value 9 bigger than max of 5: n.",
+        "Node 2 (Custom) has a further error: Value not in list: m: 'b.ckpt' not in ['a.ckpt'].",
     ]
 
 

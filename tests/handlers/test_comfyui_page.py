@@ -400,7 +400,7 @@ class TestAway:
         page = await call("GET", "comfyui/", {**PAGE, **jp_auth_header})
         assert page.code == 503
         assert page.headers["Content-Type"].startswith("text/html")
-        assert b"ComfyUI is not there" in page.body
+        assert b"ComfyUI is not available" in page.body
         assert b'http-equiv="refresh"' in page.body
         answer = await call("GET", "comfyui/api/queue", dict(jp_auth_header))
         assert (answer.code, json.loads(answer.body)["code"]) == (503, "comfyui_unavailable")

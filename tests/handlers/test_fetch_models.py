@@ -209,7 +209,7 @@ async def test_subfolder_that_a_loader_names_is_kept(api, bare_service, comfyui_
         ({"directory": "custom_nodes"}, "no model folder 'custom_nodes'"),
         ({"directory": "nonsense"}, "no model folder 'nonsense'"),
         ({"directory": None}, "into which folder"),
-        ({"hash": "abc", "hash_type": "SHA256"}, "no SHA-256"),
+        ({"hash": "abc", "hash_type": "SHA256"}, "not a SHA-256"),
     ],
 )
 async def test_entries_that_must_not_be_fetched(api, changes, problem):

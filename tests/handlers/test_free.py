@@ -70,4 +70,6 @@ def test_how_it_reads():
     assert str(FreedMemory(3 * 1024**3, 5 * MIB, pending=False)) == (
         "3.0 GiB of GPU memory, 5 MiB of RAM freed"
     )
-    assert str(FreedMemory(0, 0, pending=True)).endswith("ComfyUI frees more after its present run")
+    assert str(FreedMemory(0, 0, pending=True)).endswith(
+        "ComfyUI frees more when the current run has ended"
+    )

@@ -55,7 +55,7 @@ async def test_run_from_its_start_to_its_end(api, chain, logged):
         ("INFO", f"Run {prompt_id} ended: success after {body['execution_time']:.2f} s"),
     ]
     details = {r.getMessage().removeprefix(f"Run {prompt_id} ") for r in records[1:-1]}
-    assert details == {"is executed now"}
+    assert details == {"is executing"}
     assert (records[-1].status, records[-1].execution_time) == ("success", body["execution_time"])
 
 
@@ -80,7 +80,7 @@ async def test_run_that_is_cancelled(api, chain, logged):
     await api.post("interrupt", {"prompt_id": prompt_id})
     records = await logged(prompt_id, "ended: cancelled")
     check(records, prompt_id)
-    assert [r for r in records if "is to be cancelled" in r.getMessage()]
+    assert [r for r in records if "is being cancelled" in r.getMessage()]
 
 
 async def test_uploads_of_a_run_are_logged_and_counted(api, service, s3, logged, caplog, scrape):

@@ -269,7 +269,7 @@ async def test_timeout_counts_from_the_request(api, events, graph_of_file):
     code, answer = await api.post("run", body)
     assert time.monotonic() - began < 2.5
     assert (code, answer["code"], answer.get("prompt_id")) == (504, "timeout", None)
-    assert "has not been queued" in answer["error"]
+    assert "was not queued" in answer["error"]
     with pytest.raises(HTTPClientError) as refusal:
         await events(body=body)
     assert refusal.value.code == 504

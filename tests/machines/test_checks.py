@@ -60,7 +60,7 @@ def test_options_are_those_of_the_comfyui(installed_comfyui):
         checks.check_options(["--output-directory"], path)
     checks.check_options(["--port", "8188"], path)
     for wrong in (["--port", "65536"], ["--port=0"], ["--port", "http"], ["--port"]):
-        with pytest.raises(InvalidRequestError, match=r"--port .* is no port"):
+        with pytest.raises(InvalidRequestError, match=r"--port .* is not a port"):
             checks.check_options(wrong, path)
 
 
@@ -119,7 +119,7 @@ async def test_something_else_answers(comfyui):
     for answer, words in (
         (redirect, "a redirect"),
         (page, "not JSON"),
-        (other, "does not send"),
+        (other, "does not come from"),
         (missing, "status 404"),
     ):
         async with something(answer) as url:

@@ -267,7 +267,7 @@ class TestImpostor:
         impostor.mode = ""
         record = await api.until(prompt_id, "failed", timeout=10)
         assert record["error"]["type"] == "NotQueued"
-        assert record["error"]["message"] == "ComfyUI did not take the run"
+        assert record["error"]["message"] == "ComfyUI did not accept the run"
 
     async def test_refusal_that_comes_before_the_run_is_stored(
         self, api, chain, impostor, extension, connected

@@ -98,7 +98,7 @@ async def test_timeout_holds_for_a_comfyui_that_freezes(api, chain, relay, conne
     code, body = await api.post("run", {"workflow_api": chain(), "timeout": 0.2})
     assert time.monotonic() - begin < 0.9
     assert (code, body["code"]) == (504, "timeout")
-    assert "whether it takes the run" in body["error"]
+    assert "whether it accepts the run" in body["error"]
     _, record = await api.get("check-status", prompt_id=body["prompt_id"])
     assert record["status"] == "not-started"
     relay.thaw()

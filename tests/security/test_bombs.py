@@ -235,7 +235,7 @@ class TestArchives:
         ids=["size", "list", "number", "zip64", "hidden"],
     )
     async def test_what_says_too_much_is_not_opened(self, brought, content, tmp_path):
-        with pytest.raises(InvalidRequestError, match="holds too much"):
+        with pytest.raises(InvalidRequestError, match="contains too much"):
             await brought(content)
         assert list((tmp_path / "input").iterdir()) == []
 

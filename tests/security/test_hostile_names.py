@@ -66,5 +66,5 @@ def test_the_name_of_a_file_stays_in_its_field():
 )
 def test_a_requirement_is_no_option_of_pip(line):
     packages = [{"name": "a", "requirement": line}]
-    with pytest.raises(InvalidRequestError, match="no option of pip"):
+    with pytest.raises(InvalidRequestError, match="not an option of pip"):
         parse({"comfyui": {}, "python": {"packages": packages}})

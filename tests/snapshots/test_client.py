@@ -27,7 +27,12 @@ def test_a_running_comfyui_is_read_where_only_its_address_is_known(comfy, comfyu
     assert [node["name"] for node in taken.data["custom_nodes"]] == ["comfydeploy_test_nodes"]
     assert "--disable-api-nodes" in taken.data["comfyui"]["launch_args"]
     shown = repr(taken)
-    for told in ("ComfyUI 0.", "packages", "comfydeploy_test_nodes: only its files", "  ! "):
+    for told in (
+        "ComfyUI 0.",
+        "packages",
+        "comfydeploy_test_nodes: without repository: its files are copied",
+        "  ! ",
+    ):
         assert told in shown
     assert f"docker build {taken.path}" in shown
 

@@ -113,7 +113,7 @@ def test_copies_are_bounded(tmp_path, monkeypatch):
         file.truncate(copying.MIB * 101)
     copier = Copier()
     copier.copy(source, tmp_path / "again")
-    assert copier.warnings == ["pack/model.bin is left out: it has 101 MiB"]
+    assert copier.warnings == ["pack/model.bin is left out: it is larger than the limit: 101 MiB"]
 
 
 def test_a_commit_that_is_no_tip(tmp_path):

@@ -126,5 +126,5 @@ def test_broken_metadata_hides_nothing_else(python):
 
 
 def test_an_interpreter_that_does_not_run(tmp_path):
-    with pytest.raises(ComfyUIUnavailableError, match="does not tell"):
+    with pytest.raises(ComfyUIUnavailableError, match="does not list"):
         read_packages(tmp_path / "no-python")

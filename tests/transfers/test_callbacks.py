@@ -153,7 +153,7 @@ async def test_a_store_in_trouble_loses_no_message(room, bare_service, caplog):
     made = await order(room, bare_service)
     await room.database.write(rename("callbacks", "away"))
     send(room, made, 0)
-    await room.until(lambda: "cannot be kept" in caplog.text)
+    await room.until(lambda: "cannot be stored" in caplog.text)
     send(room, made, 1)
     await room.database.write(rename("away", "callbacks"))
     await room.reopen()

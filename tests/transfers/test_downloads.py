@@ -110,7 +110,7 @@ async def test_retry_gives_way_to_another_file_of_that_name(room, bare_service):
     failed = await download(room, bare_service)
     offer = await room.transfers.offer("link", f"{bare_service.url}/files/b", None)
     other = await room.transfers.download(offer, room.checkpoints / NAME, None)
-    with pytest.raises(ConflictError, match="another file is on its way"):
+    with pytest.raises(ConflictError, match="another file is being downloaded"):
         await room.transfers.retry(transfer_id=failed.id, token=None)
     await room.transfers.queue.cancel(transfer_id=other.id)
 
@@ -214,7 +214,7 @@ async def test_other_file_of_that_name_stays(room, bare_service, digest):
     record = await download(room, bare_service, digest=sha256(content) if digest else None)
     assert (record.state, record.error) == (
         "failed",
-        f"{NAME} is there already, with other content",
+        f"{NAME} exists already, with other content",
     )
     assert (room.checkpoints / NAME).read_bytes() == b"mine"
     assert names(room) == [NAME]
@@ -446,7 +446,7 @@ async def test_models_are_moved_to_another_disk_over_what_a_crash_left(room, els
     assert [child.name for child in elsewhere.iterdir()] == ["b.ckpt"]
     assert not path.exists()
     path.write_bytes(b"other")
-    with pytest.raises(ConflictError, match="is there already"):
+    with pytest.raises(ConflictError, match="exists already"):
         move_model(room.folders, path, target)
     assert (path.read_bytes(), target.read_bytes()) == (b"other", content)
     assert [child.name for child in elsewhere.iterdir()] == ["b.ckpt"]

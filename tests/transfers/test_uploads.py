@@ -136,8 +136,8 @@ async def test_refusal_ends_it_at_once(room, service, where, fault, says):
     ("fault", "says"),
     [
         (500, "answered 500 Internal Server Error"),
-        ("garbage", "no JSON object"),
-        ("half", "does not answer properly"),
+        ("garbage", "not return a JSON object"),
+        ("half", "did not answer correctly"),
     ],
 )
 async def test_lasting_fault_ends_in_a_clear_state(room, service, fault, says):
@@ -154,7 +154,7 @@ async def test_endpoint_that_never_answers(make_room, service):
     service.spoil["upload"].append("never")
     (record,) = await upload(room, service, [output(room, "a.png", b"x")])
     assert record.state == "failed"
-    assert record.error == "nothing has moved for 0.3 s"
+    assert record.error == "no data was transferred for 0.3 s"
 
 
 async def test_slow_but_moving_is_no_stall(make_room, service):
@@ -361,7 +361,7 @@ async def test_stopped_before_the_first_step_goes_on_later(room):
 async def test_nobody_waits_for_ever_where_clearing_away_fails(room, caplog):
     class Untidy(Gated):
         async def clean_up(self, transfer: Transfer) -> None:
-            raise RuntimeError("not foreseen")
+            raise RuntimeError("unexpected error")
 
     queue = TransferQueue(TransferRepository(room.database), room.session, {"gated": Untidy()})
     record = queue.new("up", "gated", "a")
@@ -369,7 +369,7 @@ async def test_nobody_waits_for_ever_where_clearing_away_fails(room, caplog):
     await asyncio.sleep(0)
     assert await asyncio.wait_for(queue.cancel(), 10) == 1
     assert (await queue.get(record.id)).state == "cancelled"
-    assert "What 'a' left could not be cleared away" in caplog.text
+    assert "The temporary files of 'a' could not be removed" in caplog.text
     await queue.close()
 
 
@@ -597,7 +597,7 @@ async def test_volume_that_never_answers(make_room, service):
     service.spoil["generate-upload-url"].extend(["never"] * 4)
     record = await room.transfers.queue.wait(await to_volume(room, service, "small.ckpt"))
     assert (record.state, record.attempts) == ("failed", 4)
-    assert record.error == "nothing has moved for 0.2 s"
+    assert record.error == "no data was transferred for 0.2 s"
 
 
 async def test_changed_file_is_begun_anew(room, service, s3):

@@ -94,7 +94,9 @@ def test_values_that_do_not_fit_are_told(
         graph = comfy.server.post("workflow/convert", {"workflow_api": graph})["workflow"]
     told = panel_of(graph).notes
     assert "Some values do not fit their inputs (1)" in told
-    assert "its input value takes an integer, but holds &quot;nearest-exact&quot;" in told
+    assert (
+        "the value of its input value must be an integer, but is &quot;nearest-exact&quot;" in told
+    )
     assert "conversion" not in told
     assert panel_of(SUNSET).notes == ""
 

@@ -93,7 +93,7 @@ async def test_answers_of_another_shape(repository, comfydeploy, answer):
         calls.append(lambda: repository.workflow("x"))
     for call in calls:
         comfydeploy.answer(answer)
-        with pytest.raises(CloudError, match="not what it should be") as caught:
+        with pytest.raises(CloudError, match="an unexpected form") as caught:
             await call()
         assert caught.value.status == 502
 

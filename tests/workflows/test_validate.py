@@ -43,7 +43,7 @@ def test_core_nodes_that_no_newer_comfyui_brings() -> None:
     partner, gone = tell_core_nodes(missing, None, "0.33.0")
     assert "IdeogramV3" in partner
     assert "--disable-api-nodes" in partner
-    assert gone == "Node class ImageInvert was ComfyUI's own, but ComfyUI 0.33.0 lacks it."
+    assert gone == "Node class ImageInvert was ComfyUI's own, but ComfyUI 0.33.0 does not have it."
     assert [entry.get("pack") for entry in missing] == ["comfy-core", "comfy-core", None]
 
 

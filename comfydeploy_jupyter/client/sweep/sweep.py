@@ -190,7 +190,7 @@ class Sweep(Sequence[Point]):
         """
         check_timeout(timeout)
         if not self._runner.wait(timeout):
-            raise RunTimeoutError(f"the sweep is not finished after {timeout:g} s; it goes on")
+            raise RunTimeoutError(f"the sweep has not ended after {timeout:g} s; it continues")
         if self.error is not None:
             raise self.error
         return self
