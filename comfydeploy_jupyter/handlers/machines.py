@@ -173,4 +173,5 @@ class MachineDeleteHandler(Handler):
             self.reply({"success": True, "machine_id": pool.id})
             return
         machine_id = await self.services.machine_service.delete(request.machine_id)
+        await self.services.pools.forget(machine_id)
         self.reply({"success": True, "machine_id": machine_id})

@@ -242,6 +242,16 @@ class Pools:
                 for member_id in present.members:
                     await self._remove(member_id)
 
+    async def forget(self, machine_id: str) -> None:
+        """Remove a machine that was deleted from all pools; a pool without machines stays."""
+        async with self._lock:
+            for record in self._records:
+                members = record.config.get("members", ())
+                if record.kind == POOL and machine_id in members:
+                    left = [member for member in members if member != machine_id]
+                    changed = await self._records.keep(replace(record, config={"members": left}))
+                    self._registry.set_pool(_pool(changed))
+
     # -- members of providers ----------------------------------------------------------------
 
     async def joined(self, pool_id: str, member: Member) -> None:

@@ -86,6 +86,12 @@ async def test_a_pool_that_cannot_be(api, pool, fields, code, field):
     assert (await api.get("machine", machine_id="My-GPUs"))[1]["config"] == pool["config"]
 
 
+async def test_a_deleted_machine_is_in_no_pool(api, pool):
+    assert (await api.post("machine/delete", {"machine_id": "studio"}))[0] == 200
+    _, told = await api.get("machine", machine_id="My-GPUs")
+    assert (told["config"], len(told["members"])) == ({"members": ["local"]}, 1)
+
+
 async def test_a_pool_cannot_contain_itself(api, pool):
     body = {"machine_id": "My-GPUs", "members": ["local", "my gpus"]}
     code, told = await api.post("machine/update", body)
