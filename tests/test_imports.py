@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from .comfyui_server import REPOSITORY
 
 HEAVY = {"pydantic", "aiohttp", "PIL", "ipywidgets", "IPython", "requests", "numpy", "yaml"}
@@ -31,6 +33,7 @@ def test_kernels_get_nothing_heavy_before_they_use_it():
     assert imported("import comfydeploy_jupyter") & (HEAVY | SERVER) == set()
 
 
+@pytest.mark.slow  # imports Jupyter twice
 def test_extension_brings_nothing_heavy_into_the_start_of_jupyter():
     jupyter = "import jupyter_server.serverapp"
     before = imported(jupyter)

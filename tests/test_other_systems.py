@@ -24,6 +24,8 @@ from tests.waiting import until
 if TYPE_CHECKING:
     from pathlib import Path
 
+pytestmark = pytest.mark.slow  # each test starts Pythons that import everything
+
 IMPORT_ALL = """
 import importlib, pkgutil, comfydeploy_jupyter
 for module in pkgutil.walk_packages(comfydeploy_jupyter.__path__, "comfydeploy_jupyter."):

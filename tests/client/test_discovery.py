@@ -184,6 +184,7 @@ def test_a_password_only_server_is_refused_clearly(start_jupyter, alone: dict[st
     server.stop()
 
 
+@pytest.mark.slow
 def test_where_none_exists_one_is_started_and_ends_with_us(alone: dict[str, str]) -> None:
     code = """
     import json, sys
@@ -214,6 +215,7 @@ def test_where_none_exists_one_is_started_and_ends_with_us(alone: dict[str, str]
     until(lambda: server not in _commands(), what="the server outlived its owner")
 
 
+@pytest.mark.slow
 def test_a_server_that_cannot_start_says_why(alone: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "jupyter_server_config.py").write_text("raise SystemExit('bad day')")

@@ -307,6 +307,7 @@ def test_whatever_is_sent_the_gate_stands(gate, behind, jp_asyncio_loop, known):
     assert len(log) < 20_000
 
 
+@pytest.mark.slow
 async def test_half_heads_are_bounded_in_number_and_in_time(gate):
     parts = urlsplit(gate.url)
     starts = (b"", b"GET / HTTP/1.1\r\nHost: c", head("GET", "/") + b"GET / HTTP/1.1\r\nX: y")
