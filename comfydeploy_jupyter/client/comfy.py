@@ -160,7 +160,7 @@ class Comfy:
             link and not in `inputs`. In the editor's format, and for a stored workflow, it sets the
             input ``seed``, which only one node may have.
         machine : str, optional
-            The machine that runs it, by its id or name; ``"auto"``: the one with the least work.
+            The machine or pool that runs it, by its id or name; ``"auto"``: any machine.
             Default: the default machine.
         api_key : str, optional
             Key of a Comfy account (platform.comfy.org) for the partner nodes of this run. It is not

@@ -111,8 +111,9 @@ Version = Annotated[int, Field(ge=1)] | Literal["latest"]
 MachineField = Annotated[
     MachineRef | None,
     Field(
-        description="A machine's id or name, or `auto`: the connected machine with the least work."
-        " The default is `local`.",
+        description="The id or name of a machine or a pool, or `auto`: all machines. A run of these"
+        " waits for the machine that will probably end it first; other routes ask the one with the"
+        " least work. The default is `local`.",
         examples=["local"],
     ),
 ]
