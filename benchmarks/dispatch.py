@@ -286,7 +286,7 @@ def main() -> int:
     found += figures("the same, 20 workflows", mixed, 1.10)
 
     for members in (1, 4):
-        executed, distinct = sweep((5, 5, 8), members, at_once=3 * members, by_user=False)
+        executed, distinct = sweep((5, 5, 8), members, at_once=4 * members, by_user=False)
         name = f"a sweep of 200 points on {members}: executed nodes"
         found.append(Figure(name, executed, distinct, "ratio", 1.1, ""))
 

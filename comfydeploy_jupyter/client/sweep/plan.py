@@ -25,9 +25,9 @@ AtOnce: TypeAlias = int | Literal["auto"]
 ON_A_MACHINE = 2
 """Points that are queued at a time: while one runs the next one waits, so ComfyUI never idles."""
 
-OF_A_POOL = 3
-"""The same for each machine of a pool: one more waits in the queue of the pool, so that it can be
-assigned to the machine that has its branch."""
+OF_A_POOL = 4
+"""The same for each machine of a pool: two more wait in the queue of the pool. So a machine finds
+a point of its own branch there, also if this client is slow."""
 
 MAX_AT_ONCE = 64
 

@@ -89,7 +89,7 @@ class Sweeps:
             that share as much of their work as possible.
         at_once : int or "auto"
             How many points are queued at a time, 1 to 64. With few, other runs do not wait long,
-            and stopping is quick. By default, two for a machine, and three for each machine of a
+            and stopping is quick. By default, two for a machine, and four for each machine of a
             pool.
         save : bool or path
             The JSON file where it is saved. True: in the folder ``sweeps``, under a name made of
