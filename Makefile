@@ -22,12 +22,12 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS) --no-loadscope-reorder
 # Processes of the tests compile all modules each time if the environment sets this.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup run test quick check style forge unit coverage fuzz docs docs-serve notebooks screenshots comfyui browser clock hub-proxy js js-build dist release-check clean
+.PHONY: help setup run test quick check style forge unit coverage fuzz docs docs-serve notebooks screenshots comfyui browser clock slurm hub-proxy js js-build dist release-check clean
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):[^=]* ## (.*)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
-setup: $(STAMP)-docs comfyui browser clock hub-proxy ## install everything that development needs, and the git hooks
+setup: $(STAMP)-docs comfyui browser clock slurm hub-proxy ## install everything that development needs, and the git hooks
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --group dev
 	$(BIN)/pre-commit install
 
@@ -58,7 +58,7 @@ forge: $(STAMP)-test
 	$(BIN)/check-jsonschema --quiet --builtin-schema vendor.github-issue-forms $(filter-out %/config.yml, $(wildcard .github/ISSUE_TEMPLATE/*.yml))
 	$(BIN)/zizmor --offline --quiet .github
 
-unit: $(STAMP)-test comfyui browser clock hub-proxy ## run the tests, or those that ARGS names: ARGS="tests/handlers -x"
+unit: $(STAMP)-test comfyui browser clock slurm hub-proxy ## run the tests, or those that ARGS names: ARGS="tests/handlers -x"
 	COMFYUI_TEST_PATH=$(COMFYUI) $(PYTEST) $(OPTIONS) $(ARGS)
 
 coverage: OPTIONS += --cov
@@ -102,6 +102,9 @@ browser:
 
 clock:
 	@scripts/clock.sh
+
+slurm:
+	@scripts/slurm.sh
 
 hub-proxy: $(STAMP)-venv
 	@scripts/hub_proxy.sh $(VENV) $(HUB_PROXY)

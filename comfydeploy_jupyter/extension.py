@@ -253,6 +253,25 @@ class ComfyDeploy(ExtensionApp):
         " read, too.",
     ).tag(config=True)
 
+    clusters = Dict(
+        help="Dask clusters on which ComfyUIs may be started, by name. A value is the address of a"
+        " scheduler; a dict with `scheduler`, `tls_ca_file`, `tls_client_cert` and"
+        " `tls_client_key`; a Dask cluster object; or a function that returns one and is called"
+        " when the cluster is first needed. See the page about clusters.",
+    ).tag(config=True)
+    cluster_idle_timeout = Float(
+        600.0,
+        min=1.0,
+        help="Seconds without a prompt after which a ComfyUI on a cluster ends, so that its worker"
+        " is free.",
+    ).tag(config=True)
+    cluster_allow_plain_tcp = Bool(
+        False,
+        help="Whether Dask schedulers, and ComfyUIs on their workers, may be on other machines"
+        " without TLS. Everyone who reaches such a scheduler can run programs on the cluster: use"
+        " it only in a private network.",
+    ).tag(config=True)
+
     offline = Bool(
         False,
         help="Whether downloads from other machines are forbidden: models, input files that are"
@@ -418,6 +437,7 @@ class ComfyDeploy(ExtensionApp):
 
     def _build(self) -> Services:
         load_all()
+        from .clusters.kind import ClusterSettings
         from .machines.settings import MachineSettings
         from .net.peers import by_number
         from .runs.limits import KeepRuns
@@ -456,6 +476,12 @@ class ComfyDeploy(ExtensionApp):
                 cloud_url=self.cloud_url,
                 site_url=self.comfydeploy_url,
                 cloud_timeout=self.cloud_timeout,
+                clusters=ClusterSettings(
+                    clusters=dict(self.clusters),
+                    idle_timeout=self.cluster_idle_timeout,
+                    allow_plain_tcp=self.cluster_allow_plain_tcp,
+                    start_timeout=self.comfyui_start_timeout,
+                ),
                 max_concurrent_uploads=self.max_concurrent_uploads,
                 fetching=FetchPolicy(self.offline),
                 sites=ModelSites(

@@ -16,6 +16,7 @@ from .cloud.client import CloudClient
 from .cloud.comfy_account import ComfyAccount
 from .cloud.credentials import Account, Credentials
 from .cloud.site import Site
+from .clusters.kind import DaskKind
 from .errors import ComfyDeployError, ComfyUIUnavailableError, InvalidRequestError
 from .files.hashing import Hasher
 from .files.inbox import Inbox, RemoteInbox, clean_outbox
@@ -23,6 +24,7 @@ from .files.listing import DirectoryCache, LocalAndTold, LocalModels, ModelListi
 from .files.thumbnails import Thumbnails
 from .files.uploads import Uploads
 from .machines.cloud import CloudMachines
+from .machines.kept_outputs import KeptOutputs
 from .machines.pools import Pools
 from .machines.records import MachineRecords
 from .machines.registry import AUTO, MachineRegistry
@@ -99,7 +101,8 @@ class Services:
         self.site = Site(settings.site_url, answer_within=settings.cloud_timeout)
         self.database = Database(settings.data_dir / "comfydeploy.db")
         self.machines = MachineRegistry()
-        self.pool_kinds: dict[str, ProviderKind] = {}
+        self.pool_kinds: dict[str, ProviderKind] = {"dask": DaskKind(settings.clusters)}
+        self.kept_outputs = KeptOutputs(settings.data_dir / "outputs", self.machines)
         self.pool_inputs = PoolInputs(self.machines, settings.data_dir / "pool_inputs")
         self.machine_records = MachineRecords(MachineRepository(self.database))
         self._hashes = HashRepository(self.database)
@@ -416,6 +419,7 @@ class Services:
             self.machines,
             self._session,
             delivery,
+            self.kept_outputs,
             keep=settings.keep_runs,
             stored_version=self._local_workflows.version,
             comfy_api_key=self.comfy_account.key,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from .cloud.client import DEFAULT_URL
 from .cloud.site import DEFAULT_SITE
+from .clusters.kind import ClusterSettings
 from .machines.settings import MachineSettings
 from .net.fetch_policy import FetchPolicy
 from .runs.limits import KEEP_ALL, KeepRuns
@@ -52,6 +53,8 @@ class Settings:
         Address of ComfyDeploy's web site.
     cloud_timeout : float
         Seconds that ComfyDeploy has to answer.
+    clusters : ClusterSettings
+        The clusters on which machines may be started.
     max_concurrent_uploads : int
         Transfers at a time, in each direction.
     sites : ModelSites
@@ -80,6 +83,7 @@ class Settings:
     cloud_url: str = DEFAULT_URL
     site_url: str = DEFAULT_SITE
     cloud_timeout: float = 30.0
+    clusters: ClusterSettings = field(default_factory=ClusterSettings)
     max_concurrent_uploads: int = 3
     sites: ModelSites = field(default_factory=ModelSites)
     fetching: FetchPolicy = field(default_factory=FetchPolicy)

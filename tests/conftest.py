@@ -15,6 +15,7 @@ pytest_plugins = [
     "pytest_jupyter.jupyter_server",
     "tests.comfyui_server",
     "tests.cloudflared",
+    "tests.dask_cluster",
     "tests.fake_comfydeploy",
     "tests.faulty_comfyui",
     "tests.jupyter_app",
@@ -23,6 +24,7 @@ pytest_plugins = [
     "tests.mortal_jupyter",
     "tests.newer_comfyui",
     "tests.selection",
+    "tests.slurm",
     "tests.transfer_service",
 ]
 

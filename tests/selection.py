@@ -11,15 +11,16 @@ MARKER_OF_FIXTURE = {
     "start_jupyter": "slow",
     "start_jupyterhub": "slow",
     "serve": "slow",
-    "cluster": "cluster",
+    "start_cluster": "cluster",
     "jp_serverapp": "server",
 }
 """A test that uses such a fixture, directly or indirectly, gets the marker."""
 
-MARKER_OF_FOLDER = {"tests/browser/": "browser", "tests/cluster/": "cluster"}
+MARKER_OF_FOLDER = {"tests/browser/": "browser", "tests/clusters/": "cluster"}
 
 SAMPLES = "needs workflows of others, which are not part of this repository"
 ALLOWED_SKIPS = {
+    "tests/clusters/test_slurm.py": "needs root and Slurm: on Debian, `make test` installs it",
     "tests/comfyui/test_folders.py::test_what_may_not_be_read_is_refused": (
         "root, whom the gate runs as, may read everything"
     ),

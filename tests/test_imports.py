@@ -39,3 +39,11 @@ def test_extension_brings_nothing_heavy_into_the_start_of_jupyter():
     before = imported(jupyter)
     added = imported(f"{jupyter}\nimport comfydeploy_jupyter.extension") - before
     assert added & HEAVY == set()
+
+
+def test_clusters_bring_nothing_that_they_do_not_need():
+    """The server works without Dask, workers need nothing of Jupyter, and the door only Python."""
+    assert imported("import comfydeploy_jupyter.services") & {"dask", "distributed"} == set()
+    worker = imported("import comfydeploy_jupyter.clusters.lease")
+    assert worker & {"tornado", "jupyter_server", "traitlets", "ipywidgets", "sqlite3"} == set()
+    assert imported("import comfydeploy_jupyter.clusters.door") & (HEAVY | SERVER) == set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+from .dask_cluster import adapt, fields_of
 from .files import human_size
 from .record import Record
 from .server import without_none
@@ -206,7 +207,7 @@ class Machines:
         self,
         name: str,
         *,
-        kind: Literal["managed", "comfyui", "cloud", "pool"] | None = None,
+        kind: Literal["managed", "comfyui", "cloud", "pool", "dask"] | None = None,
         members: Sequence[str | Machine] | None = None,
         gpus: Literal["all"] | None = None,
         comfyui_url: str | None = None,
@@ -214,6 +215,8 @@ class Machines:
         launch_args: Sequence[str] | str | None = None,
         env: Mapping[str, str] | None = None,
         gpu: str | int | None = None,
+        cluster: Any = None,
+        workers: Sequence[int] = (0, 1),
         **fields: Any,
     ) -> Machine:
         """Register a machine, or make a pool of machines.
@@ -242,6 +245,13 @@ class Machines:
         gpu : str or int, optional
             The GPUs that a managed ComfyUI may use (``0``, ``"0,1"``), or the kind of GPU in the
             cloud.
+        cluster : object or str, optional
+            For a pool on a Dask cluster: a cluster object of this kernel (``LocalCluster``,
+            ``SLURMCluster``, ``KubeCluster``, …), the address of a scheduler, or a name in the
+            server's setting ``clusters``. A cluster object is told to start and end its workers as
+            runs need them.
+        workers : (int, int)
+            The least and the greatest number of ComfyUIs on the cluster.
         **fields
             ``comfyui_python``, ``autostart``, ``docker_steps``, ``comfyui_version``, and fields of
             ComfyDeploy, as the route ``machine/create`` takes them.
@@ -265,7 +275,14 @@ class Machines:
             "gpu": gpu,
             **fields,
         }
-        return Machine(self, self._post("machine/create", given)["machine"])
+        if kind == "dask" or cluster is not None:
+            given |= {"kind": "dask", "workers": [*workers]}
+        if cluster is not None:
+            given |= fields_of(cluster)
+        made = Machine(self, self._post("machine/create", given)["machine"])
+        if cluster is not None and not isinstance(cluster, str):
+            adapt(cluster, *workers)
+        return made
 
     def update(
         self,

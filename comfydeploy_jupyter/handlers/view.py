@@ -48,15 +48,21 @@ class ViewHandler(Handler):
         query = self.query(schemas.ViewQuery)
         if "/" in query.filename or "\\" in query.filename or "\0" in query.filename:
             raise InvalidRequestError.of_field("filename", "must be a name without folders")
-        machine = self.services.machines.get(query.machine)
+        file = None
+        if query.machine is not None:
+            file = await self.services.kept_outputs.open(
+                query.machine, query.type, query.subfolder, query.filename
+            )
+        machine = None if file is not None else self.services.machines.get(query.machine)
         self._set_file_headers(query.filename)
         try:
-            file = await machine.open_file(query.type, query.subfolder, query.filename)
+            if machine is not None:
+                file = await machine.open_file(query.type, query.subfolder, query.filename)
             if query.thumbnail is not None:
                 await self._send_thumbnail(file, query, query.thumbnail)
             elif file is not None:
                 await self._send_file(file)
-            else:
+            elif machine is not None:
                 await self._send_on(await machine.ready(), query)
         except StreamClosedError:
             self.log.debug(

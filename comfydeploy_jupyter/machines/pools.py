@@ -12,7 +12,7 @@ from ..errors import ComfyDeployError, ConflictError, InvalidRequestError, NotFo
 from ..net.backoff import Backoff
 from ..net.tasks import BackgroundTasks
 from ..store.machines import MachineRecord
-from .registry import AUTO, Pool
+from .registry import AUTO, POOL, Pool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-POOL = "pool"
 AGAIN = Backoff(first=1.0, longest=60.0)  # pauses between attempts to start a provider
 MOST_MEMBERS = 10_000
 
@@ -90,6 +89,7 @@ class Pools:
         await self._tasks.close()
         providers, self._providers = self._providers, {}
         await asyncio.gather(*(provider.close(delete=False) for provider in providers.values()))
+        await asyncio.gather(*(kind.close() for kind in self._kinds.values()))
 
     def is_pool(self, kind: str) -> bool:
         """Return whether a kind of machine is a pool."""
@@ -111,12 +111,16 @@ class Pools:
     def describe(self, pool: Pool) -> dict[str, Any]:
         """Return the description and the state of a pool, for ``GET machine``."""
         record, provider = self._records[pool.id], self._providers.get(pool.id)
-        config = dict(record.config)
+        if record.kind == POOL:
+            config = dict(record.config)
+        else:
+            shown = self._kinds[record.kind].shown(record.config)
+            config = {**shown, "members": [*pool.members]}
         return {
             **self.summary(pool, members=True),
             "hardware": {"cpu": None, "memory": None, "gpus": [], "disks": []},
             "software": {},
-            "config": config if record.kind == POOL else {**config, "members": [*pool.members]},
+            "config": config,
             "provider": None if provider is None else provider.describe(),
             "restart_required": False,
         }
@@ -133,7 +137,9 @@ class Pools:
         """
         machines = self._registry.members(pool)
         failure = self._failures.get(pool.id)
-        states = {machine.state for machine in machines}
+        provider = self._providers.get(pool.id)
+        known = provider.describe() if provider is not None else {}
+        states: set[Any] = {machine.state for machine in machines} or {known.get("state")}
         ranked = ("ready", "starting", "backoff", "failed", "stopped", "unreachable")
         found: dict[str, Any] = {
             "id": pool.id,
@@ -142,7 +148,7 @@ class Pools:
             "status": next((state for state in ranked if state in states), "unreachable"),
             "gpu": None,
             "work": self._registry.pool_runs(pool.id),
-            "error": None if failure is None else failure.message,
+            "error": known.get("error") if failure is None else failure.message,
         }
         if members:
             found["members"] = [self.member(machine) for machine in machines]
@@ -418,5 +424,13 @@ class _MembersOfPool:
 
 
 def _pool(record: MachineRecord) -> Pool:
-    members = record.config.get("members", ()) if record.kind == POOL else ()
-    return Pool(record.id, record.name, record.kind, tuple(members))
+    config = record.config
+    members = config.get("members", ()) if record.kind == POOL else ()
+    return Pool(
+        record.id,
+        record.name,
+        record.kind,
+        tuple(members),
+        retry=config.get("retry") or 0,
+        shared_dir=config.get("shared_dir") or "",
+    )

@@ -103,7 +103,11 @@ class Provider(Protocol):
         """
 
     def describe(self) -> dict[str, Any]:
-        """Return what ``GET machine`` shows of the provider, without secrets."""
+        """Return what ``GET machine`` shows of the provider, without secrets.
+
+        ``state`` in it is the state of a pool without members: ``starting``, ``stopped`` (nothing
+        is wanted), ``failed`` or ``unreachable``; ``error`` is a text for users, or None.
+        """
 
     async def close(self, *, delete: bool) -> None:
         """Stop providing members.
@@ -132,3 +136,9 @@ class ProviderKind(Protocol):
 
     def make(self, pool_id: str, settings: Mapping[str, Any]) -> Provider:
         """Return a provider that has not been started."""
+
+    def shown(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings without secrets, for replies."""
+
+    async def close(self) -> None:
+        """Close what all providers of this kind have shared, after these."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LOCAL = "local"
 AUTO = "auto"
+POOL = "pool"  # the kind of pools whose machines users have named
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,18 @@ class Pool:
         ``pool`` for machines that exist, else the kind of its provider, such as ``dask``.
     members : tuple of str
         Ids of its machines.
+    retry : int
+        How often a run is executed again whose machine ended, unless its request says otherwise.
+    shared_dir : str
+        A folder that its machines share with this server; empty: none.
     """
 
     id: str
     name: str
-    kind: str = "pool"
+    kind: str = POOL
     members: tuple[str, ...] = ()
+    retry: int = 0
+    shared_dir: str = ""
 
 
 class MachineRegistry:
@@ -150,7 +157,7 @@ class MachineRegistry:
     @property
     def all_machines(self) -> Pool:
         """The pool ``auto``: all machines but those that belong to the provider of a pool."""
-        provided = {m for pool in self.pools if pool.kind != "pool" for m in pool.members}
+        provided = {m for pool in self.pools if pool.kind != POOL for m in pool.members}
         return Pool(AUTO, AUTO, members=tuple(m for m in self._machines if m not in provided))
 
     @property

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ..graphs.workload import Workload
     from ..machines.machine import Machine
+    from ..machines.registry import Pool
     from ..net.fetch_policy import FetchPolicy
     from ..schemas import RunRequest
     from .finalize import Finalizer
@@ -190,7 +191,7 @@ class Beginnings:
             comfyui_id=prompt_id if _is_uuid(prompt_id) else str(uuid.uuid4()),
             machine=entered.machine_id,
             pool=None if pool is None else pool.id,
-            retry=request.retry or 0,
+            retry=_retry(request, pool),
             files=files,
             session=self._session.id,
             client_id=request.client_id,
@@ -266,3 +267,10 @@ def _taken(prompt_id: str) -> ConflictError:
         f"prompt_id: a run {prompt_id!r} exists already",
         details={"field": "prompt_id", "prompt_id": prompt_id},
     )
+
+
+def _retry(request: RunRequest, pool: Pool | None) -> int:
+    """Return how often a run is executed again; by default as its pool says."""
+    if request.retry is not None:
+        return request.retry
+    return 0 if pool is None else pool.retry

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from .. import metrics
+from ..errors import ComfyDeployError
 from ..net.json_stream import rough_size
 from ..net.tasks import wait_for
 from ..secrets import hide
@@ -17,7 +18,6 @@ from .story import not_before
 from .transitions import Cause
 
 if TYPE_CHECKING:
-    from ..errors import ComfyDeployError
     from ..store.runs import RunRecord
     from .delivery import Delivery
     from .run import Run
@@ -51,6 +51,7 @@ class Finalizer:
         self._past = shared.past
         self._background = shared.background
         self._dispatching = shared.dispatching
+        self._kept_outputs = shared.kept_outputs
 
     async def complete(self, run: Run) -> None:
         """End a run whose success ComfyUI has reported, and of which no event is missing."""
@@ -183,10 +184,28 @@ class Finalizer:
             return
         succeeded = record.status in ("success", "uploading")
         self._dispatching.ended(run, record.execution_time if succeeded else None)
-        if uploads:
+        if succeeded and self._kept_outputs.keeps(record.machine):
+            self._background.start(self._keep_outputs(run), run)
+        elif uploads:
             self._background.start(self.upload(run), run)
         else:
             await self._finish(run)
+
+    async def _keep_outputs(self, run: Run) -> None:
+        """Copy the outputs of a run from a member that may end at any time; then end the run."""
+        record = run.outcome or run.record
+        try:
+            await self._kept_outputs.keep(record.machine, record.outputs)
+        except (ComfyDeployError, OSError) as fault:
+            message = f"The outputs could not be copied from {record.machine}: {fault}"
+            error = {"type": "OutputsLost", "message": message, "node_id": None, "node_type": None}
+            record = replace(record, status="failed", error=error)
+            run.transition(Cause.OUTPUTS_LOST, outcome=record)
+        else:
+            if record.status == "uploading":
+                await self.upload(run)
+                return
+        await self._finish(run)
 
     async def _finish(self, run: Run) -> None:
         record = run.outcome

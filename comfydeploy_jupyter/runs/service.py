@@ -30,6 +30,7 @@ from .watch import Watch
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
+    from ..machines.kept_outputs import KeptOutputs
     from ..machines.machine import MachineListener
     from ..machines.registry import MachineRegistry
     from ..schemas import RunRequest
@@ -62,6 +63,8 @@ class RunService(RunReader):
         Uploads the outputs of runs and reports their states.
     stored_version : callable
         Returns a version of a stored workflow by its id and number (None: the latest version).
+    kept_outputs : KeptOutputs
+        The outputs of members that a provider has started.
     view_url : str
         Address of the ``view`` route, for the URLs of outputs.
     comfy_api_key : callable
@@ -94,6 +97,7 @@ class RunService(RunReader):
         machines: MachineRegistry,
         session: Session,
         delivery: Delivery,
+        kept_outputs: KeptOutputs,
         *,
         stored_version: Callable[[str, int | None], Awaitable[dict[str, Any]]],
         view_url: str,
@@ -109,7 +113,16 @@ class RunService(RunReader):
         saver = StateSaver(repository, background)
         dispatching = Dispatching(machines, active)
         shared = Shared(
-            repository, machines, session, active, ended, saver, past, background, dispatching
+            repository,
+            machines,
+            session,
+            active,
+            ended,
+            saver,
+            past,
+            background,
+            dispatching,
+            kept_outputs,
         )
         finalizer = Finalizer(shared, delivery)
         pooled = Pooled(shared, finalizer)

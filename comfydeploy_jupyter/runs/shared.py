@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ..machines.kept_outputs import KeptOutputs
     from ..machines.registry import MachineRegistry
     from ..store.runs import RunRepository
     from ..store.session import Session
@@ -41,6 +42,8 @@ class Shared:
         The background tasks.
     dispatching : Dispatching
         The queue in front of pools, and the load of all machines.
+    kept_outputs : KeptOutputs
+        The outputs of members that a provider has started.
     """
 
     repository: RunRepository
@@ -52,3 +55,4 @@ class Shared:
     past: Past
     background: Background
     dispatching: Dispatching
+    kept_outputs: KeptOutputs

@@ -68,6 +68,7 @@ class Cause(str, Enum):
     LOST = "given up"
     UPLOADS_QUEUED = "uploads queued"
     UPLOADS_ENDED = "uploads ended"
+    OUTPUTS_LOST = "outputs could not be copied from its machine"
     END_STORED = "end stored"
     END_NOT_STORED = "end not stored yet"
 
@@ -185,6 +186,7 @@ TRANSITIONS = (
     Transition(OPEN, C.LOST, S.ENDING, takes=_OUTCOME),
     Transition(_UPLOADS, C.UPLOADS_QUEUED, S.UPLOADING, Saved.AWAITED, Sends.UPLOADING),
     Transition(_UPLOADS, C.UPLOADS_ENDED, S.ENDING, takes=_OUTCOME),
+    Transition((S.ENDING,), C.OUTPUTS_LOST, takes=_OUTCOME),
     Transition((S.ENDING,), C.END_STORED, S.ENDED, Saved.AWAITED, Sends.END, in_story=False),
     Transition((S.ENDING,), C.END_NOT_STORED, S.ENDED, Saved.NEXT, Sends.END, in_story=False),
 )

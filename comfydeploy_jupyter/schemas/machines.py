@@ -105,6 +105,40 @@ class MachineConfig(CloudBody):
         " by one of them.",
         examples=[["local", "studio"]],
     )
+    cluster: Annotated[str, Field(min_length=1, max_length=255)] | None = Field(
+        None,
+        description="The Dask cluster of a pool of the kind `dask`: a name in the setting"
+        " `clusters`.",
+        examples=["hpc"],
+    )
+    scheduler: Annotated[str, Field(min_length=1, max_length=300)] | None = Field(
+        None,
+        description="The address of the Dask scheduler of such a pool, instead of `cluster`;"
+        " `tcp://` only on this machine, unless `cluster_allow_plain_tcp` is set.",
+        examples=["tls://10.0.0.5:8786"],
+    )
+    security: dict[Literal["tls_ca_file", "tls_client_cert", "tls_client_key"], str] | None = Field(
+        None,
+        description="The certificates for `scheduler`: PEM texts, or names of files on this"
+        " machine. They are stored, and never sent back.",
+    )
+    workers: list[int] | None = Field(
+        None,
+        description="How many ComfyUIs such a pool has: the least number, which are kept without"
+        " any run, and the greatest one. The default is `[0, 1]`.",
+        examples=[[0, 8]],
+    )
+    shared_dir: Annotated[str, Field(max_length=4096)] | None = Field(
+        None,
+        description="A folder that the nodes of such a pool and this machine share under the same"
+        " path. Outputs are written there; without it, they are copied to this machine.",
+        examples=["/scratch/me/comfyui"],
+    )
+    retry: Annotated[int, Field(ge=0, le=10)] | None = Field(
+        None,
+        description="The default of `retry` for the runs of such a pool.",
+        examples=[0],
+    )
     comfyui_version: Annotated[str, Field(max_length=255)] | None = Field(
         None,
         description="The version of ComfyUI of a `cloud` machine. For other machines it is only"
@@ -141,11 +175,12 @@ class MachineCreate(MachineConfig):
         " the other fields, and makes a pool of them.",
         examples=["all"],
     )
-    kind: Literal["managed", "comfyui", "cloud", "pool"] | None = Field(
+    kind: Literal["managed", "comfyui", "cloud", "pool", "dask"] | None = Field(
         None,
         description="`managed`: this server starts and ends ComfyUI; `comfyui`: a ComfyUI that runs"
-        " already; `cloud`: serverless at ComfyDeploy; `pool`: machines that share one queue. The"
-        " default follows from the other fields.",
+        " already; `cloud`: serverless at ComfyDeploy; `pool`: machines that share one queue;"
+        " `dask`: a pool of ComfyUIs that are started on a Dask cluster. The default follows from"
+        " the other fields.",
         examples=["comfyui"],
     )
 

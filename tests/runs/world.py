@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from comfydeploy_jupyter.comfyui.events import Unread
 from comfydeploy_jupyter.errors import ComfyDeployError, NotFoundError
+from comfydeploy_jupyter.machines.kept_outputs import KeptOutputs
 from comfydeploy_jupyter.machines.registry import MachineRegistry, Pool
 from comfydeploy_jupyter.runs.pool_inputs import PoolInputs
 from comfydeploy_jupyter.runs.service import RunService
@@ -101,6 +102,7 @@ class World:
             registry,
             session,
             delivery,
+            KeptOutputs(Path("/nowhere"), registry),
             stored_version=self.no_version,
             inputs=PoolInputs(registry, Path("/nonexistent")),
             view_url="view",

@@ -1,0 +1,56 @@
+"""Dask cluster objects of a kernel, as the machines of a server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ..errors import InvalidRequestError
+
+CERTIFICATES = ("tls_ca_file", "tls_client_cert", "tls_client_key")
+
+
+def fields_of(cluster: Any) -> dict[str, Any]:
+    """Return the fields of a request that name a Dask cluster.
+
+    Parameters
+    ----------
+    cluster : object or str
+        A Dask cluster object, the address of a scheduler, or a name that the server knows.
+
+    Raises
+    ------
+    InvalidRequestError
+        If it is an object without the address of a scheduler, or its certificates cannot be read.
+    """
+    if isinstance(cluster, str):
+        return {"scheduler" if "://" in cluster else "cluster": cluster}
+    address = getattr(cluster, "scheduler_address", None)
+    if not isinstance(address, str) or not address:
+        raise InvalidRequestError.of_field(
+            "cluster", f"{type(cluster).__name__} has no scheduler_address: is it a Dask cluster?"
+        )
+    found: dict[str, Any] = {"scheduler": address}
+    security = getattr(cluster, "security", None)
+    if address.startswith("tls:") and security is not None:
+        found["security"] = {name: _pem(getattr(security, name)) for name in CERTIFICATES}
+    return found
+
+
+def adapt(cluster: Any, least: int, most: int) -> None:
+    """Let a cluster object start and end workers as leases need them.
+
+    The target duration is short since Dask expects half a second of a task that it does not know,
+    and a lease is one task for each worker however long it takes.
+    """
+    cluster.adapt(minimum=least, maximum=most, target_duration="10ms", interval="1s")
+
+
+def _pem(given: str | None) -> str:
+    """Return a PEM text that is given as itself or as the name of its file."""
+    if not given or "\n" in given:
+        return given or ""
+    try:
+        return Path(given).expanduser().read_text()
+    except OSError as error:
+        raise InvalidRequestError.of_field("cluster", f"its certificates: {error}") from None

@@ -1,0 +1,1 @@
+"""ComfyUIs on the workers of a Dask cluster; needs the extra ``dask``."""

@@ -1,0 +1,111 @@
+"""The clusters that the configuration of the server names."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ComfyUIUnavailableError, InvalidRequestError, NotFoundError
+from .target import Target, certificates_of, check_address, of_cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+log = logging.getLogger(__name__)
+
+FIELD = "cluster"
+
+
+class ConfiguredClusters:
+    """The setting ``clusters``: names of clusters, and where each one is.
+
+    Parameters
+    ----------
+    clusters : mapping of str to object
+        A value is the address of a scheduler; a dict with ``scheduler`` and, for TLS,
+        ``tls_ca_file``, ``tls_client_cert`` and ``tls_client_key``; a Dask cluster object; or a
+        callable without arguments that returns one, which is called when it is first needed.
+    allow_plain_tcp : bool
+        Whether ``tcp`` addresses of other machines are allowed.
+    """
+
+    def __init__(self, clusters: Mapping[str, Any], *, allow_plain_tcp: bool) -> None:
+        self._clusters = dict(clusters)
+        self._allow_plain_tcp = allow_plain_tcp
+        self._made: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def check_name(self, name: str) -> None:
+        """Raise unless there is such a cluster.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none; ``details["known"]`` has the names.
+        """
+        if name not in self._clusters:
+            known = sorted(self._clusters)
+            raise NotFoundError(
+                f"{FIELD}: the setting clusters names no {name!r}"
+                + (f"; it names {', '.join(known)}" if known else ""),
+                details={"field": FIELD, "known": known},
+            )
+
+    def target(self, name: str) -> Target:
+        """Return where a cluster is; this may start the cluster, so call it in a thread.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such cluster.
+        InvalidRequestError
+            If its setting is wrong.
+        ComfyUIUnavailableError
+            If the callable that makes it fails.
+        """
+        self.check_name(name)
+        given = self._clusters[name]
+        if isinstance(given, str):
+            given = {"scheduler": given}
+        if isinstance(given, dict):
+            return self._of_dict(name, given)
+        if callable(given):
+            given = self._make(name, given)
+        found = of_cluster(given, field=FIELD)
+        self._check(found.address)
+        return found
+
+    def close(self) -> None:
+        """Close the clusters that callables have made; this blocks."""
+        with self._lock:
+            made, self._made = self._made, {}
+        for name, cluster in made.items():
+            try:
+                cluster.close()
+            except Exception:
+                log.exception("The cluster %r could not be closed", name)
+
+    def _of_dict(self, name: str, given: dict[str, Any]) -> Target:
+        address = given.get("scheduler")
+        if not isinstance(address, str):
+            raise InvalidRequestError.of_field(
+                FIELD, f"the setting clusters has no text as 'scheduler' of {name!r}"
+            )
+        return Target(self._check(address), certificates_of(given, field=FIELD))
+
+    def _check(self, address: str) -> str:
+        return check_address(address, allow_plain_tcp=self._allow_plain_tcp, field=FIELD)
+
+    def _make(self, name: str, make: Any) -> Any:
+        with self._lock:
+            if name not in self._made:
+                try:
+                    self._made[name] = make()
+                except Exception as error:
+                    log.exception("The cluster %r could not be made", name)
+                    raise ComfyUIUnavailableError(
+                        f"The cluster {name!r} could not be made: {error}",
+                        details={"field": FIELD},
+                    ) from error
+            return self._made[name]

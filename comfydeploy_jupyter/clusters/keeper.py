@@ -1,0 +1,433 @@
+"""Keeps as many leases as are wanted at one Dask scheduler.
+
+Everything here runs on an event loop of its own, in a thread of its own (`provider` starts it):
+distributed's client must not delay Jupyter's event loop.
+
+A lease is a Dask task (`lease.hold`). It is published as a dataset, so that it goes on without
+this client, and so that the next Jupyter server finds it. The scheduler grants it to a worker; if
+that worker dies, it grants the lease to another one. Each grant has its own ComfyUI.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+import uuid
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .._version import __version__
+from ..net.backoff import Backoff
+from ..net.tasks import wait_for, wait_until_set
+from .lease import LeaseEndedError, LeaseRefusedError, hold
+from .versions import differences
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .lease import LeaseOrder
+
+log = logging.getLogger(__name__)
+
+CONNECT_WITHIN = 10.0  # seconds in which a scheduler must answer
+LOOK_EVERY = 0.5  # seconds between two looks at the leases
+RECONNECT = Backoff(first=0.5, longest=15.0)
+RENEW = Backoff(first=1.0, longest=60.0)  # pauses before a lease that follows failed ones
+LASTS = 30.0  # seconds after which an ended lease does not count as a failed one
+
+
+class SchedulerError(Exception):
+    """A scheduler cannot be reached; the text says why."""
+
+
+class _ConnectionLostError(Exception):
+    """The connection to the scheduler was interrupted."""
+
+
+class Listener(Protocol):
+    """Receives what happens to grants; called on the loop of the keeper."""
+
+    def grant_serves(self, grant: Grant) -> None:
+        """Handle that the ComfyUI of a grant answers."""
+
+    def grant_ended(self, grant: Grant, reason: str) -> None:
+        """Handle that a grant is over, with its ComfyUI."""
+
+    def synchronized(self, grants: list[Grant]) -> None:
+        """Handle a new connection to the scheduler, at which exactly these grants exist."""
+
+
+@dataclass(frozen=True)
+class Grant:
+    """A lease on a certain worker.
+
+    Attributes
+    ----------
+    id : str
+        The id of the grant; another one for each worker.
+    lease : str
+        The id of the lease.
+    worker : str
+        The address of the worker at the scheduler.
+    state : str
+        ``starting`` or ``serving``.
+    url : str
+        Address of the door, once it serves.
+    folder : str
+        Folder with the files of its ComfyUI, once it serves.
+    """
+
+    id: str
+    lease: str
+    worker: str
+    state: str
+    url: str = ""
+    folder: str = ""
+
+
+@dataclass
+class _Lease:
+    id: str
+    future: Any  # distributed.Future
+    submitted_at: float
+    grant: Grant | None = None
+    over: set[str] = field(default_factory=set)  # ids of grants that have ended
+    told_at: float = 0.0  # the scheduler's time of the last event
+    cancelled: bool = False
+
+
+class Keeper:
+    """Keeps the leases of one pool.
+
+    Parameters
+    ----------
+    token : str
+        Identifies the pool at the scheduler, also after a restart of Jupyter.
+    connect : callable
+        Returns a new client, not yet connected.
+    order : LeaseOrder
+        The order for each lease; its id and topic are replaced.
+    least, most : int
+        Number of leases that are kept without any run, and at most.
+    listener : Listener
+        Receives what happens to grants.
+
+    Attributes
+    ----------
+    failure : str or None
+        Why the scheduler cannot be reached, or why the last lease failed.
+    connected : bool
+        Whether the scheduler is connected.
+    note : str or None
+        Differences between the versions of Jupyter's packages and those of scheduler and workers.
+    """
+
+    def __init__(
+        self,
+        token: str,
+        connect: Callable[[], Any],
+        order: LeaseOrder,
+        *,
+        least: int,
+        most: int,
+        listener: Listener,
+    ) -> None:
+        self.failure: str | None = None
+        self.note: str | None = None
+        self.connected = False
+        self._prefix = f"comfydeploy-{token}-"
+        self._connect = connect
+        self._order = order
+        self._least, self._most = least, most
+        self._listener = listener
+        self._runs = 0
+        self._client: Any = None  # distributed.Client
+        self._leases: dict[str, _Lease] = {}
+        self._wake = asyncio.Event()
+        self._gone_workers: set[str] = set()
+        self._failures = 0
+        self._not_before = 0.0
+
+    # --- called by the provider
+
+    def want(self, runs: int) -> None:
+        """Set the number of runs for which there should be a lease each."""
+        self._runs = runs
+        self._wake.set()
+
+    def states(self) -> list[dict[str, Any]]:
+        """Return the leases for a description."""
+        return [
+            {
+                "lease": lease.id,
+                "state": lease.grant.state if lease.grant else "waiting",
+                "worker": lease.grant.worker if lease.grant else None,
+                "member": lease.grant.id if lease.grant else None,
+            }
+            for lease in list(self._leases.values())
+        ]
+
+    async def open(self) -> None:
+        """Connect to the scheduler, and find the leases of an earlier server.
+
+        Raises
+        ------
+        SchedulerError
+            If the scheduler cannot be reached.
+        """
+        client = self._connect()
+        try:
+            await reach(client)
+            self._client = client
+            await self._synchronize(client)
+        except SchedulerError as error:
+            self.failure = str(error)
+            raise
+        except Exception as error:
+            await self._disconnect()
+            self.failure = _why_unreachable(error)
+            raise SchedulerError(self.failure) from error
+        self.connected, self.failure = True, None
+
+    async def keep(self) -> None:
+        """Keep the leases until this is cancelled; reconnect whenever the connection breaks."""
+        failures = 0
+        while True:
+            try:
+                if self._client is None:
+                    await self.open()
+                failures = 0
+                await self._keep()
+            except SchedulerError as error:
+                log.warning("%s", error)
+            except Exception as error:
+                expected = isinstance(error, (_ConnectionLostError, OSError))
+                self.failure = str(error) or type(error).__name__
+                log.warning(
+                    "The leases cannot be kept: %s", self.failure, exc_info=not expected or None
+                )
+            await self._disconnect()
+            failures += 1
+            await asyncio.sleep(RECONNECT.pause(failures))
+
+    async def close(self, *, end_leases: bool) -> None:
+        """Disconnect; with ``end_leases`` after all leases have been cancelled."""
+        if end_leases and self._client is not None and self._client.status == "running":
+            for lease in list(self._leases.values()):
+                await self._cancel(lease)
+        await self._disconnect()
+
+    # --- the connection
+
+    async def _disconnect(self) -> None:
+        self.connected = False
+        client, self._client = self._client, None
+        if client is not None:
+            with contextlib.suppress(Exception):
+                client.unsubscribe_topic("all")  # else the scheduler tells it of its own end
+            with contextlib.suppress(Exception):
+                await wait_for(client.close(), 5.0)
+
+    async def _synchronize(self, client: Any) -> None:
+        """Read the leases at the scheduler, and report the grants that exist."""
+        client.subscribe_topic("all", self._handle_scheduler_event)
+        identity = await client.scheduler.identity()
+        workers = set(identity["workers"])
+        self._gone_workers.clear()
+        self.note = await differences(client)
+        found: dict[str, _Lease] = {}
+        names = [n for n in await client.list_datasets() if str(n).startswith(self._prefix)]
+        for name in names:
+            future = await client.get_dataset(name)
+            known = self._leases.get(name)
+            lease = found[name] = _Lease(name, future, time.monotonic())
+            if known is not None:
+                lease.submitted_at, lease.over = known.submitted_at, known.over
+        self._leases = found
+        for lease in found.values():
+            await self._follow(client, lease)
+            if lease.grant is not None and lease.grant.worker not in workers:
+                lease.over.add(lease.grant.id)
+                lease.grant = None
+        self._listener.synchronized([one.grant for one in found.values() if one.grant])
+        for lease in found.values():
+            if lease.grant is not None and lease.grant.state == "serving":
+                self._listener.grant_serves(lease.grant)
+
+    async def _follow(self, client: Any, lease: _Lease) -> None:
+        """Receive the events of a lease, those that were sent before included."""
+        client.subscribe_topic(lease.id, self._handle_event)
+        for event in await client.get_events(lease.id) or ():
+            self._handle_event(event, report=False)
+
+    # --- events
+
+    def _handle_event(self, event: tuple[float, Any], *, report: bool = True) -> None:
+        """Handle an event of a lease; the same one may arrive twice."""
+        message = event[1]
+        if not isinstance(message, dict):
+            return
+        lease = self._leases.get(str(message.get("lease")))
+        grant_id = str(message.get("grant"))
+        if lease is None or grant_id in lease.over or event[0] <= lease.told_at:
+            return
+        lease.told_at = event[0]
+        state = message.get("state")
+        if state == "ended":
+            reason = f"Its lease has ended: {message.get('reason')}"
+            self._end_grant(lease, grant_id, reason, report=report)
+            return
+        grant = lease.grant
+        if grant is None or grant.id != grant_id:
+            if grant is not None:
+                self._end_grant(lease, grant.id, "Its lease was granted anew", report=report)
+            grant = Grant(grant_id, lease.id, str(message.get("at")), "starting")
+        if state == "serving" and grant.state != "serving":
+            grant = replace(
+                grant,
+                state="serving",
+                url=str(message.get("url")),
+                folder=str(message.get("folder")),
+            )
+            if report:
+                self._failures = 0
+                self.failure = None
+                self._listener.grant_serves(grant)
+        lease.grant = grant
+
+    def _handle_scheduler_event(self, event: tuple[float, Any]) -> None:
+        message = event[1]
+        if isinstance(message, dict) and message.get("action") == "remove-worker":
+            self._gone_workers.add(str(message.get("worker")))
+            self._wake.set()
+
+    def _end_grant(self, lease: _Lease, grant_id: str, reason: str, *, report: bool) -> None:
+        grant, lease.grant = lease.grant, None
+        lease.over.add(grant_id)
+        if grant is None or grant.id != grant_id:
+            lease.grant = grant
+        elif report:
+            self._listener.grant_ended(grant, reason)
+        self._wake.set()
+
+    # --- keeping
+
+    async def _keep(self) -> None:
+        client = self._client
+        assert client is not None
+        while True:
+            self._wake.clear()
+            if client.status != "running":
+                raise _ConnectionLostError("The connection to the scheduler was lost")
+            gone, self._gone_workers = self._gone_workers, set()
+            for lease in list(self._leases.values()):
+                if lease.grant is not None and lease.grant.worker in gone:
+                    self._end_grant(lease, lease.grant.id, "Its worker has ended", report=True)
+                if lease.future.status != "pending":
+                    await self._drop(client, lease)
+            await self._adjust(client)
+            await wait_until_set(self._wake, LOOK_EVERY)
+
+    async def _drop(self, client: Any, lease: _Lease) -> None:
+        """Remove a lease whose task is done."""
+        reason = "Its lease was cancelled"
+        if lease.future.status in ("cancelled", "lost"):
+            if not lease.cancelled:
+                raise _ConnectionLostError("The connection to the scheduler was interrupted")
+        else:
+            error = await lease.future.exception()
+            reason = self._reason(lease, error)
+            await client.unpublish_dataset(lease.id)
+        client.unsubscribe_topic(lease.id)
+        del self._leases[lease.id]
+        if lease.grant is not None:
+            self._end_grant(lease, lease.grant.id, reason, report=True)
+
+    def _reason(self, lease: _Lease, error: BaseException | None) -> str:
+        """Return why a lease is over, and note a failure."""
+        lasted = time.monotonic() - lease.submitted_at
+        reason = str(error) or type(error).__name__
+        if isinstance(error, LeaseEndedError):
+            reason = f"Its lease has ended: {reason}"
+            failed = lasted < min(LASTS, self._order.idle_timeout)
+        else:
+            failed = True
+            if not isinstance(error, LeaseRefusedError):
+                reason = f"{type(error).__name__}: {reason}"
+            if isinstance(error, ImportError):
+                reason = f"The workers need comfydeploy-jupyter[dask] {__version__}: {reason}"
+            if self.note:
+                reason = f"{reason} ({self.note})"
+        if failed:
+            self.failure = reason
+            self._failures += 1
+            pause = RENEW.pause(self._failures)
+            self._not_before = time.monotonic() + pause
+            log.warning("A lease failed; the next one is asked for in %.0f s: %s", pause, reason)
+        return reason
+
+    async def _adjust(self, client: Any) -> None:
+        """Submit the leases that are missing; cancel those that are not granted and not needed."""
+        wanted = min(max(self._runs, self._least), self._most)
+        surplus = len(self._leases) - wanted
+        for lease in [one for one in self._leases.values() if one.grant is None][: max(surplus, 0)]:
+            await self._cancel(lease)
+        if time.monotonic() >= self._not_before:
+            for _ in range(wanted - len(self._leases)):
+                await self._submit(client)
+
+    async def _submit(self, client: Any) -> None:
+        name = f"{self._prefix}{uuid.uuid4().hex[:12]}"
+        order = replace(self._order, lease=name, topic=name)
+        future = client.submit(
+            hold, order.to_dict(), key=f"comfyui_lease-{name}", pure=False, retries=0
+        )
+        lease = self._leases[name] = _Lease(name, future, time.monotonic())
+        await client.publish_dataset(future, name=name)
+        await self._follow(client, lease)
+
+    async def _cancel(self, lease: _Lease) -> None:
+        """Cancel a lease; its worker notices that, if it was granted meanwhile."""
+        assert self._client is not None
+        lease.cancelled = True
+        await lease.future.cancel(force=True)
+        await self._client.unpublish_dataset(lease.id)
+        self._client.unsubscribe_topic(lease.id)
+        self._leases.pop(lease.id, None)
+
+
+async def reach(client: Any) -> None:
+    """Connect a client to its scheduler.
+
+    Raises
+    ------
+    SchedulerError
+        If the scheduler cannot be reached, or there is another program at its address.
+    """
+    try:
+        await wait_for(_connected(client), CONNECT_WITHIN + 5.0)
+    except Exception as error:
+        with contextlib.suppress(Exception):
+            await wait_for(client.close(), 5.0)
+        raise SchedulerError(_why_unreachable(error)) from error
+
+
+async def _connected(client: Any) -> Any:
+    return await client
+
+
+def _why_unreachable(error: BaseException) -> str:
+    """Return why a scheduler cannot be reached, with the causes of the error."""
+    if isinstance(error, (asyncio.TimeoutError, TimeoutError)) and not str(error):
+        return f"what is there does not answer as a Dask scheduler within {CONNECT_WITHIN + 5:g} s"
+    texts: list[str] = []
+    while error is not None:
+        text = str(error) or type(error).__name__
+        if not any(text in earlier for earlier in texts):
+            texts.append(text)
+        if error.__cause__ is None:
+            break
+        error = error.__cause__
+    return ": ".join(texts)

@@ -1,0 +1,211 @@
+"""The kind of pool ``dask``: validates its settings, and makes its providers."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import uuid
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+from .._version import __version__
+from ..errors import InvalidRequestError
+from ..machines.checks import split_arguments
+from .configured import ConfiguredClusters
+from .keeper import CONNECT_WITHIN, SchedulerError, reach
+from .lease import LeaseOrder
+from .provider import DaskProvider
+from .target import Target, certificates_of, check_address
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..machines.providers import Provider
+
+MOST_WORKERS = 10_000
+DEFAULT_WORKERS = (0, 1)
+NEEDED = "comfydeploy-jupyter[dask]"
+
+
+@dataclass(frozen=True)
+class ClusterSettings:
+    """The configuration of clusters.
+
+    Attributes
+    ----------
+    clusters : mapping of str to object
+        The clusters that requests may name; see `ConfiguredClusters`.
+    idle_timeout : float
+        Seconds without a prompt after which a ComfyUI on a worker ends.
+    allow_plain_tcp : bool
+        Whether schedulers and ComfyUIs on other machines may be reached without TLS.
+    start_timeout : float
+        Seconds within which a ComfyUI on a worker must answer.
+    """
+
+    clusters: Mapping[str, Any] = field(default_factory=dict)
+    idle_timeout: float = 600.0
+    allow_plain_tcp: bool = False
+    start_timeout: float = 300.0
+
+
+class DaskKind:
+    """Validates the settings of pools on Dask clusters, and makes their providers.
+
+    Parameters
+    ----------
+    settings : ClusterSettings
+        The configuration.
+    """
+
+    def __init__(self, settings: ClusterSettings) -> None:
+        self._settings = settings
+        self._configured = ConfiguredClusters(
+            settings.clusters, allow_plain_tcp=settings.allow_plain_tcp
+        )
+
+    async def check(self, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Validate the fields of a request, and return them as settings for the store.
+
+        Raises
+        ------
+        InvalidRequestError
+            If a field is invalid; the error names it.
+        NotFoundError
+            If there is no such cluster in the configuration.
+        """
+        if importlib.util.find_spec("distributed") is None:
+            raise InvalidRequestError.of_field(
+                "kind", f"dask needs the package distributed: pip install '{NEEDED}'"
+            )
+        least, most = _workers(fields.get("workers"))
+        found: dict[str, Any] = {
+            "token": fields.get("token") or uuid.uuid4().hex[:12],
+            "workers": [least, most],
+            "comfyui_path": _absolute(fields, "comfyui_path", needed=True),
+            "comfyui_python": _absolute(fields, "comfyui_python"),
+            "launch_args": list(split_arguments(fields.get("launch_args") or ())),
+            "shared_dir": _absolute(fields, "shared_dir"),
+            "retry": fields.get("retry") or 0,
+        }
+        cluster, scheduler = fields.get("cluster"), fields.get("scheduler")
+        if bool(cluster) == bool(scheduler):
+            raise InvalidRequestError.of_field(
+                "cluster", "is needed, or scheduler, and not both of them"
+            )
+        if cluster:
+            self._configured.check_name(cluster)
+            return {**found, "cluster": cluster}
+        assert scheduler is not None
+        found["scheduler"] = check_address(
+            scheduler, allow_plain_tcp=self._settings.allow_plain_tcp
+        )
+        security = fields.get("security") or {}
+        certificates = await asyncio.to_thread(certificates_of, security, field="security")
+        if certificates is None and found["scheduler"].startswith("tls:"):
+            raise InvalidRequestError.of_field("security", "is needed for a scheduler with tls://")
+        if certificates is not None:
+            found["security"] = {
+                "tls_ca_file": certificates.ca,
+                "tls_client_cert": certificates.cert,
+                "tls_client_key": certificates.key,
+            }
+        try:
+            await asyncio.to_thread(_try, Target(found["scheduler"], certificates))
+        except SchedulerError as error:
+            raise InvalidRequestError.of_field(
+                "scheduler", f"the Dask scheduler at {found['scheduler']} cannot be used: {error}"
+            ) from None
+        return found
+
+    def make(self, pool_id: str, settings: Mapping[str, Any]) -> Provider:
+        """Return a provider that has not been started."""
+        least, most = settings["workers"]
+        order = LeaseOrder(
+            lease="",
+            version=__version__,
+            topic="",
+            comfyui_path=settings["comfyui_path"],
+            comfyui_python=settings["comfyui_python"],
+            launch_args=settings["launch_args"],
+            start_timeout=self._settings.start_timeout,
+            idle_timeout=self._settings.idle_timeout,
+            shared_dir=settings["shared_dir"],
+            allow_plain_tcp=self._settings.allow_plain_tcp,
+        )
+        return DaskProvider(
+            pool_id,
+            settings["token"],
+            partial(self._target, settings),
+            order,
+            least=least,
+            most=most,
+        )
+
+    def shown(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the settings without certificates, for replies."""
+        return {name: settings[name] for name in settings if name not in ("security", "token")}
+
+    async def close(self) -> None:
+        """Close the clusters that this server has made."""
+        await asyncio.to_thread(self._configured.close)
+
+    def _target(self, settings: Mapping[str, Any]) -> Target:
+        if "cluster" in settings:
+            return self._configured.target(settings["cluster"])
+        security = settings.get("security") or {}
+        return Target(settings["scheduler"], certificates_of(security, field="security"))
+
+
+def _try(target: Target) -> None:
+    """Connect to a scheduler, on an event loop of its own.
+
+    Raises
+    ------
+    SchedulerError
+        If it cannot be reached.
+    """
+
+    async def connect() -> None:
+        client = target.connect(CONNECT_WITHIN)
+        await reach(client)
+        await client.close()
+
+    asyncio.run(connect())
+
+
+def _workers(given: Any) -> tuple[int, int]:
+    """Return the least and the greatest number of workers."""
+    if given is None:
+        return DEFAULT_WORKERS
+    numbers = [given, given] if isinstance(given, int) else given
+    if (
+        not isinstance(numbers, (list, tuple))
+        or len(numbers) != 2
+        or not all(isinstance(n, int) and not isinstance(n, bool) for n in numbers)
+    ):
+        raise InvalidRequestError.of_field("workers", "must be two numbers: the least and the most")
+    least, most = numbers
+    if not (0 <= least <= most and 1 <= most <= MOST_WORKERS):
+        raise InvalidRequestError.of_field(
+            "workers",
+            f"[{least}, {most}] is no range: the first number is from 0 to the second one, which is"
+            f" from 1 to {MOST_WORKERS}",
+        )
+    return least, most
+
+
+def _absolute(fields: Mapping[str, Any], name: str, *, needed: bool = False) -> str:
+    """Return a path on the workers, which cannot be looked at from here."""
+    given = fields.get(name) or ""
+    if not isinstance(given, str) or "\0" in given:
+        raise InvalidRequestError.of_field(name, "is no path")
+    if not given and needed:
+        raise InvalidRequestError.of_field(
+            name, "is needed: the folder of ComfyUI on the nodes of the workers"
+        )
+    if given and not PurePosixPath(given).is_absolute():
+        raise InvalidRequestError.of_field(name, "must be an absolute path on the workers")
+    return given

@@ -1,0 +1,245 @@
+"""The provider of a pool whose members run on a Dask cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import threading
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..errors import ComfyUIUnavailableError
+from ..machines.providers import Member
+from ..net.tasks import end
+from .keeper import CONNECT_WITHIN, Keeper, SchedulerError
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable, Coroutine
+
+    from ..machines.providers import Members
+    from .keeper import Grant
+    from .lease import LeaseOrder
+    from .target import Target
+
+T = TypeVar("T")
+
+log = logging.getLogger(__name__)
+
+CLOSE_WITHIN = 10.0  # seconds that the keeper has to disconnect
+
+
+class DaskProvider:
+    """Provides the ComfyUIs of leases as the members of a pool.
+
+    The client of the scheduler lives in a thread of its own with an event loop of its own.
+
+    Parameters
+    ----------
+    pool_id : str
+        The pool.
+    token : str
+        Identifies the pool at the scheduler.
+    target : callable
+        Returns the scheduler; called in a thread, since it may make a cluster.
+    order : LeaseOrder
+        The order for each lease.
+    least, most : int
+        Number of leases that are kept without any run, and at most.
+    """
+
+    def __init__(
+        self,
+        pool_id: str,
+        token: str,
+        target: Callable[[], Target],
+        order: LeaseOrder,
+        *,
+        least: int,
+        most: int,
+    ) -> None:
+        self._pool_id = pool_id
+        self._token = token
+        self._find_target = target
+        self._order = order
+        self._least, self._most = least, most
+        self._target: Target | None = None
+        self._tls: ssl.SSLContext | None = None
+        self._members: Members | None = None
+        self._member_ids: set[str] = set()
+        self._runs = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._own: asyncio.AbstractEventLoop | None = None
+        self._keeper: Keeper | None = None
+        self._keeping: asyncio.Task[None] | None = None
+        self._changes: asyncio.Queue[Coroutine[Any, Any, None]] = asyncio.Queue()
+        self._changing: asyncio.Task[None] | None = None
+
+    # --- the protocol `Provider`
+
+    async def start(self, members: Members) -> None:
+        """Connect to the scheduler, and find the leases of an earlier server.
+
+        Raises
+        ------
+        ComfyUIUnavailableError
+            If the scheduler cannot be reached, or does not exist.
+        """
+        self._members = members
+        self._loop = asyncio.get_running_loop()
+        self._target = target = await asyncio.to_thread(self._find_target)
+        self._tls = await asyncio.to_thread(target.client_context)
+        self._own = asyncio.new_event_loop()
+        threading.Thread(
+            target=_run_loop, args=(self._own,), name=f"dask-{self._pool_id}", daemon=True
+        ).start()
+        self._changing = asyncio.create_task(self._make_changes())
+        try:
+            await self._in_thread(self._open(target))
+            await asyncio.to_thread(target.adapt, self._least, self._most)
+        except SchedulerError as error:
+            await self._stop(end_leases=False)
+            raise ComfyUIUnavailableError(
+                f"The Dask scheduler at {target.address} cannot be used: {error}",
+                details={"scheduler": target.address},
+            ) from error
+        except BaseException:
+            await self._stop(end_leases=False)
+            raise
+        await self._changes.join()
+
+    def wanted(self, runs: int) -> None:
+        """Note how many runs of the pool are waiting or executing."""
+        self._runs = runs
+        if self._own is not None and self._keeper is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has just been closed
+                self._own.call_soon_threadsafe(self._keeper.want, runs)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the scheduler, its state, and the leases."""
+        keeper = self._keeper
+        if keeper is None or not keeper.connected:
+            state = "unreachable"
+        elif keeper.states():
+            state = "starting"
+        else:
+            state = "stopped" if keeper.failure is None else "failed"
+        return {
+            "state": state,
+            "scheduler": None if self._target is None else self._target.address,
+            "connected": keeper is not None and keeper.connected,
+            "workers": [self._least, self._most],
+            "leases": [] if keeper is None else keeper.states(),
+            "error": None if keeper is None else keeper.failure,
+            "note": None if keeper is None else keeper.note,
+        }
+
+    async def close(self, *, delete: bool) -> None:
+        """Disconnect; leases end only if the pool is deleted, or once they are idle."""
+        await self._stop(end_leases=delete)
+
+    # --- Keeper's listener, on the loop of the keeper
+
+    def grant_serves(self, grant: Grant) -> None:
+        """Pass a new member on."""
+        self._change(self._join(grant))
+
+    def grant_ended(self, grant: Grant, reason: str) -> None:
+        """Pass the end of a member on."""
+        self._change(self._leave(grant.id, reason))
+
+    def synchronized(self, grants: list[Grant]) -> None:
+        """Pass the members that exist on; all others have ended."""
+        self._change(self._compare({grant.id for grant in grants}))
+
+    # --- changes of the members, in order, on Jupyter's loop
+
+    def _change(self, change: Coroutine[Any, Any, None]) -> None:
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(self._changes.put_nowait, change)
+        except RuntimeError:  # Jupyter's loop is closed
+            change.close()
+
+    async def _make_changes(self) -> None:
+        while True:
+            change = await self._changes.get()
+            try:
+                await change
+            except Exception:
+                log.exception("A member of the pool %r could not be changed", self._pool_id)
+            finally:
+                self._changes.task_done()
+
+    async def _join(self, grant: Grant) -> None:
+        assert self._members is not None
+        log.info("Pool %r: ComfyUI %s answers on %s", self._pool_id, grant.id, grant.worker)
+        self._member_ids.add(grant.id)
+        await self._members.joined(self._member(grant))
+
+    async def _leave(self, member_id: str, reason: str) -> None:
+        assert self._members is not None
+        log.info("Pool %r: ComfyUI %s is gone: %s", self._pool_id, member_id, reason)
+        self._member_ids.discard(member_id)
+        await self._members.left(member_id, reason)
+
+    async def _compare(self, existing: set[str]) -> None:
+        assert self._members is not None
+        for member_id in self._member_ids - existing:
+            await self._leave(member_id, "Its lease is not at the scheduler any more")
+        await self._members.found(existing)
+
+    def _member(self, grant: Grant) -> Member:
+        return Member(
+            grant.id,
+            grant.url,
+            name=f"{self._pool_id}-{grant.id[:6]}",
+            tls=self._tls if grant.url.startswith("https:") else None,
+        )
+
+    # --- the thread of the keeper
+
+    async def _in_thread(self, work: Coroutine[Any, Any, T]) -> T:
+        assert self._own is not None
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._own))
+
+    async def _open(self, target: Target) -> None:
+        self._keeper = keeper = Keeper(
+            self._token,
+            lambda: target.connect(CONNECT_WITHIN),
+            self._order,
+            least=self._least,
+            most=self._most,
+            listener=self,
+        )
+        keeper.want(self._runs)
+        await keeper.open()
+        self._keeping = asyncio.create_task(keeper.keep())
+
+    async def _close_keeper(self, end_leases: bool) -> None:
+        if self._keeping is not None:
+            await end([self._keeping])
+        if self._keeper is not None:
+            await self._keeper.close(end_leases=end_leases)
+
+    async def _stop(self, *, end_leases: bool) -> None:
+        own, self._own = self._own, None
+        if own is not None:
+            closing = asyncio.run_coroutine_threadsafe(self._close_keeper(end_leases), own)
+            await asyncio.wait([asyncio.wrap_future(closing)], timeout=CLOSE_WITHIN)
+            own.call_soon_threadsafe(own.stop)
+        if self._changing is not None:
+            await end([self._changing])
+            self._changing = None
+        while not self._changes.empty():
+            self._changes.get_nowait().close()
+
+
+def _run_loop(loop: asyncio.AbstractEventLoop) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        loop.run_forever()
+    finally:
+        loop.run_until_complete(end(asyncio.all_tasks(loop)))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()

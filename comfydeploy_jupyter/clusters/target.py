@@ -1,0 +1,167 @@
+"""Where a Dask scheduler is, and how it is reached."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from ..errors import InvalidRequestError
+from .tls import Certificates
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping
+
+_ADDRESS = re.compile(r"(tls|tcp)://[^/?#@\s]+:\d{1,5}/?")
+LONGEST = 300  # characters of an address
+FILES = ("tls_ca_file", "tls_client_cert", "tls_client_key")
+
+
+@dataclass(frozen=True)
+class Target:
+    """A Dask scheduler, and the certificates for it.
+
+    Attributes
+    ----------
+    address : str
+        Such as ``tls://10.0.0.1:8786``.
+    certificates : Certificates or None
+        Those of a client; None for ``tcp``.
+    cluster : object or None
+        The Dask cluster object that starts workers, if it is in this process.
+    """
+
+    address: str
+    certificates: Certificates | None = None
+    cluster: Any = None
+
+    def connect(self, timeout: float) -> Any:
+        """Return a `distributed.Client` for the present event loop, which is to be awaited."""
+        from distributed import Client
+        from distributed.security import Security
+
+        security = None
+        if self.certificates is not None:
+            security = Security(
+                require_encryption=True,
+                tls_ca_file=self.certificates.ca,
+                tls_client_cert=self.certificates.cert,
+                tls_client_key=self.certificates.key or self.certificates.cert,
+            )
+        return Client(
+            self.address,
+            security=security,
+            asynchronous=True,
+            set_as_default=False,
+            timeout=timeout,
+            name="comfydeploy",
+        )
+
+    def client_context(self) -> ssl.SSLContext | None:
+        """Return the TLS context for the doors, or None."""
+        return None if self.certificates is None else self.certificates.client_context()
+
+    def adapt(self, least: int, most: int) -> None:
+        """Let the cluster object start and end workers as leases need them. This blocks.
+
+        Without it, whoever owns the cluster starts the workers. The target duration is short since
+        Dask expects half a second of a task that it does not know, and a lease is one task for
+        each worker however long it takes.
+        """
+        if self.cluster is not None:
+            self.cluster.adapt(minimum=least, maximum=most, target_duration="10ms", interval="1s")
+
+
+def check_address(address: str, *, allow_plain_tcp: bool, field: str = "scheduler") -> str:
+    """Return the validated address of a scheduler.
+
+    Raises
+    ------
+    InvalidRequestError
+        If it is malformed, or ``tcp`` where that is not allowed.
+    """
+    if len(address) > LONGEST or not _ADDRESS.fullmatch(address):
+        raise InvalidRequestError.of_field(
+            field, f"{address[:80]!r} is no address of a Dask scheduler, such as tls://host:8786"
+        )
+    parts = urlsplit(address)
+    if parts.scheme == "tcp" and not (allow_plain_tcp or _is_loopback(parts.hostname or "")):
+        raise InvalidRequestError.of_field(
+            field,
+            "must begin with tls:// for a scheduler on another machine, as a connection without TLS"
+            " lets anyone on the network run programs; cluster_allow_plain_tcp allows it",
+        )
+    return address.rstrip("/")
+
+
+def certificates_of(given: Mapping[str, str], *, field: str) -> Certificates | None:
+    """Return the certificates in a request or a setting; None if there are none.
+
+    Parameters
+    ----------
+    given : mapping
+        ``tls_ca_file``, ``tls_client_cert`` and ``tls_client_key``, as PEM texts or names of files.
+    field : str
+        The name of the field in errors.
+
+    Raises
+    ------
+    InvalidRequestError
+        If they are incomplete, cannot be read, or are no certificates.
+    """
+    values = {name: given[name] for name in FILES if given.get(name)}
+    if not values:
+        return None
+    if FILES[0] not in values or FILES[1] not in values:
+        raise InvalidRequestError.of_field(field, f"{FILES[0]} and {FILES[1]} are both needed")
+    return load_certificates([values.get(name, "") for name in FILES], field=field)
+
+
+def load_certificates(texts: list[str], *, field: str) -> Certificates:
+    """Return certificates from three PEM texts or names of files, once they have been tried.
+
+    Raises
+    ------
+    InvalidRequestError
+        If they cannot be read, or are no certificates.
+    """
+    from .tls import pem
+
+    try:
+        found = Certificates(*(pem(text) if text else "" for text in texts))
+        found.client_context()
+    except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+        raise InvalidRequestError.of_field(field, f"cannot be used: {error}") from None
+    return found
+
+
+def of_cluster(cluster: Any, *, field: str) -> Target:
+    """Return the target of a Dask cluster object: its address and its security.
+
+    Raises
+    ------
+    InvalidRequestError
+        If it is none, or its certificates cannot be read.
+    """
+    address = getattr(cluster, "scheduler_address", None)
+    if not isinstance(address, str) or not address:
+        raise InvalidRequestError.of_field(
+            field, f"{type(cluster).__name__} has no scheduler_address: is it a Dask cluster?"
+        )
+    try:
+        certificates = Certificates.of_security(getattr(cluster, "security", None), "client")
+    except OSError as error:
+        raise InvalidRequestError.of_field(field, f"its certificates: {error}") from None
+    if not address.startswith("tls:"):
+        certificates = None
+    return Target(address, certificates, cluster)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,102 @@
+"""The certificates of a cluster, as PEM texts, and the TLS contexts made of them."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+MOST = 1024 * 1024  # bytes of one file
+
+
+@dataclass(frozen=True)
+class Certificates:
+    """The certificates with which the parts of a cluster trust each other.
+
+    Attributes
+    ----------
+    ca : str
+        The authority that has signed all of them, as PEM text.
+    cert : str
+        The own certificate, as PEM text; it may contain the key.
+    key : str
+        The private key, as PEM text; empty if it is in `cert`.
+    """
+
+    ca: str
+    cert: str
+    key: str = field(default="", repr=False)
+
+    @classmethod
+    def of_security(cls, security: Any, role: str) -> Certificates | None:
+        """Return the certificates in a ``distributed.Security``; None if it has none.
+
+        Parameters
+        ----------
+        security : distributed.Security or None
+            Its fields are PEM texts or the names of files.
+        role : str
+            ``client`` or ``worker``.
+
+        Raises
+        ------
+        OSError
+            If a file cannot be read.
+        """
+        if security is None:
+            return None
+        config = security.get_tls_config_for_role(role)
+        ca, cert, key = config["ca_file"], config["cert"], config["key"]
+        return None if not ca or not cert else cls(pem(ca), pem(cert), pem(key) if key else "")
+
+    def to_json(self) -> str:
+        """Return the certificates as JSON text, for `read_certificates`."""
+        return json.dumps(asdict(self))
+
+    def server_context(self) -> ssl.SSLContext:
+        """Return the context of a server that accepts only clients of the cluster."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cadata=self.ca)
+        return self._completed(context)
+
+    def client_context(self) -> ssl.SSLContext:
+        """Return the context of a client that accepts only servers of the cluster.
+
+        Names are not compared: certificates of clusters have none, as workers come and go.
+        """
+        context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cadata=self.ca)
+        context.check_hostname = False
+        return self._completed(context)
+
+    def _completed(self, context: ssl.SSLContext) -> ssl.SSLContext:
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.verify_mode = ssl.CERT_REQUIRED
+        # since Python 3.13 this demands fields that distributed's temporary certificates lack
+        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+        with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:  # mode 0600
+            file.write(f"{self.cert}\n{self.key}\n")
+            file.flush()
+            context.load_cert_chain(file.name)
+        return context
+
+
+def pem(given: str) -> str:
+    """Return a PEM text that is given as itself or as the name of its file.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be read.
+    """
+    if "\n" in given:
+        return given
+    with Path(given).expanduser().open() as file:
+        return file.read(MOST)
+
+
+def read_certificates(text: bytes | str) -> Certificates | None:
+    """Return certificates from the JSON text of `Certificates.to_json`; None for ``null``."""
+    found = json.loads(text)
+    return None if found is None else Certificates(**found)

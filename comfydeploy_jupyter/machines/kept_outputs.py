@@ -1,0 +1,132 @@
+"""The output files of members that a provider has started: these files outlive the members."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import os
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from ..errors import ComfyUIUnavailableError
+from ..graphs.node_outputs import files_of
+from ..net.tasks import open_in_thread
+from .registry import POOL
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
+
+    from .registry import MachineRegistry
+
+KEPT = ("output", "temp")
+CHUNK = 1024 * 1024  # bytes
+
+
+class KeptOutputs:
+    """Copies the outputs of runs from members whose files would be lost, and opens them.
+
+    Each member has a folder of its own, either in the folder that its pool shares with the nodes of
+    the cluster, or in the data folder of this server.
+
+    Parameters
+    ----------
+    folder : pathlib.Path
+        The folder for copies.
+    registry : MachineRegistry
+        The machines and pools.
+    """
+
+    def __init__(self, folder: Path, registry: MachineRegistry) -> None:
+        self._folder = folder
+        self._registry = registry
+
+    def keeps(self, machine_id: str) -> bool:
+        """Return whether a machine is a member that a provider has started."""
+        return any(machine_id in pool.members for pool in self._registry.pools if pool.kind != POOL)
+
+    async def keep(self, machine_id: str, outputs: Mapping[str, Any]) -> None:
+        """Copy the files in the outputs of a run, unless they are in a shared folder.
+
+        Files that the member does not have are left out.
+
+        Parameters
+        ----------
+        machine_id : str
+            The member.
+        outputs : mapping
+            The outputs of the run, by node.
+
+        Raises
+        ------
+        ComfyUIUnavailableError
+            If the member does not send them.
+        OSError
+            If a copy cannot be written.
+        """
+        found = (file for output in outputs.values() for file in files_of(output))
+        for kind, subfolder, filename in {(f.type, f.subfolder, f.filename) for f in found}:
+            path = _path(subfolder, filename)
+            if kind not in KEPT or path is None:
+                continue
+            shared = await open_in_thread(self._open, self._shared(machine_id, kind), path)
+            if shared is not None:
+                await asyncio.to_thread(shared.close)
+                continue
+            query = {"filename": filename, "subfolder": subfolder, "type": kind}
+            await self._copy(machine_id, query, self._folder / machine_id / kind / path)
+
+    async def open(
+        self, machine_id: str, kind: str, subfolder: str, filename: str
+    ) -> io.FileIO | None:
+        """Open a file of a member, which may have ended; None if it is not there."""
+        path = _path(subfolder, filename)
+        if kind not in KEPT or path is None or not machine_id.isalnum():
+            return None
+        folders = [self._folder / machine_id / kind, *self._shared(machine_id, kind)]
+        return await open_in_thread(self._open, folders, path)
+
+    def _shared(self, machine_id: str, kind: str) -> list[Path]:
+        """Return where a member may have written files that this server can read."""
+        if not machine_id.isalnum():
+            return []
+        shared = {pool.shared_dir for pool in self._registry.pools if pool.shared_dir}
+        return [Path(folder) / machine_id / kind for folder in sorted(shared)]
+
+    def _open(self, folders: Iterable[Path], path: PurePosixPath) -> io.FileIO | None:
+        for folder in folders:
+            with contextlib.suppress(OSError):
+                whole = (folder / path).resolve(strict=True)
+                if whole.is_file() and whole.is_relative_to(folder.resolve()):
+                    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+                    return io.FileIO(os.open(whole, flags), "rb")
+        return None
+
+    async def _copy(self, machine_id: str, query: Mapping[str, str], target: Path) -> None:
+        machine = self._registry.find(machine_id)
+        if machine is None:
+            raise ComfyUIUnavailableError(f"The machine {machine_id!r} has ended")
+        client = await machine.ready()
+        async with client.view(query, {}) as answer:
+            if answer.status == 404:
+                return
+            if answer.status != 200:
+                raise client.unavailable(f"it answered {answer.status} to GET /view")
+            await asyncio.to_thread(target.parent.mkdir, parents=True, exist_ok=True, mode=0o700)
+            part = target.with_name(f"{target.name}.part")
+            opened = await open_in_thread(io.FileIO, part, "wb")
+            try:
+                async for chunk in answer.content.iter_chunked(CHUNK):
+                    await asyncio.to_thread(opened.write, chunk)
+            finally:
+                await asyncio.to_thread(opened.close)
+            await asyncio.to_thread(os.replace, part, target)
+
+
+def _path(subfolder: str, filename: str) -> PurePosixPath | None:
+    """Return the relative path of a file; None if it would leave its folder."""
+    if not filename or "\0" in subfolder + filename or "/" in filename:
+        return None
+    path = PurePosixPath(subfolder.replace("\\", "/")) / filename
+    return None if path.is_absolute() or ".." in path.parts else path

@@ -1,0 +1,91 @@
+"""The clusters that the configuration of the server names."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from distributed import LocalCluster
+
+from comfydeploy_jupyter.clusters.configured import ConfiguredClusters
+from comfydeploy_jupyter.errors import (
+    ComfyDeployError,
+    ComfyUIUnavailableError,
+    InvalidRequestError,
+    NotFoundError,
+)
+from tests.dask_cluster import make_certificates
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def configured(**clusters: Any) -> ConfiguredClusters:
+    return ConfiguredClusters(clusters, allow_plain_tcp=False)
+
+
+def test_an_address_and_its_certificates(tmp_path: Path) -> None:
+    files = make_certificates(tmp_path)
+    found = configured(
+        near="tcp://127.0.0.1:8786", far={"scheduler": "tls://10.0.0.5:8786", **files}
+    )
+    assert found.target("near").address == "tcp://127.0.0.1:8786"
+    assert found.target("near").certificates is None
+    far = found.target("far")
+    assert far.certificates is not None
+    assert far.certificates.cert == (tmp_path / "tls_client_cert.pem").read_text()
+    assert far.client_context() is not None
+    assert "PRIVATE" not in repr(far)
+
+
+def test_a_callable_is_called_once_and_its_cluster_is_closed() -> None:
+    made: list[LocalCluster] = []
+
+    def make() -> LocalCluster:
+        made.append(
+            LocalCluster(n_workers=0, processes=False, protocol="tcp", dashboard_address=":0")
+        )
+        return made[-1]
+
+    found = configured(mine=make)
+    found.check_name("mine")
+    assert made == []
+    targets = [found.target("mine") for _ in range(2)]
+    assert [target.cluster for target in targets] == [made[0]] * 2
+    found.close()
+    assert made[0].status.name == "closed"
+
+
+def test_an_object_is_used_and_not_closed() -> None:
+    with LocalCluster(
+        n_workers=0, processes=False, dashboard_address=":0", protocol="tcp"
+    ) as cluster:
+        found = configured(mine=cluster)
+        assert found.target("mine").address == cluster.scheduler_address
+        found.close()
+        assert cluster.status.name == "running"
+
+
+def broken() -> None:
+    raise RuntimeError("no queue")
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "text"),
+    [
+        ("tcp://10.0.0.5:8786", InvalidRequestError, "tls://"),
+        ({"address": "tls://10.0.0.5:8786"}, InvalidRequestError, "'scheduler'"),
+        ({"scheduler": "tls://h:1", "tls_ca_file": "/nowhere"}, InvalidRequestError, "both needed"),
+        (object(), InvalidRequestError, "scheduler_address"),
+        (broken, ComfyUIUnavailableError, "no queue"),
+    ],
+)
+def test_what_is_wrong_is_told(value: Any, error: type[ComfyDeployError], text: str) -> None:
+    with pytest.raises(error, match=text):
+        configured(mine=value).target("mine")
+
+
+def test_a_name_that_is_unknown() -> None:
+    with pytest.raises(NotFoundError, match="it names lab, mine") as caught:
+        configured(mine="tls://h:1", lab="tls://h:2").check_name("other")
+    assert caught.value.details["known"] == ["lab", "mine"]

@@ -1,0 +1,269 @@
+"""Leases on ComfyUIs, at a real scheduler with real workers, and their deaths."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import ssl
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+import psutil
+import pytest
+
+from tests.clusters.conftest import RecordedMembers, ask, sleeping
+from tests.processes import alive
+from tests.waiting import until_async
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from comfydeploy_jupyter.clusters.provider import DaskProvider
+    from tests.dask_cluster import DaskCluster, DaskProcess
+
+    Provide = Callable[..., Awaitable[tuple[DaskProvider, RecordedMembers]]]
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+
+def processes_of(worker: DaskProcess) -> list[psutil.Process]:
+    """Return all processes that a worker has started."""
+    return psutil.Process(worker.pid).children(recursive=True)
+
+
+def comfyui_of(worker: DaskProcess) -> psutil.Process:
+    """Return the ComfyUI of a worker."""
+    return next(p for p in processes_of(worker) if "main.py" in p.cmdline()[1:3])
+
+
+async def test_a_lease_begins_serves_and_ends_by_itself(
+    start_cluster: Callable[..., DaskCluster], provide: Provide
+) -> None:
+    cluster = start_cluster(1)
+    provider, pool = await provide(cluster, idle_timeout=6.0)
+    assert pool.found_ids == [set()]
+    assert provider.describe()["leases"] == []
+    provider.wanted(1)
+    [member] = await pool.until(1, what=cluster.log)
+    stats = await ask(member, "/system_stats")
+    assert "--output-directory" in stats["system"]["argv"]
+    provider.wanted(0)
+    # a prompt that takes longer than the idle time
+    reply = await ask(member, "/prompt", sleeping(8))
+    async with (
+        aiohttp.ClientSession() as session,
+        session.ws_connect(f"{member.url}/ws", ssl=member.tls) as socket,
+    ):
+        assert (await socket.receive_json())["type"] == "status"
+        history: Any = await until_async(
+            lambda: ask(member, f"/history/{reply['prompt_id']}"), timeout=60
+        )
+    assert history[reply["prompt_id"]]["status"]["status_str"] == "success"
+    started = processes_of(cluster.workers[0])
+    await pool.until(0)
+    assert pool.ends == [(member.id, "Its lease has ended: no prompt for 6 s")]
+    assert provider.describe()["error"] is None
+    await until_async(lambda: not any(alive(p.pid) for p in started))
+    # a finished lease must not begin again when its worker dies
+    cluster.workers[0].kill()
+    cluster.add_worker()
+    provider.wanted(1)
+    [other] = await pool.until(1, what=cluster.log)
+    assert other.id != member.id
+    assert len(provider.describe()["leases"]) == 1
+
+
+async def test_the_door_admits_only_clients_of_the_cluster(
+    start_cluster: Callable[..., DaskCluster], provide: Provide, tmp_path: Path
+) -> None:
+    from comfydeploy_jupyter.clusters.target import certificates_of
+    from tests.dask_cluster import make_certificates
+
+    cluster = start_cluster(1)
+    provider, pool = await provide(cluster)
+    provider.wanted(1)
+    [member] = await pool.until(1, what=cluster.log)
+    assert member.url.startswith("https://")
+    (tmp_path / "other").mkdir()
+    other = certificates_of(make_certificates(tmp_path / "other"), field="security")
+    assert other is not None
+    anyone = ssl.create_default_context()
+    anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
+    stranger = other.client_context()
+    stranger.verify_mode = ssl.CERT_NONE
+    async with aiohttp.ClientSession() as session:
+        for context in (anyone, stranger):
+            with pytest.raises((aiohttp.ClientError, OSError)):
+                await session.get(f"{member.url}/system_stats", ssl=context)
+        with pytest.raises((aiohttp.ClientError, OSError)):
+            await session.get(f"http{member.url.removeprefix('https')}/system_stats")
+    assert (await ask(member, "/prompt"))["exec_info"]["queue_remaining"] == 0
+
+
+async def test_each_death_ends_the_member_and_a_new_one_follows(
+    start_cluster: Callable[..., DaskCluster], provide: Provide
+) -> None:
+    cluster = start_cluster(1)
+    provider, pool = await provide(cluster)
+    provider.wanted(1)
+    [first] = await pool.until(1, what=cluster.log)
+
+    # the ComfyUI
+    os.kill(comfyui_of(cluster.workers[0]).pid, signal.SIGKILL)
+    await until_async(lambda: pool.ends)
+    assert pool.ends[0][0] == first.id
+    assert "ComfyUI has ended" in pool.ends[0][1]
+    [second] = await pool.until(1, what=cluster.log)
+    assert second.id != first.id
+
+    # the worker; nothing that it has started outlives it
+    started = processes_of(cluster.workers[0])
+    cluster.workers[0].kill()
+    await until_async(lambda: len(pool.ends) == 2)
+    assert pool.ends[1] == (second.id, "Its worker has ended")
+    await until_async(lambda: not any(alive(p.pid) for p in started), timeout=30)
+    cluster.add_worker()
+    [third] = await pool.until(1, what=cluster.log)
+
+    # the scheduler: its members are gone only when another one answers
+    started = processes_of(cluster.workers[1])
+    cluster.scheduler.kill()
+    await until_async(lambda: not provider.describe()["connected"])
+    assert third.id in pool.members
+    await until_async(lambda: not any(alive(p.pid) for p in started), timeout=60)
+    assert len(pool.ends) == 2
+    cluster.start(1)
+    await until_async(lambda: len(pool.ends) == 3, timeout=60)
+    assert pool.ends[2] == (third.id, "Its lease is not at the scheduler any more")
+    [fourth] = await pool.until(1, what=cluster.log)
+    assert "queue_running" in await ask(fourth, "/queue")
+
+
+async def test_a_server_finds_the_leases_of_an_earlier_one(
+    start_cluster: Callable[..., DaskCluster], provide: Provide
+) -> None:
+    cluster = start_cluster(1)
+    first, pool = await provide(cluster, token="mine")
+    first.wanted(1)
+    [member] = await pool.until(1, what=cluster.log)
+    await ask(member, "/prompt", sleeping(600))
+    await first.close(delete=False)
+    assert pool.ends == []
+
+    stranger, others = await provide(cluster, token="another")
+    assert others.found_ids == [set()]
+    await stranger.close(delete=True)
+
+    second, found = await provide(cluster, token="mine")
+    assert found.found_ids == [{member.id}]
+    assert found.members[member.id].url == member.url
+    assert len((await ask(member, "/queue"))["queue_running"]) == 1
+    # a pool that is deleted ends its leases, whatever they do
+    started = processes_of(cluster.workers[0])
+    assert started
+    await second.close(delete=True)
+    await until_async(lambda: not any(alive(p.pid) for p in started), timeout=30)
+
+
+async def test_a_lease_that_killed_three_workers_is_replaced(
+    start_cluster: Callable[..., DaskCluster], provide: Provide
+) -> None:
+    cluster = start_cluster(1)
+    provider, pool = await provide(cluster)
+    provider.wanted(1)
+    deaths: list[str] = []
+    leases: set[str] = set()
+    for _ in range(4):
+        await until_async(
+            lambda: (
+                [
+                    one["worker"] is not None and one["worker"] not in deaths
+                    for one in provider.describe()["leases"]
+                ]
+                == [True]
+            ),
+            timeout=120,
+            what=cluster.log,
+        )
+        deaths.append(provider.describe()["leases"][0]["worker"])
+        leases.add(provider.describe()["leases"][0]["lease"])
+        cluster.workers[-1].kill()
+        cluster.add_worker()
+    await pool.until(1, what=cluster.log)
+    leases.add(provider.describe()["leases"][0]["lease"])
+    assert len(leases) == 2
+
+
+@pytest.mark.parametrize(
+    ("fields", "worker", "expected"),
+    [
+        ({"comfyui_path": "/nowhere/ComfyUI"}, {}, "there is no ComfyUI in /nowhere/ComfyUI"),
+        ({}, {"threads": 2}, "has 2 threads"),
+        ({"launch_args": ["--no-such-option"]}, {}, "ended while it started"),
+        ({"shared_dir": "/proc/nowhere"}, {}, "shared_dir: /proc/nowhere"),
+    ],
+)
+async def test_what_a_worker_lacks_is_told(
+    start_cluster: Callable[..., DaskCluster],
+    provide: Provide,
+    fields: dict[str, Any],
+    worker: dict[str, Any],
+    expected: str,
+) -> None:
+    cluster = start_cluster()
+    cluster.add_worker(**worker)
+    provider, pool = await provide(cluster, **fields)
+    provider.wanted(1)
+    error = await until_async(lambda: provider.describe()["error"], timeout=120, what=cluster.log)
+    assert expected in error
+    assert pool.members == {}
+
+
+async def test_another_version_of_the_package_on_a_worker_is_told(
+    start_cluster: Callable[..., DaskCluster], provide: Provide, tmp_path: Path
+) -> None:
+    from tests.comfyui_server import REPOSITORY
+
+    package = tmp_path / "elsewhere" / "comfydeploy_jupyter"
+    package.mkdir(parents=True)
+    for path in (REPOSITORY / "comfydeploy_jupyter").iterdir():
+        if path.name not in ("_version.py", "__pycache__"):
+            (package / path.name).symlink_to(path)
+    (package / "_version.py").write_text('__version__ = "0.0.7"\n')
+    cluster = start_cluster()
+    cluster.add_worker(env={"PYTHONPATH": str(package.parent)})
+    provider, _ = await provide(cluster)
+    provider.wanted(1)
+    error = await until_async(lambda: provider.describe()["error"], timeout=120, what=cluster.log)
+    assert "has comfydeploy-jupyter 0.0.7" in error
+
+
+async def test_leases_that_were_not_granted_are_withdrawn(
+    start_cluster: Callable[..., DaskCluster], provide: Provide
+) -> None:
+    cluster = start_cluster()
+    provider, pool = await provide(cluster, workers=[0, 4])
+    provider.wanted(9)
+    await until_async(lambda: len(provider.describe()["leases"]) == 4)
+    provider.wanted(1)
+    await until_async(lambda: len(provider.describe()["leases"]) == 1)
+    assert pool.ends == []
+
+
+async def test_jupyters_loop_is_not_blocked(
+    start_cluster: Callable[..., DaskCluster], provide: Provide
+) -> None:
+    """The client's work happens in another thread."""
+    import threading
+
+    cluster = start_cluster()
+    provider, _ = await provide(cluster)
+    provider.wanted(2)
+    await until_async(lambda: len(provider.describe()["leases"]) == 2)
+    names = [thread.name for thread in threading.enumerate()]
+    assert "dask-hpc" in names
+    await provider.close(delete=True)
+    await until_async(lambda: "dask-hpc" not in [thread.name for thread in threading.enumerate()])
+    assert asyncio.get_running_loop().is_running()

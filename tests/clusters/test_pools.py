@@ -1,0 +1,244 @@
+"""Pools on a Dask cluster, through the routes of a real Jupyter server."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING, Any
+
+import psutil
+import pytest
+
+from comfydeploy_jupyter import connect
+from tests.mortal_jupyter import MortalJupyter
+from tests.processes import alive
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from tests.dask_cluster import DaskCluster, DaskProcess
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
+
+
+def picture(token: str, seconds: float = 0.0) -> dict[str, Any]:
+    """Return a graph that waits and then saves a picture."""
+    return {
+        "1": {
+            "class_type": "EmptyImage",
+            "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 255},
+        },
+        "2": {
+            "class_type": "TestSleep",
+            "inputs": {"seconds": seconds, "anything": ["1", 0], "token": token},
+        },
+        "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "a"}},
+    }
+
+
+def comfyui_of(worker: DaskProcess) -> int:
+    """Return the process id of the ComfyUI of a worker."""
+
+    def commands() -> dict[int, list[str]]:
+        children = psutil.Process(worker.pid).children(recursive=True)
+        return {process.pid: process.cmdline() for process in children}
+
+    found = until(
+        lambda: [pid for pid, command in commands().items() if "main.py" in command[1:3]],
+        what=commands,
+    )
+    return found[0]
+
+
+@pytest.fixture
+def jupyter(tmp_path: Path) -> Iterator[MortalJupyter]:
+    server = MortalJupyter(tmp_path / "jupyter", {"autostart": False, "comfyui_lost_after": 20.0})
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def create(
+    jupyter: MortalJupyter, lease_settings: dict[str, Any]
+) -> Callable[..., tuple[int, Any]]:
+    """A function that creates a pool on a cluster."""
+
+    def create(at: DaskCluster, **fields: Any) -> tuple[int, Any]:
+        body = {
+            "name": "hpc",
+            "kind": "dask",
+            "scheduler": at.address,
+            "security": at.security,
+            "workers": [0, 1],
+            **lease_settings,
+            **fields,
+        }
+        return jupyter.post("machine/create", body)
+
+    return create
+
+
+def run(jupyter: MortalJupyter, token: str, seconds: float = 0.0, **fields: Any) -> str:
+    """Submit a run of the pool, and return its id."""
+    body = {"workflow_api": picture(token, seconds), "machine": "hpc", "wait": False, **fields}
+    status, reply = jupyter.post("run", body)
+    assert status == 200, reply
+    return str(reply["prompt_id"])
+
+
+def view(jupyter: MortalJupyter, record: dict[str, Any]) -> bytes:
+    """Return the picture of a run."""
+    import requests
+
+    [image] = record["outputs"]["3"]["images"]
+    reply = requests.get(
+        jupyter.url.rstrip("/").removesuffix("/a%40b") + image["url"],
+        headers={"Authorization": f"token {jupyter.token}"},
+        timeout=60,
+    )
+    assert reply.status_code == 200, reply.text
+    return reply.content
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_runs_and_their_pictures_outlive_members(
+    start_cluster: Callable[..., DaskCluster],
+    jupyter: MortalJupyter,
+    create: Callable[..., tuple[int, Any]],
+    tmp_path: Path,
+    shared: bool,
+) -> None:
+    cluster = start_cluster(1)
+    (tmp_path / "shared").mkdir()
+    fields = {"shared_dir": str(tmp_path / "shared")} if shared else {}
+    status, reply = create(cluster, **fields)
+    assert status == 200, reply
+    assert reply["machine"]["kind"] == "dask"
+    assert "PRIVATE KEY" not in str(reply)
+    assert "PRIVATE KEY" not in str(jupyter.get("machine", machine_id="hpc"))
+
+    first = run(jupyter, "first")
+    record = jupyter.until(first, "success", timeout=200)
+    copies = [*(tmp_path / "jupyter" / "comfydeploy" / "outputs").rglob("*.png")]
+    assert len(copies) == (0 if shared else 1)
+
+    # the worker dies: the executing run fails, the waiting one moves on
+    executing = run(jupyter, "executing", 300)
+    jupyter.until(executing, "running", timeout=100)
+    waiting = run(jupyter, "waiting")
+    cluster.workers[0].kill()
+    assert jupyter.until(executing, "failed", timeout=60)["error"]["type"]
+    cluster.add_worker()
+    moved = jupyter.until(waiting, "success", timeout=200)
+    assert moved["machine"] != record["machine"]
+    for one in (record, moved):
+        assert view(jupyter, one).startswith(b"\x89PNG")
+
+    # Jupyter dies while a run executes, which is found again
+    last = run(jupyter, "last", 20)
+    jupyter.until(last, "running", timeout=100)
+    jupyter.kill()
+    jupyter.start()
+    again = jupyter.until(last, "success", timeout=200)
+    assert again["machine"] == moved["machine"]
+    assert view(jupyter, again).startswith(b"\x89PNG")
+
+
+def test_a_run_is_executed_again_if_that_is_wanted(
+    start_cluster: Callable[..., DaskCluster],
+    jupyter: MortalJupyter,
+    create: Callable[..., tuple[int, Any]],
+) -> None:
+    cluster = start_cluster(1)
+    assert create(cluster, retry=1)[0] == 200
+    prompt_id = run(jupyter, "again", 5)
+    jupyter.until(prompt_id, "running", timeout=200)
+    os.kill(comfyui_of(cluster.workers[0]), signal.SIGKILL)
+    assert jupyter.until(prompt_id, "success", "failed", timeout=200)["status"] == "success"
+
+
+def test_runs_wait_for_a_scheduler_that_has_ended(
+    start_cluster: Callable[..., DaskCluster],
+    jupyter: MortalJupyter,
+    create: Callable[..., tuple[int, Any]],
+) -> None:
+    cluster = start_cluster(1)
+    assert create(cluster)[0] == 200
+    executing = run(jupyter, "executing", 300)
+    jupyter.until(executing, "running", timeout=200)
+    waiting = run(jupyter, "waiting")
+    pid = comfyui_of(cluster.workers[0])
+    cluster.scheduler.kill()
+    until(lambda: not alive(pid), timeout=60)
+    jupyter.until(executing, "failed", timeout=100)
+    until(lambda: jupyter.get("machine", machine_id="hpc")[1]["error"], timeout=60)
+    cluster.start(1)
+    jupyter.until(waiting, "success", timeout=200)
+
+
+def test_python_makes_a_pool_of_a_cluster_object(
+    jupyter: MortalJupyter, lease_settings: dict[str, Any], tmp_path: Path
+) -> None:
+    from distributed import LocalCluster
+    from distributed.security import Security
+
+    comfy = connect(jupyter.url, token=jupyter.token)
+    with LocalCluster(
+        n_workers=0,
+        processes=True,
+        threads_per_worker=1,
+        protocol="tls://",
+        security=Security.temporary(),
+        dashboard_address=":0",
+        local_directory=str(tmp_path),
+    ) as cluster:
+        made = comfy.machines.create("hpc", cluster=cluster, workers=(0, 1), **lease_settings)
+        assert made.kind == "dask"
+        result = comfy.run(picture("python"), machine="hpc", timeout=300)
+        assert result.status == "success"
+        assert len(cluster.workers) == 1
+        comfy.machines.delete("hpc")
+        until(lambda: not cluster.workers, timeout=60)
+
+
+BAD_INPUT: list[tuple[dict[str, Any], int, str, str]] = [
+    ({"workers": [8, 0]}, 400, "workers", "no range"),
+    ({"workers": [1]}, 400, "workers", "two numbers"),
+    ({"cluster": "none", "scheduler": None}, 404, "cluster", "names no 'none'"),
+    ({"cluster": "none"}, 400, "cluster", "not both"),
+    ({"scheduler": "tcp://192.0.2.1:8786"}, 400, "scheduler", "tls://"),
+    ({"scheduler": "http://127.0.0.1:8786"}, 400, "scheduler", "no address"),
+    ({"comfyui_path": "ComfyUI"}, 400, "comfyui_path", "absolute"),
+    ({"security": {"tls_ca_file": "/nowhere"}}, 400, "security", "needed"),
+    (
+        {"security": {"tls_ca_file": "/nowhere", "tls_client_cert": "/nowhere"}},
+        400,
+        "security",
+        "No such file",
+    ),
+    ({"security": None}, 400, "security", "needed"),
+    ({"scheduler": "tls://127.0.0.1:9"}, 400, "scheduler", "cannot be used"),
+]
+
+
+def test_bad_input(
+    start_cluster: Callable[..., DaskCluster],
+    jupyter: MortalJupyter,
+    create: Callable[..., tuple[int, Any]],
+) -> None:
+    cluster, other = start_cluster(), start_cluster()
+    port = jupyter.url.split(":")[2].split("/")[0]
+    unreachable: list[tuple[dict[str, Any], int, str, str]] = [
+        ({"security": other.security}, 400, "scheduler", "certificate"),
+        # Jupyter's own port
+        ({"scheduler": f"tcp://127.0.0.1:{port}", "security": None}, 400, "scheduler", "cannot"),
+    ]
+    for fields, status, field, text in [*BAD_INPUT, *unreachable]:
+        code, reply = create(cluster, **fields)
+        assert code == status, (fields, reply)
+        assert reply["details"]["field"] == field, (fields, reply)
+        assert text in reply["error"], (fields, reply)
+    assert [one["id"] for one in jupyter.get("machines")[1]] == ["local"]
