@@ -23,6 +23,7 @@ from comfydeploy_jupyter.errors import (
     UnknownInputError,
 )
 from tests.client.test_real import SUNSET, until
+from tests.jupyter_app import chain
 from tests.jupyter_process import REPOSITORY, JupyterProcess
 
 if TYPE_CHECKING:
@@ -71,6 +72,24 @@ def test_a_sweep_costs_what_is_different(comfy: Comfy) -> None:
     assert [
         text.replace(token, "") for text in sweep.find({"3.string_b": "y"})[0].result.texts
     ] == ["pay"]
+
+
+def test_each_machine_of_a_pool_gets_points_that_share_work(comfy: Comfy, start_comfyui) -> None:
+    """Each node takes a while, so that the machines are the bottleneck, not the client."""
+    other = start_comfyui()
+    comfy.machines.create("other", comfyui_url=other.url)
+    comfy.machines.create("pair", members=["local", "other"])
+    until(lambda: all(machine.status == "ready" for machine in comfy.machines.list()))
+    graph = chain(*[("TestSleep", {"seconds": 0.3})] * 5)
+    axes = {name: list(values) for name, values in {"5.token": "xyz", "3.token": "ab"}.items()}
+    sweep = comfy.sweep(graph, {**axes, "1.token": list("pq")}, machine="pair", save=False)
+    assert sweep.counts == {"total": 12, "success": 12}
+    executed = sum(len(graph) - len(point.result.cached_nodes) for point in sweep)
+    distinct = 2 * 2 + 2 * 4 + 2 * 12
+    assert {point.run.record["machine"] for point in sweep} == {"local", "other"}
+    assert distinct <= executed <= 1.25 * distinct
+    comfy.machines.delete("pair")
+    comfy.machines.delete("other")
 
 
 def napping(seconds: float) -> dict[str, Any]:
