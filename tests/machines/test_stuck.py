@@ -134,6 +134,31 @@ async def test_comfyui_that_does_nothing(api):
     assert "did nothing" in last["end_reason"]
 
 
+@pytest.mark.timeout(300)
+async def test_runs_of_a_pool_go_on_at_the_next_member(api, start_comfyui):
+    await until_up(api)
+    second = {"name": "second", "comfyui_url": (await asyncio.to_thread(start_comfyui)).url}
+    for body in (second, {"name": "pair", "kind": "pool", "members": ["local", "second"]}):
+        assert (await api.post("machine/create", body))[0] == 200
+    await until_async(
+        lambda: api.get("check-status", strict="1", machine="second"),
+        lambda found: found[0] == 200,
+        timeout=60,
+    )
+    stuck = await queue(api, ("TestStuck", {}))
+    await api.until(stuck, "running", timeout=60)
+    runs = []
+    for _ in range(4):
+        request = {"workflow_api": chain(("TestSleep", {"seconds": 1.0})), "machine": "pair"}
+        _, body = await api.post("run", {**request, "wait": False})
+        runs.append(body["prompt_id"])
+    behind = [(await api.get("check-status", prompt_id=run))[1]["machine"] for run in runs]
+    assert "local" in behind, "one waits behind the run that is stuck"
+    assert "did nothing" in (await api.until(stuck, "failed", timeout=60))["error"]["message"]
+    records = [await api.until(run, "success", timeout=120) for run in runs]
+    assert records[behind.index("local")]["machine"] == "second"
+
+
 async def test_activity(nvidia_smi, tmp_path):
     """Work of the process, of a process that it has started, and of one of its GPUs."""
     program = (
