@@ -99,6 +99,7 @@ def test_change_run_and_see(
         name, PANEL.format("sunset.json"), theme=f"JupyterLab {theme}", app=app, width=width
     )
     page, panel = opened.page, opened.panel
+    page.evaluate("() => window.jupyterapp?.shell.collapseLeft?.()")
     field = panel.get_by_label("Width", exact=True)
     expect(field).to_have_value("640")
     expect(panel.get_by_text("Ready")).to_be_visible()

@@ -181,6 +181,25 @@ def test_code_need_not_wait_for_the_form(comfy: Comfy) -> None:
     panel.close()
 
 
+def test_a_lost_server_is_told_and_nothing_is_lost(
+    comfy: Comfy, panel_of: Callable[..., RunPanel]
+) -> None:
+    panel = panel_of(SUNSET)
+    panel.set_input("1.value", 200)
+    address = comfy.server.url
+    comfy.server.url = "http://127.0.0.1:9/"  # nothing listens there
+    panel.run()
+    panel.wait()
+    assert "the Jupyter server at http://127.0.0.1:9/" in panel.error
+    assert panel.inputs == {"1.value": 200}
+    assert not panel.running
+    comfy.server.url = address
+    panel.run()
+    until(lambda: panel.result is not None)
+    assert panel.result.images[0].size == (200, 640)
+    assert panel.error == ""
+
+
 def test_what_no_field_shows_is_set_and_files_are_uploaded(
     panel_of: Callable[..., RunPanel], tmp_path: Path
 ) -> None:

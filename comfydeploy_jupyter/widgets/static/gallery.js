@@ -513,7 +513,7 @@ function render({ model, el }) {
     h("span", { className: "cd-grow" }),
     result.reusable ? reuseButton(result.prompt_id) : null
   );
-  const log = h("pre", { tabIndex: 0 });
+  const log = h("pre", { tabIndex: 0, className: "cd-code" });
   const freed = h("span", { className: "cd-faint", role: "status" });
   const causes = ({ failed, traceback, no_memory }) => {
     if (!failed) return [];
@@ -535,7 +535,7 @@ function render({ model, el }) {
       parts.push(h("div", { className: "cd-line" }, free, freed));
     }
     if (traceback) {
-      parts.push(folded("Traceback", h("pre", { tabIndex: 0 }, traceback)));
+      parts.push(folded("Traceback", h("pre", { tabIndex: 0, className: "cd-code" }, traceback)));
     }
     log.textContent = "…";
     parts.push(folded("The last lines of ComfyUI's log", log, () => model.send({ kind: "log" })));

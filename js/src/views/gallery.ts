@@ -96,7 +96,7 @@ function render({ model, el }: Context<FilesTraits & { result: Result; busy: boo
     );
 
   /** What helps to find the cause of a failure: the traceback, and ComfyUI's log. */
-  const log = h("pre", { tabIndex: 0 });
+  const log = h("pre", { tabIndex: 0, className: "cd-code" });
   const freed = h("span", { className: "cd-faint", role: "status" });
   const causes = ({ failed, traceback, no_memory }: Result): HTMLElement[] => {
     if (!failed) return [];
@@ -117,7 +117,7 @@ function render({ model, el }: Context<FilesTraits & { result: Result; busy: boo
       parts.push(h("div", { className: "cd-line" }, free, freed));
     }
     if (traceback) {
-      parts.push(folded("Traceback", h("pre", { tabIndex: 0 }, traceback)));
+      parts.push(folded("Traceback", h("pre", { tabIndex: 0, className: "cd-code" }, traceback)));
     }
     log.textContent = "…";
     parts.push(folded("The last lines of ComfyUI's log", log, () => model.send({ kind: "log" })));
