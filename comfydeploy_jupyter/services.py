@@ -40,7 +40,7 @@ from .snapshots.service import Snapshots
 from .store.callbacks import CallbackRepository
 from .store.database import Database
 from .store.deletions import DeletionRepository
-from .store.hashes import HashRepository
+from .store.hashes import Hashes, HashRepository
 from .store.machines import MachineRepository
 from .store.presets import PresetStore
 from .store.runs import ACTIVE, RunRepository
@@ -61,6 +61,7 @@ if TYPE_CHECKING:
 
     from .cloud.client import CloudAccount
     from .comfyui.folders import Folders
+    from .files.uploads import StoredFile
     from .machines.machine import Machine
     from .machines.providers import ProviderKind
     from .schemas import TunnelStartRequest
@@ -305,6 +306,11 @@ class Services:
             self._clean(folders)
             return Inbox(self._uploads, folders)
         return RemoteInbox(self._uploads, self._outbox, await machine.ready())
+
+    def remember_hashes(self, file: StoredFile) -> None:
+        """Cache the hashes of a file that was uploaded, so that it need not be read again."""
+        hashes = Hashes(file.sha256, file.blake3)
+        self._tasks.start(self.hasher.remember(file.path, hashes), "Caching the hashes of a file")
 
     async def _tunnel_origin(self, order: Order, start: bool) -> Origin:
         """Return what a tunnel exposes: Jupyter, a port of this box, or ComfyUI where it is.

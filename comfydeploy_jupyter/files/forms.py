@@ -5,14 +5,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import re
 import shutil
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import unquote
 
+from blake3 import blake3
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser
 
@@ -24,8 +23,8 @@ from ..errors import (
     InvalidRequestError,
     TooLargeError,
 )
-from ..media_types import media_type
 from .hashing import sha256_of
+from .multipart import boundary_of, content_type_of, parameters_of
 from .names import numbered, safe_filename, safe_subfolder
 from .staging import Staging
 
@@ -40,7 +39,6 @@ COPY_BLOCK = 1024 * 1024  # bytes of one copy step between file systems
 FLUSH_EVERY = 32 * 1024 * 1024  # bytes
 VIEWS_AT_ONCE = 16  # blocks of 64 KiB: fewer of them delay threads, more make some kernels slow
 MAX_FIELD = 4096  # bytes in the value of a form field
-MAX_BOUNDARY = 70  # characters, RFC 2046
 MOST_NAMES = 10_000  # numbered names that are tried for one file
 
 _flush_data = getattr(os, "fdatasync", os.fsync)  # macOS has only fsync
@@ -48,8 +46,6 @@ _FIELDS = ("type", "subfolder", "overwrite", "machine")
 _FLAGS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(
     ("false", "0", "no", "off", ""), False
 )
-_MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+", re.ASCII)
-_PARAMETER = re.compile(r';\s*([^\s=;]+)\s*=\s*("(?:[^"\\]|\\.)*"|[^;]*)')
 
 
 @dataclass(frozen=True)
@@ -70,8 +66,8 @@ class StoredFile:
         Size in bytes.
     content_type : str
         MIME type in the request, else guessed from the name.
-    sha256 : str
-        Hexadecimal hash.
+    sha256, blake3 : str
+        Hexadecimal hashes.
     reused : bool
         Whether a file of this name had the same content already, so that nothing was written.
     """
@@ -83,6 +79,7 @@ class StoredFile:
     size: int
     content_type: str
     sha256: str
+    blake3: str
     reused: bool
 
 
@@ -94,7 +91,8 @@ class _Part:
     content_type: str
     staging: Staging
     staged: str
-    digest: hashlib._Hash
+    sha256: hashlib._Hash
+    blake3: blake3
     size: int = 0
 
 
@@ -157,7 +155,7 @@ class UploadForm:
         self._folders = folders
         self._machine = machine
         self._hashers = hashers
-        self._hashing: Future[None] | None = None
+        self._hashing: list[Future[None]] = []
         self._flushers = flushers
         self._flushing: Future[None] | None = None
         self._unflushed = 0  # bytes that were written since the last flush
@@ -176,7 +174,7 @@ class UploadForm:
         self._value = bytearray()
         self._descriptor: int | None = None
         self._parser = MultipartParser(
-            _boundary(content_type),
+            boundary_of(content_type),
             {
                 "on_part_begin": self._headers.clear,
                 "on_header_field": self._on_header_field,
@@ -252,7 +250,7 @@ class UploadForm:
         return _Destination(kind, subfolder, *real)
 
     def _publish(self, part: _Part, where: _Destination, target: int) -> StoredFile:
-        digest = part.digest.hexdigest()
+        digest = part.sha256.hexdigest()
         for number in range(MOST_NAMES):
             name = numbered(part.name, number)
             placed = self._place(part, name, where, target, overwrite=self.overwrite)
@@ -265,6 +263,7 @@ class UploadForm:
                     size=part.size,
                     content_type=part.content_type,
                     sha256=digest,
+                    blake3=part.blake3.hexdigest(),
                     reused=not placed,
                 )
         raise ConflictError(
@@ -319,7 +318,11 @@ class UploadForm:
         self._settle_hashes()
         if self._descriptor is not None and self._arrived:
             views, self._arrived = self._arrived, []
-            self._hashing = self._hashers.submit(_update, self._parts[-1].digest, views)
+            part = self._parts[-1]
+            self._hashing = [
+                self._hashers.submit(_update, digest, views)
+                for digest in (part.sha256, part.blake3)
+            ]
             for start in range(0, len(views), VIEWS_AT_ONCE):
                 _write_all(self._descriptor, views[start : start + VIEWS_AT_ONCE])
             self._flush(self._descriptor, sum(map(len, views)))
@@ -341,8 +344,8 @@ class UploadForm:
             flushing.result()
 
     def _settle_hashes(self) -> None:
-        if self._hashing is not None:
-            self._hashing.result()
+        for hashing in self._hashing:
+            hashing.result()
 
     def _make_safe(self, descriptor: int) -> None:
         if self._flushers is not None:
@@ -364,7 +367,7 @@ class UploadForm:
         self._header_value.clear()
 
     def _on_headers_finished(self) -> None:
-        disposition = _parameters(self._headers.get("content-disposition", ""))
+        disposition = parameters_of(self._headers.get("content-disposition", ""))
         field = disposition.get("name")
         self._field = None
         if field == "file":
@@ -383,8 +386,8 @@ class UploadForm:
             self._stage(self._destination().top, self._content_length)
         staging, staged = self._stagings[0], str(len(self._parts))
         self._descriptor = staging.create(staged)
-        content_type = _content_type(self._headers.get("content-type", ""), name)
-        self._parts.append(_Part(name, content_type, staging, staged, hashlib.sha256()))
+        content_type = content_type_of(self._headers.get("content-type", ""), name)
+        self._parts.append(_Part(name, content_type, staging, staged, hashlib.sha256(), blake3()))
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._descriptor is not None:
@@ -431,7 +434,7 @@ def _write_all(descriptor: int, views: Sequence[memoryview]) -> None:
             rest = rest[os.write(descriptor, rest) :]
 
 
-def _update(digest: hashlib._Hash, views: Sequence[memoryview]) -> None:
+def _update(digest: hashlib._Hash | blake3, views: Sequence[memoryview]) -> None:
     for view in views:
         digest.update(view)
 
@@ -460,39 +463,3 @@ def _user_errors() -> Iterator[None]:
                 "file", "the target disk does not allow a file of this name"
             ) from error
         raise
-
-
-def _boundary(content_type: str) -> bytes:
-    boundary = _parameters(content_type).get("boundary", "")
-    if not content_type.lower().startswith("multipart/form-data") or not boundary:
-        raise InvalidRequestError.of_field("body", "must be multipart/form-data with a boundary")
-    if not boundary.isascii() or len(boundary) > MAX_BOUNDARY:
-        raise InvalidRequestError.of_field("body", "its boundary does not conform to RFC 2046")
-    return boundary.encode()
-
-
-def _parameters(header: str) -> dict[str, str]:
-    """Return the parameters of a header; ``filename*`` (RFC 5987) overrides ``filename``."""
-    found: dict[str, str] = {}
-    for key, value in _PARAMETER.findall(header):
-        if len(value) > 1 and value[0] == value[-1] == '"':
-            # Browsers write a quotation mark in a name as %22 (WHATWG), other clients as \".
-            value = value[1:-1].replace('\\"', '"').replace("%22", '"')
-        found.setdefault(key.lower(), value.strip())
-    extended = found.pop("filename*", None)
-    if extended is not None:
-        charset, _, rest = extended.partition("'")
-        try:
-            if charset.lower() not in {"utf-8", "iso-8859-1"}:
-                raise LookupError(charset)
-            found["filename"] = unquote(rest.partition("'")[2], charset, "strict")
-        except (LookupError, UnicodeDecodeError):
-            raise InvalidRequestError.of_field("file", "its name cannot be decoded") from None
-    return found
-
-
-def _content_type(header: str, name: str) -> str:
-    kind = header.partition(";")[0].strip().lower()
-    if _MEDIA_TYPE.fullmatch(kind) and kind != "application/octet-stream":
-        return kind
-    return media_type(name) or "application/octet-stream"

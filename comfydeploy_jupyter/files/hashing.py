@@ -1,4 +1,4 @@
-"""SHA-256 of files: computed in threads, once for each file, and cached in the store."""
+"""SHA-256 and BLAKE3 of files: computed in threads in one reading, and cached in the store."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from blake3 import blake3
 
 from ..errors import ConflictError, NoSpaceError, StoreUnavailableError
 from ..net.tasks import end
-from ..store.hashes import FileKey
+from ..store.hashes import FileKey, Hashes
 
 if TYPE_CHECKING:
     import io
     from collections.abc import Callable, Sequence
-    from pathlib import Path
 
     from ..comfyui.folders import Folders
     from ..store.hashes import HashRepository
@@ -47,6 +49,8 @@ class FileHash:
         Absolute path without links.
     sha256 : str
         Hexadecimal hash.
+    blake3 : str or None
+        Hexadecimal hash; None only if a cached one is not known and was not requested.
     size : int
         Size in bytes.
     cached : bool
@@ -55,6 +59,7 @@ class FileHash:
 
     path: Path
     sha256: str
+    blake3: str | None
     size: int
     cached: bool
 
@@ -88,6 +93,7 @@ class Hasher:
     def __init__(self, repository: HashRepository) -> None:
         self._repository = repository
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="comfydeploy-hash")
+        self._helpers = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="comfydeploy-blake3")
         self._stop = threading.Event()
         self._jobs: dict[FileKey, asyncio.Task[FileHash]] = {}
         self._progress: dict[FileKey, HashingProgress] = {}
@@ -98,7 +104,12 @@ class Hasher:
         return list(self._progress.values())
 
     async def hash(
-        self, folders: Folders, name: str | Path, *, field: str = "filename"
+        self,
+        folders: Folders,
+        name: str | Path,
+        *,
+        field: str = "filename",
+        with_blake3: bool = False,
     ) -> FileHash:
         """Return the hash of a file, from the cache if it is there.
 
@@ -113,6 +124,8 @@ class Hasher:
             The name as the user wrote it, or a path that `Folders.resolve` returned.
         field : str
             Name of the request's field, for error messages.
+        with_blake3 : bool
+            Whether BLAKE3 is needed, too; whenever a file is read, both hashes are computed.
 
         Raises
         ------
@@ -127,8 +140,8 @@ class Hasher:
         """
         path, key = await asyncio.to_thread(_find, folders, name, field)
         known = await self._repository.get(key)
-        if known is not None:
-            return FileHash(path, known, key.size, cached=True)
+        if known is not None and (known.blake3 is not None or not with_blake3):
+            return FileHash(path, *known, key.size, cached=True)
         job = self._jobs.get(key)
         if job is None:
             self._progress[key] = progress = HashingProgress(path, key.size)
@@ -151,13 +164,27 @@ class Hasher:
         """
         keys = await asyncio.to_thread(_keys_of, paths)
         hashes = await self._repository.get_all(list(keys.values()))
-        return {path: hashes[key] for path, key in keys.items() if key in hashes}
+        return {path: hashes[key].sha256 for path, key in keys.items() if key in hashes}
+
+    async def remember(self, path: Path, hashes: Hashes) -> None:
+        """Cache the hashes of a file that this server has just written."""
+        key = await asyncio.to_thread(_key_once_old, path)
+        if key is not None:
+            await self._keep(key, hashes)
+
+    async def with_content(self, blake3: str) -> list[Path]:
+        """Return the files that have the content with this BLAKE3, as far as that is cached."""
+        keys = await self._repository.of_blake3(blake3)
+        return await asyncio.to_thread(
+            lambda: [Path(key.path) for key in keys if _is_still_there(key)]
+        )
 
     async def close(self) -> None:
         """Stop hashing and cancel the callers that are still waiting."""
         self._stop.set()
         await end(self._jobs.values())
         await asyncio.to_thread(self._threads.shutdown)
+        self._helpers.shutdown(wait=False)
 
     def _forget(self, key: FileKey, job: asyncio.Task[FileHash]) -> None:
         del self._jobs[key], self._progress[key]
@@ -169,24 +196,39 @@ class Hasher:
         for _ in range(ATTEMPTS):
             found = await loop.run_in_executor(self._threads, self._read, folders, progress)
             if found is not None:
-                key, sha256 = found
-                try:
-                    await self._repository.put(key, sha256)
-                except (NoSpaceError, StoreUnavailableError) as error:
-                    log.warning(
-                        "A hash could not be stored and will be computed again: %s", error.message
-                    )
-                return FileHash(progress.path, sha256, key.size, cached=False)
+                key, hashes = found
+                await self._keep(key, hashes)
+                return FileHash(progress.path, *hashes, key.size, cached=False)
         raise ConflictError(f"{progress.path} is changing while it is hashed; try again later.")
 
-    def _read(self, folders: Folders, progress: HashingProgress) -> tuple[FileKey, str] | None:
-        """Return a file's state and hash, or None if the file changed in the meantime."""
+    def _hashes_of(self, file: io.FileIO, advance: Callable[[int], None]) -> Hashes:
+        """Return the hashes of the rest of an unbuffered file.
+
+        The two hashes of a block are computed at the same time: BLAKE3 takes less time than
+        SHA-256, so that it costs none.
+        """
+        sha256, other = hashlib.sha256(), blake3()
+        buffer = memoryview(bytearray(BLOCK))
+        while count := file.readinto(buffer):
+            block = buffer[:count]
+            updating = self._helpers.submit(other.update, block)
+            sha256.update(block)
+            updating.result()
+            advance(count)
+        return Hashes(sha256.hexdigest(), other.hexdigest())
+
+    async def _keep(self, key: FileKey, hashes: Hashes) -> None:
+        try:
+            await self._repository.put(key, hashes)
+        except (NoSpaceError, StoreUnavailableError) as error:
+            log.warning("A hash could not be stored and will be computed again: %s", error.message)
+
+    def _read(self, folders: Folders, progress: HashingProgress) -> tuple[FileKey, Hashes] | None:
+        """Return a file's state and hashes, or None if the file changed in the meantime."""
         with folders.open_for_read(progress.path) as file:
             status = os.fstat(file.fileno())
             before = FileKey.of(progress.path, status)
-            age = time.time() - status.st_mtime
-            if abs(age) < TICK:
-                time.sleep(TICK - age)
+            _wait_for_a_tick(status)
 
             def advance(count: int) -> None:
                 if self._stop.is_set():
@@ -194,28 +236,35 @@ class Hasher:
                 progress.done += count
 
             progress.done, progress.size = 0, before.size
-            sha256 = sha256_of(file, advance)
+            hashes = self._hashes_of(file, advance)
             same = FileKey.of(progress.path, os.fstat(file.fileno())) == before
-        return (before, sha256) if same and _is_still_there(before) else None
+        return (before, hashes) if same and _is_still_there(before) else None
 
 
-def sha256_of(file: io.FileIO, advance: Callable[[int], None] | None = None) -> str:
-    """Return the hexadecimal SHA-256 of the rest of an unbuffered file.
-
-    Parameters
-    ----------
-    file : io.FileIO
-        The file.
-    advance : callable, optional
-        Called with the number of bytes of each block read; may raise to stop.
-    """
+def sha256_of(file: io.FileIO) -> str:
+    """Return the hexadecimal SHA-256 of the rest of an unbuffered file."""
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(BLOCK))
     while count := file.readinto(buffer):
         digest.update(buffer[:count])
-        if advance is not None:
-            advance(count)
     return digest.hexdigest()
+
+
+def _wait_for_a_tick(status: os.stat_result) -> None:
+    """Wait until a change of the file would get another time than its last one."""
+    age = time.time() - status.st_mtime
+    if abs(age) < TICK:
+        time.sleep(TICK - age)
+
+
+def _key_once_old(path: Path) -> FileKey | None:
+    """Return the state of a file, once a change would get another time; None if it is gone."""
+    try:
+        status = path.stat()
+        _wait_for_a_tick(status)
+        return FileKey.of(path, path.stat()) if path.stat() == status else None
+    except OSError:
+        return None
 
 
 def _find(folders: Folders, name: str | Path, field: str) -> tuple[Path, FileKey]:

@@ -34,7 +34,7 @@ class Uploads:
 
     def __init__(self, *, fsync: bool = False) -> None:
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="comfydeploy-upload")
-        self._hashers = ThreadPoolExecutor(2, thread_name_prefix="comfydeploy-upload-hash")
+        self._hashers = ThreadPoolExecutor(4, thread_name_prefix="comfydeploy-upload-hash")
         self._flushers = ThreadPoolExecutor(2, "comfydeploy-upload-flush") if fsync else None
         self._open: set[Upload] = set()
 

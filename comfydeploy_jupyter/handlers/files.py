@@ -142,6 +142,7 @@ class UploadFileHandler(Streamed, Handler):
         placed = await self._inbox.place(self._upload)
         for file in placed:
             metrics.file_received(file.size)
+            self.services.remember_hashes(file)
         files = [self._file_reply(file) for file in placed]
         body = {"success": True, **files[0]}
         if len(files) > 1:

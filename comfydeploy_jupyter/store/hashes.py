@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .database import Repository
 
@@ -41,20 +41,39 @@ class FileKey:
         return cls(str(path), status.st_size, status.st_mtime_ns, status.st_ino)
 
 
-class HashRepository(Repository):
-    """Stores the SHA-256 of files; each file has one row, for its last known state."""
+class Hashes(NamedTuple):
+    """The hashes of a file's content, hexadecimal.
 
-    async def get(self, key: FileKey) -> str | None:
-        """Return the hexadecimal SHA-256 of a file in exactly this state, or None."""
+    Attributes
+    ----------
+    sha256 : str
+        SHA-256.
+    blake3 : str or None
+        BLAKE3; None for hashes that were stored before there was a column for it.
+    """
+
+    sha256: str
+    blake3: str | None
+
+
+class HashRepository(Repository):
+    """Stores the hashes of files; each file has one row, for its last known state."""
+
+    async def get(self, key: FileKey) -> Hashes | None:
+        """Return the hashes of a file in exactly this state, or None."""
         return await self._database.read(_get, key)
 
-    async def get_all(self, keys: Sequence[FileKey]) -> dict[FileKey, str]:
-        """Return the hexadecimal SHA-256 of those files for which it is stored."""
+    async def get_all(self, keys: Sequence[FileKey]) -> dict[FileKey, Hashes]:
+        """Return the hashes of those files for which they are stored."""
         return await self._database.read(_get_all, keys)
 
-    async def put(self, key: FileKey, sha256: str) -> None:
-        """Store the SHA-256 of a file, replacing the hash of an earlier state."""
-        await self._database.write(_put, key, sha256)
+    async def of_blake3(self, blake3: str) -> list[FileKey]:
+        """Return the states of files that had the content with this BLAKE3."""
+        return await self._database.read(_of_blake3, blake3)
+
+    async def put(self, key: FileKey, hashes: Hashes) -> None:
+        """Store the hashes of a file, replacing those of an earlier state."""
+        await self._database.write(_put, key, hashes)
 
     async def prune(self) -> int:
         """Delete the rows of files that do not exist any more; return their number.
@@ -73,24 +92,35 @@ def _row(key: FileKey) -> tuple[str, int, int, int]:
     return path, key.size, key.mtime_ns, inode
 
 
-def _get(connection: sqlite3.Connection, key: FileKey) -> str | None:
+def _get(connection: sqlite3.Connection, key: FileKey) -> Hashes | None:
     row = connection.execute(
-        "SELECT sha256 FROM hashes WHERE path = ? AND size = ? AND mtime_ns = ? AND inode = ?",
+        "SELECT sha256, blake3 FROM hashes"
+        " WHERE path = ? AND size = ? AND mtime_ns = ? AND inode = ?",
         _row(key),
     ).fetchone()
-    return None if row is None else str(row[0])
+    return None if row is None else Hashes(*row)
 
 
-def _get_all(connection: sqlite3.Connection, keys: Sequence[FileKey]) -> dict[FileKey, str]:
+def _get_all(connection: sqlite3.Connection, keys: Sequence[FileKey]) -> dict[FileKey, Hashes]:
     found = {key: _get(connection, key) for key in keys}
-    return {key: sha256 for key, sha256 in found.items() if sha256 is not None}
+    return {key: hashes for key, hashes in found.items() if hashes is not None}
 
 
-def _put(connection: sqlite3.Connection, key: FileKey, sha256: str) -> None:
+def _of_blake3(connection: sqlite3.Connection, blake3: str) -> list[FileKey]:
+    rows = connection.execute(
+        "SELECT path, size, mtime_ns, inode FROM hashes WHERE blake3 = ?", (blake3,)
+    )
+    return [
+        FileKey(path, size, mtime_ns, inode if inode >= 0 else inode + (1 << 64))
+        for path, size, mtime_ns, inode in rows
+    ]
+
+
+def _put(connection: sqlite3.Connection, key: FileKey, hashes: Hashes) -> None:
     connection.execute(
-        "INSERT OR REPLACE INTO hashes (path, size, mtime_ns, inode, sha256)"
-        " VALUES (?, ?, ?, ?, ?)",
-        (*_row(key), sha256),
+        "INSERT OR REPLACE INTO hashes (path, size, mtime_ns, inode, sha256, blake3)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
+        (*_row(key), *hashes),
     )
 
 

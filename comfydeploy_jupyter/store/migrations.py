@@ -230,6 +230,14 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             """,
         ),
     ),
+    # Beside SHA-256; null for hashes older than this column.
+    (
+        "blake3",
+        (
+            "ALTER TABLE hashes ADD COLUMN blake3 TEXT",
+            "CREATE INDEX hashes_by_blake3 ON hashes (blake3) WHERE blake3 IS NOT NULL",
+        ),
+    ),
 )
 
 

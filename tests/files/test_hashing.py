@@ -11,20 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from blake3 import blake3
 
 from comfydeploy_jupyter.comfyui.folders import Folders
 from comfydeploy_jupyter.errors import ConflictError, ForbiddenPathError, NotFoundError
 from comfydeploy_jupyter.files.hashing import BLOCK, Hasher, HashingProgress
 from comfydeploy_jupyter.store.database import Database
-from comfydeploy_jupyter.store.hashes import FileKey, HashRepository
+from comfydeploy_jupyter.store.hashes import FileKey, Hashes, HashRepository
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import AsyncIterator, Callable
 
+KEPT = Hashes("sha256", "blake3")
 TABLE = """
     CREATE TABLE IF NOT EXISTS hashes (
-        path TEXT PRIMARY KEY, size INT, mtime_ns INT, inode INT, sha256 TEXT
+        path TEXT PRIMARY KEY, size INT, mtime_ns INT, inode INT, sha256 TEXT, blake3 TEXT
     )
 """
 
@@ -99,8 +101,49 @@ def test_hashes_are_right_and_remembered(root: Path, folders: Folders, size: int
             again = await hasher.hash(folders, root / "a")
         assert (first.sha256, first.size, first.cached) == (sha256(content), size, False)
         assert (again.sha256, again.size, again.cached) == (sha256(content), size, True)
+        assert first.blake3 == again.blake3 == blake3(content).hexdigest()
         async with hashing(root) as after_restart:
             assert (await after_restart.hash(folders, root / "a")).cached
+
+    asyncio.run(run())
+
+
+def test_a_cached_sha256_without_blake3_is_completed(root: Path, folders: Folders) -> None:
+    path = root / "a"
+    path.write_bytes(b"one")
+
+    async def run() -> None:
+        async with opened(root) as repository:
+            hasher = Hasher(repository)
+            key = FileKey.of(path, path.stat())
+            await repository.put(key, Hashes(sha256(b"one"), None))
+            assert (await hasher.hash(folders, path)).blake3 is None
+            for cached in (False, True):
+                found = await hasher.hash(folders, path, with_blake3=True)
+                assert (found.blake3, found.cached) == (blake3(b"one").hexdigest(), cached)
+            await hasher.close()
+
+    asyncio.run(run())
+
+
+def test_files_are_found_by_their_blake3_while_they_have_it(root: Path, folders: Folders) -> None:
+    path, copy = root / "a", root / "copy"
+    digest = blake3(b"one").hexdigest()
+
+    async def run() -> None:
+        async with hashing(root) as hasher:
+            path.write_bytes(b"one")
+            await hasher.remember(path, Hashes(sha256(b"one"), digest))
+            assert (await hasher.hash(folders, path)).cached
+            copy.write_bytes(b"one")
+            await hasher.hash(folders, copy)
+            assert sorted(await hasher.with_content(digest)) == [path, copy]
+            path.write_bytes(b"two")
+            assert await hasher.with_content(digest) == [copy]
+            copy.unlink()
+            assert await hasher.with_content(digest) == []
+            await hasher.remember(copy, Hashes(sha256(b"one"), digest))
+            assert await hasher.with_content(digest) == []
 
     asyncio.run(run())
 
@@ -321,9 +364,9 @@ def test_pruning_forgets_what_is_gone_but_not_what_is_unmounted(root: Path) -> N
     async def run() -> None:
         async with opened(root) as repository:
             for key in keys:
-                await repository.put(key, "hash")
+                await repository.put(key, KEPT)
             assert await repository.prune() == 1
-            assert [await repository.get(key) for key in keys] == ["hash", None, "hash"]
+            assert [await repository.get(key) for key in keys] == [KEPT, None, KEPT]
 
     asyncio.run(run())
 
@@ -333,8 +376,8 @@ def test_odd_keys_are_kept_too(root: Path) -> None:
 
     async def run() -> None:
         async with opened(root) as repository:
-            await repository.put(key, "hash")
-            assert await repository.get(key) == "hash"
+            await repository.put(key, KEPT)
+            assert await repository.get(key) == KEPT
             assert await repository.get(FileKey(key.path, key.size, key.mtime_ns, 1)) is None
 
     asyncio.run(run())

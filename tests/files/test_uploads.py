@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from blake3 import blake3
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -134,6 +135,7 @@ def test_a_file_into_input(receive: Receive, comfy: Path) -> None:
         size=3_000_000,
         content_type="image/png",
         sha256=hashlib.sha256(content).hexdigest(),
+        blake3=blake3(content).hexdigest(),
         reused=False,
     )
     assert stored.path.read_bytes() == content

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from comfydeploy_jupyter.store.callbacks import CallbackRepository
-from comfydeploy_jupyter.store.hashes import FileKey, HashRepository
+from comfydeploy_jupyter.store.hashes import FileKey, Hashes, HashRepository
 from comfydeploy_jupyter.store.migrations import MIGRATIONS, migrate
 from comfydeploy_jupyter.store.runs import RunRepository
 from comfydeploy_jupyter.store.transfers import TransferRepository
@@ -93,6 +93,8 @@ async def test_what_an_old_version_kept_can_be_used(api, extension, era):
         await pinned(api)
     if era >= 12:
         await presets(api)
+    if era >= 13:
+        await blake3(extension)
 
 
 async def runs(api, extension) -> None:
@@ -118,7 +120,10 @@ async def hashes(extension) -> None:
     known = HashRepository(extension.services.database)
     small = FileKey("/models/checkpoints/small.safetensors", 4096, 1767322800000000001, 42)
     odd = FileKey("/models/loras/é.safetensors", 7, 1767322800000000002, (1 << 64) - 5)
-    assert await known.get_all([small, odd]) == {small: "ab" * 32, odd: "cd" * 32}
+    assert await known.get_all([small, odd]) == {
+        small: Hashes("ab" * 32, None),
+        odd: Hashes("cd" * 32, None),
+    }
 
 
 async def workflows(api) -> None:
@@ -191,3 +196,13 @@ async def presets(api) -> None:
     assert [(preset["name"], preset["inputs"]) for preset in found] == [
         ("Softer light", {"3.width": 96})
     ]
+
+
+async def blake3(extension) -> None:
+    known = HashRepository(extension.services.database)
+    digest = "ea8f163db38682925e4491c5e58d4bb3506ef8c14eb78a86e908c5624a67200f"
+    (key,) = await known.of_blake3(digest)
+    assert (key.path, key.size) == ("/models/checkpoints/both.safetensors", 5)
+    hashes = await known.get(key)
+    assert hashes is not None
+    assert hashes.blake3 == digest
