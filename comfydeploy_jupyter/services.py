@@ -17,6 +17,7 @@ from .cloud.comfy_account import ComfyAccount
 from .cloud.credentials import Account, Credentials
 from .cloud.site import Site
 from .clusters.kind import DaskKind
+from .comfy_api.service import ComfyAPI
 from .errors import ComfyDeployError, ComfyUIUnavailableError, InvalidRequestError
 from .files.hashing import Hasher
 from .files.inbox import Inbox, RemoteInbox, clean_outbox
@@ -40,7 +41,7 @@ from .snapshots.service import Snapshots
 from .store.callbacks import CallbackRepository
 from .store.database import Database
 from .store.deletions import DeletionRepository
-from .store.hashes import Hashes, HashRepository
+from .store.hashes import HashRepository
 from .store.machines import MachineRepository
 from .store.presets import PresetStore
 from .store.runs import ACTIVE, RunRepository
@@ -61,7 +62,6 @@ if TYPE_CHECKING:
 
     from .cloud.client import CloudAccount
     from .comfyui.folders import Folders
-    from .files.uploads import StoredFile
     from .machines.machine import Machine
     from .machines.providers import ProviderKind
     from .schemas import TunnelStartRequest
@@ -128,6 +128,7 @@ class Services:
         self._pools: Pools | None = None
         self._transfers: Transfers | None = None
         self._snapshots: Snapshots | None = None
+        self.comfy_api: ComfyAPI  # runs as jobs, and files as assets; set by `open`
         self._opened = False
         self._lock = asyncio.Lock()
         self._cleaned: dict[Path, asyncio.Task[None]] = {}
@@ -307,11 +308,6 @@ class Services:
             return Inbox(self._uploads, folders)
         return RemoteInbox(self._uploads, self._outbox, await machine.ready())
 
-    def remember_hashes(self, file: StoredFile) -> None:
-        """Cache the hashes of a file that was uploaded, so that it need not be read again."""
-        hashes = Hashes(file.sha256, file.blake3)
-        self._tasks.start(self.hasher.remember(file.path, hashes), "Caching the hashes of a file")
-
     async def _tunnel_origin(self, order: Order, start: bool) -> Origin:
         """Return what a tunnel exposes: Jupyter, a port of this box, or ComfyUI where it is.
 
@@ -434,6 +430,9 @@ class Services:
             view_url=f"{settings.base_url}comfyui-deploy/view",
             lost_after=settings.lost_after,
             gone_after=settings.gone_after,
+        )
+        self.comfy_api = ComfyAPI.build(
+            self.database, repository, self._runs, self.machines, self.hasher
         )
         self._machine_service = MachineService(
             self.machine_records,

@@ -397,6 +397,22 @@ class ComfyUIClient(Transport):
         except aiohttp.ClientError as error:
             raise self.unavailable(str(error) or type(error).__name__) from error
 
+    async def size(self, query: Mapping[str, str]) -> int:
+        """Return the size of an output or input file in bytes.
+
+        Raises
+        ------
+        ComfyUIUnavailableError
+            If ComfyUI does not answer, or has no such file.
+        """
+        async with self.view(query, {"Range": "bytes=0-0"}) as answer:
+            whole = answer.headers.get("Content-Range", "").rpartition("/")[2]
+            if answer.status in (206, 416) and whole.isdecimal():
+                return int(whole)
+            if answer.status == 200 and answer.content_length is not None:
+                return answer.content_length
+            raise self.unavailable(f"it answered {answer.status} to the request for a file's size")
+
     async def fetch(self, query: Mapping[str, str], file: BinaryIO) -> None:
         """Write an output or input file of ComfyUI into an open file.
 

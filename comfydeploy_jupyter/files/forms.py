@@ -42,7 +42,6 @@ MAX_FIELD = 4096  # bytes in the value of a form field
 MOST_NAMES = 10_000  # numbered names that are tried for one file
 
 _flush_data = getattr(os, "fdatasync", os.fsync)  # macOS has only fsync
-_FIELDS = ("type", "subfolder", "overwrite", "machine")
 _FLAGS = dict.fromkeys(("true", "1", "yes", "on"), True) | dict.fromkeys(
     ("false", "0", "no", "off", ""), False
 )
@@ -119,6 +118,11 @@ class UploadForm:
 
     All methods are to be called in threads, by one thread at a time.
 
+    Attributes
+    ----------
+    fields : tuple of str
+        The names of its fields beside ``file``; each may be given once.
+
     Parameters
     ----------
     folders : Folders
@@ -141,6 +145,8 @@ class UploadForm:
     InvalidRequestError
         If the body is not ``multipart/form-data``.
     """
+
+    fields: tuple[str, ...] = ("type", "subfolder", "overwrite", "machine")
 
     def __init__(
         self,
@@ -190,7 +196,22 @@ class UploadForm:
     @property
     def overwrite(self) -> bool:
         """Whether files of the same name are to be replaced."""
-        return _FLAGS[self._fields.get("overwrite", "").lower()]
+        return _FLAGS[self.field("overwrite").lower()]
+
+    def field(self, name: str) -> str:
+        """Return the value of a field, empty if it was not given."""
+        return self._fields.get(name, "")
+
+    def place(self) -> tuple[str, str]:
+        """Return the folder and the subfolder for the files, by the fields received so far."""
+        return self.field("type") or "input", safe_subfolder(self.field("subfolder"))
+
+    def name(self, given: str) -> str:
+        """Return the name for a file, by its name in the form."""
+        return given
+
+    def check(self, sha256: str, blake3: str) -> None:
+        """Raise if a complete file, by its hashes, is not the expected one."""
 
     def feed(self, chunks: Sequence[bytes]) -> None:
         """Parse the next bytes and write those of files to the disk.
@@ -215,6 +236,8 @@ class UploadForm:
                     "file", "is missing; send the file as the multipart field `file`"
                 )
             self._settle_hashes()
+            for part in self._parts:
+                self.check(part.sha256.hexdigest(), part.blake3.hexdigest())
             where = self._destination()
             target = self._folders.open_directory(where.directory, create=True)
             try:
@@ -240,8 +263,7 @@ class UploadForm:
 
     def _destination(self) -> _Destination:
         """Return the target directory according to the fields received so far."""
-        kind = self._fields.get("type") or "input"
-        subfolder = safe_subfolder(self._fields.get("subfolder", ""))
+        kind, subfolder = self.place()
         top = self._folders.directory(kind)
         real = [
             self._folders.resolve(str(path), must_exist=False, kind="directory", field="subfolder")
@@ -252,7 +274,7 @@ class UploadForm:
     def _publish(self, part: _Part, where: _Destination, target: int) -> StoredFile:
         digest = part.sha256.hexdigest()
         for number in range(MOST_NAMES):
-            name = numbered(part.name, number)
+            name = numbered(self.name(part.name), number)
             placed = self._place(part, name, where, target, overwrite=self.overwrite)
             if placed or self._holds(where.directory / name, part.size, digest):
                 return StoredFile(
@@ -372,7 +394,7 @@ class UploadForm:
         self._field = None
         if field == "file":
             self._begin_file(disposition)
-        elif field in _FIELDS:
+        elif field in self.fields:
             if field in self._fields:
                 raise InvalidRequestError.of_field(field, "is given twice")
             self._field = field

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from blake3 import blake3
 
 from ..errors import ConflictError, NoSpaceError, StoreUnavailableError
-from ..net.tasks import end
+from ..net.tasks import BackgroundTasks, end
 from ..store.hashes import FileKey, Hashes
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from ..comfyui.folders import Folders
     from ..store.hashes import HashRepository
+    from .uploads import StoredFile
 
 log = logging.getLogger(__name__)
 
@@ -94,6 +95,7 @@ class Hasher:
         self._repository = repository
         self._threads = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="comfydeploy-hash")
         self._helpers = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="comfydeploy-blake3")
+        self._tasks = BackgroundTasks(log)
         self._stop = threading.Event()
         self._jobs: dict[FileKey, asyncio.Task[FileHash]] = {}
         self._progress: dict[FileKey, HashingProgress] = {}
@@ -166,6 +168,11 @@ class Hasher:
         hashes = await self._repository.get_all(list(keys.values()))
         return {path: hashes[key].sha256 for path, key in keys.items() if key in hashes}
 
+    def remember_later(self, file: StoredFile) -> None:
+        """Cache the hashes of a file that was uploaded, so that it need not be read again."""
+        hashes = Hashes(file.sha256, file.blake3)
+        self._tasks.start(self.remember(file.path, hashes), "Caching the hashes of a file")
+
     async def remember(self, path: Path, hashes: Hashes) -> None:
         """Cache the hashes of a file that this server has just written."""
         key = await asyncio.to_thread(_key_once_old, path)
@@ -183,6 +190,7 @@ class Hasher:
         """Stop hashing and cancel the callers that are still waiting."""
         self._stop.set()
         await end(self._jobs.values())
+        await self._tasks.close()
         await asyncio.to_thread(self._threads.shutdown)
         self._helpers.shutdown(wait=False)
 

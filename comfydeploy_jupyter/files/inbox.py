@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..comfyui.folders import Folders
 from ..net.tasks import open_in_thread
+from .forms import UploadForm
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -47,10 +48,15 @@ class Inbox:
         self._folders = folders
 
     def receive(
-        self, content_type: str, size: int | None, *, machine: Collection[str | None] = ()
+        self,
+        content_type: str,
+        size: int | None,
+        *,
+        machine: Collection[str | None] = (),
+        form: type[UploadForm] = UploadForm,
     ) -> Upload:
         """Begin to receive a body; see `Uploads.receive`."""
-        return self._uploads.receive(self._folders, content_type, size, machine=machine)
+        return self._uploads.receive(self._folders, content_type, size, machine=machine, form=form)
 
     async def place(self, upload: Upload) -> list[StoredFile]:
         """Give the files of a complete body their final names; see `Upload.finish`."""

@@ -51,6 +51,7 @@ class Uploads:
         content_length: int | None = None,
         *,
         machine: Collection[str | None] = (),
+        form: type[UploadForm] = UploadForm,
     ) -> Upload:
         """Begin to receive one request body.
 
@@ -64,13 +65,15 @@ class Uploads:
             Size of the body in bytes, to refuse it at once if the disk has too little space.
         machine : collection of str
             The ids and names of the machine of these folders, which the form may contain as well.
+        form : type
+            The kind of form.
 
         Raises
         ------
         InvalidRequestError
             If the body is not ``multipart/form-data``.
         """
-        form = UploadForm(
+        received = form(
             folders,
             content_type,
             content_length,
@@ -78,7 +81,7 @@ class Uploads:
             hashers=self._hashers,
             flushers=self._flushers,
         )
-        upload = Upload(form, self._threads, on_end=self._open.discard)
+        upload = Upload(received, self._threads, on_end=self._open.discard)
         self._open.add(upload)
         return upload
 
@@ -113,6 +116,10 @@ class Upload:
     def overwrite(self) -> bool:
         """Whether the form asks to replace files of the same name; valid once it is complete."""
         return self._form.overwrite
+
+    def field(self, name: str) -> str:
+        """Return the value of a field of the form; valid once it is complete."""
+        return self._form.field(name)
 
     async def write(self, chunk: bytes) -> None:
         """Accept the next bytes of the body; return when the buffer has space for more.

@@ -10,6 +10,7 @@ from .cloud import (
     SiteHandler,
     VolumeFileHandler,
 )
+from .comfy_api import ROUTES as COMFY_API
 from .comfyui_page import PAGE, PageHandler
 from .comfyui_socket import PageSocket
 from .files import (
@@ -125,6 +126,8 @@ ROUTES = (
     (f"{PREFIX}/object_info", ObjectInfoHandler),
     (f"{PREFIX}/openapi.json", OpenAPIHandler),
     (r"comfydeploy(?:/.*)?", SiteHandler),
+    # The Comfy API
+    *COMFY_API,
     # ComfyUI's own page
     (rf"{PAGE}/(?:api/)?ws", PageSocket),
     (rf"{PAGE}(?:/.*)?", PageHandler),

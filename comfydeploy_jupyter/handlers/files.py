@@ -16,6 +16,7 @@ from .streamed import Streamed
 if TYPE_CHECKING:
     from .. import metrics
     from ..files import listing, stat
+    from ..files.inbox import Inbox
     from ..files.uploads import StoredFile, Upload
 else:
     metrics = lazy_module("metrics")
@@ -108,18 +109,25 @@ class UploadFileHandler(Streamed, Handler):
             return
         connection: Any = self.request.connection
         connection.set_max_body_size(ANY_SIZE)
-        asked = self.query(schemas.MachineQuery).machine
+        asked = self.asked_machine()
+        self._inbox, names = await self.destination(asked)
+        self._upload = self.receive(self._inbox, size, {*names, asked})
+
+    def asked_machine(self) -> str | None:
+        """Return the machine that gets the files, by its id or name."""
+        return self.query(schemas.MachineQuery).machine
+
+    async def destination(self, asked: str | None) -> tuple[Inbox, set[str]]:
+        """Return where the files go, and the id and the name of the machine or pool."""
         pool = self.services.machines.pool(asked)
         if pool is not None:
-            self._inbox = await self.services.inbox_of_pools()
-            names = {pool.id, pool.name, asked}
-        else:
-            machine = self.services.machines.get(asked)
-            self._inbox = await self.services.inbox(machine)
-            names = {machine.id, machine.name, asked}
-        self._upload = self._inbox.receive(
-            self.request.headers["Content-Type"], size, machine=names
-        )
+            return await self.services.inbox_of_pools(), {pool.id, pool.name}
+        machine = self.services.machines.get(asked)
+        return await self.services.inbox(machine), {machine.id, machine.name}
+
+    def receive(self, inbox: Inbox, size: int | None, machine: set[str | None]) -> Upload:
+        """Begin to receive the form; see `Inbox.receive`."""
+        return inbox.receive(self.request.headers["Content-Type"], size, machine=machine)
 
     async def take(self, chunk: bytes) -> None:
         """Write the next piece; the body of ``OPTIONS`` is ignored."""
@@ -134,20 +142,29 @@ class UploadFileHandler(Streamed, Handler):
 
     async def post(self) -> None:
         """Give the files their names and answer with them."""
-        self.check_body()
-        self.begin_work()
-        if self._upload is None:
+        upload = self.received()
+        if upload is None:
             await self.send_local_file(await bodies.read(bytes(self._text)))
             return
-        placed = await self._inbox.place(self._upload)
-        for file in placed:
-            metrics.file_received(file.size)
-            self.services.remember_hashes(file)
-        files = [self._file_reply(file) for file in placed]
+        files = [self._file_reply(file) for file in await self.placed(upload)]
         body = {"success": True, **files[0]}
         if len(files) > 1:
             body["files"] = files
         self.reply(body)
+
+    def received(self) -> Upload | None:
+        """Return the complete form; None if the body is JSON."""
+        self.check_body()
+        self.begin_work()
+        return self._upload
+
+    async def placed(self, upload: Upload) -> list[StoredFile]:
+        """Give the files of a complete form their names."""
+        files = await self._inbox.place(upload)
+        for file in files:
+            metrics.file_received(file.size)
+            self.services.hasher.remember_later(file)
+        return files
 
     async def send_local_file(self, body: dict[str, Any]) -> None:
         """Send a file of this machine to a presigned address, as the ComfyUI node does."""

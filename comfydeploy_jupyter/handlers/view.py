@@ -45,7 +45,10 @@ class ViewHandler(Handler):
 
     async def get(self) -> None:
         """Send the file, or the range of it that is asked for."""
-        query = self.query(schemas.ViewQuery)
+        await self.send(self.query(schemas.ViewQuery))
+
+    async def send(self, query: schemas.ViewQuery) -> None:
+        """Send the file that a query names, or the range of it that is asked for."""
         if "/" in query.filename or "\\" in query.filename or "\0" in query.filename:
             raise InvalidRequestError.of_field("filename", "must be a name without folders")
         file = None
@@ -53,16 +56,21 @@ class ViewHandler(Handler):
             file = await self.services.kept_outputs.open(
                 query.machine, query.type, query.subfolder, query.filename
             )
-        machine = None if file is not None else self.services.machines.get(query.machine)
-        self._set_file_headers(query.filename)
+        if file is None:
+            machine = self.services.machines.get(query.machine)
+            file = await machine.open_file(query.type, query.subfolder, query.filename)
+        self.set_file_headers(query.filename)
+        await self.send_content(file, query)
+
+    async def send_content(self, file: io.FileIO | None, query: schemas.ViewQuery) -> None:
+        """Send an open file of this machine, or the one of another machine that a query names."""
         try:
-            if machine is not None:
-                file = await machine.open_file(query.type, query.subfolder, query.filename)
             if query.thumbnail is not None:
                 await self._send_thumbnail(file, query, query.thumbnail)
             elif file is not None:
                 await self._send_file(file)
-            elif machine is not None:
+            else:
+                machine = self.services.machines.get(query.machine)
                 await self._send_on(await machine.ready(), query)
         except StreamClosedError:
             self.log.debug(
@@ -74,7 +82,7 @@ class ViewHandler(Handler):
             self.log.warning("%s", fault.message)
             self.detach().close()  # so that the client knows that the file is not complete
 
-    def _set_file_headers(self, filename: str) -> None:
+    def set_file_headers(self, filename: str) -> None:
         """Set the headers that keep a file from acting as a page of Jupyter."""
         guess = media_type(filename) or "application/octet-stream"
         inline = INLINE.match(guess) is not None

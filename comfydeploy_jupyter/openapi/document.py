@@ -10,8 +10,11 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from .._version import __version__
+from ..schemas.comfy_api import HASH
+from ..schemas.examples import RUN_ID
 from . import (
     cloud,
+    comfy_api,
     comfyui_page,
     files,
     graphs,
@@ -45,8 +48,15 @@ OPERATIONS: tuple[Operation, ...] = (
     *snapshots.OPERATIONS,
     *tunnel.OPERATIONS,
     *cloud.OPERATIONS,
+    *comfy_api.OPERATIONS,
     *comfyui_page.OPERATIONS,
 )
+PATH_PARAMETERS = {
+    "tail": ("The path of the page.", "pricing"),
+    "job_id": ("The id of a job, which is that of its run.", RUN_ID),
+    "asset_id": ("The id of an asset.", comfy_api.ASSET_ID),
+    "hash": ("The BLAKE3 of the content.", HASH),
+}
 VERSION = "3.1.0"
 REFERENCE = "#/components/schemas/{model}"
 ABOUT = """\
@@ -179,7 +189,7 @@ class _Models:
     """
 
     def __init__(self, operations: Iterable[Operation]) -> None:
-        types = [ErrorReply, *_types(operations)]
+        types = [ErrorReply, comfy_api.APIErrorReply, *_types(operations)]
         adapters: list[tuple[int, Any, TypeAdapter[Any]]] = [
             (number, "validation", TypeAdapter(type_)) for number, type_ in enumerate(types)
         ]
@@ -233,7 +243,7 @@ def _operation(operation: Operation, models: _Models) -> dict[str, Any]:
         ],
         "responses": {
             **{str(reply.status): _reply(reply, models) for reply in replies},
-            **_errors(operation, models),
+            **({} if operation.own_errors else _errors(operation, models)),
         },
     }
     if operation.text:
@@ -264,15 +274,16 @@ def _needs_something(body: Content, models: _Models) -> bool:
 
 
 def _path_parameters(operation: Operation) -> Iterator[dict[str, Any]]:
-    if "{tail}" in operation.path:
-        yield {
-            "name": "tail",
-            "in": "path",
-            "required": True,
-            "description": "The path of the page.",
-            "schema": {"type": "string"},
-            "example": "pricing",
-        }
+    for name, (text, example) in PATH_PARAMETERS.items():
+        if f"{{{name}}}" in operation.path:
+            yield {
+                "name": name,
+                "in": "path",
+                "required": True,
+                "description": text,
+                "schema": {"type": "string"},
+                "example": example,
+            }
 
 
 def _query_parameters(operation: Operation, models: _Models) -> Iterator[dict[str, Any]]:

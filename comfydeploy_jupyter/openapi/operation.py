@@ -155,6 +155,8 @@ class Operation:
         Errors with another status than that of their class.
     by_service : bool
         Whether ComfyDeploy may call it with the machine's token.
+    own_errors : bool
+        Whether its errors are among `replies`, because they have another form.
     """
 
     method: str
@@ -171,6 +173,7 @@ class Operation:
     errors: Errors = ()
     errors_by_status: tuple[tuple[int, type[ComfyDeployError]], ...] = ()
     by_service: bool = False
+    own_errors: bool = False
 
 
 OPEN = (

@@ -93,6 +93,18 @@ class ActiveRuns:
         """Return how many unfinished runs a machine has."""
         return sum(run.record.status != "uploading" for run in self.on(machine_id))
 
+    def position(self, prompt_id: str) -> int | None:
+        """Return the place of a run among the waiting runs of its machine, from 1, or None."""
+        run = self._runs.get(prompt_id)
+        if run is None or not _waits(run):
+            return None
+        machine, order = run.record.machine, _order(run)
+        others = self._runs.values()
+        return 1 + sum(
+            other.record.machine == machine and _waits(other) and _order(other) < order
+            for other in others
+        )
+
     def counts(self, machine_ids: Iterable[str] | None = None) -> dict[str, int]:
         """Return how many runs are executing and how many wait, on all machines or on some.
 
@@ -126,3 +138,13 @@ class ActiveRuns:
     def _pass_on(self, run: Run, event: RunEvent) -> None:
         for follower in list(self._followers):
             follower(run, event)
+
+
+def _waits(run: Run) -> bool:
+    return run.record.status in ("not-started", "queued")
+
+
+def _order(run: Run) -> tuple[float, str]:
+    """Return what ComfyUI orders its queue by; runs that it does not have yet are the last."""
+    number = run.record.number
+    return (float("inf") if number is None else number), run.record.created_at

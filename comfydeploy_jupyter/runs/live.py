@@ -132,6 +132,15 @@ class LiveStatus:
             "time_left": None if left is None else round(left, 1),
         }
 
+    def nodes(self) -> tuple[int, int]:
+        """Return the number of nodes that are done, and of all nodes."""
+        return self._progress.nodes
+
+    def current_step(self) -> tuple[int, int] | None:
+        """Return the step of the current node and its number of steps, if it has steps."""
+        node = self.current_node
+        return None if node is None else self._progress.step_of(self._owner(node))
+
     def news(self, *, force: bool) -> dict[str, Any] | None:
         """Return the progress of the run if it has changed enough, or by ``force``."""
         now = time.monotonic()

@@ -208,6 +208,17 @@ class Progress:
         found = self._running.get(node)
         return (0, 0, 0) if found is None else (found.told, found.phases, found.predicted)
 
+    @property
+    def nodes(self) -> tuple[int, int]:
+        """The number of nodes that are done, and of all nodes."""
+        total = len(self._steps)
+        return total - len(self._waiting) - len(self._running), total
+
+    def step_of(self, node: str) -> tuple[int, int] | None:
+        """Return the step of a running node and its number of steps; None without steps."""
+        found = self._running.get(node)
+        return None if found is None or not found.phases else (int(found.value), found.steps)
+
     def fraction(self, now: float) -> float:
         """Return the part of the run that is done, 0 to 1."""
         if self._whole > 0:

@@ -93,6 +93,10 @@ class RunReader:
             body["queue_position"] = self._shared.dispatching.position(run)
         return body
 
+    def queue_position(self, prompt_id: str) -> int | None:
+        """Return the place of a run among the waiting runs of its machine, from 1, or None."""
+        return self._shared.active.position(prompt_id)
+
     def counts(self, machine_ids: Sequence[str] | None = None) -> dict[str, int]:
         """Return how many runs are executing and how many wait, on all machines or on some."""
         return self._shared.active.counts(machine_ids)

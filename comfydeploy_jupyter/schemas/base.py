@@ -42,6 +42,7 @@ _EXPECTED = {
     _LINE: "must be one line of text, and not blank",
     FOLDER_PATTERN: "must be 1 to 64 letters, digits, dots, underscores and dashes",
     HOSTNAME_PATTERN: "must be the name of a host, such as comfy.example.com",
+    r"^blake3:[0-9a-f]{64}$": "must be blake3: and 64 hexadecimal digits",
     SHA256_PATTERN: "must be a SHA-256 in hexadecimal: 64 digits",
 }
 

@@ -238,6 +238,51 @@ MIGRATIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
             "CREATE INDEX hashes_by_blake3 ON hashes (blake3) WHERE blake3 IS NOT NULL",
         ),
     ),
+    # The Comfy API. What belongs to a run is deleted with it.
+    (
+        "comfy_api",
+        (
+            """
+            CREATE TABLE assets (
+                position INTEGER PRIMARY KEY,
+                id TEXT NOT NULL UNIQUE,
+                created_at TEXT NOT NULL,
+                machine TEXT NOT NULL,
+                kind TEXT NOT NULL,
+                subfolder TEXT NOT NULL,
+                filename TEXT NOT NULL,
+                size INTEGER NOT NULL,
+                content_type TEXT NOT NULL,
+                blake3 TEXT,
+                file_path TEXT,
+                prompt_id TEXT,
+                node_id TEXT,
+                text TEXT,
+                owned INTEGER NOT NULL,
+                deleted INTEGER NOT NULL DEFAULT 0
+            )
+            """,
+            "CREATE INDEX assets_by_blake3 ON assets (blake3) WHERE blake3 IS NOT NULL",
+            "CREATE INDEX assets_by_run ON assets (prompt_id) WHERE prompt_id IS NOT NULL",
+            "CREATE INDEX assets_by_place ON assets (filename, subfolder, kind, machine)",
+            # body is a hash of the request that was made with the key.
+            """
+            CREATE TABLE job_keys (
+                key TEXT PRIMARY KEY,
+                body TEXT NOT NULL,
+                prompt_id TEXT NOT NULL UNIQUE
+            )
+            """,
+            """
+            CREATE TRIGGER run_deleted AFTER DELETE ON runs BEGIN
+                DELETE FROM assets WHERE prompt_id = OLD.prompt_id;
+                DELETE FROM job_keys WHERE prompt_id = OLD.prompt_id;
+            END
+            """,
+            "CREATE TABLE job_secret (value BLOB NOT NULL)",
+            "INSERT INTO job_secret VALUES (randomblob(32))",
+        ),
+    ),
 )
 
 

@@ -393,7 +393,8 @@ def _row(record: RunRecord) -> dict[str, Any]:
     return row
 
 
-def _record(row: sqlite3.Row) -> RunRecord:
+def record_of(row: sqlite3.Row) -> RunRecord:
+    """Return the record in a row of the table of runs."""
     story = json.loads(row["story"] or "[]")
     columns = {name: row[name] for name in _COLUMNS}
     metadata = json.loads(row["metadata"] or "{}")
@@ -434,7 +435,7 @@ def _discard(connection: sqlite3.Connection, prompt_id: str) -> None:
 
 def _get(connection: sqlite3.Connection, prompt_id: str) -> RunRecord | None:
     row = connection.execute("SELECT * FROM runs WHERE prompt_id = ?", (prompt_id,)).fetchone()
-    return None if row is None else _record(row)
+    return None if row is None else record_of(row)
 
 
 def _prompt(connection: sqlite3.Connection, prompt_id: str) -> tuple[bytes, bytes | None] | None:
@@ -456,7 +457,7 @@ def _list(
         f"SELECT * FROM runs WHERE {condition} ORDER BY id DESC LIMIT ? OFFSET ?",  # noqa: S608 - only marks are put in
         (*values, limit, offset),
     )
-    return [_record(row) for row in rows]
+    return [record_of(row) for row in rows]
 
 
 def _pin(connection: sqlite3.Connection, prompt_ids: Sequence[str], pinned: bool) -> None:

@@ -95,6 +95,8 @@ async def test_what_an_old_version_kept_can_be_used(api, extension, era):
         await presets(api)
     if era >= 13:
         await blake3(extension)
+    if era >= 14:
+        await comfy_api(api)
 
 
 async def runs(api, extension) -> None:
@@ -206,3 +208,11 @@ async def blake3(extension) -> None:
     hashes = await known.get(key)
     assert hashes is not None
     assert hashes.blake3 == digest
+
+
+async def comfy_api(api) -> None:
+    code, asset = await api.get("api/v2/assets/9f8a1c0d-2b3e-4f56-8a7b-1c2d3e4f5a6b")
+    assert (code, asset["file_path"], asset["size_bytes"]) == (200, "photo.png", 5)
+    body = {"workflow": {"1": {"class_type": "EmptyImage", "inputs": {}}}}
+    code, refused = await api.post("api/v2/jobs", body, headers={"Idempotency-Key": "era-11"})
+    assert (code, refused["error"]["code"]) == (422, "idempotency_key_reuse")

@@ -29,6 +29,7 @@ def routes() -> list[tuple[str, str]]:
     found = []
     for pattern, handler in ROUTES:
         path = pattern.replace("(?:/.*)?", "/no-such-route").replace("(?:api/)?", "")
+        path = path.replace("([^/]+)", "no-such-thing")
         ours = [kind for kind in handler.__mro__ if issubclass(kind, Base)]
         found += [
             (method, path)
@@ -135,10 +136,17 @@ def origin(jp_serverapp) -> str:
 
 
 def is_refusal(response: Any) -> bool:
-    """Return whether a response rejects an unknown user: 403, JSON, no redirect."""
-    if response.code != 403 or "Location" in response.headers:
+    """Return whether a response rejects an unknown user: 403, JSON, no redirect.
+
+    The Comfy API has its own form, with 401 for a user that is not known at all.
+    """
+    of_comfy_api = "/comfyui-deploy/api/v2/" in response.request.url
+    codes = {401: "unauthorized", 403: "forbidden"} if of_comfy_api else {403: "unauthorized"}
+    if response.code not in codes or "Location" in response.headers:
         return False
     if response.request.method == "HEAD":
         return True
     body = json.loads(response.body)
-    return (body["success"], body["code"]) == (False, "unauthorized")
+    if of_comfy_api:
+        return bool(body["error"]["code"] == codes[response.code])
+    return (body["success"], body["code"]) == (False, codes[response.code])

@@ -1,0 +1,152 @@
+"""The state of a run as the Comfy API shows it: status, progress, error, times."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from ..store.jobs import StatusGroup
+from ..store.runs import ACTIVE
+from ..timestamps import parse_timestamp
+
+if TYPE_CHECKING:
+    from ..runs.run import Run
+    from ..store.runs import RunRecord
+
+NEVER = "9999-12-31T23:59:59Z"
+"""The end of something that does not expire; clients need a time."""
+
+STATUSES: dict[str, StatusGroup | None] = {
+    "queued": StatusGroup(("not-started", "queued"), False),
+    "running": StatusGroup(("running", "uploading"), False),
+    "canceling": StatusGroup(ACTIVE, True),
+    "succeeded": StatusGroup(("success",)),
+    "canceled": StatusGroup(("cancelled",)),
+    "failed": StatusGroup(("failed",)),
+    "expired": None,  # no run of this server expires
+}
+"""The statuses of jobs, and the runs that have them."""
+
+TERMINAL = frozenset({"succeeded", "canceled", "failed", "expired"})
+
+
+def status_of(record: RunRecord) -> str:
+    """Return the status of a run as a job."""
+    for name, group in STATUSES.items():
+        if group is None or record.status not in group.statuses:
+            continue
+        if group.cancelling in (None, record.cancelling):
+            return name
+    raise AssertionError(f"no status of a job stands for {record.status!r}")
+
+
+def progress_of(record: RunRecord, run: Run | None) -> dict[str, Any] | None:
+    """Return the whole progress of a run; None before it is executed, and if it is not known.
+
+    Parameters
+    ----------
+    record : RunRecord
+        The record of the run.
+    run : Run or None
+        The run, if its events are in memory.
+    """
+    if record.status == "success":
+        count = len({*record.cached_nodes, *record.node_times})
+        if run is not None:
+            count = run.live_status.nodes()[1]
+        return {"value": 1.0, "nodes_done": count, "nodes_total": count}
+    if run is None or record.started_at is None:
+        return None
+    live = run.live_status
+    read, (done, total), step = live.read(), live.nodes(), live.current_step()
+    node = read["current_node"]
+    found: dict[str, Any] = {
+        "value": 1.0 if record.status == "uploading" else read["progress"],
+        "nodes_done": done,
+        "nodes_total": total,
+    }
+    if node is not None:
+        found["current_node"] = node
+        found["current_node_class"] = live.name(node).class_type
+        found["message"] = read["live_status"]
+        if step is not None:
+            found["step"], found["steps"] = step
+            found["message"] += f" {step[0]}/{step[1]}"
+    return found
+
+
+def error_of(record: RunRecord) -> dict[str, Any] | None:
+    """Return why a run has failed, or None."""
+    error = record.error
+    if error is None:
+        return None
+    at_node = error.get("node_id") is not None and error.get("node_type") is not None
+    return {
+        "code": "node_execution_error" if at_node else "execution_error",
+        "message": str(error.get("message")),
+        "node_id": error.get("node_id"),
+        "class_type": error.get("node_type"),
+        "traceback": None,
+    }
+
+
+def job_of(
+    record: RunRecord,
+    run: Run | None,
+    *,
+    queue_position: int | None,
+    outputs: list[dict[str, Any]],
+    jobs_url: str,
+) -> dict[str, Any]:
+    """Return a run as a job.
+
+    Parameters
+    ----------
+    record : RunRecord
+        The record of the run.
+    run : Run or None
+        The run, if its events are in memory.
+    queue_position : int or None
+        Its place among the waiting runs, from 1.
+    outputs : list of dict
+        Its outputs.
+    jobs_url : str
+        The address of all jobs.
+    """
+    url = f"{jobs_url}/{quote(record.prompt_id, safe='')}"
+    return {
+        "id": record.prompt_id,
+        "status": status_of(record),
+        "created_at": record.created_at,
+        "started_at": record.started_at,
+        "completed_at": record.finished_at,
+        "expires_at": NEVER,
+        "queue_position": queue_position,
+        "progress": progress_of(record, run),
+        "outputs": outputs,
+        "error": error_of(record),
+        "metrics": {
+            "queue_ms": _milliseconds(record.created_at, record.started_at),
+            "execution_ms": _milliseconds(record.started_at, record.finished_at),
+        },
+        "metadata": record.metadata,
+        "urls": {"self": url, "events": f"{url}/events", "cancel": f"{url}/cancel"},
+    }
+
+
+def item_of(job: dict[str, Any]) -> dict[str, Any]:
+    """Return a job as an item of the list of jobs."""
+    updated = job["completed_at"] or job["started_at"] or job["created_at"]
+    return {
+        **job,
+        "create_time": job["created_at"],
+        "update_time": updated,
+        "deployment_id": None,
+    }
+
+
+def _milliseconds(start: str | None, end: str | None) -> int | None:
+    if start is None or end is None:
+        return None
+    seconds = (parse_timestamp(end) - parse_timestamp(start)).total_seconds()
+    return max(round(seconds * 1000), 0)

@@ -1,0 +1,340 @@
+"""Jobs: runs as the Comfy API creates, lists, shows and cancels them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import uuid
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .. import worker
+from ..errors import (
+    ComfyDeployError,
+    ComfyUIUnavailableError,
+    ConflictError,
+    NotFoundError,
+    RunTimeoutError,
+)
+from ..schemas import RunRequest
+from ..store.jobs import Claim
+from ..unparsed import Unparsed
+from .cursor import cursor_after, position_of
+from .errors import APIError, api_error
+from .job import STATUSES, item_of, job_of
+from .outputs import outputs_of
+from .references import asset_ids, may_refer, with_names, with_names_as_text
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from ..machines.registry import MachineRegistry
+    from ..runs.service import RunService
+    from ..schemas import JobRequest, JobsQuery
+    from ..store.jobs import JobRepository
+    from ..store.runs import RunRecord, RunRepository
+    from .assets import Assets
+    from .outputs import Outputs
+
+REFUSED = "refused by ComfyUI"  # the cause in the story of a run
+LONGEST_KEY = 255
+
+
+class Addresses(NamedTuple):
+    """The addresses of the jobs and the assets, as the client can reach them."""
+
+    jobs: str
+    assets: str
+
+
+class Jobs:
+    """Creates, lists, shows and cancels jobs.
+
+    Parameters
+    ----------
+    runs : RunService
+        The runs.
+    records : RunRepository
+        Their records.
+    repository : JobRepository
+        The idempotency keys.
+    machines : MachineRegistry
+        The machines.
+    outputs : Outputs
+        The outputs of runs as assets.
+    assets : Assets
+        The assets that workflows refer to.
+    """
+
+    def __init__(
+        self,
+        runs: RunService,
+        records: RunRepository,
+        repository: JobRepository,
+        machines: MachineRegistry,
+        outputs: Outputs,
+        assets: Assets,
+    ) -> None:
+        self._runs = runs
+        self._records = records
+        self._repository = repository
+        self._machines = machines
+        self._outputs = outputs
+        self._assets = assets
+        self._creating: dict[str, asyncio.Future[None]] = {}  # by idempotency key
+
+    async def create(
+        self,
+        request: JobRequest,
+        *,
+        body: bytes,
+        key: str | None,
+        machine: str | None,
+        small: bool,
+        addresses: Addresses,
+    ) -> dict[str, Any]:
+        """Create a job, or return the one that the same request has created with its key.
+
+        Parameters
+        ----------
+        request : JobRequest
+            The request.
+        body : bytes
+            Its JSON text, for the comparison with the other request of the key.
+        key : str or None
+            Its idempotency key.
+        machine : str or None
+            The machine that the request names beside its body.
+        small : bool
+            Whether the workflow can be prepared on the event loop.
+        addresses : Addresses
+            For the addresses in the job.
+
+        Raises
+        ------
+        APIError
+            If the request is wrong, ComfyUI refuses the workflow or does not answer, or the key
+            belongs to another request.
+        """
+        if machine is None and request.metadata is not None:
+            machine = request.metadata.get("machine")
+
+        async def start(prompt_id: str | None) -> RunRecord:
+            return await self._start(request, machine, prompt_id, small=small)
+
+        if key is None:
+            record = await start(None)
+        else:
+            _check_key(key)
+            digest = hashlib.sha256(body + b"\n" + (machine or "").encode()).hexdigest()
+            record = await self._once(key, digest, start)
+        return await self._job(record, addresses)
+
+    async def list(self, query: JobsQuery, addresses: Addresses) -> dict[str, Any]:
+        """Return a page of the jobs, newest first.
+
+        Raises
+        ------
+        APIError
+            If the cursor is not one of this list.
+        """
+        names = query.status.split(",") if query.status is not None else list(STATUSES)
+        groups = [group for group in map(STATUSES.__getitem__, names) if group is not None]
+        if not groups:
+            return {"jobs": [], "truncated": False}
+        filters = json.dumps([sorted(names), sorted((query.metadata or {}).items())])
+        secret = await self._repository.secret()
+        before = None
+        if query.cursor is not None:
+            before = position_of(query.cursor, filters, secret)
+        found = await self._repository.page(
+            query.limit + 1,
+            before=before,
+            groups=groups if query.status is not None else (),
+            metadata=query.metadata,
+        )
+        shown = found[: query.limit]
+        jobs = [await self._job(record, addresses) for _, record in shown]
+        page: dict[str, Any] = {"jobs": list(map(item_of, jobs))}
+        if len(found) > len(shown):
+            page["next_cursor"] = cursor_after(shown[-1][0], filters, secret)
+        return {**page, "truncated": len(found) > len(shown)}
+
+    async def get(self, job_id: str, addresses: Addresses) -> dict[str, Any]:
+        """Return a job.
+
+        Raises
+        ------
+        APIError
+            If there is none.
+        """
+        return await self._job(await self.record(job_id), addresses)
+
+    async def record(self, job_id: str) -> RunRecord:
+        """Return the record of a job's run.
+
+        Raises
+        ------
+        APIError
+            If there is none.
+        """
+        try:
+            return await self._runs.record(job_id)
+        except NotFoundError:
+            raise APIError("not_found", f"There is no job {job_id!r}") from None
+
+    async def workflow(self, job_id: str) -> dict[str, Any]:
+        """Return the workflow of a job, as the editor saved it where a stored workflow was run.
+
+        Raises
+        ------
+        APIError
+            If there is no such job.
+        """
+        record = await self.record(job_id)
+        graphs = await self._records.prompt(job_id)
+        if graphs is None:
+            raise APIError("not_found", f"The workflow of job {job_id!r} is not in the store")
+        prompt, saved = graphs
+        if record.workflow_id is not None and saved is not None:
+            return {"workflow": Unparsed(saved), "format": "save"}
+        return {"workflow": Unparsed(prompt), "format": "api"}
+
+    async def cancel(self, job_id: str, addresses: Addresses) -> dict[str, Any]:
+        """Cancel a job, and return it; one that has ended stays as it is.
+
+        Raises
+        ------
+        APIError
+            If there is none.
+        """
+        await self.record(job_id)
+        with suppress(ConflictError):  # it has ended
+            await self._runs.interrupt(job_id, None)
+        return await self.get(job_id, addresses)
+
+    async def _job(self, record: RunRecord, addresses: Addresses) -> dict[str, Any]:
+        run = self._runs.find(record.prompt_id)
+        record = record if run is None else run.record
+        assets = await self._outputs.of(record)
+        return job_of(
+            record,
+            run,
+            queue_position=self._runs.queue_position(record.prompt_id),
+            outputs=outputs_of(assets, addresses.assets),
+            jobs_url=addresses.jobs,
+        )
+
+    async def _once(
+        self, key: str, digest: str, start: Callable[[str], Awaitable[RunRecord]]
+    ) -> RunRecord:
+        """Start the run of a key, unless it was started before."""
+        while (creating := self._creating.get(key)) is not None:
+            await asyncio.wait({creating})
+        self._creating[key] = creating = asyncio.get_running_loop().create_future()
+        try:
+            return await self._once_alone(key, digest, start)
+        finally:
+            del self._creating[key]
+            creating.set_result(None)
+
+    async def _once_alone(
+        self, key: str, digest: str, start: Callable[[str], Awaitable[RunRecord]]
+    ) -> RunRecord:
+        wanted = Claim(digest, str(uuid.uuid4()))
+        claim = await self._repository.claim(key, wanted)
+        if claim != wanted:
+            record = await self._found(claim.prompt_id)
+            refused = record is not None and any(entry[1] == REFUSED for entry in record.story)
+            if record is not None and not refused:
+                if claim.body != digest:
+                    raise APIError(
+                        "idempotency_key_reuse",
+                        "The Idempotency-Key was used for another request",
+                        details={"job_id": claim.prompt_id},
+                    )
+                return record
+            if refused or claim.body != digest:
+                await self._repository.free(key, claim)
+                claim = await self._repository.claim(key, wanted)
+        try:
+            return await start(claim.prompt_id)
+        except ConflictError as fault:
+            record = await self._found(claim.prompt_id)
+            if fault.details.get("field") == "prompt_id" and record is not None:
+                return record  # another server has started it
+            await self._repository.free(key, claim)
+            raise
+        except Exception:
+            await self._repository.free(key, claim)
+            raise
+
+    async def _found(self, prompt_id: str) -> RunRecord | None:
+        try:
+            return await self._runs.record(prompt_id)
+        except NotFoundError:
+            return None
+
+    async def _start(
+        self, request: JobRequest, machine: str | None, prompt_id: str | None, *, small: bool
+    ) -> RunRecord:
+        """Start a run; return its record."""
+        try:
+            workflow, machine = await self._resolved(request.workflow, machine)
+            asked = RunRequest(
+                workflow_api=workflow,
+                prompt_id=prompt_id,
+                machine=machine,
+                metadata=request.metadata,
+                extra_data=request.extra_data,
+                front=(request.priority or 0) > 0,
+                seed_mode="saved",
+            )
+            return (await self._runs.submit(asked, small=small)).record
+        except (ComfyUIUnavailableError, RunTimeoutError) as fault:
+            # ComfyUI may still queue it; then the run goes on.
+            run = self._runs.find(str(fault.extra.get("prompt_id")))
+            if run is None or run.record.finished:
+                raise
+            return run.record
+        except NotFoundError as fault:
+            raise APIError(
+                "invalid_request", fault.message, details={"field": "machine", **fault.details}
+            ) from None
+
+    async def _resolved(self, workflow: Any, machine: str | None) -> tuple[Any, str | None]:
+        """Return the workflow with the names of files in place of its references to assets.
+
+        Also return the machine: with references it is the one that has the files, even if the
+        request names a pool.
+        """
+        large = isinstance(workflow, Unparsed)
+        if large and not may_refer(workflow):
+            return workflow, machine
+        found = await worker.call(asset_ids, workflow) if large else asset_ids(workflow)
+        if not found:
+            return workflow, machine
+        target = self._machines.get(machine)
+        names = {asset_id: await self._assets.name_for(asset_id, target) for asset_id in found}
+        if large:
+            text = await worker.call(with_names_as_text, workflow, names)
+            return Unparsed(text), target.id
+        return with_names(workflow, names), target.id
+
+
+def refusal(error: ComfyDeployError) -> APIError:
+    """Return the error for a list of jobs: labels are filters there."""
+    found = api_error(error)
+    if found.name == "metadata_invalid":
+        return APIError("invalid_metadata_filter", found.message, details=found.details)
+    return found
+
+
+def _check_key(key: str) -> None:
+    if not 1 <= len(key) <= LONGEST_KEY or not key.isascii() or not key.isprintable():
+        raise APIError(
+            "invalid_request",
+            f"Idempotency-Key: must have 1 to {LONGEST_KEY} printable ASCII characters",
+            details={"field": "Idempotency-Key"},
+        )

@@ -1,0 +1,183 @@
+"""The outputs of runs as assets."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import uuid
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote
+
+from ..errors import ComfyDeployError
+from ..graphs.node_outputs import files_of, texts_of
+from ..media_types import media_type, suffix_of
+from ..store.assets import Asset
+from ..timestamps import utc_now
+from .job import NEVER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ..graphs.node_outputs import NodeFile
+    from ..machines.registry import MachineRegistry
+    from ..store.assets import AssetRepository
+    from ..store.runs import RunRecord
+
+KEPT_RUNS = 200  # runs whose assets are kept in memory
+BINARY = "application/octet-stream"
+_NAMESPACE = uuid.UUID("5b0b1f3c-6c1e-5d0e-9a53-0f4c8a1d7e42")
+
+
+class _Item(NamedTuple):
+    """An output of a node: a file or a text, with the id that its asset has."""
+
+    id: str
+    node_id: str
+    file: NodeFile | None
+    text: str
+
+
+class Outputs:
+    """Makes assets of the outputs of runs, before any client gets their ids.
+
+    The id of an output depends only on its run, its node and its file or text. So each output has
+    one id, whoever asks for it, and after every restart.
+
+    Parameters
+    ----------
+    repository : AssetRepository
+        The records of assets.
+    machines : MachineRegistry
+        The machines that have the files.
+    """
+
+    def __init__(self, repository: AssetRepository, machines: MachineRegistry) -> None:
+        self._repository = repository
+        self._machines = machines
+        self._known: OrderedDict[str, dict[str, Asset]] = OrderedDict()
+
+    async def of(self, record: RunRecord, outputs: dict[str, Any] | None = None) -> list[Asset]:
+        """Return the assets of a run's outputs, in the order of its outputs.
+
+        Parameters
+        ----------
+        record : RunRecord
+            The run.
+        outputs : dict, optional
+            Only these outputs, by node; by default those in the record.
+        """
+        items = list(_items(record, record.outputs if outputs is None else outputs))
+        known = self._known.get(record.prompt_id, {})
+        if any(item.id not in known for item in items):
+            stored = await self._repository.of_runs([record.prompt_id])
+            known = {**known, **{asset.id: asset for asset in stored}}
+        missing = [item for item in items if item.id not in known]
+        if missing:
+            made = await asyncio.gather(*(self._make(record, item) for item in missing))
+            await self._repository.add(made)
+            known = {**known, **{asset.id: asset for asset in made}}
+        self._known[record.prompt_id] = known
+        self._known.move_to_end(record.prompt_id)
+        while len(self._known) > KEPT_RUNS:
+            self._known.popitem(last=False)
+        return [known[item.id] for item in items]
+
+    async def _make(self, record: RunRecord, item: _Item) -> Asset:
+        file = item.file
+        if file is None:
+            kind, subfolder, filename = "temp", "", f"{item.id}.txt"
+            size, content_type = len(item.text.encode(errors="replace")), "text/plain"
+        else:
+            kind, subfolder, filename = file.type, file.subfolder, file.filename
+            size = await self._size(record.machine, file)
+            content_type = media_type(filename) or BINARY
+        return Asset(
+            id=item.id,
+            created_at=record.finished_at or utc_now(),
+            machine=record.machine,
+            kind=kind,
+            subfolder=subfolder,
+            filename=filename,
+            size=size,
+            content_type=content_type,
+            file_path=None if file is None else "/".join(filter(None, (kind, subfolder, filename))),
+            prompt_id=record.prompt_id,
+            node_id=item.node_id,
+            text=item.text if file is None else None,
+            owned=file is not None and kind in ("output", "temp"),
+        )
+
+    async def _size(self, machine_id: str, file: NodeFile) -> int:
+        """Return the size of a file in bytes; 0 if it cannot be read."""
+        machine = self._machines.find(machine_id)
+        if machine is None:
+            return 0
+        try:
+            opened = await machine.open_file(file.type, file.subfolder, file.filename)
+            if opened is None:
+                query = {"filename": file.filename, "subfolder": file.subfolder, "type": file.type}
+                return await (await machine.ready()).size(query)
+        except ComfyDeployError:
+            return 0
+        try:
+            return os.fstat(opened.fileno()).st_size
+        finally:
+            await asyncio.to_thread(opened.close)
+
+
+def output_of(asset: Asset, assets_url: str) -> dict[str, Any]:
+    """Return the asset of an output as an output of a job."""
+    return {
+        "node_id": asset.node_id,
+        "name": asset.filename if asset.text is None else f"{asset.node_id}.txt",
+        "type": _type_of(asset),
+        "content_type": asset.content_type,
+        "size_bytes": asset.size,
+        "id": asset.id,
+        "hash": hash_of(asset),
+        "url": content_url(asset, assets_url),
+        "url_expires_at": NEVER,
+        "job_id": asset.prompt_id,
+    }
+
+
+def outputs_of(assets: Sequence[Asset], assets_url: str) -> list[dict[str, Any]]:
+    """Return the assets of a run's outputs as outputs of its job."""
+    return [output_of(asset, assets_url) for asset in assets]
+
+
+def content_url(asset: Asset, assets_url: str) -> str:
+    """Return the address of the content of an asset."""
+    return f"{assets_url}/{quote(asset.id, safe='')}/content"
+
+
+def hash_of(asset: Asset) -> str | None:
+    """Return the hash of an asset as the Comfy API writes it."""
+    return None if asset.blake3 is None else f"blake3:{asset.blake3}"
+
+
+def _type_of(asset: Asset) -> str:
+    if asset.text is not None:
+        return "text"
+    if suffix_of(asset.filename) == ".latent":
+        return "latent"
+    family = asset.content_type.partition("/")[0]
+    return family if family in ("image", "video", "audio", "text") else "file"
+
+
+def _items(record: RunRecord, outputs: dict[str, Any]) -> Iterator[_Item]:
+    seen = set()
+    for node_id, output in outputs.items():
+        for file in files_of(output):
+            key = (node_id, file.type, file.subfolder, file.filename)
+            if key not in seen:
+                seen.add(key)
+                yield _Item(_id(record, *key), node_id, file, "")
+        for number, text in enumerate(texts_of(output)):
+            yield _Item(_id(record, node_id, str(number), text), node_id, None, text)
+
+
+def _id(record: RunRecord, *parts: str) -> str:
+    return str(uuid.uuid5(_NAMESPACE, json.dumps([record.prompt_id, *parts])))

@@ -1,0 +1,53 @@
+"""The parts of the Comfy API, for handlers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..store.assets import AssetRepository
+from ..store.jobs import JobRepository
+from .assets import Assets
+from .events import JobEvents
+from .jobs import Jobs
+from .outputs import Outputs
+
+if TYPE_CHECKING:
+    from ..files.hashing import Hasher
+    from ..machines.registry import MachineRegistry
+    from ..runs.service import RunService
+    from ..store.database import Database
+    from ..store.runs import RunRepository
+
+
+class ComfyAPI(NamedTuple):
+    """The parts of the Comfy API.
+
+    Attributes
+    ----------
+    jobs : Jobs
+        The runs as jobs.
+    events : JobEvents
+        Their events.
+    assets : Assets
+        The files.
+    """
+
+    jobs: Jobs
+    events: JobEvents
+    assets: Assets
+
+    @classmethod
+    def build(
+        cls,
+        database: Database,
+        records: RunRepository,
+        runs: RunService,
+        machines: MachineRegistry,
+        hasher: Hasher,
+    ) -> ComfyAPI:
+        """Return the parts, which use the same runs, machines and hashes as all other routes."""
+        repository = AssetRepository(database)
+        outputs = Outputs(repository, machines)
+        assets = Assets(repository, machines, hasher)
+        jobs = Jobs(runs, records, JobRepository(database), machines, outputs, assets)
+        return cls(jobs, JobEvents(runs, outputs), assets)

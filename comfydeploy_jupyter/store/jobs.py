@@ -1,0 +1,134 @@
+"""The list of jobs in pages, its cursors' secret, and the idempotency keys of jobs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from .database import Repository
+from .runs import RunFilter, record_of
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Collection, Mapping
+
+    from .runs import RunRecord
+
+
+class StatusGroup(NamedTuple):
+    """Some statuses of runs.
+
+    Attributes
+    ----------
+    statuses : tuple of str
+        The statuses.
+    cancelling : bool or None
+        Only runs whose cancellation was, or was not, requested; None: both.
+    """
+
+    statuses: tuple[str, ...]
+    cancelling: bool | None = None
+
+    @property
+    def condition(self) -> str:
+        """The condition in SQL, with a mark for each status."""
+        found = f"status IN ({', '.join('?' * len(self.statuses))})"
+        if self.cancelling is None:
+            return found
+        requested = "coalesce(json_extract(record, '$.cancelling'), 0)"
+        return f"({found} AND {'' if self.cancelling else 'NOT '}{requested})"
+
+
+class Claim(NamedTuple):
+    """The request that was made with an idempotency key.
+
+    Attributes
+    ----------
+    body : str
+        Hash of the request.
+    prompt_id : str
+        The run that it has started or will start.
+    """
+
+    body: str
+    prompt_id: str
+
+
+class JobRepository(Repository):
+    """Reads and writes what jobs need besides their runs."""
+
+    async def page(
+        self,
+        limit: int,
+        *,
+        before: int | None = None,
+        groups: Collection[StatusGroup] = (),
+        metadata: Mapping[str, str] | None = None,
+    ) -> list[tuple[int, RunRecord]]:
+        """Return a page of the runs, newest first, each with its position in the store.
+
+        Parameters
+        ----------
+        limit : int
+            The largest number of runs.
+        before : int, optional
+            Only runs that are older than the one at this position.
+        groups : collection of StatusGroup
+            Only runs of one of these groups; empty: all.
+        metadata : mapping of str to str, optional
+            Only runs with all of these labels.
+        """
+        which = RunFilter(metadata=metadata)
+        return await self._database.read(_page, limit, before, tuple(groups), which)
+
+    async def claim(self, key: str, claim: Claim) -> Claim:
+        """Store the request of a key unless it has one; return the one that is stored."""
+        return await self._database.write(_claim, key, claim)
+
+    async def free(self, key: str, claim: Claim) -> None:
+        """Delete a key if it still belongs to this request."""
+        await self._database.write(_free, key, claim)
+
+    async def secret(self) -> bytes:
+        """Return the secret that cursors of this store are signed with."""
+        return await self._database.read(_secret)
+
+
+def _page(
+    connection: sqlite3.Connection,
+    limit: int,
+    before: int | None,
+    groups: tuple[StatusGroup, ...],
+    which: RunFilter,
+) -> list[tuple[int, RunRecord]]:
+    condition, values = which.where()
+    conditions = [condition]
+    if groups:
+        conditions.append(f"({' OR '.join(group.condition for group in groups)})")
+        values += [status for group in groups for status in group.statuses]
+    if before is not None:
+        conditions.append("id < ?")
+        values.append(before)
+    rows = connection.execute(
+        f"SELECT * FROM runs WHERE {' AND '.join(conditions)} ORDER BY id DESC LIMIT ?",  # noqa: S608 - only marks are put in
+        (*values, limit),
+    )
+    return [(row["id"], record_of(row)) for row in rows]
+
+
+def _claim(connection: sqlite3.Connection, key: str, claim: Claim) -> Claim:
+    connection.execute("INSERT OR IGNORE INTO job_keys VALUES (?, ?, ?)", (key, *claim))
+    row = connection.execute(
+        "SELECT body, prompt_id FROM job_keys WHERE key = ?", (key,)
+    ).fetchone()
+    return Claim(*row)
+
+
+def _free(connection: sqlite3.Connection, key: str, claim: Claim) -> None:
+    connection.execute(
+        "DELETE FROM job_keys WHERE key = ? AND prompt_id = ?", (key, claim.prompt_id)
+    )
+
+
+def _secret(connection: sqlite3.Connection) -> bytes:
+    row = connection.execute("SELECT value FROM job_secret").fetchone()
+    return bytes(row[0])

@@ -1,0 +1,271 @@
+"""comfy-sdk, the published client of the Comfy API, with a real Jupyter and a real ComfyUI."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import requests
+from comfy_low.models import Asset, JobWorkflowResponse, Output, Progress
+from comfy_sdk import AsyncComfy, Comfy
+from comfy_sdk import events as kinds
+from comfy_sdk.exceptions import ComfyError, JobFailed, NotFound
+from PIL import Image
+
+from tests.client.test_real import slow, stepping
+from tests.waiting import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.jupyter_process import JupyterProcess
+
+
+@pytest.fixture(autouse=True)
+def environment(jupyter: JupyterProcess, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COMFY_BASE_URL", f"{jupyter.url}comfyui-deploy")
+    monkeypatch.setenv("COMFY_API_KEY", jupyter.token)
+
+
+@pytest.fixture
+def client() -> Iterator[Comfy]:
+    with Comfy() as client:
+        yield client
+
+
+def picture(prefix: str = "job", color: int = 255) -> dict[str, Any]:
+    """A graph that is not in ComfyUI's cache, and saves a picture and a text."""
+    size = {"width": 32, "height": 32, "batch_size": 1, "color": color}
+    return {
+        "1": {"class_type": "EmptyImage", "inputs": size},
+        "2": {
+            "class_type": "SaveImage",
+            "inputs": {"images": ["1", 0], "filename_prefix": f"{prefix}_{uuid.uuid4().hex}"},
+        },
+        "3": {"class_type": "TestText", "inputs": {"text": "a text", "token": uuid.uuid4().hex}},
+    }
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+def ask(jupyter: JupyterProcess, route: str) -> Any:
+    headers = {"Authorization": f"token {jupyter.token}"}
+    return requests.get(f"{jupyter.url}comfyui-deploy/{route}", headers=headers, timeout=30).json()
+
+
+def test_a_job_runs_and_its_outputs_can_be_read(client: Comfy, tmp_path: Path) -> None:
+    job = client.run(client.workflows.from_json(picture()))
+    image, text = sorted(job.outputs, key=lambda output: output.node_id)
+    assert (image.type, image.content_type, image.job_id) == ("image", "image/png", job.id)
+    content = image.to_bytes()
+    assert len(content) == image.size_bytes
+    assert size_of(image.to_file(tmp_path / "a.png")) == (32, 32)
+    assert image.to_bytes(range=(1, 3)) == content[1:4] == b"PNG"
+    assert (text.type, text.to_bytes(), text.size_bytes) == ("text", b"a text", 6)
+    assert image.get_download_url().url.endswith(f"/assets/{image.id}/content")
+    again = client.jobs.get(job.id)
+    assert [output.id for output in again.outputs] == [output.id for output in job.outputs]
+
+
+def test_events_are_whole_and_outputs_come_before_the_end(client: Comfy) -> None:
+    graph = {**stepping(6, 0.15), "3": picture()["3"]}
+    job = client.submit(client.workflows.from_json(graph))
+    events = list(job.events())
+    assert isinstance(events[-1], kinds.StatusChange)
+    assert events[-1].status == "succeeded"
+    statuses = [event.status for event in events if isinstance(event, kinds.StatusChange)]
+    assert statuses[-2:] == ["running", "succeeded"]
+    outputs = [event.output for event in events if isinstance(event, kinds.OutputReady)]
+    assert sorted(output.node_id for output in outputs) == ["2", "3"]
+    progress = [event for event in events if isinstance(event, kinds.Progress)]
+    for event in progress:
+        assert event.nodes_total == 3
+        assert event.nodes_done is not None
+    values = [event.value for event in progress]
+    assert values == sorted(values)
+    assert (progress[-1].value, progress[-1].nodes_done) == (1.0, 3)
+    stepped = [event for event in progress if event.step]
+    assert stepped
+    assert all(event.current_node == "1" and event.steps == 6 for event in stepped)
+    previews = [event for event in events if isinstance(event, kinds.Preview)]
+    assert previews
+    assert previews[0].to_pil().size == (32, 32)
+    assert previews[0].node_id == "1"
+    assert [type(event) for event in job.events()][-1] is kinds.StatusChange
+
+
+def test_a_stream_begins_with_the_present_state(client: Comfy) -> None:
+    graph = {**slow(60), "3": picture()["3"], "4": {}}
+    del graph["4"]
+    graph["1"]["inputs"]["anything"] = ["3", 0]  # the text is there while the other node sleeps
+    job = client.submit(client.workflows.from_json(graph))
+    try:
+        until(lambda: job.refresh().outputs)
+        streams = [job.events() for _ in range(3)]
+        for stream in streams:
+            seen: list[Any] = []
+            while not any(isinstance(event, kinds.OutputReady) for event in seen):
+                seen.append(next(stream))
+            assert seen[0] == kinds.StatusChange("running")
+            assert isinstance(seen[1], kinds.Progress)
+            assert (seen[1].nodes_done, seen[1].nodes_total) == (1, 3)
+    finally:
+        job.cancel()
+    for stream in streams:
+        assert list(stream)[-1] == kinds.StatusChange("canceled")
+    assert job.wait(timeout=30).status == "canceled"
+    assert job.cancel().status == "canceled"
+
+
+def test_jobs_wait_in_order_and_can_be_cancelled_in_the_queue(client: Comfy) -> None:
+    first = client.submit(client.workflows.from_json(slow(60)))
+    try:
+        second, third = (client.submit(client.workflows.from_json(picture())) for _ in range(2))
+        until(lambda: first.refresh().status == "running")
+        places = [client.jobs.get(job.id)._model.queue_position for job in (first, second, third)]
+        assert places == [None, 1, 2]
+        assert next(third.events()) == kinds.StatusChange("queued", 2)
+        assert second.cancel().status == "canceled"
+        assert client.jobs.get(third.id)._model.queue_position == 1
+        with pytest.raises(JobFailed, match="canceled"):
+            second.result()
+    finally:
+        first.cancel()
+    assert third.wait(timeout=30).status == "succeeded"
+
+
+def test_a_failed_node_is_named(client: Comfy) -> None:
+    graph = {
+        "1": {"class_type": "TestFail", "inputs": {"message": "failed on purpose"}},
+        "2": picture()["3"],
+    }
+    graph["2"]["inputs"]["anything"] = ["1", 0]
+    job = client.submit(client.workflows.from_json(graph))
+    logs = [event for event in job.events() if isinstance(event, kinds.Log)]
+    assert [(log.level, log.message) for log in logs] == [("error", "failed on purpose")]
+    with pytest.raises(JobFailed) as failed:
+        job.result()
+    error = failed.value.error
+    assert (error.code, error.node_id, error.class_type) == (
+        "node_execution_error",
+        "1",
+        "TestFail",
+    )
+    assert error.message == "failed on purpose"
+
+
+def test_jobs_are_listed_by_their_labels(client: Comfy, jupyter: JupyterProcess) -> None:
+    label = uuid.uuid4().hex
+    jobs = [
+        client.submit(
+            client.workflows.from_json(picture()), metadata={"set": label, "shot": str(n)}
+        )
+        for n in range(5)
+    ]
+    for job in jobs:
+        job.result()
+    listed = list(client.list_jobs(metadata={"set": label}, limit=2))
+    assert [item.id for item in listed] == [job.id for job in jobs[::-1]]
+    assert {item.status for item in listed} == {"succeeded"}
+    assert [item.metadata["shot"] for item in listed] == ["4", "3", "2", "1", "0"]
+    assert all(item.create_time is not None and item.update_time is not None for item in listed)
+    (one,) = client.list_jobs(metadata={"set": label, "shot": "3"})
+    assert one.id == jobs[3].id
+    assert jobs[3].metadata == {"set": label, "shot": "3"}
+    known = {run["prompt_id"]: run for run in ask(jupyter, "runs")}
+    assert known[jobs[3].id]["metadata"] == jobs[3].metadata
+    with pytest.raises(ComfyError) as refused:
+        client.submit(
+            client.workflows.from_json(picture()), metadata={f"n{n}": "" for n in range(17)}
+        )
+    assert (refused.value.code, refused.value.http_status) == ("metadata_invalid", 422)
+    with pytest.raises(ComfyError) as refused:
+        list(client.list_jobs(metadata={"n" * 65: ""}))
+    assert refused.value.code == "invalid_metadata_filter"
+
+
+def test_the_workflow_of_a_job(client: Comfy) -> None:
+    graph = picture()
+    job = client.run(client.workflows.from_json(graph))
+    found = client.jobs.get(job.id).get_workflow()
+    assert (found.format, found.graph) == ("api", graph)
+
+
+def test_assets(client: Comfy, tmp_path: Path, comfyui: Any) -> None:
+    path = tmp_path / "photo.png"
+    Image.new("RGB", (24, 16), (int.from_bytes(os.urandom(1)), 9, 9)).save(path)
+    asset = client.assets.from_file(path)
+    asset_id = asset.commit()
+    assert asset.created_new is True
+    same = client.assets.from_bytes(path.read_bytes(), filename="other.png")
+    assert same.commit() != asset_id
+    assert (same.created_new, same.hash) == (False, asset.hash)
+    assert client.assets.get(asset_id).hash == asset.hash
+    graph = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": asset}},
+        "2": {"class_type": "PreviewImage", "inputs": {"images": ["1", 0]}},
+    }
+    (output,) = client.run(client.workflows.from_json(graph)).outputs
+    assert size_of(output.to_file(tmp_path / "out.png")) == (24, 16)
+    graph["1"]["inputs"]["image"] = client.assets.get(output.id)  # an output as an input
+    (again,) = client.run(client.workflows.from_json(graph)).outputs
+    assert size_of(again.to_file(tmp_path / "again.png")) == (24, 16)
+    assert asset.get_download_url().expires_at is None
+    asset.delete()
+    with pytest.raises(NotFound):
+        client.assets.get(asset_id)
+    assert client.assets.get(same.id or "").hash == same.hash
+    same.delete()
+    assert not list(comfyui.input_dir.glob("photo*"))
+
+
+def test_a_wrong_key_is_refused(client: Comfy, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Comfy(api_key="wrong") as stranger, pytest.raises(ComfyError) as refused:
+        stranger.jobs.get(str(uuid.uuid4()))
+    assert (refused.value.code, refused.value.http_status) == ("unauthorized", 401)
+    with pytest.raises(NotFound):
+        client.jobs.get(str(uuid.uuid4()))
+
+
+def test_the_asynchronous_client(tmp_path: Path) -> None:
+    label = uuid.uuid4().hex
+
+    async def use() -> None:
+        async with AsyncComfy() as client:
+            asset = client.assets.from_bytes(os.urandom(300_000), filename="noise.bin")
+            assert await asset.commit()
+            graph = picture()
+            job = await client.submit(client.workflows.from_json(graph), metadata={"set": label})
+            events = [event async for event in job.events()]
+            assert events[-1] == kinds.StatusChange("succeeded")
+            await job.result()
+            image = job.get_outputs("2")[0]
+            assert len(await image.to_bytes()) == image.size_bytes
+            assert (await job.get_workflow()).graph == graph
+            listed = [item async for item in client.list_jobs(metadata={"set": label})]
+            assert [item.id for item in listed] == [job.id]
+            waiting = await client.submit(client.workflows.from_json(slow(60)))
+            await waiting.cancel()
+            assert (await waiting.wait(timeout=30)).status == "canceled"
+            await asset.delete()
+
+    asyncio.run(use())
+
+
+def test_the_models_of_the_client_know_every_field(client: Comfy, jupyter: JupyterProcess) -> None:
+    """The specification of this server and that of the client name the same fields."""
+    schemas = ask(jupyter, "openapi.json")["components"]["schemas"]
+    for name, model in (
+        ("AssetReply", Asset),
+        ("JobOutput", Output),
+        ("JobProgress", Progress),
+        ("JobWorkflow", JobWorkflowResponse),
+    ):
+        assert set(schemas[name]["properties"]) == set(model.model_fields), name
