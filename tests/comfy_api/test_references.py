@@ -1,0 +1,85 @@
+"""References to assets in workflows, and signed cursors: pure functions."""
+
+from __future__ import annotations
+
+import pytest
+
+from comfydeploy_jupyter.comfy_api.cursor import cursor_after, position_of
+from comfydeploy_jupyter.comfy_api.errors import APIError
+from comfydeploy_jupyter.comfy_api.references import asset_ids, with_names
+from comfydeploy_jupyter.errors import InvalidRequestError
+from comfydeploy_jupyter.files.asset_form import split_path
+
+
+def reference(asset_id: object) -> dict[str, object]:
+    return {"__type": "core/ASSET", "info": {"id": asset_id, "file_path": "a.png"}}
+
+
+def test_references_are_found_and_replaced_wherever_they_are():
+    graph = {
+        "1": {"class_type": "LoadImage", "inputs": {"image": reference("a")}},
+        "2": {
+            "class_type": "Batch",
+            "inputs": {"images": [[reference("b")], {"x": reference("a")}]},
+        },
+    }
+    assert sorted(asset_ids(graph)) == ["a", "b"]
+    assert with_names(graph, {"a": "a.png", "b": "b.png"}) == {
+        "1": {"class_type": "LoadImage", "inputs": {"image": "a.png"}},
+        "2": {"class_type": "Batch", "inputs": {"images": [["b.png"], {"x": "a.png"}]}},
+    }
+    assert graph["1"]["inputs"] == {"image": reference("a")}, "it is not changed"
+
+
+@pytest.mark.parametrize("info", [None, {}, {"id": None}, {"id": 7}, "a"])
+def test_a_reference_without_an_id_is_refused(info):
+    graph = {"1": {"inputs": {"image": {"__type": "core/ASSET", "info": info}}}}
+    with pytest.raises(APIError) as refused:
+        asset_ids(graph)
+    assert refused.value.name == "missing_asset"
+
+
+def test_a_workflow_of_the_editor_is_refused():
+    with pytest.raises(APIError) as refused:
+        asset_ids({"nodes": [], "links": [], "last_node_id": 0})
+    assert (refused.value.name, refused.value.status) == ("workflow_format_ui", 422)
+
+
+def test_cursors_belong_to_one_list_of_one_store():
+    cursor = cursor_after(42, "filters", b"secret")
+    assert position_of(cursor, "filters", b"secret") == 42
+    changed = ("B" if cursor[0] != "B" else "C") + cursor[1:]
+    for wrong, filters, secret in (
+        (cursor, "others", b"secret"),
+        (cursor, "filters", b"theirs"),
+        (changed, "filters", b"secret"),
+        ("", "filters", b"secret"),
+        ("é", "filters", b"secret"),
+        ("no cursor", "filters", b"secret"),
+        ("AAAA", "filters", b"secret"),
+    ):
+        with pytest.raises(APIError) as refused:
+            position_of(wrong, filters, secret)
+        assert refused.value.name == "invalid_cursor"
+
+
+@pytest.mark.parametrize(
+    ("path", "place"),
+    [
+        ("a.png", ("input", "", "a.png")),
+        ("input/a.png", ("input", "", "a.png")),
+        ("input/x/y/a.png", ("input", "x/y", "a.png")),
+        ("models/loras/a.safetensors", ("models/loras", "", "a.safetensors")),
+        ("loras/xl/a.safetensors", ("models/loras", "xl", "a.safetensors")),
+    ],
+)
+def test_places_of_assets(path, place):
+    assert split_path(path) == place
+
+
+@pytest.mark.parametrize(
+    "path", ["", "models/a.png", "output/a.png", "temp/a.png", "/etc/passwd", "input/", "models/"]
+)
+def test_places_that_are_none(path):
+    with pytest.raises(InvalidRequestError):
+        split_path(path)
