@@ -55,6 +55,7 @@ var KEYS = [
   [["Tab"], "Go to the next control"],
   [["?"], "Show these keys"]
 ];
+var NO_SHORTCUTS = "data-lm-suppress-shortcuts";
 var TYPED = "input:not([type=checkbox], [type=range], [type=color]), textarea, select";
 function scrollerOf(element) {
   for (let at = element.parentElement; at; at = at.parentElement) {
@@ -145,13 +146,15 @@ function render({ model, el }) {
     event.preventDefault();
     event.stopPropagation();
   };
+  const onFocus = ({ target }) => target.setAttribute(NO_SHORTCUTS, "true");
   cleanups.push(
     whenConnected(el, () => {
       const panel = el.closest(".comfydeploy-panel");
       const bar = el.closest(".cd-bar-box");
       if (!panel || !bar) return;
-      panel.setAttribute("data-lm-suppress-shortcuts", "true");
+      panel.setAttribute(NO_SHORTCUTS, "true");
       panel.addEventListener("keydown", onKey);
+      panel.addEventListener("focusin", onFocus);
       let scroller = null;
       const measure = () => {
         const found = scrollerOf(panel);
@@ -176,6 +179,7 @@ function render({ model, el }) {
       measure();
       cleanups.push(() => {
         panel.removeEventListener("keydown", onKey);
+        panel.removeEventListener("focusin", onFocus);
         observer.disconnect();
         document.removeEventListener("scroll", onScroll, true);
         window.removeEventListener("resize", measure);

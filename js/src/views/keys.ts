@@ -15,6 +15,7 @@ const KEYS: [keys: string[], what: string][] = [
   [["Tab"], "Go to the next control"],
   [["?"], "Show these keys"],
 ];
+const NO_SHORTCUTS = "data-lm-suppress-shortcuts";
 const TYPED = "input:not([type=checkbox], [type=range], [type=color]), textarea, select";
 
 /** Return the element whose scrolling moves an element, or null for the page. */
@@ -114,14 +115,18 @@ function render({ model, el }: Context<Traits>) {
     event.stopPropagation();
   };
 
+  // Some shortcuts of JupyterLab are bound to the element that has the focus, whatever is around it.
+  const onFocus = ({ target }: FocusEvent) =>
+    (target as Element).setAttribute(NO_SHORTCUTS, "true");
+
   cleanups.push(
     whenConnected(el, () => {
       const panel = el.closest<HTMLElement>(".comfydeploy-panel");
       const bar = el.closest<HTMLElement>(".cd-bar-box");
       if (!panel || !bar) return;
-      // JupyterLab's shortcuts would act on the notebook, also while a button has the focus.
-      panel.setAttribute("data-lm-suppress-shortcuts", "true");
+      panel.setAttribute(NO_SHORTCUTS, "true");
       panel.addEventListener("keydown", onKey);
+      panel.addEventListener("focusin", onFocus);
       let scroller: Element | null = null;
       const measure = () => {
         const found = scrollerOf(panel);
@@ -147,6 +152,7 @@ function render({ model, el }: Context<Traits>) {
       measure();
       cleanups.push(() => {
         panel.removeEventListener("keydown", onKey);
+        panel.removeEventListener("focusin", onFocus);
         observer.disconnect();
         document.removeEventListener("scroll", onScroll, true);
         window.removeEventListener("resize", measure);
