@@ -6,8 +6,10 @@ ComfyUI compares ``Origin`` with ``Host`` to keep other web sites out (ComfyUI,
 ``server.py``); here Jupyter does that, and neither is passed on.
 
 The page itself gets two scripts of ours: ``static/comfyui_page.js`` makes it work in a folder, and
-``static/comfyui_xsrf.js`` adds Jupyter's XSRF token to its requests. All other answers are files
-that must not act as a page of Jupyter, whose origin they have: see `comfyui_files`.
+``static/comfyui_xsrf.js`` adds Jupyter's XSRF token to its requests. In its style sheets, and in
+the styles that its scripts set, addresses at the root of the host are moved below the page. All
+answers but the page are files that must not act as a page of Jupyter, whose origin they have: see
+`comfyui_files`.
 """
 
 from __future__ import annotations
@@ -16,8 +18,11 @@ import asyncio
 import contextlib
 import html
 import json
+import re
 from pathlib import Path
+from posixpath import normpath, splitext
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from jupyter_server.utils import url_path_join
 from tornado import web
@@ -33,10 +38,12 @@ from ..errors import (
 )
 from ..net import proxy_headers
 from .base import ANY_SIZE, Base, passed_header
-from .comfyui_files import file_headers
+from .comfyui_files import USER_FILES, file_headers
 from .streamed import BodyPipe, Streamed
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     import aiohttp
 
     from ..comfyui.client import ComfyUIClient
@@ -59,8 +66,16 @@ PARTS = frozenset(
 
 # Headers with which ComfyUI may answer with a part of the page, none of it, or compressed.
 CONDITIONS = frozenset({"accept-encoding", "if-none-match", "if-modified-since", "range"})
+WHOLE = frozenset({"accept-encoding", "range"})
 OUTDATED = frozenset({"content-length", "etag", "last-modified", "accept-ranges"})
 LARGEST_PAGE = 8 << 20  # bytes
+# Addresses at the root of the host, such as those of the cursors of the editor's masks; in style
+# sheets, and in texts of scripts that are the value of a style.
+AT_ROOT = {
+    ".css": re.compile(rb"""((?:url\(["']?|@import ["'])/)(?!/)""", re.IGNORECASE),
+    ".js": re.compile(rb"""(["'`]url\(["']?/)(?!/)"""),
+}
+LONGEST_MATCH = 16  # bytes, including the one that must not follow
 STATIC = Path(__file__).parent.parent / "static"
 SCRIPT = (STATIC / "comfyui_page.js").read_text(encoding="utf-8")
 XSRF_SCRIPT = (STATIC / "comfyui_xsrf.js").read_text(encoding="utf-8")
@@ -143,8 +158,8 @@ class PageHandler(Streamed, PageBase):
         if client is None:
             return
         headers = proxy_headers.request_headers(self.request.headers, MORE_HEADERS)
-        if self._is_page:
-            headers = {k: v for k, v in headers.items() if k.lower() not in CONDITIONS}
+        dropped = CONDITIONS if self._is_page else WHOLE if self._at_root else frozenset()
+        headers = {k: v for k, v in headers.items() if k.lower() not in dropped}
         connection: Any = self.request.connection
         connection.set_max_body_size(ANY_SIZE)
         given = self.request.headers
@@ -203,6 +218,14 @@ class PageHandler(Streamed, PageBase):
     def _is_page(self) -> bool:
         """Whether this is the page itself, not one of its parts."""
         return self.request.method == "GET" and self.path in {"/", "/index.html"}
+
+    @property
+    def _at_root(self) -> re.Pattern[bytes] | None:
+        """What is changed in this file: in style sheets and scripts, but not in files of users."""
+        is_users = USER_FILES.match(normpath(unquote(self.path)))
+        if self.request.method != "GET" or is_users:
+            return None
+        return AT_ROOT.get(splitext(self.path)[1])
 
     @property
     def is_link(self) -> bool:
@@ -274,10 +297,18 @@ class PageHandler(Streamed, PageBase):
         location = self._location(client, answer)
         if location is not None:
             self.set_header("Location", passed_header(location))
+        is_whole = answer.status == 200 and "Content-Encoding" not in answer.headers
+        at_root = self._at_root if is_whole else None
         if is_page:
             await self._return_page(client, answer)
         elif self.request.method != "HEAD" and answer.status not in {204, 304}:
-            async for chunk in client.pieces(answer):
+            pieces = client.pieces(answer)
+            if at_root is not None:
+                self.clear_header("Content-Length")
+                self.clear_header("Accept-Ranges")
+                folder = url_path_join(self.base_url, PAGE).lstrip("/").encode() + b"/"
+                pieces = in_folder(pieces, at_root, folder)
+            async for chunk in pieces:
                 self.write(chunk)
                 await self.flush()
         await self.finish()
@@ -321,3 +352,33 @@ class PageHandler(Streamed, PageBase):
         xsrf = XSRF_SCRIPT.replace("TOKENS", tokens.replace("<", "\\u003c"))
         scripts = f"<script>{SCRIPT}</script><script>{xsrf}</script>"
         self.write(head + tag + scripts.encode() * bool(tag) + rest)
+
+
+async def in_folder(
+    pieces: AsyncIterator[bytes], at_root: re.Pattern[bytes], folder: bytes
+) -> AsyncIterator[bytes]:
+    """Yield a file in which addresses at the root of the host lead into a folder.
+
+    Parameters
+    ----------
+    pieces : async iterator of bytes
+        The file.
+    at_root : re.Pattern
+        Matches the beginning of such an address up to its first slash, which is in group 1.
+    folder : bytes
+        The path of the folder, without its first slash.
+    """
+    rest = b""
+    async for piece in pieces:
+        text = rest + piece
+        end = max(len(text) - LONGEST_MATCH, 0)  # a match that begins later may not be complete
+        done = 0
+        for found in at_root.finditer(text):
+            if found.start() >= end:
+                break
+            yield text[done : found.end()] + folder
+            done = found.end()
+        end = max(end, done)
+        yield text[done:end]
+        rest = text[end:]
+    yield at_root.sub(lambda found: found[1] + folder, rest)

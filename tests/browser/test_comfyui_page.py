@@ -43,22 +43,43 @@ PICTURES = """async () => {
     };
 }"""
 
+# The addresses at the root of the host in all style sheets and in the styles that scripts set; the
+# picture of one such style is drawn.
+STYLES = """async () => {
+    const loaded = performance.getEntriesByType("resource").map(({ name }) => new URL(name));
+    const ours = loaded.filter(({ host }) => host === location.host);
+    const files = ours.filter(({ pathname }) => /[.](css|js)$/.test(pathname));
+    const texts = await Promise.all(files.map(async (url) => (await fetch(url)).text()));
+    const found = texts.join("").matchAll(/["'`}:]url[(]["']?([/][^"')]*)/g);
+    const addresses = [...new Set([...found].map(([, address]) => address))];
+    const picture = addresses.find((address) => address.endsWith("/paintBucket.png"));
+    const drawn = document.body.appendChild(document.createElement("div"));
+    drawn.style.cssText = `position: fixed; inset: 0; z-index: 9999; background: url(${picture})`;
+    await new Promise((resolve) => requestAnimationFrame(() => setTimeout(resolve)));
+    drawn.remove();
+    return addresses;
+}"""
 
-def test_the_tile_opens_comfyui(lab: JupyterProcess, browser: BrowserContext) -> None:
+
+def test_the_tile_opens_comfyui(
+    lab: JupyterProcess, browser: BrowserContext, comfyui: ComfyUIServer
+) -> None:
     page = browser.new_page()
     page.set_viewport_size({"width": 1280, "height": 900})
     page.set_default_timeout(90_000)
     sockets: list[str] = []
     failures: list[str] = []
+    missing: list[str] = []
     page.on("websocket", lambda socket: sockets.append(socket.url))
+    page.on("response", lambda r: missing.append(r.url) if r.status == 404 else None)
     page.on(
         "response",
         lambda r: failures.append(f"{r.status} {r.url}") if r.status in {403, 500, 503} else None,
     )
     page.goto(f"{lab.url}lab?token={lab.token}&reset")
     page.locator(".jp-LauncherCard", has_text="ComfyUI").first.click()
-    comfyui = page.frame_locator("iframe").last
-    expect(comfyui.locator("canvas#graph-canvas")).to_be_visible(timeout=120_000)
+    editor = page.frame_locator("iframe").last
+    expect(editor.locator("canvas#graph-canvas")).to_be_visible(timeout=120_000)
     frame = next(f for f in page.frames if "/comfyui/" in f.url)
     before = len(Comfy(lab.url, lab.token).runs(limit=100))
     frame.wait_for_function("() => window.app?.api?.socket?.readyState === 1")
@@ -83,6 +104,17 @@ def test_the_tile_opens_comfyui(lab: JupyterProcess, browser: BrowserContext) ->
         "data": True,
         "elsewhere": "http://elsewhere.test/a.png",
     }
+    with page.expect_response("**/comfyui/cursor/paintBucket.png") as drawn:
+        addresses = frame.evaluate(STYLES)
+    assert drawn.value.ok
+    folder = urlsplit(frame.url).path
+    assert f"{folder}cursor/paintBucket.png" in addresses
+    assert [address for address in addresses if not address.startswith(folder)] == []
+    # What is missing below the page is missing in ComfyUI, too.
+    for url in missing:
+        assert url.startswith(f"{lab.url}comfyui/"), url
+        itself = requests.get(url.replace(f"{lab.url}comfyui/", f"{comfyui.url}/"), timeout=30)
+        assert itself.status_code == 404, url
     ours = urlsplit(lab.url)
     theirs = [url for url in sockets if "/comfyui/" in url]
     assert theirs

@@ -14,10 +14,11 @@ from jupyter_server.utils import url_path_join
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 
+from comfydeploy_jupyter.handlers.comfyui_page import AT_ROOT, in_folder
 from tests.waiting import until_async
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
 PAGE = {"Accept": "text/html,*/*"}
 EVIL = "https://evil.example"
@@ -288,6 +289,64 @@ async def test_only_what_is_known_is_passed_back(call, jp_auth_header):
     assert answer.headers.get("Access-Control-Allow-Origin") != "*"
     assert answer.headers["Cache-Control"] == "private, max-age=60"
     assert answer.headers["ETag"] == "x"
+
+
+STYLE = """a { background: url(/assets/a.png), URL("/b.png"), url(../c.png), url(//d.test/e.png) }
+@import '/extensions/f.css'; b { cursor: url('/cursor/g.png') 1 2, auto; mask: url(data:,/h) }"""
+SCRIPT = """a.style.cursor = "url('/cursor/g.png') 1 2"; b = {
+backgroundImage: `url(/assets/a.png)`}; c = "url(//d.test/e.png)"; url(/no style/);
+url("/neither"); d = 'url(./c.png)'"""
+
+
+@pytest.mark.parametrize(
+    ("ending", "kind", "text", "places"),
+    [
+        (
+            ".css",
+            "text/css",
+            STYLE,
+            ["assets/a.png", "b.png", "extensions/f.css", "cursor/g.png"],
+        ),
+        (".js", "text/javascript", SCRIPT, ["cursor/g.png", "assets/a.png"]),
+    ],
+)
+async def test_addresses_of_styles_lead_below_the_page(
+    call, jp_auth_header, jp_base_url, ending, kind, text, places
+):
+    def named(*args: Any, **kwargs: Any) -> str:
+        return answer_path(*args, **kwargs).replace("answer?", f"answer{ending}?")
+
+    path = named(f"Content-Type: {kind}", "ETag: x", body=text)
+    answer = await call("GET", path, {**jp_auth_header, "Range": "bytes=0-3"})
+    moved = answer.body.decode()
+    folder = f"{jp_base_url}comfyui/"
+    assert moved.replace(folder, "/") == text
+    assert re.findall(rf"""{folder}([^"')]*)""", moved) == places
+    assert answer.headers["ETag"] == "x", "so that browsers need not load it again"
+    answer = await call(
+        "GET", named(f"Content-Type: {kind}", body=text, status=404), jp_auth_header
+    )
+    assert answer.body.decode() == text
+    answer = await call("GET", answer_path("Content-Type: text/plain", body=text), jp_auth_header)
+    assert answer.body.decode() == text
+    of_a_user = f"comfyui/api/userdata/{uuid.uuid4().hex}{ending}"
+    await call("POST", of_a_user, jp_auth_header, text)
+    answer = await call("GET", of_a_user, jp_auth_header)
+    assert answer.body.decode() == text
+    await call("DELETE", of_a_user, jp_auth_header)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 15, 16, 17, 40])
+async def test_addresses_are_moved_whatever_the_pieces_are(size):
+    for ending, text in ((".css", STYLE), (".js", SCRIPT)):
+
+        async def pieces(text: bytes = text.encode()) -> AsyncIterator[bytes]:
+            for at in range(0, len(text), size):
+                yield text[at : at + size]
+
+        whole = AT_ROOT[ending].sub(lambda found: found[1] + b"folder/", text.encode())
+        moved = [piece async for piece in in_folder(pieces(), AT_ROOT[ending], b"folder/")]
+        assert b"".join(moved) == whole
 
 
 PASSIVE = ("image/png", "video/mp4", "text/plain; charset=utf-8", "application/json", "text/css")

@@ -353,7 +353,7 @@ async def echo(request):
     return web.json_response(facts, headers={"X-Test": "yes", "Set-Cookie": "_xsrf=theirs"})
 
 
-@PromptServer.instance.routes.route("*", "/comfydeploy_test/answer")
+@PromptServer.instance.routes.route("*", r"/comfydeploy_test/answer{ending:(\.css|\.js)?}")
 async def answer(request):
     """Reply with the status, the body and the headers in the query."""
     headers = [pair.split(": ", 1) for pair in request.query.getall("header", [])]
