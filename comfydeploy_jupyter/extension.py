@@ -204,6 +204,12 @@ class ComfyDeploy(ExtensionApp):
         " sent to ComfyUI with each run that has no key of its own. The variable COMFY_API_KEY is"
         " read, too.",
     ).tag(config=True)
+    comfy_account_proxy = Unicode(
+        "",
+        help="Address of a proxy for the sign-in of a Comfy account. The hosts that the sign-in"
+        " needs (identitytoolkit.googleapis.com, securetoken.googleapis.com, api.comfy.org) are"
+        " then reached below it, as in <address>/api.comfy.org/customers. Empty: directly.",
+    ).tag(config=True)
     cloud_url = Unicode(
         "https://api.comfydeploy.com/api",
         help="Address of the ComfyDeploy API. It must be listed in allowed_api_urls.",
@@ -471,6 +477,7 @@ class ComfyDeploy(ExtensionApp):
                 keep_runs=KeepRuns(**self.keep_runs),
                 fsync_uploads=self.fsync_uploads,
                 allowed_api_urls=tuple(self.allowed_api_urls),
+                comfy_account_proxy=self.comfy_account_proxy,
                 comfy_api_key=self.comfy_api_key or os.environ.get("COMFY_API_KEY") or None,
                 api_key=self.api_key or os.environ.get("COMFY_DEPLOY_API_KEY") or None,
                 cloud_url=self.cloud_url,

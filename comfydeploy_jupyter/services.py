@@ -14,6 +14,7 @@ from . import worker
 from .cloud.access import CloudAccess
 from .cloud.client import CloudClient
 from .cloud.comfy_account import ComfyAccount
+from .cloud.comfy_sign_in import ComfySignIn
 from .cloud.credentials import Account, Credentials
 from .cloud.site import Site
 from .clusters.kind import DaskKind
@@ -92,7 +93,10 @@ class Services:
         self.settings = settings
         self.credentials = Credentials(settings.data_dir / "credentials.json")
         self.comfy_account = ComfyAccount(
-            Credentials(settings.data_dir / "comfy_account.json"), settings.comfy_api_key
+            Credentials(settings.data_dir / "comfy_account.json"),
+            Credentials(settings.data_dir / "comfy_sign_in.json"),
+            ComfySignIn(settings.comfy_account_proxy, fetching=settings.fetching),
+            settings.comfy_api_key,
         )
         self.cloud = CloudClient(
             settings.cloud_url,
@@ -205,6 +209,7 @@ class Services:
             if self._session is not None:
                 self._session.close()
             await self.cloud.close()
+            await self.comfy_account.close()
             await self.site.close()
             self._opened = False
 
@@ -424,7 +429,7 @@ class Services:
             self.kept_outputs,
             keep=settings.keep_runs,
             stored_version=self._local_workflows.version,
-            comfy_api_key=self.comfy_account.key,
+            account=self.comfy_account,
             fetching=settings.fetching,
             inputs=self.pool_inputs,
             view_url=f"{settings.base_url}comfyui-deploy/view",

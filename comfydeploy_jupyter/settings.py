@@ -47,6 +47,8 @@ class Settings:
         The configured ComfyDeploy API key.
     comfy_api_key : str or None
         The configured key of a Comfy account, for partner nodes.
+    comfy_account_proxy : str
+        Address through which the sign-in of a Comfy account is requested; empty: directly.
     cloud_url : str
         Address of the ComfyDeploy API.
     site_url : str
@@ -80,6 +82,7 @@ class Settings:
     allowed_api_urls: tuple[str, ...] = ()
     api_key: str | None = field(default=None, repr=False)
     comfy_api_key: str | None = field(default=None, repr=False)
+    comfy_account_proxy: str = ""
     cloud_url: str = DEFAULT_URL
     site_url: str = DEFAULT_SITE
     cloud_timeout: float = 30.0

@@ -13,6 +13,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 pytest_plugins = [
     "pytest_jupyter.jupyter_server",
+    "tests.comfy_accounts",
     "tests.comfyui_server",
     "tests.cloudflared",
     "tests.dask_cluster",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .comfy import Comfy
+from .comfy_account import AccountStatus, ComfyAccount
 from .deletion import Deletion
 from .discovery import connect
 from .events import Event, RunProgress
@@ -26,7 +27,9 @@ from .workflow import Workflow
 from .workflows import StoredWorkflow, Workflows, WorkflowVersion
 
 __all__ = [
+    "AccountStatus",
     "Comfy",
+    "ComfyAccount",
     "Deletion",
     "Event",
     "EventStream",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 from ..errors import ComfyDeployError, NotFoundError
+from .comfy_account import ComfyAccount
 from .events import RunProgress
 from .fetched_models import FetchedModels
 from .files import Model, UploadedFile, upload
@@ -71,6 +72,8 @@ class Comfy:
         The workflows that the server stores.
     machines : Machines
         The machines that can run workflows.
+    comfy_account : ComfyAccount
+        The Comfy account that partner nodes use.
     tunnel : Tunnel
         Makes ComfyUI reachable from the internet.
     runs : Runs
@@ -93,6 +96,7 @@ class Comfy:
         self.machines = Machines(self.server)
         self.tunnel = Tunnel(self.server)
         self.runs = Runs(self.server)
+        self.comfy_account = ComfyAccount(self.server)
         self.sweep = Sweeps(self)
         self._display = display
 
@@ -327,9 +331,9 @@ class Comfy:
         Parameters
         ----------
         api_key : str or None
-            The key (platform.comfy.org); None: delete the stored key.
+            The key (platform.comfy.org); None: delete the stored key, or the sign-in.
         """
-        self.server.post("comfy-account", {"api_key": api_key})
+        self.comfy_account.set_api_key(api_key)
 
     def interrupt(self, prompt_id: str | None = None, *, machine: str | None = None) -> str:
         """Cancel a run; without an id, the run that ComfyUI executes now.

@@ -1,4 +1,4 @@
-"""The API key of the user who signed in, stored permanently."""
+"""The API key or refresh token of the user who signed in, stored permanently."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Account(NamedTuple):
     Attributes
     ----------
     api_key : str
-        The API key.
+        The API key, or the refresh token of a sign-in.
     name : str
         The owner's name in the service; may be empty.
     """

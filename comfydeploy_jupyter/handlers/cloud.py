@@ -55,21 +55,21 @@ class AuthResponseHandler(Handler):
 
 
 class ComfyAccountHandler(Handler):
-    """``comfy-account``: the key of a Comfy account that runs of partner nodes use."""
+    """``comfy-account``: the Comfy account that runs of partner nodes use."""
 
     async def get(self) -> None:
         """Answer whether there is a key, and where it is from; the key is not in the answer."""
-        self.reply(self._state())
+        self.reply(self.services.comfy_account.state())
 
     async def post(self) -> None:
-        """Keep a key, or forget the one that is kept."""
+        """Sign in, keep a key, or forget what is kept."""
         request = await self.body(schemas.AccountRequest)
-        await self.services.comfy_account.keep(request.api_key)
-        self.reply({"success": True, **self._state()})
-
-    def _state(self) -> dict[str, Any]:
-        source = self.services.comfy_account.source
-        return {"has_key": source is not None, "source": source}
+        account = self.services.comfy_account
+        if request.email is not None and request.password is not None:
+            await account.sign_in(request.email, request.password)
+        else:
+            await account.keep(request.api_key)
+        self.reply({"success": True, **account.state()})
 
 
 class VolumeBase(Handler):

@@ -1,4 +1,4 @@
-"""Signing in to ComfyDeploy, the key of a Comfy account, and ComfyDeploy's web site."""
+"""Signing in to ComfyDeploy and to a Comfy account, and ComfyDeploy's web site."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from .. import schemas
-from ..errors import CloudError, ForbiddenAPIURLError
+from ..errors import CloudError, ForbiddenAPIURLError, OfflineError
 from .operation import (
     BINARY,
     CLOUD,
@@ -40,12 +40,20 @@ class SignInPending(Success):
 class ComfyAccount(ReplyModel):
     """Whether this server has a key of a Comfy account, and the source of the key."""
 
-    has_key: bool = Field(examples=[True])
-    source: Literal["kept", "configured"] | None = Field(examples=["kept"])
+    has_key: bool = Field(
+        description="Whether runs get a key or a token of a sign-in.", examples=[True]
+    )
+    source: Literal["signed-in", "kept", "configured"] | None = Field(examples=["signed-in"])
+    email: str | None = Field(
+        description="The email of the user who is signed in.", examples=["ada@example.org"]
+    )
+    problem: str | None = Field(
+        description="Why there is no valid token although a user is signed in.", examples=[None]
+    )
 
 
 class ComfyAccountKept(ComfyAccount):
-    """The key was stored or deleted."""
+    """The user is signed in, or the key was stored or deleted."""
 
     success: Literal[True]
 
@@ -95,9 +103,13 @@ OPERATIONS = (
         path="/comfyui-deploy/comfy-account",
         id="setComfyAccount",
         tag="ComfyDeploy",
-        summary="Store the key of a Comfy account for the partner nodes of all runs, or delete it",
+        summary="Sign in to a Comfy account for the partner nodes of all runs, or store its key",
+        text="Runs whose request has no key get the key, or a token of the sign-in that is valid"
+        " for up to an hour. A sign-in replaces a stored key, and the other way round. The password"
+        " is not stored. A user who signs in with Google or GitHub needs an API key.",
         bodies=json_body(schemas.AccountRequest),
-        replies=(json_reply(ComfyAccountKept, "The key is stored or deleted."),),
+        replies=(json_reply(ComfyAccountKept, "Signed in, or the key is stored or deleted."),),
+        errors=(CloudError, OfflineError),
     ),
     _site("get", "/comfydeploy", "getSiteRoot"),
     _site("post", "/comfydeploy", "postSiteRoot"),

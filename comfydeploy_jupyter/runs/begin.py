@@ -22,6 +22,7 @@ from .waiting import done_by
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
+    from ..cloud.comfy_account import ComfyAccount
     from ..graphs.workload import Workload
     from ..machines.machine import Machine
     from ..machines.registry import Pool
@@ -46,8 +47,8 @@ class Beginnings:
         Drops the runs that are cancelled.
     stored_version : callable
         Returns a version of a stored workflow by its id and number (None: the latest version).
-    comfy_api_key : callable
-        Returns the key of a Comfy account for runs whose request has no key.
+    account : ComfyAccount
+        Has the keys of a Comfy account for runs whose request has none.
     fetching : FetchPolicy
         Whether input files may be downloaded.
     inputs : PoolInputs
@@ -60,7 +61,7 @@ class Beginnings:
         finalizer: Finalizer,
         *,
         stored_version: Callable[[str, int | None], Awaitable[dict[str, Any]]],
-        comfy_api_key: Callable[[], str | None],
+        account: ComfyAccount,
         fetching: FetchPolicy,
         inputs: PoolInputs,
     ) -> None:
@@ -74,7 +75,7 @@ class Beginnings:
         self._dispatching = shared.dispatching
         self._finalizer = finalizer
         self._stored_version = stored_version
-        self._comfy_api_key = comfy_api_key
+        self._account = account
         self._fetching = fetching
         self._by_id: dict[str, Beginning] = {}
 
@@ -108,11 +109,6 @@ class Beginnings:
         if request.prompt_id is None and until is None:
             return await making
         return await self._supervise(asyncio.ensure_future(making), request, place, until)
-
-    def kept_keys(self) -> dict[str, str]:
-        """Return the stored keys of a Comfy account, for runs whose request has none."""
-        key = self._comfy_api_key()
-        return {"api_key_comfy_org": key} if key else {}
 
     async def _supervise(
         self,
@@ -172,6 +168,7 @@ class Beginnings:
         await ready.wait()
         steps = await steps_of(prepared.workload, machine, prepared.targets)
         own_keys = request.extra_data.keys if request.extra_data is not None else {}
+        keys = own_keys or await self._account.keys()
         prompt_id = request.prompt_id or str(uuid.uuid4())
         files: list[str] = []
         if pool is not None:
@@ -218,7 +215,7 @@ class Beginnings:
             events_complete=entered.client is not None if chosen is None else machine.connected,
         )
         run.transition(Cause.RECEIVED)
-        run.keys = own_keys or self.kept_keys()
+        run.keys = keys
         run.models, run.fingerprint = prepared.models, prepared.fingerprint
         self._active.add(run)
         run.order = entered.order

@@ -13,8 +13,8 @@ from .transitions import RECOVERED, Cause, State
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from ..cloud.comfy_account import ComfyAccount
     from ..store.runs import RunRecord
-    from .begin import Beginnings
     from .finalize import Finalizer
     from .pooled import Pooled
     from .shared import Shared
@@ -31,8 +31,8 @@ class Orphans:
     ----------
     shared : Shared
         The objects that all modules of runs use.
-    beginnings : Beginnings
-        Has the stored keys of a Comfy account.
+    account : ComfyAccount
+        Has the keys of a Comfy account for runs whose request had none.
     finalizer : Finalizer
         Ends runs whose machine does not exist any more.
     pooled : Pooled
@@ -42,7 +42,7 @@ class Orphans:
     def __init__(
         self,
         shared: Shared,
-        beginnings: Beginnings,
+        account: ComfyAccount,
         finalizer: Finalizer,
         pooled: Pooled,
     ) -> None:
@@ -51,7 +51,7 @@ class Orphans:
         self._repository = shared.repository
         self._machines = shared.machines
         self._active = shared.active
-        self._beginnings = beginnings
+        self._account = account
         self._saver = shared.saver
         self._past = shared.past
         self._finalizer = finalizer
@@ -85,7 +85,7 @@ class Orphans:
             events_complete=False,
         )
         await self._saver.now(run.record_after(Cause.RECOVERED))
-        run.keys = {} if record.own_keys else self._beginnings.kept_keys()
+        run.keys = {} if record.own_keys else self._account.known_keys()
         run.models, run.fingerprint = graph.models, graph.fingerprint
         self._active.add(run)
         self._past.recall(run)

@@ -19,6 +19,7 @@ from .unanswered import Unanswered
 from .waiting import done_by, outcome, result_of
 
 if TYPE_CHECKING:
+    from ..cloud.comfy_account import ComfyAccount
     from ..comfyui.client import ComfyUIClient
     from ..schemas import RunRequest
     from .beginning import Begun
@@ -47,6 +48,8 @@ class Queueing:
         Ends runs that ComfyUI does not execute.
     pooled : Pooled
         Stores the runs of pools that have to wait.
+    account : ComfyAccount
+        Has the keys of a Comfy account for runs whose request had none.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Queueing:
         delivery: Delivery,
         finalizer: Finalizer,
         pooled: Pooled,
+        account: ComfyAccount,
     ) -> None:
         self._repository = shared.repository
         self._machines = shared.machines
@@ -65,6 +69,7 @@ class Queueing:
         self._finalizer = finalizer
         self._pooled = pooled
         self._unanswered = Unanswered(shared, delivery, finalizer)
+        self._account = account
         self._background = shared.background
 
     async def hand_over(
@@ -153,6 +158,8 @@ class Queueing:
             )
             await self._finalizer.fail(run, reason, kind="KeysForgotten")
             return None
+        elif not run.record.own_keys:
+            run.keys = await self._account.keys()
         return stored
 
     async def _hand_over(self, request: RunRequest, begun: Begun, *, keep: bool) -> None:

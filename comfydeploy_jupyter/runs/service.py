@@ -30,6 +30,7 @@ from .watch import Watch
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection
 
+    from ..cloud.comfy_account import ComfyAccount
     from ..machines.kept_outputs import KeptOutputs
     from ..machines.machine import MachineListener
     from ..machines.registry import MachineRegistry
@@ -67,8 +68,8 @@ class RunService(RunReader):
         The outputs of members that a provider has started.
     view_url : str
         Address of the ``view`` route, for the URLs of outputs.
-    comfy_api_key : callable
-        Returns the key of a Comfy account for runs whose request has no key.
+    account : ComfyAccount
+        Has the keys of a Comfy account for runs whose request has none.
     inputs : PoolInputs
         Has the input files of runs of pools.
     fetching : FetchPolicy
@@ -101,7 +102,7 @@ class RunService(RunReader):
         *,
         stored_version: Callable[[str, int | None], Awaitable[dict[str, Any]]],
         view_url: str,
-        comfy_api_key: Callable[[], str | None] = lambda: None,
+        account: ComfyAccount,
         inputs: PoolInputs,
         fetching: FetchPolicy = ALLOWED,
         lost_after: float = 30.0,
@@ -130,11 +131,11 @@ class RunService(RunReader):
             shared,
             finalizer,
             stored_version=stored_version,
-            comfy_api_key=comfy_api_key,
+            account=account,
             fetching=fetching,
             inputs=inputs,
         )
-        queueing = Queueing(shared, delivery, finalizer, pooled)
+        queueing = Queueing(shared, delivery, finalizer, pooled, account)
         canceller = Canceller(shared, beginnings, finalizer)
         recovery = Recovery(shared, queueing, pooled, finalizer)
         super().__init__(shared)
@@ -142,7 +143,7 @@ class RunService(RunReader):
         self._queueing = queueing
         self._canceller = canceller
         self.silence = recovery.silences.of
-        self._orphans = Orphans(shared, beginnings, finalizer, pooled)
+        self._orphans = Orphans(shared, account, finalizer, pooled)
         self._assigning = Assigning(shared, queueing, pooled, finalizer, inputs)
         self._watch = Watch(
             shared, recovery, finalizer, pooled, lost_after=lost_after, gone_after=gone_after

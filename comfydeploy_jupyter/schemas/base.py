@@ -35,6 +35,7 @@ FOLDER_PATTERN = r"^[A-Za-z0-9._-]{1,64}$"
 HOSTNAME_PATTERN = (
     r"^(?i:[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)(?i:\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)+$"
 )
+EMAIL_PATTERN = r"^[^@\s]+@[^@\s]+$"
 SHA256_PATTERN = r"^[0-9a-fA-F]{64}$"
 # The error message for a value that does not match.
 _EXPECTED = {
@@ -43,6 +44,7 @@ _EXPECTED = {
     FOLDER_PATTERN: "must be 1 to 64 letters, digits, dots, underscores and dashes",
     HOSTNAME_PATTERN: "must be the name of a host, such as comfy.example.com",
     r"^blake3:[0-9a-f]{64}$": "must be blake3: and 64 hexadecimal digits",
+    EMAIL_PATTERN: "must be an email address",
     SHA256_PATTERN: "must be a SHA-256 in hexadecimal: 64 digits",
 }
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import ipywidgets as w
 
+from .account_panel import AccountPanel
 from .base import Panel, in_turn
 from .machine_strip import MachineStrip
 from .run_panel import RunPanel
@@ -26,6 +27,7 @@ TABS = {
     "Workflows": "workflow_panel",
     "Files": "upload_panel",
     "Tunnel": "tunnel_panel",
+    "Account": "account_panel",
 }
 """The tabs, and the properties that make their content."""
 
@@ -91,7 +93,7 @@ class ComfyDeployPanel(Panel):
 
     @property
     def tab(self) -> str:
-        """The tab that is shown: ``Run``, ``Workflows``, ``Files`` or ``Tunnel``; can be set."""
+        """The name of the tab that is shown, such as ``Run``; can be set."""
         index: int = self._tabs.selected_index
         return list(TABS)[index]
 
@@ -159,6 +161,15 @@ class ComfyDeployPanel(Panel):
             self._place("Tunnel", TunnelPanel(comfy=self))
         found = self._panels["Tunnel"]
         assert isinstance(found, TunnelPanel)
+        return found
+
+    @property
+    def account_panel(self) -> AccountPanel:
+        """The panel in the tab Account; makes it if needed."""
+        if "Account" not in self._panels:
+            self._place("Account", AccountPanel(self))
+        found = self._panels["Account"]
+        assert isinstance(found, AccountPanel)
         return found
 
     def wait(self, timeout: float | None = None) -> None:

@@ -20,9 +20,10 @@ KEPT = "comfyui-kept-2222222222222222222222"
 
 
 @pytest.fixture
-def extension_config(newer, tmp_path):
+def extension_config(newer, comfy_accounts, tmp_path):
     return {
         "comfyui_url": newer.url,
+        "comfy_account_proxy": comfy_accounts.url,
         "data_dir": str(tmp_path / "data"),
         "comfy_api_key": CONFIGURED,
     }
@@ -47,9 +48,11 @@ async def test_which_key_a_run_has(api):
     assert body["outputs"]["7"]["text"] == hashes(KEY, AUTH)
     _, body = await run(api)
     assert body["outputs"]["7"]["text"] == hashes(CONFIGURED, None)
-    assert (await api.get("comfy-account"))[1] == {"has_key": True, "source": "configured"}
+    nobody = {"email": None, "problem": None}
+    _, told = await api.get("comfy-account")
+    assert told == {"has_key": True, "source": "configured", **nobody}
     _, told = await api.post("comfy-account", {"api_key": KEPT})
-    assert told == {"success": True, "has_key": True, "source": "kept"}
+    assert told == {"success": True, "has_key": True, "source": "kept", **nobody}
     _, body = await run(api, extra_data={"api_key_comfy_org": ""})
     assert body["outputs"]["7"]["text"] == hashes(KEPT, None)
     await api.post("comfy-account", {"api_key": None})
@@ -66,7 +69,7 @@ async def test_a_kept_key_is_there_after_a_restart_and_readable_by_its_owner_onl
     await extension.services.comfy_account.keep(KEPT)
     extension.services.comfy_account._kept = None
     await extension.services.comfy_account.open()
-    assert extension.services.comfy_account.key() == KEPT
+    assert extension.services.comfy_account.known_keys() == {"api_key_comfy_org": KEPT}
     await api.post("comfy-account", {"api_key": None})
     assert not file.exists()
 

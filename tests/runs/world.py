@@ -8,6 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from comfydeploy_jupyter.cloud.comfy_account import ComfyAccount
+from comfydeploy_jupyter.cloud.comfy_sign_in import ComfySignIn
+from comfydeploy_jupyter.cloud.credentials import Credentials
 from comfydeploy_jupyter.comfyui.events import Unread
 from comfydeploy_jupyter.errors import ComfyDeployError, NotFoundError
 from comfydeploy_jupyter.machines.kept_outputs import KeptOutputs
@@ -24,6 +27,9 @@ if TYPE_CHECKING:
     from comfydeploy_jupyter.runs.log import RunEvent
     from comfydeploy_jupyter.runs.run import Run
 
+NO_ACCOUNT = ComfyAccount(
+    Credentials(Path("none")), Credentials(Path("none")), ComfySignIn(), configured=None
+)
 GRAPH = {"1": {"class_type": "X", "inputs": {}}}
 LOST_AFTER, GONE_AFTER = 30.0, 600.0
 ORDER = ["not-started", "queued", "running", "uploading", *FINAL]
@@ -106,6 +112,7 @@ class World:
             stored_version=self.no_version,
             inputs=PoolInputs(registry, Path("/nonexistent")),
             view_url="view",
+            account=NO_ACCOUNT,
             lost_after=LOST_AFTER,
             gone_after=GONE_AFTER,
         )

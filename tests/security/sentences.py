@@ -190,6 +190,10 @@ HELD: dict[str, tuple[str, ...]] = {
         "runs/test_partner_keys.py::keys_are_nowhere_but_in_comfyui",
         "runs/test_partner_keys.py::a_kept_key_is_there_after_a_restart_and_readable_by_its_owner_only",
     ),
+    "| sign-in of a Comfy account": (
+        "runs/test_comfy_sign_in.py::runs_have_the_token_until_the_user_signs_out",
+        "runs/test_comfy_sign_in.py::passwords_and_tokens_are_nowhere",
+    ),
     "| `huggingface_token`": (
         "transfers/test_downloads.py::hugging_face",
         f"{_SERVICES}::each_service_gets_its_own_credentials_alone",

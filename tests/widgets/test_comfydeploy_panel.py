@@ -66,7 +66,7 @@ def test_unknown_arguments_and_tabs_are_refused(
     with pytest.raises(TypeError, match="no argument 'machin'; did you mean machine"):
         ComfyDeployPanel(machin="a")
     panel = panel_of(SUNSET)
-    with pytest.raises(ValueError, match="Run, Workflows, Files, Tunnel, not 'Models'"):
+    with pytest.raises(ValueError, match="Run, Workflows, Files, Tunnel, Account, not 'Models'"):
         panel.tab = "Models"
     with pytest.raises(ValueError, match="no machine 'nowhere'; machines are local"):
         panel.machine = "nowhere"
@@ -117,7 +117,7 @@ def test_waiting_ends_when_all_of_it_has_done_its_work(comfy: Comfy) -> None:
 def test_closing_leaves_nothing_in_the_kernel(comfy: Comfy) -> None:
     before, threads = set(_instances), set(threading.enumerate())
     panel = ComfyDeployPanel(SUNSET, comfy)
-    for tab in ("Workflows", "Files", "Tunnel"):
+    for tab in ("Workflows", "Files", "Tunnel", "Account"):
         panel.tab = tab
     panel.wait(60)
     panel.close()
@@ -206,7 +206,7 @@ def test_an_unreachable_server_is_told_in_every_tab_by_one_search() -> None:
 
 def test_close_ends_the_threads_of_all_tabs(panel_of: Callable[..., ComfyDeployPanel]) -> None:
     panel = panel_of(SUNSET)
-    for tab in ("Workflows", "Files", "Tunnel"):
+    for tab in ("Workflows", "Files", "Tunnel", "Account"):
         panel.tab = tab
     panel.close()
     names = [thread.name for thread in threading.enumerate()]

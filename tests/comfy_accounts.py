@@ -1,0 +1,162 @@
+"""A small server for Comfy accounts: Firebase's REST API for sign-ins, and Comfy's customers.
+
+The paths begin with the host that they belong to, as those of the Firebase Auth emulator. Requests
+and responses are as in https://firebase.google.com/docs/reference/rest/auth.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+EMAIL, PASSWORD = "ada@example.org", "correct horse battery"
+
+
+class ComfyAccounts:
+    """The server on a free port of 127.0.0.1, in a separate thread.
+
+    Attributes
+    ----------
+    url : str
+        Its address.
+    lifetime : str
+        The seconds for which it says that id tokens are valid.
+    id_tokens, refresh_tokens : list of str
+        The tokens that it has issued, oldest first.
+    customers : list of dict
+        The requests that opened an account: their token and their body.
+    asked : list of str
+        The paths of all requests.
+    answers : deque of tuple
+        Status and body of the next responses, instead of the usual ones.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+        self._count = 0
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
+        self._thread.start()
+        assert self._ready.wait(10)
+        self.url = f"http://127.0.0.1:{self._port}"
+
+    def reset(self) -> None:
+        """Forget all requests and tokens."""
+        self.lifetime = "3600"
+        self.id_tokens: list[str] = []
+        self.refresh_tokens: list[str] = []
+        self.customers: list[dict[str, Any]] = []
+        self.asked: list[str] = []
+        self.answers: deque[tuple[int, Any]] = deque()
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._stopping.set)
+        self._thread.join(10)
+
+    async def _serve(self) -> None:
+        self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+        app = web.Application(middlewares=[self._answered])
+        app.router.add_post(
+            "/identitytoolkit.googleapis.com/v1/accounts:signInWithPassword", self._sign_in
+        )
+        app.router.add_post("/securetoken.googleapis.com/v1/token", self._token)
+        app.router.add_post("/api.comfy.org/customers", self._customer)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        self._port = runner.addresses[0][1]
+        self._ready.set()
+        await self._stopping.wait()
+        await runner.cleanup()
+
+    @web.middleware
+    async def _answered(self, request: web.Request, handler: Any) -> web.StreamResponse:
+        self.asked.append(request.path)
+        if self.answers:
+            status, body = self.answers.popleft()
+            if isinstance(body, str):
+                return web.Response(status=status, text=body, content_type="text/html")
+            return web.json_response(body, status=status)
+        response: web.StreamResponse = await handler(request)
+        return response
+
+    async def _sign_in(self, request: web.Request) -> web.Response:
+        body = await request.json()
+        assert request.query["key"]
+        assert body["returnSecureToken"] is True
+        if (body["email"], body["password"]) != (EMAIL, PASSWORD):
+            return web.json_response(error("INVALID_LOGIN_CREDENTIALS"), status=400)
+        id_token, refresh_token = self._issue()
+        return web.json_response(
+            {
+                "kind": "identitytoolkit#VerifyPasswordResponse",
+                "localId": "u1",
+                "email": EMAIL,
+                "displayName": "",
+                "idToken": id_token,
+                "registered": True,
+                "refreshToken": refresh_token,
+                "expiresIn": self.lifetime,
+            }
+        )
+
+    async def _token(self, request: web.Request) -> web.Response:
+        form = await request.post()
+        assert request.query["key"]
+        assert form["grant_type"] == "refresh_token"
+        if form["refresh_token"] not in self.refresh_tokens:
+            return web.json_response(error("INVALID_REFRESH_TOKEN"), status=400)
+        id_token, refresh_token = self._issue()
+        return web.json_response(
+            {
+                "expires_in": self.lifetime,
+                "token_type": "Bearer",
+                "refresh_token": refresh_token,
+                "id_token": id_token,
+                "user_id": "u1",
+                "project_id": "1",
+            }
+        )
+
+    async def _customer(self, request: web.Request) -> web.Response:
+        token = request.headers["Authorization"].removeprefix("Bearer ")
+        if token not in self.id_tokens:
+            return web.json_response({"message": "Unauthorized"}, status=401)
+        self.customers.append({"token": token, "body": await request.json()})
+        return web.json_response({"id": "c1", "email": EMAIL}, status=201)
+
+    def _issue(self) -> tuple[str, str]:
+        self._count += 1
+        self.id_tokens.append(f"eyJhbGciOi.s3cret-id-{self._count}.c2ln")
+        self.refresh_tokens.append(f"AMf-s3cret-refresh-{self._count}")
+        return self.id_tokens[-1], self.refresh_tokens[-1]
+
+
+def error(message: str, code: int = 400) -> dict[str, Any]:
+    """Return an error as Google's APIs write it."""
+    errors = [{"message": message, "domain": "global", "reason": "invalid"}]
+    return {"error": {"code": code, "message": message, "errors": errors}}
+
+
+@pytest.fixture(scope="session")
+def shared_comfy_accounts() -> Iterator[ComfyAccounts]:
+    """The server that all tests share."""
+    server = ComfyAccounts()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def comfy_accounts(shared_comfy_accounts: ComfyAccounts) -> ComfyAccounts:
+    """The server, as if it had just started."""
+    shared_comfy_accounts.reset()
+    return shared_comfy_accounts

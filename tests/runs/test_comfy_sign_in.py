@@ -1,0 +1,230 @@
+"""Signing in to a Comfy account: its tokens reach ComfyUI's partner nodes, and nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from typing import Any
+
+import pytest
+
+from tests.comfy_accounts import EMAIL, PASSWORD, error
+
+from .test_partner_keys import hashes, partner, run
+
+CONFIGURED = "comfyui-configured-1111111111111111"
+IDENTITY = "/identitytoolkit.googleapis.com/v1/accounts:signInWithPassword"
+TOKEN = "/securetoken.googleapis.com/v1/token"
+
+
+@pytest.fixture
+def extension_config(newer, comfy_accounts, tmp_path):
+    return {
+        "comfyui_url": newer.url,
+        "comfy_account_proxy": comfy_accounts.url,
+        "data_dir": str(tmp_path / "data"),
+        "comfy_api_key": CONFIGURED,
+    }
+
+
+async def sign_in(api, **changes: Any) -> tuple[int, Any]:
+    return await api.post("comfy-account", {"email": EMAIL, "password": PASSWORD, **changes})
+
+
+async def token_of_a_run(api) -> list[str]:
+    _, body = await run(api)
+    found: list[str] = body["outputs"]["7"]["text"]
+    return found
+
+
+async def test_runs_have_the_token_until_the_user_signs_out(api, comfy_accounts, tmp_path):
+    code, told = await sign_in(api)
+    assert code == 200, told
+    assert told == {
+        "success": True,
+        "has_key": True,
+        "source": "signed-in",
+        "email": EMAIL,
+        "problem": None,
+    }
+    (token,) = comfy_accounts.id_tokens
+    assert comfy_accounts.customers == [{"token": token, "body": {"signup_source": "localhost"}}]
+    for _ in range(2):
+        assert await token_of_a_run(api) == hashes(None, token)
+    assert len(comfy_accounts.asked) == 2, "a valid token is not replaced"
+    file = tmp_path / "data" / "comfy_sign_in.json"
+    assert file.stat().st_mode & 0o777 == 0o600
+    _, told = await api.post("comfy-account", {"api_key": None})
+    assert (told["source"], told["email"]) == ("configured", None)
+    assert not file.exists()
+    assert await token_of_a_run(api) == hashes(CONFIGURED, None)
+
+
+async def test_a_token_is_replaced_before_it_ends(api, extension, comfy_accounts):
+    comfy_accounts.lifetime = "200"
+    await sign_in(api)
+    await asyncio.gather(*(token_of_a_run(api) for _ in range(3)))
+    assert comfy_accounts.asked.count(TOKEN) >= 1
+    comfy_accounts.lifetime = "3600"
+    assert await token_of_a_run(api) == hashes(None, comfy_accounts.id_tokens[-1])
+    before = len(comfy_accounts.asked)
+    account = extension.services.comfy_account
+    await account.open()  # as after a restart, which forgets the token of the last hour
+    account._valid_until = 0.0
+    await asyncio.gather(*(token_of_a_run(api) for _ in range(3)))
+    assert comfy_accounts.asked[before:] == [TOKEN], "one request for all runs"
+    assert await token_of_a_run(api) == hashes(None, comfy_accounts.id_tokens[-1])
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "told"),
+    [
+        (400, error("INVALID_LOGIN_CREDENTIALS"), "email or the password"),
+        (400, error("EMAIL_NOT_FOUND"), "email or the password"),
+        (400, error("USER_DISABLED"), "is disabled"),
+        (400, error("TOO_MANY_ATTEMPTS_TRY_LATER : Try again later."), "Too many wrong attempts"),
+        (200, {"mfaPendingCredential": "x", "localId": "u1"}, "second factor"),
+        (200, {"idToken": "", "refreshToken": "x"}, "without a token"),
+        (200, {"idToken": "a b", "refreshToken": "x"}, "without a token"),
+        (200, {"idToken": ["x"], "refreshToken": "x"}, "without a token"),
+        (200, [], "without a token"),
+        (200, "<html>", "without a token"),
+        (302, {}, "status 302"),
+        (503, "<html>", "status 503"),
+        (403, {"error": "text"}, "status 403"),
+        (200, "x" * (2 << 20), "more than"),
+    ],
+)
+async def test_a_sign_in_that_fails_says_why_and_changes_nothing(
+    api, comfy_accounts, caplog, status, answer, told
+):
+    caplog.set_level("DEBUG")
+    comfy_accounts.answers.append((status, answer))
+    code, body = await sign_in(api)
+    assert (code, body["code"]) == (400 if status == 400 else 502, "cloud_error")
+    assert told in body["error"]
+    assert PASSWORD not in json.dumps(body) + "\n".join(caplog.messages)
+    assert (await api.get("comfy-account"))[1]["source"] == "configured"
+
+
+async def test_a_wrong_password_is_told(api, comfy_accounts):
+    code, body = await sign_in(api, password="secret-wrong")
+    assert (code, body["details"]["reason"]) == (400, "INVALID_LOGIN_CREDENTIALS")
+    assert "secret-wrong" not in json.dumps(body)
+    assert comfy_accounts.customers == []
+
+
+async def test_an_account_that_cannot_be_opened_is_not_signed_in(api, extension, comfy_accounts):
+    comfy_accounts.answers.extend(
+        [
+            (200, {"idToken": "x", "refreshToken": "y", "expiresIn": "3600"}),
+            (500, {"message": "out of order"}),
+        ]
+    )
+    code, body = await sign_in(api)
+    assert (code, body["code"]) == (502, "cloud_error")
+    assert "api.comfy.org" in body["error"]
+    assert extension.services.comfy_account.source == "configured"
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"email": EMAIL}, "password"),
+        ({"password": "secret-value"}, "email"),
+        ({"email": "secret-value", "password": "secret-value"}, "email"),
+        ({"email": f"{EMAIL}\n", "password": "secret-value"}, "email"),
+        ({"email": EMAIL, "password": ""}, "password"),
+        ({"email": EMAIL, "password": ["secret-value"]}, "password"),
+        ({"email": EMAIL, "password": "secret-value" * 1000}, "password"),
+        ({"email": EMAIL, "password": "secret-value", "api_key": "k"}, "api_key"),
+        ({}, "api_key"),
+    ],
+)
+async def test_a_request_that_is_not_one_is_refused(api, comfy_accounts, body, field):
+    code, told = await api.post("comfy-account", body)
+    assert (code, told["details"]["field"]) == (400, field)
+    assert "secret-value" not in json.dumps(told)
+    assert comfy_accounts.asked == []
+
+
+async def test_without_a_token_runs_go_on_and_the_account_says_why(api, comfy_accounts, extension):
+    comfy_accounts.lifetime = "0"
+    await sign_in(api)
+    comfy_accounts.answers.append((503, "<html>"))
+    assert await token_of_a_run(api) == hashes(None, None)
+    assert await token_of_a_run(api) == hashes(None, None)
+    assert comfy_accounts.asked.count(TOKEN) == 1, "not asked again at once"
+    _, told = await api.get("comfy-account")
+    assert (told["source"], told["email"]) == ("signed-in", EMAIL)
+    assert "securetoken.googleapis.com answers with status 503" in told["problem"]
+    extension.services.comfy_account._ask_after = 0.0  # time passes
+    comfy_accounts.lifetime = "3600"
+    assert await token_of_a_run(api) == hashes(None, comfy_accounts.id_tokens[-1])
+    assert (await api.get("comfy-account"))[1]["problem"] is None
+
+
+async def test_a_sign_in_that_is_over_is_told_and_can_be_made_anew(api, comfy_accounts):
+    comfy_accounts.lifetime = "0"
+    await sign_in(api)
+    comfy_accounts.refresh_tokens.clear()
+    assert await token_of_a_run(api) == hashes(None, None)
+    assert "sign in again" in (await api.get("comfy-account"))[1]["problem"]
+    comfy_accounts.lifetime = "3600"
+    _, told = await sign_in(api)
+    assert told["problem"] is None
+    assert await token_of_a_run(api) == hashes(None, comfy_accounts.id_tokens[-1])
+
+
+async def test_a_service_that_is_not_there_is_told(api, extension):
+    await api.get("comfy-account")  # opens the services
+    extension.services.comfy_account._service._root = "http://127.0.0.1:9/"
+    code, body = await sign_in(api)
+    assert (code, body["code"]) == (502, "cloud_error")
+    assert "identitytoolkit.googleapis.com cannot be reached" in body["error"]
+    assert PASSWORD not in json.dumps(body)
+
+
+@pytest.mark.parametrize("kind", ["fail", "show"])
+async def test_passwords_and_tokens_are_nowhere(
+    events, api, newer, comfy_accounts, tmp_path, caplog, kind
+):
+    caplog.set_level("DEBUG")
+    _, signed_in = await sign_in(api)
+    prompt_id = f"token-{kind}"
+    told = json.dumps(
+        await events(body={"workflow_api": partner(**{kind: True}), "prompt_id": prompt_id})
+    )
+    (id_token,), (refresh_token,) = comfy_accounts.id_tokens, comfy_accounts.refresh_tokens
+    assert newer.prompts[-1]["extra_data"]["auth_token_comfy_org"] == id_token
+    assert "***" in told
+    replies = [await api.get("check-status", prompt_id=prompt_id), await api.get("runs")]
+    replies.append(await api.get("comfy-account"))
+    files = {f.name: f.read_bytes() for f in (tmp_path / "data").rglob("*") if f.is_file()}
+    assert refresh_token.encode() in files.pop("comfy_sign_in.json")
+    kept = b"".join(files.values()).decode("latin-1")
+    everything = f"{told}{json.dumps([signed_in, replies])}{caplog.messages}{kept}"
+    assert not re.findall(f"{PASSWORD}|{id_token}|{refresh_token}", everything)
+
+
+class TestOffline:
+    """With the setting ``offline``."""
+
+    @pytest.fixture
+    def extension_config(self, newer, comfy_accounts, tmp_path):
+        return {
+            "comfyui_url": newer.url,
+            "comfy_account_proxy": comfy_accounts.url,
+            "data_dir": str(tmp_path / "data"),
+            "offline": True,
+        }
+
+    async def test_nobody_is_asked(self, api, extension, comfy_accounts):
+        code, body = await sign_in(api)
+        assert (code, body["code"]) == (403, "offline")
+        account = extension.services.comfy_account
+        account._refresh_token, account.email = "kept", EMAIL
+        assert await token_of_a_run(api) == hashes(None, None)
+        assert "offline" in (await api.get("comfy-account"))[1]["problem"]
+        assert comfy_accounts.asked == []
