@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from ..net.peers import Peers
 
+ASK_WITHIN = 5.0  # seconds that ComfyUI has to answer before a caller goes on without it
 CHUNK = 512 * 1024  # bytes of one write to a file
 BETWEEN_PIECES = 60.0  # seconds that ComfyUI has for the next chunk of a file
 STORING = 4  # factor of the usual timeout for ComfyUI to store an uploaded file

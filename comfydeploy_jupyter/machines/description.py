@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from .._version import __version__
+from ..comfyui.client import ASK_WITHIN
 from ..comfyui.running import pid_at
 from ..errors import ComfyUIUnavailableError
 from ..net.tasks import wait_for
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .machine import Machine
-
-ASK_WITHIN = 5.0  # seconds that ComfyUI has to answer
 
 
 def kind(machine: Machine) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from yarl import URL
 
+from ..comfyui.client import ASK_WITHIN
 from ..comfyui.discovery import launch_options
 from ..errors import ComfyUIUnavailableError, ConflictError, InvalidRequestError, NotFoundError
 from ..net.peers import Peers
@@ -19,7 +20,7 @@ from ..net.tasks import wait_for
 from ..secrets import MASK, clean_url, masked_arguments, masked_environment
 from ..store.machines import MachineRecord
 from . import checks, hardware
-from .description import ASK_WITHIN, hardware_and_software, kind
+from .description import hardware_and_software, kind
 from .machine import Machine
 from .registry import LOCAL
 

@@ -6,12 +6,13 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from ..comfyui.client import ASK_WITHIN
 from ..errors import ComfyUIUnavailableError, ConflictError
 from ..machines.registry import AUTO
 from ..net.tasks import wait_for
 from .outputs import unknown_run
 from .transitions import Cause, State
-from .waiting import ASK_WITHIN, done_by, outcome, result_of
+from .waiting import done_by, outcome, result_of
 
 if TYPE_CHECKING:
     from ..comfyui.client import ComfyUIClient

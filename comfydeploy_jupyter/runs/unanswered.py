@@ -6,10 +6,10 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from ..comfyui.client import ASK_WITHIN
 from ..errors import ComfyUIUnavailableError
 from ..net.tasks import wait_for
 from .transitions import EXECUTING, Cause, State
-from .waiting import ASK_WITHIN
 
 if TYPE_CHECKING:
     from ..comfyui.client import ComfyUIClient

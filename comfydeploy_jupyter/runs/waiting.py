@@ -16,8 +16,6 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-ASK_WITHIN = 5.0  # seconds that ComfyUI has to answer a request before a caller goes on without it
-
 
 def now() -> float:
     """Return the time of the event loop's clock, which is `time.monotonic`, in seconds."""

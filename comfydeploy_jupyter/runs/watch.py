@@ -6,11 +6,12 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from ..comfyui.client import ASK_WITHIN
 from ..comfyui.out_of_memory import HANGS
 from ..errors import ComfyDeployError
 from .recovery import IN_FLIGHT
 from .transitions import State
-from .waiting import ASK_WITHIN, now
+from .waiting import now
 
 if TYPE_CHECKING:
     from ..machines.machine import Machine
