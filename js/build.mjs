@@ -11,10 +11,14 @@ import { build } from "esbuild";
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const PACKAGE = join(HERE, "..", "comfydeploy_jupyter");
+const VIEWS = join(PACKAGE, "widgets", "static");
+const THREE = readFileSync(join(HERE, "node_modules", "three", "LICENSE"), "utf8");
 const TARGETS = [
   // anywidget imports the script of a view as a module; a page executes its scripts as they are.
-  { source: "src/views", output: join(PACKAGE, "widgets", "static"), format: "esm" },
+  { source: "src/views", output: VIEWS, format: "esm" },
   { source: "src/page", output: join(PACKAGE, "static"), format: "iife" },
+  // Views load these when they are needed. They contain three.js.
+  { source: "src/viewers", output: join(VIEWS, "viewers"), format: "esm", minify: true },
 ];
 const TESTS = { source: "test", output: join(HERE, "build") };
 const OPTIONS = { absWorkingDir: HERE, bundle: true, charset: "utf8", target: "es2022" };
@@ -28,10 +32,12 @@ function sources(folder, ending = ".ts") {
 /** Return the content of each bundle by its path. */
 async function bundles() {
   const made = new Map();
-  for (const { source, output, format } of TARGETS) {
+  for (const { source, output, format, minify } of TARGETS) {
     for (const path of sources(source)) {
-      const banner = { js: `// Made from js/${path} by \`make js-build\`; do not edit it here.` };
-      const options = { ...OPTIONS, entryPoints: [path], format, banner, write: false };
+      const origin = `// Made from js/${path} by \`make js-build\`; do not edit it here.`;
+      const license = minify ? `\n/*! It contains three.js:\n\n${THREE}*/` : "";
+      const banner = { js: origin + license };
+      const options = { ...OPTIONS, entryPoints: [path], format, minify, banner, write: false };
       const { outputFiles } = await build(options);
       made.set(join(output, `${basename(path, ".ts")}.js`), outputFiles[0].text);
     }

@@ -13,6 +13,7 @@ import traitlets as t
 
 from ..client.server import READ_TIMEOUT
 from ..errors import ComfyDeployError
+from ..lifeline import STATIC
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
 FETCHERS = 3
 """How many files a view fetches for its page at the same time."""
+
+VIEWERS = {path.stem: path for path in (STATIC / "viewers").glob("*.js")}
+"""Scripts that views load only at times, by their names: they are large."""
 
 _VIEW_FIELDS = frozenset({"filename", "subfolder", "type", "machine"})
 
@@ -84,6 +88,11 @@ class View(anywidget.AnyWidget):
         if self._fetchers is None:
             self._fetchers = ThreadPoolExecutor(FETCHERS, thread_name_prefix="comfydeploy-files")
         self._fetchers.submit(self._fetch, message)
+
+    def _on_script(self, message: dict[str, Any], _: object) -> None:
+        """Send one of `VIEWERS` to the page, which imports it."""
+        answer = {"kind": "file", "id": message["id"], "mime": "text/javascript"}
+        self.send(answer, [VIEWERS[message["name"]].read_bytes()])
 
     def _fetch(self, message: dict[str, Any]) -> None:
         """Send a file to the page, or only its size if the message has ``only_size``."""

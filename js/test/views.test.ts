@@ -252,6 +252,32 @@ test("outputs that the author did not choose are made when they are opened", () 
   assert.ok(rest.querySelector(".cd-tile"));
 });
 
+test("a model is shown in 3D on a click; what goes wrong is told in its tile", async () => {
+  const items = [
+    { ...ITEM, name: "a.glb", kind: "3d" },
+    { ...ITEM, name: "b.spz", kind: "3d" },
+  ];
+  const { el } = showResult({ items });
+  const buttons = () => [...el.querySelectorAll<HTMLButtonElement>(".cd-tile > .cd-button")];
+  assert.equal(buttons().length, 1, "a splat in a format of its own has none");
+  const [button] = buttons();
+  assert.ok(button);
+  const told = () => find(el, ".cd-said").textContent;
+  for (const [length, said] of [
+    [String(65 << 20), "With 65.0 MiB it is too large; at most 64.0 MiB"],
+    ["10", "It is not available any more"],
+  ] as const) {
+    globalThis.fetch = async (url, options) => {
+      if (String(url).includes("check-status")) return Response.json({ instance: "one" });
+      const status = options?.method === "HEAD" ? 200 : 404;
+      return new Response(null, { status, headers: { "Content-Length": length } });
+    };
+    button.click();
+    await until(() => !button.disabled);
+    assert.equal(told(), `It cannot be shown in 3D. ${said}.`);
+  }
+});
+
 test("a long text is only in the page while it is open", () => {
   const long = "word ".repeat(1000);
   const texts = [{ node: "Text", text: long, beginning: "word", waits: false }];

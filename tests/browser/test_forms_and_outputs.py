@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 import json
+import math
 import re
+import struct
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +18,7 @@ from playwright.sync_api import expect
 
 from tests.browser.accessibility import assert_accessible
 from tests.browser.test_run_panel import PANEL, assert_neat, press
+from tests.waiting import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -252,6 +256,113 @@ def test_outputs_of_all_kinds(open_notebook: Any, lab: JupyterProcess, theme: st
     assert_accessible(panel)
     expect(panel.locator(".cd-run .cd-frame").first).to_be_visible()
     assert re.search(r"alert\(1\)", gallery.inner_text()), "shown as text, not obeyed"
+
+
+def glb(change: str = "") -> bytes:
+    """Return a cube whose corners have colours, in one buffer of a GLB file."""
+    corners = list(itertools.product((0.0, 1.0), repeat=3))
+    faces = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
+    triangles = [n for a, b, c, d in faces for n in (a, b, c, a, c, d)]
+    points = struct.pack("<24f", *(value for corner in corners for value in corner))
+    data = points + points + struct.pack("<36H", *triangles)
+    values = {"bufferView": 0, "componentType": 5126, "count": 8, "type": "VEC3"}
+    described = {
+        "asset": {"version": "2.0"},
+        "scene": 0,
+        "scenes": [{"nodes": [0]}],
+        "nodes": [{"mesh": 0}],
+        "meshes": [{"primitives": [{"attributes": {"POSITION": 0, "COLOR_0": 1}, "indices": 2}]}],
+        "buffers": [{"byteLength": len(data)}],
+        "bufferViews": [
+            {"buffer": 0, "byteOffset": start, "byteLength": size}
+            for start, size in ((0, 96), (96, 96), (192, 72))
+        ],
+        "accessors": [
+            {**values, "min": [0, 0, 0], "max": [1, 1, 1]},
+            {**values, "bufferView": 1},
+            {"bufferView": 2, "componentType": 5123, "count": 36, "type": "SCALAR"},
+        ],
+    }
+    if change:
+        described["accessors"][0]["count"] = 4_000_000_000
+    text = json.dumps(described).encode()
+    text += b" " * (-len(text) % 4)
+    parts = struct.pack("<I4s", len(text), b"JSON") + text
+    parts += struct.pack("<I4s", len(data), b"BIN\0") + data
+    return b"glTF" + struct.pack("<II", 2, 12 + len(parts)) + parts
+
+
+def ply() -> bytes:
+    """Return a cloud of points on a helix, each with a colour."""
+    head = "ply\nformat ascii 1.0\nelement vertex 2000\n"
+    head += "".join(f"property float {name}\n" for name in "xyz")
+    head += "".join(f"property uchar {name}\n" for name in ("red", "green", "blue"))
+    lines = [
+        f"{math.cos(n / 50):.3f} {n / 1000 - 1:.3f} {math.sin(n / 50):.3f} 255 {n // 8} 0"
+        for n in range(2000)
+    ]
+    return f"{head}end_header\n{chr(10).join(lines)}\n".encode()
+
+
+def test_models_can_be_turned(open_notebook: Any, lab: JupyterProcess) -> None:
+    files = {
+        "cube.glb": encoded(glb()),
+        "cloud.ply": encoded(ply()),
+        "lies.glb": encoded(glb("count")),
+        "text.ply": encoded(b"no model"),
+        "points.spz": encoded(b"x"),
+    }
+    output = {"files": json.dumps(files), "output": json.dumps({"3d": [made(n) for n in files]})}
+    graph = {"1": {"class_type": "TestOutput", "inputs": {**output, "token": "models"}}}
+    (lab.root / "models.json").write_text(json.dumps(graph))
+    opened = open_notebook("models", PANEL.format("models.json"))
+    page, gallery = opened.page, opened.panel.locator(".comfydeploy-gallery")
+    press(opened.panel, "Run")
+    expect(opened.panel.locator("b", has_text="Success")).to_be_visible()
+    tiles = gallery.locator(".cd-tile")
+    tiles.first.scroll_into_view_if_needed()
+    view = "View in 3D"
+    expect(tiles.filter(has_text="points.spz").get_by_text(view)).to_have_count(0)
+    for name, said in (
+        ("lies.glb", "It cannot be shown in 3D. The file is broken."),
+        ("text.ply", "It cannot be shown in 3D. It is neither a GLB nor a PLY file."),
+    ):
+        tiles.filter(has_text=name).get_by_text(view).click()
+        expect(tiles.filter(has_text=name)).to_contain_text(said)
+    canvas = gallery.locator(".cd-stage canvas")
+    for name in ("cube.glb", "cloud.ply"):
+        tiles.filter(has_text=name).get_by_text(view).click()
+        expect(gallery.get_by_label(f"{name}; arrow keys turn it")).to_be_visible()
+        expect(canvas).to_have_count(1)
+        canvas.scroll_into_view_if_needed()
+        until(lambda: colours(canvas) > 20, what="nothing is drawn")
+        opened.shoot(f"model-{name}")
+    before = canvas.screenshot()
+    canvas.focus()
+    page.keyboard.press("ArrowRight")
+    until(lambda: canvas.screenshot() != before)
+    turned = canvas.screenshot()
+    box = canvas.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 100, box["y"] + 100)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 200, box["y"] + 150, steps=4)
+    page.mouse.up()
+    until(lambda: canvas.screenshot() != turned)
+    assert_neat(opened.panel)
+    assert_accessible(opened.panel)
+    gallery.get_by_label("Close the 3D view").click()
+    expect(canvas).to_have_count(0)
+    expect(tiles.filter(has_text="cloud.ply").get_by_text(view)).to_be_focused()
+    page.evaluate("HTMLCanvasElement.prototype.getContext = () => null")
+    tiles.filter(has_text="cube.glb").get_by_text(view).click()
+    expect(tiles.filter(has_text="cube.glb")).to_contain_text("This browser has no WebGL")
+
+
+def colours(canvas: Locator) -> int:
+    """Return the number of different colours in the picture of an element."""
+    picture = Image.open(io.BytesIO(canvas.screenshot())).convert("RGB").resize((64, 64))
+    return len(picture.getcolors(64 * 64) or ())
 
 
 def pixel(image: Locator, share: float) -> tuple[int, int, int]:

@@ -13,7 +13,11 @@ from comfydeploy_jupyter.lifeline import STATIC
 from tests.comfyui_server import REPOSITORY
 
 SOURCES = REPOSITORY / "js" / "src"
-FOLDERS = {"views": STATIC, "page": REPOSITORY / "comfydeploy_jupyter" / "static"}
+FOLDERS = {
+    "views": STATIC,
+    "viewers": STATIC / "viewers",
+    "page": REPOSITORY / "comfydeploy_jupyter" / "static",
+}
 
 
 def widgets(base: type) -> set[type]:
@@ -34,15 +38,25 @@ def test_each_script_has_a_source_and_each_source_a_script(folder: str) -> None:
     assert made == {path.stem for path in (SOURCES / folder).glob("*.ts")} != set()
 
 
+def imports(script: str, pattern: str) -> bool:
+    return re.search(pattern, script, re.MULTILINE) is not None
+
+
 def test_each_widget_has_a_script_that_needs_no_other() -> None:
     scripts = {widget: vars(widget)["_esm"] for widget in widgets(anywidget.AnyWidget)}
     assert len(scripts) == len(list(STATIC.glob("*.js")))
-    importing = {
-        widget.__name__
-        for widget, script in scripts.items()
-        if re.search(r"^\s*import\b|\bimport\(|\brequire\(", script, re.MULTILINE)
-    }
-    assert importing == set()
+    for widget, script in scripts.items():
+        assert not imports(script, r"^\s*import\b(?!\()|\brequire\("), widget
+    later = {one.__name__ for one, script in scripts.items() if imports(script, r"\bimport\(")}
+    assert later == {"Gallery"}, "the view of 3D models, when one is opened"
+
+
+def test_the_viewer_of_models_is_light_and_has_its_licence() -> None:
+    script = (STATIC / "viewers" / "model_viewer.js").read_text(encoding="utf-8")
+    assert len(script.encode()) < 800_000
+    assert "Copyright © 2010-2026 three.js authors" in script
+    assert "Permission is hereby granted, free of charge" in script
+    assert not imports(script, r"^\s*import\b|\bimport\(|\brequire\(")
 
 
 def test_architecture_lists_each_source() -> None:

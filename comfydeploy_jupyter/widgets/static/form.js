@@ -161,24 +161,28 @@ var Files = class {
   /** Return the URL of a file; with `side`, of a copy of a picture with at most so many pixels. */
   async url(query, side = 0) {
     const base = await pageServer(this.model.get("server"));
-    if (base === null) return String(await this.ask(query, side));
+    if (base === null) return String(await this.askForFile(query, side));
     return `${base}comfyui-deploy/view?${query}${side ? `&thumbnail=${side}` : ""}`;
   }
   /** Return how many bytes a file has; -1 where the server does not say. */
   async size(query) {
     const base = await pageServer(this.model.get("server"));
-    if (base === null) return Number(await this.ask(query, 0, true));
+    if (base === null) return Number(await this.askForFile(query, 0, true));
     const url = `${base}comfyui-deploy/view?${query}`;
     const reply = await fetch(url, { method: "HEAD", headers: pageHeaders() });
     if (!reply.ok) throw new Error(`HTTP ${reply.status}`);
     return Number(reply.headers.get("Content-Length") ?? -1);
   }
-  ask(query, side, only_size = false) {
+  askForFile(query, side, only_size = false) {
+    return this.ask({ kind: "file", query, side, only_size });
+  }
+  /** Send a message, and return what the kernel answers: a blob URL, or a number. */
+  ask(message) {
     const id = newId();
     const answer = new Promise((resolve, reject) => {
       this.waiting.set(id, { resolve, reject });
     });
-    this.model.send({ kind: "file", id, query, side, only_size });
+    this.model.send({ ...message, id });
     return answer;
   }
   /** Show a file in a picture, video or sound; `failed` is called where it cannot be shown. */

@@ -108,24 +108,28 @@ var Files = class {
   /** Return the URL of a file; with `side`, of a copy of a picture with at most so many pixels. */
   async url(query, side = 0) {
     const base = await pageServer(this.model.get("server"));
-    if (base === null) return String(await this.ask(query, side));
+    if (base === null) return String(await this.askForFile(query, side));
     return `${base}comfyui-deploy/view?${query}${side ? `&thumbnail=${side}` : ""}`;
   }
   /** Return how many bytes a file has; -1 where the server does not say. */
   async size(query) {
     const base = await pageServer(this.model.get("server"));
-    if (base === null) return Number(await this.ask(query, 0, true));
+    if (base === null) return Number(await this.askForFile(query, 0, true));
     const url = `${base}comfyui-deploy/view?${query}`;
     const reply = await fetch(url, { method: "HEAD", headers: pageHeaders() });
     if (!reply.ok) throw new Error(`HTTP ${reply.status}`);
     return Number(reply.headers.get("Content-Length") ?? -1);
   }
-  ask(query, side, only_size = false) {
+  askForFile(query, side, only_size = false) {
+    return this.ask({ kind: "file", query, side, only_size });
+  }
+  /** Send a message, and return what the kernel answers: a blob URL, or a number. */
+  ask(message) {
     const id = newId();
     const answer = new Promise((resolve, reject) => {
       this.waiting.set(id, { resolve, reject });
     });
-    this.model.send({ kind: "file", id, query, side, only_size });
+    this.model.send({ ...message, id });
     return answer;
   }
   /** Show a file in a picture, video or sound; `failed` is called where it cannot be shown. */
@@ -220,6 +224,92 @@ var Lightbox = class {
   }
 };
 
+// src/gallery/model_view.ts
+var LARGEST = 64 << 20;
+var READABLE = /\.(glb|gltf|ply)$/i;
+var VIEWER = "model_viewer";
+function canBeTurned(item) {
+  return item.kind === "3d" && READABLE.test(item.name);
+}
+function turnButton(page, item, tile2) {
+  const problem = h("div", { className: "cd-faint cd-said", role: "status" });
+  const button = h(
+    "button",
+    {
+      type: "button",
+      className: "cd-button",
+      title: `Show ${nameOf(item)} in 3D`,
+      onclick: () => open()
+    },
+    icon("arrows"),
+    " View in 3D"
+  );
+  const open = async () => {
+    button.disabled = true;
+    problem.textContent = "Loading …";
+    tile2.append(problem);
+    try {
+      const view = await modelView(page, item, () => {
+        view.replaceWith(tile2);
+        button.focus();
+      });
+      tile2.replaceWith(view);
+      problem.remove();
+    } catch (error) {
+      problem.textContent = `It cannot be shown in 3D. ${error.message}.`;
+    } finally {
+      button.disabled = false;
+    }
+  };
+  return button;
+}
+async function modelView(page, item, closed) {
+  const { files } = page;
+  const size = await files.size(item.query);
+  if (size > LARGEST) throw tooLarge(size);
+  const reply = await fetch(await files.url(item.query), { headers: pageHeaders() });
+  if (!reply.ok) throw new Error("It is not available any more");
+  const content = await reply.arrayBuffer();
+  if (content.byteLength > LARGEST) throw tooLarge(content.byteLength);
+  const viewer = await import(String(await files.ask({ kind: "script", name: VIEWER })));
+  const stage = h("div", { className: "cd-stage" });
+  page.models.close();
+  const shown = await viewer.show(stage, content);
+  shown.canvas.tabIndex = 0;
+  shown.canvas.setAttribute("role", "img");
+  shown.canvas.setAttribute("aria-label", `${nameOf(item)}; arrow keys turn it, + and - zoom`);
+  page.models.opened(() => {
+    shown.close();
+    closed();
+  });
+  return h(
+    "figure",
+    { className: "cd-model" },
+    stage,
+    h(
+      "figcaption",
+      { className: "cd-line" },
+      h("span", { className: "cd-grow" }, downloadLink(files, item)),
+      iconButton("times", "Close the 3D view", () => page.models.close())
+    )
+  );
+}
+function tooLarge(size) {
+  return new Error(`With ${formatBytes(size)} it is too large; at most ${formatBytes(LARGEST)}`);
+}
+var OpenModel = class {
+  end = null;
+  /** Note how the model that is shown now is closed. */
+  opened(end) {
+    this.end = end;
+  }
+  close() {
+    const { end } = this;
+    this.end = null;
+    end?.();
+  }
+};
+
 // src/gallery/outputs.ts
 var SIDE = 384;
 var FEW = 4;
@@ -303,6 +393,7 @@ function tile(page, item) {
     size,
     downloadLink(page.files, item, "")
   );
+  if (canBeTurned(item)) root.append(turnButton(page, item, root));
   page.seen.watch(root, async () => {
     try {
       const bytes = await page.files.size(item.query);
@@ -468,10 +559,11 @@ function render({ model, el }) {
   let seen = new WhenSeen();
   const content = h("div");
   const lightbox = new Lightbox();
+  const models = new OpenModel();
   const spoken = h("span", { className: "cd-unseen", role: "status" });
   el.append(spoken, content, lightbox.root);
   const outputs = ({ items, pairs, texts }, waits) => {
-    const page = { files, seen };
+    const page = { files, seen, models };
     const compared = new Set(pairs.flat());
     const own = items.filter((item, place) => item.waits === waits && !compared.has(place));
     const of = (...kinds) => own.filter(({ kind }) => kinds.includes(kind));
@@ -556,6 +648,7 @@ function render({ model, el }) {
     seen.end();
     seen = new WhenSeen();
     lightbox.close();
+    models.close();
     el.hidden = !result.prompt_id;
     const count = result.prompt_id ? result.items.length : 0;
     const files2 = count === 1 ? "1 file" : `${count} files`;
@@ -585,6 +678,7 @@ function render({ model, el }) {
   showBusy();
   show();
   return () => {
+    models.close();
     seen.end();
     events.end();
     files.end();

@@ -2,6 +2,7 @@
 
 import type { Files } from "../files.ts";
 import type { WhenSeen } from "../when_seen.ts";
+import type { OpenModel } from "./model_view.ts";
 
 export type Item = {
   name: string;
@@ -16,7 +17,7 @@ export type Item = {
 };
 
 /** What the parts of a gallery need to show a file. */
-export type Page = { files: Files; seen: WhenSeen };
+export type Page = { files: Files; seen: WhenSeen; models: OpenModel };
 
 export const LARGEST_COPY = 1024; // pixels of a picture that browsers cannot show themselves
 

@@ -4,6 +4,7 @@ import { h, icon } from "../dom.ts";
 import { formatBytes } from "../format.ts";
 import { downloadLink } from "./download_link.ts";
 import { type Item, LARGEST_COPY, nameOf, type Page } from "./item.ts";
+import { canBeTurned, turnButton } from "./model_view.ts";
 
 const SIDE = 384; // pixels of a small copy
 const FEW = 4; // so many pictures are shown larger
@@ -104,6 +105,7 @@ export function tile(page: Page, item: Item): HTMLElement {
     size,
     downloadLink(page.files, item, ""),
   );
+  if (canBeTurned(item)) root.append(turnButton(page, item, root));
   page.seen.watch(root, async () => {
     try {
       const bytes = await page.files.size(item.query);

@@ -4,6 +4,7 @@ import { h, icon, setText, setUpRoot } from "../dom.ts";
 import { Files, type FilesTraits } from "../files.ts";
 import type { Item } from "../gallery/item.ts";
 import { Lightbox } from "../gallery/lightbox.ts";
+import { OpenModel } from "../gallery/model_view.ts";
 import {
   comparison,
   type OutputText,
@@ -43,12 +44,13 @@ function render({ model, el }: Context<FilesTraits & { result: Result; busy: boo
   let seen = new WhenSeen();
   const content = h("div");
   const lightbox = new Lightbox();
+  const models = new OpenModel();
   const spoken = h("span", { className: "cd-unseen", role: "status" });
   el.append(spoken, content, lightbox.root);
 
   /** The outputs that are shown at once, or those below "Other outputs". */
   const outputs = ({ items, pairs, texts }: Result, waits: boolean): HTMLElement[] => {
-    const page = { files, seen };
+    const page = { files, seen, models };
     const compared = new Set(pairs.flat());
     const own = items.filter((item, place) => item.waits === waits && !compared.has(place));
     const of = (...kinds: Item["kind"][]) => own.filter(({ kind }) => kinds.includes(kind));
@@ -140,6 +142,7 @@ function render({ model, el }: Context<FilesTraits & { result: Result; busy: boo
     seen.end();
     seen = new WhenSeen();
     lightbox.close();
+    models.close();
     el.hidden = !result.prompt_id;
     const count = result.prompt_id ? result.items.length : 0;
     const files = count === 1 ? "1 file" : `${count} files`;
@@ -171,6 +174,7 @@ function render({ model, el }: Context<FilesTraits & { result: Result; busy: boo
   showBusy();
   show();
   return () => {
+    models.close();
     seen.end();
     events.end();
     files.end();
