@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+import tempfile
+import threading
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 import traitlets as t
 
 from ..client import Result
 from ..client.events import FINAL
+from ..errors import ComfyDeployError, NotFoundError
 from ..lifeline import script
+from .history_facts import RunGraphs, entry_of, folder_of
 from .view import View
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
+    from pathlib import Path
 
-    from ..client import Run, Workflow
+    from ..client import Deletion, Run, Workflow
+    from ..graphs.form_fields import FormField
     from .base import Panel
 
-PAGE = 12
-"""How many runs are shown at first, and how many more at a time."""
+PAGE = 100
+"""How many runs are requested at first, and how many more at a time."""
+
+PICTURES = "image"
+"""The kind of form field that takes a picture."""
 
 
 class History(View):
-    """Lists the earlier runs of a workflow, whether a panel or a script started them.
+    """Shows the earlier runs of a workflow, whether a panel or a script started them.
 
     Parameters
     ----------
@@ -30,6 +41,23 @@ class History(View):
         The panel that it is in.
     show : callable
         Called with the `Result` of a run that the user chose.
+    reuse : callable
+        Called with the id of a run whose values the user wants to use again.
+    set_input : callable
+        Called with the key of an input and the path of a picture for it.
+
+    Attributes
+    ----------
+    runs : list of dict
+        The runs that have ended, newest first, as `entry_of` returns them.
+    more : bool
+        Whether there are older ones.
+    filter : dict
+        What the user has chosen: ``status``, ``search``, ``days``, ``label``, ``pinned``.
+    labels : list of list of str
+        The names and values of the labels of all runs that were shown.
+    inputs : list of list of str
+        The key and the label of each input of the form that takes a picture.
     """
 
     _esm = script("history")
@@ -38,36 +66,48 @@ class History(View):
     more = t.Bool(False).tag(sync=True)
     chosen = t.Unicode().tag(sync=True)
     opened = t.Bool(True).tag(sync=True)
+    filter = t.Dict().tag(sync=True)
+    labels: t.List[Any] = t.List().tag(sync=True)
+    inputs: t.List[Any] = t.List().tag(sync=True)
 
-    def __init__(self, panel: Panel, show: Callable[[Result], object]) -> None:
+    def __init__(
+        self,
+        panel: Panel,
+        show: Callable[[Result], object],
+        reuse: Callable[[str], object],
+        set_input: Callable[[str, Path], object],
+    ) -> None:
         self._show = show
+        self._reuse = reuse
+        self._set_input = set_input
         self._workflow: Workflow | None = None
-        self._limit = PAGE
         self._known: dict[str, Run] = {}
+        self._graphs = RunGraphs()
+        self._refreshing = threading.Lock()
         super().__init__(panel)
+        self.observe(lambda _: panel.start(self._apply_filter), "filter")
 
     def of(self, workflow: Workflow) -> list[Run]:
         """Show the runs of another workflow; return those that have not ended, oldest first."""
-        self._workflow, self._limit = workflow, PAGE
+        self._workflow, self._known = workflow, {}
+        with self.hold_sync():
+            self.runs, self.labels, self.filter = [], [], {}
         return self.refresh()
+
+    def offer(self, fields: Collection[FormField], definitions: dict[str, Any] | None) -> None:
+        """Offer the inputs of the form that take a picture."""
+        self.inputs = [[field.key, field.label] for field in fields if field.kind == PICTURES]
+        self._graphs = RunGraphs(definitions)
 
     def clear(self) -> None:
         """Show no runs."""
         self._workflow, self._known = None, {}
         with self.hold_sync():
-            self.runs, self.more, self.chosen = [], False, ""
+            self.runs, self.more, self.chosen, self.filter = [], False, "", {}
 
     def refresh(self) -> list[Run]:
-        """Request the runs again; return those that have not ended, oldest first."""
-        if self._workflow is None:
-            return []
-        found = self._panel.comfy.runs(limit=self._limit + 1, of=self._workflow)
-        self._known = {run.prompt_id: run for run in found}
-        ended = [run for run in found[: self._limit] if run.known["status"] in FINAL]
-        with self.hold_sync():
-            self.runs = [_entry(run) for run in ended]
-            self.more = len(found) > self._limit
-        return [run for run in found[::-1] if run.known["status"] not in FINAL]
+        """Request the newest runs again; return those that have not ended, oldest first."""
+        return self._load(0)
 
     def record(self, prompt_id: str) -> dict[str, Any]:
         """Return the record of a run.
@@ -80,41 +120,179 @@ class History(View):
         known = self._known.get(prompt_id)
         return self._panel.comfy.get(prompt_id).known if known is None else known.known
 
+    def _load(self, offset: int) -> list[Run]:
+        """Request a page of runs, and put them in the place of those that are shown there."""
+        workflow = self._workflow
+        if workflow is None:
+            return []
+        with self._refreshing:
+            found = self._panel.comfy.runs(PAGE + 1, offset, of=workflow, **self._conditions())
+            if workflow is not self._workflow:
+                return []
+            page = found[:PAGE]
+            self._known.update({run.prompt_id: run for run in page})
+            ended = [entry_of(run) for run in page if run.known["status"] in FINAL]
+            last = page[-1].known["created_at"] if page else ""
+            here = {run.prompt_id for run in page}
+            # Runs that are newer than this page, or older, stay; those between were deleted.
+            first = page[0].known["created_at"] if page else ""
+            newer = [r for r in self.runs if offset and r["created_at"] >= first]
+            older = [r for r in self.runs if len(found) > PAGE and r["created_at"] <= last]
+            kept = [
+                [entry for entry in part if entry["prompt_id"] not in here]
+                for part in (newer, older)
+            ]
+            labels = {tuple(each) for each in self.labels}
+            labels |= {pair for entry in ended for pair in entry["labels"].items()}
+            with self.hold_sync():
+                self.runs = [*kept[0], *ended, *kept[1]]
+                self.labels = [list(pair) for pair in sorted(labels)]
+                if offset or not kept[1]:
+                    self.more = len(found) > PAGE
+        return [run for run in found[::-1] if run.known["status"] not in FINAL]
+
+    def _conditions(self) -> dict[str, Any]:
+        """Return what the user has chosen as arguments of `Comfy.runs`."""
+        chosen: dict[str, Any] = self.filter
+        days = int(chosen.get("days") or 0)
+        name, value = chosen.get("label") or (None, None)
+        return {
+            "status": chosen.get("status") or None,
+            "search": chosen.get("search") or None,
+            "after": datetime.now().astimezone() - timedelta(days=days) if days else None,
+            "labels": None if name is None else {name: value},
+            "pinned": True if chosen.get("pinned") else None,
+        }
+
+    def _apply_filter(self) -> None:
+        self.runs = []
+        self.refresh()
+
+    def _tell(self, text: str, *, problem: bool = False) -> None:
+        """Show a message beside the runs."""
+        self.send({"kind": "told", "text": text, "problem": problem})
+
+    # -- messages of the page ------------------------------------------------------------------
+
     def _on_refresh(self, _: object, __: object) -> None:
         self._panel.start(self.refresh)
 
     def _on_more(self, _: object, __: object) -> None:
-        self._limit += PAGE
-        self._panel.start(self.refresh)
+        self._panel.start(self._load, len(self.runs))
 
     def _on_show(self, message: dict[str, Any], _: object) -> None:
         self._panel.start(self._choose, str(message["prompt_id"]))
 
+    def _on_reuse(self, message: dict[str, Any], _: object) -> None:
+        self._panel.start(self._use_values, str(message["prompt_id"]))
+
+    def _on_use(self, message: dict[str, Any], _: object) -> None:
+        picture = str(message["prompt_id"]), str(message["query"])
+        self._panel.start(self._use_picture, *picture, str(message["key"]))
+
+    def _on_pin(self, message: dict[str, Any], _: object) -> None:
+        self._panel.start(self._pin, list(message["prompt_ids"]), bool(message["pinned"]))
+
+    def _on_delete(self, message: dict[str, Any], _: object) -> None:
+        ids = message.get("prompt_ids")
+        self._panel.start(self._delete, ids, bool(message.get("files")))
+
+    def _on_facts(self, message: dict[str, Any], _: object) -> None:
+        picture = str(message["prompt_id"]), str(message.get("query") or "")
+        self._panel.start(self._send_facts, *picture)
+
+    def _on_compare(self, message: dict[str, Any], _: object) -> None:
+        self._panel.start(self._send_differences, *map(str, message["prompt_ids"]))
+
+    # -- in threads ----------------------------------------------------------------------------
+
     def _choose(self, prompt_id: str) -> None:
-        workflow = self._workflow
-        source = None if workflow is None else workflow.source
-        result = Result(self._panel.comfy.server, self.record(prompt_id), source)
+        result = self._result(prompt_id)
         self.chosen = prompt_id
         self._show(result)
 
+    def _result(self, prompt_id: str) -> Result:
+        workflow = self._workflow
+        source = None if workflow is None else workflow.source
+        return Result(self._panel.comfy.server, self.record(prompt_id), source)
 
-def _entry(run: Run) -> dict[str, Any]:
-    """Return a run as the script in the page takes it."""
-    result = run.result
-    assert result is not None
-    # An EXR file has a small copy only where the server can make one.
-    pictures = [file for file in result.files if file.is_image]
-    pictures.extend(file for file in result.files if file.is_hdr)
-    kinds = {file.medium for file in result.files}
-    kind = next((word for word in ("video", "audio", "3d") if word in kinds), "")
-    changed = [f"{key}: {value}" for key, value in (run.known.get("inputs") or {}).items()]
-    return {
-        "prompt_id": run.prompt_id,
-        "status": result.status,
-        "title": "" if result.status == "success" else result.status.capitalize(),
-        "created_at": run.known["created_at"],
-        "seconds": result.execution_time,
-        "query": pictures[0].query if pictures else None,
-        "kind": kind or ("text" if result.texts else "file" if result.files else "no output"),
-        "summary": "\n".join(changed[:12]),
-    }
+    def _use_values(self, prompt_id: str) -> None:
+        self._reuse(prompt_id)
+        self._tell("The values and seeds of this run are in the form now.")
+
+    def _use_picture(self, prompt_id: str, query: str, key: str) -> None:
+        file = next(file for file in self._result(prompt_id).files if file.query == query)
+        label = dict(self.inputs).get(key, key)
+        with tempfile.TemporaryDirectory(prefix="comfydeploy-") as folder:
+            self._set_input(key, file.save(folder))
+        self._tell(f"{file.filename} is the picture of “{label}” now.")
+
+    def _pin(self, prompt_ids: list[str], pinned: bool) -> None:
+        try:
+            self._panel.comfy.runs.pin(prompt_ids, pinned)
+        except NotFoundError:
+            self._tell("A run was deleted in the meantime.", problem=True)
+            self.refresh()
+            return
+        chosen = set(prompt_ids)
+        self.runs = [
+            {**entry, "pinned": pinned} if entry["prompt_id"] in chosen else entry
+            for entry in self.runs
+        ]
+
+    def _delete(self, prompt_ids: list[str] | None, files: bool) -> None:
+        """Delete runs; None for all failed ones of the workflow."""
+        runs, workflow = self._panel.comfy.runs, self._workflow
+        if workflow is None:
+            return
+        try:
+            if prompt_ids is None:
+                deletion = runs.delete(of=workflow, status="failed", files=files)
+            else:
+                deletion = runs.delete(prompt_ids, files=files)
+        except ComfyDeployError as error:
+            self._tell(f"Not deleted: {error}", problem=True)
+        else:
+            self._tell(_report(deletion), problem=bool(deletion.kept))
+            kept = {kept.prompt_id for kept in deletion.kept if kept.file is None}
+            self._remove(prompt_ids, kept)
+        self.refresh()
+
+    def _remove(self, prompt_ids: list[str] | None, kept: set[str]) -> None:
+        """Remove deleted runs from the list."""
+
+        def is_deleted(entry: dict[str, Any]) -> bool:
+            meant = entry["prompt_id"] in prompt_ids if prompt_ids else entry["status"] == "failed"
+            return meant and entry["prompt_id"] not in kept
+
+        self.runs = [entry for entry in self.runs if not is_deleted(entry)]
+
+    def _send_facts(self, prompt_id: str, query: str) -> None:
+        """Send what the page shows beside a picture in full size."""
+        answer: dict[str, Any] = {"kind": "facts", "prompt_id": prompt_id, "query": query}
+        server = self._panel.comfy.server
+        try:
+            prompts = self._graphs.prompts(server, prompt_id)
+            folder = folder_of(server, dict(parse_qsl(query))) if query else ""
+        except ComfyDeployError as error:
+            self.send({**answer, "prompts": [], "folder": "", "problem": str(error)})
+            return
+        self.send({**answer, "prompts": prompts, "folder": folder})
+
+    def _send_differences(self, first: str, second: str) -> None:
+        """Send the values in which two runs differ."""
+        answer: dict[str, Any] = {"kind": "differences", "prompt_ids": [first, second]}
+        try:
+            lines = self._graphs.differences(self._panel.comfy.server, first, second)
+        except ComfyDeployError as error:
+            self.send({**answer, "lines": [], "problem": str(error)})
+            return
+        self.send({**answer, "lines": lines})
+
+
+def _report(deletion: Deletion) -> str:
+    """Return what was deleted, and the first reasons why something was kept."""
+    reasons = list(dict.fromkeys(kept.reason for kept in deletion.kept))
+    more = " …" if len(reasons) > 3 else ""
+    why = f" ({'; '.join(reasons[:3])}{more})" if reasons else ""
+    return f"{deletion}{why}."

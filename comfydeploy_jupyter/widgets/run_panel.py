@@ -300,7 +300,7 @@ class RunPanel(Panel):
         self._start = StartBox(self, self._pick_start, self._show_example)
         self._gallery = Gallery(self, self.reuse)
         self._gallery.machine = self._machine
-        self._history = History(self, self._gallery.show)
+        self._history = History(self, self._gallery.show, self.reuse, self.set_input)
         self._follower = Follower(self, self._progress, self._update, self._ended)
         inputs = box("cd-inputs", self._presets, self._form)
         result = box("cd-result", self._preview, self._gallery)
@@ -439,6 +439,7 @@ class RunPanel(Panel):
             ("Some inputs that the workflow's author chose do not exist", made.warnings),
         )
         self._update()
+        self._history.offer(made.fields, self._definitions)
         if self._definitions is not None:
             for run in self._history.of(workflow):
                 self._follower.add(run)

@@ -4,7 +4,7 @@ import { parseJson } from "./format.ts";
 
 const REACH_TIMEOUT = 5000; // ms
 
-type PageConfig = { baseUrl?: string; token?: string };
+type PageConfig = { baseUrl?: string; token?: string; serverRoot?: string };
 
 /** Which server the kernel uses: the path of its base URL, and its id. Empty until that is known. */
 export type ServerFacts = { base?: string; instance?: string };
@@ -36,6 +36,15 @@ export function pageHeaders(): Record<string, string> {
   const { token } = pageConfig();
   if (token) headers.Authorization = `token ${token}`;
   return headers;
+}
+
+/** Return the address of a folder in JupyterLab; null where it is not below Jupyter's root. */
+export function folderAddress(folder: string): string | null {
+  const { baseUrl, serverRoot } = pageConfig();
+  const root = serverRoot?.replace(/\/+$/, "");
+  if (!baseUrl || root === undefined || !`${folder}/`.startsWith(`${root}/`)) return null;
+  const parts = folder.slice(root.length + 1).split("/");
+  return `${baseUrl}lab/tree/${parts.map(encodeURIComponent).join("/")}`;
 }
 
 const reached = new Map<string, Promise<string | null>>();

@@ -143,20 +143,44 @@ const RUN = {
   title: "",
   created_at: "2020-01-02T03:04:05Z",
   seconds: 61,
-  query: "filename=a.png",
+  pictures: [{ name: "a.png", kind: "image", query: "filename=a.png" }],
   kind: "file",
   summary: "3.seed: 1",
+  pinned: false,
+  labels: {},
+  seeds: ["1"],
+  problem: "",
+};
+const HISTORY = {
+  runs: [RUN],
+  more: false,
+  chosen: "",
+  opened: true,
+  filter: {},
+  labels: [],
+  inputs: [],
+  server: SERVER,
 };
 
+/** Return a button by its text or its accessible name. */
+function named(root: ParentNode, name: string): HTMLButtonElement {
+  const all = [...root.querySelectorAll("button")];
+  const found = all.find(
+    (each) => each.textContent?.trim() === name || each.getAttribute("aria-label") === name,
+  );
+  assert.ok(found, `there is no button ${name}`);
+  return found;
+}
+
 test("earlier runs are shown with a small picture, and a click shows one", async () => {
-  const runs = [RUN, { ...RUN, prompt_id: "p2", query: null, kind: "text" }];
-  const state = { runs, more: true, chosen: "p2", opened: true, server: SERVER };
-  const { model, el } = show(history, state);
+  const runs = [RUN, { ...RUN, prompt_id: "p2", pictures: [], kind: "text" }];
+  const { model, el } = show(history, { ...HISTORY, runs, more: true, chosen: "p2" });
   assert.equal(find(el, "summary").textContent, "History (2+)");
   scrollEverywhere();
   const image = find<HTMLImageElement>(el, "img");
   await until(() => image.src !== "");
   assert.match(image.src, /view\?filename=a.png&thumbnail=192$/);
+  assert.deepEqual(model.takeSent(), [{ kind: "more" }]);
   const [first, second] = el.querySelectorAll<HTMLButtonElement>(".cd-run");
   assert.equal(second?.getAttribute("aria-pressed"), "true");
   first?.focus();
@@ -166,6 +190,108 @@ test("earlier runs are shown with a small picture, and a click shows one", async
   assert.equal(document.activeElement, el.querySelector(".cd-run"), "the focus stays");
   model.set("runs", []);
   assert.equal(el.hidden, true);
+});
+
+test("only the cards near the visible ones are in the page", () => {
+  const runs = Array.from({ length: 1000 }, (_, n) => ({ ...RUN, prompt_id: `p${n}` }));
+  const { el } = show(history, { ...HISTORY, runs });
+  const cards = el.querySelectorAll(".cd-run");
+  assert.ok(cards.length > 0 && cards.length < 50, `${cards.length} cards`);
+  press(cards[0] as HTMLElement, "End");
+  const last = document.activeElement?.closest("li");
+  assert.equal(last?.getAttribute("aria-posinset"), "1000");
+  assert.ok(el.querySelectorAll(".cd-run").length < 50);
+});
+
+test("runs are deleted after a question", () => {
+  const failed = { ...RUN, prompt_id: "p2", status: "failed", title: "Failed" };
+  const { model, el } = show(history, { ...HISTORY, runs: [RUN, failed] });
+  named(el, "Delete all failed …").click();
+  const dialog = [...el.querySelectorAll("dialog")].find((each) => each.open);
+  assert.ok(dialog);
+  named(dialog, "Cancel").click();
+  assert.deepEqual(model.takeSent(), []);
+  named(el, "Delete all failed …").click();
+  named(dialog, "Delete").click();
+  assert.deepEqual(model.takeSent(), [{ kind: "delete", prompt_ids: null, files: false }]);
+  for (const box of el.querySelectorAll<HTMLInputElement>(".cd-select")) box.click();
+  named(el, "Delete …").click();
+  find<HTMLInputElement>(dialog, "input").click();
+  named(dialog, "Delete").click();
+  assert.deepEqual(model.takeSent(), [{ kind: "delete", prompt_ids: ["p1", "p2"], files: true }]);
+  model.receive({ kind: "told", text: "2 runs deleted", problem: true });
+  assert.equal(find(el, ".cd-told").textContent, "2 runs deleted");
+  assert.ok(find(el, ".cd-told").classList.contains("cd-problem-text"));
+});
+
+test("a run is pinned, its values are used again, and two are compared", () => {
+  const older = { ...RUN, prompt_id: "p2" };
+  const { model, el } = show(history, { ...HISTORY, runs: [RUN, older] });
+  el.querySelector<HTMLButtonElement>(".cd-pin")?.click();
+  assert.deepEqual(model.takeSent(), [{ kind: "pin", prompt_ids: ["p1"], pinned: true }]);
+  const [first, second] = el.querySelectorAll<HTMLInputElement>(".cd-select");
+  first?.click();
+  named(el, "Use these values").click();
+  assert.deepEqual(model.takeSent(), [{ kind: "reuse", prompt_id: "p1" }]);
+  second?.click();
+  named(el, "Select none").click();
+  assert.equal(el.querySelectorAll(".cd-select:checked").length, 0);
+  for (const box of el.querySelectorAll<HTMLInputElement>(".cd-select")) box.click();
+  named(el, "Compare").click();
+  assert.deepEqual(model.takeSent(), [{ kind: "compare", prompt_ids: ["p2", "p1"] }]);
+  const lines = [
+    ["KSampler › steps", "4", "<b>8</b>"],
+    ["removed Note", "", ""],
+  ];
+  model.receive({ kind: "differences", prompt_ids: ["p2", "p1"], lines });
+  const cells = [...el.querySelectorAll(".cd-differences tbody :is(th, td)")];
+  assert.deepEqual(
+    cells.map((cell) => cell.textContent),
+    ["KSampler › steps", "4", "<b>8</b>", "removed Note"],
+  );
+});
+
+test("a picture in full size has its facts, and the arrows walk through all runs", () => {
+  const other = { name: "b.png", kind: "image", query: "filename=b.png" };
+  const runs = [RUN, { ...RUN, prompt_id: "p2", pictures: [other], seeds: ["7"] }];
+  const inputs = [["4.image", "Load Image: image"]];
+  const { model, el } = show(history, { ...HISTORY, runs, inputs });
+  el.querySelector<HTMLButtonElement>(".cd-larger")?.click();
+  const facts = { kind: "facts", prompt_id: "p1", query: "filename=a.png" };
+  assert.deepEqual(model.takeSent(), [facts]);
+  model.receive({ ...facts, prompts: [["Positive: text", "<i>a cat</i>"]], folder: "/out" });
+  assert.deepEqual(
+    [...el.querySelectorAll(".cd-prompt")].map((each) => each.textContent),
+    ["<i>a cat</i>", "/out"],
+  );
+  press(find(el, ".cd-lightbox"), "ArrowRight");
+  assert.match(find(el, ".cd-lightbox .cd-cut").textContent ?? "", /^b.png {2}\(2 of 2\)/);
+  assert.match(find(el, ".cd-about dl").textContent ?? "", /Seed7/);
+  model.takeSent();
+  named(el, "Use as Load Image: image").click();
+  const use = { kind: "use", prompt_id: "p2", query: "filename=b.png", key: "4.image" };
+  assert.deepEqual(model.takeSent(), [use]);
+  assert.equal(find<HTMLDialogElement>(el, ".cd-lightbox").open, false);
+});
+
+test("the history is filtered", async () => {
+  const labels = [["client", "acme"]];
+  const { model, el } = show(history, { ...HISTORY, labels });
+  const selects = el.querySelectorAll<HTMLSelectElement>(".cd-filters select");
+  const [status, , label] = selects;
+  assert.ok(status && label);
+  status.value = "failed";
+  status.dispatchEvent(new Event("change"));
+  label.value = "client: acme";
+  label.dispatchEvent(new Event("change"));
+  type(find<HTMLInputElement>(el, "input[type=search]"), " cat ");
+  const wanted = { search: "cat", status: "failed", days: 0, label: labels[0], pinned: false };
+  await until(() => (model.get("filter") as { search?: string }).search === "cat");
+  assert.deepEqual(model.get("filter"), wanted);
+  model.set("runs", []);
+  assert.equal(el.hidden, false, "so that the filter can be removed");
+  named(el, "Show all runs again").click();
+  assert.equal((model.get("filter") as { status?: string }).status, "");
 });
 
 const ITEM = { name: "a.png", kind: "image", query: "filename=a.png", small: true, waits: false };
@@ -364,7 +490,7 @@ test("no view listens after its end", () => {
     [copyButton, { text: "a", label: "Copy" }],
     [download, { label: "Save" }],
     [gallery, { result: RESULT, server: SERVER }],
-    [history, { runs: [RUN], more: false, chosen: "", opened: true, server: SERVER }],
+    [history, { ...HISTORY }],
     [keys, { running: false }],
     [lifeline, { around: "x", text: "" }],
     [models, { models: [], loaded: false, hashes: {} }],

@@ -184,12 +184,13 @@ var Lightbox = class {
     if (this.root.open) this.root.close();
   }
   /** Show a picture; arrows go to the others. `opener` gets the focus in the end. */
-  open(files, items, start, opener) {
+  open(files, items, start, opener, beside) {
     const { root } = this;
     let index = start;
     const image = h("img");
     const name = h("span", { className: "cd-grow cd-cut" });
     const line = h("div", { className: "cd-line" });
+    const panel = h("div", { className: "cd-side" });
     const show = (step) => {
       index = (index + step + items.length) % items.length;
       const item = items[index];
@@ -202,6 +203,7 @@ var Lightbox = class {
       files.show(image, item.query, side, () => {
         image.alt = `${nameOf(item)} is not available any more`;
       });
+      if (beside) panel.replaceChildren(beside(item, index, image));
       line.replaceChildren(name, ...turn, downloadLink(files, item, "Download"), close);
     };
     const turn = items.length > 1 ? [
@@ -210,15 +212,17 @@ var Lightbox = class {
     ] : [];
     const close = iconButton("times", "Close", () => root.close());
     root.onkeydown = (event) => {
+      event.stopPropagation();
+      if (event.target instanceof HTMLSelectElement) return;
       if (event.key === "ArrowLeft") show(-1);
       if (event.key === "ArrowRight") show(1);
-      event.stopPropagation();
     };
     root.onclick = (event) => {
       if (event.target === root) root.close();
     };
     root.onclose = () => opener.focus();
-    root.replaceChildren(line, h("div", { className: "cd-full" }, image));
+    const full = h("div", { className: "cd-full" }, image);
+    root.replaceChildren(line, beside ? h("div", { className: "cd-sides" }, full, panel) : full);
     root.showModal();
     show(0);
   }

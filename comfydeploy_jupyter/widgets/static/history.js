@@ -32,6 +32,13 @@ function iconButton(iconName, label, onclick, more = {}) {
     icon(iconName)
   );
 }
+function setText(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+function setAttribute(element, name, value) {
+  if (value === null) element.removeAttribute(name);
+  else element.setAttribute(name, value);
+}
 
 // src/format.ts
 function formatDuration(seconds) {
@@ -41,6 +48,15 @@ function formatDuration(seconds) {
   const minutes = Math.floor(whole / 60);
   if (minutes < 60) return `${minutes} min ${String(whole % 60).padStart(2, "0")} s`;
   return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
+}
+function formatBytes(size) {
+  let value = size;
+  for (const unit of ["B", "KiB", "MiB"]) {
+    if (value < 1024)
+      return unit === "B" ? `${Math.round(value)} B` : `${value.toFixed(1)} ${unit}`;
+    value /= 1024;
+  }
+  return `${value.toFixed(1)} GiB`;
 }
 function parseJson(text) {
   try {
@@ -62,6 +78,13 @@ function pageHeaders() {
   const { token } = pageConfig();
   if (token) headers.Authorization = `token ${token}`;
   return headers;
+}
+function folderAddress(folder) {
+  const { baseUrl, serverRoot } = pageConfig();
+  const root = serverRoot?.replace(/\/+$/, "");
+  if (!baseUrl || root === void 0 || !`${folder}/`.startsWith(`${root}/`)) return null;
+  const parts = folder.slice(root.length + 1).split("/");
+  return `${baseUrl}lab/tree/${parts.map(encodeURIComponent).join("/")}`;
 }
 var reached = /* @__PURE__ */ new Map();
 function pageServer({ base: given, instance }) {
@@ -144,6 +167,723 @@ var Files = class {
   }
 };
 
+// src/gallery/item.ts
+var LARGEST_COPY = 1024;
+var INVISIBLE = /[\p{Cc}\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/gu;
+function nameOf(item) {
+  return item.name.replace(INVISIBLE, "�");
+}
+
+// src/gallery/download_link.ts
+function downloadLink(files, item, text = nameOf(item)) {
+  const download = async (event) => {
+    event.preventDefault();
+    const url = await files.url(item.query);
+    const xsrf = url.startsWith("blob:") ? null : pageHeaders()["X-XSRFToken"];
+    const href = xsrf ? `${url}&_xsrf=${encodeURIComponent(xsrf)}` : url;
+    h("a", { href, download: item.name }).click();
+  };
+  return h(
+    "a",
+    {
+      href: "#",
+      className: "cd-download",
+      title: `Download ${nameOf(item)}`,
+      onclick: download
+    },
+    icon("download"),
+    text ? ` ${text}` : ""
+  );
+}
+
+// src/gallery/lightbox.ts
+var Lightbox = class {
+  root = h("dialog", { className: "cd-lightbox", "aria-label": "Picture in full size" });
+  close() {
+    if (this.root.open) this.root.close();
+  }
+  /** Show a picture; arrows go to the others. `opener` gets the focus in the end. */
+  open(files, items, start, opener, beside) {
+    const { root } = this;
+    let index = start;
+    const image = h("img");
+    const name = h("span", { className: "cd-grow cd-cut" });
+    const line = h("div", { className: "cd-line" });
+    const panel = h("div", { className: "cd-side" });
+    const show = (step) => {
+      index = (index + step + items.length) % items.length;
+      const item = items[index];
+      if (!item) return;
+      image.removeAttribute("src");
+      image.alt = nameOf(item);
+      const position = items.length > 1 ? `  (${index + 1} of ${items.length})` : "";
+      name.textContent = `${nameOf(item)}${position}`;
+      const side = item.kind === "hdr" ? LARGEST_COPY : 0;
+      files.show(image, item.query, side, () => {
+        image.alt = `${nameOf(item)} is not available any more`;
+      });
+      if (beside) panel.replaceChildren(beside(item, index, image));
+      line.replaceChildren(name, ...turn, downloadLink(files, item, "Download"), close);
+    };
+    const turn = items.length > 1 ? [
+      iconButton("chevron-left", "Previous picture", () => show(-1)),
+      iconButton("chevron-right", "Next picture", () => show(1))
+    ] : [];
+    const close = iconButton("times", "Close", () => root.close());
+    root.onkeydown = (event) => {
+      event.stopPropagation();
+      if (event.target instanceof HTMLSelectElement) return;
+      if (event.key === "ArrowLeft") show(-1);
+      if (event.key === "ArrowRight") show(1);
+    };
+    root.onclick = (event) => {
+      if (event.target === root) root.close();
+    };
+    root.onclose = () => opener.focus();
+    const full = h("div", { className: "cd-full" }, image);
+    root.replaceChildren(line, beside ? h("div", { className: "cd-sides" }, full, panel) : full);
+    root.showModal();
+    show(0);
+  }
+};
+
+// src/clipboard.ts
+var SHOWN_FOR = 1500;
+async function write(text) {
+  if (navigator.clipboard && window.isSecureContext) {
+    await navigator.clipboard.writeText(text);
+    return;
+  }
+  const area = h("textarea", { value: text });
+  area.style.cssText = "position: fixed; opacity: 0";
+  document.body.append(area);
+  area.select();
+  const done = document.execCommand("copy");
+  area.remove();
+  if (!done) throw new Error("the browser refuses");
+}
+async function copyText(text, button, restore) {
+  const label = button.textContent;
+  try {
+    await write(text);
+    button.textContent = "Copied";
+  } catch {
+    button.textContent = "Not copied";
+  }
+  setTimeout(
+    restore ?? (() => {
+      button.textContent = label;
+    }),
+    SHOWN_FOR
+  );
+}
+
+// src/history/run.ts
+function formatTime(iso) {
+  const date = new Date(iso);
+  const isToday = date.toDateString() === (/* @__PURE__ */ new Date()).toDateString();
+  const time = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  if (isToday) return time;
+  return `${date.toLocaleDateString([], { day: "numeric", month: "short" })} ${time}`;
+}
+function counted(count, noun) {
+  return `${count.toLocaleString()} ${noun}${count === 1 ? "" : "s"}`;
+}
+
+// src/history/about.ts
+function action(iconName, text, onclick) {
+  return h(
+    "button",
+    { type: "button", className: "cd-button", onclick },
+    icon(iconName),
+    ` ${text}`
+  );
+}
+function copyButton(text, label) {
+  const button = action(
+    "clipboard",
+    label,
+    () => copyText(text, button, () => button.replaceChildren(icon("clipboard"), ` ${label}`))
+  );
+  return button;
+}
+async function copyPicture(image) {
+  const canvas = h("canvas", { width: image.naturalWidth, height: image.naturalHeight });
+  canvas.getContext("2d")?.drawImage(image, 0, 0);
+  const content = new Promise((resolve, reject) => {
+    canvas.toBlob((blob) => blob ? resolve(blob) : reject(new Error("no picture")), "image/png");
+  });
+  await navigator.clipboard.write([new ClipboardItem({ "image/png": content })]);
+}
+var About = class {
+  constructor(run, item, image, files, inputs, actions) {
+    this.run = run;
+    this.item = item;
+    this.image = image;
+    image.addEventListener("load", () => this.measure(), { once: true });
+    this.measure();
+    files.size(item.query).then(
+      (size) => {
+        this.bytes.textContent = size < 0 ? "–" : formatBytes(size);
+      },
+      () => {
+        this.bytes.textContent = "gone";
+      }
+    );
+    const labels = Object.entries(run.labels).map((label) => label.join(": "));
+    const facts = [
+      ["Size", this.size],
+      ["File", this.bytes],
+      ["Seed", run.seeds.join(", ") || "–"],
+      ["Made", formatTime(run.created_at)],
+      ["Took", run.seconds === null ? "–" : formatDuration(run.seconds)],
+      ["Labels", labels.join(", ")]
+    ];
+    const rows = facts.filter(([, value]) => value).flatMap(([name, value]) => [
+      h("dt", {}, name),
+      value instanceof HTMLElement ? value : h("dd", { dir: "auto" }, value)
+    ]);
+    this.root.replaceChildren(
+      h("dl", {}, rows),
+      h("div", { className: "cd-line" }, this.buttons(inputs, actions)),
+      this.more
+    );
+    this.more.replaceChildren(h("span", { className: "cd-faint" }, "…"));
+  }
+  run;
+  item;
+  image;
+  root = h("div", { className: "cd-about" });
+  size = h("dd");
+  bytes = h("dd");
+  more = h("div", { className: "cd-prompts" });
+  /** Show what the kernel tells. */
+  tell({ prompts, folder, problem }) {
+    const parts = prompts.map(
+      ([label = "", text = ""]) => h(
+        "figure",
+        {},
+        h(
+          "figcaption",
+          { className: "cd-line cd-spread" },
+          h("b", { dir: "auto" }, label),
+          copyButton(text, "Copy")
+        ),
+        h("div", { className: "cd-prompt", tabIndex: 0, dir: "auto" }, text)
+      )
+    );
+    this.more.replaceChildren(...parts);
+    if (problem) this.more.append(h("div", { className: "comfydeploy-error" }, problem));
+    if (!folder) return;
+    const address = folderAddress(folder);
+    const link = address ? h(
+      "a",
+      { href: address, target: "_blank", rel: "noopener" },
+      icon("folder-open-o"),
+      " Open in JupyterLab"
+    ) : null;
+    this.more.append(
+      h(
+        "figure",
+        {},
+        h(
+          "figcaption",
+          { className: "cd-line cd-spread" },
+          h("b", {}, "Folder"),
+          link,
+          copyButton(folder, "Copy")
+        ),
+        h("div", { className: "cd-prompt", tabIndex: 0 }, folder)
+      )
+    );
+  }
+  measure() {
+    const { naturalWidth, naturalHeight } = this.image;
+    this.size.textContent = naturalWidth ? `${naturalWidth} × ${naturalHeight}` : "…";
+  }
+  buttons(inputs, actions) {
+    const { run, item } = this;
+    const buttons = [
+      action("reply", "Use these values", () => actions.reuse(run)),
+      action("thumb-tack", run.pinned ? "Unpin" : "Pin", () => actions.pin(run)),
+      action("trash-o", "Delete …", () => actions.remove(run))
+    ];
+    if (item.kind === "image" && "ClipboardItem" in window && window.isSecureContext) {
+      const copy = action("clone", "Copy picture", async () => {
+        try {
+          await copyPicture(this.image);
+          copy.lastChild?.replaceWith(" Copied");
+        } catch {
+          copy.lastChild?.replaceWith(" Not copied");
+        }
+      });
+      buttons.push(copy);
+    }
+    const [first] = inputs;
+    if (inputs.length === 1 && first?.[0]) {
+      const [key, label = key] = first;
+      buttons.push(action("sign-in", `Use as ${label}`, () => actions.use(run, item, key)));
+      return buttons;
+    }
+    if (!inputs.length) return buttons;
+    const choice = h(
+      "select",
+      { "aria-label": "Use this picture as an input" },
+      h("option", { value: "" }, "Use as input …"),
+      inputs.map(([key = "", label = key]) => h("option", { value: key }, label))
+    );
+    choice.onchange = () => {
+      if (choice.value) actions.use(run, item, choice.value);
+      choice.value = "";
+    };
+    return [...buttons, choice];
+  }
+};
+
+// src/gallery/outputs.ts
+var ICONS = {
+  image: "picture-o",
+  hdr: "picture-o",
+  video: "film",
+  audio: "music",
+  "3d": "cube",
+  file: "file-o"
+};
+var STEPS = {
+  ArrowLeft: -1,
+  ArrowDown: -1,
+  ArrowRight: 1,
+  ArrowUp: 1,
+  PageDown: -10,
+  PageUp: 10,
+  Home: -100,
+  End: 100
+};
+function tile(page, item) {
+  const size = h("span", { className: "cd-faint" });
+  const root = h(
+    "div",
+    { className: "cd-tile", title: nameOf(item) },
+    icon(ICONS[item.kind] ?? ICONS.file),
+    h("span", { className: "cd-cut cd-grow" }, nameOf(item)),
+    size,
+    downloadLink(page.files, item, "")
+  );
+  page.seen.watch(root, async () => {
+    try {
+      const bytes = await page.files.size(item.query);
+      size.textContent = bytes < 0 ? "" : formatBytes(bytes);
+    } catch {
+      size.textContent = "gone";
+    }
+  });
+  return root;
+}
+function comparison(page, before, after) {
+  const { files, seen } = page;
+  const below = h("img", { alt: nameOf(after) });
+  const above = h("img", { alt: nameOf(before) });
+  const slider = h("input", {
+    type: "range",
+    min: 0,
+    max: 100,
+    value: 50,
+    title: "Before and after",
+    "aria-label": `Compare ${nameOf(before)} with ${nameOf(after)}`
+  });
+  const move = () => {
+    root.style.setProperty("--cd-cut", `${slider.value}%`);
+    slider.setAttribute("aria-valuetext", `${slider.value} % before`);
+  };
+  slider.addEventListener("input", move);
+  slider.addEventListener("keydown", (event) => {
+    const step = STEPS[event.key];
+    if (step === void 0) return;
+    event.preventDefault();
+    event.stopPropagation();
+    slider.value = String(Number(slider.value) + step);
+    move();
+  });
+  const root = h(
+    "div",
+    { className: "cd-compare" },
+    h(
+      "div",
+      { className: "cd-stack" },
+      below,
+      above,
+      h("span", { className: "cd-tag" }, "before"),
+      h("span", { className: "cd-tag cd-after" }, "after"),
+      slider
+    ),
+    h("div", { className: "cd-line" }, downloadLink(files, before), downloadLink(files, after))
+  );
+  move();
+  const failed = () => root.replaceChildren(tile(page, before), tile(page, after));
+  seen.watch(root, () => {
+    files.show(below, after.query, LARGEST_COPY, failed);
+    files.show(above, before.query, LARGEST_COPY, failed);
+  });
+  return root;
+}
+
+// src/history/dialogs.ts
+function open(dialog, opener) {
+  dialog.onkeydown = (event) => event.stopPropagation();
+  dialog.onclick = (event) => {
+    if (event.target === dialog) dialog.close();
+  };
+  dialog.onclose = () => {
+    if (opener instanceof HTMLElement) opener.focus();
+  };
+  dialog.showModal();
+}
+var DeleteDialog = class {
+  root = h("dialog", { className: "cd-dialog" });
+  /** Ask; `confirmed` gets whether output files are to be deleted, too. */
+  ask(question, opener, confirmed) {
+    const id = newId();
+    const files = h("input", { type: "checkbox", checked: false });
+    const cancel = h(
+      "button",
+      { type: "button", className: "cd-button", onclick: () => this.root.close() },
+      "Cancel"
+    );
+    const confirm = h(
+      "button",
+      {
+        type: "button",
+        className: "cd-button cd-danger",
+        onclick: () => {
+          this.root.close();
+          confirmed(files.checked);
+        }
+      },
+      "Delete"
+    );
+    this.root.setAttribute("aria-labelledby", id);
+    this.root.replaceChildren(
+      h("div", { id, className: "cd-question" }, question),
+      h("label", { className: "cd-check" }, files, "Delete their output files from the disk, too"),
+      h(
+        "div",
+        { className: "cd-faint" },
+        "Pinned runs stay. Files stay if another run, a workflow or an upload uses them."
+      ),
+      h("div", { className: "cd-line cd-end" }, cancel, confirm)
+    );
+    open(this.root, opener);
+    cancel.focus();
+  }
+  end() {
+    if (this.root.open) this.root.close();
+  }
+};
+var CompareDialog = class {
+  root = h("dialog", { className: "cd-dialog cd-wide-dialog" });
+  table = h("div", { className: "cd-differences" });
+  pair = "";
+  show(page, first, second, opener) {
+    this.pair = [first.prompt_id, second.prompt_id].join();
+    const id = newId();
+    const close = iconButton("times", "Close", () => this.root.close());
+    const title = `Runs of ${formatTime(first.created_at)} and ${formatTime(second.created_at)}`;
+    this.table.replaceChildren(h("span", { className: "cd-faint" }, "Comparing …"));
+    const [before, after] = [first.pictures[0], second.pictures[0]];
+    const pictures = before && after ? comparison(page, asItem(before), asItem(after)) : h("div", { className: "cd-faint" }, "Not both of these runs have a picture.");
+    this.root.setAttribute("aria-labelledby", id);
+    this.root.replaceChildren(
+      h("div", { className: "cd-line" }, h("b", { id, className: "cd-grow" }, title), close),
+      h("div", { className: "cd-columns" }, pictures, this.table)
+    );
+    open(this.root, opener);
+    close.focus();
+  }
+  /** Show the values in which the runs differ, once they are known. */
+  tell(promptIds, lines, problem = "") {
+    if (promptIds.join() !== this.pair) return;
+    if (problem || !lines.length) {
+      this.table.replaceChildren(h("div", {}, problem || "All values are the same."));
+      return;
+    }
+    const cell = (text) => h("td", { dir: "auto" }, text);
+    const rows = lines.map(
+      ([what = "", before = "", after = ""]) => before || after ? h("tr", {}, h("th", { scope: "row", dir: "auto" }, what), cell(before), cell(after)) : h("tr", {}, h("td", { colSpan: 3, dir: "auto" }, what))
+    );
+    const heads = ["", "before", "after"].map((text) => h("th", { scope: "col" }, text));
+    this.table.replaceChildren(
+      h("table", {}, h("thead", {}, h("tr", {}, heads)), h("tbody", {}, rows))
+    );
+  }
+  end() {
+    if (this.root.open) this.root.close();
+  }
+};
+function asItem(picture) {
+  return { ...picture, small: true, waits: false };
+}
+
+// src/history/filters.ts
+var WAIT = 300;
+var STATUSES = [
+  ["", "Any status"],
+  ["success", "Success"],
+  ["failed", "Failed"],
+  ["cancelled", "Cancelled"]
+];
+var DAYS = [
+  [0, "Any time"],
+  [1, "Last 24 hours"],
+  [7, "Last 7 days"],
+  [30, "Last 30 days"]
+];
+var Filters = class {
+  constructor(change) {
+    this.change = change;
+    for (const each of [this.status, this.days, this.label]) each.onchange = () => this.tell();
+    this.search.oninput = () => {
+      clearTimeout(this.timer);
+      this.timer = window.setTimeout(() => this.tell(), WAIT);
+    };
+    this.pinned.setAttribute("aria-pressed", "false");
+    this.showLabels([]);
+    this.show({});
+  }
+  change;
+  search = h("input", {
+    type: "search",
+    placeholder: "Search",
+    "aria-label": "Search inputs, seeds, labels, errors and file names"
+  });
+  status = select("Status", STATUSES);
+  days = select("Time", DAYS);
+  label = h("select", { "aria-label": "Label" });
+  pinned = iconButton("thumb-tack", "Only pinned runs", () => this.togglePinned());
+  reset = iconButton("times", "Show all runs again", () => this.clear());
+  labelOf = /* @__PURE__ */ new Map();
+  timer = 0;
+  root = h(
+    "div",
+    { className: "cd-line cd-filters", role: "search" },
+    h("span", { className: "cd-grow" }, this.search),
+    this.status,
+    this.days,
+    this.label,
+    this.pinned,
+    this.reset
+  );
+  /** Show a filter. */
+  show(filter) {
+    if (document.activeElement !== this.search) this.search.value = filter.search ?? "";
+    this.status.value = filter.status ?? "";
+    this.days.value = String(filter.days ?? 0);
+    this.label.value = filter.label?.join(": ") ?? "";
+    this.pinned.setAttribute("aria-pressed", String(filter.pinned ?? false));
+    this.reset.hidden = !isFiltered(filter);
+  }
+  /** Offer labels, each with its name and value. */
+  showLabels(labels) {
+    const { value } = this.label;
+    this.labelOf.clear();
+    for (const label of labels) this.labelOf.set(label.join(": "), label);
+    this.label.replaceChildren(
+      h("option", { value: "" }, "Any label"),
+      ...[...this.labelOf.keys()].map((text) => h("option", { value: text }, text))
+    );
+    this.label.value = this.labelOf.has(value) ? value : "";
+    setAttribute(this.label, "hidden", labels.length ? null : "");
+  }
+  /** Remove all conditions. */
+  clear() {
+    this.search.value = "";
+    this.show({});
+    this.tell();
+  }
+  end() {
+    clearTimeout(this.timer);
+  }
+  togglePinned() {
+    const isOn = this.pinned.getAttribute("aria-pressed") === "true";
+    this.pinned.setAttribute("aria-pressed", String(!isOn));
+    this.tell();
+  }
+  tell() {
+    clearTimeout(this.timer);
+    this.change({
+      search: this.search.value.trim(),
+      status: this.status.value,
+      days: Number(this.days.value),
+      label: this.labelOf.get(this.label.value) ?? [],
+      pinned: this.pinned.getAttribute("aria-pressed") === "true"
+    });
+  }
+};
+function isFiltered(filter) {
+  const { search, status, days, label, pinned } = filter;
+  return Boolean(search || status || days || label?.length || pinned);
+}
+function select(name, options) {
+  return h(
+    "select",
+    { "aria-label": name },
+    options.map(([value, text]) => h("option", { value: String(value) }, text))
+  );
+}
+
+// src/history/wall.ts
+var HEIGHT = 148;
+var LEAST_WIDTH = 128;
+var GAP = 8;
+var MOST_HEIGHT = 3 * (HEIGHT + GAP) + HEIGHT / 2;
+var SPARE = 2;
+var Wall = class {
+  constructor(card) {
+    this.card = card;
+    this.root.addEventListener("scroll", () => this.soon());
+    this.root.addEventListener("keydown", (event) => this.walk(event));
+    this.root.addEventListener("focusin", (event) => this.note(event.target));
+    this.observer = new ResizeObserver(() => this.soon());
+    this.observer.observe(this.root);
+  }
+  card;
+  list = h("ul", { className: "cd-runs" });
+  root = h("div", { className: "cd-wall" }, this.list);
+  entries = [];
+  cards = /* @__PURE__ */ new Map();
+  columns = 1;
+  active = 0;
+  // the card that the Tab key reaches
+  frame = 0;
+  observer;
+  /** Show other entries; cards of the same content stay. */
+  show(entries) {
+    this.entries = entries;
+    this.active = Math.min(this.active, Math.max(0, entries.length - 1));
+    this.draw();
+  }
+  end() {
+    this.observer.disconnect();
+    cancelAnimationFrame(this.frame);
+    this.remove(() => true);
+  }
+  soon() {
+    cancelAnimationFrame(this.frame);
+    this.frame = requestAnimationFrame(() => this.draw());
+  }
+  draw() {
+    const { root, list, entries } = this;
+    const width = root.clientWidth;
+    this.columns = Math.max(1, Math.floor((width + GAP) / (LEAST_WIDTH + GAP)));
+    const rows = Math.ceil(entries.length / this.columns);
+    const total = Math.max(0, rows * (HEIGHT + GAP) - GAP);
+    root.style.height = `${Math.min(total + 4, MOST_HEIGHT)}px`;
+    list.style.height = `${total}px`;
+    const shown = Math.ceil(MOST_HEIGHT / (HEIGHT + GAP));
+    const top = Math.floor(root.scrollTop / (HEIGHT + GAP));
+    const first = Math.max(0, top - SPARE) * this.columns;
+    const last = Math.min(entries.length, (top + shown + SPARE) * this.columns);
+    const focused = this.focused();
+    this.remove((place) => (place < first || place >= last) && place !== focused);
+    for (let place = first; place < last; place += 1) this.put(place);
+    if (last === entries.length) this.card.near_end();
+  }
+  /** Put a card at its place, and make it first where it is missing or has another content. */
+  put(place) {
+    const entry = this.entries[place];
+    if (entry === void 0) return;
+    const key = this.card.key(entry);
+    let card = this.cards.get(place);
+    if (card?.key !== key) {
+      const hadFocus = card?.item.contains(document.activeElement);
+      const item2 = card?.item ?? h("li");
+      if (card) this.card.free(item2);
+      item2.replaceChildren(...this.card.make(entry));
+      if (!card) this.list.append(item2);
+      card = { key, item: item2 };
+      this.cards.set(place, card);
+      if (hadFocus) this.main(item2)?.focus({ preventScroll: true });
+    }
+    const { item } = card;
+    item.setAttribute("aria-posinset", String(place + 1));
+    item.setAttribute("aria-setsize", String(this.entries.length));
+    const column = place % this.columns;
+    const row = Math.floor(place / this.columns);
+    const part = 100 / this.columns;
+    item.style.width = `calc(${part}% - ${GAP - GAP / this.columns}px)`;
+    item.style.insetInlineStart = `calc(${column * part}% + ${column * GAP / this.columns}px)`;
+    item.style.top = `${row * (HEIGHT + GAP)}px`;
+    this.setTabs(item, place === this.active);
+  }
+  remove(when) {
+    for (const [place, { item }] of this.cards) {
+      if (!when(place) && place < this.entries.length) continue;
+      this.card.free(item);
+      item.remove();
+      this.cards.delete(place);
+    }
+  }
+  main(item) {
+    return item.querySelector(this.card.main);
+  }
+  focused() {
+    for (const [place, { item }] of this.cards) {
+      if (item.contains(document.activeElement)) return place;
+    }
+    return -1;
+  }
+  setTabs(item, isActive) {
+    for (const each of item.querySelectorAll("button, input")) {
+      each.tabIndex = isActive ? 0 : -1;
+    }
+  }
+  /** Make the card that has the focus the one that the Tab key reaches. */
+  note(target) {
+    for (const [place, { item }] of this.cards) {
+      const isActive = item.contains(target);
+      if (isActive) this.active = place;
+      this.setTabs(item, isActive);
+    }
+  }
+  /** Move the focus with the arrow keys, Home, End, Page Up and Page Down. */
+  walk(event) {
+    const page = 3 * this.columns;
+    const start = this.entries.length;
+    const isRightToLeft = getComputedStyle(this.root).direction === "rtl";
+    const forward = isRightToLeft ? -1 : 1;
+    const steps = {
+      ArrowLeft: -forward,
+      ArrowRight: forward,
+      ArrowUp: -this.columns,
+      ArrowDown: this.columns,
+      PageUp: -page,
+      PageDown: page,
+      Home: -start,
+      End: start
+    };
+    const step = steps[event.key];
+    if (step === void 0 || event.ctrlKey || event.metaKey || event.altKey) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const inRange = Math.max(0, Math.min(start - 1, this.active + step));
+    const leaves = Math.abs(step) === this.columns && this.active + step !== inRange;
+    this.focus(leaves ? this.active : inRange);
+  }
+  /** Give the focus to a card, after scrolling to it. */
+  focus(place) {
+    if (!this.entries.length) return;
+    this.active = Math.max(0, Math.min(place, this.entries.length - 1));
+    const top = Math.floor(this.active / this.columns) * (HEIGHT + GAP);
+    const { scrollTop, clientHeight } = this.root;
+    if (top < scrollTop) this.root.scrollTop = top;
+    else if (top + HEIGHT > scrollTop + clientHeight) {
+      this.root.scrollTop = top + HEIGHT - clientHeight + 4;
+    }
+    this.draw();
+    const card = this.cards.get(this.active);
+    if (card) this.main(card.item)?.focus({ preventScroll: true });
+  }
+};
+
 // src/model.ts
 var Subscriptions = class {
   constructor(model) {
@@ -152,12 +892,12 @@ var Subscriptions = class {
   model;
   added = [];
   /** Call `action` on each of the events, whose names are separated by spaces. */
-  on(events, action) {
-    this.model.on(events, action);
-    this.added.push([events, action]);
+  on(events, action2) {
+    this.model.on(events, action2);
+    this.added.push([events, action2]);
   }
   end() {
-    for (const [events, action] of this.added) this.model.off(events, action);
+    for (const [events, action2] of this.added) this.model.off(events, action2);
   }
 };
 
@@ -175,8 +915,8 @@ var WhenSeen = class {
     },
     { rootMargin: MARGIN }
   );
-  watch(element, action) {
-    this.actions.set(element, action);
+  watch(element, action2) {
+    this.actions.set(element, action2);
     this.observer.observe(element);
   }
   end() {
@@ -186,25 +926,191 @@ var WhenSeen = class {
 
 // src/views/history.ts
 var SIDE = 192;
-function formatTime(iso) {
-  const date = new Date(iso);
-  const isToday = date.toDateString() === (/* @__PURE__ */ new Date()).toDateString();
-  const time = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-  if (isToday) return time;
-  return `${date.toLocaleDateString([], { day: "numeric", month: "short" })} ${time}`;
-}
 function render({ model, el }) {
   setUpRoot(el, "history");
   const events = new Subscriptions(model);
   const files = new Files(model, events);
-  let seen = new WhenSeen();
-  const list = h("ul", { className: "cd-runs" });
+  const seen = new WhenSeen();
+  const selected = /* @__PURE__ */ new Set();
+  const lightbox = new Lightbox();
+  const deleting = new DeleteDialog();
+  const comparing = new CompareDialog();
+  const told = h("div", { className: "cd-told", role: "status" });
+  const selection = h("div", { className: "cd-line cd-selection" });
+  const nothing = h("div", { className: "cd-faint", hidden: true }, "No runs match.");
+  let about = null;
+  let askedAt = -1;
+  const filters = new Filters((filter) => {
+    model.set("filter", filter);
+    model.save_changes();
+  });
+  const runOf = (promptId) => model.get("runs").find((run) => run.prompt_id === promptId);
+  const nameOf2 = (run) => `run of ${new Date(run.created_at).toLocaleString()}`;
+  const pin = (runs, pinned) => {
+    model.send({ kind: "pin", prompt_ids: runs.map((run) => run.prompt_id), pinned });
+  };
+  const ask = (question, promptIds) => {
+    deleting.ask(question, document.activeElement, (withFiles) => {
+      setText(told, "Deleting …");
+      told.classList.remove("cd-problem-text");
+      model.send({ kind: "delete", prompt_ids: promptIds, files: withFiles });
+    });
+  };
+  const actions = {
+    reuse: (run) => model.send({ kind: "reuse", prompt_id: run.prompt_id }),
+    use: ({ prompt_id }, { query }, key) => model.send({ kind: "use", prompt_id, query, key }),
+    pin: (run) => pin([run], !run.pinned),
+    remove: (run) => ask("Delete this run?", [run.prompt_id])
+  };
+  const enlarge = (run, opener) => {
+    const owners = [];
+    const items = [];
+    for (const each of model.get("runs")) {
+      for (const picture of each.pictures) {
+        owners.push(each);
+        items.push(asItem(picture));
+      }
+    }
+    const start = owners.findIndex(({ prompt_id }) => prompt_id === run.prompt_id);
+    lightbox.open(files, items, start, opener, (item, index, image) => {
+      const shown = owners[index] ?? run;
+      const present = runOf(shown.prompt_id) ?? shown;
+      const view = new About(present, item, image, files, model.get("inputs"), closing);
+      about = { query: item.query, view };
+      model.send({ kind: "facts", prompt_id: shown.prompt_id, query: item.query });
+      return view.root;
+    });
+  };
+  const closing = {
+    reuse: (run) => after(() => actions.reuse(run)),
+    use: (run, item, key) => after(() => actions.use(run, item, key)),
+    pin: (run) => after(() => actions.pin(run)),
+    remove: (run) => after(() => actions.remove(run))
+  };
+  const after = (act) => {
+    lightbox.close();
+    act();
+  };
+  const card = (run) => {
+    const [picture] = run.pictures;
+    const image = h("img", { alt: "" });
+    const frame = h("span", { className: "cd-frame" }, picture ? image : h("span", {}, run.kind));
+    const failed = () => frame.replaceChildren(h("span", {}, "gone"));
+    if (picture) seen.watch(frame, () => files.show(image, picture.query, SIDE, failed));
+    const time = run.seconds === null ? "" : formatDuration(run.seconds);
+    const facts = [run.title, time].filter(Boolean);
+    const name = nameOf2(run);
+    const hint = [run.problem, run.summary].filter(Boolean).join("\n\n");
+    const main = h(
+      "button",
+      {
+        type: "button",
+        className: "cd-run",
+        title: hint.slice(0, 2e3),
+        "aria-pressed": String(run.prompt_id === model.get("chosen")),
+        "aria-label": `${name}: ${facts.join(", ")}${run.pinned ? ", pinned" : ""}`,
+        onclick: () => model.send({ kind: "show", prompt_id: run.prompt_id })
+      },
+      frame,
+      h("span", { className: "cd-when" }, formatTime(run.created_at)),
+      h("span", { className: `cd-status cd-${run.status}` }, facts.join(" · "))
+    );
+    const check = h("input", {
+      type: "checkbox",
+      className: "cd-select",
+      checked: selected.has(run.prompt_id),
+      title: "Select",
+      "aria-label": `Select ${name}`,
+      onchange: () => select2(run, check.checked)
+    });
+    main.addEventListener("keydown", (event) => {
+      if (event.key === "Delete") ask("Delete this run?", [run.prompt_id]);
+      else if (event.key === " ") select2(run, !selected.has(run.prompt_id));
+      else return;
+      event.preventDefault();
+      event.stopPropagation();
+      check.checked = selected.has(run.prompt_id);
+    });
+    const pinning = iconButton(
+      "thumb-tack",
+      run.pinned ? `Unpin ${name}` : `Pin ${name}`,
+      () => pin([run], !run.pinned),
+      { className: "cd-icon cd-pin", "aria-pressed": String(run.pinned) }
+    );
+    const parts = [main, check, pinning];
+    if (picture) {
+      const larger = iconButton(
+        "expand",
+        `Show the picture of the ${name} in full size`,
+        () => enlarge(run, larger),
+        { className: "cd-icon cd-larger" }
+      );
+      parts.push(larger);
+    }
+    return parts;
+  };
+  const wall = new Wall({
+    make: card,
+    free: (item) => {
+      item.querySelector("img")?.removeAttribute("src");
+    },
+    key: (run) => [
+      run.prompt_id,
+      run.pinned,
+      run.prompt_id === model.get("chosen"),
+      selected.has(run.prompt_id)
+    ].join(),
+    near_end: () => {
+      const { length } = model.get("runs");
+      if (!model.get("more") || askedAt === length) return;
+      askedAt = length;
+      model.send({ kind: "more" });
+    },
+    main: ".cd-run"
+  });
+  const select2 = (run, isSelected) => {
+    if (isSelected) selected.add(run.prompt_id);
+    else selected.delete(run.prompt_id);
+    showSelection();
+  };
+  const button = (iconName, text, onclick) => h("button", { type: "button", className: "cd-button", onclick }, icon(iconName), ` ${text}`);
+  const showSelection = () => {
+    const runs = model.get("runs").filter(({ prompt_id }) => selected.has(prompt_id));
+    const [first, second] = runs;
+    const ids = runs.map(({ prompt_id }) => prompt_id);
+    const focus = selection.contains(document.activeElement);
+    const parts = [];
+    if (first) {
+      parts.push(h("b", {}, counted(runs.length, "run"), " selected"));
+      if (second && runs.length === 2) {
+        parts.push(
+          button("columns", "Compare", () => {
+            comparing.show({ files, seen }, second, first, document.activeElement);
+            model.send({ kind: "compare", prompt_ids: [second.prompt_id, first.prompt_id] });
+          })
+        );
+      }
+      if (!second) parts.push(button("reply", "Use these values", () => actions.reuse(first)));
+      const all = runs.every(({ pinned }) => pinned);
+      parts.push(
+        button("thumb-tack", all ? "Unpin" : "Pin", () => pin(runs, !all)),
+        button("trash-o", "Delete …", () => ask(`Delete ${counted(ids.length, "run")}?`, ids)),
+        button("times", "Select none", () => {
+          selected.clear();
+          for (const box of wall.root.querySelectorAll(".cd-select")) {
+            box.checked = false;
+          }
+          show();
+        })
+      );
+    } else if (model.get("runs").some(({ status }) => status === "failed")) {
+      const question = "Delete all failed runs of this workflow?";
+      parts.push(button("trash-o", "Delete all failed …", () => ask(question, null)));
+    }
+    selection.replaceChildren(...parts);
+    if (focus) selection.querySelector("button")?.focus();
+  };
   const summary = h("summary", {}, "History");
-  const more = h(
-    "button",
-    { type: "button", className: "cd-button", onclick: () => model.send({ kind: "more" }) },
-    "Show earlier runs"
-  );
   const refresh = iconButton(
     "refresh",
     "Look for runs again",
@@ -214,57 +1120,55 @@ function render({ model, el }) {
     "details",
     { open: model.get("opened") },
     summary,
-    list,
-    h("div", { className: "cd-line" }, refresh, more)
+    h("div", { className: "cd-line cd-top" }, filters.root, refresh),
+    selection,
+    told,
+    nothing,
+    wall.root
   );
   details.addEventListener("toggle", () => {
     model.set("opened", details.open);
     model.save_changes();
   });
-  el.append(details);
-  const card = (run, chosen) => {
-    const { query } = run;
-    const image = h("img", { alt: "" });
-    const frame = h("span", { className: "cd-frame" }, query ? image : h("span", {}, run.kind));
-    const failed = () => frame.replaceChildren(h("span", {}, "gone"));
-    if (query) seen.watch(frame, () => files.show(image, query, SIDE, failed));
-    const time = run.seconds === null ? "" : formatDuration(run.seconds);
-    const facts = [run.title, time].filter(Boolean);
-    return h(
-      "li",
-      {},
-      h(
-        "button",
-        {
-          type: "button",
-          className: "cd-run",
-          title: run.summary,
-          "aria-pressed": String(run.prompt_id === chosen),
-          "aria-label": `Run of ${new Date(run.created_at).toLocaleString()}: ${facts.join(", ")}`,
-          onclick: () => model.send({ kind: "show", prompt_id: run.prompt_id })
-        },
-        frame,
-        h("span", { className: "cd-when" }, formatTime(run.created_at)),
-        h("span", { className: `cd-status cd-${run.status}` }, facts.join(" · "))
-      )
-    );
-  };
+  const dialogs = h("div", { className: "comfydeploy-gallery" }, lightbox.root, comparing.root);
+  el.append(details, dialogs, deleting.root);
   const show = () => {
     const runs = model.get("runs");
-    el.hidden = !runs.length;
-    seen.end();
-    seen = new WhenSeen();
-    const focused = [...list.children].findIndex((each) => each.contains(document.activeElement));
-    summary.textContent = `History (${runs.length}${model.get("more") ? "+" : ""})`;
-    list.replaceChildren(...runs.map((run) => card(run, model.get("chosen"))));
-    more.hidden = !model.get("more");
-    if (focused < 0) return;
-    const again = list.children[Math.min(focused, list.children.length - 1)];
-    again?.querySelector("button")?.focus();
+    const ids = new Set(runs.map(({ prompt_id }) => prompt_id));
+    for (const id of selected) if (!ids.has(id)) selected.delete(id);
+    const filtered = isFiltered(model.get("filter"));
+    el.hidden = !runs.length && !filtered;
+    nothing.hidden = runs.length > 0 || !filtered;
+    wall.root.hidden = !runs.length;
+    setText(summary, `History (${runs.length}${model.get("more") ? "+" : ""})`);
+    if (runs.length < askedAt) askedAt = -1;
+    wall.show(runs);
+    showSelection();
   };
+  events.on("msg:custom", (message) => {
+    if (message.kind === "told") {
+      setText(told, message.text);
+      told.classList.toggle("cd-problem-text", Boolean(message.problem));
+    } else if (message.kind === "facts" && about?.query === message.query) {
+      about.view.tell(message);
+    } else if (message.kind === "differences") {
+      comparing.tell(message.prompt_ids, message.lines, message.problem);
+    }
+  });
   events.on("change:runs change:more change:chosen", show);
+  events.on("change:filter", () => {
+    filters.show(model.get("filter"));
+    show();
+  });
+  events.on("change:labels", () => filters.showLabels(model.get("labels")));
+  filters.showLabels(model.get("labels"));
+  filters.show(model.get("filter"));
   show();
   return () => {
+    wall.end();
+    filters.end();
+    deleting.end();
+    comparing.end();
     seen.end();
     events.end();
     files.end();

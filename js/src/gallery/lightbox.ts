@@ -5,6 +5,9 @@ import type { Files } from "../files.ts";
 import { downloadLink } from "./download_link.ts";
 import { type Item, LARGEST_COPY, nameOf } from "./item.ts";
 
+/** Makes what is shown beside a picture; `image` is the element that loads it. */
+export type Beside = (item: Item, index: number, image: HTMLImageElement) => HTMLElement;
+
 export class Lightbox {
   readonly root = h("dialog", { className: "cd-lightbox", "aria-label": "Picture in full size" });
 
@@ -13,12 +16,13 @@ export class Lightbox {
   }
 
   /** Show a picture; arrows go to the others. `opener` gets the focus in the end. */
-  open(files: Files, items: Item[], start: number, opener: HTMLElement): void {
+  open(files: Files, items: Item[], start: number, opener: HTMLElement, beside?: Beside): void {
     const { root } = this;
     let index = start;
     const image = h("img");
     const name = h("span", { className: "cd-grow cd-cut" });
     const line = h("div", { className: "cd-line" });
+    const panel = h("div", { className: "cd-side" });
     const show = (step: number) => {
       index = (index + step + items.length) % items.length;
       const item = items[index];
@@ -31,6 +35,7 @@ export class Lightbox {
       files.show(image, item.query, side, () => {
         image.alt = `${nameOf(item)} is not available any more`;
       });
+      if (beside) panel.replaceChildren(beside(item, index, image));
       line.replaceChildren(name, ...turn, downloadLink(files, item, "Download"), close);
     };
     const turn =
@@ -42,15 +47,17 @@ export class Lightbox {
         : [];
     const close = iconButton("times", "Close", () => root.close());
     root.onkeydown = (event) => {
+      event.stopPropagation();
+      if (event.target instanceof HTMLSelectElement) return;
       if (event.key === "ArrowLeft") show(-1);
       if (event.key === "ArrowRight") show(1);
-      event.stopPropagation();
     };
     root.onclick = (event) => {
       if (event.target === root) root.close();
     };
     root.onclose = () => opener.focus();
-    root.replaceChildren(line, h("div", { className: "cd-full" }, image));
+    const full = h("div", { className: "cd-full" }, image);
+    root.replaceChildren(line, beside ? h("div", { className: "cd-sides" }, full, panel) : full);
     root.showModal();
     show(0);
   }

@@ -1,0 +1,125 @@
+"""What the history shows of runs."""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from ..client.events import FINAL
+from ..client.server import READ_TIMEOUT
+from ..errors import ComfyDeployError
+from ..graphs.diff import diff_graphs
+from ..graphs.form import workflow_form
+from ..graphs.formats import title_of
+
+if TYPE_CHECKING:
+    from ..client import Run
+    from ..client.server import Server
+
+PICTURES = 24  # pictures of a run that the page gets
+VALUES = 12  # changed inputs in the tooltip of a run
+LONGEST = 20_000  # characters of a text
+KEPT_GRAPHS = 8
+
+
+def entry_of(run: Run) -> dict[str, Any]:
+    """Return a run that has ended as the script in the page takes it."""
+    result = run.result
+    assert result is not None
+    assert run.known["status"] in FINAL
+    # An EXR file has a small copy only where the server can make one.
+    files = [file for file in result.files if file.is_image]
+    files.extend(file for file in result.files if file.is_hdr)
+    kinds = {file.medium for file in result.files}
+    kind = next((word for word in ("video", "audio", "3d") if word in kinds), "")
+    changed = [f"{key}: {value}" for key, value in (run.known.get("inputs") or {}).items()]
+    return {
+        "prompt_id": run.prompt_id,
+        "status": result.status,
+        "title": "" if result.status == "success" else result.status.capitalize(),
+        "created_at": run.known["created_at"],
+        "seconds": result.execution_time,
+        "pictures": [
+            {"name": file.filename, "kind": "hdr" if file.is_hdr else "image", "query": file.query}
+            for file in files[:PICTURES]
+        ],
+        "kind": kind or ("text" if result.texts else "file" if result.files else "no output"),
+        "summary": "\n".join(text[:200] for text in changed[:VALUES]),
+        "pinned": run.pinned,
+        "labels": run.labels,
+        "seeds": sorted({str(seed) for seed in result.seeds.values()}),
+        "problem": result.failure[:LONGEST] if result.failure else "",
+    }
+
+
+def folder_of(server: Server, query: dict[str, str]) -> str:
+    """Return the folder of a file on the disk of the server; empty if it is not there.
+
+    Parameters
+    ----------
+    server : Server
+        The server.
+    query : dict
+        The query of the file's address, as the route ``view`` takes it.
+    """
+    parts = [query.get("type", "output"), query.get("subfolder", "")]
+    path = "/".join(part for part in parts if part)
+    address = server.address("fs/stat", {"path": path, "machine": query.get("machine")})
+    try:
+        with server.request("GET", address, timeout=READ_TIMEOUT) as response:
+            return str(response.json()["path"])
+    except ComfyDeployError:
+        return ""
+
+
+class RunGraphs:
+    """The graphs of the runs that were looked at last.
+
+    Parameters
+    ----------
+    definitions : dict, optional
+        The node definitions, by which prompts are recognised.
+    """
+
+    def __init__(self, definitions: dict[str, Any] | None = None) -> None:
+        self._definitions = definitions
+        self._kept: OrderedDict[str, dict[str, Any]] = OrderedDict()
+
+    def prompts(self, server: Server, prompt_id: str) -> list[list[str]]:
+        """Return the label and the text of each text field of a run that has several lines."""
+        fields = workflow_form(self._graph(server, prompt_id), self._definitions, None).fields
+        return [
+            [field.label, field.value[:LONGEST]]
+            for field in fields
+            if field.kind == "multiline" and isinstance(field.value, str) and field.value
+        ]
+
+    def differences(self, server: Server, first: str, second: str) -> list[list[str]]:
+        """Return the differences of two runs: what differs, and the values of both."""
+        graph = self._graph(server, second)
+        lines = []
+        for change in diff_graphs(self._graph(server, first), graph):
+            if change.kind == "changed":
+                node = graph[change.node_id]
+                name = f"{title_of(node) or node.get('class_type')}: {change.input_name}"
+                lines.append([name, _shown(change.old), _shown(change.new)])
+            else:
+                lines.append([change.text, "", ""])
+        return lines
+
+    def _graph(self, server: Server, prompt_id: str) -> dict[str, Any]:
+        graph = self._kept.get(prompt_id)
+        if graph is None:
+            graph = server.get("runs", graph=prompt_id)["workflow_api"]
+            self._kept[prompt_id] = graph
+            while len(self._kept) > KEPT_GRAPHS:
+                self._kept.popitem(last=False)
+        return graph
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "-"
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text[:LONGEST]

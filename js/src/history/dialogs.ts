@@ -1,0 +1,121 @@
+/** The questions and comparisons that open over the page. */
+
+import { h, iconButton, newId } from "../dom.ts";
+import type { Item, Page } from "../gallery/item.ts";
+import { comparison } from "../gallery/outputs.ts";
+import { type EarlierRun, formatTime } from "./run.ts";
+
+/** A line of a comparison: what differs, and the values of both runs. */
+export type Difference = string[];
+
+/** Open a dialog; `opener` gets the focus in the end. */
+function open(dialog: HTMLDialogElement, opener: Element | null): void {
+  dialog.onkeydown = (event) => event.stopPropagation();
+  dialog.onclick = (event) => {
+    if (event.target === dialog) dialog.close();
+  };
+  dialog.onclose = () => {
+    if (opener instanceof HTMLElement) opener.focus();
+  };
+  dialog.showModal();
+}
+
+/** Asks whether runs are to be deleted. */
+export class DeleteDialog {
+  readonly root = h("dialog", { className: "cd-dialog" });
+
+  /** Ask; `confirmed` gets whether output files are to be deleted, too. */
+  ask(question: string, opener: Element | null, confirmed: (files: boolean) => void): void {
+    const id = newId();
+    const files = h("input", { type: "checkbox", checked: false });
+    const cancel = h(
+      "button",
+      { type: "button", className: "cd-button", onclick: () => this.root.close() },
+      "Cancel",
+    );
+    const confirm = h(
+      "button",
+      {
+        type: "button",
+        className: "cd-button cd-danger",
+        onclick: () => {
+          this.root.close();
+          confirmed(files.checked);
+        },
+      },
+      "Delete",
+    );
+    this.root.setAttribute("aria-labelledby", id);
+    this.root.replaceChildren(
+      h("div", { id, className: "cd-question" }, question),
+      h("label", { className: "cd-check" }, files, "Delete their output files from the disk, too"),
+      h(
+        "div",
+        { className: "cd-faint" },
+        "Pinned runs stay. Files stay if another run, a workflow or an upload uses them.",
+      ),
+      h("div", { className: "cd-line cd-end" }, cancel, confirm),
+    );
+    open(this.root, opener);
+    cancel.focus();
+  }
+
+  end(): void {
+    if (this.root.open) this.root.close();
+  }
+}
+
+/** Shows two runs: their pictures under a slider, and the values that differ. */
+export class CompareDialog {
+  readonly root = h("dialog", { className: "cd-dialog cd-wide-dialog" });
+  private readonly table = h("div", { className: "cd-differences" });
+  private pair = "";
+
+  show(page: Page, first: EarlierRun, second: EarlierRun, opener: Element | null): void {
+    this.pair = [first.prompt_id, second.prompt_id].join();
+    const id = newId();
+    const close = iconButton("times", "Close", () => this.root.close());
+    const title = `Runs of ${formatTime(first.created_at)} and ${formatTime(second.created_at)}`;
+    this.table.replaceChildren(h("span", { className: "cd-faint" }, "Comparing …"));
+    const [before, after] = [first.pictures[0], second.pictures[0]];
+    const pictures =
+      before && after
+        ? comparison(page, asItem(before), asItem(after))
+        : h("div", { className: "cd-faint" }, "Not both of these runs have a picture.");
+    this.root.setAttribute("aria-labelledby", id);
+    this.root.replaceChildren(
+      h("div", { className: "cd-line" }, h("b", { id, className: "cd-grow" }, title), close),
+      h("div", { className: "cd-columns" }, pictures, this.table),
+    );
+    open(this.root, opener);
+    close.focus();
+  }
+
+  /** Show the values in which the runs differ, once they are known. */
+  tell(promptIds: string[], lines: Difference[], problem = ""): void {
+    if (promptIds.join() !== this.pair) return;
+    if (problem || !lines.length) {
+      this.table.replaceChildren(h("div", {}, problem || "All values are the same."));
+      return;
+    }
+    const cell = (text: string) => h("td", { dir: "auto" }, text);
+    const rows = lines.map(([what = "", before = "", after = ""]) =>
+      before || after
+        ? h("tr", {}, h("th", { scope: "row", dir: "auto" }, what), cell(before), cell(after))
+        : h("tr", {}, h("td", { colSpan: 3, dir: "auto" }, what)),
+    );
+    const heads = ["", "before", "after"].map((text) => h("th", { scope: "col" }, text));
+    this.table.replaceChildren(
+      h("table", {}, h("thead", {}, h("tr", {}, heads)), h("tbody", {}, rows)),
+    );
+  }
+
+  end(): void {
+    if (this.root.open) this.root.close();
+  }
+}
+
+/** Return a picture of a run as the gallery takes it. */
+export function asItem(picture: EarlierRun["pictures"][number]): Item {
+  return { ...picture, small: true, waits: false };
+}

@@ -1,0 +1,121 @@
+/** The controls that choose which runs are shown. */
+
+import { h, iconButton, setAttribute } from "../dom.ts";
+import type { Filter } from "./run.ts";
+
+const WAIT = 300; // ms after a key until the text is searched
+
+const STATUSES = [
+  ["", "Any status"],
+  ["success", "Success"],
+  ["failed", "Failed"],
+  ["cancelled", "Cancelled"],
+] as const;
+
+const DAYS = [
+  [0, "Any time"],
+  [1, "Last 24 hours"],
+  [7, "Last 7 days"],
+  [30, "Last 30 days"],
+] as const;
+
+export class Filters {
+  private readonly search = h("input", {
+    type: "search",
+    placeholder: "Search",
+    "aria-label": "Search inputs, seeds, labels, errors and file names",
+  });
+  private readonly status = select("Status", STATUSES);
+  private readonly days = select("Time", DAYS);
+  private readonly label = h("select", { "aria-label": "Label" });
+  private readonly pinned = iconButton("thumb-tack", "Only pinned runs", () => this.togglePinned());
+  private readonly reset = iconButton("times", "Show all runs again", () => this.clear());
+  private readonly labelOf = new Map<string, string[]>();
+  private timer = 0;
+  readonly root = h(
+    "div",
+    { className: "cd-line cd-filters", role: "search" },
+    h("span", { className: "cd-grow" }, this.search),
+    this.status,
+    this.days,
+    this.label,
+    this.pinned,
+    this.reset,
+  );
+
+  constructor(private readonly change: (filter: Filter) => void) {
+    for (const each of [this.status, this.days, this.label]) each.onchange = () => this.tell();
+    this.search.oninput = () => {
+      clearTimeout(this.timer);
+      this.timer = window.setTimeout(() => this.tell(), WAIT);
+    };
+    this.pinned.setAttribute("aria-pressed", "false");
+    this.showLabels([]);
+    this.show({});
+  }
+
+  /** Show a filter. */
+  show(filter: Filter): void {
+    if (document.activeElement !== this.search) this.search.value = filter.search ?? "";
+    this.status.value = filter.status ?? "";
+    this.days.value = String(filter.days ?? 0);
+    this.label.value = filter.label?.join(": ") ?? "";
+    this.pinned.setAttribute("aria-pressed", String(filter.pinned ?? false));
+    this.reset.hidden = !isFiltered(filter);
+  }
+
+  /** Offer labels, each with its name and value. */
+  showLabels(labels: string[][]): void {
+    const { value } = this.label;
+    this.labelOf.clear();
+    for (const label of labels) this.labelOf.set(label.join(": "), label);
+    this.label.replaceChildren(
+      h("option", { value: "" }, "Any label"),
+      ...[...this.labelOf.keys()].map((text) => h("option", { value: text }, text)),
+    );
+    this.label.value = this.labelOf.has(value) ? value : "";
+    setAttribute(this.label, "hidden", labels.length ? null : "");
+  }
+
+  /** Remove all conditions. */
+  clear(): void {
+    this.search.value = "";
+    this.show({});
+    this.tell();
+  }
+
+  end(): void {
+    clearTimeout(this.timer);
+  }
+
+  private togglePinned(): void {
+    const isOn = this.pinned.getAttribute("aria-pressed") === "true";
+    this.pinned.setAttribute("aria-pressed", String(!isOn));
+    this.tell();
+  }
+
+  private tell(): void {
+    clearTimeout(this.timer);
+    this.change({
+      search: this.search.value.trim(),
+      status: this.status.value,
+      days: Number(this.days.value),
+      label: this.labelOf.get(this.label.value) ?? [],
+      pinned: this.pinned.getAttribute("aria-pressed") === "true",
+    });
+  }
+}
+
+/** Return whether a filter leaves out any runs. */
+export function isFiltered(filter: Filter): boolean {
+  const { search, status, days, label, pinned } = filter;
+  return Boolean(search || status || days || label?.length || pinned);
+}
+
+function select(name: string, options: readonly (readonly [string | number, string])[]) {
+  return h(
+    "select",
+    { "aria-label": name },
+    options.map(([value, text]) => h("option", { value: String(value) }, text)),
+  );
+}

@@ -1,0 +1,44 @@
+/** The earlier runs of a workflow, as `widgets/history_facts.py` describes them. */
+
+import type { Item } from "../gallery/item.ts";
+
+export type EarlierRun = {
+  prompt_id: string;
+  status: string;
+  /** The status for people; empty for a success. */
+  title: string;
+  created_at: string;
+  seconds: number | null;
+  pictures: Pick<Item, "name" | "kind" | "query">[];
+  /** What there is where there is no picture. */
+  kind: string;
+  /** The inputs that were changed. */
+  summary: string;
+  pinned: boolean;
+  labels: Record<string, string>;
+  seeds: string[];
+  problem: string;
+};
+
+/** What the user looks for; everything is optional. */
+export type Filter = {
+  status?: string;
+  search?: string;
+  days?: number;
+  label?: string[] | undefined;
+  pinned?: boolean;
+};
+
+/** Return the time of a day, or the day and the time where the day is not today. */
+export function formatTime(iso: string): string {
+  const date = new Date(iso);
+  const isToday = date.toDateString() === new Date().toDateString();
+  const time = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  if (isToday) return time;
+  return `${date.toLocaleDateString([], { day: "numeric", month: "short" })} ${time}`;
+}
+
+/** Return a number with its noun, such as "1 run". */
+export function counted(count: number, noun: string): string {
+  return `${count.toLocaleString()} ${noun}${count === 1 ? "" : "s"}`;
+}

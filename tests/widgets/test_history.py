@@ -1,0 +1,256 @@
+"""The state that the history has of the runs of a workflow."""
+
+from __future__ import annotations
+
+import threading
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+from unittest.mock import Mock
+
+import pytest
+
+from comfydeploy_jupyter.client import Deletion, Run
+from comfydeploy_jupyter.client.deletion import Kept
+from comfydeploy_jupyter.client.server import Server
+from comfydeploy_jupyter.errors import NotFoundError, StoreUnavailableError
+from comfydeploy_jupyter.widgets import history
+from comfydeploy_jupyter.widgets.history import History
+from comfydeploy_jupyter.widgets.history_facts import RunGraphs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+SERVER = Server("http://h/")
+WORKFLOW: Any = SimpleNamespace(source=None)
+
+
+def record(number: int, status: str = "success", **more: Any) -> dict[str, Any]:
+    return {
+        "prompt_id": f"p{number}",
+        "status": status,
+        "created_at": f"2026-01-01T00:{number // 60:02}:{number % 60:02}.000Z",
+        "outputs": {},
+        **more,
+    }
+
+
+class Runs:
+    """The runs of a server, oldest first."""
+
+    def __init__(self, count: int) -> None:
+        self.records = [record(number) for number in range(count)]
+        self.asked: list[dict[str, Any]] = []
+        self.pin = Mock()
+        self.delete = Mock()
+
+    def __call__(self, limit: int, offset: int, *, of: Any, **conditions: Any) -> list[Run]:
+        assert of is WORKFLOW
+        self.asked.append({"limit": limit, "offset": offset, **conditions})
+        return [Run(SERVER, found) for found in self.records[::-1][offset : offset + limit]]
+
+
+class Panel:
+    """A panel that does everything at once."""
+
+    def __init__(self, runs: Runs) -> None:
+        self.comfy = SimpleNamespace(runs=runs, server=SERVER)
+        self.errors: list[Exception] = []
+
+    def start(self, task: Callable[..., object], *arguments: object) -> None:
+        self.attempt(task, *arguments)
+
+    def attempt(self, task: Callable[..., object], *arguments: object) -> None:
+        try:
+            task(*arguments)
+        except NotFoundError as error:
+            self.errors.append(error)
+
+
+def made(runs: Runs, **calls: Any) -> tuple[History, list[dict[str, Any]]]:
+    """Return a history, and the messages that it sends."""
+    panel: Any = Panel(runs)
+    calls = {"show": Mock(), "reuse": Mock(), "set_input": Mock(), **calls}
+    view = History(panel, calls["show"], calls["reuse"], calls["set_input"])
+    sent: list[dict[str, Any]] = []
+    view.send = lambda message, *_: sent.append(message)
+    view.of(WORKFLOW)
+    return view, sent
+
+
+def tell(view: History, kind: str, **message: Any) -> None:
+    """Send the view a message of the page."""
+    view._receive(None, {"kind": kind, **message}, [])
+
+
+def ids(view: History) -> list[str]:
+    return [entry["prompt_id"] for entry in view.runs]
+
+
+@pytest.fixture(autouse=True)
+def small_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "PAGE", 3)
+
+
+def test_older_runs_come_page_by_page() -> None:
+    view, _ = made(Runs(7))
+    assert (ids(view), view.more) == (["p6", "p5", "p4"], True)
+    tell(view, "more")
+    assert (ids(view), view.more) == (["p6", "p5", "p4", "p3", "p2", "p1"], True)
+    tell(view, "more")
+    assert (ids(view), view.more) == (["p6", "p5", "p4", "p3", "p2", "p1", "p0"], False)
+
+
+def test_new_runs_do_not_remove_those_that_were_loaded() -> None:
+    runs = Runs(7)
+    view, _ = made(runs)
+    tell(view, "more")
+    runs.records += [record(7, status="failed"), record(8, status="running")]
+    assert [run.prompt_id for run in view.refresh()] == ["p8"]
+    assert ids(view) == ["p7", "p6", "p5", "p4", "p3", "p2", "p1"]
+    assert view.more
+
+
+def test_run_that_somebody_else_has_deleted_goes() -> None:
+    runs = Runs(7)
+    view, _ = made(runs)
+    tell(view, "more")
+    del runs.records[5]
+    view.refresh()
+    assert ids(view) == ["p6", "p4", "p3", "p2", "p1"]
+    del runs.records[:]
+    view.refresh()
+    assert (ids(view), view.more) == ([], False)
+
+
+def test_filter_is_sent_to_the_server() -> None:
+    runs = Runs(3)
+    view, _ = made(runs)
+    view.filter = {"status": "failed", "search": "cat", "days": 7, "label": ["client", "acme"]}
+    asked = runs.asked[-1]
+    assert (asked["status"], asked["search"]) == ("failed", "cat")
+    assert (asked["labels"], asked["pinned"]) == ({"client": "acme"}, None)
+    assert asked["after"].tzinfo is not None
+    view.filter = {"status": "", "search": "", "days": 0, "label": [], "pinned": True}
+    asked = runs.asked[-1]
+    assert asked == {
+        "limit": 4,
+        "offset": 0,
+        "status": None,
+        "search": None,
+        "after": None,
+        "labels": None,
+        "pinned": True,
+    }
+
+
+def test_labels_are_offered() -> None:
+    runs = Runs(1)
+    runs.records += [record(1, metadata={"shot": "2", "client": "acme"})]
+    runs.records += [record(2, metadata={"client": "acme"})]
+    view, _ = made(runs)
+    assert view.labels == [["client", "acme"], ["shot", "2"]]
+
+
+def test_deletion_is_reported() -> None:
+    runs = Runs(3)
+    view, sent = made(runs)
+
+    def delete(prompt_ids: list[str], *, files: bool) -> Deletion:
+        assert files
+        runs.records = runs.records[:1] + runs.records[2:]
+        return Deletion(1, 2, 3 * 1024**2, [Kept("p2", None, "it is pinned")], 1)
+
+    runs.delete.side_effect = delete
+    tell(view, "delete", prompt_ids=["p1", "p2"], files=True)
+    assert ids(view) == ["p2", "p0"]
+    assert sent == [
+        {
+            "kind": "told",
+            "text": "1 run and 2 files deleted (3.0 MiB); 1 kept (it is pinned).",
+            "problem": True,
+        }
+    ]
+
+
+def test_all_failed_runs_of_the_workflow_are_deleted() -> None:
+    runs = Runs(5)
+    runs.records[0]["status"] = runs.records[4]["status"] = "failed"
+    view, _ = made(runs)
+    runs.delete.return_value = Deletion(2, 0, 0, [], 0)
+    del runs.records[4], runs.records[0]
+    tell(view, "delete", prompt_ids=None, files=False)
+    runs.delete.assert_called_once_with(of=WORKFLOW, status="failed", files=False)
+    assert ids(view) == ["p3", "p2", "p1"]
+
+
+def test_deletion_that_fails_is_told() -> None:
+    runs = Runs(2)
+    view, sent = made(runs)
+    runs.delete.side_effect = StoreUnavailableError("The store is locked")
+    tell(view, "delete", prompt_ids=["p1"], files=False)
+    assert sent == [{"kind": "told", "text": "Not deleted: The store is locked", "problem": True}]
+    assert ids(view) == ["p1", "p0"]
+
+
+def test_pin_is_shown_at_once() -> None:
+    runs = Runs(2)
+    view, sent = made(runs)
+    tell(view, "pin", prompt_ids=["p0"], pinned=True)
+    runs.pin.assert_called_once_with(["p0"], True)
+    assert [entry["pinned"] for entry in view.runs] == [False, True]
+    runs.pin.side_effect = NotFoundError("gone")
+    del runs.records[0]
+    tell(view, "pin", prompt_ids=["p0"], pinned=False)
+    assert sent == [{"kind": "told", "text": "A run was deleted in the meantime.", "problem": True}]
+    assert ids(view) == ["p1"]
+
+
+def test_values_are_used_again_with_a_message() -> None:
+    reuse = Mock()
+    view, sent = made(Runs(1), reuse=reuse)
+    tell(view, "reuse", prompt_id="p0")
+    reuse.assert_called_once_with("p0")
+    assert "are in the form now" in sent[0]["text"]
+
+
+def graphs_of(graphs: dict[str, dict[str, Any]]) -> tuple[RunGraphs, Any]:
+    server = Mock()
+    server.get.side_effect = lambda _, graph: {"workflow_api": graphs[graph], "workflow": None}
+    return RunGraphs(), server
+
+
+def node(**inputs: Any) -> dict[str, Any]:
+    return {"class_type": "KSampler", "inputs": inputs, "_meta": {"title": "Sampler"}}
+
+
+def test_differences_of_two_runs_in_words() -> None:
+    long = "a very long prompt " * 100
+    first = {"1": node(steps=4, text=long, model=["9", 0]), "2": node(gone=1)}
+    second = {"1": node(steps=8, text=long + "!", model=["9", 0], cfg=1.5)}
+    graphs, server = graphs_of({"a": first, "b": second})
+    assert graphs.differences(server, "a", "b") == [
+        ['removed "Sampler" (KSampler, id 2)', "", ""],
+        ["Sampler: steps", "4", "8"],
+        ["Sampler: text", long, long + "!"],
+        ["Sampler: cfg", "-", "1.5"],
+    ]
+    assert graphs.differences(server, "a", "a") == []
+    assert server.get.call_count == 2, "each graph is requested once"
+
+
+def test_prompts_of_a_run() -> None:
+    text = "a quiet harbour\nwith many boats"
+    graph = {"1": {"class_type": "CLIPTextEncode", "inputs": {"text": text, "clip": ["2", 0]}}}
+    graphs, server = graphs_of({"a": graph})
+    ((label, prompt),) = graphs.prompts(server, "a")
+    assert ("text" in label, prompt) == (True, text)
+
+
+def test_two_refreshes_at_the_same_time_list_each_run_once() -> None:
+    view, _ = made(Runs(3))
+    threads = [threading.Thread(target=view.refresh) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ids(view) == ["p2", "p1", "p0"]
