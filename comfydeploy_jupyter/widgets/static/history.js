@@ -247,6 +247,92 @@ var Lightbox = class {
   }
 };
 
+// src/gallery/model_view.ts
+var LARGEST = 64 << 20;
+var READABLE = /\.(glb|gltf|ply)$/i;
+var VIEWER = "model_viewer";
+function canBeTurned(item) {
+  return item.kind === "3d" && READABLE.test(item.name);
+}
+function turnButton(page, item, tile2) {
+  const problem = h("div", { className: "cd-faint cd-said", role: "status" });
+  const button = h(
+    "button",
+    {
+      type: "button",
+      className: "cd-button",
+      title: `Show ${nameOf(item)} in 3D`,
+      onclick: () => open2()
+    },
+    icon("arrows"),
+    " View in 3D"
+  );
+  const open2 = async () => {
+    button.disabled = true;
+    problem.textContent = "Loading …";
+    tile2.append(problem);
+    try {
+      const view = await modelView(page, item, () => {
+        view.replaceWith(tile2);
+        button.focus();
+      });
+      tile2.replaceWith(view);
+      problem.remove();
+    } catch (error) {
+      problem.textContent = `It cannot be shown in 3D. ${error.message}.`;
+    } finally {
+      button.disabled = false;
+    }
+  };
+  return button;
+}
+async function modelView(page, item, closed) {
+  const { files } = page;
+  const size = await files.size(item.query);
+  if (size > LARGEST) throw tooLarge(size);
+  const reply = await fetch(await files.url(item.query), { headers: pageHeaders() });
+  if (!reply.ok) throw new Error("It is not available any more");
+  const content = await reply.arrayBuffer();
+  if (content.byteLength > LARGEST) throw tooLarge(content.byteLength);
+  const viewer = await import(String(await files.ask({ kind: "script", name: VIEWER })));
+  const stage = h("div", { className: "cd-stage" });
+  page.models.close();
+  const shown = await viewer.show(stage, content);
+  shown.canvas.tabIndex = 0;
+  shown.canvas.setAttribute("role", "img");
+  shown.canvas.setAttribute("aria-label", `${nameOf(item)}; arrow keys turn it, + and - zoom`);
+  page.models.opened(() => {
+    shown.close();
+    closed();
+  });
+  return h(
+    "figure",
+    { className: "cd-model" },
+    stage,
+    h(
+      "figcaption",
+      { className: "cd-line" },
+      h("span", { className: "cd-grow" }, downloadLink(files, item)),
+      iconButton("times", "Close the 3D view", () => page.models.close())
+    )
+  );
+}
+function tooLarge(size) {
+  return new Error(`With ${formatBytes(size)} it is too large; at most ${formatBytes(LARGEST)}`);
+}
+var OpenModel = class {
+  end = null;
+  /** Note how the model that is shown now is closed. */
+  opened(end) {
+    this.end = end;
+  }
+  close() {
+    const { end } = this;
+    this.end = null;
+    end?.();
+  }
+};
+
 // src/clipboard.ts
 var SHOWN_FOR = 1500;
 async function write(text) {
@@ -469,6 +555,7 @@ function tile(page, item) {
     size,
     downloadLink(page.files, item, "")
   );
+  if (canBeTurned(item)) root.append(turnButton(page, item, root));
   page.seen.watch(root, async () => {
     try {
       const bytes = await page.files.size(item.query);
@@ -931,6 +1018,7 @@ function render({ model, el }) {
   const events = new Subscriptions(model);
   const files = new Files(model, events);
   const seen = new WhenSeen();
+  const models = new OpenModel();
   const selected = /* @__PURE__ */ new Set();
   const lightbox = new Lightbox();
   const deleting = new DeleteDialog();
@@ -1085,7 +1173,7 @@ function render({ model, el }) {
       if (second && runs.length === 2) {
         parts.push(
           button("columns", "Compare", () => {
-            comparing.show({ files, seen }, second, first, document.activeElement);
+            comparing.show({ files, seen, models }, second, first, document.activeElement);
             model.send({ kind: "compare", prompt_ids: [second.prompt_id, first.prompt_id] });
           })
         );
