@@ -177,6 +177,64 @@ function downloadLink(files, item, text = nameOf(item)) {
   );
 }
 
+// src/gallery/comparison.ts
+var STEPS = {
+  ArrowLeft: -1,
+  ArrowDown: -1,
+  ArrowRight: 1,
+  ArrowUp: 1,
+  PageDown: -10,
+  PageUp: 10,
+  Home: -100,
+  End: 100
+};
+function comparison({ files, seen }, before, after, otherwise) {
+  const below = h("img", { alt: nameOf(after) });
+  const above2 = h("img", { alt: nameOf(before) });
+  const slider = h("input", {
+    type: "range",
+    min: 0,
+    max: 100,
+    value: 50,
+    title: "Before and after",
+    "aria-label": `Compare ${nameOf(before)} with ${nameOf(after)}`
+  });
+  const move = () => {
+    root.style.setProperty("--cd-cut", `${slider.value}%`);
+    slider.setAttribute("aria-valuetext", `${slider.value} % before`);
+  };
+  slider.addEventListener("input", move);
+  slider.addEventListener("keydown", (event) => {
+    const step = STEPS[event.key];
+    if (step === void 0) return;
+    event.preventDefault();
+    event.stopPropagation();
+    slider.value = String(Number(slider.value) + step);
+    move();
+  });
+  const root = h(
+    "div",
+    { className: "cd-compare" },
+    h(
+      "div",
+      { className: "cd-stack" },
+      below,
+      above2,
+      h("span", { className: "cd-tag" }, "before"),
+      h("span", { className: "cd-tag cd-after" }, "after"),
+      slider
+    ),
+    h("div", { className: "cd-line" }, downloadLink(files, before), downloadLink(files, after))
+  );
+  move();
+  const failed = () => root.replaceChildren(...otherwise());
+  seen.watch(root, () => {
+    files.show(below, after.query, LARGEST_COPY, failed);
+    files.show(above2, before.query, LARGEST_COPY, failed);
+  });
+  return root;
+}
+
 // src/gallery/lightbox.ts
 var Lightbox = class {
   root = h("dialog", { className: "cd-lightbox", "aria-label": "Picture in full size" });
@@ -325,16 +383,6 @@ var ICONS = {
   "3d": "cube",
   file: "file-o"
 };
-var STEPS = {
-  ArrowLeft: -1,
-  ArrowDown: -1,
-  ArrowRight: 1,
-  ArrowUp: 1,
-  PageDown: -10,
-  PageUp: 10,
-  Home: -100,
-  End: 100
-};
 function pictures(page, items, enlarge) {
   const isFew = items.length <= FEW;
   const side = isFew ? 2 * SIDE : SIDE;
@@ -405,53 +453,6 @@ function tile(page, item) {
     } catch {
       size.textContent = "gone";
     }
-  });
-  return root;
-}
-function comparison(page, before, after) {
-  const { files, seen } = page;
-  const below = h("img", { alt: nameOf(after) });
-  const above2 = h("img", { alt: nameOf(before) });
-  const slider = h("input", {
-    type: "range",
-    min: 0,
-    max: 100,
-    value: 50,
-    title: "Before and after",
-    "aria-label": `Compare ${nameOf(before)} with ${nameOf(after)}`
-  });
-  const move = () => {
-    root.style.setProperty("--cd-cut", `${slider.value}%`);
-    slider.setAttribute("aria-valuetext", `${slider.value} % before`);
-  };
-  slider.addEventListener("input", move);
-  slider.addEventListener("keydown", (event) => {
-    const step = STEPS[event.key];
-    if (step === void 0) return;
-    event.preventDefault();
-    event.stopPropagation();
-    slider.value = String(Number(slider.value) + step);
-    move();
-  });
-  const root = h(
-    "div",
-    { className: "cd-compare" },
-    h(
-      "div",
-      { className: "cd-stack" },
-      below,
-      above2,
-      h("span", { className: "cd-tag" }, "before"),
-      h("span", { className: "cd-tag cd-after" }, "after"),
-      slider
-    ),
-    h("div", { className: "cd-line" }, downloadLink(files, before), downloadLink(files, after))
-  );
-  move();
-  const failed = () => root.replaceChildren(tile(page, before), tile(page, after));
-  seen.watch(root, () => {
-    files.show(below, after.query, LARGEST_COPY, failed);
-    files.show(above2, before.query, LARGEST_COPY, failed);
   });
   return root;
 }
@@ -574,7 +575,10 @@ function render({ model, el }) {
     const parts = [];
     for (const [first, second] of pairs) {
       const [before, after] = [items[first], items[second]];
-      if (before && after && before.waits === waits) parts.push(comparison(page, before, after));
+      if (before && after && before.waits === waits) {
+        const otherwise = () => [tile(page, before), tile(page, after)];
+        parts.push(comparison(page, before, after, otherwise));
+      }
     }
     const images = of("image", "hdr");
     if (images.length) {

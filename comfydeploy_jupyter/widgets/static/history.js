@@ -247,92 +247,6 @@ var Lightbox = class {
   }
 };
 
-// src/gallery/model_view.ts
-var LARGEST = 64 << 20;
-var READABLE = /\.(glb|gltf|ply)$/i;
-var VIEWER = "model_viewer";
-function canBeTurned(item) {
-  return item.kind === "3d" && READABLE.test(item.name);
-}
-function turnButton(page, item, tile2) {
-  const problem = h("div", { className: "cd-faint cd-said", role: "status" });
-  const button = h(
-    "button",
-    {
-      type: "button",
-      className: "cd-button",
-      title: `Show ${nameOf(item)} in 3D`,
-      onclick: () => open2()
-    },
-    icon("arrows"),
-    " View in 3D"
-  );
-  const open2 = async () => {
-    button.disabled = true;
-    problem.textContent = "Loading …";
-    tile2.append(problem);
-    try {
-      const view = await modelView(page, item, () => {
-        view.replaceWith(tile2);
-        button.focus();
-      });
-      tile2.replaceWith(view);
-      problem.remove();
-    } catch (error) {
-      problem.textContent = `It cannot be shown in 3D. ${error.message}.`;
-    } finally {
-      button.disabled = false;
-    }
-  };
-  return button;
-}
-async function modelView(page, item, closed) {
-  const { files } = page;
-  const size = await files.size(item.query);
-  if (size > LARGEST) throw tooLarge(size);
-  const reply = await fetch(await files.url(item.query), { headers: pageHeaders() });
-  if (!reply.ok) throw new Error("It is not available any more");
-  const content = await reply.arrayBuffer();
-  if (content.byteLength > LARGEST) throw tooLarge(content.byteLength);
-  const viewer = await import(String(await files.ask({ kind: "script", name: VIEWER })));
-  const stage = h("div", { className: "cd-stage" });
-  page.models.close();
-  const shown = await viewer.show(stage, content);
-  shown.canvas.tabIndex = 0;
-  shown.canvas.setAttribute("role", "img");
-  shown.canvas.setAttribute("aria-label", `${nameOf(item)}; arrow keys turn it, + and - zoom`);
-  page.models.opened(() => {
-    shown.close();
-    closed();
-  });
-  return h(
-    "figure",
-    { className: "cd-model" },
-    stage,
-    h(
-      "figcaption",
-      { className: "cd-line" },
-      h("span", { className: "cd-grow" }, downloadLink(files, item)),
-      iconButton("times", "Close the 3D view", () => page.models.close())
-    )
-  );
-}
-function tooLarge(size) {
-  return new Error(`With ${formatBytes(size)} it is too large; at most ${formatBytes(LARGEST)}`);
-}
-var OpenModel = class {
-  end = null;
-  /** Note how the model that is shown now is closed. */
-  opened(end) {
-    this.end = end;
-  }
-  close() {
-    const { end } = this;
-    this.end = null;
-    end?.();
-  }
-};
-
 // src/clipboard.ts
 var SHOWN_FOR = 1500;
 async function write(text) {
@@ -526,15 +440,7 @@ var About = class {
   }
 };
 
-// src/gallery/outputs.ts
-var ICONS = {
-  image: "picture-o",
-  hdr: "picture-o",
-  video: "film",
-  audio: "music",
-  "3d": "cube",
-  file: "file-o"
-};
+// src/gallery/comparison.ts
 var STEPS = {
   ArrowLeft: -1,
   ArrowDown: -1,
@@ -545,29 +451,7 @@ var STEPS = {
   Home: -100,
   End: 100
 };
-function tile(page, item) {
-  const size = h("span", { className: "cd-faint" });
-  const root = h(
-    "div",
-    { className: "cd-tile", title: nameOf(item) },
-    icon(ICONS[item.kind] ?? ICONS.file),
-    h("span", { className: "cd-cut cd-grow" }, nameOf(item)),
-    size,
-    downloadLink(page.files, item, "")
-  );
-  if (canBeTurned(item)) root.append(turnButton(page, item, root));
-  page.seen.watch(root, async () => {
-    try {
-      const bytes = await page.files.size(item.query);
-      size.textContent = bytes < 0 ? "" : formatBytes(bytes);
-    } catch {
-      size.textContent = "gone";
-    }
-  });
-  return root;
-}
-function comparison(page, before, after) {
-  const { files, seen } = page;
+function comparison({ files, seen }, before, after, otherwise) {
   const below = h("img", { alt: nameOf(after) });
   const above = h("img", { alt: nameOf(before) });
   const slider = h("input", {
@@ -606,7 +490,7 @@ function comparison(page, before, after) {
     h("div", { className: "cd-line" }, downloadLink(files, before), downloadLink(files, after))
   );
   move();
-  const failed = () => root.replaceChildren(tile(page, before), tile(page, after));
+  const failed = () => root.replaceChildren(...otherwise());
   seen.watch(root, () => {
     files.show(below, after.query, LARGEST_COPY, failed);
     files.show(above, before.query, LARGEST_COPY, failed);
@@ -677,7 +561,9 @@ var CompareDialog = class {
     const title = `Runs of ${formatTime(first.created_at)} and ${formatTime(second.created_at)}`;
     this.table.replaceChildren(h("span", { className: "cd-faint" }, "Comparing …"));
     const [before, after] = [first.pictures[0], second.pictures[0]];
-    const pictures = before && after ? comparison(page, asItem(before), asItem(after)) : h("div", { className: "cd-faint" }, "Not both of these runs have a picture.");
+    const pictures = before && after ? comparison(page, asItem(before), asItem(after), () => [
+      h("div", { className: "cd-faint" }, "A picture is gone.")
+    ]) : h("div", { className: "cd-faint" }, "Not both of these runs have a picture.");
     this.root.setAttribute("aria-labelledby", id);
     this.root.replaceChildren(
       h("div", { className: "cd-line" }, h("b", { id, className: "cd-grow" }, title), close),
@@ -1018,7 +904,6 @@ function render({ model, el }) {
   const events = new Subscriptions(model);
   const files = new Files(model, events);
   const seen = new WhenSeen();
-  const models = new OpenModel();
   const selected = /* @__PURE__ */ new Set();
   const lightbox = new Lightbox();
   const deleting = new DeleteDialog();
@@ -1173,7 +1058,7 @@ function render({ model, el }) {
       if (second && runs.length === 2) {
         parts.push(
           button("columns", "Compare", () => {
-            comparing.show({ files, seen, models }, second, first, document.activeElement);
+            comparing.show({ files, seen }, second, first, document.activeElement);
             model.send({ kind: "compare", prompt_ids: [second.prompt_id, first.prompt_id] });
           })
         );

@@ -3,7 +3,7 @@
 import { h, icon } from "../dom.ts";
 import { formatBytes } from "../format.ts";
 import { downloadLink } from "./download_link.ts";
-import { type Item, LARGEST_COPY, nameOf, type Page } from "./item.ts";
+import { type Item, nameOf, type Page } from "./item.ts";
 import { canBeTurned, turnButton } from "./model_view.ts";
 
 const SIDE = 384; // pixels of a small copy
@@ -16,18 +16,6 @@ const ICONS: Record<Item["kind"], string> = {
   audio: "music",
   "3d": "cube",
   file: "file-o",
-};
-
-/** By how much a key moves the slider of a comparison, percent. */
-const STEPS: Record<string, number> = {
-  ArrowLeft: -1,
-  ArrowDown: -1,
-  ArrowRight: 1,
-  ArrowUp: 1,
-  PageDown: -10,
-  PageUp: 10,
-  Home: -100,
-  End: 100,
 };
 
 /** A text that a node put out; `beginning` is what is shown of a long one. */
@@ -113,56 +101,6 @@ export function tile(page: Page, item: Item): HTMLElement {
     } catch {
       size.textContent = "gone";
     }
-  });
-  return root;
-}
-
-/** Two pictures, one over the other; a slider says how much of each is seen. */
-export function comparison(page: Page, before: Item, after: Item): HTMLElement {
-  const { files, seen } = page;
-  const below = h("img", { alt: nameOf(after) });
-  const above = h("img", { alt: nameOf(before) });
-  const slider = h("input", {
-    type: "range",
-    min: 0,
-    max: 100,
-    value: 50,
-    title: "Before and after",
-    "aria-label": `Compare ${nameOf(before)} with ${nameOf(after)}`,
-  });
-  const move = () => {
-    root.style.setProperty("--cd-cut", `${slider.value}%`);
-    slider.setAttribute("aria-valuetext", `${slider.value} % before`);
-  };
-  slider.addEventListener("input", move);
-  // JupyterLab prevents the browser's own reaction of a slider to these keys.
-  slider.addEventListener("keydown", (event) => {
-    const step = STEPS[event.key];
-    if (step === undefined) return;
-    event.preventDefault();
-    event.stopPropagation();
-    slider.value = String(Number(slider.value) + step);
-    move();
-  });
-  const root = h(
-    "div",
-    { className: "cd-compare" },
-    h(
-      "div",
-      { className: "cd-stack" },
-      below,
-      above,
-      h("span", { className: "cd-tag" }, "before"),
-      h("span", { className: "cd-tag cd-after" }, "after"),
-      slider,
-    ),
-    h("div", { className: "cd-line" }, downloadLink(files, before), downloadLink(files, after)),
-  );
-  move();
-  const failed = () => root.replaceChildren(tile(page, before), tile(page, after));
-  seen.watch(root, () => {
-    files.show(below, after.query, LARGEST_COPY, failed);
-    files.show(above, before.query, LARGEST_COPY, failed);
   });
   return root;
 }

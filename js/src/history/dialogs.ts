@@ -1,8 +1,8 @@
 /** The questions and comparisons that open over the page. */
 
 import { h, iconButton, newId } from "../dom.ts";
+import { comparison } from "../gallery/comparison.ts";
 import type { Item, Page } from "../gallery/item.ts";
-import { comparison } from "../gallery/outputs.ts";
 import { type EarlierRun, formatTime } from "./run.ts";
 
 /** A line of a comparison: what differs, and the values of both runs. */
@@ -71,7 +71,12 @@ export class CompareDialog {
   private readonly table = h("div", { className: "cd-differences" });
   private pair = "";
 
-  show(page: Page, first: EarlierRun, second: EarlierRun, opener: Element | null): void {
+  show(
+    page: Pick<Page, "files" | "seen">,
+    first: EarlierRun,
+    second: EarlierRun,
+    opener: Element | null,
+  ): void {
     this.pair = [first.prompt_id, second.prompt_id].join();
     const id = newId();
     const close = iconButton("times", "Close", () => this.root.close());
@@ -80,7 +85,9 @@ export class CompareDialog {
     const [before, after] = [first.pictures[0], second.pictures[0]];
     const pictures =
       before && after
-        ? comparison(page, asItem(before), asItem(after))
+        ? comparison(page, asItem(before), asItem(after), () => [
+            h("div", { className: "cd-faint" }, "A picture is gone."),
+          ])
         : h("div", { className: "cd-faint" }, "Not both of these runs have a picture.");
     this.root.setAttribute("aria-labelledby", id);
     this.root.replaceChildren(

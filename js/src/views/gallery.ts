@@ -2,17 +2,11 @@
 
 import { h, icon, setText, setUpRoot } from "../dom.ts";
 import { Files, type FilesTraits } from "../files.ts";
+import { comparison } from "../gallery/comparison.ts";
 import type { Item } from "../gallery/item.ts";
 import { Lightbox } from "../gallery/lightbox.ts";
 import { OpenModel } from "../gallery/model_view.ts";
-import {
-  comparison,
-  type OutputText,
-  pictures,
-  player,
-  textFigure,
-  tile,
-} from "../gallery/outputs.ts";
+import { type OutputText, pictures, player, textFigure, tile } from "../gallery/outputs.ts";
 import { type NodeTime, timings } from "../gallery/timings.ts";
 import { type Context, Subscriptions } from "../model.ts";
 import { WhenSeen } from "../when_seen.ts";
@@ -57,7 +51,10 @@ function render({ model, el }: Context<FilesTraits & { result: Result; busy: boo
     const parts: HTMLElement[] = [];
     for (const [first, second] of pairs) {
       const [before, after] = [items[first], items[second]];
-      if (before && after && before.waits === waits) parts.push(comparison(page, before, after));
+      if (before && after && before.waits === waits) {
+        const otherwise = () => [tile(page, before), tile(page, after)];
+        parts.push(comparison(page, before, after, otherwise));
+      }
     }
     const images = of("image", "hdr");
     if (images.length) {

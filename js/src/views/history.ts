@@ -5,7 +5,6 @@ import { Files, type FilesTraits } from "../files.ts";
 import { formatDuration } from "../format.ts";
 import type { Item } from "../gallery/item.ts";
 import { Lightbox } from "../gallery/lightbox.ts";
-import { OpenModel } from "../gallery/model_view.ts";
 import { About, type Actions, type Facts } from "../history/about.ts";
 import { asItem, CompareDialog, DeleteDialog, type Difference } from "../history/dialogs.ts";
 import { Filters, isFiltered } from "../history/filters.ts";
@@ -40,7 +39,6 @@ function render({ model, el }: Context<Traits>) {
   const events = new Subscriptions(model);
   const files = new Files(model, events);
   const seen = new WhenSeen();
-  const models = new OpenModel(); // pictures are compared, but the page of a gallery has it
   const selected = new Set<string>();
   const lightbox = new Lightbox();
   const deleting = new DeleteDialog();
@@ -208,7 +206,7 @@ function render({ model, el }: Context<Traits>) {
         parts.push(
           button("columns", "Compare", () => {
             // The older one is "before".
-            comparing.show({ files, seen, models }, second, first, document.activeElement);
+            comparing.show({ files, seen }, second, first, document.activeElement);
             model.send({ kind: "compare", prompt_ids: [second.prompt_id, first.prompt_id] });
           }),
         );
