@@ -1,0 +1,177 @@
+"""The routes of the Comfy API with requests that its published client does not send."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from typing import Any
+
+import pytest
+
+from tests.handlers.test_runs import IMAGE
+
+UI = {"nodes": [], "links": [], "last_node_id": 0}
+
+
+@pytest.fixture
+def extension_config(comfyui, tmp_path) -> dict[str, Any]:
+    """With its path, the folders of ComfyUI are known."""
+    return {
+        "comfyui_url": comfyui.url,
+        "comfyui_path": str(comfyui.path),
+        "data_dir": str(tmp_path / "data"),
+    }
+
+
+async def create(api, body: Any, key: str | None = None) -> tuple[int, Any]:
+    headers = {} if key is None else {"Idempotency-Key": key}
+    code, reply = await api.post("api/v2/jobs", body, headers=headers)
+    return code, reply["id"] if code == 201 else reply["error"]
+
+
+async def listed(api) -> list[str]:
+    code, page = await api.get("api/v2/jobs")
+    assert code == 200
+    return [job["id"] for job in page["jobs"]]
+
+
+async def test_a_key_starts_one_job(api):
+    body, key = {"workflow": IMAGE}, uuid.uuid4().hex
+    first, second = await asyncio.gather(create(api, body, key), create(api, body, key))
+    assert first == second
+    assert first[0] == 201
+    assert await create(api, body, key) == first
+    code, error = await create(api, {**body, "priority": 1}, key)
+    assert (code, error["code"]) == (422, "idempotency_key_reuse")
+    assert error["details"] == {"job_id": first[1]}
+    assert await listed(api) == [first[1]]
+    assert [run["prompt_id"] for run in (await api.get("runs"))[1]] == [first[1]]
+
+
+async def test_a_refused_workflow_frees_its_key(api):
+    key = uuid.uuid4().hex
+    wrong = {"workflow": {**IMAGE, "1": {"class_type": "NoSuchNode", "inputs": {}}}}
+    for _ in range(2):
+        code, error = await create(api, wrong, key)
+        assert (code, error["code"]) == (422, "invalid_workflow")
+    assert "node_errors" in error["details"]
+    assert (await create(api, {"workflow": IMAGE}, key))[0] == 201
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({}, "invalid_workflow"),
+        ({"workflow": UI}, "workflow_format_ui"),
+        ({"workflow": {}}, "invalid_workflow"),
+        ({"workflow": {"1": 7}}, "invalid_workflow"),
+        ({"workflow": IMAGE, "metadata": {f"n{n}": "" for n in range(10_000)}}, "metadata_invalid"),
+        ({"workflow": IMAGE, "metadata": {"n": 7}}, "metadata_invalid"),
+        ({"workflow": IMAGE, "metadata": "n"}, "metadata_invalid"),
+        ({"workflow": IMAGE, "metadata": {"machine": "no such"}}, "invalid_request"),
+        ({"workflow": IMAGE, "webhook_url": "http://127.0.0.1/"}, "invalid_request"),
+        ({"workflow": IMAGE, "inputs": {}}, "invalid_request"),
+        (
+            {"workflow": {"1": {"inputs": {"x": {"__type": "core/ASSET", "info": {"id": "no"}}}}}},
+            "missing_asset",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+async def test_wrong_jobs_are_refused_and_leave_nothing(api, body, code):
+    status, error = await create(api, body, uuid.uuid4().hex)
+    assert (status, error["code"]) == (422, code)
+    assert await listed(api) == []
+
+
+async def test_a_body_that_is_no_json(api):
+    code, reply = await api.post("api/v2/jobs", "{")
+    assert (code, reply["error"]["code"]) == (400, "invalid_json")
+
+
+async def test_pages_and_cursors(api):
+    ids = []
+    for _ in range(3):
+        _, job = await create(api, {"workflow": IMAGE, "metadata": {"set": "a"}})
+        ids.append(job)
+        await api.until(job, "success")
+    _, page = await api.get("api/v2/jobs", limit="2", status="succeeded,failed")
+    assert [job["id"] for job in page["jobs"]] == ids[:0:-1]
+    assert page["truncated"] is True
+    cursor = page["next_cursor"]
+    _, last = await api.get("api/v2/jobs", limit="2", status="succeeded,failed", cursor=cursor)
+    assert [job["id"] for job in last["jobs"]] == ids[:1]
+    assert "next_cursor" not in last
+    for query in (
+        {"cursor": cursor},
+        {"cursor": cursor, "status": "failed"},
+        {"cursor": "theirs", "status": "succeeded,failed"},
+    ):
+        code, reply = await api.get("api/v2/jobs", **query)
+        assert (code, reply["error"]["code"]) == (422, "invalid_cursor")
+    assert (await api.get("api/v2/jobs", status="expired"))[1]["jobs"] == []
+    code, reply = await api.get("api/v2/jobs", status="no")
+    assert (code, reply["error"]["code"]) == (422, "invalid_request")
+    code, reply = await api.get("api/v2/jobs", **{"metadata[]": "x"})
+    assert (code, reply["error"]["code"]) == (422, "invalid_metadata_filter")
+
+
+@pytest.mark.parametrize("name", ["no-such", "..%2F..", "%00", "é", "x" * 300, str(uuid.uuid4())])
+async def test_odd_ids_are_not_found(api, name):
+    for path in ("jobs/{}", "jobs/{}/workflow", "jobs/{}/events", "assets/{}", "assets/{}/content"):
+        code, reply = await api.call("GET", f"api/v2/{path.format(name)}")
+        assert (code, reply["error"]["code"]) == (404, "not_found")
+    code, reply = await api.post(f"api/v2/jobs/{name}/cancel", {})
+    assert (code, reply["error"]["code"]) == (404, "not_found")
+
+
+def form(content: bytes, **fields: str) -> dict[str, Any]:
+    parts = [
+        f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in fields.items()
+    ]
+    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="f.bin"\r\n\r\n'
+    body = b"".join(parts) + head + content + b"\r\n--b--\r\n"
+    return {"body": body, "headers": {"Content-Type": "multipart/form-data; boundary=b"}}
+
+
+async def test_hashes_that_do_not_fit(api, comfyui):
+    before = sorted(comfyui.input_dir.iterdir())
+    wrong = f"blake3:{'0' * 64}"
+    for fields, expected in (
+        ({"expected_hash": wrong}, (409, "hash_mismatch")),
+        ({"expected_hash": "sha256:0"}, (422, "invalid_request")),
+        ({"file_path": "output/x.png"}, (422, "invalid_request")),
+        ({"file_path": "models/no-such-folder/x.bin"}, (422, "invalid_request")),
+    ):
+        code, reply = await api.call("POST", "api/v2/assets", **form(b"content", **fields))
+        assert (code, reply["error"]["code"]) == expected
+    assert sorted(comfyui.input_dir.iterdir()) == before
+    assert (await api.raw("HEAD", f"api/v2/assets/by-hash/{wrong}")).code == 404
+    assert (await api.raw("HEAD", "api/v2/assets/by-hash/blake3:no")).code == 422
+    code, reply = await api.post("api/v2/assets/from-hash", {"hash": wrong})
+    assert (code, reply["error"]["code"]) == (404, "blob_not_found")
+    code, reply = await api.post("api/v2/assets", {"no": "form"})
+    assert (code, reply["error"]["code"]) == (422, "invalid_request")
+
+
+async def test_an_uploaded_file_becomes_a_model_by_its_hash(api, comfyui):
+    content = uuid.uuid4().bytes
+    code, asset = await api.call("POST", "api/v2/assets", **form(content, file_path="m.bin"))
+    assert (code, asset["created_new"]) == (201, True)
+    body = {"hash": asset["hash"], "file_path": "loras/assets/m.safetensors"}
+    code, model = await api.post("api/v2/assets/from-hash", body)
+    assert code == 200, model
+    path = comfyui.models_dir / "loras" / "assets" / "m.safetensors"
+    assert path.read_bytes() == content
+    for asset_id in (asset["id"], model["id"]):
+        assert (await api.raw("DELETE", f"api/v2/assets/{asset_id}")).code == 204
+    assert not path.exists()
+    assert not (comfyui.input_dir / "m.bin").exists()
+
+
+async def test_errors_of_paths_that_are_no_routes(api):
+    code, reply = await api.call("GET", "api/v2/no/such/route")
+    assert (code, reply["error"]["code"]) == (404, "not_found")
+    assert json.dumps(reply)
