@@ -7,7 +7,6 @@ the times at which its end arrives are compared.
 
 from __future__ import annotations
 
-import http.client
 import json
 import statistics
 import threading
@@ -29,17 +28,13 @@ from .common import (
 from .run_overhead import trivial
 
 if TYPE_CHECKING:
-    from .common import Graph, Jupyter
+    from .common import Graph
 
 PAIRS = 200
 
 
-class JobClient:
-    """A client of the Comfy API with one persistent connection."""
-
-    def __init__(self, jupyter: Jupyter) -> None:
-        self._headers = dict(jupyter.headers)
-        self._http = http.client.HTTPConnection(jupyter.host, jupyter.port, timeout=60)
+class JobClient(OurClient):
+    """A client of the Comfy API with one persistent connection; like `comfy-sdk`, with cookies."""
 
     def create(self, graph: Graph) -> str:
         """Create a job and return its id."""
@@ -65,10 +60,6 @@ class JobClient:
     def job(self, graph: Graph) -> None:
         """Run a job and wait for its end."""
         self.follow(f"api/v2/jobs/{self.create(graph)}/events")
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._http.close()
 
 
 def ends(creator: JobClient, ours: JobClient, theirs: JobClient) -> tuple[float, float]:
