@@ -367,7 +367,7 @@ OPERATIONS = (
         summary="Make an asset of a file that the server has, without an upload",
         bodies=json_body(schemas.AssetFromHash, "hash", "file_path"),
         replies=(
-            json_reply(AssetReply, "The asset.", Link("getAsset", _ASSET)),
+            json_reply(AssetReply, "The asset."),
             *_errors("blob_not_found", "not_found", "conflict", "output_unavailable", body=True),
         ),
         own_errors=True,

@@ -46,6 +46,20 @@ class Specified:
                 known, here.format(comfydeploy=comfydeploy_root, free_port=free_port())
             )
         self.specification: dict[str, Any] = json.loads(text)
+        self._name_what_is_there()
+
+    def _name_what_is_there(self) -> None:
+        """Set the examples of ids in paths to those of a job and an asset of this server."""
+        graph = {"1": {"class_type": "TestText", "inputs": {"text": "a"}}}
+        api = "/comfyui-deploy/api/v2"
+        job = self.ask("POST", f"{api}/jobs", json={"workflow": graph}).json()
+        asset = self.ask("POST", f"{api}/assets", files={"file": ("b.txt", b"hello")}).json()
+        known = {"job_id": job["id"], "asset_id": asset["id"], "hash": asset["hash"]}
+        for item in self.specification["paths"].values():
+            for operation in item.values():
+                for parameter in operation["parameters"]:
+                    if parameter["in"] == "path" and parameter["name"] in known:
+                        parameter["example"] = known[parameter["name"]]
 
     @property
     def url(self) -> str:

@@ -77,7 +77,7 @@ def _make_good(case: Any, body: dict[str, Any]) -> None:
         given = {"target": body.get("target") or "comfyui"}
     elif operation == "uploadFile" and "file" in body:
         given = {"file": body["file"], "type": "input"}
-    elif operation in ("run", "saveWorkflow"):
+    elif operation in ("run", "saveWorkflow", "createJob"):
         given = good
     else:
         return

@@ -17,7 +17,16 @@ if TYPE_CHECKING:
 JSON = "application/json"
 FORM = "multipart/form-data"
 EXPRESSION = re.compile(r"\$response\.body#/(\w+)")
-ROOTS = ("run", "uploadFile", "changeModels", "saveWorkflow", "createMachine", "startTunnel")
+ROOTS = (
+    "run",
+    "uploadFile",
+    "changeModels",
+    "saveWorkflow",
+    "createMachine",
+    "startTunnel",
+    "createJob",
+    "uploadAsset",
+)
 ADDED = {
     "action": "add",
     "source": "local",
@@ -26,7 +35,7 @@ ADDED = {
     "filename": "b.safetensors",
 }
 # What has ended cannot be cancelled, and what has not failed not be retried.
-TOO_LATE = {"interruptRun": 409, "retryUploads": 409}
+NOT_200 = {"interruptRun": 409, "retryUploads": 409, "deleteAsset": 204}
 
 
 class Walk:
@@ -55,28 +64,36 @@ class Walk:
         else:
             body = ADDED if name == "changeModels" else contents[JSON]["example"]
             answer = self._ask(name, json=body)
-        assert answer.status_code == 200, answer.text
+        assert answer.status_code in (200, 201), answer.text
         self._follow(name, answer.json())
 
     def _links(self, name: str) -> dict[str, dict[str, Any]]:
-        found: dict[str, Any] = self.operations[name][2]["responses"].get("200", {})
-        return dict(found.get("links", {}))
+        replies = self.operations[name][2]["responses"]
+        found = [replies.get(status, {}).get("links", {}) for status in ("200", "201")]
+        return {**found[0], **found[1]}
 
     def _follow(self, source: str, answered: dict[str, Any]) -> None:
         for target, link in self._links(source).items():
             if (source, target) in self.followed:
                 continue
             self.followed.add((source, target))
-            asked: dict[str, Any] = {"params": _filled(link.get("parameters", {}), answered)}
+            given = _filled(link.get("parameters", {}), answered)
+            path = self.operations[target][1]
+            in_path = {name: given.pop(name) for name in list(given) if f"{{{name}}}" in path}
+            asked: dict[str, Any] = {"params": given, "in_path": in_path}
             if "requestBody" in link:
                 asked["json"] = _filled(link["requestBody"], answered)
             answer = self._ask(target, **asked)
-            assert answer.status_code == TOO_LATE.get(target, 200), (source, target, answer.text)
-            if answer.ok and JSON in answer.headers["Content-Type"]:
+            expected = NOT_200.get(target, 200)
+            assert answer.status_code == expected, (source, target, answer.text)
+            if answer.ok and JSON in answer.headers.get("Content-Type", ""):
                 self._follow(target, answer.json())
 
-    def _ask(self, name: str, **kwargs: Any) -> requests.Response:
+    def _ask(
+        self, name: str, *, in_path: dict[str, str] | None = None, **kwargs: Any
+    ) -> requests.Response:
         method, path, _ = self.operations[name]
+        path = path.format(**in_path or {})
         answer = self.server.ask(method.upper(), path, **kwargs)
         kind = answer.headers.get("Content-Type", "")
         check_reply(method, path, answer.status_code, kind, answer.content)
