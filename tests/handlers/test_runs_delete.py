@@ -292,13 +292,13 @@ async def test_comfyui_elsewhere_keeps_its_files(api, comfyui, extension):
 @pytest.mark.parametrize(
     ("fields", "left"),
     [
-        ({"status": "failed"}, {"ok-1", "ok-2"}),
-        ({"before": "2026-01-02T00:00:00+02:00"}, {"ok-2", "bad"}),
-        ({"after": "2026-01-02"}, {"ok-1"}),
-        ({"metadata": {"client": "acme"}}, {"ok-1", "bad"}),
-        ({"search": "no such sampler"}, {"ok-1", "ok-2"}),
-        ({"machine": "LOCAL", "status": "success"}, {"bad"}),
-        ({"prompt_ids": ["ok-1", "bad"], "status": "success"}, {"ok-2", "bad"}),
+        ({"status": "failed"}, ["ok-1", "ok-2"]),
+        ({"before": "2026-01-02T00:00:00+02:00"}, ["ok-2", "bad"]),
+        ({"after": "2026-01-02"}, ["ok-1"]),
+        ({"metadata": {"client": "acme"}}, ["ok-1", "bad"]),
+        ({"search": "no such sampler"}, ["ok-1", "ok-2"]),
+        ({"machine": "LOCAL", "status": "success"}, ["bad"]),
+        ({"prompt_ids": ["ok-1", "bad"], "status": "success"}, ["ok-2", "bad"]),
     ],
     ids=str,
 )
@@ -318,7 +318,7 @@ async def test_filter(api, chain, extension, fields, left):
     await extension.services.database.write(work)
     code, body = await api.post("runs/delete", fields)
     assert (code, body["runs"]) == (200, 3 - len(left)), body
-    assert await known(api) == left
+    assert await known(api) == set(left)
 
 
 @pytest.mark.parametrize(
