@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 DOCS = REPOSITORY / "docs"
 PAGES = [REPOSITORY / "README.md", *sorted(DOCS.rglob("*.md"))]
 CONFIGURATION = DOCS / "configuration.md"
+# Its examples need GPUs and clusters; tests/clusters runs such calls.
+CLUSTERS = DOCS / "clusters.md"
 BLOCK = re.compile(r"^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 SPAN = re.compile(r"`([^`\n]+)`")
 OURS = rf"{re.escape(release.project()['urls']['Repository'])}/(?:blob|raw)/main/"
@@ -43,7 +45,9 @@ def blocks(page: Path, language: str) -> list[str]:
 
 
 def pages_with(language: str) -> list[Path]:
-    return [page for page in PAGES if page != CONFIGURATION and blocks(page, language)]
+    return [
+        page for page in PAGES if page not in (CONFIGURATION, CLUSTERS) and blocks(page, language)
+    ]
 
 
 @pytest.fixture

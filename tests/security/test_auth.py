@@ -110,7 +110,7 @@ async def test_refusals_say_what_is_wrong(call, recorder, cookie, jp_auth_header
         foreign = {**cookie, "Origin": EVIL}
         assert "page of another origin" in await sentence(foreign, path)
         host = {**jp_auth_header, "Host": "rebound.example:8888"}
-        assert "does not go by the name 'rebound.example'" in await sentence(host, path)
+        assert "does not accept the host name 'rebound.example'" in await sentence(host, path)
     assert "X-XSRFToken" in await sentence(dict(cookie), run)
 
 
