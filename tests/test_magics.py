@@ -128,7 +128,7 @@ def test_help(comfy: Any) -> None:
         ("run fails.json", "TestFail (id 3) failed: ValueError: too bad"),
         ("panel nowhere.json", "nowhere.json: No such file"),
         ("panel a b", "'b' is too much"),
-        ("runs x", "how many? a number, not 'x'"),
+        ("runs x", "must be a number, not 'x'"),
         ("status now", "'now' is too much"),
     ],
 )

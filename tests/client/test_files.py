@@ -117,7 +117,7 @@ def test_what_is_no_file_is_refused(comfy, tmp_path):
         comfy.upload(3)
     with pytest.raises(InvalidRequestError, match="file: is open as text"):
         comfy.upload(io.StringIO("abc"), name="a.txt")
-    with pytest.raises(InvalidRequestError, match="name: has a line break"):
+    with pytest.raises(InvalidRequestError, match="name: contains a line break"):
         comfy.upload(b"abc", name="a\nb.txt")
 
 
