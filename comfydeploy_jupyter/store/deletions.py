@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 PORTION = 200  # runs that are read at a time
 _TEXT = re.compile(rb'"((?:[^"\\]|\\.)*)"')
-_FOLDER = re.compile(r".*[/\\]", re.DOTALL)
 _ANNOTATION = re.compile(r" ?\[(?:output|input|temp)\]$")
 
 
@@ -229,7 +228,7 @@ class Names:
                 text = json.loads(found[0]) if b"\\" in found[1] else found[1].decode()
             except ValueError:
                 continue
-            name = _FOLDER.sub("", _ANNOTATION.sub("", text))
+            name = _last_part(_ANNOTATION.sub("", text))
             if name in self.names:
                 yield name
 
@@ -352,7 +351,7 @@ def _new_uses(connection: sqlite3.Connection, names: Names, seen: Seen) -> list[
     uploads = connection.execute(
         f"SELECT path FROM transfers WHERE path IS NOT NULL AND state IN {OPEN}"  # noqa: S608 - constants
     )
-    sent = (_FOLDER.sub("", row["path"]) for row in uploads)
+    sent = (_last_part(row["path"]) for row in uploads)
     return [
         *uses,
         *_workflow_uses(connection, names, seen.change),
@@ -371,3 +370,8 @@ def _doomed(connection: sqlite3.Connection, sessions: Collection[str]) -> dict[i
 
 def _forget(connection: sqlite3.Connection, keys: Collection[int]) -> None:
     connection.executemany("DELETE FROM doomed_files WHERE id = ?", [(key,) for key in keys])
+
+
+def _last_part(path: str) -> str:
+    """Return the name of a file without its folders, whose separator may be that of Windows."""
+    return path.replace("\\", "/").rpartition("/")[2]

@@ -11,9 +11,15 @@ _PAGE, _PANEL = "handlers/test_comfyui_page.py", "widgets/test_tunnel_panel.py"
 
 _OTHERS, _DISCOVERY = "security/test_other_users.py", "comfyui/test_discovery.py"
 _REPOSITORIES = "snapshots/test_repositories.py"
+_LEASES, _CONFIGURED = "clusters/test_leases.py", "clusters/test_configured.py"
 
 # The begin of a sentence or of a row of a table -> its tests, without "test_".
 HELD: dict[str, tuple[str, ...]] = {
+    # -- clusters
+    "Schedulers on other machines": (f"{_CONFIGURED}::what_is_wrong_is_told",),
+    "A request can name a cluster": (f"{_CONFIGURED}::a_name_that_is_unknown",),
+    "ComfyUIs on workers listen": (f"{_LEASES}::the_door_admits_only_clients_of_the_cluster",),
+    "The certificates of a pool": ("clusters/test_pools.py::bad_input",),
     # -- permissions
     "In one sentence": (
         f"{_AUTH}::strangers_are_turned_away",
@@ -352,6 +358,7 @@ HELD: dict[str, tuple[str, ...]] = {
 
 # Advice, consequences of other sentences, and facts about other programs.
 ADVICE = (
+    "**Clusters.** Whoever reaches",
     "| action |",
     "Jupyter's default authorizer",
     "On a shared server",

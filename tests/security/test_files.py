@@ -68,6 +68,7 @@ FIELDS: dict[tuple[str, str, str], tuple[dict[str, Any], ...]] = {
     ("head", "view", "subfolder"): ({"filename": "secret.png"},),
     ("get", "models", "folder"): ({},),
     ("post", "upload-file", "file_path"): (PRESIGNED,),
+    ("post", "api/v2/assets/from-hash", "file_path"): ({"hash": f"blake3:{'0' * 64}"},),
     ("post", "volume/file/upload-part-from-path", "filePath"): (PART,),
     ("post", "volume/model", "path"): (MODEL, TO_CLOUD),
     ("post", "volume/model", "folder"): (MODEL, {**MOVE, "action": "delete"}),
@@ -85,8 +86,10 @@ INSIDE = {
     ("post", "volume/model", "to_filename"),
     ("post", "snapshot-to-docker", "name"),
 }
-# They name a program that this user may have started anyway; see docs/security.md.
-PROGRAMS = {"comfyui_path"}
+# They name a program or a folder that this user may have used anyway; see docs/security.md.
+PROGRAMS = {"comfyui_path", "shared_dir"}
+# Whether the files of runs are deleted too.
+NO_PATHS = {("post", "runs/delete", "files")}
 # Parts of the form of an upload: tests/files/test_names.py and test_uploads.py.
 IN_FORMS = {("post", "upload-file", "subfolder")}
 
@@ -145,7 +148,7 @@ def test_every_field_that_takes_a_path_is_tried():
                     found.add((operation.method, route, spelled))
     endpoints = {key for key in found if key[2] == "file_upload_endpoint"}
     assert {key[1] for key in endpoints} == {"run", "run/streaming"}, "an address, no path"
-    assert found - endpoints - IN_FORMS <= FIELDS.keys()
+    assert found - endpoints - IN_FORMS - NO_PATHS <= FIELDS.keys()
 
 
 @pytest.mark.parametrize("field", FIELDS, ids=lambda field: "-".join(field))
