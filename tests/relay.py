@@ -45,6 +45,7 @@ class Relay:
         self._target = target
         self._pairs: set[_Pair] = set()
         self._refusals = 0
+        self._disconnected = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._flowing = asyncio.Event()
         self._server: asyncio.Server | None = None
@@ -61,12 +62,22 @@ class Relay:
             self.port = self._server.sockets[0].getsockname()[1]
 
     async def refuse(self) -> None:
-        """Close all connections and the listening socket."""
+        """Close all connections and the listening socket, as a server that has ended does."""
         if self._server is not None:
             self._server.close()
             self._server = None
         self._refusals += 1
         self.cut()
+
+    def disconnect(self) -> None:
+        """Close all connections, and each new one at once: the server lives, but is out of reach."""
+        self._disconnected = True
+        self._refusals += 1
+        self.cut()
+
+    def reconnect(self) -> None:
+        """Forward the bytes of new connections again."""
+        self._disconnected = False
 
     def cut(self, *, websockets_only: bool = False) -> int:
         """Close the connections at both ends; return their number."""
@@ -120,6 +131,8 @@ class Relay:
     async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         refusals = self._refusals
         await self._flowing.wait()
+        if self._disconnected:
+            return
         from_server, to_server = await asyncio.open_connection("127.0.0.1", self._target)
         if self._refusals > refusals:
             to_server.transport.abort()

@@ -165,7 +165,7 @@ async def test_comfyui_that_stays_away(api, events, chain, relay, connected, idl
     await relay.refuse()
     begin = time.monotonic()
     lost = await api.until(running["prompt_id"], "failed")
-    assert 1.0 < time.monotonic() - begin < 4.0
+    assert time.monotonic() - begin < 2.0
     assert lost["error"]["type"] == "ComfyUIEnded"
     assert "ComfyUI has ended" in lost["error"]["message"]
     assert "TestSleep" in lost["error"]["message"]
@@ -182,13 +182,13 @@ async def test_cancel_while_comfyui_cannot_be_reached(api, chain, relay, connect
     _, running = await api.post("run", {"workflow_api": graph, "wait": False})
     _, queued = await api.post("run", {"workflow_api": chain(), "wait": False})
     await api.until(running["prompt_id"], "running")
-    await relay.refuse()
+    relay.disconnect()
     await until_connected(api, wanted=False)
     for run, was in ((queued, "queued"), (running, "running")):
         code, body = await api.post("interrupt", {"prompt_id": run["prompt_id"]})
         assert (code, body["was"]) == (200, was)
         assert (await api.get("check-status", prompt_id=run["prompt_id"]))[1]["status"] == was
-    await relay.listen()
+    relay.reconnect()
     await api.until(running["prompt_id"], "cancelled")
     await api.until(queued["prompt_id"], "cancelled")
     assert verdict(running["prompt_id"]) == "cancelled"
@@ -286,11 +286,11 @@ async def test_history_is_what_decides(api, chain, relay, connected, comfyui):
     graph = chain(("TestSleep", {"seconds": 0.6}))
     _, run = await api.post("run", {"workflow_api": graph, "wait": False})
     await api.until(run["prompt_id"], "running")
-    await relay.refuse()
+    relay.disconnect()
     await asyncio.sleep(0.8)
     wipe = {"url": f"{comfyui.url}/history", "json": {"clear": True}, "timeout": 10}
     await asyncio.to_thread(requests.post, **wipe)
-    await relay.listen()
+    relay.reconnect()
     record = await api.until(run["prompt_id"], "failed", "success")
     assert record["status"] == "failed"
     assert "forgot" in record["error"]["message"]
@@ -336,10 +336,10 @@ class TestPatientServer:
             graph = chain(("TestSleep", {"seconds": 0.3}))
             _, run = await api.post("run", {"workflow_api": graph, "wait": False})
             ids.append(run["prompt_id"])
-        await relay.refuse()
+        relay.disconnect()
         await asyncio.to_thread(until_known, verdict, ids)
         relay.deny = f"/history/{ids[0]}"
-        await relay.listen()
+        relay.reconnect()
         for prompt_id in ids[1:]:
             await api.until(prompt_id, "success", timeout=60)
         _, first = await api.get("check-status", prompt_id=ids[0])
