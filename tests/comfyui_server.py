@@ -30,13 +30,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+BEGUN_IN = Path.cwd()  # relative paths in the environment belong to it; a test may change it
 TEST_NODES = REPOSITORY / "tests" / "comfyui" / "custom_nodes"
 
 
 def comfyui_tree() -> tuple[Path, Path]:
     """Return the ComfyUI tree and the interpreter that the tests use; fail if there is none."""
-    path = Path(os.environ.get("COMFYUI_TEST_PATH") or REPOSITORY / ".comfyui").absolute()
-    python = Path(os.environ.get("COMFYUI_TEST_PYTHON") or path / "venv/bin/python").absolute()
+    path = BEGUN_IN / (os.environ.get("COMFYUI_TEST_PATH") or REPOSITORY / ".comfyui")
+    python = BEGUN_IN / (os.environ.get("COMFYUI_TEST_PYTHON") or path / "venv/bin/python")
     if not (path / "main.py").is_file() or not python.is_file():
         pytest.fail(
             f"These tests need a real ComfyUI, and there is none at {path} (interpreter {python}). "

@@ -14,10 +14,15 @@ import os
 import runpy
 import sys
 import threading
+import time
 import traceback
 
 PROMPT_WORKER_ENDED = 119
 """The exit code after the prompt worker has ended."""
+
+SEND_WITHIN = 0.25
+"""Seconds in which ComfyUI's event loop sends the last events, which name the node, before the
+process exits."""
 
 
 def main() -> None:
@@ -45,6 +50,7 @@ def _exit_with_prompt_worker() -> None:
             try:
                 sys.stdout.flush()
                 sys.stderr.flush()
+                time.sleep(SEND_WITHIN)
             finally:
                 os._exit(PROMPT_WORKER_ENDED)
 

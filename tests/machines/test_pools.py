@@ -141,6 +141,9 @@ class Cluster:
     async def check(self, fields: Any) -> dict[str, Any]:
         return {"members": []}
 
+    def shown(self, settings: Any) -> dict[str, Any]:
+        return dict(settings)
+
     def make(self, pool_id: str, settings: Any) -> Cluster:
         return self
 
@@ -155,8 +158,10 @@ class Cluster:
     def describe(self) -> dict[str, Any]:
         return {"workers": len(self.demand)}
 
-    async def close(self, *, delete: bool) -> None:
-        self.closed.append(delete)
+    async def close(self, *, delete: bool | None = None) -> None:
+        """Close as a provider with ``delete``, and as a kind without it."""
+        if delete is not None:
+            self.closed.append(delete)
 
 
 async def test_a_provider_adds_and_removes_members(api, extension, monkeypatch):
