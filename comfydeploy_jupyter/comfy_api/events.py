@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 from weakref import WeakKeyDictionary
 
-from .job import TERMINAL, progress_of, status_of
+from .job import TERMINAL, error_of, progress_of, status_of
 from .outputs import output_of
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class JobEvents:
             yield self._status(run) + self._progress(run)
         yield _unsent(await self._outputs_of(run.record, assets_url), sent)
         if run.log.closed and last == run.log.last_id:
-            yield self._progress(run) + self._status(run)
+            yield self._end(run)
             return
         async for batch in run.log.read(last, pause=pause):
             if not batch:
@@ -88,11 +88,10 @@ class JobEvents:
     async def final(self, record: RunRecord, assets_url: str) -> bytes:
         """Return the messages of a run whose events are not in memory."""
         frames = await self._outputs_of(record, assets_url)
-        outputs = b"".join(frame.text for frame in frames)
-        return outputs + _message("status", {"status": status_of(record), "queue_position": None})
+        return b"".join(frame.text for frame in frames) + _error(record) + self.state(record)
 
     def state(self, record: RunRecord) -> bytes:
-        """Return the status of a run that has not ended, and that another server follows."""
+        """Return the status of a run whose events are not in memory."""
         return _message("status", {"status": status_of(record), "queue_position": None})
 
     async def _batch(
@@ -133,17 +132,17 @@ class JobEvents:
                 "data_base64": base64.b64encode(event.preview.image).decode(),
             }
             return [Frame(None, _message("preview", preview))]
-        if name == "execution_error":
-            text = str(data.get("exception_message") or "").strip()
-            return [Frame(None, _message("log", {"level": "error", "message": text}))]
         if name == "progress_text":
             text = str(data.get("text") or "")
             return [Frame(None, _message("log", {"level": "info", "message": text}))]
         if name == "result":
             return await self._outputs_of(run.record, assets_url)
         if name == "status":
-            return [Frame(None, self._progress(run) + self._status(run))]
+            return [Frame(None, self._end(run))]
         return []
+
+    def _end(self, run: Run) -> bytes:
+        return _error(run.record) + self._progress(run) + self._status(run)
 
     def _status(self, run: Run) -> bytes:
         place = self._runs.queue_position(run.prompt_id)
@@ -172,6 +171,14 @@ def _unsent(frames: list[Frame], sent: set[str]) -> bytes:
     new = [frame for frame in frames if frame.output is None or frame.output not in sent]
     sent.update(frame.output for frame in new if frame.output is not None)
     return b"".join(frame.text for frame in new)
+
+
+def _error(record: RunRecord) -> bytes:
+    """Return the message that tells why a run has failed; every reader gets it."""
+    error = error_of(record)
+    if error is None:
+        return b""
+    return _message("log", {"level": "error", "message": error["message"]})
 
 
 def _message(event: str, data: dict[str, Any]) -> bytes:

@@ -86,7 +86,7 @@ def error_of(record: RunRecord) -> dict[str, Any] | None:
         "message": str(error.get("message")),
         "node_id": error.get("node_id"),
         "class_type": error.get("node_type"),
-        "traceback": None,
+        "traceback": error.get("traceback"),
     }
 
 

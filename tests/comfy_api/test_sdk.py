@@ -148,8 +148,10 @@ def test_a_failed_node_is_named(client: Comfy) -> None:
     }
     graph["2"]["inputs"]["anything"] = ["1", 0]
     job = client.submit(client.workflows.from_json(graph))
-    logs = [event for event in job.events() if isinstance(event, kinds.Log)]
-    assert [(log.level, log.message) for log in logs] == [("error", "failed on purpose")]
+    for moment in ("whether it has failed yet or not", "after its end"):
+        logs = [event for event in job.events() if isinstance(event, kinds.Log)]
+        found = [(log.level, log.message) for log in logs]
+        assert found == [("error", "failed on purpose")], moment
     with pytest.raises(JobFailed) as failed:
         job.result()
     error = failed.value.error
@@ -159,6 +161,7 @@ def test_a_failed_node_is_named(client: Comfy) -> None:
         "TestFail",
     )
     assert error.message == "failed on purpose"
+    assert "raise ValueError(message)" in (error.traceback or "")
 
 
 def test_jobs_are_listed_by_their_labels(client: Comfy, jupyter: JupyterProcess) -> None:
