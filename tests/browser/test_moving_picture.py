@@ -78,6 +78,7 @@ def test_a_run_from_the_form_to_the_result(open_notebook: Any) -> None:
     opened = open_notebook("A sunset", CODE, width=1180)
     page, panel = opened.page, opened.panel
     page.set_viewport_size({"width": 1180, "height": 900})
+    page.evaluate("() => window.jupyterapp.shell.collapseLeft()")
     expect(panel.get_by_text("Ready")).to_be_visible()
     film = Film(page, page.locator(".jp-NotebookPanel"))
     film.shoot()

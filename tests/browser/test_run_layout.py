@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -158,6 +159,7 @@ def test_everything_works_without_a_mouse(open_notebook: Any, lab: JupyterProces
     page, panel = opened.page, opened.panel
     keyboard = page.keyboard
     prompt = page.locator(".jp-Notebook .jp-InputPrompt").first
+    expect(prompt).to_have_text(re.compile(r"\[\d+\]:"))
     number = prompt.text_content()
     expect(panel.get_by_text("Ready")).to_be_visible()
     words = panel.get_by_label("Words: text", exact=True)
@@ -255,7 +257,7 @@ def test_axe_finds_nothing_to_complain_about(
     panel.get_by_text("Traceback").click()
     expect(panel.locator("pre", has_text="raise ValueError")).to_be_visible()
     panel.get_by_text("The last lines of ComfyUI's log").click()
-    expect(panel.get_by_text("was not started here")).to_be_visible()
+    expect(panel.get_by_text("was not started by this server")).to_be_visible()
     press(panel, "Free ComfyUI's memory")
     opened.shoot(f"{name}-failed")
     assert violations(panel) == [], "after a failure"

@@ -81,7 +81,7 @@ def assert_neat(panel: Locator) -> None:
             && e.getBoundingClientRect().right > panel.getBoundingClientRect().right + 1
         ).map(e => e.outerHTML.slice(0, 200))"""
     )
-    assert wider == []
+    assert wider == [], "\n".join(wider)
     roles = r"button|textbox|combobox|spinbutton|checkbox|searchbox|img|link|progressbar"
     nameless = re.findall(rf"^ *- ({roles})(?!.*\").*$", panel.aria_snapshot(), re.MULTILINE)
     assert nameless == []

@@ -1103,8 +1103,7 @@ function render({ model, el }) {
     model.set("opened", details.open);
     model.save_changes();
   });
-  const dialogs = h("div", { className: "comfydeploy-gallery" }, lightbox.root, comparing.root);
-  el.append(details, dialogs, deleting.root);
+  el.append(details, lightbox.root, comparing.root, deleting.root);
   const show = () => {
     const runs = model.get("runs");
     const ids = new Set(runs.map(({ prompt_id }) => prompt_id));

@@ -250,9 +250,7 @@ function render({ model, el }: Context<Traits>) {
     model.set("opened", details.open);
     model.save_changes();
   });
-  // These look as in the gallery.
-  const dialogs = h("div", { className: "comfydeploy-gallery" }, lightbox.root, comparing.root);
-  el.append(details, dialogs, deleting.root);
+  el.append(details, lightbox.root, comparing.root, deleting.root);
 
   const show = () => {
     const runs = model.get("runs");
