@@ -70,7 +70,7 @@ class Relay:
         self.cut()
 
     def disconnect(self) -> None:
-        """Close all connections, and each new one at once: the server lives, but is out of reach."""
+        """Close all connections, also new ones: the server lives, but is out of reach."""
         self._disconnected = True
         self._refusals += 1
         self.cut()

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from .folders import Folders
 
 DELETABLE = ("output", "temp")
-_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def locate(folders: Folders, kind: str, subfolder: str, filename: str) -> tuple[bytes, bytes]:
@@ -104,10 +103,11 @@ def _state(found: os.stat_result) -> str:
 @contextmanager
 def _parent(root: bytes, path: bytes) -> Iterator[int]:
     """Open the folder of a file without following links."""
-    descriptor = os.open(root, _FLAGS)
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(root, flags)
     try:
         for part in path.split(b"/")[:-1]:
-            inner = os.open(part, _FLAGS, dir_fd=descriptor)
+            inner = os.open(part, flags, dir_fd=descriptor)
             os.close(descriptor)
             descriptor = inner
         yield descriptor

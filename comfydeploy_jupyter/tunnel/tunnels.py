@@ -247,7 +247,7 @@ def _message(tunnel: Tunnel, *, was_up: bool) -> str:
     if tunnel.url is None:
         up = "The tunnel is ready at the address that you configured at Cloudflare"
     elif was_up:
-        up = f"The tunnel was ready before, at {tunnel.url}"
+        up = f"The tunnel is already running at {tunnel.url}"
     else:
         up = f"The tunnel is ready at {tunnel.url}"
     return f"{up}. It is {what}."

@@ -87,10 +87,11 @@ class TestLimit:
         for path in POSTS:
             response = await call("POST", path, dict(jp_auth_header), json.dumps({"x": "x" * 1024}))
             told = json.loads(response.body)
-            if path.endswith("no-such-route"):
+            if path.endswith(("no-such-route", "/cancel")):  # they read no body
                 assert response.code == 404
             else:
-                assert (response.code, told["code"]) == (413, "too_large"), path
+                error = told["error"] if "/api/v2/" in path else told  # Comfy's API has it inside
+                assert (response.code, error["code"]) == (413, "too_large"), path
 
 
 async def test_texts_of_yaml_stand_for_no_more_than_they_say(call, jp_auth_header):
