@@ -1,0 +1,73 @@
+"""``comfy.machines.create("gpus", gpus="all")``: a ComfyUI for each GPU, and a pool of them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from comfydeploy_jupyter.client import Comfy
+from comfydeploy_jupyter.errors import ConflictError, InvalidRequestError
+from tests.jupyter_app import chain
+from tests.waiting import until_async
+
+from .conftest import GPUS
+
+
+@pytest.fixture
+def extension_config(managed) -> dict[str, Any]:
+    return {**managed, "autostart": False}
+
+
+@pytest.fixture
+def comfy(api, jp_serverapp) -> Comfy:
+    return Comfy(jp_serverapp.connection_url, jp_serverapp.identity_provider.token)
+
+
+async def machine_ids(api) -> list[str]:
+    return [row["id"] for row in (await api.get("machines"))[1]]
+
+
+async def test_no_gpu_and_a_name_that_is_taken(api, comfy, nvidia_smi):
+    """Nothing is created then, also not for the first GPUs."""
+    nvidia_smi([])
+    with pytest.raises(InvalidRequestError, match="gpus: no NVIDIA GPU was found"):
+        await asyncio.to_thread(comfy.machines.create, "gpus", gpus="all")
+    nvidia_smi(GPUS)
+    taken = {"name": "gpus-1", "comfyui_url": "http://127.0.0.1:9"}
+    assert (await api.post("machine/create", taken))[0] == 200
+    with pytest.raises(ConflictError, match="gpus-1"):
+        await asyncio.to_thread(comfy.machines.create, "gpus", gpus="all")
+    assert await machine_ids(api) == ["local", "gpus-1"]
+
+
+@pytest.mark.timeout(400)
+async def test_each_gpu_has_a_comfyui(api, comfy, nvidia_smi, extension):
+    nvidia_smi(GPUS)
+    pool = await asyncio.to_thread(comfy.machines.create, "gpus", gpus="all")
+    assert (pool.id, pool.kind) == ("gpus", "pool")
+    assert pool.config == {"members": ["gpus-0", "gpus-1"]}
+    rows = await until_async(
+        lambda: api.get("machine", machine_id="gpus"),
+        lambda found: {member["status"] for member in found[1]["members"]} == {"ready"},
+        timeout=200,
+    )
+    assert [member["gpu"] for member in rows[1]["members"]] == ["0", "1"]
+    outputs = set()
+    for number in ("0", "1"):
+        _, told = await api.get("machine", machine_id=f"gpus-{number}")
+        pid = told["software"]["comfyui"]["pid"]
+        variables = await asyncio.to_thread(Path(f"/proc/{pid}/environ").read_bytes)
+        assert f"CUDA_VISIBLE_DEVICES={number}".encode() in variables.split(b"\0")
+        arguments = told["config"]["launch_args"]
+        outputs.add(arguments[arguments.index("--output-directory") + 1])
+    assert len(outputs) == 2, "each has its own output folder"
+    runs = []
+    for _ in range(3):
+        request = {"workflow_api": chain(("TestSleep", {"seconds": 2.0})), "machine": "gpus"}
+        _, body = await api.post("run", {**request, "wait": False})
+        runs.append(body["prompt_id"])
+    ends = [await api.until(run, "success", timeout=120) for run in runs]
+    assert {end["machine"] for end in ends} == {"gpus-0", "gpus-1"}
