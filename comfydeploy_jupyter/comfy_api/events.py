@@ -145,7 +145,7 @@ class JobEvents:
         return _error(run.record) + self._progress(run) + self._status(run)
 
     def _status(self, run: Run) -> bytes:
-        place = self._runs.queue_position(run.prompt_id)
+        place = self._runs.queue_position(run.record)
         return _message("status", {"status": status_of(run.record), "queue_position": place})
 
     def _progress(self, run: Run) -> bytes:

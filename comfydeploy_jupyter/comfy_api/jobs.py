@@ -221,7 +221,7 @@ class Jobs:
         return job_of(
             record,
             run,
-            queue_position=self._runs.queue_position(record.prompt_id),
+            queue_position=self._runs.queue_position(record),
             outputs=outputs_of(assets, addresses.assets),
             jobs_url=addresses.jobs,
         )
@@ -294,7 +294,7 @@ class Jobs:
             return (await self._runs.submit(asked, small=small)).record
         except (ComfyUIUnavailableError, RunTimeoutError) as fault:
             # ComfyUI may still queue it; then the run goes on.
-            run = self._runs.find(str(fault.extra.get("prompt_id")))
+            run = await self._runs.load(str(fault.extra.get("prompt_id")))
             if run is None or run.record.finished:
                 raise
             return run.record

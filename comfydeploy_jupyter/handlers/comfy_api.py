@@ -140,7 +140,7 @@ class JobEventsHandler(ComfyAPIHandler):
         self.begin_stream()
         try:
             await self.flush()
-            run = self.services.runs.find(job_id)
+            run = await self.services.runs.load(job_id)
             if run is not None:
                 following = self.comfy_api.events.follow(
                     run, self.addresses.assets, pause=KEEP_AWAKE

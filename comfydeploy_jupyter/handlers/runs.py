@@ -133,7 +133,7 @@ class StreamHandler(RunBase):
             if not self.has_begun:
                 raise
             error = self.error_of(fault, ComfyDeployError.status)
-            unsure = self._run_of(error)
+            unsure = await self._run_of(error)
             if unsure is None or unsure.log.closed or isinstance(error, RunTimeoutError):
                 await self._send_failure(error)
                 return
@@ -151,7 +151,7 @@ class StreamHandler(RunBase):
         beginning = self.services.runs.beginning(query.prompt_id)
         if beginning is not None:
             await self._wait_for(beginning)
-        run = self.services.runs.find(query.prompt_id)
+        run = await self.services.runs.load(query.prompt_id)
         if run is not None:
             await self.stream(run, previews=query.previews, last_id=last_id)
             return
@@ -247,14 +247,14 @@ class StreamHandler(RunBase):
             "A client closed the stream of run %s", record.prompt_id, extra=record.log_fields
         )
 
-    def _run_of(self, error: ComfyDeployError) -> Run | None:
+    async def _run_of(self, error: ComfyDeployError) -> Run | None:
         """Return the run that an error names, if it was begun."""
         prompt_id = error.extra.get("prompt_id")
-        return None if prompt_id is None else self.services.runs.find(prompt_id)
+        return None if prompt_id is None else await self.services.runs.load(prompt_id)
 
     async def _send_failure(self, error: ComfyDeployError, first: int = 1) -> None:
         """End a stream that has begun with the events `error` and `status`."""
-        run = self._run_of(error)
+        run = await self._run_of(error)
         first = first if run is None else run.log.reserve(2)
         status = error.details.get("status", "failed") if run is None else run.record.status
         prompt_id = None if run is None else run.prompt_id

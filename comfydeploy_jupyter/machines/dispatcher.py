@@ -10,6 +10,7 @@ from bisect import bisect_left, insort
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import islice
+from sys import intern
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..graphs.fingerprint import nodes_in
@@ -112,6 +113,7 @@ class Dispatcher:
         self._waiting: dict[str, WaitingRun] = {}
         self._handed: dict[str, AssignedRun] = {}
         self._cached: Counter[int] = Counter()  # in how many members' last runs a node is
+        self._kept_models: dict[frozenset[str], frozenset[str]] = {}
         self._last = 0
         self._first = 0
 
@@ -233,7 +235,10 @@ class Dispatcher:
             self._last = order = self._last + 1
         else:
             self._last, self._first = max(self._last, order), min(self._first, order)
-        run = WaitingRun(run_id, pool_id, structure, frozenset(models), fingerprint, order)
+        # Equal values are shared by all waiting runs, of which there may be very many.
+        structure = None if structure is None else intern(structure)
+        needed = self._kept_models.setdefault(frozenset(models), frozenset(models))
+        run = WaitingRun(run_id, pool_id, structure, needed, fingerprint, order)
         self._waiting[run_id] = run
         self._pools[pool_id].add(run)
         return order
@@ -244,6 +249,8 @@ class Dispatcher:
         if run is None:
             return False
         self._pools[run.pool].remove(run)
+        if not self._waiting:
+            self._kept_models.clear()
         return True
 
     def position(self, run_id: str) -> int | None:

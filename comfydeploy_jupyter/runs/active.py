@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING
+from sys import intern
+from typing import TYPE_CHECKING, NamedTuple
+from weakref import WeakValueDictionary
 
 from .outputs import with_urls
+from .transitions import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -17,8 +20,19 @@ if TYPE_CHECKING:
     from .run import Run
 
 
+class Parked(NamedTuple):
+    """What is in memory of a run that waits for a pool; all else is in the store only."""
+
+    pool: str
+    client_id: str | None
+    order: int | None
+
+
 class ActiveRuns:
     """The unfinished runs, in the order in which they were added.
+
+    There may be many runs that wait for a pool. So such a run can be parked: its `Run` stays only
+    for as long as other code uses it, and `Loader.load` makes it anew from the store.
 
     Parameters
     ----------
@@ -29,16 +43,24 @@ class ActiveRuns:
     def __init__(self, view_url: str) -> None:
         self.view_url = view_url
         self._runs: dict[str, Run] = {}
+        self._parked: dict[str, Parked] = {}
+        self._parked_in: Counter[str] = Counter()  # their number, by pool
+        self._parked_of: Counter[str | None] = Counter()  # by client
+        self._in_use: WeakValueDictionary[str, Run] = WeakValueDictionary()  # of the parked runs
         self._by_comfyui_id: dict[str, Run] = {}
         self._by_machine: defaultdict[str, dict[str, Run]] = defaultdict(dict)
         self._machine_of: dict[str, str] = {}
         self._followers: set[Callable[[Run, RunEvent], None]] = set()
 
     def __iter__(self) -> Iterator[Run]:
+        """Iterate over all runs that are not parked."""
         return iter(list(self._runs.values()))
 
     def __len__(self) -> int:
-        return len(self._runs)
+        return len(self._runs) + len(self._parked)
+
+    def __contains__(self, prompt_id: str) -> bool:
+        return prompt_id in self._runs or prompt_id in self._parked
 
     def add(self, run: Run) -> None:
         """Add a run, and pass its events on to the followers."""
@@ -47,8 +69,40 @@ class ActiveRuns:
         self._runs[run.prompt_id] = run
         self._by_comfyui_id[run.comfyui_id] = run
 
+    def park(self, run: Run) -> None:
+        """Keep a stored run that waits only for as long as it is used, if the store has all of it.
+
+        It does not have the keys of a Comfy account, nor the events of an earlier attempt.
+        """
+        record = run.record
+        events = run.log.after(record.first_id)
+        if run.state is not State.WAITING or record.pool is None or record.own_keys or events:
+            return
+        self.remove(run)
+        client_id = None if record.client_id is None else intern(record.client_id)
+        self._parked[run.prompt_id] = Parked(intern(record.pool), client_id, run.order)
+        self._parked_in[record.pool] += 1
+        self._parked_of[client_id] += 1
+        self.use(run)
+
+    def parked(self, prompt_id: str) -> Parked | None:
+        """Return what is known of a parked run; None for all others."""
+        return self._parked.get(prompt_id)
+
+    def use(self, run: Run) -> None:
+        """Let `get` return a parked run for as long as other code uses it."""
+        run.listener = self._pass_on
+        self._in_use[run.prompt_id] = run
+
     def moved(self, run: Run) -> None:
-        """Note that a run has another machine, which the URLs of its outputs name from now on."""
+        """Note that a run has another machine, which the URLs of its outputs name from now on.
+
+        If it was parked, it is not any more.
+        """
+        if run.prompt_id in self._parked:
+            self.remove(run)
+            self.add(run)
+            return
         self._take_off(run)
         self._machine_of[run.prompt_id] = run.record.machine
         self._by_machine[run.record.machine][run.prompt_id] = run
@@ -60,10 +114,15 @@ class ActiveRuns:
         self._take_off(run)
         self._runs.pop(run.prompt_id, None)
         self._by_comfyui_id.pop(run.comfyui_id, None)
+        parked = self._parked.pop(run.prompt_id, None)
+        if parked is not None:
+            self._parked_in[parked.pool] -= 1
+            self._parked_of[parked.client_id] -= 1
+            self._in_use.pop(run.prompt_id, None)
 
     def get(self, prompt_id: str) -> Run | None:
-        """Return a run by its id, or None."""
-        return self._runs.get(prompt_id)
+        """Return a run by its id; None if there is none, or if it is parked and not in use."""
+        return self._runs.get(prompt_id) or self._in_use.get(prompt_id)
 
     def by_comfyui_id(self, comfyui_id: str) -> Run | None:
         """Return a run by the id of its prompt in ComfyUI, or None."""
@@ -86,44 +145,42 @@ class ActiveRuns:
         return None
 
     def of_pool(self, pool_id: str) -> list[Run]:
-        """Return the unfinished runs of a pool, those that wait included."""
+        """Return the unfinished runs of a pool, but not those that are parked."""
         return [run for run in self._runs.values() if run.record.pool == pool_id]
 
     def count_on(self, machine_id: str) -> int:
         """Return how many unfinished runs a machine has."""
         return sum(run.record.status != "uploading" for run in self.on(machine_id))
 
-    def position(self, prompt_id: str) -> int | None:
-        """Return the place of a run among the waiting runs of its machine, from 1, or None."""
-        run = self._runs.get(prompt_id)
-        if run is None or not _waits(run):
-            return None
-        machine, order = run.record.machine, _order(run)
-        others = self._runs.values()
-        return 1 + sum(
-            other.record.machine == machine and _waits(other) and _order(other) < order
-            for other in others
-        )
-
     def counts(self, machine_ids: Iterable[str] | None = None) -> dict[str, int]:
         """Return how many runs are executing and how many wait, on all machines or on some.
 
         The runs that wait for a pool are on the machine with the id of the pool.
         """
-        runs = self if machine_ids is None else chain.from_iterable(map(self.on, machine_ids))
+        if machine_ids is None:
+            runs, parked = iter(self), len(self._parked)
+        else:
+            machine_ids = list(machine_ids)
+            runs = chain.from_iterable(map(self.on, machine_ids))
+            parked = sum(self._parked_in[machine_id] for machine_id in machine_ids)
         statuses = [run.record.status for run in runs]
         return {
             "running": statuses.count("running"),
-            "pending": statuses.count("queued") + statuses.count("not-started"),
+            "pending": statuses.count("queued") + statuses.count("not-started") + parked,
         }
 
     def by_status(self) -> Counter[tuple[str, str]]:
         """Return the number of runs for each pair of machine and status."""
-        return Counter((run.record.machine, run.record.status) for run in self._runs.values())
+        found = Counter((run.record.machine, run.record.status) for run in self._runs.values())
+        for pool, count in self._parked_in.items():
+            if count:
+                found[pool, "queued"] += count
+        return found
 
     def of_client(self, client_id: str) -> int:
         """Return the number of runs of a client."""
-        return sum(run.record.client_id == client_id for run in self._runs.values())
+        others = sum(run.record.client_id == client_id for run in self._runs.values())
+        return others + self._parked_of[client_id]
 
     def follow(self, follower: Callable[[Run, RunEvent], None]) -> Callable[[], None]:
         """Call ``follower(run, event)`` for each event of each run; return a function to stop."""
@@ -138,13 +195,3 @@ class ActiveRuns:
     def _pass_on(self, run: Run, event: RunEvent) -> None:
         for follower in list(self._followers):
             follower(run, event)
-
-
-def _waits(run: Run) -> bool:
-    return run.record.status in ("not-started", "queued")
-
-
-def _order(run: Run) -> tuple[float, str]:
-    """Return what ComfyUI orders its queue by; runs that it does not have yet are the last."""
-    number = run.record.number
-    return (float("inf") if number is None else number), run.record.created_at

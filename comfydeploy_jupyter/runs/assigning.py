@@ -61,6 +61,7 @@ class Assigning:
         self._saver = shared.saver
         self._active = shared.active
         self._past = shared.past
+        self._loader = shared.loader
         self._dispatching = shared.dispatching
         self._background = shared.background
         self._queueing = queueing
@@ -72,11 +73,23 @@ class Assigning:
         while True:
             if not await wait_until_set(self._dispatching.decided, DECIDE_EVERY):
                 self._dispatching.decide()
-            for run, machine in self._dispatching.take():
-                self._background.start(self._hand_over(run, machine), run)
+            for run_id, machine in self._dispatching.take():
+                self._background.start(self._hand_over(run_id, machine))
 
-    async def _hand_over(self, run: Run, machine: Machine) -> None:
+    async def _hand_over(self, run_id: str, machine: Machine | None) -> None:
         """Hand one run over; if that fails, it waits again, or ends."""
+        while True:
+            try:
+                run = await self._loader.load(run_id)
+                break
+            except ComfyDeployError as fault:
+                log.warning("Run %s cannot be read yet: %s", run_id, fault.message)
+                await asyncio.sleep(SAVE_AGAIN)
+        if run is None:
+            return  # it was cancelled in the meantime
+        if machine is None:
+            self._pooled.wait_again(run)
+            return
         try:
             await self._send(run, machine)
         except (PromptInvalidError, TooLargeError) as fault:

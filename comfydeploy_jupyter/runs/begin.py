@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConflictError, InvalidRequestError, RunTimeoutError
@@ -13,18 +12,16 @@ from ..net.tasks import end
 from ..store.runs import RunRecord
 from ..timestamps import utc_now
 from .beginning import Beginning, Begun, Entered, Place
-from .prepare import prepare
+from .prepare import prepare, steps_of
 from .ready import ReadyMachine
 from .run import Run
 from .transitions import Cause
 from .waiting import done_by
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection
+    from collections.abc import Awaitable, Callable
 
     from ..cloud.comfy_account import ComfyAccount
-    from ..graphs.workload import Workload
-    from ..machines.machine import Machine
     from ..machines.registry import Pool
     from ..net.fetch_policy import FetchPolicy
     from ..schemas import RunRequest
@@ -33,7 +30,6 @@ if TYPE_CHECKING:
     from .shared import Shared
 
 BEGIN_WITHIN = 1.0  # seconds for the creation of a run, even if its timeout is shorter
-MANY_NODES = 2_000  # nodes of a graph from which on it is processed in a thread
 
 
 class Beginnings:
@@ -176,7 +172,7 @@ class Beginnings:
         # Files that were fetched for it may be on this machine only.
         bound = pool is None or not set(prepared.files) <= {*files}
         chosen = await ready.client() if bound else None
-        if self._active.get(prompt_id) is not None:
+        if prompt_id in self._active:
             raise _taken(prompt_id)
         entered = Entered(machine.id, chosen)
         if pool is not None and files and not bound:
@@ -221,11 +217,12 @@ class Beginnings:
         run.order = entered.order
         if chosen is not None:
             self._dispatching.occupy(run)
-        self._past.recall(run)
+        if entered.client is not None:
+            self._past.recall(run)
         return Begun(run, entered.client, prepared)
 
     async def _check_free(self, prompt_id: str) -> None:
-        if self._active.get(prompt_id) is not None or await self._repository.get(prompt_id):
+        if prompt_id in self._active or await self._repository.get(prompt_id):
             raise _taken(prompt_id)
 
     async def _from_store(self, request: RunRequest) -> tuple[RunRequest, int]:
@@ -240,15 +237,6 @@ class Beginnings:
         stored = await self._stored_version(request.workflow_id, number)
         graphs = {"workflow_api": stored["workflow_api"], "workflow": stored["workflow"]}
         return request.model_copy(update=graphs), stored["version"]
-
-
-async def steps_of(
-    work: Workload, machine: Machine | None, targets: Collection[str] | None
-) -> dict[str, int]:
-    """Return the nodes that ComfyUI will execute, with the expected number of steps of each."""
-    known = None if machine is None else machine.known_definitions
-    count = partial(work.needed_steps, None if known is None else known.layouts, targets)
-    return await asyncio.to_thread(count) if len(work.steps) > MANY_NODES else count()
 
 
 def _is_uuid(text: str) -> bool:

@@ -49,6 +49,7 @@ class Canceller:
         self._machines = shared.machines
         self._active = shared.active
         self._ended = shared.ended
+        self._loader = shared.loader
         self._beginnings = beginnings
         self._saver = shared.saver
         self._finalizer = finalizer
@@ -66,7 +67,7 @@ class Canceller:
             run = min(running, key=lambda run: run.record.started_at or "")
             return run.prompt_id, await self._cancel(run)
         asked = None if machine_id in (None, AUTO) else place
-        run = self._active.get(prompt_id)
+        run = await self._loader.load(prompt_id)
         beginning = self._beginnings.find(prompt_id)
         if run is None and beginning is not None:
             machine, of_pool = beginning.place

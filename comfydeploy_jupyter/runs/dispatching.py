@@ -15,6 +15,7 @@ from .waiting import now
 if TYPE_CHECKING:
     from ..machines.machine import Machine
     from ..machines.registry import MachineRegistry, Pool
+    from ..store.runs import RunRecord
     from .active import ActiveRuns
     from .log import RunEvent
     from .prompt import Prepared
@@ -24,10 +25,10 @@ REST = 1.0  # seconds that a machine gets no run after one could not be sent to 
 
 
 class Assigned(NamedTuple):
-    """A waiting run, and the machine that it is to be sent to."""
+    """The id of a waiting run, and the machine that it is to be sent to."""
 
-    run: Run
-    machine: Machine
+    run_id: str
+    machine: Machine | None  # None if it was removed in the meantime
 
 
 class Dispatching:
@@ -167,15 +168,15 @@ class Dispatching:
             self._machines.demand(pool_id, self._open[pool_id])
         self.decide()
 
-    def position(self, run: Run) -> int | None:
+    def position(self, record: RunRecord) -> int | None:
         """Return the place of a queued run among the prompts that have not started, from 1.
 
         Before a run that waits for a pool are the runs before it in the pool, and the prompts that
         wait on the members. Before a run that its machine has are the runs with smaller numbers
         there. Prompts of other clients are taken to come first.
         """
-        record, dispatcher = run.record, self._dispatcher
-        place = dispatcher.position(run.prompt_id)
+        dispatcher = self._dispatcher
+        place = dispatcher.position(record.prompt_id)
         pool = None if record.pool is None else self._machines.find_pool(record.pool)
         if place is not None and pool is not None:
             return place + sum(max(dispatcher.load(member) - 1, 0) for member in self._known(pool))
@@ -184,7 +185,8 @@ class Dispatching:
         here = self._active.on(record.machine)
         executes = any(other.record.status == "running" for other in here)
         strangers = dispatcher.load(record.machine) - dispatcher.handed(record.machine)
-        before = sum(other.record.status == "queued" and _before(other, run) for other in here)
+        queued = (other.record for other in here if other.record.status == "queued")
+        before = sum(_before(other, record) for other in queued)
         return 1 + before + max(strangers - (not executes), 0)
 
     def take(self) -> list[Assigned]:
@@ -193,14 +195,11 @@ class Dispatching:
         taken, self._assigned = self._assigned, []
         found = []
         for run_id, machine_id in taken:
-            run, machine = self._active.get(run_id), self._machines.find(machine_id)
-            if run is not None and machine is not None:
-                found.append(Assigned(run, machine))
-                continue
-            if run is None:
+            machine = self._machines.find(machine_id)
+            if run_id not in self._active:
                 self._dispatcher.ended(run_id)
             else:
-                self.wait(run)
+                found.append(Assigned(run_id, machine))
         return found
 
     def decide(self) -> None:
@@ -288,7 +287,8 @@ class Dispatching:
             self._dispatcher.begun(run.prompt_id, now())
 
 
-def _before(other: Run, run: Run) -> bool:
+def _before(other: RunRecord, record: RunRecord) -> bool:
     """Return whether ComfyUI executes a queued run before another one, by their numbers."""
-    first, second = other.record.number, run.record.number
-    return other is not run and first is not None and (second is None or first < second)
+    first, second = other.number, record.number
+    same = other.prompt_id == record.prompt_id
+    return not same and first is not None and (second is None or first < second)

@@ -5,9 +5,6 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from .begin import steps_of
-from .prepare import read_stored
-from .run import Run
 from .transitions import RECOVERED, Cause, State
 
 if TYPE_CHECKING:
@@ -53,6 +50,7 @@ class Orphans:
         self._active = shared.active
         self._account = account
         self._saver = shared.saver
+        self._loader = shared.loader
         self._past = shared.past
         self._finalizer = finalizer
         self._background = shared.background
@@ -60,35 +58,24 @@ class Orphans:
     async def recover(self, sessions: Collection[str]) -> None:
         """Load and follow the unfinished runs that were queued under the given session ids."""
         for record in await self._repository.active():
-            if record.session in sessions and self._active.get(record.prompt_id) is None:
+            if record.session in sessions and record.prompt_id not in self._active:
                 await self._recover(record)
         for machine in self._machines:
             if self._active.of(machine):
                 machine.open()
 
     async def _recover(self, record: RunRecord) -> None:
-        stored = await self._repository.prompt(record.prompt_id)
-        prompt = stored[0] if stored is not None else None
         machine = self._machines.find(record.machine)
         pool = None if record.pool is None else self._machines.find_pool(record.pool)
-        knowledge = None if machine is None else machine.known_definitions
-        graph = await read_stored(prompt, knowledge, record.targets)
-        steps = await steps_of(graph.workload, machine, record.targets)
         # The ids of its events are larger than all ids that earlier servers used.
         record.first_id += IDS_OF_A_SERVER
-        run = Run(
-            record,
-            graph.names,
-            steps=steps,
-            state=RECOVERED["waiting" if record.waits else record.status],
-            saver=self._saver,
-            events_complete=False,
-        )
+        state = RECOVERED["waiting" if record.waits else record.status]
+        run = await self._loader.make(record, state)
         await self._saver.now(run.record_after(Cause.RECOVERED))
         run.keys = {} if record.own_keys else self._account.known_keys()
-        run.models, run.fingerprint = graph.models, graph.fingerprint
         self._active.add(run)
-        self._past.recall(run)
+        if run.state is not State.WAITING:
+            self._past.recall(run)
         run.transition(Cause.RECOVERED)
         log.info("Run %s is recovered", run.prompt_id, extra=record.log_fields)
         if run.state is State.UPLOADING:
@@ -98,6 +85,7 @@ class Orphans:
             self._background.start(self._finalizer.fail(run, reason), run)
         elif run.state is State.WAITING:
             self._dispatching.wait(run)
+            self._active.park(run)
         elif machine is None and pool is not None and pool.kind == "pool":
             reason = f"There is no machine {record.machine!r} any more"
             self._background.start(self._pooled.give_back(run, reason), run)

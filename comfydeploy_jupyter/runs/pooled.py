@@ -70,6 +70,7 @@ class Pooled:
         await begin_delivery()
         if run.transition(Cause.NO_ROOM, saved=True):
             self._dispatching.wait(run)
+            self._active.park(run)
 
     def wait_again(self, run: Run) -> None:
         """Put a run back into the queue that was assigned to a machine, but not sent there."""
@@ -122,10 +123,12 @@ class Pooled:
         if run.state is State.RUNNING:
             cause, facts["retry"] = Cause.RETRIED, run.record.retry - 1
         before = run.record.machine
+        stored = True
         try:
             await self._saver.now(run.record_after(cause, reason, **facts))
         except ComfyDeployError as fault:
             # After a restart, the run is not found on that machine, and waits again then.
+            stored = False
             log.warning(
                 "That run %s waits again cannot be stored: %s",
                 run.prompt_id,
@@ -144,3 +147,5 @@ class Pooled:
             extra=run.record.log_fields,
         )
         self._dispatching.wait(run)
+        if stored:
+            self._active.park(run)

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MANY_NODES = 2_000  # nodes of a graph from which on it is processed in a thread
+
 
 async def prepare(
     request: RunRequest, ready: ReadyMachine, fetching: FetchPolicy, *, small: bool = False
@@ -223,3 +225,12 @@ def _facts(
         work = work.only_needed(knowledge.layouts, targets)
         names = {node_id: name for node_id, name in names.items() if node_id in work.steps}
     return StoredGraph(names, work, models_in(graph), fingerprint_of(graph))
+
+
+async def steps_of(
+    work: Workload, machine: Machine | None, targets: Collection[str] | None
+) -> dict[str, int]:
+    """Return the nodes that ComfyUI will execute, with the expected number of steps of each."""
+    known = None if machine is None else machine.known_definitions
+    count = partial(work.needed_steps, None if known is None else known.layouts, targets)
+    return await asyncio.to_thread(count) if len(work.steps) > MANY_NODES else count()

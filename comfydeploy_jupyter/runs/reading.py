@@ -34,6 +34,10 @@ class RunReader:
         """Return a run whose events are in memory, or None."""
         return self._shared.active.get(prompt_id) or self._shared.ended.get(prompt_id)
 
+    async def load(self, prompt_id: str) -> Run | None:
+        """Return a run whose events are in memory, or that waits for a pool, or None."""
+        return await self._shared.loader.load(prompt_id) or self._shared.ended.get(prompt_id)
+
     async def record(self, prompt_id: str) -> RunRecord:
         """Return the record of a run.
 
@@ -86,16 +90,20 @@ class RunReader:
         With ``position``, that of a queued run contains its place in the queue.
         """
         body = reply(record, self._shared.active.view_url)
-        run = self._shared.active.get(record.prompt_id)
+        active = self._shared.active
+        run = active.get(record.prompt_id)
         if run is not None and record.status in ("running", "uploading"):
             body.update(run.live())
-        if run is not None and record.status == "queued" and position:
-            body["queue_position"] = self._shared.dispatching.position(run)
+        if position and record.status == "queued" and record.prompt_id in active:
+            body["queue_position"] = self._shared.dispatching.position(record)
         return body
 
-    def queue_position(self, prompt_id: str) -> int | None:
-        """Return the place of a run among the waiting runs of its machine, from 1, or None."""
-        return self._shared.active.position(prompt_id)
+    def queue_position(self, record: RunRecord) -> int | None:
+        """Return the place of a run among the prompts that have not started, from 1, or None."""
+        waits = record.status in ("not-started", "queued")
+        if not waits or record.prompt_id not in self._shared.active:
+            return None
+        return self._shared.dispatching.position(record)
 
     def counts(self, machine_ids: Sequence[str] | None = None) -> dict[str, int]:
         """Return how many runs are executing and how many wait, on all machines or on some."""

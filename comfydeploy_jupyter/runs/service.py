@@ -16,6 +16,7 @@ from .dispatching import Dispatching
 from .events import MachineEvents
 from .finalize import Finalizer
 from .limits import KEEP_ALL
+from .loading import Loader
 from .orphans import Orphans
 from .past import Past
 from .pooled import Pooled
@@ -120,6 +121,7 @@ class RunService(RunReader):
             active,
             ended,
             saver,
+            Loader(repository, machines, active, saver, background),
             past,
             background,
             dispatching,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .active import ActiveRuns
     from .background import Background
     from .dispatching import Dispatching
+    from .loading import Loader
     from .past import Past
     from .retention import EndedRuns
     from .saving import StateSaver
@@ -36,6 +37,8 @@ class Shared:
         The last runs that ended.
     saver : StateSaver
         Stores the states of runs.
+    loader : Loader
+        Reads waiting runs from the store.
     past : Past
         The work of nodes in earlier runs.
     background : Background
@@ -52,6 +55,7 @@ class Shared:
     active: ActiveRuns
     ended: EndedRuns
     saver: StateSaver
+    loader: Loader
     past: Past
     background: Background
     dispatching: Dispatching

@@ -38,6 +38,7 @@ class Cause(str, Enum):
 
     RECEIVED = "received"
     RECOVERED = "recovered after a restart"
+    LOADED = "read from the store"
     STORED = "stored and handed to ComfyUI"
     NOT_STORED = "could not be stored"
     PROMISED = "not queued in the time that its caller gave it"
@@ -164,6 +165,7 @@ TRANSITIONS = (
         sets={**_FORGET, **_NOT_BEGUN},
         takes=("machine", "attempts", "retry"),
     ),
+    Transition((S.WAITING,), C.LOADED, sends=Sends.FIRST, in_story=False),
     Transition((S.UNCONFIRMED,), C.RECOVERED, saved=Saved.AWAITED),
     Transition((S.WAITING, *_KNOWN), C.RECOVERED, None, Saved.AWAITED, Sends.FIRST),
     Transition((S.UNANSWERED,), C.NOT_FOUND, takes=("missed_at",)),

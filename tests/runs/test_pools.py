@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +15,7 @@ from .world import World
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from comfydeploy_jupyter.runs.log import RunEvent
     from comfydeploy_jupyter.store.runs import RunRecord
 
 
@@ -179,3 +182,67 @@ def test_a_pool_that_has_no_machine_now_keeps_its_runs(world: World) -> None:
     world.call(world.second.connect)
     world.tick(1.0)
     assert places(world, runs) == [("second", "queued")] * 2
+
+
+def test_a_run_that_waits_is_in_the_store_only(world: World) -> None:
+    """Unless somebody follows it; then all that ask get the same one."""
+    runs = submit(world, 8, client_id="c")
+    gc.collect()
+    service = world.service
+    assert [service.find(run) is None for run in runs] == [False] * 4 + [True] * 4
+    assert service.counts() == {"running": 0, "pending": 8}
+    assert service.counts(["gpus"]) == {"running": 0, "pending": 4}
+    assert service.open_statuses()["gpus", "queued"] == 4
+    assert service.open_runs("c") == 8
+    assert positions(world, runs[4:]) == [3, 4, 5, 6]
+    told: list[RunEvent] = []
+
+    async def follow(run_id: str) -> str:
+        first, second = await asyncio.gather(service.load(run_id), service.load(run_id))
+        assert first is second
+        assert first is not None
+        async for batch in first.log.read(pause=1.0):
+            told.extend(batch)
+        return first.record.status
+
+    following = world.loop.create_task(follow(runs[4]))
+    world.tick(0.1)
+    gc.collect()
+    assert service.find(runs[4]) is not None
+    assert [(event.id, event.event) for event in told] == [(1, "")]
+    for _ in range(4):
+        execute(world)
+        execute(world, "second")
+    assert world.do(following) == "success"
+    assert [event.event for event in told][-2:] == ["result", "status"]
+    assert sorted(event.id for event in told) == [event.id for event in told]
+    assert {status for _, status in places(world, runs)} == {"success"}
+    assert service.counts() == {"running": 0, "pending": 0}
+    assert world.do(service.load(runs[7])) is not None, "its events are kept for a while"
+
+
+def test_a_run_that_waits_is_cancelled_from_the_store(world: World) -> None:
+    runs = submit(world, 6)
+    gc.collect()
+    world.store.failing = True
+    world.cancel(runs[5])
+    world.tick(0.5)
+    world.store.failing = False
+    gc.collect()
+    assert (record(world, runs[5]).status, record(world, runs[5]).cancelling) == ("queued", False)
+    world.cancel(runs[5])
+    world.cancel(runs[5])
+    world.tick(1.0)
+    assert places(world, runs[5:]) == [("gpus", "cancelled")]
+    assert positions(world, runs[4:5]) == [3]
+    assert world.service.counts(["gpus"])["pending"] == 1
+
+
+def test_a_run_with_keys_stays_in_memory(world: World) -> None:
+    """Its keys are in no store."""
+    keys = {"extra_data": {"api_key_comfy_org": "comfyui-secret"}}
+    runs = submit(world, 5, **keys)
+    gc.collect()
+    waiting = world.service.find(runs[4])
+    assert waiting is not None
+    assert waiting.keys == {"api_key_comfy_org": "comfyui-secret"}

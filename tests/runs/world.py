@@ -88,7 +88,6 @@ class World:
         self.faults: list[str] = []
         self.errors: dict[str, ComfyDeployError] = {}  # the results in replies to requests
         self.waiting: dict[str, asyncio.Task[None]] = {}
-        self.runs: list[Run] = []
         self.retried: set[str] = set()  # runs that may be executed again
         self.serve()
 
@@ -167,7 +166,6 @@ class World:
         except ComfyDeployError as fault:
             self.errors[str(request.prompt_id)] = fault
             return
-        self.runs.append(run)
         if wait:
             await run.ended.wait()
 
@@ -188,7 +186,6 @@ class World:
         for task in asyncio.all_tasks(self.loop):
             task.cancel()
         self.tick(0)
-        self.runs.clear()
         self.store.failing = False
         self.serve()
 

@@ -1,0 +1,106 @@
+"""Make runs from their records in the store."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from .prepare import read_stored, steps_of
+from .run import Run
+from .transitions import Cause, State
+from .waiting import outcome, result_of
+
+if TYPE_CHECKING:
+    from ..errors import ComfyDeployError
+    from ..machines.registry import MachineRegistry
+    from ..store.runs import RunRecord, RunRepository
+    from .active import ActiveRuns
+    from .background import Background
+    from .saving import StateSaver
+
+RESERVED = 1_000  # ids of events that streams of a parked run may have used
+
+
+class Loader:
+    """Makes the runs of recovered records, and those that are parked (see `ActiveRuns`).
+
+    Parameters
+    ----------
+    repository : RunRepository
+        The records and graphs.
+    machines : MachineRegistry
+        The machines, whose definitions tell which nodes are executed.
+    active : ActiveRuns
+        The unfinished runs.
+    saver : StateSaver
+        Stores the states of the runs.
+    background : Background
+        Runs the reading as a background task.
+    """
+
+    def __init__(
+        self,
+        repository: RunRepository,
+        machines: MachineRegistry,
+        active: ActiveRuns,
+        saver: StateSaver,
+        background: Background,
+    ) -> None:
+        self._repository = repository
+        self._machines = machines
+        self._active = active
+        self._saver = saver
+        self._background = background
+        self._loading: dict[str, asyncio.Task[Run | ComfyDeployError | None]] = {}
+
+    async def load(self, prompt_id: str) -> Run | None:
+        """Return an unfinished run; if it is parked and not in use, read it from the store.
+
+        It stays in memory for as long as the caller uses it.
+
+        Raises
+        ------
+        StoreUnavailableError
+            If it cannot be read.
+        """
+        run = self._active.get(prompt_id)
+        while run is None and prompt_id in self._active:
+            task = self._loading.get(prompt_id)
+            if task is None:
+                task = self._background.start(outcome(self._load(prompt_id)))
+                self._loading[prompt_id] = task
+                task.add_done_callback(lambda _: self._loading.pop(prompt_id, None))
+            await asyncio.wait({task})
+            run = result_of(task)
+        return run
+
+    async def make(self, record: RunRecord, state: State) -> Run:
+        """Return the run of a record, which is not among the active ones yet."""
+        stored = await self._repository.prompt(record.prompt_id)
+        prompt = stored[0] if stored is not None else None
+        machine = self._machines.find(record.machine)
+        knowledge = None if machine is None else machine.known_definitions
+        graph = await read_stored(prompt, knowledge, record.targets)
+        steps = await steps_of(graph.workload, machine, record.targets)
+        run = Run(
+            record,
+            graph.names,
+            steps=steps,
+            state=state,
+            saver=self._saver,
+            events_complete=False,
+        )
+        run.models, run.fingerprint = graph.models, graph.fingerprint
+        return run
+
+    async def _load(self, prompt_id: str) -> Run | None:
+        record = await self._repository.get(prompt_id)
+        run = None if record is None else await self.make(record, State.WAITING)
+        parked = self._active.parked(prompt_id)
+        if run is None or parked is None:
+            return None
+        run.order = parked.order
+        run.transition(Cause.LOADED)
+        run.log.reserve(RESERVED)
+        self._active.use(run)
+        return run
