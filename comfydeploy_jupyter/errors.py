@@ -6,7 +6,8 @@ into its JSON reply; the Python client turns the reply back into the same error:
     ComfyDeployError                 500 internal_error
     ├── InvalidJSONError             400 invalid_json
     ├── InvalidRequestError          400 invalid_request     details name the field
-    │   └── UnknownInputError        400 unknown_input       details hold the candidates
+    │   ├── UnknownInputError        400 unknown_input       details hold the candidates
+    │   └── InvalidInputError        400 invalid_input       details hold what is wrong with each
     ├── PromptInvalidError           400 prompt_invalid      details hold ComfyUI's error object
     ├── NoAPIKeyError                401 no_api_key
     ├── UnauthorizedError            403 unauthorized
@@ -143,6 +144,12 @@ class UnknownInputError(InvalidRequestError):
     """A key of ``inputs`` matches no input of the graph, or several."""
 
     code = "unknown_input"
+
+
+class InvalidInputError(InvalidRequestError):
+    """A value for an input of a workflow is of the wrong type, out of range, or no choice."""
+
+    code = "invalid_input"
 
 
 class PromptInvalidError(ComfyDeployError):

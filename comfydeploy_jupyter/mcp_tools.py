@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from .client import Comfy, Run, Workflow
-    from .graphs.form_fields import FormField
 
 T = TypeVar("T")
 
@@ -93,8 +92,13 @@ async def comfyui_describe_workflow(workflow_id: str, version: int | None = None
 
     def ask(comfy: Comfy) -> dict[str, Any]:
         kept = comfy.workflows.get(workflow_id)
-        workflow = kept.version(version or "latest").load()
-        return {"name": kept.name, "inputs": [_described(field) for field in workflow.form]}
+        inputs = kept.schema(version or "latest")["inputs"]
+        required = frozenset(inputs["required"])
+        described = [
+            _described(key, wanted, required=key in required)
+            for key, wanted in inputs["properties"].items()
+        ]
+        return {"name": kept.name, "inputs": described}
 
     return await _call(ask)
 
@@ -301,18 +305,18 @@ def _filled(
     return workflow.set(inputs or {})
 
 
-def _described(field: FormField) -> dict[str, Any]:
-    """Return what an agent must know of an input."""
-    told: dict[str, Any] = {"key": field.key, "label": field.label, "kind": field.kind}
-    told["value"] = _short(field.value)
-    for name in ("min", "max"):
-        limit = getattr(field, name)
-        if limit is not None:
-            told[name] = limit
-    if field.options is not None:
-        told["choices"] = field.options[:MOST_CHOICES]
-        if len(field.options) > MOST_CHOICES:
-            told["choices_in_all"] = len(field.options)
+def _described(key: str, wanted: dict[str, Any], *, required: bool) -> dict[str, Any]:
+    """Return what an agent must know of an input, from its JSON Schema."""
+    told: dict[str, Any] = {"key": key, "label": wanted["title"], "kind": wanted["x-kind"]}
+    told |= {"required": True} if required else {"value": _short(wanted.get("default"))}
+    for name, keyword in (("min", "minimum"), ("max", "maximum")):
+        if keyword in wanted:
+            told[name] = wanted[keyword]
+    choices = wanted.get("enum", wanted.get("examples"))
+    if choices is not None:
+        told["choices"] = choices[:MOST_CHOICES]
+        if len(choices) > MOST_CHOICES:
+            told["choices_in_all"] = len(choices)
     return told
 
 

@@ -209,6 +209,8 @@ class Comfy:
             ComfyUI refuses the workflow; the message names the nodes.
         UnknownInputError
             A key of `inputs` is no input of the workflow, or fits inputs of several nodes.
+        InvalidInputError
+            A value of `inputs` is of the wrong type, out of range, or no choice.
         InvalidRequestError
             Something else in the arguments is wrong; the message names it.
         """

@@ -233,6 +233,17 @@ class Workflow:
         reply = self._server.post("workflow/validate", self.source.body())
         return Validation(reply, self.source)
 
+    def schema(self) -> dict[str, Any]:
+        """Return its inputs and outputs as JSON Schema.
+
+        Returns
+        -------
+        dict
+            ``inputs`` is the schema of the inputs of a run: types, ranges, choices, defaults and
+            what is required; ``outputs`` has a property for each output node.
+        """
+        return dict(self._server.post("workflow/schema", self.source.body()))
+
     def to_api(self) -> dict[str, Any]:
         """Return the graph in API format, a copy."""
         self._upload_files()

@@ -120,6 +120,10 @@ class StoredWorkflow(Record["Workflows"]):
         """Return its newest version as a `Workflow`, as ``comfy.load`` does."""
         return self.version().load(self.name)
 
+    def schema(self, version: int | Literal["latest"] = "latest") -> dict[str, Any]:
+        """Return the inputs and outputs of a version as JSON Schema; see `Workflow.schema`."""
+        return self._home.schema(self.id, version)
+
     def versions(self, search: str = "") -> VersionList:
         """Return its versions, newest first."""
         return self._home.versions(self.id, search)
@@ -292,6 +296,18 @@ class Workflows:
         """
         record = self._get("workflow/version", workflow_id=workflow_id, version=number)
         return WorkflowVersion(self, record)
+
+    def schema(
+        self, workflow_id: str, number: int | Literal["latest"] = "latest"
+    ) -> dict[str, Any]:
+        """Return the inputs and outputs of a version as JSON Schema; see `Workflow.schema`.
+
+        Raises
+        ------
+        NotFoundError
+            There is no such workflow or version.
+        """
+        return dict(self._get("workflow/schema", workflow_id=workflow_id, version=number))
 
     def diff(
         self,

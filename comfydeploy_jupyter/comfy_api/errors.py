@@ -38,6 +38,7 @@ _BY_CODE = {
     "comfyui_unavailable": "upstream_unreachable",
     "prompt_invalid": "invalid_workflow",
     "unknown_input": "invalid_workflow",
+    "invalid_input": "invalid_workflow",
     "forbidden_path": "invalid_request",
     "offline": "invalid_request",
     "timeout": "upstream_unreachable",

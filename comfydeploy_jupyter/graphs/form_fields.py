@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .external import ExternalInput, external_inputs, value_field
@@ -64,6 +64,7 @@ LOADERS = {
 of that class that names the file, and the kind of field."""
 
 _FIRST_GROUPS, _CHOICES = 3, 6  # of `_rank`: prompts and media; choices
+_TYPED = (DYNAMIC_COMBO, "INT", "FLOAT", "BOOLEAN", "STRING", "COMBO")
 _STEPS = {"float": 0.01, "int": 1.0, "seed": 1.0}
 _SIZES = ("width", "height", "batch_size")
 _SAMPLING = ("steps", "cfg", *SEED_NAMES, "sampler_name", "scheduler", "denoise")
@@ -111,6 +112,8 @@ class FormField:
         The title of the node that shows it, or ``""``.
     slider : bool
         Whether the node class asks for a slider.
+    required : bool
+        Whether the workflow has no value for it, so that each run has to give one.
     """
 
     key: str
@@ -131,6 +134,7 @@ class FormField:
     twins: tuple[str, ...] = ()
     title: str = ""
     slider: bool = False
+    required: bool = False
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -147,9 +151,7 @@ def ranked_fields(
 
     Parameters are those of `form.input_form`, which describes the order.
     """
-    externals = external_inputs(graph)
-    external_ids = {external.node_id for external in externals}
-    by_input_id = {external.input_id: external for external in reversed(externals)}
+    external_ids = {external.node_id for external in external_inputs(graph)}
     roles = _prompt_roles(graph)
     ui_nodes = UINodes(ui) if ui is not None else None
     ranked: list[tuple[tuple[int, int, int, int, int], FormField]] = []
@@ -190,8 +192,65 @@ def ranked_fields(
             anchor = places.get(top, places[name])
             ranked.append(((group, position, rank, anchor, places[name]), field))
     ranked.sort(key=lambda item: item[0])
-    fields = [_external_field(e, definitions) for e in externals if by_input_id[e.input_id] is e]
-    return [*fields, *(field for _, field in ranked)]
+    return [*external_fields(graph, definitions), *(field for _, field in ranked)]
+
+
+def external_fields(
+    graph: Mapping[str, Mapping[str, Any]], definitions: Definitions | None
+) -> list[FormField]:
+    """Return a field for each ``input_id`` of the external-input nodes, in their order."""
+    found: dict[str, FormField] = {}
+    for external in external_inputs(graph):
+        if external.input_id not in found:
+            found[external.input_id] = _external_field(external, definitions)
+    return list(found.values())
+
+
+def missing_fields(
+    graph: Mapping[str, Mapping[str, Any]], definitions: Definitions | None
+) -> list[FormField]:
+    """Return a field for each input that a node class requires and its node does not have.
+
+    Only inputs whose values users can type or upload; others need a link.
+    """
+    fields = []
+    for node_id, node in graph.items():
+        definition = (definitions or {}).get(class_of(node))
+        declared = definition.get("input") if isinstance(definition, Mapping) else None
+        needed = declared.get("required") if isinstance(declared, Mapping) else None
+        for name in needed if isinstance(needed, Mapping) else ():
+            if name not in inputs_of(node):
+                field = field_of(node_id, node, name, definitions)
+                if field is not None:
+                    fields.append(replace(field, required=True))
+    return fields
+
+
+def field_of(
+    node_id: str, node: Mapping[str, Any], name: str, definitions: Definitions | None
+) -> FormField | None:
+    """Return the field of one declared input, whatever its value; None if it has no field."""
+    specs = declared_inputs(definitions, class_of(node), inputs_of(node))
+    if name not in specs:
+        return None
+    if specs[name].type not in _TYPED and not is_loadable(definitions, specs[name]):
+        return None
+    # The type of a value decides only where none is declared, so that a text stands for all.
+    kind = _kind_of(class_of(node), name, "", specs[name])
+    if kind is None:
+        return None
+    title = title_of(node) or display_name(definitions, node)
+    return FormField(
+        f"{node_id}.{name}",
+        f"{title}: {words(name)}",
+        kind,
+        node_id,
+        name,
+        inputs_of(node).get(name),
+        **_declared(specs[name], definitions),
+        dynamic=specs[name].type == DYNAMIC_COMBO,
+        title=title,
+    )
 
 
 def _external_field(external: ExternalInput, definitions: Definitions | None) -> FormField:
@@ -213,6 +272,7 @@ def _external_field(external: ExternalInput, definitions: Definitions | None) ->
         step=_STEPS.get(kind),
         options=options,
         tooltip=external.description,
+        required=kind not in ("text", "multiline") and external.default in (None, ""),
     )
 
 
@@ -222,7 +282,7 @@ def _kind_of(class_type: str, name: str, value: object, spec: InputSpec | None) 
         return None
     if spec is not None and spec.type == DYNAMIC_COMBO:
         return "combo"
-    if spec is not None and spec.type in ("INT", "FLOAT", "BOOLEAN", "STRING", "COMBO"):
+    if spec is not None and spec.type in _TYPED:
         if spec.type == "INT" and spec.options.get("display") == "color":
             return "color"
         if spec.type == "INT":

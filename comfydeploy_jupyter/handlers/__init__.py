@@ -20,7 +20,7 @@ from .files import (
     StatHandler,
     UploadFileHandler,
 )
-from .graphs import ConvertHandler, FetchModelsHandler, ValidateHandler
+from .graphs import ConvertHandler, FetchModelsHandler, SchemaHandler, ValidateHandler
 from .machines import (
     FreeHandler,
     MachineCreateHandler,
@@ -98,6 +98,7 @@ ROUTES = (
     (f"{PREFIX}/workflow/convert", ConvertHandler),
     (f"{PREFIX}/workflow/validate", ValidateHandler),
     (f"{PREFIX}/workflow/fetch-models", FetchModelsHandler),
+    (f"{PREFIX}/workflow/schema", SchemaHandler),
     # WebSocket and status
     (f"{PREFIX}/ws", EventSocket),
     (f"{PREFIX}/check-status", CheckStatusHandler),

@@ -2,51 +2,105 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import InvalidRequestError
 from ..lazy import lazy_module
 from .base import Handler, schemas
+from .workflows import WorkflowBase
 
 if TYPE_CHECKING:
+    from ..schemas.workflows import FileRequest
     from ..transfers import queue
-    from ..workflows import convert, missing_models, validate
+    from ..workflows import contract, convert, missing_models, validate
 else:
+    contract = lazy_module("workflows.contract")
     convert, validate = lazy_module("workflows.convert"), lazy_module("workflows.validate")
     missing_models, queue = lazy_module("workflows.missing_models"), lazy_module("transfers.queue")
 
 
-class ConvertHandler(Handler):
-    """``POST workflow/convert``: a workflow in another format."""
+Request = TypeVar("Request", bound="FileRequest")
 
-    async def post(self) -> None:
-        """Convert a graph, or the one that a file carries."""
+
+class GraphHandler(Handler):
+    """Base of the routes that take a graph, or a file that contains one."""
+
+    async def read_graph(self, model: type[Request], *fields: str) -> Request:
+        """Return the request, with the graph of its file; ``fields`` are those of forms."""
         if self.request.files:
-            request = schemas.parse(schemas.ConvertRequest, await self.read_form())
-        else:
-            request = await self.body(schemas.ConvertRequest, graphs=True)
+            return schemas.parse(model, await self._read_form("machine", *fields))
+        request = await self.body(model, graphs=True)
+        if request.filename is None:
+            return request
+        if request.workflow is not None or request.workflow_api is not None:
+            raise InvalidRequestError.of_field(
+                "filename", "must not be given together with a graph: send one of them"
+            )
         machine = self.services.machines.get(request.machine)
-        if request.filename is not None:
-            if request.workflow is not None or request.workflow_api is not None:
-                raise InvalidRequestError.of_field(
-                    "filename", "must not be given together with a graph: send one of them"
-                )
-            found = await convert.read_stored(request, machine)
-            request = request.model_copy(update=found)
-        converted = await convert.convert(request, machine)
-        await self.reply_large({"success": True, **converted})
+        return request.model_copy(update=await convert.read_stored(request, machine))
 
-    async def read_form(self) -> dict[str, Any]:
+    async def _read_form(self, *names: str) -> dict[str, Any]:
         """Return the fields of a multipart body, its file replaced by the graph in it."""
         files = self.request.files.get("file", [])
         if len(files) != 1:
             raise InvalidRequestError.of_field("file", "must be given exactly once")
         fields: dict[str, Any] = {
             name: self.get_body_argument(name)
-            for name in ("to", "machine")
+            for name in names
             if name in self.request.body_arguments
         }
         return {**fields, **await convert.read_upload(files[0]["body"])}
+
+    async def stored_graphs(
+        self, request: schemas.FetchModelsRequest | schemas.SchemaRequest
+    ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+        """Return the graph of a request in API format and in UI format; None where it has none."""
+        if request.workflow_id is not None:
+            if request.workflow is not None or request.workflow_api is not None:
+                raise InvalidRequestError.of_field(
+                    "workflow_id", "must not be given together with a graph: send one of them"
+                )
+            number = None if request.version in (None, "latest") else int(request.version or 0)
+            stored = await self.services.workflows().version(request.workflow_id, number)
+            return stored["workflow_api"], stored["workflow"]
+        if request.workflow_api is None and request.workflow is None:
+            raise InvalidRequestError.of_field(
+                "workflow", "is needed: send the graph as workflow or workflow_api, or workflow_id"
+            )
+        return request.workflow_api, request.workflow
+
+
+class ConvertHandler(GraphHandler):
+    """``POST workflow/convert``: a workflow in another format."""
+
+    async def post(self) -> None:
+        """Convert a graph, or the one that a file carries."""
+        request = await self.read_graph(schemas.ConvertRequest, "to")
+        machine = self.services.machines.get(request.machine)
+        converted = await convert.convert(request, machine)
+        await self.reply_large({"success": True, **converted})
+
+
+class SchemaHandler(GraphHandler, WorkflowBase):
+    """``workflow/schema``: the inputs and outputs of a workflow as JSON Schema."""
+
+    async def get(self) -> None:
+        """Answer with the contract of a version of a stored workflow."""
+        query = self.query(schemas.SchemaQuery)
+        number = None if query.version == "latest" else query.version
+        stored = await self.repository(query).version(query.workflow_id, number)
+        await self._answer(query.machine, stored["workflow_api"], stored["workflow"])
+
+    async def post(self) -> None:
+        """Answer with the contract of a graph, of the one in a file, or of a stored one."""
+        request = await self.read_graph(schemas.SchemaRequest)
+        await self._answer(request.machine, *await self.stored_graphs(request))
+
+    async def _answer(self, machine: str | None, api: Any, ui: Any) -> None:
+        found = await contract.read_contract(
+            self.services.machines.get(machine), workflow_api=api, workflow=ui
+        )
+        await self.reply_large({"success": True, **found})
 
 
 class ValidateHandler(Handler):
@@ -67,14 +121,14 @@ class ValidateHandler(Handler):
         )
 
 
-class FetchModelsHandler(Handler):
+class FetchModelsHandler(GraphHandler):
     """``POST workflow/fetch-models``: the models that a workflow needs and ComfyUI lacks."""
 
     async def post(self) -> None:
         """Answer with the models; begin to fetch the missing ones unless it is a ``dry_run``."""
         request = await self.body(schemas.FetchModelsRequest)
         machine = self.services.machines.get(request.machine)
-        workflow_api, workflow = await self._graphs(request)
+        workflow_api, workflow = await self.stored_graphs(request)
         listing = await self.services.models(machine.id)
         transfers = self.services.transfers
         plan = await missing_models.plan(
@@ -106,21 +160,3 @@ class FetchModelsHandler(Handler):
                 "warnings": plan.warnings,
             }
         )
-
-    async def _graphs(
-        self, request: schemas.FetchModelsRequest
-    ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-        """Return the graph of a request in API format and in UI format; None where it has none."""
-        if request.workflow_id is not None:
-            if request.workflow is not None or request.workflow_api is not None:
-                raise InvalidRequestError.of_field(
-                    "workflow_id", "must not be given together with a graph: send one of them"
-                )
-            number = None if request.version in (None, "latest") else int(request.version or 0)
-            stored = await self.services.workflows().version(request.workflow_id, number)
-            return stored["workflow_api"], stored["workflow"]
-        if request.workflow_api is None and request.workflow is None:
-            raise InvalidRequestError.of_field(
-                "workflow", "is needed: send the graph as workflow or workflow_api, or workflow_id"
-            )
-        return request.workflow_api, request.workflow

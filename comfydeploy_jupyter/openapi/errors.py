@@ -13,6 +13,7 @@ from ..errors import (
     DockerUnavailableError,
     ForbiddenAPIURLError,
     ForbiddenPathError,
+    InvalidInputError,
     InvalidJSONError,
     InvalidRequestError,
     NoAPIKeyError,
@@ -49,6 +50,13 @@ EXAMPLES: tuple[ComfyDeployError, ...] = (
     UnknownInputError(
         "Nothing in the graph is called 'Sky.colour'; did you mean '1.color'?",
         details={"field": "inputs.Sky.colour", "unknown": {"Sky.colour": ["1.color"]}},
+    ),
+    InvalidInputError(
+        "inputs.3.steps: must be at most 10000, not 20000",
+        details={
+            "field": "inputs.3.steps",
+            "invalid": {"3.steps": "must be at most 10000, not 20000"},
+        },
     ),
     PromptInvalidError(
         "Prompt has no outputs",

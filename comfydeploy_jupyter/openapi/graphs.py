@@ -7,11 +7,13 @@ from typing import Any, Literal
 from pydantic import Field
 
 from .. import schemas
-from ..errors import OfflineError
+from ..errors import NotFoundError, OfflineError
 from ..schemas.examples import TRANSFER_ID, UI_GRAPH
 from .operation import (
+    CLOUD,
     FILES,
     FORM,
+    KEY,
     MACHINE,
     Content,
     OpenReplyModel,
@@ -119,6 +121,66 @@ class Validation(ReplyModel):
     definitions: DefinitionsOrigin
 
 
+class JSONSchema(OpenReplyModel):
+    """A JSON Schema (2020-12) of an object; keys with ``x-`` are annotations of this server."""
+
+    dialect: str = Field(alias="$schema", examples=["https://json-schema.org/draft/2020-12/schema"])
+    type: Literal["object"]
+    properties: dict[str, dict[str, Any]]
+
+
+class InputsSchema(JSONSchema):
+    """The schema of the inputs of a workflow."""
+
+    properties: dict[str, dict[str, Any]] = Field(
+        description="By the key of `inputs` of a run: `type`, `title`, `description`, `default`"
+        " (the value in the workflow), `minimum`, `maximum` and `enum`; `examples` has known files."
+        " `x-kind` is the kind of its field in forms, `x-step` the step of a number, and"
+        " `x-advanced` whether it is rarely changed.",
+        examples=[{"1.width": {"type": "integer", "minimum": 1, "default": 512}}],
+    )
+    required: list[str] = Field(
+        description="The inputs for which the workflow has no value.", examples=[[]]
+    )
+
+
+class OutputsSchema(JSONSchema):
+    """The schema of the outputs of a workflow."""
+
+    properties: dict[str, dict[str, Any]] = Field(
+        description="By the id of an output node: lists of files and texts. `x-media` says what it"
+        " makes, if that is known; `x-shown` whether the author shows it.",
+        examples=[{"2": {"title": "Save Image", "x-media": "image"}}],
+    )
+
+
+class WorkflowSchema(Success):
+    """The contract of a workflow."""
+
+    inputs: InputsSchema
+    outputs: OutputsSchema
+    warnings: list[str]
+    definitions: DefinitionsOrigin
+
+
+SCHEMA_FORM: dict[str, Any] = {
+    "type": "object",
+    "title": "SchemaForm",
+    "required": ["file"],
+    "properties": {
+        "machine": {
+            "type": "string",
+            "description": "The machine whose node definitions are used.",
+            "maxLength": 255,
+        },
+        "file": {
+            "type": "string",
+            "format": "binary",
+            "description": "A picture, video, sound or JSON file that contains a workflow.",
+        },
+    },
+}
+
 CONVERT_FORM: dict[str, Any] = {
     "type": "object",
     "title": "ConvertForm",
@@ -167,6 +229,34 @@ OPERATIONS = (
         needs=("workflow_api", "workflow"),
         replies=(json_reply(Validation, "The reply that ComfyUI would send."),),
         errors=MACHINE,
+    ),
+    Operation(
+        method="get",
+        path="/comfyui-deploy/workflow/schema",
+        id="getWorkflowSchema",
+        tag="Workflows",
+        summary="The inputs and outputs of a stored workflow as JSON Schema",
+        text="A run refuses a value that breaks it with `invalid_input`.",
+        query=schemas.SchemaQuery,
+        headers=(KEY,),
+        replies=(json_reply(WorkflowSchema, "The schemas."),),
+        errors=(NotFoundError, *CLOUD),
+    ),
+    Operation(
+        method="post",
+        path="/comfyui-deploy/workflow/schema",
+        id="describeWorkflow",
+        tag="Workflows",
+        summary="The inputs and outputs of any workflow as JSON Schema",
+        text="One of `workflow`, `workflow_api`, `workflow_id` and `filename` is needed, or a"
+        " `file` in a form.",
+        bodies=(
+            *json_body(schemas.SchemaRequest, "workflow_api"),
+            Content(FORM, SCHEMA_FORM, {"file": "{}"}),
+        ),
+        needs=("workflow_api", "workflow", "workflow_id", "filename"),
+        replies=(json_reply(WorkflowSchema, "The schemas."),),
+        errors=(*FILES, NotFoundError),
     ),
     Operation(
         method="post",

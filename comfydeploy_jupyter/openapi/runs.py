@@ -9,6 +9,7 @@ from pydantic import Field
 from .. import schemas
 from ..errors import (
     ConflictError,
+    InvalidInputError,
     NotFoundError,
     OfflineError,
     PromptInvalidError,
@@ -192,6 +193,7 @@ class RunsDeleteReply(Success):
 _BODY = json_body(schemas.RunRequest, "workflow_api", "inputs")
 _NEEDS = ("workflow_api", "workflow", "workflow_id", "workflow_api_raw", "is_native_run")
 _ERRORS: Errors = (
+    InvalidInputError,
     UnknownInputError,
     PromptInvalidError,
     *CLOUD,

@@ -7,10 +7,15 @@ import logging
 import pickle
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from .. import worker
-from ..errors import ComfyDeployError, ComfyUIUnavailableError, UnknownInputError
+from ..errors import (
+    ComfyDeployError,
+    ComfyUIUnavailableError,
+    InvalidInputError,
+    UnknownInputError,
+)
 from ..graphs.fingerprint import fingerprint_of
 from ..graphs.inline_external import inline_external, place_files
 from ..graphs.model_files import models_in
@@ -37,6 +42,9 @@ log = logging.getLogger(__name__)
 MANY_NODES = 2_000  # nodes of a graph from which on it is processed in a thread
 
 
+DEFINITIONS_MAX_AGE = 3.0  # seconds; older choices do not refuse a value
+
+
 async def prepare(
     request: RunRequest, ready: ReadyMachine, fetching: FetchPolicy, *, small: bool = False
 ) -> Prepared:
@@ -60,9 +68,24 @@ async def prepare(
         If there is no graph, or several that differ.
     UnknownInputError
         If an input matches nothing in the graph.
+    InvalidInputError
+        If the value of an input breaks the contract of the workflow.
     OfflineError
         If an input file would have to be fetched, but fetching is disabled.
     """
+    try:
+        return await _prepare(request, ready, fetching, small=small)
+    except InvalidInputError:
+        # A choice may be new, such as a model file that was just downloaded.
+        before = await ready.machine.knowledge()
+        if await ready.machine.knowledge(max_age=DEFINITIONS_MAX_AGE) is before:
+            raise
+    return await _prepare(request, ready, fetching, small=small)
+
+
+async def _prepare(
+    request: RunRequest, ready: ReadyMachine, fetching: FetchPolicy, *, small: bool
+) -> Prepared:
     machine = ready.machine
     layouts = None
     only_ui = _is_only_ui(request)
@@ -125,13 +148,13 @@ def _names(placed: dict[str, str | list[str]]) -> tuple[str, ...]:
     return tuple(n for value in values for n in ([value] if isinstance(value, str) else value))
 
 
-async def _declared(machine: Machine) -> dict[str, Any] | None:
+async def _declared(machine: Machine) -> Knowledge | None:
     """Return the node definitions of a machine; None if those of the running one are unknown."""
     return _declared_by(await machine.knowledge())
 
 
-def _declared_by(knowledge: Knowledge) -> dict[str, Any] | None:
-    return knowledge.object_info if knowledge.source == "live" else None
+def _declared_by(knowledge: Knowledge) -> Knowledge | None:
+    return knowledge if knowledge.source == "live" else None
 
 
 def _is_only_ui(request: RunRequest) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import InvalidRequestError
 from ..graphs.consistency import check_agreement
+from ..graphs.contract import check_inputs
 from ..graphs.depth import check_depth
 from ..graphs.external import EXTERNAL_PREFIX
 from ..graphs.fingerprint import fingerprint_of
@@ -27,6 +28,7 @@ from .live import NodeName
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ..comfyui.definitions import Knowledge
     from ..graphs.definitions import NodeDefinitions
     from ..graphs.formats import Definitions
     from ..schemas import RunRequest
@@ -123,11 +125,15 @@ class Chosen(NamedTuple):
 def compose(
     request: RunRequest,
     layouts: NodeDefinitions | None,
-    definitions: Definitions | None,
+    known: Knowledge | None,
     *,
     cut: bool,
 ) -> Prepared | Chosen:
-    """Do all steps that do not need ComfyUI in one call, since each thread call costs time."""
+    """Do all steps that do not need ComfyUI in one call, since each thread call costs time.
+
+    With ``known``, the definitions of the running ComfyUI, given values are checked as well.
+    """
+    definitions = None if known is None else known.object_info
     graph, ui, warnings = _choose(request, layouts)
     graph = _with_inputs(graph)
     targets = request.outputs
@@ -138,6 +144,8 @@ def compose(
         strict = not request.node_form
     inputs = request.inputs or {}
     applied = apply_inputs(graph, inputs, strict=strict, definitions=definitions)
+    if known is not None and strict:
+        check_inputs(graph, applied, definitions, known.rules)
     applied = load_files(applied, definitions)
     check_depth(applied.graph, ui)
     if targets is not None and cut:

@@ -32,6 +32,8 @@ __all__ = [
     "PresetDeleteRequest",
     "PresetRequest",
     "PresetsQuery",
+    "SchemaQuery",
+    "SchemaRequest",
     "ValidateRequest",
     "VersionQuery",
     "VersionRequest",
@@ -75,17 +77,8 @@ class FetchModelsRequest(GraphRequest):
     )
 
 
-class ConvertRequest(GraphRequest):
-    """Body of ``POST workflow/convert``."""
-
-    to: Literal["api", "ui", "notebook", "python"] | None = Field(
-        None,
-        description="The format to convert to; by default the other one of the two graphs.",
-        examples=["ui"],
-    )
-    object_info: JSONObject | None = Field(
-        None, description="Node definitions to use instead of ComfyUI's."
-    )
+class FileRequest(GraphRequest):
+    """A graph, or the name of a file that contains one."""
 
     filename: Annotated[str, Field(min_length=1, max_length=4096)] | None = Field(
         None,
@@ -97,6 +90,26 @@ class ConvertRequest(GraphRequest):
     )
     type: Literal["output", "input", "temp"] | None = Field(
         None, description="Which of ComfyUI's folders the file is in."
+    )
+
+
+class SchemaRequest(FileRequest):
+    """Body of ``POST workflow/schema``."""
+
+    workflow_id: WorkflowIdField = None
+    version: VersionField = None
+
+
+class ConvertRequest(FileRequest):
+    """Body of ``POST workflow/convert``."""
+
+    to: Literal["api", "ui", "notebook", "python"] | None = Field(
+        None,
+        description="The format to convert to; by default the other one of the two graphs.",
+        examples=["ui"],
+    )
+    object_info: JSONObject | None = Field(
+        None, description="Node definitions to use instead of ComfyUI's."
     )
 
 
@@ -172,6 +185,12 @@ class VersionQuery(WorkflowQuery):
     version: Annotated[int, Field(ge=1, le=10**9)] | Literal["latest"] = Field(
         "latest", description="The number of a version, or `latest`.", examples=["latest"]
     )
+
+
+class SchemaQuery(VersionQuery):
+    """Query of ``GET workflow/schema``."""
+
+    machine: MachineField = None
 
 
 class PresetsQuery(Model):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ..graphs.image_metadata import EmbeddedWorkflow
     from ..machines.machine import Machine
     from ..schemas import ConvertRequest
+    from ..schemas.workflows import FileRequest
 
 API, UI, NOTEBOOK, PYTHON = "api", "ui", "notebook", "python"
 NAMES = {API: "workflow_api", UI: "workflow", NOTEBOOK: "notebook", PYTHON: "python"}
@@ -114,12 +115,12 @@ def read_file(content: bytes) -> dict[str, Any]:
     return _fields(embedded_workflow(content))
 
 
-async def read_stored(request: ConvertRequest, machine: Machine) -> dict[str, Any]:
+async def read_stored(request: FileRequest, machine: Machine) -> dict[str, Any]:
     """Return the graphs in a file whose name is in the request; see `read_file`.
 
     Parameters
     ----------
-    request : ConvertRequest
+    request : FileRequest
         ``filename``, ``subfolder`` and ``type`` as in the outputs of a run; without the others,
         ``filename`` may also be any path relative to ComfyUI or to Jupyter's root directory.
     machine : Machine

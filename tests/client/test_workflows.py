@@ -109,3 +109,14 @@ def test_errors(comfy):
         comfy.workflows.save(api(), "w", workflow_api=api())
     with pytest.raises(NoAPIKeyError):
         comfy.workflows.cloud.list()
+
+
+def test_the_contract(comfy):
+    stored = comfy.workflows.save(ui(), "Contract", workflow_api=api())
+    contract = stored.schema()
+    assert contract == stored.schema(1) == comfy.workflows.schema(stored.id)
+    assert contract["inputs"]["properties"].keys() == {field.key for field in stored.load().form}
+    loaded = stored.load()
+    assert loaded.schema()["inputs"] == contract["inputs"]
+    with pytest.raises(NotFoundError):
+        comfy.workflows.schema("none")

@@ -337,3 +337,53 @@ async def test_last_definitions_are_kept(api, start_comfyui, extension, jp_async
     code, body = await api.post("workflow/validate", {"workflow_api": graph})
     assert (code, body["valid"]) == (200, True)
     assert body["definitions"]["source"] == "cached"
+
+
+async def test_the_contract_of_a_workflow(api):
+    await connected(api)
+    code, stored = await api.post("workflow", {"name": "Contract", "workflow_api": GRAPH})
+    assert code == 200, stored
+    code, kept = await api.get("workflow/schema", workflow_id=stored["workflow_id"])
+    assert code == 200, kept
+    width = kept["inputs"]["properties"]["1.width"]
+    assert (width["type"], width["default"], width["minimum"]) == ("integer", 32, 1)
+    assert kept["outputs"]["properties"]["3"]["x-media"] == "image"
+    assert (kept["inputs"]["required"], kept["definitions"]["source"]) == ([], "live")
+    for fields in (
+        {"workflow_api": GRAPH},
+        {"workflow_id": stored["workflow_id"], "version": 1},
+    ):
+        assert await api.post("workflow/schema", fields) == (200, kept)
+    code, ui = await api.post("workflow/convert", {"workflow_api": GRAPH})
+    code, same = await api.post("workflow/schema", {"workflow": ui["workflow"]})
+    assert same["inputs"]["properties"].keys() == kept["inputs"]["properties"].keys()
+    body, headers = form(("file", "graph.json", json.dumps(GRAPH).encode()))
+    assert await api.post("workflow/schema", body, headers=headers) == (200, kept)
+
+
+async def test_contracts_of_nothing(api):
+    assert (await api.get("workflow/schema"))[0] == 400
+    assert (await api.get("workflow/schema", workflow_id="none"))[0] == 404
+    code, body = await api.post("workflow/schema", {})
+    assert (code, body["details"]["field"]) == (400, "workflow")
+    code, body = await api.post("workflow/schema", {"workflow_id": "x", "workflow_api": GRAPH})
+    assert (code, body["details"]["field"]) == (400, "workflow_id")
+    code, body = await api.post("workflow/schema", {"workflow_api": {"1": 5}})
+    assert code == 400
+
+
+async def test_a_run_keeps_the_contract(api):
+    await connected(api)
+    before = (await api.get("runs"))[1]
+    code, body = await api.post(
+        "run", {"workflow_api": GRAPH, "inputs": {"1.width": 0, "Red.height": "tall"}}
+    )
+    assert (code, body["code"]) == (400, "invalid_input")
+    assert body["details"] == {
+        "field": "inputs.1.width",
+        "invalid": {
+            "1.width": "must be at least 1, not 0",
+            "Red.height": 'must be an integer, not "tall"',
+        },
+    }
+    assert (await api.get("runs"))[1] == before

@@ -1,0 +1,69 @@
+"""The contract of a workflow on a machine: its inputs and outputs as JSON Schema."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .. import worker
+from ..errors import InvalidRequestError
+from ..graphs.contract import contract_of
+from ..graphs.formats import GraphFormat, check_api_graph, detect_format
+from ..graphs.ui_to_api import ui_to_api
+from ..net.bodies import packed
+from ..unparsed import is_large
+
+if TYPE_CHECKING:
+    from ..comfyui.definitions import Knowledge
+    from ..machines.machine import Machine
+
+
+async def read_contract(
+    machine: Machine, *, workflow_api: dict[str, Any] | None, workflow: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Return the contract of a workflow.
+
+    Parameters
+    ----------
+    machine : Machine
+        The machine whose node definitions are used: live ones, else the last known ones.
+    workflow_api, workflow : dict or None
+        The workflow in API format, in UI format, or in both: the second one has the choices of its
+        author.
+
+    Returns
+    -------
+    dict
+        ``inputs``, ``outputs``, ``warnings``, ``definitions``.
+
+    Raises
+    ------
+    InvalidRequestError
+        If there is no graph, or what is sent is not one.
+    """
+    if workflow_api is None and workflow is None:
+        raise InvalidRequestError.of_field(
+            "workflow", "is needed: send the graph as workflow or workflow_api, or workflow_id"
+        )
+    knowledge = await machine.knowledge()
+    large = is_large(workflow_api, workflow)
+    return await worker.compute(_read, knowledge, workflow_api, workflow, large=large)
+
+
+def _read(
+    knowledge: Knowledge, api: dict[str, Any] | None, ui: dict[str, Any] | None
+) -> dict[str, Any]:
+    warnings: list[str] = []
+    if ui is not None and detect_format(ui, field="workflow") is GraphFormat.API:
+        # The detected format overrides the name of the field, as in conversions.
+        api, ui = api or ui, None
+    if api is None:
+        assert ui is not None
+        converted = ui_to_api(ui, knowledge.layouts)
+        api, warnings = converted.graph, converted.warnings
+    contract = contract_of(check_api_graph(api), knowledge.object_info, ui)
+    return {
+        "inputs": packed(contract["inputs"]),
+        "outputs": packed(contract["outputs"]),
+        "warnings": packed([*warnings, *contract["warnings"]]),
+        "definitions": knowledge.origin(),
+    }

@@ -1,0 +1,178 @@
+"""The contract of a workflow: JSON Schema of its inputs and outputs, and the check of values."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from comfydeploy_jupyter.comfyui.definitions import Definitions
+from comfydeploy_jupyter.errors import InvalidInputError
+from comfydeploy_jupyter.graphs.contract import check_inputs, contract_of
+from comfydeploy_jupyter.graphs.form import input_form
+from comfydeploy_jupyter.graphs.inputs import apply_inputs
+from comfydeploy_jupyter.graphs.node_rules import NodeRules
+
+SAMPLER = {
+    "1": {"class_type": "EmptyLatentImage", "inputs": {"width": 64, "height": 64, "batch_size": 1}},
+    "2": {
+        "class_type": "KSampler",
+        "_meta": {"title": "Sampler"},
+        "inputs": {
+            "seed": 5,
+            "steps": 20,
+            "cfg": 8.0,
+            "sampler_name": "euler",
+            "scheduler": "normal",
+            "denoise": 1.0,
+            "latent_image": ["1", 0],
+        },
+    },
+    "3": {"class_type": "LoadImage", "inputs": {"image": "example.png"}},
+    "4": {"class_type": "SaveImage", "inputs": {"images": ["3", 0]}},
+    "5": {"class_type": "SaveLatent", "inputs": {"samples": ["2", 0], "filename_prefix": "a"}},
+}
+SLIDER = {
+    "class_type": "ComfyUIDeployExternalNumberSlider",
+    "inputs": {"input_id": "strength", "default_value": 0.5, "min_value": 0, "max_value": 1},
+}
+PHOTO = {
+    "class_type": "ComfyUIDeployExternalImage",
+    "inputs": {"input_id": "photo", "default_value_url": "", "display_name": "Your photo"},
+}
+STYLE = {
+    "class_type": "ComfyUIDeployExternalEnum",
+    "inputs": {"input_id": "style", "default_value": "oil", "options": '["oil", "ink"]'},
+}
+
+
+@pytest.fixture(scope="module")
+def known(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The bundled definitions of ComfyUI's own nodes."""
+    return asyncio.run(Definitions(tmp_path_factory.mktemp("data") / "kept").offline())
+
+
+def test_the_schemas_are_schemas(known: Any) -> None:
+    contract = contract_of({**SAMPLER, "6": SLIDER, "7": PHOTO, "8": STYLE}, known.object_info)
+    for schema in (contract["inputs"], contract["outputs"]):
+        Draft202012Validator.check_schema(schema)
+
+
+def test_types_ranges_choices_and_defaults(known: Any) -> None:
+    inputs = contract_of(SAMPLER, known.object_info)["inputs"]
+    steps = inputs["properties"]["2.steps"]
+    assert (steps["type"], steps["minimum"], steps["maximum"], steps["default"]) == (
+        "integer",
+        1,
+        10000,
+        20,
+    )
+    assert steps["title"] == "Sampler: steps"
+    cfg = inputs["properties"]["2.cfg"]
+    assert (cfg["type"], cfg["minimum"], cfg["maximum"]) == ("number", 0.0, 100.0)
+    sampler = inputs["properties"]["2.sampler_name"]
+    assert "euler" in sampler["enum"]
+    assert "dpmpp_2m" in sampler["enum"]
+    assert "2.latent_image" not in inputs["properties"]
+    image = inputs["properties"]["3.image"]
+    assert (image["type"], image["x-kind"], "enum" in image) == ("string", "image", False)
+    check = Draft202012Validator(inputs)
+    assert check.is_valid({"2.steps": 30, "2.sampler_name": "euler", "4.filename_prefix": "x"})
+    assert not check.is_valid({"2.steps": 0})
+    assert not check.is_valid({"2.sampler_name": "nothing"})
+
+
+def test_the_order_is_that_of_the_form(known: Any) -> None:
+    inputs = contract_of(SAMPLER, known.object_info)["inputs"]
+    keys = [field.key for field in input_form(SAMPLER, known.object_info)]
+    assert [key for key in inputs["properties"] if key in keys] == keys
+
+
+def test_what_has_no_value_is_required(known: Any) -> None:
+    inputs = contract_of({**SAMPLER, "6": SLIDER, "7": PHOTO, "8": STYLE}, known.object_info)[
+        "inputs"
+    ]
+    # Of SaveImage the name is missing; links cannot be typed.
+    assert sorted(inputs["required"]) == ["4.filename_prefix", "photo"]
+    assert "default" not in inputs["properties"]["photo"]
+    assert inputs["properties"]["photo"]["title"] == "Your photo"
+    assert inputs["properties"]["style"]["enum"] == ["oil", "ink"]
+    unused = {"9": {"class_type": "KSampler", "inputs": {}}}
+    more = contract_of({**SAMPLER, **unused}, known.object_info)["inputs"]
+    assert more["required"] == ["4.filename_prefix"]
+
+
+def test_outputs(known: Any) -> None:
+    outputs = contract_of(SAMPLER, known.object_info)["outputs"]["properties"]
+    assert {key: output.get("x-media") for key, output in outputs.items()} == {
+        "4": "image",
+        "5": "latent",
+    }
+    assert all(output["x-shown"] for output in outputs.values())
+    app = {
+        "nodes": [{"id": 4, "type": "SaveImage"}],
+        "links": [],
+        "extra": {"linearMode": True, "linearData": {"inputs": [], "outputs": [4]}},
+    }
+    chosen = contract_of(SAMPLER, known.object_info, app)["outputs"]["properties"]
+    assert {key: output["x-shown"] for key, output in chosen.items()} == {"4": True, "5": False}
+    validate = Draft202012Validator(contract_of(SAMPLER, known.object_info)["outputs"])
+    validate.validate({"4": {"images": [{"filename": "a.png", "subfolder": "", "type": "output"}]}})
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"2.steps": 0}, "inputs.2.steps: must be at least 1, not 0"),
+        ({"steps": 20000}, "inputs.steps: must be at most 10000, not 20000"),
+        ({"Sampler.steps": "many"}, 'inputs.Sampler.steps: must be an integer, not "many"'),
+        ({"cfg": None}, "inputs.cfg: must be a number, not null"),
+        ({"cfg": "1e999"}, "inputs.cfg: must be at most 100.0, not inf"),
+        ({"scheduler": "no"}, "inputs.scheduler: must be one of "),
+        ({"strength": 1.5}, "inputs.strength: must be at most 1, not 1.5"),
+        ({"style": "chalk"}, 'inputs.style: must be one of "oil", "ink", not "chalk"'),
+    ],
+)
+def test_values_that_break_the_contract(known: Any, inputs: dict[str, Any], message: str) -> None:
+    graph = {**SAMPLER, "6": SLIDER, "7": PHOTO, "8": STYLE}
+    applied = apply_inputs(graph, inputs, definitions=known.object_info)
+    with pytest.raises(InvalidInputError) as refused:
+        check_inputs(graph, applied, known.object_info, known.rules)
+    assert refused.value.message.startswith(message)
+    assert refused.value.details["field"] == f"inputs.{next(iter(inputs))}"
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        {"2.steps": "30", "cfg": "7", "denoise": 1},  # ComfyUI converts texts
+        {"2.seed": ["1", 0]},  # a link is left to ComfyUI
+        {"3.image": "new.png"},  # the node class looks for the file itself
+        {"width": 63},  # steps are not checked
+        {"photo": "https://example.org/a.png", "strength": 1, "style": "ink"},
+    ],
+)
+def test_values_that_comfyui_accepts(known: Any, inputs: dict[str, Any]) -> None:
+    graph = {**SAMPLER, "6": SLIDER, "7": PHOTO, "8": STYLE}
+    applied = apply_inputs(graph, inputs, definitions=known.object_info)
+    check_inputs(graph, applied, known.object_info, known.rules)
+
+
+def test_node_packs_decide_themselves() -> None:
+    number = ["INT", {"default": 1, "min": 0, "max": 3}]
+    info = {
+        "Theirs": {
+            "input": {"required": {"n": number}},
+            "output": [],
+            "output_node": True,
+            "python_module": "custom_nodes.pack",
+        }
+    }
+    graph = {"1": {"class_type": "Theirs", "inputs": {"n": 1}}}
+    rules = NodeRules(info)
+    check_inputs(graph, apply_inputs(graph, {"n": 9}, definitions=info), info, rules)
+    with pytest.raises(InvalidInputError, match="must be an integer"):
+        check_inputs(graph, apply_inputs(graph, {"n": "x"}, definitions=info), info, rules)
+    assert contract_of(graph, info)["inputs"]["properties"]["1.n"]["maximum"] == 3
