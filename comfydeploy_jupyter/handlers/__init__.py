@@ -69,7 +69,7 @@ from .ws import EventSocket
 PREFIX = "comfyui-deploy"
 
 ROUTES = (
-    # Tunnel management; the first one without our prefix, as clients of the ComfyUI node ask for it
+    # Tunnel management; the first one without prefix, as in the ComfyUI node
     ("tunnel/status", TunnelStatusHandler),
     (f"{PREFIX}/tunnel/status", TunnelStatusHandler),
     (f"{PREFIX}/tunnel/start", TunnelStartHandler),
@@ -132,7 +132,7 @@ ROUTES = (
     # ComfyUI's own page
     (rf"{PAGE}/(?:api/)?ws", PageSocket),
     (rf"{PAGE}(?:/.*)?", PageHandler),
-    # Whatever else is asked for under our prefix; the last one
+    # All other paths below the prefix; must be the last one
     (rf"{PREFIX}(?:/.*)?", NotFound),
 )
 

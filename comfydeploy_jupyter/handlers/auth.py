@@ -1,4 +1,4 @@
-"""Who asks, and whether they may: before a handler does anything."""
+"""Authentication and authorization of requests, before a handler does anything."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ XSRF_MISSING = (
 
 
 class AuthHandler(JupyterHandler):
-    """Base of all handlers: authentication, authorization, and protection from foreign pages.
+    """Base of all handlers: authentication, authorization, and protection from other web sites.
 
     Attributes
     ----------
     auth_action : str or None
-        What the authorizer is asked for; by default `ACTIONS` tells it by the method.
+        The action that the authorizer is asked to allow; by default that of the method in
+        `ACTIONS`.
     xsrf_on_get : bool
         Whether a GET with a login cookie needs the XSRF token, as every POST does.
     """
@@ -54,39 +55,40 @@ class AuthHandler(JupyterHandler):
         """The extension that mounted this handler."""
         return cast("ComfyDeploy", self.settings["comfydeploy"])
 
-    async def admit(self) -> None:
-        """Check that the user is known and may do this.
+    async def authorize(self) -> None:
+        """Check that the request is authenticated, and that its user is allowed to do this.
 
         Raises
         ------
         UnauthorizedError
-            If the user is unknown, a page of another origin asks, or the authorizer says no.
+            If the user is unknown, a page of another origin has sent the request, or the authorizer
+            does not allow it.
         """
         if not self.current_user:
-            raise self.login_missing()
+            raise self.not_logged_in()
         self._refuse_other_sites()
         if self.request.method in {"GET", "HEAD"} and (self.xsrf_on_get or self._may_be_read):
             self._check_xsrf_as_post()
         action = self.auth_action or ACTIONS.get(self.request.method or "", "write")
-        if not await self.may(action):
+        if not await self.is_allowed(action):
             raise UnauthorizedError(f"You may not {action} {AUTH_RESOURCE} on this server")
 
-    async def may(self, action: str) -> bool:
-        """Return whether the authorizer allows the user this action."""
+    async def is_allowed(self, action: str) -> bool:
+        """Return whether the authorizer allows the user to perform an action."""
         return bool(
             await ensure_async(
                 self.authorizer.is_authorized(self, self.current_user, action, AUTH_RESOURCE)
             )
         )
 
-    def login_missing(self) -> UnauthorizedError:
-        """Return the error for a request whose user Jupyter does not know."""
+    def not_logged_in(self) -> UnauthorizedError:
+        """Return the error for a request without valid credentials of Jupyter."""
         return UnauthorizedError(XSRF_MISSING if self._xsrf_missing else LOGIN_MISSING)
 
     # -- credentials -------------------------------------------------------------------------------
 
     def given_key(self, in_body: str | None = None) -> str | None:
-        """Return the ComfyDeploy key that the request brings along.
+        """Return the ComfyDeploy API key in the request.
 
         Parameters
         ----------
@@ -96,36 +98,37 @@ class AuthHandler(JupyterHandler):
         Returns
         -------
         str or None
-            The header ``X-ComfyDeploy-Token`` comes first, then the body, then
-            ``Authorization: Bearer`` where that is no token of Jupyter.
+            From the header ``X-ComfyDeploy-Token``, else from the body, else from
+            ``Authorization: Bearer`` unless that contains Jupyter's token.
         """
         named = (self.request.headers.get("X-ComfyDeploy-Token") or in_body or "").strip()
         if named:
             return named
         scheme, _, value = self.request.headers.get("Authorization", "").partition(" ")
         key = value.strip()
-        if scheme.lower() != "bearer" or key in (self.admitting_token(), self.token):
+        if scheme.lower() != "bearer" or key in (self.jupyter_token(), self.token):
             return None
         return key or None
 
-    def admitting_token(self) -> str | None:
-        """Return the Jupyter token that the request was let in with, if it was by a token."""
+    def jupyter_token(self) -> str | None:
+        """Return the Jupyter token that authenticated the request; None without such a token."""
         if not self.token_authenticated:
             return None
         provider: Any = self.identity_provider
-        # That of JupyterHub leaves tokens to an object of its own.
+        # JupyterHub's identity provider has the token in another object.
         token: str | None = getattr(provider, "hub_auth", provider).get_token(self)
         return token
 
     # -- pages of other origins --------------------------------------------------------------------
 
     def check_host(self) -> bool:
-        """Return true where the request was sent to one of this server's own names.
+        """Return true if the request was sent to one of the host names of this server.
 
         Raises
         ------
         UnauthorizedError
-            If not: a page elsewhere may have made its name lead here (DNS rebinding).
+            If not: another web site may have made its host name resolve to this server (DNS
+            rebinding).
         """
         if not super().check_host():
             self.current_user = None
@@ -137,12 +140,13 @@ class AuthHandler(JupyterHandler):
         return True
 
     def check_xsrf_cookie(self) -> None:
-        """Check that no page of another site sends this with the user's cookie.
+        """Check that no page of another web site has sent the request with the user's cookie.
 
         Raises
         ------
         UnauthorizedError
-            Saying what is missing: Jupyter's token, or the XSRF token beside the cookie.
+            If Jupyter's token, or the XSRF token in addition to the cookie, is missing; the message
+            says which.
         """
         try:
             super().check_xsrf_cookie()
@@ -150,19 +154,21 @@ class AuthHandler(JupyterHandler):
             try:
                 user = self.current_user
             except RuntimeError:  # Jupyter has not authenticated the user yet
-                # JupyterHub checks this before it accepts a cookie. Raising makes it refuse.
+                # JupyterHub calls this before it accepts a cookie, and rejects the cookie if it
+                # raises.
                 self._xsrf_missing = True
                 raise fault from None
             if not user:
-                raise self.login_missing() from None
+                raise self.not_logged_in() from None
             if not self.check_origin():
                 raise UnauthorizedError(FOREIGN_PAGE) from None
             raise UnauthorizedError(XSRF_MISSING) from None
 
     def _check_xsrf_as_post(self) -> None:
-        """Check a GET as Jupyter, or JupyterHub in its place, checks a POST of a script.
+        """Apply the check for POST requests of scripts, by Jupyter or JupyterHub, to a GET.
 
-        For GET Jupyter is content with a ``Referer``, and JupyterHub checks no WebSocket.
+        For GET, Jupyter also accepts a ``Referer`` without a token, and JupyterHub does not check
+        WebSockets.
         """
         given = self.request
         self.request = copy.copy(given)
@@ -176,11 +182,11 @@ class AuthHandler(JupyterHandler):
 
     @property
     def is_part_of_own_page(self) -> bool:
-        """Whether a browser loads this as a part (a picture, say) of a page below our address.
+        """Whether a browser loads this as a part, such as a picture, of a page of this server.
 
-        The headers that say so are set by the browser, and no script can set them. Frames of
-        JupyterLab send no ``Referer``: without one a page is taken for ours, except behind
-        JupyterHub, where it may be another user's.
+        Headers show this that only the browser can set, not a script. Frames of JupyterLab send no
+        ``Referer``: a request without it counts as one of this server's page, except behind
+        JupyterHub, where it may be a page of another user.
         """
         headers = self.request.headers
         referer = headers.get("Referer", "")
@@ -199,10 +205,10 @@ class AuthHandler(JupyterHandler):
 
     @property
     def _may_be_read(self) -> bool:
-        """Whether a page of another user on this host may have asked for this, and can read it.
+        """Whether a page of another user on this host may be the sender, and can read the reply.
 
-        For ``no-cors``, and for frames, JupyterHub asks for no XSRF token. Yet a script can read
-        such a reply from its own origin, and a picture by drawing it.
+        JupyterHub requires no XSRF token for the mode ``no-cors`` and for frames. Nevertheless, a
+        script can read such a reply from its own origin, and the pixels of a picture by drawing it.
         """
         headers = self.request.headers
         mode = headers.get("Sec-Fetch-Mode")
@@ -211,7 +217,7 @@ class AuthHandler(JupyterHandler):
 
     @property
     def is_link(self) -> bool:
-        """Whether this is the request of a browser that follows a link of another site."""
+        """Whether a browser has sent this because its user opened an address or followed a link."""
         headers = self.request.headers
         return (
             self.request.method in {"GET", "HEAD"}
@@ -220,15 +226,16 @@ class AuthHandler(JupyterHandler):
         )
 
     def _refuse_other_sites(self) -> None:
-        """Refuse a request that a page of another site makes with the user's cookie.
+        """Reject a request that a page of another site has sent with the user's cookie.
 
-        For pictures, scripts and frames browsers send no ``Origin``, but ``Sec-Fetch-Site``; a
-        page on a sibling domain has cookies sent that other sites do not.
+        For pictures, scripts and frames, browsers send ``Sec-Fetch-Site`` but no ``Origin``. With
+        requests from a sibling domain they also send cookies that they do not send with requests
+        from other sites.
         """
         headers = self.request.headers
         site = headers.get("Sec-Fetch-Site", "none")
         by_itself = site in {"none", "same-origin"} or self.token_authenticated or self.is_link
-        # Whoever runs the server may have allowed other origins.
+        # The configuration of Jupyter may allow other origins.
         configured = bool(self.allow_origin or self.allow_origin_pat)
         allowed = configured and (self.allow_origin == "*" or "Origin" in headers)
         if not self.check_origin() or not (by_itself or allowed):

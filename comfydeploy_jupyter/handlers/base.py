@@ -1,4 +1,4 @@
-"""What all handlers share beside authentication: the query, bodies, replies and errors."""
+"""The base of all handlers: queries, bodies, replies and errors."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ if TYPE_CHECKING:
 else:
     schemas, bodies = lazy_module("schemas"), lazy_module("net.bodies")
 
-LARGE = 64 * 1024  # bytes of JSON; more of it is encoded in a thread
+LARGE = 64 * 1024  # bytes of JSON above which it is encoded in a thread
 PIECE = 1024 * 1024  # bytes of a large reply that are written at once
-ANY_SIZE = 1 << 50  # bytes of a body that is passed on as it arrives; tornado wants a limit
+ANY_SIZE = 1 << 50  # bytes of a body that is forwarded as it arrives; tornado needs a limit
 KEEP_AWAKE = 15.0  # seconds between comments on a silent event stream
-COMMENT = b": keep awake\n\n"  # readers of an event stream pass over it
+COMMENT = b": keep awake\n\n"  # readers of an event stream ignore a comment
 
 M = TypeVar("M", bound="schemas.Model")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def passed_header(value: str) -> str:
-    """Return a header of another server as tornado must get it to write the same bytes.
+    """Return a header of another server as text for which tornado writes the original bytes.
 
-    aiohttp reads headers as UTF-8, and tornado writes them as Latin-1. Control characters are
-    left out, so that it stays one header.
+    aiohttp decodes headers as UTF-8, and tornado encodes them as Latin-1. Control characters are
+    removed, so that the value cannot start another header.
     """
     return _CONTROLS.sub("", value.encode("utf-8", "surrogateescape").decode("latin-1"))
 
@@ -65,10 +65,10 @@ class Base(AuthHandler):
     Attributes
     ----------
     is_activity : bool
-        Whether a request shows that the server is in use. A request for a status does not: a
-        program that watches an idle server must not keep it from being ended as idle.
+        Whether a request counts as use of the server. Requests for a status do not: otherwise a
+        program that monitors an idle server would prevent that it is ended as idle.
     has_begun : bool
-        Whether the head of the reply was sent: another reply cannot be sent any more.
+        Whether the headers of the reply were sent, so that no other reply can be sent any more.
     """
 
     is_activity = True
@@ -77,32 +77,32 @@ class Base(AuthHandler):
 
     @property
     def services(self) -> Services:
-        """The services; they are open once the request is let in."""
+        """The services; they are open after `authorize`."""
         return self.extension.services
 
-    async def admit(self) -> None:
-        """Check who asks, then open the services if they are not open yet."""
-        await super().admit()
+    async def authorize(self) -> None:
+        """Check credentials and permission; then open the services if they are not open yet."""
+        await super().authorize()
         self._is_admitted = True
         await self.extension.open_services()
 
     def note_activity(self) -> None:
-        """Tell Jupyter that it is in use, if this request was let in and shows that."""
+        """Tell Jupyter that it is in use, if this request is authorized and counts as use."""
         if self.is_activity and self._is_admitted:
             self.extension.note_activity()
 
     def flush(self, include_footers: bool = False) -> Future[None]:
-        """Send what was written; `finish` does so, too."""
+        """Send what was written so far; also called by `finish`."""
         self.has_begun = True
         return super().flush(include_footers)
 
     def query(self, model: type[M]) -> M:
-        """Return the request's query arguments, checked.
+        """Return the request's query as a validated model.
 
         Raises
         ------
         InvalidRequestError
-            If an argument is wrong, or is given twice. An empty one counts as not given.
+            If an argument is invalid or is given twice. An empty one counts as not given.
         """
         fields: dict[str, Any] = {}
         for name, values in self.request.query_arguments.items():
@@ -119,32 +119,32 @@ class Base(AuthHandler):
         if not (opened and rest.endswith("]") and owner in model.model_fields):
             fields[name] = value
             return
-        key = self.decode_argument(rest[:-1].encode("latin-1"), owner)  # tornado reads Latin-1
+        key = self.decode_argument(rest[:-1].encode("latin-1"), owner)  # as tornado decodes it
         if isinstance(entries := fields.setdefault(owner, {}), dict):
             entries[key] = value
 
     def write_error(self, status_code: int, **kwargs: Any) -> None:
-        """Answer with the JSON form of an error, whatever went wrong."""
+        """Send any exception as a JSON error."""
         error = self.error_of(kwargs.get("exc_info", (None, None, None))[1], status_code)
         self.set_status(error.status)
         self.set_header("Content-Type", "application/json")
         self.finish(json.dumps(error.to_reply()))
 
     def log_exception(self, typ: Any, value: Any, tb: Any) -> None:
-        """Log nothing: `error_of` logs the exceptions that are no expected errors."""
+        """Log nothing: `error_of` logs unexpected exceptions."""
 
     def error_of(self, exception: BaseException | None, status: int) -> ComfyDeployError:
-        """Return the error to answer with for an exception.
+        """Return the error that is sent for an exception.
 
-        An exception that nobody expects becomes an ``internal_error`` with an id; the log has the
-        exception under that id.
+        An unexpected exception becomes an ``internal_error`` with an id, and is logged with this
+        id.
 
         Parameters
         ----------
         exception : BaseException or None
-            None where tornado answers with a status alone.
+            None if tornado has only a status.
         status : int
-            The HTTP status that tornado would answer with.
+            The HTTP status that tornado would send.
         """
         if isinstance(exception, ComfyDeployError):
             return exception
@@ -170,72 +170,72 @@ class Handler(Base, APIHandler):
     _etag: str | None = None
 
     async def prepare(self) -> None:  # type: ignore[override]  # theirs is awaited too
-        """Check who asks, before anything else happens."""
+        """Check credentials and permission, before anything else happens."""
         try:
             await cast("Awaitable[None]", super().prepare())
         except web.HTTPError as fault:
             if fault.status_code != NotFoundError.status:
                 raise
-            # Jupyter answers 404 to an origin that it does not know.
+            # Jupyter raises 404 for an origin that is not allowed.
             raise UnauthorizedError(FOREIGN_PAGE) from None
         if self.has_begun:
             return
         if self.request.method != "OPTIONS":
-            await self.admit()
+            await self.authorize()
             self.begin_work()
 
     def begin_work(self) -> None:
-        """Count this request as work, until its reply begins."""
-        if self.get_query_argument("no_track_activity", None) is not None:  # as Jupyter has it
+        """Count this request as unfinished work, until its reply begins."""
+        if self.get_query_argument("no_track_activity", None) is not None:  # Jupyter's parameter
             self.is_activity = False
         if self.is_activity:
             self.extension.requests.add(self)
 
     def on_finish(self) -> None:
-        """Count this request as work no longer."""
+        """Stop counting this request as unfinished work."""
         super().on_finish()
         self.extension.requests.discard(self)
 
     def flush(self, include_footers: bool = False) -> Future[None]:
-        """Send what was written, which shows that the server is in use.
+        """Send what was written so far, and count this as use of the server.
 
-        A reply in pieces shows it with each of them, but not while its client takes no more.
+        A reply in several pieces counts with each piece, but not while its client does not read.
         """
         self.extension.requests.discard(self)
         self.note_activity()
         return super().flush(include_footers)
 
     def update_api_activity(self) -> None:
-        """Let Jupyter count this request as activity only if it is one."""
+        """Let Jupyter count this request as activity only if `is_activity` is true."""
         if self.is_activity:
             super().update_api_activity()
 
     def set_default_headers(self) -> None:
-        """Keep replies, which may hold the secret of a tunnel, out of caches."""
+        """Forbid caches to store replies, which may contain the secret of a tunnel."""
         super().set_default_headers()
         self.set_header("Cache-Control", "no-store")
 
     def get_login_url(self) -> str:
-        """Answer 403 instead of a redirect to the login page."""
-        raise self.login_missing()
+        """Respond with 403 instead of a redirect to the login page."""
+        raise self.not_logged_in()
 
     async def body(self, model: type[M], *, unique: bool = False, graphs: bool = False) -> M:
-        """Return the request's JSON body, checked.
+        """Return the request's JSON body as a validated model.
 
         Parameters
         ----------
         model : type
-            What the route takes.
+            The request model of the route.
         unique : bool
-            Whether to refuse an object that has a key twice: where a body is stored, none of it
-            may get lost.
+            Whether to reject an object with a key twice: no part of a body that is stored may get
+            lost.
         graphs : bool
             Whether large graphs in it may be `Unparsed`.
 
         Raises
         ------
         TooLargeError, InvalidJSONError, InvalidRequestError
-            If it is not what the route takes.
+            If it is too large, is not JSON, or does not fit the model.
         """
         return schemas.parse(model, await self.json_body(unique=unique, graphs=graphs))
 
@@ -249,7 +249,7 @@ class Handler(Base, APIHandler):
 
     @staticmethod
     def check_size(size: int, limit: int) -> None:
-        """Raise `TooLargeError` if a body has more bytes than the limit."""
+        """Raise `TooLargeError` if a body of this many bytes is above the limit."""
         if size > limit:
             raise TooLargeError(
                 f"The body has {size} bytes, the limit is {limit}",
@@ -257,33 +257,33 @@ class Handler(Base, APIHandler):
             )
 
     def is_for_cloud(self, asked: schemas.CloudTarget) -> bool:
-        """Return whether a request, by its checked body or its query, is for ComfyDeploy."""
+        """Return whether the validated body or the query of a request sends it to ComfyDeploy."""
         return asked.in_cloud or self.query(schemas.CloudTarget).in_cloud
 
     def account(self, asked: schemas.CloudTarget, api_url: str | None = None) -> CloudAccount:
-        """Return the ComfyDeploy account that a request means.
+        """Return the ComfyDeploy account for a request.
 
         Parameters
         ----------
         asked : schemas.CloudTarget
-            Its checked query or body.
+            Its validated query or body.
         api_url : str, optional
             The address of the API, if neither its body nor its query has one.
 
         Raises
         ------
         ForbiddenAPIURLError, NoAPIKeyError
-            If the address is not allowed, or no API key is known.
+            If the address is not allowed, or there is no API key.
         """
         named = asked.api_url or self.query(schemas.CloudTarget).api_url or api_url
         return self.services.cloud.account(self.given_key(asked.given_key), api_url=named)
 
     def cloud_account(self, asked: schemas.CloudTarget) -> CloudAccount | None:
-        """Return the `account` of a request that is for ComfyDeploy, None for any other."""
+        """Return the `account` for a request that is for ComfyDeploy, else None."""
         return self.account(asked) if self.is_for_cloud(asked) else None
 
     def begin_stream(self) -> None:
-        """Set the headers of an event stream, once; proxies must not hold it back."""
+        """Set the headers of an event stream, once; they tell proxies not to buffer it."""
         if self.has_begun:
             return
         self.set_header("Content-Type", "text/event-stream")
@@ -291,16 +291,16 @@ class Handler(Base, APIHandler):
         self.set_header("X-Accel-Buffering", "no")
 
     def finish_stream(self) -> None:
-        """End an event stream; `finish` alone would call it JSON."""
+        """End an event stream; `finish` alone would set the media type of JSON."""
         self.finish(set_content_type="text/event-stream")
 
     def reply(self, body: Any, *, status: int = 200) -> None:
-        """Answer with JSON."""
+        """Send a JSON reply."""
         self.set_status(status)
         self.finish(json_stream.dumps(body))
 
     async def reply_large(self, body: Any) -> None:
-        """Answer with JSON that may have megabytes, such as graphs."""
+        """Send a JSON reply that may have megabytes, such as graphs."""
         pieces, self._etag = await asyncio.to_thread(_encode, body)
         if len(pieces) == 1:
             await self.finish(pieces[0])
@@ -312,7 +312,7 @@ class Handler(Base, APIHandler):
             return
         self.set_header("Content-Type", "application/json")
         self.set_header("Content-Length", str(sum(map(len, pieces))))
-        with suppress(StreamClosedError):  # the client is gone
+        with suppress(StreamClosedError):  # the client has disconnected
             for piece in pieces:
                 for start in range(0, len(piece), PIECE):
                     self.write(piece[start : start + PIECE])
@@ -320,17 +320,17 @@ class Handler(Base, APIHandler):
             await self.finish()
 
     def compute_etag(self) -> str | None:
-        """Return the ``ETag`` of the reply; that of a large one was computed in a thread."""
+        """Return the ``ETag`` of the reply; for a large one it was computed in a thread."""
         return self._etag or super().compute_etag()
 
     @allow_unauthenticated
     def options(self, *_: Any, **__: Any) -> None:
-        """Answer a browser's question before a cross-origin request."""
+        """Respond to the preflight request that browsers send before a cross-origin request."""
         super().options()
 
 
 class NotFound(Handler):
-    """Every path under our prefix that is no route."""
+    """All paths below the prefix of the routes that are not routes."""
 
     async def get(self) -> None:
         """Answer 404, as JSON."""
@@ -351,7 +351,7 @@ def _encode(body: Any) -> tuple[list[bytes], str]:
 
 
 def _of_http(fault: web.HTTPError) -> ComfyDeployError:
-    """Return our error for one of tornado's or Jupyter's, with its message and status."""
+    """Return this package's error for one of tornado or Jupyter, with its message and status."""
     message = fault.log_message or fault.reason or "the request was refused"
     if fault.log_message and fault.args:
         try:

@@ -1,4 +1,4 @@
-"""Signing in to ComfyDeploy, its volumes, and its web site."""
+"""Routes that sign in to ComfyDeploy or a Comfy account, and proxies of ComfyDeploy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .streamed import BodyPipe, Streamed
 if TYPE_CHECKING:
     import aiohttp
 
-PENDING = 404  # what ComfyDeploy answers as long as a sign-in is not approved
+PENDING = 404  # ComfyDeploy's status as long as a sign-in is not approved
 
 VOLUME_STEPS = (
     "generate-upload-url",
@@ -30,16 +30,16 @@ VOLUME_STEPS = (
 class AuthResponseHandler(Handler):
     """``GET auth-response``: whether the user has approved the sign-in at ComfyDeploy.
 
-    It is a GET that changes something, so it needs all that a POST needs: else a link could sign
-    a user in to the account of somebody else. Only the user's own pages and programs have
-    Jupyter's token or the XSRF token, so they have begun the sign-in.
+    This GET changes the stored key, so it requires the same tokens as a POST: otherwise a link
+    could sign a user in to the account of somebody else. Only the user's own pages and programs
+    have Jupyter's token or the XSRF token.
     """
 
     auth_action = "write"
     xsrf_on_get = True
 
     async def get(self) -> None:
-        """Ask once; keep the key when it is there, and answer without it."""
+        """Ask ComfyDeploy once; store the key, which is not in the reply, if it is approved."""
         query = self.query(schemas.AuthQuery)
         try:
             name = await self.services.sign_in(query.request_id, query.api_url)
@@ -58,11 +58,11 @@ class ComfyAccountHandler(Handler):
     """``comfy-account``: the Comfy account that runs of partner nodes use."""
 
     async def get(self) -> None:
-        """Answer whether there is a key, and where it is from; the key is not in the answer."""
+        """Reply whether there is a key, and with its source; the reply does not contain the key."""
         self.reply(self.services.comfy_account.state())
 
     async def post(self) -> None:
-        """Sign in, keep a key, or forget what is kept."""
+        """Sign in, store a key, or delete what is stored."""
         request = await self.body(schemas.AccountRequest)
         account = self.services.comfy_account
         if request.email is not None and request.password is not None:
@@ -73,20 +73,20 @@ class ComfyAccountHandler(Handler):
 
 
 class VolumeBase(Handler):
-    """Base of the volume routes: their errors have ``detail``, too, as those of the node."""
+    """Base of the volume routes; as in the ComfyUI node, their errors also have a ``detail``."""
 
     def error_of(self, exception: BaseException | None, status: int) -> ComfyDeployError:
-        """Return the error to answer with, with its message as ``detail``."""
+        """Return the error that is sent for an exception, with its message as ``detail``."""
         error = super().error_of(exception, status)
         error.extra = {**error.extra, "detail": error.message}
         return error
 
 
 class VolumeFileHandler(VolumeBase):
-    """``POST volume/file/…``: the steps of an upload to a ComfyDeploy volume, passed on."""
+    """``POST volume/file/…``: forwards the steps of an upload to a ComfyDeploy volume."""
 
     async def post(self) -> None:
-        """Send the step to the service and answer with what it says."""
+        """Send the step to the service, and reply with its response."""
         body = await self.json_body()
         asked = schemas.parse(schemas.CloudBody, body)
         account = self.account(asked)
@@ -96,16 +96,17 @@ class VolumeFileHandler(VolumeBase):
 
 
 class SiteHandler(Streamed, Handler):
-    """``comfydeploy/…``: pages of ComfyDeploy's web site, passed on in both directions.
+    """``comfydeploy/…``: a proxy of ComfyDeploy's web site.
 
-    No body is collected: a piece is read from one side when the other side takes it.
+    Bodies are streamed in both directions: a chunk is read from one side when the other side
+    accepts it.
     """
 
     _body: BodyPipe
     _asking: asyncio.Future[aiohttp.ClientResponse] | None = None
 
     async def begin(self) -> None:
-        """Begin the request to the site."""
+        """Start the request to the site."""
         if self.request.method == "OPTIONS":
             return
         if self.request.method not in ("GET", "POST"):
@@ -130,12 +131,12 @@ class SiteHandler(Streamed, Handler):
         )
 
     async def take(self, chunk: bytes) -> None:
-        """Pass the next piece of a POST to the site; the body of a GET is ignored."""
+        """Forward the next chunk of a POST to the site; the body of a GET is ignored."""
         if self.request.method == "POST":
             await self._send_piece(chunk)
 
     async def get(self) -> None:
-        """Answer with the answer of the site, as it arrives."""
+        """Forward the response of the site, as it arrives."""
         self.check_body()
         assert self._asking is not None
         response = await self._asking
@@ -143,18 +144,18 @@ class SiteHandler(Streamed, Handler):
             await self._pass_back(response)
 
     async def post(self) -> None:
-        """End the request to the site, then answer as `get` does."""
+        """Complete the request to the site, then reply as `get` does."""
         self.check_body()
         await self._send_piece(None)
         await self.get()
 
     def on_connection_close(self) -> None:
-        """End the request of a client that has left."""
+        """Abort the request of a client that has disconnected."""
         super().on_connection_close()
         self._close_site()
 
     def on_finish(self) -> None:
-        """Close the connection to the site, whatever happened before."""
+        """Close the connection to the site in any case."""
         super().on_finish()
         self._close_site()
 
@@ -183,7 +184,7 @@ class SiteHandler(Streamed, Handler):
         location = site.location(response, f"{self.base_url}comfydeploy")
         if location is not None:
             self.set_header("Location", passed_header(location))
-        # A page of another site must not act as a page of Jupyter, so no script in it may run.
+        # A page of another site must not act as a page of Jupyter, so its scripts must not run.
         self.set_header("Content-Type", kind)
         self.set_header("Content-Security-Policy", "default-src 'none'; sandbox")
         self.set_header("X-Content-Type-Options", "nosniff")
@@ -200,7 +201,7 @@ class SiteHandler(Streamed, Handler):
         except CloudError as fault:
             if not self.has_begun:
                 raise
-            # A connection that breaks tells the client that the answer is not complete.
+            # A broken connection shows the client that the response is not complete.
             self.log.warning(fault.message)
             connection: Any = self.request.connection
             connection.close()

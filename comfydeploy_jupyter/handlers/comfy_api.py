@@ -34,10 +34,10 @@ _MEDIA_TYPE = re.compile(r"[\w.+-]+/[\w.+-]+", re.ASCII)
 
 
 class ComfyAPIHandler(Handler):
-    """Base of all routes of the Comfy API: its form of errors, and absolute addresses."""
+    """Base of all routes of the Comfy API, which has its own form of errors."""
 
     def error_of(self, exception: BaseException | None, status: int) -> ComfyDeployError:
-        """Return the error to answer with, in the form of the Comfy API."""
+        """Return the error that is sent for an exception, in the form of the Comfy API."""
         found = errors.api_error(super().error_of(exception, status))
         if found.name == "forbidden" and not self._is_known():
             return errors.APIError("unauthorized", found.message)
@@ -56,7 +56,7 @@ class ComfyAPIHandler(Handler):
 
     @property
     def addresses(self) -> jobs.Addresses:
-        """The addresses of the jobs and the assets, by the host with which the client came."""
+        """The addresses of jobs and assets, with the host of the request."""
         scheme = self.request.headers.get("X-Forwarded-Proto", "").partition(",")[0].strip()
         if scheme not in ("http", "https"):
             scheme = self.request.protocol
@@ -69,7 +69,7 @@ class ComfyAPIHandler(Handler):
 
 
 class ComfyAPINotFound(ComfyAPIHandler, NotFound):
-    """Every path of the Comfy API that is no route."""
+    """All paths of the Comfy API that are not routes."""
 
 
 class HealthHandler(ComfyAPIHandler):
@@ -78,7 +78,7 @@ class HealthHandler(ComfyAPIHandler):
     is_activity = False
 
     async def get(self) -> None:
-        """Answer that it does."""
+        """Reply that the server answers."""
         self.reply({"status": "ok"})
 
 
@@ -99,7 +99,7 @@ class JobsHandler(ComfyAPIHandler):
         self.reply(job, status=201)
 
     async def get(self) -> None:
-        """Answer with a page of the jobs, newest first."""
+        """Reply with a page of the jobs, newest first."""
         try:
             query = self.query(schemas.JobsQuery)
         except Exception as fault:
@@ -111,7 +111,7 @@ class JobHandler(ComfyAPIHandler):
     """``GET jobs/{job_id}``."""
 
     async def get(self, job_id: str) -> None:
-        """Answer with the job."""
+        """Reply with the job."""
         await self.reply_large(await self.comfy_api.jobs.get(job_id, self.addresses))
 
 
@@ -119,7 +119,7 @@ class JobWorkflowHandler(ComfyAPIHandler):
     """``GET jobs/{job_id}/workflow``."""
 
     async def get(self, job_id: str) -> None:
-        """Answer with the workflow of the job."""
+        """Reply with the workflow of the job."""
         await self.reply_large(await self.comfy_api.jobs.workflow(job_id))
 
 
@@ -127,7 +127,7 @@ class JobCancelHandler(ComfyAPIHandler):
     """``POST jobs/{job_id}/cancel``."""
 
     async def post(self, job_id: str) -> None:
-        """Cancel the job and answer with it."""
+        """Cancel the job and reply with it."""
         await self.reply_large(await self.comfy_api.jobs.cancel(job_id, self.addresses))
 
 
@@ -135,7 +135,7 @@ class JobEventsHandler(ComfyAPIHandler):
     """``GET jobs/{job_id}/events``: its state now, and its events until its end."""
 
     async def get(self, job_id: str) -> None:
-        """Send the events; a client that leaves does not stop the job."""
+        """Send the events; if the client disconnects, the job continues."""
         record = await self.comfy_api.jobs.record(job_id)
         self.begin_stream()
         try:
@@ -180,7 +180,7 @@ class AssetsHandler(ComfyAPIHandler, UploadFileHandler):
         )
 
     async def post(self) -> None:
-        """Give the file its name and answer with its asset."""
+        """Give the file its final name, and reply with its asset."""
         upload = self.received()
         if upload is None:
             raise errors.APIError("invalid_request", "body: must be multipart/form-data")
@@ -241,11 +241,11 @@ class AssetContentHandler(ComfyAPIHandler, ViewHandler):
     """``assets/{asset_id}/content``: the file, or a range of it."""
 
     async def head(self, asset_id: str) -> None:  # type: ignore[override]  # one argument more
-        """Answer as `get` does, without the file."""
+        """Reply as `get` does, without the file."""
         await self.get(asset_id)
 
     async def get(self, asset_id: str) -> None:  # type: ignore[override]  # one argument more
-        """Send the file, or the range of it that is asked for."""
+        """Send the file, or the requested range of it."""
         asset = await self.comfy_api.assets.get(asset_id)
         await self.send_asset(asset)
 
@@ -264,7 +264,7 @@ class AssetContentHandler(ComfyAPIHandler, ViewHandler):
 
 
 def pattern(path: str) -> str:
-    """Return the pattern of a route, whose parts in braces are one part of a path each."""
+    """Return the pattern of a route; each part in braces matches one part of a path."""
     return f"{API}/{re.sub(r'{[a-z_]+}', '([^/]+)', path)}"
 
 

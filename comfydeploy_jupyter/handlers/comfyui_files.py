@@ -1,4 +1,7 @@
-"""Headers that keep a file of ComfyUI from acting as a page of Jupyter, whose origin it has."""
+"""Response headers with which files of ComfyUI cannot act as pages of Jupyter.
+
+The files have the same origin as Jupyter's pages.
+"""
 
 from __future__ import annotations
 
@@ -10,43 +13,43 @@ from urllib.parse import quote, unquote
 if TYPE_CHECKING:
     import aiohttp
 
-# Types that a browser shows or plays and runs no script of. XML of any kind may hold scripts.
+# Types that browsers show or play without running scripts. Any kind of XML may contain scripts.
 PASSIVE = re.compile(
     r"(image|audio|video|font|model)/[a-z0-9._-]+|text/(plain|css|csv|event-stream)"
     r"|application/(([a-z0-9._-]+\+)?json|octet-stream|wasm|zip|x-safetensors)"
 )
 _MEDIA_TYPE = re.compile(r"[a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+")
 _FILENAME = re.compile(r'filename="?([^";]+)')
-# Every type that a browser takes for a script (WHATWG MIME Sniffing, 4.6).
+# All types that browsers treat as scripts (WHATWG MIME Sniffing, 4.6).
 SCRIPT_TYPES = re.compile(
     r"(text|application)/(x-)?(java|ecma)script|text/(javascript1\.[0-5]|jscript|livescript)"
 )
-# Paths below which are files of users: whoever may use ComfyUI can put them there.
+# Paths of files of users: everybody who may use ComfyUI can store files there.
 USER_FILES = re.compile(
     r"(/api)?/(userdata|view|viewvideo|internal|experiment|input|output|temp)(/|$)|/api/assets(/|$)"
 )
 
 
 def file_headers(path: str, answer: aiohttp.ClientResponse, policy: str) -> dict[str, str]:
-    """Return the headers that keep a file of ComfyUI from acting as a page of Jupyter.
+    """Return the headers with which a file of ComfyUI cannot act as a page of Jupyter.
 
     Parameters
     ----------
     path : str
         Its path below ``comfyui``.
     answer : aiohttp.ClientResponse
-        ComfyUI's answer.
+        ComfyUI's response.
     policy : str
         Jupyter's own ``Content-Security-Policy``.
 
     Returns
     -------
     dict
-        A ``Content-Security-Policy`` under which no script runs, and which gives the file no
-        origin. Unless the browser can only show the file, also a ``Content-Disposition`` with
-        which the browser saves it. A script among the files of users, and a file with no type or
-        several, gets the type of mere bytes; ``X-Content-Type-Options``, which all answers of
-        Jupyter have, keeps browsers from guessing another one.
+        A ``Content-Security-Policy`` that allows no scripts and gives the file an opaque origin.
+        Also a ``Content-Disposition`` with which browsers save the file, unless it is of a type
+        that they only show. Scripts among the files of users, and files without a type or with
+        several, get the type of arbitrary bytes; with ``X-Content-Type-Options``, which all
+        responses of Jupyter have, browsers do not guess another type.
     """
     headers = {"Content-Security-Policy": f"sandbox; {policy}"}
     if answer.status in {204, 304}:

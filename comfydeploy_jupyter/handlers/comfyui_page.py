@@ -1,15 +1,15 @@
-"""``comfyui/``: ComfyUI's own page below Jupyter's address, for users whom Jupyter knows.
+"""``comfyui/``: a proxy of ComfyUI's own page, for users who are authenticated by Jupyter.
 
-Everything below it is passed on to the ComfyUI that the routes use, wherever that is. Jupyter's
-credentials stay here: ComfyUI and its custom nodes get neither cookies nor tokens.
-ComfyUI compares ``Origin`` with ``Host`` to keep other web sites out (ComfyUI,
-``server.py``); here Jupyter does that, and neither is passed on.
+All requests below it are forwarded to the ComfyUI that the routes use, also on another machine.
+Jupyter's credentials are not forwarded: ComfyUI and its custom nodes get neither cookies nor
+tokens. ComfyUI compares ``Origin`` with ``Host`` to reject requests of other web sites (ComfyUI,
+``server.py``). Here, Jupyter does that, and neither header is forwarded.
 
-The page itself gets two scripts of ours: ``static/comfyui_page.js`` makes it work in a folder, and
-``static/comfyui_xsrf.js`` adds Jupyter's XSRF token to its requests. In its style sheets, and in
-the styles that its scripts set, addresses at the root of the host are moved below the page. All
-answers but the page are files that must not act as a page of Jupyter, whose origin they have: see
-`comfyui_files`.
+Two scripts are added to the page: with ``static/comfyui_page.js`` it
+works below a path, and ``static/comfyui_xsrf.js`` adds Jupyter's XSRF
+token to its requests. In style sheets, and in styles that scripts set, addresses at the root of
+the host are changed to addresses below the page. All responses except the page are files that must
+not act as pages of Jupyter, whose origin they have: see `comfyui_files`.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ if TYPE_CHECKING:
     from ..comfyui.client import ComfyUIClient
 
 PAGE = "comfyui"
-CHUNKS_AHEAD = 4  # pieces of a body that may wait for ComfyUI
-START_WITHIN = 1.5  # seconds that a page waits for ComfyUI before it says that it is starting
+CHUNKS_AHEAD = 4  # chunks of a body that may wait for ComfyUI
+START_WITHIN = 1.5  # seconds to wait for ComfyUI; then a page shows that it is starting
 
-# Headers of ComfyUI's own, and the one that its answer for an SVG depends on.
+# ComfyUI's own headers, and the one that determines its response for an SVG.
 MORE_HEADERS = ("Comfy-User", "Comfy-Usage-Source", "Comfy-Env", "Last-Event-ID", "Sec-Fetch-Dest")
 
-WORKERS = frozenset({"sharedworker", "worker"})  # browsers start none that is sandboxed
-# Parts of a page for which a browser sends no header of the page's choice.
+WORKERS = frozenset({"sharedworker", "worker"})  # browsers start no sandboxed worker
+# Parts of a page for whose requests the page cannot set headers.
 PARTS = frozenset(
     {
         *("audio", "audioworklet", "font", "image", "manifest", "paintworklet", "script"),
@@ -64,7 +64,7 @@ PARTS = frozenset(
     }
 )
 
-# Headers with which ComfyUI may answer with a part of the page, none of it, or compressed.
+# Headers with which ComfyUI may send the page in part, not at all, or compressed.
 CONDITIONS = frozenset({"accept-encoding", "if-none-match", "if-modified-since", "range"})
 WHOLE = frozenset({"accept-encoding", "range"})
 OUTDATED = frozenset({"content-length", "etag", "last-modified", "accept-ranges"})
@@ -92,30 +92,30 @@ background: #1c1c1c; }} }}</style></head>
 
 
 class PageBase(Base):
-    """What the page and its socket have in common."""
+    """Base of the page and its WebSocket."""
 
     auth_action = "execute"
 
     @property
     def path(self) -> str:
-        """The path below ``comfyui``, as the browser has written it."""
+        """The path below ``comfyui``, as the browser has sent it."""
         return str(self.request.path)[len(url_path_join(self.base_url, PAGE)) :]
 
     @property
     def target(self) -> str:
-        """The path and query to ask ComfyUI for, without the credentials of Jupyter in it."""
+        """Path and query for the request to ComfyUI, without Jupyter's credentials."""
         query = proxy_headers.without_credentials(self.request.query)
         return f"{self.path}?{query}" if query else self.path
 
-    async def admit(self) -> None:
-        """Let users in who may run workflows, unless the page is turned off."""
+    async def authorize(self) -> None:
+        """Allow users who may run workflows, unless the page is turned off."""
         if not self.extension.comfyui_page:
             raise NotFoundError("ComfyUI's page is turned off here (ComfyDeploy.comfyui_page)")
-        await super().admit()
+        await super().authorize()
 
 
 class PageHandler(Streamed, PageBase):
-    """Everything below ``comfyui/`` but the WebSocket, streamed in both directions."""
+    """Everything below ``comfyui/`` except the WebSocket, streamed in both directions."""
 
     _answer: asyncio.Task[aiohttp.ClientResponse] | None = None
     _body: BodyPipe | None = None
@@ -124,14 +124,14 @@ class PageHandler(Streamed, PageBase):
     def get_login_url(self) -> str:
         """Redirect a browser that opens a page to the login page; answer 403 to other requests."""
         if not self._is_visit:
-            raise self.login_missing()
+            raise self.not_logged_in()
         return str(super().get_login_url())
 
     def check_xsrf_cookie(self) -> None:
-        """Check as all routes do, except for what a browser loads as a part of our own page.
+        """Check as all routes do, except for parts of this server's own page.
 
-        JupyterHub wants the token with each GET without ``Referer``, and a browser that loads a
-        script as a module cannot send it. A page that loads such a part cannot read its content.
+        JupyterHub requires the token for each GET without ``Referer``, and a browser cannot send it
+        when it loads a script as a module. A page that loads such a part cannot read its content.
         """
         headers = self.request.headers
         is_part = (
@@ -143,12 +143,12 @@ class PageHandler(Streamed, PageBase):
             super().check_xsrf_cookie()
 
     async def begin(self) -> None:
-        """Check who asks, find ComfyUI, and begin to pass the request on."""
+        """Check credentials and permission, find ComfyUI, and start to forward the request."""
         self.is_activity = self.request.method not in {"GET", "HEAD", "OPTIONS"}
         if not self.current_user and self._is_visit:
             self.redirect(url_concat(self.get_login_url(), {"next": self.request.uri or ""}))
             return
-        await self.admit()
+        await self.authorize()
         if self._is_service_worker:
             raise UnauthorizedError("Service workers are not allowed below comfyui/")
         if self.path == "":
@@ -171,11 +171,11 @@ class PageHandler(Streamed, PageBase):
         )
 
     async def take(self, chunk: bytes) -> None:
-        """Pass a piece of the body on, no faster than ComfyUI takes it."""
+        """Forward a chunk of the body, no faster than ComfyUI reads it."""
         await self._put(chunk)
 
     async def get(self) -> None:
-        """Answer with ComfyUI's answer."""
+        """Forward ComfyUI's response."""
         self.check_body()
         if self._answer is None or self._client is None:
             return
@@ -194,7 +194,7 @@ class PageHandler(Streamed, PageBase):
             )
         except ComfyUIUnavailableError as fault:
             self.log.warning("%s", fault.message)
-            self.detach().close()  # so that the browser knows that the answer is not complete
+            self.detach().close()  # shows the browser that the response is not complete
         finally:
             answer.close()
 
@@ -202,7 +202,7 @@ class PageHandler(Streamed, PageBase):
     options = web.authenticated(get)
 
     def on_connection_close(self) -> None:
-        """End the request to ComfyUI: the browser has left."""
+        """Abort the request to ComfyUI: the browser has disconnected."""
         super().on_connection_close()
         if self._answer is not None and not self._answer.cancel():
             with contextlib.suppress(asyncio.CancelledError, ComfyDeployError):
@@ -210,18 +210,18 @@ class PageHandler(Streamed, PageBase):
 
     @property
     def _is_visit(self) -> bool:
-        """Whether a browser opens this as a page."""
+        """Whether a browser requests this as a page."""
         accepted = self.request.headers.get("Accept", "")
         return self.request.method in {"GET", "HEAD"} and "text/html" in accepted
 
     @property
     def _is_page(self) -> bool:
-        """Whether this is the page itself, not one of its parts."""
+        """Whether the request is for the page itself, not for one of its parts."""
         return self.request.method == "GET" and self.path in {"/", "/index.html"}
 
     @property
     def _at_root(self) -> re.Pattern[bytes] | None:
-        """What is changed in this file: in style sheets and scripts, but not in files of users."""
+        """The pattern of addresses to change in the file; None for files of users and others."""
         is_users = USER_FILES.match(normpath(unquote(self.path)))
         if self.request.method != "GET" or is_users:
             return None
@@ -229,7 +229,7 @@ class PageHandler(Streamed, PageBase):
 
     @property
     def is_link(self) -> bool:
-        """Whether another site may lead here: to the page itself. Some nodes do things on GET."""
+        """Whether links of other sites may lead here: only to the page; some nodes act on GET."""
         headers = self.request.headers
         return (
             self._is_visit
@@ -244,7 +244,7 @@ class PageHandler(Streamed, PageBase):
         return "Service-Worker" in headers or headers.get("Sec-Fetch-Dest") == "serviceworker"
 
     async def _find(self) -> ComfyUIClient | None:
-        """Return ComfyUI once it answers; None if the browser got a page about its start."""
+        """Return ComfyUI's client once it answers; None if a page about its start was sent."""
         machine = self.services.machines.get()
         client = machine.reachable_client()
         if client is not None:
@@ -275,7 +275,7 @@ class PageHandler(Streamed, PageBase):
         )
 
     async def _put(self, chunk: bytes | None) -> None:
-        """Pass a piece of the body to ComfyUI, if there is a body and a ComfyUI."""
+        """Forward a chunk of the body to ComfyUI, if there is a body and a ComfyUI."""
         if self._body is not None and self._answer is not None:
             await self._body.put(chunk, self._answer)
 
@@ -314,9 +314,9 @@ class PageHandler(Streamed, PageBase):
         await self.finish()
 
     def _location(self, client: ComfyUIClient, answer: aiohttp.ClientResponse) -> str | None:
-        """Return where a redirect leads: below the page, or to another web site.
+        """Return the target of a redirect: below the page, or on another web site.
 
-        A script is not sent to another site, since it would take the XSRF token along.
+        Requests of scripts are not redirected to other sites, because they contain the XSRF token.
         """
         found = answer.headers.get("Location")
         if found is None:
@@ -337,10 +337,10 @@ class PageHandler(Streamed, PageBase):
         return None if is_here or "X-XSRFToken" in self.request.headers else str(target)
 
     async def _return_page(self, client: ComfyUIClient, answer: aiohttp.ClientResponse) -> None:
-        """Write the page with our scripts as the first ones in it."""
+        """Send the page with the scripts of this package as its first ones."""
         for name in OUTDATED:
             self.clear_header(name)
-        self.set_header("Cache-Control", "private, no-cache")  # the XSRF token is in it
+        self.set_header("Cache-Control", "private, no-cache")  # it contains the XSRF token
         page = bytearray()
         async for chunk in client.pieces(answer):
             page += chunk
@@ -357,21 +357,21 @@ class PageHandler(Streamed, PageBase):
 async def in_folder(
     pieces: AsyncIterator[bytes], at_root: re.Pattern[bytes], folder: bytes
 ) -> AsyncIterator[bytes]:
-    """Yield a file in which addresses at the root of the host lead into a folder.
+    """Yield a file in which addresses at the root of the host are changed to ones below a path.
 
     Parameters
     ----------
     pieces : async iterator of bytes
         The file.
     at_root : re.Pattern
-        Matches the beginning of such an address up to its first slash, which is in group 1.
+        Matches the start of such an address up to its first slash, which is group 1.
     folder : bytes
-        The path of the folder, without its first slash.
+        The path, without its first slash.
     """
     rest = b""
     async for piece in pieces:
         text = rest + piece
-        end = max(len(text) - LONGEST_MATCH, 0)  # a match that begins later may not be complete
+        end = max(len(text) - LONGEST_MATCH, 0)  # a match that starts later may not be complete
         done = 0
         for found in at_root.finditer(text):
             if found.start() >= end:

@@ -1,4 +1,4 @@
-"""``comfyui/ws``: the WebSocket of ComfyUI's own page, passed on."""
+"""``comfyui/ws``: a proxy of the WebSocket of ComfyUI's own page."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from .sockets import SocketHandler
 if TYPE_CHECKING:
     import aiohttp
 
-SLOW_READER = 60.0  # seconds that a browser has to take a message; ComfyUI waits meanwhile
+SLOW_READER = 60.0  # seconds that a browser has to receive a message; ComfyUI waits meanwhile
 TRY_AGAIN = 1013  # close code "try again later"
 
 
 class PageSocket(SocketHandler, PageBase):
-    """``comfyui/ws``: the page's WebSocket, message by message."""
+    """``comfyui/ws``: forwards each message of the page's WebSocket."""
 
     _remote: aiohttp.ClientWebSocketResponse[bool] | None = None
     _pump: asyncio.Task[None] | None = None
@@ -34,7 +34,7 @@ class PageSocket(SocketHandler, PageBase):
         return self.extension.max_json_size
 
     async def open(self, *args: Any, **kwargs: Any) -> None:
-        """Open the socket to ComfyUI; no message is read before that is done."""
+        """Open the socket to ComfyUI; no message of the browser is read before that."""
         super().open(*args, **kwargs)
         try:
             client = await self.services.machines.get().ready()
@@ -42,17 +42,17 @@ class PageSocket(SocketHandler, PageBase):
         except ComfyUIUnavailableError as fault:
             self.close(TRY_AGAIN, fault.message[:100])
             return
-        if self.ws_connection is None:  # the browser has left meanwhile
+        if self.ws_connection is None:  # the browser has disconnected in the meantime
             await self._remote.close()
             return
         self._pump = asyncio.ensure_future(self._pass_on(self._remote))
 
     async def on_message(self, message: str | bytes) -> None:
-        """Pass a message of the browser on."""
+        """Forward a message of the browser."""
         remote = self._remote
         if remote is None:
             return
-        with contextlib.suppress(ConnectionError):  # the pump sees it too, and closes
+        with contextlib.suppress(ConnectionError):  # `_pass_on` notices it too, and closes
             if isinstance(message, bytes):
                 await remote.send_bytes(message)
             else:
@@ -62,11 +62,11 @@ class PageSocket(SocketHandler, PageBase):
         """Close the socket to ComfyUI."""
         super().on_close()
         if self._remote is not None:
-            # This ends `_pass_on` too. Cancelled before its first step, that would close nothing.
+            # This also ends `_pass_on`. Cancelling it before its first step would close nothing.
             self._closing = asyncio.ensure_future(self._remote.close())
 
     async def _pass_on(self, remote: aiohttp.ClientWebSocketResponse[bool]) -> None:
-        """Pass ComfyUI's messages on until one side closes."""
+        """Forward ComfyUI's messages until one side closes."""
         try:
             async for message in remote:
                 if isinstance(message.data, (str, bytes)):

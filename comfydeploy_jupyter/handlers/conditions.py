@@ -1,4 +1,4 @@
-"""Conditional requests and ranges, as RFC 9110 defines them: what the headers mean."""
+"""Reads the headers of conditional requests and of ranges, as RFC 9110 defines them."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ OUTSIDE = 416
 
 
 class Range(NamedTuple):
-    """One range of bytes that a request asks for.
+    """A requested range of bytes.
 
     Attributes
     ----------
     first, last : int or None
-        ``bytes=first-last``. Without ``first`` it is the ``last`` so many bytes of the file,
-        without ``last`` all from ``first`` on.
+        ``bytes=first-last``. If ``first`` is None, the range is the last ``last`` bytes of the
+        file; if ``last`` is None, all bytes from ``first`` on.
     """
 
     first: int | None
@@ -56,10 +56,9 @@ def outside(size: int | None) -> InvalidRequestError:
 
 
 def asked_range(headers: Mapping[str, str]) -> Range | None:
-    """Return the one range that a request asks for.
+    """Return the range that a request asks for, or None.
 
-    None if it asks for none, or for one that is to be ignored: in other units, several ranges, or
-    one that cannot be read.
+    Ranges in other units, several ranges, and malformed ones are ignored.
     """
     found = _RANGE.fullmatch(headers.get("Range", "").strip())
     if found is None or found.groups() == ("", ""):
@@ -71,7 +70,7 @@ def asked_range(headers: Mapping[str, str]) -> Range | None:
 
 
 def range_fits(headers: Mapping[str, str], etag: str | None, last_modified: str | None) -> bool:
-    """Return whether ``If-Range`` allows to send a range of this version of a file."""
+    """Return whether ``If-Range`` allows sending a range of this version of a file."""
     condition = headers.get("If-Range", "").strip()
     if not condition:
         return True
@@ -82,9 +81,9 @@ def range_fits(headers: Mapping[str, str], etag: str | None, last_modified: str 
 
 
 def is_unchanged(headers: Mapping[str, str], etag: str, last_modified: str) -> bool:
-    """Return whether the client has this version already, so that the answer is 304.
+    """Return whether the client has this version already, so that the response is 304.
 
-    ``If-None-Match`` counts where it is there, else ``If-Modified-Since``.
+    ``If-None-Match`` decides if it is present, else ``If-Modified-Since``.
     """
     tags = headers.get("If-None-Match", "").strip()
     if tags:

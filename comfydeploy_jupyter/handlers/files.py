@@ -27,7 +27,7 @@ class ModelsHandler(Handler):
     """``GET models``: the model files."""
 
     async def get(self) -> None:
-        """Answer with an array of models, or in the form of the ComfyUI node by folder."""
+        """Reply with an array of models, or by folder in the form of the ComfyUI node."""
         query = self.query(schemas.ModelsQuery)
         models = await self.services.models(query.machine)
         if query.format == "folders":
@@ -41,7 +41,7 @@ class FilenameListHandler(Handler):
     """``GET filename_list_cache``: the names of all model files."""
 
     async def get(self) -> None:
-        """Answer with an array of names, or in the form of the ComfyUI node by folder."""
+        """Reply with an array of names, or with names by folder in the form of the ComfyUI node."""
         query = self.query(schemas.ListQuery)
         names = await (await self.services.models(query.machine)).names()
         body: Any = {"filename_list": names} if query.format == "folders" else listing.flat(names)
@@ -52,7 +52,7 @@ class FileHashHandler(Handler):
     """``GET get-file-hash``: the SHA-256 of a file."""
 
     async def get(self) -> None:
-        """Answer with the hash, which is computed unless it is known."""
+        """Reply with the hash, which is computed unless it is cached."""
         query = self.query(schemas.FileQuery)
         if (query.filename is None) == (query.file_path is None):
             raise InvalidRequestError.of_field(
@@ -75,10 +75,10 @@ class FileHashHandler(Handler):
 
 
 class StatHandler(Handler):
-    """``GET fs/stat``: size, time and file system of a path."""
+    """``GET fs/stat``: size, modification time and file system of a path."""
 
     async def get(self) -> None:
-        """Answer for ``path``, else for the folder of the models."""
+        """Reply for ``path``, by default for the folder of the models."""
         query = self.query(schemas.StatQuery)
         folders = await self.services.machines.get(query.machine).folders()
         self.reply(await asyncio.to_thread(stat.fs_stat, folders, query.path))
@@ -92,7 +92,7 @@ class UploadFileHandler(Streamed, Handler):
     _arrived = 0  # bytes
 
     async def begin(self) -> None:
-        """Choose the folders for the files of a form; a JSON body is collected."""
+        """Choose the folders for the files of a form, or collect a JSON body."""
         if self.request.method == "OPTIONS":
             return
         if self.request.method != "POST":
@@ -130,7 +130,7 @@ class UploadFileHandler(Streamed, Handler):
         return inbox.receive(self.request.headers["Content-Type"], size, machine=machine)
 
     async def take(self, chunk: bytes) -> None:
-        """Write the next piece; the body of ``OPTIONS`` is ignored."""
+        """Write the next chunk; the body of ``OPTIONS`` is ignored."""
         if self.request.method == "OPTIONS":
             return
         self._arrived += len(chunk)
@@ -141,7 +141,7 @@ class UploadFileHandler(Streamed, Handler):
             self._text += chunk
 
     async def post(self) -> None:
-        """Give the files their names and answer with them."""
+        """Give the files their final names, and reply with these."""
         upload = self.received()
         if upload is None:
             await self.send_local_file(await bodies.read(bytes(self._text)))
@@ -153,13 +153,13 @@ class UploadFileHandler(Streamed, Handler):
         self.reply(body)
 
     def received(self) -> Upload | None:
-        """Return the complete form; None if the body is JSON."""
+        """Return the received form; None if the body is JSON."""
         self.check_body()
         self.begin_work()
         return self._upload
 
     async def placed(self, upload: Upload) -> list[StoredFile]:
-        """Give the files of a complete form their names."""
+        """Give the files of a complete form their final names."""
         files = await self._inbox.place(upload)
         for file in files:
             metrics.file_received(file.size)
@@ -167,7 +167,7 @@ class UploadFileHandler(Streamed, Handler):
         return files
 
     async def send_local_file(self, body: dict[str, Any]) -> None:
-        """Send a file of this machine to a presigned address, as the ComfyUI node does."""
+        """Send a file of this machine to a presigned address, as in the ComfyUI node."""
         request = schemas.parse(schemas.SendFileRequest, body)
         url = self.services.cloud.access.check_url(request.url, field="url")
         asked = request.machine or self.query(schemas.MachineQuery).machine
@@ -191,7 +191,7 @@ class UploadFileHandler(Streamed, Handler):
         self._drop_upload()
 
     def on_finish(self) -> None:
-        """Remove the files of an upload that was refused."""
+        """Remove the files of a rejected upload."""
         super().on_finish()
         self._drop_upload()
 

@@ -1,4 +1,4 @@
-"""Graphs: converting, validating, and fetching the models that they name."""
+"""Graphs: convert them, validate them, and download the models that they name."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class GraphHandler(Handler):
     async def stored_graphs(
         self, request: schemas.FetchModelsRequest | schemas.SchemaRequest
     ) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-        """Return the graph of a request in API format and in UI format; None where it has none."""
+        """Return the graph of a request in API format and in UI format; None for a missing one."""
         if request.workflow_id is not None:
             if request.workflow is not None or request.workflow_api is not None:
                 raise InvalidRequestError.of_field(
@@ -74,7 +74,7 @@ class ConvertHandler(GraphHandler):
     """``POST workflow/convert``: a workflow in another format."""
 
     async def post(self) -> None:
-        """Convert a graph, or the one that a file carries."""
+        """Convert a graph, or the one in a file."""
         request = await self.read_graph(schemas.ConvertRequest, "to")
         machine = self.services.machines.get(request.machine)
         converted = await convert.convert(request, machine)
@@ -85,18 +85,18 @@ class SchemaHandler(GraphHandler, WorkflowBase):
     """``workflow/schema``: the inputs and outputs of a workflow as JSON Schema."""
 
     async def get(self) -> None:
-        """Answer with the contract of a version of a stored workflow."""
+        """Reply with the schema of a version of a stored workflow."""
         query = self.query(schemas.SchemaQuery)
         number = None if query.version == "latest" else query.version
         stored = await self.repository(query).version(query.workflow_id, number)
-        await self._answer(query.machine, stored["workflow_api"], stored["workflow"])
+        await self._reply_schema(query.machine, stored["workflow_api"], stored["workflow"])
 
     async def post(self) -> None:
-        """Answer with the contract of a graph, of the one in a file, or of a stored one."""
+        """Reply with the schema of a graph, of the graph in a file, or of a stored workflow."""
         request = await self.read_graph(schemas.SchemaRequest)
-        await self._answer(request.machine, *await self.stored_graphs(request))
+        await self._reply_schema(request.machine, *await self.stored_graphs(request))
 
-    async def _answer(self, machine: str | None, api: Any, ui: Any) -> None:
+    async def _reply_schema(self, machine: str | None, api: Any, ui: Any) -> None:
         found = await contract.read_contract(
             self.services.machines.get(machine), workflow_api=api, workflow=ui
         )
@@ -104,10 +104,10 @@ class SchemaHandler(GraphHandler, WorkflowBase):
 
 
 class ValidateHandler(Handler):
-    """``POST workflow/validate``: what ComfyUI would answer, without queueing."""
+    """``POST workflow/validate``: what ComfyUI would reply, without queueing."""
 
     async def post(self) -> None:
-        """Answer with what ComfyUI would say of the graph."""
+        """Reply with the errors that ComfyUI would find in the graph."""
         request = await self.body(schemas.ValidateRequest, graphs=True)
         if request.workflow_api is None and request.workflow is None:
             raise InvalidRequestError.of_field(
@@ -125,7 +125,7 @@ class FetchModelsHandler(GraphHandler):
     """``POST workflow/fetch-models``: the models that a workflow needs and ComfyUI lacks."""
 
     async def post(self) -> None:
-        """Answer with the models; begin to fetch the missing ones unless it is a ``dry_run``."""
+        """Reply with the models; start to download the missing ones unless ``dry_run`` is set."""
         request = await self.body(schemas.FetchModelsRequest)
         machine = self.services.machines.get(request.machine)
         workflow_api, workflow = await self.stored_graphs(request)

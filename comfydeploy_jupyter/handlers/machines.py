@@ -1,4 +1,4 @@
-"""Machines: the ComfyUI of this machine, others, and serverless ones of ComfyDeploy."""
+"""Machines: the ComfyUI of this computer, others, and serverless machines of ComfyDeploy."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ DEFAULT_GPU = "A10G"  # that of the ComfyUI node, whose web plug-in sends none
 
 
 class MachineBase(Handler):
-    """Base of the routes that may be for machines of ComfyDeploy."""
+    """Base of the routes whose requests may be for machines of ComfyDeploy."""
 
     def cloud(self, asked: schemas.CloudTarget, api_url: str | None = None) -> CloudMachines:
-        """Return the machines of the `account` that a request means."""
+        """Return the machines of the `account` for a request."""
         return self.services.cloud_machines(self.account(asked, api_url))
 
     def cloud_id(
         self, asked: schemas.MachineSource | schemas.MachineUpdate
     ) -> tuple[str, str | None] | None:
-        """Return id and API address of the ComfyDeploy machine that a request means, if it does.
+        """Return id and API address of the ComfyDeploy machine in a request; None for others.
 
         Raises
         ------
@@ -48,12 +48,12 @@ class MachineBase(Handler):
 
 
 class MachineHandler(MachineBase):
-    """``GET machine``: what a machine is, and its state."""
+    """``GET machine``: the description and the state of a machine."""
 
     is_activity = False
 
     async def get(self) -> None:
-        """Answer for ``machine_id``, else for the default machine."""
+        """Reply for ``machine_id``, by default for the default machine."""
         query = self.query(schemas.MachineSource)
         pool = None if self.is_for_cloud(query) else self.services.pools.find(query.machine_id)
         if pool is not None:
@@ -67,10 +67,10 @@ class MachineHandler(MachineBase):
 
 
 class FreeHandler(Handler):
-    """``POST free``: have ComfyUI unload its models and give up memory."""
+    """``POST free``: makes ComfyUI unload its models and free memory."""
 
     async def post(self) -> None:
-        """Answer with how many bytes became free."""
+        """Reply with the number of freed bytes."""
         request = await self.body(schemas.FreeRequest)
         machines = self.services.machines
         what = {"unload_models": request.unload_models, "free_memory": request.free_memory}
@@ -86,12 +86,12 @@ class FreeHandler(Handler):
 
 
 class MachinesHandler(Handler):
-    """``GET machines``: all machines in short."""
+    """``GET machines``: short descriptions of all machines."""
 
     is_activity = False
 
     async def get(self) -> None:
-        """Answer with an array, the default machine first, pools last."""
+        """Reply with an array: the default machine first, pools last."""
         query = self.query(schemas.MachinesQuery)
         services = self.services
         pools = [services.pools.summary(p, members=query.members) for p in services.machines.pools]
@@ -122,15 +122,15 @@ class MachineUpdateHandler(MachineBase):
         told = await machines.update(cloud[0], await self.json_body())
         if registered is not None:
             await machine_service.adopt(told, registered.config.get("api_url"))
-        # The node's web plug-in takes `id` for success, here and from `create`.
+        # The web plug-in of the ComfyUI node expects an `id` for success, also from `create`.
         self.reply({"success": True, "id": cloud[0], "machine": told, "restart_required": False})
 
 
 class MachineCreateHandler(MachineBase):
-    """``POST machine/create``: register a ComfyUI, or have one built at ComfyDeploy."""
+    """``POST machine/create``: register a ComfyUI, or create a machine at ComfyDeploy."""
 
     async def post(self) -> None:
-        """Answer with the new machine."""
+        """Reply with the new machine."""
         request = await self.body(schemas.MachineCreate)
         query = self.query(schemas.CloudTarget)
         kind = "cloud" if query.in_cloud else service.kind_of(request)
@@ -162,10 +162,10 @@ class MachineCreateHandler(MachineBase):
 
 
 class MachineDeleteHandler(Handler):
-    """``POST machine/delete``: forget a machine."""
+    """``POST machine/delete``: delete a machine."""
 
     async def post(self) -> None:
-        """End its ComfyUI, if it was started here, and forget it."""
+        """Stop its ComfyUI, if this server has started it, and delete its record."""
         request = await self.body(schemas.MachineDelete)
         pool = self.services.pools.find(request.machine_id)
         if pool is not None:

@@ -1,4 +1,4 @@
-"""``GET openapi.json``: what all routes take and answer."""
+"""``GET openapi.json``: the requests and replies of all routes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class OpenAPIHandler(Handler):
     _etag: str | None = None
 
     async def get(self) -> None:
-        """Answer with the document, which is made at the first request."""
+        """Reply with the document, which is created at the first request."""
         made = self.extension.document
         if made is None:
             made = await asyncio.to_thread(_make, self.base_url)
@@ -27,12 +27,12 @@ class OpenAPIHandler(Handler):
         await self.finish(made.text)
 
     def compute_etag(self) -> str | None:
-        """Return the tag that was made with the document."""
+        """Return the tag that was computed with the document."""
         return self._etag
 
 
 def _make(base_url: str) -> Document:
-    """Make the document; its modules are loaded only now, because few ask for it."""
+    """Create the document; its modules are imported only now, because they are rarely needed."""
     from ..openapi.document import document
 
     return document(base_url)

@@ -29,10 +29,10 @@ LOOK_EVERY = 1.0  # seconds between looks at the record of a run that another se
 
 
 async def run_request(handler: Base, body: dict[str, Any]) -> schemas.RunRequest:
-    """Return the run that a body asks for, with the ComfyDeploy key of the request.
+    """Return the run that a body requests, with the ComfyDeploy key of the request.
 
-    The body of a native run is sent to ComfyDeploy, whose answer is the body that counts. Only
-    ``wait``, ``timeout`` and ``previews`` stay as they were asked for, unless the answer has them.
+    The body of a native run is sent to ComfyDeploy, whose response is then used as the body. Only
+    ``wait``, ``timeout`` and ``previews`` are kept, unless the response contains them.
     """
     request = schemas.parse(schemas.RunRequest, body)
     given = handler.given_key(request.given_key)
@@ -61,7 +61,7 @@ class RunBase(Handler):
     """Base of the routes that start a run."""
 
     async def run_request(self) -> schemas.RunRequest:
-        """Return the run that the request asks for."""
+        """Return the run that the request describes."""
         body = await self.json_body(graphs=True)
         self._native = bool(body.get("is_native_run"))
         return await run_request(self, body)
@@ -86,17 +86,17 @@ class RunBase(Handler):
         )
 
     def time_left(self, request: schemas.RunRequest, arrived: float) -> float | None:
-        """Return how many seconds of the ``timeout`` are left; None where there is none."""
+        """Return how many seconds of the ``timeout`` are left; None without a timeout."""
         if request.timeout is None:
             return None
         return request.timeout - (asyncio.get_running_loop().time() - arrived)
 
 
 class RunHandler(ForService, RunBase):
-    """``POST run``: run a workflow and answer with its result."""
+    """``POST run``: run a workflow and reply with its result."""
 
     async def post(self) -> None:
-        """Queue the run and, unless told otherwise, wait for its end."""
+        """Queue the run and, unless ``wait`` is false, wait for its end."""
         arrived = asyncio.get_running_loop().time()
         request = await self.run_request()
         wait = not request.node_form if request.wait is None else request.wait
@@ -120,8 +120,8 @@ class StreamHandler(RunBase):
     async def post(self) -> None:
         """Queue a run and follow it.
 
-        Where that takes long, because ComfyUI starts or input files are fetched, the stream begins
-        before the run is queued: proxies and clients give up a connection without data.
+        If that takes long, because ComfyUI is starting or input files are downloaded, the stream
+        begins before the run is queued: proxies and clients close a connection without data.
         """
         arrived = asyncio.get_running_loop().time()
         request = await self.run_request()
@@ -137,7 +137,7 @@ class StreamHandler(RunBase):
             if unsure is None or unsure.log.closed or isinstance(error, RunTimeoutError):
                 await self._send_failure(error)
                 return
-            run = unsure  # whether ComfyUI has queued it is not known; its events will tell
+            run = unsure  # it is not known whether ComfyUI has queued it; its events will show that
         left = self.time_left(request, arrived)
         await self.stream(run, previews=bool(request.previews), timeout=left)
 
@@ -167,7 +167,7 @@ class StreamHandler(RunBase):
     async def _wait_for(self, beginning: asyncio.Future[Any]) -> None:
         """Wait until there is a run; send a comment every `KEEP_AWAKE` seconds.
 
-        A client that is gone does not stop it.
+        The run continues if the client disconnects.
         """
         pause = BEGIN_AFTER
         while not (await asyncio.wait({beginning}, timeout=pause))[0]:
@@ -180,13 +180,13 @@ class StreamHandler(RunBase):
     async def stream(
         self, run: Run, *, previews: bool, last_id: int = 0, timeout: float | None = None
     ) -> None:
-        """Send a run's events until it ends or the client is gone; neither stops the run."""
+        """Send a run's events until it ends or the client disconnects, which does not stop it."""
         self.begin_stream()
         deadline = None if timeout is None else asyncio.get_running_loop().time() + timeout
         # A client that asks for events after the last one gets the last one again.
         last_id = min(last_id, run.log.last_id - run.log.closed)
         try:
-            # Headers leave now, before the first event is there.
+            # Send the headers now, before there is an event.
             await self.flush()
             batches = run.log.read(last_id, pause=KEEP_AWAKE, until=deadline)
             async for batch in batches:
@@ -210,7 +210,7 @@ class StreamHandler(RunBase):
             await self._send_failure(not_ended(run))
 
     async def stream_record(self, record: RunRecord, last_id: int) -> None:
-        """Send result and status of a run without events: an old one, or one of another server."""
+        """Send result and status of a run whose events are not in this server's memory."""
         self.begin_stream()
         first = self.services.runs.reply(record)
         names = ("prompt_id", "number", "node_errors")
@@ -248,7 +248,7 @@ class StreamHandler(RunBase):
         )
 
     async def _run_of(self, error: ComfyDeployError) -> Run | None:
-        """Return the run that an error names, if it was begun."""
+        """Return the run that an error names, if it was created."""
         prompt_id = error.extra.get("prompt_id")
         return None if prompt_id is None else await self.services.runs.load(prompt_id)
 
@@ -301,10 +301,10 @@ class SelectsRuns(Handler):
 
 
 class RunsHandler(SelectsRuns):
-    """``GET runs``: the runs that are known."""
+    """``GET runs``: the stored runs."""
 
     async def get(self) -> None:
-        """Answer with an array, newest first; or with the story or the graph of one of them."""
+        """Reply with an array, newest first; or with the story or the graph of one run."""
         query = self.query(schemas.RunsQuery)
         if query.story is not None:
             self.reply(await self.services.runs.story(query.story))
@@ -334,7 +334,7 @@ class RunsDeleteHandler(SelectsRuns):
     """``POST runs/delete``: delete runs and their files."""
 
     async def post(self) -> None:
-        """Delete runs, and say what was deleted and what was kept."""
+        """Delete runs; reply with what was deleted and what was kept."""
         request = await self.body(schemas.RunsDeleteRequest)
         which = self.run_filter(request, prompt_ids=request.prompt_ids)
         deleted = await self.services.runs.deleter.delete(which, files=bool(request.files))

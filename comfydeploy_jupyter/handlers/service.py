@@ -1,4 +1,4 @@
-"""Calls of the ComfyDeploy service, which may use this machine as one of its own."""
+"""Requests of the ComfyDeploy service, which may use this server as one of its machines."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ class ForService(Handler):
     """Base of the routes that ComfyDeploy may call with the machine's token instead of Jupyter's.
 
     ComfyDeploy sends the token twice: as ``Authorization: Basic base64(token)`` and, for proxies
-    that take that header for themselves, as ``authorizationheader: token``. One is enough; each
-    that is there must be right. The authorizer is asked about the user ``comfydeploy-service``.
-    No XSRF token is asked for: no browser sends these headers on its own.
+    that use this header themselves, as ``authorizationheader: token``. One of them is enough; if
+    both are sent, both must be correct. The user for the authorizer is ``comfydeploy-service``. No
+    XSRF token is required, because browsers do not send these headers by themselves.
     """
 
     _caller: User | None = None
 
     async def prepare(self) -> None:  # type: ignore[override]  # as in Handler
-        """Look for the machine's token, then check who asks."""
+        """Look for the machine's token, then check credentials and permission."""
         if self.request.method == "POST" and self._has_machine_token():
             self._caller = SERVICE
         await super().prepare()
 
     @property
     def current_user(self) -> Any:
-        """The service, or the user of Jupyter."""
+        """The ComfyDeploy service, or the user of Jupyter."""
         return self._caller or super().current_user
 
     @current_user.setter
@@ -46,15 +46,15 @@ class ForService(Handler):
 
     @property
     def token_authenticated(self) -> bool:
-        """Whether a token let the request in, Jupyter's or the machine's."""
+        """Whether Jupyter's token or the machine's token authenticated the request."""
         return self._caller is not None or super().token_authenticated
 
-    def admitting_token(self) -> str | None:
-        """Return the Jupyter token that the request was let in with; never the machine's."""
-        return None if self._caller is not None else super().admitting_token()
+    def jupyter_token(self) -> str | None:
+        """Return the Jupyter token that authenticated the request; never the machine's token."""
+        return None if self._caller is not None else super().jupyter_token()
 
     def skip_check_origin(self) -> bool:
-        """Return whether the origin of the request does not matter."""
+        """Return whether the origin of the request is not checked."""
         return self._caller is not None or super().skip_check_origin()
 
     def _has_machine_token(self) -> bool:
@@ -63,7 +63,7 @@ class ForService(Handler):
         if not given:
             return False
         expected = _digest(token.encode())
-        # All are compared, in a time that does not depend on how much of them is right.
+        # All tokens are compared, in a time that does not depend on how many characters match.
         right = [hmac.compare_digest(_digest(one), expected) for one in given]
         if not all(right):
             self.log.warning("A request to run a workflow had a wrong machine token")
@@ -82,5 +82,5 @@ class ForService(Handler):
 
 
 def _digest(token: bytes) -> bytes:
-    """Return a hash, which has the same length for every token."""
+    """Return the hash of a token: hashes have the same length."""
     return hashlib.sha256(token).digest()

@@ -1,4 +1,4 @@
-"""The environment of a ComfyUI, for Docker and for ComfyDeploy."""
+"""Snapshots of the environment of a ComfyUI, for Docker and for ComfyDeploy."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class SnapshotHandler(Handler):
     """``POST snapshot-to-docker``: a build context that recreates the environment."""
 
     _work: asyncio.Task[dict[str, Any]] | None = None
-    _left = False  # whether the client is gone
+    _left = False  # whether the client has disconnected
 
     async def post(self) -> None:
-        """Answer with the build context; first with its progress, if the client accepts events."""
+        """Reply with the build context; before that with progress, if the client accepts events."""
         request = await self.body(schemas.SnapshotRequest)
         if "text/event-stream" in self.request.headers.get("Accept", ""):
             await self._stream(request)
@@ -38,7 +38,7 @@ class SnapshotHandler(Handler):
         await self.reply_large(reply)
 
     def on_connection_close(self) -> None:
-        """End the work for a client that is gone, as Ctrl-C ends a build."""
+        """Cancel the work for a client that has disconnected, as Ctrl-C cancels a build."""
         super().on_connection_close()
         self._left = True
         if self._work is not None:
@@ -54,7 +54,7 @@ class SnapshotHandler(Handler):
         return snapshots.begin(snapshots.to_cloud(request, account, tell))
 
     async def _stream(self, request: schemas.SnapshotRequest) -> None:
-        """Send each line of progress when it is there, then the result or the error."""
+        """Send each line of progress as it is created, then the result or the error."""
         lines: asyncio.Queue[str | None] = asyncio.Queue()
         self._work = work = self._begin(request, lines.put_nowait)
         work.add_done_callback(lambda _: lines.put_nowait(None))
@@ -86,7 +86,7 @@ class SnapshotHandler(Handler):
             return "result", await work
         except asyncio.CancelledError:
             error: ComfyDeployError = _ending()
-        except Exception as fault:  # the same error that any other route answers with
+        except Exception as fault:  # the same error that any other route sends
             error = self.error_of(fault, 500)
         return "error", {**error.to_reply(), "status": error.status}
 

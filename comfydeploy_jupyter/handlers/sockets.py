@@ -1,4 +1,4 @@
-"""What the WebSocket routes share."""
+"""The base of the WebSocket routes."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class SocketHandler(WebSocketMixin, Base, WebSocketHandler):
     xsrf_on_get = True
 
     async def prepare(self, *args: Any, **kwargs: Any) -> None:
-        """Check who asks."""
+        """Check credentials and permission."""
         await cast("Awaitable[None]", super().prepare(*args, **kwargs))
-        await self.admit()
+        await self.authorize()
 
     async def get(self, *args: Any, **kwargs: Any) -> None:
-        """Open the socket; answer in JSON to a request that does not ask for one."""
+        """Open the socket; reply with a JSON error to a request that is not for a WebSocket."""
         if self.request.headers.get("Upgrade", "").lower() != "websocket":
             raise InvalidRequestError.of_field(
                 "Upgrade", "must be websocket: connect to this route with a WebSocket client"

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ..machines.machine import Machine
 
 
-# What there is of a pool that has no machines now.
+# The status of a pool that has no machines now.
 NO_COMFYUI: dict[str, Any] = {
     "reachable": False,
     "url": None,
@@ -26,13 +26,13 @@ NO_COMFYUI: dict[str, Any] = {
 class CheckStatusHandler(Handler):
     """``GET check-status``: the state of the service, or of a run.
 
-    Only with ``strict`` does it fail where ComfyUI does not answer.
+    Only with ``strict`` does it fail if ComfyUI does not answer.
     """
 
     is_activity = False
 
     async def get(self) -> None:
-        """Answer with the record of ``prompt_id``, else with the state of the service."""
+        """Reply with the record of ``prompt_id``, else with the state of the service."""
         query = self.query(schemas.StatusQuery)
         services = self.services
         self.is_activity = query.in_use
@@ -64,7 +64,7 @@ class CheckStatusHandler(Handler):
         self.reply(await self._status(machine, query))
 
     async def head(self) -> None:
-        """Answer as `get` does, without the body, as some uptime checkers ask."""
+        """Reply as `get` does, without the body; some uptime checkers send HEAD."""
         await self.get()
 
     async def _status(self, machine: Machine | None, query: schemas.StatusQuery) -> dict[str, Any]:
@@ -87,7 +87,7 @@ class CheckStatusHandler(Handler):
         }
 
     def _counted(self, machine: Machine | None, asked: str | None) -> list[str] | None:
-        """Return the machines whose runs are counted: for a pool, its members and the pool."""
+        """Return the ids whose runs are counted: for a pool, those of its members and its own."""
         pool = self.services.machines.pool(asked)
         if pool is not None:
             return [pool.id, *pool.members]
@@ -95,12 +95,12 @@ class CheckStatusHandler(Handler):
 
 
 class CheckWSStatusHandler(Handler):
-    """``GET check-ws-status``: whether events arrive from ComfyUI, and how many clients listen."""
+    """``GET check-ws-status``: whether events arrive from ComfyUI, and the number of clients."""
 
     is_activity = False
 
     async def get(self) -> None:
-        """Answer for the server's socket to ComfyUI and for the clients' sockets to us."""
+        """Reply with the state of the server's socket to ComfyUI and of the clients' sockets."""
         query = self.query(schemas.SocketStatusQuery)
         machine = self.services.machines.get(query.machine)
         connection = machine.connection
@@ -129,13 +129,13 @@ class ComfyUIVersionHandler(Handler):
     is_activity = False
 
     async def get(self) -> None:
-        """Answer with version and commit, for ComfyDeploy also with the newest ones there."""
+        """Reply with version and commit; for ComfyDeploy, also with the newest version there."""
         query = self.query(schemas.VersionInfoQuery)
         account = self.cloud_account(query)
         body = {"success": True, **await self.services.machines.get(query.machine).version()}
         if account is not None:
             latest = body["latest"] = await account.get("latest-hashes")
-            # The node's web plug-in reads it here.
+            # The web plug-in of the ComfyUI node reads this field.
             body["comfyui_hash"] = latest.get("comfyui_hash") if isinstance(latest, dict) else None
         self.reply(body)
 
@@ -144,18 +144,18 @@ class ObjectInfoHandler(Handler):
     """``GET object_info``: ComfyUI's node definitions."""
 
     async def get(self) -> None:
-        """Answer with the definitions as ComfyUI sends them."""
+        """Reply with the definitions as ComfyUI sends them."""
         machine = self.services.machines.get(self.query(schemas.MachineQuery).machine)
         await self.finish(await machine.object_info())
 
 
 class ComfyUILogHandler(Handler):
-    """``GET comfyui/log``: the last lines of a ComfyUI that was started here."""
+    """``GET comfyui/log``: the last log lines of a ComfyUI that this server has started."""
 
     is_activity = False
 
     async def get(self) -> None:
-        """Answer with ``path`` and ``lines``."""
+        """Reply with ``path`` and ``lines``."""
         query = self.query(schemas.LogQuery)
         machine = self.services.machines.get(query.machine)
         process = machine.process

@@ -1,4 +1,4 @@
-"""Requests whose body is read while it arrives, and refusing one before it is complete."""
+"""Requests whose body is read while it arrives, and rejecting one before it is complete."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from asyncio import Future
     from collections.abc import AsyncIterator, Awaitable
 
-SMALL_REST = 1024 * 1024  # bytes of a refused body that are read, so that the connection stays
+SMALL_REST = 1024 * 1024  # bytes of a rejected body that are read to keep the connection
 LINGER = 64 * 1024 * 1024  # bytes of a larger one that are read after the reply
 LINGER_WITHIN = 20.0  # seconds after the reply for which they are read
 
 
 class BodyPipe:
-    """The body of a request on its way to another server, a few pieces at a time.
+    """The body of a request that is forwarded to another server, a few chunks at a time.
 
     Parameters
     ----------
     size : int
-        How many pieces may wait for the other server.
+        How many chunks may wait for the other server.
     """
 
     def __init__(self, size: int) -> None:
@@ -36,21 +36,21 @@ class BodyPipe:
     async def put(
         self, piece: bytes | None, answer: Future[Any], *, timeout: float | None = None
     ) -> None:
-        """Wait until there is room for a piece, or the other server has answered.
+        """Add a chunk when there is space for it; drop it once the other server has responded.
 
         Parameters
         ----------
         piece : bytes or None
-            The next piece; None ends the body.
+            The next chunk; None ends the body.
         answer : Future
-            The other server's answer. Once it is there, pieces are dropped.
+            The other server's response. Once it is done, chunks are dropped.
         timeout : float, optional
-            Seconds to wait at most.
+            Maximum number of seconds to wait.
 
         Raises
         ------
         asyncio.TimeoutError
-            If the other server neither takes the piece nor answers in time.
+            If the other server neither reads the chunk nor responds in time.
         """
         if answer.done():
             return
@@ -62,19 +62,20 @@ class BodyPipe:
                 raise asyncio.TimeoutError
 
     async def pieces(self) -> AsyncIterator[bytes]:
-        """Yield the pieces until the end of the body."""
+        """Yield the chunks until the end of the body."""
         while (piece := await self._waiting.get()) is not None:
             yield piece
 
 
 @web.stream_request_body
 class Streamed(Base):
-    """Base of handlers that read their body in pieces: `begin`, `take`, then the verb's method.
+    """Base of handlers that read bodies in chunks: `begin`, `take`, then the verb's method.
 
-    Where `begin` or `take` raises, the rest of the body is not wanted. A small rest is read and
-    dropped, and the connection stays. Else the reply is sent at once with ``Connection: close``,
-    and some more of the body is read: a connection that is closed while its client sends may lose
-    the reply. A client that waits for ``100 Continue`` gets the reply instead.
+    If `begin` or `take` raises, the rest of the body is not needed. A small rest is read and
+    dropped, and the connection is kept. For a larger one, the reply is sent at once with
+    ``Connection: close``, and a part of the body is still read: if a connection is closed while its
+    client sends, the reply may get lost. A client that waits for ``100 Continue`` gets the reply
+    instead.
     """
 
     _is_preparing = True  # tornado closes the connection once a reply is sent meanwhile
@@ -85,41 +86,41 @@ class Streamed(Base):
     _lingering: asyncio.TimerHandle | None = None
 
     async def begin(self) -> None:
-        """Prepare for the body; called once the request is let in."""
+        """Prepare for the body; called after `authorize`."""
 
     async def take(self, chunk: bytes) -> None:
-        """Use the next piece of the body."""
+        """Process the next chunk of the body."""
 
     def check_body(self) -> None:
-        """Note that the body is complete; each verb's method calls this first.
+        """Note that the body is complete; each verb's method calls this at its start.
 
         Raises
         ------
         Exception
-            That of `begin` or `take`, if one of them has raised.
+            The exception of `begin` or `take`, if one of them has raised.
         """
         self._rest = 0
         if self._fault is not None:
             raise self._fault
 
     def send_error(self, status_code: int = 500, **kwargs: Any) -> None:
-        """Answer with an error, unless one was sent before the body was complete."""
+        """Send an error, unless one was sent before the body was complete."""
         if self._is_refused:
             self.finish()
             return
-        if self._fault is not None:  # tornado raises its own for a method that the route lacks
+        if self._fault is not None:  # tornado's own error for a method that the route lacks
             kwargs["exc_info"] = type(self._fault), self._fault, self._fault.__traceback__
         super().send_error(status_code, **kwargs)
 
     async def prepare(self) -> None:  # type: ignore[override]  # as in Handler
-        """Check who asks, then prepare for the body."""
+        """Check credentials and permission, then prepare for the body."""
         headers = self.request.headers
         length = headers.get("Content-Length", "0")
         chunked = "Transfer-Encoding" in headers
         self._rest = int(length) if length.isdecimal() and not chunked else None
         try:
             await cast("Awaitable[None]", super().prepare())
-            self.extension.requests.discard(self)  # until its body is there
+            self.extension.requests.discard(self)  # until its body has arrived
             if not self.has_begun:
                 await self.begin()
         except Exception as fault:
@@ -129,7 +130,7 @@ class Streamed(Base):
         self._is_preparing = False
 
     async def data_received(self, chunk: bytes) -> None:
-        """Use the next piece of the body, or drop it if the request is refused."""
+        """Process the next chunk of the body, or drop it if the request is rejected."""
         self.note_activity()
         if self._rest is not None:
             self._rest -= len(chunk)
@@ -160,7 +161,7 @@ class Streamed(Base):
             self._lingering.cancel()
 
     def on_connection_close(self) -> None:
-        """Stop waiting for a client that has left."""
+        """Stop waiting for a client that has disconnected."""
         super().on_connection_close()
         if self._lingering is not None:
             self._lingering.cancel()

@@ -21,21 +21,21 @@ else:
 
 
 class UploadQueueStatusHandler(Handler):
-    """``GET upload-queue-status``: uploads and downloads."""
+    """``GET upload-queue-status``: the uploads and downloads."""
 
     is_activity = False
 
     async def get(self) -> None:
-        """Answer with the counts and with each transfer."""
+        """Reply with the counts and with each transfer."""
         query = self.query(schemas.UploadQueueQuery)
         self.reply(await self.services.transfers.queue.status(query.prompt_id))
 
 
 class CancelUploadsHandler(Handler):
-    """``POST cancel-uploads``: stop uploads, waiting and running."""
+    """``POST cancel-uploads``: stop waiting and running uploads."""
 
     async def post(self) -> None:
-        """Cancel the uploads of a run, one transfer by its id, or without either all uploads."""
+        """Cancel the uploads of a run or one transfer by its id; by default all uploads."""
         request = await self.body(schemas.CancelUploadsRequest)
         cancelled = await self.services.transfers.queue.cancel(
             prompt_id=request.prompt_id,
@@ -46,10 +46,10 @@ class CancelUploadsHandler(Handler):
 
 
 class RetryUploadsHandler(Handler):
-    """``POST retry-uploads``: begin failed uploads anew."""
+    """``POST retry-uploads``: start failed uploads again."""
 
     async def post(self) -> None:
-        """Retry one transfer by its id, the uploads of a run, or without either all uploads."""
+        """Retry one transfer by its id or the uploads of a run; by default all uploads."""
         request = await self.body(schemas.RetryUploadsRequest)
         again = await self.services.transfers.retry(
             transfer_id=request.id,
@@ -64,7 +64,7 @@ class UploadPartHandler(VolumeBase):
     """``POST volume/file/upload-part-from-path``: send a part of a local file."""
 
     async def post(self) -> None:
-        """Answer with the part's ``eTag``."""
+        """Reply with the part's ``eTag``."""
         request = await self.body(schemas.UploadPartRequest)
         if request.end <= request.start:
             raise InvalidRequestError.of_field("end", "must be larger than start")
@@ -79,12 +79,12 @@ class VolumeModelHandler(VolumeBase):
     """``POST volume/model``: the models in ComfyUI's folders."""
 
     async def post(self) -> None:
-        """Do what ``action`` says."""
+        """Perform the ``action`` of the request."""
         request = await self.body(schemas.VolumeModelRequest)
         if self.is_for_cloud(request):
             self.reply(await self._in_cloud(request))
             return
-        # From here on the id: what `auto` and a name stand for may change.
+        # Use the id from here on: the machine for `auto` or a name may change.
         machine = self.services.machines.get(request.machine)
         request.machine = machine.id
         if request.action == "list":
@@ -99,7 +99,7 @@ class VolumeModelHandler(VolumeBase):
         self.reply({"success": True, **await work(request, folders)})
 
     async def _in_cloud(self, request: schemas.VolumeModelRequest) -> dict[str, Any]:
-        """Add a model to a ComfyDeploy volume: the service fetches it, or a file is sent there."""
+        """Add a model to a ComfyDeploy volume: the service downloads it, or a file is uploaded."""
         if request.action != "add":
             raise InvalidRequestError.of_field(
                 "action", "must be add for ComfyDeploy; its API has no other operation"
@@ -165,7 +165,7 @@ def _transfer_reply(record: TransferRecord) -> dict[str, Any]:
 
 
 def _local_file(request: schemas.VolumeModelRequest) -> tuple[str, str]:
-    """Return path and name of the file of this machine that a request means."""
+    """Return path and name of the file of this machine in a request."""
     path = request.path or request.url
     if not path:
         raise InvalidRequestError.of_field("path", "is needed for a local file")

@@ -1,4 +1,4 @@
-"""Tunnels: ways in from the internet."""
+"""Tunnels: access from the internet."""
 
 from __future__ import annotations
 
@@ -6,36 +6,36 @@ from .base import Handler, schemas
 
 
 class TunnelStatusHandler(Handler):
-    """``GET tunnel/status``: whether there is a tunnel, where, and who can get through it.
+    """``GET tunnel/status``: whether there is a tunnel, its address, and its protection.
 
-    Its secret link lets everybody in who has it, so it is only in the answers to users who may
-    ``write``: they could get it by ``POST tunnel/start``, too.
+    Everybody who has the secret link can use the tunnel. So the reply contains it only for users
+    who may ``write``; they could also get it from ``POST tunnel/start``.
     """
 
     is_activity = False
 
     async def get(self) -> None:
-        """Answer at once with the known state."""
+        """Reply at once with the known state."""
         query = self.query(schemas.TunnelQuery)
-        reveal = await self.may("write")
+        reveal = await self.is_allowed("write")
         status = self.services.tunnels.status(query.target, reveal=reveal)
         self.reply({"success": True, **status})
 
 
 class TunnelStartHandler(Handler):
-    """``POST tunnel/start``: start a tunnel, or use the one that is up."""
+    """``POST tunnel/start``: start a tunnel, unless it is up already."""
 
     async def post(self) -> None:
-        """Answer when the address of the tunnel is known, or at once with ``wait: false``."""
+        """Reply when the address of the tunnel is known, or at once with ``wait: false``."""
         asked = await self.body(schemas.TunnelStartRequest)
         self.reply({"success": True, **await self.services.start_tunnel(asked)})
 
 
 class TunnelStopHandler(Handler):
-    """``POST tunnel/stop``: end a tunnel."""
+    """``POST tunnel/stop``: stop a tunnel."""
 
     async def post(self) -> None:
-        """Answer when the tunnel has ended."""
+        """Reply when the tunnel has ended."""
         asked = await self.body(schemas.TunnelQuery)
         tunnels = self.services.tunnels
         ended = await tunnels.stop(asked.target)

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from ..comfyui.client import ComfyUIClient
 
 CHUNK = 256 * 1024  # bytes read at once
-LARGEST_PICTURE = 100_000_000  # bytes of a picture that is fetched for a thumbnail
-# What a browser may show in Jupyter's own origin: none of these can run a script.
+LARGEST_PICTURE = 100_000_000  # bytes of a remote picture for a thumbnail
+# The types that a browser may show in Jupyter's origin: they cannot run scripts.
 INLINE = re.compile(r"(image/(?!svg)|video/|audio/|text/plain$)")
 PASSED_ON = ("If-None-Match", "If-Modified-Since")
 PASSED_BACK = (
@@ -37,18 +37,18 @@ PASSED_BACK = (
 
 
 class ViewHandler(Handler):
-    """``GET view``: from the disk where ComfyUI's folders are known, else through its API."""
+    """``GET view``: a file from the disk if ComfyUI's folders are known, else from its API."""
 
     async def head(self) -> None:
-        """Answer as `get` does, without the file."""
+        """Reply as `get` does, without the file."""
         await self.get()
 
     async def get(self) -> None:
-        """Send the file, or the range of it that is asked for."""
+        """Send the file, or the requested range of it."""
         await self.send(self.query(schemas.ViewQuery))
 
     async def send(self, query: schemas.ViewQuery) -> None:
-        """Send the file that a query names, or the range of it that is asked for."""
+        """Send the file that a query names, or the requested range of it."""
         if "/" in query.filename or "\\" in query.filename or "\0" in query.filename:
             raise InvalidRequestError.of_field("filename", "must be a name without folders")
         file = None
@@ -63,7 +63,7 @@ class ViewHandler(Handler):
         await self.send_content(file, query)
 
     async def send_content(self, file: io.FileIO | None, query: schemas.ViewQuery) -> None:
-        """Send an open file of this machine, or the one of another machine that a query names."""
+        """Send an open file of this machine, or the file of another machine that a query names."""
         try:
             if query.thumbnail is not None:
                 await self._send_thumbnail(file, query, query.thumbnail)
@@ -80,10 +80,10 @@ class ViewHandler(Handler):
             if not self.has_begun:
                 raise
             self.log.warning("%s", fault.message)
-            self.detach().close()  # so that the client knows that the file is not complete
+            self.detach().close()  # shows the client that the file is not complete
 
     def set_file_headers(self, filename: str) -> None:
-        """Set the headers that keep a file from acting as a page of Jupyter."""
+        """Set headers with which the file cannot act as a page of Jupyter."""
         guess = media_type(filename) or "application/octet-stream"
         inline = INLINE.match(guess) is not None
         self._type = guess if inline else "application/octet-stream"
@@ -181,7 +181,7 @@ class ViewHandler(Handler):
         asked = _address(query)
         given = self.request.headers
         headers = {name: given[name] for name in PASSED_ON if name in given}
-        # ComfyUI refuses ranges that are to be ignored, and accepts every ETag in If-Range.
+        # ComfyUI rejects ranges that must be ignored, and accepts any ETag in If-Range.
         if asked_range(given) is not None:
             async with client.view(asked, {**headers, "Range": given["Range"]}) as answer:
                 tags = answer.headers.get("ETag"), answer.headers.get("Last-Modified")
@@ -216,7 +216,7 @@ def _address(query: schemas.ViewQuery) -> dict[str, str]:
 
 
 def _check(client: ComfyUIClient, status: int, query: schemas.ViewQuery) -> None:
-    """Raise the error that the status of ComfyUI's answer stands for, if it is one."""
+    """Raise the error for the status of ComfyUI's response, if it is an error."""
     if status in (400, 403, 404):
         raise NotFoundError(
             f"filename: ComfyUI has no {query.type} file {query.filename!r}",

@@ -19,16 +19,16 @@ class WorkflowBase(Handler):
     """Base of the workflow routes."""
 
     def repository(self, asked: schemas.CloudTarget) -> WorkflowRepository:
-        """Return the workflows that a request means: those here, or those of an `account`."""
+        """Return the store of workflows: the local one, or that of the `account` in the request."""
         return self.services.workflows(self.cloud_account(asked))
 
     async def read_draft(self, request: schemas.WorkflowRequest) -> draft.Draft:
-        """Return the workflow or version that a request is to save.
+        """Return the workflow or version in a request to save it.
 
         Raises
         ------
         InvalidRequestError
-            If there is no graph in it, or a new workflow has no name.
+            If it contains no graph, or a new workflow has no name.
         """
         if request.workflow_id is None and request.name is None:
             raise InvalidRequestError.of_field("name", "is needed for a new workflow")
@@ -47,22 +47,22 @@ class WorkflowBase(Handler):
 
 
 class WorkflowHandler(WorkflowBase):
-    """``workflow``: one workflow with its latest version."""
+    """``workflow``: a workflow with its latest version."""
 
     async def get(self) -> None:
-        """Answer with a workflow."""
+        """Reply with a workflow."""
         query = self.query(schemas.WorkflowQuery)
         await self.reply_large(await self.repository(query).workflow(query.workflow_id))
 
     async def post(self) -> None:
-        """Create a workflow, or update the one that is named."""
+        """Create a workflow, or update the one in the request."""
         request = await self.body(schemas.WorkflowRequest, unique=True, graphs=True)
         given = await self.read_draft(request)
         self.reply({"success": True, **await self.repository(request).save(given)})
 
 
 class WorkflowsHandler(WorkflowBase):
-    """``GET workflows``: all of them, the one changed last first."""
+    """``GET workflows``: all workflows, the last changed one first."""
 
     async def get(self) -> None:
         """Answer with an array."""
@@ -78,7 +78,7 @@ class VersionHandler(WorkflowBase):
     """``workflow/version``: one version with its graphs."""
 
     async def get(self) -> None:
-        """Answer with a version."""
+        """Reply with a version."""
         query = self.query(schemas.VersionQuery)
         number = None if query.version == "latest" else query.version
         await self.reply_large(await self.repository(query).version(query.workflow_id, number))
@@ -92,10 +92,10 @@ class VersionHandler(WorkflowBase):
 
 
 class VersionsHandler(WorkflowBase):
-    """``GET workflow/versions``: those of one workflow, newest first."""
+    """``GET workflow/versions``: the versions of a workflow, newest first."""
 
     async def get(self) -> None:
-        """Answer with an array, without graphs."""
+        """Reply with an array, without graphs."""
         query = self.query(schemas.VersionsQuery)
         self.reply(
             await self.repository(query).versions(
@@ -105,7 +105,7 @@ class VersionsHandler(WorkflowBase):
 
 
 class PresetsHandler(Handler):
-    """``GET workflow/presets``: those of one workflow, by name."""
+    """``GET workflow/presets``: the presets of a workflow, by name."""
 
     async def get(self) -> None:
         """Answer with an array."""
@@ -115,10 +115,10 @@ class PresetsHandler(Handler):
 
 
 class PresetHandler(Handler):
-    """``POST workflow/preset``: keep values under a name."""
+    """``POST workflow/preset``: store values under a name."""
 
     async def post(self) -> None:
-        """Store a preset and answer with it."""
+        """Store a preset and reply with it."""
         request = await self.body(schemas.PresetRequest)
         preset = await self.services.presets.save(
             request.workflow_id, request.name, request.inputs, request.locked, request.revision
@@ -130,7 +130,7 @@ class PresetDeleteHandler(Handler):
     """``POST workflow/preset/delete``: delete a preset."""
 
     async def post(self) -> None:
-        """Delete a preset and answer with it."""
+        """Delete a preset and reply with it."""
         request = await self.body(schemas.PresetDeleteRequest)
         preset = await self.services.presets.delete(
             request.workflow_id, request.name, request.revision

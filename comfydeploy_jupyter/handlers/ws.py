@@ -1,4 +1,4 @@
-"""The WebSocket: events of runs as they happen, and commands."""
+"""The WebSocket of clients: it sends events of runs, and receives commands."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ if TYPE_CHECKING:
 
     from ..runs.run import Run
 
-MAX_PREVIEWS = 2  # waiting for a slow client; older ones are dropped
-MAX_WAITING = 32 * 1024 * 1024  # bytes waiting for a client that does not read at all
+MAX_PREVIEWS = 2  # messages that wait for a slow client; older previews are dropped
+MAX_WAITING = 32 * 1024 * 1024  # bytes that wait for a client that does not read
 TOO_SLOW = 1013  # close code "try again later"
 GRAPHS = ("workflow_api", "workflow_api_raw", "workflow", "workflow_id")  # fields of a graph
 
 
 class EventSocket(SocketHandler):
-    """``GET ws``: a client's socket. Many may be open; one client may have several."""
+    """``GET ws``: the socket of a client; a client may have several."""
 
     client_id: str = ""
 
     @property
     def max_message_size(self) -> int:
-        """Largest message in bytes: more than its JSON may have, which gets our own error."""
+        """Largest message in bytes; above the limit for JSON, which has its own error."""
         return self.extension.max_json_size + 64 * 1024
 
     async def get(self, *args: Any, **kwargs: Any) -> None:
-        """Open the socket, if its query is right."""
+        """Open the socket, if its query is valid."""
         self.asked = self.query(schemas.SocketQuery)
         await super().get(*args, **kwargs)
 
     def open(self, *args: Any, **kwargs: Any) -> None:
-        """Send the events of runs from now on."""
+        """Start to send the events of runs."""
         super().open(*args, **kwargs)
         given = self.asked.client_id
         self.client_id = given or uuid.uuid4().hex
@@ -59,7 +59,7 @@ class EventSocket(SocketHandler):
         self.send("status", {"sid": self.client_id, "queue": queue})
 
     def on_close(self) -> None:
-        """Forget the client; its runs go on."""
+        """Remove the client; its runs continue."""
         super().on_close()
         self.extension.sockets.discard(self)
         if hasattr(self, "_writer"):
@@ -67,7 +67,7 @@ class EventSocket(SocketHandler):
             self._writer.cancel()
 
     async def on_message(self, message: str | bytes) -> None:
-        """Carry out a command; a wrong one gets an ``error``, and the socket stays open."""
+        """Execute a command; after an invalid one the socket sends ``error`` and stays open."""
         try:
             await self._command(message)
         except Exception as fault:
@@ -75,7 +75,7 @@ class EventSocket(SocketHandler):
             self.send("error", error.to_reply())
 
     def send(self, event: str, data: dict[str, Any]) -> None:
-        """Send ``{"event", "data"}`` after what waits already."""
+        """Send ``{"event", "data"}`` after the messages that are waiting."""
         self._enqueue(json.dumps({"event": event, "data": data}))
 
     async def _command(self, message: str | bytes) -> None:
@@ -140,7 +140,7 @@ class EventSocket(SocketHandler):
         self._something.set()
 
     async def _write(self) -> None:
-        """Send what waits, each message once the one before it was written."""
+        """Send the waiting messages, each one when the previous one was written."""
         while True:
             await self._something.wait()
             self._something.clear()
