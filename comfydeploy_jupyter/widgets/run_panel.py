@@ -131,6 +131,7 @@ class RunPanel(Panel):
     def machine(self, machine: str | None) -> None:
         if machine != self._machine:
             self._machine = self._form.machine = self._gallery.machine = machine
+            self.clear_error()  # it may be that of the other machine
             self.start(self._define_anew)
 
     def show(self, workflow: GivenWorkflow, version: int | None = None) -> None:
@@ -384,7 +385,13 @@ class RunPanel(Panel):
     def _define_anew(self) -> None:
         """Make the form anew for another machine, with the same values."""
         with self._opening:
-            self._connect()
+            machine = self._machine
+            try:
+                self._connect()
+            except ComfyDeployError:
+                if machine == self._machine:
+                    raise
+                return  # another one was chosen in the meantime
             if self._workflow is None or self._source is None or self.closing:
                 return
             changed, locked = self._form.changed(), list(self._form.locked)

@@ -13,7 +13,8 @@ export class WhenSeen {
         this.actions.get(target)?.();
       }
     },
-    { rootMargin: MARGIN },
+    // The first is for the page, the second for what scrolls in it, such as a notebook.
+    { rootMargin: MARGIN, scrollMargin: MARGIN },
   );
 
   watch(element: Element, action: () => void): void {

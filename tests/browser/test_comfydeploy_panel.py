@@ -98,6 +98,7 @@ def test_state_on_top_and_tabs_below(
     lab_page.shoot(f"{name}-away")
     panel.get_by_label("Machine", exact=True).select_option(index=0)
     expect(panel.get_by_role("status").filter(has_text="is ready")).to_be_visible()
+    expect(panel.get_by_role("alert")).to_have_count(0)  # none of the other machine
 
     page.set_viewport_size({"width": 560, "height": 1100})
     expect(panel.get_by_text("Memory", exact=True)).to_be_visible()

@@ -227,7 +227,7 @@ def test_outputs_of_all_kinds(open_notebook: Any, lab: JupyterProcess, theme: st
     tiles = gallery.locator(".cd-tile")
     for name in ("broken.png", "scene.exr", "sky.hdr"):
         expect(gallery.locator(".cd-pictures .cd-tile", has_text=name)).to_be_visible()
-    tiles.filter(has_text="model.glb").scroll_into_view_if_needed()
+    tiles.last.scroll_into_view_if_needed()  # in whatever order ComfyUI has executed the nodes
     expect(tiles.filter(has_text="model.glb")).to_contain_text("2.9 KiB")
     expect(tiles.filter(has_text="latent.latent")).to_contain_text("20.0 KiB")
     expect(tiles.filter(has_text="cloud.ply")).to_contain_text("4 B")

@@ -545,7 +545,8 @@ var WhenSeen = class {
         this.actions.get(target)?.();
       }
     },
-    { rootMargin: MARGIN }
+    // The first is for the page, the second for what scrolls in it, such as a notebook.
+    { rootMargin: MARGIN, scrollMargin: MARGIN }
   );
   watch(element, action) {
     this.actions.set(element, action);

@@ -886,7 +886,8 @@ var WhenSeen = class {
         this.actions.get(target)?.();
       }
     },
-    { rootMargin: MARGIN }
+    // The first is for the page, the second for what scrolls in it, such as a notebook.
+    { rootMargin: MARGIN, scrollMargin: MARGIN }
   );
   watch(element, action2) {
     this.actions.set(element, action2);
