@@ -41,7 +41,7 @@ test: check docs unit ## set up what the tests need and run every check and test
 
 # The path names no ComfyUI, so that a test fails that needs one and is not marked.
 quick: style ## run linters, types, and the tests that need neither a ComfyUI nor a browser
-	COMFYUI_TEST_PATH=/nowhere $(PYTEST) -m "$(QUICK)" $(ARGS)
+	COMFYUI_TEST_PATH=/nowhere LIFECYCLE_EXAMPLES=40 $(PYTEST) -m "$(QUICK)" $(ARGS)
 
 check: style js forge ## run linters, types, import rules, and look for known vulnerabilities in dependencies
 	$(BIN)/python scripts/audit.py

@@ -16,7 +16,26 @@ MARKER_OF_FIXTURE = {
 }
 """A test that uses such a fixture, directly or indirectly, gets the marker."""
 
-MARKER_OF_FOLDER = {"tests/browser/": "browser", "tests/clusters/": "cluster"}
+MARKER_OF_PATH = {
+    "tests/browser/": "browser",
+    "tests/clusters/": "cluster",
+    # they start processes or servers, or wait for timeouts
+    "tests/comfyui/test_process.py": "slow",
+    "tests/files/test_hashing.py": "slow",
+    "tests/files/test_uploads.py": "slow",
+    "tests/handlers/test_upgrades.py": "slow",
+    "tests/machines/test_stuck.py": "slow",
+    "tests/security/test_other_users.py": "slow",
+    "tests/test_reaper.py": "slow",
+    "tests/test_selection.py": "slow",
+    "tests/test_worker.py": "slow",
+    "tests/transfers/": "slow",
+    "tests/tunnel/": "slow",
+    # they try thousands of inputs
+    "tests/fuzz/": "slow",
+    "tests/test_patterns.py": "slow",
+}
+"""A test whose path begins so gets the marker."""
 
 SAMPLES = "needs workflows of others, which are not part of this repository"
 ALLOWED_SKIPS = {
@@ -53,7 +72,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests by their requirements, and run the slowest ones first."""
     for item in items:
         marks = {MARKER_OF_FIXTURE.get(name) for name in getattr(item, "fixturenames", ())}
-        marks |= {mark for top, mark in MARKER_OF_FOLDER.items() if item.nodeid.startswith(top)}
+        marks |= {mark for start, mark in MARKER_OF_PATH.items() if item.nodeid.startswith(start)}
         for mark in sorted(filter(None, marks)):
             item.add_marker(mark)
     slow_files = {item.path for item in items if item.get_closest_marker("slow")}

@@ -41,6 +41,7 @@ def test_extension_brings_nothing_heavy_into_the_start_of_jupyter():
     assert added & HEAVY == set()
 
 
+@pytest.mark.slow
 def test_clusters_bring_nothing_that_they_do_not_need():
     """The server works without Dask, workers need nothing of Jupyter, and the door only Python."""
     assert imported("import comfydeploy_jupyter.services") & {"dask", "distributed"} == set()

@@ -264,6 +264,7 @@ FIELDS = st.sampled_from(
 NODES = st.dictionaries(FIELDS, JSON, max_size=5)
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # the machine may be busy
 @given(st.lists(NODES | JSON, max_size=3), st.lists(NODES | JSON, max_size=3), JSON, JSON)
 def test_odd_ui_graphs_do_no_harm(old, new, links, definitions):
@@ -273,6 +274,7 @@ def test_odd_ui_graphs_do_no_harm(old, new, links, definitions):
     assert not diff_graphs(a, copy.deepcopy(a))
 
 
+@pytest.mark.slow
 @settings(deadline=None)  # the machine may be busy
 @given(
     st.dictionaries(st.text(max_size=2), NODES, min_size=1),

@@ -74,6 +74,7 @@ async def test_nor_one_in_the_place_of_the_folder(place, home):
     assert [path.name for path in (home / "outside").iterdir()] == ["a.txt"]
 
 
+@pytest.mark.slow
 async def test_a_folder_that_is_swapped_all_the_time_gives_nothing_from_outside(place, home):
     """The same path is a folder of the user, then a link to elsewhere, and so on."""
     plain = home / "notebooks/plain"

@@ -148,7 +148,7 @@ TestLife = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionW
 )
 FUZZ = int(os.environ.get("FUZZ_EXAMPLES", "0")) // 20
 Life.TestCase.settings = settings(
-    max_examples=FUZZ or 200,
+    max_examples=FUZZ or int(os.environ.get("LIFECYCLE_EXAMPLES", "200")),
     derandomize=not FUZZ,  # `make fuzz` draws other orders each time
     stateful_step_count=30,
     deadline=None,

@@ -78,6 +78,8 @@ FIELDS: dict[tuple[str, str, str], tuple[dict[str, Any], ...]] = {
     ("post", "volume/model", "to_filename"): (MOVE,),
     ("post", "workflow/convert", "filename"): ({"type": "output"}, {"type": "input"}),
     ("post", "workflow/convert", "subfolder"): ({"filename": "secret.png", "type": "output"},),
+    ("post", "workflow/schema", "filename"): ({"type": "output"}, {"type": "input"}),
+    ("post", "workflow/schema", "subfolder"): ({"filename": "secret.png", "type": "output"},),
     ("post", "snapshot-to-docker", "name"): ({"snapshot": {"comfyui": {}}},),
 }
 # What only names something inside a folder stays there, whatever it is.
